@@ -1,0 +1,197 @@
+//! How an operation tells what it is doing: counters, phases, problems. Text, progress bars and JSON are printers of
+//! the same events; nothing below the binary prints.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is counted. Each thing is counted in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Counter {
+    /// Paths looked at (backup), put back (restore) or checked (verify).
+    Entries,
+    /// Regular files among them that were new, or changed.
+    FilesNew,
+    FilesChanged,
+    FilesUnchanged,
+    /// Paths gone since the parent.
+    Removed,
+    /// Paths that vanished between listing and reading: no error.
+    Vanished,
+    /// Paths that could not be captured or restored.
+    Failed,
+    /// Plain bytes read from the source (backup), or produced (restore, verify).
+    BytesRead,
+    /// Plain bytes of chunks that the repository did not have.
+    BytesNew,
+    /// Bytes put into the store.
+    BytesStored,
+    /// Bytes fetched from the store.
+    BytesFetched,
+    /// Data chunks that were new.
+    ChunksNew,
+    /// Metadata chunks that were new.
+    MetadataChunksNew,
+    /// Packs stored, or checked.
+    Packs,
+    /// What the phase's end is counted in, if known: see [`Observer::expect`].
+    Done,
+}
+
+impl Counter {
+    /// How many counters there are.
+    pub const COUNT: usize = Self::Done as usize + 1;
+}
+
+/// What an operation is busy with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Bringing the index up to date with the repository.
+    Index,
+    /// Scanning and reading a source.
+    Source { name: String },
+    /// Writing the run, the last packs, the segment and the snapshot.
+    Commit,
+    /// Reading a snapshot's runs.
+    Plan,
+    /// Writing files.
+    Restore { name: String },
+    /// Checking that everything listed resolves.
+    Structure,
+    /// Reading packs and checking every chunk.
+    Data,
+    /// Done; counters are final.
+    End,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index => f.write_str("reading the index"),
+            Self::Source { name } => write!(f, "backing up {name}"),
+            Self::Commit => f.write_str("committing"),
+            Self::Plan => f.write_str("planning"),
+            Self::Restore { name } => write!(f, "restoring {name}"),
+            Self::Structure => f.write_str("checking structure"),
+            Self::Data => f.write_str("checking data"),
+            Self::End => f.write_str("done"),
+        }
+    }
+}
+
+/// How much a problem matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing; changes no exit code.
+    Note,
+    /// Something was left out or is incomplete: exit code 3.
+    Missing,
+    /// The repository is damaged: exit code 4.
+    Damage,
+}
+
+/// One thing that went wrong without ending the operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub severity: Severity,
+    /// The path, object or source it is about, as people read it.
+    pub subject: String,
+    /// What happened and what follows from it.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of this weight.
+    pub fn new(severity: Severity, subject: impl fmt::Display, message: impl fmt::Display) -> Self {
+        Self { severity, subject: subject.to_string(), message: message.to_string() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.message)
+    }
+}
+
+/// Receives an operation's events, from several threads at once; must not block for long.
+pub trait Observer: Send + Sync {
+    /// Adds to a counter.
+    fn add(&self, counter: Counter, amount: u64);
+    /// A new phase begins.
+    fn phase(&self, phase: &Phase);
+    /// How far [`Counter::Done`] will count in this phase, where that is known. `bytes` tells the unit: bytes or
+    /// things.
+    fn expect(&self, total: u64, bytes: bool);
+    /// Something went wrong without ending the operation.
+    fn problem(&self, problem: &Problem);
+    /// A line of detail for who asked for it (`-v`): the path just handled.
+    fn detail(&self, verb: &'static str, subject: &dyn fmt::Display);
+    /// True if [`Observer::detail`] is wanted; asked before the text is made.
+    fn wants_detail(&self) -> bool {
+        false
+    }
+}
+
+/// An observer that keeps counters alone and drops the rest.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; Counter::COUNT]);
+
+impl Counters {
+    /// The counter's value now.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl Observer for Counters {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.0[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+    fn phase(&self, _: &Phase) {}
+    fn expect(&self, _: u64, _: bool) {}
+    fn problem(&self, _: &Problem) {}
+    fn detail(&self, _: &'static str, _: &dyn fmt::Display) {}
+}
+
+/// An observer that remembers counters, phases and problems, for tests and reports.
+#[derive(Debug, Default)]
+pub struct Recording {
+    counters: Counters,
+    log: Mutex<(Vec<Phase>, Vec<Problem>)>,
+}
+
+impl Recording {
+    /// The counter's value now.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters.get(counter)
+    }
+
+    /// The problems so far, in the order they came.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.lock().1.clone()
+    }
+
+    /// The phases so far.
+    pub fn phases(&self) -> Vec<Phase> {
+        self.lock().0.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<Phase>, Vec<Problem>)> {
+        self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Observer for Recording {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.counters.add(counter, amount);
+    }
+    fn phase(&self, phase: &Phase) {
+        self.lock().0.push(phase.clone());
+    }
+    fn expect(&self, _: u64, _: bool) {}
+    fn problem(&self, problem: &Problem) {
+        self.lock().1.push(problem.clone());
+    }
+    fn detail(&self, _: &'static str, _: &dyn fmt::Display) {}
+}

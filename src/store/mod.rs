@@ -1,0 +1,264 @@
+//! Stores: whole objects by key. The trait's comments are the contract; `suite` holds every store to it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::types::{LeaseId, PackId, SegmentId, SnapshotId, Timestamp};
+
+mod spool;
+
+pub use spool::Spool;
+
+/// Which of the two copies of `config` or a key slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Copy {
+    First,
+    Second,
+}
+
+/// The name of an object. Its text form is its path in the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    /// `config`, `config.2`
+    Config(Copy),
+    /// `keys/<slot>`, `keys/<slot>.2`; a slot's name is 1–64 of `a-z 0-9 -`.
+    KeySlot(String, Copy),
+    /// `packs/<last byte as 2 hex>/<pack id>`
+    Pack(PackId),
+    /// `index/<segment id>`
+    Segment(SegmentId),
+    /// `snapshots/<snapshot id>`
+    Snapshot(SnapshotId),
+    /// `forgotten/<snapshot id>`
+    Forgotten(SnapshotId),
+    /// `leases/<random>`
+    Lease(LeaseId),
+}
+
+/// What `list` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Folder {
+    Keys,
+    Packs,
+    Index,
+    Snapshots,
+    Forgotten,
+    Leases,
+}
+
+impl Folder {
+    /// The folder's name in the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Packs => "packs",
+            Self::Index => "index",
+            Self::Snapshots => "snapshots",
+            Self::Forgotten => "forgotten",
+            Self::Leases => "leases",
+        }
+    }
+}
+
+/// What the store tells of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    pub key: ObjectKey,
+    /// Stored bytes.
+    pub size: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// What to do if the name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PutMode {
+    /// Fail with [`StoreError::Exists`].
+    CreateOnly,
+    /// Replace it atomically: readers see the old bytes or the new. For leases and `config` only.
+    Replace,
+}
+
+/// The bytes of an object to be put.
+#[derive(Debug)]
+pub enum Body<'a> {
+    Bytes(&'a [u8]),
+    /// A file written with [`Store::spool`] of the same store.
+    Spooled(Spool),
+}
+
+/// How far a store's promises go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Properties {
+    /// `CreateOnly` is atomic against other clients.
+    pub create_only: bool,
+    /// What `put` returned from survives a power cut of the store.
+    pub durable_put: bool,
+    /// A listing shows everything whose `put` returned before it began.
+    pub strong_listing: bool,
+    /// Writes are refused: the store or its mount is read-only.
+    pub read_only: bool,
+    /// How many requests the store serves well at once.
+    pub connections: usize,
+}
+
+/// Why a store did not do as asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// No object of this name.
+    NotFound { key: ObjectKey },
+    /// `CreateOnly`, and the name is taken.
+    Exists { key: ObjectKey },
+    /// The object is shorter than what was asked of it.
+    Short { key: ObjectKey, wanted: u64, found: u64 },
+    /// The object is longer than what the caller may take.
+    TooLong { key: ObjectKey, limit: u64, found: u64 },
+    /// The store or its medium refuses writes.
+    ReadOnly { address: String },
+    /// No room left.
+    Full { address: String, source: io::Error },
+    /// Access was denied.
+    Denied { subject: String, source: io::Error },
+    /// The store is not there (no such folder, no such host).
+    Unreachable { address: String, source: io::Error },
+    /// Anything else; `subject` is the object or the address.
+    Io { action: &'static str, subject: String, source: io::Error },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { key } => write!(f, "{key} is not in the store"),
+            Self::Exists { key } => write!(f, "{key} exists already"),
+            Self::Short { key, wanted, found } => {
+                write!(f, "{key} ends at byte {found}, {wanted} were expected")
+            }
+            Self::TooLong { key, limit, found } => {
+                write!(f, "{key} has {found} bytes, at most {limit} are legal")
+            }
+            Self::ReadOnly { address } => write!(f, "{address} is read-only"),
+            Self::Full { address, .. } => write!(f, "no space left in {address}"),
+            Self::Denied { subject, .. } => write!(f, "permission denied for {subject}"),
+            Self::Unreachable { address, .. } => write!(f, "cannot reach {address}"),
+            Self::Io { action, subject, .. } => write!(f, "cannot {action} {subject}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Full { source, .. }
+            | Self::Denied { source, .. }
+            | Self::Unreachable { source, .. }
+            | Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl StoreError {
+    /// True if there is no such object.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// Where objects live. Blocking, used from many threads at once.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The store's address in one canonical spelling, without secrets: what names its cache.
+    fn address(&self) -> &str;
+
+    /// How far this store's promises go.
+    fn properties(&self) -> Properties;
+
+    /// Stores an object whole or not at all.
+    ///
+    /// When it returns `Ok`, the object is readable and listed (see [`Properties`]), and durable where the store
+    /// can promise that; after an error or a crash there may be the whole object, or none, and leftovers under
+    /// temporary names that `list` does not show. A failed put may be tried again from fresh bytes.
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError>;
+
+    /// Opens a file in which a large object can be written before its name is known.
+    fn spool(&self) -> Result<Spool, StoreError>;
+
+    /// Reads an object whole; one longer than `limit` bytes is refused unread.
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError>;
+
+    /// Fills `buf` from the object's bytes at `offset`; [`StoreError::Short`] if it ends before.
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Size and store time of one object.
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError>;
+
+    /// Calls `each` for every object in the folder, in no order. Names that are no object's are passed over; a
+    /// folder that is not there is empty. An error of `each` ends the listing and is returned.
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
+    /// Removes an object; [`StoreError::NotFound`] if there is none.
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+}
+
+/// A store shared by the threads of an operation.
+pub type SharedStore = Arc<dyn Store>;
+
+/// The folder's objects, sorted by key.
+pub fn list_all(store: &dyn Store, folder: Folder) -> Result<Vec<ObjectMeta>, StoreError> {
+    let mut out = Vec::new();
+    store.list(folder, &mut |meta| {
+        out.push(meta);
+        Ok(())
+    })?;
+    out.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(out)
+}
+
+impl fmt::Display for Copy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "",
+            Self::Second => ".2",
+        })
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(copy) => write!(f, "config{copy}"),
+            Self::KeySlot(slot, copy) => write!(f, "keys/{slot}{copy}"),
+            Self::Pack(id) => write!(f, "packs/{:02x}/{id}", id.as_bytes()[31]),
+            Self::Segment(id) => write!(f, "index/{id}"),
+            Self::Snapshot(id) => write!(f, "snapshots/{id}"),
+            Self::Forgotten(id) => write!(f, "forgotten/{id}"),
+            Self::Lease(id) => write!(f, "leases/{id}"),
+        }
+    }
+}
+
+impl ObjectKey {
+    /// The key of an object from its file name in a folder; none if the name is no object's.
+    pub fn from_name(folder: Folder, name: &str) -> Option<Self> {
+        match folder {
+            Folder::Keys => {
+                let (slot, copy) = match name.strip_suffix(".2") {
+                    Some(slot) => (slot, Copy::Second),
+                    None => (name, Copy::First),
+                };
+                let legal = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+                ((1..=64).contains(&slot.len()) && slot.bytes().all(legal))
+                    .then(|| Self::KeySlot(slot.to_owned(), copy))
+            }
+            Folder::Packs => name.parse().ok().map(Self::Pack),
+            Folder::Index => name.parse().ok().map(Self::Segment),
+            Folder::Snapshots => name.parse().ok().map(Self::Snapshot),
+            Folder::Forgotten => name.parse().ok().map(Self::Forgotten),
+            Folder::Leases => name.parse().ok().map(Self::Lease),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Values of the domain: ids, lengths, paths, entries, packs. No I/O, nothing but `std`.
+//!
+//! What is here is checked when it is built, so that the layers above need not check again.
+
+mod entry;
+mod id;
+mod pack;
+mod params;
+mod path;
+mod size;
+mod time;
+
+pub use entry::{
+    Content, DeviceNumber, Entry, EntryFlags, EntryKind, Extent, LITERAL_BYTES_MAX, Metadata, Node, Owner,
+    Xattr, XattrValue,
+};
+pub use id::{ChunkId, IdError, LeaseId, ObjectHash, PackId, PrefixMatch, RepoId, SegmentId, SnapshotId};
+pub use pack::{ChunkInfo, Class, Codec, FrameInfo, PackInfo, SegmentBody};
+pub use params::{ChunkSizes, ParamsError, Profile};
+pub use path::{EntryName, NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
+pub use size::{ByteSize, PackOffset, PlainLen, StoredLen};
+pub use time::Timestamp;
