@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId, Timestamp};
 
+mod local;
 mod readonly;
 mod spool;
 
@@ -21,6 +22,7 @@ mod recording;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
+pub use local::LocalStore;
 pub use readonly::ReadOnlyStore;
 pub use spool::Spool;
 
