@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId, Timestamp};
 
 mod local;
+mod locate;
 mod readonly;
 mod spool;
 
@@ -23,6 +24,7 @@ mod recording;
 pub mod suite;
 
 pub use local::LocalStore;
+pub use locate::{LocateError, Location};
 pub use readonly::ReadOnlyStore;
 pub use spool::Spool;
 
