@@ -204,7 +204,9 @@ impl Dir {
             return Ok(true);
         }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
-        match rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::EACCESS) {
+        // Without flags: those need a system call that is younger than Linux 5.6 and that older sandboxes deny,
+        // which would look like a folder that denies.
+        match rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::empty()) {
             Ok(()) => Ok(false),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(true),
             Err(error) => Err(error).context("check access to", &self.path),
