@@ -593,8 +593,8 @@ mod tests {
             let (inner, _) = tree.make_folder(&path("locked")).expect("a folder");
             assert!(inner.set_folder_meta(&plain(&own_meta(0o100))).expect("set").is_clean());
             let tree = open(folder.path(), OwnerPolicy::Numeric);
-            let (inner, is_new) = tree.make_folder(&path("locked")).expect("a folder");
-            assert!(!is_new);
+            let (inner, is_new) = tree.make_folder(&path("locked/below")).expect("a folder");
+            assert!(is_new);
             let _ = inner.write_file(b"f", b"", &plain(&own)).expect("a file");
         });
     }

@@ -73,7 +73,9 @@ impl Tree {
         let key = path.key();
         while done < key.len() {
             let rest = &key[done..];
-            let step = step_len(rest);
+            // One at a time where any may have to be unlocked for its owner.
+            let is_root = folder.rules().policy.is_root;
+            let step = if is_root { step_len(rest) } else { first_len(rest) };
             let slashed: Vec<u8> = rest[..step].iter().map(|&b| if b == 0 { b'/' } else { b }).collect();
             let fd = open_writable(folder.shared(), folder.fd(), &slashed, ResolveFlags::empty())?;
             folder = Dir::new(fd, Arc::clone(self.root.shared()));
@@ -132,6 +134,11 @@ impl Tree {
         }
         cached.push((key.to_vec(), folder.clone()));
     }
+}
+
+/// The length of the first component in bytes.
+fn first_len(rest: &[u8]) -> usize {
+    rest.iter().position(|&b| b == 0).unwrap_or(rest.len())
 }
 
 /// How many bytes of a path's key to resolve in one call: whole components, at least one.
