@@ -435,6 +435,10 @@ impl Reader {
         let Side { conn, path } = &self.side;
         let fail = |source| IndexError::sqlite(path, "read", source);
         let execute = |sql| conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        if !conn.is_autocommit() {
+            // A transaction that could not be ended the last time.
+            execute("rollback").map_err(fail)?;
+        }
         execute("begin").map_err(fail)?;
         let result = (|| {
             if Meta::read_changes(conn).map_err(fail)? != self.view.meta.changes {
