@@ -240,7 +240,7 @@ impl Index {
     /// Finds the best copy of each chunk: known, then condemned, then dropped, then the lowest pack id.
     ///
     /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered from one moment. Sorted
-    /// ids in batches of some hundreds are fastest.
+    /// ids in large batches are fastest. After an error `out` says nothing.
     pub fn lookup(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), IndexError> {
         out.clear();
         self.read(|now| {
