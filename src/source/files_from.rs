@@ -125,3 +125,55 @@ impl FilesFrom {
         Err(low)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::from_slashed(text.as_bytes()).expect("a good path")
+    }
+
+    #[test]
+    fn a_list_says_what_is_wanted() {
+        let list = FilesFrom::parse(b"./b/c\n/a.x\n\nb/c\nd/e/f/\n").expect("a list");
+        assert_eq!(list.keys().collect::<Vec<_>>(), [b"a.x".as_slice(), b"b\0c", b"d\0e\0f"]);
+        for (text, wanted) in [
+            ("", Wanted::Parent),
+            ("a.x", Wanted::Yes),
+            ("a", Wanted::No),
+            ("a.x/below", Wanted::Yes),
+            ("b", Wanted::Parent),
+            ("b/c", Wanted::Yes),
+            ("b/cc", Wanted::No),
+            ("b/b", Wanted::No),
+            ("d/e", Wanted::Parent),
+            ("d/e/f/g/h", Wanted::Yes),
+            ("z", Wanted::No),
+        ] {
+            assert_eq!(list.wanted(&path(text)), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn nul_separates_if_there_is_any() {
+        let list = FilesFrom::parse(b"a\nb\0c\0").expect("a list");
+        assert_eq!(list.len(), 2);
+        assert_eq!(list.wanted(&path("a\nb")), Wanted::Yes);
+        assert_eq!(list.wanted(&path("b")), Wanted::No);
+    }
+
+    #[test]
+    fn the_root_itself_means_everything() {
+        let list = FilesFrom::parse(b".\n").expect("a list");
+        assert_eq!(list.wanted(&path("any/thing")), Wanted::Yes);
+    }
+
+    #[test]
+    fn what_leaves_the_root_or_names_nothing_is_refused() {
+        let error = FilesFrom::parse(b"a\nb/../c\n").expect_err("dots");
+        assert!(matches!(error, FilesFromError::Path { number: 2, problem: PathProblem::Dots }));
+        assert!(matches!(FilesFrom::parse(b"\n\n"), Err(FilesFromError::Empty)));
+        assert!(matches!(FilesFrom::read(Path::new("/nonexistent")), Err(FilesFromError::File(_))));
+    }
+}

@@ -229,3 +229,156 @@ fn has_cache_tag(folder: &Folder) -> bool {
             .and_then(|file| file.read_at(&mut start, 0))
             .is_ok_and(|len| start[..len] == *CACHE_TAG_SIGNATURE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(excludes: &[&str]) -> Filter {
+        let excludes = excludes.iter().map(|&text| text.to_owned()).collect();
+        Filter::new(&FilterOptions { excludes, ..FilterOptions::default() }).expect("good patterns")
+    }
+
+    fn path(bytes: &[u8]) -> RelPath {
+        RelPath::from_slashed(bytes).expect("a good path")
+    }
+
+    #[test]
+    fn patterns_follow_gitignore() {
+        // Pattern list, path (a trailing slash: a folder), left out?
+        let cases: &[(&[&str], &[u8], bool)] = &[
+            (&["*.o"], b"a/b.o", true),
+            (&["*.o"], b"a/b.oo", false),
+            (&["/x"], b"x", true),
+            (&["/x"], b"a/x", false),
+            (&["a/b"], b"a/b", true),
+            (&["a/b"], b"c/a/b", false),
+            (&["b/"], b"a/b/", true),
+            (&["b/"], b"a/b", false),
+            (&["**/t/*.c"], b"x/y/t/z.c", true),
+            (&["a/**"], b"a/x/y", true),
+            (&["a/**"], b"a/", false),
+            (&["a/**/z"], b"a/z", true),
+            (&["*.o", "!keep.o"], b"keep.o", false),
+            (&["!keep.o", "*.o"], b"keep.o", true),
+            (&["*"], b"a\nb", true),
+            (&["**/a*z"], b"d/a\nz", true),
+            (&["a?c"], b"a/c", false),
+            (&["*.tmp"], b"x/\xff\xfe.tmp", true),
+            (&["[ab]1"], b"a1", true),
+            (&["[!a]1"], b"b1", true),
+            (&["\\*"], b"*", true),
+            (&["\\*"], b"x", false),
+            (&["#a#"], b"#a#", true),
+            (&["\\!a"], b"!a", true),
+            (&["{a,b}"], b"a", false),
+            (&["{a,b}"], b"{a,b}", true),
+            (&["x{"], b"x{", true),
+            (&["[{]x"], b"{x", true),
+            (&["*"], b"", false),
+            (&[], b"anything", false),
+        ];
+        for (patterns, name, expected) in cases {
+            let is_folder = name.ends_with(b"/");
+            assert_eq!(
+                filter(patterns).excludes(&path(name), is_folder),
+                *expected,
+                "{patterns:?} on {:?}",
+                path(name)
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_of_any_depth_is_matched() {
+        let deep = "0123456789/".repeat(2000) + "x.o";
+        assert!(filter(&["*.o"]).excludes(&path(deep.as_bytes()), false));
+        assert!(filter(&["/0123456789/**/x.o"]).excludes(&path(deep.as_bytes()), false));
+        assert!(!filter(&["/x.o"]).excludes(&path(deep.as_bytes()), false));
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named_with_its_place() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("list");
+        std::fs::write(&file, "# fine\nok\r\n\na[z-a]\n").expect("written");
+        let options = FilterOptions { exclude_files: vec![file.clone()], ..FilterOptions::default() };
+        match Filter::new(&options) {
+            Err(FilterError::Pattern { place, pattern, .. }) => {
+                assert_eq!(place, PatternPlace::Line { file: file.clone(), line: 4 });
+                assert_eq!(pattern, "a[z-a]");
+            }
+            other => panic!("{other:?}"),
+        }
+        std::fs::write(&file, b"ok\n\xff\n").expect("written");
+        let error = Filter::new(&options).expect_err("not UTF-8");
+        assert!(error.to_string().starts_with("line 2 of "), "{error}");
+        let options =
+            FilterOptions { excludes: vec!["ok".into(), "b[9-0]".into()], ..FilterOptions::default() };
+        assert!(Filter::new(&options).expect_err("bad").to_string().contains("exclude option 2"));
+        let options =
+            FilterOptions { exclude_files: vec!["/nonexistent".into()], ..FilterOptions::default() };
+        assert!(matches!(Filter::new(&options), Err(FilterError::File(_))));
+    }
+
+    #[test]
+    fn the_digest_follows_what_is_left_out_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("list");
+        let text = |content: &str| {
+            std::fs::write(&file, content).expect("written");
+            let options = FilterOptions { exclude_files: vec![file.clone()], ..FilterOptions::default() };
+            Filter::new(&options).expect("good").digest_text()
+        };
+        assert_eq!(text("a\nb\n"), text("# why\n\na\r\nb"));
+        assert_ne!(text("a\nb\n"), text("b\na\n"));
+        assert_eq!(text("a\nb\n"), filter(&["a", "b"]).digest_text());
+        let with = |change: fn(&mut FilterOptions)| {
+            let mut options = FilterOptions::default();
+            change(&mut options);
+            Filter::new(&options).expect("good").digest_text()
+        };
+        let plain = with(|_| {});
+        let texts = [
+            with(|options| options.exclude_caches = true),
+            with(|options| options.exclude_larger_than = Some(0)),
+            with(|options| options.one_file_system = true),
+            with(|options| options.never = vec![FolderId { device: 1, inode: 2 }]),
+            with(|options| options.excludes = vec!["a\npattern \"b\"".to_owned()]),
+        ];
+        assert!(texts.iter().all(|text| *text != plain));
+        assert_eq!(texts[3], with(|options| options.never = vec![FolderId { device: 9, inode: 2 }]));
+        assert_ne!(texts[4], filter(&["a", "b"]).digest_text());
+    }
+
+    #[test]
+    fn sizes_and_identities_are_compared() {
+        let options = FilterOptions {
+            exclude_larger_than: Some(10),
+            never: vec![FolderId { device: 1, inode: 5 }, FolderId { device: 1, inode: 2 }],
+            ..FilterOptions::default()
+        };
+        let filter = Filter::new(&options).expect("good");
+        assert!(!filter.excludes_size(10) && filter.excludes_size(11));
+        assert!(filter.is_never(FolderId { device: 1, inode: 2 }));
+        assert!(!filter.is_never(FolderId { device: 2, inode: 2 }));
+    }
+
+    #[test]
+    fn a_cache_folder_has_the_right_tag() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open_root(dir.path()).expect("opened");
+        let tag = dir.path().join("CACHEDIR.TAG");
+        let options = FilterOptions { exclude_caches: true, ..FilterOptions::default() };
+        let filter = Filter::new(&options).expect("good");
+        assert!(!filter.is_cache_folder(&folder));
+        std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc5").expect("written");
+        assert!(!filter.is_cache_folder(&folder), "cut short");
+        std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n# more").expect("written");
+        assert!(filter.is_cache_folder(&folder));
+        assert!(!Filter::new(&FilterOptions::default()).expect("good").is_cache_folder(&folder));
+        std::fs::rename(&tag, dir.path().join("real")).expect("renamed");
+        std::os::unix::fs::symlink("real", &tag).expect("linked");
+        assert!(!filter.is_cache_folder(&folder), "a symlink is no tag");
+    }
+}

@@ -220,3 +220,7 @@ fn open_noatime(flags: OFlags, open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) 
         }
     }
 }
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

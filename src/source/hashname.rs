@@ -185,3 +185,141 @@ fn base58_of_34(text: &[u8]) -> Option<[u8; 34]> {
     }
     (out[0] != 0).then_some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY_SHA256: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    /// Kubo's empty folder in its three spellings.
+    const BLOCK: &[u8] = b"CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
+    const V0: &[u8] = b"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
+    const V1: &[u8] = b"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
+    /// Raw, of no bytes at all and of `hello world`.
+    const RAW_EMPTY: &[u8] = b"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
+    const RAW_HELLO: &[u8] = b"bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    /// The block that those spellings name: an empty folder in protobuf.
+    const EMPTY_FOLDER_BLOCK: &[u8] = b"\x0a\x02\x08\x01";
+
+    fn parse(name: &[u8]) -> HashName {
+        HashName::parse(name).expect("a hash name")
+    }
+
+    fn checks(name: &[u8], content: &[u8]) -> Option<bool> {
+        let mut checker = parse(name).checker()?;
+        content.chunks(3).for_each(|part| checker.update(part));
+        Some(checker.finish())
+    }
+
+    #[test]
+    fn real_names_are_told_and_checked() {
+        for (name, form, content) in [
+            (EMPTY_SHA256, HashForm::Sha256Hex, b"".as_slice()),
+            (BLOCK, HashForm::FlatfsBlock, EMPTY_FOLDER_BLOCK),
+            (RAW_EMPTY, HashForm::CidV1, b""),
+            (RAW_HELLO, HashForm::CidV1, b"hello world"),
+        ] {
+            assert_eq!(parse(name).form(), form);
+            assert_eq!(checks(name, content), Some(true));
+            assert_eq!(checks(name, b"torn"), Some(false));
+        }
+        assert_eq!(parse(EMPTY_SHA256).expected_sha256(), parse(RAW_EMPTY).expected_sha256());
+    }
+
+    #[test]
+    fn a_cid_of_a_tree_of_blocks_decides_nothing() {
+        for (name, form) in [(V0, HashForm::CidV0), (V1, HashForm::CidV1)] {
+            assert_eq!(parse(name).form(), form);
+            assert_eq!(parse(name).expected_sha256(), None);
+            assert_eq!(checks(name, b""), None);
+        }
+    }
+
+    #[test]
+    fn a_block_with_another_hash_is_told_but_not_decided() {
+        // blake2b-256, whose code takes three bytes.
+        let mut bytes = vec![0xa0, 0xe4, 0x02, 0x20];
+        bytes.extend([7; 32]);
+        let name = [to_base32(&bytes, b'A'), b".data".to_vec()].concat();
+        assert_eq!(HashName::parse(&name), Some(HashName { form: HashForm::FlatfsBlock, sha256: None }));
+    }
+
+    #[test]
+    fn ordinary_names_are_ordinary() {
+        for name in [
+            "",
+            "SHARDING",
+            "_README",
+            "diskUsage.cache",
+            "config",
+            "datastore",
+            "b",
+            "bb",
+            "Qm",
+            ".data",
+            "AA.data",
+            "README.data",
+            "keystore",
+            "blocks",
+            "CIQ",
+            "CIQA.data",
+            "backup",
+            "ba",
+            "..",
+        ] {
+            assert_eq!(HashName::parse(name.as_bytes()), None, "{name}");
+        }
+        assert_eq!(HashName::parse(&[b'b'; 5000]), None);
+    }
+
+    #[test]
+    fn only_canonical_spellings_count() {
+        let upper = |name: &[u8]| name.to_ascii_uppercase();
+        for name in [upper(EMPTY_SHA256), upper(V0), upper(V1), upper(RAW_EMPTY), BLOCK.to_ascii_lowercase()]
+        {
+            assert_eq!(HashName::parse(&name), None, "the other case");
+        }
+        for name in [EMPTY_SHA256, BLOCK, V0, V1, RAW_HELLO] {
+            for (cut, added) in [(1, &b""[..]), (0, b"a"), (0, b"="), (0, b"\n"), (0, b".tmp")] {
+                let changed = [&name[..name.len() - cut], added].concat();
+                assert_eq!(HashName::parse(&changed), None, "{}", String::from_utf8_lossy(&changed));
+            }
+        }
+        // The last letter's spare bits must be zero: 36 bytes leave 2 bits, 34 leave 3.
+        let mut odd = RAW_HELLO.to_vec();
+        *odd.last_mut().expect("a letter") += 1;
+        assert_eq!(HashName::parse(&odd), None);
+        let odd = [&BLOCK[..BLOCK.len() - 6], b"Z.data"].concat();
+        assert_eq!(HashName::parse(&odd), None);
+    }
+
+    #[test]
+    fn malformed_multihashes_are_refused() {
+        let digest = [9; 32];
+        for head in [
+            &[0x12, 0x1f][..],
+            &[0x12, 0x21],
+            &[0x92, 0x00, 0x20], // a code of two bytes where one does
+            &[0x00, 0x20],       // identity
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x20],
+        ] {
+            let name = [to_base32(&[head, &digest].concat(), b'A'), b".data".to_vec()].concat();
+            assert_eq!(HashName::parse(&name), None, "{head:?}");
+        }
+        let version_2 = [&[2, 0x55, 0x12, 0x20][..], &digest].concat();
+        assert_eq!(HashName::parse(&[b"b".to_vec(), to_base32(&version_2, b'a')].concat()), None);
+        // 46 letters that are too large a number, or hold a letter outside the alphabet.
+        assert_eq!(HashName::parse(&[b"Qm".to_vec(), vec![b'0'; 44]].concat()), None);
+        assert_eq!(HashName::parse(&[b"Qm".to_vec(), vec![b'z'; 43]].concat()), None);
+    }
+
+    fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
+        let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |i| byte >> i & 1)).collect();
+        bits.chunks(5)
+            .map(|five| {
+                let digit = (0..5).fold(0, |sum, i| sum << 1 | five.get(i).copied().unwrap_or(0));
+                if digit < 26 { first + digit } else { b'2' + digit - 26 }
+            })
+            .collect()
+    }
+}

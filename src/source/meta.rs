@@ -98,3 +98,64 @@ pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -
     };
     Described { meta, long_xattrs }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{DeviceNumber, Timestamp};
+
+    fn stat(kind: Kind, nlink: u32) -> Stat {
+        Stat {
+            kind,
+            mode: 0o4755,
+            uid: 7,
+            gid: 8,
+            size: 1,
+            mtime: Timestamp::from_seconds(-5),
+            ctime: Timestamp::from_seconds(9),
+            inode: 42,
+            device: 99,
+            nlink,
+            rdev: DeviceNumber { major: 0, minor: 0 },
+            blocks: 8,
+            mount_id: 1,
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_files_and_the_first_counts() {
+        let owners = Owners::parse(
+            b"root:x:0:0::/:/bin/sh\nann:x:7:7::\nbob:x:7:7::\n+:::::\nbad\n-x:x:3:\n::4:\nz:x:nan:\n",
+            b"staff:x:8:ann,bob\n",
+        );
+        assert_eq!(
+            owners.owner(7, 8),
+            Owner { uid: 7, gid: 8, user: b"ann".to_vec(), group: b"staff".to_vec() }
+        );
+        assert_eq!(owners.owner(3, 4), Owner { uid: 3, gid: 4, ..Owner::default() });
+        assert_eq!(owners.owner(0, 0).user, b"root");
+        assert!(Owners::read().is_ok());
+    }
+
+    #[test]
+    fn the_device_is_kept_for_hard_links_alone() {
+        let of = |kind, nlink| metadata(&stat(kind, nlink), &Owners::default(), Vec::new()).meta;
+        assert_eq!((of(Kind::File, 1).device, of(Kind::File, 1).nlink), (0, 1));
+        assert_eq!((of(Kind::File, 2).device, of(Kind::File, 2).nlink), (99, 2));
+        assert_eq!((of(Kind::Folder, 5).device, of(Kind::Folder, 5).nlink), (0, 1));
+        assert_eq!(of(Kind::Fifo, 1).mode, 0o4755);
+    }
+
+    #[test]
+    fn long_attributes_stay_outside() {
+        let pairs = vec![
+            (b"user.a".to_vec(), vec![1; XATTR_INLINE_BYTES_MAX]),
+            (b"user.b".to_vec(), vec![2; XATTR_INLINE_BYTES_MAX + 1]),
+            (b"user.c".to_vec(), vec![]),
+        ];
+        let described = metadata(&stat(Kind::File, 1), &Owners::default(), pairs);
+        let names: Vec<_> = described.meta.xattrs.iter().map(|xattr| xattr.name.as_slice()).collect();
+        assert_eq!(names, [b"user.a", b"user.c"]);
+        assert_eq!(described.long_xattrs.len(), 1);
+    }
+}

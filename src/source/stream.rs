@@ -463,3 +463,7 @@ impl Read for StdinStream {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;
