@@ -7,4 +7,4 @@ mod sorter;
 
 pub use error::{PathContext, PathError};
 pub use read::read_bounded;
-pub use sorter::{Sorted, Sorter};
+pub use sorter::{Record, Sorted, Sorter};
