@@ -50,7 +50,7 @@ asked() {
 step 0 "init" ice -r "$repo" init
 rm -rf "$ICECORE_CACHE_DIR"
 step 0 "first backup" ice -r "$repo" backup "$T/data"
-[[ -n $(databases) ]] && pass "there is an index in the cache folder" || die "no SQLite file in the cache folder"
+[[ -n $(databases) ]] || die "no SQLite file in the cache folder"
 cp -a "$ICECORE_CACHE_DIR" "$T/cache.old"
 
 rm -rf "$ICECORE_CACHE_DIR"
@@ -152,7 +152,7 @@ verified "$T/copy" "the other is right"
 rm -f "$repo"/index/*
 rm -rf "$ICECORE_CACHE_DIR"
 step 0 "repair index" ice -r "$repo" repair index
-[[ $(objects "$repo" index) -gt 0 ]] && pass "there are index segments again" || fail "no index segment after repair index"
+if (($(objects "$repo" index))); then pass "there are index segments again"; else fail "no index segment after repair index"; fi
 step 0 "restore after it" ice -r "$repo" restore latest:data "$T/back.repaired"
 same_tree "$T/data" "$T/back.repaired" "rsync finds no difference"
 step 0 "backup after it" ice --json -r "$repo" backup "$T/data"

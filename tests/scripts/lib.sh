@@ -205,7 +205,7 @@ same_tree() {
 
 # How many objects of a kind a repository holds: objects REPO packs
 objects() {
-    find "$1/$2" -type f | wc -l
+    { find "$1/$2" -type f 2>/dev/null || true; } | wc -l
 }
 
 repo_bytes() {

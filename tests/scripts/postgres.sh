@@ -69,8 +69,10 @@ same_file "$T/dump2" "$T/db.sql" "it is equal"
 
 if ((scale >= 20)) && command -v restic >/dev/null; then
     export RESTIC_PASSWORD=x RESTIC_REPOSITORY=$T/restic RESTIC_CACHE_DIR=$T/restic.cache
-    restic -q init && restic -q backup --compression auto --stdin <"$T/dump1" && theirs=$(repo_bytes "$T/restic") &&
-        restic -q backup --compression auto --stdin <"$T/dump2" || die "restic"
+    restic -q init || die "restic init"
+    restic -q backup --compression auto --stdin <"$T/dump1" || die "restic backup"
+    theirs=$(repo_bytes "$T/restic")
+    restic -q backup --compression auto --stdin <"$T/dump2" || die "restic backup"
     theirs=$(($(repo_bytes "$T/restic") - theirs))
     if ((added * 10 <= theirs)); then
         pass "restic adds $theirs bytes, we $added"

@@ -67,7 +67,8 @@ same_file "$T/tree/new file" "$T/one" "it is equal"
 step 0 "cat of a file" ice -r "$repo" cat "latest:tree/new file"
 same_file "$T/tree/new file" "$T/out" "it is equal"
 step 0 "cat of a folder" ice -r "$repo" cat latest:tree/include
-mkdir "$T/untar" && tar -xf "$T/out" -C "$T/untar" || fail "what cat gave is not a tar file"
+mkdir "$T/untar"
+tar -xf "$T/out" -C "$T/untar" || fail "what cat gave is not a tar file"
 equal "$(find "$T/untar" -type f | wc -l)" "$(find "$T/tree/include" -type f | wc -l)" "the tar file has all files"
 step 0 "ls" ice -r "$repo" ls latest:tree/moved
 says 'inner' "ls names what is in the folder"
@@ -75,6 +76,7 @@ step 0 "find" ice -r "$repo" find 'new*file'
 says 'new file' "find finds it"
 step 0 "snapshots" ice -r "$repo" snapshots
 step 0 "stats" ice -r "$repo" stats
+# shellcheck disable=SC2016  # the inner shell's own
 step 0 "a pipe that closes early is no error" bash -c '"$0" -r "$1" ls latest:tree 2>"$2" | head -n 1 >/dev/null; ! grep . "$2"' "$ICECORE" "$repo" "$T/pipe.err"
 verified "$repo"
 
