@@ -26,7 +26,7 @@ export PGHOST=$pg PGUSER=aleph PGDATABASE=bench
 "$bin/psql" -qc "update pgbench_accounts set filler = substr(md5(aid::text) || md5(aid || 'a') || md5(aid || 'b'), 1, 84)"
 "$bin/psql" -qc 'vacuum full'
 dump=("$bin/pg_dump")
-if "$bin/pg_dump" --help | grep -q -- --restrict-key; then
+if "$bin/pg_dump" --help | grep -e --restrict-key >/dev/null; then
     dump+=(--restrict-key=icecore)
 fi
 mkdir -p "$out"

@@ -125,7 +125,7 @@ one_error_line() {
 
 # says PATTERN TITLE: the last step's stderr or stdout has it (extended, case-insensitive).
 says() {
-    if cat "$T/err" "$T/out" | grep -qaiE -- "$1"; then
+    if grep -aiE -- "$1" "$T/err" "$T/out" >/dev/null; then
         pass "$2"
     else
         fail "$2: nothing like /$1/ in: $(cat "$T/err" "$T/out" | tail -n 5 | tr '\n' '|')"
@@ -192,7 +192,7 @@ same_tree() {
         to=$2
         [[ $from == "$1" ]] || to=$1
         said=$(rsync -aHAXnc --delete --itemize-changes "$from/" "$to/" 2>"$T/rsync.err" | head -n 5) || true
-        if grep -v 'File name too long' "$T/rsync.err" | grep -qv '^rsync error: some files/attrs were not transferred'; then
+        if grep -vE 'File name too long|^rsync error: some files/attrs were not transferred|^$' "$T/rsync.err" >/dev/null; then
             said+=" $(head -n 3 "$T/rsync.err")"
         fi
         if [[ -n $said ]]; then

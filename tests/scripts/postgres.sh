@@ -34,7 +34,7 @@ export PGHOST=$pg PGUSER=aleph PGDATABASE=bench
 
 # Newer tools write a random key into each dump unless they are given one.
 dump="$bin/pg_dump"
-if "$bin/pg_dump" --help | grep -q -- --restrict-key; then
+if "$bin/pg_dump" --help | grep -e --restrict-key >/dev/null; then
     dump+=' --restrict-key=icecore'
 fi
 repo=$T/repo

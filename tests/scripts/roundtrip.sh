@@ -88,7 +88,7 @@ key=$(find "$T/user/config" -path '*/icecore/keys/*' -type f 2>/dev/null || true
 equal "$(stat -c %a "$key" 2>/dev/null || true)" 600 "a key file of mode 600 is there"
 says "${key:-no key file}" "it says where"
 step 0 "it is found by later commands" as_user env -u ICECORE_PASSPHRASE "$ICECORE" -r "$T/user/repo" verify --read-data
-mv "$key" "$key.away"
+[[ -z $key ]] || mv "$key" "$key.away"
 step 11 "without it nothing opens" as_user env -u ICECORE_PASSPHRASE "$ICECORE" -r "$T/user/repo" snapshots
 
 finish
