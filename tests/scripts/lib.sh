@@ -191,8 +191,8 @@ same_tree() {
     for from in "$1" "$2"; do
         to=$2
         [[ $from == "$1" ]] || to=$1
-        said=$(rsync -aHAXnc --delete --itemize-changes "$from/" "$to/" 2>"$T/rsync.err" | head -n 5) || true
-        if grep -vE 'File name too long|^rsync error: some files/attrs were not transferred|^$' "$T/rsync.err" >/dev/null; then
+        said=$(rsync -aHAXnc --delete --ignore-errors --itemize-changes "$from/" "$to/" 2>"$T/rsync.err" | head -n 5) || true
+        if grep -vE 'File name too long|^filename overflows max-path|^IO error encountered|^rsync error: some files/attrs were not transferred|^$' "$T/rsync.err" >/dev/null; then
             said+=" $(head -n 3 "$T/rsync.err")"
         fi
         if [[ -n $said ]]; then

@@ -6,6 +6,9 @@
 have_root "the torture tree" || finish
 repo=$T/repo
 bash "$TESTS/torture.sh" "$T/tree" >"$T/torture.log" 2>&1 || die "tests/torture.sh: $(tail -n 3 "$T/torture.log" | tr '\n' '|')"
+while IFS= read -r line; do
+    fail "the tree is not whole: $line"
+done < <(grep 'left out' "$T/torture.log" || true)
 age
 
 step 0 "backup" ice --json backup --init -r "$repo" "$T/tree"
