@@ -1,5 +1,7 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
+pub mod content;
+mod fetch;
 pub mod memory;
 
 use std::sync::Arc;
