@@ -3,6 +3,7 @@
 pub mod content;
 mod fetch;
 pub mod memory;
+pub mod restore;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
