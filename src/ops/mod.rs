@@ -1,7 +1,10 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
 pub mod backup;
+pub mod content;
+mod fetch;
 pub mod memory;
+pub mod restore;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
