@@ -9,11 +9,12 @@ use icecore::types::RepoId;
 use crate::args::Global;
 use crate::engine::ops::{Cancel, Selector, Snap};
 use crate::engine::repo::{InitOptions, OpenOptions, Probe, Repository, Secret};
-use crate::engine::{Error, ErrorKind, store};
+use crate::engine::{ErrorKind, store};
 use crate::env::Env;
 use crate::exit::CliError;
 use crate::parse::{SnapPath, SnapRef};
 use crate::secret;
+use crate::signals::Interrupts;
 use crate::ui::{Meter, Ui};
 
 /// A command's surroundings: options and environment.
@@ -63,7 +64,7 @@ impl<'a> Context<'a> {
     }
 
     /// Opens the repository, with the passphrase from wherever it comes.
-    pub fn open(&self, observer: &dyn Observer) -> Result<Repository, CliError> {
+    pub fn open(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
         let store = self.store()?;
         let probe = Repository::probe(&store)?;
         self.open_probed(store, &probe, observer)
@@ -74,10 +75,12 @@ impl<'a> Context<'a> {
         store: SharedStore,
         probe: &Probe,
         observer: &dyn Observer,
-    ) -> Result<Repository, CliError> {
+    ) -> Result<(Repository, Cancel), CliError> {
         let options = OpenOptions { cache_root: self.cache_root()? };
         let secret = self.secret_of(probe)?;
-        Ok(Repository::open(store, &secret, options, observer)?)
+        let interrupts = listen()?;
+        let repository = Repository::open(store, &secret, options, observer)?;
+        Ok((repository, self.cancel(&interrupts)))
     }
 
     /// The passphrase of an existing repository.
@@ -98,22 +101,27 @@ impl<'a> Context<'a> {
 
     /// Makes a repository. Returns its id.
     pub fn init(&self, otherwise: NewSecret) -> Result<RepoId, CliError> {
-        self.init_in(self.store()?, otherwise).map(|(_, id)| id)
+        self.init_in(self.store()?, otherwise).map(|(.., id)| id)
     }
 
     /// Opens the repository, or makes it if there is none.
-    pub fn open_or_init(&self, observer: &dyn Observer) -> Result<Repository, CliError> {
+    pub fn open_or_init(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
         let store = self.store()?;
         match Repository::probe(&store) {
             Ok(probe) => self.open_probed(store, &probe, observer),
             Err(e) if e.kind() == ErrorKind::NoRepository => {
-                self.init_in(store, NewSecret::KeyFile).map(|(repository, _)| repository)
+                let (repository, cancel, _) = self.init_in(store, NewSecret::KeyFile)?;
+                Ok((repository, cancel))
             }
             Err(e) => Err(e.into()),
         }
     }
 
-    fn init_in(&self, store: SharedStore, otherwise: NewSecret) -> Result<(Repository, RepoId), CliError> {
+    fn init_in(
+        &self,
+        store: SharedStore,
+        otherwise: NewSecret,
+    ) -> Result<(Repository, Cancel, RepoId), CliError> {
         let id = new_id()?;
         let given = secret::given(self.global, &self.env)?;
         if given.is_some() && otherwise == NewSecret::Empty {
@@ -130,6 +138,7 @@ impl<'a> Context<'a> {
             }
         };
         let random_key = key_file.is_some();
+        let interrupts = listen()?;
         let options = InitOptions { id, cache_root: self.cache_root()?, random_key };
         match Repository::init(store.clone(), &Secret(secret), options) {
             Ok(repository) => {
@@ -138,11 +147,11 @@ impl<'a> Context<'a> {
                     self.ui.warn(format_args!("The key of this repository is in {path}."));
                     self.ui.warn("Keep a copy elsewhere: without it the backup is lost.");
                 }
-                Ok((repository, id))
+                Ok((repository, self.cancel(&interrupts), id))
             }
             Err(error) => {
                 if let Some(path) = key_file {
-                    drop_unused_key(&store, id, &path, &error);
+                    drop_unused_key(&store, id, &path);
                 }
                 Err(error.into())
             }
@@ -150,29 +159,27 @@ impl<'a> Context<'a> {
     }
 
     /// What the first SIGINT or SIGTERM from now on sets.
-    pub fn cancel(&self) -> Result<Cancel, CliError> {
+    fn cancel(&self, interrupts: &Interrupts) -> Cancel {
         let cancel = Cancel::new();
         let (flag, ui) = (cancel.clone(), self.ui);
-        crate::signals::install(move || {
+        interrupts.hand_over(move || {
             flag.cancel();
             ui.note("stopping; once more to stop at once");
-        })
-        .map_err(|e| CliError::failed("cannot listen to signals", e))?;
-        Ok(cancel)
+        });
+        cancel
     }
 
     /// Opens the repository and counts from here on: what most commands begin with.
     pub fn begin(&self) -> Result<(Repository, Meter, Cancel), CliError> {
         let meter = self.ui.meter();
-        let repository = self.open(&meter)?;
-        let cancel = self.cancel()?;
+        let (repository, cancel) = self.open(&meter)?;
         Ok((repository, meter, cancel))
     }
 }
 
 /// Removes the key file of a repository that was not made. Kept where it may have been: an `init` whose last answer was
 /// lost has made it.
-fn drop_unused_key(store: &SharedStore, id: RepoId, path: &std::path::Path, _error: &Error) {
+fn drop_unused_key(store: &SharedStore, id: RepoId, path: &std::path::Path) {
     let unused = match Repository::probe(store) {
         Ok(probe) => probe.id != id,
         Err(e) => e.kind() == ErrorKind::NoRepository,
@@ -181,6 +188,10 @@ fn drop_unused_key(store: &SharedStore, id: RepoId, path: &std::path::Path, _err
         // One key file too many does no harm.
         let _ = std::fs::remove_file(path);
     }
+}
+
+fn listen() -> Result<Interrupts, CliError> {
+    Interrupts::listen().map_err(|e| CliError::failed("cannot listen to signals", e))
 }
 
 fn new_id() -> Result<RepoId, CliError> {

@@ -183,11 +183,10 @@ fn read_terminal(prompt: &str) -> Result<Bytes, CliError> {
 
 /// Refuses a secret of no length: it would open, or make, a repository without secrecy that someone believes sealed.
 fn not_empty(secret: Bytes, what: &str) -> Result<Bytes, CliError> {
-    if secret.is_empty() {
-        Err(CliError::usage(format!("{what} is empty")).with_hint(GIVE_ONE))
-    } else {
-        Ok(secret)
+    if !secret.is_empty() {
+        return Ok(secret);
     }
+    Err(CliError::Locked { message: format!("{what} is empty"), hint: Some(GIVE_ONE.to_owned()) })
 }
 
 fn without_newline(mut text: Bytes) -> Bytes {
@@ -265,7 +264,7 @@ mod tests {
         }
         for bad in ["", "\n"] {
             fs::write(&path, bad).expect("write");
-            assert_eq!(code(from_file(&path)), 2);
+            assert_eq!(code(from_file(&path)), 11);
         }
         fs::write(&path, vec![b'x'; PASSPHRASE_BYTES_MAX + 1]).expect("write");
         assert_eq!(code(from_file(&path)), 1);
@@ -277,7 +276,7 @@ mod tests {
         let secret = from_command("printf '%s\\nmore\\n' 'a $HOME'").expect("a secret");
         assert_eq!(secret.as_slice(), b"a $HOME");
         assert_eq!(code(from_command("false")), 1);
-        assert_eq!(code(from_command("true")), 2);
+        assert_eq!(code(from_command("true")), 11);
         assert_eq!(code(from_command("'")), 2);
         assert_eq!(code(from_command("/no/such/program")), 1);
     }
@@ -308,6 +307,6 @@ mod tests {
         assert_eq!(secret(&bare, &env).as_deref(), Some("command"));
         assert_eq!(secret(&bare, &Env::default()), None);
         let empty = Env { passphrase: Some(Bytes::default()), ..Env::default() };
-        assert_eq!(code(given(&bare, &empty)), 2, "set but empty is a mistake");
+        assert_eq!(code(given(&bare, &empty)), 11, "set but empty is a mistake");
     }
 }

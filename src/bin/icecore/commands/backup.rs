@@ -111,9 +111,8 @@ struct Summary {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let sources = sources(args)?;
     let meter = context.ui.meter();
-    let repository =
+    let (repository, cancel) =
         if args.init && !args.dry_run { context.open_or_init(&meter)? } else { context.open(&meter)? };
-    let cancel = context.cancel()?;
     let report = backup(&repository, options(args, sources), &meter, &cancel)?;
     let counts = meter.counts();
     let summary =

@@ -67,8 +67,7 @@ impl<'a> Record<'a> {
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let mut meter = context.ui.meter();
-    let repository = context.open(&meter)?;
+    let (repository, mut meter, _cancel) = context.begin()?;
     let filter =
         SnapshotFilter { host: args.host.clone(), tag: args.tag.clone(), source: args.source.clone() };
     let list = snapshots(&repository, &filter)?;
