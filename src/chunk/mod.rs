@@ -1,1 +1,13 @@
+//! Pure computing on bytes: cutting, naming, compressing, sealing. No files, no repository.
 
+mod codec;
+mod cut;
+mod hash;
+mod keys;
+mod seal;
+
+pub use codec::{CodecError, Compressor, FRAME_PLAIN_BYTES_MAX, Opener, open_bytes, shrink_bytes};
+pub use cut::{CHUNK_BYTES_MAX, next_cut};
+pub use hash::{ObjectHasher, object_hash};
+pub use keys::{Argon2Cost, KeyError, Keys, MasterKey, SealClass, WRAPPED_BYTES, wrap_key};
+pub use seal::{ObjectSeal, PartKind, SealBroken, TAG_BYTES};

@@ -1,1 +1,41 @@
+//! Bytes to values and back, after `docs/format.md`. No I/O, no keys: what is sealed is opened by `repo`.
+//!
+//! Every decoder is bounded: it allocates no more than its input can account for, and refuses what an encoder of
+//! this version would not have written.
 
+mod config;
+mod content;
+mod envelope;
+mod frames;
+mod keyslot;
+mod lease;
+mod page;
+mod run;
+mod segment;
+mod snapshot;
+mod text;
+mod wire;
+
+pub use config::{Config, Features, decode_config, encode_config};
+pub use content::{LIST_ENTRIES_MAX, LIST_ENTRIES_MIN, decode_list_node, encode_list_node, ends_list_node};
+pub use envelope::{
+    HEADER_BYTES, Header, ObjectKind, SealedBody, TRAILER_BYTES, Trailer, decode_body, decode_header,
+    decode_trailer, encode_body_prefix, encode_header, encode_trailer,
+};
+pub use frames::{decode_directory, encode_directory};
+pub use keyslot::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
+pub use lease::{LeaseBody, LeaseKind, decode_lease, encode_lease};
+pub use page::{PAGE_BYTES_MAX, PageBuilder, decode_page};
+pub use run::{
+    NODE_BYTES_TARGET, PageRef, RunRoot, RunTree, decode_node, decode_root, encode_node, encode_root,
+};
+pub use segment::{SEGMENT_BYTES_MAX, decode_segment, encode_segment};
+pub use snapshot::{
+    RunRef, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
+    decode_snapshot, encode_snapshot,
+};
+pub use text::JsonError;
+pub use wire::WireError;
+
+/// The format version that this code writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;

@@ -1,1 +1,539 @@
-//! Layer `index`.
+//! The index: a SQLite database that answers "where is this chunk?".
+//!
+//! It is a function of the segments that are loaded, holds nothing else, and may be deleted at any time. Callers load
+//! each listed segment, hand over or take away those that are listed no longer, and ask.
+//!
+//! **Locking.** Any number of threads and processes may use one index. Reading never waits for writing (WAL); writers
+//! wait for one another, up to 30 s, and each change is one transaction, so a crash leaves all of it or nothing. Inside
+//! an [`Index`] there is one connection to write and one to read, each behind a mutex. A process that finds the
+//! database unusable puts a new file in its place by switching a pointer; who has the old one open goes on with it.
+//!
+//! **Damage.** SQLite has no checksums for its pages. So rows of chunks and frames carry a mark of themselves, checked
+//! whenever one is read; the small tables carry a digest, checked when the database is opened and whenever another
+//! transaction changed them; after an unclean end the structure is checked too. What a look-up finds is right or the
+//! look-up fails with [`IndexError::Damaged`]. A damaged page can hide a chunk, though: a writer then stores it again,
+//! and who is about to report it as lost calls [`Index::check`] first. The answer to damage is [`Index::recreate`].
+//!
+//! **Durability.** `synchronous=NORMAL`: a power cut may take the last transactions, whose segments are then loaded
+//! again.
+//!
+//! **Compatibility.** A database of an older or newer schema is replaced by an empty one. [`Memory`] holds what cannot
+//! be made again, and is migrated.
+//!
+//! **File systems.** WAL needs shared memory and POSIX locks, the folder needs flock: a local file system. The cache
+//! folder is local; the repository, which may not be, holds no database.
+
+mod chunks;
+mod error;
+mod files;
+mod memory;
+mod packs;
+mod schema;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+
+pub use self::error::IndexError;
+use self::files::{Folder, Hold, Mark, Pointer, database_path};
+pub use self::memory::{LastSnapshot, Memory};
+use self::packs::View;
+use self::schema::{Meta, Unusable};
+use self::segments::Change;
+use crate::types::{ChunkId, Class, Codec, LeaseId, PackId, SegmentBody, SegmentId};
+
+/// How `Index::open` found the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// There was none: it is new and empty.
+    Created,
+    /// It was there and its small tables agree with their digest.
+    Existing,
+    /// It was unusable; a new, empty one has taken its place. `why` is for people.
+    Recreated { why: String },
+}
+
+/// What the loaded segments say of a pack: dropped wins over condemned, condemned over known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PackState {
+    /// Added, neither condemned nor dropped: its chunks are deduplicated against.
+    Known,
+    /// A prune has marked it.
+    Condemned,
+    /// A prune has let it go.
+    Dropped,
+}
+
+/// One copy of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Location {
+    pub pack: PackId,
+    pub state: PackState,
+    /// Number of the frame in the pack, from 0.
+    pub frame: u32,
+    /// Where the chunk begins in the frame's plain bytes.
+    pub offset: u32,
+    /// Plain bytes.
+    pub len: u32,
+    /// The pack's base plus the chunk's position in the pack; stable only within one generation of the database.
+    pub number: u64,
+}
+
+/// A frame as the index knows it. See [`crate::types::FrameInfo`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FrameRow {
+    pub class: Class,
+    pub codec: Codec,
+    /// Where the sealed bytes begin in the pack.
+    pub offset: u64,
+    /// Sealed bytes, the tag included.
+    pub stored: u32,
+    /// Plain bytes.
+    pub plain: u32,
+    /// Number of chunks in it.
+    pub chunks: u32,
+}
+
+/// A pack as the index knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackRow {
+    pub id: PackId,
+    pub state: PackState,
+    /// True if a loaded segment adds it. Else a segment only condemns or drops it, and all that follows is zero.
+    pub added: bool,
+    /// Stored bytes.
+    pub size: u64,
+    /// Chunk numbers of this pack are `base..base + chunks`, in this generation of the database.
+    pub base: u64,
+    pub chunks: u32,
+    pub frames: u32,
+    /// The lease of the writer of the segment that first added it.
+    pub writer: LeaseId,
+}
+
+/// Sums over the packs that are held: added and not dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Held packs, condemned ones among them.
+    pub packs: u64,
+    /// Held packs that are condemned.
+    pub condemned: u64,
+    /// Stored bytes of held packs.
+    pub stored_bytes: u64,
+    /// Chunks in held packs; a chunk in two packs counts twice.
+    pub chunks: u64,
+    /// Plain bytes of data frames.
+    pub data_bytes: u64,
+    /// Plain bytes of metadata frames.
+    pub metadata_bytes: u64,
+}
+
+/// Frames kept in memory: twice this many rows at most.
+const RECENT_FRAMES: usize = 2048;
+
+/// The index of one repository at one address. All methods may be called from many threads.
+///
+/// Every method can fail with [`IndexError::Damaged`]; after that the next to open the folder gets a new database.
+pub struct Index {
+    dir: PathBuf,
+    generation: AtomicU64,
+    // Locked in this order.
+    writer: Mutex<Side>,
+    reader: Mutex<Reader>,
+    hold: Mutex<Option<Hold>>,
+}
+
+/// A connection and the file it is of.
+struct Side {
+    conn: Connection,
+    path: PathBuf,
+}
+
+struct Reader {
+    side: Side,
+    view: View,
+    frames: RecentFrames,
+}
+
+impl Index {
+    /// Opens the index in `dir`, the cache folder of one repository and address, and makes both if need be.
+    ///
+    /// A database that is damaged, foreign or of another schema gives way to a new, empty one; that is no error.
+    pub fn open(dir: &Path) -> Result<(Self, Opened), IndexError> {
+        let folder = Folder::enter(dir)?;
+        let why = match folder.pointer()? {
+            Pointer::Absent => None,
+            Pointer::Unusable(why) => Some(why),
+            Pointer::Generation(generation) => match Opening::existing(&folder, dir, generation) {
+                Ok(opening) => {
+                    folder.remove_others(generation);
+                    return Ok((opening.into_index(dir), Opened::Existing));
+                }
+                Err(Unusable::Foreign(why)) => Some(why),
+                Err(Unusable::Failed(error)) if error.is_damage() => Some(error.to_string()),
+                Err(Unusable::Failed(error)) => return Err(error),
+            },
+        };
+        let opening = Opening::fresh(&folder, dir, why.as_deref().unwrap_or("there was none"))?;
+        folder.remove_others(opening.generation);
+        let opened = why.map_or(Opened::Created, |why| Opened::Recreated { why });
+        Ok((opening.into_index(dir), opened))
+    }
+
+    /// Begins anew in a new, empty database; this `Index` goes on with it, others keep what they have open.
+    ///
+    /// `why` is kept in the pointer file, for people. On an error the old database stays.
+    pub fn recreate(&self, why: &str) -> Result<(), IndexError> {
+        let mut writer = lock(&self.writer);
+        let mut reader = lock(&self.reader);
+        let mut hold = lock(&self.hold);
+        let folder = Folder::enter(&self.dir)?;
+        let opening = Opening::fresh(&folder, &self.dir, why)?;
+        self.generation.store(opening.generation, Ordering::Release);
+        *writer = opening.writer;
+        *reader = opening.reader;
+        if let Some(old) = hold.replace(opening.hold) {
+            old.leave();
+        }
+        folder.remove_others(opening.generation);
+        Ok(())
+    }
+
+    /// The segments that are loaded now.
+    pub fn loaded(&self) -> Result<BTreeSet<SegmentId>, IndexError> {
+        self.read(|now| Ok(now.view.segments.keys().copied().collect()))
+    }
+
+    /// A loaded segment (the lowest) that says it supersedes `old`.
+    pub fn superseder(&self, old: &SegmentId) -> Result<Option<SegmentId>, IndexError> {
+        self.read(|now| Ok(now.view.superseders.get(old).copied()))
+    }
+
+    /// Loads a segment in one transaction; a segment that is loaded already changes nothing.
+    ///
+    /// A pack that several segments add has its rows once, as the first of them told. A segment that cannot be true
+    /// ([`IndexError::Refused`]) changes nothing.
+    pub fn load(&self, id: SegmentId, body: &SegmentBody) -> Result<(), IndexError> {
+        self.write("load a segment", |change| change.load(id, body))
+    }
+
+    /// Makes what `old` says a part of what `to` says, and forgets `old` (R3).
+    ///
+    /// The result is as if `to` were a merge of both: packs that `to` drops are no longer added on behalf of `old`. If
+    /// `old` is not loaded nothing changes; that `to` is not is [`IndexError::NotLoaded`].
+    pub fn transfer(&self, old: &SegmentId, to: &SegmentId) -> Result<(), IndexError> {
+        self.write("hand a segment over", |change| change.transfer(old, to))
+    }
+
+    /// Takes away what a segment says; packs that nobody adds any more lose their rows, marks that nobody else makes
+    /// are lifted. A segment that is not loaded changes nothing.
+    pub fn unload(&self, id: &SegmentId) -> Result<(), IndexError> {
+        self.write("unload a segment", |change| change.unload(id))
+    }
+
+    /// Finds the best copy of each chunk: known, then condemned, then dropped, then the lowest pack id.
+    ///
+    /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered from one moment. Sorted
+    /// ids in batches of some hundreds are fastest.
+    pub fn lookup(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), IndexError> {
+        out.clear();
+        self.read(|now| {
+            let mut statement = chunks::find_statement(now.conn)
+                .map_err(|source| IndexError::sqlite(now.path, "look up a chunk", source))?;
+            for id in ids {
+                let mut best: Option<Location> = None;
+                chunks::find(&mut statement, now.view, now.path, id, |copy| {
+                    if best.as_ref().is_none_or(|best| chunks::better(&copy, best)) {
+                        best = Some(copy);
+                    }
+                })?;
+                out.push(best);
+            }
+            Ok(())
+        })
+    }
+
+    /// Finds the best copy of one chunk.
+    pub fn lookup_one(&self, id: &ChunkId) -> Result<Option<Location>, IndexError> {
+        Ok(self.copies(id)?.first().copied())
+    }
+
+    /// Returns all copies of a chunk, best first.
+    pub fn copies(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
+        self.read(|now| now.copies(id))
+    }
+
+    /// Returns frame number `frame` of a pack, or nothing if no segment adds the pack or it has fewer frames.
+    pub fn frame(&self, pack: &PackId, frame: u32) -> Result<Option<FrameRow>, IndexError> {
+        self.read(|now| {
+            let Some((number, found)) = now.view.find(pack).filter(|(_, found)| frame < found.row.frames)
+            else {
+                return Ok(None);
+            };
+            if let Some(row) = now.frames.get(number, frame) {
+                return Ok(Some(row));
+            }
+            let row = chunks::read_frame(now.conn, now.path, number, &found.row.id, frame)?;
+            now.frames.put(number, frame, row);
+            Ok(Some(row))
+        })
+    }
+
+    /// Returns what loaded segments say of a pack.
+    pub fn pack(&self, id: &PackId) -> Result<Option<PackRow>, IndexError> {
+        self.read(|now| Ok(now.view.find(id).map(|(_, pack)| pack.row)))
+    }
+
+    /// Returns all packs of which loaded segments say anything, sorted by id.
+    pub fn packs(&self) -> Result<Vec<PackRow>, IndexError> {
+        let mut packs = self.read(|now| Ok(now.view.named().map(|pack| pack.row).collect::<Vec<_>>()))?;
+        packs.sort_unstable_by_key(|pack| pack.id);
+        Ok(packs)
+    }
+
+    /// All `Location::number` are below this. Numbers of packs that are gone are not used again.
+    pub fn chunk_numbers_end(&self) -> Result<u64, IndexError> {
+        self.read(|now| Ok(now.view.meta.next_base))
+    }
+
+    /// The ids in `lost` sections of loaded segments that no known pack holds.
+    pub fn lost(&self) -> Result<BTreeSet<ChunkId>, IndexError> {
+        self.read(|now| {
+            let mut lost = BTreeSet::new();
+            for id in &now.view.lost {
+                if now.copies(id)?.first().is_none_or(|best| best.state != PackState::Known) {
+                    lost.insert(*id);
+                }
+            }
+            Ok(lost)
+        })
+    }
+
+    /// Sums over all held packs.
+    pub fn totals(&self) -> Result<Totals, IndexError> {
+        self.read(|now| {
+            let mut totals = Totals::default();
+            for pack in now.view.named().filter(|pack| pack.row.added && pack.row.state != PackState::Dropped)
+            {
+                totals.packs += 1;
+                totals.condemned += u64::from(pack.row.state == PackState::Condemned);
+                totals.stored_bytes = totals.stored_bytes.saturating_add(pack.row.size);
+                totals.chunks += u64::from(pack.row.chunks);
+                totals.data_bytes = totals.data_bytes.saturating_add(pack.data_bytes);
+                totals.metadata_bytes = totals.metadata_bytes.saturating_add(pack.metadata_bytes);
+            }
+            Ok(totals)
+        })
+    }
+
+    /// True if no look-up can find anything.
+    pub fn is_empty(&self) -> Result<bool, IndexError> {
+        self.read(|now| Ok(!now.view.named().any(|pack| pack.row.chunks > 0)))
+    }
+
+    /// Reads the whole database and compares it with its sums; some seconds for ten million chunks, during which
+    /// look-ups wait.
+    ///
+    /// To be called before a chunk that a look-up misses is reported as lost: damage can hide a row.
+    pub fn check(&self) -> Result<(), IndexError> {
+        self.read(|now| {
+            schema::quick_check(now.conn, now.path)?;
+            let view = View::read(now.conn, now.path)?;
+            chunks::check_all(now.conn, &view, now.path)
+        })
+    }
+
+    /// Names this database among all that were in the folder; numbers of chunks hold within one generation.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn read<T>(&self, ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let mut reader = lock(&self.reader);
+        let result = reader.at_one_moment(ask);
+        drop(reader);
+        self.noting_damage(result)
+    }
+
+    fn write(
+        &self,
+        action: &'static str,
+        act: impl FnOnce(Change<'_>) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let mut writer = lock(&self.writer);
+        if let Some(hold) = lock(&self.hold).as_mut() {
+            hold.will_write()?;
+        }
+        let Side { conn, path } = &mut *writer;
+        let result = Change::begin(conn, path, action).and_then(act);
+        drop(writer);
+        self.noting_damage(result)
+    }
+
+    fn noting_damage<T>(&self, result: Result<T, IndexError>) -> Result<T, IndexError> {
+        if let Err(IndexError::Damaged { path, .. }) = &result
+            && *path == database_path(&self.dir, self.generation())
+            && let Some(hold) = lock(&self.hold).as_ref()
+        {
+            hold.met_damage();
+        }
+        result
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // Both connections are closed before the hold is let go: the mark "clean" must be true.
+        if let Ok(nowhere) = Connection::open_in_memory() {
+            lock(&self.reader).side.conn = nowhere;
+        }
+        if let Ok(nowhere) = Connection::open_in_memory() {
+            lock(&self.writer).conn = nowhere;
+            if let Some(hold) = lock(&self.hold).take() {
+                hold.leave();
+            }
+        }
+    }
+}
+
+/// A panic leaves no half-done state behind a mutex: transactions roll back, views are replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a question sees: one moment of the database.
+struct Moment<'a> {
+    conn: &'a Connection,
+    path: &'a Path,
+    view: &'a View,
+    frames: &'a mut RecentFrames,
+}
+
+impl Moment<'_> {
+    fn copies(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
+        let mut copies = Vec::new();
+        let mut statement = chunks::find_statement(self.conn)
+            .map_err(|source| IndexError::sqlite(self.path, "look up a chunk", source))?;
+        chunks::find(&mut statement, self.view, self.path, id, |copy| copies.push(copy))?;
+        copies.sort_unstable_by_key(|copy| (copy.state, copy.pack));
+        Ok(copies)
+    }
+}
+
+impl Reader {
+    /// Answers a question within one read transaction, after bringing the view up to it.
+    fn at_one_moment<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let Side { conn, path } = &self.side;
+        let fail = |source| IndexError::sqlite(path, "read", source);
+        let execute = |sql| conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        execute("begin").map_err(fail)?;
+        let result = (|| {
+            if Meta::read_changes(conn).map_err(fail)? != self.view.meta.changes {
+                self.view = View::read(conn, path)?;
+                self.frames = RecentFrames::default();
+            }
+            ask(&mut Moment { conn, path, view: &self.view, frames: &mut self.frames })
+        })();
+        let ended = execute("rollback");
+        // SQLite ends a transaction by itself after some errors.
+        if result.is_ok() && !conn.is_autocommit() {
+            ended.map_err(fail)?;
+        }
+        result
+    }
+}
+
+/// A database being opened, with the folder locked.
+struct Opening {
+    generation: u64,
+    hold: Hold,
+    writer: Side,
+    reader: Reader,
+}
+
+impl Opening {
+    fn existing(folder: &Folder, dir: &Path, generation: u64) -> Result<Self, Unusable> {
+        let path = database_path(dir, generation);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => {}
+            _ => return Err(Unusable::Foreign(format!("{} is no file", path.display()))),
+        }
+        let (hold, mark) = Hold::take(folder, dir, generation).map_err(IndexError::from)?;
+        if mark == Mark::Damaged {
+            return Err(Unusable::Foreign("damage was met in it".to_owned()));
+        }
+        let writer = schema::open(&path)?;
+        if mark == Mark::Unclean {
+            schema::quick_check(&writer, &path)?;
+        }
+        Self::with_reader(generation, hold, writer, path)
+    }
+
+    fn fresh(folder: &Folder, dir: &Path, why: &str) -> Result<Self, IndexError> {
+        let generation = folder.new_generation()?;
+        let path = database_path(dir, generation);
+        let (mut hold, _) = Hold::take(folder, dir, generation)?;
+        hold.will_write()?;
+        let writer = schema::create(&path)?;
+        let opening =
+            Self::with_reader(generation, hold, writer, path.clone()).map_err(|error| match error {
+                Unusable::Failed(error) => error,
+                Unusable::Foreign(what) => IndexError::damaged(&path, what),
+            })?;
+        folder.point_to(generation, why)?;
+        Ok(opening)
+    }
+
+    fn with_reader(generation: u64, hold: Hold, writer: Connection, path: PathBuf) -> Result<Self, Unusable> {
+        let conn = schema::open(&path)?;
+        let side = Side { conn, path: path.clone() };
+        let mut reader = Reader { side, view: View::default(), frames: RecentFrames::default() };
+        reader.at_one_moment(|_| Ok(()))?;
+        Ok(Self { generation, hold, writer: Side { conn: writer, path }, reader })
+    }
+
+    fn into_index(self, dir: &Path) -> Index {
+        Index {
+            dir: dir.to_owned(),
+            generation: AtomicU64::new(self.generation),
+            writer: Mutex::new(self.writer),
+            reader: Mutex::new(self.reader),
+            hold: Mutex::new(Some(self.hold)),
+        }
+    }
+}
+
+/// Frames looked up of late, by the pack's number and the frame's: a young and an old half.
+#[derive(Default)]
+struct RecentFrames {
+    young: HashMap<(i64, u32), FrameRow>,
+    old: HashMap<(i64, u32), FrameRow>,
+}
+
+impl RecentFrames {
+    fn get(&mut self, pack: i64, frame: u32) -> Option<FrameRow> {
+        let key = (pack, frame);
+        if let Some(row) = self.young.get(&key) {
+            return Some(*row);
+        }
+        let row = self.old.remove(&key)?;
+        self.put(pack, frame, row);
+        Some(row)
+    }
+
+    fn put(&mut self, pack: i64, frame: u32, row: FrameRow) {
+        if self.young.len() >= RECENT_FRAMES {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert((pack, frame), row);
+    }
+}

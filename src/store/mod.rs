@@ -6,9 +6,35 @@ use std::sync::Arc;
 
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId, Timestamp};
 
+mod local;
+mod locate;
+mod readonly;
 mod spool;
 
+// For tests: other stores and decorators, and what holds each of them to the contract.
+#[cfg(any(test, feature = "testing"))]
+mod call;
+#[cfg(any(test, feature = "testing"))]
+mod faulty;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+#[cfg(any(test, feature = "testing"))]
+mod recording;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
+
+pub use local::LocalStore;
+pub use locate::{LocateError, Location};
+pub use readonly::ReadOnlyStore;
 pub use spool::Spool;
+
+#[cfg(any(test, feature = "testing"))]
+pub use self::{
+    call::{KeyKind, Operation},
+    faulty::{Effect, Fault, FaultyStore, Trouble},
+    memory::{Clock, MemoryStore},
+    recording::{Call, RecordingStore},
+};
 
 /// Which of the two copies of `config` or a key slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +112,21 @@ pub enum Body<'a> {
     Bytes(&'a [u8]),
     /// A file written with [`Store::spool`] of the same store.
     Spooled(Spool),
+}
+
+impl Body<'_> {
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Spooled(spool) => spool.len(),
+        }
+    }
+
+    /// True for an object without any byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// How far a store's promises go.
@@ -242,6 +283,19 @@ impl fmt::Display for ObjectKey {
 }
 
 impl ObjectKey {
+    /// The folder in which `list` shows the object; none for `config`.
+    pub const fn folder(&self) -> Option<Folder> {
+        match self {
+            Self::Config(_) => None,
+            Self::KeySlot(..) => Some(Folder::Keys),
+            Self::Pack(_) => Some(Folder::Packs),
+            Self::Segment(_) => Some(Folder::Index),
+            Self::Snapshot(_) => Some(Folder::Snapshots),
+            Self::Forgotten(_) => Some(Folder::Forgotten),
+            Self::Lease(_) => Some(Folder::Leases),
+        }
+    }
+
     /// The key of an object from its file name in a folder; none if the name is no object's.
     pub fn from_name(folder: Folder, name: &str) -> Option<Self> {
         match folder {

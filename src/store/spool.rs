@@ -1,21 +1,209 @@
 //! A file in which a large object is written before its name is known.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-/// Bytes on their way to becoming an object. Dropped without being put, it leaves nothing behind.
+use crate::store::StoreError;
+use crate::sys::{PathError, TempFile};
+
+/// After this many bytes the medium is asked to begin writing them, so that the sync in `put` is short: on
+/// ext4, packs of 64 MiB written over 0.2 s, a put takes 6–17 ms so and 39–50 ms without.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// Bytes on their way to becoming an object. Dropped without being put, it leaves nothing behind; after a crash a
+/// temporary file may stay, which no listing shows.
+///
+/// Not buffered: each write is a system call, right for the pieces of 100 KiB and more that packs are made of.
 #[derive(Debug)]
 pub struct Spool {
     inner: Inner,
+    len: u64,
+    /// A write failed: what the file holds is unknown, and it must never become an object.
+    failed: bool,
 }
 
 #[derive(Debug)]
 enum Inner {
     Memory(Vec<u8>),
-    /// `path` is removed on drop unless taken.
     Named {
-        file: File,
-        path: Option<PathBuf>,
+        file: TempFile,
+        /// The store's address, for errors.
+        address: String,
+        /// Up to here writing to the medium was asked for.
+        started: u64,
     },
+}
+
+/// What a spool is made of, for the store that puts it.
+pub(super) enum SpoolParts {
+    Memory(Vec<u8>),
+    Named(TempFile),
+}
+
+impl Spool {
+    /// A spool in memory, for stores that take objects as bytes.
+    pub fn memory() -> Self {
+        Self { inner: Inner::Memory(Vec::new()), len: 0, failed: false }
+    }
+
+    pub(super) fn named(file: TempFile, address: &str) -> Self {
+        let inner = Inner::Named { file, address: address.to_owned(), started: 0 };
+        Self { inner, len: 0, failed: false }
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True if nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds bytes at the end. After an error the spool is spent: every later write and the put fail.
+    ///
+    /// [`StoreError::Full`] if there is no room; dropping the spool gives back what it took.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(spent());
+        }
+        match &mut self.inner {
+            Inner::Memory(held) => held.extend_from_slice(bytes),
+            Inner::Named { file, address, started } => {
+                if let Err(error) = file.write_all(bytes) {
+                    self.failed = true;
+                    return Err(StoreError::from_path(address, error));
+                }
+                let end = self.len + bytes.len() as u64;
+                if end - *started >= WRITEBACK_BYTES {
+                    file.start_writeback(*started, end - *started);
+                    *started = end;
+                }
+            }
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The spool's parts; an error if a write to it failed.
+    pub(super) fn into_parts(self) -> Result<SpoolParts, StoreError> {
+        if self.failed {
+            return Err(spent());
+        }
+        Ok(match self.inner {
+            Inner::Memory(bytes) => SpoolParts::Memory(bytes),
+            Inner::Named { file, .. } => SpoolParts::Named(file),
+        })
+    }
+
+    /// All bytes, read back from the file if there is one; the file is removed.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn into_bytes(self) -> Result<Vec<u8>, StoreError> {
+        match self.into_parts()? {
+            SpoolParts::Memory(bytes) => Ok(bytes),
+            SpoolParts::Named(mut file) => {
+                file.read_all().map_err(|error| StoreError::from_path("a spool", error))
+            }
+        }
+    }
+}
+
+fn spent() -> StoreError {
+    let source = io::Error::new(io::ErrorKind::InvalidInput, "an earlier write to it failed");
+    StoreError::Io { action: "use", subject: "a spool".to_owned(), source }
+}
+
+impl Write for Spool {
+    /// Takes all bytes or none; the error holds the [`StoreError`] and has its kind.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(bytes).map_err(|error| io::Error::new(error.io_kind(), error))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StoreError {
+    /// The store's error for a failure on a path of the store at `address`.
+    pub(super) fn from_path(address: &str, error: PathError) -> Self {
+        let PathError { action, path, source } = error;
+        let (address, subject) = (address.to_owned(), path.display().to_string());
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { address, source },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { address },
+            io::ErrorKind::PermissionDenied => Self::Denied { subject, source },
+            // The server behind a network mount is gone.
+            io::ErrorKind::StaleNetworkFileHandle
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => Self::Unreachable { address, source },
+            _ => Self::Io { action, subject, source },
+        }
+    }
+
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Full { source, .. }
+            | Self::Denied { source, .. }
+            | Self::Unreachable { source, .. }
+            | Self::Io { source, .. } => source.kind(),
+            Self::ReadOnly { .. } => io::ErrorKind::ReadOnlyFilesystem,
+            Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::Exists { .. } => io::ErrorKind::AlreadyExists,
+            Self::Short { .. } => io::ErrorKind::UnexpectedEof,
+            Self::TooLong { .. } => io::ErrorKind::FileTooLarge,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Dir;
+    use std::sync::Arc;
+
+    #[test]
+    fn both_kinds_hold_what_was_written() {
+        let root = tempfile::tempdir().expect("a folder");
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        let file = TempFile::create(&dir, 0o600).expect("create");
+        for mut spool in [Spool::memory(), Spool::named(file, "here")] {
+            assert!(spool.is_empty());
+            let piece = vec![7; 3 << 20];
+            for _ in 0..4 {
+                spool.write_all(&piece).expect("write");
+            }
+            spool.append(b"end").expect("append");
+            assert_eq!(spool.len(), (12 << 20) + 3);
+            let bytes = spool.into_bytes().expect("bytes");
+            assert!(bytes.len() == (12 << 20) + 3 && bytes.ends_with(b"\x07end"));
+        }
+        assert_eq!(std::fs::read_dir(root.path()).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_spool_that_failed_once_never_becomes_an_object() {
+        let mut spool = Spool::memory();
+        spool.failed = true;
+        assert!(spool.append(b"more").is_err());
+        assert!(spool.into_parts().is_err());
+    }
+
+    #[test]
+    fn errors_of_the_system_become_what_callers_act_on() {
+        let error = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            StoreError::from_path("here", PathError { action: "write", path: "p".into(), source })
+        };
+        // ENOSPC, EDQUOT, EROFS, EACCES, EPERM, ESTALE, EIO as Linux numbers them.
+        assert!(matches!(error(28), StoreError::Full { .. }));
+        assert!(matches!(error(122), StoreError::Full { .. }));
+        assert!(matches!(error(30), StoreError::ReadOnly { .. }));
+        assert!(matches!(error(13), StoreError::Denied { .. }));
+        assert!(matches!(error(1), StoreError::Denied { .. }));
+        assert!(matches!(error(116), StoreError::Unreachable { .. }));
+        assert!(matches!(error(5), StoreError::Io { .. }));
+    }
 }

@@ -1,5 +1,21 @@
 //! The machine: files written whole and durably, errors that name their path, sorting outside memory, clocks.
 
+mod atomic;
+pub mod clock;
+mod dir;
 mod error;
+mod identity;
+mod random;
+mod read;
+mod sorter;
+mod temp;
 
+pub use atomic::{fsync_dir, write_file};
+pub use clock::{boottime, now};
+pub use dir::{Dir, ReadFile};
 pub use error::{PathContext, PathError};
+pub use identity::{FileId, FileKind, FileStat, file_id};
+pub use random::random_bytes;
+pub use read::read_bounded;
+pub use sorter::{Sorted, Sorter};
+pub use temp::{Existing, TEMP_PREFIX, TempFile};

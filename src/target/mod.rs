@@ -1,1 +1,28 @@
-//! Layer `target`.
+//! Writing a file tree, never outside its root.
+//!
+//! A repository may be hostile and other processes may rearrange the target while it is written, so nothing here
+//! resolves a path of more than one component by plain system calls: folders are reached from the root's handle by
+//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, everything else is made in an open folder by a name that holds
+//! no slash. What to write, overwrite or delete is decided by the layers above.
+//!
+//! Files, links and special files are made under a temporary name, get their metadata and are then renamed, so a
+//! crash leaves the old or the new path, and at worst a name that [`is_temporary_name`] tells. Nothing is synced
+//! until [`Tree::sync`].
+
+mod acl;
+mod dir;
+mod meta;
+mod node;
+mod owner;
+mod remove;
+mod temp;
+mod tree;
+
+#[cfg(test)]
+mod testing;
+
+pub use dir::{Dir, Existing};
+pub use meta::{MetaPart, MetaRefusal, MetaReport, MetaToSet};
+pub use owner::{MetaPolicy, OwnerPolicy};
+pub use temp::{TempFile, is_temporary_name};
+pub use tree::Tree;

@@ -1,0 +1,140 @@
+//! `config`: the one object in the clear, checked before anything else is read (docs/format.md, "config").
+
+use serde::{Deserialize, Serialize};
+
+use super::FORMAT_VERSION;
+use super::text::{JsonError, as_hex, as_text, as_time, from_json, to_json};
+use crate::types::{Profile, RepoId, Timestamp};
+
+const MAGIC: &str = "icecore repository";
+const BYTES_MAX: usize = 64 << 10;
+/// What stands between the bytes under the MAC and the MAC.
+const MAC_FIELD: &[u8] = b",\"mac\":\"";
+const END: &[u8] = b"\"}\n";
+
+/// Features that a client must know before it does this kind of operation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Features {
+    pub read: Vec<String>,
+    pub write: Vec<String>,
+    pub prune: Vec<String>,
+}
+
+/// A repository's identity and settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    magic: String,
+    /// Format version of the repository.
+    pub format: u32,
+    #[serde(with = "as_text")]
+    pub repository: RepoId,
+    #[serde(with = "as_time")]
+    pub created: Timestamp,
+    pub features: Features,
+    /// The cutter's settings, pinned: minimum, average, maximum and the two masks of each profile.
+    cutting: serde_json::Value,
+}
+
+/// The cutter's settings as they are pinned in every repository of this format version.
+fn cutting() -> serde_json::Value {
+    let mut out = serde_json::Map::new();
+    for profile in [Profile::Tree, Profile::Stream, Profile::Immutable] {
+        let sizes = profile.sizes_at(0);
+        let value = serde_json::json!([sizes.min(), sizes.average(), sizes.max()]);
+        out.insert(profile.name().to_owned(), value);
+    }
+    out.insert("algorithm".into(), "fastcdc-2020 normalization 1 seed 0".into());
+    out.into()
+}
+
+impl Config {
+    /// The config of a new repository.
+    pub fn new(repository: RepoId, created: Timestamp) -> Self {
+        Self {
+            magic: MAGIC.into(),
+            format: FORMAT_VERSION,
+            repository,
+            created,
+            features: Features::default(),
+            cutting: cutting(),
+        }
+    }
+}
+
+/// Encodes a config; `mac` is given the bytes to protect and makes the last field.
+pub fn encode_config(config: &Config, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Vec<u8> {
+    let mut out = to_json(config);
+    out.pop(); // the closing brace comes behind the MAC
+    let mac = as_hex::encode(&mac(&out));
+    out.extend_from_slice(MAC_FIELD);
+    out.extend_from_slice(mac.as_bytes());
+    out.extend_from_slice(END);
+    out
+}
+
+/// Decodes a config: the value, the bytes under the MAC, and the MAC, to be checked once the key is open.
+///
+/// A newer format decodes as far as its version, so that the caller can refuse it by name.
+pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonError> {
+    if bytes.len() > BYTES_MAX {
+        return Err(JsonError("longer than 64 KiB".into()));
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        magic: String,
+        format: u32,
+    }
+    let version: Version = from_json(bytes)?;
+    if version.magic != MAGIC {
+        return Err(JsonError("not the config of an icecore repository".into()));
+    }
+    if version.format > FORMAT_VERSION {
+        let mut config = Config::new(RepoId::new([0; 16]), Timestamp::default());
+        config.format = version.format;
+        return Ok((config, &[], [0; 32]));
+    }
+    let tail = MAC_FIELD.len() + 64 + END.len();
+    let split = bytes.len().checked_sub(tail).ok_or_else(|| JsonError("too short".into()))?;
+    let (protected, rest) = bytes.split_at(split);
+    let mac = rest
+        .strip_prefix(MAC_FIELD)
+        .and_then(|rest| rest.strip_suffix(END))
+        .and_then(|hex| std::str::from_utf8(hex).ok())
+        .and_then(as_hex::decode)
+        .and_then(|mac| <[u8; 32]>::try_from(mac).ok())
+        .ok_or_else(|| JsonError("the last field is not the MAC".into()))?;
+    let config: Config = from_json(bytes)?;
+    Ok((config, protected, mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(bytes: &[u8]) -> [u8; 32] {
+        *blake3::hash(bytes).as_bytes()
+    }
+
+    #[test]
+    fn every_byte_of_a_config_is_under_the_mac_or_checked() {
+        let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
+        let bytes = encode_config(&config, mac);
+        let accepts = |bytes: &[u8]| {
+            decode_config(bytes).is_ok_and(|(c, under, m)| c.format == FORMAT_VERSION && mac(under) == m)
+        };
+        assert!(accepts(&bytes));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert!(!accepts(&bad), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_config_tells_its_version() {
+        let text = br#"{"format":9,"magic":"icecore repository","shape":"unknown"}"#;
+        assert_eq!(decode_config(text).map(|(config, ..)| config.format), Ok(9));
+        assert!(decode_config(b"{}").is_err());
+        assert!(decode_config(&[b' '; 70_000]).is_err());
+    }
+}

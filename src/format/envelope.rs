@@ -1,0 +1,185 @@
+//! The envelope of packs, segments, snapshots and leases (docs/format.md, "Envelope").
+
+use super::wire::{Reader, WireError};
+use crate::types::{Codec, LeaseId};
+
+/// First bytes of every enveloped object.
+const MAGIC: [u8; 8] = *b"icecore\n";
+/// Last bytes of every pack.
+const TRAILER_MAGIC: [u8; 8] = *b"icepack\n";
+const ENVELOPE_VERSION: u8 = 1;
+/// Object keys are derived from the repository's keys; the other mode (a key wrapped to a public key) is reserved.
+const KEY_MODE_DERIVED: u8 = 0;
+
+/// Bytes of the header as this version writes it.
+pub const HEADER_BYTES: usize = 61;
+/// Longest header that is read; headers can grow.
+const HEADER_BYTES_MAX: usize = 4096;
+/// Codec (1) and plain length (8) before a sealed body.
+const BODY_PREFIX_BYTES: usize = 9;
+/// Bytes of a pack's trailer.
+pub const TRAILER_BYTES: usize = 24;
+
+/// What an enveloped object is. The numbers are the format's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ObjectKind {
+    Pack = 1,
+    Segment = 2,
+    Snapshot = 3,
+    Lease = 4,
+}
+
+/// An envelope's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    pub kind: ObjectKind,
+    /// Makes the object's key and name unique.
+    pub random: [u8; 32],
+    /// The lease of who wrote it.
+    pub writer: LeaseId,
+}
+
+/// Encodes a header: [`HEADER_BYTES`] bytes.
+pub fn encode_header(header: &Header) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.extend_from_slice(&MAGIC);
+    out.push(header.kind as u8);
+    out.push(ENVELOPE_VERSION);
+    out.extend_from_slice(&(HEADER_BYTES as u16).to_le_bytes());
+    out.push(KEY_MODE_DERIVED);
+    out.extend_from_slice(&header.random);
+    out.extend_from_slice(header.writer.as_bytes());
+    out
+}
+
+/// Decodes the header at the start of `bytes`, which must be of this kind; returns it and its length.
+pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), WireError> {
+    let mut reader = Reader::new(bytes);
+    if reader.take(8)? != MAGIC {
+        return Err(reader.error("this is no icecore object"));
+    }
+    if reader.byte()? != kind as u8 {
+        return Err(reader.error("an object of another kind"));
+    }
+    if reader.byte()? != ENVELOPE_VERSION {
+        return Err(reader.error("an object of a version that this icecore does not know"));
+    }
+    let len = usize::from(u16::from_le_bytes(reader.array()?));
+    if !(HEADER_BYTES..=HEADER_BYTES_MAX).contains(&len) || len > bytes.len() {
+        return Err(reader.error("a header of impossible length"));
+    }
+    if reader.byte()? != KEY_MODE_DERIVED {
+        return Err(reader.error("a key mode that this icecore does not know"));
+    }
+    let random = reader.array()?;
+    let writer = LeaseId::new(reader.array()?);
+    Ok((Header { kind, random, writer }, len))
+}
+
+fn codec(reader: &mut Reader<'_>) -> Result<Codec, WireError> {
+    match reader.byte()? {
+        0 => Ok(Codec::Plain),
+        1 => Ok(Codec::Zstd),
+        _ => Err(reader.error("a codec that this icecore does not know")),
+    }
+}
+
+pub(super) fn read_codec(reader: &mut Reader<'_>) -> Result<Codec, WireError> {
+    codec(reader)
+}
+
+/// A sealed part with what is needed to open it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedBody<'a> {
+    pub codec: Codec,
+    pub plain_len: u64,
+    /// Sealed bytes with the tag.
+    pub sealed: &'a [u8],
+}
+
+/// What stands before the sealed bytes of a segment, a snapshot, a lease or a directory: 9 bytes.
+pub fn encode_body_prefix(codec: Codec, plain_len: u64) -> [u8; BODY_PREFIX_BYTES] {
+    let mut out = [0; BODY_PREFIX_BYTES];
+    out[0] = codec as u8;
+    out[1..].copy_from_slice(&plain_len.to_le_bytes());
+    out
+}
+
+/// Splits prefix and sealed bytes; a plain length above `limit` is refused.
+pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireError> {
+    let mut reader = Reader::new(bytes);
+    let codec = codec(&mut reader)?;
+    let plain_len = u64::from_le_bytes(reader.array()?);
+    if plain_len > limit as u64 {
+        return Err(reader.error("more plain bytes than are legal"));
+    }
+    let left = reader.left();
+    Ok(SealedBody { codec, plain_len, sealed: reader.take(left)? })
+}
+
+/// The end of a pack: where its directory lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trailer {
+    pub directory_offset: u64,
+    /// Bytes of prefix, sealed directory and tag.
+    pub directory_len: u64,
+}
+
+/// Encodes a trailer: [`TRAILER_BYTES`] bytes.
+pub fn encode_trailer(trailer: Trailer) -> [u8; TRAILER_BYTES] {
+    let mut out = [0; TRAILER_BYTES];
+    out[..8].copy_from_slice(&trailer.directory_offset.to_le_bytes());
+    out[8..16].copy_from_slice(&trailer.directory_len.to_le_bytes());
+    out[16..].copy_from_slice(&TRAILER_MAGIC);
+    out
+}
+
+/// Decodes the last [`TRAILER_BYTES`] bytes of a pack of `pack_size` bytes; the directory must end where the
+/// trailer begins and be at most `directory_max` bytes.
+pub fn decode_trailer(bytes: &[u8], pack_size: u64, directory_max: u64) -> Result<Trailer, WireError> {
+    let mut reader = Reader::new(bytes);
+    let directory_offset = u64::from_le_bytes(reader.array()?);
+    let directory_len = u64::from_le_bytes(reader.array()?);
+    if reader.array()? != TRAILER_MAGIC {
+        return Err(reader.error("a pack's end is missing"));
+    }
+    reader.end()?;
+    let end =
+        directory_offset.checked_add(directory_len).and_then(|sum| sum.checked_add(TRAILER_BYTES as u64));
+    if end != Some(pack_size) || directory_offset < HEADER_BYTES as u64 || directory_len > directory_max {
+        return Err(reader.error("a directory that does not fit its pack"));
+    }
+    Ok(Trailer { directory_offset, directory_len })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_round_trip_and_every_fixed_byte_counts() {
+        let header = Header { kind: ObjectKind::Pack, random: [5; 32], writer: LeaseId::new([6; 16]) };
+        let bytes = encode_header(&header);
+        assert_eq!(bytes.len(), HEADER_BYTES);
+        assert_eq!(decode_header(&bytes, ObjectKind::Pack), Ok((header, HEADER_BYTES)));
+        assert!(decode_header(&bytes, ObjectKind::Lease).is_err());
+        for at in 0..13 {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x40;
+            assert!(decode_header(&bad, ObjectKind::Pack).is_err(), "byte {at}");
+        }
+        assert!(decode_header(&bytes[..60], ObjectKind::Pack).is_err());
+    }
+
+    #[test]
+    fn a_trailer_must_fit_its_pack() {
+        let trailer = Trailer { directory_offset: 61, directory_len: 39 };
+        let bytes = encode_trailer(trailer);
+        assert_eq!(decode_trailer(&bytes, 124, 1000), Ok(trailer));
+        assert!(decode_trailer(&bytes, 125, 1000).is_err());
+        assert!(decode_trailer(&bytes, 124, 38).is_err());
+        let wild = encode_trailer(Trailer { directory_offset: u64::MAX, directory_len: 2 });
+        assert!(decode_trailer(&wild, 124, 1000).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! Lists of frames and their chunks, as pack directories and segments carry them (docs/format.md, "Pack").
+
+use super::envelope::read_codec;
+use super::wire::{Reader, WireError, put_number};
+use crate::types::{ChunkId, ChunkInfo, Class, FrameInfo};
+
+const FRAME_PLAIN_MAX: u64 = 4 << 20;
+const CHUNK_MAX: u32 = 2 << 20;
+/// Smallest encoding of a frame: class, codec, gap, stored, plain, count and one chunk.
+const FRAME_LEAST: usize = 6 + CHUNK_LEAST;
+const CHUNK_LEAST: usize = 33;
+
+pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
+    put_number(out, frames.len() as u64);
+    let mut end = 0;
+    for frame in frames {
+        out.push(frame.class as u8);
+        out.push(frame.codec as u8);
+        put_number(out, frame.offset - end);
+        put_number(out, u64::from(frame.stored));
+        put_number(out, u64::from(frame.plain));
+        put_number(out, frame.chunks.len() as u64);
+        for chunk in &frame.chunks {
+            out.extend_from_slice(chunk.id.as_bytes());
+            put_number(out, u64::from(chunk.len));
+        }
+        end = frame.offset + u64::from(frame.stored);
+    }
+}
+
+/// Reads frames that lie one behind the other, all before `limit`.
+pub(super) fn read_frames(reader: &mut Reader<'_>, limit: u64) -> Result<Vec<FrameInfo>, WireError> {
+    let count = reader.count(FRAME_LEAST)?;
+    let mut frames = Vec::with_capacity(count);
+    let mut end = 0u64;
+    for _ in 0..count {
+        let class = match reader.byte()? {
+            1 => Class::Data,
+            2 => Class::Metadata,
+            _ => return Err(reader.error("a class that this icecore does not know")),
+        };
+        let codec = read_codec(reader)?;
+        let gap = reader.number()?;
+        let stored = reader.u32()?;
+        let offset = end.checked_add(gap).ok_or_else(|| reader.error("a frame outside its pack"))?;
+        end =
+            offset.checked_add(u64::from(stored)).ok_or_else(|| reader.error("a frame outside its pack"))?;
+        if end > limit {
+            return Err(reader.error("a frame outside its pack"));
+        }
+        let plain = reader.u32()?;
+        let chunks = read_chunks(reader, plain)?;
+        frames.push(FrameInfo { class, codec, offset, stored, plain, chunks });
+    }
+    Ok(frames)
+}
+
+fn read_chunks(reader: &mut Reader<'_>, plain: u32) -> Result<Vec<ChunkInfo>, WireError> {
+    let count = reader.count(CHUNK_LEAST)?;
+    let mut chunks = Vec::with_capacity(count);
+    let mut sum = 0u64;
+    for _ in 0..count {
+        let id = ChunkId::new(reader.array()?);
+        let len = reader.u32()?;
+        if len == 0 || len > CHUNK_MAX {
+            return Err(reader.error("a chunk of illegal length"));
+        }
+        sum += u64::from(len);
+        chunks.push(ChunkInfo { id, len });
+    }
+    if sum != u64::from(plain) || sum == 0 || sum > FRAME_PLAIN_MAX {
+        return Err(reader.error("a frame whose chunks do not add up to it"));
+    }
+    Ok(chunks)
+}
+
+/// Encodes a pack's directory.
+pub fn encode_directory(frames: &[FrameInfo]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_frames(&mut out, frames);
+    out
+}
+
+/// Decodes a pack's directory whose frames must lie before `directory_offset`.
+pub fn decode_directory(bytes: &[u8], directory_offset: u64) -> Result<Vec<FrameInfo>, WireError> {
+    let mut reader = Reader::new(bytes);
+    let frames = read_frames(&mut reader, directory_offset)?;
+    reader.end()?;
+    Ok(frames)
+}

@@ -1,0 +1,514 @@
+//! Pages of runs: sorted entries with shared prefixes (docs/format.md, "Page").
+
+use super::content::{put_content, read_content};
+use super::wire::{Reader, WireError, put_bytes, put_number, put_record, put_time_after, time_after};
+use crate::types::{
+    ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, Metadata, Node, Owner, PATH_BYTES_MAX, RelPath,
+    Timestamp, Xattr, XattrValue,
+};
+
+/// Longest page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+const SYMLINK_BYTES_MAX: usize = 4095;
+const REASON_BYTES_MAX: usize = 1024;
+const NAME_MAX: usize = 255;
+const XATTR_INLINE_MAX: usize = 4096;
+/// Names shorter than this are stored as they are, whatever they look like.
+const PACKED_CHARS_MIN: usize = 8;
+
+// How the part of a path behind the shared prefix is stored.
+const AS_IS: u64 = 0;
+const AS_HEX: u64 = 1;
+const AS_BLOCK: u64 = 2;
+const BLOCK_SUFFIX: &[u8] = b".data";
+
+/// Puts entries, given in strictly ascending path order, into one page.
+#[derive(Debug, Default)]
+pub struct PageBuilder {
+    owners: Vec<Owner>,
+    owners_bytes: usize,
+    body: Vec<u8>,
+    scratch: Vec<u8>,
+    entries: u64,
+    first: Option<RelPath>,
+    last_key: Vec<u8>,
+    last_mtime: Timestamp,
+}
+
+impl PageBuilder {
+    /// An empty page.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry, whose path must be above the last one's.
+    pub fn push(&mut self, entry: &Entry) {
+        debug_assert!(
+            self.entries == 0 || entry.path.key() > self.last_key.as_slice(),
+            "entries out of order"
+        );
+        let owner = entry.meta().map(|meta| self.owner_index(&meta.owner));
+        let (last_key, last_mtime) = (&self.last_key, self.last_mtime);
+        put_record(&mut self.body, &mut self.scratch, |out| {
+            put_path(out, last_key, entry.path.key());
+            put_node(out, entry, owner.unwrap_or(0), last_mtime);
+        });
+        if let Some(meta) = entry.meta() {
+            self.last_mtime = meta.mtime;
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(entry.path.key());
+        self.first.get_or_insert_with(|| entry.path.clone());
+        self.entries += 1;
+    }
+
+    fn owner_index(&mut self, owner: &Owner) -> u64 {
+        // Pages have a handful of owners; the last used is nearly always the one.
+        let found = self.owners.iter().rposition(|known| known == owner);
+        found.unwrap_or_else(|| {
+            self.owners_bytes += 12 + owner.user.len() + owner.group.len();
+            self.owners.push(owner.clone());
+            self.owners.len() - 1
+        }) as u64
+    }
+
+    /// Plain bytes so far, roughly.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.owners_bytes
+    }
+
+    /// Number of entries so far.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Ends the page: its first path, its bytes and number of entries; none if it is empty. The builder is empty
+    /// again.
+    pub fn finish(&mut self) -> Option<(RelPath, Vec<u8>, u64)> {
+        let done = std::mem::take(self);
+        let first = done.first?;
+        let mut out = Vec::with_capacity(done.body.len() + done.owners_bytes + 8);
+        put_number(&mut out, done.owners.len() as u64);
+        for owner in &done.owners {
+            put_number(&mut out, u64::from(owner.uid));
+            put_number(&mut out, u64::from(owner.gid));
+            put_bytes(&mut out, &owner.user);
+            put_bytes(&mut out, &owner.group);
+        }
+        out.extend_from_slice(&done.body);
+        Some((first, out, done.entries))
+    }
+}
+
+/// Decodes a page: entries in strictly ascending path order, at least one.
+pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
+    let mut reader = Reader::new(bytes);
+    if bytes.len() > PAGE_BYTES_MAX {
+        return Err(reader.error("a page longer than is legal"));
+    }
+    let owners = read_owners(&mut reader)?;
+    let mut entries: Vec<Entry> = Vec::with_capacity(reader.left() / 64);
+    let mut last_mtime = Timestamp::default();
+    let mut key = Vec::new();
+    while !reader.is_empty() {
+        let mut record = reader.record()?;
+        read_path(&mut record, &mut key)?;
+        let path = RelPath::from_key(key.as_slice()).map_err(|_| record.error("a path that is not legal"))?;
+        if entries.last().is_some_and(|last| last.path >= path) {
+            return Err(record.error("paths out of order"));
+        }
+        let entry = read_node(record, path, &owners, &mut last_mtime)?;
+        entries.push(entry);
+    }
+    if entries.is_empty() { Err(reader.error("a page without entries")) } else { Ok(entries) }
+}
+
+fn read_owners(reader: &mut Reader<'_>) -> Result<Vec<Owner>, WireError> {
+    let count = reader.count(4)?;
+    let mut owners = Vec::with_capacity(count);
+    for _ in 0..count {
+        owners.push(Owner {
+            uid: reader.u32()?,
+            gid: reader.u32()?,
+            user: reader.bytes(NAME_MAX)?.to_vec(),
+            group: reader.bytes(NAME_MAX)?.to_vec(),
+        });
+    }
+    Ok(owners)
+}
+
+fn put_path(out: &mut Vec<u8>, last: &[u8], key: &[u8]) {
+    let shared = last.iter().zip(key).take_while(|(a, b)| a == b).count();
+    put_number(out, shared as u64);
+    let suffix = &key[shared..];
+    if suffix.len() >= PACKED_CHARS_MIN && suffix.iter().all(|&c| hex_value(c).is_some()) {
+        put_number(out, (suffix.len() as u64) << 2 | AS_HEX);
+        put_bits(out, suffix.iter().filter_map(|&c| hex_value(c)), 4);
+        return;
+    }
+    if let Some(block) = suffix.strip_suffix(BLOCK_SUFFIX)
+        && block.len() >= PACKED_CHARS_MIN
+        && block.iter().all(|&c| base32_value(c).is_some())
+    {
+        put_number(out, (block.len() as u64) << 2 | AS_BLOCK);
+        put_bits(out, block.iter().filter_map(|&c| base32_value(c)), 5);
+        return;
+    }
+    put_number(out, (suffix.len() as u64) << 2 | AS_IS);
+    out.extend_from_slice(suffix);
+}
+
+fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>) -> Result<(), WireError> {
+    let shared = reader.number()?;
+    if shared > key.len() as u64 {
+        return Err(reader.error("a shared prefix longer than the path before"));
+    }
+    key.truncate(shared as usize);
+    let head = reader.number()?;
+    let chars = head >> 2;
+    if chars > PATH_BYTES_MAX as u64 {
+        return Err(reader.error("a path longer than is legal"));
+    }
+    let chars = chars as usize;
+    match head & 3 {
+        AS_IS => key.extend_from_slice(reader.take(chars)?),
+        AS_HEX => read_bits(reader, key, chars, 4, b"0123456789abcdef")?,
+        AS_BLOCK => {
+            read_bits(reader, key, chars, 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")?;
+            key.extend_from_slice(BLOCK_SUFFIX);
+        }
+        _ => return Err(reader.error("a name stored in a way that this icecore does not know")),
+    }
+    Ok(())
+}
+
+fn hex_value(c: u8) -> Option<u8> {
+    match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    }
+}
+
+fn base32_value(c: u8) -> Option<u8> {
+    match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'2'..=b'7' => Some(c - b'2' + 26),
+        _ => None,
+    }
+}
+
+/// Packs values of `width` bits each, most significant first; the last byte is filled with zeros.
+fn put_bits(out: &mut Vec<u8>, values: impl Iterator<Item = u8>, width: u32) {
+    let (mut held, mut bits) = (0u32, 0);
+    for value in values {
+        held = held << width | u32::from(value);
+        bits += width;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((held >> bits) as u8);
+        }
+    }
+    if bits > 0 {
+        out.push((held << (8 - bits)) as u8);
+    }
+}
+
+fn read_bits(
+    reader: &mut Reader<'_>,
+    key: &mut Vec<u8>,
+    chars: usize,
+    width: u32,
+    alphabet: &[u8],
+) -> Result<(), WireError> {
+    let bytes = reader.take((chars * width as usize).div_ceil(8))?;
+    let (mut held, mut bits, mut next) = (0u32, 0, bytes.iter());
+    for _ in 0..chars {
+        if bits < width {
+            held = held << 8 | next.next().map_or(0, |&byte| u32::from(byte));
+            bits += 8;
+        }
+        bits -= width;
+        let value = held >> bits & ((1 << width) - 1);
+        key.push(alphabet[value as usize]);
+    }
+    if held & ((1 << bits) - 1) != 0 {
+        return Err(reader.error("a packed name with bits behind its end"));
+    }
+    Ok(())
+}
+
+fn kind_number(entry: &Entry) -> u8 {
+    match (&entry.node, entry.kind()) {
+        (Node::Unknown { kind, .. }, _) => *kind,
+        (_, kind) => kind.map_or(0, |kind| kind as u8),
+    }
+}
+
+fn put_node(out: &mut Vec<u8>, entry: &Entry, owner: u64, last_mtime: Timestamp) {
+    out.push(kind_number(entry));
+    put_number(out, u64::from(entry.flags.bits()));
+    if let Some(meta) = entry.meta() {
+        put_meta(out, meta, owner, last_mtime);
+    }
+    match &entry.node {
+        Node::File { content, .. } => put_content(out, content),
+        Node::Symlink { target, .. } => put_bytes(out, target),
+        Node::Char { device, .. } | Node::Block { device, .. } => {
+            put_number(out, u64::from(device.major));
+            put_number(out, u64::from(device.minor));
+        }
+        Node::Failed { reason } => put_bytes(out, reason.as_bytes()),
+        Node::Unknown { body, .. } => out.extend_from_slice(body),
+        Node::Folder { .. } | Node::Fifo { .. } | Node::Socket { .. } | Node::Removed => {}
+    }
+}
+
+fn put_meta(out: &mut Vec<u8>, meta: &Metadata, owner: u64, last_mtime: Timestamp) {
+    put_number(out, u64::from(meta.mode));
+    put_number(out, owner);
+    put_time_after(out, meta.mtime, last_mtime);
+    put_time_after(out, meta.ctime, meta.mtime);
+    put_number(out, meta.inode);
+    put_number(out, u64::from(meta.nlink));
+    if meta.nlink > 1 {
+        put_number(out, meta.device);
+    }
+    put_number(out, meta.xattrs.len() as u64);
+    for xattr in &meta.xattrs {
+        put_bytes(out, &xattr.name);
+        match &xattr.value {
+            XattrValue::Inline(value) => {
+                out.push(0);
+                put_bytes(out, value);
+            }
+            XattrValue::Chunk { id, len } => {
+                out.push(1);
+                out.extend_from_slice(id.as_bytes());
+                put_number(out, u64::from(*len));
+            }
+        }
+    }
+}
+
+fn read_meta(
+    reader: &mut Reader<'_>,
+    owners: &[Owner],
+    last_mtime: &mut Timestamp,
+) -> Result<Metadata, WireError> {
+    let mode = reader.number()?;
+    if mode > 0o7777 {
+        return Err(reader.error("permission bits beyond 07777"));
+    }
+    let owner = usize::try_from(reader.number()?).ok().and_then(|index| owners.get(index));
+    let owner = owner.ok_or_else(|| reader.error("an owner that the page does not list"))?.clone();
+    let mtime = time_after(reader, *last_mtime)?;
+    *last_mtime = mtime;
+    let ctime = time_after(reader, mtime)?;
+    let inode = reader.number()?;
+    let nlink = reader.u32()?;
+    let device = if nlink > 1 { reader.number()? } else { 0 };
+    let xattrs = read_xattrs(reader)?;
+    Ok(Metadata { mode: mode as u16, owner, mtime, ctime, inode, device, nlink, xattrs })
+}
+
+fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
+    let count = reader.count(3)?;
+    let mut xattrs: Vec<Xattr> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = reader.bytes(NAME_MAX)?.to_vec();
+        if name.is_empty() || name.contains(&0) || xattrs.last().is_some_and(|last| last.name >= name) {
+            return Err(reader.error("attribute names out of order"));
+        }
+        let value = match reader.byte()? {
+            0 => XattrValue::Inline(reader.bytes(XATTR_INLINE_MAX)?.to_vec()),
+            1 => {
+                let id = ChunkId::new(reader.array()?);
+                let len = reader.u32()?;
+                if len == 0 || len > 1 << 16 {
+                    return Err(reader.error("an attribute of illegal length"));
+                }
+                XattrValue::Chunk { id, len }
+            }
+            _ => return Err(reader.error("an attribute stored in a way that this icecore does not know")),
+        };
+        xattrs.push(Xattr { name, value });
+    }
+    Ok(xattrs)
+}
+
+fn known_kind(number: u8) -> Option<EntryKind> {
+    use EntryKind::{Block, Char, Failed, Fifo, File, Folder, Removed, Socket, Symlink};
+    [File, Folder, Symlink, Fifo, Socket, Char, Block, Failed, Removed]
+        .into_iter()
+        .find(|&kind| kind as u8 == number)
+}
+
+fn read_node(
+    mut reader: Reader<'_>,
+    path: RelPath,
+    owners: &[Owner],
+    last_mtime: &mut Timestamp,
+) -> Result<Entry, WireError> {
+    let number = reader.byte()?;
+    let bits = u16::try_from(reader.number()?).ok();
+    let flags = bits.and_then(EntryFlags::from_bits);
+    let flags = flags.ok_or_else(|| reader.error("flags that this icecore does not know"))?;
+    let Some(kind) = known_kind(number) else {
+        let left = reader.left();
+        let body = reader.take(left)?.to_vec();
+        return Ok(Entry { path, flags, node: Node::Unknown { kind: number, body } });
+    };
+    let mut meta = || read_meta(&mut reader, owners, last_mtime);
+    let node = match kind {
+        EntryKind::File => {
+            let meta = meta()?;
+            Node::File { meta, content: read_content(&mut reader)? }
+        }
+        EntryKind::Folder => Node::Folder { meta: meta()? },
+        EntryKind::Symlink => {
+            let meta = meta()?;
+            let target = reader.bytes(SYMLINK_BYTES_MAX)?.to_vec();
+            if target.is_empty() || target.contains(&0) {
+                return Err(reader.error("a link target that is not legal"));
+            }
+            Node::Symlink { meta, target }
+        }
+        EntryKind::Fifo => Node::Fifo { meta: meta()? },
+        EntryKind::Socket => Node::Socket { meta: meta()? },
+        EntryKind::Char | EntryKind::Block => {
+            let meta = meta()?;
+            let device = DeviceNumber { major: reader.u32()?, minor: reader.u32()? };
+            if kind == EntryKind::Char { Node::Char { meta, device } } else { Node::Block { meta, device } }
+        }
+        EntryKind::Failed => {
+            let reason = std::str::from_utf8(reader.bytes(REASON_BYTES_MAX)?);
+            let reason = reason.map_err(|_| reader.error("a reason that is not UTF-8"))?.to_owned();
+            Node::Failed { reason }
+        }
+        EntryKind::Removed => Node::Removed,
+    };
+    reader.tail()?;
+    Ok(Entry { path, flags, node })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Content, Extent};
+
+    fn path(text: &str) -> RelPath {
+        RelPath::from_slashed(text.as_bytes()).expect("a good path")
+    }
+
+    fn meta(inode: u64) -> Metadata {
+        Metadata {
+            mode: 0o644,
+            owner: Owner { uid: 1000, gid: 1000, user: b"aleph".to_vec(), group: b"aleph".to_vec() },
+            mtime: Timestamp::new(1_700_000_000, 123_456_789).expect("legal"),
+            ctime: Timestamp::new(1_700_000_001, 5).expect("legal"),
+            inode,
+            device: 0,
+            nlink: 1,
+            xattrs: vec![],
+        }
+    }
+
+    fn file(at: &str, inode: u64) -> Entry {
+        let extents = vec![Extent::Chunk { id: ChunkId::new([inode as u8; 32]), len: 400 }];
+        let node = Node::File { meta: meta(inode), content: Content { size: 400, extents } };
+        Entry { path: path(at), flags: EntryFlags::empty(), node }
+    }
+
+    fn every_kind() -> Vec<Entry> {
+        let hash = "ab".repeat(32);
+        let mut odd = meta(9);
+        odd.nlink = 3;
+        odd.device = 77;
+        odd.mtime = Timestamp::new(-5, 999_999_999).expect("legal");
+        odd.xattrs = vec![
+            Xattr { name: b"user.a".to_vec(), value: XattrValue::Inline(vec![0, 255]) },
+            Xattr {
+                name: b"user.b".to_vec(),
+                value: XattrValue::Chunk { id: ChunkId::new([3; 32]), len: 9000 },
+            },
+        ];
+        let device = DeviceNumber { major: 8, minor: 1 };
+        let nodes = vec![
+            ("", Node::Folder { meta: meta(1) }),
+            ("a", Node::Symlink { meta: meta(2), target: b"../x".to_vec() }),
+            ("b", Node::Fifo { meta: meta(3) }),
+            ("c", Node::Socket { meta: meta(4) }),
+            ("d", Node::Char { meta: meta(5), device }),
+            ("e", Node::Block { meta: meta(6), device }),
+            ("f", Node::Failed { reason: "cannot open: denied".into() }),
+            ("g", Node::Removed),
+            ("h", Node::Unknown { kind: 200, body: vec![1, 2, 3] }),
+            ("i", Node::File { meta: odd, content: Content::default() }),
+        ];
+        let mut out: Vec<Entry> = nodes
+            .into_iter()
+            .map(|(at, node)| Entry { path: path(at), flags: EntryFlags::COVER, node })
+            .collect();
+        out.push(file(&format!("x/{hash}"), 10));
+        out.push(file(&format!("y/CIQ{}.data", "A7".repeat(26)), 11));
+        out.push(file("z/0123456789abcde", 12));
+        out
+    }
+
+    fn page_of(entries: &[Entry]) -> Vec<u8> {
+        let mut builder = PageBuilder::new();
+        entries.iter().for_each(|entry| builder.push(entry));
+        builder.finish().expect("not empty").1
+    }
+
+    #[test]
+    fn every_kind_round_trips() {
+        let entries = every_kind();
+        let bytes = page_of(&entries);
+        let decoded = decode_page(&bytes).expect("decodes");
+        assert_eq!(decoded, entries);
+        assert_eq!(page_of(&decoded), bytes, "one value, one encoding");
+    }
+
+    #[test]
+    fn cut_or_changed_pages_never_pass_for_the_same() {
+        let entries = every_kind();
+        let bytes = page_of(&entries);
+        for end in 0..bytes.len() {
+            assert_ne!(decode_page(&bytes[..end]), Ok(entries.clone()), "cut at {end}");
+        }
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x11;
+            assert_ne!(decode_page(&bad), Ok(entries.clone()), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_new_hash_named_file_costs_little() {
+        let entries: Vec<Entry> = (0..300u64)
+            .map(|i| {
+                let hash = blake3::hash(&i.to_le_bytes()).to_hex();
+                file(&format!("blocks/{hash}"), i + 1_000_000)
+            })
+            .collect();
+        let mut sorted = entries;
+        sorted.sort_by(|a, b| a.path.cmp(&b.path));
+        let bytes = page_of(&sorted);
+        assert!(bytes.len() / sorted.len() <= 100, "{} bytes an entry", bytes.len() / sorted.len());
+    }
+
+    #[test]
+    fn paths_out_of_order_are_refused() {
+        let mut out = vec![0];
+        let mut scratch = Vec::new();
+        for name in ["b", "a"] {
+            put_record(&mut out, &mut scratch, |out| {
+                put_path(out, b"", name.as_bytes());
+                out.extend_from_slice(&[EntryKind::Removed as u8, 0]);
+            });
+        }
+        assert!(decode_page(&out).is_err());
+    }
+}

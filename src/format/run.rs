@@ -1,0 +1,139 @@
+//! A run's root and index nodes: where its pages are (docs/format.md, "Run").
+
+use super::wire::{Reader, WireError, put_bytes, put_number, put_record};
+use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath};
+
+/// Nodes are closed once they reach this many bytes.
+pub const NODE_BYTES_TARGET: usize = 64 << 10;
+const LEVEL_MAX: u64 = 4;
+
+/// Where a page, or a node of pages, lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRef {
+    /// The first path in it.
+    pub first: RelPath,
+    /// The metadata chunk that holds it.
+    pub id: ChunkId,
+    /// Number of entries in it or below it.
+    pub entries: u64,
+    /// Plain bytes of all pages in it or below it.
+    pub bytes: u64,
+}
+
+/// References in path order: at level 0 to pages, at level n to nodes of level n − 1.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunTree {
+    pub level: u8,
+    pub refs: Vec<PageRef>,
+}
+
+/// A run: pages of folders (and of what took a folder's place), and pages of all else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunRoot {
+    pub folders: RunTree,
+    pub others: RunTree,
+}
+
+fn put_tree(out: &mut Vec<u8>, tree: &RunTree) {
+    put_number(out, u64::from(tree.level));
+    put_number(out, tree.refs.len() as u64);
+    let mut scratch = Vec::new();
+    for page in &tree.refs {
+        put_record(out, &mut scratch, |out| {
+            put_bytes(out, page.first.key());
+            out.extend_from_slice(page.id.as_bytes());
+            put_number(out, page.entries);
+            put_number(out, page.bytes);
+        });
+    }
+}
+
+fn read_tree(reader: &mut Reader<'_>) -> Result<RunTree, WireError> {
+    let level = reader.number()?;
+    if level > LEVEL_MAX {
+        return Err(reader.error("a run deeper than is legal"));
+    }
+    let count = reader.count(36)?;
+    let mut refs: Vec<PageRef> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut record = reader.record()?;
+        let first = RelPath::from_key(record.bytes(PATH_BYTES_MAX)?)
+            .map_err(|_| record.error("a path that is not legal"))?;
+        if refs.last().is_some_and(|last| last.first >= first) {
+            return Err(record.error("pages out of order"));
+        }
+        let id = ChunkId::new(record.array()?);
+        let entries = record.number()?;
+        let bytes = record.number()?;
+        record.tail()?;
+        if entries == 0 {
+            return Err(reader.error("a page without entries"));
+        }
+        refs.push(PageRef { first, id, entries, bytes });
+    }
+    if level > 0 && refs.is_empty() {
+        return Err(reader.error("a node without pages"));
+    }
+    Ok(RunTree { level: level as u8, refs })
+}
+
+/// Encodes an index node: references of one level.
+pub fn encode_node(tree: &RunTree) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_tree(&mut out, tree);
+    out
+}
+
+/// Decodes an index node that must be of this level.
+pub fn decode_node(bytes: &[u8], level: u8) -> Result<RunTree, WireError> {
+    let mut reader = Reader::new(bytes);
+    let tree = read_tree(&mut reader)?;
+    reader.end()?;
+    if tree.level != level || tree.refs.is_empty() {
+        return Err(reader.error("a node of another level"));
+    }
+    Ok(tree)
+}
+
+/// Encodes a run's root.
+pub fn encode_root(root: &RunRoot) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_tree(&mut out, &root.folders);
+    put_tree(&mut out, &root.others);
+    out
+}
+
+/// Decodes a run's root.
+pub fn decode_root(bytes: &[u8]) -> Result<RunRoot, WireError> {
+    let mut reader = Reader::new(bytes);
+    let folders = read_tree(&mut reader)?;
+    let others = read_tree(&mut reader)?;
+    reader.tail()?;
+    Ok(RunRoot { folders, others })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(name: &str) -> PageRef {
+        let first = RelPath::from_slashed(name.as_bytes()).expect("a good path");
+        PageRef { first, id: ChunkId::new([4; 32]), entries: 3, bytes: 900 }
+    }
+
+    #[test]
+    fn roots_round_trip_and_refuse_disorder() {
+        let tree = RunTree { level: 0, refs: vec![page("a"), page("a/b"), page("a.b")] };
+        let root = RunRoot { folders: RunTree::default(), others: tree.clone() };
+        let bytes = encode_root(&root);
+        assert_eq!(decode_root(&bytes), Ok(root.clone()));
+        for end in 0..bytes.len() {
+            assert!(decode_root(&bytes[..end]).is_err());
+        }
+        let wrong = RunTree { level: 0, refs: vec![page("b"), page("a")] };
+        assert!(decode_node(&encode_node(&wrong), 0).is_err());
+        assert!(decode_node(&encode_node(&tree), 1).is_err());
+        let deep = RunTree { level: 5, ..tree };
+        assert!(decode_node(&encode_node(&deep), 5).is_err());
+    }
+}

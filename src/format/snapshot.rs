@@ -1,0 +1,304 @@
+//! Snapshots: JSON, sealed as a whole (docs/format.md, "Snapshot").
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::FORMAT_VERSION;
+use super::text::{JsonError, as_bytes, as_hex, as_text, as_texts, as_time, from_json, to_json};
+use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, SnapshotId, Timestamp};
+
+/// Longest plain snapshot that is read: 16 MiB.
+pub const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
+
+/// How far a snapshot can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotState {
+    /// Everything asked for was captured.
+    Complete,
+    /// Committed, with entries that are failed, stale or torn.
+    Incomplete,
+    /// Of a backup under way: a root and a parent, never `latest`.
+    Checkpoint,
+}
+
+impl fmt::Display for SnapshotState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Checkpoint => "checkpoint",
+        })
+    }
+}
+
+/// Where a run begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRef {
+    /// The metadata chunk that holds the run's root.
+    #[serde(with = "as_text")]
+    pub root: ChunkId,
+    /// Number of entries and removals.
+    pub entries: u64,
+    /// Plain bytes of the run's pages.
+    pub bytes: u64,
+}
+
+/// What was captured of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum SourceKind {
+    /// A file tree.
+    Tree {
+        /// The root's path on the host.
+        #[serde(with = "as_bytes")]
+        path: Vec<u8>,
+        immutable: bool,
+        /// Newest first; the first that mentions a path wins.
+        runs: Vec<RunRef>,
+    },
+    /// A command's output, or standard input.
+    Stream {
+        /// The command's words; empty for standard input.
+        #[serde(default)]
+        command: Vec<String>,
+        #[serde(with = "stream_content")]
+        content: Content,
+    },
+}
+
+/// What a backup saw of a source, for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceCounts {
+    /// Regular files that the snapshot holds new or changed, or found unchanged.
+    pub files_new: u64,
+    pub files_changed: u64,
+    pub files_unchanged: u64,
+    /// All other entries looked at.
+    pub others: u64,
+    pub removed: u64,
+    pub vanished: u64,
+    /// Plain bytes read.
+    pub bytes_read: u64,
+    /// Entries in the whole source that are failed, stale or torn; carried ones too.
+    pub incomplete: u64,
+}
+
+/// One source of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    pub name: String,
+    #[serde(flatten)]
+    pub kind: SourceKind,
+    /// The name of the cutting profile.
+    pub profile: String,
+    /// The host's clock when the scan began and ended.
+    #[serde(with = "as_time")]
+    pub started: Timestamp,
+    #[serde(with = "as_time")]
+    pub ended: Timestamp,
+    /// Digest of everything that decides what is captured.
+    #[serde(with = "as_hex")]
+    pub digest: [u8; 32],
+    pub counts: SourceCounts,
+}
+
+/// One committed backup, or a checkpoint of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub format: u32,
+    pub state: SnapshotState,
+    pub host: String,
+    pub tags: Vec<String>,
+    /// The version of icecore that wrote it.
+    pub program: String,
+    #[serde(with = "as_time")]
+    pub started: Timestamp,
+    #[serde(with = "as_time")]
+    pub ended: Timestamp,
+    /// The lease under which it was written, and the store's time of its last heartbeat.
+    #[serde(with = "as_text")]
+    pub lease: LeaseId,
+    #[serde(with = "as_time")]
+    pub heartbeat: Timestamp,
+    /// The snapshots whose runs or content were carried over.
+    #[serde(with = "as_texts")]
+    pub parents: Vec<SnapshotId>,
+    pub sources: Vec<SourceRecord>,
+    /// Optional fields of later versions, kept as they are.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+impl Snapshot {
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> Option<&SourceRecord> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+}
+
+/// Encodes a snapshot's plain bytes.
+pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+    to_json(snapshot)
+}
+
+/// Decodes a snapshot's plain bytes.
+pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
+    let snapshot: Snapshot = from_json(bytes)?;
+    if snapshot.format > FORMAT_VERSION {
+        return Err(JsonError(format!("a snapshot of format {} needs a newer icecore", snapshot.format)));
+    }
+    let mut names: Vec<&str> = snapshot.sources.iter().map(|source| source.name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(JsonError("two sources of one name".into()));
+    }
+    if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
+        return Err(JsonError(format!("'{}' is no legal source name", bad.escape_debug())));
+    }
+    Ok(snapshot)
+}
+
+/// Source names become folder names on restore, so the rule of the command line holds here too.
+fn is_source_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name != "." && name != ".." && !name.contains(['/', ':', '=', '\0'])
+}
+
+/// A stream's extents as JSON objects.
+mod stream_content {
+    use super::*;
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase", deny_unknown_fields)]
+    enum Piece {
+        Chunk {
+            #[serde(with = "as_text")]
+            id: ChunkId,
+            len: u32,
+        },
+        Hole {
+            len: u64,
+        },
+        Literal {
+            #[serde(with = "as_hex")]
+            bytes: Vec<u8>,
+        },
+        List {
+            #[serde(with = "as_text")]
+            id: ChunkId,
+            len: u64,
+            depth: u8,
+        },
+    }
+
+    pub fn serialize<S: Serializer>(content: &Content, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(content.extents.iter().map(|extent| match extent {
+            Extent::Chunk { id, len } => Piece::Chunk { id: *id, len: *len },
+            Extent::Hole { len } => Piece::Hole { len: *len },
+            Extent::Literal(bytes) => Piece::Literal { bytes: bytes.clone() },
+            Extent::List { id, len, depth } => Piece::List { id: *id, len: *len, depth: *depth },
+        }))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Content, D::Error> {
+        let mut content = Content::default();
+        for piece in Vec::<Piece>::deserialize(from)? {
+            let extent = match piece {
+                Piece::Chunk { id, len } if len <= 2 << 20 => Extent::Chunk { id, len },
+                Piece::Hole { len } => Extent::Hole { len },
+                Piece::Literal { bytes } if bytes.len() <= LITERAL_BYTES_MAX => Extent::Literal(bytes),
+                Piece::List { id, len, depth } if (1..=8).contains(&depth) => Extent::List { id, len, depth },
+                _ => return Err(D::Error::custom("an extent out of its bounds")),
+            };
+            if extent.is_empty() {
+                return Err(D::Error::custom("an extent of no length"));
+            }
+            content.size = content
+                .size
+                .checked_add(extent.len())
+                .filter(|&size| size <= i64::MAX as u64)
+                .ok_or_else(|| D::Error::custom("content longer than any file"))?;
+            content.extents.push(extent);
+        }
+        Ok(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Snapshot {
+        let time = Timestamp::new(1_700_000_000, 7).expect("legal");
+        let source = |name: &str, kind| SourceRecord {
+            name: name.into(),
+            kind,
+            profile: "tree-64k".into(),
+            started: time,
+            ended: time,
+            digest: [3; 32],
+            counts: SourceCounts { files_new: 3, ..SourceCounts::default() },
+        };
+        let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600 };
+        let extents = vec![
+            Extent::Literal(vec![1, 255]),
+            Extent::List { id: ChunkId::new([2; 32]), len: 1 << 33, depth: 3 },
+        ];
+        let size = extents.iter().map(Extent::len).sum();
+        Snapshot {
+            format: 1,
+            state: SnapshotState::Incomplete,
+            host: "node-1".into(),
+            tags: vec!["nightly".into()],
+            program: "icecore 0.1.0".into(),
+            started: time,
+            ended: time,
+            lease: LeaseId::new([9; 16]),
+            heartbeat: time,
+            parents: vec![SnapshotId::new([4; 32])],
+            sources: vec![
+                source(
+                    "etc",
+                    SourceKind::Tree { path: b"/e\xfftc".to_vec(), immutable: false, runs: vec![run] },
+                ),
+                source(
+                    "db",
+                    SourceKind::Stream {
+                        command: vec!["pg_dump".into()],
+                        content: Content { size, extents },
+                    },
+                ),
+            ],
+            other: BTreeMap::from([("later".into(), serde_json::json!({"b": 1}))]),
+        }
+    }
+
+    #[test]
+    fn snapshots_round_trip_with_fields_of_later_versions() {
+        let snapshot = sample();
+        let bytes = encode_snapshot(&snapshot);
+        let back = decode_snapshot(&bytes).expect("decodes");
+        assert_eq!(back, snapshot);
+        assert_eq!(encode_snapshot(&back), bytes, "one value, one encoding");
+    }
+
+    #[test]
+    fn names_that_would_leave_the_target_and_newer_formats_are_refused() {
+        for name in ["..", "a/b", "", "a:b"] {
+            let mut snapshot = sample();
+            snapshot.sources[0].name = name.into();
+            assert!(decode_snapshot(&encode_snapshot(&snapshot)).is_err(), "{name}");
+        }
+        let mut twice = sample();
+        twice.sources[0].name = "db".into();
+        assert!(decode_snapshot(&encode_snapshot(&twice)).is_err());
+        let newer = Snapshot { format: 2, ..sample() };
+        let err = decode_snapshot(&encode_snapshot(&newer)).expect_err("refused");
+        assert!(err.to_string().contains("newer"), "{err}");
+    }
+}

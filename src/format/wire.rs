@@ -1,0 +1,217 @@
+//! The alphabet of hand-written records: minimal LEB128, zigzag, length-prefixed bytes (docs/format.md, "Encoding").
+
+use std::fmt;
+
+use crate::types::Timestamp;
+
+/// Why bytes are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireError {
+    /// Byte offset in what was being decoded.
+    pub at: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.what, self.at)
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// Appends a number as minimal LEB128: 1–10 bytes.
+pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a signed number as zigzag LEB128.
+pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_number(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
+/// Appends bytes behind their length.
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends what `body` writes behind its length: a record, whose tail later versions may extend.
+pub(super) fn put_record(out: &mut Vec<u8>, scratch: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    scratch.clear();
+    body(scratch);
+    put_bytes(out, scratch);
+}
+
+/// Reads what the functions above wrote; never past the end.
+#[derive(Debug, Clone)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Where `bytes` begins in what the caller gave, for error messages.
+    base: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, base: 0 }
+    }
+
+    pub fn error(&self, what: &'static str) -> WireError {
+        WireError { at: self.base + self.at, what }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        if len > self.left() {
+            return Err(self.error("the bytes end too early"));
+        }
+        let out = &self.bytes[self.at..self.at + len];
+        self.at += len;
+        Ok(out)
+    }
+
+    pub fn byte(&mut self) -> Result<u8, WireError> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    pub fn number(&mut self) -> Result<u64, WireError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(self.error("a number does not fit 64 bits"));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                if byte == 0 && shift > 0 {
+                    return Err(self.error("a number is longer than it needs to be"));
+                }
+                return Ok(value);
+            }
+        }
+        Err(self.error("a number does not fit 64 bits"))
+    }
+
+    pub fn signed(&mut self) -> Result<i64, WireError> {
+        let raw = self.number()?;
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    pub fn u32(&mut self) -> Result<u32, WireError> {
+        self.number()?.try_into().map_err(|_| self.error("a number does not fit 32 bits"))
+    }
+
+    /// A number of things of at least `least` bytes each that follow: more than the input can hold is refused
+    /// before anything is allocated.
+    pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
+        let count = self.number()?;
+        if count > (self.left() / least.max(1)) as u64 {
+            return Err(self.error("a count is larger than what follows can hold"));
+        }
+        Ok(count as usize)
+    }
+
+    pub fn bytes(&mut self, max: usize) -> Result<&'a [u8], WireError> {
+        let len = self.number()?;
+        if len > max as u64 {
+            return Err(self.error("a byte string is longer than is legal"));
+        }
+        self.take(len as usize)
+    }
+
+    /// A record's fields; its end is checked by [`Reader::tail`].
+    pub fn record(&mut self) -> Result<Self, WireError> {
+        let left = self.left();
+        let bytes = self.bytes(left)?;
+        Ok(Self { bytes, at: 0, base: self.base + self.at - bytes.len() })
+    }
+
+    /// Reads the rest of a record: fields of later versions, each a tag and a byte string. An even tag may be
+    /// skipped, an odd one must be understood.
+    pub fn tail(mut self) -> Result<(), WireError> {
+        while !self.is_empty() {
+            let tag = self.number()?;
+            if tag % 2 == 1 {
+                return Err(self.error("a field that needs a newer icecore"));
+            }
+            let left = self.left();
+            self.bytes(left)?;
+        }
+        Ok(())
+    }
+
+    pub fn end(&self) -> Result<(), WireError> {
+        if self.is_empty() { Ok(()) } else { Err(self.error("there are bytes behind the end")) }
+    }
+}
+
+/// Moves a time to another by the differences that are stored.
+pub(super) fn put_time_after(out: &mut Vec<u8>, time: Timestamp, base: Timestamp) {
+    put_signed(out, time.seconds().wrapping_sub(base.seconds()));
+    put_signed(out, i64::from(time.nanos()) - i64::from(base.nanos()));
+}
+
+/// Reads what [`put_time_after`] wrote.
+pub(super) fn time_after(reader: &mut Reader<'_>, base: Timestamp) -> Result<Timestamp, WireError> {
+    let seconds = base.seconds().wrapping_add(reader.signed()?);
+    let nanos = i64::from(base.nanos()).saturating_add(reader.signed()?);
+    u32::try_from(nanos)
+        .ok()
+        .and_then(|nanos| Timestamp::new(seconds, nanos))
+        .ok_or_else(|| reader.error("nanoseconds of a second or more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip_and_have_one_encoding() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut out = Vec::new();
+            put_number(&mut out, value);
+            assert_eq!(Reader::new(&out).number(), Ok(value));
+        }
+        for value in [0, -1, 1, i64::MIN, i64::MAX] {
+            let mut out = Vec::new();
+            put_signed(&mut out, value);
+            assert_eq!(Reader::new(&out).signed(), Ok(value));
+        }
+        for bad in [&[0x80, 0x00][..], &[0x80], &[], &[0xff; 11], &[0xff; 10]] {
+            assert!(Reader::new(bad).number().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tail_is_skipped_if_even_and_refused_if_odd() {
+        assert!(Reader::new(&[2, 1, 9]).tail().is_ok());
+        assert!(Reader::new(&[3, 1, 9]).tail().is_err());
+        assert!(Reader::new(&[2, 5, 9]).tail().is_err());
+    }
+
+    #[test]
+    fn a_count_cannot_outgrow_its_input() {
+        assert!(Reader::new(&[0xff, 0xff, 0x03, 1, 2]).count(1).is_err());
+        assert!(Reader::new(&[3, 1, 2]).bytes(10).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! The index folder: which database file is current, who has it open, and whether it was left in order.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `lock` | held exclusively (flock) while a process opens, replaces or clears away databases |
+//! | `current` | text naming the current generation; replaced by rename |
+//! | `index-<generation>.sqlite`, `-wal`, `-shm` | a database |
+//! | `index-<generation>.open` | held shared (flock) by all who have that database open; its text is the mark |
+//!
+//! A database file is removed only by who holds its `.open` file exclusively while `current` names another: nobody has
+//! it open, and under `lock` nobody can come to open it. No file of SQLite's is opened here, since closing one would
+//! drop the locks that SQLite holds on it in this process.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::sys::{PathContext, PathError};
+
+const POINTER_MAGIC: &str = "icecore index";
+/// A pointer file is three short lines.
+const POINTER_BYTES_MAX: u64 = 4096;
+
+/// The index folder, locked: others wait before they open or replace anything in it.
+pub(super) struct Folder {
+    dir: PathBuf,
+    /// Closing it lets the lock go.
+    _lock: File,
+}
+
+/// What the pointer file says.
+pub(super) enum Pointer {
+    Absent,
+    Unusable(String),
+    Generation(u64),
+}
+
+impl Folder {
+    /// Makes the folder (0700) if need be, and waits for its lock.
+    pub(super) fn enter(dir: &Path) -> Result<Self, PathError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).context("create", dir)?;
+        let mode = fs::metadata(dir).context("stat", dir)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            fs::set_permissions(dir, Permissions::from_mode(0o700)).context("restrict", dir)?;
+        }
+        let path = dir.join("lock");
+        let lock = open_lock_file(&path)?;
+        lock.lock().context("lock", &path)?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    pub(super) fn pointer(&self) -> Result<Pointer, PathError> {
+        let path = self.dir.join("current");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Pointer::Absent),
+            Err(error) => return Err(error).context("open", &path),
+        };
+        let mut bytes = Vec::new();
+        file.take(POINTER_BYTES_MAX).read_to_end(&mut bytes).context("read", &path)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut lines = text.lines();
+        let generation = match (lines.next(), lines.next()) {
+            (Some(POINTER_MAGIC), Some(number)) if number.len() == 16 => u64::from_str_radix(number, 16).ok(),
+            _ => None,
+        };
+        Ok(generation.map_or_else(
+            || Pointer::Unusable(format!("{} names no database", path.display())),
+            Pointer::Generation,
+        ))
+    }
+
+    /// A generation that no database in this folder has had: the time in microseconds, or the next free number.
+    pub(super) fn new_generation(&self) -> Result<u64, PathError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+        let highest = self.generations()?.into_iter().max().unwrap_or(0);
+        Ok(u64::try_from(now).unwrap_or(0).max(highest.saturating_add(1)))
+    }
+
+    /// Makes `generation` the current one; a crash leaves the old pointer or the new one.
+    pub(super) fn point_to(&self, generation: u64, why: &str) -> Result<(), PathError> {
+        let (path, temporary) = (self.dir.join("current"), self.dir.join("current.new"));
+        let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
+        let text = format!("{POINTER_MAGIC}\n{generation:016x}\n{why}\n");
+        if path.is_dir() {
+            fs::remove_dir(&path).context("remove", &path)?;
+        }
+        let file = File::create(&temporary).context("create", &temporary)?;
+        file.write_all_at(text.as_bytes(), 0).context("write", &temporary)?;
+        file.sync_all().context("sync", &temporary)?;
+        fs::rename(&temporary, &path).context("rename", &temporary)
+    }
+
+    /// Removes all databases but `current` that nobody has open. What cannot be removed stays for the next time.
+    pub(super) fn remove_others(&self, current: u64) {
+        for generation in self.generations().unwrap_or_default() {
+            let mark = mark_path(&self.dir, generation);
+            if generation == current {
+                continue;
+            }
+            let Ok(lock) = open_lock_file(&mark) else { continue };
+            if lock.try_lock().is_err() {
+                continue;
+            }
+            let database = database_path(&self.dir, generation);
+            let gone = ["", "-wal", "-shm"].iter().all(|suffix| {
+                let mut name = database.clone().into_os_string();
+                name.push(suffix);
+                match fs::remove_file(&name) {
+                    Ok(()) => true,
+                    Err(error) => error.kind() == ErrorKind::NotFound,
+                }
+            });
+            if gone {
+                // If this fails, the next opening tries again.
+                let _ = fs::remove_file(&mark);
+            }
+        }
+    }
+
+    /// The generations that have a file of any kind here.
+    fn generations(&self) -> Result<Vec<u64>, PathError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).context("list", &self.dir)? {
+            let name = entry.context("list", &self.dir)?.file_name();
+            let number =
+                name.to_str().and_then(|name| name.strip_prefix("index-")).and_then(|rest| rest.get(..16));
+            if let Some(generation) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
+                found.push(generation);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// Where the database of a generation lies.
+pub(super) fn database_path(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("index-{generation:016x}.sqlite"))
+}
+
+fn mark_path(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("index-{generation:016x}.open"))
+}
+
+fn open_lock_file(path: &Path) -> Result<File, PathError> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).context("open", path)
+}
+
+/// In what order a database was left by the last who had it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// All who wrote closed it, or others have it open now.
+    Clean,
+    /// Somebody wrote and did not close it: the machine may have stopped between two writes.
+    Unclean,
+    /// Somebody met damage in it.
+    Damaged,
+}
+
+/// Says to others that a database is open in this process.
+pub(super) struct Hold {
+    file: File,
+    path: PathBuf,
+    written: bool,
+}
+
+impl Hold {
+    /// Joins those who have the database open; to be called with the folder locked.
+    pub(super) fn take(_folder: &Folder, dir: &Path, generation: u64) -> Result<(Self, Mark), PathError> {
+        let path = mark_path(dir, generation);
+        let file = open_lock_file(&path)?;
+        let alone = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
+        };
+        // Under the folder's lock nobody else comes in between.
+        file.unlock().and_then(|()| file.lock_shared()).context("lock", &path)?;
+        let mut text = [0; 1];
+        let read = file.read_at(&mut text, 0).context("read", &path)?;
+        let mark = match &text[..read] {
+            b"x" => Mark::Damaged,
+            b"d" if alone => Mark::Unclean,
+            _ => Mark::Clean,
+        };
+        Ok((Self { file, path, written: false }, mark))
+    }
+
+    /// To be called before the first write: until all have closed the database, it counts as unclean.
+    pub(super) fn will_write(&mut self) -> Result<(), PathError> {
+        if !self.written {
+            let mut text = [0; 1];
+            let read = self.file.read_at(&mut text, 0).context("read", &self.path)?;
+            if &text[..read] != b"d" && &text[..read] != b"x" {
+                self.file.write_all_at(b"d", 0).context("write", &self.path)?;
+                self.file.sync_data().context("sync", &self.path)?;
+            }
+            self.written = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the next who opens this generation begin a new one.
+    pub(super) fn met_damage(&self) {
+        // A mark that cannot be written costs the next command the same discovery.
+        let _ = self.file.write_all_at(b"x", 0);
+    }
+
+    /// Leaves, after the database was closed; the last to leave marks it clean.
+    pub(super) fn leave(self) {
+        // On any failure the mark stays as it is and the next opening checks the database.
+        if self.file.unlock().is_ok() && self.file.try_lock().is_ok() {
+            let mut text = [0; 1];
+            if matches!(self.file.read_at(&mut text, 0), Ok(1)) && &text == b"d" {
+                let _ = self.file.write_all_at(b"c", 0);
+            }
+        }
+    }
+}

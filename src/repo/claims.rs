@@ -1,0 +1,71 @@
+//! Which chunks need not be stored: known to the index, or in flight in this process. One owner of that question.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::RepoError;
+use crate::index::{Index, PackState};
+use crate::types::ChunkId;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody has it: the claimer stores it.
+    New,
+    /// A known pack holds it, or it is on its way into one.
+    Held,
+}
+
+/// The chunks of a writer that are on their way, and the index behind them.
+///
+/// At most one segment interval of chunks is in flight (256 k published, as many again on their way): about 25 MiB.
+#[derive(Debug)]
+pub struct Claims<'a> {
+    index: &'a Index,
+    in_flight: Mutex<HashSet<ChunkId>>,
+    /// The index held nothing when the writer began, and only this writer's chunks enter it since: nothing to look
+    /// up but what was published meanwhile.
+    index_is_empty: AtomicBool,
+}
+
+impl<'a> Claims<'a> {
+    /// Begins with nothing in flight.
+    pub fn new(index: &'a Index) -> Result<Self, RepoError> {
+        let empty = index.is_empty()?;
+        Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims a chunk. Of two threads that claim the same new chunk at once, one gets [`Claim::New`].
+    ///
+    /// A chunk in a condemned pack does not count: it is stored anew. A damaged index counts as not having it: a
+    /// duplicate costs room, nothing else.
+    pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
+        if self.index_is_empty.load(Ordering::Acquire) {
+            return Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held });
+        }
+        if self.lock().contains(id) {
+            return Ok(Claim::Held);
+        }
+        match self.index.lookup_one(id) {
+            Ok(Some(place)) if place.state == PackState::Known => return Ok(Claim::Held),
+            Ok(_) => {}
+            Err(err) if err.is_damage() => {}
+            Err(err) => return Err(err.into()),
+        }
+        Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held })
+    }
+
+    /// Lets go of chunks whose segment is published and loaded: from now on the index answers for them.
+    pub fn published(&self, ids: impl Iterator<Item = ChunkId>) {
+        self.index_is_empty.store(false, Ordering::Release);
+        let mut in_flight = self.lock();
+        ids.for_each(|id| {
+            in_flight.remove(&id);
+        });
+    }
+}

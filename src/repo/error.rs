@@ -1,0 +1,118 @@
+//! What can go wrong with a repository.
+
+use std::fmt;
+
+use crate::chunk::CodecError;
+use crate::index::IndexError;
+use crate::store::{ObjectKey, StoreError};
+use crate::sys::PathError;
+use crate::types::{ChunkId, LeaseId};
+
+/// Why a repository did not do as asked.
+#[derive(Debug)]
+pub enum RepoError {
+    Store(StoreError),
+    Index(IndexError),
+    Path(PathError),
+    /// There is no `config` at this address.
+    NotFound { address: String },
+    /// `init` found a repository there already.
+    AlreadyThere { address: String },
+    /// No key slot opens with the given passphrase.
+    WrongKey { slots: usize },
+    /// The repository has a format version above ours.
+    NewerFormat { found: u32, known: u32 },
+    /// The repository needs a feature that we do not know for this kind of operation.
+    UnknownFeature { operation: &'static str, feature: String },
+    /// An object is not what it should be.
+    Damaged { object: String, what: String },
+    /// No copy of a chunk can be read.
+    ChunkUnreadable { id: ChunkId, why: String },
+    /// Our lease ended while we worked: what was written is kept, but not committed.
+    LostLease { id: LeaseId, why: String },
+    /// No snapshot of this name, or several.
+    NoSuchSnapshot { text: String, why: String },
+    /// The last key slot cannot be removed, and the like.
+    Refused { why: String },
+    Codec(CodecError),
+    /// Another thread failed first; its error is the one to report.
+    Stopped,
+}
+
+impl RepoError {
+    /// An object that is not what it should be.
+    pub fn damaged(object: impl fmt::Display, what: impl fmt::Display) -> Self {
+        Self::Damaged { object: object.to_string(), what: what.to_string() }
+    }
+
+    /// The same for an object of the store.
+    pub(super) fn bad_object(key: &ObjectKey, what: impl fmt::Display) -> Self {
+        Self::damaged(key, what)
+    }
+
+    /// True if it tells of damage in the repository rather than of a mishap.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::ChunkUnreadable { .. } | Self::Codec(_) => true,
+            Self::Store(err) => matches!(
+                err,
+                StoreError::Short { .. } | StoreError::TooLong { .. } | StoreError::NotFound { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for RepoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(err) => err.fmt(f),
+            Self::Index(err) => err.fmt(f),
+            Self::Path(err) => err.fmt(f),
+            Self::Codec(err) => err.fmt(f),
+            Self::NotFound { address } => write!(f, "there is no repository at {address}"),
+            Self::AlreadyThere { address } => write!(f, "there is a repository at {address} already"),
+            Self::WrongKey { slots: 0 } => f.write_str("the repository has no readable key slot"),
+            Self::WrongKey { slots: 1 } => f.write_str("the passphrase does not open the repository's key slot"),
+            Self::WrongKey { slots } => {
+                write!(f, "the passphrase opens none of the repository's {slots} key slots")
+            }
+            Self::NewerFormat { found, known } => {
+                write!(f, "the repository has format {found}, this icecore knows formats up to {known}")
+            }
+            Self::UnknownFeature { operation, feature } => {
+                write!(f, "to {operation} this repository, an icecore that knows '{feature}' is needed")
+            }
+            Self::Damaged { object, what } => write!(f, "{object} is damaged: {what}"),
+            Self::ChunkUnreadable { id, why } => write!(f, "chunk {} cannot be read: {why}", id.short()),
+            Self::LostLease { id, why } => write!(f, "lost lease {} ({why}), nothing was committed", id.short()),
+            Self::NoSuchSnapshot { text, why } => write!(f, "no snapshot '{text}': {why}"),
+            Self::Refused { why } => f.write_str(why),
+            Self::Stopped => f.write_str("stopped because another part failed"),
+        }
+    }
+}
+
+impl std::error::Error for RepoError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(err) => err.source(),
+            Self::Index(err) => err.source(),
+            Self::Path(err) => err.source(),
+            Self::Codec(err) => err.source(),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! from {
+    ($($source:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$source> for RepoError {
+            fn from(err: $source) -> Self {
+                Self::$variant(err)
+            }
+        })*
+    };
+}
+
+from!(StoreError => Store, IndexError => Index, PathError => Path, CodecError => Codec);

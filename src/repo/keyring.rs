@@ -1,0 +1,241 @@
+//! Key slots and `config`: two copies of each, slots before `config`, `config` last.
+
+use zeroize::Zeroizing;
+
+use super::RepoError;
+use crate::chunk::{Argon2Cost, KeyError, Keys, MasterKey, wrap_key};
+use crate::format::{
+    Config, FORMAT_VERSION, KeySlot, decode_config, decode_key_slot, encode_config, encode_key_slot, key_slot_aad,
+};
+use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, Store, StoreError, list_all};
+use crate::sys::{now, random_bytes};
+use crate::types::RepoId;
+
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+
+/// What opens a repository: a passphrase, or the bytes of a generated key file. Zeroized when dropped.
+#[derive(Clone)]
+pub struct Secret {
+    bytes: Zeroizing<Vec<u8>>,
+    generated: bool,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Secret {
+    /// A passphrase that a person chose; its slot is costly to guess at.
+    pub fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self { bytes, generated: false }
+    }
+
+    /// A generated key of at least 32 random bytes (or their hex); its slot is cheap to open.
+    pub fn generated(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self { bytes, generated: true }
+    }
+
+    /// No secret: `init --no-passphrase`.
+    pub fn empty() -> Self {
+        Self { bytes: Zeroizing::new(Vec::new()), generated: true }
+    }
+
+    fn cost(&self) -> Argon2Cost {
+        if self.generated { Argon2Cost::GENERATED } else { Argon2Cost::PASSPHRASE }
+    }
+}
+
+/// A key slot as `key list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotInfo {
+    pub name: String,
+    pub label: String,
+    pub created: crate::types::Timestamp,
+    /// True if it is this slot that opened the repository in this process.
+    pub current: bool,
+    /// What is wrong with a copy of it, if anything.
+    pub damage: Option<String>,
+}
+
+/// Wraps the master key for a secret.
+pub(super) fn make_slot(
+    master: &MasterKey,
+    repository: RepoId,
+    secret: &Secret,
+    label: &str,
+) -> Result<KeySlot, RepoError> {
+    let cost = secret.cost();
+    let salt = random_bytes()?;
+    let mut slot =
+        KeySlot::new(repository, now(), label.to_owned(), (cost.memory_kib, cost.passes), salt);
+    slot.check = master.check_value();
+    let key = wrap_key(&secret.bytes, &slot.salt, cost).map_err(refuse)?;
+    slot.wrapped = master.wrap(&key, &key_slot_aad(&slot));
+    Ok(slot)
+}
+
+fn refuse(err: KeyError) -> RepoError {
+    RepoError::Refused { why: err.to_string() }
+}
+
+/// Stores a slot under a new random name, both copies, and reads them back.
+pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, RepoError> {
+    let name: String = random_bytes::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = encode_key_slot(slot);
+    for copy in [Copy::Second, Copy::First] {
+        let key = ObjectKey::KeySlot(name.clone(), copy);
+        store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
+        if store.get(&key, SMALL_BYTES_MAX)? != bytes {
+            return Err(RepoError::bad_object(&key, "it reads back otherwise than it was written"));
+        }
+    }
+    Ok(name)
+}
+
+/// The slot's first readable copy, and what is wrong with the others.
+pub(super) fn read_slot(store: &dyn Store, name: &str) -> (Option<KeySlot>, Option<String>) {
+    let mut found = None;
+    let mut damage = None;
+    for copy in [Copy::First, Copy::Second] {
+        let key = ObjectKey::KeySlot(name.to_owned(), copy);
+        let slot = store
+            .get(&key, SMALL_BYTES_MAX)
+            .map_err(|err| err.to_string())
+            .and_then(|bytes| decode_key_slot(&bytes).map_err(|err| format!("{key} is damaged: {err}")));
+        match slot {
+            Ok(slot) => found = found.or(Some(slot)),
+            Err(what) => damage = damage.or(Some(what)),
+        }
+    }
+    (found, damage)
+}
+
+/// The names of all slots, whole or not.
+pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let mut names: Vec<String> = list_all(store, Folder::Keys)?
+        .into_iter()
+        .filter_map(|meta| match meta.key {
+            ObjectKey::KeySlot(name, _) => Some(name),
+            _ => None,
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Tries the secret on every slot; returns the master key and the slot that gave it.
+pub(super) fn unlock(
+    store: &dyn Store,
+    repository: RepoId,
+    secret: &Secret,
+) -> Result<(MasterKey, String), RepoError> {
+    let names = slot_names(store)?;
+    let mut damage = None;
+    for name in &names {
+        for copy in [Copy::First, Copy::Second] {
+            let key = ObjectKey::KeySlot(name.clone(), copy);
+            let bytes = match store.get(&key, SMALL_BYTES_MAX) {
+                Ok(bytes) => bytes,
+                Err(err @ (StoreError::NotFound { .. } | StoreError::TooLong { .. })) => {
+                    damage = Some(err.to_string());
+                    continue;
+                }
+                Err(err) => return Err(err.into()),
+            };
+            match try_slot(&bytes, repository, secret) {
+                Ok(Some(master)) => return Ok((master, name.clone())),
+                // A whole slot that does not open: its other copy will not either.
+                Ok(None) => break,
+                Err(what) => damage = Some(format!("{key} is damaged: {what}")),
+            }
+        }
+    }
+    match damage {
+        Some(what) => Err(RepoError::damaged("the key store", format!("{what}, and no other slot opens"))),
+        None => Err(RepoError::WrongKey { slots: names.len() }),
+    }
+}
+
+/// `Ok(None)`: a good slot of another passphrase. `Err`: not a good slot.
+fn try_slot(bytes: &[u8], repository: RepoId, secret: &Secret) -> Result<Option<MasterKey>, String> {
+    let slot = decode_key_slot(bytes).map_err(|err| err.to_string())?;
+    if slot.repository != repository {
+        return Err(format!("it belongs to repository {}", slot.repository));
+    }
+    let cost = Argon2Cost { memory_kib: slot.memory_kib, passes: slot.passes };
+    let key = wrap_key(&secret.bytes, &slot.salt, cost).map_err(|err| err.to_string())?;
+    let Some(master) = MasterKey::unwrap(&slot.wrapped, &key, &key_slot_aad(&slot)) else { return Ok(None) };
+    if blake3::Hash::from_bytes(master.check_value()) != blake3::Hash::from_bytes(slot.check) {
+        return Err("its check value is that of another key".into());
+    }
+    Ok(Some(master))
+}
+
+/// A copy of `config` as it lies in the store.
+pub(super) struct StoredConfig {
+    pub config: Config,
+    pub bytes: Vec<u8>,
+    pub copy: Copy,
+}
+
+/// Reads both copies of `config`; those that decode, the first copy first. Nothing is proven before
+/// [`check_config`].
+pub(super) fn read_configs(store: &dyn Store) -> Result<Vec<StoredConfig>, RepoError> {
+    let mut found = Vec::new();
+    let mut damage = None;
+    for copy in [Copy::First, Copy::Second] {
+        let key = ObjectKey::Config(copy);
+        match store.get(&key, SMALL_BYTES_MAX) {
+            Ok(bytes) => match decode_config(&bytes).map(|(config, ..)| config) {
+                Ok(config) => found.push(StoredConfig { config, bytes, copy }),
+                Err(err) => damage = Some(RepoError::bad_object(&key, err)),
+            },
+            Err(StoreError::NotFound { .. }) => {}
+            Err(err @ StoreError::TooLong { .. }) => damage = Some(RepoError::bad_object(&key, err)),
+            Err(err) => return Err(err.into()),
+        }
+    }
+    match (found.is_empty(), damage) {
+        (true, Some(damage)) => Err(damage),
+        (true, None) => Err(RepoError::NotFound { address: store.address().to_owned() }),
+        (false, _) => Ok(found),
+    }
+}
+
+/// Refuses formats and features that this code does not know.
+pub(super) fn check_version(config: &Config) -> Result<(), RepoError> {
+    if config.format > FORMAT_VERSION {
+        return Err(RepoError::NewerFormat { found: config.format, known: FORMAT_VERSION });
+    }
+    match config.features.read.first() {
+        Some(feature) => Err(RepoError::UnknownFeature { operation: "read", feature: feature.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// True if a copy's MAC is right.
+pub(super) fn check_config(stored: &StoredConfig, keys: &Keys) -> bool {
+    decode_config(&stored.bytes).is_ok_and(|(_, under, mac)| keys.config_mac_agrees(under, &mac))
+}
+
+/// Writes `config`, second copy first: the first makes the repository.
+pub(super) fn store_config(store: &dyn Store, config: &Config, keys: &Keys) -> Result<(), RepoError> {
+    let bytes = encode_config(config, |under| keys.config_mac(under));
+    for copy in [Copy::Second, Copy::First] {
+        let key = ObjectKey::Config(copy);
+        match store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+            Ok(()) => {}
+            Err(StoreError::Exists { .. }) => {
+                return Err(RepoError::AlreadyThere { address: store.address().to_owned() });
+            }
+            Err(err) => return Err(err.into()),
+        }
+        if store.get(&key, SMALL_BYTES_MAX)? != bytes {
+            return Err(RepoError::bad_object(&key, "it reads back otherwise than it was written"));
+        }
+    }
+    Ok(())
+}

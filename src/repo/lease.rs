@@ -1,0 +1,250 @@
+//! Leases: a writer's or reader's sign of life, kept by a heartbeat thread (PROTOCOL section 2).
+//!
+//! A lease is judged by the store's clock alone: the modification time of what its holder writes. An expired lease is
+//! never revived.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::objects::seal_object;
+use super::{RepoError, Repository};
+use crate::chunk::Keys;
+use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
+use crate::store::{Body, ObjectKey, PutMode, SharedStore, StoreError};
+use crate::sys::{boottime, read_bounded};
+use crate::types::{LeaseId, SnapshotId, Timestamp};
+
+/// How the protocol's times are set; tests shorten them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// From one heartbeat to the next: 5 min.
+    pub heartbeat: Duration,
+    /// A lease ends this long after its last heartbeat: 30 min (E).
+    pub expiry: Duration,
+    /// A writer stops after this long; the next run goes on: 14 days.
+    pub longest: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(5 * 60),
+            expiry: Duration::from_secs(30 * 60),
+            longest: Duration::from_secs(14 * 24 * 3600),
+        }
+    }
+}
+
+/// What the holder and its heartbeat share.
+#[derive(Debug)]
+struct State {
+    /// Store time of the first and of the last heartbeat.
+    started: Timestamp,
+    last: Timestamp,
+    /// CLOCK_BOOTTIME at the first and at the last heartbeat: runs on while the machine sleeps.
+    boot_started: Duration,
+    boot_last: Duration,
+    parents: Vec<SnapshotId>,
+    lost: Option<String>,
+    stop: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: SharedStore,
+    keys: Keys,
+    body: LeaseBody,
+    times: LeaseTimes,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+/// A lease held. Dropped without [`Lease::release`], it is removed too, as far as that goes.
+#[derive(Debug)]
+pub struct Lease {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lease {
+    /// Puts a lease under a random name and learns its start from the store.
+    pub fn take(repo: &Repository, kind: LeaseKind, host: &str, times: LeaseTimes) -> Result<Self, RepoError> {
+        let body = LeaseBody {
+            id: LeaseId::new(super::random()?),
+            kind,
+            host: host.to_owned(),
+            boot: boot_id(),
+            pid: std::process::id(),
+            started: None,
+            parents: Vec::new(),
+        };
+        let boot = boottime();
+        let store = repo.shared_store();
+        let stamp = put(&store, repo.keys(), &body, PutMode::CreateOnly)?;
+        let state = State {
+            started: stamp,
+            last: stamp,
+            boot_started: boot,
+            boot_last: boot,
+            parents: Vec::new(),
+            lost: None,
+            stop: false,
+        };
+        let shared = Arc::new(Shared {
+            store,
+            keys: repo.keys().clone(),
+            body,
+            times,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+        });
+        let beating = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || beating.run());
+        let thread = thread.map_err(|source| super::io_error("start", "the heartbeat thread", source))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The lease's name, which packs, segments and snapshots carry as their writer.
+    pub fn id(&self) -> LeaseId {
+        self.shared.body.id
+    }
+
+    /// Store time of the first heartbeat.
+    pub fn started(&self) -> Timestamp {
+        lock(&self.shared.state).started
+    }
+
+    /// Store time of the last heartbeat.
+    pub fn last_heartbeat(&self) -> Timestamp {
+        lock(&self.shared.state).last
+    }
+
+    /// How long the lease lives after its last heartbeat.
+    pub fn expiry(&self) -> Duration {
+        self.shared.times.expiry
+    }
+
+    /// Names the snapshots that the holder relies on, from the next heartbeat on.
+    pub fn set_parents(&self, parents: &[SnapshotId]) {
+        lock(&self.shared.state).parents = parents.to_vec();
+    }
+
+    /// Fails if the lease is lost: its holder must stop and commit nothing.
+    pub fn check(&self) -> Result<(), RepoError> {
+        let mut state = lock(&self.shared.state);
+        self.shared.judge_clock(&mut state);
+        self.shared.verdict(&state)
+    }
+
+    /// Writes a heartbeat now if the last one is older than `age`.
+    pub fn refresh(&self, age: Duration) -> Result<(), RepoError> {
+        let old = {
+            let state = lock(&self.shared.state);
+            boottime().saturating_sub(state.boot_last) > age
+        };
+        if old { self.shared.beat() } else { self.check() }
+    }
+
+    /// Ends the lease: stops the heartbeat and deletes the object.
+    pub fn release(mut self) -> Result<(), RepoError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), RepoError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        lock(&self.shared.state).stop = true;
+        self.shared.wake.notify_all();
+        // The thread catches its own errors; a panic in it leaves a lease that expires.
+        let _ = thread.join();
+        match self.shared.store.delete(&ObjectKey::Lease(self.id())) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // On the way out of an error: a lease that cannot be deleted expires by itself.
+        let _ = self.end();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut state = lock(&self.state);
+        while !state.stop && state.lost.is_none() {
+            let (next, _) = self
+                .wake
+                .wait_timeout(state, self.times.heartbeat)
+                .unwrap_or_else(PoisonError::into_inner);
+            if next.stop {
+                return;
+            }
+            drop(next);
+            // A failed heartbeat is tried again at the next turn; the clocks decide when it is too late.
+            let _ = self.beat();
+            state = lock(&self.state);
+        }
+    }
+
+    /// Writes a heartbeat and judges the gap since the last by the store's clock and by our own.
+    fn beat(&self) -> Result<(), RepoError> {
+        let body = {
+            let mut state = lock(&self.state);
+            self.judge_clock(&mut state);
+            self.verdict(&state)?;
+            LeaseBody { started: Some(state.started), parents: state.parents.clone(), ..self.body.clone() }
+        };
+        let boot = boottime();
+        let stamp = put(&self.store, &self.keys, &body, PutMode::Replace)?;
+        let mut state = lock(&self.state);
+        if stamp.seconds_since(state.last) > self.times.expiry.as_secs_f64() {
+            state.lost = Some("the store's clock says that it expired between two heartbeats".into());
+        }
+        self.judge_clock(&mut state);
+        self.verdict(&state)?;
+        state.last = stamp;
+        state.boot_last = boot;
+        Ok(())
+    }
+
+    fn judge_clock(&self, state: &mut State) {
+        let now = boottime();
+        if state.lost.is_some() {
+        } else if now.saturating_sub(state.boot_last) > self.times.expiry {
+            state.lost = Some("no heartbeat reached the store in time".into());
+        } else if now.saturating_sub(state.boot_started) > self.times.longest {
+            state.lost = Some("a backup stops after 14 days; the next run goes on from here".into());
+        }
+    }
+
+    fn verdict(&self, state: &State) -> Result<(), RepoError> {
+        match &state.lost {
+            Some(why) => Err(RepoError::LostLease { id: self.body.id, why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes the lease and returns the store's time of it.
+fn put(store: &SharedStore, keys: &Keys, body: &LeaseBody, mode: PutMode) -> Result<Timestamp, RepoError> {
+    let (bytes, _) = seal_object(keys, ObjectKind::Lease, body.id, &encode_lease(body))?;
+    let key = ObjectKey::Lease(body.id);
+    store.put(&key, Body::Bytes(&bytes), mode)?;
+    Ok(store.stat(&key)?.modified)
+}
+
+/// The machine's boot id, which tells a dead holder of before a reboot from a living one.
+fn boot_id() -> String {
+    read_bounded("/proc/sys/kernel/random/boot_id".as_ref(), 64)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,116 @@
+//! Frames → packs: one pack at a time, sealed and hashed as it is written.
+
+use super::RepoError;
+use crate::chunk::{Keys, ObjectHasher, ObjectSeal, PartKind, SealClass, TAG_BYTES, shrink_bytes};
+use crate::format::{
+    Header, ObjectKind, Trailer, encode_body_prefix, encode_directory, encode_header, encode_trailer,
+};
+use crate::store::{Spool, Store};
+use crate::types::{ChunkInfo, Class, Codec, FrameInfo, LeaseId, PackId, PackInfo};
+
+/// A pack is full at this many stored bytes: 64 MiB.
+pub const PACK_BYTES_FULL: u64 = 64 << 20;
+/// A pack is full at this many chunks.
+pub const PACK_CHUNKS_FULL: usize = 256 << 10;
+/// Longest plain directory that is read: 16 MiB.
+pub const DIRECTORY_BYTES_MAX: usize = 16 << 20;
+
+/// A compressed frame on its way into a pack; `bytes` has room for the tag.
+#[derive(Debug)]
+pub(super) struct PackedFrame {
+    pub class: Class,
+    pub codec: Codec,
+    pub plain_len: u32,
+    pub bytes: Vec<u8>,
+    pub chunks: Vec<ChunkInfo>,
+}
+
+/// A pack being written. If anything fails it is thrown away with its random bytes: no number is sealed twice.
+pub(super) struct PackBuilder {
+    spool: Spool,
+    hasher: ObjectHasher,
+    data: ObjectSeal,
+    metadata: ObjectSeal,
+    index: ObjectSeal,
+    frames: Vec<FrameInfo>,
+    chunks: usize,
+    offset: u64,
+}
+
+/// A pack with its directory and trailer, named, not yet in the store.
+#[derive(Debug)]
+pub(super) struct SealedPack {
+    pub info: PackInfo,
+    pub spool: Spool,
+}
+
+impl PackBuilder {
+    pub fn begin(store: &dyn Store, keys: &Keys, writer: LeaseId) -> Result<Self, RepoError> {
+        let header = Header { kind: ObjectKind::Pack, random: super::random()?, writer };
+        let bytes = encode_header(&header);
+        let seal = |class| ObjectSeal::new(keys, class, &header.random, &bytes);
+        let mut builder = Self {
+            spool: store.spool()?,
+            hasher: ObjectHasher::default(),
+            data: seal(SealClass::Data),
+            metadata: seal(SealClass::Metadata),
+            index: seal(SealClass::Index),
+            frames: Vec::new(),
+            chunks: 0,
+            offset: 0,
+        };
+        builder.write(store, &bytes)?;
+        Ok(builder)
+    }
+
+    fn write(&mut self, store: &dyn Store, bytes: &[u8]) -> Result<(), RepoError> {
+        use std::io::Write;
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+        self.spool.write_all(bytes).map_err(|source| super::write_error(store, source))
+    }
+
+    /// Seals a frame and writes it.
+    pub fn add(&mut self, store: &dyn Store, mut frame: PackedFrame) -> Result<(), RepoError> {
+        let seal = match frame.class {
+            Class::Data => &self.data,
+            Class::Metadata => &self.metadata,
+        };
+        let number = self.frames.len() as u64;
+        let plain_len = u64::from(frame.plain_len);
+        seal.seal(PartKind::Frame, number, frame.codec, plain_len, &mut frame.bytes);
+        self.chunks += frame.chunks.len();
+        self.frames.push(FrameInfo {
+            class: frame.class,
+            codec: frame.codec,
+            offset: self.offset,
+            stored: frame.bytes.len() as u32,
+            plain: frame.plain_len,
+            chunks: frame.chunks,
+        });
+        self.write(store, &frame.bytes)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.offset >= PACK_BYTES_FULL || self.chunks >= PACK_CHUNKS_FULL
+    }
+
+    /// Writes directory and trailer and names the pack.
+    pub fn finish(mut self, store: &dyn Store) -> Result<SealedPack, RepoError> {
+        let plain = encode_directory(&self.frames);
+        let plain_len = plain.len() as u64;
+        let (codec, mut sealed) = shrink_bytes(&plain)?;
+        self.index.seal(PartKind::Directory, 0, codec, plain_len, &mut sealed);
+        let prefix = encode_body_prefix(codec, plain_len);
+        let directory_offset = self.offset;
+        let directory_len = (prefix.len() + sealed.len()) as u64;
+        self.write(store, &prefix)?;
+        self.write(store, &sealed)?;
+        self.write(store, &encode_trailer(Trailer { directory_offset, directory_len }))?;
+        let id = PackId::from(self.hasher.finish());
+        Ok(SealedPack { info: PackInfo { id, size: self.offset, frames: self.frames }, spool: self.spool })
+    }
+}
+
+/// Room that a compressed frame's buffer leaves for the tag.
+pub(super) const FRAME_SLACK: usize = TAG_BYTES;

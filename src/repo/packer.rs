@@ -1,0 +1,326 @@
+//! The writing half of a backup as bounded stages: frames are compressed by several threads, sealed and written into
+//! packs by one, stored and published by another.
+//!
+//! ```text
+//! FrameWriter… ─frames─▶ compress-N ─packed─▶ pack ─sealed─▶ store ─▶ segment ─▶ index
+//! ```
+//!
+//! Every queue is bounded in items of bounded size: `frames` and `packed` hold `2 × workers` frames of at most 4 MiB
+//! (1 MiB as a rule), `sealed` one pack, which lies in a spool file and not in memory. The first error ends all
+//! stages; [`Packer::finish`] returns it. Crash points: a pack without a segment is an orphan that a later prune
+//! adopts; a segment without a snapshot names chunks that the next backup deduplicates against.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::claims::Claims;
+use super::frame_writer::{FrameWriter, PlainFrame};
+use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
+use super::{Lease, RepoError, Repository};
+use crate::chunk::Compressor;
+use crate::observe::{Counter, Observer};
+use crate::store::{Body, ObjectKey, PutMode};
+use crate::types::{Class, PackInfo, SegmentBody, SegmentId};
+
+/// A segment is published at least this often while there is something to publish.
+const SEGMENT_EVERY: Duration = Duration::from_secs(5 * 60);
+/// … or after this many stored bytes,
+const SEGMENT_BYTES: u64 = 1 << 30;
+/// … or this many chunks.
+const SEGMENT_CHUNKS: usize = 256 << 10;
+
+/// How a packer works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackerOptions {
+    /// Number of compressing threads, at least 1.
+    pub workers: usize,
+    /// zstd level, 1–19.
+    pub level: i32,
+    /// Compress and count, store nothing.
+    pub dry_run: bool,
+}
+
+/// What was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Packed {
+    pub packs: u64,
+    pub stored_bytes: u64,
+    pub segments: Vec<SegmentId>,
+}
+
+/// The stages of one writer; lives within a thread scope.
+pub struct Packer<'scope, 'env> {
+    repo: &'env Repository,
+    claims: &'env Claims<'env>,
+    observer: &'env dyn Observer,
+    frames: Sender<PlainFrame>,
+    threads: Vec<ScopedJoinHandle<'scope, Result<(), RepoError>>>,
+    store_thread: ScopedJoinHandle<'scope, Result<Packed, RepoError>>,
+}
+
+impl std::fmt::Debug for Packer<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packer({} threads)", self.threads.len() + 1)
+    }
+}
+
+impl<'scope, 'env> Packer<'scope, 'env> {
+    /// Starts the stages.
+    pub fn start(
+        scope: &'scope Scope<'scope, 'env>,
+        repo: &'env Repository,
+        lease: Option<&'env Lease>,
+        claims: &'env Claims<'env>,
+        options: PackerOptions,
+        observer: &'env dyn Observer,
+    ) -> Result<Self, RepoError> {
+        let (frames, plain) = bounded::<PlainFrame>(2 * options.workers);
+        let (packed_in, packed) = bounded::<PackedFrame>(2 * options.workers);
+        let (sealed_in, sealed) = bounded::<SealedPack>(1);
+        let mut threads = Vec::new();
+        for n in 0..options.workers {
+            let (plain, packed_in) = (plain.clone(), packed_in.clone());
+            threads.push(spawn(scope, format!("compress-{n}"), move || {
+                compress(options.level, &plain, &packed_in)
+            })?);
+        }
+        let lease = if options.dry_run { None } else { lease };
+        threads.push(spawn(scope, "pack".into(), move || match lease {
+            Some(lease) => build_packs(repo, lease, &packed, &sealed_in),
+            None => {
+                packed.iter().for_each(|frame| observer.add(Counter::BytesStored, frame.bytes.len() as u64));
+                Ok(())
+            }
+        })?);
+        let store_thread = spawn(scope, "store".into(), move || match lease {
+            Some(lease) => Publisher::new(repo, lease, claims, observer).run(&sealed),
+            None => Ok(Packed::default()),
+        })?;
+        Ok(Self { repo, claims, observer, frames, threads, store_thread })
+    }
+
+    /// A writer of one class for one thread and source.
+    pub fn writer(&self, class: Class) -> FrameWriter<'env> {
+        FrameWriter {
+            class,
+            keys: self.repo.keys(),
+            claims: self.claims,
+            observer: self.observer,
+            frames: self.frames.clone(),
+            current: PlainFrame::empty(class),
+        }
+    }
+
+    /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must be flushed and
+    /// dropped before.
+    pub fn finish(self) -> Result<Packed, RepoError> {
+        drop(self.frames);
+        let mut failure = None;
+        for thread in self.threads {
+            keep_first(&mut failure, join(thread));
+        }
+        let packed = keep_first(&mut failure, join(self.store_thread));
+        match (failure, packed) {
+            (Some(err), _) => Err(err),
+            (None, Some(packed)) => Ok(packed),
+            (None, None) => Err(RepoError::Stopped),
+        }
+    }
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: String,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, RepoError> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn_scoped(scope, work)
+        .map_err(|source| super::io_error("start", "a thread", source))
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, Result<T, RepoError>>) -> Result<T, RepoError> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Keeps the first real error; [`RepoError::Stopped`] only tells that there is another.
+fn keep_first<T>(failure: &mut Option<RepoError>, result: Result<T, RepoError>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(err) => {
+            if failure.as_ref().is_none_or(|held| matches!(held, RepoError::Stopped)) {
+                *failure = Some(err);
+            }
+            None
+        }
+    }
+}
+
+fn compress(level: i32, plain: &Receiver<PlainFrame>, out: &Sender<PackedFrame>) -> Result<(), RepoError> {
+    let mut compressor = Compressor::new(level)?;
+    // The worst case is larger than what comes out: the result is copied to a buffer of its own size, so that
+    // queued frames take the room they need.
+    let mut scratch = Vec::new();
+    for frame in plain {
+        let codec = compressor.compress(&frame.bytes, &mut scratch, FRAME_SLACK)?;
+        let mut bytes = Vec::with_capacity(scratch.len() + FRAME_SLACK);
+        bytes.extend_from_slice(&scratch);
+        let plain_len = frame.bytes.len() as u32;
+        let packed = PackedFrame { class: frame.class, codec, plain_len, bytes, chunks: frame.chunks };
+        out.send(packed).map_err(|_| RepoError::Stopped)?;
+    }
+    Ok(())
+}
+
+fn build_packs(
+    repo: &Repository,
+    lease: &Lease,
+    packed: &Receiver<PackedFrame>,
+    out: &Sender<SealedPack>,
+) -> Result<(), RepoError> {
+    let store = repo.store();
+    let mut current: Option<(PackBuilder, Instant)> = None;
+    loop {
+        // A pack does not wait longer than a segment for more frames.
+        let left = current.as_ref().map_or(SEGMENT_EVERY, |(_, since)| SEGMENT_EVERY.saturating_sub(since.elapsed()));
+        match packed.recv_timeout(left) {
+            Ok(frame) => {
+                let (mut builder, since) = match current.take() {
+                    Some(open) => open,
+                    None => (PackBuilder::begin(store, repo.keys(), lease.id())?, Instant::now()),
+                };
+                builder.add(store, frame)?;
+                if builder.is_full() || since.elapsed() >= SEGMENT_EVERY {
+                    out.send(builder.finish(store)?).map_err(|_| RepoError::Stopped)?;
+                } else {
+                    current = Some((builder, since));
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some((builder, _)) = current.take() {
+                    out.send(builder.finish(store)?).map_err(|_| RepoError::Stopped)?;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    match current {
+        Some((builder, _)) => out.send(builder.finish(store)?).map_err(|_| RepoError::Stopped),
+        None => Ok(()),
+    }
+}
+
+/// Stores packs and publishes them: packs durable → segment → rows into the index.
+struct Publisher<'a> {
+    repo: &'a Repository,
+    lease: &'a Lease,
+    claims: &'a Claims<'a>,
+    observer: &'a dyn Observer,
+    pending: Vec<PackInfo>,
+    pending_bytes: u64,
+    pending_chunks: usize,
+    since: Instant,
+    done: Packed,
+}
+
+impl<'a> Publisher<'a> {
+    fn new(repo: &'a Repository, lease: &'a Lease, claims: &'a Claims<'a>, observer: &'a dyn Observer) -> Self {
+        Self {
+            repo,
+            lease,
+            claims,
+            observer,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            pending_chunks: 0,
+            since: Instant::now(),
+            done: Packed::default(),
+        }
+    }
+
+    fn run(mut self, sealed: &Receiver<SealedPack>) -> Result<Packed, RepoError> {
+        loop {
+            let left = SEGMENT_EVERY.saturating_sub(self.since.elapsed());
+            match sealed.recv_timeout(left) {
+                Ok(pack) => {
+                    self.store(pack)?;
+                    if self.pending_bytes >= SEGMENT_BYTES || self.pending_chunks >= SEGMENT_CHUNKS {
+                        self.publish()?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.publish()?;
+                    self.since = Instant::now();
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.publish()?;
+        Ok(self.done)
+    }
+
+    fn store(&mut self, pack: SealedPack) -> Result<(), RepoError> {
+        // A writer whose lease is lost stores no more: what it stored lies there for the next one.
+        self.lease.check()?;
+        let key = ObjectKey::Pack(pack.info.id);
+        self.repo.store().put(&key, Body::Spooled(pack.spool), PutMode::CreateOnly)?;
+        self.observer.add(Counter::BytesStored, pack.info.size);
+        self.observer.add(Counter::Packs, 1);
+        self.done.packs += 1;
+        self.done.stored_bytes += pack.info.size;
+        self.pending_bytes += pack.info.size;
+        self.pending_chunks += pack.info.chunk_count();
+        self.pending.push(pack.info);
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), RepoError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.lease.check()?;
+        let writer = self.lease.id();
+        let packs = std::mem::take(&mut self.pending);
+        let body = SegmentBody { packs, ..SegmentBody::empty(writer) };
+        let (id, bytes) = self.repo.publish_segment(writer, &body)?;
+        self.observer.add(Counter::BytesStored, bytes);
+        self.done.segments.push(id);
+        self.done.stored_bytes += bytes;
+        let chunks = body.packs.iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.chunks);
+        self.claims.published(chunks.map(|chunk| chunk.id));
+        self.pending_bytes = 0;
+        self.pending_chunks = 0;
+        self.since = Instant::now();
+        Ok(())
+    }
+}
+
+/// A cell for the first error of several threads that have no channel to return it through.
+#[derive(Debug)]
+pub struct FirstError<E>(Mutex<Option<E>>);
+
+impl<E> Default for FirstError<E> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<E> FirstError<E> {
+    /// Keeps the error if it is the first.
+    pub fn set(&self, err: E) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
+    }
+
+    /// True if there is one.
+    pub fn is_set(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Takes the error out.
+    pub fn take(&self) -> Option<E> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

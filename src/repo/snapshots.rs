@@ -1,0 +1,146 @@
+//! Snapshots: listed, read (through a cache of their sealed bytes), found by name.
+
+use std::path::PathBuf;
+
+use super::objects::{open_object, seal_object, stored_limit};
+use super::{RepoError, Repository};
+use crate::chunk::object_hash;
+use crate::format::{ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, decode_snapshot, encode_snapshot};
+use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
+use crate::sys::{read_bounded, write_whole};
+use crate::types::{LeaseId, PrefixMatch, SnapshotId, Timestamp};
+
+/// A snapshot with its name and the store's time of its commit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredSnapshot {
+    pub id: SnapshotId,
+    pub stored: Timestamp,
+    pub snapshot: Snapshot,
+}
+
+/// Which hosts' snapshots count as `latest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostChoice {
+    Host(String),
+    Any,
+}
+
+impl Repository {
+    /// Reads one snapshot, checked by name and seal.
+    pub fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
+        let key = ObjectKey::Snapshot(*id);
+        let cached = self.snapshot_cache_path(id);
+        let limit = stored_limit(SNAPSHOT_BYTES_MAX);
+        let bytes = match read_bounded(&cached, limit as usize) {
+            Ok(bytes) if SnapshotId::from(object_hash(&bytes)) == *id => bytes,
+            _ => {
+                let bytes = self.store().get(&key, limit)?;
+                if SnapshotId::from(object_hash(&bytes)) == *id {
+                    // A cache that cannot be written costs a request next time, nothing else.
+                    let _ = write_whole(&cached, &bytes);
+                }
+                bytes
+            }
+        };
+        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX)?;
+        decode_snapshot(&plain).map_err(|err| RepoError::bad_object(&key, err))
+    }
+
+    fn snapshot_cache_path(&self, id: &SnapshotId) -> PathBuf {
+        self.cache_dir().join("snapshots").join(id.to_string())
+    }
+
+    /// Names and store times of all snapshots, oldest first; nothing is read.
+    pub fn listed_snapshots(&self) -> Result<Vec<(SnapshotId, Timestamp)>, RepoError> {
+        let mut out: Vec<(SnapshotId, Timestamp)> = list_all(self.store(), Folder::Snapshots)?
+            .into_iter()
+            .filter_map(|meta| match meta.key {
+                ObjectKey::Snapshot(id) => Some((id, meta.modified)),
+                _ => None,
+            })
+            .collect();
+        out.sort_by_key(|&(id, stored)| (stored, id));
+        Ok(out)
+    }
+
+    /// All snapshots, oldest first by store time; `bad` is told of those that cannot be read.
+    pub fn snapshots(
+        &self,
+        bad: &mut dyn FnMut(SnapshotId, RepoError),
+    ) -> Result<Vec<StoredSnapshot>, RepoError> {
+        let mut out = Vec::new();
+        for (id, stored) in self.listed_snapshots()? {
+            match self.read_snapshot(&id) {
+                Ok(snapshot) => out.push(StoredSnapshot { id, stored, snapshot }),
+                // Forgotten since the listing.
+                Err(RepoError::Store(err)) if err.is_not_found() => {}
+                Err(err) if err.is_damage() => bad(id, err),
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Finds a snapshot by id, unambiguous prefix (at least 4 hex digits), or `latest`.
+    pub fn find_snapshot(&self, text: &str, hosts: &HostChoice) -> Result<StoredSnapshot, RepoError> {
+        let none = |why: String| RepoError::NoSuchSnapshot { text: text.to_owned(), why };
+        if text == "latest" {
+            let mut damage = None;
+            let all = self.snapshots(&mut |_, err| damage = Some(err))?;
+            let matches = |one: &StoredSnapshot| {
+                one.snapshot.state != SnapshotState::Checkpoint
+                    && match hosts {
+                        HostChoice::Host(host) => one.snapshot.host == *host,
+                        HostChoice::Any => true,
+                    }
+            };
+            return all.into_iter().rev().find(matches).ok_or_else(|| match (damage, hosts) {
+                (Some(damage), _) => damage,
+                (None, HostChoice::Host(host)) => none(format!("host {host} has none")),
+                (None, HostChoice::Any) => none("the repository has none".into()),
+            });
+        }
+        if text.len() < 4 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(none("a snapshot is an id of at least 4 hex digits, or 'latest'".into()));
+        }
+        let listed = self.listed_snapshots()?;
+        match PrefixMatch::find(&text.to_ascii_lowercase(), listed.iter().map(|&(id, _)| id)) {
+            PrefixMatch::None => Err(none("the repository has none of this id".into())),
+            PrefixMatch::Many(ids) => Err(none(format!("{} snapshots begin so", ids.len()))),
+            PrefixMatch::One(id) => {
+                let stored = listed.iter().find(|one| one.0 == id).map_or_else(Timestamp::default, |one| one.1);
+                Ok(StoredSnapshot { id, stored, snapshot: self.read_snapshot(&id)? })
+            }
+        }
+    }
+
+    /// Puts a snapshot: the commit point. Returns its name, size and the store's time.
+    pub(super) fn put_snapshot(
+        &self,
+        writer: LeaseId,
+        snapshot: &Snapshot,
+    ) -> Result<(SnapshotId, u64, Timestamp), RepoError> {
+        let plain = encode_snapshot(snapshot);
+        if plain.len() > SNAPSHOT_BYTES_MAX {
+            return Err(RepoError::Refused { why: "the snapshot would be larger than 16 MiB".into() });
+        }
+        let (bytes, name) = seal_object(self.keys(), ObjectKind::Snapshot, writer, &plain)?;
+        let id = SnapshotId::from(name);
+        let key = ObjectKey::Snapshot(id);
+        self.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
+        let meta = self.store().stat(&key)?;
+        Ok((id, bytes.len() as u64, meta.modified))
+    }
+
+    /// True if the snapshot is still a root: in `snapshots/` or in `forgotten/`.
+    pub(super) fn is_root(&self, id: &SnapshotId) -> Result<bool, RepoError> {
+        for key in [ObjectKey::Snapshot(*id), ObjectKey::Forgotten(*id)] {
+            match self.store().stat(&key) {
+                Ok(_) => return Ok(true),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(false)
+    }
+}

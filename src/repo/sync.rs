@@ -1,0 +1,98 @@
+//! Index segments → index: the SQLite database becomes a function of the segments listed now (PROTOCOL R3).
+
+use std::collections::BTreeSet;
+
+use super::objects::{open_object, seal_object, stored_limit};
+use super::{RepoError, Repository};
+use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
+use crate::store::{Body, Folder, ObjectKey, PutMode, list_all};
+use crate::types::{LeaseId, SegmentBody, SegmentId};
+
+/// What a sync did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SyncReport {
+    pub loaded: usize,
+    /// Loaded segments that were gone and whose claims went with them.
+    pub detached: usize,
+    /// Why the database was thrown away and built anew, if it was.
+    pub rebuilt: bool,
+}
+
+impl Repository {
+    /// Brings the index up to date with the segments listed now. Damage in the database is met with a new one.
+    pub fn sync(&self) -> Result<SyncReport, RepoError> {
+        match self.sync_once() {
+            Err(RepoError::Index(err)) if err.is_damage() => {
+                self.index().recreate(&err.to_string())?;
+                Ok(SyncReport { rebuilt: true, ..self.sync_once()? })
+            }
+            other => other,
+        }
+    }
+
+    fn sync_once(&self) -> Result<SyncReport, RepoError> {
+        let index = self.index();
+        let listed = self.listed_segments()?;
+        let loaded = index.loaded()?;
+        let mut report = SyncReport::default();
+        for id in listed.difference(&loaded) {
+            match self.read_segment(id) {
+                Ok(body) => index.load(*id, &body)?,
+                // Deleted since the listing: whoever superseded it is listed next time.
+                Err(RepoError::Store(err)) if err.is_not_found() => continue,
+                Err(err) => return Err(err),
+            }
+            report.loaded += 1;
+        }
+        for id in loaded.difference(&listed) {
+            match index.superseder(id)? {
+                Some(by) if listed.contains(&by) => index.transfer(id, &by)?,
+                _ => {
+                    index.unload(id)?;
+                    report.detached += 1;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The names of all segments in the store.
+    pub fn listed_segments(&self) -> Result<BTreeSet<SegmentId>, RepoError> {
+        let listed = list_all(self.store(), Folder::Index)?;
+        Ok(listed
+            .into_iter()
+            .filter_map(|meta| match meta.key {
+                ObjectKey::Segment(id) => Some(id),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Reads a segment, checked by name and seal.
+    pub fn read_segment(&self, id: &SegmentId) -> Result<SegmentBody, RepoError> {
+        let key = ObjectKey::Segment(*id);
+        let bytes = self.store().get(&key, stored_limit(SEGMENT_BYTES_MAX))?;
+        let (_, plain) = open_object(self.keys(), ObjectKind::Segment, &key, &bytes, SEGMENT_BYTES_MAX)?;
+        decode_segment(&plain).map_err(|err| RepoError::bad_object(&key, err))
+    }
+
+    /// Publishes a segment: once this returns, every client that lists `index/` learns of it. The rows enter our own
+    /// index behind the put, never before.
+    pub(super) fn publish_segment(
+        &self,
+        writer: LeaseId,
+        body: &SegmentBody,
+    ) -> Result<(SegmentId, u64), RepoError> {
+        let (bytes, name) = seal_object(self.keys(), ObjectKind::Segment, writer, &encode_segment(body))?;
+        let id = SegmentId::from(name);
+        self.store().put(&ObjectKey::Segment(id), Body::Bytes(&bytes), PutMode::CreateOnly)?;
+        match self.index().load(id, body) {
+            // The segment is published; a broken cache is mended, or mended by the next command.
+            Err(err) if err.is_damage() => {
+                self.sync()?;
+            }
+            other => other?,
+        }
+        Ok((id, bytes.len() as u64))
+    }
+}

@@ -1,0 +1,122 @@
+//! One file of a source, opened for reading.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+use rustix::io::{Errno, pread};
+
+use crate::source::stat::{Kind, Stat};
+use crate::source::xattr;
+
+/// A regular file opened for reading. Its offset is our own: `read` and `next_data` do not disturb one another.
+#[derive(Debug)]
+pub struct SourceFile {
+    fd: OwnedFd,
+    opened: Stat,
+    position: u64,
+}
+
+impl SourceFile {
+    /// Wraps an opened file.
+    ///
+    /// # Errors
+    /// Anything but a regular file is `InvalidInput`: it was exchanged since it was listed.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let opened = Stat::of(fd.as_fd(), b"")?;
+        if opened.kind != Kind::File {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"));
+        }
+        Ok(Self { fd, opened, position: 0 })
+    }
+
+    /// The stat taken right after the file was opened.
+    pub fn opened_stat(&self) -> &Stat {
+        &self.opened
+    }
+
+    /// Stats the open file anew.
+    pub fn stat(&self) -> io::Result<Stat> {
+        Stat::of(self.fd.as_fd(), b"")
+    }
+
+    /// Extended attributes, sorted by name; none where the file system has no such thing.
+    pub fn xattrs(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        xattr::read_all(&xattr::Of::Handle(self.fd.as_fd()))
+    }
+
+    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file. Returns their number.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match pread(&self.fd, &mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Moves the place where `read` goes on.
+    pub fn set_position(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Finds the next data at or after `offset`: what lies between is a hole. None if only a hole follows, or
+    /// nothing. A file system that knows no holes gives everything up to the size of now.
+    pub fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let start = match seek(&self.fd, SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => {
+                let size = self.stat()?.size;
+                return Ok((offset < size).then_some(offset..size));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match seek(&self.fd, SeekFrom::Hole(start)) {
+            // The file's end counts as a hole.
+            Ok(end) => Ok((start < end).then_some(start..end)),
+            // Cut shorter in between.
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the kernel that the file is read from front to back, so that it reads ahead further. What others have
+    /// in the page cache stays there.
+    pub fn advise_sequential(&self) {
+        // Advice: a kernel that does not take it reads the file all the same.
+        let _ = fadvise(&self.fd, 0, None, Advice::Sequential);
+    }
+}
+
+impl Read for SourceFile {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match pread(&self.fd, &mut *buf, self.position) {
+                Ok(read) => {
+                    self.position += read as u64;
+                    return Ok(read);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for SourceFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for SourceFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}

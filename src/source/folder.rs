@@ -1,0 +1,222 @@
+//! Folders by handle: a tree is walked name by name from its root's handle, so its depth has no limit and nothing is
+//! followed out of it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rayon::prelude::*;
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat, readlinkat};
+use rustix::io::Errno;
+
+use crate::source::file::SourceFile;
+use crate::source::listing::Listing;
+use crate::source::stat::{FolderId, Stat};
+use crate::source::xattr;
+use crate::sys::{PathContext, PathError};
+
+/// From this many names on, `stat_many` uses all cores.
+const PARALLEL_STATS_MIN: usize = 256;
+/// A file under a lease (Samba, NFS server) refuses a non-blocking open until its holder gives way.
+const LEASE_RETRIES: u32 = 20;
+const LEASE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a file system's clocks and changes are this machine's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsKind {
+    Local,
+    /// Also FUSE: another machine may stand behind it.
+    Network,
+}
+
+impl FsKind {
+    /// How close to now, in seconds, a modification time is not to be trusted (R17).
+    pub fn racy_grain_seconds(self) -> i64 {
+        match self {
+            Self::Local => 2,
+            Self::Network => 60,
+        }
+    }
+}
+
+/// An open folder. Clones share one descriptor, which closes with the last of them.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    fd: OwnedFd,
+    id: FolderId,
+    mount_id: u64,
+    /// Clones share the descriptor's offset: one listing at a time.
+    listing: Mutex<()>,
+}
+
+impl Folder {
+    /// Opens a source's root; here, and only here, symlinks in the path are followed.
+    pub fn open_root(path: &Path) -> Result<Self, PathError> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        open_noatime(flags, |flags| openat(CWD, path, flags, Mode::empty()))
+            .and_then(Self::new)
+            .context("open folder", path)
+    }
+
+    /// Opens the folder `name` in this one. A symlink is not followed (`NotADirectory`).
+    pub fn open_child(&self, name: &[u8]) -> io::Result<Self> {
+        self.open_folder(check(name)?)
+    }
+
+    /// Opens the folder that holds this one, by `..`, so that a walk of any depth needs but a few descriptors.
+    ///
+    /// # Errors
+    /// `StaleNetworkFileHandle` if it is not the folder `expect`: something was moved. `PermissionDenied` if this
+    /// folder may be listed but not searched: hold on to the parent's handle in that case.
+    pub fn reopen_parent(&self, expect: FolderId) -> io::Result<Self> {
+        let parent = self.open_folder(b"..")?;
+        if parent.id() == expect { Ok(parent) } else { Err(Errno::STALE.into()) }
+    }
+
+    fn open_folder(&self, name: &[u8]) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        Self::new(open_noatime(flags, |flags| openat(&self.inner.fd, name, flags, Mode::empty()))?)
+    }
+
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let stat = Stat::of(fd.as_fd(), b"")?;
+        let inner = Inner { fd, id: stat.id(), mount_id: stat.mount_id, listing: Mutex::new(()) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Device and inode, as they were when the folder was opened.
+    pub fn id(&self) -> FolderId {
+        self.inner.id
+    }
+
+    /// The mount that holds this folder; 0 before Linux 5.8. With the device it tells where another file system or
+    /// a bind mount begins.
+    pub fn mount_id(&self) -> u64 {
+        self.inner.mount_id
+    }
+
+    /// Stats this folder itself.
+    pub fn stat_self(&self) -> io::Result<Stat> {
+        Stat::of(self.inner.fd.as_fd(), b"")
+    }
+
+    /// Reads all names, sorted as unsigned bytes. Above 4 MiB of names (or `memory_bytes` if that is less) they are
+    /// sorted outside memory: about `memory_bytes` in memory, the rest in unlinked files in the folder `scratch`.
+    ///
+    /// # Errors
+    /// A failure of the scratch folder carries a [`PathError`] that names it.
+    pub fn list(&self, scratch: &Path, memory_bytes: usize) -> io::Result<Listing> {
+        let _one_at_a_time = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        Listing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
+    }
+
+    /// Stats `name` without following a symlink or mounting anything.
+    pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
+        Stat::of(self.inner.fd.as_fd(), check(name)?)
+    }
+
+    /// Stats many names, on all cores where that pays; results in the order of the names.
+    pub fn stat_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Stat>> {
+        if names.len() < PARALLEL_STATS_MIN {
+            return names.iter().map(|name| self.stat(name.as_ref())).collect();
+        }
+        names.par_iter().with_min_len(64).map(|name| self.stat(name.as_ref())).collect()
+    }
+
+    /// The target of the symlink `name`: any bytes but NUL.
+    pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.inner.fd, check(name)?, Vec::new())?.into_bytes())
+    }
+
+    /// Extended attributes of `name` itself, not of what a symlink points to: sorted by name, values up to 64 KiB;
+    /// none where the file system has no such thing. `stat` is the name's.
+    ///
+    /// Goes through `/proc/self/fd`, which must be mounted.
+    pub fn xattrs(&self, name: &[u8], stat: &Stat) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        // The kernel allows user attributes on files and folders alone, but security labels and trusted attributes
+        // lie on every kind: all kinds are asked.
+        let _ = stat;
+        let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
+        path.extend_from_slice(check(name)?);
+        xattr::read_all(&xattr::Of::Path(&path))
+    }
+
+    /// Extended attributes of this folder itself.
+    pub fn xattrs_self(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        xattr::read_all(&xattr::Of::Handle(self.inner.fd.as_fd()))
+    }
+
+    /// Opens the regular file `name` for reading; never blocks on a FIFO, leaves the access time alone where it may.
+    ///
+    /// # Errors
+    /// A symlink is `FilesystemLoop`; any other kind is `InvalidInput`.
+    pub fn open_file(&self, name: &[u8]) -> io::Result<SourceFile> {
+        let name = check(name)?;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let mut tries = 0;
+        loop {
+            match open_noatime(flags, |flags| openat(&self.inner.fd, name, flags, Mode::empty())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < LEASE_RETRIES => {
+                    tries += 1;
+                    std::thread::sleep(LEASE_PAUSE);
+                }
+                other => return SourceFile::new(other?),
+            }
+        }
+    }
+
+    /// Tells whether the file system is a network one.
+    pub fn fs_kind(&self) -> io::Result<FsKind> {
+        // Magic numbers are 32 bits wide and sign-extended on some machines.
+        Ok(fs_kind_of(fstatfs(&self.inner.fd)?.f_type as u32))
+    }
+}
+
+fn fs_kind_of(magic: u32) -> FsKind {
+    match magic {
+        0x6969            // NFS
+        | 0x517b          // SMB, first version
+        | 0xff53_4d42     // CIFS
+        | 0xfe53_4d42     // SMB2 and later
+        | 0x6573_5546     // FUSE: sshfs, s3fs, GlusterFS, virtiofs
+        | 0x00c3_6400     // CEPH
+        | 0x0102_1997     // 9P
+        | 0x5346_414f     // OpenAFS
+        | 0x6b41_4653     // the kernel's AFS
+        | 0x7375_7245     // Coda
+        | 0x0bd0_0bd0     // Lustre
+        | 0x4750_4653     // GPFS
+        | 0x7461_636f     // OCFS2
+        | 0x0116_1970     // GFS2
+        => FsKind::Network,
+        _ => FsKind::Local,
+    }
+}
+
+/// Refuses what is no single component, so that no call can leave the folder.
+fn check(name: &[u8]) -> io::Result<&[u8]> {
+    match name {
+        b"" | b"." | b".." => Err(Errno::INVAL.into()),
+        _ if name.contains(&b'/') || name.contains(&0) => Err(Errno::INVAL.into()),
+        _ => Ok(name),
+    }
+}
+
+/// Opens without touching the access time; the kernel allows that to owners and root alone, so others try again.
+fn open_noatime(flags: OFlags, open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> io::Result<OwnedFd> {
+    let mut flags = flags | OFlags::NOATIME;
+    loop {
+        match open(flags) {
+            Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => flags.remove(OFlags::NOATIME),
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The names of one folder in order, in memory while they are few, sorted outside memory when they are millions.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{RawDir, SeekFrom, seek};
+use rustix::io::Errno;
+
+use crate::source::stat::Kind;
+use crate::sys::{PathError, Sorted, Sorter};
+
+/// Names and their places up to this many bytes are sorted without the sorter.
+const IN_MEMORY_BYTES_MAX: usize = 4 << 20;
+/// What one `getdents64` fills.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// One name of a folder, as the listing gave it: no stat was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedName {
+    pub name: Vec<u8>,
+    pub inode: u64,
+    /// None where the file system does not tell: stat it.
+    pub kind_hint: Option<Kind>,
+}
+
+/// A folder's names, each once, ascending as unsigned bytes, without `.` and `..`.
+pub struct Listing {
+    names: Names,
+    /// The name given last, to leave out one that the file system listed twice.
+    last: Option<Vec<u8>>,
+    total: u64,
+}
+
+enum Names {
+    Memory { arena: Vec<u8>, slots: Vec<Slot>, next: usize },
+    Sorted(Sorted),
+}
+
+struct Slot {
+    inode: u64,
+    start: u32,
+    len: u16,
+    kind: u8,
+}
+
+impl Slot {
+    fn name<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        &arena[self.start as usize..self.start as usize + usize::from(self.len)]
+    }
+}
+
+impl Listing {
+    /// Reads all of a folder from its beginning.
+    pub(super) fn read(fd: BorrowedFd<'_>, scratch: &Path, memory_bytes: usize) -> io::Result<Self> {
+        seek(fd, SeekFrom::Start(0))?;
+        let in_memory_max = memory_bytes.min(IN_MEMORY_BYTES_MAX);
+        let (mut arena, mut slots) = (Vec::new(), Vec::<Slot>::new());
+        let mut sorter: Option<Sorter> = None;
+        let mut total = 0;
+        let mut buffer = [const { MaybeUninit::uninit() }; READ_BUFFER_BYTES];
+        let mut entries = RawDir::new(fd, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Errno::INTR) => continue,
+                // Removed while we hold it: an empty folder, whose stat will tell.
+                Err(Errno::NOENT) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            total += 1;
+            let kind = Kind::from_type(entry.file_type()).map_or(0, Kind::to_byte);
+            let slot = Slot {
+                inode: entry.ino(),
+                start: u32::try_from(arena.len()).map_err(io::Error::other)?,
+                len: u16::try_from(name.len()).map_err(io::Error::other)?,
+                kind,
+            };
+            if let Some(sorter) = &mut sorter {
+                push(sorter, name, &slot)?;
+                continue;
+            }
+            arena.extend_from_slice(name);
+            slots.push(slot);
+            if arena.len() + slots.len() * size_of::<Slot>() > in_memory_max {
+                let mut all = Sorter::new(scratch, memory_bytes);
+                slots.iter().try_for_each(|slot| push(&mut all, slot.name(&arena), slot))?;
+                (arena, slots) = (Vec::new(), Vec::new());
+                sorter = Some(all);
+            }
+        }
+        let names = match sorter {
+            Some(sorter) => Names::Sorted(sorter.finish().map_err(scratch_error)?),
+            None => {
+                slots.sort_unstable_by(|a, b| a.name(&arena).cmp(b.name(&arena)));
+                Names::Memory { arena, slots, next: 0 }
+            }
+        };
+        Ok(Self { names, last: None, total })
+    }
+
+    /// How many names were read; a name that the file system gave twice counts twice.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Puts the next names, at most `max`, in place of what `out` holds; returns their number, 0 at the end.
+    pub fn next_batch(&mut self, out: &mut Vec<ListedName>, max: usize) -> io::Result<usize> {
+        out.clear();
+        while out.len() < max {
+            let Some(listed) = self.names.next()? else { break };
+            let previous = out.last().map(|listed| &listed.name).or(self.last.as_ref());
+            if previous != Some(&listed.name) {
+                out.push(listed);
+            }
+        }
+        if let Some(last) = out.last() {
+            self.last = Some(last.name.clone());
+        }
+        Ok(out.len())
+    }
+}
+
+impl Names {
+    fn next(&mut self) -> io::Result<Option<ListedName>> {
+        match self {
+            Self::Memory { arena, slots, next } => Ok(slots.get(*next).map(|slot| {
+                *next += 1;
+                ListedName {
+                    name: slot.name(arena).to_vec(),
+                    inode: slot.inode,
+                    kind_hint: Kind::from_byte(slot.kind),
+                }
+            })),
+            Self::Sorted(sorted) => {
+                let Some((name, value)) = sorted.next().map_err(scratch_error)? else { return Ok(None) };
+                let (inode, kind) =
+                    value.split_first_chunk::<8>().ok_or_else(|| io::Error::other("a short record"))?;
+                let kind_hint = kind.first().and_then(|&byte| Kind::from_byte(byte));
+                Ok(Some(ListedName { name: name.to_vec(), inode: u64::from_le_bytes(*inode), kind_hint }))
+            }
+        }
+    }
+}
+
+fn push(sorter: &mut Sorter, name: &[u8], slot: &Slot) -> io::Result<()> {
+    let mut value = [0; 9];
+    value[..8].copy_from_slice(&slot.inode.to_le_bytes());
+    value[8] = slot.kind;
+    sorter.push(name, &value).map_err(scratch_error)
+}
+
+/// Keeps the scratch folder's path in the error: it is not the source that failed.
+fn scratch_error(error: PathError) -> io::Error {
+    io::Error::new(error.kind(), error)
+}

@@ -1,0 +1,72 @@
+//! Extended attributes, read by path or by handle, in the face of a file system that changes.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr};
+use rustix::io::Errno;
+
+/// Linux's own bound for a value and for a list of names.
+const XATTR_BYTES_MAX: usize = 64 << 10;
+/// First try; most files have no attribute at all.
+const FIRST_BYTES: usize = 512;
+
+/// What attributes are read of.
+pub(super) enum Of<'a> {
+    /// A path below `/proc/self/fd`, its last component not followed.
+    Path(&'a [u8]),
+    Handle(BorrowedFd<'a>),
+}
+
+impl Of<'_> {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Path(path) => llistxattr(*path, buffer),
+            Self::Handle(fd) => flistxattr(fd, buffer),
+        }
+    }
+
+    fn get(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Path(path) => lgetxattr(*path, name, buffer),
+            Self::Handle(fd) => fgetxattr(fd, name, buffer),
+        }
+    }
+}
+
+/// Reads all attributes, sorted by name. A file system without attributes has none; one that vanishes between the
+/// list and the read is left out.
+pub(super) fn read_all(of: &Of<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let names = match growing(|buffer| of.list(buffer)) {
+        Ok(names) => names,
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut out = Vec::new();
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        match growing(|buffer| of.get(name, buffer)) {
+            Ok(value) => out.push((name.to_vec(), value)),
+            Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    out.sort();
+    out.dedup_by(|a, b| a.0 == b.0);
+    Ok(out)
+}
+
+/// Calls `read` with a larger buffer when what it reads does not fit; what grew meanwhile is asked for again.
+fn growing(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut first = [0; FIRST_BYTES];
+    match read(&mut first) {
+        Ok(len) => return Ok(first[..len].to_vec()),
+        Err(Errno::RANGE) => {}
+        Err(error) => return Err(error),
+    }
+    // Nothing is larger than this, so a second size is enough.
+    let mut all = vec![0; XATTR_BYTES_MAX];
+    let len = read(&mut all)?;
+    all.truncate(len);
+    all.shrink_to_fit();
+    Ok(all)
+}

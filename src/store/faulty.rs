@@ -1,0 +1,370 @@
+//! A store that fails as planned: errors, torn and damaged bytes, and death at a given write.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::store::{
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
+    StoreError,
+};
+
+/// Which error a fault brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    Io,
+    Full,
+    Denied,
+    ReadOnly,
+    Unreachable,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Nothing is done; the call fails.
+    ErrorBefore(Trouble),
+    /// All is done; the call fails all the same, as after a lost answer. What was read is lost.
+    ErrorAfter(Trouble),
+    /// Put: only the first so many bytes are stored, and the call fails. Reads: [`StoreError::Short`].
+    Torn(u64),
+    /// Put: only the first so many bytes are stored, and the call succeeds: a store that lies. `get`: only so many
+    /// are returned. `read_at`: [`StoreError::Short`].
+    Short(u64),
+    /// One bit of the byte at this position (modulo the length) is wrong in what is stored or read.
+    Corrupt(u64),
+}
+
+/// One planned failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fault {
+    pub operation: Operation,
+    /// None: of any kind, and `spool`.
+    pub kind: Option<KeyKind>,
+    /// The how manieth matching call fails, from 1, counted from when the fault was planned.
+    pub nth: u32,
+    pub effect: Effect,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// With the number of matching calls still to pass.
+    pending: Vec<(Fault, u32)>,
+    /// Puts and deletes that still succeed before the store is dead.
+    writes_left: Option<u64>,
+    writes: u64,
+    dead: bool,
+}
+
+/// Another store, with faults planned by call. A fault fires once; of several that match a call the first planned does.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: SharedStore,
+    plan: Mutex<Plan>,
+}
+
+impl FaultyStore {
+    /// Wraps a store; without planned faults it behaves like it.
+    pub fn new(inner: SharedStore) -> Self {
+        Self { inner, plan: Mutex::default() }
+    }
+
+    /// Plans a fault.
+    pub fn plan(&self, fault: Fault) {
+        self.lock().pending.push((fault, fault.nth.max(1)));
+    }
+
+    /// From now on `writes` puts and deletes succeed; the next does nothing and fails, and so does every later call
+    /// of any kind: what the wrapped store holds then is what a crash would leave.
+    pub fn die_after_writes(&self, writes: u64) {
+        self.lock().writes_left = Some(writes);
+    }
+
+    /// Puts and deletes that were tried so far.
+    pub fn writes(&self) -> u64 {
+        self.lock().writes
+    }
+
+    /// True once [`FaultyStore::die_after_writes`] has struck.
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
+    /// Panics if a planned fault has not fired: a test that meant to see it would prove nothing.
+    #[track_caller]
+    pub fn assert_all_fired(&self) {
+        let plan = self.lock();
+        assert!(plan.pending.is_empty(), "planned faults that did not fire: {:?}", plan.pending);
+        assert!(plan.writes_left.is_none() || plan.dead, "the store was to die and did not");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What shall go wrong with this call; an error if the store is dead.
+    fn next(
+        &self,
+        operation: Operation,
+        kind: Option<KeyKind>,
+        subject: &str,
+    ) -> Result<Option<Effect>, StoreError> {
+        let mut plan = self.lock();
+        if operation.is_write() {
+            plan.writes += 1;
+            match &mut plan.writes_left {
+                Some(0) => plan.dead = true,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+        }
+        if plan.dead {
+            return Err(self.error(Trouble::Unreachable, subject));
+        }
+        let mut fired = None;
+        for (at, (fault, left)) in plan.pending.iter_mut().enumerate() {
+            if fault.operation == operation && (fault.kind.is_none() || fault.kind == kind) {
+                *left = left.saturating_sub(1);
+                if *left == 0 && fired.is_none() {
+                    fired = Some(at);
+                }
+            }
+        }
+        Ok(fired.map(|at| plan.pending.remove(at).0.effect))
+    }
+
+    fn next_on(&self, operation: Operation, key: &ObjectKey) -> Result<Option<Effect>, StoreError> {
+        self.next(operation, Some(key.into()), &key.to_string())
+    }
+
+    fn error(&self, trouble: Trouble, subject: &str) -> StoreError {
+        let (address, subject) = (self.inner.address().to_owned(), subject.to_owned());
+        let source = |kind| io::Error::new(kind, "a planned fault");
+        match trouble {
+            Trouble::Io => StoreError::Io { action: "use", subject, source: source(io::ErrorKind::Other) },
+            Trouble::Full => StoreError::Full { address, source: source(io::ErrorKind::StorageFull) },
+            Trouble::Denied => {
+                StoreError::Denied { subject, source: source(io::ErrorKind::PermissionDenied) }
+            }
+            Trouble::ReadOnly => StoreError::ReadOnly { address },
+            Trouble::Unreachable => {
+                StoreError::Unreachable { address, source: source(io::ErrorKind::HostUnreachable) }
+            }
+        }
+    }
+
+    /// Around a call that moves no bytes: the effects on bytes are plain errors there.
+    fn around<T>(
+        &self,
+        effect: Option<Effect>,
+        subject: &str,
+        call: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match effect {
+            None => call(),
+            Some(Effect::ErrorAfter(trouble)) => {
+                call()?;
+                Err(self.error(trouble, subject))
+            }
+            Some(Effect::ErrorBefore(trouble)) => Err(self.error(trouble, subject)),
+            Some(Effect::Torn(_) | Effect::Short(_) | Effect::Corrupt(_)) => {
+                Err(self.error(Trouble::Io, subject))
+            }
+        }
+    }
+}
+
+fn flip(bytes: &mut [u8], at: u64) {
+    if !bytes.is_empty() {
+        let at = usize::try_from(at % bytes.len() as u64).expect("less than the length");
+        bytes[at] ^= 1;
+    }
+}
+
+fn cut(bytes: &mut Vec<u8>, keep: u64) {
+    bytes.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for FaultyStore {
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn properties(&self) -> Properties {
+        self.inner.properties()
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        let effect = self.next_on(Operation::Put, key)?;
+        let Some(Effect::Torn(_) | Effect::Short(_) | Effect::Corrupt(_)) = effect else {
+            return self.around(effect, &key.to_string(), || self.inner.put(key, body, mode));
+        };
+        let mut bytes = match body {
+            Body::Bytes(bytes) => bytes.to_vec(),
+            Body::Spooled(spool) => spool.into_bytes()?,
+        };
+        match effect {
+            Some(Effect::Torn(keep) | Effect::Short(keep)) => cut(&mut bytes, keep),
+            Some(Effect::Corrupt(at)) => flip(&mut bytes, at),
+            _ => {}
+        }
+        self.inner.put(key, Body::Bytes(&bytes), mode)?;
+        match effect {
+            Some(Effect::Torn(_)) => Err(self.error(Trouble::Io, &key.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        let effect = self.next(Operation::Spool, None, "a spool")?;
+        self.around(effect, "a spool", || self.inner.spool())
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let effect = self.next_on(Operation::Get, key)?;
+        match effect {
+            Some(Effect::Torn(found)) => {
+                let wanted = self.inner.get(key, limit)?.len() as u64;
+                Err(StoreError::Short { key: key.clone(), wanted, found })
+            }
+            Some(Effect::Short(keep)) => {
+                let mut bytes = self.inner.get(key, limit)?;
+                cut(&mut bytes, keep);
+                Ok(bytes)
+            }
+            Some(Effect::Corrupt(at)) => {
+                let mut bytes = self.inner.get(key, limit)?;
+                flip(&mut bytes, at);
+                Ok(bytes)
+            }
+            _ => self.around(effect, &key.to_string(), || self.inner.get(key, limit)),
+        }
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let effect = self.next_on(Operation::ReadAt, key)?;
+        match effect {
+            Some(Effect::Torn(found) | Effect::Short(found)) => {
+                let wanted = offset.saturating_add(buf.len() as u64);
+                Err(StoreError::Short { key: key.clone(), wanted, found })
+            }
+            Some(Effect::Corrupt(at)) => {
+                self.inner.read_at(key, offset, buf)?;
+                flip(buf, at);
+                Ok(())
+            }
+            _ => self.around(effect, &key.to_string(), || self.inner.read_at(key, offset, buf)),
+        }
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        let effect = self.next_on(Operation::Stat, key)?;
+        self.around(effect, &key.to_string(), || self.inner.stat(key))
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let effect = self.next(Operation::List, Some(folder.into()), folder.name())?;
+        self.around(effect, folder.name(), || self.inner.list(folder, each))
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let effect = self.next_on(Operation::Delete, key)?;
+        self.around(effect, &key.to_string(), || self.inner.delete(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{MemoryStore, suite};
+    use crate::types::{PackId, SegmentId};
+
+    fn pack(n: u8) -> ObjectKey {
+        ObjectKey::Pack(PackId::new([n; 32]))
+    }
+
+    fn stores() -> (Arc<MemoryStore>, FaultyStore) {
+        let memory = Arc::new(MemoryStore::new());
+        (memory.clone(), FaultyStore::new(memory))
+    }
+
+    fn fault(operation: Operation, nth: u32, effect: Effect) -> Fault {
+        Fault { operation, kind: Some(KeyKind::Pack), nth, effect }
+    }
+
+    fn put(store: &dyn Store, key: &ObjectKey) -> Result<(), StoreError> {
+        store.put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+    }
+
+    #[test]
+    fn without_faults_it_keeps_the_contract() {
+        suite::run(|| Arc::new(FaultyStore::new(Arc::new(MemoryStore::new()))));
+    }
+
+    #[test]
+    fn the_nth_matching_call_fails_once() {
+        let (memory, store) = stores();
+        store.plan(fault(Operation::Put, 2, Effect::ErrorBefore(Trouble::Full)));
+        put(&store, &pack(1)).expect("the first");
+        put(&store, &ObjectKey::Segment(SegmentId::new([1; 32]))).expect("another kind");
+        assert!(matches!(put(&store, &pack(2)), Err(StoreError::Full { .. })));
+        store.assert_all_fired();
+        put(&store, &pack(2)).expect("again");
+        assert_eq!(memory.objects().len(), 3);
+    }
+
+    #[test]
+    fn an_error_after_leaves_the_work_done() {
+        let (memory, store) = stores();
+        store.plan(fault(Operation::Put, 1, Effect::ErrorAfter(Trouble::Unreachable)));
+        assert!(matches!(put(&store, &pack(1)), Err(StoreError::Unreachable { .. })));
+        assert_eq!(memory.objects().len(), 1);
+    }
+
+    #[test]
+    fn bytes_are_torn_and_damaged_on_the_way_in_and_out() {
+        let (memory, store) = stores();
+        store.plan(fault(Operation::Put, 1, Effect::Torn(2)));
+        assert!(put(&store, &pack(1)).is_err());
+        assert_eq!(memory.get(&pack(1), 9).expect("get"), b"by");
+        store.plan(fault(Operation::Put, 1, Effect::Short(3)));
+        put(&store, &pack(2)).expect("it lies");
+        assert_eq!(memory.get(&pack(2), 9).expect("get"), b"byt");
+        put(&store, &pack(3)).expect("put");
+        store.plan(fault(Operation::Get, 1, Effect::Corrupt(5)));
+        assert_eq!(store.get(&pack(3), 9).expect("get"), b"cytes");
+        assert_eq!(store.get(&pack(3), 9).expect("get"), b"bytes");
+        store.plan(fault(Operation::ReadAt, 1, Effect::Short(1)));
+        let error = store.read_at(&pack(3), 0, &mut [0; 4]).expect_err("short");
+        assert!(matches!(error, StoreError::Short { wanted: 4, found: 1, .. }));
+        store.assert_all_fired();
+    }
+
+    #[test]
+    fn a_dead_store_does_nothing_more() {
+        let (memory, store) = stores();
+        store.die_after_writes(2);
+        put(&store, &pack(1)).expect("first");
+        store.delete(&pack(1)).expect("second");
+        assert!(!store.is_dead());
+        assert!(put(&store, &pack(2)).is_err());
+        assert!(store.is_dead() && store.writes() == 3);
+        assert!(store.list(Folder::Packs, &mut |_| Ok(())).is_err());
+        assert_eq!(memory.objects(), []);
+        store.assert_all_fired();
+    }
+
+    #[test]
+    #[should_panic(expected = "did not fire")]
+    fn a_fault_that_did_not_fire_fails_the_test() {
+        let (_, store) = stores();
+        store.plan(fault(Operation::Get, 1, Effect::ErrorBefore(Trouble::Io)));
+        store.assert_all_fired();
+    }
+}

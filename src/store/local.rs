@@ -1,0 +1,444 @@
+//! A store in a folder of this machine.
+//!
+//! A put writes `.tmp-<random>` in the root, syncs it, renames it to its own name and syncs the folder that holds it.
+//! What is there after a crash or a power cut, by step:
+//!
+//! | after | temporary name | object |
+//! |---|---|---|
+//! | the file's creation, any write, its sync | perhaps, of any length | no |
+//! | making the object's folder | whole | no; the folder perhaps |
+//! | the rename | whole, or gone | no, or whole: never torn, for the bytes were durable before the name was |
+//! | the sync of the object's folder | gone | whole |
+//!
+//! So no name of an object ever holds less than the object. An error in any step removes the temporary name, so a full
+//! disk gets its room back; an error in the last step may leave the whole object there, not yet durable.
+//!
+//! A folder is durable before the first object in it is reported stored, also if another process made it and was
+//! killed before its own sync.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::spool::{Spool, SpoolParts};
+use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
+use crate::sys::{Dir, Existing, FileKind, FileStat, PathError, ReadFile, TempFile};
+use crate::types::PackId;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// How many packs are kept open: a restore reads many ranges of a few packs, from several threads.
+const OPEN_PACKS_MAX: usize = 16;
+/// A disk's queue is well filled by this many readers.
+const CONNECTIONS: usize = 8;
+const FOLDERS: [Folder; 6] =
+    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
+
+/// A store in a folder, which may hold other files too. Objects are reached from the folder that was opened, one name
+/// at a time, so that no symlink leads out of it and a medium unmounted meanwhile is noticed.
+#[derive(Debug)]
+pub struct LocalStore {
+    root: Arc<Dir>,
+    address: String,
+    properties: Properties,
+    /// Names in the root, and in `packs`, of folders that this process knows to survive a power cut.
+    durable_top: Mutex<HashSet<String>>,
+    durable_packs: Mutex<HashSet<String>>,
+    /// The packs read last, the latest at the end.
+    open_packs: Mutex<Vec<(PackId, Arc<ReadFile>)>>,
+}
+
+/// Where an object lies: `folder/fan/name`.
+struct Place {
+    folder: Option<&'static str>,
+    fan: Option<String>,
+    name: String,
+}
+
+impl LocalStore {
+    /// Makes the folder, its missing parents and the folders of objects, all durable, and opens it. Folders that
+    /// exist are taken as they are.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let failed = |error| StoreError::from_path(&path.display().to_string(), error);
+        let root = Dir::create_all(path, FOLDER_MODE).map_err(|error| unreachable_root(path, error))?;
+        for folder in FOLDERS {
+            root.make_dir(folder.name(), FOLDER_MODE).map_err(failed)?;
+        }
+        root.sync().map_err(failed)?;
+        Self::open(path)
+    }
+
+    /// Opens a folder that exists; [`StoreError::Unreachable`] if it does not. Nothing is written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let root = Dir::open_canonical(path).map_err(|error| unreachable_root(path, error))?;
+        let address = address_of(root.path());
+        let failed = |error| StoreError::from_path(&address, error);
+        let read_only = root.is_read_only().map_err(failed)?;
+        let properties = Properties {
+            create_only: true,
+            durable_put: read_only || root.try_sync().map_err(failed)?,
+            strong_listing: !root.is_network().map_err(failed)?,
+            read_only,
+            connections: CONNECTIONS,
+        };
+        Ok(Self {
+            root: Arc::new(root),
+            address,
+            properties,
+            durable_top: Mutex::default(),
+            durable_packs: Mutex::default(),
+            open_packs: Mutex::default(),
+        })
+    }
+
+    fn failed(&self, error: PathError) -> StoreError {
+        StoreError::from_path(&self.address, error)
+    }
+
+    /// The error for a name that is not there: the object is missing, unless the whole store is.
+    fn failed_on(&self, key: &ObjectKey, error: PathError) -> StoreError {
+        if error.kind() != io::ErrorKind::NotFound {
+            return self.failed(error);
+        }
+        match self.check_root() {
+            Ok(()) => StoreError::NotFound { key: key.clone() },
+            Err(gone) => gone,
+        }
+    }
+
+    /// Fails if the root was removed, unmounted or replaced: an empty mount point must not pass for an empty store.
+    fn check_root(&self) -> Result<(), StoreError> {
+        let gone = |source| StoreError::Unreachable { address: self.address.clone(), source };
+        let now = Dir::open(self.root.path()).map_err(|error| gone(error.source))?;
+        if same(&now, &self.root) {
+            return Ok(());
+        }
+        Err(gone(io::Error::new(io::ErrorKind::NotFound, "another folder has taken its place")))
+    }
+
+    fn place(&self, key: &ObjectKey) -> Result<Place, StoreError> {
+        let plain = |folder: Folder, name: String| Place { folder: Some(folder.name()), fan: None, name };
+        Ok(match key {
+            ObjectKey::Config(_) => Place { folder: None, fan: None, name: key.to_string() },
+            ObjectKey::KeySlot(slot, copy) => {
+                let name = format!("{slot}{copy}");
+                // A key built by hand may hold anything.
+                if ObjectKey::from_name(Folder::Keys, &name).as_ref() != Some(key) {
+                    let source = io::Error::new(io::ErrorKind::InvalidInput, "not a key slot's name");
+                    return Err(StoreError::Io { action: "use", subject: format!("{slot:?}"), source });
+                }
+                plain(Folder::Keys, name)
+            }
+            ObjectKey::Pack(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Packs, id.to_string()) },
+            ObjectKey::Segment(id) => plain(Folder::Index, id.to_string()),
+            ObjectKey::Snapshot(id) => plain(Folder::Snapshots, id.to_string()),
+            ObjectKey::Forgotten(id) => plain(Folder::Forgotten, id.to_string()),
+            ObjectKey::Lease(id) => plain(Folder::Leases, id.to_string()),
+        })
+    }
+
+    /// The folder of an object, if it is there.
+    fn find_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
+        let Some(folder) = place.folder else { return Ok(Arc::clone(&self.root)) };
+        let dir = self.root.open_dir(folder)?;
+        Ok(Arc::new(match &place.fan {
+            Some(fan) => dir.open_dir(fan)?,
+            None => dir,
+        }))
+    }
+
+    /// The folder of an object, made where it is missing, and durable.
+    fn make_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
+        let Some(folder) = place.folder else { return Ok(Arc::clone(&self.root)) };
+        let dir = ensure_dir(&self.root, folder, &self.durable_top)?;
+        Ok(Arc::new(match &place.fan {
+            Some(fan) => ensure_dir(&dir, fan, &self.durable_packs)?,
+            None => dir,
+        }))
+    }
+
+    fn open_object(&self, key: &ObjectKey) -> Result<ReadFile, StoreError> {
+        let place = self.place(key)?;
+        let open = || self.find_dir(&place)?.open_file(&place.name);
+        open().map_err(|error| self.failed_on(key, error))
+    }
+
+    /// The object open for reading, and its size. Packs stay open for the next range.
+    fn open_for_range(&self, key: &ObjectKey) -> Result<(Arc<ReadFile>, u64), StoreError> {
+        let ObjectKey::Pack(id) = key else {
+            let file = self.open_object(key)?;
+            let size = file.stat().map_err(|error| self.failed(error))?.size;
+            return Ok((Arc::new(file), size));
+        };
+        let held = {
+            let mut open = lock(&self.open_packs);
+            let found = open.iter().position(|(held, _)| held == id);
+            found.map(|at| {
+                let held = open.remove(at);
+                let file = Arc::clone(&held.1);
+                open.push(held);
+                file
+            })
+        };
+        if let Some(file) = held {
+            let stat = file.stat().map_err(|error| self.failed(error))?;
+            // A pack removed by another process is gone, whatever is still open here.
+            if stat.links > 0 {
+                return Ok((file, stat.size));
+            }
+            self.close_pack(*id);
+        }
+        let file = Arc::new(self.open_object(key)?);
+        let size = file.stat().map_err(|error| self.failed(error))?.size;
+        let mut open = lock(&self.open_packs);
+        open.retain(|(held, _)| held != id);
+        if open.len() == OPEN_PACKS_MAX {
+            open.remove(0);
+        }
+        open.push((*id, Arc::clone(&file)));
+        Ok((file, size))
+    }
+
+    fn close_pack(&self, id: PackId) {
+        lock(&self.open_packs).retain(|(held, _)| *held != id);
+    }
+
+    /// Lists one folder's objects; what is no regular file, or vanishes meanwhile, is passed over.
+    fn list_dir(
+        &self,
+        dir: &Dir,
+        key_of: impl Fn(&str) -> Option<ObjectKey>,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for name in dir.names().map_err(|error| self.failed(error))? {
+            let name = name.map_err(|error| self.failed(error))?;
+            let Some(key) = key_of(&name) else { continue };
+            match dir.stat(&name) {
+                Ok(stat) if stat.kind == FileKind::File => each(meta_of(key, stat))?,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn list_packs(
+        &self,
+        packs: &Dir,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for name in packs.names().map_err(|error| self.failed(error))? {
+            let name = name.map_err(|error| self.failed(error))?;
+            if !is_fan(&name) {
+                continue;
+            }
+            let dir = match packs.open_dir(&name) {
+                Ok(dir) => dir,
+                // Vanished, or no folder: nothing that `get` would find either.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(self.failed(error)),
+            };
+            let key_of = |text: &str| {
+                let id = text.parse().ok()?;
+                (fan(id) == name).then_some(ObjectKey::Pack(id))
+            };
+            self.list_dir(&dir, key_of, each)?;
+        }
+        Ok(())
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for LocalStore {
+    /// The folder's canonical path; bytes that are not UTF-8 are written as `\xNN`.
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn properties(&self) -> Properties {
+        self.properties
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        let place = self.place(key)?;
+        let failed = |error| self.failed(error);
+        let write = |bytes: &[u8]| {
+            let mut file = TempFile::create(&self.root, FILE_MODE)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        };
+        let file = match body {
+            Body::Bytes(bytes) => write(bytes).map_err(failed)?,
+            Body::Spooled(spool) => match spool.into_parts()? {
+                SpoolParts::Memory(bytes) => write(&bytes).map_err(failed)?,
+                SpoolParts::Named(file) => file,
+            },
+        };
+        let existing = match mode {
+            PutMode::CreateOnly => Existing::Refuse,
+            PutMode::Replace => Existing::Replace,
+        };
+        let dir = self.make_dir(&place).map_err(failed)?;
+        file.publish(&dir, &place.name, existing).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists { key: key.clone() },
+            _ => self.failed(error),
+        })?;
+        dir.sync().map_err(failed)
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        let file = TempFile::create(&self.root, FILE_MODE).map_err(|error| self.failed(error))?;
+        Ok(Spool::named(file, &self.address))
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let file = self.open_object(key)?;
+        let size = file.stat().map_err(|error| self.failed(error))?.size;
+        if size > limit {
+            return Err(StoreError::TooLong { key: key.clone(), limit, found: size });
+        }
+        let too_long = |_| StoreError::TooLong { key: key.clone(), limit: usize::MAX as u64, found: size };
+        let mut bytes = vec![0; usize::try_from(size).map_err(too_long)?];
+        file.read_exact_at(&mut bytes, 0).map_err(|error| self.short(key, size, &file, error))?;
+        Ok(bytes)
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let (file, size) = self.open_for_range(key)?;
+        let wanted = offset.saturating_add(buf.len() as u64);
+        if wanted > size {
+            return Err(StoreError::Short { key: key.clone(), wanted, found: size });
+        }
+        file.read_exact_at(buf, offset).map_err(|error| self.short(key, wanted, &file, error))
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        let place = self.place(key)?;
+        let stat = || self.find_dir(&place)?.stat(&place.name);
+        let stat = stat().map_err(|error| self.failed_on(key, error))?;
+        if stat.kind != FileKind::File {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(StoreError::Io { action: "stat", subject: key.to_string(), source });
+        }
+        Ok(meta_of(key.clone(), stat))
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let dir = match self.root.open_dir(folder.name()) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check_root(),
+            Err(error) => return Err(self.failed(error)),
+        };
+        match folder {
+            Folder::Packs => self.list_packs(&dir, each),
+            _ => self.list_dir(&dir, |name| ObjectKey::from_name(folder, name), each),
+        }
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let place = self.place(key)?;
+        let delete = || {
+            let dir = self.find_dir(&place)?;
+            dir.remove_file(&place.name)?;
+            Ok(dir)
+        };
+        let dir = delete().map_err(|error| self.failed_on(key, error))?;
+        if let ObjectKey::Pack(id) = key {
+            // A pack that a power cut brings back is garbage that the next prune removes again: no sync, for there
+            // may be thousands. A withdrawn snapshot must not come back.
+            self.close_pack(*id);
+            return Ok(());
+        }
+        dir.sync().map_err(|error| self.failed(error))
+    }
+}
+
+impl LocalStore {
+    /// The error of a read that met the end before the size it had seen: the file shrank meanwhile.
+    fn short(&self, key: &ObjectKey, wanted: u64, file: &ReadFile, error: PathError) -> StoreError {
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            return self.failed(error);
+        }
+        let found = file.stat().map_or(0, |stat| stat.size);
+        StoreError::Short { key: key.clone(), wanted, found }
+    }
+}
+
+/// The folder of this name, made where it is missing. It, and all its siblings of now, are known durable afterwards,
+/// so that the cost is one sync of the parent for a process that finds all folders there.
+fn ensure_dir(parent: &Dir, name: &str, durable: &Mutex<HashSet<String>>) -> Result<Dir, PathError> {
+    if lock(durable).contains(name) {
+        match parent.open_dir(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    parent.make_dir(name, FOLDER_MODE)?;
+    let dir = parent.open_dir(name)?;
+    let mut names = HashSet::from([name.to_owned()]);
+    for other in parent.names()? {
+        let other = other?;
+        if is_fan(&other) || FOLDERS.iter().any(|folder| folder.name() == other) {
+            names.insert(other);
+        }
+    }
+    parent.sync()?;
+    lock(durable).extend(names);
+    Ok(dir)
+}
+
+fn meta_of(key: ObjectKey, stat: FileStat) -> ObjectMeta {
+    ObjectMeta { key, size: stat.size, modified: stat.modified }
+}
+
+/// The name of a pack's folder: its last byte, since a name's first digits are what people type.
+fn fan(id: PackId) -> String {
+    format!("{:02x}", id.as_bytes()[31])
+}
+
+fn is_fan(name: &str) -> bool {
+    name.len() == 2 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn same(a: &Dir, b: &Dir) -> bool {
+    matches!((a.stat_self(), b.stat_self()), (Ok(a), Ok(b)) if a.id == b.id)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is whole between any two statements: a panic elsewhere spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn address_of(path: &Path) -> String {
+    path.as_os_str().as_bytes().utf8_chunks().fold(String::new(), |mut address, part| {
+        address.push_str(part.valid());
+        part.invalid().iter().for_each(|byte| address.push_str(&format!("\\x{byte:02x}")));
+        address
+    })
+}
+
+fn unreachable_root(path: &Path, error: PathError) -> StoreError {
+    let address = path.display().to_string();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            StoreError::Unreachable { address, source: error.source }
+        }
+        _ => StoreError::from_path(&address, error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

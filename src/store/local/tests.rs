@@ -1,0 +1,283 @@
+//! What a local store does beyond the contract that the suite holds it to.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use super::*;
+use crate::store::{Copy, list_all, suite};
+use crate::types::{LeaseId, SegmentId};
+
+fn pack(number: u8) -> ObjectKey {
+    ObjectKey::Pack(PackId::new([number; 32]))
+}
+
+fn put(store: &dyn Store, key: &ObjectKey) {
+    store.put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly).expect("put");
+}
+
+fn new_store() -> (tempfile::TempDir, LocalStore) {
+    let root = tempfile::tempdir().expect("a folder");
+    let store = LocalStore::create(root.path().join("repo")).expect("create");
+    (root, store)
+}
+
+fn path_of(store: &LocalStore, key: &ObjectKey) -> PathBuf {
+    Path::new(store.address()).join(key.to_string())
+}
+
+#[test]
+fn it_keeps_the_contract() {
+    let root = tempfile::tempdir().expect("a folder");
+    let number = std::cell::Cell::new(0);
+    suite::run(|| {
+        number.set(number.get() + 1);
+        let path = root.path().join(format!("deep/{}", number.get()));
+        Arc::new(LocalStore::create(path).expect("create"))
+    });
+}
+
+#[test]
+fn an_empty_folder_is_a_store_too() {
+    let root = tempfile::tempdir().expect("a folder");
+    let store = LocalStore::open(root.path()).expect("open");
+    assert_eq!(fs::read_dir(root.path()).expect("list").count(), 0, "opening writes nothing");
+    assert_eq!(list_all(&store, Folder::Packs).expect("list"), []);
+    assert!(store.get(&pack(1), 9).expect_err("missing").is_not_found());
+    put(&store, &pack(1));
+    assert_eq!(list_all(&store, Folder::Packs).expect("list").len(), 1);
+}
+
+#[test]
+fn names_and_modes_are_the_formats() {
+    let (_root, store) = new_store();
+    let keys = [
+        ObjectKey::Config(Copy::Second),
+        ObjectKey::KeySlot("a".to_owned(), Copy::First),
+        pack(0xab),
+        ObjectKey::Lease(LeaseId::new([1; 16])),
+    ];
+    for key in &keys {
+        put(&store, key);
+        let path = path_of(&store, key);
+        let mode = |path: &Path| fs::metadata(path).expect("stat").permissions().mode() & 0o7777;
+        assert_eq!(mode(&path), 0o600, "{key}");
+        assert_eq!(mode(path.parent().expect("a folder")), 0o700, "{key}");
+    }
+    let id = "ab".repeat(32);
+    assert!(Path::new(store.address()).join("packs/ab").join(id).is_file());
+    let left: Vec<_> = fs::read_dir(store.address())
+        .expect("list")
+        .map(|entry| entry.expect("entry").file_name())
+        .filter(|name| name.to_string_lossy().starts_with(".tmp-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_error_or_a_dropped_spool_leaves_no_temporary_file() {
+    let (_root, store) = new_store();
+    put(&store, &pack(1));
+    assert!(store.put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
+    let mut spool = store.spool().expect("spool");
+    spool.append(b"x").expect("append");
+    drop(spool);
+    // A folder in the object's place makes the rename fail.
+    fs::create_dir(path_of(&store, &ObjectKey::Config(Copy::First))).expect("create");
+    assert!(store.put(&ObjectKey::Config(Copy::First), Body::Bytes(b"x"), PutMode::Replace).is_err());
+    let names = fs::read_dir(store.address()).expect("list");
+    let temporary = names
+        .filter(|entry| entry.as_ref().expect("entry").file_name().to_string_lossy().starts_with(".tmp-"));
+    assert_eq!(temporary.count(), 0);
+}
+
+#[test]
+fn foreign_names_are_passed_over() {
+    let (root, store) = new_store();
+    put(&store, &pack(1));
+    put(&store, &ObjectKey::Segment(SegmentId::new([2; 32])));
+    let base = Path::new(store.address());
+    fs::write(base.join("lost+found"), b"").expect("write");
+    fs::write(base.join(".tmp-0123"), b"left by a crash").expect("write");
+    fs::write(base.join("packs/README"), b"").expect("write");
+    fs::write(base.join("packs/02"), b"a file, not a folder").expect("write");
+    fs::create_dir_all(base.join("packs/zz")).expect("create");
+    fs::write(base.join("packs/01").join("03".repeat(32)), b"in the wrong folder").expect("write");
+    fs::write(base.join("packs/01").join("AB".repeat(32)), b"upper case").expect("write");
+    fs::create_dir(base.join("packs/01").join("fe".repeat(31) + "01")).expect("create");
+    fs::write(base.join("index/notes.txt"), b"").expect("write");
+    symlink(root.path(), base.join("index").join("04".repeat(32))).expect("symlink");
+    let keys = |folder| -> Vec<_> {
+        list_all(&store, folder).expect("list").into_iter().map(|meta| meta.key).collect()
+    };
+    assert_eq!(keys(Folder::Packs), [pack(1)]);
+    assert_eq!(keys(Folder::Index), [ObjectKey::Segment(SegmentId::new([2; 32]))]);
+}
+
+#[test]
+fn symlinks_lead_nowhere() {
+    let (root, store) = new_store();
+    let outside = root.path().join("outside");
+    fs::create_dir(&outside).expect("create");
+    fs::write(outside.join("secret"), b"secret").expect("write");
+    let base = Path::new(store.address());
+    let segment = ObjectKey::Segment(SegmentId::new([1; 32]));
+    symlink(outside.join("secret"), path_of(&store, &segment)).expect("symlink");
+    symlink(&outside, base.join("packs/01")).expect("symlink");
+    for result in [store.get(&segment, 99).map(drop), store.stat(&segment).map(drop)] {
+        assert!(matches!(result, Err(StoreError::Io { .. })), "{result:?}");
+    }
+    assert!(store.read_at(&segment, 0, &mut [0]).is_err());
+    assert!(store.put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
+    assert!(store.put(&segment, Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
+    assert_eq!(fs::read_dir(&outside).expect("list").count(), 1, "nothing was written outside");
+    let slot = ObjectKey::KeySlot("../../outside/secret".to_owned(), Copy::First);
+    assert!(matches!(store.get(&slot, 99), Err(StoreError::Io { .. })));
+}
+
+#[test]
+fn a_pack_removed_or_cut_by_others_is_noticed_though_it_is_open() {
+    let (_root, store) = new_store();
+    let read = |number| store.read_at(&pack(number), 0, &mut [0; 5]);
+    for number in 0..40 {
+        put(&store, &pack(number));
+        read(number).expect("read");
+    }
+    assert!(lock(&store.open_packs).len() == OPEN_PACKS_MAX);
+    fs::remove_file(path_of(&store, &pack(39))).expect("remove");
+    assert!(read(39).expect_err("removed").is_not_found());
+    fs::write(path_of(&store, &pack(38)), b"abc").expect("write");
+    assert!(matches!(read(38), Err(StoreError::Short { wanted: 5, found: 3, .. })));
+    read(0).expect("one that was closed meanwhile");
+}
+
+#[test]
+fn a_store_that_went_away_is_not_an_empty_one() {
+    let (_root, store) = new_store();
+    put(&store, &pack(1));
+    let base = PathBuf::from(store.address());
+    fs::rename(&base, base.with_extension("away")).expect("rename");
+    let unreachable = |error| matches!(error, StoreError::Unreachable { .. });
+    fs::create_dir(&base).expect("an empty mount point");
+    assert!(unreachable(store.get(&pack(2), 9).expect_err("gone")));
+    fs::remove_dir_all(base.with_extension("away")).expect("remove");
+    assert!(unreachable(store.get(&pack(1), 9).expect_err("gone")));
+    assert!(unreachable(list_all(&store, Folder::Packs).expect_err("gone")));
+    fs::remove_dir(&base).expect("remove");
+    assert!(unreachable(list_all(&store, Folder::Packs).expect_err("gone")));
+    assert!(unreachable(LocalStore::open(&base).expect_err("gone")));
+}
+
+#[test]
+fn the_address_is_canonical() {
+    let (root, store) = new_store();
+    symlink(store.address(), root.path().join("link")).expect("symlink");
+    let again = LocalStore::open(root.path().join("./link/../link")).expect("open");
+    assert_eq!(again.address(), store.address());
+    assert!(Path::new(store.address()).is_absolute() && store.properties().durable_put);
+    assert_eq!(address_of(Path::new(std::ffi::OsStr::from_bytes(b"/a\xff"))), "/a\\xff");
+    fs::write(root.path().join("file"), b"").expect("write");
+    let error = LocalStore::open(root.path().join("file")).expect_err("a file");
+    assert!(matches!(error, StoreError::Unreachable { .. }));
+}
+
+#[test]
+fn folders_that_were_removed_are_made_again() {
+    let (_root, store) = new_store();
+    put(&store, &pack(1));
+    fs::remove_dir_all(Path::new(store.address()).join("packs")).expect("remove");
+    put(&store, &pack(1));
+    assert_eq!(store.get(&pack(1), 9).expect("get"), b"bytes");
+}
+
+/// `mount -t tmpfs -o size=8m none /mnt/small`, then ICECORE_TEST_SMALL_FS=/mnt/small and `--ignored`.
+#[test]
+#[ignore = "needs a small file system, named by ICECORE_TEST_SMALL_FS"]
+fn a_full_disk_gets_its_room_back() {
+    let small = std::env::var_os("ICECORE_TEST_SMALL_FS").expect("ICECORE_TEST_SMALL_FS is not set");
+    let store = LocalStore::create(Path::new(&small).join("repo")).expect("create");
+    let full = |result| matches!(result, Err(StoreError::Full { .. }));
+    let piece = vec![1; 1 << 20];
+    for _ in 0..3 {
+        let mut spool = store.spool().expect("spool");
+        assert!(full((0..64).try_for_each(|_| spool.append(&piece))));
+        let error = store.put(&pack(2), Body::Spooled(spool), PutMode::CreateOnly);
+        assert!(error.is_err(), "a spool that failed is spent");
+        let large = vec![1; 64 << 20];
+        assert!(full(store.put(&pack(1), Body::Bytes(&large), PutMode::CreateOnly)));
+        assert_eq!(list_all(&store, Folder::Packs).expect("list"), []);
+    }
+    store.put(&pack(1), Body::Bytes(&piece), PutMode::CreateOnly).expect("there is room again");
+}
+
+/// A umask that takes everything away must not lock the owner out. In a process of its own: the umask is shared.
+#[test]
+fn modes_do_not_depend_on_the_umask() {
+    const CHILD: &str = "ICECORE_TEST_UMASK_ROOT";
+    if let Some(root) = std::env::var_os(CHILD) {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+        let store = LocalStore::create(Path::new(&root).join("repo")).expect("create");
+        put(&store, &pack(1));
+        for (path, mode) in [("", 0o700), ("packs/01", 0o700)] {
+            let found = fs::metadata(Path::new(store.address()).join(path)).expect("stat").permissions();
+            assert_eq!(found.mode() & 0o7777, mode);
+        }
+        let found = fs::metadata(path_of(&store, &pack(1))).expect("stat").permissions();
+        assert_eq!(found.mode() & 0o7777, 0o600);
+        return;
+    }
+    let root = tempfile::tempdir().expect("a folder");
+    let name = "store::local::tests::modes_do_not_depend_on_the_umask";
+    let child = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", name])
+        .env(CHILD, root.path())
+        .output()
+        .expect("run");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert!(root.path().join("repo/packs/01").is_dir(), "the child ran the test");
+}
+
+#[test]
+fn a_folder_that_refuses_writes_is_read_only() {
+    let (_root, store) = new_store();
+    put(&store, &pack(1));
+    assert!(!store.properties().read_only);
+    if rustix::process::geteuid().is_root() {
+        // Permissions do not bind root.
+        return;
+    }
+    fs::set_permissions(store.address(), fs::Permissions::from_mode(0o500)).expect("chmod");
+    let locked = LocalStore::open(store.address()).expect("open");
+    assert!(locked.properties().read_only);
+    assert_eq!(locked.get(&pack(1), 9).expect("get"), b"bytes");
+    let error = locked.put(&pack(2), Body::Bytes(b"x"), PutMode::CreateOnly).expect_err("refused");
+    assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+    fs::set_permissions(store.address(), fs::Permissions::from_mode(0o700)).expect("chmod");
+}
+
+/// Not a check but a measure, for whoever changes when writing begins: `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn how_long_the_put_of_a_pack_takes() {
+    let (_root, store) = new_store();
+    let piece: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let (mut write, mut finish) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
+    for number in 0..8 {
+        let mut spool = store.spool().expect("spool");
+        for _ in 0..64 {
+            // What compressing a piece takes.
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            let begin = std::time::Instant::now();
+            spool.append(&piece).expect("append");
+            write += begin.elapsed();
+        }
+        let begin = std::time::Instant::now();
+        store.put(&pack(number), Body::Spooled(spool), PutMode::CreateOnly).expect("put");
+        finish += begin.elapsed();
+    }
+    assert!(store.get(&pack(1), 1 << 30).expect("get").len() == 64 << 20);
+    #[expect(clippy::print_stderr, reason = "what a measurement is for")]
+    {
+        eprintln!("a pack: {:?} writing, {:?} in put", write / 8, finish / 8);
+    }
+}

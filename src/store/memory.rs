@@ -1,0 +1,267 @@
+//! A store in memory for tests, stricter than real ones, on a clock that the test sets.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError};
+use crate::types::Timestamp;
+
+/// A clock that goes only as the test says. Clones are the same clock.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    state: Arc<Mutex<Ticks>>,
+}
+
+#[derive(Debug)]
+struct Ticks {
+    now: Timestamp,
+    step_nanos: u64,
+}
+
+impl Clock {
+    /// A clock that stands still at `now`.
+    pub fn at(now: Timestamp) -> Self {
+        Self::stepping(now, 0)
+    }
+
+    /// A clock that moves on by `step_nanos` at every reading, so that no two writes have one time.
+    pub fn stepping(now: Timestamp, step_nanos: u64) -> Self {
+        Self { state: Arc::new(Mutex::new(Ticks { now, step_nanos })) }
+    }
+
+    /// The time now; then the clock takes its step.
+    pub fn now(&self) -> Timestamp {
+        let mut state = lock(&self.state);
+        let now = state.now;
+        let nanos = u64::from(now.nanos()) + state.step_nanos;
+        let seconds = i64::try_from(nanos / 1_000_000_000).expect("2^64 ns are few seconds");
+        let rest = u32::try_from(nanos % 1_000_000_000).expect("less than a second");
+        state.now = Timestamp::new(now.seconds().saturating_add(seconds), rest).expect("less than a second");
+        now
+    }
+
+    /// Sets the clock, forwards or back.
+    pub fn set(&self, now: Timestamp) {
+        lock(&self.state).now = now;
+    }
+
+    /// Moves the clock by seconds, forwards or back.
+    pub fn advance(&self, seconds: i64) {
+        let mut state = lock(&self.state);
+        state.now = state.now.plus_seconds(seconds);
+    }
+}
+
+impl Default for Clock {
+    /// 2026-01-01 00:00 UTC, moving on by a millisecond at every reading.
+    fn default() -> Self {
+        Self::stepping(Timestamp::from_seconds(1_767_225_600), 1_000_000)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Arc<Vec<u8>>,
+    modified: Timestamp,
+}
+
+/// A store in memory. Stricter than others: `Replace` is refused for all but leases, `config` and key slots.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    clock: Clock,
+    objects: Mutex<BTreeMap<ObjectKey, Object>>,
+}
+
+impl MemoryStore {
+    /// An empty store on a clock of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store on this clock.
+    pub fn with_clock(clock: &Clock) -> Self {
+        Self { clock: clock.clone(), objects: Mutex::default() }
+    }
+
+    /// The store's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// A store of its own with the same objects and times, on the same clock: what a crash now would leave.
+    pub fn fork(&self) -> Self {
+        Self { clock: self.clock.clone(), objects: Mutex::new(lock(&self.objects).clone()) }
+    }
+
+    /// All objects, sorted by key.
+    pub fn objects(&self) -> Vec<ObjectMeta> {
+        lock(&self.objects).iter().map(|(key, object)| meta_of(key, object)).collect()
+    }
+
+    /// Stored bytes of all objects together.
+    pub fn total_bytes(&self) -> u64 {
+        self.objects().iter().map(|meta| meta.size).sum()
+    }
+
+    /// Changes an object behind everybody's back; its time stays. False if there is none.
+    pub fn damage(&self, key: &ObjectKey, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut objects = lock(&self.objects);
+        let Some(object) = objects.get_mut(key) else { return false };
+        change(Arc::make_mut(&mut object.bytes));
+        true
+    }
+
+    fn find(&self, key: &ObjectKey) -> Result<Object, StoreError> {
+        let found = lock(&self.objects).get(key).cloned();
+        found.ok_or_else(|| StoreError::NotFound { key: key.clone() })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for MemoryStore {
+    fn address(&self) -> &str {
+        "memory"
+    }
+
+    fn properties(&self) -> Properties {
+        Properties {
+            create_only: true,
+            durable_put: true,
+            strong_listing: true,
+            read_only: false,
+            connections: 8,
+        }
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        if let ObjectKey::KeySlot(slot, copy) = key
+            && ObjectKey::from_name(Folder::Keys, &format!("{slot}{copy}")).as_ref() != Some(key)
+        {
+            return Err(refused(key, "not a key slot's name"));
+        }
+        let replaceable = matches!(key, ObjectKey::Config(_) | ObjectKey::KeySlot(..) | ObjectKey::Lease(_));
+        if mode == PutMode::Replace && !replaceable {
+            return Err(refused(key, "objects of this kind are never replaced"));
+        }
+        let bytes = match body {
+            Body::Bytes(bytes) => bytes.to_vec(),
+            Body::Spooled(spool) => spool.into_bytes()?,
+        };
+        let mut objects = lock(&self.objects);
+        if mode == PutMode::CreateOnly && objects.contains_key(key) {
+            return Err(StoreError::Exists { key: key.clone() });
+        }
+        let object = Object { bytes: Arc::new(bytes), modified: self.clock.now() };
+        objects.insert(key.clone(), object);
+        Ok(())
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        Ok(Spool::memory())
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let bytes = self.find(key)?.bytes;
+        let found = bytes.len() as u64;
+        if found > limit {
+            return Err(StoreError::TooLong { key: key.clone(), limit, found });
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let bytes = self.find(key)?.bytes;
+        let (wanted, found) = (offset.saturating_add(buf.len() as u64), bytes.len() as u64);
+        if wanted > found {
+            return Err(StoreError::Short { key: key.clone(), wanted, found });
+        }
+        let start = usize::try_from(offset).expect("within a vector");
+        buf.copy_from_slice(&bytes[start..start + buf.len()]);
+        Ok(())
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        Ok(meta_of(key, &self.find(key)?))
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // Not under the lock: `each` may call the store.
+        self.objects().into_iter().filter(|meta| meta.key.folder() == Some(folder)).try_for_each(each)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let removed = lock(&self.objects).remove(key);
+        removed.map(drop).ok_or_else(|| StoreError::NotFound { key: key.clone() })
+    }
+}
+
+fn meta_of(key: &ObjectKey, object: &Object) -> ObjectMeta {
+    ObjectMeta { key: key.clone(), size: object.bytes.len() as u64, modified: object.modified }
+}
+
+fn refused(key: &ObjectKey, why: &str) -> StoreError {
+    let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+    StoreError::Io { action: "put", subject: key.to_string(), source }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Copy, suite};
+    use crate::types::{LeaseId, PackId};
+
+    #[test]
+    fn it_keeps_the_contract() {
+        suite::run(|| Arc::new(MemoryStore::new()));
+    }
+
+    #[test]
+    fn it_refuses_what_no_caller_may_do() {
+        let store = MemoryStore::new();
+        let pack = ObjectKey::Pack(PackId::new([1; 32]));
+        assert!(store.put(&pack, Body::Bytes(b"x"), PutMode::Replace).is_err());
+        let slot = ObjectKey::KeySlot("../up".to_owned(), Copy::First);
+        assert!(store.put(&slot, Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
+        assert!(store.delete(&pack).expect_err("missing").is_not_found());
+    }
+
+    #[test]
+    fn times_are_the_clocks() {
+        let clock = Clock::stepping(Timestamp::from_seconds(100), 600_000_000);
+        let store = MemoryStore::with_clock(&clock);
+        let lease = ObjectKey::Lease(LeaseId::new([1; 16]));
+        let put = || store.put(&lease, Body::Bytes(b"x"), PutMode::Replace).expect("put");
+        let time = || store.stat(&lease).expect("stat").modified;
+        put();
+        assert_eq!(time(), Timestamp::from_seconds(100));
+        put();
+        put();
+        assert_eq!(Some(time()), Timestamp::new(101, 200_000_000));
+        clock.advance(-50);
+        put();
+        assert_eq!(Some(time()), Timestamp::new(51, 800_000_000));
+    }
+
+    #[test]
+    fn a_fork_goes_its_own_way_and_damage_keeps_the_time() {
+        let store = MemoryStore::new();
+        let key = ObjectKey::Pack(PackId::new([1; 32]));
+        store.put(&key, Body::Bytes(b"bytes"), PutMode::CreateOnly).expect("put");
+        let fork = store.fork();
+        let before = fork.stat(&key).expect("stat");
+        assert!(fork.damage(&key, |bytes| bytes[0] ^= 1));
+        assert_eq!(fork.stat(&key).expect("stat"), before);
+        assert_eq!(fork.get(&key, 9).expect("get"), b"cytes");
+        assert_eq!(store.get(&key, 9).expect("get"), b"bytes");
+        assert_eq!(store.total_bytes(), 5);
+    }
+}

@@ -1,0 +1,173 @@
+//! A store that writes down every call, so that tests assert how much work an operation makes, not how long it takes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::store::{
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
+    StoreError,
+};
+
+/// One call of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub operation: Operation,
+    /// None for `spool`.
+    pub kind: Option<KeyKind>,
+    /// None for `spool` and `list`.
+    pub key: Option<ObjectKey>,
+    /// Bytes put or read; for `list` the number of objects listed; 0 for the others.
+    pub bytes: u64,
+    pub ok: bool,
+}
+
+/// Another store, whose calls are written down in the order in which they end.
+#[derive(Debug)]
+pub struct RecordingStore {
+    inner: SharedStore,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl RecordingStore {
+    /// Wraps a store.
+    pub fn new(inner: SharedStore) -> Self {
+        Self { inner, calls: Mutex::default() }
+    }
+
+    /// Every call so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().clone()
+    }
+
+    /// Every call so far, and begins anew.
+    pub fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// How many calls there were of this operation on objects of this kind.
+    pub fn count(&self, operation: Operation, kind: KeyKind) -> usize {
+        self.lock().iter().filter(|call| call.operation == operation && call.kind == Some(kind)).count()
+    }
+
+    /// How many calls there were of this operation.
+    pub fn count_all(&self, operation: Operation) -> usize {
+        self.lock().iter().filter(|call| call.operation == operation).count()
+    }
+
+    /// Bytes that calls of this operation moved, of objects of this kind.
+    pub fn bytes(&self, operation: Operation, kind: KeyKind) -> u64 {
+        let calls = self.lock();
+        let of = calls.iter().filter(|call| call.operation == operation && call.kind == Some(kind));
+        of.map(|call| call.bytes).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Call>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record<T>(&self, operation: Operation, key: &ObjectKey, bytes: u64, result: &Result<T, StoreError>) {
+        let (kind, key) = (Some(key.into()), Some(key.clone()));
+        self.lock().push(Call { operation, kind, key, bytes, ok: result.is_ok() });
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for RecordingStore {
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn properties(&self) -> Properties {
+        self.inner.properties()
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        let bytes = body.len();
+        let result = self.inner.put(key, body, mode);
+        self.record(Operation::Put, key, bytes, &result);
+        result
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        let result = self.inner.spool();
+        let ok = result.is_ok();
+        self.lock().push(Call { operation: Operation::Spool, kind: None, key: None, bytes: 0, ok });
+        result
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let result = self.inner.get(key, limit);
+        let bytes = result.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.record(Operation::Get, key, bytes, &result);
+        result
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let result = self.inner.read_at(key, offset, buf);
+        self.record(Operation::ReadAt, key, buf.len() as u64, &result);
+        result
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        let result = self.inner.stat(key);
+        self.record(Operation::Stat, key, 0, &result);
+        result
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut listed = 0;
+        let result = self.inner.list(folder, &mut |meta| {
+            listed += 1;
+            each(meta)
+        });
+        let (operation, ok) = (Operation::List, result.is_ok());
+        self.lock().push(Call { operation, kind: Some(folder.into()), key: None, bytes: listed, ok });
+        result
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let result = self.inner.delete(key);
+        self.record(Operation::Delete, key, 0, &result);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{MemoryStore, suite};
+    use crate::types::{PackId, SegmentId};
+
+    #[test]
+    fn it_keeps_the_contract() {
+        suite::run(|| Arc::new(RecordingStore::new(Arc::new(MemoryStore::new()))));
+    }
+
+    #[test]
+    fn calls_are_counted_by_operation_and_kind() {
+        let store = RecordingStore::new(Arc::new(MemoryStore::new()));
+        let pack = ObjectKey::Pack(PackId::new([1; 32]));
+        let mut spool = store.spool().expect("spool");
+        spool.append(b"12345").expect("append");
+        store.put(&pack, Body::Spooled(spool), PutMode::CreateOnly).expect("put");
+        assert!(store.put(&pack, Body::Bytes(b"123"), PutMode::CreateOnly).is_err());
+        store.read_at(&pack, 1, &mut [0; 2]).expect("read");
+        assert!(store.get(&ObjectKey::Segment(SegmentId::new([1; 32])), 9).is_err());
+        store.list(Folder::Packs, &mut |_| Ok(())).expect("list");
+        assert_eq!(store.count(Operation::Put, KeyKind::Pack), 2);
+        assert_eq!(store.bytes(Operation::Put, KeyKind::Pack), 8);
+        assert_eq!(store.bytes(Operation::ReadAt, KeyKind::Pack), 2);
+        assert_eq!(store.count(Operation::Get, KeyKind::Segment), 1);
+        assert_eq!(store.count(Operation::List, KeyKind::Pack), 1);
+        assert_eq!(store.count_all(Operation::Spool), 1);
+        let calls = store.take();
+        let ok: Vec<bool> = calls.iter().map(|call| call.ok).collect();
+        assert_eq!(ok, [true, true, false, true, false, true]);
+        assert_eq!(store.calls(), []);
+    }
+}

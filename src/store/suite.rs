@@ -1,0 +1,269 @@
+//! What every store must do: one set of checks, run on each store and decorator. They panic where a store fails.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all};
+use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
+
+const FOLDERS: [Folder; 6] =
+    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
+
+/// Holds a store to the contract of [`Store`]; `make` gives a new, empty, writable one each time.
+pub fn run(make: impl Fn() -> SharedStore) {
+    an_empty_store_is_empty(&*make());
+    create_only_refuses_a_taken_name(&*make());
+    replace_takes_the_place_of_what_was_there(&*make());
+    spooled_objects_are_like_others(&*make());
+    a_dropped_spool_leaves_nothing(&*make());
+    objects_of_all_sizes_read_back(&*make());
+    deleted_objects_are_gone(&*make());
+    a_listing_ends_with_the_callers_error(&*make());
+    of_many_writers_of_one_name_one_wins(&make());
+    readers_see_the_old_or_the_new(&make());
+    let store = make();
+    run_reading(&*store, &*store);
+}
+
+/// Holds the reading part of a store to the contract: what is put through `fill`, empty so far, is read through `read`.
+pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
+    let keys = one_key_of_each_kind();
+    for (key, number) in keys.iter().zip(1..) {
+        put(fill, key, &vec![number; usize::from(number)]);
+    }
+    for (key, number) in keys.iter().zip(1_u8..) {
+        let bytes = vec![number; usize::from(number)];
+        assert_eq!(read.get(key, bytes.len() as u64).expect("get"), bytes, "{key}");
+        let meta = read.stat(key).expect("stat");
+        assert_eq!((&meta.key, meta.size), (key, bytes.len() as u64));
+        assert!(meta.modified >= fill.stat(&keys[0]).expect("stat").modified, "written later");
+        check_bounds(read, key, &bytes);
+    }
+    for folder in FOLDERS {
+        let expected: BTreeSet<_> = keys.iter().filter(|key| key.folder() == Some(folder)).cloned().collect();
+        let listed = list_all(read, folder).expect("list");
+        assert_eq!(listed.iter().map(|meta| meta.key.clone()).collect::<BTreeSet<_>>(), expected);
+        assert_eq!(listed.len(), expected.len(), "no object is listed twice");
+        for meta in listed {
+            assert_eq!(meta, read.stat(&meta.key).expect("stat"), "list and stat agree");
+        }
+    }
+    check_missing(read, &pack(250));
+}
+
+fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
+    let len = bytes.len() as u64;
+    let error = store.get(key, len - 1).expect_err("longer than the limit");
+    assert!(
+        matches!(&error, StoreError::TooLong { key: of, limit, found } if of == key && *limit == len - 1 && *found == len),
+        "{error:?}"
+    );
+    let mut one = [0];
+    store.read_at(key, len - 1, &mut one).expect("the last byte");
+    assert_eq!(one[0], bytes[bytes.len() - 1]);
+    store.read_at(key, len, &mut []).expect("nothing, at the end");
+    for (offset, mut buf) in [(len, vec![0; 1]), (0, vec![0; bytes.len() + 1]), (len + 1, vec![])] {
+        let wanted = offset + buf.len() as u64;
+        let error = store.read_at(key, offset, &mut buf).expect_err("beyond the end");
+        assert!(
+            matches!(&error, StoreError::Short { key: of, wanted: w, found } if of == key && *w == wanted && *found == len),
+            "{error:?}"
+        );
+    }
+    assert!(matches!(store.read_at(key, u64::MAX, &mut one), Err(StoreError::Short { .. })));
+}
+
+fn check_missing(store: &dyn Store, key: &ObjectKey) {
+    assert!(store.get(key, 1 << 20).expect_err("missing").is_not_found());
+    assert!(store.read_at(key, 0, &mut [0]).expect_err("missing").is_not_found());
+    assert!(store.stat(key).expect_err("missing").is_not_found());
+}
+
+fn an_empty_store_is_empty(store: &dyn Store) {
+    for folder in FOLDERS {
+        assert_eq!(list_all(store, folder).expect("list"), []);
+    }
+    for key in one_key_of_each_kind() {
+        check_missing(store, &key);
+        assert!(store.delete(&key).expect_err("missing").is_not_found());
+    }
+    assert!(!store.address().is_empty());
+    assert!(store.properties().connections > 0);
+}
+
+fn create_only_refuses_a_taken_name(store: &dyn Store) {
+    for key in one_key_of_each_kind() {
+        put(store, &key, b"first");
+        for bytes in [&b"second"[..], b"first", b""] {
+            let error = store.put(&key, Body::Bytes(bytes), PutMode::CreateOnly).expect_err("taken");
+            assert!(matches!(&error, StoreError::Exists { key: of } if *of == key), "{error:?}");
+        }
+        let spool = spooled(store, b"third");
+        assert!(store.put(&key, Body::Spooled(spool), PutMode::CreateOnly).is_err());
+        assert_eq!(store.get(&key, 100).expect("get"), b"first");
+    }
+}
+
+fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
+    let replaceable = [
+        ObjectKey::Config(Copy::First),
+        ObjectKey::KeySlot("slot".to_owned(), Copy::Second),
+        ObjectKey::Lease(LeaseId::new([1; 16])),
+    ];
+    for key in replaceable {
+        // Longer, then shorter: nothing of the old bytes may stay.
+        for bytes in [&b"new"[..], b"much longer", b"short"] {
+            store.put(&key, Body::Bytes(bytes), PutMode::Replace).expect("replace");
+            assert_eq!(store.get(&key, 100).expect("get"), bytes);
+            assert_eq!(store.stat(&key).expect("stat").size, bytes.len() as u64);
+        }
+    }
+}
+
+fn spooled_objects_are_like_others(store: &dyn Store) {
+    let mut spool = store.spool().expect("spool");
+    let mut bytes = Vec::new();
+    for number in 0..40 {
+        let piece = vec![number; 100_000];
+        spool.write_all(&piece).expect("write");
+        bytes.extend(piece);
+    }
+    assert_eq!(spool.len(), bytes.len() as u64);
+    assert_eq!(list_all(store, Folder::Packs).expect("list"), [], "a spool is no object");
+    store.put(&pack(1), Body::Spooled(spool), PutMode::CreateOnly).expect("put");
+    assert_eq!(store.stat(&pack(1)).expect("stat").size, bytes.len() as u64);
+    assert!(store.get(&pack(1), bytes.len() as u64).expect("get") == bytes);
+    let empty = store.spool().expect("spool");
+    store.put(&pack(2), Body::Spooled(empty), PutMode::CreateOnly).expect("put");
+    assert_eq!(store.get(&pack(2), 0).expect("get"), b"");
+}
+
+fn a_dropped_spool_leaves_nothing(store: &dyn Store) {
+    drop(spooled(store, b"never put"));
+    for folder in FOLDERS {
+        assert_eq!(list_all(store, folder).expect("list"), []);
+    }
+}
+
+fn objects_of_all_sizes_read_back(store: &dyn Store) {
+    for (number, size) in [(1, 0), (2, 1), (3, 4096), (4, 1 << 20), (5, (1 << 20) + 1)] {
+        let bytes: Vec<u8> = (0..size).map(|i: u32| (i % 251) as u8).collect();
+        put(store, &pack(number), &bytes);
+        assert!(store.get(&pack(number), u64::from(size)).expect("get") == bytes, "{size}");
+        let (from, to) = (bytes.len() / 3, bytes.len() / 3 * 2);
+        let mut buf = vec![0; to - from];
+        store.read_at(&pack(number), from as u64, &mut buf).expect("read");
+        assert!(buf == bytes[from..to], "{size}");
+    }
+    assert_eq!(list_all(store, Folder::Packs).expect("list").len(), 5);
+}
+
+fn deleted_objects_are_gone(store: &dyn Store) {
+    for key in one_key_of_each_kind() {
+        put(store, &key, b"bytes");
+        // Some stores keep what was read at hand.
+        store.read_at(&key, 0, &mut [0; 5]).expect("read");
+        store.delete(&key).expect("delete");
+        check_missing(store, &key);
+        assert!(store.delete(&key).expect_err("gone").is_not_found());
+        put(store, &key, b"anew");
+        let mut buf = [0; 4];
+        store.read_at(&key, 0, &mut buf).expect("read");
+        assert_eq!(&buf, b"anew");
+    }
+}
+
+fn a_listing_ends_with_the_callers_error(store: &dyn Store) {
+    for number in 0..3 {
+        put(store, &pack(number), b"x");
+    }
+    let mut calls = 0;
+    let result = store.list(Folder::Packs, &mut |meta| {
+        calls += 1;
+        Err(StoreError::NotFound { key: meta.key })
+    });
+    assert!(result.expect_err("the caller's").is_not_found());
+    assert_eq!(calls, 1);
+    // Deleting what is listed, while it is listed, is what a sweep does.
+    store.list(Folder::Packs, &mut |meta| store.delete(&meta.key)).expect("list and delete");
+    assert_eq!(list_all(store, Folder::Packs).expect("list"), []);
+}
+
+fn of_many_writers_of_one_name_one_wins(store: &SharedStore) {
+    const WRITERS: u8 = 8;
+    for round in 0..4 {
+        let barrier = Arc::new(Barrier::new(usize::from(WRITERS)));
+        let threads: Vec<_> = (0..WRITERS)
+            .map(|number| {
+                let (store, barrier) = (Arc::clone(store), Arc::clone(&barrier));
+                thread::spawn(move || {
+                    let bytes = vec![number; 1000];
+                    barrier.wait();
+                    store.put(&pack(round), Body::Bytes(&bytes), PutMode::CreateOnly)
+                })
+            })
+            .collect();
+        let results: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().expect("a writer panicked")).collect();
+        let winners: Vec<_> = (0..WRITERS).zip(&results).filter(|(_, result)| result.is_ok()).collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        let winner = winners[0].0;
+        for result in &results {
+            assert!(matches!(result, Ok(()) | Err(StoreError::Exists { .. })), "{result:?}");
+        }
+        assert_eq!(store.get(&pack(round), 1000).expect("get"), vec![winner; 1000]);
+    }
+}
+
+fn readers_see_the_old_or_the_new(store: &SharedStore) {
+    let key = ObjectKey::Lease(LeaseId::new([7; 16]));
+    put(&**store, &key, &[0; 5000]);
+    let writer = {
+        let (store, key) = (Arc::clone(store), key.clone());
+        thread::spawn(move || {
+            for number in 1..50_u8 {
+                let bytes = vec![number; 5000 - usize::from(number)];
+                store.put(&key, Body::Bytes(&bytes), PutMode::Replace).expect("replace");
+            }
+        })
+    };
+    while !writer.is_finished() {
+        let bytes = store.get(&key, 5000).expect("get");
+        assert_eq!(bytes, vec![bytes[0]; 5000 - usize::from(bytes[0])]);
+    }
+    writer.join().expect("the writer panicked");
+}
+
+fn put(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
+    store.put(key, Body::Bytes(bytes), PutMode::CreateOnly).expect("put");
+}
+
+fn spooled(store: &dyn Store, bytes: &[u8]) -> Spool {
+    let mut spool = store.spool().expect("spool");
+    spool.append(bytes).expect("append");
+    spool
+}
+
+fn pack(number: u8) -> ObjectKey {
+    // First and last bytes differ, so that a store that files packs by the wrong one is found out.
+    let mut id = [number; 32];
+    id[0] = 0xff;
+    ObjectKey::Pack(PackId::new(id))
+}
+
+fn one_key_of_each_kind() -> Vec<ObjectKey> {
+    vec![
+        ObjectKey::Config(Copy::First),
+        ObjectKey::Config(Copy::Second),
+        ObjectKey::KeySlot("a-0".to_owned(), Copy::First),
+        ObjectKey::KeySlot("a-0".to_owned(), Copy::Second),
+        pack(1),
+        pack(2),
+        ObjectKey::Segment(SegmentId::new([3; 32])),
+        ObjectKey::Snapshot(SnapshotId::new([4; 32])),
+        ObjectKey::Forgotten(SnapshotId::new([4; 32])),
+        ObjectKey::Lease(LeaseId::new([5; 16])),
+    ]
+}

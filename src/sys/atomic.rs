@@ -1,0 +1,64 @@
+//! Files written whole and durably, by path: for what lies outside a store.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::sys::{Dir, Existing, PathContext, PathError, TempFile};
+
+/// Writes a file so that, whatever happens, its name holds the old bytes (or nothing) or all of the new ones.
+///
+/// `mode`: permission bits, whatever the umask; they are set before the first byte is written, so a secret is never
+/// readable by others. A symlink at `path` is replaced, not followed. When it returns `Ok` the file survives a power
+/// cut; after a crash a `.tmp-*` file may stay beside it, after an error nothing.
+pub fn write_file(
+    path: impl AsRef<Path>,
+    bytes: &[u8],
+    mode: u32,
+    existing: Existing,
+) -> Result<(), PathError> {
+    let path = path.as_ref();
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))
+        .context("write", path)?;
+    let dir = Arc::new(Dir::open(folder_of(path))?);
+    let mut temp = TempFile::create(&dir, mode)?;
+    temp.write_all(bytes)?;
+    temp.publish(&dir, name, existing)?;
+    dir.sync()
+}
+
+/// Makes durable which names a folder holds.
+pub fn fsync_dir(path: impl AsRef<Path>) -> Result<(), PathError> {
+    Dir::open(path)?.sync()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_written_with_its_mode_and_refuses_to_replace_unless_told() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("key");
+        write_file(&path, b"one", 0o600, Existing::Refuse).expect("write");
+        assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o600);
+        let error = write_file(&path, b"two", 0o600, Existing::Refuse).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        write_file(&path, b"three", 0o644, Existing::Replace).expect("write");
+        assert_eq!(std::fs::read(&path).expect("read"), b"three");
+        assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o644);
+        assert_eq!(std::fs::read_dir(root.path()).expect("list").count(), 1);
+        fsync_dir(root.path()).expect("sync");
+        assert!(write_file(root.path().join(".."), b"", 0o600, Existing::Replace).is_err());
+    }
+}

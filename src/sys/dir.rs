@@ -1,0 +1,293 @@
+//! Open folders: files are reached by one name at a time, so that no symlink can lead anywhere else, and a folder
+//! that is renamed, unmounted or replaced under its path is never mistaken for the one that was opened.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatVfsMountFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::sys::{FileKind, FileStat, PathContext, PathError};
+
+/// Types of file systems whose listings and times may lag behind what other machines did (`statfs(2)`).
+const NETWORK_MAGIC: [u64; 9] = [
+    0x6969,      // NFS
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x6573_5546, // FUSE: sshfs and the like; those that are local are taken with them
+    0x00c3_6400, // Ceph
+    0x5346_414f, // AFS
+    0x0102_1997, // 9P
+    0x0bd0_0bd0, // Lustre
+];
+
+/// An open folder. Its methods take a single name each, never a path.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Where it was when it was opened; for messages alone.
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a folder by its path; symlinks on the way are followed, being the caller's own choice.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
+        let path = path.as_ref();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).context("open", path)?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens a folder by its canonical absolute path, which messages name from then on.
+    pub fn open_canonical(path: impl AsRef<Path>) -> Result<Self, PathError> {
+        let path = path.as_ref();
+        Self::open(path.canonicalize().context("open", path)?)
+    }
+
+    /// Opens a folder, making it and its missing parents durably, with these permission bits.
+    pub fn create_all(path: impl AsRef<Path>, mode: u32) -> Result<Self, PathError> {
+        let path = path.as_ref();
+        match Self::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Self::open(path) };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let parent = Self::create_all(parent, mode)?;
+        parent.make_dir(name, mode)?;
+        parent.sync()?;
+        Self::open(path)
+    }
+
+    /// Where the folder was when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a folder in this one; a symlink of that name is refused.
+    pub fn open_dir(&self, name: impl AsRef<Path>) -> Result<Self, PathError> {
+        let (name, path) = self.child(name.as_ref())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))
+            .context("open", &path)?;
+        Ok(Self { fd, path })
+    }
+
+    /// Makes a folder with these permission bits whatever the umask; false if the name was taken already.
+    ///
+    /// It survives a power cut only after [`Dir::sync`].
+    pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<bool, PathError> {
+        let (name, path) = self.child(name.as_ref())?;
+        let bits = Mode::from_raw_mode(mode);
+        match rustix::fs::mkdirat(&self.fd, name, bits) {
+            Err(Errno::EXIST) => return Ok(false),
+            made => made.context("create", &path)?,
+        }
+        // Only where the umask took bits away: some file systems refuse every chmod.
+        if self.stat(name)?.mode & mode != mode {
+            rustix::fs::chmodat(&self.fd, name, bits, AtFlags::empty()).context("set the mode of", &path)?;
+        }
+        Ok(true)
+    }
+
+    /// Opens a regular file for reading; symlinks, devices and pipes are refused.
+    pub fn open_file(&self, name: impl AsRef<Path>) -> Result<ReadFile, PathError> {
+        let (name, path) = self.child(name.as_ref())?;
+        // NONBLOCK: opening a pipe must not wait for its writer; it does nothing to a regular file.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))
+            .context("open", &path)?;
+        let file = ReadFile { file: File::from(fd), path };
+        if file.stat()?.kind != FileKind::File {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(PathError { action: "open", path: file.path, source });
+        }
+        Ok(file)
+    }
+
+    /// Makes a file that did not exist, open for reading and writing, with these permission bits whatever the umask.
+    pub(super) fn create_file(&self, name: &str, mode: u32) -> Result<File, PathError> {
+        let (name, path) = self.child(Path::new(name))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let bits = Mode::from_raw_mode(mode);
+        let fd =
+            retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, bits)).context("create", &path)?;
+        if FileStat::from(rustix::fs::fstat(&fd).context("stat", &path)?).mode & mode != mode {
+            rustix::fs::fchmod(&fd, bits).context("set the mode of", &path)?;
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Gives a file of this folder a new place, taking the place of what was there.
+    pub(super) fn rename_over(&self, from: &str, to_dir: &Self, to: &Path) -> Result<(), PathError> {
+        let (to, path) = to_dir.child(to)?;
+        rustix::fs::renameat(&self.fd, from, &to_dir.fd, to).context("rename to", path)
+    }
+
+    /// Gives a file of this folder a new place; `AlreadyExists` if that is taken. True if the old name is gone,
+    /// false if the file has both names now, on file systems that cannot rename without replacing.
+    pub(super) fn rename_new(&self, from: &str, to_dir: &Self, to: &Path) -> Result<bool, PathError> {
+        let (to, path) = to_dir.child(to)?;
+        match rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            done => return done.map(|()| true).context("rename to", path),
+        }
+        self.link_new(from, to_dir, to, &path)?;
+        Ok(false)
+    }
+
+    fn link_new(&self, from: &str, to_dir: &Self, to: &Path, path: &Path) -> Result<(), PathError> {
+        match rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty()) {
+            // NFS sends a request again when its answer was lost: the name may be taken by ourselves.
+            Err(Errno::EXIST) if self.stat(from)?.id == to_dir.stat(to)?.id => Ok(()),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let text = "the file system can neither rename without replacing nor make hard links";
+                Err(io::Error::new(io::ErrorKind::Unsupported, text)).context("link", path)
+            }
+            done => done.context("link", path),
+        }
+    }
+
+    /// Removes a file, or a symlink itself.
+    pub fn remove_file(&self, name: impl AsRef<Path>) -> Result<(), PathError> {
+        let (name, path) = self.child(name.as_ref())?;
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).context("remove", path)
+    }
+
+    /// What lies under a name; a symlink is not followed.
+    pub fn stat(&self, name: impl AsRef<Path>) -> Result<FileStat, PathError> {
+        let (name, path) = self.child(name.as_ref())?;
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(FileStat::from)
+            .context("stat", path)
+    }
+
+    /// What the folder itself is.
+    pub fn stat_self(&self) -> Result<FileStat, PathError> {
+        rustix::fs::fstat(&self.fd).map(FileStat::from).context("stat", &self.path)
+    }
+
+    /// The names in the folder that are UTF-8, `.` and `..` left out, in no order, as the kernel hands them out:
+    /// memory does not grow with the folder. Names made or removed meanwhile may be missed or met.
+    pub fn names(&self) -> Result<impl Iterator<Item = Result<String, PathError>> + '_, PathError> {
+        let entries = rustix::fs::Dir::read_from(&self.fd).context("list", &self.path)?;
+        Ok(entries.filter_map(|entry| match entry {
+            Ok(entry) => match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => None,
+                Ok(name) => Some(Ok(name.to_owned())),
+            },
+            Err(error) => Some(Err(error).context("list", &self.path)),
+        }))
+    }
+
+    /// Makes durable which names the folder holds, where the file system can (see [`Dir::try_sync`]).
+    pub fn sync(&self) -> Result<(), PathError> {
+        self.try_sync().map(drop)
+    }
+
+    /// Like [`Dir::sync`]; false on file systems that know no sync of folders, where nothing better can be done.
+    pub fn try_sync(&self) -> Result<bool, PathError> {
+        match retry_on_intr(|| rustix::fs::fsync(&self.fd)) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+            done => done.map(|()| true).context("sync", &self.path),
+        }
+    }
+
+    /// True if the folder cannot be written to: a read-only mount, or no permission.
+    pub fn is_read_only(&self) -> Result<bool, PathError> {
+        let mount = rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
+        if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Ok(true);
+        }
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        // Without flags: those need a system call that is younger than Linux 5.6 and that older sandboxes deny,
+        // which would look like a folder that denies.
+        match rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::empty()) {
+            Ok(()) => Ok(false),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(true),
+            Err(error) => Err(error).context("check access to", &self.path),
+        }
+    }
+
+    /// True if other machines may be writing to the file system, so that listings and times may lag.
+    pub fn is_network(&self) -> Result<bool, PathError> {
+        let system = rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
+        // The field's width and sign differ between architectures; the magic numbers have 32 bits.
+        Ok(NETWORK_MAGIC.contains(&(system.f_type as u64 & 0xffff_ffff)))
+    }
+
+    /// The checked name, and its path for messages.
+    fn child<'a>(&self, name: &'a Path) -> Result<(&'a Path, PathBuf), PathError> {
+        let path = self.path.join(name);
+        let mut parts = name.components();
+        match (parts.next(), parts.next()) {
+            (Some(Component::Normal(part)), None) if part == name.as_os_str() => Ok((name, path)),
+            _ => Err(PathError {
+                action: "use",
+                path,
+                source: io::Error::new(io::ErrorKind::InvalidInput, "not a single file name"),
+            }),
+        }
+    }
+}
+
+/// A regular file open for reading, from many threads at once.
+#[derive(Debug)]
+pub struct ReadFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl ReadFile {
+    /// What the file is now; its `links` tell whether it was removed meanwhile.
+    pub fn stat(&self) -> Result<FileStat, PathError> {
+        rustix::fs::fstat(&self.file).map(FileStat::from).context("stat", &self.path)
+    }
+
+    /// Fills `buf` with the bytes at `offset`; `UnexpectedEof` if the file ends before.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), PathError> {
+        self.file.read_exact_at(buf, offset).context("read", &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let root = tempfile::tempdir().expect("a folder");
+        let inner = Dir::create_all(root.path().join("a/b"), 0o700).expect("create");
+        std::fs::write(root.path().join("secret"), b"x").expect("write");
+        for name in ["", ".", "..", "../secret", "a/b", "/etc/passwd", "x/"] {
+            assert!(inner.stat(name).is_err(), "{name:?}");
+            assert!(inner.open_file(name).is_err(), "{name:?}");
+        }
+        symlink("../../secret", inner.path().join("link")).expect("symlink");
+        symlink(root.path(), inner.path().join("folder")).expect("symlink");
+        assert!(inner.open_file("link").is_err());
+        assert!(inner.open_dir("folder").is_err());
+        assert_eq!(inner.stat("link").expect("stat").kind, FileKind::Symlink);
+    }
+
+    #[test]
+    fn linking_is_create_only_too() {
+        let root = tempfile::tempdir().expect("a folder");
+        let dir = Dir::open(root.path()).expect("open");
+        for name in ["one", "two", "old"] {
+            std::fs::write(root.path().join(name), name).expect("write");
+        }
+        let link = |from, to: &str| dir.link_new(from, &dir, Path::new(to), &root.path().join(to));
+        let error = link("one", "old").expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        link("one", "new").expect("link");
+        link("one", "new").expect("the same file again is our own lost answer");
+        assert_eq!(link("two", "new").expect_err("taken").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(root.path().join("new")).expect("read"), b"one");
+    }
+}

@@ -1,0 +1,69 @@
+//! What `stat` tells of a file, and which file it is, whatever its names.
+
+use std::path::Path;
+
+use rustix::fs::{FileType, Stat};
+
+use crate::sys::{PathContext, PathError};
+use crate::types::Timestamp;
+
+/// Which file: the same for every name, link and mount of one inode; may be given to another file after a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// What lies under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    File,
+    Folder,
+    Symlink,
+    Other,
+}
+
+impl FileKind {
+    pub(super) fn of(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Folder,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The little that stores need of a file's `stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStat {
+    pub id: FileId,
+    pub kind: FileKind,
+    /// Bytes.
+    pub size: u64,
+    pub modified: Timestamp,
+    /// The 12 permission bits.
+    pub mode: u32,
+    /// Number of names; 0 for an open file that was removed.
+    pub links: u64,
+}
+
+impl From<Stat> for FileStat {
+    fn from(stat: Stat) -> Self {
+        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        Self {
+            id: FileId { device: stat.st_dev, inode: stat.st_ino },
+            kind: FileKind::of(FileType::from_raw_mode(stat.st_mode)),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: Timestamp::new(stat.st_mtime, nanos).unwrap_or(Timestamp::from_seconds(stat.st_mtime)),
+            mode: stat.st_mode & 0o7777,
+            links: stat.st_nlink,
+        }
+    }
+}
+
+/// Returns the identity of what `path` leads to, symlinks followed.
+pub fn file_id(path: impl AsRef<Path>) -> Result<FileId, PathError> {
+    let path = path.as_ref();
+    Ok(FileStat::from(rustix::fs::stat(path).context("stat", path)?).id)
+}

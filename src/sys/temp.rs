@@ -1,0 +1,146 @@
+//! Files on their way: written under a temporary name, made durable, then given their own name in one step.
+//!
+//! What a crash leaves: before [`TempFile::publish`], the temporary name and nothing else; within it, either name,
+//! whole in both cases, since the bytes are durable before the final name exists; after it and the folder's sync,
+//! the final name alone. Dropping an unpublished file removes it, also after a write that failed for want of room.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::Advice;
+
+use crate::sys::random::random_name;
+use crate::sys::{Dir, PathContext, PathError};
+
+/// How every temporary file's name begins; 32 hex digits follow.
+pub const TEMP_PREFIX: &str = ".tmp-";
+
+/// What to do where the final name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Existing {
+    /// Leave it and fail with `AlreadyExists`.
+    Refuse,
+    /// Take its place in one step.
+    Replace,
+}
+
+/// A file under a temporary name, removed when dropped.
+#[derive(Debug)]
+pub struct TempFile {
+    dir: Arc<Dir>,
+    name: String,
+    file: File,
+    /// The temporary name exists.
+    named: bool,
+}
+
+impl TempFile {
+    /// Makes an empty file in `dir` with these permission bits whatever the umask.
+    pub fn create(dir: &Arc<Dir>, mode: u32) -> Result<Self, PathError> {
+        let name = format!("{TEMP_PREFIX}{}", random_name().context("name a file in", dir.path())?);
+        let file = dir.create_file(&name, mode)?;
+        Ok(Self { dir: Arc::clone(dir), name, file, named: true })
+    }
+
+    /// Where the file is until it is published.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join(&self.name)
+    }
+
+    /// Adds bytes at the end. After an error the file's content is unknown: drop it.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+        self.file.write_all(bytes).context("write", self.path())
+    }
+
+    /// Asks the kernel to write this range to the medium soon, so that the final sync finds little to do.
+    pub fn start_writeback(&self, offset: u64, len: u64) {
+        // On Linux this advice starts the writing of dirty pages and lets go only of clean ones, of which a range
+        // just written has none. `sync_file_range` would say it better, but has no safe wrapper. Being advice, it
+        // cannot fail in a way that matters: errors of writing come back from the sync.
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::DontNeed);
+        }
+    }
+
+    /// Reads back all that was written.
+    pub fn read_all(&mut self) -> Result<Vec<u8>, PathError> {
+        let mut bytes = Vec::new();
+        self.file.rewind().context("seek in", self.path())?;
+        self.file.read_to_end(&mut bytes).context("read", self.path())?;
+        Ok(bytes)
+    }
+
+    /// Makes the bytes durable, then moves the file to `name` in `dir`.
+    ///
+    /// The name is durable only after the caller's [`Dir::sync`] of `dir`. On any error the file is removed: after a
+    /// failed sync the kernel may have dropped the very pages it could not write, and a second sync would lie.
+    pub fn publish(mut self, dir: &Dir, name: impl AsRef<Path>, existing: Existing) -> Result<(), PathError> {
+        let name = name.as_ref();
+        self.file.sync_all().context("sync", self.path())?;
+        match existing {
+            Existing::Replace => {
+                self.dir.rename_over(&self.name, dir, name)?;
+                self.named = false;
+            }
+            Existing::Refuse => self.named = !self.dir.rename_new(&self.name, dir, name)?,
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if self.named {
+            // Nobody is left to tell; prune removes old temporary files.
+            let _: Result<(), PathError> = self.dir.remove_file(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(path)
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_published_whole_or_leaves_nothing() {
+        let root = tempfile::tempdir().expect("a folder");
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        let temp = |bytes: &[u8]| {
+            let mut temp = TempFile::create(&dir, 0o600).expect("create");
+            temp.write_all(bytes).expect("write");
+            temp
+        };
+        drop(temp(b"dropped"));
+        assert_eq!(names(root.path()), [""; 0]);
+        temp(b"first").publish(&dir, "a", Existing::Refuse).expect("publish");
+        let error = temp(b"second").publish(&dir, "a", Existing::Refuse).expect_err("taken");
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(root.path().join("a")).expect("read"), b"first");
+        temp(b"third").publish(&dir, "a", Existing::Replace).expect("publish");
+        assert_eq!(std::fs::read(root.path().join("a")).expect("read"), b"third");
+        assert_eq!(names(root.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_file_reads_back_what_was_written() {
+        let root = tempfile::tempdir().expect("a folder");
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        let mut temp = TempFile::create(&dir, 0o600).expect("create");
+        temp.write_all(b"one ").expect("write");
+        temp.start_writeback(0, 4);
+        temp.write_all(b"two").expect("write");
+        assert_eq!(temp.read_all().expect("read"), b"one two");
+    }
+}

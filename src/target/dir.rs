@@ -1,0 +1,350 @@
+//! An open folder of the target and what is done in it by name.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Rules};
+use crate::types::{DeviceNumber, EntryKind, Timestamp};
+
+/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its error counts.
+const OPEN_TRIES_MAX: usize = 128;
+/// Bytes of names read from a folder at once.
+pub(super) const LISTING_BYTES: usize = 32 << 10;
+
+const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What was found at a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    /// None for a kind that no entry has.
+    pub kind: Option<EntryKind>,
+    /// Bytes; of a link its target's length.
+    pub size: u64,
+    pub mtime: Timestamp,
+    /// The 12 permission bits.
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub inode: u64,
+    /// The device that holds the inode, as `makedev` puts it together.
+    pub device: u64,
+    pub nlink: u32,
+    /// A device's own numbers; 0 and 0 for other kinds.
+    pub rdev: DeviceNumber,
+    /// Bytes allocated, holes left out.
+    pub allocated: u64,
+}
+
+impl Existing {
+    pub(super) fn of_handle(fd: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+        rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+            .map(|found| Self::from(&found))
+    }
+}
+
+impl From<&Statx> for Existing {
+    fn from(found: &Statx) -> Self {
+        let mtime = found.stx_mtime;
+        Self {
+            kind: kind_of(FileType::from_raw_mode(found.stx_mode.into())),
+            size: found.stx_size,
+            mtime: Timestamp::new(mtime.tv_sec, mtime.tv_nsec)
+                .unwrap_or(Timestamp::from_seconds(mtime.tv_sec)),
+            mode: found.stx_mode & 0o7777,
+            uid: found.stx_uid,
+            gid: found.stx_gid,
+            inode: found.stx_ino,
+            device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
+            nlink: found.stx_nlink,
+            rdev: DeviceNumber { major: found.stx_rdev_major, minor: found.stx_rdev_minor },
+            allocated: found.stx_blocks.saturating_mul(512),
+        }
+    }
+}
+
+pub(super) fn kind_of(file_type: FileType) -> Option<EntryKind> {
+    Some(match file_type {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Folder,
+        FileType::Symlink => EntryKind::Symlink,
+        FileType::Fifo => EntryKind::Fifo,
+        FileType::Socket => EntryKind::Socket,
+        FileType::CharacterDevice => EntryKind::Char,
+        FileType::BlockDevice => EntryKind::Block,
+        FileType::Unknown => return None,
+    })
+}
+
+/// What all folders of one tree share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) rules: Rules,
+    /// The effective user when the tree was opened.
+    pub(super) euid: u32,
+    /// Where temporary names start; random, so that two restores into one tree do not meet.
+    pub(super) temp_seed: u64,
+    pub(super) temp_count: AtomicU64,
+}
+
+/// An open folder of the target; clones share the handle.
+///
+/// Names are single components: one that is empty, `.`, `..` or holds a slash is `InvalidInput` everywhere. Errors
+/// are those of the system calls, without a path.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    fd: OwnedFd,
+    shared: Arc<Shared>,
+    /// Whether new paths inherit an ACL: one of the three states below.
+    default_acl: AtomicU8,
+}
+
+const ACL_UNKNOWN: u8 = 0;
+const ACL_ABSENT: u8 = 1;
+const ACL_PRESENT: u8 = 2;
+
+impl Dir {
+    pub(super) fn new(fd: OwnedFd, shared: Arc<Shared>) -> Self {
+        Self { inner: Arc::new(Inner { fd, shared, default_acl: AtomicU8::new(ACL_UNKNOWN) }) }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.inner.shared.rules
+    }
+
+    /// What is there under this name, links not followed; none if nothing is.
+    pub fn stat(&self, name: &[u8]) -> io::Result<Option<Existing>> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::statx(self.fd(), component(name)?, flags, StatxFlags::BASIC_STATS) {
+            Ok(found) => Ok(Some(Existing::from(&found))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// What this folder itself is.
+    pub fn stat_self(&self) -> io::Result<Existing> {
+        Ok(Existing::of_handle(self.fd())?)
+    }
+
+    /// A symlink's target, 1–4095 bytes.
+    pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(self.fd(), component(name)?, Vec::new())?.into_bytes())
+    }
+
+    /// Opens a folder of this folder.
+    ///
+    /// # Errors
+    ///
+    /// A link, whatever it leads to: `ELOOP`. Anything else that is no folder: `ENOTDIR`.
+    pub fn open_folder(&self, name: &[u8]) -> io::Result<Self> {
+        let fd = open_writable(&self.inner.shared, self.fd(), component(name)?, ResolveFlags::empty())?;
+        Ok(Self::new(fd, Arc::clone(&self.inner.shared)))
+    }
+
+    /// Makes a folder, or opens the one that is there; true if it was made.
+    ///
+    /// A new one has mode 0700 and no inherited ACL until [`set_folder_meta`](Self::set_folder_meta); one that is
+    /// there and belongs to an ordinary user who restores gets that user's read, write and search bits.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if something else has the name, a link to a folder included.
+    pub fn make_folder(&self, name: &[u8]) -> io::Result<(Self, bool)> {
+        let name = component(name)?;
+        let is_new = match rustix::fs::mkdirat(self.fd(), name, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(errno.into()),
+        };
+        let folder = self.open_folder(name).map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP | Errno::NOTDIR) => io::ErrorKind::AlreadyExists.into(),
+            _ => error,
+        })?;
+        if is_new && self.gives_acl() {
+            meta::remove_inherited_acls(folder.fd())?;
+        }
+        Ok((folder, is_new))
+    }
+
+    /// Opens a regular file for reading, to compare it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for every other kind: opening a device may act on it.
+    pub fn open_existing_file(&self, name: &[u8]) -> io::Result<OwnedFd> {
+        let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        if self.stat(name)?.ok_or(io::ErrorKind::NotFound)?.kind != Some(EntryKind::File) {
+            return Err(not_a_file());
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.fd(), name, flags, Mode::empty())?;
+        // It may have been replaced since.
+        match Existing::of_handle(fd.as_fd())?.kind {
+            Some(EntryKind::File) => Ok(fd),
+            _ => Err(not_a_file()),
+        }
+    }
+
+    /// Calls `each` with every name and its kind, in no order, until it fails. Names that come or go meanwhile may
+    /// or may not be told; removing told ones is safe.
+    pub fn names(&self, each: &mut dyn FnMut(&[u8], Option<EntryKind>) -> io::Result<()>) -> io::Result<()> {
+        // A handle of its own, as clones share the place in the listing.
+        let fd = rustix::fs::openat(self.fd(), c".", FOLDER_FLAGS, Mode::empty())?;
+        list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
+    }
+
+    /// Removes one name; a folder must be empty.
+    ///
+    /// # Errors
+    ///
+    /// `EISDIR` or `ENOTDIR` if it is not what `is_folder` says.
+    pub fn remove(&self, name: &[u8], is_folder: bool) -> io::Result<()> {
+        let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        Ok(rustix::fs::unlinkat(self.fd(), component(name)?, flags)?)
+    }
+
+    /// Gives this folder its metadata, attributes that the entry lacks removed. To be called when all below it is
+    /// done: making a name in it changes its mtime, and its mode may shut its owner out.
+    pub fn set_folder_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+        let handle = Handle::open(self.fd());
+        let report = meta::apply(self.rules(), &handle, EntryKind::Folder, Before::Existing, to_set);
+        self.inner.default_acl.store(ACL_UNKNOWN, Ordering::Relaxed);
+        report
+    }
+
+    /// Gives a path that is there its metadata and leaves its content: for what is found equal.
+    pub fn set_meta(&self, name: &[u8], kind: EntryKind, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+        let fd = open_path(self.fd(), component(name)?)?;
+        meta::apply(self.rules(), &Handle::path(fd.as_fd()), kind, Before::Existing, to_set)
+    }
+
+    /// True if new paths in this folder inherit an ACL; asked once for each handle.
+    pub(super) fn gives_acl(&self) -> bool {
+        match self.inner.default_acl.load(Ordering::Relaxed) {
+            ACL_ABSENT => false,
+            ACL_PRESENT => true,
+            _ => {
+                let found = meta::has_default_acl(self.fd());
+                let state = if found { ACL_PRESENT } else { ACL_ABSENT };
+                self.inner.default_acl.store(state, Ordering::Relaxed);
+                found
+            }
+        }
+    }
+}
+
+/// Refuses what is not one component. NUL bytes are refused by the calls themselves.
+pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
+    match name {
+        b"" | b"." | b".." => Err(io::ErrorKind::InvalidInput.into()),
+        _ if name.contains(&b'/') => Err(io::ErrorKind::InvalidInput.into()),
+        _ => Ok(name),
+    }
+}
+
+/// Opens an inode by name without acting on it, a link too.
+pub(super) fn open_path(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Opens a folder below another by a path without links; `resolve` may ask for more than that.
+pub(super) fn open_beneath(
+    folder: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut tries = 1;
+    loop {
+        match rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if tries < OPEN_TRIES_MAX => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+/// As [`open_beneath`]; a folder that belongs to the ordinary user who restores is made readable and writable for
+/// that user, as its final mode is set at the end.
+pub(super) fn open_writable(
+    shared: &Shared,
+    folder: BorrowedFd<'_>,
+    path: &[u8],
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let opened = open_beneath(folder, path, FOLDER_FLAGS, resolve);
+    if shared.rules.policy.is_root {
+        return opened;
+    }
+    match opened {
+        Ok(fd) => {
+            unlock(shared, fd.as_fd(), &Handle::open(fd.as_fd()))?;
+            Ok(fd)
+        }
+        Err(Errno::ACCESS) => {
+            let fd = open_beneath(folder, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, resolve)?;
+            unlock(shared, fd.as_fd(), &Handle::path(fd.as_fd()))?;
+            open_beneath(folder, path, FOLDER_FLAGS, resolve)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> rustix::io::Result<()> {
+    let found = Existing::of_handle(fd)?;
+    if found.uid == shared.euid && found.mode & 0o700 != 0o700 {
+        handle.chmod(found.mode | 0o700)?;
+    }
+    Ok(())
+}
+
+/// Lists an open folder from where its handle stands, `.` and `..` left out, while `each` returns true.
+pub(super) fn list(
+    folder: BorrowedFd<'_>,
+    mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut buffer: Vec<u8> = Vec::with_capacity(LISTING_BYTES);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        // Some file systems do not tell kinds in listings.
+        let kind = match entry.file_type() {
+            FileType::Unknown => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                match rustix::fs::statx(folder, entry.file_name(), flags, StatxFlags::TYPE) {
+                    Ok(found) => kind_of(FileType::from_raw_mode(found.stx_mode.into())),
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            known => kind_of(known),
+        };
+        if !each(name, kind)? {
+            break;
+        }
+    }
+    Ok(())
+}
