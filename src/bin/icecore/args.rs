@@ -1,5 +1,6 @@
 //! The command line as values: options that go with every command, and the commands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
@@ -45,7 +46,7 @@ Examples:
 pub struct Global {
     /// Repository: a path, sftp://user@host/path, user@host:/path or s3://bucket/prefix
     #[arg(short, long, global = true, value_name = "REPO")]
-    pub repo: Option<String>,
+    pub repo: Option<OsString>,
     /// Read the passphrase from this file (less one trailing newline)
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command")]
     pub passphrase_file: Option<PathBuf>,
@@ -99,7 +100,7 @@ mod tests {
         {
             let cli = Cli::try_parse_from(words).expect("good words");
             assert!(cli.global.json);
-            assert_eq!(cli.global.repo.as_deref(), Some("x"));
+            assert_eq!(cli.global.repo, Some("x".into()));
         }
     }
 

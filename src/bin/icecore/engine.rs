@@ -49,7 +49,7 @@ pub mod store {
     use super::Error;
     use icecore::store::SharedStore;
 
-    pub fn locate(_address: &str) -> Result<SharedStore, Error> {
+    pub fn locate(_address: &std::ffi::OsStr) -> Result<SharedStore, Error> {
         Error::unbuilt()
     }
 }

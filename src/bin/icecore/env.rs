@@ -1,6 +1,7 @@
 //! The environment: read once, here and nowhere else.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
@@ -9,7 +10,7 @@ use zeroize::Zeroizing;
 #[derive(Default)]
 pub struct Env {
     /// `ICECORE_REPO`
-    pub repo: Option<String>,
+    pub repo: Option<OsString>,
     /// `ICECORE_PASSPHRASE`
     pub passphrase: Option<Zeroizing<Vec<u8>>>,
     /// `ICECORE_PASSPHRASE_FILE`
@@ -37,7 +38,7 @@ impl Env {
         // The XDG rules: a folder that is not absolute is to be ignored.
         let absolute = |name: &str| path(name).filter(|p| p.is_absolute());
         Self {
-            repo: text("ICECORE_REPO"),
+            repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
             passphrase: env::var_os("ICECORE_PASSPHRASE").map(|v| Zeroizing::new(v.into_encoded_bytes())),
             passphrase_file: path("ICECORE_PASSPHRASE_FILE"),
             passphrase_command: text("ICECORE_PASSPHRASE_COMMAND"),
