@@ -1,6 +1,7 @@
 //! icecore: a deduplicating, encrypted, incremental archiver for file trees and database dumps.
 
 pub mod chunk;
+mod error;
 pub mod format;
 pub mod index;
 pub mod observe;
@@ -11,3 +12,5 @@ pub mod store;
 pub mod sys;
 pub mod target;
 pub mod types;
+
+pub use error::{Error, ErrorKind};

@@ -65,8 +65,9 @@ impl IndexError {
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::FileLockingProtocolFailed => Self::Busy { path: path.to_owned(), source },
-                // A missing table or column, a schema that does not parse.
-                ErrorCode::Unknown if message.as_deref().is_some_and(is_schema_damage) => {
+                // Our statements are fixed and right, so a logic error is the database's: a missing table, a schema
+                // that does not parse, "unsupported file format".
+                ErrorCode::Unknown if message.as_deref().is_none_or(|text| !text.contains("transaction")) => {
                     Self::damaged(path, source.to_string())
                 }
                 _ => Self::Sqlite { path: path.to_owned(), action, source },
@@ -81,10 +82,4 @@ impl IndexError {
             _ => Self::Sqlite { path: path.to_owned(), action, source },
         }
     }
-}
-
-fn is_schema_damage(message: &str) -> bool {
-    ["no such", "malformed", "has no column", "corrupt", "not a database", "has no rowid"]
-        .iter()
-        .any(|part| message.contains(part))
 }

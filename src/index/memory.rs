@@ -1,9 +1,30 @@
 //! What must survive a rebuild of the index: when each pack was verified, the last snapshots seen.
+//!
+//! A database of its own, `state.sqlite` in the index folder, whose schema is migrated (`MIGRATIONS` only ever grows).
+//! All in it are hints: a row that is damaged counts as absent, a damaged database begins anew, and where the folder
+//! cannot be written the memory lasts as long as the process. `state.open` is held shared (flock) by all who have it
+//! open; only who holds it exclusively removes a damaged database.
 
 use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
 
 use crate::types::{PackId, SnapshotId, Timestamp};
+
+/// Append only: entry n brings a database from `user_version` n to n + 1.
+const MIGRATIONS: &[&str] = &["
+create table verified (
+    pack blob primary key, seconds integer not null, nanos integer not null, mark integer not null) strict, without rowid;
+create table last_snapshots (
+    host text not null, source text not null, snapshot blob not null, seconds integer not null,
+    nanos integer not null, mark integer not null, primary key (host, source)) strict, without rowid;
+"];
 
 /// The newest snapshot of a source that this machine committed or saw.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,35 +35,269 @@ pub struct LastSnapshot {
     pub time: Timestamp,
 }
 
-/// A small database of hints beside the index. It never fails: what cannot be read is forgotten.
-pub struct Memory;
+/// A small database of hints beside the index. It never fails: what cannot be read is forgotten, what cannot be written
+/// is not remembered, and [`Memory::problem`] tells.
+pub struct Memory {
+    inner: Mutex<Inner>,
+    /// Held shared; let go after the connection is closed, since fields drop in order.
+    _hold: Option<File>,
+}
 
-#[expect(unused_variables, reason = "bodies follow")]
+struct Inner {
+    conn: Option<Connection>,
+    problem: Option<String>,
+}
+
 impl Memory {
-    /// Opens `state.sqlite` in `dir`, or begins a new one if it is damaged, or keeps all in memory if that fails.
+    /// Opens `state.sqlite` in `dir`, begins a new one if it is damaged, or keeps all in memory if that fails.
     pub fn open(dir: &Path) -> Self {
-        Self
+        match open_durable(dir) {
+            Ok((conn, hold, problem)) => {
+                Self { inner: Mutex::new(Inner { conn: Some(conn), problem }), _hold: Some(hold) }
+            }
+            Err(problem) => {
+                let conn = Connection::open_in_memory().ok().filter(|conn| prepare(conn).is_ok());
+                Self { inner: Mutex::new(Inner { conn, problem: Some(problem) }), _hold: None }
+            }
+        }
     }
-    /// What kept this from being durable, for people.
+
+    /// The last thing that kept this from being whole or durable, for people.
     pub fn problem(&self) -> Option<String> {
-        None
+        self.lock().problem.clone()
     }
+
     /// When the pack's stored bytes were last verified.
     pub fn verified(&self, pack: &PackId) -> Option<Timestamp> {
-        None
+        self.with(|conn| {
+            let mut statement =
+                conn.prepare_cached("select seconds, nanos, mark from verified where pack = ?1")?;
+            let mut rows = statement.query([pack.as_bytes().as_slice()])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            Ok(checked_time(&[pack.as_bytes()], row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .flatten()
     }
+
     /// All times of verification.
     pub fn verified_all(&self) -> HashMap<PackId, Timestamp> {
-        HashMap::new()
+        self.with(|conn| {
+            let mut all = HashMap::new();
+            let mut statement = conn.prepare_cached("select pack, seconds, nanos, mark from verified")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let id: [u8; PackId::LEN] = row.get(0)?;
+                if let Some(time) = checked_time(&[&id], row.get(1)?, row.get(2)?, row.get(3)?) {
+                    all.insert(PackId::new(id), time);
+                }
+            }
+            Ok(all)
+        })
+        .unwrap_or_default()
     }
-    /// Remembers when packs were verified, in one transaction.
-    pub fn set_verified(&self, packs: &[(PackId, Timestamp)]) {}
+
+    /// Remembers when packs were verified, in one transaction. The caller's times count, also earlier ones.
+    pub fn set_verified(&self, packs: &[(PackId, Timestamp)]) {
+        self.with(|conn| {
+            let tx = conn.transaction()?;
+            for (pack, time) in packs {
+                let mark = time_mark(&[pack.as_bytes()], time.seconds(), time.nanos());
+                tx.prepare_cached("insert or replace into verified values (?1, ?2, ?3, ?4)")?
+                    .execute(params![pack.as_bytes(), time.seconds(), time.nanos(), mark])?;
+            }
+            tx.commit()
+        });
+    }
+
     /// Forgets packs that are gone.
-    pub fn forget_packs(&self, packs: &[PackId]) {}
+    pub fn forget_packs(&self, packs: &[PackId]) {
+        self.with(|conn| {
+            let tx = conn.transaction()?;
+            for pack in packs {
+                tx.prepare_cached("delete from verified where pack = ?1")?.execute([pack.as_bytes()])?;
+            }
+            tx.commit()
+        });
+    }
+
     /// The last snapshot of each host and source, sorted by both.
     pub fn last_snapshots(&self) -> Vec<LastSnapshot> {
-        Vec::new()
+        self.with(|conn| {
+            let mut all = Vec::new();
+            let mut statement = conn.prepare_cached(
+                "select host, source, snapshot, seconds, nanos, mark from last_snapshots order by host, source",
+            )?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (host, source): (String, String) = (row.get(0)?, row.get(1)?);
+                let snapshot: [u8; SnapshotId::LEN] = row.get(2)?;
+                let key = [host.as_bytes(), source.as_bytes(), &snapshot];
+                if let Some(time) = checked_time(&key, row.get(3)?, row.get(4)?, row.get(5)?) {
+                    all.push(LastSnapshot { host, source, snapshot: SnapshotId::new(snapshot), time });
+                }
+            }
+            Ok(all)
+        })
+        .unwrap_or_default()
     }
+
     /// Remembers the last snapshot of a source.
-    pub fn set_last_snapshot(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {}
+    pub fn set_last_snapshot(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
+        let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
+        let mark = time_mark(&key, time.seconds(), time.nanos());
+        self.with(|conn| {
+            conn.prepare_cached("insert or replace into last_snapshots values (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![host, source, snapshot.as_bytes(), time.seconds(), time.nanos(), mark])
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `act`; a failure is kept as the problem and gives nothing.
+    fn with<T>(&self, act: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
+        let mut inner = self.lock();
+        let result = act(inner.conn.as_mut()?);
+        result.map_err(|error| inner.problem = Some(error.to_string())).ok()
+    }
+}
+
+/// Opens the file; if it is unusable and nobody else has it open, it is removed and made anew.
+fn open_durable(dir: &Path) -> Result<(Connection, File, Option<String>), String> {
+    let text = |error: std::io::Error| error.to_string();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(text)?;
+    let hold = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join("state.open"))
+        .map_err(text)?;
+    hold.lock_shared().map_err(text)?;
+    let path = dir.join("state.sqlite");
+    let open = || -> rusqlite::Result<Connection> {
+        let conn = Connection::open(&path)?;
+        prepare(&conn)?;
+        Ok(conn)
+    };
+    let why = match open() {
+        Ok(conn) => return Ok((conn, hold, None)),
+        Err(error) => error.to_string(),
+    };
+    hold.unlock().map_err(text)?;
+    if hold.try_lock().is_err() {
+        return Err(format!("{}: {why}", path.display()));
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.clone().into_os_string();
+        name.push(suffix);
+        match fs::remove_file(&name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.to_string()),
+            _ => {}
+        }
+    }
+    let conn = open().map_err(|error| error.to_string())?;
+    hold.unlock().and_then(|()| hold.lock_shared()).map_err(text)?;
+    Ok((conn, hold, Some(format!("{} began anew: {why}", path.display()))))
+}
+
+/// Sets a connection up, brings its schema up to date and reads it through: it is small.
+fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::from_secs(30))?;
+    conn.query_row("pragma journal_mode=wal", [], |_| Ok(()))?;
+    conn.pragma_update(None, "synchronous", "normal")?;
+    conn.pragma_update(None, "mmap_size", 0)?;
+    conn.pragma_update(None, "cache_size", -1024)?;
+    let version = || conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    let up_to_date = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if version()? < up_to_date {
+        conn.execute_batch("begin immediate")?;
+        // Another process may have come first.
+        let from = usize::try_from(version()?).unwrap_or(usize::MAX);
+        for migration in MIGRATIONS.iter().skip(from) {
+            conn.execute_batch(migration)?;
+        }
+        conn.pragma_update(None, "user_version", up_to_date)?;
+        conn.execute_batch("commit")?;
+    }
+    let count = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
+    count("select count(seconds) + count(nanos) + count(mark) from verified")?;
+    count("select count(seconds) + count(nanos) + count(mark) from last_snapshots")?;
+    Ok(())
+}
+
+/// Mark of a row: BLAKE3 over its fields, each with its length, cut to 32 bits.
+fn time_mark(key: &[&[u8]], seconds: i64, nanos: u32) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    for part in key {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.update(&seconds.to_le_bytes());
+    hasher.update(&nanos.to_le_bytes());
+    let hash = hasher.finalize();
+    let mut first = [0; 4];
+    first.copy_from_slice(&hash.as_bytes()[..4]);
+    u32::from_le_bytes(first)
+}
+
+/// The time of a row whose mark fits.
+fn checked_time(key: &[&[u8]], seconds: i64, nanos: u32, mark: u32) -> Option<Timestamp> {
+    if time_mark(key, seconds, nanos) == mark { Timestamp::new(seconds, nanos) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(n: u8) -> PackId {
+        PackId::new([n; 32])
+    }
+
+    #[test]
+    fn hints_outlive_the_process() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (t1, t2) = (Timestamp::from_seconds(10), Timestamp::new(-5, 7).expect("a time"));
+        let snapshot = SnapshotId::new([9; 32]);
+        let memory = Memory::open(dir.path());
+        memory.set_verified(&[(pack(1), t1), (pack(2), t1), (pack(3), t2)]);
+        memory.set_verified(&[(pack(2), t2)]);
+        memory.forget_packs(&[pack(1)]);
+        memory.set_last_snapshot("host", "b", SnapshotId::new([8; 32]), t2);
+        memory.set_last_snapshot("host", "b", snapshot, t1);
+        memory.set_last_snapshot("host", "a", snapshot, t2);
+        assert_eq!(memory.problem(), None);
+        drop(memory);
+        let memory = Memory::open(dir.path());
+        assert_eq!(memory.verified(&pack(1)), None);
+        assert_eq!(memory.verified(&pack(2)), Some(t2));
+        assert_eq!(memory.verified_all(), HashMap::from([(pack(2), t2), (pack(3), t2)]));
+        let last: Vec<_> =
+            memory.last_snapshots().into_iter().map(|l| (l.source, l.snapshot, l.time)).collect();
+        assert_eq!(last, [("a".to_owned(), snapshot, t2), ("b".to_owned(), snapshot, t1)]);
+    }
+
+    #[test]
+    fn damage_begins_anew_unless_others_have_it_open() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("state.sqlite");
+        fs::write(&path, "a text that is long enough to be taken for a header, but is none".repeat(20))
+            .expect("written");
+        let held = File::create(dir.path().join("state.open")).expect("a file");
+        held.lock_shared().expect("locked");
+        let memory = Memory::open(dir.path());
+        memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
+        assert!(memory.problem().is_some());
+        assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
+        drop((memory, held));
+        let memory = Memory::open(dir.path());
+        assert!(memory.problem().is_some_and(|problem| problem.contains("began anew")));
+        assert_eq!(memory.verified(&pack(1)), None);
+        memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
+        drop(memory);
+        let memory = Memory::open(dir.path());
+        assert_eq!(memory.problem(), None);
+        assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
+    }
 }

@@ -240,7 +240,7 @@ impl Index {
     /// Finds the best copy of each chunk: known, then condemned, then dropped, then the lowest pack id.
     ///
     /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered from one moment. Sorted
-    /// ids in batches of some hundreds are fastest.
+    /// ids in large batches are fastest. After an error `out` says nothing.
     pub fn lookup(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), IndexError> {
         out.clear();
         self.read(|now| {
@@ -435,6 +435,10 @@ impl Reader {
         let Side { conn, path } = &self.side;
         let fail = |source| IndexError::sqlite(path, "read", source);
         let execute = |sql| conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        if !conn.is_autocommit() {
+            // A transaction that could not be ended the last time.
+            execute("rollback").map_err(fail)?;
+        }
         execute("begin").map_err(fail)?;
         let result = (|| {
             if Meta::read_changes(conn).map_err(fail)? != self.view.meta.changes {

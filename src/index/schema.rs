@@ -92,6 +92,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
         return Err(Unusable::Foreign(format!("its schema is {version}, this icecore's {SCHEMA_VERSION}")));
     }
     configure(&conn).map_err(fail)?;
+    // A damaged version in the header makes SQLite open a file for reading only, as does a missing permission.
+    let writable = std::fs::metadata(path).is_ok_and(|found| !found.permissions().readonly());
+    if writable && conn.is_readonly("main").map_err(fail)? {
+        return Err(Unusable::Foreign("its header asks for a newer SQLite".to_owned()));
+    }
     Ok(conn)
 }
 

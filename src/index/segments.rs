@@ -16,6 +16,9 @@ use super::packs::{Claim, StoredPack, claim_hash, each_id_row, id_row_hash};
 use super::schema::{Meta, RowHash, Table};
 use crate::types::{Class, PackId, PackInfo, SegmentBody, SegmentId};
 
+/// Chunks are sorted and inserted in batches of whole packs; one of this many rows takes 16 MiB.
+const BATCH_ROWS: usize = if cfg!(test) { 8 } else { 256 * 1024 };
+
 /// A transaction that writes, and what it makes of the counters.
 pub(super) struct Change<'a> {
     tx: Transaction<'a>,
@@ -64,7 +67,7 @@ impl<'a> Change<'a> {
         self.meta.digest =
             self.meta.digest.wrapping_add(id_row_hash(Table::Segments, segment, id.as_bytes()));
 
-        let mut rows = Vec::with_capacity(body.packs.iter().map(PackInfo::chunk_count).sum());
+        let mut rows = Vec::new();
         let mut fresh: Vec<StoredPack> = Vec::new();
         for info in &body.packs {
             let told = content_digest(info);
@@ -85,14 +88,11 @@ impl<'a> Change<'a> {
             }
             let number = self.pack(&info.id)?.no;
             self.add_claim(segment, number, Claim::Added)?;
+            if rows.len() >= BATCH_ROWS {
+                self.write_chunks(&mut rows, &mut fresh)?;
+            }
         }
-        let ids: Vec<PackId> = fresh.iter().map(|pack| pack.id).collect();
-        let counts = insert_chunks(&self.tx, &mut self.meta, &mut rows, &ids)
-            .map_err(|source| IndexError::sqlite(self.path, self.action, source))?;
-        for (pack, count) in fresh.into_iter().zip(counts) {
-            let filled = StoredPack { chunk_rows: count, ..pack.clone() };
-            self.replace_pack(&pack, &filled)?;
-        }
+        self.write_chunks(&mut rows, &mut fresh)?;
 
         for (packs, claim) in [(&body.condemned, Claim::Condemned), (&body.dropped, Claim::Dropped)] {
             for pack in packs {
@@ -106,6 +106,23 @@ impl<'a> Change<'a> {
         for chunk in &body.lost {
             self.add_id_row(Table::Lost, segment, chunk.as_bytes())?;
         }
+        Ok(())
+    }
+
+    /// Writes a batch of chunks and how many each of its packs got.
+    fn write_chunks(
+        &mut self,
+        rows: &mut Vec<ChunkRow>,
+        fresh: &mut Vec<StoredPack>,
+    ) -> Result<(), IndexError> {
+        let ids: Vec<PackId> = fresh.iter().map(|pack| pack.id).collect();
+        let counts = insert_chunks(&self.tx, &mut self.meta, rows, &ids)
+            .map_err(|source| IndexError::sqlite(self.path, self.action, source))?;
+        for (pack, count) in fresh.drain(..).zip(counts) {
+            let filled = StoredPack { chunk_rows: count, ..pack.clone() };
+            self.replace_pack(&pack, &filled)?;
+        }
+        rows.clear();
         Ok(())
     }
 

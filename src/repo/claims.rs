@@ -20,13 +20,18 @@ pub enum Claim {
 /// The chunks of a writer that are on their way, and the index behind them.
 ///
 /// At most one segment interval of chunks is in flight (256 k published, as many again on their way): about 25 MiB.
-#[derive(Debug)]
 pub struct Claims<'a> {
     index: &'a Index,
     in_flight: Mutex<HashSet<ChunkId>>,
     /// The index held nothing when the writer began, and only this writer's chunks enter it since: nothing to look
     /// up but what was published meanwhile.
     index_is_empty: AtomicBool,
+}
+
+impl std::fmt::Debug for Claims<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Claims({} in flight)", self.lock().len())
+    }
 }
 
 impl<'a> Claims<'a> {

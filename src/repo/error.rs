@@ -15,25 +15,51 @@ pub enum RepoError {
     Index(IndexError),
     Path(PathError),
     /// There is no `config` at this address.
-    NotFound { address: String },
+    NotFound {
+        address: String,
+    },
     /// `init` found a repository there already.
-    AlreadyThere { address: String },
+    AlreadyThere {
+        address: String,
+    },
     /// No key slot opens with the given passphrase.
-    WrongKey { slots: usize },
+    WrongKey {
+        slots: usize,
+    },
     /// The repository has a format version above ours.
-    NewerFormat { found: u32, known: u32 },
+    NewerFormat {
+        found: u32,
+        known: u32,
+    },
     /// The repository needs a feature that we do not know for this kind of operation.
-    UnknownFeature { operation: &'static str, feature: String },
+    UnknownFeature {
+        operation: &'static str,
+        feature: String,
+    },
     /// An object is not what it should be.
-    Damaged { object: String, what: String },
+    Damaged {
+        object: String,
+        what: String,
+    },
     /// No copy of a chunk can be read.
-    ChunkUnreadable { id: ChunkId, why: String },
+    ChunkUnreadable {
+        id: ChunkId,
+        why: String,
+    },
     /// Our lease ended while we worked: what was written is kept, but not committed.
-    LostLease { id: LeaseId, why: String },
+    LostLease {
+        id: LeaseId,
+        why: String,
+    },
     /// No snapshot of this name, or several.
-    NoSuchSnapshot { text: String, why: String },
+    NoSuchSnapshot {
+        text: String,
+        why: String,
+    },
     /// The last key slot cannot be removed, and the like.
-    Refused { why: String },
+    Refused {
+        why: String,
+    },
     Codec(CodecError),
     /// Another thread failed first; its error is the one to report.
     Stopped,
@@ -73,7 +99,9 @@ impl fmt::Display for RepoError {
             Self::NotFound { address } => write!(f, "there is no repository at {address}"),
             Self::AlreadyThere { address } => write!(f, "there is a repository at {address} already"),
             Self::WrongKey { slots: 0 } => f.write_str("the repository has no readable key slot"),
-            Self::WrongKey { slots: 1 } => f.write_str("the passphrase does not open the repository's key slot"),
+            Self::WrongKey { slots: 1 } => {
+                f.write_str("the passphrase does not open the repository's key slot")
+            }
             Self::WrongKey { slots } => {
                 write!(f, "the passphrase opens none of the repository's {slots} key slots")
             }
@@ -85,7 +113,9 @@ impl fmt::Display for RepoError {
             }
             Self::Damaged { object, what } => write!(f, "{object} is damaged: {what}"),
             Self::ChunkUnreadable { id, why } => write!(f, "chunk {} cannot be read: {why}", id.short()),
-            Self::LostLease { id, why } => write!(f, "lost lease {} ({why}), nothing was committed", id.short()),
+            Self::LostLease { id, why } => {
+                write!(f, "lost lease {} ({why}), nothing was committed", id.short())
+            }
             Self::NoSuchSnapshot { text, why } => write!(f, "no snapshot '{text}': {why}"),
             Self::Refused { why } => f.write_str(why),
             Self::Stopped => f.write_str("stopped because another part failed"),

@@ -64,8 +64,7 @@ impl FrameWriter<'_> {
         }
         self.current.bytes.extend_from_slice(bytes);
         self.current.chunks.push(ChunkInfo { id, len: bytes.len() as u32 });
-        let chunks =
-            if self.class == Class::Data { Counter::ChunksNew } else { Counter::MetadataChunksNew };
+        let chunks = if self.class == Class::Data { Counter::ChunksNew } else { Counter::MetadataChunksNew };
         self.observer.add(chunks, 1);
         self.observer.add(Counter::BytesNew, bytes.len() as u64);
         if self.current.bytes.len() >= target { self.flush() } else { Ok(()) }?;

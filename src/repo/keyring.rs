@@ -5,10 +5,11 @@ use zeroize::Zeroizing;
 use super::RepoError;
 use crate::chunk::{Argon2Cost, KeyError, Keys, MasterKey, wrap_key};
 use crate::format::{
-    Config, FORMAT_VERSION, KeySlot, decode_config, decode_key_slot, encode_config, encode_key_slot, key_slot_aad,
+    Config, FORMAT_VERSION, KeySlot, decode_config, decode_key_slot, encode_config, encode_key_slot,
+    key_slot_aad,
 };
 use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, Store, StoreError, list_all};
-use crate::sys::{now, random_bytes};
+use crate::sys::now;
 use crate::types::RepoId;
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -67,9 +68,8 @@ pub(super) fn make_slot(
     label: &str,
 ) -> Result<KeySlot, RepoError> {
     let cost = secret.cost();
-    let salt = random_bytes()?;
-    let mut slot =
-        KeySlot::new(repository, now(), label.to_owned(), (cost.memory_kib, cost.passes), salt);
+    let salt = super::random()?;
+    let mut slot = KeySlot::new(repository, now(), label.to_owned(), (cost.memory_kib, cost.passes), salt);
     slot.check = master.check_value();
     let key = wrap_key(&secret.bytes, &slot.salt, cost).map_err(refuse)?;
     slot.wrapped = master.wrap(&key, &key_slot_aad(&slot));
@@ -82,7 +82,7 @@ fn refuse(err: KeyError) -> RepoError {
 
 /// Stores a slot under a new random name, both copies, and reads them back.
 pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, RepoError> {
-    let name: String = random_bytes::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name: String = super::random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let bytes = encode_key_slot(slot);
     for copy in [Copy::Second, Copy::First] {
         let key = ObjectKey::KeySlot(name.clone(), copy);
@@ -238,4 +238,35 @@ pub(super) fn store_config(store: &dyn Store, config: &Config, keys: &Keys) -> R
         }
     }
     Ok(())
+}
+
+/// Puts back what is damaged or missing of the two copies of `config` and of each slot; returns what was mended.
+pub(super) fn mend(store: &dyn Store, config: &Config, keys: &Keys) -> Result<Vec<String>, RepoError> {
+    let mut mended = Vec::new();
+    let bytes = encode_config(config, |under| keys.config_mac(under));
+    for copy in [Copy::First, Copy::Second] {
+        let key = ObjectKey::Config(copy);
+        if !store.get(&key, SMALL_BYTES_MAX).is_ok_and(|found| found == bytes) {
+            store.put(&key, Body::Bytes(&bytes), PutMode::Replace)?;
+            mended.push(key.to_string());
+        }
+    }
+    for name in slot_names(store)? {
+        let Some(slot) = read_slot(store, &name).0 else { continue };
+        let bytes = encode_key_slot(&slot);
+        for copy in [Copy::First, Copy::Second] {
+            let key = ObjectKey::KeySlot(name.clone(), copy);
+            if store.get(&key, SMALL_BYTES_MAX).is_ok_and(|found| found == bytes) {
+                continue;
+            }
+            // Slots are never replaced in place: the damaged copy goes first, its twin is whole.
+            match store.delete(&key) {
+                Err(err) if !err.is_not_found() => return Err(err.into()),
+                _ => {}
+            }
+            store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
+            mended.push(key.to_string());
+        }
+    }
+    Ok(mended)
 }

@@ -73,7 +73,12 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl Lease {
     /// Puts a lease under a random name and learns its start from the store.
-    pub fn take(repo: &Repository, kind: LeaseKind, host: &str, times: LeaseTimes) -> Result<Self, RepoError> {
+    pub fn take(
+        repo: &Repository,
+        kind: LeaseKind,
+        host: &str,
+        times: LeaseTimes,
+    ) -> Result<Self, RepoError> {
         let body = LeaseBody {
             id: LeaseId::new(super::random()?),
             kind,
@@ -179,10 +184,8 @@ impl Shared {
     fn run(&self) {
         let mut state = lock(&self.state);
         while !state.stop && state.lost.is_none() {
-            let (next, _) = self
-                .wake
-                .wait_timeout(state, self.times.heartbeat)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (next, _) =
+                self.wake.wait_timeout(state, self.times.heartbeat).unwrap_or_else(PoisonError::into_inner);
             if next.stop {
                 return;
             }

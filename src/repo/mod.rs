@@ -1,1 +1,302 @@
-//! Layer `repo`.
+//! A repository: formats, store and index under one set of rules.
+
+mod claims;
+mod commit;
+mod error;
+mod frame_writer;
+mod keyring;
+mod lease;
+mod merge;
+mod objects;
+mod pack_writer;
+mod packer;
+mod reader;
+mod rebuild;
+mod run_cursor;
+mod run_writer;
+mod snapshots;
+mod sync;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+pub use claims::{Claim, Claims};
+pub use commit::{Committed, landed_late};
+pub use error::RepoError;
+pub use frame_writer::FrameWriter;
+pub use keyring::{Secret, SlotInfo};
+pub use lease::{Lease, LeaseTimes};
+pub use merge::{Mention, MergedRuns, Streams};
+pub use objects::{open_object, seal_object, stored_limit};
+pub use pack_writer::DIRECTORY_BYTES_MAX;
+pub use packer::{FirstError, Packed, Packer, PackerOptions};
+pub use reader::{ChunkReader, PackHead};
+pub use rebuild::Rebuilt;
+pub use run_cursor::Uncertain;
+pub use run_writer::{PutChunk, RunWriter};
+pub use snapshots::{HostChoice, StoredSnapshot};
+pub use sync::SyncReport;
+
+use crate::chunk::{Keys, MasterKey};
+use crate::format::{Config, FORMAT_VERSION};
+use crate::index::{Index, Memory};
+use crate::store::{Copy, ObjectKey, SharedStore, Store};
+use crate::sys::{Dir, PathError, now, random_bytes};
+use crate::types::{PackId, RepoId};
+
+/// An open repository: its keys are known, its formats understood. The index is brought up to date by
+/// [`Repository::sync`], which every operation calls after taking its lease.
+pub struct Repository {
+    store: SharedStore,
+    config: Config,
+    keys: Keys,
+    master: MasterKey,
+    slot: String,
+    index: Index,
+    memory: Memory,
+    cache: PathBuf,
+    heads: Mutex<HashMap<PackId, PackHead>>,
+    lease_times: LeaseTimes,
+    config_damage: Option<String>,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({} at {})", self.config.repository, self.store.address())
+    }
+}
+
+impl Repository {
+    /// Makes a repository: key slot first, `config` last, create-only. A crash before the end leaves no repository,
+    /// and a second try makes one.
+    pub fn init(store: &SharedStore, secret: &Secret, label: &str) -> Result<RepoId, RepoError> {
+        Self::init_as(store, RepoId::new(random()?), secret, label)
+    }
+
+    /// [`Repository::init`] with an id drawn by the caller, who keeps the key under it.
+    pub fn init_as(
+        store: &SharedStore,
+        id: RepoId,
+        secret: &Secret,
+        label: &str,
+    ) -> Result<RepoId, RepoError> {
+        match keyring::read_configs(store.as_ref()) {
+            Err(RepoError::NotFound { .. }) => {}
+            Ok(_) | Err(RepoError::Damaged { .. }) => {
+                return Err(RepoError::AlreadyThere { address: store.address().to_owned() });
+            }
+            Err(err) => return Err(err),
+        }
+        let master = MasterKey::new(random()?);
+        let keys = Keys::derive(&master);
+        let slot = keyring::make_slot(&master, id, secret, label)?;
+        keyring::store_slot(store.as_ref(), &slot)?;
+        keyring::store_config(store.as_ref(), &Config::new(id, now()), &keys)?;
+        Ok(id)
+    }
+
+    /// The id in `config`, before any key is known; refuses formats and features that we cannot read.
+    pub fn identify(store: &SharedStore) -> Result<RepoId, RepoError> {
+        let configs = keyring::read_configs(store.as_ref())?;
+        keyring::check_version(&configs[0].config)?;
+        Ok(configs[0].config.repository)
+    }
+
+    /// Opens a repository. `cache_root`: the folder below which this repository's cache lies, made if need be.
+    pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
+        let configs = keyring::read_configs(store.as_ref())?;
+        for stored in &configs {
+            keyring::check_version(&stored.config)?;
+        }
+        let (master, slot) = keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
+        let keys = Keys::derive(&master);
+        let good = configs.iter().find(|stored| keyring::check_config(stored, &keys));
+        let good = good.ok_or_else(|| {
+            RepoError::damaged("config", "its MAC is wrong: it was changed, or belongs to another repository")
+        })?;
+        let config = good.config.clone();
+        let whole = configs.iter().filter(|stored| keyring::check_config(stored, &keys)).count();
+        let config_damage = (whole < 2).then(|| {
+            let bad = if good.copy == Copy::First { Copy::Second } else { Copy::First };
+            format!("{} is missing or damaged; 'repair config' puts it back", ObjectKey::Config(bad))
+        });
+        let cache = cache_root.join(cache_name(&config, store.as_ref()));
+        for folder in [cache.clone(), cache.join("index"), cache.join("snapshots"), cache.join("scratch")] {
+            Dir::create_all(&folder, 0o700)?;
+        }
+        let (index, _) = Index::open(&cache.join("index"))?;
+        let memory = Memory::open(&cache.join("index"));
+        Ok(Self {
+            store,
+            config,
+            keys,
+            master,
+            slot,
+            index,
+            memory,
+            cache,
+            heads: Mutex::default(),
+            lease_times: LeaseTimes::default(),
+            config_damage,
+        })
+    }
+
+    /// Sets other times than the protocol's, for tests.
+    #[must_use]
+    pub fn with_lease_times(mut self, times: LeaseTimes) -> Self {
+        self.lease_times = times;
+        self
+    }
+
+    /// The times that leases of this process keep.
+    pub fn lease_times(&self) -> LeaseTimes {
+        self.lease_times
+    }
+
+    /// The repository's identity.
+    pub fn id(&self) -> RepoId {
+        self.config.repository
+    }
+
+    /// The repository's settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is wrong with one of the two copies of `config`, if anything.
+    pub fn config_damage(&self) -> Option<&str> {
+        self.config_damage.as_deref()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// The store, to be shared with threads that outlive a borrow.
+    pub fn shared_store(&self) -> SharedStore {
+        SharedStore::clone(&self.store)
+    }
+
+    /// The derived keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What is remembered beside the index and outlives it.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// This repository's cache folder.
+    pub fn cache_dir(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Where operations spill what does not fit memory.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.cache.join("scratch")
+    }
+
+    /// Refuses to write where a feature is needed that we do not know.
+    pub fn check_writable(&self) -> Result<(), RepoError> {
+        match self.config.features.write.first() {
+            Some(feature) => {
+                Err(RepoError::UnknownFeature { operation: "write to", feature: feature.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// All key slots, sorted by name.
+    pub fn key_slots(&self) -> Result<Vec<SlotInfo>, RepoError> {
+        let mut out = Vec::new();
+        for name in keyring::slot_names(self.store())? {
+            let (slot, damage) = keyring::read_slot(self.store(), &name);
+            let (label, created) = slot.map_or_else(Default::default, |slot| (slot.label, slot.created));
+            out.push(SlotInfo { current: name == self.slot, name, label, created, damage });
+        }
+        Ok(out)
+    }
+
+    /// Adds a key slot; returns its name.
+    pub fn add_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
+        self.check_writable()?;
+        keyring::store_slot(self.store(), &keyring::make_slot(&self.master, self.id(), secret, label)?)
+    }
+
+    /// Removes a key slot given by an unambiguous prefix of its name; never the last that is whole.
+    pub fn remove_key(&self, prefix: &str) -> Result<String, RepoError> {
+        self.check_writable()?;
+        let slots = self.key_slots()?;
+        let mut found = slots.iter().filter(|slot| slot.name.starts_with(prefix));
+        let (Some(slot), None) = (found.next(), found.next()) else {
+            return Err(RepoError::Refused {
+                why: format!("'{prefix}' is not the beginning of one key slot's name"),
+            });
+        };
+        let others = slots.iter().filter(|other| other.name != slot.name);
+        if others.filter(|other| other.damage.is_none()).count() == 0 {
+            return Err(RepoError::Refused { why: "the last whole key slot is never removed".into() });
+        }
+        self.delete_slot(&slot.name)?;
+        Ok(slot.name.clone())
+    }
+
+    /// Replaces the slot that opened the repository: the new one is stored and read back before the old one goes.
+    pub fn change_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
+        let name = self.add_key(secret, label)?;
+        self.delete_slot(&self.slot)?;
+        Ok(name)
+    }
+
+    /// The bytes of a new slot for the master key, to be kept outside the repository: with them and their secret the
+    /// repository opens even if all its slots are lost.
+    pub fn export_key(&self, secret: &Secret, label: &str) -> Result<Vec<u8>, RepoError> {
+        let slot = keyring::make_slot(&self.master, self.id(), secret, label)?;
+        Ok(crate::format::encode_key_slot(&slot))
+    }
+
+    fn delete_slot(&self, name: &str) -> Result<(), RepoError> {
+        for copy in [Copy::First, Copy::Second] {
+            match self.store.delete(&ObjectKey::KeySlot(name.to_owned(), copy)) {
+                Err(err) if !err.is_not_found() => return Err(err.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns what it mended.
+    pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
+        self.check_writable()?;
+        keyring::mend(self.store(), &self.config, &self.keys)
+    }
+
+    fn heads(&self) -> std::sync::MutexGuard<'_, HashMap<PackId, PackHead>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cache's folder name: two copies of one repository at two addresses have two caches (PROTOCOL section 1).
+fn cache_name(config: &Config, store: &dyn Store) -> String {
+    let address = blake3::hash(store.address().as_bytes()).to_hex();
+    format!("{}-{}-v{FORMAT_VERSION}", config.repository, &address[..16])
+}
+
+/// Random bytes from the system.
+fn random<const N: usize>() -> Result<[u8; N], RepoError> {
+    random_bytes().map_err(|source| io_error("read", "the system's random source", source))
+}
+
+fn io_error(action: &'static str, what: &str, source: io::Error) -> RepoError {
+    RepoError::Path(PathError { action, path: PathBuf::from(what), source })
+}

@@ -4,7 +4,7 @@ use super::RepoError;
 use crate::chunk::{Keys, ObjectSeal, PartKind, SealClass, TAG_BYTES, object_hash, open_bytes, shrink_bytes};
 use crate::format::{Header, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header};
 use crate::store::ObjectKey;
-use crate::sys::random_bytes;
+
 use crate::types::{LeaseId, ObjectHash};
 
 fn class_of(kind: ObjectKind) -> SealClass {
@@ -21,7 +21,7 @@ pub fn seal_object(
     writer: LeaseId,
     plain: &[u8],
 ) -> Result<(Vec<u8>, ObjectHash), RepoError> {
-    let header = Header { kind, random: random_bytes()?, writer };
+    let header = Header { kind, random: super::random()?, writer };
     let mut out = encode_header(&header);
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &out);
     let (codec, mut body) = shrink_bytes(plain)?;
@@ -56,8 +56,7 @@ pub fn open_object(
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &bytes[..header_len]);
     let mut plain = body.sealed.to_vec();
     seal.open(PartKind::Body, 0, body.codec, body.plain_len, &mut plain).map_err(|err| bad(&err))?;
-    let plain =
-        open_bytes(body.codec, plain, body.plain_len as usize, limit).map_err(|err| bad(&err))?;
+    let plain = open_bytes(body.codec, plain, body.plain_len as usize, limit).map_err(|err| bad(&err))?;
     Ok((header, plain))
 }
 

@@ -59,19 +59,18 @@ impl PackBuilder {
             chunks: 0,
             offset: 0,
         };
-        builder.write(store, &bytes)?;
+        builder.write(&bytes)?;
         Ok(builder)
     }
 
-    fn write(&mut self, store: &dyn Store, bytes: &[u8]) -> Result<(), RepoError> {
-        use std::io::Write;
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RepoError> {
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
-        self.spool.write_all(bytes).map_err(|source| super::write_error(store, source))
+        Ok(self.spool.append(bytes)?)
     }
 
     /// Seals a frame and writes it.
-    pub fn add(&mut self, store: &dyn Store, mut frame: PackedFrame) -> Result<(), RepoError> {
+    pub fn add(&mut self, mut frame: PackedFrame) -> Result<(), RepoError> {
         let seal = match frame.class {
             Class::Data => &self.data,
             Class::Metadata => &self.metadata,
@@ -88,7 +87,7 @@ impl PackBuilder {
             plain: frame.plain_len,
             chunks: frame.chunks,
         });
-        self.write(store, &frame.bytes)
+        self.write(&frame.bytes)
     }
 
     pub fn is_full(&self) -> bool {
@@ -96,7 +95,7 @@ impl PackBuilder {
     }
 
     /// Writes directory and trailer and names the pack.
-    pub fn finish(mut self, store: &dyn Store) -> Result<SealedPack, RepoError> {
+    pub fn finish(mut self) -> Result<SealedPack, RepoError> {
         let plain = encode_directory(&self.frames);
         let plain_len = plain.len() as u64;
         let (codec, mut sealed) = shrink_bytes(&plain)?;
@@ -104,9 +103,9 @@ impl PackBuilder {
         let prefix = encode_body_prefix(codec, plain_len);
         let directory_offset = self.offset;
         let directory_len = (prefix.len() + sealed.len()) as u64;
-        self.write(store, &prefix)?;
-        self.write(store, &sealed)?;
-        self.write(store, &encode_trailer(Trailer { directory_offset, directory_len }))?;
+        self.write(&prefix)?;
+        self.write(&sealed)?;
+        self.write(&encode_trailer(Trailer { directory_offset, directory_len }))?;
         let id = PackId::from(self.hasher.finish());
         Ok(SealedPack { info: PackInfo { id, size: self.offset, frames: self.frames }, spool: self.spool })
     }

@@ -185,30 +185,32 @@ fn build_packs(
     let mut current: Option<(PackBuilder, Instant)> = None;
     loop {
         // A pack does not wait longer than a segment for more frames.
-        let left = current.as_ref().map_or(SEGMENT_EVERY, |(_, since)| SEGMENT_EVERY.saturating_sub(since.elapsed()));
+        let left = current
+            .as_ref()
+            .map_or(SEGMENT_EVERY, |(_, since)| SEGMENT_EVERY.saturating_sub(since.elapsed()));
         match packed.recv_timeout(left) {
             Ok(frame) => {
                 let (mut builder, since) = match current.take() {
                     Some(open) => open,
                     None => (PackBuilder::begin(store, repo.keys(), lease.id())?, Instant::now()),
                 };
-                builder.add(store, frame)?;
+                builder.add(frame)?;
                 if builder.is_full() || since.elapsed() >= SEGMENT_EVERY {
-                    out.send(builder.finish(store)?).map_err(|_| RepoError::Stopped)?;
+                    out.send(builder.finish()?).map_err(|_| RepoError::Stopped)?;
                 } else {
                     current = Some((builder, since));
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
                 if let Some((builder, _)) = current.take() {
-                    out.send(builder.finish(store)?).map_err(|_| RepoError::Stopped)?;
+                    out.send(builder.finish()?).map_err(|_| RepoError::Stopped)?;
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     match current {
-        Some((builder, _)) => out.send(builder.finish(store)?).map_err(|_| RepoError::Stopped),
+        Some((builder, _)) => out.send(builder.finish()?).map_err(|_| RepoError::Stopped),
         None => Ok(()),
     }
 }
@@ -227,7 +229,12 @@ struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    fn new(repo: &'a Repository, lease: &'a Lease, claims: &'a Claims<'a>, observer: &'a dyn Observer) -> Self {
+    fn new(
+        repo: &'a Repository,
+        lease: &'a Lease,
+        claims: &'a Claims<'a>,
+        observer: &'a dyn Observer,
+    ) -> Self {
         Self {
             repo,
             lease,

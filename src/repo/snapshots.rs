@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
 use crate::chunk::object_hash;
-use crate::format::{ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, decode_snapshot, encode_snapshot};
+use crate::format::{
+    ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, decode_snapshot, encode_snapshot,
+};
 use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
-use crate::sys::{read_bounded, write_whole};
+use crate::sys::{Existing, read_bounded, write_file};
 use crate::types::{LeaseId, PrefixMatch, SnapshotId, Timestamp};
 
 /// A snapshot with its name and the store's time of its commit.
@@ -37,7 +39,7 @@ impl Repository {
                 let bytes = self.store().get(&key, limit)?;
                 if SnapshotId::from(object_hash(&bytes)) == *id {
                     // A cache that cannot be written costs a request next time, nothing else.
-                    let _ = write_whole(&cached, &bytes);
+                    let _ = write_file(&cached, &bytes, 0o600, Existing::Replace);
                 }
                 bytes
             }
@@ -108,7 +110,8 @@ impl Repository {
             PrefixMatch::None => Err(none("the repository has none of this id".into())),
             PrefixMatch::Many(ids) => Err(none(format!("{} snapshots begin so", ids.len()))),
             PrefixMatch::One(id) => {
-                let stored = listed.iter().find(|one| one.0 == id).map_or_else(Timestamp::default, |one| one.1);
+                let stored =
+                    listed.iter().find(|one| one.0 == id).map_or_else(Timestamp::default, |one| one.1);
                 Ok(StoredSnapshot { id, stored, snapshot: self.read_snapshot(&id)? })
             }
         }

@@ -9,13 +9,16 @@ use crate::store::{Body, Folder, ObjectKey, PutMode, list_all};
 use crate::types::{LeaseId, SegmentBody, SegmentId};
 
 /// What a sync did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SyncReport {
     pub loaded: usize,
     /// Loaded segments that were gone and whose claims went with them.
     pub detached: usize,
     /// Why the database was thrown away and built anew, if it was.
     pub rebuilt: bool,
+    /// Segments that cannot be read, and why. What only they tell of is not known; `repair index` learns it from
+    /// the packs.
+    pub damaged: Vec<(SegmentId, String)>,
 }
 
 impl Repository {
@@ -40,6 +43,10 @@ impl Repository {
                 Ok(body) => index.load(*id, &body)?,
                 // Deleted since the listing: whoever superseded it is listed next time.
                 Err(RepoError::Store(err)) if err.is_not_found() => continue,
+                Err(err) if err.is_damage() => {
+                    report.damaged.push((*id, err.to_string()));
+                    continue;
+                }
                 Err(err) => return Err(err),
             }
             report.loaded += 1;

@@ -136,13 +136,12 @@ impl Folder {
     }
 
     /// Extended attributes of `name` itself, not of what a symlink points to: sorted by name, values up to 64 KiB;
-    /// none where the file system has no such thing. `stat` is the name's.
+    /// none where the file system has no such thing.
     ///
     /// Goes through `/proc/self/fd`, which must be mounted.
-    pub fn xattrs(&self, name: &[u8], stat: &Stat) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        // The kernel allows user attributes on files and folders alone, but security labels and trusted attributes
-        // lie on every kind: all kinds are asked.
-        let _ = stat;
+    pub fn xattrs(&self, name: &[u8], _stat: &Stat) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        // User attributes lie on files and folders alone, but security labels and trusted ones on every kind, so the
+        // stat's kind spares no question.
         let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(check(name)?);
         xattr::read_all(&xattr::Of::Path(&path))
@@ -220,3 +219,7 @@ fn open_noatime(flags: OFlags, open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) 
         }
     }
 }
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

@@ -1,13 +1,29 @@
 //! The outside world, read: folders and files by handle, metadata, what is left out, names that are hashes, and
 //! commands whose output is captured.
 
+mod stat;
+
+mod xattr;
+
 mod file;
 mod folder;
 mod listing;
-mod stat;
-mod xattr;
+
+mod files_from;
+mod filter;
+mod hashname;
+mod meta;
+mod shown;
+mod stream;
 
 pub use file::SourceFile;
+pub use files_from::{FilesFrom, FilesFromError, Wanted};
+pub use filter::{CACHE_TAG_NAME, Filter, FilterError, FilterOptions, PatternPlace};
 pub use folder::{Folder, FsKind};
+pub use hashname::{HashChecker, HashForm, HashName};
 pub use listing::{ListedName, Listing};
+pub use meta::{Described, Owners, XATTR_INLINE_BYTES_MAX, metadata};
 pub use stat::{FolderId, Kind, Stat};
+pub use stream::{
+    Canceller, CommandError, Ending, ExitReport, RunningCommand, SpawnOptions, StdinStream, StreamCommand,
+};

@@ -17,5 +17,5 @@ pub use error::{PathContext, PathError};
 pub use identity::{FileId, FileKind, FileStat, file_id};
 pub use random::random_bytes;
 pub use read::read_bounded;
-pub use sorter::{Sorted, Sorter};
+pub use sorter::{Record, Sorted, Sorter};
 pub use temp::{Existing, TEMP_PREFIX, TempFile};

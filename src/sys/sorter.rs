@@ -25,6 +25,9 @@ const WRITE_BUFFER_BYTES: usize = 64 << 10;
 /// Before each record in a spill: key and value length, u32 little-endian each.
 const HEADER_BYTES: usize = 8;
 
+/// A record lent to the reader: key and value.
+pub type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// A record's place in the arena. `prefix` holds the key's first bytes, so that most comparisons stay in the index.
 struct Slot {
     prefix: u64,
@@ -256,7 +259,7 @@ impl Cursor {
         &self.buffer[self.start..self.start + self.key_len]
     }
 
-    fn record(&self) -> (&[u8], &[u8]) {
+    fn record(&self) -> Record<'_> {
         let value = self.start + self.key_len;
         (self.key(), &self.buffer[value..value + self.value_len])
     }
@@ -336,7 +339,7 @@ impl Merge {
         Ok(merge)
     }
 
-    fn next(&mut self) -> io::Result<Option<(&[u8], &[u8])>> {
+    fn next(&mut self) -> io::Result<Option<Record<'_>>> {
         if self.given
             && let Some(&first) = self.heap.first()
         {
@@ -388,7 +391,7 @@ impl Sorted {
         clippy::should_implement_trait,
         reason = "the record is lent from a buffer; Iterator cannot say that"
     )]
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, PathError> {
+    pub fn next(&mut self) -> Result<Option<Record<'_>>, PathError> {
         match &mut self.state {
             State::Memory { arena, slots, next } => Ok(slots.get(*next).map(|slot| {
                 *next += 1;

@@ -16,8 +16,8 @@ const OPEN_TRIES_MAX: usize = 128;
 /// Bytes of names read from a folder at once.
 pub(super) const LISTING_BYTES: usize = 32 << 10;
 
-const FOLDER_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+// Without O_NOFOLLOW, so that a link gives ELOOP by RESOLVE_NO_SYMLINKS and not ENOTDIR.
+const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What was found at a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl Dir {
 
     /// Calls `each` with every name and its kind, in no order, until it fails. Names that come or go meanwhile may
     /// or may not be told; removing told ones is safe.
-    pub fn names(&self, each: &mut dyn FnMut(&[u8], Option<EntryKind>) -> io::Result<()>) -> io::Result<()> {
+    pub fn names(&self, mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>) -> io::Result<()> {
         // A handle of its own, as clones share the place in the listing.
         let fd = rustix::fs::openat(self.fd(), c".", FOLDER_FLAGS, Mode::empty())?;
         list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
@@ -252,11 +252,11 @@ impl Dir {
     }
 }
 
-/// Refuses what is not one component. NUL bytes are refused by the calls themselves.
+/// Refuses what is not one component.
 pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
     match name {
         b"" | b"." | b".." => Err(io::ErrorKind::InvalidInput.into()),
-        _ if name.contains(&b'/') => Err(io::ErrorKind::InvalidInput.into()),
+        _ if name.iter().any(|&b| b == b'/' || b == 0) => Err(io::ErrorKind::InvalidInput.into()),
         _ => Ok(name),
     }
 }

@@ -107,3 +107,105 @@ impl Dir {
         Ok(report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::testing::{errno, fixture, found, is_root, names, own_meta, path, plain, root_of};
+    use crate::types::Timestamp;
+    use rustix::io::Errno;
+
+    #[test]
+    fn every_kind_is_as_it_was_asked_for() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let mut meta = own_meta(0o6751);
+        if is_root() {
+            (meta.owner.uid, meta.owner.gid) = (1234, 5678);
+        }
+        let to_set = plain(&meta);
+        let device = DeviceNumber { major: 1, minor: 3 };
+        let mut made = vec![
+            (b"link".as_slice(), EntryKind::Symlink, root.symlink(b"link", b"/no/where\xff", &to_set)),
+            (b"fifo", EntryKind::Fifo, root.fifo(b"fifo", &to_set)),
+            (b"socket", EntryKind::Socket, root.socket(b"socket", &to_set)),
+            (b"file\xff\n", EntryKind::File, root.write_file(b"file\xff\n", b"content", &to_set)),
+        ];
+        if is_root() {
+            made.push((b"char", EntryKind::Char, root.char_device(b"char", device, &to_set)));
+            let wide = DeviceNumber { major: 4095, minor: 1_048_575 };
+            made.push((b"block", EntryKind::Block, root.block_device(b"block", wide, &to_set)));
+        }
+        let count = made.len();
+        for (name, kind, result) in made {
+            assert!(result.expect("made").is_clean(), "{kind:?}");
+            let found = found(&root, name);
+            assert_eq!(found.kind, Some(kind));
+            assert_eq!(found.mode, if kind == EntryKind::Symlink { 0o777 } else { 0o6751 }, "{kind:?}");
+            assert_eq!((found.uid, found.gid), (meta.owner.uid, meta.owner.gid), "{kind:?}");
+            assert_eq!(found.mtime, meta.mtime, "{kind:?}");
+            match kind {
+                EntryKind::Char => assert_eq!(found.rdev, device),
+                EntryKind::Block => assert_eq!(found.rdev, DeviceNumber { major: 4095, minor: 1_048_575 }),
+                _ => assert_eq!(found.rdev, DeviceNumber { major: 0, minor: 0 }),
+            }
+        }
+        assert_eq!(root.read_link(b"link").expect("a target"), b"/no/where\xff");
+        assert_eq!(names(&root).len(), count, "nothing temporary is left");
+        // Special files are never opened, links never followed.
+        for name in [b"link".as_slice(), b"fifo", b"socket"] {
+            let error = root.open_existing_file(name).expect_err("no regular file");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_unless_a_folder() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let meta = own_meta(0o644);
+        let _ = root.write_file(b"x", b"old", &plain(&meta)).expect("a file");
+        let _ = root.symlink(b"x", b"target", &plain(&meta)).expect("a link");
+        let _ = root.symlink(b"x", b"another", &plain(&meta)).expect("a link");
+        let _ = root.fifo(b"x", &plain(&meta)).expect("a pipe");
+        assert_eq!(found(&root, b"x").kind, Some(EntryKind::Fifo));
+        tree.make_folder(&path("folder")).expect("a folder");
+        assert_eq!(errno(root.fifo(b"folder", &plain(&meta))), Some(Errno::ISDIR));
+        assert_eq!(errno(root.write_file(b"folder", b"", &plain(&meta))), Some(Errno::ISDIR));
+        assert_eq!(names(&root), [b"folder".as_slice(), b"x"], "nothing temporary is left");
+    }
+
+    #[test]
+    fn hard_links_share_an_inode_and_leave_nothing_behind() {
+        let (_folder, tree) = fixture();
+        let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
+        let root = root_of(&tree);
+        let meta = own_meta(0o644);
+        let _ = root.write_file(b"a", b"content", &plain(&meta)).expect("a file");
+        folder.hard_link(b"b", &root, b"a").expect("a link");
+        assert_eq!(found(&folder, b"b").inode, found(&root, b"a").inode);
+        assert_eq!(found(&root, b"a").nlink, 2);
+        // Once more, where rename does nothing.
+        folder.hard_link(b"b", &root, b"a").expect("a link");
+        assert_eq!(found(&root, b"a").nlink, 2);
+        assert_eq!(names(&folder), [b"b"]);
+        // A symlink gets another name itself.
+        let _ = root.symlink(b"s", b"a", &plain(&meta)).expect("a link");
+        root.hard_link(b"t", &root, b"s").expect("a link");
+        assert_eq!(found(&root, b"t").kind, Some(EntryKind::Symlink));
+    }
+
+    #[test]
+    fn a_links_own_metadata_can_be_set_again() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let mut meta = own_meta(0o644);
+        let _ = root.write_file(b"file", b"", &plain(&meta)).expect("a file");
+        let _ = root.symlink(b"link", b"file", &plain(&meta)).expect("a link");
+        meta.mtime = Timestamp::new(-5, 999_999_999).expect("a time");
+        assert!(root.set_meta(b"link", EntryKind::Symlink, &plain(&meta)).expect("set").is_clean());
+        assert_eq!(found(&root, b"link").mtime, meta.mtime);
+        assert_eq!(found(&root, b"file").mtime, own_meta(0).mtime);
+        assert!(root.set_meta(b"link", EntryKind::File, &plain(&meta)).is_err(), "not what was expected");
+    }
+}

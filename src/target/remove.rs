@@ -10,7 +10,7 @@ use super::dir::{Dir, Existing, component, list, open_writable};
 use crate::types::EntryKind;
 
 /// Names of folders still to be removed that are held at once, over all depths; each depth holds at least one.
-const PENDING_NAMES_MAX: usize = 4096;
+const PENDING_NAMES_MAX: usize = 512;
 
 /// An open folder under removal, or one above it.
 struct Level {
@@ -119,4 +119,74 @@ fn open_parent(folder: &OwnedFd, identity: (u64, u64)) -> io::Result<OwnedFd> {
         return Err(io::Error::other("another process moved a folder while it was removed"));
     }
     Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::target::testing::{as_ordinary_user, errno, fixture, names, open, path, root_of};
+    use crate::target::{OwnerPolicy, Tree};
+
+    #[test]
+    fn all_below_goes_and_links_are_not_followed() {
+        let (folder, tree) = fixture();
+        let outside = tempfile::tempdir().expect("a folder outside");
+        std::fs::write(outside.path().join("keep"), b"x").expect("a file");
+        tree.make_folder(&path("a")).expect("a folder");
+        tree.make_folder(&path("a/b")).expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a/f"), b"").expect("a file");
+        symlink(outside.path(), at("a/out")).expect("a link");
+        symlink(outside.path(), at("a/b/out")).expect("a link");
+        symlink(outside.path(), at("top")).expect("a link");
+        let root = root_of(&tree);
+        root.remove_tree(b"a").expect("removed");
+        root.remove_tree(b"top").expect("removed");
+        assert!(names(&root).is_empty());
+        assert!(outside.path().join("keep").exists());
+        assert_eq!(errno(root.remove_tree(b"a")), Some(Errno::NOENT));
+    }
+
+    #[test]
+    fn more_folders_than_are_noted_at_once() {
+        let (folder, tree) = fixture();
+        for top in 0..3 {
+            for number in 0..PENDING_NAMES_MAX / 2 {
+                std::fs::create_dir_all(folder.path().join(format!("a/{top}/{number}"))).expect("a folder");
+            }
+        }
+        root_of(&tree).remove_tree(b"a").expect("removed");
+        assert!(names(&root_of(&tree)).is_empty());
+    }
+
+    #[test]
+    fn the_way_up_is_checked() {
+        let (folder, tree) = fixture();
+        tree.make_folder(&path("a")).expect("a folder");
+        let (below, _) = tree.make_folder(&path("a/b")).expect("a folder");
+        let above = tree.folder(&path("a")).expect("a folder").stat_self().expect("stat");
+        let fd = rustix::io::dup(below.fd()).expect("a handle");
+        assert!(open_parent(&fd, (above.device, above.inode)).is_ok());
+        std::fs::rename(folder.path().join("a/b"), folder.path().join("b")).expect("a move");
+        assert!(open_parent(&fd, (above.device, above.inode)).is_err());
+    }
+
+    #[test]
+    fn an_ordinary_users_locked_folders_can_be_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("open to all");
+        as_ordinary_user(|| {
+            let tree: Tree = open(folder.path(), OwnerPolicy::Numeric);
+            tree.make_folder(&path("a")).expect("a folder");
+            tree.make_folder(&path("a/b")).expect("a folder");
+            std::fs::write(at("a/b/f"), b"").expect("a file");
+            std::fs::set_permissions(at("a/b"), PermissionsExt::from_mode(0o000)).expect("locked");
+            std::fs::set_permissions(at("a"), PermissionsExt::from_mode(0o500)).expect("locked");
+            root_of(&tree).remove_tree(b"a").expect("removed");
+        });
+        assert!(!at("a").exists());
+    }
 }

@@ -149,3 +149,66 @@ impl TempFile {
         Ok(report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::testing::{errno, fixture, found, names, own_meta, plain, root_of};
+
+    #[test]
+    fn an_unfinished_file_is_removed_and_its_name_is_known() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let file = root.temp_file().expect("a file");
+        file.write_at(b"secret", 0).expect("written");
+        let held = names(&root);
+        assert!(is_temporary_name(&held[0]));
+        assert_eq!(found(&root, &held[0]).mode, 0o600);
+        drop(file);
+        assert!(names(&root).is_empty());
+        assert!(!is_temporary_name(b".icecore-0123"));
+        assert!(!is_temporary_name(b"x.icecore-0123456789abcdef"));
+    }
+
+    #[test]
+    fn names_in_use_are_passed_over() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let first = root.temp_file().expect("a file");
+        root.shared().temp_count.store(0, Ordering::Relaxed);
+        let second = root.temp_file().expect("a file");
+        assert_eq!(names(&root).len(), 2);
+        drop((first, second));
+    }
+
+    #[test]
+    fn holes_take_no_room() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let file = root.temp_file().expect("a file");
+        file.write_at(b"middle", 5 << 20).expect("written");
+        file.set_len(10 << 20).expect("a length");
+        assert!(file.persist(b"sparse", &plain(&own_meta(0o644))).expect("in place").is_clean());
+        let found = found(&root, b"sparse");
+        assert_eq!(found.size, 10 << 20);
+        assert!(found.allocated <= 64 << 10, "{} bytes allocated", found.allocated);
+        let fd = root.open_existing_file(b"sparse").expect("a file");
+        let mut read = [1; 8];
+        rustix::io::pread(&fd, &mut read, (5 << 20) - 1).expect("read");
+        assert_eq!(&read, b"\0middle\0");
+    }
+
+    #[test]
+    fn replacing_a_file_leaves_its_other_names_alone() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let meta = own_meta(0o644);
+        let _ = root.write_file(b"a", b"old", &plain(&meta)).expect("a file");
+        root.hard_link(b"b", &root, b"a").expect("a link");
+        let _ = root.write_file(b"a", b"newer", &plain(&meta)).expect("a file");
+        assert_eq!((found(&root, b"a").size, found(&root, b"b").size), (5, 3));
+        root.remove(b"a", false).expect("removed");
+        assert_eq!(errno(root.remove(b"b", true)), Some(Errno::NOTDIR));
+        assert_eq!(names(&root), [b"b"]);
+    }
+}

@@ -1,5 +1,14 @@
 //! What the tests of this layer share.
 
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use super::{Dir, Existing, MetaPolicy, MetaToSet, OwnerPolicy, Tree};
+use crate::types::{Metadata, Owner, RelPath, Timestamp};
+
 /// An ACL attribute: owner rwx, a user of this id rwx, owning group r, mask rwx, others none.
 pub(super) fn acl_value(uid: u32) -> Vec<u8> {
     let mut value = 2_u32.to_le_bytes().to_vec();
@@ -11,4 +20,78 @@ pub(super) fn acl_value(uid: u32) -> Vec<u8> {
         value.extend_from_slice(&id.to_le_bytes());
     }
     value
+}
+
+/// A new folder and a tree open on it, as this user with numeric owners.
+pub(super) fn fixture() -> (TempDir, Tree) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tree = open(folder.path(), OwnerPolicy::Numeric);
+    (folder, tree)
+}
+
+pub(super) fn open(root: &Path, owner: OwnerPolicy) -> Tree {
+    Tree::open(root, true, MetaPolicy::of_this_user(owner)).expect("a target")
+}
+
+pub(super) fn path(text: &str) -> RelPath {
+    RelPath::from_slashed(text.as_bytes()).expect("a path")
+}
+
+pub(super) fn root_of(tree: &Tree) -> Dir {
+    tree.folder(&RelPath::root()).expect("the root")
+}
+
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Metadata owned by this user.
+pub(super) fn own_meta(mode: u16) -> Metadata {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Metadata {
+        mode,
+        owner: Owner { uid, gid, ..Owner::default() },
+        mtime: Timestamp::new(1_234_567_890, 123_456_789).expect("a time"),
+        ..Metadata::default()
+    }
+}
+
+pub(super) fn plain(meta: &Metadata) -> MetaToSet<'_> {
+    MetaToSet { meta, xattrs: &[] }
+}
+
+pub(super) fn found(dir: &Dir, name: &[u8]) -> Existing {
+    dir.stat(name).expect("stat").expect("something is there")
+}
+
+/// The names in a folder, sorted.
+pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    dir.names(|name, _| {
+        names.push(name.to_vec());
+        Ok(())
+    })
+    .expect("a listing");
+    names.sort();
+    names
+}
+
+pub(super) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<Errno> {
+    Errno::from_io_error(&result.expect_err("an error"))
+}
+
+/// Runs `work` as user and group 65534 without any right of root's, in a thread of its own: the calls used change
+/// one thread alone. As an ordinary user it simply runs.
+pub(super) fn as_ordinary_user(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            if is_root() {
+                rustix::thread::set_thread_groups(&[]).expect("no groups");
+                rustix::thread::set_thread_gid(Gid::from_raw(65534)).expect("another group");
+                rustix::thread::set_thread_uid(Uid::from_raw(65534)).expect("another user");
+            }
+            work();
+        });
+        worker.join().expect("the ordinary user's part");
+    });
 }

@@ -73,7 +73,9 @@ impl Tree {
         let key = path.key();
         while done < key.len() {
             let rest = &key[done..];
-            let step = step_len(rest);
+            // One at a time where any may have to be unlocked for its owner.
+            let is_root = folder.rules().policy.is_root;
+            let step = if is_root { step_len(rest) } else { first_len(rest) };
             let slashed: Vec<u8> = rest[..step].iter().map(|&b| if b == 0 { b'/' } else { b }).collect();
             let fd = open_writable(folder.shared(), folder.fd(), &slashed, ResolveFlags::empty())?;
             folder = Dir::new(fd, Arc::clone(self.root.shared()));
@@ -134,6 +136,11 @@ impl Tree {
     }
 }
 
+/// The length of the first component in bytes.
+fn first_len(rest: &[u8]) -> usize {
+    rest.iter().position(|&b| b == 0).unwrap_or(rest.len())
+}
+
 /// How many bytes of a path's key to resolve in one call: whole components, at least one.
 fn step_len(rest: &[u8]) -> usize {
     if rest.len() <= PATH_STEP_BYTES_MAX {
@@ -162,4 +169,146 @@ fn make_all(path: &Path) -> Result<(), PathError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+    use crate::target::OwnerPolicy;
+    use crate::target::testing::{errno, fixture, names, own_meta, path, plain, root_of};
+
+    /// A hostile repository holds the link `a -> /etc` and then `a/passwd`.
+    #[test]
+    fn a_link_that_was_restored_is_not_written_through() {
+        let (_folder, tree) = fixture();
+        let outside = tempfile::tempdir().expect("a folder outside");
+        let meta = own_meta(0o777);
+        let target = outside.path().as_os_str().as_bytes();
+        let _ = root_of(&tree).symlink(b"a", target, &plain(&meta)).expect("a link");
+        assert_eq!(errno(tree.folder(&path("a"))), Some(Errno::LOOP));
+        assert_eq!(errno(tree.folder(&path("a/b"))), Some(Errno::LOOP));
+        let error = tree.make_folder(&path("a")).expect_err("a link in the way");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(errno(tree.make_folder(&path("a/b"))), Some(Errno::LOOP));
+        // A link that stays inside is refused as well.
+        let _ = root_of(&tree).symlink(b"here", b".", &plain(&meta)).expect("a link");
+        assert_eq!(errno(tree.folder(&path("here"))), Some(Errno::LOOP));
+        assert_eq!(outside.path().read_dir().expect("a listing").count(), 0);
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let (_folder, tree) = fixture();
+        let root = root_of(&tree);
+        let meta = own_meta(0o600);
+        for name in [b"..".as_slice(), b".", b"", b"a/b", b"/etc/x", b"../x", b"a\0b"] {
+            let kind = |result: io::Result<()>| result.expect_err("refused").kind();
+            assert_eq!(kind(root.make_folder(name).map(drop)), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(root.open_folder(name).map(drop)), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                kind(root.write_file(name, b"x", &plain(&meta)).map(drop)),
+                io::ErrorKind::InvalidInput
+            );
+            assert_eq!(kind(root.symlink(name, b"x", &plain(&meta)).map(drop)), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(root.hard_link(name, &root, b"x")), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(root.hard_link(b"x", &root, name)), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(root.remove(name, false)), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(root.remove_tree(name)), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(root.stat(name).map(drop)), io::ErrorKind::InvalidInput);
+        }
+        assert!(names(&root).is_empty());
+    }
+
+    #[test]
+    fn a_folder_swapped_for_a_link_does_not_lead_outside() {
+        let (folder, tree) = fixture();
+        let outside = tempfile::tempdir().expect("a folder outside");
+        std::fs::create_dir(outside.path().join("b")).expect("a folder");
+        tree.make_folder(&path("a")).expect("a folder");
+        let (below, _) = tree.make_folder(&path("a/b")).expect("a folder");
+        std::fs::rename(folder.path().join("a"), folder.path().join("moved")).expect("a move");
+        symlink(outside.path(), folder.path().join("a")).expect("a link");
+        // What is open stays the folder that it was.
+        let _ = below.write_file(b"f", b"x", &plain(&own_meta(0o600))).expect("a file");
+        assert!(folder.path().join("moved/b/f").exists());
+        // What is not open is refused.
+        let fresh = crate::target::testing::open(folder.path(), OwnerPolicy::Numeric);
+        assert_eq!(errno(fresh.folder(&path("a/b"))), Some(Errno::LOOP));
+        assert_eq!(outside.path().join("b").read_dir().expect("a listing").count(), 0);
+    }
+
+    #[test]
+    fn a_root_behind_a_link_is_the_users_choice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("real")).expect("a folder");
+        symlink("real", folder.path().join("link")).expect("a link");
+        let tree = crate::target::testing::open(&folder.path().join("link/new/er"), OwnerPolicy::Keep);
+        tree.make_folder(&path("x")).expect("a folder");
+        let made = std::fs::metadata(folder.path().join("real/new")).expect("made on the way");
+        assert_eq!(made.permissions().mode() & 0o7777, 0o700);
+        assert!(folder.path().join("real/new/er/x").is_dir());
+        let policy = MetaPolicy::of_this_user(OwnerPolicy::Keep);
+        let error = Tree::open(&folder.path().join("absent"), false, policy).expect_err("not there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        std::fs::write(folder.path().join("file"), b"").expect("a file");
+        assert!(Tree::open(&folder.path().join("file"), true, policy).is_err());
+    }
+
+    #[test]
+    fn a_removed_folder_is_not_written_to_from_memory() {
+        let (folder, tree) = fixture();
+        let (old, _) = tree.make_folder(&path("a")).expect("a folder");
+        tree.make_folder(&path("a/b")).expect("a folder");
+        root_of(&tree).remove_tree(b"a").expect("removed");
+        assert_eq!(errno(tree.folder(&path("a/b"))), Some(Errno::NOENT));
+        let (new, is_new) = tree.make_folder(&path("a")).expect("a folder");
+        assert!(is_new && new.stat_self().expect("stat").nlink > 0);
+        assert_eq!(old.stat_self().expect("stat").nlink, 0);
+        let inode = std::fs::metadata(folder.path().join("a")).expect("stat").ino();
+        assert_eq!(tree.folder(&path("a")).expect("a folder").stat_self().expect("stat").inode, inode);
+    }
+
+    #[test]
+    fn any_depth_is_reached_and_removed() {
+        let (_folder, tree) = fixture();
+        // 300 levels of short names; 250 of long ones make 60 KB, fifteen times what one call takes.
+        for (levels, name) in [(300, "d".to_owned()), (250, "n".repeat(240))] {
+            let mut deep = RelPath::root();
+            for _ in 0..levels {
+                deep = deep.join(name.as_bytes()).expect("a path");
+                assert!(tree.make_folder(&deep).expect("a folder").1);
+            }
+            let file = tree.folder(&deep).expect("the deepest");
+            let _ = file.write_file(b"f", b"x", &plain(&own_meta(0o600))).expect("a file");
+            // Without any handle at hand.
+            tree.cached.lock().expect("the cache").clear();
+            assert_eq!(names(&tree.folder(&deep).expect("the deepest")), [b"f"]);
+            root_of(&tree).remove_tree(name.as_bytes()).expect("removed");
+            assert!(names(&root_of(&tree)).is_empty());
+        }
+    }
+
+    #[test]
+    fn steps_are_whole_components_short_enough_for_the_kernel() {
+        assert_eq!(step_len(b"a\0b"), 3);
+        let long = [vec![b'x'; 3000], vec![b'y'; 3000], vec![b'z'; 10]].join(&0);
+        assert_eq!(step_len(&long), 3000);
+        // A component that no file system takes goes to the kernel whole, for its error.
+        let longest = [vec![b'x'; 4095], vec![b'y'; 10]].join(&0);
+        assert_eq!(step_len(&longest), 4095);
+        let (_folder, tree) = fixture();
+        let path = RelPath::from_key(longest).expect("a path of the format");
+        assert_eq!(errno(tree.folder(&path)), Some(Errno::NAMETOOLONG));
+    }
+
+    #[test]
+    fn few_handles_are_kept() {
+        let (_folder, tree) = fixture();
+        for number in 0..CACHED_FOLDERS_MAX + 10 {
+            tree.make_folder(&path(&format!("d{number}"))).expect("a folder");
+        }
+        assert_eq!(tree.cached.lock().expect("the cache").len(), CACHED_FOLDERS_MAX);
+    }
 }

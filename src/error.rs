@@ -1,0 +1,164 @@
+//! The library's public error: what failed, of which kind, and what to do about it.
+
+use std::fmt;
+
+use crate::repo::RepoError;
+use crate::source::{CommandError, FilterError};
+use crate::store::StoreError;
+use crate::sys::PathError;
+
+/// What callers act on; the binary's exit codes follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Failed, nothing was committed: exit code 1.
+    Failed,
+    /// What was asked for makes no sense: 2.
+    Usage,
+    /// The repository is damaged: 4.
+    Damage,
+    /// There is no repository there: 10.
+    NoRepository,
+    /// The passphrase opens no key slot: 11.
+    WrongKey,
+    /// The repository needs a newer icecore: 12.
+    NeedsNewer,
+    /// Stopped by a signal, nothing lost: 130.
+    Interrupted,
+}
+
+/// Why an operation failed.
+#[derive(Debug)]
+pub enum Error {
+    Repo(RepoError),
+    Path(PathError),
+    Command(CommandError),
+    Filter(FilterError),
+    /// What was asked for makes no sense.
+    Usage(String),
+    /// A source is not as it must be for a backup; nothing was stored.
+    Source {
+        name: String,
+        why: String,
+    },
+    /// Stopped on request.
+    Interrupted,
+}
+
+impl Error {
+    /// What callers act on.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
+            Self::Interrupted => ErrorKind::Interrupted,
+            Self::Path(_) | Self::Command(_) | Self::Source { .. } => ErrorKind::Failed,
+            Self::Repo(err) => match err {
+                RepoError::NotFound { .. } => ErrorKind::NoRepository,
+                RepoError::Store(StoreError::Unreachable { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    ErrorKind::NoRepository
+                }
+                RepoError::WrongKey { .. } => ErrorKind::WrongKey,
+                RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => ErrorKind::NeedsNewer,
+                err if err.is_damage() => ErrorKind::Damage,
+                _ => ErrorKind::Failed,
+            },
+        }
+    }
+
+    /// What to do about it, where that can be said.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Repo(err) => match err {
+                RepoError::NotFound { .. } | RepoError::Store(StoreError::Unreachable { .. }) => {
+                    Some("check the address given with --repo; 'icecore init' makes a new repository")
+                }
+                RepoError::AlreadyThere { .. } => {
+                    Some("choose another folder, or use this repository as it is")
+                }
+                RepoError::WrongKey { .. } => Some(
+                    "give the right passphrase with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE",
+                ),
+                RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
+                    Some("install a newer icecore")
+                }
+                RepoError::LostLease { .. } => {
+                    Some("run it again: what was stored is kept and will not be stored twice")
+                }
+                RepoError::Store(StoreError::Full { .. }) => {
+                    Some("free space and run it again; the repository is intact")
+                }
+                RepoError::Store(StoreError::ReadOnly { .. }) => {
+                    Some("mount it writable, or use a command that only reads")
+                }
+                RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
+                err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
+                _ => None,
+            },
+            Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repo(err) => err.fmt(f),
+            Self::Path(err) => err.fmt(f),
+            Self::Command(err) => err.fmt(f),
+            Self::Filter(err) => err.fmt(f),
+            Self::Usage(what) => f.write_str(what),
+            Self::Source { name, why } => write!(f, "source '{name}': {why}"),
+            Self::Interrupted => f.write_str("interrupted, nothing was lost"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Repo(err) => err.source(),
+            Self::Path(err) => err.source(),
+            Self::Command(err) => err.source(),
+            Self::Filter(err) => err.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<RepoError> for Error {
+    fn from(err: RepoError) -> Self {
+        Self::Repo(err)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(err: StoreError) -> Self {
+        Self::Repo(err.into())
+    }
+}
+
+impl From<crate::index::IndexError> for Error {
+    fn from(err: crate::index::IndexError) -> Self {
+        Self::Repo(err.into())
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(err: PathError) -> Self {
+        Self::Path(err)
+    }
+}
+
+impl From<CommandError> for Error {
+    fn from(err: CommandError) -> Self {
+        Self::Command(err)
+    }
+}
+
+impl From<FilterError> for Error {
+    fn from(err: FilterError) -> Self {
+        Self::Filter(err)
+    }
+}

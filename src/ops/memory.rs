@@ -1,0 +1,65 @@
+//! How memory is shared out: the one place where queues, workers and buffers get their bounds.
+
+use crate::types::ByteSize;
+
+const MIB: u64 = 1 << 20;
+
+/// The default budget: 256 MiB resident.
+pub const BUDGET_DEFAULT: ByteSize = ByteSize(256 * MIB);
+/// Less than this cannot work.
+pub const BUDGET_MIN: ByteSize = ByteSize(96 * MIB);
+
+/// Code, stacks, allocator, SQLite's caches, chunks in flight, snapshots, run readers: what every backup takes
+/// whatever its number of workers (PROTOCOL R24).
+const FIXED: u64 = 72 * MIB;
+/// What a pair of reading and compressing workers takes: a read window of 4 MiB, a frame being filled, one being
+/// compressed with its worst-case output, two queued before and two behind it.
+const PER_WORKER: u64 = 12 * MIB;
+
+/// How an operation may spend its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Threads that read, cut and hash, and as many that compress.
+    pub workers: usize,
+    /// For sorting a run's entries outside memory.
+    pub sorter_bytes: usize,
+    /// For the names of one folder.
+    pub listing_bytes: usize,
+    /// Frames kept by readers of metadata.
+    pub frame_cache_bytes: usize,
+}
+
+/// Shares out a budget among at most `cores` workers.
+pub fn plan(budget: ByteSize, cores: usize) -> MemoryPlan {
+    let budget = budget.max(BUDGET_MIN).0;
+    // The sorter and the listing get an eighth and a sixteenth, within what serves them.
+    let sorter = (budget / 8).clamp(4 * MIB, 64 * MIB);
+    let listing = (budget / 16).clamp(2 * MIB, 16 * MIB);
+    let frames = (budget / 16).clamp(4 * MIB, 16 * MIB);
+    let left = budget.saturating_sub(FIXED.min(budget / 2) + sorter + listing + frames);
+    let workers = ((left / PER_WORKER) as usize).clamp(1, cores.max(1));
+    MemoryPlan {
+        workers,
+        sorter_bytes: sorter as usize,
+        listing_bytes: listing as usize,
+        frame_cache_bytes: frames as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_follow_the_budget_and_the_cores() {
+        assert_eq!(plan(BUDGET_DEFAULT, 2).workers, 2);
+        assert!(plan(BUDGET_DEFAULT, 64).workers <= 16);
+        assert_eq!(plan(ByteSize(0), 64).workers.max(1), plan(BUDGET_MIN, 64).workers);
+        for mib in [96, 128, 256, 1024, 8192] {
+            let plan = plan(ByteSize(mib * MIB), 1024);
+            let spent = plan.workers as u64 * PER_WORKER
+                + (plan.sorter_bytes + plan.listing_bytes + plan.frame_cache_bytes) as u64;
+            assert!(plan.workers == 1 || spent <= mib * MIB, "{mib} MiB");
+        }
+    }
+}

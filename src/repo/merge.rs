@@ -1,0 +1,152 @@
+//! Reading runs: a k-way merge by path, newest first, under covers (PROTOCOL R8).
+//!
+//! The newest mention of a path wins. A mention that covers hides everything below its path in older runs: their
+//! cursors seek past the subtree at once, so hidden pages are not read and no stack of covers is needed.
+
+use super::run_cursor::{RunCursor, Uncertain};
+use super::{ChunkReader, RepoError};
+use crate::format::{RunRef, RunRoot, decode_root};
+use crate::types::{Class, Entry, EntryFlags, Node, RelPath};
+
+/// Which pages of a run are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// All entries.
+    All,
+    /// Folder pages: folders, and what took a folder's place.
+    Folders,
+}
+
+/// What the merged runs say of a path; removals too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mention {
+    /// The newest mention, with the cover flag if any mention of the path covers.
+    pub entry: Entry,
+    /// It belongs into folder pages: it is a folder, or a run that was read has it there.
+    pub in_folders: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    run: usize,
+    in_folders: bool,
+    cursor: RunCursor,
+}
+
+/// The merged runs of a source, walked forward.
+#[derive(Debug)]
+pub struct MergedRuns<'a> {
+    reader: &'a ChunkReader<'a>,
+    streams: Vec<Stream>,
+}
+
+impl<'a> MergedRuns<'a> {
+    /// Opens runs, newest first. `tolerant`: unreadable pages are passed over and told by
+    /// [`MergedRuns::take_uncertain`]; else they are errors.
+    pub fn open(
+        reader: &'a ChunkReader<'a>,
+        runs: &[RunRef],
+        which: Streams,
+        tolerant: bool,
+    ) -> Result<Self, RepoError> {
+        let mut streams = Vec::new();
+        for (run, at) in runs.iter().enumerate() {
+            let root = match read_root(reader, at) {
+                Err(err) if tolerant && err.is_damage() => {
+                    let mut cursor = RunCursor::new(Default::default(), true);
+                    let lost = Uncertain { from: RelPath::root(), until: None, why: err.to_string() };
+                    cursor.uncertain = Some(vec![lost]);
+                    streams.push(Stream { run, in_folders: true, cursor });
+                    continue;
+                }
+                root => root?,
+            };
+            streams.push(Stream { run, in_folders: true, cursor: RunCursor::new(root.folders, tolerant) });
+            if which == Streams::All {
+                streams.push(Stream {
+                    run,
+                    in_folders: false,
+                    cursor: RunCursor::new(root.others, tolerant),
+                });
+            }
+        }
+        Ok(Self { reader, streams })
+    }
+
+    /// The next path that any run mentions, removals included.
+    pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
+        for stream in &mut self.streams {
+            stream.cursor.fill(self.reader)?;
+        }
+        let heads = self.streams.iter().filter_map(|stream| stream.cursor.peek());
+        let Some(path) = heads.map(|entry| &entry.path).min().cloned() else { return Ok(None) };
+        Ok(self.take_path(&path))
+    }
+
+    /// Takes every mention of `path`, the lowest of all heads, and skips what they cover.
+    fn take_path(&mut self, path: &RelPath) -> Option<Mention> {
+        let mut newest: Option<(usize, Mention)> = None;
+        let mut in_folders = false;
+        let mut cover: Option<usize> = None;
+        for stream in &mut self.streams {
+            if stream.cursor.peek().is_none_or(|head| head.path != *path) {
+                continue;
+            }
+            let Some(entry) = stream.cursor.take() else { continue };
+            in_folders |= stream.in_folders;
+            if entry.covers() {
+                cover = Some(cover.map_or(stream.run, |run| run.min(stream.run)));
+            }
+            // Streams stand newest first. Within a run a path stands in one stream; should a hostile run have it
+            // in both, what is there goes before its removal.
+            let wins = newest
+                .as_ref()
+                .is_none_or(|(run, held)| *run == stream.run && matches!(held.entry.node, Node::Removed));
+            if wins {
+                newest = Some((stream.run, Mention { entry, in_folders: false }));
+            }
+        }
+        if let Some(cover) = cover {
+            let after = path.after_subtree();
+            for stream in self.streams.iter_mut().filter(|stream| stream.run > cover) {
+                match &after {
+                    Some(after) => stream.cursor.seek(after),
+                    None => stream.cursor.exhaust(),
+                }
+            }
+        }
+        let (_, mut mention) = newest?;
+        if cover.is_some() && mention.entry.is_folder() {
+            mention.entry.flags = mention.entry.flags.with(EntryFlags::COVER);
+        }
+        mention.in_folders = in_folders || mention.entry.is_folder();
+        Some(mention)
+    }
+
+    /// The next entry of the state that the runs describe: no removals.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, RepoError> {
+        while let Some(mention) = self.next_mention()? {
+            if !matches!(mention.entry.node, Node::Removed) {
+                return Ok(Some(mention.entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves to the first path whose key is not below `key`.
+    pub fn seek(&mut self, key: &[u8]) {
+        self.streams.iter_mut().for_each(|stream| stream.cursor.seek(key));
+    }
+
+    /// Takes what is known to be uncertain so far.
+    pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
+        let noted = self.streams.iter_mut().filter_map(|stream| stream.cursor.uncertain.as_mut());
+        noted.flat_map(std::mem::take).collect()
+    }
+}
+
+/// Reads a run's root.
+pub(super) fn read_root(reader: &ChunkReader<'_>, run: &RunRef) -> Result<RunRoot, RepoError> {
+    let bytes = reader.chunk(Class::Metadata, &run.root)?;
+    decode_root(&bytes).map_err(|err| RepoError::damaged(format!("run {}", run.root.short()), err))
+}

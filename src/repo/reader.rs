@@ -1,0 +1,230 @@
+//! Reading chunks: ranged read, open, verify. One frame is read once while it stays in the cache.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{RepoError, Repository};
+use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectSeal, Opener, PartKind, SealClass};
+use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
+use crate::index::{FrameRow, Location};
+use crate::store::ObjectKey;
+use crate::types::{ChunkId, Class, PackId};
+
+/// The beginning of a pack: what is needed to open its frames.
+#[derive(Debug, Clone)]
+pub struct PackHead {
+    /// The envelope header as stored.
+    pub header: Vec<u8>,
+    pub random: [u8; 32],
+}
+
+/// Pack heads kept in memory: 64 k of about 120 bytes.
+const HEADS_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Setting up zstd costs as much as opening a small frame.
+    static OPENER: RefCell<Option<Opener>> = const { RefCell::new(None) };
+}
+
+impl Repository {
+    /// The head of a pack, read once.
+    pub fn pack_head(&self, id: &PackId) -> Result<PackHead, RepoError> {
+        if let Some(head) = self.heads().get(id) {
+            return Ok(head.clone());
+        }
+        let key = ObjectKey::Pack(*id);
+        let mut bytes = vec![0; HEADER_BYTES];
+        self.store().read_at(&key, 0, &mut bytes)?;
+        // A header that has grown: its length is in its first 12 bytes.
+        let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
+        if len > HEADER_BYTES && len <= 4096 {
+            bytes.resize(len, 0);
+            self.store().read_at(&key, 0, &mut bytes)?;
+        }
+        let (header, len) =
+            decode_header(&bytes, ObjectKind::Pack).map_err(|err| RepoError::bad_object(&key, err))?;
+        bytes.truncate(len);
+        let head = PackHead { header: bytes, random: header.random };
+        let mut heads = self.heads();
+        if heads.len() >= HEADS_MAX {
+            heads.clear();
+        }
+        heads.insert(*id, head.clone());
+        Ok(head)
+    }
+
+    /// Reads and opens a frame: its plain bytes, authentic as the pack's writer sealed them.
+    pub fn read_frame(&self, pack: &PackId, number: u32, row: &FrameRow) -> Result<Vec<u8>, RepoError> {
+        let key = ObjectKey::Pack(*pack);
+        let head = self.pack_head(pack)?;
+        let mut sealed = vec![0; row.stored as usize];
+        self.store().read_at(&key, row.offset, &mut sealed)?;
+        self.open_frame(&key, &head, number, row, sealed)
+    }
+
+    /// Opens a frame's sealed bytes.
+    pub fn open_frame(
+        &self,
+        key: &ObjectKey,
+        head: &PackHead,
+        number: u32,
+        row: &FrameRow,
+        mut sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, RepoError> {
+        let bad =
+            |what: &dyn std::fmt::Display| RepoError::bad_object(key, format!("frame {number}: {what}"));
+        let seal = ObjectSeal::new(self.keys(), SealClass::from(row.class), &head.random, &head.header);
+        seal.open(PartKind::Frame, u64::from(number), row.codec, u64::from(row.plain), &mut sealed)
+            .map_err(|err| bad(&err))?;
+        OPENER.with_borrow_mut(|slot| {
+            let mut opener = match slot.take() {
+                Some(opener) => opener,
+                None => Opener::new()?,
+            };
+            let plain = opener.open(row.codec, sealed, row.plain as usize, FRAME_PLAIN_BYTES_MAX);
+            *slot = Some(opener);
+            plain.map_err(|err| bad(&err))
+        })
+    }
+
+    /// Finds a chunk. A miss is believed only after the segments were listed again and the database was checked.
+    pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepoError> {
+        match self.index().lookup_one(id) {
+            Ok(Some(place)) => Ok(Some(place)),
+            Ok(None) => Ok(None),
+            Err(err) if err.is_damage() => {
+                self.index().recreate(&err.to_string())?;
+                self.sync()?;
+                Ok(self.index().lookup_one(id)?)
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Makes sure that a miss is a miss: lists the segments again and reads the whole database once.
+    pub fn make_sure_of_misses(&self) -> Result<(), RepoError> {
+        self.sync()?;
+        match self.index().check() {
+            Err(err) if err.is_damage() => {
+                self.index().recreate(&err.to_string())?;
+                self.sync()?;
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Frames opened lately, oldest out first.
+#[derive(Debug, Default)]
+struct FrameCache {
+    frames: HashMap<(PackId, u32), Arc<Vec<u8>>>,
+    order: VecDeque<(PackId, u32)>,
+    bytes: usize,
+}
+
+/// Reads single chunks through a cache of frames; for metadata and small look-ups. Bulk reading plans by frame.
+#[derive(Debug)]
+pub struct ChunkReader<'a> {
+    repo: &'a Repository,
+    cache: Mutex<FrameCache>,
+    cache_bytes: usize,
+    made_sure: AtomicBool,
+}
+
+impl<'a> ChunkReader<'a> {
+    /// A reader whose cache holds up to `cache_bytes` of plain frames, and always the last one.
+    pub fn new(repo: &'a Repository, cache_bytes: usize) -> Self {
+        Self { repo, cache: Mutex::default(), cache_bytes, made_sure: AtomicBool::new(false) }
+    }
+
+    /// The repository behind it.
+    pub fn repo(&self) -> &'a Repository {
+        self.repo
+    }
+
+    /// Reads a chunk and checks it against its name. If the best copy cannot be read, the others are tried.
+    pub fn chunk(&self, class: Class, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
+        let mut place = self.repo.locate(id)?;
+        if place.is_none() && !self.made_sure.swap(true, Ordering::Relaxed) {
+            self.repo.make_sure_of_misses()?;
+            place = self.repo.locate(id)?;
+        }
+        let Some(place) = place else {
+            return Err(RepoError::ChunkUnreadable { id: *id, why: "no index segment tells of it".into() });
+        };
+        match self.read(class, id, &place) {
+            Ok(bytes) => Ok(bytes),
+            Err(err) if err.is_damage() => self.other_copy(class, id, &place, &err),
+            Err(err) => Err(err),
+        }
+    }
+
+    fn other_copy(
+        &self,
+        class: Class,
+        id: &ChunkId,
+        tried: &Location,
+        first: &RepoError,
+    ) -> Result<Vec<u8>, RepoError> {
+        if !self.made_sure.swap(true, Ordering::Relaxed) {
+            self.repo.sync()?;
+        }
+        for place in self.repo.index().copies(id)? {
+            if (place.pack, place.frame) == (tried.pack, tried.frame) {
+                continue;
+            }
+            match self.read(class, id, &place) {
+                Err(err) if err.is_damage() => {}
+                other => return other,
+            }
+        }
+        Err(RepoError::ChunkUnreadable { id: *id, why: first.to_string() })
+    }
+
+    fn read(&self, class: Class, id: &ChunkId, place: &Location) -> Result<Vec<u8>, RepoError> {
+        let frame = self.frame(&place.pack, place.frame)?;
+        let start = place.offset as usize;
+        let bytes = frame.get(start..start + place.len as usize).unwrap_or_default();
+        if self.repo.keys().chunk_id(class, bytes) != *id {
+            let key = ObjectKey::Pack(place.pack);
+            return Err(RepoError::bad_object(
+                &key,
+                format!("chunk {} is not what its name says", id.short()),
+            ));
+        }
+        Ok(bytes.to_vec())
+    }
+
+    /// A frame's plain bytes, from the cache or the store.
+    pub fn frame(&self, pack: &PackId, number: u32) -> Result<Arc<Vec<u8>>, RepoError> {
+        let at = (*pack, number);
+        if let Some(frame) = self.lock().frames.get(&at) {
+            return Ok(Arc::clone(frame));
+        }
+        let row = self.repo.index().frame(pack, number)?;
+        let row = row.ok_or_else(|| {
+            RepoError::bad_object(&ObjectKey::Pack(*pack), format!("the index lacks frame {number}"))
+        })?;
+        let frame = Arc::new(self.repo.read_frame(pack, number, &row)?);
+        let mut cache = self.lock();
+        if cache.frames.insert(at, Arc::clone(&frame)).is_none() {
+            cache.bytes += frame.len();
+            cache.order.push_back(at);
+        }
+        while cache.bytes > self.cache_bytes && cache.order.len() > 1 {
+            if let Some(old) = cache.order.pop_front()
+                && let Some(gone) = cache.frames.remove(&old)
+            {
+                cache.bytes -= gone.len();
+            }
+        }
+        Ok(frame)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, FrameCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

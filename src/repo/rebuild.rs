@@ -1,0 +1,100 @@
+//! The index from packs: for when segments are lost.
+
+use std::collections::BTreeSet;
+
+use super::objects::stored_limit;
+use super::pack_writer::{DIRECTORY_BYTES_MAX, PACK_CHUNKS_FULL};
+use super::{Lease, RepoError, Repository};
+use crate::chunk::{ObjectSeal, PartKind, SealClass, open_bytes};
+use crate::format::{TRAILER_BYTES, decode_body, decode_directory, decode_trailer};
+use crate::store::{Folder, ObjectKey, list_all};
+use crate::types::{PackId, PackInfo, SegmentBody, SegmentId};
+
+/// What a rebuild found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rebuilt {
+    /// Packs that no segment told of, and that are published now.
+    pub packs: u64,
+    pub chunks: u64,
+    pub segments: Vec<SegmentId>,
+    /// Packs whose directory cannot be read.
+    pub unreadable: Vec<(PackId, String)>,
+    /// Segments that cannot be read.
+    pub damaged_segments: Vec<(SegmentId, String)>,
+}
+
+impl Repository {
+    /// Reads a pack's directory.
+    pub fn read_directory(&self, id: &PackId, size: u64) -> Result<PackInfo, RepoError> {
+        let key = ObjectKey::Pack(*id);
+        let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(&key, what);
+        let mut trailer = [0; TRAILER_BYTES];
+        let at =
+            size.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| bad(&"it is shorter than its trailer"))?;
+        self.store().read_at(&key, at, &mut trailer)?;
+        let trailer =
+            decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX)).map_err(|err| bad(&err))?;
+        let mut bytes = vec![0; trailer.directory_len as usize];
+        self.store().read_at(&key, trailer.directory_offset, &mut bytes)?;
+        let head = self.pack_head(id)?;
+        let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
+        let seal = ObjectSeal::new(self.keys(), SealClass::Index, &head.random, &head.header);
+        let mut plain = body.sealed.to_vec();
+        seal.open(PartKind::Directory, 0, body.codec, body.plain_len, &mut plain).map_err(|err| bad(&err))?;
+        let plain = open_bytes(body.codec, plain, body.plain_len as usize, DIRECTORY_BYTES_MAX)
+            .map_err(|err| bad(&err))?;
+        let frames = decode_directory(&plain, trailer.directory_offset).map_err(|err| bad(&err))?;
+        Ok(PackInfo { id: *id, size, frames })
+    }
+
+    /// Throws the database away, loads every segment, and publishes new ones for the packs that none tells of.
+    ///
+    /// A crash leaves some of the new segments: the next rebuild goes on behind them.
+    pub fn rebuild_index(&self, lease: &Lease) -> Result<Rebuilt, RepoError> {
+        self.check_writable()?;
+        self.index().recreate("repair index")?;
+        let mut out = Rebuilt { damaged_segments: self.sync()?.damaged, ..Rebuilt::default() };
+        let told: BTreeSet<PackId> =
+            self.index().packs()?.iter().filter(|pack| pack.added).map(|pack| pack.id).collect();
+        let mut body = SegmentBody::empty(lease.id());
+        let mut chunks = 0;
+        for meta in list_all(self.store(), Folder::Packs)? {
+            let ObjectKey::Pack(id) = meta.key else { continue };
+            if told.contains(&id) {
+                continue;
+            }
+            match self.read_directory(&id, meta.size) {
+                Ok(info) => {
+                    chunks += info.chunk_count();
+                    out.chunks += info.chunk_count() as u64;
+                    out.packs += 1;
+                    body.packs.push(info);
+                }
+                Err(RepoError::Store(err)) if err.is_not_found() => {}
+                Err(err) if err.is_damage() => out.unreadable.push((id, err.to_string())),
+                Err(err) => return Err(err),
+            }
+            if chunks >= PACK_CHUNKS_FULL {
+                self.publish_rebuilt(lease, &mut body, &mut out)?;
+                chunks = 0;
+            }
+        }
+        self.publish_rebuilt(lease, &mut body, &mut out)?;
+        Ok(out)
+    }
+
+    fn publish_rebuilt(
+        &self,
+        lease: &Lease,
+        body: &mut SegmentBody,
+        out: &mut Rebuilt,
+    ) -> Result<(), RepoError> {
+        if body.packs.is_empty() {
+            return Ok(());
+        }
+        lease.check()?;
+        let full = std::mem::replace(body, SegmentBody::empty(lease.id()));
+        out.segments.push(self.publish_segment(lease.id(), &full)?.0);
+        Ok(())
+    }
+}

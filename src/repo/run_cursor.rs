@@ -1,0 +1,160 @@
+//! Walking one tree of a run: pages in path order, with seeks that skip pages unread.
+
+use super::{ChunkReader, RepoError};
+use crate::format::{PageRef, RunTree, decode_node, decode_page};
+use crate::types::{Class, Entry, RelPath};
+
+/// A range of paths about which nothing is known because a page cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uncertain {
+    /// The first path in it.
+    pub from: RelPath,
+    /// The first path behind it; none: to the end.
+    pub until: Option<RelPath>,
+    pub why: String,
+}
+
+#[derive(Debug)]
+struct Level {
+    tree: RunTree,
+    /// The next reference to follow; the one before it is open.
+    next: usize,
+}
+
+/// A position in one tree of a run; moves forward only.
+#[derive(Debug)]
+pub(super) struct RunCursor {
+    levels: Vec<Level>,
+    page: std::vec::IntoIter<Entry>,
+    /// A seek that no page was read for yet.
+    target: Option<Vec<u8>>,
+    /// Unreadable pages are noted here and passed over; without it they are errors.
+    pub uncertain: Option<Vec<Uncertain>>,
+}
+
+impl RunCursor {
+    pub fn new(tree: RunTree, tolerant: bool) -> Self {
+        Self {
+            levels: vec![Level { tree, next: 0 }],
+            page: Vec::new().into_iter(),
+            target: None,
+            uncertain: tolerant.then(Vec::new),
+        }
+    }
+
+    /// Makes sure that [`RunCursor::peek`] tells the next entry, if there is one.
+    pub fn fill(&mut self, reader: &ChunkReader<'_>) -> Result<(), RepoError> {
+        while self.page.as_slice().is_empty() {
+            let Some(level) = self.levels.last_mut() else { return Ok(()) };
+            let Some(page) = level.tree.refs.get(level.next).cloned() else {
+                self.levels.pop();
+                continue;
+            };
+            level.next += 1;
+            let depth = level.tree.level;
+            let until = level.tree.refs.get(level.next).map(|next| next.first.clone());
+            let opened = if depth == 0 {
+                self.open_page(reader, &page, until.as_ref())
+            } else {
+                self.open_node(reader, &page, depth - 1)
+            };
+            match (opened, &mut self.uncertain) {
+                (Err(err), Some(noted)) if err.is_damage() => {
+                    noted.push(Uncertain { from: page.first, until, why: err.to_string() });
+                }
+                (opened, _) => opened?,
+            }
+        }
+        Ok(())
+    }
+
+    fn open_page(
+        &mut self,
+        reader: &ChunkReader<'_>,
+        page: &PageRef,
+        until: Option<&RelPath>,
+    ) -> Result<(), RepoError> {
+        let bad = |what: String| RepoError::damaged(format!("run page {}", page.id.short()), what);
+        let bytes = reader.chunk(Class::Metadata, &page.id)?;
+        let mut entries = decode_page(&bytes).map_err(|err| bad(err.to_string()))?;
+        let fits = entries.first().is_some_and(|first| first.path == page.first)
+            && entries.len() as u64 == page.entries
+            && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
+        if !fits {
+            return Err(bad("it holds other paths than its run says".into()));
+        }
+        if let Some(target) = self.target.take() {
+            let skip = entries.partition_point(|entry| entry.path.key() < target.as_slice());
+            entries.drain(..skip);
+            if entries.is_empty() {
+                self.target = Some(target);
+            }
+        }
+        self.page = entries.into_iter();
+        Ok(())
+    }
+
+    fn open_node(&mut self, reader: &ChunkReader<'_>, page: &PageRef, level: u8) -> Result<(), RepoError> {
+        let bytes = reader.chunk(Class::Metadata, &page.id)?;
+        let tree = decode_node(&bytes, level)
+            .map_err(|err| RepoError::damaged(format!("run node {}", page.id.short()), err))?;
+        if tree.refs.first().is_none_or(|first| first.first != page.first) {
+            return Err(RepoError::damaged(
+                format!("run node {}", page.id.short()),
+                "it holds other paths than its run says",
+            ));
+        }
+        let next = self.target.as_ref().map_or(0, |target| candidate(&tree, target));
+        self.levels.push(Level { tree, next });
+        Ok(())
+    }
+
+    /// The next entry, if [`RunCursor::fill`] was called.
+    pub fn peek(&self) -> Option<&Entry> {
+        self.page.as_slice().first()
+    }
+
+    /// Takes the entry that [`RunCursor::peek`] told.
+    pub fn take(&mut self) -> Option<Entry> {
+        self.page.next()
+    }
+
+    /// Moves to the first entry whose key is not below `key`; what is skipped is not read.
+    pub fn seek(&mut self, key: &[u8]) {
+        let held = self.page.as_slice();
+        if held.last().is_some_and(|last| last.path.key() >= key) {
+            let skip = held.partition_point(|entry| entry.path.key() < key);
+            if skip > 0 {
+                self.page.nth(skip - 1);
+            }
+            return;
+        }
+        self.page = Vec::new().into_iter();
+        if self.target.as_ref().is_none_or(|target| target.as_slice() < key) {
+            self.target = Some(key.to_vec());
+        }
+        for depth in 0..self.levels.len() {
+            let is_deepest = depth + 1 == self.levels.len();
+            let level = &mut self.levels[depth];
+            let candidate = candidate(&level.tree, key);
+            if is_deepest {
+                level.next = level.next.max(candidate);
+            } else if candidate >= level.next {
+                level.next = candidate;
+                self.levels.truncate(depth + 1);
+                return;
+            }
+        }
+    }
+
+    /// Moves to the end.
+    pub fn exhaust(&mut self) {
+        self.levels.clear();
+        self.page = Vec::new().into_iter();
+    }
+}
+
+/// The reference below which the first entry not below `key` may be: the last that begins at or before it.
+fn candidate(tree: &RunTree, key: &[u8]) -> usize {
+    tree.refs.partition_point(|page| page.first.key() <= key).saturating_sub(1)
+}

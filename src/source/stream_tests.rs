@@ -1,0 +1,169 @@
+//! Tests of commands: real processes, short times.
+
+use super::*;
+
+fn run(words: &str) -> Result<(Vec<u8>, ExitReport), CommandError> {
+    let mut running = StreamCommand::parse(words)?.spawn(&SpawnOptions::default())?;
+    let mut out = Vec::new();
+    running.read_to_end(&mut out).expect("read");
+    running.finish().map(|report| (out, report))
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+fn gone_within(pid: i32, limit: Duration) -> bool {
+    let start = Instant::now();
+    while is_alive(pid) {
+        if start.elapsed() > limit {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// The first line of output, a process number.
+fn first_number(running: &mut RunningCommand) -> i32 {
+    let (mut line, mut byte) = (String::new(), [0]);
+    while running.read(&mut byte).expect("read") == 1 && byte[0] != b'\n' {
+        line.push(char::from(byte[0]));
+    }
+    line.trim().parse().expect("a number")
+}
+
+#[test]
+fn output_and_stderr_come_whole() {
+    let (out, report) = run("sh -c 'printf one; echo warn >&2; printf \"two\\r\\n\\0\"'").expect("exit 0");
+    assert_eq!(out, b"onetwo\r\n\0");
+    assert_eq!(report.stderr_tail, "warn\n");
+    let (out, _) = run("head -c 5000000 /dev/zero").expect("exit 0");
+    assert_eq!(out.len(), 5_000_000);
+}
+
+#[test]
+fn words_are_split_as_a_shell_does_and_no_shell_runs() {
+    let (out, _) = run("printf %s 'a b;$HOME|*'").expect("exit 0");
+    assert_eq!(out, b"a b;$HOME|*");
+    assert!(matches!(StreamCommand::parse("'open"), Err(CommandError::Words)));
+    assert!(matches!(StreamCommand::parse("  "), Err(CommandError::Empty)));
+}
+
+#[test]
+fn failures_say_what_failed_and_hide_secrets() {
+    let error = run("sh -c 'echo out; echo why >&2; exit 3' --password=hunter2").expect_err("exit 3");
+    let text = error.to_string();
+    assert!(text.contains("exit code 3") && text.contains("why") && !text.contains("hunter2"), "{text}");
+    assert!(matches!(run("sh -c 'kill -9 $$'"), Err(CommandError::Failed { ending: Ending::Signal(9), .. })));
+    match run("no-such-program-here arg") {
+        Err(CommandError::NotFound { program }) => assert_eq!(program, "no-such-program-here"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(run("/etc/passwd"), Err(CommandError::Start { .. })));
+}
+
+#[test]
+fn only_the_end_of_stderr_is_kept_and_a_flood_does_not_block() {
+    let (_, report) =
+        run("sh -c 'head -c 3000000 /dev/zero | tr \"\\0\" x >&2; echo end >&2'").expect("exit 0");
+    assert_eq!(report.stderr_tail.len(), STDERR_TAIL_BYTES);
+    assert!(report.stderr_tail.ends_with("xend\n"));
+}
+
+#[test]
+fn the_command_has_no_terminal_no_input_and_no_secrets() {
+    let options = SpawnOptions { env_remove: vec!["PATH".to_owned()] };
+    let script = "cat; echo ${PATH-unset}; (: </dev/tty) 2>/dev/null || echo no-tty; \
+                  read -r _ _ _ _ pgrp session _ </proc/$$/stat; [ $pgrp = $$ ] && [ $session = $$ ] && echo leads";
+    // A shell without PATH sets its own default: `env` shows what was handed over.
+    let words = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.replace("cat;", "/bin/cat;")];
+    let mut running = StreamCommand::from_words(words).expect("words").spawn(&options).expect("started");
+    let mut out = String::new();
+    running.read_to_string(&mut out).expect("read");
+    running.finish().expect("exit 0");
+    assert!(out.contains("no-tty") && out.ends_with("leads\n"), "{out}");
+    let command = StreamCommand::parse("/usr/bin/env").expect("words");
+    let mut running = command.spawn(&options).expect("started");
+    let mut out = String::new();
+    running.read_to_string(&mut out).expect("read");
+    running.finish().expect("exit 0");
+    assert!(!out.lines().any(|line| line.starts_with("PATH=")), "{out}");
+}
+
+#[test]
+fn the_end_of_output_is_not_the_end_of_the_command() {
+    let start = Instant::now();
+    let error = run("sh -c 'echo x; exec >&-; sleep 0.3; exit 7'").expect_err("exit 7");
+    assert!(matches!(error, CommandError::Failed { ending: Ending::Code(7), .. }));
+    assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn output_that_was_not_read_to_its_end_is_no_stream() {
+    let mut running = StreamCommand::parse("echo hello")
+        .and_then(|command| command.spawn(&SpawnOptions::default()))
+        .expect("started");
+    running.read_exact(&mut [0; 5]).expect("read");
+    assert!(matches!(running.finish(), Err(CommandError::NotDrained { .. })));
+}
+
+#[test]
+fn dropping_ends_the_whole_group() {
+    let mut running = StreamCommand::parse("sh -c 'sleep 100 & echo $!; wait'")
+        .and_then(|command| command.spawn(&SpawnOptions::default()))
+        .expect("started");
+    let grandchild = first_number(&mut running);
+    assert!(is_alive(grandchild));
+    drop(running);
+    assert!(gone_within(grandchild, Duration::from_secs(5)));
+}
+
+#[test]
+fn cancelling_wakes_a_reader_whom_an_escaped_grandchild_holds() {
+    // The grandchild leads a session of its own and keeps the output open: the group's death does not close it.
+    let mut running = StreamCommand::parse("sh -c 'setsid sleep 20 & echo $!; wait'")
+        .and_then(|command| command.spawn(&SpawnOptions::default()))
+        .expect("started");
+    first_number(&mut running);
+    let canceller = running.canceller();
+    let start = Instant::now();
+    let thread = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        canceller.kill_group();
+    });
+    let error = running.read(&mut [0; 10]).expect_err("cancelled, not ended");
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    assert!(matches!(running.finish(), Err(CommandError::Cancelled { .. })));
+    thread.join().expect("joined");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn what_ignores_sigterm_is_killed_after_its_grace() {
+    let mut running = StreamCommand::parse("sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'")
+        .and_then(|command| command.spawn(&SpawnOptions::default()))
+        .expect("started");
+    let pid = first_number(&mut running);
+    let start = Instant::now();
+    running.kill_group();
+    assert!(start.elapsed() >= TERM_GRACE);
+    assert!(gone_within(pid, Duration::from_secs(5)));
+    assert!(matches!(running.finish(), Err(CommandError::Cancelled { .. })));
+}
+
+#[test]
+fn a_command_outlives_the_thread_that_asked_for_it() {
+    let mut running = thread::spawn(|| {
+        StreamCommand::parse("sh -c 'sleep 0.3; echo done'")
+            .and_then(|command| command.spawn(&SpawnOptions::default()))
+            .expect("started")
+    })
+    .join()
+    .expect("joined");
+    let mut out = String::new();
+    running.read_to_string(&mut out).expect("read");
+    assert_eq!(out, "done\n");
+    running.finish().expect("exit 0");
+}
