@@ -1,15 +1,16 @@
 //! What every command needs first: the store, the passphrase, the open repository, a way to be interrupted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use icecore::observe::Observer;
-use icecore::store::SharedStore;
+use icecore::observe::{Observer, Problem, Severity};
+use icecore::ops::Cancel;
+use icecore::repo::{RepoError, Repository, Secret};
+use icecore::store::{Location, SharedStore};
 use icecore::types::RepoId;
+use icecore::{Error, ErrorKind};
 
 use crate::args::Global;
-use crate::engine::ops::{Cancel, Selector, Snap};
-use crate::engine::repo::{InitOptions, OpenOptions, Probe, Repository, Secret};
-use crate::engine::{ErrorKind, store};
+use crate::engine::ops::{Selector, Snap};
 use crate::env::Env;
 use crate::exit::CliError;
 use crate::parse::{SnapPath, SnapRef};
@@ -41,12 +42,12 @@ impl<'a> Context<'a> {
         Self { global, env: Env::read(), ui: Ui::new(global) }
     }
 
-    /// The store that `-r` or `ICECORE_REPO` names.
-    pub fn store(&self) -> Result<SharedStore, CliError> {
+    /// What `-r` or `ICECORE_REPO` names.
+    fn location(&self) -> Result<Location, CliError> {
         let address = self.global.repo.as_ref().or(self.env.repo.as_ref()).ok_or_else(|| {
             CliError::usage("no repository named").with_hint("use -r REPO or set ICECORE_REPO")
         })?;
-        Ok(store::locate(address)?)
+        Location::parse(address).map_err(|e| CliError::usage(e.to_string()))
     }
 
     /// The folder that holds the index of each repository.
@@ -63,99 +64,114 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Opens the repository, with the passphrase from wherever it comes.
+    /// Opens the repository, with the passphrase from wherever it comes. Damage of its configuration is told.
     pub fn open(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
-        let store = self.store()?;
-        let probe = Repository::probe(&store)?;
-        self.open_probed(store, &probe, observer)
+        let store = self.location()?.open().map_err(Error::from)?;
+        let id = Repository::identify(&store)?;
+        self.open_as(store, id, observer)
     }
 
-    fn open_probed(
+    fn open_as(
         &self,
         store: SharedStore,
-        probe: &Probe,
+        id: RepoId,
         observer: &dyn Observer,
     ) -> Result<(Repository, Cancel), CliError> {
-        let options = OpenOptions { cache_root: self.cache_root()? };
-        let secret = self.secret_of(probe)?;
-        let interrupts = listen()?;
-        let repository = Repository::open(store, &secret, options, observer)?;
+        let cache_root = self.cache_root()?;
+        let known = self.known_secret(id)?;
+        let (repository, interrupts) = match known {
+            Some(secret) => {
+                let interrupts = listen()?;
+                (Repository::open(store, &secret, &cache_root)?, interrupts)
+            }
+            // Perhaps it needs none; asking somebody for a passphrase that there is not would be odd.
+            None => match Repository::open(SharedStore::clone(&store), &Secret::empty(), &cache_root) {
+                Err(RepoError::WrongKey { .. }) => {
+                    let secret = Secret::passphrase(secret::ask("Passphrase: ")?);
+                    let interrupts = listen()?;
+                    (Repository::open(store, &secret, &cache_root)?, interrupts)
+                }
+                opened => (opened?, listen()?),
+            },
+        };
+        if let Some(damage) = repository.config_damage() {
+            observer.problem(&Problem::new(Severity::Damage, "the configuration", damage));
+        }
         Ok((repository, self.cancel(&interrupts)))
     }
 
-    /// The passphrase of an existing repository.
-    fn secret_of(&self, probe: &Probe) -> Result<Secret, CliError> {
+    /// The passphrase of an existing repository, if it is known without asking.
+    fn known_secret(&self, id: RepoId) -> Result<Option<Secret>, CliError> {
         if let Some(given) = secret::given(self.global, &self.env)? {
-            return Ok(Secret(given));
+            return Ok(Some(Secret::passphrase(given)));
         }
-        if let Some(keys_dir) = self.env.keys_dir()
-            && let Some(key) = secret::from_key_file(&keys_dir, probe.id)?
-        {
-            return Ok(Secret(key));
-        }
-        if probe.open_to_all {
-            return Ok(Secret(secret::Bytes::default()));
-        }
-        secret::ask("Passphrase: ").map(Secret)
+        let key = self.env.keys_dir().map(|keys_dir| secret::from_key_file(&keys_dir, id)).transpose()?;
+        Ok(key.flatten().map(Secret::generated))
     }
 
     /// Makes a repository. Returns its id.
     pub fn init(&self, otherwise: NewSecret) -> Result<RepoId, CliError> {
-        self.init_in(self.store()?, otherwise).map(|(.., id)| id)
+        let (_, id) = self.init_at(&self.location()?, otherwise)?;
+        Ok(id)
     }
 
     /// Opens the repository, or makes it if there is none.
     pub fn open_or_init(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
-        let store = self.store()?;
-        match Repository::probe(&store) {
-            Ok(probe) => self.open_probed(store, &probe, observer),
+        let location = self.location()?;
+        let found =
+            location.open().map_err(Error::from).and_then(|store| Ok((Repository::identify(&store)?, store)));
+        let (id, store) = match found {
+            Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::NoRepository => {
-                let (repository, cancel, _) = self.init_in(store, NewSecret::KeyFile)?;
-                Ok((repository, cancel))
+                let (store, id) = self.init_at(&location, NewSecret::KeyFile)?;
+                self.ui.note(format_args!("repository {id} made"));
+                (id, store)
             }
-            Err(e) => Err(e.into()),
-        }
+            Err(e) => return Err(e.into()),
+        };
+        self.open_as(store, id, observer)
     }
 
-    fn init_in(
-        &self,
-        store: SharedStore,
-        otherwise: NewSecret,
-    ) -> Result<(Repository, Cancel, RepoId), CliError> {
+    fn init_at(&self, location: &Location, otherwise: NewSecret) -> Result<(SharedStore, RepoId), CliError> {
+        let store = location.create().map_err(Error::from)?;
+        // Before anybody is asked for a passphrase; `init_as` looks again.
+        match Repository::identify(&store) {
+            Err(RepoError::NotFound { .. }) => {}
+            Err(e) if !e.is_damage() => return Err(e.into()),
+            _ => return Err(RepoError::AlreadyThere { address: store.address().to_owned() }.into()),
+        }
         let id = new_id()?;
         let given = secret::given(self.global, &self.env)?;
         if given.is_some() && otherwise == NewSecret::Empty {
             return Err(CliError::usage("--no-passphrase, and yet a passphrase was given"));
         }
         let (secret, key_file) = match (given, otherwise) {
-            (Some(given), _) => (given, None),
-            (None, NewSecret::Empty) => (secret::Bytes::default(), None),
-            (None, NewSecret::AskOrKeyFile) if secret::has_terminal() => (secret::ask_new()?, None),
+            (Some(given), _) => (Secret::passphrase(given), None),
+            (None, NewSecret::Empty) => (Secret::empty(), None),
+            (None, NewSecret::AskOrKeyFile) if secret::has_terminal() => {
+                (Secret::passphrase(secret::ask_new()?), None)
+            }
             (None, _) => {
                 // The key is safe on disk before anything is sealed with it.
                 let (key, path) = secret::new_key_file(&self.keys_dir()?, id)?;
-                (key, Some(path))
+                (Secret::generated(key), Some(path))
             }
         };
-        let random_key = key_file.is_some();
-        let interrupts = listen()?;
-        let options = InitOptions { id, cache_root: self.cache_root()?, random_key };
-        match Repository::init(store.clone(), &Secret(secret), options) {
-            Ok(repository) => {
-                if let Some(path) = key_file {
-                    let path = path.display();
-                    self.ui.warn(format_args!("The key of this repository is in {path}."));
-                    self.ui.warn("Keep a copy elsewhere: without it the backup is lost.");
-                }
-                Ok((repository, self.cancel(&interrupts), id))
+        let made = Repository::init_as(&store, id, &secret, &host_name());
+        match (made, key_file) {
+            (Ok(_), Some(path)) => {
+                self.ui.warn(format_args!("The key of this repository is in {}.", path.display()));
+                self.ui.warn("Keep a copy elsewhere: without it the backup is lost.");
             }
-            Err(error) => {
+            (Ok(_), None) => {}
+            (Err(error), key_file) => {
                 if let Some(path) = key_file {
                     drop_unused_key(&store, id, &path);
                 }
-                Err(error.into())
+                return Err(error.into());
             }
         }
+        Ok((store, id))
     }
 
     /// What the first SIGINT or SIGTERM from now on sets.
@@ -179,10 +195,10 @@ impl<'a> Context<'a> {
 
 /// Removes the key file of a repository that was not made. Kept where it may have been: an `init` whose last answer was
 /// lost has made it.
-fn drop_unused_key(store: &SharedStore, id: RepoId, path: &std::path::Path) {
-    let unused = match Repository::probe(store) {
-        Ok(probe) => probe.id != id,
-        Err(e) => e.kind() == ErrorKind::NoRepository,
+fn drop_unused_key(store: &SharedStore, id: RepoId, path: &Path) {
+    let unused = match Repository::identify(store) {
+        Ok(found) => found != id,
+        Err(e) => matches!(e, RepoError::NotFound { .. }),
     };
     if unused {
         // One key file too many does no harm.

@@ -1,135 +1,22 @@
 //! Stands in for the library's operations until they are there: their shapes, and nothing behind them.
 #![expect(dead_code, reason = "shapes only")]
 
-use std::fmt;
+use icecore::Error;
 
-/// An operation's error.
-#[derive(Debug)]
-pub struct Error {
-    kind: ErrorKind,
-    message: String,
-}
-
-/// What callers match on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    Failed,
-    Usage,
-    Damage,
-    Alarm,
-    NoRepository,
-    WrongKey,
-    NeedsNewer,
-    Interrupted,
-}
-
-impl Error {
-    pub fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
-
-    fn unbuilt<T>() -> Result<T, Self> {
-        Err(Self { kind: ErrorKind::Failed, message: "not built yet".to_owned() })
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
-
-pub mod store {
-    use super::Error;
-    use icecore::store::SharedStore;
-
-    pub fn locate(_address: &std::ffi::OsStr) -> Result<SharedStore, Error> {
-        Error::unbuilt()
-    }
-}
-
-pub mod repo {
-    use std::path::PathBuf;
-
-    use icecore::observe::Observer;
-    use icecore::store::SharedStore;
-    use icecore::types::RepoId;
-    use zeroize::Zeroizing;
-
-    use super::Error;
-
-    pub struct Secret(pub Zeroizing<Vec<u8>>);
-
-    pub struct Repository;
-
-    /// What can be told of a repository without its key.
-    pub struct Probe {
-        pub id: RepoId,
-        /// A slot opens with the empty passphrase.
-        pub open_to_all: bool,
-    }
-
-    pub struct InitOptions {
-        pub id: RepoId,
-        pub cache_root: PathBuf,
-        /// The secret is a random key: it takes a cheap slot.
-        pub random_key: bool,
-    }
-
-    pub struct OpenOptions {
-        pub cache_root: PathBuf,
-    }
-
-    impl Repository {
-        pub fn probe(_store: &SharedStore) -> Result<Probe, Error> {
-            Error::unbuilt()
-        }
-
-        pub fn init(_store: SharedStore, _secret: &Secret, _options: InitOptions) -> Result<Self, Error> {
-            Error::unbuilt()
-        }
-
-        pub fn open(
-            _store: SharedStore,
-            _secret: &Secret,
-            _options: OpenOptions,
-            _observer: &dyn Observer,
-        ) -> Result<Self, Error> {
-            Error::unbuilt()
-        }
-    }
+fn unbuilt<T>() -> Result<T, Error> {
+    Err(Error::Usage("not built yet".to_owned()))
 }
 
 pub mod ops {
     use std::ops::ControlFlow;
     use std::path::PathBuf;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     use icecore::observe::Observer;
+    use icecore::ops::Cancel;
+    use icecore::repo::Repository;
     use icecore::types::{Entry, RelPath, SnapshotId, Timestamp};
 
-    use super::Error;
-    use super::repo::Repository;
-
-    #[derive(Clone, Default)]
-    pub struct Cancel(Arc<AtomicBool>);
-
-    impl Cancel {
-        pub fn new() -> Self {
-            Self::default()
-        }
-
-        pub fn cancel(&self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
+    use super::{Error, unbuilt};
 
     pub enum Snap {
         Latest { host: Option<String> },
@@ -200,7 +87,7 @@ pub mod ops {
             _observer: &dyn Observer,
             _cancel: &Cancel,
         ) -> Result<BackupReport, Error> {
-            Error::unbuilt()
+            unbuilt()
         }
     }
 
@@ -237,7 +124,7 @@ pub mod ops {
             _observer: &dyn Observer,
             _cancel: &Cancel,
         ) -> Result<RestoreReport, Error> {
-            Error::unbuilt()
+            unbuilt()
         }
     }
 
@@ -271,7 +158,7 @@ pub mod ops {
             _observer: &dyn Observer,
             _cancel: &Cancel,
         ) -> Result<VerifyReport, Error> {
-            Error::unbuilt()
+            unbuilt()
         }
     }
 
@@ -294,7 +181,7 @@ pub mod ops {
         }
 
         pub fn snapshots(_repo: &Repository, _filter: &SnapshotFilter) -> Result<Vec<SnapshotInfo>, Error> {
-            Error::unbuilt()
+            unbuilt()
         }
 
         /// The source's name goes with each entry.
@@ -304,7 +191,7 @@ pub mod ops {
             _recursive: bool,
             _each: &mut dyn FnMut(&str, &Entry) -> ControlFlow<()>,
         ) -> Result<(), Error> {
-            Error::unbuilt()
+            unbuilt()
         }
 
         pub fn find(
@@ -313,7 +200,7 @@ pub mod ops {
             _snap: Option<&Snap>,
             _each: &mut dyn FnMut(&SnapshotId, &str, &Entry) -> ControlFlow<()>,
         ) -> Result<(), Error> {
-            Error::unbuilt()
+            unbuilt()
         }
 
         pub fn cat(
@@ -323,11 +210,11 @@ pub mod ops {
             _observer: &dyn Observer,
             _cancel: &Cancel,
         ) -> Result<(), Error> {
-            Error::unbuilt()
+            unbuilt()
         }
 
         pub fn stats(_repo: &Repository) -> Result<Stats, Error> {
-            Error::unbuilt()
+            unbuilt()
         }
     }
 
@@ -347,13 +234,12 @@ pub mod ops {
             _new: &Snap,
             _each: &mut dyn FnMut(&str, &RelPath, Change) -> ControlFlow<()>,
         ) -> Result<(), Error> {
-            Error::unbuilt()
+            unbuilt()
         }
     }
 
     pub mod repair {
         use super::*;
-        use icecore::store::SharedStore;
 
         pub struct IndexReport {
             pub segments: u64,
@@ -366,44 +252,7 @@ pub mod ops {
             _observer: &dyn Observer,
             _cancel: &Cancel,
         ) -> Result<IndexReport, Error> {
-            Error::unbuilt()
-        }
-
-        /// Puts damaged or missing copies of `config` and key slots back; names of the objects written.
-        pub fn config(_store: &SharedStore) -> Result<Vec<String>, Error> {
-            Error::unbuilt()
-        }
-    }
-
-    pub mod keys {
-        use super::super::repo::Secret;
-        use super::*;
-
-        pub struct Slot {
-            pub name: String,
-            pub created: Timestamp,
-            /// The one that opened the repository now.
-            pub current: bool,
-        }
-
-        pub fn list(_repo: &Repository) -> Result<Vec<Slot>, Error> {
-            Error::unbuilt()
-        }
-
-        pub fn add(_repo: &Repository, _secret: &Secret, _random_key: bool) -> Result<String, Error> {
-            Error::unbuilt()
-        }
-
-        pub fn remove(_repo: &Repository, _slot: &str) -> Result<(), Error> {
-            Error::unbuilt()
-        }
-
-        pub fn change(_repo: &Repository, _secret: &Secret, _random_key: bool) -> Result<String, Error> {
-            Error::unbuilt()
-        }
-
-        pub fn export(_repo: &Repository) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
-            Error::unbuilt()
+            unbuilt()
         }
     }
 }

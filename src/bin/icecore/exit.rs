@@ -5,8 +5,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::engine::{Error, ErrorKind};
 use crate::ui::{json, text};
+use icecore::repo::RepoError;
+use icecore::{Error, ErrorKind};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -97,6 +98,12 @@ impl From<Error> for CliError {
     }
 }
 
+impl From<RepoError> for CliError {
+    fn from(error: RepoError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
 /// An error as it is told: what `error:` and `hint:` say, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Told {
@@ -123,7 +130,7 @@ pub fn tell(error: &CliError) -> Option<Told> {
         CliError::Engine(error) => Told {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
-            hint: error.hint().or_else(|| usual_hint(error.kind())),
+            hint: error.hint().or_else(|| usual_hint(error.kind())).map(str::to_owned),
         },
     };
     Some(Told { message: text::clean(&told.message), hint: told.hint.map(|h| text::clean(&h)), ..told })
@@ -134,7 +141,6 @@ fn code_of(kind: ErrorKind) -> u8 {
         ErrorKind::Failed => FAILED,
         ErrorKind::Usage => USAGE,
         ErrorKind::Damage => DAMAGE,
-        ErrorKind::Alarm => ALARM,
         ErrorKind::NoRepository => NO_REPOSITORY,
         ErrorKind::WrongKey => WRONG_KEY,
         ErrorKind::NeedsNewer => NEEDS_NEWER,
@@ -142,16 +148,12 @@ fn code_of(kind: ErrorKind) -> u8 {
     }
 }
 
-fn usual_hint(kind: ErrorKind) -> Option<String> {
-    let hint = match kind {
-        ErrorKind::NoRepository => "make one there with 'icecore init', or name another with -r",
-        ErrorKind::WrongKey => "give the passphrase with --passphrase-file or --passphrase-command",
-        ErrorKind::Damage => "'icecore verify' says what is damaged and which paths it hits",
-        ErrorKind::NeedsNewer => "install a newer icecore",
-        ErrorKind::Interrupted => "what was stored is kept; run the command again to go on",
-        ErrorKind::Failed | ErrorKind::Usage | ErrorKind::Alarm => return None,
-    };
-    Some(hint.to_owned())
+/// Advice where the library has none.
+fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Interrupted => Some("what was stored is kept; run the command again to go on"),
+        _ => None,
+    }
 }
 
 /// A message and its sources on one line; a source that only repeats what stands there already is left out.
@@ -244,7 +246,6 @@ mod tests {
             (ErrorKind::Failed, 1),
             (ErrorKind::Usage, 2),
             (ErrorKind::Damage, 4),
-            (ErrorKind::Alarm, 5),
             (ErrorKind::NoRepository, 10),
             (ErrorKind::WrongKey, 11),
             (ErrorKind::NeedsNewer, 12),

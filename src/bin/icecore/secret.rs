@@ -117,7 +117,7 @@ pub fn from_key_file(keys_dir: &Path, id: RepoId) -> Result<Option<Bytes>, CliEr
 pub fn new_key_file(keys_dir: &Path, id: RepoId) -> Result<(Bytes, PathBuf), CliError> {
     let key = random_key()?;
     let path = key_file_path(keys_dir, id);
-    write_new_file(&path, &key)?;
+    write_key(&path, &key)?;
     Ok((key, path))
 }
 
@@ -132,15 +132,22 @@ pub fn random_key() -> Result<Bytes, CliError> {
     Ok(text)
 }
 
-/// Writes a secret and a newline to a file that must not exist yet (mode 0600), and syncs it and its folder, which is
+/// Writes a key as [`write_new_file`] does, and ends the line.
+pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
+    let mut line = Bytes::new(Vec::with_capacity(key.len() + 1));
+    line.extend_from_slice(key);
+    line.push(b'\n');
+    write_new_file(path, &line)
+}
+
+/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its folder, which is
 /// made (mode 0700) if it is missing.
 pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let written =
-            file.write_all(secret).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+        let written = file.write_all(secret).and_then(|()| file.sync_all());
         if let Err(e) = written {
             // A key file that is cut short is worse than none.
             let _ = fs::remove_file(path);

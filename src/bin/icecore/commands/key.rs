@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use icecore::repo::{RepoError, Repository, Secret, SlotInfo};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::engine::ops::keys;
-use crate::engine::repo::Secret;
+use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::secret;
 use crate::ui::{json, text};
@@ -41,12 +40,15 @@ enum Action {
     },
     /// Replace the passphrase that was used to open the repository
     Change(New),
-    /// Write the sealed key to a new file, to be kept apart from the repository
+    /// Write a new slot to a file, to be kept apart from the repository
     ///
-    /// If the repository's own copies are ever lost, this and the passphrase bring the data back.
+    /// Put back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if all slots there are
+    /// lost.
     Export {
         /// A file that does not exist yet; '-' is standard output
         file: PathBuf,
+        #[command(flatten)]
+        new: New,
     },
 }
 
@@ -62,6 +64,9 @@ struct New {
     /// Draw a random key and write it to this new file (mode 0600)
     #[arg(long, value_name = "FILE")]
     new_key_file: Option<PathBuf>,
+    /// Says whose it is (default: this machine's name)
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
 }
 
 /// A slot as JSON.
@@ -69,8 +74,11 @@ struct New {
 #[serde(tag = "type", rename = "key")]
 struct Record<'a> {
     slot: &'a str,
+    label: &'a str,
     created: Option<String>,
     current: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -80,91 +88,103 @@ struct Summary<'a> {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.action {
-        Action::Add(new) => write_slot(context, new, "key add", keys::add, "added"),
-        Action::Change(new) => write_slot(context, new, "key change", keys::change, "changed"),
+        Action::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
+        Action::Change(new) => {
+            write_slot(context, new, "key change", "made in place of the old", Repository::change_key)
+        }
         Action::List => list(context),
         Action::Remove { slot } => {
             let (repository, meter, _cancel) = context.begin()?;
-            keys::remove(&repository, slot)?;
+            let slot = repository.remove_key(slot)?;
             let line = || vec![format!("slot {slot} removed")];
-            Ok(meter.finish("key remove", Outcome::Done, &Summary { slot }, line))
+            Ok(meter.finish("key remove", Outcome::Done, &Summary { slot: &slot }, line))
         }
-        Action::Export { file } => export(context, file),
+        Action::Export { file, new } => export(context, file, new),
     }
 }
 
 impl New {
-    /// The new passphrase, and whether it is a random key.
-    fn secret(&self) -> Result<(Secret, bool), CliError> {
+    /// The new passphrase.
+    fn secret(&self) -> Result<Secret, CliError> {
         if let Some(path) = &self.new_passphrase_file {
-            return Ok((Secret(secret::from_file(path)?), false));
+            return Ok(Secret::passphrase(secret::from_file(path)?));
         }
         if let Some(command) = &self.new_passphrase_command {
-            return Ok((Secret(secret::from_command(command)?), false));
+            return Ok(Secret::passphrase(secret::from_command(command)?));
         }
         if let Some(path) = &self.new_key_file {
             let key = secret::random_key()?;
-            secret::write_new_file(path, &key)?;
-            return Ok((Secret(key), true));
+            secret::write_key(path, &key)?;
+            return Ok(Secret::generated(key));
         }
         if !secret::has_terminal() {
             return Err(CliError::usage("no new passphrase given")
                 .with_hint("use --new-passphrase-file, --new-passphrase-command or --new-key-file"));
         }
-        Ok((Secret(secret::ask_new()?), false))
+        Ok(Secret::passphrase(secret::ask_new()?))
+    }
+
+    fn label(&self) -> String {
+        self.label.clone().unwrap_or_else(host_name)
     }
 }
 
-type SlotWriter = fn(&crate::engine::repo::Repository, &Secret, bool) -> Result<String, crate::engine::Error>;
+type SlotWriter = fn(&Repository, &Secret, &str) -> Result<String, RepoError>;
 
 fn write_slot(
     context: &Context<'_>,
     new: &New,
     command: &'static str,
-    write: SlotWriter,
     done: &str,
+    write: SlotWriter,
 ) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
-    let (secret, random_key) = new.secret()?;
-    let slot = write(&repository, &secret, random_key)?;
+    let slot = write(&repository, &new.secret()?, &new.label())?;
     let line = || vec![format!("slot {slot} {done}")];
     Ok(meter.finish(command, Outcome::Done, &Summary { slot: &slot }, line))
 }
 
 fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
-    let slots = keys::list(&repository)?;
+    let slots = repository.key_slots()?;
     meter.end();
     let mut out = context.ui.data()?;
-    if context.ui.json {
-        for slot in &slots {
-            let created = json::time(slot.created);
-            out.object(&Record { slot: &slot.name, created, current: slot.current })?;
+    let mut table = text::Table::new(&["slot", "made", "label", ""]);
+    for SlotInfo { name, label, created, current, damage } in &slots {
+        let damage = damage.as_deref();
+        if context.ui.json {
+            out.object(&Record {
+                slot: name,
+                label,
+                created: json::time(*created),
+                current: *current,
+                damage,
+            })?;
+        } else {
+            let mark = if *current { "used now" } else { "" };
+            table.row([name.clone(), text::when(*created), label.clone(), damage.unwrap_or(mark).to_owned()]);
         }
-    } else {
-        let mut table = text::Table::new(&["slot", "made", ""]);
-        for slot in &slots {
-            let mark = if slot.current { "used now" } else { "" };
-            table.row([slot.name.clone(), text::when(slot.created), mark.to_owned()]);
-        }
+    }
+    if !context.ui.json {
         for line in table.lines() {
             out.line(line)?;
         }
     }
     out.finish()?;
-    Ok(meter.outcome())
+    let damaged = slots.iter().any(|slot| slot.damage.is_some());
+    Ok(meter.outcome().max(if damaged { Outcome::Damage } else { Outcome::Done }))
 }
 
-fn export(context: &Context<'_>, file: &Path) -> Result<Outcome, CliError> {
+fn export(context: &Context<'_>, file: &Path, new: &New) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
-    let key = keys::export(&repository)?;
+    let slot = repository.export_key(&new.secret()?, &new.label())?;
     if file.as_os_str() == "-" {
         let mut out = context.ui.data()?;
-        out.line(String::from_utf8_lossy(&key))?;
+        out.line(String::from_utf8_lossy(&slot))?;
         out.finish()?;
     } else {
-        secret::write_new_file(file, &key)?;
-        context.ui.note(format_args!("key written to {}", file.display()));
+        secret::write_new_file(file, &slot)?;
+        context.ui.note(format_args!("key slot written to {}", file.display()));
     }
     Ok(meter.outcome())
 }

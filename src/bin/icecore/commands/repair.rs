@@ -1,6 +1,7 @@
 //! `icecore repair`
 
 use clap::Subcommand;
+use icecore::observe::Counters;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -62,7 +63,9 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
 
 fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
-    let written = repair::config(&context.store()?)?;
+    // What is damaged is about to be mended: no finding.
+    let (repository, _cancel) = context.open(&Counters::default())?;
+    let written = repository.repair_config()?;
     let summary = ConfigSummary { written };
     Ok(meter.finish("repair config", Outcome::Done, &summary, || {
         if summary.written.is_empty() {
