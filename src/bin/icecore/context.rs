@@ -4,16 +4,14 @@ use std::path::{Path, PathBuf};
 
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::Cancel;
-use icecore::repo::{RepoError, Repository, Secret};
+use icecore::repo::{HostChoice, RepoError, Repository, Secret};
 use icecore::store::{Location, SharedStore};
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
 use crate::args::Global;
-use crate::engine::ops::{Selector, Snap};
 use crate::env::Env;
 use crate::exit::CliError;
-use crate::parse::{SnapPath, SnapRef};
 use crate::secret;
 use crate::signals::Interrupts;
 use crate::ui::{Meter, Ui};
@@ -228,18 +226,12 @@ pub struct HostArgs {
 }
 
 impl HostArgs {
-    /// The snapshot as the library takes it.
-    pub fn snap(&self, snap: &SnapRef) -> Snap {
-        match snap {
-            SnapRef::Prefix(prefix) => Snap::Prefix(prefix.clone()),
-            SnapRef::Latest if self.any_host => Snap::Latest { host: None },
-            SnapRef::Latest => Snap::Latest { host: Some(self.host.clone().unwrap_or_else(host_name)) },
+    /// As the library takes it.
+    pub fn choice(&self) -> HostChoice {
+        if self.any_host {
+            return HostChoice::Any;
         }
-    }
-
-    /// What is selected, as the library takes it.
-    pub fn selector(&self, what: &SnapPath) -> Selector {
-        Selector { snap: self.snap(&what.snap), source: what.source.clone(), path: what.path.clone() }
+        HostChoice::Host(self.host.clone().unwrap_or_else(host_name))
     }
 }
 

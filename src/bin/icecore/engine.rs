@@ -9,86 +9,32 @@ fn unbuilt<T>() -> Result<T, Error> {
 
 pub mod ops {
     use std::ops::ControlFlow;
-    use std::path::PathBuf;
 
     use icecore::observe::Observer;
     use icecore::ops::Cancel;
-    use icecore::repo::Repository;
-    use icecore::types::{Entry, RelPath, SnapshotId, Timestamp};
+    use icecore::repo::{HostChoice, Repository};
+    use icecore::types::{Entry, RelPath, SnapshotId};
 
     use super::{Error, unbuilt};
 
-    pub enum Snap {
-        Latest { host: Option<String> },
-        Prefix(String),
-    }
-
     pub struct Selector {
-        pub snap: Snap,
+        pub snap: String,
+        pub hosts: HostChoice,
         pub source: Option<String>,
         pub path: RelPath,
     }
 
-    pub struct SnapshotInfo {
-        pub id: SnapshotId,
-        pub host: String,
-        pub started: Timestamp,
-        pub state: &'static str,
-        pub tags: Vec<String>,
-        pub sources: Vec<SourceInfo>,
+    pub fn selector(what: &crate::parse::SnapPath, hosts: &crate::context::HostArgs) -> Selector {
+        Selector {
+            snap: what.snap.clone(),
+            hosts: hosts.choice(),
+            source: what.source.clone(),
+            path: what.path.clone(),
+        }
     }
 
-    pub struct SourceInfo {
-        pub name: String,
-        pub bytes: u64,
-        pub entries: u64,
-    }
-
-    pub mod backup {
-        use super::*;
-
-        pub struct BackupOptions {
-            pub host: Option<String>,
-            pub tags: Vec<String>,
-            pub sources: Vec<SourceSpec>,
-            pub level: Option<i32>,
-            pub force: bool,
-            pub ignore_ctime: bool,
-            pub ignore_inode: bool,
-            pub parent: Option<(Snap, String)>,
-            pub allow_empty: bool,
-            pub memory_bytes: Option<u64>,
-            pub threads: Option<usize>,
-            pub dry_run: bool,
-        }
-
-        pub enum SourceSpec {
-            Tree { name: String, path: PathBuf, filter: Filter, immutable: bool, files_from: Option<PathBuf> },
-            Command { name: String, words: Vec<String> },
-            Stdin { name: String },
-        }
-
-        #[derive(Clone)]
-        pub struct Filter {
-            pub globs: Vec<String>,
-            pub files: Vec<PathBuf>,
-            pub caches: bool,
-            pub larger_than: Option<u64>,
-            pub one_file_system: bool,
-        }
-
-        pub struct BackupReport {
-            pub snapshot: Option<SnapshotId>,
-        }
-
-        pub fn backup(
-            _repo: &Repository,
-            _options: BackupOptions,
-            _observer: &dyn Observer,
-            _cancel: &Cancel,
-        ) -> Result<BackupReport, Error> {
-            unbuilt()
-        }
+    pub fn whole(snap: &str, hosts: &crate::context::HostArgs) -> Selector {
+        Selector { snap: snap.to_owned(), hosts: hosts.choice(), source: None, path: RelPath::root() }
     }
 
     pub mod restore {
@@ -165,12 +111,6 @@ pub mod ops {
     pub mod list {
         use super::*;
 
-        pub struct SnapshotFilter {
-            pub host: Option<String>,
-            pub tag: Option<String>,
-            pub source: Option<String>,
-        }
-
         pub struct Stats {
             pub snapshots: u64,
             pub packs: u64,
@@ -178,10 +118,6 @@ pub mod ops {
             pub plain_bytes: u64,
             pub stored_bytes: u64,
             pub sources_bytes: u64,
-        }
-
-        pub fn snapshots(_repo: &Repository, _filter: &SnapshotFilter) -> Result<Vec<SnapshotInfo>, Error> {
-            unbuilt()
         }
 
         /// The source's name goes with each entry.
@@ -197,7 +133,7 @@ pub mod ops {
         pub fn find(
             _repo: &Repository,
             _glob: &str,
-            _snap: Option<&Snap>,
+            _snap: Option<&Selector>,
             _each: &mut dyn FnMut(&SnapshotId, &str, &Entry) -> ControlFlow<()>,
         ) -> Result<(), Error> {
             unbuilt()
@@ -230,8 +166,8 @@ pub mod ops {
 
         pub fn diff(
             _repo: &Repository,
-            _old: &Snap,
-            _new: &Snap,
+            _old: &Selector,
+            _new: &Selector,
             _each: &mut dyn FnMut(&str, &RelPath, Change) -> ControlFlow<()>,
         ) -> Result<(), Error> {
             unbuilt()

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use icecore::source::StreamCommand;
 use icecore::types::RelPath;
 
 /// Longest name of a source, in bytes.
@@ -21,23 +22,14 @@ pub struct NamedPath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedCommand {
     pub name: String,
-    /// The program and its arguments; never empty.
-    pub words: Vec<String>,
-}
-
-/// Which snapshot is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SnapRef {
-    /// The newest committed one of the host in question.
-    Latest,
-    /// The one whose id begins so: 1–64 lower-case hex digits.
-    Prefix(String),
+    pub command: StreamCommand,
 }
 
 /// `SNAP[:SOURCE[/PATH]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapPath {
-    pub snap: SnapRef,
+    /// As [`snap`] gives it.
+    pub snap: String,
     pub source: Option<String>,
     /// Below the source's root; the root itself if nothing was given.
     pub path: RelPath,
@@ -102,33 +94,29 @@ fn default_name(path: &Path) -> Result<String, String> {
 /// Reads `NAME=WORDS`; the words are split as a POSIX shell splits them, and nothing else is done to them.
 pub fn named_command(text: &str) -> Result<NamedCommand, String> {
     let (name, words) = text.split_once('=').ok_or("write NAME=WORDS, for example db='pg_dumpall -c'")?;
-    let words = shell_words::split(words).map_err(|e| e.to_string())?;
-    if words.is_empty() {
-        return Err(format!("no command after '{name}='"));
-    }
-    Ok(NamedCommand { name: source_name(name)?, words })
+    let command = StreamCommand::parse(words).map_err(|e| e.to_string())?;
+    Ok(NamedCommand { name: source_name(name)?, command })
 }
 
-/// Reads `latest`, a snapshot's id or its beginning.
-pub fn snap_ref(text: &str) -> Result<SnapRef, String> {
+/// Checks that a word is `latest` or the beginning of a snapshot's id (4 digits at least), which is made lower-case.
+pub fn snap(text: &str) -> Result<String, String> {
     if text == "latest" {
-        return Ok(SnapRef::Latest);
+        return Ok(text.to_owned());
     }
-    let prefix = text.to_ascii_lowercase();
-    if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(format!("'{text}' is no snapshot: write 'latest' or the first digits of an id"));
+    if !(4..=64).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(format!("'{text}' is no snapshot: write 'latest' or the first digits of an id, 4 at least"));
     }
-    Ok(SnapRef::Prefix(prefix))
+    Ok(text.to_ascii_lowercase())
 }
 
 /// Reads `SNAP[:SOURCE[/PATH]]`.
 pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
     let bytes = arg.as_bytes();
-    let (snap, rest) = match bytes.iter().position(|&b| b == b':') {
+    let (name, rest) = match bytes.iter().position(|&b| b == b':') {
         Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
         None => (bytes, None),
     };
-    let snap = snap_ref(&String::from_utf8_lossy(snap))?;
+    let snap = snap(&String::from_utf8_lossy(name))?;
     let Some(rest) = rest else {
         return Ok(SnapPath { snap, source: None, path: RelPath::root() });
     };
@@ -142,9 +130,9 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
 }
 
 /// Reads `SNAP:SOURCE`, of which neither may be left out.
-pub fn snap_source(text: &str) -> Result<(SnapRef, String), String> {
-    let (snap, source) = text.split_once(':').ok_or("write SNAP:SOURCE, for example latest:home")?;
-    Ok((snap_ref(snap)?, source_name(source)?))
+pub fn snap_source(text: &str) -> Result<(String, String), String> {
+    let (name, source) = text.split_once(':').ok_or("write SNAP:SOURCE, for example latest:home")?;
+    Ok((snap(name)?, source_name(source)?))
 }
 
 /// Reads a share such as `5%` or `0.5%` as a fraction, above 0 and at most 1.
@@ -231,10 +219,7 @@ mod tests {
     #[test]
     fn a_command_is_split_as_posix_words() {
         let command = named_command("db=sh -c 'a b' \"c\"").expect("a command");
-        assert_eq!(
-            (command.name.as_str(), command.words),
-            ("db", ["sh", "-c", "a b", "c"].map(String::from).into())
-        );
+        assert_eq!((command.name.as_str(), command.command.words()), ("db", &["sh", "-c", "a b", "c"].map(String::from)[..]));
         for bad in ["db", "db=", "db='", "=x", "a/b=x"] {
             assert!(named_command(bad).is_err(), "{bad}");
         }
@@ -244,14 +229,14 @@ mod tests {
     fn a_snapshot_and_what_is_in_it() {
         let parse = |text: &str| snap_path(OsStr::new(text));
         let whole = parse("latest").expect("latest");
-        assert_eq!((whole.snap, whole.source), (SnapRef::Latest, None));
-        let deep = parse("0aF:home/a//b:c/").expect("a path");
-        assert_eq!(deep.snap, SnapRef::Prefix("0af".to_owned()));
+        assert_eq!((whole.snap, whole.source), ("latest".to_owned(), None));
+        let deep = parse("0aF1:home/a//b:c/").expect("a path");
+        assert_eq!(deep.snap, "0af1");
         assert_eq!(deep.source.as_deref(), Some("home"));
         assert_eq!(deep.path.to_slashed(), b"a/b:c");
-        assert!(parse("0a:home").expect("a source").path.is_root());
-        assert!(snap_path(OsStr::from_bytes(b"0a:home/\xff")).is_ok());
-        for bad in ["", "xyz", "latest:", "latest:/x", "latest:a/../b", &"0".repeat(65)] {
+        assert!(parse("0a11:home").expect("a source").path.is_root());
+        assert!(snap_path(OsStr::from_bytes(b"0a11:home/\xff")).is_ok());
+        for bad in ["", "xyz", "abc", "wxyz", "latest:", "latest:/x", "latest:a/../b", &"0".repeat(65)] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(snap_source("latest").is_err() && snap_source("latest:x/y").is_err());

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use icecore::types::ByteSize;
+use icecore::format::SnapshotState;
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::repo::{HostChoice, Repository};
+use icecore::source::{FilesFrom, FilterOptions, StdinStream};
+use icecore::types::{ByteSize, SnapshotId};
 use serde::Serialize;
 
-use crate::context::{Context, HostArgs, host_name};
-use crate::engine::ops::backup::{BackupOptions, BackupReport, Filter, SourceSpec, backup};
+use crate::context::{Context, host_name};
+use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome};
-use crate::parse::{self, NamedCommand, NamedPath, SnapRef};
+use crate::parse::{self, NamedCommand, NamedPath};
 use crate::ui::{json, text};
 
 /// Capture file trees and streams as one snapshot
@@ -78,14 +82,14 @@ pub struct Args {
     ignore_inode: bool,
     /// Compare with this source of this snapshot (default: the last of the same host and name)
     #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
-    parent: Option<(SnapRef, String)>,
+    parent: Option<(String, String)>,
     /// Accept that a source which had entries is empty now
     #[arg(long, help_heading = "What counts as changed")]
     allow_empty: bool,
 
-    /// zstd level
-    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "How",
-          value_parser = clap::value_parser!(i32).range(-7..=22))]
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", help_heading = "How",
+          value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
     /// Memory to keep to (default: 256 MiB)
     #[arg(long, value_name = "SIZE", help_heading = "How")]
@@ -103,77 +107,120 @@ struct Summary {
     /// Absent from a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
+    /// `complete` or `incomplete`.
+    state: String,
     dry_run: bool,
+    segments: u64,
     #[serde(flatten)]
     counts: json::Counts,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let sources = sources(args)?;
+    args.check()?;
     let meter = context.ui.meter();
     let (repository, cancel) =
         if args.init && !args.dry_run { context.open_or_init(&meter)? } else { context.open(&meter)? };
-    let report = backup(&repository, options(args, sources), &meter, &cancel)?;
+    let options = args.options(args.parent(&repository)?)?;
+    let report = backup(&repository, options, &meter, &cancel)?;
     let counts = meter.counts();
-    let summary =
-        Summary { snapshot: report.snapshot.map(|id| id.to_string()), dry_run: args.dry_run, counts };
-    let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("backup", Outcome::Done, &summary, || lines(&report, &counts, &elapsed)))
-}
-
-/// What is to be captured: streams first. Names must differ, for each is a folder of its own in a restore.
-fn sources(args: &Args) -> Result<Vec<SourceSpec>, CliError> {
-    let names = args.stdin.iter();
-    let names = names.chain(args.command.iter().map(|c| &c.name)).chain(args.paths.iter().map(|p| &p.name));
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = names.into_iter().find(|name| !seen.insert(*name)) {
-        return Err(CliError::usage(format!("two sources are named '{twice}'"))
-            .with_hint("give one of them another name: NAME=PATH"));
-    }
-    if seen.is_empty() {
-        return Err(CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command"));
-    }
-    if args.paths.is_empty() && (args.immutable || args.files_from.is_some()) {
-        return Err(CliError::usage("--immutable and --files-from need a PATH"));
-    }
-    let filter = Filter {
-        globs: args.exclude.clone(),
-        files: args.exclude_file.clone(),
-        caches: args.exclude_caches,
-        larger_than: args.exclude_larger_than.map(|size| size.0),
-        one_file_system: args.one_file_system,
-    };
-    let stdin = args.stdin.iter().map(|name| SourceSpec::Stdin { name: name.clone() });
-    let commands = args
-        .command
-        .iter()
-        .map(|command| SourceSpec::Command { name: command.name.clone(), words: command.words.clone() });
-    let trees = args.paths.iter().map(|tree| SourceSpec::Tree {
-        name: tree.name.clone(),
-        path: tree.path.clone(),
-        filter: filter.clone(),
-        immutable: args.immutable,
-        files_from: args.files_from.clone(),
-    });
-    Ok(stdin.chain(commands).chain(trees).collect())
-}
-
-fn options(args: &Args, sources: Vec<SourceSpec>) -> BackupOptions {
-    let host = args.host.clone().unwrap_or_else(host_name);
-    let hosts = HostArgs { host: Some(host.clone()), any_host: false };
-    BackupOptions {
-        tags: args.tag.clone(),
-        sources,
-        level: args.level,
-        force: args.force,
-        ignore_ctime: args.ignore_ctime,
-        ignore_inode: args.ignore_inode,
-        parent: args.parent.as_ref().map(|(snap, source)| (hosts.snap(snap), source.clone())),
-        allow_empty: args.allow_empty,
-        memory_bytes: args.memory.map(|size| size.0),
-        threads: args.threads.map(usize::from),
+    let summary = Summary {
+        snapshot: report.snapshot.map(|id| id.to_string()),
+        state: report.state.to_string(),
         dry_run: args.dry_run,
-        host: Some(host),
+        segments: report.segments,
+        counts,
+    };
+    let outcome = match report.state {
+        SnapshotState::Incomplete => Outcome::Incomplete,
+        SnapshotState::Complete | SnapshotState::Checkpoint => Outcome::Done,
+    };
+    let elapsed = text::span(meter.elapsed());
+    Ok(meter.finish("backup", outcome, &summary, || lines(&report, &counts, &elapsed)))
+}
+
+impl Args {
+    /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of sources must
+    /// differ: each is a folder of its own in a restore.
+    fn check(&self) -> Result<(), CliError> {
+        let names = self.stdin.iter().chain(self.command.iter().map(|c| &c.name));
+        let mut seen = BTreeSet::new();
+        let twice = names.chain(self.paths.iter().map(|p| &p.name)).find(|name| !seen.insert(*name));
+        if let Some(twice) = twice {
+            return Err(CliError::usage(format!("two sources are named '{twice}'"))
+                .with_hint("give one of them another name: NAME=PATH"));
+        }
+        if seen.is_empty() {
+            return Err(
+                CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command")
+            );
+        }
+        if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
+            return Err(CliError::usage("--immutable and --files-from need a PATH"));
+        }
+        if self.paths.len() != 1 && self.parent.is_some() {
+            return Err(CliError::usage("--parent needs exactly one PATH"));
+        }
+        Ok(())
+    }
+
+    fn host(&self) -> String {
+        self.host.clone().unwrap_or_else(host_name)
+    }
+
+    /// The parent that was asked for, by its full id.
+    fn parent(&self, repository: &Repository) -> Result<Option<(SnapshotId, String)>, CliError> {
+        let Some((snap, source)) = &self.parent else { return Ok(None) };
+        let found = repository.find_snapshot(snap, &HostChoice::Host(self.host()))?;
+        Ok(Some((found.id, source.clone())))
+    }
+
+    fn options(&self, parent: Option<(SnapshotId, String)>) -> Result<BackupOptions, CliError> {
+        let mut options = BackupOptions::new(self.host(), self.sources(parent)?);
+        options.tags.clone_from(&self.tag);
+        options.level = self.level.unwrap_or(options.level);
+        options.force = self.force;
+        options.ignore_ctime = self.ignore_ctime;
+        options.ignore_inode = self.ignore_inode;
+        options.allow_empty = self.allow_empty;
+        options.memory = self.memory.unwrap_or(options.memory);
+        options.threads = self.threads.map(usize::from);
+        options.dry_run = self.dry_run;
+        options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
+        Ok(options)
+    }
+
+    /// What is to be captured: streams first.
+    fn sources(&self, parent: Option<(SnapshotId, String)>) -> Result<Vec<SourceSpec>, CliError> {
+        let mut sources = Vec::new();
+        if let Some(name) = &self.stdin {
+            let input =
+                StdinStream::open().map_err(|e| CliError::failed("cannot read standard input", e))?;
+            sources.push(SourceSpec::Stream { name: name.clone(), input: Box::new(input) });
+        }
+        for NamedCommand { name, command } in &self.command {
+            sources.push(SourceSpec::Command { name: name.clone(), command: command.clone() });
+        }
+        let files_from = self.files_from.as_deref().map(FilesFrom::read).transpose();
+        let files_from = files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
+        let filter = FilterOptions {
+            excludes: self.exclude.clone(),
+            exclude_files: self.exclude_file.clone(),
+            exclude_caches: self.exclude_caches,
+            exclude_larger_than: self.exclude_larger_than.map(|size| size.0),
+            one_file_system: self.one_file_system,
+            ..FilterOptions::default()
+        };
+        for NamedPath { name, path } in &self.paths {
+            sources.push(SourceSpec::Tree(TreeSpec {
+                name: name.clone(),
+                path: path.clone(),
+                filter: filter.clone(),
+                files_from: files_from.clone(),
+                immutable: self.immutable,
+                parent: parent.clone(),
+            }));
+        }
+        Ok(sources)
     }
 }
 
@@ -196,11 +243,16 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
         text::size(counts.bytes_new),
         text::size(counts.bytes_stored),
     );
-    let end = match &report.snapshot {
+    let mut lines = vec![files.join(", "), bytes];
+    for source in report.sources.iter().filter(|source| source.counts.incomplete > 0) {
+        let (name, what) = (&source.name, text::counted(source.counts.incomplete, "entry", "entries"));
+        lines.push(format!("{name}: {what} could not be captured whole"));
+    }
+    lines.push(match &report.snapshot {
         Some(id) => format!("snapshot {} committed", id.short()),
         None => "dry run: nothing was stored".to_owned(),
-    };
-    vec![files.join(", "), bytes, end]
+    });
+    lines
 }
 
 #[cfg(test)]
@@ -220,57 +272,39 @@ mod tests {
     }
 
     fn names(words: &[&str]) -> Result<Vec<String>, u8> {
-        let name = |source| match source {
-            SourceSpec::Tree { name, .. } => name,
-            SourceSpec::Command { name, .. } => format!("!{name}"),
-            SourceSpec::Stdin { name } => format!("-{name}"),
-        };
-        sources(&parsed(words))
-            .map(|list| list.into_iter().map(name).collect())
+        let args = parsed(words);
+        let sources = args.check().and_then(|()| args.sources(None));
+        sources
+            .map(|list| list.iter().map(|source| source.name().to_owned()).collect())
             .map_err(|e| crate::exit::tell(&e).expect("words").code)
     }
 
     #[test]
     fn streams_come_before_trees() {
         let all = names(&["/srv", "a=/x", "--command", "db=echo 1", "--stdin", "in"]);
-        assert_eq!(all, Ok(["-in", "!db", "srv", "a"].map(String::from).into()));
+        assert_eq!(all, Ok(["in", "db", "srv", "a"].map(String::from).into()));
     }
 
     #[test]
-    fn equal_names_and_no_names_are_bad_usage() {
+    fn what_makes_no_sense_is_bad_usage() {
         assert_eq!(names(&["/srv/a", "/mnt/a"]), Err(2));
         assert_eq!(names(&["/srv/a", "--stdin", "a"]), Err(2));
         assert_eq!(names(&[]), Err(2));
         assert_eq!(names(&["--stdin", "a", "--immutable"]), Err(2));
+        assert_eq!(names(&["/srv/a", "/srv/b", "--parent", "latest:a"]), Err(2));
     }
 
     #[test]
     fn options_reach_the_library() {
-        let args = parsed(&[
-            "/srv",
-            "--tag",
-            "a",
-            "--tag",
-            "b",
-            "--level",
-            "-1",
-            "--memory",
-            "1G",
-            "--threads",
-            "3",
-            "--parent",
-            "latest:home",
-            "--host",
-            "h",
-            "--exclude-larger-than",
-            "10MiB",
-        ]);
-        let sources = sources(&args).expect("sources");
-        let SourceSpec::Tree { filter, .. } = &sources[0] else { panic!("a tree") };
-        assert_eq!(filter.larger_than, Some(10 << 20));
-        let options = options(&args, sources);
-        assert_eq!((options.tags.len(), options.level, options.threads), (2, Some(-1), Some(3)));
-        assert_eq!((options.memory_bytes, options.host.as_deref()), (Some(1 << 30), Some("h")));
-        assert_eq!(options.parent.map(|p| p.1).as_deref(), Some("home"));
+        let words = "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB";
+        let args = parsed(&words.split(' ').collect::<Vec<_>>());
+        let id = SnapshotId::new([1; 32]);
+        let options = args.options(Some((id, "home".to_owned()))).expect("options");
+        let SourceSpec::Tree(tree) = &options.sources[0] else { panic!("a tree") };
+        assert_eq!(tree.filter.exclude_larger_than, Some(10 << 20));
+        assert_eq!(tree.parent, Some((id, "home".to_owned())));
+        assert_eq!((options.tags.len(), options.level, options.threads), (2, 7, Some(3)));
+        assert_eq!((options.memory, options.host.as_str()), (ByteSize(1 << 30), "h"));
+        assert_eq!(options.env_remove.len(), 3, "no command sees our passphrase");
     }
 }

@@ -3,6 +3,7 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::context::{Context, HostArgs};
+use crate::engine::ops::selector;
 use crate::engine::ops::list::cat;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
@@ -31,7 +32,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
     let (repository, mut meter, cancel) = context.begin()?;
     let mut out = context.ui.data()?;
-    cat(&repository, &args.hosts.selector(&args.what), &mut out, &meter, &cancel)?;
+    cat(&repository, &selector(&args.what, &args.hosts), &mut out, &meter, &cancel)?;
     out.finish()?;
     meter.end();
     Ok(meter.outcome())

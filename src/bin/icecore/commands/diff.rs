@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
 use crate::engine::ops::diff::{Change, diff};
+use crate::engine::ops::whole;
 use crate::exit::{CliError, Outcome};
-use crate::parse::{self, SnapRef};
+use crate::parse;
 use crate::ui::json;
 
 /// Show what differs between two snapshots
@@ -19,11 +20,11 @@ use crate::ui::json;
   icecore diff 4f1c 77ab --json")]
 pub struct Args {
     /// Older snapshot
-    #[arg(value_name = "SNAP", value_parser = parse::snap_ref)]
-    old: SnapRef,
+    #[arg(value_name = "SNAP", value_parser = parse::snap)]
+    old: String,
     /// Newer snapshot
-    #[arg(value_name = "SNAP", value_parser = parse::snap_ref)]
-    new: SnapRef,
+    #[arg(value_name = "SNAP", value_parser = parse::snap)]
+    new: String,
     #[command(flatten)]
     hosts: HostArgs,
 }
@@ -42,7 +43,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
     let mut out = context.ui.data()?;
     let mut result = Ok(());
-    let (old, new) = (args.hosts.snap(&args.old), args.hosts.snap(&args.new));
+    let (old, new) = (whole(&args.old, &args.hosts), whole(&args.new, &args.hosts));
     diff(&repository, &old, &new, &mut |source, path, change| {
         let (change, mark) = match change {
             Change::Added => ("added", '+'),

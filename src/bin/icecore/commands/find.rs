@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use super::entry;
 use crate::context::{Context, HostArgs};
 use crate::engine::ops::list::find;
+use crate::engine::ops::whole;
 use crate::exit::{CliError, Outcome};
-use crate::parse::{self, SnapRef};
+use crate::parse;
 
 /// Find paths in snapshots
 ///
@@ -19,15 +20,15 @@ pub struct Args {
     /// Pattern
     glob: String,
     /// Look in this snapshot only
-    #[arg(long, value_name = "SNAP", value_parser = parse::snap_ref)]
-    snapshot: Option<SnapRef>,
+    #[arg(long, value_name = "SNAP", value_parser = parse::snap)]
+    snapshot: Option<String>,
     #[command(flatten)]
     hosts: HostArgs,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
-    let snap = args.snapshot.as_ref().map(|snap| args.hosts.snap(snap));
+    let snap = args.snapshot.as_ref().map(|snap| whole(snap, &args.hosts));
     let mut out = context.ui.data()?;
     let mut result = Ok(());
     find(&repository, &args.glob, snap.as_ref(), &mut |snapshot, source, found| {

@@ -6,6 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::entry;
 use crate::context::{Context, HostArgs};
+use crate::engine::ops::selector;
 use crate::engine::ops::list::ls;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
@@ -35,7 +36,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
     let mut out = context.ui.data()?;
     let mut result = Ok(());
-    ls(&repository, &args.hosts.selector(&args.what), args.recursive, &mut |source, found| {
+    ls(&repository, &selector(&args.what, &args.hosts), args.recursive, &mut |source, found| {
         result = out.record(&entry::Record::new(None, source, found), || {
             if args.long { entry::long(source, found) } else { entry::short(source, found) }
         });

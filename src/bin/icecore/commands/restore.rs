@@ -6,6 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
+use crate::engine::ops::selector;
 use crate::engine::ops::restore::{self, RestoreOptions, RestoreReport};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
@@ -105,7 +106,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 
 fn options(args: &Args) -> RestoreOptions {
     RestoreOptions {
-        what: args.hosts.selector(&args.what),
+        what: selector(&args.what, &args.hosts),
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         overwrite: match args.overwrite {

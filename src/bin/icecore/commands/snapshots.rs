@@ -1,10 +1,11 @@
 //! `icecore snapshots`
 
+use icecore::format::{self, Snapshot, SourceKind};
+use icecore::observe::{Observer, Problem, Severity};
+use icecore::repo::StoredSnapshot;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::engine::ops::SnapshotInfo;
-use crate::engine::ops::list::{SnapshotFilter, snapshots};
 use crate::exit::{CliError, Outcome};
 use crate::ui::{json, text};
 
@@ -36,46 +37,66 @@ struct Record<'a> {
     id: String,
     host: &'a str,
     started: Option<String>,
-    state: &'static str,
+    ended: Option<String>,
+    /// `complete`, `incomplete` or `checkpoint`.
+    state: String,
     tags: &'a [String],
     sources: Vec<SourceRecord<'a>>,
 }
 
+/// One source of a snapshot. `path` is a tree's, `command` and `size` a stream's.
 #[derive(Serialize)]
 struct SourceRecord<'a> {
     name: &'a str,
-    entries: u64,
-    bytes: u64,
+    kind: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    path: Option<json::PathField>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// Entries that could not be read, or changed while they were.
+    incomplete: u64,
 }
 
 impl<'a> Record<'a> {
-    fn new(info: &'a SnapshotInfo) -> Self {
-        let source = |s: &'a crate::engine::ops::SourceInfo| SourceRecord {
-            name: &s.name,
-            entries: s.entries,
-            bytes: s.bytes,
-        };
+    fn new(stored: &'a StoredSnapshot) -> Self {
+        let snapshot = &stored.snapshot;
         Self {
-            id: info.id.to_string(),
-            host: &info.host,
-            started: json::time(info.started),
-            state: info.state,
-            tags: &info.tags,
-            sources: info.sources.iter().map(source).collect(),
+            id: stored.id.to_string(),
+            host: &snapshot.host,
+            started: json::time(snapshot.started),
+            ended: json::time(snapshot.ended),
+            state: snapshot.state.to_string(),
+            tags: &snapshot.tags,
+            sources: snapshot.sources.iter().map(SourceRecord::new).collect(),
         }
+    }
+}
+
+impl<'a> SourceRecord<'a> {
+    fn new(source: &'a format::SourceRecord) -> Self {
+        let (kind, path, command, size) = match &source.kind {
+            SourceKind::Tree { path, .. } => ("tree", Some(json::PathField::new(path)), None, None),
+            SourceKind::Stream { command, content } => {
+                ("stream", None, Some(command.as_slice()), Some(content.size))
+            }
+        };
+        Self { name: &source.name, kind, path, command, size, incomplete: source.counts.incomplete }
     }
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
-    let filter =
-        SnapshotFilter { host: args.host.clone(), tag: args.tag.clone(), source: args.source.clone() };
-    let list = snapshots(&repository, &filter)?;
+    let mut list = repository.snapshots(&mut |id, error| {
+        meter.problem(&Problem::new(Severity::Damage, format_args!("snapshot {}", id.short()), error));
+    })?;
     meter.end();
+    list.retain(|stored| args.wants(&stored.snapshot));
     let mut out = context.ui.data()?;
     if context.ui.json {
-        for info in &list {
-            out.object(&Record::new(info))?;
+        for stored in &list {
+            out.object(&Record::new(stored))?;
         }
     } else {
         for line in table(&list).lines() {
@@ -86,18 +107,25 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
-fn table(list: &[SnapshotInfo]) -> text::Table {
-    let mut table = text::Table::new(&["id", "time", "host", "state", ">size", "sources", "tags"]);
-    for info in list {
-        let names: Vec<&str> = info.sources.iter().map(|s| s.name.as_str()).collect();
+impl Args {
+    fn wants(&self, snapshot: &Snapshot) -> bool {
+        self.host.as_ref().is_none_or(|host| snapshot.host == *host)
+            && self.tag.as_ref().is_none_or(|tag| snapshot.tags.contains(tag))
+            && self.source.as_ref().is_none_or(|name| snapshot.source(name).is_some())
+    }
+}
+
+fn table(list: &[StoredSnapshot]) -> text::Table {
+    let mut table = text::Table::new(&["id", "time", "host", "state", "sources", "tags"]);
+    for StoredSnapshot { id, snapshot, .. } in list {
+        let names: Vec<&str> = snapshot.sources.iter().map(|s| s.name.as_str()).collect();
         table.row([
-            info.id.short(),
-            text::when(info.started),
-            info.host.clone(),
-            info.state.to_owned(),
-            text::size(info.sources.iter().map(|s| s.bytes).sum()),
+            id.short(),
+            text::when(snapshot.started),
+            snapshot.host.clone(),
+            snapshot.state.to_string(),
             names.join(" "),
-            info.tags.join(" "),
+            snapshot.tags.join(" "),
         ]);
     }
     table
