@@ -14,7 +14,8 @@ use crate::ops::Cancel;
 use crate::repo::RepoError;
 use crate::source::{Folder, HashChecker, HashName, Owners, SourceFile, Stat, metadata};
 use crate::types::{
-    Content, Entry, EntryFlags, Extent, LITERAL_BYTES_MAX, Metadata, Node, Profile, RelPath, Xattr, XattrValue,
+    Content, Entry, EntryFlags, Extent, LITERAL_BYTES_MAX, Metadata, Node, Profile, RelPath, Xattr,
+    XattrValue,
 };
 
 /// Hard-link groups whose content is remembered, so that each is read once.
@@ -150,13 +151,16 @@ impl<'a> TreeShared<'a> {
             let subject = format!("{}:{}", self.source, job.path);
             self.observer.problem(&Problem::new(Severity::Note, subject, message));
         }
-        let entry = Entry { path: job.path.clone(), flags, node: Node::File { meta, content: reading.content } };
+        let entry =
+            Entry { path: job.path.clone(), flags, node: Node::File { meta, content: reading.content } };
         self.add(job, entry).map_err(|err| CutError::Repo(RepoError::Path(err)))
     }
 
     fn add(&self, job: &FileJob, entry: Entry) -> Result<(), crate::sys::PathError> {
         let (which, counter, verb) = match &job.parent {
-            Some(parent) if parent.is_file() => (&self.counts.files_changed, Counter::FilesChanged, "changed"),
+            Some(parent) if parent.is_file() => {
+                (&self.counts.files_changed, Counter::FilesChanged, "changed")
+            }
             _ => (&self.counts.files_new, Counter::FilesNew, "new"),
         };
         if job.parent.as_ref().is_some_and(|parent| same_entry(parent, &entry)) {
@@ -235,7 +239,8 @@ impl<'a> TreeShared<'a> {
         let is_sparse = stat.may_have_holes();
         let mut at = 0;
         while at < stat.size {
-            let data = if is_sparse { file.next_data(at).map_err(CutError::Read)? } else { Some(at..stat.size) };
+            let data =
+                if is_sparse { file.next_data(at).map_err(CutError::Read)? } else { Some(at..stat.size) };
             let data = data.unwrap_or(stat.size..stat.size);
             let (start, end) = (data.start.clamp(at, stat.size), data.end.min(stat.size));
             if start > at {
@@ -247,7 +252,8 @@ impl<'a> TreeShared<'a> {
             if start >= end {
                 break;
             }
-            let read = self.read_range(file, start, end, stat.size, &mut builder, &mut checker, window, writers)?;
+            let read =
+                self.read_range(file, start, end, stat.size, &mut builder, &mut checker, window, writers)?;
             at = start + read;
             if at < end {
                 // It was cut short while we read; the stat behind the reading tells.
@@ -352,7 +358,8 @@ impl<'a> TreeShared<'a> {
         self.cancel.check()?;
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
-        let usable = parent.filter(|parent| !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. }));
+        let usable =
+            parent.filter(|parent| !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. }));
         let message = match usable {
             Some(_) => format!("{why}; the last version that could be read is kept"),
             None => why.to_owned(),
@@ -396,7 +403,9 @@ pub(super) enum DescribeError {
 
 fn from_describe(err: DescribeError) -> CutError {
     match err {
-        DescribeError::TooMuch => CutError::Read(io::Error::other("more extended attributes than an entry can hold")),
+        DescribeError::TooMuch => {
+            CutError::Read(io::Error::other("more extended attributes than an entry can hold"))
+        }
         DescribeError::Repo(err) => CutError::Repo(err),
     }
 }

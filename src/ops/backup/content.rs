@@ -63,7 +63,11 @@ impl ContentBuilder {
         let list = &mut self.levels[level];
         list.push(extent);
         let count = list.len();
-        if list.last().is_some_and(|last| ends_list_node(count, last)) { self.close(level, writers) } else { Ok(()) }
+        if list.last().is_some_and(|last| ends_list_node(count, last)) {
+            self.close(level, writers)
+        } else {
+            Ok(())
+        }
     }
 
     fn close(&mut self, level: usize, writers: &mut Writers<'_>) -> Result<(), RepoError> {

@@ -47,7 +47,8 @@ pub fn backup(
     let started = now();
     let (streams, trees) = split(options);
     let BackupParts { options, streams } = streams;
-    let trees: Vec<OpenTree<'_>> = trees.iter().map(|tree| tree::open(repo, tree)).collect::<Result<_, _>>()?;
+    let trees: Vec<OpenTree<'_>> =
+        trees.iter().map(|tree| tree::open(repo, tree)).collect::<Result<_, _>>()?;
 
     observer.phase(&Phase::Index);
     let lease = match options.dry_run {
@@ -100,10 +101,14 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
     let mut names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
     names.sort_unstable();
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
-        return Err(Error::Usage(format!("'{bad}' is no source name: 1 to 64 bytes without '/', ':' and '='")));
+        return Err(Error::Usage(format!(
+            "'{bad}' is no source name: 1 to 64 bytes without '/', ':' and '='"
+        )));
     }
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Usage(format!("two sources are named '{}'; write NAME=PATH for one", pair[0]))),
+        Some(pair) => {
+            Err(Error::Usage(format!("two sources are named '{}'; write NAME=PATH for one", pair[0])))
+        }
         None => Ok(()),
     }
 }
@@ -157,8 +162,7 @@ fn capture_all(
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let owners = Owners::read()?;
     let heal = !repo.index().lost()?.is_empty();
-    let capture =
-        Capture { repo, reader: &reader, options, plan, owners: &owners, observer, cancel, heal };
+    let capture = Capture { repo, reader: &reader, options, plan, owners: &owners, observer, cancel, heal };
     let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;

@@ -23,11 +23,12 @@ pub(super) fn latest(
     name: &str,
 ) -> Option<ParentSource> {
     let expiry = repo.lease_times().expiry.as_secs_f64();
-    let candidates = snapshots.iter().filter(|one| {
-        one.snapshot.host == host && !landed_late(one.stored, one.snapshot.heartbeat, expiry)
-    });
+    let candidates = snapshots
+        .iter()
+        .filter(|one| one.snapshot.host == host && !landed_late(one.stored, one.snapshot.heartbeat, expiry));
     let sources = candidates.filter_map(|one| Some((one, one.snapshot.source(name)?)));
-    let newest = sources.max_by_key(|(one, source)| (trusted(source.started, one.stored), one.stored, one.id));
+    let newest =
+        sources.max_by_key(|(one, source)| (trusted(source.started, one.stored), one.stored, one.id));
     newest.map(|(one, source)| ParentSource { snapshot: one.id, record: source.clone() })
 }
 

@@ -73,7 +73,8 @@ pub(super) struct SortedEntries(Sorted);
 impl SortedEntries {
     pub fn next(&mut self) -> Result<Option<Mention>, RepoError> {
         let Some((_, value)) = self.0.next()? else { return Ok(None) };
-        let bad = || RepoError::damaged("a scratch file", "an entry reads back otherwise than it was written");
+        let bad =
+            || RepoError::damaged("a scratch file", "an entry reads back otherwise than it was written");
         let (flag, page) = value.split_first().ok_or_else(bad)?;
         let entry = decode_page(page).map_err(|_| bad())?.pop().ok_or_else(bad)?;
         Ok(Some(Mention { entry, in_folders: *flag == 1 }))

@@ -58,12 +58,12 @@ impl<'e> Capture<'e> {
         name: &str,
         running: &mut RunningCommand,
     ) -> Result<Content, Error> {
-        let canceller = running.canceller();
+        let (canceller, cancel) = (running.canceller(), self.cancel);
         let (done, over) = crossbeam_channel::bounded::<()>(0);
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = over.recv_timeout(CANCEL_POLL) {
-                    if self.cancel.is_cancelled() {
+                    if cancel.is_cancelled() {
                         canceller.kill_group();
                         return;
                     }

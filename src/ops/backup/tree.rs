@@ -1,6 +1,5 @@
 //! Capturing one file tree: the walk, the reader threads, and the new run.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -14,16 +13,16 @@ use super::sink::EntrySink;
 use super::walk::{ParentCursor, Walk, WalkError, WalkRules};
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{
-    ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunWriter, Streams, merged_into, tiers_to_merge,
+    ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunWriter, Streams, merged_into,
+    tiers_to_merge,
 };
 use crate::source::{Filter, Folder, Kind, Owners, Stat};
-use crate::store::Store;
 use crate::sys::{PathContext, PathError, now};
-use crate::types::{Class, EntryKind, Profile, RelPath, Timestamp};
+use crate::types::{Class, Profile, Timestamp};
 
 /// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
 const RULES_VERSION: u32 = 1;
@@ -60,7 +59,8 @@ pub(super) struct Capture<'e> {
 /// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the backup before
 /// anything is stored.
 pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree<'o>, Error> {
-    let refused = |err: &dyn std::fmt::Display| Error::Source { name: spec.name.clone(), why: err.to_string() };
+    let refused =
+        |err: &dyn std::fmt::Display| Error::Source { name: spec.name.clone(), why: err.to_string() };
     let named = |err: PathError| refused(&format!("{err}: {}", err.source));
     let mut options = spec.filter.clone();
     options.never.extend(own_folders(repo));
@@ -160,7 +160,8 @@ impl<'e> Capture<'e> {
         let spec = tree.spec;
         let profile = if spec.immutable { Profile::Immutable } else { Profile::Tree };
         let digest = tree.digest();
-        let (old_runs, same_digest) = match parent.map(|parent| (&parent.record.kind, &parent.record.digest)) {
+        let (old_runs, same_digest) = match parent.map(|parent| (&parent.record.kind, &parent.record.digest))
+        {
             Some((SourceKind::Tree { runs, .. }, old)) => (runs.as_slice(), *old == digest),
             _ => (&[][..], true),
         };
@@ -220,7 +221,8 @@ impl<'e> Capture<'e> {
         };
         let has_parent = !old_runs.is_empty();
         let mut parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
-        let parent_folders = (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
+        let parent_folders =
+            (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
         self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
         // Each batch is at most 32 files, each with an open folder at worst: a few hundred descriptors.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
@@ -270,12 +272,11 @@ impl<'e> Capture<'e> {
         rules: &WalkRules<'_>,
         parent: Option<&mut ParentCursor<'_>>,
     ) -> Result<(), WalkError> {
-        let (Root::Folder(folder), Some(parent), false) = (&tree.root, parent, self.options.allow_empty) else {
+        let (Root::Folder(folder), Some(parent), false) = (&tree.root, parent, self.options.allow_empty)
+        else {
             return Ok(());
         };
-        let refuse = |why: String| {
-            Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }))
-        };
+        let refuse = |why: String| Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }));
         let listing = match folder.list(rules.scratch, rules.listing_bytes) {
             Ok(listing) => listing,
             Err(err) => return refuse(format!("cannot list {}: {err}", tree.spec.path.display())),

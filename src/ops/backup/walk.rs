@@ -150,15 +150,20 @@ impl Seen {
 }
 
 /// Stats many names of a folder, in order.
-fn see_many(folder: &Folder, names: &[ListedName]) -> impl Iterator<Item = Seen> {
+fn see_many(folder: &Folder, names: &[ListedName]) -> Vec<Seen> {
     let clock = now();
     let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
-    folder.stat_many(&only_names).into_iter().map(move |stat| Seen { stat, clock })
+    folder.stat_many(&only_names).into_iter().map(|stat| Seen { stat, clock }).collect()
 }
 
 enum Mode {
     /// Names come from the folder itself.
-    Listed { listing: Option<Listing>, batch: std::vec::IntoIter<Named>, new_names: Vec<ListedName>, only_tag: bool },
+    Listed {
+        listing: Option<Listing>,
+        batch: std::vec::IntoIter<Named>,
+        new_names: Vec<ListedName>,
+        only_tag: bool,
+    },
     /// Unchanged: subfolders come from the parent.
     Skipped,
 }
@@ -240,7 +245,14 @@ impl Walk<'_, '_> {
         self.shared.count(&self.shared.counts.others, Counter::Entries);
         if self.may_skip(&stat, parent.as_ref()) {
             let id = folder.id();
-            levels.push(Level { path, folder: Some(folder), id, node: None, skipped: parent, mode: Mode::Skipped });
+            levels.push(Level {
+                path,
+                folder: Some(folder),
+                id,
+                node: None,
+                skipped: parent,
+                mode: Mode::Skipped,
+            });
             return Ok(());
         }
         let xattrs = match parent.as_ref().and_then(|parent| parent.meta()) {
@@ -348,8 +360,12 @@ impl Walk<'_, '_> {
                     }
                     // The rest of it is not seen in this run; what the parent has is carried over.
                     self.keep_subtree(&path)?;
-                    above.mode =
-                        Mode::Listed { listing: None, batch: Vec::new().into_iter(), new_names: Vec::new(), only_tag: false };
+                    above.mode = Mode::Listed {
+                        listing: None,
+                        batch: Vec::new().into_iter(),
+                        new_names: Vec::new(),
+                        only_tag: false,
+                    };
                 }
             }
         }
@@ -438,9 +454,13 @@ impl Walk<'_, '_> {
             }
         }
         match opened {
-            Ok(folder) => {
-                Ok(Step::Enter { path: entry.path.clone(), folder, stat, clock: seen.clock, parent: Some(entry) })
-            }
+            Ok(folder) => Ok(Step::Enter {
+                path: entry.path.clone(),
+                folder,
+                stat,
+                clock: seen.clock,
+                parent: Some(entry),
+            }),
             Err(err) => {
                 self.keep_subtree(&entry.path)?;
                 self.changed_under_skip(level, &entry, Some(err))
@@ -460,7 +480,8 @@ impl Walk<'_, '_> {
             && let Some(parent) = level.skipped.take()
         {
             let meta = parent.meta().cloned().unwrap_or_default();
-            level.node = Some(Arc::new(FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs())));
+            level.node =
+                Some(Arc::new(FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs())));
         }
         level.node.as_ref().inspect(|node| node.revisit());
         match err {
@@ -473,7 +494,9 @@ impl Walk<'_, '_> {
     }
 
     fn next_listed(&mut self, level: &mut Level) -> Result<Step, WalkError> {
-        let (Some(folder), Some(node)) = (level.folder.clone(), level.node.clone()) else { return Ok(Step::Leave) };
+        let (Some(folder), Some(node)) = (level.folder.clone(), level.node.clone()) else {
+            return Ok(Step::Leave);
+        };
         loop {
             let Mode::Listed { listing, batch, new_names, only_tag } = &mut level.mode else {
                 return Ok(Step::Stay);
@@ -558,7 +581,7 @@ impl Walk<'_, '_> {
             return Ok(names.into_iter().map(|name| (name, None)).collect());
         }
         let seen = see_many(folder, &names);
-        Ok(names.into_iter().zip(seen.map(Some)).collect())
+        Ok(names.into_iter().zip(seen.into_iter().map(Some)).collect())
     }
 
     fn is_wanted(&self, folder: &RelPath, name: &ListedName, only_tag: bool) -> bool {
@@ -711,7 +734,11 @@ impl Walk<'_, '_> {
             parent: parent.map(Box::new),
             node: node.cloned(),
         });
-        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES { self.send_batch() } else { Ok(()) }
+        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+            self.send_batch()
+        } else {
+            Ok(())
+        }
     }
 
     fn send_batch(&mut self) -> Result<(), WalkError> {
@@ -753,7 +780,8 @@ impl Walk<'_, '_> {
         node: Option<&Arc<FolderNode>>,
     ) -> Result<(), WalkError> {
         self.shared.counts.others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let described = folder.xattrs(name, stat).map(|xattrs| describe(stat, self.shared.owners, xattrs, self.writers));
+        let described =
+            folder.xattrs(name, stat).map(|xattrs| describe(stat, self.shared.owners, xattrs, self.writers));
         let entry = described.and_then(|meta| {
             let meta = match meta {
                 Ok(meta) => meta,
