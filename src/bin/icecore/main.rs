@@ -1,1 +1,21 @@
-fn main() {}
+//! The icecore command: parses, calls one operation, prints.
+
+mod args;
+mod commands;
+mod context;
+mod engine;
+mod env;
+mod exit;
+mod harden;
+mod parse;
+mod secret;
+mod signals;
+mod ui;
+
+fn main() -> std::process::ExitCode {
+    harden::forbid_core_files();
+    match args::parse() {
+        Ok(cli) => exit::finish(commands::run(&cli), cli.global.json),
+        Err(error) => exit::finish(Err(error), false),
+    }
+}

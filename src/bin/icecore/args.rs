@@ -1,0 +1,116 @@
+//! The command line as values: options that go with every command, and the commands.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+
+use crate::commands::Command;
+use crate::exit::CliError;
+
+/// Back up file trees and database dumps: deduplicated, compressed, encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "icecore", version, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true, after_help = ENVIRONMENT)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const ENVIRONMENT: &str = "\
+Environment:
+  ICECORE_REPO                the repository, as -r
+  ICECORE_PASSPHRASE          the passphrase itself
+  ICECORE_PASSPHRASE_FILE     as --passphrase-file
+  ICECORE_PASSPHRASE_COMMAND  as --passphrase-command
+  ICECORE_CACHE_DIR           where the index lies (default: /var/cache/icecore for root,
+                              else $XDG_CACHE_HOME/icecore or ~/.cache/icecore)
+
+Exit codes:
+  0 done                       5 alarm: a key file changed or is missing
+  1 failed, nothing committed  10 no repository there
+  2 bad usage                  11 wrong passphrase, or none
+  3 done, but not all of it    12 the repository needs a newer icecore
+  4 damage found               130 interrupted, nothing lost
+
+Examples:
+  icecore backup --init -r /mnt/backup/repo /etc home=/home
+  icecore -r /mnt/backup/repo snapshots
+  icecore -r /mnt/backup/repo restore latest:home /tmp/home";
+
+/// Options that stand anywhere on the command line.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Repository: a path, sftp://user@host/path, user@host:/path or s3://bucket/prefix
+    #[arg(short, long, global = true, value_name = "REPO")]
+    pub repo: Option<OsString>,
+    /// Read the passphrase from this file (less one trailing newline)
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Take the passphrase from the first line that this command prints; it is run without a shell
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub passphrase_command: Option<String>,
+    /// Print one JSON object a line on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but data, problems and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Name each path as it is handled
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// Reads the process's command line.
+pub fn parse() -> Result<Cli, CliError> {
+    Cli::try_parse().map_err(CliError::Clap)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn code(words: &[&str]) -> i32 {
+        Cli::try_parse_from(words).map_or_else(|e| e.exit_code(), |_| -1)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_tells_what_it_does_and_shows_an_example() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("icecore"), "no example for {}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for words in
+            [["icecore", "-r", "x", "--json", "snapshots"], ["icecore", "snapshots", "--json", "-r", "x"]]
+        {
+            let cli = Cli::try_parse_from(words).expect("good words");
+            assert!(cli.global.json);
+            assert_eq!(cli.global.repo, Some("x".into()));
+        }
+    }
+
+    #[test]
+    fn usage_errors_are_2_and_help_is_0() {
+        assert_eq!(code(&["icecore", "nonsense"]), 2);
+        assert_eq!(code(&["icecore", "ls"]), 2);
+        assert_eq!(code(&["icecore", "-q", "-v", "snapshots"]), 2);
+        assert_eq!(code(&["icecore", "backup", "a:b=/x"]), 2);
+        assert_eq!(code(&["icecore", "--version"]), 0);
+        assert_eq!(code(&["icecore", "restore", "--help"]), 0);
+    }
+}

@@ -1,0 +1,310 @@
+//! `icecore backup`
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use icecore::format::SnapshotState;
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::repo::{HostChoice, Repository};
+use icecore::source::{FilesFrom, FilterOptions, StdinStream};
+use icecore::types::{ByteSize, SnapshotId};
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::env::SECRET_VARIABLES;
+use crate::exit::{CliError, Outcome};
+use crate::parse::{self, NamedCommand, NamedPath};
+use crate::ui::{json, text};
+
+/// Capture file trees and streams as one snapshot
+///
+/// Streams are captured first, then trees, in the order given. A source's name is its path's last component unless
+/// one is given as NAME=PATH (only if no '/' stands before the first '='). If a command fails, or a path is missing or
+/// cannot be listed, nothing is committed. Single files that cannot be read are named and counted (exit code 3).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore backup --init -r /mnt/backup/repo /etc home=/home
+  icecore backup --command db='pg_dumpall -c -U postgres' /srv/files
+  mysqldump app | icecore backup --stdin app.sql
+  icecore backup /home --exclude '*.tmp' --exclude-caches --one-file-system
+  icecore backup --immutable blocks=/var/lib/ipfs/blocks")]
+pub struct Args {
+    /// Trees to capture: PATH or NAME=PATH
+    #[arg(value_name = "[NAME=]PATH", value_parser = OsStringValueParser::new().try_map(|s| parse::named_path(&s)))]
+    paths: Vec<NamedPath>,
+    /// Make the repository if it is not there, with a random key file where no passphrase is given
+    #[arg(long)]
+    init: bool,
+    /// Capture standard input under this name
+    #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
+    stdin: Option<String>,
+    /// Capture what a command prints; split as POSIX words and run without a shell
+    #[arg(long, value_name = "NAME=WORDS", value_parser = parse::named_command)]
+    command: Vec<NamedCommand>,
+    /// Mark the snapshot with this word
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Host name of the snapshot (default: this machine's)
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+
+    /// Leave out what matches, by gitignore's rules from the source's root
+    #[arg(long, value_name = "GLOB", help_heading = "What to leave out")]
+    exclude: Vec<String>,
+    /// Leave out what matches a line of this file
+    #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
+    exclude_file: Vec<PathBuf>,
+    /// Leave out folders with a CACHEDIR.TAG
+    #[arg(long, help_heading = "What to leave out")]
+    exclude_caches: bool,
+    /// Leave out files larger than this
+    #[arg(long, value_name = "SIZE", help_heading = "What to leave out")]
+    exclude_larger_than: Option<ByteSize>,
+    /// Capture only what is listed in this file, one path a line from the source's root
+    #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
+    files_from: Option<PathBuf>,
+    /// Do not enter other file systems
+    #[arg(long, help_heading = "What to leave out")]
+    one_file_system: bool,
+
+    /// Files named by a hash never change: do not look at those already known
+    #[arg(long, help_heading = "What counts as changed")]
+    immutable: bool,
+    /// Read every file, changed or not
+    #[arg(long, help_heading = "What counts as changed")]
+    force: bool,
+    /// A new change time alone does not make a file changed
+    #[arg(long, help_heading = "What counts as changed")]
+    ignore_ctime: bool,
+    /// A new inode number alone does not make a file changed
+    #[arg(long, help_heading = "What counts as changed")]
+    ignore_inode: bool,
+    /// Compare with this source of this snapshot (default: the last of the same host and name)
+    #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
+    parent: Option<(String, String)>,
+    /// Accept that a source which had entries is empty now
+    #[arg(long, help_heading = "What counts as changed")]
+    allow_empty: bool,
+
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", help_heading = "How",
+          value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: Option<i32>,
+    /// Memory to keep to (default: 256 MiB)
+    #[arg(long, value_name = "SIZE", help_heading = "How")]
+    memory: Option<ByteSize>,
+    /// Threads that cut, hash and compress (default: one a core)
+    #[arg(long, value_name = "N", help_heading = "How", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Read and count, store nothing
+    #[arg(short = 'n', long, help_heading = "How")]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    /// Absent from a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<String>,
+    /// `complete` or `incomplete`.
+    state: String,
+    dry_run: bool,
+    segments: u64,
+    #[serde(flatten)]
+    counts: json::Counts,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    args.check()?;
+    let meter = context.ui.meter();
+    let (repository, cancel) =
+        if args.init && !args.dry_run { context.open_or_init(&meter)? } else { context.open(&meter)? };
+    let options = args.options(args.parent(&repository)?)?;
+    let report = backup(&repository, options, &meter, &cancel)?;
+    let counts = meter.counts();
+    let summary = Summary {
+        snapshot: report.snapshot.map(|id| id.to_string()),
+        state: report.state.to_string(),
+        dry_run: args.dry_run,
+        segments: report.segments,
+        counts,
+    };
+    let outcome = match report.state {
+        SnapshotState::Incomplete => Outcome::Incomplete,
+        SnapshotState::Complete | SnapshotState::Checkpoint => Outcome::Done,
+    };
+    let elapsed = text::span(meter.elapsed());
+    Ok(meter.finish("backup", outcome, &summary, || lines(&report, &counts, &elapsed)))
+}
+
+impl Args {
+    /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of sources must
+    /// differ: each is a folder of its own in a restore.
+    fn check(&self) -> Result<(), CliError> {
+        let names = self.stdin.iter().chain(self.command.iter().map(|c| &c.name));
+        let mut seen = BTreeSet::new();
+        let twice = names.chain(self.paths.iter().map(|p| &p.name)).find(|name| !seen.insert(*name));
+        if let Some(twice) = twice {
+            return Err(CliError::usage(format!("two sources are named '{twice}'"))
+                .with_hint("give one of them another name: NAME=PATH"));
+        }
+        if seen.is_empty() {
+            return Err(
+                CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command")
+            );
+        }
+        if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
+            return Err(CliError::usage("--immutable and --files-from need a PATH"));
+        }
+        if self.paths.len() != 1 && self.parent.is_some() {
+            return Err(CliError::usage("--parent needs exactly one PATH"));
+        }
+        Ok(())
+    }
+
+    fn host(&self) -> String {
+        self.host.clone().unwrap_or_else(host_name)
+    }
+
+    /// The parent that was asked for, by its full id.
+    fn parent(&self, repository: &Repository) -> Result<Option<(SnapshotId, String)>, CliError> {
+        let Some((snap, source)) = &self.parent else { return Ok(None) };
+        let found = repository.find_snapshot(snap, &HostChoice::Host(self.host()))?;
+        Ok(Some((found.id, source.clone())))
+    }
+
+    fn options(&self, parent: Option<(SnapshotId, String)>) -> Result<BackupOptions, CliError> {
+        let mut options = BackupOptions::new(self.host(), self.sources(parent)?);
+        options.tags.clone_from(&self.tag);
+        options.level = self.level.unwrap_or(options.level);
+        options.force = self.force;
+        options.ignore_ctime = self.ignore_ctime;
+        options.ignore_inode = self.ignore_inode;
+        options.allow_empty = self.allow_empty;
+        options.memory = self.memory.unwrap_or(options.memory);
+        options.threads = self.threads.map(usize::from);
+        options.dry_run = self.dry_run;
+        options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
+        Ok(options)
+    }
+
+    /// What is to be captured: streams first.
+    fn sources(&self, parent: Option<(SnapshotId, String)>) -> Result<Vec<SourceSpec>, CliError> {
+        let mut sources = Vec::new();
+        if let Some(name) = &self.stdin {
+            let input =
+                StdinStream::open().map_err(|e| CliError::failed("cannot read standard input", e))?;
+            sources.push(SourceSpec::Stream { name: name.clone(), input: Box::new(input) });
+        }
+        for NamedCommand { name, command } in &self.command {
+            sources.push(SourceSpec::Command { name: name.clone(), command: command.clone() });
+        }
+        let files_from = self.files_from.as_deref().map(FilesFrom::read).transpose();
+        let files_from = files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
+        let filter = FilterOptions {
+            excludes: self.exclude.clone(),
+            exclude_files: self.exclude_file.clone(),
+            exclude_caches: self.exclude_caches,
+            exclude_larger_than: self.exclude_larger_than.map(|size| size.0),
+            one_file_system: self.one_file_system,
+            ..FilterOptions::default()
+        };
+        for NamedPath { name, path } in &self.paths {
+            sources.push(SourceSpec::Tree(TreeSpec {
+                name: name.clone(),
+                path: path.clone(),
+                filter: filter.clone(),
+                files_from: files_from.clone(),
+                immutable: self.immutable,
+                parent: parent.clone(),
+            }));
+        }
+        Ok(sources)
+    }
+}
+
+fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<String> {
+    let mut files = vec![
+        format!("{} new", text::counted(counts.files_new, "file", "files")),
+        format!("{} changed", text::number(counts.files_changed)),
+        format!("{} unchanged", text::number(counts.files_unchanged)),
+    ];
+    for (count, word) in
+        [(counts.removed, "removed"), (counts.vanished, "vanished"), (counts.failed, "failed")]
+    {
+        if count > 0 {
+            files.push(format!("{} {word}", text::number(count)));
+        }
+    }
+    let bytes = format!(
+        "{} read, {} new, {} stored, in {elapsed}",
+        text::size(counts.bytes_read),
+        text::size(counts.bytes_new),
+        text::size(counts.bytes_stored),
+    );
+    let mut lines = vec![files.join(", "), bytes];
+    for source in report.sources.iter().filter(|source| source.counts.incomplete > 0) {
+        let (name, what) = (&source.name, text::counted(source.counts.incomplete, "entry", "entries"));
+        lines.push(format!("{name}: {what} could not be captured whole"));
+    }
+    lines.push(match &report.snapshot {
+        Some(id) => format!("snapshot {} committed", id.short()),
+        None => "dry run: nothing was stored".to_owned(),
+    });
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+    use crate::commands::Command;
+
+    fn parsed(words: &[&str]) -> Args {
+        let cli = Cli::try_parse_from(["icecore", "backup"].iter().chain(words)).expect("good words");
+        match cli.command {
+            Command::Backup(args) => *args,
+            other => panic!("not a backup: {other:?}"),
+        }
+    }
+
+    fn names(words: &[&str]) -> Result<Vec<String>, u8> {
+        let args = parsed(words);
+        let sources = args.check().and_then(|()| args.sources(None));
+        sources
+            .map(|list| list.iter().map(|source| source.name().to_owned()).collect())
+            .map_err(|e| crate::exit::tell(&e).expect("words").code)
+    }
+
+    #[test]
+    fn streams_come_before_trees() {
+        let all = names(&["/srv", "a=/x", "--command", "db=echo 1", "--stdin", "in"]);
+        assert_eq!(all, Ok(["in", "db", "srv", "a"].map(String::from).into()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_bad_usage() {
+        assert_eq!(names(&["/srv/a", "/mnt/a"]), Err(2));
+        assert_eq!(names(&["/srv/a", "--stdin", "a"]), Err(2));
+        assert_eq!(names(&[]), Err(2));
+        assert_eq!(names(&["--stdin", "a", "--immutable"]), Err(2));
+        assert_eq!(names(&["/srv/a", "/srv/b", "--parent", "latest:a"]), Err(2));
+    }
+
+    #[test]
+    fn options_reach_the_library() {
+        let words = "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB";
+        let args = parsed(&words.split(' ').collect::<Vec<_>>());
+        let id = SnapshotId::new([1; 32]);
+        let options = args.options(Some((id, "home".to_owned()))).expect("options");
+        let SourceSpec::Tree(tree) = &options.sources[0] else { panic!("a tree") };
+        assert_eq!(tree.filter.exclude_larger_than, Some(10 << 20));
+        assert_eq!(tree.parent, Some((id, "home".to_owned())));
+        assert_eq!((options.tags.len(), options.level, options.threads), (2, 7, Some(3)));
+        assert_eq!((options.memory, options.host.as_str()), (ByteSize(1 << 30), "h"));
+        assert_eq!(options.env_remove.len(), 3, "no command sees our passphrase");
+    }
+}

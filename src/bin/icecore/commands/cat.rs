@@ -1,0 +1,39 @@
+//! `icecore cat`
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use crate::context::{Context, HostArgs};
+use crate::engine::ops::selector;
+use crate::engine::ops::list::cat;
+use crate::exit::{CliError, Outcome};
+use crate::parse::{self, SnapPath};
+
+/// Write a stream, a file, or a folder as tar, to standard output
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore cat latest:db | psql
+  icecore cat latest:etc/fstab
+  icecore cat latest:home/projects | tar -t")]
+pub struct Args {
+    /// Snapshot, source and path
+    #[arg(value_name = "SNAP:SOURCE[/PATH]",
+          value_parser = OsStringValueParser::new().try_map(|s| parse::snap_path(&s)))]
+    what: SnapPath,
+    #[command(flatten)]
+    hosts: HostArgs,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    if args.what.source.is_none() {
+        return Err(CliError::usage("no source named").with_hint("write SNAP:SOURCE, for example latest:db"));
+    }
+    if context.ui.json {
+        return Err(CliError::usage("'cat' writes contents, not JSON"));
+    }
+    let (repository, mut meter, cancel) = context.begin()?;
+    let mut out = context.ui.data()?;
+    cat(&repository, &selector(&args.what, &args.hosts), &mut out, &meter, &cancel)?;
+    out.finish()?;
+    meter.end();
+    Ok(meter.outcome())
+}

@@ -1,0 +1,147 @@
+//! How an entry of a tree is shown by `ls` and `find`.
+
+use icecore::types::{Entry, EntryFlags, Node};
+use serde::Serialize;
+
+use crate::ui::{json, text};
+
+/// An entry as JSON. Fields that its kind does not have are absent.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "entry")]
+pub struct Record {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<String>,
+    source: String,
+    /// From the source's root, which is the empty path.
+    #[serde(flatten)]
+    path: json::PathField,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// The 12 permission bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// `stale`, `torn`, `provisional`; most entries have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flags: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Record {
+    /// The entry, and the snapshot where there is more than one.
+    pub fn new(snapshot: Option<String>, source: &str, entry: &Entry) -> Self {
+        let meta = entry.meta();
+        let target = match &entry.node {
+            Node::Symlink { target, .. } => Some(String::from_utf8_lossy(target).into_owned()),
+            _ => None,
+        };
+        let reason = match &entry.node {
+            Node::Failed { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        Self {
+            snapshot,
+            source: source.to_owned(),
+            path: json::PathField::new(&entry.path.to_slashed()),
+            kind: text::kind(entry.kind()),
+            size: entry.content().map(|c| c.size),
+            mode: meta.map(|m| m.mode),
+            uid: meta.map(|m| m.owner.uid),
+            gid: meta.map(|m| m.owner.gid),
+            mtime: meta.and_then(|m| json::time(m.mtime)),
+            target,
+            flags: flags(entry),
+            reason,
+        }
+    }
+}
+
+fn flags(entry: &Entry) -> Vec<&'static str> {
+    let names =
+        [(EntryFlags::STALE, "stale"), (EntryFlags::TORN, "torn"), (EntryFlags::PROVISIONAL, "provisional")];
+    names.into_iter().filter(|(flag, _)| entry.flags.contains(*flag)).map(|(_, name)| name).collect()
+}
+
+/// `source/path`, as the command line takes it after `SNAP:`.
+pub fn short(source: &str, entry: &Entry) -> String {
+    if entry.path.is_root() { source.to_owned() } else { format!("{source}/{}", entry.path) }
+}
+
+/// Mode, owner, size, time and name, as `ls -l` has them; what is not a full capture says so.
+pub fn long(source: &str, entry: &Entry) -> String {
+    let name = short(source, entry);
+    let mut line = match entry.meta() {
+        Some(meta) => {
+            let person = |name: &[u8], id: u32| match name {
+                [] => id.to_string(),
+                name => text::clean(&String::from_utf8_lossy(name)),
+            };
+            let user = person(&meta.owner.user, meta.owner.uid);
+            let group = person(&meta.owner.group, meta.owner.gid);
+            let size = match &entry.node {
+                Node::File { content, .. } => text::size(content.size),
+                Node::Char { device, .. } | Node::Block { device, .. } => {
+                    format!("{}, {}", device.major, device.minor)
+                }
+                _ => "-".to_owned(),
+            };
+            let mode = text::mode(entry.kind(), meta.mode);
+            format!("{mode} {user:<8} {group:<8} {size:>10} {} {name}", text::when(meta.mtime))
+        }
+        None => format!("{} {name}", text::kind(entry.kind())),
+    };
+    match &entry.node {
+        Node::Symlink { target, .. } => {
+            line.push_str(" -> ");
+            line.push_str(&text::clean(&String::from_utf8_lossy(target)));
+        }
+        Node::Failed { reason } => line.push_str(&format!(": {}", text::clean(reason))),
+        _ => {}
+    }
+    let flags = flags(entry);
+    if !flags.is_empty() {
+        line.push_str(&format!(" [{}]", flags.join(", ")));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use icecore::types::{Metadata, RelPath};
+
+    use super::*;
+
+    fn entry(path: &[u8], flags: EntryFlags, node: Node) -> Entry {
+        Entry { path: RelPath::from_slashed(path).expect("a path"), flags, node }
+    }
+
+    #[test]
+    fn an_entry_is_shown_without_steering_the_terminal() {
+        let meta = Metadata { mode: 0o777, ..Metadata::default() };
+        let link = entry(b"a/\x1b[2J", EntryFlags::STALE, Node::Symlink { meta, target: b"x\n".to_vec() });
+        let shown = long("home", &link);
+        assert!(shown.starts_with("lrwxrwxrwx 0 "), "{shown}");
+        assert!(shown.ends_with("home/a/\\u{1b}[2J -> x\\n [stale]"), "{shown}");
+        assert_eq!(short("home", &entry(b"", EntryFlags::empty(), Node::Removed)), "home");
+    }
+
+    #[test]
+    fn json_leaves_out_what_an_entry_does_not_have() {
+        let failed = entry(b"a\xff", EntryFlags::empty(), Node::Failed { reason: "denied".to_owned() });
+        let value = serde_json::to_value(Record::new(None, "home", &failed)).expect("JSON");
+        let expected = serde_json::json!({
+            "type": "entry", "source": "home", "path": "a\u{fffd}", "path_hex": "61ff", "kind": "failed",
+            "reason": "denied",
+        });
+        assert_eq!(value, expected);
+    }
+}

@@ -1,0 +1,36 @@
+//! `icecore init`
+
+use serde::Serialize;
+
+use crate::context::{Context, NewSecret};
+use crate::exit::{CliError, Outcome};
+
+/// Make a new repository
+///
+/// The passphrase comes from --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; else it is asked for on
+/// the terminal. Where there is no terminal, a random key is written to a file that later commands find by
+/// themselves (mode 0600; for root in /etc/icecore/keys, else in ~/.config/icecore/keys). Keep a copy of that file
+/// elsewhere: without it the backup is lost.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore init -r /mnt/backup/repo
+  icecore init -r sftp://backup@host/srv/repo --passphrase-file /root/passphrase
+  icecore init -r /srv/public --no-passphrase")]
+pub struct Args {
+    /// Make a repository that anyone who has its files can read
+    #[arg(long)]
+    no_passphrase: bool,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    repository: String,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let otherwise = if args.no_passphrase { NewSecret::Empty } else { NewSecret::AskOrKeyFile };
+    let meter = context.ui.meter();
+    let id = context.init(otherwise)?;
+    let summary = Summary { repository: id.to_string() };
+    Ok(meter.finish("init", Outcome::Done, &summary, || vec![format!("repository {id} made")]))
+}

@@ -1,0 +1,190 @@
+//! `icecore key`
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use icecore::repo::{RepoError, Repository, Secret, SlotInfo};
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::exit::{CliError, Outcome};
+use crate::secret;
+use crate::ui::{json, text};
+
+/// Manage the passphrases of the repository
+///
+/// Each passphrase has a slot that holds the one master key, sealed. Changing or removing a passphrase does not
+/// change the master key: who had it once and kept it can still read the data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore key list
+  icecore key add --new-passphrase-file /root/second
+  icecore key change
+  icecore key remove 3f9a
+  icecore key export /media/usb/icecore-key")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add a passphrase
+    Add(New),
+    /// List the slots
+    List,
+    /// Remove a slot; the last one stays
+    Remove {
+        /// Name of the slot
+        slot: String,
+    },
+    /// Replace the passphrase that was used to open the repository
+    Change(New),
+    /// Write a new slot to a file, to be kept apart from the repository
+    ///
+    /// Put back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if all slots there are
+    /// lost.
+    Export {
+        /// A file that does not exist yet; '-' is standard output
+        file: PathBuf,
+        #[command(flatten)]
+        new: New,
+    },
+}
+
+/// Where the new passphrase comes from; by default from the terminal.
+#[derive(Debug, clap::Args)]
+struct New {
+    /// Read the new passphrase from this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["new_passphrase_command", "new_key_file"])]
+    new_passphrase_file: Option<PathBuf>,
+    /// Take the new passphrase from the first line that this command prints
+    #[arg(long, value_name = "COMMAND", conflicts_with = "new_key_file")]
+    new_passphrase_command: Option<String>,
+    /// Draw a random key and write it to this new file (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+    /// Says whose it is (default: this machine's name)
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+}
+
+/// A slot as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "key")]
+struct Record<'a> {
+    slot: &'a str,
+    label: &'a str,
+    created: Option<String>,
+    current: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    slot: &'a str,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    match &args.action {
+        Action::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
+        Action::Change(new) => {
+            write_slot(context, new, "key change", "made in place of the old", Repository::change_key)
+        }
+        Action::List => list(context),
+        Action::Remove { slot } => {
+            let (repository, meter, _cancel) = context.begin()?;
+            let slot = repository.remove_key(slot)?;
+            let line = || vec![format!("slot {slot} removed")];
+            Ok(meter.finish("key remove", Outcome::Done, &Summary { slot: &slot }, line))
+        }
+        Action::Export { file, new } => export(context, file, new),
+    }
+}
+
+impl New {
+    /// The new passphrase.
+    fn secret(&self) -> Result<Secret, CliError> {
+        if let Some(path) = &self.new_passphrase_file {
+            return Ok(Secret::passphrase(secret::from_file(path)?));
+        }
+        if let Some(command) = &self.new_passphrase_command {
+            return Ok(Secret::passphrase(secret::from_command(command)?));
+        }
+        if let Some(path) = &self.new_key_file {
+            let key = secret::random_key()?;
+            secret::write_key(path, &key)?;
+            return Ok(Secret::generated(key));
+        }
+        if !secret::has_terminal() {
+            return Err(CliError::usage("no new passphrase given")
+                .with_hint("use --new-passphrase-file, --new-passphrase-command or --new-key-file"));
+        }
+        Ok(Secret::passphrase(secret::ask_new()?))
+    }
+
+    fn label(&self) -> String {
+        self.label.clone().unwrap_or_else(host_name)
+    }
+}
+
+type SlotWriter = fn(&Repository, &Secret, &str) -> Result<String, RepoError>;
+
+fn write_slot(
+    context: &Context<'_>,
+    new: &New,
+    command: &'static str,
+    done: &str,
+    write: SlotWriter,
+) -> Result<Outcome, CliError> {
+    let (repository, meter, _cancel) = context.begin()?;
+    let slot = write(&repository, &new.secret()?, &new.label())?;
+    let line = || vec![format!("slot {slot} {done}")];
+    Ok(meter.finish(command, Outcome::Done, &Summary { slot: &slot }, line))
+}
+
+fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
+    let (repository, mut meter, _cancel) = context.begin()?;
+    let slots = repository.key_slots()?;
+    meter.end();
+    let mut out = context.ui.data()?;
+    let mut table = text::Table::new(&["slot", "made", "label", ""]);
+    for SlotInfo { name, label, created, current, damage } in &slots {
+        let damage = damage.as_deref();
+        if context.ui.json {
+            out.object(&Record {
+                slot: name,
+                label,
+                created: json::time(*created),
+                current: *current,
+                damage,
+            })?;
+        } else {
+            let mark = if *current { "used now" } else { "" };
+            table.row([name.clone(), text::when(*created), label.clone(), damage.unwrap_or(mark).to_owned()]);
+        }
+    }
+    if !context.ui.json {
+        for line in table.lines() {
+            out.line(line)?;
+        }
+    }
+    out.finish()?;
+    let damaged = slots.iter().any(|slot| slot.damage.is_some());
+    Ok(meter.outcome().max(if damaged { Outcome::Damage } else { Outcome::Done }))
+}
+
+fn export(context: &Context<'_>, file: &Path, new: &New) -> Result<Outcome, CliError> {
+    let (repository, meter, _cancel) = context.begin()?;
+    let slot = repository.export_key(&new.secret()?, &new.label())?;
+    if file.as_os_str() == "-" {
+        let mut out = context.ui.data()?;
+        out.line(String::from_utf8_lossy(&slot))?;
+        out.finish()?;
+    } else {
+        secret::write_new_file(file, &slot)?;
+        context.ui.note(format_args!("key slot written to {}", file.display()));
+    }
+    Ok(meter.outcome())
+}

@@ -1,0 +1,28 @@
+//! `icecore man`
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+
+use crate::args::Cli;
+use crate::context::Context;
+use crate::exit::{CliError, Outcome};
+
+/// Write the manual pages into a folder
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore man /usr/local/share/man/man1")]
+pub struct Args {
+    /// Folder; made if it is missing
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let folder = args.folder.display();
+    std::fs::create_dir_all(&args.folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.folder))
+        .map_err(|e| CliError::failed(format!("cannot write manual pages to {folder}"), e))?;
+    context.ui.note(format_args!("manual pages written to {folder}"));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,63 @@
+//! The commands, one file each: its words, and one call of the library.
+
+mod backup;
+mod cat;
+mod completions;
+mod diff;
+mod entry;
+mod find;
+mod init;
+mod key;
+mod ls;
+mod man;
+mod repair;
+mod restore;
+mod snapshots;
+mod stats;
+mod verify;
+
+use clap::Subcommand;
+
+use crate::args::Cli;
+use crate::context::Context;
+use crate::exit::{CliError, Outcome};
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(init::Args),
+    Backup(Box<backup::Args>),
+    Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Find(find::Args),
+    Cat(cat::Args),
+    Diff(diff::Args),
+    Stats(stats::Args),
+    Restore(restore::Args),
+    Verify(verify::Args),
+    Repair(repair::Args),
+    Key(key::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Runs the command.
+pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
+    let context = Context::new(&cli.global);
+    match &cli.command {
+        Command::Init(args) => init::run(&context, args),
+        Command::Backup(args) => backup::run(&context, args),
+        Command::Snapshots(args) => snapshots::run(&context, args),
+        Command::Ls(args) => ls::run(&context, args),
+        Command::Find(args) => find::run(&context, args),
+        Command::Cat(args) => cat::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Stats(args) => stats::run(&context, args),
+        Command::Restore(args) => restore::run(&context, args),
+        Command::Verify(args) => verify::run(&context, args),
+        Command::Repair(args) => repair::run(&context, args),
+        Command::Key(args) => key::run(&context, args),
+        Command::Completions(args) => completions::run(&context, args),
+        Command::Man(args) => man::run(&context, args),
+    }
+}

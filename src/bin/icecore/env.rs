@@ -1,0 +1,106 @@
+//! The environment: read once, here and nowhere else.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+/// What the environment says that matters to a command. Empty variables count as unset, but for the passphrase.
+#[derive(Default)]
+pub struct Env {
+    /// `ICECORE_REPO`
+    pub repo: Option<OsString>,
+    /// `ICECORE_PASSPHRASE`
+    pub passphrase: Option<Zeroizing<Vec<u8>>>,
+    /// `ICECORE_PASSPHRASE_FILE`
+    pub passphrase_file: Option<PathBuf>,
+    /// `ICECORE_PASSPHRASE_COMMAND`
+    pub passphrase_command: Option<String>,
+    /// `ICECORE_CACHE_DIR`
+    pub cache_dir: Option<PathBuf>,
+    pub xdg_cache_home: Option<PathBuf>,
+    pub xdg_config_home: Option<PathBuf>,
+    pub home: Option<PathBuf>,
+    /// The effective user is root.
+    pub root: bool,
+}
+
+/// Variables that no child process may see.
+pub const SECRET_VARIABLES: [&str; 3] =
+    ["ICECORE_PASSPHRASE", "ICECORE_PASSPHRASE_FILE", "ICECORE_PASSPHRASE_COMMAND"];
+
+impl Env {
+    /// Reads the environment of this process.
+    pub fn read() -> Self {
+        let path = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
+        // The XDG rules: a folder that is not absolute is to be ignored.
+        let absolute = |name: &str| path(name).filter(|p| p.is_absolute());
+        Self {
+            repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
+            passphrase: env::var_os("ICECORE_PASSPHRASE").map(|v| Zeroizing::new(v.into_encoded_bytes())),
+            passphrase_file: path("ICECORE_PASSPHRASE_FILE"),
+            passphrase_command: text("ICECORE_PASSPHRASE_COMMAND"),
+            cache_dir: path("ICECORE_CACHE_DIR"),
+            xdg_cache_home: absolute("XDG_CACHE_HOME"),
+            xdg_config_home: absolute("XDG_CONFIG_HOME"),
+            home: absolute("HOME"),
+            root: rustix::process::geteuid().is_root(),
+        }
+    }
+
+    /// The folder under which each repository has its index: `ICECORE_CACHE_DIR`, for root `/var/cache/icecore`,
+    /// else `$XDG_CACHE_HOME/icecore` or `~/.cache/icecore`. None if nothing says where.
+    pub fn cache_root(&self) -> Option<PathBuf> {
+        if let Some(dir) = &self.cache_dir {
+            return Some(dir.clone());
+        }
+        if self.root {
+            return Some(PathBuf::from("/var/cache/icecore"));
+        }
+        let base =
+            self.xdg_cache_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".cache")))?;
+        Some(base.join("icecore"))
+    }
+
+    /// The folder of generated key files: for root `/etc/icecore/keys`, else `$XDG_CONFIG_HOME/icecore/keys` or
+    /// `~/.config/icecore/keys`. None if nothing says where.
+    pub fn keys_dir(&self) -> Option<PathBuf> {
+        if self.root {
+            return Some(PathBuf::from("/etc/icecore/keys"));
+        }
+        let base =
+            self.xdg_config_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".config")))?;
+        Some(base.join("icecore/keys"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user() -> Env {
+        Env { home: Some("/home/u".into()), ..Env::default() }
+    }
+
+    #[test]
+    fn the_cache_lies_where_the_user_or_the_system_says() {
+        assert_eq!(user().cache_root(), Some("/home/u/.cache/icecore".into()));
+        let xdg = Env { xdg_cache_home: Some("/x".into()), ..user() };
+        assert_eq!(xdg.cache_root(), Some("/x/icecore".into()));
+        let root = Env { root: true, xdg_cache_home: Some("/x".into()), ..user() };
+        assert_eq!(root.cache_root(), Some("/var/cache/icecore".into()));
+        let told = Env { root: true, cache_dir: Some("/c".into()), ..user() };
+        assert_eq!(told.cache_root(), Some("/c".into()));
+        assert_eq!(Env::default().cache_root(), None);
+    }
+
+    #[test]
+    fn key_files_lie_in_the_configuration() {
+        assert_eq!(user().keys_dir(), Some("/home/u/.config/icecore/keys".into()));
+        let xdg = Env { xdg_config_home: Some("/x".into()), ..user() };
+        assert_eq!(xdg.keys_dir(), Some("/x/icecore/keys".into()));
+        assert_eq!(Env { root: true, ..xdg }.keys_dir(), Some("/etc/icecore/keys".into()));
+    }
+}

@@ -1,0 +1,276 @@
+//! Maps what a command came to, to text, hint and exit code. No other file of the binary does.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::ui::{json, text};
+use icecore::repo::RepoError;
+use icecore::{Error, ErrorKind};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const INCOMPLETE: u8 = 3;
+const DAMAGE: u8 = 4;
+const ALARM: u8 = 5;
+const NO_REPOSITORY: u8 = 10;
+const WRONG_KEY: u8 = 11;
+const NEEDS_NEWER: u8 = 12;
+/// Ended by a signal; nothing that was committed is lost.
+pub const INTERRUPTED: u8 = 130;
+
+/// How a command that ran to its end came out; a later one outweighs those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Outcome {
+    #[default]
+    Done,
+    /// Done, but not all of it.
+    Incomplete,
+    /// Damage was found.
+    Damage,
+    /// A key file changed or is missing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "raised by the node jobs, which come later"))]
+    Alarm,
+}
+
+impl Outcome {
+    /// The process's exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Incomplete => INCOMPLETE,
+            Self::Damage => DAMAGE,
+            Self::Alarm => ALARM,
+        }
+    }
+}
+
+/// Why a command did not run to its end.
+#[derive(Debug)]
+pub enum CliError {
+    /// The words of the command line do not fit; also `--help` and `--version`, which are no errors.
+    Clap(clap::Error),
+    /// They fit, but make no sense together.
+    Usage { message: String, hint: Option<String> },
+    /// The library gave up.
+    Engine(Error),
+    /// The binary itself did: terminal, passphrase, output.
+    Failed { message: String, source: Option<Box<dyn StdError + Send + Sync>>, hint: Option<String> },
+    /// There is a repository but no passphrase for it.
+    Locked { message: String, hint: Option<String> },
+    /// Whoever read our listing has seen enough.
+    BrokenPipe,
+}
+
+impl CliError {
+    /// Words that make no sense together.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: None }
+    }
+
+    /// The binary's own failure, with its cause.
+    pub fn failed(message: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Failed { message: message.into(), source: Some(Box::new(source)), hint: None }
+    }
+
+    /// A failure to write to standard output.
+    pub fn output(source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::BrokenPipe {
+            Self::BrokenPipe
+        } else {
+            Self::failed("cannot write to standard output", source)
+        }
+    }
+
+    /// This error with advice, unless it has some.
+    pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
+        if let Self::Usage { hint, .. } | Self::Failed { hint, .. } | Self::Locked { hint, .. } = &mut self {
+            hint.get_or_insert_with(|| advice.into());
+        }
+        self
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<RepoError> for CliError {
+    fn from(error: RepoError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// An error as it is told: what `error:` and `hint:` say, and the exit code.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    pub code: u8,
+    /// One line: the message and its sources.
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// Puts an error into words. None where there is nothing to say.
+pub fn tell(error: &CliError) -> Option<Told> {
+    let told = match error {
+        CliError::Clap(_) | CliError::BrokenPipe => return None,
+        CliError::Usage { message, hint } => {
+            Told { code: USAGE, message: message.clone(), hint: hint.clone() }
+        }
+        CliError::Failed { message, source, hint } => {
+            let source = source.as_deref().map(|s| s as &(dyn StdError + 'static));
+            Told { code: FAILED, message: chain(message, source), hint: hint.clone() }
+        }
+        CliError::Locked { message, hint } => {
+            Told { code: WRONG_KEY, message: message.clone(), hint: hint.clone() }
+        }
+        CliError::Engine(error) => Told {
+            code: code_of(error.kind()),
+            message: chain(&error.to_string(), error.source()),
+            hint: error.hint().or_else(|| usual_hint(error.kind())).map(str::to_owned),
+        },
+    };
+    Some(Told { message: text::clean(&told.message), hint: told.hint.map(|h| text::clean(&h)), ..told })
+}
+
+fn code_of(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Failed => FAILED,
+        ErrorKind::Usage => USAGE,
+        ErrorKind::Damage => DAMAGE,
+        ErrorKind::NoRepository => NO_REPOSITORY,
+        ErrorKind::WrongKey => WRONG_KEY,
+        ErrorKind::NeedsNewer => NEEDS_NEWER,
+        ErrorKind::Interrupted => INTERRUPTED,
+    }
+}
+
+/// Advice where the library has none.
+fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Interrupted => Some("what was stored is kept; run the command again to go on"),
+        _ => None,
+    }
+}
+
+/// A message and its sources on one line; a source that only repeats what stands there already is left out.
+fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String {
+    let mut line = message.trim().to_owned();
+    while let Some(error) = source {
+        let said = error.to_string();
+        if !line.ends_with(said.trim()) {
+            line.push_str(": ");
+            line.push_str(said.trim());
+        }
+        source = error.source();
+    }
+    line.lines().map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// Ends the process: prints the error, if there is one, and gives the exit code.
+pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
+    let error = match result {
+        Ok(outcome) => return ExitCode::from(outcome.code()),
+        Err(error) => error,
+    };
+    if let CliError::Clap(error) = &error {
+        // A usage error is 2, help and version are 0; a reader of the help who left is no error either.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+    }
+    let Some(told) = tell(&error) else {
+        return ExitCode::SUCCESS;
+    };
+    if json {
+        json::emit(&json::ErrorEvent::new(&told));
+    }
+    let mut stderr = io::stderr().lock();
+    // Nobody is left to be told of a failure to write there.
+    let _ = write_told(&mut stderr, &told);
+    ExitCode::from(told.code)
+}
+
+fn write_told(out: &mut impl Write, told: &Told) -> io::Result<()> {
+    writeln!(out, "error: {}", told.message)?;
+    match &told.hint {
+        Some(hint) => writeln!(out, "hint: {hint}"),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Layer(&'static str, Option<Box<Layer>>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Layer {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref().map(|l| l as _)
+        }
+    }
+
+    #[test]
+    fn an_error_and_its_sources_are_one_line() {
+        let inner = Layer("line one\n  line two", Some(Box::new(Layer("line two", None))));
+        let error = CliError::failed("cannot open x", inner);
+        let told = tell(&error).expect("an error");
+        assert_eq!((told.code, told.message.as_str()), (1, "cannot open x: line one; line two"));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let told = tell(&CliError::usage("no such thing: \u{1b}[2J")).expect("an error");
+        assert_eq!(told.message, "no such thing: \\u{1b}[2J");
+    }
+
+    #[test]
+    fn every_kind_has_its_exit_code() {
+        let codes = [
+            (ErrorKind::Failed, 1),
+            (ErrorKind::Usage, 2),
+            (ErrorKind::Damage, 4),
+            (ErrorKind::NoRepository, 10),
+            (ErrorKind::WrongKey, 11),
+            (ErrorKind::NeedsNewer, 12),
+            (ErrorKind::Interrupted, 130),
+        ];
+        for (kind, code) in codes {
+            assert_eq!(code_of(kind), code, "{kind:?}");
+        }
+        let outcomes = [Outcome::Done, Outcome::Incomplete, Outcome::Damage, Outcome::Alarm];
+        assert_eq!(outcomes.map(Outcome::code), [0, 3, 4, 5]);
+        assert_eq!(Outcome::Incomplete.max(Outcome::Damage), Outcome::Damage);
+    }
+
+    #[test]
+    fn the_hint_is_a_line_of_its_own() {
+        let mut out = Vec::new();
+        let error = CliError::usage("no repository named").with_hint("use -r").with_hint("not this one");
+        write_told(&mut out, &tell(&error).expect("an error")).expect("memory");
+        assert_eq!(String::from_utf8_lossy(&out), "error: no repository named\nhint: use -r\n");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let closed = CliError::output(io::ErrorKind::BrokenPipe.into());
+        assert!(tell(&closed).is_none());
+        assert!(tell(&CliError::output(io::ErrorKind::StorageFull.into())).is_some());
+    }
+}

@@ -1,0 +1,259 @@
+//! Words of the command line as values: sources, snapshots and paths in them, percentages, durations.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use icecore::source::StreamCommand;
+use icecore::types::RelPath;
+
+/// Longest name of a source, in bytes.
+const SOURCE_NAME_BYTES_MAX: usize = 64;
+
+/// A tree to be captured: `PATH` or `NAME=PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPath {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+/// A command to be captured: `NAME=WORDS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedCommand {
+    pub name: String,
+    pub command: StreamCommand,
+}
+
+/// `SNAP[:SOURCE[/PATH]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapPath {
+    /// As [`snap`] gives it.
+    pub snap: String,
+    pub source: Option<String>,
+    /// Below the source's root; the root itself if nothing was given.
+    pub path: RelPath,
+}
+
+/// Checks a source's name: 1–64 bytes of UTF-8 without `/`, `:`, `=` and control characters.
+pub fn source_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > SOURCE_NAME_BYTES_MAX {
+        return Err(format!("the name of a source has 1 to {SOURCE_NAME_BYTES_MAX} bytes"));
+    }
+    // `.` and `..` would be folders of their own when a source is restored to TARGET/<name>.
+    if matches!(text, "." | "..") {
+        return Err(format!("a source cannot be named '{text}'"));
+    }
+    if text.contains(|c: char| matches!(c, '/' | ':' | '=') || c.is_control()) {
+        return Err(format!("the name of a source holds no '/', ':', '=': {text:?}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads `PATH` or `NAME=PATH`: a name only if no `/` stands before the first `=`.
+pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
+    let bytes = arg.as_bytes();
+    let stop = bytes.iter().position(|&b| b == b'=' || b == b'/');
+    if let Some(at) = stop.filter(|&at| bytes[at] == b'=') {
+        let name =
+            std::str::from_utf8(&bytes[..at]).map_err(|_| "the name of a source is UTF-8".to_owned())?;
+        let path = &bytes[at + 1..];
+        if path.is_empty() {
+            return Err(format!("no path after '{name}='"));
+        }
+        return Ok(NamedPath { name: source_name(name)?, path: PathBuf::from(OsStr::from_bytes(path)) });
+    }
+    if bytes.is_empty() {
+        return Err("an empty path".to_owned());
+    }
+    let path = PathBuf::from(arg);
+    let name = default_name(&path)?;
+    Ok(NamedPath { name, path })
+}
+
+/// A tree's name if none is given: its path's last component, `root` for `/`.
+fn default_name(path: &Path) -> Result<String, String> {
+    let advice = |problem: &str| format!("{problem}; name it: NAME={}", path.display());
+    let full = std::path::absolute(path).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?;
+    // Only a trailing `..` needs the file system; a symlink keeps the name that was typed.
+    let full = match full.components().next_back() {
+        Some(std::path::Component::ParentDir) => {
+            std::fs::canonicalize(&full).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?
+        }
+        _ => full,
+    };
+    match full.file_name() {
+        None => Ok("root".to_owned()),
+        Some(name) => {
+            let name = name.to_str().ok_or_else(|| advice("the path's last component is not UTF-8"))?;
+            source_name(name).map_err(|problem| advice(&problem))
+        }
+    }
+}
+
+/// Reads `NAME=WORDS`; the words are split as a POSIX shell splits them, and nothing else is done to them.
+pub fn named_command(text: &str) -> Result<NamedCommand, String> {
+    let (name, words) = text.split_once('=').ok_or("write NAME=WORDS, for example db='pg_dumpall -c'")?;
+    let command = StreamCommand::parse(words).map_err(|e| e.to_string())?;
+    Ok(NamedCommand { name: source_name(name)?, command })
+}
+
+/// Checks that a word is `latest` or the beginning of a snapshot's id (4 digits at least), which is made lower-case.
+pub fn snap(text: &str) -> Result<String, String> {
+    if text == "latest" {
+        return Ok(text.to_owned());
+    }
+    if !(4..=64).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(format!("'{text}' is no snapshot: write 'latest' or the first digits of an id, 4 at least"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// Reads `SNAP[:SOURCE[/PATH]]`.
+pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
+    let bytes = arg.as_bytes();
+    let (name, rest) = match bytes.iter().position(|&b| b == b':') {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    };
+    let snap = snap(&String::from_utf8_lossy(name))?;
+    let Some(rest) = rest else {
+        return Ok(SnapPath { snap, source: None, path: RelPath::root() });
+    };
+    let (source, path) = match rest.iter().position(|&b| b == b'/') {
+        Some(at) => (&rest[..at], &rest[at + 1..]),
+        None => (rest, &rest[rest.len()..]),
+    };
+    let source = source_name(&String::from_utf8_lossy(source))?;
+    let path = RelPath::from_slashed(path).map_err(|e| e.to_string())?;
+    Ok(SnapPath { snap, source: Some(source), path })
+}
+
+/// Reads `SNAP:SOURCE`, of which neither may be left out.
+pub fn snap_source(text: &str) -> Result<(String, String), String> {
+    let (name, source) = text.split_once(':').ok_or("write SNAP:SOURCE, for example latest:home")?;
+    Ok((snap(name)?, source_name(source)?))
+}
+
+/// Reads a share such as `5%` or `0.5%` as a fraction, above 0 and at most 1.
+pub fn percentage(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 100.0 => Ok(value / 100.0),
+        _ => Err(format!("'{text}' is no share; write for example 5% (above 0, at most 100)")),
+    }
+}
+
+/// Reads a span of time: `90s`, `10m`, `2h`, `30d`, `1w`, or several of them as in `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is no span of time; write for example 90s, 10m, 2h, 30d or 1h30m");
+    let mut rest = text.trim();
+    let mut total: u64 = 0;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+        let unit = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return Err(bad()),
+        };
+        total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
+        rest = &rest[digits + 1..];
+    }
+    Ok(Duration::from_secs(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(arg: &str) -> Result<(String, String), String> {
+        named_path(OsStr::new(arg)).map(|n| (n.name, n.path.display().to_string()))
+    }
+
+    fn pair(a: &str, b: &str) -> Result<(String, String), String> {
+        Ok((a.to_owned(), b.to_owned()))
+    }
+
+    #[test]
+    fn a_name_needs_an_equals_sign_before_any_slash() {
+        assert_eq!(tree("home=/srv/x"), pair("home", "/srv/x"));
+        assert_eq!(tree("/srv/a=b/c"), pair("c", "/srv/a=b/c"));
+        assert_eq!(tree("./x=y/z"), pair("z", "./x=y/z"));
+        assert_eq!(tree("a=b=c"), pair("a", "b=c"));
+        assert_eq!(tree("/"), pair("root", "/"));
+        assert_eq!(tree("/usr/share/"), pair("share", "/usr/share/"));
+        assert!(tree("=x").is_err() && tree("x=").is_err() && tree("").is_err());
+        assert!(tree("a:b=/x").is_err());
+    }
+
+    #[test]
+    fn a_path_whose_last_component_is_no_name_asks_for_one() {
+        let problem = tree("/srv/a=b").expect_err("an equals sign in the default name");
+        assert!(problem.contains("NAME=/srv/a=b"), "{problem}");
+        assert!(named_path(OsStr::from_bytes(b"/srv/\xff")).is_err());
+    }
+
+    #[test]
+    fn dots_are_named_by_the_folder_they_stand_for() {
+        let here = std::env::current_dir().expect("a current folder");
+        let name = here.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
+        assert_eq!(tree("."), Ok((name, ".".to_owned())));
+        assert_eq!(tree("/usr/share/.."), pair("usr", "/usr/share/.."));
+    }
+
+    #[test]
+    fn a_sources_name_has_bounds() {
+        assert!(source_name(&"x".repeat(64)).is_ok());
+        for bad in ["", ".", "..", "a/b", "a:b", "a=b", "a\nb", &"x".repeat(65), &"é".repeat(33)] {
+            assert!(source_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_split_as_posix_words() {
+        let command = named_command("db=sh -c 'a b' \"c\"").expect("a command");
+        assert_eq!((command.name.as_str(), command.command.words()), ("db", &["sh", "-c", "a b", "c"].map(String::from)[..]));
+        for bad in ["db", "db=", "db='", "=x", "a/b=x"] {
+            assert!(named_command(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_and_what_is_in_it() {
+        let parse = |text: &str| snap_path(OsStr::new(text));
+        let whole = parse("latest").expect("latest");
+        assert_eq!((whole.snap, whole.source), ("latest".to_owned(), None));
+        let deep = parse("0aF1:home/a//b:c/").expect("a path");
+        assert_eq!(deep.snap, "0af1");
+        assert_eq!(deep.source.as_deref(), Some("home"));
+        assert_eq!(deep.path.to_slashed(), b"a/b:c");
+        assert!(parse("0a11:home").expect("a source").path.is_root());
+        assert!(snap_path(OsStr::from_bytes(b"0a11:home/\xff")).is_ok());
+        for bad in ["", "xyz", "abc", "wxyz", "latest:", "latest:/x", "latest:a/../b", &"0".repeat(65)] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(snap_source("latest").is_err() && snap_source("latest:x/y").is_err());
+    }
+
+    #[test]
+    fn shares_and_spans() {
+        assert_eq!(percentage("5%"), Ok(0.05));
+        assert_eq!(percentage("100"), Ok(1.0));
+        for bad in ["0%", "101%", "x", "NaN", "-1%", ""] {
+            assert!(percentage(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
+        for bad in ["", "10", "m", "1x", "1h30", "99999999999999999999s", "é"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Where the passphrase comes from, and the key files that icecore makes itself.
+//!
+//! In this order: `--passphrase-file`, `--passphrase-command`, the environment (`ICECORE_PASSPHRASE`, `…_FILE`,
+//! `…_COMMAND`), the repository's key file, the terminal. Whatever holds a secret is wiped when dropped.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use icecore::types::RepoId;
+use zeroize::Zeroizing;
+
+use crate::args::Global;
+use crate::env::{Env, SECRET_VARIABLES};
+use crate::exit::CliError;
+
+/// The bytes of a passphrase.
+pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// Longest passphrase, and most that is read in search of its end.
+const PASSPHRASE_BYTES_MAX: usize = 64 * 1024;
+/// Random bytes of a generated key; written as twice as many hex digits.
+const KEY_BYTES: usize = 32;
+
+const GIVE_ONE: &str = "use --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; for no secrecy, 'init --no-passphrase'";
+
+/// The passphrase that the command line or the environment gives; none if neither does.
+pub fn given(global: &Global, env: &Env) -> Result<Option<Bytes>, CliError> {
+    if let Some(path) = &global.passphrase_file {
+        return from_file(path).map(Some);
+    }
+    if let Some(command) = &global.passphrase_command {
+        return from_command(command).map(Some);
+    }
+    if let Some(text) = &env.passphrase {
+        return not_empty(text.clone(), "ICECORE_PASSPHRASE").map(Some);
+    }
+    if let Some(path) = &env.passphrase_file {
+        return from_file(path).map(Some);
+    }
+    env.passphrase_command.as_deref().map(from_command).transpose()
+}
+
+/// Reads a passphrase from a file, less one trailing newline.
+pub fn from_file(path: &Path) -> Result<Bytes, CliError> {
+    let shown = path.display();
+    let file = File::open(path)
+        .map_err(|e| CliError::failed(format!("cannot open the passphrase file {shown}"), e))?;
+    let text = read_bounded(file)
+        .map_err(|e| CliError::failed(format!("cannot read the passphrase file {shown}"), e))?;
+    not_empty(without_newline(text), &format!("the passphrase file {shown}"))
+}
+
+/// Reads a passphrase from the first line that a command prints. The command is split as POSIX words and run
+/// without a shell; it does not see our own passphrase variables, and must exit with 0.
+pub fn from_command(command: &str) -> Result<Bytes, CliError> {
+    let words = shell_words::split(command)
+        .map_err(|e| CliError::usage(format!("the passphrase command cannot be split into words: {e}")))?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(CliError::usage("the passphrase command is empty"));
+    };
+    let failed = |e| CliError::failed(format!("cannot run the passphrase command '{program}'"), e);
+    let mut start = Command::new(program);
+    start.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    for name in SECRET_VARIABLES {
+        start.env_remove(name);
+    }
+    let mut child = start.spawn().map_err(failed)?;
+    let text = match child.stdout.take().map(read_bounded) {
+        Some(Ok(text)) => text,
+        Some(Err(e)) => {
+            // It may still be writing; nobody waits for it to end by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(failed(e));
+        }
+        None => Bytes::default(),
+    };
+    let status = child.wait().map_err(failed)?;
+    if !status.success() {
+        let message = format!("the passphrase command '{program}' failed: {status}");
+        return Err(CliError::Failed { message, source: None, hint: None });
+    }
+    let end = text.iter().position(|&b| b == b'\n').unwrap_or(text.len());
+    let line = Bytes::new(text[..end].to_vec());
+    not_empty(line, &format!("the passphrase command '{program}'"))
+}
+
+/// The path of a repository's key file in the folder of key files.
+pub fn key_file_path(keys_dir: &Path, id: RepoId) -> PathBuf {
+    keys_dir.join(id.to_string())
+}
+
+/// The key that icecore made for this repository; none if it made none here. A key file that others may read is
+/// refused.
+pub fn from_key_file(keys_dir: &Path, id: RepoId) -> Result<Option<Bytes>, CliError> {
+    let path = key_file_path(keys_dir, id);
+    let shown = path.display();
+    let failed = |e| CliError::failed(format!("cannot read the key file {shown}"), e);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let message = format!("the key file {shown} can be read by others (mode {mode:04o})");
+        return Err(CliError::Locked { message, hint: Some(format!("chmod 600 {shown}")) });
+    }
+    let text = without_newline(read_bounded(file).map_err(failed)?);
+    not_empty(text, &format!("the key file {shown}")).map(Some)
+}
+
+/// Draws a random key and keeps it in a new key file (mode 0600), durably before it returns.
+pub fn new_key_file(keys_dir: &Path, id: RepoId) -> Result<(Bytes, PathBuf), CliError> {
+    let key = random_key()?;
+    let path = key_file_path(keys_dir, id);
+    write_key(&path, &key)?;
+    Ok((key, path))
+}
+
+/// A random key as 64 hex digits.
+pub fn random_key() -> Result<Bytes, CliError> {
+    let mut raw = Zeroizing::new([0_u8; KEY_BYTES]);
+    getrandom::fill(&mut raw[..]).map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+    let digits = b"0123456789abcdef";
+    let hex = raw.iter().flat_map(|&b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]);
+    let mut text = Bytes::new(Vec::with_capacity(2 * KEY_BYTES));
+    text.extend(hex);
+    Ok(text)
+}
+
+/// Writes a key as [`write_new_file`] does, and ends the line.
+pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
+    let mut line = Bytes::new(Vec::with_capacity(key.len() + 1));
+    line.extend_from_slice(key);
+    line.push(b'\n');
+    write_new_file(path, &line)
+}
+
+/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its folder, which is
+/// made (mode 0700) if it is missing.
+pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let written = file.write_all(secret).and_then(|()| file.sync_all());
+        if let Err(e) = written {
+            // A key file that is cut short is worse than none.
+            let _ = fs::remove_file(path);
+            return Err(e);
+        }
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
+}
+
+/// True if somebody can be asked.
+pub fn has_terminal() -> bool {
+    io::stderr().is_terminal() && OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
+}
+
+/// Asks for the passphrase of an existing repository.
+pub fn ask(prompt: &str) -> Result<Bytes, CliError> {
+    if !has_terminal() {
+        let message = "the repository is sealed, and no passphrase was given".to_owned();
+        return Err(CliError::Locked { message, hint: Some(GIVE_ONE.to_owned()) });
+    }
+    read_terminal(prompt)
+}
+
+/// Asks for a new passphrase, twice.
+pub fn ask_new() -> Result<Bytes, CliError> {
+    let first = read_terminal("New passphrase: ")?;
+    let second = read_terminal("The same again: ")?;
+    if first != second {
+        return Err(CliError::usage("the two passphrases differ"));
+    }
+    Ok(first)
+}
+
+fn read_terminal(prompt: &str) -> Result<Bytes, CliError> {
+    let text = rpassword::prompt_password(prompt)
+        .map_err(|e| CliError::failed("cannot read a passphrase from the terminal", e))?;
+    not_empty(Bytes::new(text.into_bytes()), "the passphrase")
+}
+
+/// Refuses a secret of no length: it would open, or make, a repository without secrecy that someone believes sealed.
+fn not_empty(secret: Bytes, what: &str) -> Result<Bytes, CliError> {
+    if !secret.is_empty() {
+        return Ok(secret);
+    }
+    Err(CliError::Locked { message: format!("{what} is empty"), hint: Some(GIVE_ONE.to_owned()) })
+}
+
+fn without_newline(mut text: Bytes) -> Bytes {
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    text
+}
+
+/// Reads to the end, in one buffer that is never moved: a moved one would leave copies behind.
+fn read_bounded(mut from: impl Read) -> io::Result<Bytes> {
+    let mut buffer = Bytes::new(vec![0; PASSPHRASE_BYTES_MAX + 1]);
+    let mut len = 0;
+    while len < buffer.len() {
+        match from.read(&mut buffer[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if len > PASSPHRASE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 KiB"));
+    }
+    buffer.truncate(len);
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const ID: RepoId = RepoId::new([7; 16]);
+
+    fn code(result: Result<impl Sized, CliError>) -> u8 {
+        crate::exit::tell(&result.err().expect("an error")).expect("words").code
+    }
+
+    #[test]
+    fn a_new_key_file_is_private_and_found_again() {
+        let home = tempfile::tempdir().expect("a folder");
+        let keys = home.path().join("a/keys");
+        assert!(from_key_file(&keys, ID).expect("no key yet").is_none());
+        let (key, path) = new_key_file(&keys, ID).expect("a new key");
+        assert_eq!(key.len(), 64);
+        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(&keys).expect("a folder").mode() & 0o7777, 0o700);
+        assert_eq!(from_key_file(&keys, ID).expect("readable"), Some(key.clone()));
+        assert_eq!(from_file(&path).expect("a passphrase file too"), key);
+        assert_eq!(code(new_key_file(&keys, ID)), 1, "an old key is never replaced");
+        assert_ne!(random_key().expect("random"), random_key().expect("random"));
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        let keys = tempfile::tempdir().expect("a folder");
+        let (_, path) = new_key_file(keys.path(), ID).expect("a new key");
+        for mode in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+            assert_eq!(code(from_key_file(keys.path(), ID)), 11, "{mode:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("mode");
+        assert!(from_key_file(keys.path(), ID).expect("private").is_some());
+    }
+
+    #[test]
+    fn a_file_loses_one_newline_and_must_hold_something() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("p");
+        for (text, secret) in [("a b\n", "a b"), ("a\n\n", "a\n"), (" a", " a")] {
+            fs::write(&path, text).expect("write");
+            assert_eq!(from_file(&path).expect("a secret").as_slice(), secret.as_bytes());
+        }
+        for bad in ["", "\n"] {
+            fs::write(&path, bad).expect("write");
+            assert_eq!(code(from_file(&path)), 11);
+        }
+        fs::write(&path, vec![b'x'; PASSPHRASE_BYTES_MAX + 1]).expect("write");
+        assert_eq!(code(from_file(&path)), 1);
+        assert_eq!(code(from_file(&folder.path().join("none"))), 1);
+    }
+
+    #[test]
+    fn a_command_gives_its_first_line_without_a_shell() {
+        let secret = from_command("printf '%s\\nmore\\n' 'a $HOME'").expect("a secret");
+        assert_eq!(secret.as_slice(), b"a $HOME");
+        assert_eq!(code(from_command("false")), 1);
+        assert_eq!(code(from_command("true")), 11);
+        assert_eq!(code(from_command("'")), 2);
+        assert_eq!(code(from_command("/no/such/program")), 1);
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_environment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("p");
+        fs::write(&path, "file\n").expect("write");
+        let env = Env {
+            passphrase: Some(Bytes::new(b"text".to_vec())),
+            passphrase_file: Some(path.clone()),
+            passphrase_command: Some("echo command".to_owned()),
+            ..Env::default()
+        };
+        let secret = |global: &Global, env: &Env| {
+            given(global, env).expect("no error").map(|s| String::from_utf8_lossy(&s).into_owned())
+        };
+        let bare = Global::default();
+        assert_eq!(secret(&bare, &env).as_deref(), Some("text"));
+        let filed = Global { passphrase_file: Some(path), ..Global::default() };
+        assert_eq!(secret(&filed, &env).as_deref(), Some("file"));
+        let called = Global { passphrase_command: Some("echo other".to_owned()), ..Global::default() };
+        assert_eq!(secret(&called, &env).as_deref(), Some("other"));
+        let env = Env { passphrase: None, ..env };
+        assert_eq!(secret(&bare, &env).as_deref(), Some("file"));
+        let env = Env { passphrase_file: None, ..env };
+        assert_eq!(secret(&bare, &env).as_deref(), Some("command"));
+        assert_eq!(secret(&bare, &Env::default()), None);
+        let empty = Env { passphrase: Some(Bytes::default()), ..Env::default() };
+        assert_eq!(code(given(&bare, &empty)), 11, "set but empty is a mistake");
+    }
+}

@@ -1,0 +1,200 @@
+//! `--json`: one object a line on standard output. Each has a field `type`; a program must pass over types and
+//! fields that it does not know. Names of fields do not change and do not go away.
+//!
+//! `progress` (at most one a second), `problem`, `detail` (with `-v`), `summary` (once, at the end) and `error` (in
+//! place of a summary) tell how an operation goes; `snapshot`, `entry`, `difference`, `finding`, `key` and `stats` are data. Sizes
+//! are in bytes, spans in seconds, times RFC 3339 in UTC. A path that is not UTF-8 has its bytes in `path_hex`.
+
+use std::io::{self, Write};
+
+use icecore::types::Timestamp;
+use serde::Serialize;
+
+use crate::exit::Told;
+
+/// How far an operation is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "progress")]
+pub struct ProgressEvent {
+    pub phase: String,
+    /// Since the operation began.
+    pub seconds: f64,
+    /// What `total` will be reached by; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// `bytes` or `things`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<&'static str>,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// What has been counted so far; part of `progress` and of summaries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub entries: u64,
+    pub files_new: u64,
+    pub files_changed: u64,
+    pub files_unchanged: u64,
+    pub removed: u64,
+    pub vanished: u64,
+    pub failed: u64,
+    pub bytes_read: u64,
+    pub bytes_new: u64,
+    pub bytes_stored: u64,
+    pub bytes_fetched: u64,
+    pub chunks_new: u64,
+    pub metadata_chunks_new: u64,
+    pub packs: u64,
+}
+
+/// Something went wrong without ending the operation.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "problem")]
+pub struct ProblemEvent<'a> {
+    /// `note`, `missing` or `damage`.
+    pub severity: &'static str,
+    pub subject: &'a str,
+    pub message: &'a str,
+}
+
+/// A path that was handled, with `-v`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "detail")]
+pub struct DetailEvent<'a> {
+    pub verb: &'static str,
+    pub subject: &'a str,
+}
+
+/// The command's end; `body` is its own.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct SummaryEvent<'a, T: Serialize> {
+    pub command: &'static str,
+    pub exit_code: u8,
+    /// How long the operation took.
+    pub seconds: f64,
+    #[serde(flatten)]
+    pub body: &'a T,
+}
+
+/// The command failed.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "error")]
+pub struct ErrorEvent<'a> {
+    pub exit_code: u8,
+    pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'a str>,
+}
+
+impl<'a> ErrorEvent<'a> {
+    /// The error as it is told to people.
+    pub fn new(told: &'a Told) -> Self {
+        Self { exit_code: told.code, message: &told.message, hint: told.hint.as_deref() }
+    }
+}
+
+/// Bytes that are most often UTF-8: as text, and in hex where the text does not tell all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathField {
+    /// Stray bytes are replaced by U+FFFD.
+    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+}
+
+impl PathField {
+    /// A path with slashes.
+    pub fn new(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self { path: text.to_owned(), path_hex: None },
+            Err(_) => Self {
+                path: String::from_utf8_lossy(bytes).into_owned(),
+                path_hex: Some(bytes.iter().map(|b| format!("{b:02x}")).collect()),
+            },
+        }
+    }
+}
+
+/// A time as RFC 3339 in UTC; none for a time outside the years -9999 to 9999.
+pub fn time(at: Timestamp) -> Option<String> {
+    let nanos = i32::try_from(at.nanos()).ok()?;
+    jiff::Timestamp::new(at.seconds(), nanos).ok().map(|t| t.to_string())
+}
+
+/// Writes one object and ends the line.
+pub fn write_line<T: Serialize>(out: &mut impl Write, object: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(object).map_err(io::Error::from)?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+/// Writes one event to standard output, at once. A reader who has left does not end an operation that is under way:
+/// a backup goes on without an audience.
+pub fn emit<T: Serialize>(event: &T) {
+    let mut out = io::stdout().lock();
+    let _ = write_line(&mut out, event).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<T: Serialize>(event: &T) -> String {
+        let mut out = Vec::new();
+        write_line(&mut out, event).expect("memory");
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn events_are_one_line_each_with_stable_names() {
+        let problem = ProblemEvent { severity: "missing", subject: "a\nb", message: "cannot open" };
+        assert_eq!(
+            line(&problem),
+            "{\"type\":\"problem\",\"severity\":\"missing\",\"subject\":\"a\\nb\",\"message\":\"cannot open\"}\n"
+        );
+        let detail = DetailEvent { verb: "new", subject: "a" };
+        assert_eq!(line(&detail), "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\"}\n");
+        let told = Told { code: 10, message: "no repository".to_owned(), hint: None };
+        assert_eq!(
+            line(&ErrorEvent::new(&told)),
+            "{\"type\":\"error\",\"exit_code\":10,\"message\":\"no repository\"}\n"
+        );
+    }
+
+    #[test]
+    fn counts_stand_beside_the_event_s_own_fields() {
+        let event = ProgressEvent {
+            phase: "committing".to_owned(),
+            seconds: 1.5,
+            done: Some(1),
+            total: Some(2),
+            unit: Some("bytes"),
+            counts: Counts { entries: 3, ..Counts::default() },
+        };
+        let value: serde_json::Value = serde_json::from_str(&line(&event)).expect("JSON");
+        assert_eq!(value["type"], "progress");
+        assert_eq!((&value["total"], &value["entries"]), (&2.into(), &3.into()));
+        let summary = SummaryEvent { command: "backup", exit_code: 3, seconds: 0.5, body: &event.counts };
+        let value: serde_json::Value = serde_json::from_str(&line(&summary)).expect("JSON");
+        assert_eq!((&value["type"], &value["exit_code"]), (&"summary".into(), &3.into()));
+        assert_eq!(value["entries"], 3);
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_keeps_its_bytes() {
+        assert_eq!(PathField::new("ä".as_bytes()), PathField { path: "ä".to_owned(), path_hex: None });
+        let odd = PathField::new(b"a\xff");
+        assert_eq!((odd.path.as_str(), odd.path_hex.as_deref()), ("a\u{fffd}", Some("61ff")));
+    }
+
+    #[test]
+    fn times_are_utc() {
+        let at = Timestamp::new(1, 500_000_000).expect("a time");
+        assert_eq!(time(at).as_deref(), Some("1970-01-01T00:00:01.5Z"));
+        assert_eq!(time(Timestamp::from_seconds(i64::MAX)), None);
+    }
+}

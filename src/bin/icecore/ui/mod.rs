@@ -1,0 +1,113 @@
+//! What people and programs see: data and JSON lines on standard output, all else on standard error.
+
+pub mod json;
+pub mod progress;
+pub mod text;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use serde::Serialize;
+
+use crate::args::Global;
+use crate::exit::CliError;
+
+pub use progress::Meter;
+
+/// How this command talks.
+#[derive(Debug, Clone, Copy)]
+pub struct Ui {
+    pub json: bool,
+    pub quiet: bool,
+    pub verbose: bool,
+}
+
+impl Ui {
+    /// As the options say.
+    pub fn new(global: &Global) -> Self {
+        Self { json: global.json, quiet: global.quiet, verbose: global.verbose }
+    }
+
+    /// Says something on standard error that `--quiet` silences.
+    pub fn note(self, text: impl fmt::Display) {
+        if !self.quiet {
+            self.warn(text);
+        }
+    }
+
+    /// Says something on standard error in any case.
+    pub fn warn(self, text: impl fmt::Display) {
+        // Nobody is left to be told of a failure to write there.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Standard output, for data.
+    pub fn data(self) -> Result<Data, CliError> {
+        let out = io::stdout().as_fd().try_clone_to_owned().map_err(CliError::output)?;
+        Ok(Data { out: File::from(out), buffer: Vec::with_capacity(2 * BUFFER_BYTES), json: self.json })
+    }
+
+    /// Counts and draws an operation.
+    pub fn meter(self) -> Meter {
+        Meter::start(self)
+    }
+}
+
+/// Buffered standard output. Whole records are written at once, so that events of other threads stand between lines
+/// and never in them. A reader who leaves early ends a listing quietly.
+pub struct Data {
+    /// A handle of its own: the shared one is taken line by line, which is slow for contents of files.
+    out: File,
+    buffer: Vec<u8>,
+    json: bool,
+}
+
+/// Bytes that are gathered before they are written.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+impl Data {
+    /// Writes a record: one line of text, or with `--json` one object.
+    pub fn record<T: Serialize>(
+        &mut self,
+        object: &T,
+        line: impl FnOnce() -> String,
+    ) -> Result<(), CliError> {
+        if self.json { self.object(object) } else { self.line(line()) }
+    }
+
+    /// Writes a line of text.
+    pub fn line(&mut self, line: impl fmt::Display) -> Result<(), CliError> {
+        writeln!(self.buffer, "{line}").and_then(|()| self.spill()).map_err(CliError::output)
+    }
+
+    /// Writes one JSON object and ends the line.
+    pub fn object<T: Serialize>(&mut self, object: &T) -> Result<(), CliError> {
+        json::write_line(&mut self.buffer, object).and_then(|()| self.spill()).map_err(CliError::output)
+    }
+
+    /// Sends what is still buffered.
+    pub fn finish(mut self) -> Result<(), CliError> {
+        self.flush().map_err(CliError::output)
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if self.buffer.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
+    }
+}
+
+/// The bytes as they are, for contents of files.
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        self.spill()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.out.write_all(&self.buffer);
+        self.buffer.clear();
+        result
+    }
+}

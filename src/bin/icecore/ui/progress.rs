@@ -1,0 +1,439 @@
+//! An operation's counters as a bar on the terminal, or as JSON events: a thread that looks at them now and then.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use icecore::observe::{Counter, Counters, Observer, Phase, Problem, Severity};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::{Ui, json, text};
+use crate::exit::Outcome;
+
+/// How often the bar is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// How often a JSON progress event is written.
+const EMIT_EVERY: Duration = Duration::from_secs(1);
+/// The rate shown is that of so many drawings: 5 s.
+const RATE_SAMPLES: usize = 25;
+
+/// Receives an operation's events, shows how it goes, and remembers the worst that was told.
+pub struct Meter {
+    state: Arc<State>,
+    /// Dropped to end the drawing thread.
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct State {
+    ui: Ui,
+    started: Instant,
+    counters: Counters,
+    stage: Mutex<Stage>,
+    worst: AtomicU8,
+    /// The phase is worth drawing; nothing is drawn before the first one.
+    begun: AtomicBool,
+    bar: Option<ProgressBar>,
+}
+
+/// The phase under way.
+struct Stage {
+    text: String,
+    started: Instant,
+    /// What [`Counter::Done`] was when it began.
+    done_before: u64,
+    total: Option<(u64, bool)>,
+}
+
+/// What a line of progress is made of.
+#[derive(Debug, Clone, Default)]
+struct View {
+    phase: String,
+    counts: json::Counts,
+    /// Plain bytes a second over the last drawings.
+    rate: u64,
+    done: u64,
+    total: Option<(u64, bool)>,
+    /// Since the phase began.
+    elapsed: Duration,
+}
+
+impl Meter {
+    /// Begins to count and draw.
+    pub(super) fn start(ui: Ui) -> Self {
+        let drawn = !ui.json && !ui.quiet && io::stderr().is_terminal();
+        let bar = drawn.then(|| {
+            // 5 Hz: the thread below sets the pace, the target only caps it.
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(style(false));
+            bar
+        });
+        let state = Arc::new(State {
+            ui,
+            started: Instant::now(),
+            counters: Counters::default(),
+            stage: Mutex::new(Stage {
+                text: String::new(),
+                started: Instant::now(),
+                done_before: 0,
+                total: None,
+            }),
+            worst: AtomicU8::new(0),
+            begun: AtomicBool::new(false),
+            bar,
+        });
+        let (stop, stopped) = mpsc::channel();
+        let every = if drawn {
+            Some(DRAW_EVERY)
+        } else if ui.json && !ui.quiet {
+            Some(EMIT_EVERY)
+        } else {
+            None
+        };
+        let thread = every.and_then(|every| {
+            let state = Arc::clone(&state);
+            let draw = move || {
+                let mut rate = Rate::default();
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+                    state.show(&mut rate);
+                }
+            };
+            // Without a thread there is no bar, and the operation goes on.
+            std::thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()
+        });
+        Self { state, stop: Some(stop), thread }
+    }
+
+    /// What has been counted so far.
+    pub fn counts(&self) -> json::Counts {
+        self.state.counts()
+    }
+
+    /// How long the operation has taken.
+    pub fn elapsed(&self) -> Duration {
+        self.state.started.elapsed()
+    }
+
+    /// What the problems told so far make of the command.
+    pub fn outcome(&self) -> Outcome {
+        match self.state.worst.load(Ordering::Relaxed) {
+            0 => Outcome::Done,
+            1 => Outcome::Incomplete,
+            _ => Outcome::Damage,
+        }
+    }
+
+    /// Ends the drawing and tells the end: with `--json` a `summary` of `body`, else `lines` on standard error.
+    pub fn finish<T: Serialize>(
+        mut self,
+        command: &'static str,
+        outcome: Outcome,
+        body: &T,
+        lines: impl FnOnce() -> Vec<String>,
+    ) -> Outcome {
+        self.end();
+        let outcome = outcome.max(self.outcome());
+        let ui = self.state.ui;
+        if ui.json {
+            let (seconds, exit_code) = (self.elapsed().as_secs_f64(), outcome.code());
+            json::emit(&json::SummaryEvent { command, exit_code, seconds, body });
+        } else if !ui.quiet {
+            for line in lines() {
+                ui.note(line);
+            }
+        }
+        outcome
+    }
+
+    /// Ends the drawing without a word, for commands whose output is data.
+    pub fn end(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has printed its message; nothing hangs on it.
+            let _ = thread.join();
+        }
+        if let Some(bar) = &self.state.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl State {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> json::Counts {
+        let get = |counter| self.counters.get(counter);
+        json::Counts {
+            entries: get(Counter::Entries),
+            files_new: get(Counter::FilesNew),
+            files_changed: get(Counter::FilesChanged),
+            files_unchanged: get(Counter::FilesUnchanged),
+            removed: get(Counter::Removed),
+            vanished: get(Counter::Vanished),
+            failed: get(Counter::Failed),
+            bytes_read: get(Counter::BytesRead),
+            bytes_new: get(Counter::BytesNew),
+            bytes_stored: get(Counter::BytesStored),
+            bytes_fetched: get(Counter::BytesFetched),
+            chunks_new: get(Counter::ChunksNew),
+            metadata_chunks_new: get(Counter::MetadataChunksNew),
+            packs: get(Counter::Packs),
+        }
+    }
+
+    fn view(&self, rate: &mut Rate) -> View {
+        let counts = self.counts();
+        let stage = self.stage();
+        View {
+            phase: stage.text.clone(),
+            counts,
+            rate: rate.next(Instant::now(), counts.bytes_read),
+            done: self.counters.get(Counter::Done).saturating_sub(stage.done_before),
+            total: stage.total,
+            elapsed: stage.started.elapsed(),
+        }
+    }
+
+    fn show(&self, rate: &mut Rate) {
+        if !self.begun.load(Ordering::Relaxed) {
+            return;
+        }
+        let view = self.view(rate);
+        if let Some(bar) = &self.bar {
+            draw(bar, &view);
+        } else {
+            json::emit(&event(&view, self.started.elapsed()));
+        }
+    }
+
+    /// Prints a line on standard error beside the bar.
+    fn say(&self, line: impl fmt::Display) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.ui.warn(line)),
+            None => self.ui.warn(line),
+        }
+    }
+}
+
+impl Observer for Meter {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.state.counters.add(counter, amount);
+    }
+
+    fn phase(&self, phase: &Phase) {
+        let mut stage = self.state.stage();
+        stage.text = text::clean(&phase.to_string());
+        stage.started = Instant::now();
+        stage.done_before = self.state.counters.get(Counter::Done);
+        stage.total = None;
+        self.state.begun.store(*phase != Phase::End, Ordering::Relaxed);
+    }
+
+    fn expect(&self, total: u64, bytes: bool) {
+        self.state.stage().total = Some((total, bytes));
+    }
+
+    fn problem(&self, problem: &Problem) {
+        let (severity, rank) = match problem.severity {
+            Severity::Note => ("note", 0),
+            Severity::Missing => ("missing", 1),
+            Severity::Damage => ("damage", 2),
+        };
+        self.state.worst.fetch_max(rank, Ordering::Relaxed);
+        let Problem { subject, message, .. } = problem;
+        if self.state.ui.json {
+            json::emit(&json::ProblemEvent { severity, subject, message });
+        } else if !(self.state.ui.quiet && problem.severity == Severity::Note) {
+            let label = if problem.severity == Severity::Missing { "warning" } else { severity };
+            self.state.say(format_args!("{label}: {}", text::clean(&problem.to_string())));
+        }
+    }
+
+    fn detail(&self, verb: &'static str, subject: &dyn fmt::Display) {
+        if !self.state.ui.verbose {
+            return;
+        }
+        let subject = subject.to_string();
+        if self.state.ui.json {
+            json::emit(&json::DetailEvent { verb, subject: &subject });
+        } else {
+            self.state.say(format_args!("{verb} {}", text::clean(&subject)));
+        }
+    }
+
+    fn wants_detail(&self) -> bool {
+        self.state.ui.verbose
+    }
+}
+
+/// Bytes a second over the last few looks.
+#[derive(Default)]
+struct Rate(VecDeque<(Instant, u64)>);
+
+impl Rate {
+    fn next(&mut self, now: Instant, bytes: u64) -> u64 {
+        self.0.push_back((now, bytes));
+        if self.0.len() > RATE_SAMPLES {
+            self.0.pop_front();
+        }
+        let Some((first, before)) = self.0.front() else {
+            return 0;
+        };
+        let seconds = now.duration_since(*first).as_secs_f64();
+        if seconds > 0.0 { (bytes.saturating_sub(*before) as f64 / seconds) as u64 } else { 0 }
+    }
+}
+
+fn style(with_total: bool) -> ProgressStyle {
+    let template =
+        if with_total { "{spinner} [{bar:20}] {percent:>3}% {wide_msg}" } else { "{spinner} {wide_msg}" };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    style.tick_chars("|/-\\ ").progress_chars("=> ")
+}
+
+fn draw(bar: &ProgressBar, view: &View) {
+    match view.total {
+        Some((total, _)) => {
+            if bar.length() != Some(total) {
+                bar.set_style(style(true));
+                bar.set_length(total);
+            }
+            bar.set_position(view.done.min(total));
+        }
+        None => {
+            if bar.length().is_some() {
+                bar.set_style(style(false));
+                bar.unset_length();
+            }
+        }
+    }
+    bar.set_message(line(view));
+    bar.tick();
+}
+
+/// The phase, what was read, what is new, how fast, how long still. Nothing that is zero.
+fn line(view: &View) -> String {
+    let counts = &view.counts;
+    let mut parts = vec![view.phase.clone()];
+    if counts.entries > 0 {
+        parts.push(text::counted(counts.entries, "entry", "entries"));
+    }
+    if counts.bytes_read > 0 {
+        parts.push(text::size(counts.bytes_read));
+    }
+    let fresh = counts.files_new + counts.files_changed;
+    if fresh > 0 {
+        parts.push(format!("{} new or changed", text::number(fresh)));
+    }
+    if counts.bytes_new > 0 {
+        parts.push(format!("{} new", text::size(counts.bytes_new)));
+    }
+    if counts.failed > 0 {
+        parts.push(format!("{} failed", text::number(counts.failed)));
+    }
+    if view.rate > 0 {
+        parts.push(format!("{}/s", text::size(view.rate)));
+    }
+    if let Some(left) = time_left(view) {
+        parts.push(format!("{} left", text::span(left)));
+    }
+    parts.join(", ")
+}
+
+/// By the phase's own pace so far; none before it has one.
+fn time_left(view: &View) -> Option<Duration> {
+    let (total, _) = view.total?;
+    let left = total.checked_sub(view.done)?;
+    // The first second's pace tells little.
+    if view.done == 0 || left == 0 || view.elapsed < Duration::from_secs(1) {
+        return None;
+    }
+    Duration::try_from_secs_f64(view.elapsed.as_secs_f64() * left as f64 / view.done as f64).ok()
+}
+
+fn event(view: &View, since: Duration) -> json::ProgressEvent {
+    json::ProgressEvent {
+        phase: view.phase.clone(),
+        seconds: since.as_secs_f64(),
+        done: view.total.map(|_| view.done),
+        total: view.total.map(|(total, _)| total),
+        unit: view.total.map(|(_, bytes)| if bytes { "bytes" } else { "things" }),
+        counts: view.counts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENT: Ui = Ui { json: false, quiet: true, verbose: false };
+
+    #[test]
+    fn a_line_tells_what_there_is_to_tell() {
+        let mut view = View { phase: "backing up home".to_owned(), ..View::default() };
+        assert_eq!(line(&view), "backing up home");
+        view.counts = json::Counts {
+            entries: 1200,
+            files_new: 3,
+            files_changed: 1,
+            bytes_read: 3 << 20,
+            bytes_new: 1 << 20,
+            ..json::Counts::default()
+        };
+        view.rate = 2 << 20;
+        (view.done, view.total, view.elapsed) = (50, Some((200, true)), Duration::from_secs(20));
+        assert_eq!(
+            line(&view),
+            "backing up home, 1,200 entries, 3.0 MiB, 4 new or changed, 1.0 MiB new, 2.0 MiB/s, 1m00s left"
+        );
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_looks() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        assert_eq!(rate.next(start, 0), 0);
+        assert_eq!(rate.next(start + Duration::from_secs(2), 200), 100);
+        for i in 0..RATE_SAMPLES as u64 {
+            rate.next(start + Duration::from_secs(3 + i), 200);
+        }
+        assert_eq!(rate.next(start + Duration::from_secs(60), 200), 0);
+    }
+
+    #[test]
+    fn problems_decide_the_outcome() {
+        let mut meter = SILENT.meter();
+        meter.problem(&Problem::new(Severity::Note, "a", "noted"));
+        assert_eq!(meter.outcome(), Outcome::Done);
+        meter.problem(&Problem::new(Severity::Damage, "a", "damaged"));
+        meter.problem(&Problem::new(Severity::Missing, "a", "missing"));
+        assert_eq!(meter.outcome(), Outcome::Damage);
+        meter.end();
+    }
+
+    #[test]
+    fn a_phase_counts_from_where_it_began() {
+        let meter = SILENT.meter();
+        meter.add(Counter::Done, 5);
+        meter.phase(&Phase::Data);
+        meter.expect(10, true);
+        meter.add(Counter::Done, 3);
+        let view = meter.state.view(&mut Rate::default());
+        assert_eq!((view.done, view.total), (3, Some((10, true))));
+        let event = event(&view, Duration::ZERO);
+        assert_eq!((event.done, event.total, event.unit), (Some(3), Some(10), Some("bytes")));
+    }
+}
