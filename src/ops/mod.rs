@@ -1,6 +1,11 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
+pub mod diff;
+pub mod list;
 pub mod memory;
+pub mod repair;
+pub mod verify;
+mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
