@@ -1,6 +1,8 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
+pub mod content;
 pub mod diff;
+mod fetch;
 pub mod list;
 pub mod memory;
 pub mod repair;

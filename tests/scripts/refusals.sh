@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# What cannot be done: the right exit code, one clear line, and a repository as good as before.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+repo=$T/repo
+mkdir "$T/data"
+head -c 300000 /dev/urandom >"$T/data/file"
+printf 'hello\n' >"$T/data/small"
+age
+step 0 "a repository to refuse with" ice backup --init -r "$repo" "$T/data"
+
+# refused CODE TITLE CMD…: refused in one line; no snapshot more; the repository is right.
+refused() {
+    local before
+    before=$(objects "$repo" snapshots)
+    step "$@"
+    one_error_line "$2"
+    equal "$(objects "$repo" snapshots)" "$before" "$2: no snapshot"
+}
+
+refused 11 "wrong passphrase" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r "$repo" snapshots
+refused 11 "wrong passphrase, backup" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r "$repo" backup "$T/data"
+refused 11 "empty passphrase" env ICECORE_PASSPHRASE= "$ICECORE" -r "$repo" snapshots
+verified "$repo"
+
+refused 10 "missing repository" ice -r "$T/none" snapshots
+refused 10 "missing repository, backup without --init" ice -r "$T/none" backup "$T/data"
+mkdir "$T/folder"
+refused 10 "a folder that is no repository" ice -r "$T/folder" verify
+equal "$(find "$T/folder" | wc -l)" 1 "nothing was written there"
+equal "$(find "$T/none" 2>/dev/null || true)" "" "nor was the missing one made"
+step 1 "init of what is there already" ice -r "$repo" init
+one_error_line "init of what is there already"
+verified "$repo"
+
+# edited EXPRESSION: both copies of config changed; what the edit is, is checked.
+edited() {
+    cp -a "$repo/config" "$T/config" && cp -a "$repo/config.2" "$T/config.2"
+    python3 - "$1" "$repo/config" "$repo/config.2" <<'PY' || die "config could not be edited: $1"
+import json, os, sys
+kind, *paths = sys.argv[1:]
+for path in paths:
+    value = json.load(open(path))
+    hits = 0
+    def walk(v, name=""):
+        global hits
+        if isinstance(v, dict):
+            for key, inner in v.items():
+                if kind == "version" and "version" in key and isinstance(inner, int):
+                    v[key] = inner + 1000
+                    hits += 1
+                else:
+                    walk(inner, f"{name}.{key}")
+        elif isinstance(v, list) and kind in name.rsplit(".", 2)[-1] and "feature" in name:
+            v.append("from-the-future")
+            hits += 1
+    walk(value)
+    if not hits:
+        sys.exit(f"nothing to edit for {kind!r} in {sorted(value)}")
+    os.chmod(path, 0o600)
+    with open(path, "w") as out:
+        json.dump(value, out, separators=(",", ":"))
+PY
+}
+unedited() {
+    cp -af "$T/config" "$repo/config" && cp -af "$T/config.2" "$repo/config.2"
+}
+for kind in version read; do
+    edited "$kind"
+    refused 12 "a newer format ($kind)" ice -r "$repo" snapshots
+    refused 12 "a newer format ($kind), backup" ice -r "$repo" backup "$T/data"
+    refused 12 "a newer format ($kind), before the passphrase" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r "$repo" snapshots
+    unedited
+done
+verified "$repo"
+
+refused 1 "missing source path" ice -r "$repo" backup "$T/nowhere"
+refused 1 "one of two paths is missing" ice -r "$repo" backup "$T/data" "$T/nowhere"
+says nowhere "it is named"
+step 2 "two sources of one name" ice -r "$repo" backup "$T/data" "data=$T/folder"
+step 2 "an option that is not there" ice -r "$repo" backup --no-such-option
+step 2 "no command" ice -r "$repo"
+refused 1 "a snapshot that is not there" ice -r "$repo" restore 0123456789abcdef "$T/x"
+refused 1 "a path that is not there" ice -r "$repo" cat latest:data/nowhere
+mkdir "$T/mnt"
+mv "$T/data" "$T/data.away" && mkdir "$T/data"
+refused 1 "a source that is empty now" ice -r "$repo" backup "$T/data"
+step 0 "unless it may be" ice -r "$repo" backup --allow-empty "$T/data"
+rmdir "$T/data" && mv "$T/data.away" "$T/data"
+step 0 "the next backup" ice -r "$repo" backup "$T/data"
+verified "$repo"
+
+# Permission denied.
+cp -a "$T/data" "$T/user/data"
+[[ $EUID -ne 0 ]] || chown -R 65534:65534 "$T/user"
+chmod 000 "$T/user/data/small"
+step 3 "a file that may not be read" as_user "$ICECORE" -r "$T/user/repo" backup --init "$T/user/data"
+says 'small' "it is named"
+says 'denied' "the cause is told"
+step 0 "the rest was kept" as_user "$ICECORE" -r "$T/user/repo" ls latest:data
+says 'file' "the other file is listed"
+chmod 000 "$T/user/repo/packs"
+step 1 "a repository that may not be read" as_user "$ICECORE" -r "$T/user/repo" cat latest:data/file
+one_error_line "a repository that may not be read"
+chmod 755 "$T/user/repo/packs"
+step 0 "verify --read-data" as_user "$ICECORE" -r "$T/user/repo" verify --read-data
+
+# Read-only repository: writing is refused, reading works.
+if have_root "a read-only mount"; then
+    mount --bind "$repo" "$T/mnt" || die "mount --bind"
+    cleanups+=("umount '$T/mnt' 2>/dev/null")
+    mount -o remount,bind,ro "$T/mnt"
+    refused 1 "a read-only repository" ice -r "$T/mnt" backup "$T/data"
+    says 'read-only' "the cause is told"
+    step 0 "reading it works" ice -r "$T/mnt" snapshots
+    step 0 "restore from it" ice -r "$T/mnt" restore latest:data "$T/ro.back"
+    same_tree "$T/data" "$T/ro.back" "is equal"
+    step 0 "verify of it" ice -r "$T/mnt" verify --read-data
+    umount "$T/mnt"
+    verified "$repo"
+fi
+
+# Full disk.
+if have_root "a full disk"; then
+    mount -t tmpfs -o size=6m tmpfs "$T/mnt" || die "mount -t tmpfs"
+    cleanups+=("umount '$T/mnt' 2>/dev/null")
+    step 0 "a repository on a small disk" ice backup --init -r "$T/mnt/repo" "$T/data"
+    mkdir "$T/big" && head -c 40000000 /dev/urandom >"$T/big/file"
+    before=$(objects "$T/mnt/repo" snapshots)
+    step 1 "a full disk" ice -r "$T/mnt/repo" backup "$T/big"
+    one_error_line "a full disk"
+    says 'space|full' "the cause is told"
+    equal "$(objects "$T/mnt/repo" snapshots)" "$before" "no snapshot"
+    step 0 "what was there can be restored" ice -r "$T/mnt/repo" restore latest:data "$T/full.back"
+    same_tree "$T/data" "$T/full.back" "and is equal"
+    verified "$T/mnt/repo"
+    mount -o remount,size=200m "$T/mnt"
+    step 0 "with room it goes on" ice -r "$T/mnt/repo" backup "$T/big"
+    step 0 "restore of it" ice -r "$T/mnt/repo" restore latest:big "$T/big.back"
+    same_tree "$T/big" "$T/big.back" "is equal"
+    verified "$T/mnt/repo"
+    # A target that is full: reported, and the repository is none the worse.
+    mkdir "$T/target"
+    mount -t tmpfs -o size=4m tmpfs "$T/target"
+    cleanups+=("umount '$T/target' 2>/dev/null")
+    got=0
+    ice -r "$T/mnt/repo" restore latest:big "$T/target/x" >"$T/out" 2>"$T/err" || got=$?
+    case $got in
+    1 | 3) pass "a full target is told (exit code $got)" ;;
+    *) fail "a full target: exit code $got" ;;
+    esac
+    says 'space|full' "the cause is told"
+    verified "$T/mnt/repo"
+fi
+
+verified "$repo"
+finish

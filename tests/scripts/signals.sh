@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Stopped in the middle: 130 within five seconds, nothing committed, nothing lost; kill -9 costs no more.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+repo=$T/repo
+mkdir "$T/data" "$T/small"
+for i in 1 2 3 4 5 6; do head -c 50000000 /dev/urandom >"$T/data/$i"; done
+printf 'kept\n' >"$T/small/file"
+age
+step 0 "a repository with a snapshot" ice backup --init -r "$repo" "$T/small"
+# A stream without an end, so that no machine is too fast for the signal.
+endless="bash -c 'echo \$\$ >$T/child; while :; do head -c 4000000 /dev/urandom; sleep 0.05; done'"
+
+milliseconds() {
+    printf '%s' "$(($(date +%s%N) / 1000000))"
+}
+
+# stopped SIGNAL DELAY CODE TITLE ARG…: icecore ARG…, sent SIGNAL after DELAY, ends with CODE within five seconds. If it
+# ended before the signal, that is a FAIL, or status 1 where early_is_fine is set.
+stopped() {
+    local signal=$1 delay=$2 want=$3 title=$4 pid got=0 began took
+    shift 4
+    rm -f "$T/child"
+    # Without job control a background child would be born deaf to SIGINT.
+    set -m
+    "$ICECORE" "$@" >"$T/out" 2>"$T/err" </dev/null &
+    pid=$!
+    set +m
+    sleep "$delay"
+    if ! kill -0 "$pid" 2>/dev/null; then
+        if [[ -n ${early_is_fine-} ]]; then
+            wait "$pid" 2>/dev/null || fail "$title: exit code $?"
+            return 1
+        fi
+        fail "$title: it ended before the signal: $(tail -n 2 "$T/err" | tr '\n' '|')"
+        wait "$pid" 2>/dev/null || true
+        return 0
+    fi
+    began=$(milliseconds)
+    kill -"$signal" "$pid"
+    # A process that does not stop is ended after 20 s.
+    (sleep 20 && kill -KILL "$pid") 2>/dev/null &
+    local watch=$!
+    wait "$pid" 2>/dev/null || got=$?
+    took=$(($(milliseconds) - began))
+    kill "$watch" 2>/dev/null || true
+    wait "$watch" 2>/dev/null || true
+    if grep -q 'panicked at' "$T/err"; then
+        fail "$title: panicked: $(grep -m1 'panicked at' "$T/err")"
+    elif [[ $got -ne $want ]]; then
+        fail "$title: exit code $got, not $want"
+    elif ((took > 5000)); then
+        fail "$title: took $took ms to stop"
+    else
+        pass "$title: exit code $got after $took ms"
+    fi
+}
+
+child_gone() {
+    local child i
+    child=$(cat "$T/child" 2>/dev/null || true)
+    if [[ -z $child ]]; then
+        fail "$1: the command never began"
+        return
+    fi
+    for ((i = 0; i < 30; i++)); do
+        kill -0 "$child" 2>/dev/null || break
+        sleep 0.1
+    done
+    if kill -0 "$child" 2>/dev/null; then
+        fail "$1: the command still runs"
+        kill -KILL -- "-$child" 2>/dev/null || kill -KILL "$child"
+    else
+        pass "$1: the command is gone too"
+    fi
+}
+
+for signal in INT TERM; do
+    stopped $signal 1.5 130 "SIG$signal in a stream" -r "$repo" backup --command "endless=$endless"
+    child_gone "SIG$signal in a stream"
+    equal "$(objects "$repo" snapshots)" 1 "SIG$signal in a stream: no snapshot"
+    equal "$(objects "$repo" leases)" 0 "SIG$signal in a stream: no lease is left"
+    # The highest level makes any machine slow enough.
+    stopped $signal 1 130 "SIG$signal in a tree" -r "$repo" backup --level 19 "$T/data"
+    equal "$(objects "$repo" snapshots)" 1 "SIG$signal in a tree: no snapshot"
+    equal "$(objects "$repo" leases)" 0 "SIG$signal in a tree: no lease is left"
+    step 0 "SIG$signal: structure is right" ice -r "$repo" verify
+done
+
+for delay in 0.2 0.5 1.5; do
+    stopped KILL $delay 137 "SIGKILL after $delay s" -r "$repo" backup --command "endless=$endless"
+    child=$(cat "$T/child" 2>/dev/null || true)
+    [[ -z $child ]] || kill -KILL -- "-$child" 2>/dev/null || true
+    step 0 "SIGKILL after $delay s: structure is right" ice -r "$repo" verify
+done
+equal "$(find "$repo/snapshots" -type f | wc -l)" 1 "no snapshot of what was killed"
+step 0 "latest is what was committed" ice -r "$repo" cat latest:small/file
+same_file "$T/small/file" "$T/out" "it is equal"
+
+step 0 "the next backup" ice -r "$repo" backup "$T/data" "$T/small"
+step 0 "restore" ice -r "$repo" restore latest "$T/back"
+same_tree "$T/data" "$T/back/data" "rsync finds no difference"
+
+# A restore that was stopped leaves no torn file under its own name, and is finished by the next one.
+hit=
+for delay in 1 0.5 0.3 0.25 0.2 0.15 0.1; do
+    rm -rf "$T/back"
+    if early_is_fine=1 stopped INT $delay 130 "SIGINT after $delay s of a restore" -r "$repo" restore latest:data "$T/back"; then
+        hit=1
+        break
+    fi
+done
+[[ -n $hit ]] || fail "each restore ended before its signal"
+for file in "$T/back"/[1-6]; do
+    if [[ -e $file ]] && ! cmp -s "$file" "$T/data/${file##*/}"; then fail "$file is torn"; fi
+done
+step 0 "the restore goes on" ice -r "$repo" restore latest:data "$T/back"
+same_tree "$T/data" "$T/back" "rsync finds no difference"
+verified "$repo"
+finish
