@@ -73,8 +73,11 @@ fn put_extents(out: &mut Vec<u8>, extents: &[Extent]) {
     extents.iter().for_each(|extent| put_extent(out, extent));
 }
 
-fn read_extents(reader: &mut Reader<'_>) -> Result<Content, WireError> {
+fn read_extents(reader: &mut Reader<'_>, max: usize) -> Result<Content, WireError> {
     let count = reader.count(2)?;
+    if count > max {
+        return Err(reader.error("more extents than are legal"));
+    }
     let mut extents = Vec::with_capacity(count);
     let mut size = 0u64;
     for _ in 0..count {
@@ -93,7 +96,7 @@ pub(super) fn put_content(out: &mut Vec<u8>, content: &Content) {
 }
 
 pub(super) fn read_content(reader: &mut Reader<'_>) -> Result<Content, WireError> {
-    read_extents(reader)
+    read_extents(reader, usize::MAX)
 }
 
 /// True if a list node ends behind its `count`-th entry, which is `last`.
@@ -118,7 +121,7 @@ pub fn encode_list_node(extents: &[Extent]) -> Vec<u8> {
 /// n − 1 alone.
 pub fn decode_list_node(bytes: &[u8], len: u64, depth: u8) -> Result<Vec<Extent>, WireError> {
     let mut reader = Reader::new(bytes);
-    let content = read_extents(&mut reader)?;
+    let content = read_extents(&mut reader, LIST_ENTRIES_MAX)?;
     reader.end()?;
     if content.size != len {
         return Err(reader.error("a list that does not add up to its length"));
@@ -127,7 +130,7 @@ pub fn decode_list_node(bytes: &[u8], len: u64, depth: u8) -> Result<Vec<Extent>
         Extent::List { depth: below, .. } => depth > 1 && *below == depth - 1,
         _ => depth == 1,
     };
-    if content.extents.len() > LIST_ENTRIES_MAX || !content.extents.iter().all(fits) {
+    if !content.extents.iter().all(fits) {
         return Err(reader.error("a list of another shape than its depth says"));
     }
     Ok(content.extents)

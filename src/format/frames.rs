@@ -2,10 +2,12 @@
 
 use super::envelope::read_codec;
 use super::wire::{Reader, WireError, put_number};
-use crate::types::{ChunkId, ChunkInfo, Class, FrameInfo};
+use crate::types::{ChunkId, ChunkInfo, Class, Codec, FrameInfo};
 
 const FRAME_PLAIN_MAX: u64 = 4 << 20;
 const CHUNK_MAX: u32 = 2 << 20;
+/// What a seal adds to a frame.
+const TAG_BYTES: u32 = 16;
 /// Smallest encoding of a frame: class, codec, gap, stored, plain, count and one chunk.
 const FRAME_LEAST: usize = 6 + CHUNK_LEAST;
 const CHUNK_LEAST: usize = 33;
@@ -49,6 +51,13 @@ pub(super) fn read_frames(reader: &mut Reader<'_>, limit: u64) -> Result<Vec<Fra
             return Err(reader.error("a frame outside its pack"));
         }
         let plain = reader.u32()?;
+        // What zstd cannot shrink is stored plain, so no frame is longer than its plain bytes and the tag; readers
+        // allocate by this.
+        let packed =
+            stored.checked_sub(TAG_BYTES).ok_or_else(|| reader.error("a frame shorter than its tag"))?;
+        if packed > plain || (codec == Codec::Plain) != (packed == plain) {
+            return Err(reader.error("a frame of impossible length"));
+        }
         let chunks = read_chunks(reader, plain)?;
         frames.push(FrameInfo { class, codec, offset, stored, plain, chunks });
     }

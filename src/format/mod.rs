@@ -25,9 +25,10 @@ pub use envelope::{
 pub use frames::{decode_directory, encode_directory};
 pub use keyslot::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 pub use lease::{LeaseBody, LeaseKind, decode_lease, encode_lease};
-pub use page::{PAGE_BYTES_MAX, PageBuilder, decode_page};
+pub use page::{PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder, decode_page};
 pub use run::{
-    NODE_BYTES_TARGET, PageRef, RunRoot, RunTree, decode_node, decode_root, encode_node, encode_root,
+    LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PageRef, RunRoot, RunTree, decode_node, decode_root,
+    encode_node, encode_root,
 };
 pub use segment::{SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 pub use snapshot::{
@@ -36,6 +37,8 @@ pub use snapshot::{
 };
 pub use text::JsonError;
 pub use wire::WireError;
+#[cfg(any(test, feature = "testing"))]
+pub use wire::tail_fields_skipped;
 
 /// The format version that this code writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -1,5 +1,7 @@
 //! Pages of runs: sorted entries with shared prefixes (docs/format.md, "Page").
 
+use std::collections::HashSet;
+
 use super::content::{put_content, read_content};
 use super::wire::{Reader, WireError, put_bytes, put_number, put_record, put_time_after, time_after};
 use crate::types::{
@@ -13,6 +15,9 @@ const SYMLINK_BYTES_MAX: usize = 4095;
 const REASON_BYTES_MAX: usize = 1024;
 const NAME_MAX: usize = 255;
 const XATTR_INLINE_MAX: usize = 4096;
+/// All paths of a page together, written out: 2 MiB. Shared prefixes cost a byte in the page and up to 64 KiB each in
+/// memory.
+pub const PAGE_PATHS_MAX: usize = 2 << 20;
 /// Names shorter than this are stored as they are, whatever they look like.
 const PACKED_CHARS_MIN: usize = 8;
 
@@ -30,6 +35,7 @@ pub struct PageBuilder {
     body: Vec<u8>,
     scratch: Vec<u8>,
     entries: u64,
+    paths_bytes: usize,
     first: Option<RelPath>,
     last_key: Vec<u8>,
     last_mtime: Timestamp,
@@ -60,6 +66,7 @@ impl PageBuilder {
         self.last_key.extend_from_slice(entry.path.key());
         self.first.get_or_insert_with(|| entry.path.clone());
         self.entries += 1;
+        self.paths_bytes += entry.path.key().len();
     }
 
     fn owner_index(&mut self, owner: &Owner) -> u64 {
@@ -75,6 +82,11 @@ impl PageBuilder {
     /// Plain bytes so far, roughly.
     pub fn bytes(&self) -> usize {
         self.body.len() + self.owners_bytes
+    }
+
+    /// Bytes of all paths so far, written out.
+    pub fn paths_bytes(&self) -> usize {
+        self.paths_bytes
     }
 
     /// Number of entries so far.
@@ -108,19 +120,32 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
     }
     let owners = read_owners(&mut reader)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(reader.left() / 64);
-    let mut last_mtime = Timestamp::default();
+    let mut context = Context { owners: &owners, owners_used: 0, last_mtime: Timestamp::default() };
     let mut key = Vec::new();
+    let mut paths_bytes = 0;
     while !reader.is_empty() {
         let mut record = reader.record()?;
-        read_path(&mut record, &mut key)?;
-        let path = RelPath::from_key(key.as_slice()).map_err(|_| record.error("a path that is not legal"))?;
-        if entries.last().is_some_and(|last| last.path >= path) {
-            return Err(record.error("paths out of order"));
+        read_path(&mut record, &mut key, entries.is_empty())?;
+        paths_bytes += key.len();
+        if paths_bytes > PAGE_PATHS_MAX {
+            return Err(record.error("a page whose paths are longer than is legal"));
         }
-        let entry = read_node(record, path, &owners, &mut last_mtime)?;
+        let path = RelPath::from_key(key.as_slice()).map_err(|_| record.error("a path that is not legal"))?;
+        let entry = read_node(record, path, &mut context)?;
         entries.push(entry);
     }
+    if context.owners_used != owners.len() {
+        return Err(reader.error("an owner that no entry has"));
+    }
     if entries.is_empty() { Err(reader.error("a page without entries")) } else { Ok(entries) }
+}
+
+/// What entries of a page share.
+struct Context<'a> {
+    owners: &'a [Owner],
+    /// Owners stand in the order of their first use, so these many of them have been used.
+    owners_used: usize,
+    last_mtime: Timestamp,
 }
 
 fn read_owners(reader: &mut Reader<'_>) -> Result<Vec<Owner>, WireError> {
@@ -134,6 +159,9 @@ fn read_owners(reader: &mut Reader<'_>) -> Result<Vec<Owner>, WireError> {
             group: reader.bytes(NAME_MAX)?.to_vec(),
         });
     }
+    if count > 1 && owners.iter().collect::<HashSet<_>>().len() != count {
+        return Err(reader.error("an owner listed twice"));
+    }
     Ok(owners)
 }
 
@@ -141,29 +169,38 @@ fn put_path(out: &mut Vec<u8>, last: &[u8], key: &[u8]) {
     let shared = last.iter().zip(key).take_while(|(a, b)| a == b).count();
     put_number(out, shared as u64);
     let suffix = &key[shared..];
-    if suffix.len() >= PACKED_CHARS_MIN && suffix.iter().all(|&c| hex_value(c).is_some()) {
+    if is_hex(suffix) {
         put_number(out, (suffix.len() as u64) << 2 | AS_HEX);
         put_bits(out, suffix.iter().filter_map(|&c| hex_value(c)), 4);
-        return;
-    }
-    if let Some(block) = suffix.strip_suffix(BLOCK_SUFFIX)
-        && block.len() >= PACKED_CHARS_MIN
-        && block.iter().all(|&c| base32_value(c).is_some())
-    {
+    } else if let Some(block) = block_name(suffix) {
         put_number(out, (block.len() as u64) << 2 | AS_BLOCK);
         put_bits(out, block.iter().filter_map(|&c| base32_value(c)), 5);
-        return;
+    } else {
+        put_number(out, (suffix.len() as u64) << 2 | AS_IS);
+        out.extend_from_slice(suffix);
     }
-    put_number(out, (suffix.len() as u64) << 2 | AS_IS);
-    out.extend_from_slice(suffix);
 }
 
-fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>) -> Result<(), WireError> {
+/// True for what is stored as the bytes that its hex digits stand for.
+fn is_hex(suffix: &[u8]) -> bool {
+    suffix.len() >= PACKED_CHARS_MIN && suffix.iter().all(|&c| hex_value(c).is_some())
+}
+
+/// The base32 part of what is stored as a block's name.
+fn block_name(suffix: &[u8]) -> Option<&[u8]> {
+    let block = suffix.strip_suffix(BLOCK_SUFFIX)?;
+    (block.len() >= PACKED_CHARS_MIN && block.iter().all(|&c| base32_value(c).is_some())).then_some(block)
+}
+
+/// Turns `key` from the path before into the next one, which must be above it and stored as [`put_path`] does.
+fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Result<(), WireError> {
     let shared = reader.number()?;
     if shared > key.len() as u64 {
         return Err(reader.error("a shared prefix longer than the path before"));
     }
-    key.truncate(shared as usize);
+    let shared = shared as usize;
+    let replaced = key.get(shared).copied();
+    key.truncate(shared);
     let head = reader.number()?;
     let chars = head >> 2;
     if chars > PATH_BYTES_MAX as u64 {
@@ -171,13 +208,26 @@ fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>) -> Result<(), WireError
     }
     let chars = chars as usize;
     match head & 3 {
-        AS_IS => key.extend_from_slice(reader.take(chars)?),
+        AS_IS => {
+            let suffix = reader.take(chars)?;
+            if is_hex(suffix) || block_name(suffix).is_some() {
+                return Err(reader.error("a name that is not packed and could be"));
+            }
+            key.extend_from_slice(suffix);
+        }
+        AS_HEX | AS_BLOCK if chars < PACKED_CHARS_MIN => {
+            return Err(reader.error("a packed name that is too short for it"));
+        }
         AS_HEX => read_bits(reader, key, chars, 4, b"0123456789abcdef")?,
         AS_BLOCK => {
             read_bits(reader, key, chars, 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")?;
             key.extend_from_slice(BLOCK_SUFFIX);
         }
         _ => return Err(reader.error("a name stored in a way that this icecore does not know")),
+    }
+    // Above the path before, and what both share is shared: the first byte behind it is a greater one.
+    if !is_first && key.get(shared).copied() <= replaced {
+        return Err(reader.error("paths out of order, or a shared prefix that is too short"));
     }
     Ok(())
 }
@@ -291,19 +341,17 @@ fn put_meta(out: &mut Vec<u8>, meta: &Metadata, owner: u64, last_mtime: Timestam
     }
 }
 
-fn read_meta(
-    reader: &mut Reader<'_>,
-    owners: &[Owner],
-    last_mtime: &mut Timestamp,
-) -> Result<Metadata, WireError> {
+fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metadata, WireError> {
     let mode = reader.number()?;
     if mode > 0o7777 {
         return Err(reader.error("permission bits beyond 07777"));
     }
-    let owner = usize::try_from(reader.number()?).ok().and_then(|index| owners.get(index));
-    let owner = owner.ok_or_else(|| reader.error("an owner that the page does not list"))?.clone();
-    let mtime = time_after(reader, *last_mtime)?;
-    *last_mtime = mtime;
+    let index = usize::try_from(reader.number()?).ok().filter(|&index| index <= context.owners_used);
+    let owner = index.and_then(|index| context.owners.get(index));
+    let owner = owner.ok_or_else(|| reader.error("an owner that the page does not list here"))?.clone();
+    context.owners_used = context.owners_used.max(index.map_or(0, |index| index + 1));
+    let mtime = time_after(reader, context.last_mtime)?;
+    context.last_mtime = mtime;
     let ctime = time_after(reader, mtime)?;
     let inode = reader.number()?;
     let nlink = reader.u32()?;
@@ -344,22 +392,19 @@ fn known_kind(number: u8) -> Option<EntryKind> {
         .find(|&kind| kind as u8 == number)
 }
 
-fn read_node(
-    mut reader: Reader<'_>,
-    path: RelPath,
-    owners: &[Owner],
-    last_mtime: &mut Timestamp,
-) -> Result<Entry, WireError> {
+fn read_node(mut reader: Reader<'_>, path: RelPath, context: &mut Context<'_>) -> Result<Entry, WireError> {
     let number = reader.byte()?;
     let bits = u16::try_from(reader.number()?).ok();
     let flags = bits.and_then(EntryFlags::from_bits);
     let flags = flags.ok_or_else(|| reader.error("flags that this icecore does not know"))?;
     let Some(kind) = known_kind(number) else {
+        // Merges carry the body into other pages as it is: a later kind must refer to nothing else in its page,
+        // neither to the owners' list nor to the time before.
         let left = reader.left();
         let body = reader.take(left)?.to_vec();
         return Ok(Entry { path, flags, node: Node::Unknown { kind: number, body } });
     };
-    let mut meta = || read_meta(&mut reader, owners, last_mtime);
+    let mut meta = || read_meta(&mut reader, context);
     let node = match kind {
         EntryKind::File => {
             let meta = meta()?;

@@ -5,7 +5,11 @@ use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath};
 
 /// Nodes are closed once they reach this many bytes.
 pub const NODE_BYTES_TARGET: usize = 64 << 10;
-const LEVEL_MAX: u64 = 4;
+/// … but hold at least this many references, however long their paths: with one or two in each, a tree of pages that
+/// begin with paths of 64 KiB would never come to an end. A root of two such trees still fits a chunk of 2 MiB.
+pub const NODE_REFS_MIN: usize = 8;
+/// Levels of nodes above the pages.
+pub const LEVEL_MAX: u8 = 4;
 
 /// Where a page, or a node of pages, lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +54,7 @@ fn put_tree(out: &mut Vec<u8>, tree: &RunTree) {
 
 fn read_tree(reader: &mut Reader<'_>) -> Result<RunTree, WireError> {
     let level = reader.number()?;
-    if level > LEVEL_MAX {
+    if level > u64::from(LEVEL_MAX) {
         return Err(reader.error("a run deeper than is legal"));
     }
     let count = reader.count(36)?;

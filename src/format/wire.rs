@@ -48,6 +48,18 @@ pub(super) fn put_record(out: &mut Vec<u8>, scratch: &mut Vec<u8>, body: impl Fn
     put_bytes(out, scratch);
 }
 
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static TAIL_FIELDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How many fields of later versions this thread has skipped: bytes with such fields are the only ones that a
+/// decoder accepts and an encoder would not write again.
+#[cfg(any(test, feature = "testing"))]
+pub fn tail_fields_skipped() -> u64 {
+    TAIL_FIELDS.with(std::cell::Cell::get)
+}
+
 /// Reads what the functions above wrote; never past the end.
 #[derive(Debug, Clone)]
 pub(super) struct Reader<'a> {
@@ -146,16 +158,22 @@ impl<'a> Reader<'a> {
         Ok(Self { bytes, at: 0, base: self.base + self.at - bytes.len() })
     }
 
-    /// Reads the rest of a record: fields of later versions, each a tag and a byte string. An even tag may be
-    /// skipped, an odd one must be understood.
+    /// Reads the rest of a record: fields of later versions, each a tag and a byte string, by ascending tag. An even
+    /// tag may be skipped, an odd one must be understood.
     pub fn tail(mut self) -> Result<(), WireError> {
+        let mut last = None;
         while !self.is_empty() {
             let tag = self.number()?;
             if tag % 2 == 1 {
                 return Err(self.error("a field that needs a newer icecore"));
             }
+            if last.replace(tag).is_some_and(|last| last >= tag) {
+                return Err(self.error("fields out of order"));
+            }
             let left = self.left();
             self.bytes(left)?;
+            #[cfg(any(test, feature = "testing"))]
+            TAIL_FIELDS.with(|fields| fields.set(fields.get() + 1));
         }
         Ok(())
     }
@@ -207,6 +225,7 @@ mod tests {
         assert!(Reader::new(&[2, 1, 9]).tail().is_ok());
         assert!(Reader::new(&[3, 1, 9]).tail().is_err());
         assert!(Reader::new(&[2, 5, 9]).tail().is_err());
+        assert!(Reader::new(&[4, 0, 2, 0]).tail().is_err() && Reader::new(&[2, 0, 2, 0]).tail().is_err());
     }
 
     #[test]

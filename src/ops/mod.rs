@@ -1,5 +1,6 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
+pub mod backup;
 pub mod content;
 pub mod diff;
 mod fetch;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
+use crate::observe::{Observer, Problem, Severity};
+use crate::repo::Repository;
 
 /// Asks an operation to stop soon; it then returns [`Error::Interrupted`] and leaves everything in order.
 #[derive(Debug, Clone, Default)]
@@ -38,4 +41,16 @@ impl Cancel {
     pub fn check(&self) -> Result<(), Error> {
         if self.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
     }
+}
+
+/// Brings the index up to date and tells of segments that cannot be read.
+pub fn sync(repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+    for (id, why) in repo.sync()?.damaged {
+        let message = format!("{why}; 'repair index' learns from the packs what it told of");
+        observer.problem(&Problem::new(Severity::Damage, format!("index segment {}", id.short()), message));
+    }
+    if let Some(what) = repo.config_damage() {
+        observer.problem(&Problem::new(Severity::Damage, "config", what));
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{Lease, RepoError, Repository};
 use crate::format::{Snapshot, SnapshotState};
-use crate::store::ObjectKey;
+use crate::store::{ObjectKey, StoreError};
 use crate::types::{SnapshotId, Timestamp};
 
 /// A snapshot that landed within its lease.
@@ -25,10 +25,13 @@ impl Repository {
         lease.refresh(lease.expiry() / 2)?;
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
-        let (id, bytes, stored) = self.put_snapshot(lease.id(), &snapshot)?;
+        let (id, bytes) = self.put_snapshot(lease.id(), &snapshot)?;
+        let stored = match self.store().stat(&ObjectKey::Snapshot(id)) {
+            Ok(meta) => meta.modified,
+            Err(err) => return Err(self.withdraw(&id, err.into())),
+        };
         if let Err(why) = self.judge(&lease, &snapshot, stored) {
-            self.store().delete(&ObjectKey::Snapshot(id))?;
-            return Err(why);
+            return Err(self.withdraw(&id, why));
         }
         if snapshot.state != SnapshotState::Checkpoint {
             for source in &snapshot.sources {
@@ -38,6 +41,14 @@ impl Repository {
         // The snapshot is in: a lease that cannot be deleted expires by itself.
         let _ = lease.release();
         Ok(Committed { id, stored, bytes })
+    }
+
+    /// Takes back a snapshot that does not count. Where that fails too, the error says that it is still there.
+    fn withdraw(&self, id: &SnapshotId, why: RepoError) -> RepoError {
+        match self.store().delete(&ObjectKey::Snapshot(*id)) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => why,
+            Err(err) => RepoError::NotWithdrawn { id: *id, why: Box::new(why), failure: err },
+        }
     }
 
     fn judge(&self, lease: &Lease, snapshot: &Snapshot, stored: Timestamp) -> Result<(), RepoError> {

@@ -6,7 +6,7 @@ use crate::chunk::CodecError;
 use crate::index::IndexError;
 use crate::store::{ObjectKey, StoreError};
 use crate::sys::PathError;
-use crate::types::{ChunkId, LeaseId};
+use crate::types::{ChunkId, LeaseId, SnapshotId};
 
 /// Why a repository did not do as asked.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ pub enum RepoError {
     LostLease {
         id: LeaseId,
         why: String,
+    },
+    /// A snapshot does not count, and could not be taken back: it is still listed.
+    NotWithdrawn {
+        id: SnapshotId,
+        why: Box<RepoError>,
+        failure: StoreError,
     },
     /// No snapshot of this name, or several.
     NoSuchSnapshot {
@@ -115,6 +121,9 @@ impl fmt::Display for RepoError {
             Self::ChunkUnreadable { id, why } => write!(f, "chunk {} cannot be read: {why}", id.short()),
             Self::LostLease { id, why } => {
                 write!(f, "lost lease {} ({why}), nothing was committed", id.short())
+            }
+            Self::NotWithdrawn { id, why, failure } => {
+                write!(f, "{why}; snapshot {} does not count and could not be removed: {failure}", id.short())
             }
             Self::NoSuchSnapshot { text, why } => write!(f, "no snapshot '{text}': {why}"),
             Self::Refused { why } => f.write_str(why),

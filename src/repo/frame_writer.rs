@@ -13,6 +13,9 @@ const DATA_FRAME_BYTES: usize = 1 << 20;
 /// Metadata is read a page at a time, so its frames are smaller: 256 KiB.
 const METADATA_FRAME_BYTES: usize = 256 << 10;
 
+/// … or this many chunks, so that a pack's directory stays within what readers take, however small the chunks.
+const FRAME_CHUNKS_FULL: usize = 64 << 10;
+
 /// New chunks of one class, one behind the other.
 #[derive(Debug)]
 pub(super) struct PlainFrame {
@@ -67,7 +70,9 @@ impl FrameWriter<'_> {
         let chunks = if self.class == Class::Data { Counter::ChunksNew } else { Counter::MetadataChunksNew };
         self.observer.add(chunks, 1);
         self.observer.add(Counter::BytesNew, bytes.len() as u64);
-        if self.current.bytes.len() >= target { self.flush() } else { Ok(()) }?;
+        if self.current.bytes.len() >= target || self.current.chunks.len() >= FRAME_CHUNKS_FULL {
+            self.flush()?;
+        }
         Ok(id)
     }
 

@@ -138,6 +138,11 @@ impl<'a> MergedRuns<'a> {
         self.streams.iter_mut().for_each(|stream| stream.cursor.seek(key));
     }
 
+    /// Moves to the end.
+    pub(super) fn exhaust(&mut self) {
+        self.streams.iter_mut().for_each(|stream| stream.cursor.exhaust());
+    }
+
     /// Takes what is known to be uncertain so far.
     pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
         let noted = self.streams.iter_mut().filter_map(|stream| stream.cursor.uncertain.as_mut());

@@ -16,6 +16,7 @@ mod run_cursor;
 mod run_writer;
 mod snapshots;
 mod sync;
+mod tiers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,6 +40,7 @@ pub use run_cursor::Uncertain;
 pub use run_writer::{PutChunk, RunWriter};
 pub use snapshots::{HostChoice, StoredSnapshot};
 pub use sync::SyncReport;
+pub use tiers::{merged_into, tiers_to_merge};
 
 use crate::chunk::{Keys, MasterKey};
 use crate::format::{Config, FORMAT_VERSION};

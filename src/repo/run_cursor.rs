@@ -52,11 +52,13 @@ impl RunCursor {
             };
             level.next += 1;
             let depth = level.tree.level;
-            let until = level.tree.refs.get(level.next).map(|next| next.first.clone());
+            // Behind a node's last reference lies what its parent's next one begins with.
+            let following = |level: &Level| level.tree.refs.get(level.next).map(|next| next.first.clone());
+            let until = self.levels.iter().rev().find_map(following);
             let opened = if depth == 0 {
                 self.open_page(reader, &page, until.as_ref())
             } else {
-                self.open_node(reader, &page, depth - 1)
+                self.open_node(reader, &page, until.as_ref(), depth - 1)
             };
             match (opened, &mut self.uncertain) {
                 (Err(err), Some(noted)) if err.is_damage() => {
@@ -94,11 +96,21 @@ impl RunCursor {
         Ok(())
     }
 
-    fn open_node(&mut self, reader: &ChunkReader<'_>, page: &PageRef, level: u8) -> Result<(), RepoError> {
+    fn open_node(
+        &mut self,
+        reader: &ChunkReader<'_>,
+        page: &PageRef,
+        until: Option<&RelPath>,
+        level: u8,
+    ) -> Result<(), RepoError> {
         let bytes = reader.chunk(Class::Metadata, &page.id)?;
         let tree = decode_node(&bytes, level)
             .map_err(|err| RepoError::damaged(format!("run node {}", page.id.short()), err))?;
-        if tree.refs.first().is_none_or(|first| first.first != page.first) {
+        let entries = tree.refs.iter().try_fold(0u64, |sum, below| sum.checked_add(below.entries));
+        let fits = tree.refs.first().is_some_and(|first| first.first == page.first)
+            && entries == Some(page.entries)
+            && until.is_none_or(|until| tree.refs.last().is_some_and(|last| last.first < *until));
+        if !fits {
             return Err(RepoError::damaged(
                 format!("run node {}", page.id.short()),
                 "it holds other paths than its run says",

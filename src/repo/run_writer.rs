@@ -2,12 +2,31 @@
 
 use super::RepoError;
 use crate::format::{
-    NODE_BYTES_TARGET, PageBuilder, PageRef, RunRef, RunRoot, RunTree, encode_node, encode_root,
+    LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder, PageRef,
+    RunRef, RunRoot, RunTree, encode_node, encode_root,
 };
 use crate::types::{ChunkId, Entry};
 
 /// A page is closed once it has this many plain bytes: 32 KiB.
 const PAGE_BYTES: usize = 32 << 10;
+/// … or its paths, written out, this many: half of what a reader takes, so that one more always fits.
+const PAGE_PATHS_FULL: usize = PAGE_PATHS_MAX / 2;
+/// Longest entry, 512 KiB, so that a page that was not full before it stays legal. Only extended attributes and
+/// extents can make an entry long.
+const ENTRY_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
+
+/// When pages and nodes are closed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunShape {
+    pub page_bytes: usize,
+    pub node_bytes: usize,
+    pub node_refs_min: usize,
+}
+
+impl RunShape {
+    const FORMAT: Self =
+        Self { page_bytes: PAGE_BYTES, node_bytes: NODE_BYTES_TARGET, node_refs_min: NODE_REFS_MIN };
+}
 
 /// Stores a metadata chunk and returns its name.
 pub type PutChunk<'a> = dyn FnMut(&[u8]) -> Result<ChunkId, RepoError> + 'a;
@@ -28,10 +47,16 @@ impl std::fmt::Debug for RunWriter<'_> {
 impl<'a> RunWriter<'a> {
     /// A run whose chunks `put` stores.
     pub fn new(put: &'a mut PutChunk<'a>) -> Self {
-        Self { put, folders: TreeWriter::default(), others: TreeWriter::default() }
+        Self::with_shape(put, RunShape::FORMAT)
     }
 
-    /// Adds an entry. `in_folders`: it is a folder, or its path is one in older runs.
+    /// A run of other than the format's page and node sizes, for tests.
+    pub(super) fn with_shape(put: &'a mut PutChunk<'a>, shape: RunShape) -> Self {
+        Self { put, folders: TreeWriter::new(shape), others: TreeWriter::new(shape) }
+    }
+
+    /// Adds an entry. `in_folders`: it is a folder, or its path is one in older runs. An entry of more than 512 KiB
+    /// is refused: a page with it could not be read.
     pub fn push(&mut self, entry: &Entry, in_folders: bool) -> Result<(), RepoError> {
         let tree = if in_folders { &mut self.folders } else { &mut self.others };
         tree.push(entry, self.put)
@@ -58,16 +83,33 @@ struct Pending {
     bytes: usize,
 }
 
-#[derive(Default)]
 struct TreeWriter {
+    shape: RunShape,
     page: PageBuilder,
     levels: Vec<Pending>,
 }
 
 impl TreeWriter {
+    fn new(shape: RunShape) -> Self {
+        Self { shape, page: PageBuilder::new(), levels: Vec::new() }
+    }
+
     fn push(&mut self, entry: &Entry, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
+        let before = self.page.bytes();
         self.page.push(entry);
-        if self.page.bytes() >= PAGE_BYTES { self.close_page(put) } else { Ok(()) }
+        let bytes = self.page.bytes();
+        if bytes - before > ENTRY_BYTES_MAX {
+            let why = format!(
+                "the entry of {} takes {} bytes, at most 512 KiB are legal",
+                entry.path,
+                bytes - before
+            );
+            return Err(RepoError::Refused { why });
+        }
+        if bytes >= self.shape.page_bytes || self.page.paths_bytes() >= PAGE_PATHS_FULL {
+            self.close_page(put)?;
+        }
+        Ok(())
     }
 
     fn close_page(&mut self, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
@@ -82,7 +124,7 @@ impl TreeWriter {
         }
         let pending = &mut self.levels[level];
         let bytes = page.first.key().len() + 48;
-        if pending.bytes + bytes > NODE_BYTES_TARGET && !pending.refs.is_empty() {
+        if pending.bytes + bytes > self.shape.node_bytes && pending.refs.len() >= self.shape.node_refs_min {
             self.close_node(level, put)?;
         }
         let pending = &mut self.levels[level];
@@ -92,6 +134,9 @@ impl TreeWriter {
     }
 
     fn close_node(&mut self, level: usize, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
+        if level >= usize::from(LEVEL_MAX) {
+            return Err(RepoError::Refused { why: "a run would be deeper than its format allows".into() });
+        }
         let refs = std::mem::take(&mut self.levels[level]).refs;
         let Some(first) = refs.first().map(|page| page.first.clone()) else { return Ok(()) };
         let entries = refs.iter().map(|page| page.entries).sum();

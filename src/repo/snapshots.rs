@@ -117,12 +117,12 @@ impl Repository {
         }
     }
 
-    /// Puts a snapshot: the commit point. Returns its name, size and the store's time.
+    /// Puts a snapshot: the commit point. Returns its name and stored size.
     pub(super) fn put_snapshot(
         &self,
         writer: LeaseId,
         snapshot: &Snapshot,
-    ) -> Result<(SnapshotId, u64, Timestamp), RepoError> {
+    ) -> Result<(SnapshotId, u64), RepoError> {
         let plain = encode_snapshot(snapshot);
         if plain.len() > SNAPSHOT_BYTES_MAX {
             return Err(RepoError::Refused { why: "the snapshot would be larger than 16 MiB".into() });
@@ -130,9 +130,15 @@ impl Repository {
         let (bytes, name) = seal_object(self.keys(), ObjectKind::Snapshot, writer, &plain)?;
         let id = SnapshotId::from(name);
         let key = ObjectKey::Snapshot(id);
-        self.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
-        let meta = self.store().stat(&key)?;
-        Ok((id, bytes.len() as u64, meta.modified))
+        if let Err(err) = self.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+            if !matches!(err, StoreError::Exists { .. }) {
+                // It may have landed all the same. Whoever is told that nothing was committed shall not find it
+                // listed, as far as that can be had.
+                let _ = self.store().delete(&key);
+            }
+            return Err(err.into());
+        }
+        Ok((id, bytes.len() as u64))
     }
 
     /// True if the snapshot is still a root: in `snapshots/` or in `forgotten/`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
 use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
+use crate::index::IndexError;
 use crate::store::{Body, Folder, ObjectKey, PutMode, list_all};
 use crate::types::{LeaseId, SegmentBody, SegmentId};
 
@@ -40,7 +41,14 @@ impl Repository {
         let mut report = SyncReport::default();
         for id in listed.difference(&loaded) {
             match self.read_segment(id) {
-                Ok(body) => index.load(*id, &body)?,
+                Ok(body) => match index.load(*id, &body) {
+                    // Sealed and whole, yet it cannot be true: one client's mistake must not stop all others.
+                    Err(err @ IndexError::Refused { .. }) => {
+                        report.damaged.push((*id, err.to_string()));
+                        continue;
+                    }
+                    other => other?,
+                },
                 // Deleted since the listing: whoever superseded it is listed next time.
                 Err(RepoError::Store(err)) if err.is_not_found() => continue,
                 Err(err) if err.is_damage() => {

@@ -1,0 +1,199 @@
+//! Bytes → chunks → extents: cutting through a window of bounded size, and lists of extents that stay short.
+
+use std::io;
+
+use crate::Error;
+use crate::chunk::next_cut;
+use crate::format::{encode_list_node, ends_list_node};
+use crate::repo::{FrameWriter, RepoError};
+use crate::sys::PathError;
+use crate::types::{Content, Extent, Profile};
+
+/// Up to this many extents stand in the entry itself.
+const INLINE_EXTENTS: usize = 16;
+/// Smallest read window; chunks of up to a quarter of it are cut without moving bytes often.
+const WINDOW_BYTES_MIN: usize = 1 << 20;
+
+/// Where chunks and list nodes go: one of each class, used by one thread.
+pub(super) struct Writers<'a> {
+    pub data: FrameWriter<'a>,
+    pub metadata: FrameWriter<'a>,
+}
+
+impl Writers<'_> {
+    /// Sends what is there on its way, at the end of a source.
+    pub fn flush(&mut self) -> Result<(), RepoError> {
+        self.data.flush()?;
+        self.metadata.flush()
+    }
+}
+
+/// Collects a file's extents; beyond 16 they become list nodes, cut by content.
+#[derive(Default)]
+pub(super) struct ContentBuilder {
+    size: u64,
+    levels: Vec<Vec<Extent>>,
+    is_long: bool,
+}
+
+impl ContentBuilder {
+    /// Adds the next piece.
+    pub fn push(&mut self, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+        self.size += extent.len();
+        if self.is_long {
+            return self.add(0, extent, writers);
+        }
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
+        }
+        self.levels[0].push(extent);
+        if self.levels[0].len() > INLINE_EXTENTS {
+            self.is_long = true;
+            for extent in std::mem::take(&mut self.levels[0]) {
+                self.add(0, extent, writers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, level: usize, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+        if self.levels.len() == level {
+            self.levels.push(Vec::new());
+        }
+        let list = &mut self.levels[level];
+        list.push(extent);
+        let count = list.len();
+        if list.last().is_some_and(|last| ends_list_node(count, last)) {
+            self.close(level, writers)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn close(&mut self, level: usize, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+        let extents = std::mem::take(&mut self.levels[level]);
+        if extents.is_empty() {
+            return Ok(());
+        }
+        let len = extents.iter().map(Extent::len).sum();
+        let id = writers.metadata.add(&encode_list_node(&extents))?;
+        self.add(level + 1, Extent::List { id, len, depth: level as u8 + 1 }, writers)
+    }
+
+    /// Ends the content.
+    pub fn finish(mut self, writers: &mut Writers<'_>) -> Result<Content, RepoError> {
+        if self.is_long {
+            let mut level = 0;
+            // The top level stands in the entry once it is short and holds all there is.
+            while level + 1 < self.levels.len() || level == 0 || self.levels[level].len() > INLINE_EXTENTS {
+                self.close(level, writers)?;
+                level += 1;
+            }
+        }
+        Ok(Content { size: self.size, extents: self.levels.pop().unwrap_or_default() })
+    }
+}
+
+/// A buffer that a source is read and cut through; reused from file to file.
+#[derive(Default)]
+pub(super) struct Window {
+    buf: Vec<u8>,
+}
+
+/// Reads bytes into a buffer; 0 at the end.
+pub(super) type ReadBytes<'r> = dyn FnMut(&mut [u8]) -> io::Result<usize> + 'r;
+
+/// Why cutting ended early: the source, or the repository.
+pub(super) enum CutError {
+    Read(io::Error),
+    Repo(RepoError),
+}
+
+impl From<RepoError> for CutError {
+    fn from(err: RepoError) -> Self {
+        Self::Repo(err)
+    }
+}
+
+impl CutError {
+    /// As a public error, the source named.
+    pub fn named(self, name: &str) -> Error {
+        match self {
+            Self::Repo(err) => err.into(),
+            Self::Read(source) => PathError { action: "read", path: name.into(), source }.into(),
+        }
+    }
+}
+
+impl Window {
+    /// Cuts what `read` gives, up to `limit` bytes, into chunks and adds them to `content`; `seen` is shown every byte
+    /// once. `start` is the offset in the file or stream, which sizes may depend on.
+    pub fn cut(
+        &mut self,
+        read: &mut ReadBytes<'_>,
+        limit: u64,
+        start: u64,
+        profile: Profile,
+        content: &mut ContentBuilder,
+        writers: &mut Writers<'_>,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<u64, CutError> {
+        let window = WINDOW_BYTES_MIN.max(4 * profile.sizes_at(start).max() as usize);
+        let (mut held, mut done, mut at_end) = (0usize, 0u64, false);
+        loop {
+            let wanted = (limit - done - held as u64).min((window - held) as u64) as usize;
+            if self.buf.len() < held + wanted {
+                self.buf.resize(held + wanted, 0);
+            }
+            let mut filled = 0;
+            while filled < wanted {
+                match read(&mut self.buf[held + filled..held + wanted]) {
+                    Ok(0) => {
+                        at_end = true;
+                        break;
+                    }
+                    Ok(n) => filled += n,
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                    Err(err) => return Err(CutError::Read(err)),
+                }
+            }
+            seen(&self.buf[held..held + filled]);
+            held += filled;
+            at_end |= done + held as u64 == limit;
+            let mut at = 0;
+            while at < held {
+                let sizes = profile.sizes_at(start + done);
+                if !at_end && held - at < sizes.max() as usize {
+                    break;
+                }
+                let length = next_cut(&self.buf[at..held], sizes);
+                let id = writers.data.add(&self.buf[at..at + length])?;
+                content.push(Extent::Chunk { id, len: length as u32 }, writers)?;
+                at += length;
+                done += length as u64;
+            }
+            self.buf.copy_within(at..held, 0);
+            held -= at;
+            if at_end {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Reads up to `limit` bytes (at most 2 MiB) at once.
+    pub fn whole(&mut self, read: &mut ReadBytes<'_>, limit: usize) -> io::Result<&[u8]> {
+        if self.buf.len() < limit {
+            self.buf.resize(limit, 0);
+        }
+        let mut filled = 0;
+        while filled < limit {
+            match read(&mut self.buf[filled..limit]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(&self.buf[..filled])
+    }
+}

@@ -1,0 +1,271 @@
+//! Backing up: sources in their order, one after another, into one snapshot.
+//!
+//! Lease → snapshots listed → index in step → for each source: scan ⋈ parent → read, cut, hash → known? → frame →
+//! compress, seal → pack → store → new run. Then the commit: packs durable → segment → snapshot → did it land within
+//! the lease? → the lease ends (PROTOCOL section 2). A crash before the snapshot leaves packs and segments that the
+//! next backup deduplicates against; it changes nothing that was committed.
+
+mod capture;
+mod content;
+mod options;
+mod parents;
+mod sink;
+mod stream;
+mod tree;
+mod walk;
+
+use std::collections::BTreeMap;
+
+pub use options::{BackupOptions, BackupReport, SourceReport, SourceSpec, TreeSpec};
+
+use self::parents::{ParentSource, state_of};
+use self::tree::{Capture, OpenTree};
+use super::{Cancel, memory};
+use crate::Error;
+use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceRecord};
+use crate::observe::{Counter, Observer, Phase, Problem, Severity};
+use crate::repo::{
+    ChunkReader, Claims, Lease, Packed, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
+};
+use crate::source::Owners;
+use crate::sys::now;
+use crate::types::{SnapshotId, Timestamp};
+
+/// Backs up all sources into one snapshot.
+///
+/// # Errors
+/// Nothing is committed then. Paths that could not be captured are no error: they are told to the observer, and the
+/// snapshot is incomplete.
+pub fn backup(
+    repo: &Repository,
+    options: BackupOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<BackupReport, Error> {
+    check(&options)?;
+    repo.check_writable()?;
+    let started = now();
+    let (streams, trees) = split(options);
+    let BackupParts { options, streams } = streams;
+    let trees: Vec<OpenTree<'_>> =
+        trees.iter().map(|tree| tree::open(repo, tree)).collect::<Result<_, _>>()?;
+
+    observer.phase(&Phase::Index);
+    let lease = match options.dry_run {
+        true => None,
+        false => Some(Lease::take(repo, LeaseKind::Backup, &options.host, repo.lease_times())?),
+    };
+    let mut damaged = |id: SnapshotId, err: RepoError| {
+        observer.problem(&Problem::new(Severity::Damage, format!("snapshot {}", id.short()), err));
+    };
+    let snapshots = repo.snapshots(&mut damaged)?;
+    super::sync(repo, observer)?;
+    let parents = choose_parents(repo, &snapshots, &options, &trees)?;
+    if let Some(lease) = &lease {
+        let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
+        lease.set_parents(&ids);
+    }
+    let captured = capture_all(repo, &options, streams, &trees, &parents, lease.as_ref(), observer, cancel)?;
+    cancel.check()?;
+    let snapshot = describe(&options, started, captured.records, &captured.reports);
+    finish(repo, lease, snapshot, captured.reports, captured.packed, observer)
+}
+
+/// Sources in the order in which they were given, taken apart by what they need.
+struct BackupParts {
+    options: BackupOptions,
+    streams: Vec<SourceSpec>,
+}
+
+/// Splits sources into streams and trees. Streams are captured first, then trees: a database dump must not be newer
+/// than the files that it speaks of.
+fn split(mut options: BackupOptions) -> (BackupParts, Vec<TreeSpec>) {
+    let mut streams = Vec::new();
+    let mut trees = Vec::new();
+    for source in std::mem::take(&mut options.sources) {
+        match source {
+            SourceSpec::Tree(tree) => trees.push(tree),
+            stream => streams.push(stream),
+        }
+    }
+    (BackupParts { options, streams }, trees)
+}
+
+fn check(options: &BackupOptions) -> Result<(), Error> {
+    if options.sources.is_empty() {
+        return Err(Error::Usage("there is nothing to back up: name a path, --stdin or --command".into()));
+    }
+    if !(1..=19).contains(&options.level) {
+        return Err(Error::Usage(format!("level {} is not within 1 to 19", options.level)));
+    }
+    let mut names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
+    names.sort_unstable();
+    if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
+        return Err(Error::Usage(format!(
+            "'{bad}' is no source name: 1 to 64 bytes without '/', ':' and '='"
+        )));
+    }
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => {
+            Err(Error::Usage(format!("two sources are named '{}'; write NAME=PATH for one", pair[0])))
+        }
+        None => Ok(()),
+    }
+}
+
+/// True if a text can name a source.
+pub fn is_source_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name != "." && name != ".." && !name.contains(['/', ':', '=', '\0'])
+}
+
+fn choose_parents(
+    repo: &Repository,
+    snapshots: &[StoredSnapshot],
+    options: &BackupOptions,
+    trees: &[OpenTree<'_>],
+) -> Result<BTreeMap<String, ParentSource>, Error> {
+    let mut out = BTreeMap::new();
+    for tree in trees {
+        let name = &tree.spec.name;
+        let parent = match &tree.spec.parent {
+            Some((snapshot, source)) => Some(parents::named(snapshots, snapshot, source)?),
+            None => parents::latest(repo, snapshots, &options.host, name),
+        };
+        if let Some(parent) = parent {
+            out.insert(name.clone(), parent);
+        }
+    }
+    Ok(out)
+}
+
+/// What capturing all sources gave.
+struct Captured {
+    records: Vec<SourceRecord>,
+    reports: Vec<SourceReport>,
+    packed: Packed,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where all parts of a backup meet")]
+fn capture_all(
+    repo: &Repository,
+    options: &BackupOptions,
+    streams: Vec<SourceSpec>,
+    trees: &[OpenTree<'_>],
+    parents: &BTreeMap<String, ParentSource>,
+    lease: Option<&Lease>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Captured, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
+    let claims = Claims::new(repo.index())?;
+    let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
+    let owners = Owners::read()?;
+    let heal = !repo.index().lost()?.is_empty();
+    let capture = Capture { repo, reader: &reader, options, plan, owners: &owners, observer, cancel, heal };
+    let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
+    std::thread::scope(|scope| {
+        let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;
+        let captured = capture.sources(&packer, streams, trees, parents);
+        let commit = captured.is_ok() && !cancel.is_cancelled();
+        if commit {
+            observer.phase(&Phase::Commit);
+        }
+        // Also on failure: the stages end, and theirs may be the error that made the sources stop.
+        let packed = packer.finish();
+        match (captured, packed) {
+            (Err(err), Err(first)) if is_stop(&err) => Err(first.into()),
+            (Err(err), _) if is_stop(&err) => Err(cancel.check().err().unwrap_or(err)),
+            (Err(err), _) => Err(err),
+            (Ok(_), Err(err)) => Err(err.into()),
+            (Ok((records, reports)), Ok(packed)) => Ok(Captured { records, reports, packed }),
+        }
+    })
+}
+
+fn is_stop(err: &Error) -> bool {
+    matches!(err, Error::Repo(RepoError::Stopped))
+}
+
+impl<'e> Capture<'e> {
+    fn sources(
+        &self,
+        packer: &Packer<'_, 'e>,
+        streams: Vec<SourceSpec>,
+        trees: &[OpenTree<'_>],
+        parents: &BTreeMap<String, ParentSource>,
+    ) -> Result<(Vec<SourceRecord>, Vec<SourceReport>), Error> {
+        let mut records = Vec::new();
+        let mut reports = Vec::new();
+        let mut keep = |(record, report): (SourceRecord, SourceReport)| {
+            records.push(record);
+            reports.push(report);
+        };
+        for stream in streams {
+            self.cancel.check()?;
+            self.observer.phase(&Phase::Source { name: stream.name().to_owned() });
+            keep(self.stream(packer, stream)?);
+        }
+        for tree in trees {
+            self.cancel.check()?;
+            self.observer.phase(&Phase::Source { name: tree.spec.name.clone() });
+            keep(self.tree(packer, tree, parents.get(&tree.spec.name))?);
+        }
+        Ok((records, reports))
+    }
+}
+
+fn describe(
+    options: &BackupOptions,
+    started: Timestamp,
+    sources: Vec<SourceRecord>,
+    reports: &[SourceReport],
+) -> Snapshot {
+    let mut parents: Vec<SnapshotId> = reports.iter().filter_map(|report| report.parent).collect();
+    parents.sort_unstable();
+    parents.dedup();
+    let mut tags = options.tags.clone();
+    tags.sort();
+    tags.dedup();
+    Snapshot {
+        format: FORMAT_VERSION,
+        state: state_of(&sources),
+        host: options.host.clone(),
+        tags,
+        program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
+        started,
+        ended: now(),
+        lease: crate::types::LeaseId::new([0; 16]),
+        heartbeat: started,
+        parents,
+        sources,
+        other: BTreeMap::new(),
+    }
+}
+
+fn finish(
+    repo: &Repository,
+    lease: Option<Lease>,
+    snapshot: Snapshot,
+    sources: Vec<SourceReport>,
+    packed: Packed,
+    observer: &dyn Observer,
+) -> Result<BackupReport, Error> {
+    let (state, started): (SnapshotState, Timestamp) = (snapshot.state, snapshot.started);
+    let mut stored_bytes = packed.stored_bytes;
+    let committed = lease.map(|lease| repo.commit(lease, snapshot)).transpose()?;
+    if let Some(committed) = &committed {
+        observer.add(Counter::BytesStored, committed.bytes);
+        stored_bytes += committed.bytes;
+    }
+    observer.phase(&Phase::End);
+    Ok(BackupReport {
+        snapshot: committed.map(|committed| committed.id),
+        state,
+        started,
+        sources,
+        packs: packed.packs,
+        segments: packed.segments.len() as u64,
+        stored_bytes,
+    })
+}

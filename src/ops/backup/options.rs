@@ -1,0 +1,115 @@
+//! What a backup is told, and what it tells.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::format::{SnapshotState, SourceCounts};
+use crate::source::{FilesFrom, FilterOptions, StreamCommand};
+use crate::types::{ByteSize, SnapshotId, Timestamp};
+
+/// One thing to capture.
+pub enum SourceSpec {
+    /// A file tree, or a single file.
+    Tree(TreeSpec),
+    /// A command's standard output; counts only if it exits with 0.
+    Command { name: String, command: StreamCommand },
+    /// Whatever comes: standard input.
+    Stream { name: String, input: Box<dyn Read + Send> },
+}
+
+impl SourceSpec {
+    /// The source's name in the snapshot.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Tree(tree) => &tree.name,
+            Self::Command { name, .. } | Self::Stream { name, .. } => name,
+        }
+    }
+}
+
+impl std::fmt::Debug for SourceSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SourceSpec({})", self.name())
+    }
+}
+
+/// A file tree to capture.
+#[derive(Debug)]
+pub struct TreeSpec {
+    pub name: String,
+    pub path: PathBuf,
+    pub filter: FilterOptions,
+    /// Only these paths and what leads to them.
+    pub files_from: Option<FilesFrom>,
+    /// Files never change once written, names are hashes of contents: known names are not looked at again.
+    pub immutable: bool,
+    /// Take this snapshot's source as parent instead of the latest of this host and name.
+    pub parent: Option<(SnapshotId, String)>,
+}
+
+/// How to back up.
+#[derive(Debug)]
+pub struct BackupOptions {
+    pub host: String,
+    pub tags: Vec<String>,
+    /// Captured in this order.
+    pub sources: Vec<SourceSpec>,
+    /// zstd level, 1–19.
+    pub level: i32,
+    /// Read every file again, whatever its parent entry says.
+    pub force: bool,
+    pub ignore_ctime: bool,
+    pub ignore_inode: bool,
+    /// Accept that a source which had entries has none now.
+    pub allow_empty: bool,
+    pub memory: ByteSize,
+    /// Reading and compressing threads; none: as many as cores and memory allow.
+    pub threads: Option<usize>,
+    /// Scan, read and compress, store nothing.
+    pub dry_run: bool,
+    /// Environment variables that commands do not get.
+    pub env_remove: Vec<String>,
+}
+
+impl BackupOptions {
+    /// Options with their defaults.
+    pub fn new(host: impl Into<String>, sources: Vec<SourceSpec>) -> Self {
+        Self {
+            host: host.into(),
+            tags: Vec::new(),
+            sources,
+            level: 3,
+            force: false,
+            ignore_ctime: false,
+            ignore_inode: false,
+            allow_empty: false,
+            memory: crate::ops::memory::BUDGET_DEFAULT,
+            threads: None,
+            dry_run: false,
+            env_remove: Vec::new(),
+        }
+    }
+}
+
+/// What became of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceReport {
+    pub name: String,
+    pub counts: SourceCounts,
+    /// The snapshot whose runs or content it builds on.
+    pub parent: Option<SnapshotId>,
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupReport {
+    /// None for a dry run.
+    pub snapshot: Option<SnapshotId>,
+    pub state: SnapshotState,
+    pub started: Timestamp,
+    pub sources: Vec<SourceReport>,
+    /// Objects and bytes put into the store, leases aside.
+    pub packs: u64,
+    pub segments: u64,
+    pub stored_bytes: u64,
+}

@@ -1,0 +1,65 @@
+//! Which snapshot a source builds on (PROTOCOL R18).
+
+use crate::Error;
+use crate::format::{SnapshotState, SourceKind, SourceRecord};
+use crate::repo::{Repository, StoredSnapshot, landed_late};
+use crate::types::{SnapshotId, Timestamp};
+
+/// Claimed times that differ from the store's by more than this are overruled by it: a day.
+const CLOCK_SLACK_SECONDS: f64 = 24.0 * 3600.0;
+
+/// A source of an earlier snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct ParentSource {
+    pub snapshot: SnapshotId,
+    pub record: SourceRecord,
+}
+
+/// The snapshot of this host that holds the source of this name and whose scan of it started last.
+pub(super) fn latest(
+    repo: &Repository,
+    snapshots: &[StoredSnapshot],
+    host: &str,
+    name: &str,
+) -> Option<ParentSource> {
+    let expiry = repo.lease_times().expiry.as_secs_f64();
+    let candidates = snapshots
+        .iter()
+        .filter(|one| one.snapshot.host == host && !landed_late(one.stored, one.snapshot.heartbeat, expiry));
+    let sources = candidates.filter_map(|one| Some((one, one.snapshot.source(name)?)));
+    let newest =
+        sources.max_by_key(|(one, source)| (trusted(source.started, one.stored), one.stored, one.id));
+    newest.map(|(one, source)| ParentSource { snapshot: one.id, record: source.clone() })
+}
+
+/// A claimed time, or the store's where they are more than a day apart.
+fn trusted(claimed: Timestamp, stored: Timestamp) -> Timestamp {
+    if claimed.seconds_since(stored).abs() > CLOCK_SLACK_SECONDS { stored } else { claimed }
+}
+
+/// The source that was named with `--parent`.
+pub(super) fn named(
+    snapshots: &[StoredSnapshot],
+    snapshot: &SnapshotId,
+    source: &str,
+) -> Result<ParentSource, Error> {
+    let one = snapshots.iter().find(|one| one.id == *snapshot);
+    let one = one.ok_or_else(|| Error::Usage(format!("there is no snapshot {}", snapshot.short())))?;
+    let record = one.snapshot.source(source);
+    let record = record
+        .ok_or_else(|| Error::Usage(format!("snapshot {} has no source '{source}'", snapshot.short())))?
+        .clone();
+    match record.kind {
+        SourceKind::Tree { .. } => Ok(ParentSource { snapshot: one.id, record }),
+        SourceKind::Stream { .. } => Err(Error::Usage(format!("'{source}' is a stream, which is no parent"))),
+    }
+}
+
+/// True if anything in the snapshot's sources is not a full capture.
+pub(super) fn state_of(sources: &[SourceRecord]) -> SnapshotState {
+    if sources.iter().any(|source| source.counts.incomplete > 0) {
+        SnapshotState::Incomplete
+    } else {
+        SnapshotState::Complete
+    }
+}

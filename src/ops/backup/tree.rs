@@ -1,0 +1,364 @@
+//! Capturing one file tree: the walk, the reader threads, and the new run.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::capture::{FileJob, TreeShared};
+use super::content::{Window, Writers};
+use super::options::{BackupOptions, SourceReport, TreeSpec};
+use super::parents::ParentSource;
+use super::sink::EntrySink;
+use super::walk::{ParentCursor, Walk, WalkError, WalkRules};
+use crate::Error;
+use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
+use crate::observe::{Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::ops::memory::MemoryPlan;
+use crate::repo::{
+    ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunWriter, Streams, merged_into,
+    tiers_to_merge,
+};
+use crate::source::{Filter, Folder, Kind, Owners, Stat};
+use crate::sys::{PathContext, PathError, now};
+use crate::types::{Class, Profile, Timestamp};
+
+/// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
+const RULES_VERSION: u32 = 1;
+
+/// A tree source whose root is open: it is there and can be listed.
+pub(super) struct OpenTree<'o> {
+    pub spec: &'o TreeSpec,
+    filter: Filter,
+    root: Root,
+    stat: Stat,
+    clock: Timestamp,
+    grain_seconds: i64,
+}
+
+enum Root {
+    Folder(Folder),
+    /// The source is a single file: its folder and its name in it.
+    Single(Folder, Vec<u8>),
+}
+
+/// What all sources of a backup share.
+pub(super) struct Capture<'e> {
+    pub repo: &'e Repository,
+    pub reader: &'e ChunkReader<'e>,
+    pub options: &'e BackupOptions,
+    pub plan: MemoryPlan,
+    pub owners: &'e Owners,
+    pub observer: &'e dyn Observer,
+    pub cancel: &'e Cancel,
+    /// Chunks are known to be lost: every file is read again, so that what is still there heals (PROTOCOL R22).
+    pub heal: bool,
+}
+
+/// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the backup before
+/// anything is stored.
+pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree<'o>, Error> {
+    let refused =
+        |err: &dyn std::fmt::Display| Error::Source { name: spec.name.clone(), why: err.to_string() };
+    let named = |err: PathError| refused(&format!("{err}: {}", err.source));
+    let mut options = spec.filter.clone();
+    options.never.extend(own_folders(repo));
+    let filter = Filter::new(&options)?;
+    let clock = now();
+    let (root, stat, grain_seconds) = match Folder::open_root(&spec.path) {
+        Ok(folder) => {
+            let stat = folder.stat_self().context("stat", &spec.path).map_err(named)?;
+            if filter.is_never(stat.id()) {
+                return Err(refused(&"it is the repository or the cache itself"));
+            }
+            let grain = folder.fs_kind().map_or(60, |kind| kind.racy_grain_seconds());
+            (Root::Folder(folder), stat, grain)
+        }
+        Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
+            let name = spec.path.file_name().ok_or_else(|| refused(&"it has no name"))?;
+            let above = match spec.path.parent() {
+                Some(above) if !above.as_os_str().is_empty() => above,
+                _ => Path::new("."),
+            };
+            let folder = Folder::open_root(above).map_err(named)?;
+            let name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
+            let stat = folder.stat(&name).context("stat", &spec.path).map_err(named)?;
+            if stat.kind != Kind::File {
+                return Err(refused(&format!("{} is neither a folder nor a file", spec.path.display())));
+            }
+            let grain = folder.fs_kind().map_or(60, |kind| kind.racy_grain_seconds());
+            (Root::Single(folder, name), stat, grain)
+        }
+        Err(err) => return Err(named(err)),
+    };
+    Ok(OpenTree { spec, filter, root, stat, clock, grain_seconds })
+}
+
+/// The repository and cache folders, which are never captured.
+fn own_folders(repo: &Repository) -> Vec<crate::source::FolderId> {
+    let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
+    [Path::new(repo.store().address()), cache_root, repo.cache_dir()]
+        .into_iter()
+        .filter(|path| path.is_absolute())
+        .filter_map(|path| Folder::open_root(path).ok())
+        .map(|folder| folder.id())
+        .collect()
+}
+
+impl OpenTree<'_> {
+    /// A digest of everything that decides what is captured.
+    fn digest(&self) -> [u8; 32] {
+        let spec = self.spec;
+        let path = std::os::unix::ffi::OsStrExt::as_bytes(spec.path.as_os_str());
+        let mut hasher = blake3::Hasher::new();
+        for part in [
+            format!("icecore capture rules {RULES_VERSION}").as_bytes(),
+            path,
+            self.filter.digest_text().as_bytes(),
+            if spec.immutable { b"immutable" } else { b"mutable" },
+        ] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        if let Some(list) = &spec.files_from {
+            hasher.update(b"files from");
+            for key in list.keys() {
+                hasher.update(&(key.len() as u64).to_le_bytes());
+                hasher.update(key);
+            }
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl<'e> Capture<'e> {
+    /// Captures a tree on top of its parent, or without one if the parent cannot be read.
+    pub fn tree(
+        &self,
+        packer: &Packer<'_, 'e>,
+        tree: &OpenTree<'_>,
+        parent: Option<&ParentSource>,
+    ) -> Result<(SourceRecord, SourceReport), Error> {
+        match self.tree_on(packer, tree, parent) {
+            Err(WalkError::Parent(err)) => {
+                let subject = format!("the parent of {}", tree.spec.name);
+                let message = format!("{err}; the source is captured anew without it");
+                self.observer.problem(&Problem::new(Severity::Damage, subject, message));
+                self.tree_on(packer, tree, None).map_err(other)
+            }
+            result => result.map_err(other),
+        }
+    }
+
+    fn tree_on(
+        &self,
+        packer: &Packer<'_, 'e>,
+        tree: &OpenTree<'_>,
+        parent: Option<&ParentSource>,
+    ) -> Result<(SourceRecord, SourceReport), WalkError> {
+        let spec = tree.spec;
+        let profile = if spec.immutable { Profile::Immutable } else { Profile::Tree };
+        let digest = tree.digest();
+        let (old_runs, same_digest) = match parent.map(|parent| (&parent.record.kind, &parent.record.digest))
+        {
+            Some((SourceKind::Tree { runs, .. }, old)) => (runs.as_slice(), *old == digest),
+            _ => (&[][..], true),
+        };
+        let scratch = self.repo.scratch_dir();
+        let sink = EntrySink::new(&scratch, self.plan.sorter_bytes);
+        let shared = TreeShared::new(&spec.name, profile, self.owners, &sink, self.observer, self.cancel);
+        let rules = WalkRules {
+            filter: &tree.filter,
+            files_from: spec.files_from.as_ref(),
+            no_skip: self.options.force || !same_digest || self.heal,
+            force: self.options.force || self.heal,
+            ignore_ctime: self.options.ignore_ctime,
+            ignore_inode: self.options.ignore_inode,
+            grain_seconds: tree.grain_seconds,
+            scratch: &scratch,
+            listing_bytes: self.plan.listing_bytes,
+            root: tree.stat,
+            clock: tree.clock,
+        };
+        let started = now();
+        self.walk(packer, tree, &shared, &rules, old_runs)?;
+        let counts = counts(&shared);
+        let runs = self.write_run(packer, sink, old_runs).map_err(|err| match err {
+            err if err.is_damage() && !old_runs.is_empty() => WalkError::Parent(err),
+            err => WalkError::Other(err.into()),
+        })?;
+        let path = std::os::unix::ffi::OsStrExt::as_bytes(spec.path.as_os_str()).to_vec();
+        let record = SourceRecord {
+            name: spec.name.clone(),
+            kind: SourceKind::Tree { path, immutable: spec.immutable, runs },
+            profile: profile.name().to_owned(),
+            started,
+            ended: now(),
+            digest,
+            counts,
+        };
+        let report =
+            SourceReport { name: spec.name.clone(), counts, parent: parent.map(|parent| parent.snapshot) };
+        Ok((record, report))
+    }
+
+    /// Walks the tree on this thread while others read its files.
+    fn walk(
+        &self,
+        packer: &Packer<'_, 'e>,
+        tree: &OpenTree<'_>,
+        shared: &TreeShared<'_>,
+        rules: &WalkRules<'_>,
+        old_runs: &[RunRef],
+    ) -> Result<(), WalkError> {
+        let cursor = |which| {
+            let runs = MergedRuns::open(self.reader, old_runs, which, false);
+            runs.map(ParentCursor::new).map_err(|err| match err {
+                err if err.is_damage() => WalkError::Parent(err),
+                err => WalkError::Other(err.into()),
+            })
+        };
+        let has_parent = !old_runs.is_empty();
+        let mut parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
+        let parent_folders =
+            (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
+        self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
+        // Each batch is at most 32 files, each with an open folder at worst: a few hundred descriptors.
+        let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
+        let failure = FirstError::default();
+        let walked = std::thread::scope(|scope| {
+            for n in 0..self.plan.workers {
+                let (queue, failure) = (queue.clone(), &failure);
+                let writers = writers(packer);
+                std::thread::Builder::new()
+                    .name(format!("read-{n}"))
+                    .spawn_scoped(scope, move || {
+                        if let Err(err) = read_files(shared, &queue, writers) {
+                            failure.set(err);
+                        }
+                    })
+                    .context("start", "a reader thread")?;
+            }
+            drop(queue);
+            let mut own = writers(packer);
+            let mut walk = Walk {
+                shared,
+                rules,
+                parent,
+                parent_folders,
+                writers: &mut own,
+                jobs,
+                batch: Vec::new(),
+                batch_bytes: 0,
+            };
+            let walked = match &tree.root {
+                Root::Folder(folder) => walk.run(folder.clone()),
+                Root::Single(folder, name) => walk.run_file(folder, name, tree.stat),
+            };
+            drop(walk);
+            walked.and_then(|()| own.flush().map_err(|err| WalkError::Other(err.into())))
+        });
+        match failure.take() {
+            Some(err) => Err(WalkError::Other(err)),
+            None => walked,
+        }
+    }
+
+    /// A source that had entries and has none now is more likely an unmounted volume than an empty one.
+    fn refuse_sudden_emptiness(
+        &self,
+        tree: &OpenTree<'_>,
+        rules: &WalkRules<'_>,
+        parent: Option<&mut ParentCursor<'_>>,
+    ) -> Result<(), WalkError> {
+        let (Root::Folder(folder), Some(parent), false) = (&tree.root, parent, self.options.allow_empty)
+        else {
+            return Ok(());
+        };
+        let refuse = |why: String| Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }));
+        let listing = match folder.list(rules.scratch, rules.listing_bytes) {
+            Ok(listing) => listing,
+            Err(err) => return refuse(format!("cannot list {}: {err}", tree.spec.path.display())),
+        };
+        if listing.total() > 0 {
+            return Ok(());
+        }
+        match parent.peek_behind_root()? {
+            false => Ok(()),
+            true => refuse(format!(
+                "{} is empty and was not in the last snapshot; if that is right, say --allow-empty",
+                tree.spec.path.display()
+            )),
+        }
+    }
+
+    /// Writes the new run, merged with the newest of the old ones, and returns all runs of the source.
+    fn write_run(
+        &self,
+        packer: &Packer<'_, 'e>,
+        sink: EntrySink,
+        old_runs: &[RunRef],
+    ) -> Result<Vec<RunRef>, RepoError> {
+        if sink.entries() == 0 {
+            return Ok(old_runs.to_vec());
+        }
+        let merged = tiers_to_merge(sink.entries(), old_runs);
+        let (joining, staying) = old_runs.split_at(merged);
+        let mut pages = packer.writer(Class::Metadata);
+        let mut sorted = sink.finish()?;
+        let mut put = |bytes: &[u8]| pages.add(bytes);
+        let writer = RunWriter::new(&mut put);
+        let old = MergedRuns::open(self.reader, joining, Streams::All, false)?;
+        let cancel = self.cancel;
+        let next = || {
+            if cancel.is_cancelled() {
+                return Err(RepoError::Stopped);
+            }
+            sorted.next()
+        };
+        let run = merged_into(next, old, staying.is_empty(), writer)?;
+        pages.flush()?;
+        Ok(run.into_iter().chain(staying.iter().cloned()).collect())
+    }
+}
+
+fn other(err: WalkError) -> Error {
+    match err {
+        WalkError::Parent(err) => err.into(),
+        WalkError::Other(err) => err,
+    }
+}
+
+fn writers<'e>(packer: &Packer<'_, 'e>) -> Writers<'e> {
+    Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) }
+}
+
+fn read_files(
+    shared: &TreeShared<'_>,
+    queue: &Receiver<Vec<FileJob>>,
+    mut writers: Writers<'_>,
+) -> Result<(), Error> {
+    let mut window = Window::default();
+    for batch in queue {
+        for job in batch {
+            shared.capture(job, &mut window, &mut writers)?;
+        }
+    }
+    Ok(writers.flush()?)
+}
+
+fn counts(shared: &TreeShared<'_>) -> SourceCounts {
+    let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    let counts = &shared.counts;
+    SourceCounts {
+        files_new: get(&counts.files_new),
+        files_changed: get(&counts.files_changed),
+        files_unchanged: get(&counts.files_unchanged),
+        others: get(&counts.others),
+        removed: get(&counts.removed),
+        vanished: get(&counts.vanished),
+        bytes_read: get(&counts.bytes_read),
+        incomplete: shared.sink.incomplete(),
+    }
+}

@@ -1,0 +1,860 @@
+//! Scan ⋈ parent: the file system and the parent's runs are walked in the same order, and no table of files is held.
+//!
+//! Folders are walked depth first, names as unsigned bytes, which is the order of runs. What is unchanged is not
+//! mentioned; files to be read go to the reader threads in batches; all else gets its entry here. A folder of an
+//! immutable source that did not change is not listed: its subfolders are known from the parent's folder pages.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::capture::{DescribeError, FileJob, TreeShared, describe};
+use super::content::Writers;
+use super::sink::{FolderNode, reason};
+use crate::Error;
+use crate::observe::Counter;
+use crate::repo::{MergedRuns, RepoError};
+use crate::source::{
+    CACHE_TAG_NAME, FilesFrom, Filter, Folder, FolderId, HashName, Kind, ListedName, Listing, Stat, Wanted,
+};
+use crate::sys::now;
+use crate::types::{Entry, EntryFlags, Node, RelPath, Timestamp};
+
+/// Names that are stat'ed at once.
+const BATCH_NAMES: usize = 1024;
+/// A batch of files for a reader thread: at most this many, or this many bytes.
+const BATCH_FILES: usize = 32;
+const BATCH_BYTES: u64 = 1 << 20;
+/// Folders on the way down that are kept open; those above are reopened by `..`.
+const OPEN_LEVELS: usize = 48;
+
+/// Why a walk ended early.
+#[derive(Debug)]
+pub(super) enum WalkError {
+    /// The parent's runs cannot be read: the source is captured anew without them (PROTOCOL R10).
+    Parent(RepoError),
+    Other(Error),
+}
+
+impl From<Error> for WalkError {
+    fn from(err: Error) -> Self {
+        Self::Other(err)
+    }
+}
+
+/// What decides how a tree is walked.
+pub(super) struct WalkRules<'a> {
+    pub filter: &'a Filter,
+    pub files_from: Option<&'a FilesFrom>,
+    /// Nothing is carried over without a look at it, and nothing is skipped.
+    pub no_skip: bool,
+    pub force: bool,
+    pub ignore_ctime: bool,
+    pub ignore_inode: bool,
+    pub grain_seconds: i64,
+    pub scratch: &'a std::path::Path,
+    pub listing_bytes: usize,
+    pub root: Stat,
+    /// Our clock just before the root's stat.
+    pub clock: Timestamp,
+}
+
+/// The parent's entries, with the next one in sight.
+pub(super) struct ParentCursor<'a> {
+    runs: MergedRuns<'a>,
+    head: Option<Entry>,
+    /// A root that was taken to look behind it and put back.
+    held: Option<Entry>,
+    started: bool,
+}
+
+impl<'a> ParentCursor<'a> {
+    pub fn new(runs: MergedRuns<'a>) -> Self {
+        Self { runs, head: None, held: None, started: false }
+    }
+
+    fn advance(&mut self) -> Result<(), WalkError> {
+        self.head = self.runs.next_entry().map_err(parent_error)?;
+        self.started = true;
+        Ok(())
+    }
+
+    pub fn peek(&mut self) -> Result<Option<&Entry>, WalkError> {
+        if self.held.is_some() {
+            return Ok(self.held.as_ref());
+        }
+        if !self.started {
+            self.advance()?;
+        }
+        Ok(self.head.as_ref())
+    }
+
+    pub fn take(&mut self) -> Result<Option<Entry>, WalkError> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        self.peek()?;
+        self.started = false;
+        Ok(self.head.take())
+    }
+
+    /// True if the parent has anything but the root.
+    pub fn peek_behind_root(&mut self) -> Result<bool, WalkError> {
+        let Some(head) = self.peek()? else { return Ok(false) };
+        if !head.path.is_root() {
+            return Ok(true);
+        }
+        let root = self.take()?;
+        let more = self.peek()?.is_some();
+        self.held = root;
+        Ok(more)
+    }
+
+    fn seek(&mut self, key: &[u8]) {
+        if !key.is_empty() {
+            self.held = None;
+        }
+        if self.started && self.head.as_ref().is_none_or(|head| head.path.key() >= key) {
+            return;
+        }
+        self.started = false;
+        self.head = None;
+        self.runs.seek(key);
+    }
+
+    fn skip_below(&mut self, path: &RelPath) {
+        if let Some(after) = path.after_subtree() {
+            self.seek(&after);
+        }
+    }
+}
+
+/// Damage ends the use of the parent; anything else ends the backup.
+fn parent_error(err: RepoError) -> WalkError {
+    if err.is_damage() { WalkError::Parent(err) } else { WalkError::Other(err.into()) }
+}
+
+type Named = (ListedName, Option<Seen>);
+
+/// A stat, and our clock just before it.
+struct Seen {
+    stat: std::io::Result<Stat>,
+    clock: Timestamp,
+}
+
+impl Seen {
+    fn at(folder: &Folder, name: &[u8]) -> Self {
+        let clock = now();
+        Self { clock, stat: folder.stat(name) }
+    }
+}
+
+/// Stats many names of a folder, in order.
+fn see_many(folder: &Folder, names: &[ListedName]) -> Vec<Seen> {
+    let clock = now();
+    let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
+    folder.stat_many(&only_names).into_iter().map(|stat| Seen { stat, clock }).collect()
+}
+
+enum Mode {
+    /// Names come from the folder itself.
+    Listed {
+        listing: Option<Listing>,
+        batch: std::vec::IntoIter<Named>,
+        new_names: Vec<ListedName>,
+        only_tag: bool,
+    },
+    /// Unchanged: subfolders come from the parent.
+    Skipped,
+}
+
+struct Level {
+    path: RelPath,
+    /// None while a deeper level is walked and too many are open.
+    folder: Option<Folder>,
+    id: FolderId,
+    node: Option<Arc<FolderNode>>,
+    /// The parent's entry of a folder that is skipped.
+    skipped: Option<Entry>,
+    mode: Mode,
+}
+
+/// One tree being walked.
+pub(super) struct Walk<'w, 'a> {
+    pub shared: &'w TreeShared<'a>,
+    pub rules: &'w WalkRules<'a>,
+    /// All entries of the parent, and its folders alone; none without a parent.
+    pub parent: Option<ParentCursor<'a>>,
+    pub parent_folders: Option<ParentCursor<'a>>,
+    pub writers: &'w mut Writers<'a>,
+    pub jobs: Sender<Vec<FileJob>>,
+    pub batch: Vec<FileJob>,
+    pub batch_bytes: u64,
+}
+
+impl Walk<'_, '_> {
+    /// Walks the whole tree from its open root.
+    pub fn run(&mut self, root: Folder) -> Result<(), WalkError> {
+        let mut levels = Vec::new();
+        let parent = self.parent_at(&RelPath::root())?;
+        self.enter(&mut levels, RelPath::root(), root, self.rules.root, self.rules.clock, parent)?;
+        while let Some(level) = levels.last_mut() {
+            self.shared.cancel.check()?;
+            let next = match level.mode {
+                Mode::Listed { .. } => self.next_listed(level)?,
+                Mode::Skipped => self.next_skipped(level)?,
+            };
+            match next {
+                Step::Enter { path, folder, stat, clock, parent } => {
+                    let depth = levels.len();
+                    if depth > OPEN_LEVELS {
+                        levels[depth - OPEN_LEVELS].folder = None;
+                    }
+                    self.enter(&mut levels, path, folder, stat, clock, parent)?;
+                }
+                Step::Stay => {}
+                Step::Leave => self.leave(&mut levels)?,
+            }
+        }
+        self.send_batch()
+    }
+
+    /// Captures a source that is a single file.
+    pub fn run_file(&mut self, folder: &Folder, name: &[u8], stat: Stat) -> Result<(), WalkError> {
+        let path = RelPath::root();
+        let parent = self.parent_at(&path)?;
+        let seen = Seen { stat: Ok(stat), clock: now() };
+        self.visit(folder, name, path, seen, parent, None)?;
+        self.send_batch()
+    }
+
+    fn has_runs(&self) -> bool {
+        self.parent.is_some()
+    }
+
+    /// Decides how a folder is walked and puts it on the stack.
+    fn enter(
+        &mut self,
+        levels: &mut Vec<Level>,
+        path: RelPath,
+        folder: Folder,
+        stat: Stat,
+        clock: Timestamp,
+        parent: Option<Entry>,
+    ) -> Result<(), WalkError> {
+        self.shared.count(&self.shared.counts.others, Counter::Entries);
+        if self.may_skip(&stat, parent.as_ref()) {
+            let id = folder.id();
+            levels.push(Level {
+                path,
+                folder: Some(folder),
+                id,
+                node: None,
+                skipped: parent,
+                mode: Mode::Skipped,
+            });
+            return Ok(());
+        }
+        let xattrs = match parent.as_ref().and_then(|parent| parent.meta()) {
+            // The times and the inode are those of the parent: so are the attributes.
+            Some(meta) if meta.ctime == stat.ctime && meta.inode == stat.inode && !self.rules.no_skip => None,
+            _ => Some(folder.xattrs_self()),
+        };
+        let described = match xattrs {
+            Some(Ok(xattrs)) => describe(&stat, self.shared.owners, xattrs, self.writers),
+            Some(Err(err)) => {
+                self.carry_below(&path, parent.as_ref());
+                return self.fail(&path, parent.as_ref(), &reason("read the attributes", &err));
+            }
+            None => describe(&stat, self.shared.owners, Vec::new(), self.writers).map(|mut meta| {
+                if let Some(old) = parent.as_ref().and_then(|parent| parent.meta()) {
+                    meta.xattrs.clone_from(&old.xattrs);
+                }
+                meta
+            }),
+        };
+        let meta = match described {
+            Ok(meta) => meta,
+            Err(DescribeError::TooMuch) => {
+                self.carry_below(&path, parent.as_ref());
+                return self.fail(&path, parent.as_ref(), "more extended attributes than an entry can hold");
+            }
+            Err(DescribeError::Repo(err)) => return Err(WalkError::Other(err.into())),
+        };
+        let node = Arc::new(FolderNode::new(path.clone(), meta, parent, self.has_runs()));
+        if stat.is_racy(clock, self.rules.grain_seconds) {
+            node.revisit();
+        }
+        let mode = self.list(&path, &folder, &stat, &node)?;
+        let id = folder.id();
+        levels.push(Level { path, folder: Some(folder), id, node: Some(node), skipped: None, mode });
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        path: &RelPath,
+        folder: &Folder,
+        stat: &Stat,
+        node: &Arc<FolderNode>,
+    ) -> Result<Mode, WalkError> {
+        let empty = |listing, only_tag| Mode::Listed {
+            listing,
+            batch: Vec::new().into_iter(),
+            new_names: Vec::new(),
+            only_tag,
+        };
+        if self.rules.filter.excludes_mount(&self.rules.root, stat) {
+            return Ok(empty(None, false));
+        }
+        match folder.list(self.rules.scratch, self.rules.listing_bytes) {
+            Ok(listing) => {
+                let after = folder.stat_self();
+                if !after.is_ok_and(|after| (after.mtime, after.ctime) == (stat.mtime, stat.ctime)) {
+                    node.revisit();
+                }
+                Ok(empty(Some(listing), self.rules.filter.is_cache_folder(folder)))
+            }
+            Err(err) => {
+                // What the parent has below it is carried over, and the folder says that it is not the truth.
+                self.shared.problem(path, &reason("list the folder", &err));
+                self.shared.observer.add(Counter::Failed, 1);
+                node.mark_stale();
+                self.keep_subtree(path)?;
+                Ok(empty(None, false))
+            }
+        }
+    }
+
+    /// An unchanged folder of an immutable source is not listed (PROTOCOL R7, R19).
+    fn may_skip(&self, stat: &Stat, parent: Option<&Entry>) -> bool {
+        self.shared.immutable
+            && !self.rules.no_skip
+            && parent.is_some_and(|parent| {
+                !parent.flags.intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
+                    && matches!(&parent.node, Node::Folder { meta }
+                        if (meta.mtime, meta.ctime, meta.inode) == (stat.mtime, stat.ctime, stat.inode))
+            })
+    }
+
+    fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), WalkError> {
+        let Some(done) = levels.pop() else { return Ok(()) };
+        for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
+            cursor.skip_below(&done.path);
+        }
+        if let Some(node) = done.node {
+            self.shared.sink.settle(node)?;
+        }
+        // The level above was closed on the way down: back by `..`, if it is still the same folder.
+        if let (Some(above), Some(folder)) = (levels.last_mut(), done.folder)
+            && above.folder.is_none()
+        {
+            match folder.reopen_parent(above.id) {
+                Ok(folder) => above.folder = Some(folder),
+                Err(err) => {
+                    let path = above.path.clone();
+                    self.shared.problem(&path, &reason("go back to the folder", &err));
+                    self.shared.observer.add(Counter::Failed, 1);
+                    if let Some(node) = &above.node {
+                        node.mark_stale();
+                    }
+                    // The rest of it is not seen in this run; what the parent has is carried over.
+                    self.keep_subtree(&path)?;
+                    above.mode = Mode::Listed {
+                        listing: None,
+                        batch: Vec::new().into_iter(),
+                        new_names: Vec::new(),
+                        only_tag: false,
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
+        for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
+            match path.after_subtree() {
+                Some(after) => cursor.seek(&after),
+                None => while cursor.take()?.is_some() {},
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the parent's entry of `path`; what the parent has before it is gone from the source.
+    fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
+        loop {
+            let Some(cursor) = &mut self.parent else { return Ok(None) };
+            match cursor.peek()? {
+                Some(head) if head.path < *path => {
+                    if let Some(gone) = cursor.take()? {
+                        cursor.skip_below(&gone.path);
+                        self.shared.remove(&gone)?;
+                    }
+                }
+                Some(head) if head.path == *path => return cursor.take(),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// At the end of a listed folder: all that the parent still has below it is gone.
+    fn remove_rest(&mut self, path: &RelPath) -> Result<(), WalkError> {
+        loop {
+            let Some(cursor) = &mut self.parent else { return Ok(()) };
+            if !cursor.peek()?.is_some_and(|head| head.path.is_below(path)) {
+                return Ok(());
+            }
+            if let Some(gone) = cursor.take()? {
+                cursor.skip_below(&gone.path);
+                self.shared.remove(&gone)?;
+            }
+        }
+    }
+
+    fn next_skipped(&mut self, level: &mut Level) -> Result<Step, WalkError> {
+        let Some(folders) = &mut self.parent_folders else { return Ok(Step::Leave) };
+        let mut key = level.path.key().to_vec();
+        if !level.path.is_root() {
+            key.push(0);
+        }
+        folders.seek(&key);
+        // The folder's own entry may still be ahead if it is the root.
+        while folders.peek()?.is_some_and(|head| head.path == level.path) {
+            folders.take()?;
+        }
+        if !folders.peek()?.is_some_and(|head| head.path.is_below(&level.path)) {
+            return Ok(Step::Leave);
+        }
+        let Some(entry) = folders.take()? else { return Ok(Step::Leave) };
+        if !entry.is_folder() {
+            return Ok(Step::Stay);
+        }
+        let (Some(folder), Some(name)) = (&level.folder, entry.path.name()) else { return Ok(Step::Leave) };
+        let seen = Seen::at(folder, name);
+        let stat = match seen.stat {
+            Ok(stat) if stat.kind == Kind::Folder && !self.rules.filter.is_never(stat.id()) => stat,
+            other => {
+                folders.skip_below(&entry.path);
+                return self.changed_under_skip(level, &entry, other.err());
+            }
+        };
+        let has_folders = folders.peek()?.is_some_and(|head| head.path.is_below(&entry.path));
+        if self.may_skip(&stat, Some(&entry)) && !has_folders {
+            self.shared.count(&self.shared.counts.others, Counter::Entries);
+            return Ok(Step::Stay);
+        }
+        let opened = folder.open_child(name);
+        if let Some(cursor) = &mut self.parent {
+            // Not in step with a skipped folder: go to the entry itself, then behind it.
+            cursor.seek(entry.path.key());
+            if cursor.peek()?.is_some_and(|head| head.path == entry.path) {
+                cursor.take()?;
+            }
+        }
+        match opened {
+            Ok(folder) => Ok(Step::Enter {
+                path: entry.path.clone(),
+                folder,
+                stat,
+                clock: seen.clock,
+                parent: Some(entry),
+            }),
+            Err(err) => {
+                self.keep_subtree(&entry.path)?;
+                self.changed_under_skip(level, &entry, Some(err))
+            }
+        }
+    }
+
+    /// A subfolder of a skipped folder is gone, or something else: the folder did change since we looked. What is
+    /// gone is removed, what came is seen next time: the folder's times differ then, and it has the mark as well.
+    fn changed_under_skip(
+        &mut self,
+        level: &mut Level,
+        entry: &Entry,
+        err: Option<std::io::Error>,
+    ) -> Result<Step, WalkError> {
+        if level.node.is_none()
+            && let Some(parent) = level.skipped.take()
+        {
+            let meta = parent.meta().cloned().unwrap_or_default();
+            level.node =
+                Some(Arc::new(FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs())));
+        }
+        level.node.as_ref().inspect(|node| node.revisit());
+        match err {
+            Some(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                self.fail(&entry.path, Some(entry), &reason("stat", &err))?;
+            }
+            _ => self.shared.remove(entry)?,
+        }
+        Ok(Step::Stay)
+    }
+
+    fn next_listed(&mut self, level: &mut Level) -> Result<Step, WalkError> {
+        let (Some(folder), Some(node)) = (level.folder.clone(), level.node.clone()) else {
+            return Ok(Step::Leave);
+        };
+        loop {
+            let Mode::Listed { listing, batch, new_names, only_tag } = &mut level.mode else {
+                return Ok(Step::Stay);
+            };
+            let Some((name, seen)) = batch.next() else {
+                let more = match listing {
+                    Some(listing) => self.next_batch(&level.path, &folder, listing, *only_tag),
+                    None => Ok(Vec::new()),
+                };
+                let names = match more {
+                    Ok(names) => names,
+                    Err(err) => {
+                        self.shared.problem(&level.path, &reason("list the folder", &err));
+                        self.shared.observer.add(Counter::Failed, 1);
+                        node.mark_stale();
+                        self.keep_subtree(&level.path)?;
+                        *listing = None;
+                        Vec::new()
+                    }
+                };
+                if names.is_empty() {
+                    let new_names = std::mem::take(new_names);
+                    self.visit_new(&folder, &level.path, new_names, &node)?;
+                    self.remove_rest(&level.path)?;
+                    return Ok(Step::Leave);
+                }
+                *batch = names.into_iter();
+                continue;
+            };
+            let path = match level.path.join(&name.name) {
+                Ok(path) => path,
+                Err(err) => {
+                    self.shared.problem(&level.path, &format!("holds a path that cannot be captured: {err}"));
+                    node.mark_stale();
+                    continue;
+                }
+            };
+            let parent = self.parent_at(&path)?;
+            let Some(seen) = seen else {
+                // Immutable: a known name is not looked at, a new one waits to be stat'ed with others.
+                if parent.as_ref().is_some_and(|parent| is_settled(parent, &name)) {
+                    self.shared.count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
+                } else if parent.is_none() && name.kind_hint == Some(Kind::File) {
+                    new_names.push(name);
+                    if new_names.len() >= BATCH_NAMES {
+                        let new_names = std::mem::take(new_names);
+                        self.visit_new(&folder, &level.path, new_names, &node)?;
+                    }
+                } else {
+                    let seen = Seen::at(&folder, &name.name);
+                    if let Some(step) = self.visit(&folder, &name.name, path, seen, parent, Some(&node))? {
+                        return Ok(step);
+                    }
+                }
+                continue;
+            };
+            if let Some(step) = self.visit(&folder, &name.name, path, seen, parent, Some(&node))? {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// The next names that are to be captured, with their stats where these are wanted now; empty at the end.
+    fn next_batch(
+        &self,
+        path: &RelPath,
+        folder: &Folder,
+        listing: &mut Listing,
+        only_tag: bool,
+    ) -> std::io::Result<Vec<Named>> {
+        let mut names = Vec::new();
+        loop {
+            if listing.next_batch(&mut names, BATCH_NAMES)? == 0 {
+                return Ok(Vec::new());
+            }
+            names.retain(|name| self.is_wanted(path, name, only_tag));
+            if !names.is_empty() {
+                break;
+            }
+        }
+        if self.shared.immutable && !self.rules.no_skip {
+            return Ok(names.into_iter().map(|name| (name, None)).collect());
+        }
+        let seen = see_many(folder, &names);
+        Ok(names.into_iter().zip(seen.into_iter().map(Some)).collect())
+    }
+
+    fn is_wanted(&self, folder: &RelPath, name: &ListedName, only_tag: bool) -> bool {
+        if only_tag && name.name != CACHE_TAG_NAME {
+            return false;
+        }
+        let rules = self.rules;
+        // A path that cannot be joined is told of later.
+        let Ok(path) = folder.join(&name.name) else { return true };
+        let is_folder = name.kind_hint == Some(Kind::Folder);
+        let wanted = rules.files_from.map_or(Wanted::Yes, |list| list.wanted(&path));
+        match wanted {
+            Wanted::No => return false,
+            Wanted::Parent if !is_folder && name.kind_hint.is_some() => return false,
+            _ => {}
+        }
+        !rules.filter.excludes(&path, is_folder)
+    }
+
+    fn visit_new(
+        &mut self,
+        folder: &Folder,
+        path: &RelPath,
+        names: Vec<ListedName>,
+        node: &Arc<FolderNode>,
+    ) -> Result<(), WalkError> {
+        for (name, seen) in names.iter().zip(see_many(folder, &names)) {
+            let path = path.join(&name.name).map_err(|err| {
+                WalkError::Other(Error::Source { name: self.shared.source.into(), why: err.to_string() })
+            })?;
+            if let Some(Step::Enter { path, parent, .. }) =
+                self.visit(folder, &name.name, path, seen, None, Some(node))?
+            {
+                // Listed as a file, now a folder: the next run walks it.
+                node.revisit();
+                self.fail(&path, parent.as_ref(), "became a folder while it was scanned")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles one path that is there: a folder to be entered is returned, anything else is dealt with.
+    fn visit(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        path: RelPath,
+        seen: Seen,
+        parent: Option<Entry>,
+        node: Option<&Arc<FolderNode>>,
+    ) -> Result<Option<Step>, WalkError> {
+        let clock = seen.clock;
+        let stat = match seen.stat {
+            Ok(stat) => stat,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
+                self.remove(parent.as_ref())?;
+                return Ok(None);
+            }
+            Err(err) => {
+                node.inspect(|node| node.revisit());
+                self.carry_below(&path, parent.as_ref());
+                self.fail(&path, parent.as_ref(), &reason("stat", &err))?;
+                return Ok(None);
+            }
+        };
+        if stat.kind == Kind::Folder {
+            return self.visit_folder(folder, name, path, (stat, clock), parent, node);
+        }
+        // A folder that became something else: its contents are covered by the new entry.
+        if parent.as_ref().is_some_and(Entry::is_folder) {
+            self.carry_below(&path, parent.as_ref());
+        }
+        self.observe_entry();
+        let is_racy = stat.is_racy(clock, self.rules.grain_seconds);
+        if is_racy {
+            node.inspect(|node| node.revisit());
+        }
+        if stat.kind == Kind::File {
+            self.visit_file(folder, name, path, stat, is_racy, parent, node)?;
+        } else {
+            self.visit_other(folder, name, path, &stat, is_racy, parent.as_ref(), node)?;
+        }
+        Ok(None)
+    }
+
+    fn observe_entry(&self) {
+        self.shared.observer.add(Counter::Entries, 1);
+    }
+
+    fn visit_folder(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        path: RelPath,
+        (stat, clock): (Stat, Timestamp),
+        parent: Option<Entry>,
+        node: Option<&Arc<FolderNode>>,
+    ) -> Result<Option<Step>, WalkError> {
+        if self.rules.filter.is_never(stat.id()) {
+            self.remove(parent.as_ref())?;
+            return Ok(None);
+        }
+        match folder.open_child(name).and_then(|child| Ok((child.stat_self()?, child))) {
+            // What was opened is what counts, should it have been swapped since the stat.
+            Ok((stat, folder)) => Ok(Some(Step::Enter { path, folder, stat, clock, parent })),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
+                self.remove(parent.as_ref())?;
+                Ok(None)
+            }
+            Err(err) => {
+                node.inspect(|node| node.revisit());
+                self.observe_entry();
+                self.carry_below(&path, parent.as_ref());
+                self.fail(&path, parent.as_ref(), &reason("open the folder", &err))?;
+                Ok(None)
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one job")]
+    fn visit_file(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        path: RelPath,
+        stat: Stat,
+        is_racy: bool,
+        parent: Option<Entry>,
+        node: Option<&Arc<FolderNode>>,
+    ) -> Result<(), WalkError> {
+        if self.rules.filter.excludes_size(stat.size) {
+            return self.remove(parent.as_ref());
+        }
+        if parent.as_ref().is_some_and(|parent| self.is_unchanged(parent, name, &stat)) {
+            self.shared.count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
+            if parent.is_some_and(|parent| parent.wants_revisit()) {
+                node.inspect(|node| node.revisit());
+            }
+            return Ok(());
+        }
+        self.batch_bytes += stat.size;
+        self.batch.push(FileJob {
+            folder: folder.clone(),
+            name: name.to_vec(),
+            path,
+            stat,
+            is_racy,
+            parent: parent.map(Box::new),
+            node: node.cloned(),
+        });
+        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+            self.send_batch()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn send_batch(&mut self) -> Result<(), WalkError> {
+        self.batch_bytes = 0;
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        // The readers are gone only if one of them failed; its error is the one to report.
+        self.jobs.send(batch).map_err(|_| WalkError::Other(RepoError::Stopped.into()))
+    }
+
+    fn is_unchanged(&self, parent: &Entry, name: &[u8], stat: &Stat) -> bool {
+        let Node::File { meta, content } = &parent.node else { return false };
+        let again = EntryFlags::RACY.with(EntryFlags::STALE).with(EntryFlags::TORN);
+        let unsettled = self.shared.immutable
+            && !parent.flags.contains(EntryFlags::SETTLED)
+            && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
+        !self.rules.force
+            && !unsettled
+            && !parent.flags.intersects(again)
+            && content.size == stat.size
+            && meta.mtime == stat.mtime
+            && (self.rules.ignore_inode || meta.inode == stat.inode)
+            && (meta.ctime == stat.ctime
+                || self.rules.ignore_ctime
+                    && (meta.mode, meta.owner.uid, meta.owner.gid) == (stat.mode, stat.uid, stat.gid))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one entry")]
+    fn visit_other(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        path: RelPath,
+        stat: &Stat,
+        is_racy: bool,
+        parent: Option<&Entry>,
+        node: Option<&Arc<FolderNode>>,
+    ) -> Result<(), WalkError> {
+        self.shared.counts.others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let described =
+            folder.xattrs(name, stat).map(|xattrs| describe(stat, self.shared.owners, xattrs, self.writers));
+        let entry = described.and_then(|meta| {
+            let meta = match meta {
+                Ok(meta) => meta,
+                Err(DescribeError::TooMuch) => {
+                    return Err(std::io::Error::other("more extended attributes than an entry can hold"));
+                }
+                Err(DescribeError::Repo(err)) => return Ok(Err(err)),
+            };
+            let device = stat.rdev;
+            let made = match stat.kind {
+                Kind::Symlink => Node::Symlink { meta, target: folder.read_link(name)? },
+                Kind::Fifo => Node::Fifo { meta },
+                Kind::Socket => Node::Socket { meta },
+                Kind::Char => Node::Char { meta, device },
+                Kind::Block | Kind::File | Kind::Folder => Node::Block { meta, device },
+            };
+            Ok(Ok(made))
+        });
+        let made = match entry {
+            Ok(Ok(made)) => made,
+            Ok(Err(err)) => return Err(WalkError::Other(err.into())),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
+                return self.remove(parent);
+            }
+            Err(err) => {
+                node.inspect(|node| node.revisit());
+                return self.fail(&path, parent, &reason("read", &err));
+            }
+        };
+        let flags = if is_racy { EntryFlags::RACY } else { EntryFlags::empty() };
+        let entry = Entry { path, flags, node: made };
+        if parent.is_some_and(|parent| super::sink::same_entry(parent, &entry)) {
+            return Ok(());
+        }
+        if self.shared.observer.wants_detail() {
+            self.shared.observer.detail(if parent.is_some() { "changed" } else { "new" }, &entry.path);
+        }
+        Ok(self.shared.sink.put(&entry, parent.is_some_and(Entry::is_folder))?)
+    }
+
+    /// Steps over what the parent has below a path whose own entry was taken.
+    fn carry_below(&mut self, path: &RelPath, parent: Option<&Entry>) {
+        if let (Some(cursor), true) = (&mut self.parent, parent.is_some_and(Entry::is_folder)) {
+            cursor.skip_below(path);
+        }
+    }
+
+    fn remove(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
+        let Some(parent) = parent else { return Ok(()) };
+        self.carry_below(&parent.path, Some(parent));
+        Ok(self.shared.remove(parent)?)
+    }
+
+    fn fail(&mut self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), WalkError> {
+        Ok(self.shared.fail(path, parent, why)?)
+    }
+}
+
+enum Step {
+    Enter { path: RelPath, folder: Folder, stat: Stat, clock: Timestamp, parent: Option<Entry> },
+    Stay,
+    Leave,
+}
+
+/// True if a name of an immutable source need not be looked at: a hash that was checked, or settled, and still the
+/// same inode of the same type (PROTOCOL R19).
+fn is_settled(parent: &Entry, name: &ListedName) -> bool {
+    let open = EntryFlags::RACY.with(EntryFlags::STALE).with(EntryFlags::TORN).with(EntryFlags::PROVISIONAL);
+    let Some(hash) = HashName::parse(&name.name) else { return false };
+    parent.is_file()
+        && !parent.flags.intersects(open)
+        && (hash.expected_sha256().is_some() || parent.flags.contains(EntryFlags::SETTLED))
+        && name.kind_hint == Some(Kind::File)
+        && parent.meta().is_some_and(|meta| meta.inode == name.inode)
+}

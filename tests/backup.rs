@@ -1,0 +1,383 @@
+//! Backups on real folders: what is stored, what is carried over, what is counted.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use icecore::Error;
+use icecore::format::{SnapshotState, SourceKind};
+use icecore::observe::{Counter, Recording};
+use icecore::ops::Cancel;
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
+use icecore::source::StreamCommand;
+use icecore::store::{KeyKind, MemoryStore, Operation, RecordingStore, SharedStore};
+use icecore::types::{Entry, EntryFlags, Node};
+
+struct World {
+    tree: tempfile::TempDir,
+    cache: tempfile::TempDir,
+    store: Arc<RecordingStore>,
+}
+
+impl World {
+    fn new() -> Self {
+        let memory: SharedStore = Arc::new(MemoryStore::new());
+        let store = Arc::new(RecordingStore::new(memory));
+        let shared: SharedStore = store.clone();
+        Repository::init(&shared, &Secret::empty(), "test").expect("init");
+        Self { tree: tempfile::tempdir().expect("tree"), cache: tempfile::tempdir().expect("cache"), store }
+    }
+
+    fn repo(&self) -> Repository {
+        let shared: SharedStore = self.store.clone();
+        Repository::open(shared, &Secret::empty(), self.cache.path()).expect("open")
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.tree.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::write(path, content).expect("written");
+    }
+
+    /// Waits until what was just written is older than the clock's grain: 2 seconds.
+    fn settle(&self) {
+        std::thread::sleep(Duration::from_millis(2100));
+    }
+
+    fn tree_options(&self, immutable: bool) -> BackupOptions {
+        let tree = TreeSpec {
+            name: "tree".into(),
+            path: self.tree.path().into(),
+            filter: Default::default(),
+            files_from: None,
+            immutable,
+            parent: None,
+        };
+        BackupOptions::new("host", vec![SourceSpec::Tree(tree)])
+    }
+
+    fn backup(&self) -> (BackupReport, Recording) {
+        self.run(self.tree_options(false))
+    }
+
+    fn run(&self, options: BackupOptions) -> (BackupReport, Recording) {
+        let observer = Recording::default();
+        let report = backup(&self.repo(), options, &observer, &Cancel::new()).expect("backup");
+        (report, observer)
+    }
+
+    /// All entries of the newest snapshot's tree.
+    fn entries(&self, report: &BackupReport) -> Vec<Entry> {
+        let repo = self.repo();
+        repo.sync().expect("sync");
+        let snapshot = repo.read_snapshot(&report.snapshot.expect("committed")).expect("reads");
+        let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else {
+            panic!("not a tree");
+        };
+        let reader = ChunkReader::new(&repo, 1 << 20);
+        let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+        let mut out = Vec::new();
+        while let Some(entry) = merged.next_entry().expect("reads") {
+            out.push(entry);
+        }
+        out
+    }
+
+    fn names(&self, report: &BackupReport) -> Vec<String> {
+        self.entries(report).iter().map(|entry| entry.path.to_string()).collect()
+    }
+}
+
+#[test]
+fn a_tree_that_did_not_change_adds_a_snapshot_and_nothing_else() {
+    let world = World::new();
+    world.write("a/one", b"1");
+    world.write("a/two", &vec![7; 300_000]);
+    world.write("b", &[1; 5000]);
+    symlink("a/one", world.path("link")).expect("link");
+    world.settle();
+    let (first, seen) = world.backup();
+    assert_eq!(first.state, SnapshotState::Complete);
+    assert_eq!(seen.get(Counter::FilesNew), 3);
+    world.store.take();
+
+    let (second, seen) = world.backup();
+    assert_eq!(seen.get(Counter::FilesUnchanged), 3);
+    assert_eq!((seen.get(Counter::ChunksNew), seen.get(Counter::MetadataChunksNew)), (0, 0));
+    assert_eq!((second.packs, second.segments), (0, 0));
+    assert_eq!(world.store.count(Operation::Put, KeyKind::Pack), 0);
+    assert_eq!(world.store.count(Operation::Put, KeyKind::Segment), 0);
+    assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 1);
+    assert_eq!(world.store.count(Operation::Put, KeyKind::Lease), 1);
+    assert_eq!(world.names(&second), ["/", "a", "a/one", "a/two", "b", "link"]);
+}
+
+#[test]
+fn a_small_backup_is_four_puts() {
+    let world = World::new();
+    world.write("a", b"first");
+    world.settle();
+    world.backup();
+    world.write("b", &[3; 9000]);
+    world.store.take();
+    world.backup();
+    let store = &world.store;
+    let puts: usize = [KeyKind::Lease, KeyKind::Pack, KeyKind::Segment, KeyKind::Snapshot]
+        .iter()
+        .map(|&kind| store.count(Operation::Put, kind))
+        .sum();
+    assert_eq!(puts, 4);
+    assert_eq!(store.count_all(Operation::Put), 4);
+}
+
+#[test]
+fn changes_removals_and_kinds_follow_the_tree() {
+    let world = World::new();
+    world.write("d/x/deep", b"deep");
+    world.write("d/y", b"why");
+    world.write("f", b"file");
+    world.write("gone/inner", b"gone");
+    world.settle();
+    world.backup();
+
+    fs::remove_dir_all(world.path("gone")).expect("removed");
+    fs::remove_dir_all(world.path("d/x")).expect("removed");
+    fs::write(world.path("d/x"), b"now a file").expect("written");
+    fs::remove_file(world.path("f")).expect("removed");
+    world.write("f/now", b"a folder");
+    let (second, _) = world.backup();
+    assert_eq!(world.names(&second), ["/", "d", "d/x", "d/y", "f", "f/now"]);
+
+    fs::remove_file(world.path("d/x")).expect("removed");
+    world.write("d/x/other", b"folder again");
+    let (third, _) = world.backup();
+    assert_eq!(world.names(&third), ["/", "d", "d/x", "d/x/other", "d/y", "f", "f/now"]);
+}
+
+#[test]
+fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
+    let world = World::new();
+    world.write("now", b"just written");
+    let (first, _) = world.backup();
+    let racy = |report: &BackupReport| {
+        world.entries(report).iter().filter(|entry| entry.flags.contains(EntryFlags::RACY)).count()
+    };
+    assert_eq!(racy(&first), 1);
+    world.settle();
+    let (second, seen) = world.backup();
+    assert_eq!(racy(&second), 0);
+    assert_eq!(seen.get(Counter::BytesRead), 12);
+    let (_, seen) = world.backup();
+    assert_eq!(seen.get(Counter::BytesRead), 0);
+}
+
+#[test]
+fn immutable_folders_that_did_not_change_are_not_listed_and_new_names_are_found() {
+    let world = World::new();
+    let name = |n: u8| {
+        let digest = sha256(&[n; 400]);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    for n in 0..40 {
+        world.write(&format!("blocks/{:02}/{}", n % 4, name(n)), &[n; 400]);
+    }
+    world.write("config", b"ordinary");
+    world.settle();
+    let (first, seen) = world.run(world.tree_options(true));
+    assert_eq!(seen.get(Counter::FilesNew), 41);
+    assert!(world.entries(&first).iter().all(|entry| entry.flags == EntryFlags::empty()), "all names agree");
+
+    let (second, seen) = world.run(world.tree_options(true));
+    assert_eq!((seen.get(Counter::BytesRead), second.packs), (0, 0));
+    assert_eq!(world.names(&second), world.names(&first));
+
+    world.write(&format!("blocks/01/{}", name(200)), &[200; 400]);
+    fs::remove_file(world.path(&format!("blocks/02/{}", name(2)))).expect("removed");
+    world.settle();
+    let (third, seen) = world.run(world.tree_options(true));
+    assert_eq!(seen.get(Counter::FilesNew), 1);
+    assert_eq!(seen.get(Counter::BytesRead), 400);
+    let mut expected = world.names(&first);
+    expected.retain(|path| !path.ends_with(&name(2)));
+    expected.push(format!("blocks/01/{}", name(200)));
+    expected.sort();
+    let mut found = world.names(&third);
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_name_that_lies_is_provisional_and_looked_at_again() {
+    let world = World::new();
+    let digest: String = sha256(b"whole").iter().map(|byte| format!("{byte:02x}")).collect();
+    world.write(&digest, b"half");
+    world.settle();
+    let (first, _) = world.run(world.tree_options(true));
+    let flags = |report: &BackupReport| {
+        let entries = world.entries(report);
+        entries.iter().find(|entry| entry.is_file()).expect("there").flags
+    };
+    assert!(flags(&first).contains(EntryFlags::PROVISIONAL));
+    // Completed later, in place: neither the folder's times nor the inode change.
+    world.write(&digest, b"whole");
+    world.settle();
+    let (second, _) = world.run(world.tree_options(true));
+    assert_eq!(flags(&second), EntryFlags::empty());
+}
+
+#[test]
+fn what_cannot_be_read_stays_reported_until_it_is_read() {
+    if rustix::process::geteuid().is_root() {
+        // Root reads everything; a folder that vanishes under a bind mount is tested by the scripts as another user.
+        return;
+    }
+    let world = World::new();
+    world.write("secret", b"hidden");
+    world.write("open", b"seen");
+    fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0)).expect("chmod");
+    world.settle();
+    for _ in 0..2 {
+        let (report, seen) = world.backup();
+        assert_eq!(report.state, SnapshotState::Incomplete);
+        assert_eq!(seen.get(Counter::Failed), 1);
+        assert!(world.entries(&report).iter().any(|entry| matches!(entry.node, Node::Failed { .. })));
+    }
+    fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0o600)).expect("chmod");
+    assert_eq!(world.backup().0.state, SnapshotState::Complete);
+}
+
+#[test]
+fn an_emptied_source_is_refused_unless_allowed() {
+    let world = World::new();
+    world.write("a", b"1");
+    world.backup();
+    fs::remove_file(world.path("a")).expect("removed");
+    let refused = backup(&world.repo(), world.tree_options(false), &Recording::default(), &Cancel::new());
+    assert!(matches!(refused, Err(Error::Source { .. })), "{refused:?}");
+    let options = BackupOptions { allow_empty: true, ..world.tree_options(false) };
+    assert_eq!(world.names(&world.run(options).0), ["/"]);
+}
+
+#[test]
+fn excludes_take_effect_and_their_lifting_too() {
+    let world = World::new();
+    world.write("keep/a", b"1");
+    world.write("skip/b", b"2");
+    world.settle();
+    let mut options = world.tree_options(true);
+    if let SourceSpec::Tree(tree) = &mut options.sources[0] {
+        tree.filter.excludes.push("/skip".into());
+    }
+    let (first, _) = world.run(options);
+    assert_eq!(world.names(&first), ["/", "keep", "keep/a"]);
+    let (second, _) = world.run(world.tree_options(true));
+    assert_eq!(world.names(&second), ["/", "keep", "keep/a", "skip", "skip/b"]);
+}
+
+#[test]
+fn a_command_that_fails_commits_nothing() {
+    let world = World::new();
+    let source = |words: &str| SourceSpec::Command {
+        name: "dump".into(),
+        command: StreamCommand::parse(words).expect("words"),
+    };
+    let failing = BackupOptions::new("host", vec![source("sh -c 'head -c 300000 /dev/zero; exit 3'")]);
+    let result = backup(&world.repo(), failing, &Recording::default(), &Cancel::new());
+    assert!(matches!(result, Err(Error::Command(_))), "{result:?}");
+    assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
+
+    let good = BackupOptions::new("host", vec![source("sh -c 'head -c 300000 /dev/zero'")]);
+    let (report, seen) = world.run(good);
+    assert_eq!(seen.get(Counter::BytesRead), 300_000);
+    let snapshot = world.repo().read_snapshot(&report.snapshot.expect("committed")).expect("reads");
+    let SourceKind::Stream { content, .. } = &snapshot.sources[0].kind else { panic!("not a stream") };
+    assert_eq!(content.size, 300_000);
+}
+
+#[test]
+fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
+    let world = World::new();
+    world.write("a", &[5; 100_000]);
+    world.store.take();
+    let options = BackupOptions { dry_run: true, ..world.tree_options(false) };
+    let (report, seen) = world.run(options);
+    assert_eq!(report.snapshot, None);
+    assert_eq!(seen.get(Counter::BytesRead), 100_000);
+    assert_eq!(world.store.count_all(Operation::Put), 0);
+
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let stopped = backup(&world.repo(), world.tree_options(false), &Recording::default(), &cancel);
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
+    let leases = icecore::store::list_all(world.store.as_ref(), icecore::store::Folder::Leases).expect("lists");
+    assert!(leases.is_empty(), "the lease went with it");
+}
+
+#[test]
+fn files_in_a_second_repository_at_the_source_are_left_out() {
+    let world = World::new();
+    world.write("data", b"x");
+    let inner = world.path("repo");
+    let store: SharedStore = Arc::new(icecore::store::LocalStore::create(&inner).expect("local"));
+    Repository::init(&store, &Secret::empty(), "test").expect("init");
+    let repo = Repository::open(store, &Secret::empty(), &world.path("cache")).expect("open");
+    let observer = Recording::default();
+    let report = backup(&repo, world.tree_options(false), &observer, &Cancel::new()).expect("backup");
+    assert_eq!(observer.get(Counter::FilesNew), 1);
+    assert!(report.snapshot.is_some());
+}
+
+#[test]
+fn one_file_can_be_a_source() {
+    let world = World::new();
+    world.write("only", b"content");
+    let tree = TreeSpec {
+        name: "tree".into(),
+        path: world.path("only"),
+        filter: Default::default(),
+        files_from: None,
+        immutable: false,
+        parent: None,
+    };
+    let (report, _) = world.run(BackupOptions::new("host", vec![SourceSpec::Tree(tree)]));
+    let entries = world.entries(&report);
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].path.is_root() && entries[0].is_file());
+}
+
+#[test]
+fn two_sources_of_one_name_are_bad_usage() {
+    let world = World::new();
+    let mut options = world.tree_options(false);
+    options.sources.extend(world.tree_options(false).sources);
+    let result = backup(&world.repo(), options, &Recording::default(), &Cancel::new());
+    assert!(matches!(result, Err(Error::Usage(_))));
+}
+
+#[test]
+fn old_times_and_links_are_kept() {
+    let world = World::new();
+    world.write("old", b"old");
+    fs::hard_link(world.path("old"), world.path("same")).expect("link");
+    let past = SystemTime::UNIX_EPOCH - Duration::new(5, 250);
+    let file = fs::File::options().write(true).open(world.path("old")).expect("opens");
+    file.set_modified(past).expect("set");
+    let (report, _) = world.backup();
+    let entries = world.entries(&report);
+    let meta = entries.iter().find(|entry| entry.path.to_string() == "old").and_then(Entry::meta).expect("meta");
+    assert_eq!(meta.mtime, past.into());
+    assert_eq!(meta.nlink, 2);
+    assert_eq!(meta.inode, fs::metadata(Path::new(&world.path("same"))).expect("stat").ino());
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().to_vec()
+}
