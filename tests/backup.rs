@@ -60,7 +60,7 @@ impl World {
             immutable,
             parent: None,
         };
-        BackupOptions::new("host", vec![SourceSpec::Tree(tree)])
+        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
     }
 
     fn backup(&self) -> (BackupReport, Recording) {
@@ -348,7 +348,7 @@ fn one_file_can_be_a_source() {
         immutable: false,
         parent: None,
     };
-    let (report, _) = world.run(BackupOptions::new("host", vec![SourceSpec::Tree(tree)]));
+    let (report, _) = world.run(BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]));
     let entries = world.entries(&report);
     assert_eq!(entries.len(), 1);
     assert!(entries[0].path.is_root() && entries[0].is_file());

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::content::{ContentBuilder, CutError, Window, Writers};
+use super::content::{ContentBuilder, CutError, Span, Window, Writers};
 use super::sink::{EntrySink, FolderNode, reason, same_entry};
 use crate::Error;
 use crate::format::PAGE_BYTES_MAX;
@@ -305,7 +305,8 @@ impl<'a> TreeShared<'a> {
                 checker.update(bytes);
             }
         };
-        window.cut(&mut read, len, start, self.profile, builder, writers, &mut seen)
+        let span = Span { start, limit: len, profile: self.profile };
+        window.cut(&mut read, span, builder, writers, &mut seen)
     }
 
     /// The content of another name of the same file, read in this backup.

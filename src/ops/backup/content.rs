@@ -103,6 +103,16 @@ pub(super) struct Window {
 /// Reads bytes into a buffer; 0 at the end.
 pub(super) type ReadBytes<'r> = dyn FnMut(&mut [u8]) -> io::Result<usize> + 'r;
 
+/// What is cut at once.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    /// Offset in the file or stream, on which chunk sizes may depend.
+    pub start: u64,
+    /// At most this many bytes.
+    pub limit: u64,
+    pub profile: Profile,
+}
+
 /// Why cutting ended early: the source, or the repository.
 pub(super) enum CutError {
     Read(io::Error),
@@ -126,14 +136,12 @@ impl CutError {
 }
 
 impl Window {
-    /// Cuts what `read` gives, up to `limit` bytes, into chunks and adds them to `content`; `seen` is shown every byte
-    /// once. `start` is the offset in the file or stream, which sizes may depend on.
+    /// Cuts what `read` gives into chunks and adds them to `content`; `seen` is shown every byte once. Returns how
+    /// many bytes there were.
     pub fn cut(
         &mut self,
         read: &mut ReadBytes<'_>,
-        limit: u64,
-        start: u64,
-        profile: Profile,
+        Span { start, limit, profile }: Span,
         content: &mut ContentBuilder,
         writers: &mut Writers<'_>,
         seen: &mut dyn FnMut(&[u8]),

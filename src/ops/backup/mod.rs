@@ -7,11 +7,13 @@
 
 mod capture;
 mod content;
+mod cursor;
 mod options;
 mod parents;
 mod sink;
 mod stream;
 mod tree;
+mod visit;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -84,7 +86,7 @@ fn split(mut options: BackupOptions) -> (BackupParts, Vec<TreeSpec>) {
     let mut trees = Vec::new();
     for source in std::mem::take(&mut options.sources) {
         match source {
-            SourceSpec::Tree(tree) => trees.push(tree),
+            SourceSpec::Tree(tree) => trees.push(*tree),
             stream => streams.push(stream),
         }
     }

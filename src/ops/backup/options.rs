@@ -10,7 +10,7 @@ use crate::types::{ByteSize, SnapshotId, Timestamp};
 /// One thing to capture.
 pub enum SourceSpec {
     /// A file tree, or a single file.
-    Tree(TreeSpec),
+    Tree(Box<TreeSpec>),
     /// A command's standard output; counts only if it exits with 0.
     Command { name: String, command: StreamCommand },
     /// Whatever comes: standard input.

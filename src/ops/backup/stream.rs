@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::content::{ContentBuilder, CutError, Window, Writers};
+use super::content::{ContentBuilder, CutError, Span, Window, Writers};
 use super::options::{SourceReport, SourceSpec};
 use super::tree::Capture;
 use crate::Error;
@@ -87,15 +87,8 @@ impl<'e> Capture<'e> {
             self.observer.add(Counter::BytesRead, n as u64);
             Ok(n)
         };
-        let cut = Window::default().cut(
-            &mut read,
-            u64::MAX,
-            0,
-            Profile::Stream,
-            &mut builder,
-            &mut writers,
-            &mut |_| {},
-        );
+        let span = Span { start: 0, limit: u64::MAX, profile: Profile::Stream };
+        let cut = Window::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
         self.cancel.check()?;
         cut.map_err(|err: CutError| err.named(name))?;
         let content = builder.finish(&mut writers).map_err(Error::Repo)?;

@@ -7,10 +7,11 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::capture::{FileJob, TreeShared};
 use super::content::{Window, Writers};
+use super::cursor::ParentCursor;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
 use super::sink::EntrySink;
-use super::walk::{ParentCursor, Walk, WalkError, WalkRules};
+use super::walk::{Walk, WalkError, WalkRules};
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
@@ -20,7 +21,7 @@ use crate::repo::{
     ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunWriter, Streams, merged_into,
     tiers_to_merge,
 };
-use crate::source::{Filter, Folder, Kind, Owners, Stat};
+use crate::source::{Filter, Folder, FsKind, Kind, Owners, Stat};
 use crate::sys::{PathContext, PathError, now};
 use crate::types::{Class, Profile, Timestamp};
 
@@ -72,7 +73,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             if filter.is_never(stat.id()) {
                 return Err(refused(&"it is the repository or the cache itself"));
             }
-            let grain = folder.fs_kind().map_or(60, |kind| kind.racy_grain_seconds());
+            let grain = folder.fs_kind().map_or(60, FsKind::racy_grain_seconds);
             (Root::Folder(folder), stat, grain)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
@@ -87,7 +88,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             if stat.kind != Kind::File {
                 return Err(refused(&format!("{} is neither a folder nor a file", spec.path.display())));
             }
-            let grain = folder.fs_kind().map_or(60, |kind| kind.racy_grain_seconds());
+            let grain = folder.fs_kind().map_or(60, FsKind::racy_grain_seconds);
             (Root::Single(folder, name), stat, grain)
         }
         Err(err) => return Err(named(err)),

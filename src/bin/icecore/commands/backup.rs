@@ -208,14 +208,14 @@ impl Args {
             ..FilterOptions::default()
         };
         for NamedPath { name, path } in &self.paths {
-            sources.push(SourceSpec::Tree(TreeSpec {
+            sources.push(SourceSpec::Tree(Box::new(TreeSpec {
                 name: name.clone(),
                 path: path.clone(),
                 filter: filter.clone(),
                 files_from: files_from.clone(),
                 immutable: self.immutable,
                 parent: parent.clone(),
-            }));
+            })));
         }
         Ok(sources)
     }

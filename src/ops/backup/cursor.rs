@@ -1,0 +1,80 @@
+//! The parent's entries during a walk, with the next one in sight.
+
+use super::walk::WalkError;
+use crate::repo::{MergedRuns, RepoError};
+use crate::types::{Entry, RelPath};
+
+/// The parent's entries, with the next one in sight.
+pub(super) struct ParentCursor<'a> {
+    runs: MergedRuns<'a>,
+    head: Option<Entry>,
+    /// A root that was taken to look behind it and put back.
+    held: Option<Entry>,
+    started: bool,
+}
+
+impl<'a> ParentCursor<'a> {
+    pub fn new(runs: MergedRuns<'a>) -> Self {
+        Self { runs, head: None, held: None, started: false }
+    }
+
+    fn advance(&mut self) -> Result<(), WalkError> {
+        self.head = self.runs.next_entry().map_err(parent_error)?;
+        self.started = true;
+        Ok(())
+    }
+
+    pub fn peek(&mut self) -> Result<Option<&Entry>, WalkError> {
+        if self.held.is_some() {
+            return Ok(self.held.as_ref());
+        }
+        if !self.started {
+            self.advance()?;
+        }
+        Ok(self.head.as_ref())
+    }
+
+    pub fn take(&mut self) -> Result<Option<Entry>, WalkError> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        self.peek()?;
+        self.started = false;
+        Ok(self.head.take())
+    }
+
+    /// True if the parent has anything but the root.
+    pub fn peek_behind_root(&mut self) -> Result<bool, WalkError> {
+        let Some(head) = self.peek()? else { return Ok(false) };
+        if !head.path.is_root() {
+            return Ok(true);
+        }
+        let root = self.take()?;
+        let more = self.peek()?.is_some();
+        self.held = root;
+        Ok(more)
+    }
+
+    pub fn seek(&mut self, key: &[u8]) {
+        if !key.is_empty() {
+            self.held = None;
+        }
+        if self.started && self.head.as_ref().is_none_or(|head| head.path.key() >= key) {
+            return;
+        }
+        self.started = false;
+        self.head = None;
+        self.runs.seek(key);
+    }
+
+    pub fn skip_below(&mut self, path: &RelPath) {
+        if let Some(after) = path.after_subtree() {
+            self.seek(&after);
+        }
+    }
+}
+
+/// Damage ends the use of the parent; anything else ends the backup.
+pub(super) fn parent_error(err: RepoError) -> WalkError {
+    if err.is_damage() { WalkError::Parent(err) } else { WalkError::Other(err.into()) }
+}
