@@ -64,7 +64,7 @@ fn pack<T>(
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, options, &observer)?;
         let (mut data, mut metadata) = (packer.writer(Class::Data), packer.writer(Class::Metadata));
-        let mut run = || {
+        let run = || {
             let out = work(&mut data, &mut metadata)?;
             data.flush()?;
             metadata.flush()?;
