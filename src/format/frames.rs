@@ -97,3 +97,30 @@ pub fn decode_directory(bytes: &[u8], directory_offset: u64) -> Result<Vec<Frame
     reader.end()?;
     Ok(frames)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader allocates a frame's stored length before it reads: it could be stated as 4 GiB.
+    #[test]
+    fn a_frame_is_no_longer_than_its_plain_bytes_and_tag() {
+        let frame = |codec, stored| FrameInfo {
+            class: Class::Data,
+            codec,
+            offset: 61,
+            stored,
+            plain: 100,
+            chunks: vec![ChunkInfo { id: ChunkId::new([1; 32]), len: 100 }],
+        };
+        let legal = |frame| decode_directory(&encode_directory(&[frame]), 1 << 40).is_ok();
+        assert!(
+            legal(frame(Codec::Plain, 116))
+                && legal(frame(Codec::Zstd, 115))
+                && legal(frame(Codec::Zstd, 16))
+        );
+        assert!(!legal(frame(Codec::Plain, 115)) && !legal(frame(Codec::Plain, 117)));
+        assert!(!legal(frame(Codec::Zstd, 116)) && !legal(frame(Codec::Zstd, 15)));
+        assert!(!legal(frame(Codec::Zstd, u32::MAX)));
+    }
+}

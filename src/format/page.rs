@@ -556,4 +556,69 @@ mod tests {
         }
         assert!(decode_page(&out).is_err());
     }
+
+    /// A page of removals, each path given as it is stored: shared prefix, head, bytes.
+    fn page_of_paths(owners: &[u8], paths: &[(u64, u64, &[u8])]) -> Vec<u8> {
+        let mut out = owners.to_vec();
+        for (shared, head, bytes) in paths {
+            put_record(&mut out, &mut Vec::new(), |out| {
+                put_number(out, *shared);
+                put_number(out, *head);
+                out.extend_from_slice(bytes);
+                out.extend_from_slice(&[EntryKind::Removed as u8, 0]);
+            });
+        }
+        out
+    }
+
+    /// Each of these decoded, to a value that is encoded otherwise: two names for one page.
+    #[test]
+    fn there_is_one_encoding_of_a_page() {
+        let what = |bytes: &[u8]| decode_page(bytes).expect_err("refused").what;
+        let as_is = |bytes: &'static [u8]| (0, (bytes.len() as u64) << 2 | AS_IS, bytes);
+        assert!(decode_page(&page_of_paths(&[0], &[as_is(b"ab"), (1, 1 << 2, b"c")])).is_ok());
+        let short = page_of_paths(&[0], &[as_is(b"ab"), as_is(b"ac")]);
+        assert!(what(&short).contains("shared prefix"));
+        assert!(what(&page_of_paths(&[0], &[as_is(b"ab"), (2, 0, b"")])).contains("out of order"));
+        assert!(what(&page_of_paths(&[0], &[as_is(b"b"), as_is(b"a")])).contains("out of order"));
+        assert!(what(&page_of_paths(&[0], &[as_is(b"01234567")])).contains("not packed"));
+        assert!(what(&page_of_paths(&[0], &[as_is(b"ABCDEFGH.data")])).contains("not packed"));
+        assert!(what(&page_of_paths(&[0], &[(0, 2 << 2 | AS_HEX, b"\x01")])).contains("too short"));
+        let owner = [1, 5, 5, 0, 0];
+        assert!(what(&page_of_paths(&owner, &[as_is(b"a")])).contains("no entry has"));
+        let twice = [2, 5, 5, 0, 0, 5, 5, 0, 0];
+        assert!(what(&page_of_paths(&twice, &[as_is(b"a")])).contains("twice"));
+        // Owners in another order than that of their first use.
+        let entries = every_kind();
+        let mut other = entries.clone();
+        let Node::Symlink { meta, .. } = &mut other[1].node else { unreachable!("a link") };
+        meta.owner = Owner::default();
+        let mut bytes = page_of(&other);
+        assert_eq!(bytes[0], 2);
+        let (first, second) = (bytes[1..].iter().position(|&b| b == b'a').expect("a name"), 4);
+        let owners = &mut bytes[1..];
+        let len = first + 5 + 6 + second;
+        let split = len - second;
+        owners[..len].rotate_left(split);
+        assert!(decode_page(&bytes).is_err());
+    }
+
+    /// A page of 1 MiB could name 100,000 paths of 64 KiB each, by a byte of prefix: 6 GiB.
+    #[test]
+    fn shared_prefixes_do_not_exhaust_memory() {
+        let deep = vec![b'x'; 4000].repeat(15);
+        let long: Vec<u8> = deep.chunks(4000).collect::<Vec<_>>().join(&0u8);
+        let mut paths: Vec<(u64, u64, &[u8])> = vec![(0, (long.len() as u64) << 2 | AS_IS, &long)];
+        let names: Vec<[u8; 2]> = (0..60u8).map(|n| [0, b'a' + n]).collect();
+        paths.push((long.len() as u64, 2 << 2, &names[0]));
+        for name in &names[1..30] {
+            paths.push((long.len() as u64 + 1, 1 << 2, &name[1..]));
+        }
+        assert_eq!(decode_page(&page_of_paths(&[0], &paths)).map(|entries| entries.len()), Ok(31));
+        for name in &names[30..] {
+            paths.push((long.len() as u64 + 1, 1 << 2, &name[1..]));
+        }
+        let refused = decode_page(&page_of_paths(&[0], &paths)).expect_err("refused");
+        assert!(refused.what.contains("longer than is legal"), "{refused}");
+    }
 }

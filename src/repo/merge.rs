@@ -38,6 +38,10 @@ struct Stream {
 pub struct MergedRuns<'a> {
     reader: &'a ChunkReader<'a>,
     streams: Vec<Stream>,
+    /// The key of the last path that was taken.
+    taken: Option<Vec<u8>>,
+    /// A seek that is still to be done, when something is read again.
+    target: Option<Vec<u8>>,
 }
 
 impl<'a> MergedRuns<'a> {
@@ -70,21 +74,50 @@ impl<'a> MergedRuns<'a> {
                 });
             }
         }
-        Ok(Self { reader, streams })
+        Ok(Self { reader, streams, taken: None, target: None })
     }
 
     /// The next path that any run mentions, removals included.
     pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
-        for stream in &mut self.streams {
-            stream.cursor.fill(self.reader)?;
+        if let Some(key) = self.target.take() {
+            self.pass_above(&key)?;
+            self.streams.iter_mut().for_each(|stream| stream.cursor.seek(&key));
         }
+        self.fill()?;
         let heads = self.streams.iter().filter_map(|stream| stream.cursor.peek());
         let Some(path) = heads.map(|entry| &entry.path).min().cloned() else { return Ok(None) };
         Ok(self.take_path(&path))
     }
 
+    fn fill(&mut self) -> Result<(), RepoError> {
+        self.streams.iter_mut().try_for_each(|stream| stream.cursor.fill(self.reader))
+    }
+
+    /// Takes the mentions of all paths above `key` that were not passed yet: a newer run may say of one of them that
+    /// it is no folder any more, and then what older runs hold at `key` is hidden.
+    fn pass_above(&mut self, key: &[u8]) -> Result<(), RepoError> {
+        let ends = key.iter().enumerate().filter(|&(_, &byte)| byte == 0).map(|(at, _)| at);
+        for end in std::iter::once(0).chain(ends) {
+            let above = &key[..end];
+            if above == key || self.taken.as_ref().is_some_and(|taken| taken.as_slice() >= above) {
+                continue;
+            }
+            self.streams.iter_mut().for_each(|stream| stream.cursor.seek(above));
+            self.fill()?;
+            let heads = self.streams.iter().filter_map(|stream| stream.cursor.peek());
+            let found = heads.map(|entry| &entry.path).find(|path| path.key() == above).cloned();
+            if let Some(path) = found {
+                self.take_path(&path);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes every mention of `path`, the lowest of all heads, and skips what they cover.
     fn take_path(&mut self, path: &RelPath) -> Option<Mention> {
+        let taken = self.taken.get_or_insert_default();
+        taken.clear();
+        taken.extend_from_slice(path.key());
         let mut newest: Option<(usize, Mention)> = None;
         let mut in_folders = false;
         let mut cover: Option<usize> = None;
@@ -133,13 +166,17 @@ impl<'a> MergedRuns<'a> {
         Ok(None)
     }
 
-    /// Moves to the first path whose key is not below `key`.
+    /// Moves to the first path whose key is not below `key`; never back. What is skipped is not read, but for what
+    /// the runs say of the paths above `key`.
     pub fn seek(&mut self, key: &[u8]) {
-        self.streams.iter_mut().for_each(|stream| stream.cursor.seek(key));
+        if self.target.as_ref().is_none_or(|target| target.as_slice() < key) {
+            self.target = Some(key.to_vec());
+        }
     }
 
     /// Moves to the end.
     pub(super) fn exhaust(&mut self) {
+        self.target = None;
         self.streams.iter_mut().for_each(|stream| stream.cursor.exhaust());
     }
 

@@ -16,6 +16,8 @@ mod run_cursor;
 mod run_writer;
 mod snapshots;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod tiers;
 
 use std::collections::HashMap;

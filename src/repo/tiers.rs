@@ -5,7 +5,7 @@ use crate::format::RunRef;
 use crate::types::{EntryFlags, Node};
 
 /// Tells how many of the newest existing runs join a new one of `new_entries` mentions: while twice the sum is at
-/// least the next run. `runs`: newest first. Each run that stays is thus more than twice all that is newer, so their
+/// least the next run. `runs`: newest first. Each run that stays is thus more than twice the next newer one, and their
 /// number grows with the logarithm of the entries. A backup that adds nothing merges nothing.
 pub fn tiers_to_merge(new_entries: u64, runs: &[RunRef]) -> usize {
     if new_entries == 0 {

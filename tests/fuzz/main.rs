@@ -2,6 +2,7 @@
 
 mod judge;
 mod seeds;
+mod values;
 
 use std::path::{Path, PathBuf};
 

@@ -160,7 +160,7 @@ fn hash_names() -> Vec<Entry> {
     names.into_iter().zip(10..).map(file).collect()
 }
 
-fn snapshot(extents: &[Extent]) -> Snapshot {
+pub fn snapshot(extents: &[Extent]) -> Snapshot {
     let source = |name: &str, kind| SourceRecord {
         name: name.into(),
         kind,

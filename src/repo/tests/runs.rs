@@ -1,0 +1,543 @@
+//! Sequences of runs against a map: whatever is written, merged and sought, the runs say what the map says.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::run_writer::RunShape;
+use super::super::{
+    ChunkReader, Mention, MergedRuns, PutChunk, RepoError, Repository, RunWriter, Streams, merged_into,
+    tiers_to_merge,
+};
+use super::{Fixture, OPTIONS, lease, pack};
+use crate::format::{PageRef, RunRef, decode_node, decode_root};
+use crate::repo::Lease;
+use crate::store::ObjectKey;
+use crate::types::{
+    ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, PackId, RelPath, Timestamp,
+};
+
+/// A few entries a page and a few pages a node, so that small trees have many of both.
+const SHAPE: RunShape = RunShape { page_bytes: 120, node_bytes: 260, node_refs_min: 2 };
+
+/// What lies at a path; the number stands for all that can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    Folder(u8),
+    File(u8),
+    Link(u8),
+}
+
+impl Thing {
+    fn is_folder(self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+}
+
+type Model = BTreeMap<RelPath, Thing>;
+
+fn path(text: &str) -> RelPath {
+    RelPath::from_slashed(text.as_bytes()).expect("a good path")
+}
+
+fn entry(path: &RelPath, thing: Thing) -> Entry {
+    let meta = |n: u8| Metadata { mtime: Timestamp::from_seconds(n.into()), nlink: 1, ..Metadata::default() };
+    let node = match thing {
+        Thing::Folder(n) => Node::Folder { meta: meta(n) },
+        Thing::File(n) => {
+            let content = Content { size: 2, extents: vec![Extent::Literal(vec![n, 1])] };
+            Node::File { meta: meta(n), content }
+        }
+        Thing::Link(n) => Node::Symlink { meta: meta(n), target: vec![b'x', n.max(1)] },
+    };
+    Entry { path: path.clone(), flags: EntryFlags::empty(), node }
+}
+
+/// One change of the tree.
+#[derive(Debug, Clone)]
+enum Edit {
+    /// Puts a thing there; folders above it are made, what is no folder there gives way.
+    Put(RelPath, Thing),
+    Remove(RelPath),
+    /// Many files in a folder.
+    Fill(RelPath, u8),
+}
+
+fn apply(model: &mut Model, edit: &Edit) {
+    match edit {
+        Edit::Put(path, thing) => {
+            let mut above = path.parent();
+            while let Some(folder) = above {
+                if !model.get(&folder).is_some_and(|thing| thing.is_folder()) {
+                    model.insert(folder.clone(), Thing::Folder(0));
+                }
+                above = folder.parent();
+            }
+            if !thing.is_folder() {
+                model.retain(|other, _| !other.is_below(path));
+            }
+            model.insert(path.clone(), *thing);
+        }
+        Edit::Remove(path) => model.retain(|other, _| other != path && !other.is_below(path)),
+        Edit::Fill(path, count) => {
+            apply(model, &Edit::Put(path.clone(), Thing::Folder(9)));
+            for n in 0..*count {
+                let name = format!("{:08x}", u32::from(n).wrapping_mul(0x9e37_79b9));
+                model.insert(path.join(name.as_bytes()).expect("a good path"), Thing::File(n));
+            }
+        }
+    }
+}
+
+/// What a backup writes that found `now` where `before` was: R8 to the letter. `again` are mentioned though they
+/// are as they were.
+fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
+    let mut out = Vec::new();
+    let is_folder = |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_folder());
+    let paths: std::collections::BTreeSet<&RelPath> = before.keys().chain(now.keys()).collect();
+    for path in paths {
+        let was_folder = is_folder(before, path);
+        match (before.get(path), now.get(path)) {
+            (Some(old), Some(new)) if old == new && !again(path) => {}
+            (_, Some(new)) => {
+                let mut entry = entry(path, *new);
+                if new.is_folder() && !was_folder {
+                    entry.flags = EntryFlags::COVER;
+                }
+                out.push(Mention { entry, in_folders: new.is_folder() || was_folder });
+            }
+            // What lay in a folder that is no more went with it.
+            (_, None) if path.parent().is_some_and(|parent| !is_folder(now, &parent)) => {}
+            (_, None) => {
+                let entry = Entry { path: path.clone(), flags: EntryFlags::empty(), node: Node::Removed };
+                out.push(Mention { entry, in_folders: was_folder });
+            }
+        }
+    }
+    out
+}
+
+/// A repository with one source, and the map of what it should hold.
+struct World {
+    fixture: Fixture,
+    repo: Repository,
+    lease: Lease,
+    runs: Vec<RunRef>,
+    model: Model,
+}
+
+impl World {
+    fn new() -> Self {
+        let fixture = Fixture::new();
+        let repo = fixture.open("a");
+        let lease = lease(&repo);
+        Self { fixture, repo, lease, runs: Vec::new(), model: Model::new() }
+    }
+
+    /// A backup after these edits. `join`: how many runs to merge with; none: as the tiers say.
+    fn backup(&mut self, edits: &[Edit], join: Option<usize>, again: &dyn Fn(&RelPath) -> bool) {
+        let mut now = self.model.clone();
+        now.entry(RelPath::root()).or_insert(Thing::Folder(1));
+        edits.iter().for_each(|edit| apply(&mut now, edit));
+        let new = mentions(&self.model, &now, again);
+        let join = join.unwrap_or_else(|| tiers_to_merge(new.len() as u64, &self.runs)).min(self.runs.len());
+        if !new.is_empty() {
+            let rest = self.runs.split_off(join);
+            let old = std::mem::replace(&mut self.runs, rest);
+            let includes_oldest = self.runs.is_empty();
+            let run = self.write(&new, &old, includes_oldest).expect("merges");
+            self.runs.splice(0..0, run);
+        }
+        self.model = now;
+    }
+
+    fn write(
+        &self,
+        new: &[Mention],
+        old: &[RunRef],
+        includes_oldest: bool,
+    ) -> Result<Option<RunRef>, RepoError> {
+        let work = |put: &mut PutChunk<'_>| {
+            let reader = ChunkReader::new(&self.repo, 1 << 20);
+            let old = MergedRuns::open(&reader, old, Streams::All, false)?;
+            let mut new = new.iter().cloned();
+            let mut put = |bytes: &[u8]| put(bytes);
+            merged_into(|| Ok(new.next()), old, includes_oldest, RunWriter::with_shape(&mut put, SHAPE))
+        };
+        let packed = pack(&self.repo, Some(&self.lease), OPTIONS, |_, metadata| {
+            work(&mut |bytes: &[u8]| metadata.add(bytes))
+        });
+        packed.map(|(run, _)| run)
+    }
+
+    fn expected(&self) -> Vec<Entry> {
+        self.model.iter().map(|(path, thing)| entry(path, *thing)).collect()
+    }
+
+    fn read(&self, which: Streams) -> Result<Vec<Entry>, RepoError> {
+        let reader = ChunkReader::new(&self.repo, 1 << 20);
+        let mut merged = MergedRuns::open(&reader, &self.runs, which, false)?;
+        let mut out = Vec::new();
+        while let Some(entry) = merged.next_entry()? {
+            out.push(uncovered(entry));
+        }
+        Ok(out)
+    }
+
+    fn check(&self) {
+        assert_eq!(self.read(Streams::All).expect("reads"), self.expected());
+        let shown = self.read(Streams::Folders).expect("reads");
+        let (folders, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(Entry::is_folder);
+        let expected: Vec<Entry> = self.expected().into_iter().filter(Entry::is_folder).collect();
+        assert_eq!(folders, expected, "folder pages");
+        for other in others {
+            assert!(!self.model.get(&other.path).is_some_and(|thing| thing.is_folder()), "{}", other.path);
+        }
+    }
+
+    /// From the start, after `steps` entries and after each seek: what follows a seek is what skipping would show.
+    fn check_seeks(&self, which: Streams, steps: usize, keys: &[Vec<u8>]) {
+        let all = self.read(which).expect("reads");
+        let reader = ChunkReader::new(&self.repo, 1 << 20);
+        let mut merged = MergedRuns::open(&reader, &self.runs, which, false).expect("opens");
+        let mut at = 0;
+        for key in keys {
+            for _ in 0..steps {
+                let next = merged.next_entry().expect("reads").map(uncovered);
+                assert_eq!(next.as_ref(), all.get(at));
+                at = (at + 1).min(all.len());
+            }
+            merged.seek(key);
+            at = at.max(all.partition_point(|entry| entry.path.key() < key.as_slice()));
+        }
+        for expected in &all[at..] {
+            assert_eq!(merged.next_entry().expect("reads").map(uncovered).as_ref(), Some(expected));
+        }
+        assert_eq!(merged.next_entry().expect("reads"), None);
+    }
+}
+
+fn uncovered(mut entry: Entry) -> Entry {
+    entry.flags = entry.flags.without(EntryFlags::COVER);
+    entry
+}
+
+/// Few names, so that paths meet; prefixes and extensions of one another, so that the order by component matters.
+fn any_path() -> impl Strategy<Value = RelPath> {
+    let name = prop::sample::select(vec!["a", "a.b", "a\x01", "ab", "b", "0123456789abcdef"]);
+    prop::collection::vec(name, 1..=4).prop_map(|names| path(&names.join("/")))
+}
+
+fn any_edit() -> impl Strategy<Value = Edit> {
+    let thing = (0u8..3, 0u8..4).prop_map(|(kind, n)| match kind {
+        0 => Thing::Folder(n),
+        1 => Thing::File(n),
+        _ => Thing::Link(n),
+    });
+    prop_oneof![
+        6 => (any_path(), thing).prop_map(|(path, thing)| Edit::Put(path, thing)),
+        3 => any_path().prop_map(Edit::Remove),
+        1 => (any_path(), 1u8..60).prop_map(|(path, count)| Edit::Fill(path, count)),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    edits: Vec<Edit>,
+    join: Option<usize>,
+    again: u8,
+    seeks: Vec<RelPath>,
+    steps: usize,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let edits = prop::collection::vec(any_edit(), 0..6);
+    let join = prop::option::weighted(0.5, 0usize..4);
+    let seeks = prop::collection::vec(any_path(), 1..4);
+    (edits, join, 0u8..8, seeks, 0usize..5).prop_map(|(edits, join, again, seeks, steps)| Step {
+        edits,
+        join,
+        again,
+        seeks,
+        steps,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn runs_say_what_the_map_says(steps in prop::collection::vec(any_step(), 1..10)) {
+        let mut world = World::new();
+        for step in steps {
+            // Some unchanged paths are mentioned again, as racy files are.
+            let again = |path: &RelPath| path.key().iter().map(|&b| b % 8).sum::<u8>() % 8 == step.again;
+            world.backup(&step.edits, step.join, &again);
+            world.check();
+            let mut keys: Vec<Vec<u8>> = step.seeks.iter().map(|path| path.key().to_vec()).collect();
+            keys.extend(step.seeks.iter().filter_map(RelPath::after_subtree));
+            world.check_seeks(Streams::All, step.steps, &keys);
+            keys.sort();
+            world.check_seeks(Streams::Folders, step.steps, &keys);
+            world.check_seeks(Streams::All, step.steps, &keys);
+        }
+    }
+}
+
+/// R9: each run is more than twice the next newer one.
+#[test]
+fn the_number_of_runs_grows_with_the_logarithm() {
+    let run = |entries| RunRef { root: ChunkId::new([0; 32]), entries, bytes: 0 };
+    let mut runs: Vec<RunRef> = Vec::new();
+    let (mut rewritten, mut total, mut most) = (0u64, 0u64, 0);
+    for n in 0..10_000u64 {
+        let new = 1 + n * 7919 % 100;
+        let join = tiers_to_merge(new, &runs);
+        let joined: u64 = runs.drain(..join).map(|run| run.entries).sum();
+        rewritten += joined;
+        total += new;
+        runs.insert(0, run(new + joined));
+        assert!(runs.windows(2).all(|pair| pair[1].entries > 2 * pair[0].entries), "{runs:?}");
+        // 500,000 entries are 2^19.
+        most = most.max(runs.len());
+    }
+    assert!(most <= 19, "{most} runs");
+    assert!(rewritten < 12 * total, "each entry was rewritten {} times", rewritten / total);
+    assert_eq!(tiers_to_merge(0, &runs), 0, "a backup that adds nothing merges nothing");
+    assert_eq!(tiers_to_merge(u64::MAX, &runs), runs.len());
+}
+
+fn put(at: &str, thing: Thing) -> Edit {
+    Edit::Put(path(at), thing)
+}
+
+fn no_more(_: &RelPath) -> bool {
+    false
+}
+
+/// I15: what lay in a folder must not show through the file that took its place, nor through the folder that took
+/// the file's, in whatever way the runs are merged.
+#[test]
+fn i15_a_folder_becomes_a_file_and_a_folder_again() {
+    for join in [0, 1, 2] {
+        let mut world = World::new();
+        world.backup(&[put("a/b/c", Thing::File(1)), put("a.b", Thing::File(1))], Some(0), &no_more);
+        world.backup(&[put("a", Thing::File(2))], Some(join), &no_more);
+        world.check();
+        assert_eq!(world.model.len(), 3);
+        world.backup(&[put("a", Thing::Folder(3)), put("a/d", Thing::File(3))], Some(join), &no_more);
+        world.check();
+        assert!(!world.model.contains_key(&path("a/b")));
+    }
+}
+
+/// I16: two newer runs are merged, one with a removal in it; the oldest, which has the path, stays below. A merge
+/// that dropped the removal would bring the path back.
+#[test]
+fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
+    let mut world = World::new();
+    world.backup(&[put("a/b", Thing::File(1)), put("c", Thing::File(1))], Some(0), &no_more);
+    world.backup(&[Edit::Remove(path("a"))], Some(0), &no_more);
+    world.backup(&[put("c", Thing::File(2))], Some(1), &no_more);
+    assert_eq!(world.runs.len(), 2);
+    world.check();
+    // Once the oldest is merged too, nothing is left of the removal.
+    world.backup(&[put("c", Thing::File(3))], Some(2), &no_more);
+    world.check();
+    let (runs, entries) = (world.runs.len(), world.runs[0].entries);
+    assert_eq!((runs, entries), (1, 2), "the root and c alone");
+}
+
+/// I17: a folder is removed and made again with one child; when these two runs are merged, the new folder's entry
+/// is the newest mention and the removal is gone, so the cover must have gone over to it.
+#[test]
+fn i17_a_folder_made_again_still_hides_what_it_held() {
+    for (join_2, join_3) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
+        let mut world = World::new();
+        world.backup(&[put("a/old", Thing::File(1)), put("b", Thing::File(1))], Some(0), &no_more);
+        world.backup(&[Edit::Remove(path("a"))], Some(join_2), &no_more);
+        world.backup(&[put("a/new", Thing::File(1))], Some(join_3), &no_more);
+        world.check();
+        world.backup(&[put("a", Thing::Folder(5))], Some(1), &no_more);
+        world.check();
+        assert!(!world.model.contains_key(&path("a/old")));
+    }
+}
+
+/// A seek below a path that a newer run made a file found what the folder before it held: the seek passed over the
+/// newer mention, and so over its cover. Found by the property test; `ls SNAP:source/a/b` would have listed it.
+#[test]
+fn a_seek_below_a_file_does_not_find_what_the_folder_before_it_held() {
+    let mut world = World::new();
+    world.backup(&[put("a/b/c", Thing::File(1)), put("b", Thing::File(1))], Some(0), &no_more);
+    world.backup(&[put("a", Thing::File(2))], Some(0), &no_more);
+    for which in [Streams::All, Streams::Folders] {
+        world.check_seeks(which, 0, &[path("a/b").key().to_vec()]);
+        world.check_seeks(which, 1, &[path("a/b/c").key().to_vec(), path("a").key().to_vec()]);
+    }
+}
+
+/// All page references below a tree of the newest run, left to right.
+fn pages(world: &World, folders: bool) -> Vec<PageRef> {
+    fn below(reader: &ChunkReader<'_>, level: u8, refs: Vec<PageRef>, out: &mut Vec<PageRef>) {
+        for page in refs {
+            if level == 0 {
+                out.push(page);
+                continue;
+            }
+            let bytes = reader.chunk(Class::Metadata, &page.id).expect("reads");
+            below(reader, level - 1, decode_node(&bytes, level - 1).expect("decodes").refs, out);
+        }
+    }
+    let reader = ChunkReader::new(&world.repo, 1 << 20);
+    let root =
+        decode_root(&reader.chunk(Class::Metadata, &world.runs[0].root).expect("reads")).expect("decodes");
+    let tree = if folders { root.folders } else { root.others };
+    assert!(tree.level > 0, "the test wants nodes");
+    let mut out = Vec::new();
+    below(&reader, tree.level, tree.refs, &mut out);
+    out
+}
+
+/// I18: a page of the parent's newest run cannot be read. A backup reads strictly and must be told; restore and
+/// `ls` go on and name the range in which nothing is certain: up to the next page, also where that is in another
+/// node (it was said to reach to the run's end).
+#[test]
+fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
+    let mut world = World::new();
+    world.backup(&[Edit::Fill(path("a"), 200), put("b", Thing::File(1))], Some(0), &no_more);
+    let all = pages(&world, false);
+    assert!(all.len() > 20);
+    let reader = ChunkReader::new(&world.repo, 1 << 20);
+    for lost in [0, 5, 11, all.len() - 1] {
+        // The page is stored anew under a name that nobody has, in a root of its own: what is left is a run whose
+        // page cannot be found.
+        let missing = ChunkId::new([lost as u8; 32]);
+        let runs = [with_page_lost(&world, &all[lost].id, &missing)];
+        let mut strict = MergedRuns::open(&reader, &runs, Streams::All, false).expect("the root is whole");
+        let failure = loop {
+            match strict.next_entry() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("page {lost} was passed over in silence"),
+                Err(err) => break err,
+            }
+        };
+        assert!(failure.is_damage(), "{failure}");
+
+        let mut tolerant = MergedRuns::open(&reader, &runs, Streams::All, true).expect("opens");
+        let mut shown = Vec::new();
+        while let Some(entry) = tolerant.next_entry().expect("goes on") {
+            shown.push(uncovered(entry));
+        }
+        let uncertain = tolerant.take_uncertain();
+        assert_eq!(uncertain.len(), 1, "{uncertain:?}");
+        assert_eq!(uncertain[0].from, all[lost].first);
+        assert_eq!(uncertain[0].until.as_ref(), all.get(lost + 1).map(|page| &page.first), "page {lost}");
+        let within = |entry: &Entry| {
+            entry.is_file()
+                && entry.path >= uncertain[0].from
+                && uncertain[0].until.as_ref().is_none_or(|until| entry.path < *until)
+        };
+        let certain: Vec<Entry> = world.expected().into_iter().filter(|entry| !within(entry)).collect();
+        assert_eq!(shown, certain);
+        assert_eq!(tolerant.take_uncertain(), []);
+    }
+    // A whole run lost: everything is uncertain.
+    let gone = RunRef { root: ChunkId::new([77; 32]), entries: 1, bytes: 1 };
+    let runs = [gone, world.runs[0].clone()];
+    assert!(MergedRuns::open(&reader, &runs, Streams::All, false).expect_err("strict").is_damage());
+    let mut tolerant = MergedRuns::open(&reader, &runs, Streams::All, true).expect("opens");
+    assert!(tolerant.next_entry().expect("goes on").is_some());
+    let uncertain = tolerant.take_uncertain();
+    assert_eq!((&uncertain[0].from, &uncertain[0].until), (&RelPath::root(), &None));
+}
+
+/// The world's run with one page's name replaced in its nodes and root.
+fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
+    use crate::format::{RunTree, encode_node, encode_root};
+    fn replaced(
+        reader: &ChunkReader<'_>,
+        put: &mut PutChunk<'_>,
+        mut tree: RunTree,
+        page: &ChunkId,
+        by: &ChunkId,
+    ) -> RunTree {
+        for below in &mut tree.refs {
+            if tree.level == 0 {
+                if below.id == *page {
+                    below.id = *by;
+                }
+                continue;
+            }
+            let bytes = reader.chunk(Class::Metadata, &below.id).expect("reads");
+            let node = decode_node(&bytes, tree.level - 1).expect("decodes");
+            let node = replaced(reader, put, node, page, by);
+            below.id = put(&encode_node(&node)).expect("puts");
+        }
+        tree
+    }
+    let reader = ChunkReader::new(&world.repo, 1 << 20);
+    let mut root =
+        decode_root(&reader.chunk(Class::Metadata, &world.runs[0].root).expect("reads")).expect("decodes");
+    let (run, _) = pack(&world.repo, Some(&world.lease), OPTIONS, |_, metadata| {
+        let mut put = |bytes: &[u8]| metadata.add(bytes);
+        root.others = replaced(&reader, &mut put, root.others, page, by);
+        Ok(RunRef { root: put(&encode_root(&root))?, ..world.runs[0].clone() })
+    })
+    .expect("packs");
+    run
+}
+
+/// Pages that begin with paths of tens of KiB once gave nodes of one reference each: every page added a level, and
+/// the run came out deeper than its format allows, so that nobody could read it. With the format's own shape.
+#[test]
+fn runs_of_very_long_paths_can_be_read_again() {
+    let world = World::new();
+    let names: Vec<Vec<u8>> = (0..15u8).map(|n| vec![b'a' + n; 4000]).collect();
+    let deep = names.iter().fold(RelPath::root(), |path, name| path.join(name).expect("60 KiB"));
+    let mut entries: Vec<Entry> = (0..2_000u32)
+        .map(|n| entry(&deep.join(format!("{n:06}").as_bytes()).expect("fits"), Thing::File(1)))
+        .collect();
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let (run, _) = pack(&world.repo, Some(&world.lease), OPTIONS, |_, metadata| {
+        let mut put = |bytes: &[u8]| metadata.add(bytes);
+        let mut writer = RunWriter::new(&mut put);
+        entries.iter().try_for_each(|entry| writer.push(entry, false))?;
+        writer.finish()
+    })
+    .expect("packs");
+    let reader = ChunkReader::new(&world.repo, 1 << 20);
+    let mut merged = MergedRuns::open(&reader, &[run.expect("a run")], Streams::All, false).expect("opens");
+    for expected in &entries {
+        assert_eq!(merged.next_entry().expect("reads").as_ref(), Some(expected));
+    }
+    assert_eq!(merged.next_entry().expect("reads"), None);
+}
+
+/// An entry with megabytes of attributes made a page that no reader takes; now it is refused by its name.
+#[test]
+fn an_entry_too_long_for_a_page_is_refused() {
+    let mut long = entry(&path("a/long"), Thing::File(1));
+    let Node::File { meta, .. } = &mut long.node else { unreachable!("a file") };
+    meta.xattrs = (0..200)
+        .map(|n| crate::types::Xattr {
+            name: format!("user.{n:04}").into_bytes(),
+            value: crate::types::XattrValue::Inline(vec![7; 4096]),
+        })
+        .collect();
+    let mut put = |_: &[u8]| Ok(ChunkId::new([1; 32]));
+    let refused = RunWriter::new(&mut put).push(&long, false).expect_err("too long");
+    assert!(refused.to_string().contains("a/long"), "{refused}");
+}
+
+/// Damage of the pack itself: a strict read fails, and with what the store says.
+#[test]
+fn a_damaged_pack_under_a_run_is_damage() {
+    let mut world = World::new();
+    world.backup(&[Edit::Fill(path("a"), 50)], Some(0), &no_more);
+    let packs: Vec<PackId> = world.repo.index().packs().expect("packs").iter().map(|pack| pack.id).collect();
+    for pack in packs {
+        world.fixture.memory.damage(&ObjectKey::Pack(pack), |bytes| bytes[100] ^= 1);
+    }
+    assert!(world.read(Streams::All).expect_err("damaged").is_damage());
+}

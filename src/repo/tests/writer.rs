@@ -1,0 +1,281 @@
+//! Packer, claims, lease and commit: the order of puts, deduplication, and what a failure at any step leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{Claim, Claims, LeaseTimes, RepoError};
+use super::{Fixture, OPTIONS, PackerOptions, lease, pack, snapshot, store_chunks, take_lease};
+use crate::observe::{Counter, Recording};
+use crate::repo::{ChunkReader, Packer, Repository};
+use crate::store::{
+    Call, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, RecordingStore, SharedStore,
+    Store, Trouble, list_all,
+};
+use crate::types::{Class, SnapshotId};
+
+/// A small backup in full: a lease, three chunks, a commit.
+fn back_up(repo: &Repository, text: &str) -> Result<SnapshotId, RepoError> {
+    let lease = take_lease(repo, LeaseTimes::default())?;
+    repo.sync()?;
+    let chunks = [b"shared by all".as_slice(), text.as_bytes(), &[7; 3000]];
+    store_chunks(repo, &lease, &chunks)?;
+    Ok(repo.commit(lease, snapshot(&[]))?.id)
+}
+
+/// Everything listed resolves, and another backup goes through.
+fn assert_sound(fixture: &Fixture) {
+    let repo = fixture.open("judge");
+    assert_eq!(repo.sync().expect("syncs").damaged, []);
+    for (id, _) in repo.listed_snapshots().expect("lists") {
+        repo.read_snapshot(&id).expect("every listed snapshot is whole");
+    }
+    for pack in repo.index().packs().expect("packs") {
+        let size = fixture.memory.stat(&ObjectKey::Pack(pack.id)).expect("the pack is there").size;
+        assert_eq!(size, pack.size);
+    }
+    back_up(&repo, "after").expect("the next backup");
+    let reader = ChunkReader::new(&repo, 0);
+    for text in ["shared by all", "after"] {
+        let id = repo.keys().chunk_id(Class::Data, text.as_bytes());
+        assert_eq!(reader.chunk(Class::Data, &id).expect("reads"), text.as_bytes());
+    }
+}
+
+#[test]
+fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
+    let fixture = Fixture::new();
+    let recording = Arc::new(RecordingStore::new(fixture.store()));
+    let repo = fixture.open_on(recording.clone(), "a").expect("opens");
+    recording.take();
+    back_up(&repo, "one").expect("a backup");
+    let calls: Vec<(Operation, Option<KeyKind>)> = recording
+        .take()
+        .into_iter()
+        .filter(|call| call.operation.is_write())
+        .map(|Call { operation, kind, .. }| (operation, kind))
+        .collect();
+    let put = |kind| (Operation::Put, Some(kind));
+    assert_eq!(
+        calls,
+        [
+            put(KeyKind::Lease),
+            put(KeyKind::Pack),
+            put(KeyKind::Segment),
+            put(KeyKind::Snapshot),
+            (Operation::Delete, Some(KeyKind::Lease)),
+        ]
+    );
+    // The same again stores no chunk: no pack, no segment.
+    back_up(&repo, "one").expect("a backup");
+    assert_eq!(recording.count(Operation::Put, KeyKind::Pack), 0);
+    assert_eq!(recording.count(Operation::Put, KeyKind::Segment), 0);
+    assert_eq!(recording.count(Operation::Put, KeyKind::Snapshot), 1);
+}
+
+/// The index knows nothing of a pack whose segment could not be put: it would be deduplicated against, and nobody
+/// else could find it.
+#[test]
+fn no_row_enters_the_index_before_its_segment_is_put() {
+    let fixture = Fixture::new();
+    let faulty = Arc::new(FaultyStore::new(fixture.store()));
+    let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
+    let effect = Effect::ErrorBefore(Trouble::Full);
+    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Segment), nth: 1, effect });
+    back_up(&repo, "one").expect_err("the segment fails");
+    faulty.assert_all_fired();
+    assert!(repo.index().is_empty().expect("reads"));
+    assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists").len(), 1, "an orphan");
+    back_up(&repo, "one").expect("stores it anew");
+    assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists").len(), 2);
+    assert_sound(&fixture);
+}
+
+#[test]
+fn chunks_are_stored_once_within_a_writer_and_across_writers_once_published() {
+    let fixture = Fixture::new();
+    let (a, b) = (fixture.open("a"), fixture.open("b"));
+    let lease_a = lease(&a);
+    // Across frames of one writer, and threads.
+    let (_, packed) = pack(&a, Some(&lease_a), OPTIONS, |data, _| {
+        for _ in 0..2 {
+            data.add(&[1; 900])?;
+            data.add(&[2; 900])?;
+            data.flush()?;
+        }
+        Ok(())
+    })
+    .expect("packs");
+    assert_eq!((packed.packs, packed.segments.len()), (1, 1));
+    assert_eq!(a.index().totals().expect("totals").chunks, 2);
+    // Equal bytes of the other class are another chunk.
+    let before = a.index().totals().expect("totals").chunks;
+    pack(&a, Some(&lease_a), OPTIONS, |_, metadata| metadata.add(&[1; 900])).expect("packs");
+    assert_eq!(a.index().totals().expect("totals").chunks, before + 1);
+    // Another client sees it after a sync.
+    let lease_b = lease(&b);
+    b.sync().expect("syncs");
+    let (_, packed) = pack(&b, Some(&lease_b), OPTIONS, |data, _| data.add(&[2; 900])).expect("packs");
+    assert_eq!(packed.packs, 0);
+}
+
+#[test]
+fn of_many_threads_one_claims_a_chunk() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let claims = Claims::new(repo.index()).expect("claims");
+    let ids: Vec<_> = (0..200u32).map(|n| repo.keys().chunk_id(Class::Data, &n.to_le_bytes())).collect();
+    let new: usize = std::thread::scope(|scope| {
+        let claim = || ids.iter().filter(|id| claims.claim(id).expect("claims") == Claim::New).count();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(claim)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("joins")).sum()
+    });
+    assert_eq!(new, ids.len());
+}
+
+/// The store dies at each write of a backup in turn: what is left opens, and takes the next backup.
+#[test]
+fn death_at_any_write_leaves_a_sound_repository() {
+    let mut survived = false;
+    for writes in 0.. {
+        let fixture = Fixture::new();
+        back_up(&fixture.open("before"), "before").expect("a first backup");
+        let faulty = Arc::new(FaultyStore::new(fixture.store()));
+        let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
+        faulty.die_after_writes(writes);
+        let outcome = back_up(&repo, "dying");
+        survived = !faulty.is_dead();
+        // The last write deletes the lease: whether that works no longer matters.
+        assert!(outcome.is_err() || survived || writes == 4, "after {writes} writes");
+        drop(repo);
+        assert_sound(&fixture);
+        if survived {
+            break;
+        }
+    }
+    assert!(survived);
+}
+
+/// Each put fails in each way that a store knows; what is left is sound, and who was told of a failure finds no
+/// snapshot of it.
+#[test]
+fn a_failed_put_of_any_kind_leaves_a_sound_repository() {
+    for kind in [KeyKind::Lease, KeyKind::Pack, KeyKind::Segment, KeyKind::Snapshot] {
+        for effect in [Effect::ErrorBefore(Trouble::Full), Effect::ErrorAfter(Trouble::Unreachable)] {
+            let fixture = Fixture::new();
+            let faulty = Arc::new(FaultyStore::new(fixture.store()));
+            let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
+            faulty.plan(Fault { operation: Operation::Put, kind: Some(kind), nth: 1, effect });
+            back_up(&repo, "one").expect_err("the put fails");
+            faulty.assert_all_fired();
+            assert_eq!(repo.listed_snapshots().expect("lists"), [], "{kind:?} {effect:?}");
+            assert_sound(&fixture);
+        }
+    }
+}
+
+/// The snapshot landed, but the store would not say when: it cannot be judged, so it is taken back.
+#[test]
+fn a_snapshot_that_cannot_be_judged_is_withdrawn() {
+    let fixture = Fixture::new();
+    let faulty = Arc::new(FaultyStore::new(fixture.store()));
+    let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
+    let effect = Effect::ErrorBefore(Trouble::Io);
+    faulty.plan(Fault { operation: Operation::Stat, kind: Some(KeyKind::Snapshot), nth: 1, effect });
+    back_up(&repo, "one").expect_err("the stat fails");
+    faulty.assert_all_fired();
+    assert_eq!(repo.listed_snapshots().expect("lists"), []);
+    // Where the withdrawal fails too, the error says that the snapshot is still there.
+    faulty.plan(Fault { operation: Operation::Stat, kind: Some(KeyKind::Snapshot), nth: 1, effect });
+    faulty.plan(Fault { operation: Operation::Delete, kind: Some(KeyKind::Snapshot), nth: 1, effect });
+    let err = back_up(&repo, "one").expect_err("both fail");
+    assert!(matches!(&err, RepoError::NotWithdrawn { .. }), "{err}");
+    assert_eq!(repo.listed_snapshots().expect("lists").len(), 1);
+}
+
+#[test]
+fn parents_that_vanished_withdraw_the_snapshot_and_forgotten_ones_do_not() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let parent = back_up(&repo, "parent").expect("a backup");
+    let bytes = fixture.memory.get(&ObjectKey::Snapshot(parent), 1 << 20).expect("reads");
+    let commit = || repo.commit(lease(&repo), snapshot(&[parent]));
+    let first = commit().expect("the parent is there").id;
+    let store: SharedStore = fixture.store();
+    let body = crate::store::Body::Bytes(&bytes);
+    store.put(&ObjectKey::Forgotten(parent), body, crate::store::PutMode::CreateOnly).expect("forgets");
+    store.delete(&ObjectKey::Snapshot(parent)).expect("forgets");
+    let second = commit().expect("the parent is forgotten, and a root all the same").id;
+    store.delete(&ObjectKey::Forgotten(parent)).expect("sweeps");
+    let err = commit().expect_err("the parent is gone");
+    assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
+    let mut left: Vec<SnapshotId> =
+        repo.listed_snapshots().expect("lists").into_iter().map(|(id, _)| id).collect();
+    left.sort();
+    let mut expected = vec![first, second];
+    expected.sort();
+    assert_eq!(left, expected);
+    assert_eq!(list_all(&*store, Folder::Leases).expect("lists"), []);
+}
+
+#[test]
+fn a_dry_run_stores_nothing_and_counts() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let before = fixture.memory.objects();
+    let claims = Claims::new(repo.index()).expect("claims");
+    let observer = Recording::default();
+    let options = PackerOptions { dry_run: true, ..OPTIONS };
+    let packed = std::thread::scope(|scope| {
+        let packer = Packer::start(scope, &repo, None, &claims, options, &observer)?;
+        let mut data = packer.writer(Class::Data);
+        data.add(&[1; 3000])?;
+        data.add(&[1; 3000])?;
+        data.flush()?;
+        drop(data);
+        packer.finish()
+    })
+    .expect("packs");
+    assert_eq!((packed.packs, packed.segments.len()), (0, 0));
+    assert_eq!(observer.get(Counter::BytesNew), 3000);
+    assert!(observer.get(Counter::BytesStored) > 0);
+    assert_eq!(fixture.memory.objects(), before);
+    assert!(repo.index().is_empty().expect("reads"));
+}
+
+/// A segment that is sealed and whole, and cannot be true, was an error of every command of every client until
+/// somebody removed the object.
+#[test]
+fn a_segment_that_cannot_be_true_stops_nobody() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    back_up(&repo, "one").expect("a backup");
+    let mut pack =
+        repo.read_segment(repo.listed_segments().expect("lists").first().expect("one")).expect("reads");
+    // The same chunk, 4 GiB of them in all: more than the pack's own size could hold.
+    pack.packs[0].id = crate::types::PackId::new([9; 32]);
+    pack.packs.push(pack.packs[0].clone());
+    super::interleavings::publish(&repo, &pack);
+    let other = fixture.open("b");
+    let report = other.sync().expect("syncs");
+    assert_eq!(report.loaded + report.damaged.len(), 2, "{report:?}");
+    back_up(&other, "two").expect("a backup");
+}
+
+/// The heartbeat's own clock: with no heartbeat for longer than the lease lives, nothing is stored any more.
+#[test]
+fn a_writer_without_a_heartbeat_stores_no_more() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let times = LeaseTimes {
+        heartbeat: Duration::from_secs(60),
+        expiry: Duration::from_millis(30),
+        ..LeaseTimes::default()
+    };
+    let lease = take_lease(&repo, times).expect("a lease");
+    std::thread::sleep(Duration::from_millis(60));
+    let err = store_chunks(&repo, &lease, &[b"late"]).expect_err("the lease is lost");
+    assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
+    assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists"), []);
+    drop(lease);
+    assert_sound(&fixture);
+}
