@@ -7,6 +7,8 @@ mod fetch;
 pub mod list;
 pub mod memory;
 pub mod repair;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 mod walk;
 

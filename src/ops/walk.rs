@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::format::{LeaseKind, RunRef};
-use crate::repo::{ChunkReader, Lease, MergedRuns, Mention, RepoError, Repository, Streams, Uncertain};
+use crate::repo::{ChunkReader, Lease, Mention, MergedRuns, RepoError, Repository, Streams, Uncertain};
 use crate::store::StoreError;
 use crate::types::{Entry, Node, RelPath};
 

@@ -115,7 +115,8 @@ impl Repository {
         for stored in &configs {
             keyring::check_version(&stored.config)?;
         }
-        let (master, slot, slot_copy) = keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
+        let (master, slot, slot_copy) =
+            keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
         let keys = Keys::derive(&master);
         let good = configs.iter().find(|stored| keyring::check_config(stored, &keys));
         let good = good.ok_or_else(|| {

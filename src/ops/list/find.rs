@@ -47,13 +47,14 @@ pub fn find(
     let patterns =
         Filter::new(&FilterOptions { excludes: vec![glob.to_owned()], ..FilterOptions::default() })?;
     let all = snapshots(repo, filter, observer)?;
-    repo.sync()?;
+    crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let mut finder =
         Finder { reader: &reader, patterns: &patterns, cancel, runs: HashMap::new(), remembered: 0 };
     for snapshot in all.iter().rev() {
         let sources = snapshot.snapshot.sources.iter();
-        for source in sources.filter(|source| filter.source.as_ref().is_none_or(|name| source.name == *name)) {
+        for source in sources.filter(|source| filter.source.as_ref().is_none_or(|name| source.name == *name))
+        {
             let runs = runs_of(source);
             let mut walk = Walk::open(&reader, runs, true)?;
             let mut tell = |entry: &Entry| each(FindItem { snapshot, source: &source.name, entry });

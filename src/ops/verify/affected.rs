@@ -32,7 +32,8 @@ pub(super) fn name(
     damage: &Damage,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let mut judge = Judge { reader, damage, good_lists: Bits::default(), generation: 0, told: HashSet::new() };
+    let mut judge =
+        Judge { reader, damage, good_lists: Bits::default(), generation: 0, told: HashSet::new() };
     let snapshots = std::mem::take(&mut objects.snapshots);
     let result = suspects.iter().try_for_each(|(id, n)| {
         let found = snapshots.iter().find(|found| found.id == *id);
@@ -151,9 +152,11 @@ impl Judge<'_> {
     fn tell(&mut self, objects: &mut Objects, why: Why, path: &str) {
         let (kind, id, what) = match why {
             Why::Damaged => return,
-            Why::Unresolved(id) => {
-                (FindingKind::ChunkUnresolved, id, "no held pack has it in the length that is needed".to_owned())
-            }
+            Why::Unresolved(id) => (
+                FindingKind::ChunkUnresolved,
+                id,
+                "no held pack has it in the length that is needed".to_owned(),
+            ),
             Why::List(id, what) => (FindingKind::RunUnreadable, id, what),
         };
         if self.told.len() < LISTED_MAX && self.told.insert(id) {

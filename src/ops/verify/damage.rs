@@ -44,10 +44,10 @@ impl Damage {
     /// True if no finding tells of this copy.
     pub fn spares_pack(&self, place: &Location) -> bool {
         self.0.get(&place.pack).is_none_or(|damage| {
-                !damage.missing
-                    && !damage.frames.contains(&place.frame)
-                    && !damage.chunks.contains(&(place.frame, place.offset))
-            })
+            !damage.missing
+                && !damage.frames.contains(&place.frame)
+                && !damage.chunks.contains(&(place.frame, place.offset))
+        })
     }
 
     /// Looks for a copy that can be relied on, given the best one that the index tells.

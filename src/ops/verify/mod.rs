@@ -171,9 +171,9 @@ fn remember_snapshots(repo: &Repository, objects: &Objects) {
         }
         for source in &found.snapshot.sources {
             let host = &found.snapshot.host;
-            let newer = known.iter().any(|last| {
-                last.host == *host && last.source == source.name && last.time >= found.stored
-            });
+            let newer = known
+                .iter()
+                .any(|last| last.host == *host && last.source == source.name && last.time >= found.stored);
             if !newer {
                 repo.memory().set_last_snapshot(host, &source.name, found.id, found.stored);
             }

@@ -150,9 +150,8 @@ impl Objects {
         let limit = stored_limit(SNAPSHOT_BYTES_MAX);
         let Some(bytes) = self.fetch(repo, &key, limit)? else { return Ok(()) };
         let opened = open_object(repo.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX);
-        let snapshot = opened
-            .map_err(|err| (FindingKind::SealBroken, err.to_string()))
-            .and_then(|(_, plain)| {
+        let snapshot =
+            opened.map_err(|err| (FindingKind::SealBroken, err.to_string())).and_then(|(_, plain)| {
                 decode_snapshot(&plain).map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
             });
         match (snapshot, listed) {
@@ -199,9 +198,8 @@ impl Objects {
             let Some(bytes) = self.fetch(repo, &key, stored_limit(SEGMENT_BYTES_MAX))? else { continue };
             self.report.segments += 1;
             let opened = open_object(repo.keys(), ObjectKind::Segment, &key, &bytes, SEGMENT_BYTES_MAX);
-            let body = opened
-                .map_err(|err| (FindingKind::SealBroken, err.to_string()))
-                .and_then(|(_, plain)| {
+            let body =
+                opened.map_err(|err| (FindingKind::SealBroken, err.to_string())).and_then(|(_, plain)| {
                     decode_segment(&plain).map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
                 });
             match body {

@@ -41,13 +41,8 @@ pub(super) fn check_pack(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<PackCheck, Error> {
-    let check = PackCheck {
-        id: pack.id,
-        bytes: 0,
-        plain: 0,
-        findings: Vec::new(),
-        damage: PackDamage::default(),
-    };
+    let check =
+        PackCheck { id: pack.id, bytes: 0, plain: 0, findings: Vec::new(), damage: PackDamage::default() };
     let key = ObjectKey::Pack(pack.id);
     let mut pass = Pass { repo, key, size, hasher: ObjectHasher::default(), at: 0, observer, cancel, check };
     let result = pass.run(pack, told);
@@ -57,9 +52,10 @@ pub(super) fn check_pack(
         Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
             // Deleted since the listing. If a prune did it, the index knows by now.
             repo.sync()?;
-            let is_held = repo.index().pack(&pack.id)?.is_some_and(|pack| {
-                pack.added && pack.state != crate::index::PackState::Dropped
-            });
+            let is_held = repo
+                .index()
+                .pack(&pack.id)?
+                .is_some_and(|pack| pack.added && pack.state != crate::index::PackState::Dropped);
             if is_held {
                 check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
                 check.damage.missing = true;
@@ -108,7 +104,11 @@ impl Pass<'_> {
         }
         self.hash_until(self.size)?;
         if PackId::from(self.hasher.finish()) != self.check.id {
-            let rest = if broken.is_empty() && wrong.is_empty() { "; its frames are whole all the same" } else { "" };
+            let rest = if broken.is_empty() && wrong.is_empty() {
+                "; its frames are whole all the same"
+            } else {
+                ""
+            };
             self.find(FindingKind::HashMismatch, format!("its bytes do not hash to its name{rest}"));
         }
         if let Some((_, first)) = broken.first() {
