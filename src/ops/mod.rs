@@ -8,6 +8,8 @@ pub mod list;
 pub mod memory;
 pub mod repair;
 pub mod restore;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 mod walk;
 

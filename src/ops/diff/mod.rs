@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::Error;
 use crate::format::{RunRef, SourceKind};
+use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, HostChoice, Repository};
@@ -56,17 +57,19 @@ pub type EachDiff<'a> = dyn FnMut(DiffItem<'_>) -> Result<(), Error> + 'a;
 
 /// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are not compared: they
 /// tell of no difference that a restore would show.
+#[expect(clippy::too_many_arguments, reason = "two snapshots, and what every operation takes")]
 pub fn diff(
     repo: &Repository,
     old: &str,
     new: &str,
     hosts: &HostChoice,
+    observer: &dyn Observer,
     cancel: &Cancel,
     each: &mut EachDiff<'_>,
 ) -> Result<(), Error> {
     let old = repo.find_snapshot(old, hosts)?.snapshot;
     let new = repo.find_snapshot(new, hosts)?.snapshot;
-    repo.sync()?;
+    crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let names: BTreeSet<&str> =
         old.sources.iter().chain(&new.sources).map(|source| source.name.as_str()).collect();

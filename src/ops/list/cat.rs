@@ -35,7 +35,7 @@ pub fn cat(
     };
     let lease = reading_lease(repo, LeaseKind::Restore, host)?;
     let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
-    repo.sync()?;
+    crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let source = source_of(&found, name)?;
     match &source.kind {

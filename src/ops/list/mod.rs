@@ -98,7 +98,7 @@ pub fn ls(
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
-    repo.sync()?;
+    crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     if let Some(name) = &what.source {
         let source = source_of(&found, name)?;

@@ -38,7 +38,7 @@ pub struct Stats {
 /// Adds up a repository. The newest snapshots' runs are read.
 pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Stats, Error> {
     let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
-    repo.sync()?;
+    crate::ops::sync(repo, observer)?;
     let totals = repo.index().totals()?;
     let committed = |state| state != SnapshotState::Checkpoint;
     let mut out = Stats {

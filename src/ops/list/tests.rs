@@ -1,1 +1,188 @@
+//! Listings of real backups and of runs made by hand.
 
+use std::io::Read;
+
+use super::*;
+use crate::observe::Recording;
+use crate::ops::Cancel;
+use crate::ops::testing::{Lab, commit, lease, noise, tree_kind, write, write_runs};
+use crate::types::{Content, EntryFlags, Metadata, Node, Timestamp, Xattr, XattrValue};
+
+fn at(path: &str) -> RelPath {
+    RelPath::from_slashed(path.as_bytes()).expect("legal")
+}
+
+fn what(source: &str, path: &str) -> What {
+    let source = (!source.is_empty()).then(|| source.to_owned());
+    What { snapshot: "latest".into(), hosts: HostChoice::Any, source, path: at(path) }
+}
+
+fn listed(repo: &Repository, what: &What, recursive: bool) -> Result<Vec<String>, Error> {
+    let mut out = Vec::new();
+    ls(repo, what, recursive, &Recording::default(), &mut |item| {
+        out.push(match item {
+            LsItem::Source(source) => format!("[{}]", source.name),
+            LsItem::Entry { entry, .. } => entry.path.to_string(),
+        });
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn sample() -> (Lab, Repository) {
+    let lab = Lab::new();
+    let tree = lab.tree();
+    for path in ["a/x/1.txt", "a/x/2.md", "a/y", "a.b", "z/deep/down/3.txt"] {
+        write(&tree.join(path), path.as_bytes());
+    }
+    let repo = lab.open();
+    lab.backup(&repo, b"a dump");
+    (lab, repo)
+}
+
+#[test]
+fn ls_lists_sources_folders_and_files() {
+    let (_lab, repo) = sample();
+    assert_eq!(listed(&repo, &what("", ""), false).expect("listed"), ["[db]", "[tree]"]);
+    assert_eq!(listed(&repo, &what("db", ""), false).expect("listed"), ["[db]"]);
+    assert_eq!(listed(&repo, &what("tree", ""), false).expect("listed"), ["a", "a.b", "z"]);
+    assert_eq!(listed(&repo, &what("tree", "a"), false).expect("listed"), ["a/x", "a/y"]);
+    let below = ["a/x", "a/x/1.txt", "a/x/2.md", "a/y"];
+    assert_eq!(listed(&repo, &what("tree", "a"), true).expect("listed"), below);
+    assert_eq!(listed(&repo, &what("tree", "a/y"), true).expect("listed"), ["a/y"]);
+    assert_eq!(listed(&repo, &what("", ""), true).expect("listed").len(), 2 + 10);
+    for bad in [what("tree", "nope"), what("none", ""), what("db", "x"), what("tree", "a/y/z")] {
+        assert!(matches!(listed(&repo, &bad, false), Err(Error::Usage(_))), "{bad:?}");
+    }
+}
+
+/// Seeking right to a path must not show what a newer run removed above it.
+#[test]
+fn a_removal_above_the_path_hides_it() {
+    let (lab, repo) = sample();
+    std::fs::remove_dir_all(lab.tree().join("a")).expect("removed");
+    lab.backup(&repo, b"");
+    assert!(matches!(listed(&repo, &what("tree", "a/x"), false), Err(Error::Usage(_))));
+    assert_eq!(listed(&repo, &what("tree", ""), false).expect("listed"), ["a.b", "z"]);
+}
+
+#[test]
+fn find_tells_each_snapshot_that_holds_a_path() {
+    let (lab, repo) = sample();
+    std::fs::remove_file(lab.tree().join("a/x/1.txt")).expect("removed");
+    lab.backup(&repo, b"");
+    let hits = |glob: &str, filter: &SnapshotFilter| {
+        let mut out = Vec::new();
+        find(&repo, glob, filter, &Recording::default(), &Cancel::new(), &mut |item| {
+            out.push((item.snapshot.id, item.entry.path.to_string()));
+            Ok(())
+        })
+        .expect("found");
+        out
+    };
+    let all = hits("*.txt", &SnapshotFilter::default());
+    let paths: Vec<&str> = all.iter().map(|(_, path)| path.as_str()).collect();
+    assert_eq!(paths, ["z/deep/down/3.txt", "a/x/1.txt", "z/deep/down/3.txt"], "newest first");
+    assert_ne!(all[0].0, all[1].0);
+    assert_eq!(hits("/a/*", &SnapshotFilter::default()).len(), 4);
+    assert!(hits("y/", &SnapshotFilter::default()).is_empty(), "a file is no folder");
+    let nobody = SnapshotFilter { host: Some("other".into()), ..SnapshotFilter::default() };
+    assert!(hits("*.txt", &nobody).is_empty());
+}
+
+fn bytes_of(repo: &Repository, what: &What, observer: &Recording) -> Vec<u8> {
+    let mut out = Vec::new();
+    cat(repo, what, "host", &mut out, observer, &Cancel::new()).expect("read");
+    out
+}
+
+#[test]
+fn cat_gives_streams_files_and_folders() {
+    let (_lab, repo) = sample();
+    let observer = Recording::default();
+    assert_eq!(bytes_of(&repo, &what("db", ""), &observer), b"a dump");
+    assert_eq!(bytes_of(&repo, &what("tree", "a/y"), &observer), b"a/y");
+    let archive = bytes_of(&repo, &what("tree", "a"), &observer);
+    let mut archive = ::tar::Archive::new(archive.as_slice());
+    let names: Vec<String> = archive
+        .entries()
+        .expect("entries")
+        .map(|entry| String::from_utf8_lossy(&entry.expect("an entry").path_bytes()).into_owned())
+        .collect();
+    assert_eq!(names, ["./", "x/", "x/1.txt", "x/2.md", "y"]);
+    assert!(observer.problems().is_empty());
+}
+
+/// What a plain header cannot hold: odd and long names, nanoseconds, attributes, times before 1970.
+#[test]
+fn tar_holds_what_is_hard_to_hold() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let writer = lease(&repo);
+    let data = noise(1, 100_000);
+    let content = write_runs(&repo, &writer, &[], &[&data]).1.remove(0);
+    let meta = Metadata {
+        mode: 0o4755,
+        mtime: Timestamp::new(-2, 250_000_000).expect("legal"),
+        xattrs: vec![Xattr { name: b"user.k".to_vec(), value: XattrValue::Inline(b"a\0b".to_vec()) }],
+        ..Metadata::default()
+    };
+    let long = [vec![b'n'; 250], b"\xff".to_vec()].concat();
+    let entry = |path: RelPath, node| Entry { path, flags: EntryFlags::empty(), node };
+    let folder = |path| entry(path, Node::Folder { meta: Metadata::default() });
+    let file = RelPath::root().join(&long).expect("legal");
+    let entries = vec![
+        folder(RelPath::root()),
+        entry(at("empty"), Node::File { meta: Metadata::default(), content: Content::default() }),
+        entry(at("gone"), Node::Failed { reason: "no permission".into() }),
+        entry(at("link"), Node::Symlink { meta: Metadata::default(), target: vec![b't'; 300] }),
+        entry(file, Node::File { meta, content }),
+        entry(at("sock"), Node::Socket { meta: Metadata::default() }),
+    ];
+    let runs = write_runs(&repo, &writer, &[entries], &[]).0;
+    commit(&repo, writer, vec![("t", tree_kind(&runs))]);
+    let observer = Recording::default();
+    let bytes = bytes_of(&repo, &what("t", ""), &observer);
+    assert_eq!(observer.problems().len(), 2, "the socket and the failed path");
+    let mut archive = ::tar::Archive::new(bytes.as_slice());
+    let mut seen = Vec::new();
+    for entry in archive.entries().expect("entries") {
+        let mut entry = entry.expect("an entry");
+        let mut records = Vec::new();
+        if let Some(found) = entry.pax_extensions().expect("records") {
+            records.extend(
+                found
+                    .map(|one| one.expect("a record"))
+                    .map(|one| (one.key_bytes().to_vec(), one.value_bytes().to_vec())),
+            );
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("read");
+        let link = entry.link_name_bytes().map(|name| name.len());
+        seen.push((entry.path_bytes().into_owned(), content.len(), link, records));
+        if content.len() > 1 {
+            assert!(content == data);
+            assert_eq!(entry.header().mode().expect("a mode"), 0o4755);
+        }
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert_eq!(seen[2].2, Some(300));
+    assert_eq!(seen[3].0, long);
+    let records =
+        [(b"mtime".to_vec(), b"-1.750000000".to_vec()), (b"SCHILY.xattr.user.k".to_vec(), b"a\0b".to_vec())];
+    assert_eq!(seen[3].3, records);
+}
+
+#[test]
+fn stats_add_up() {
+    let (lab, repo) = sample();
+    lab.backup(&repo, b"");
+    let stats = stats(&repo, &Recording::default(), &Cancel::new()).expect("added up");
+    assert_eq!((stats.snapshots, stats.checkpoints), (2, 0));
+    assert_eq!((stats.latest_sources, stats.latest_files), (2, 6), "five files, and the stream of the first");
+    let bytes = ["a/x/1.txt", "a/x/2.md", "a/y", "a.b", "z/deep/down/3.txt", "a dump"];
+    assert_eq!(stats.latest_bytes, bytes.iter().map(|text| text.len() as u64).sum::<u64>());
+    assert!(stats.packs > 0 && stats.stored_bytes > 0 && stats.cache_bytes > 0);
+    let filter = SnapshotFilter { source: Some("db".into()), ..SnapshotFilter::default() };
+    assert_eq!(snapshots(&repo, &filter, &Recording::default()).expect("listed").len(), 1);
+}

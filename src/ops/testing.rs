@@ -1,0 +1,158 @@
+//! A repository in memory and trees to back up, for tests of operations.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::chunk::CHUNK_BYTES_MAX;
+use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord};
+use crate::observe::Counters;
+use crate::ops::Cancel;
+use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::repo::{Claims, Lease, Packer, PackerOptions, Repository, RunWriter, Secret};
+use crate::source::FilterOptions;
+use crate::store::{MemoryStore, SharedStore};
+use crate::sys::now;
+use crate::types::{Class, Content, Entry, Extent, SnapshotId};
+
+pub struct Lab {
+    pub store: Arc<MemoryStore>,
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let lab = Self::with_store(MemoryStore::new());
+        let store: SharedStore = lab.store.clone();
+        Repository::init(&store, &Secret::empty(), "test").expect("init");
+        lab
+    }
+
+    pub fn with_store(store: MemoryStore) -> Self {
+        store.clock().set(now());
+        Self { store: Arc::new(store), dir: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// The same objects in another store, with another cache.
+    pub fn fork(&self) -> Self {
+        Self::with_store(self.store.fork())
+    }
+
+    pub fn try_open(&self) -> Result<Repository, crate::repo::RepoError> {
+        Repository::open(self.store.clone(), &Secret::empty(), &self.dir.path().join("cache"))
+    }
+
+    pub fn open(&self) -> Repository {
+        self.try_open().expect("opens")
+    }
+
+    /// A folder to put files into.
+    pub fn tree(&self) -> PathBuf {
+        let path = self.dir.path().join("tree");
+        std::fs::create_dir_all(&path).expect("made");
+        path
+    }
+
+    /// Backs up the folder as `tree`, and `stream` as `db` if it is not empty.
+    pub fn backup(&self, repo: &Repository, stream: &[u8]) -> SnapshotId {
+        let tree = TreeSpec {
+            name: "tree".into(),
+            path: self.tree(),
+            filter: FilterOptions::default(),
+            files_from: None,
+            immutable: false,
+            parent: None,
+        };
+        let mut sources = vec![SourceSpec::Tree(Box::new(tree))];
+        if !stream.is_empty() {
+            let input = Box::new(std::io::Cursor::new(stream.to_vec()));
+            sources.insert(0, SourceSpec::Stream { name: "db".into(), input });
+        }
+        let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", sources) };
+        let report = backup(repo, options, &Counters::default(), &Cancel::new()).expect("backed up");
+        report.snapshot.expect("committed")
+    }
+}
+
+/// Bytes that do not shrink, the same for the same seed.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+pub fn write(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+    std::fs::write(path, bytes).expect("written");
+}
+
+/// Writes runs by hand, and chunks of data for files of these bytes.
+pub fn write_runs(
+    repo: &Repository,
+    lease: &Lease,
+    runs: &[Vec<Entry>],
+    data: &[&[u8]],
+) -> (Vec<RunRef>, Vec<Content>) {
+    repo.sync().expect("synced");
+    let claims = Claims::new(repo.index()).expect("claims");
+    let observer = Counters::default();
+    std::thread::scope(|scope| {
+        let options = PackerOptions { workers: 1, level: 1, dry_run: false };
+        let packer = Packer::start(scope, repo, Some(lease), &claims, options, &observer).expect("started");
+        let mut pages = packer.writer(Class::Metadata);
+        let mut chunks = packer.writer(Class::Data);
+        let contents = data.iter().map(|bytes| {
+            assert!(bytes.len() <= CHUNK_BYTES_MAX);
+            let id = chunks.add(bytes).expect("added");
+            Content { size: bytes.len() as u64, extents: vec![Extent::Chunk { id, len: bytes.len() as u32 }] }
+        });
+        let contents = contents.collect();
+        let mut put = |bytes: &[u8]| pages.add(bytes);
+        let refs = runs.iter().map(|entries| {
+            let mut run = RunWriter::new(&mut put);
+            entries.iter().for_each(|entry| run.push(entry, entry.is_folder()).expect("pushed"));
+            run.finish().expect("finished").expect("entries")
+        });
+        let refs = refs.collect();
+        pages.flush().expect("flushed");
+        chunks.flush().expect("flushed");
+        drop((pages, chunks));
+        packer.finish().expect("stored");
+        (refs, contents)
+    })
+}
+
+pub fn lease(repo: &Repository) -> Lease {
+    Lease::take(repo, LeaseKind::Backup, "host", repo.lease_times()).expect("a lease")
+}
+
+/// Commits a snapshot of these sources.
+pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>) -> SnapshotId {
+    let record = |(name, kind): (&str, SourceKind)| SourceRecord {
+        name: name.into(),
+        kind,
+        profile: "tree-64k".into(),
+        started: now(),
+        ended: now(),
+        digest: [0; 32],
+        counts: SourceCounts::default(),
+    };
+    let snapshot = Snapshot {
+        format: 1,
+        state: SnapshotState::Complete,
+        host: "host".into(),
+        tags: Vec::new(),
+        program: "test".into(),
+        started: now(),
+        ended: now(),
+        lease: lease.id(),
+        heartbeat: lease.last_heartbeat(),
+        parents: Vec::new(),
+        sources: sources.into_iter().map(record).collect(),
+        other: Default::default(),
+    };
+    repo.commit(lease, snapshot).expect("committed").id
+}
+
+pub fn tree_kind(runs: &[RunRef]) -> SourceKind {
+    SourceKind::Tree { path: b"/x".to_vec(), immutable: false, runs: runs.to_vec() }
+}
