@@ -104,7 +104,9 @@ pub fn snap(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     if !(4..=64).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(format!("'{text}' is no snapshot: write 'latest' or the first digits of an id, 4 at least"));
+        return Err(format!(
+            "'{text}' is no snapshot: write 'latest' or the first digits of an id, 4 at least"
+        ));
     }
     Ok(text.to_ascii_lowercase())
 }
@@ -219,7 +221,10 @@ mod tests {
     #[test]
     fn a_command_is_split_as_posix_words() {
         let command = named_command("db=sh -c 'a b' \"c\"").expect("a command");
-        assert_eq!((command.name.as_str(), command.command.words()), ("db", &["sh", "-c", "a b", "c"].map(String::from)[..]));
+        assert_eq!(
+            (command.name.as_str(), command.command.words()),
+            ("db", &["sh", "-c", "a b", "c"].map(String::from)[..])
+        );
         for bad in ["db", "db=", "db='", "=x", "a/b=x"] {
             assert!(named_command(bad).is_err(), "{bad}");
         }

@@ -150,9 +150,7 @@ impl Args {
                 .with_hint("give one of them another name: NAME=PATH"));
         }
         if seen.is_empty() {
-            return Err(
-                CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command")
-            );
+            return Err(CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command"));
         }
         if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
             return Err(CliError::usage("--immutable and --files-from need a PATH"));
@@ -193,8 +191,7 @@ impl Args {
     fn sources(&self, parent: Option<(SnapshotId, String)>) -> Result<Vec<SourceSpec>, CliError> {
         let mut sources = Vec::new();
         if let Some(name) = &self.stdin {
-            let input =
-                StdinStream::open().map_err(|e| CliError::failed("cannot read standard input", e))?;
+            let input = StdinStream::open().map_err(|e| CliError::failed("cannot read standard input", e))?;
             sources.push(SourceSpec::Stream { name: name.clone(), input: Box::new(input) });
         }
         for NamedCommand { name, command } in &self.command {
@@ -296,7 +293,8 @@ mod tests {
 
     #[test]
     fn options_reach_the_library() {
-        let words = "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB";
+        let words =
+            "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB";
         let args = parsed(&words.split(' ').collect::<Vec<_>>());
         let id = SnapshotId::new([1; 32]);
         let options = args.options(Some((id, "home".to_owned()))).expect("options");

@@ -3,8 +3,8 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::context::{Context, HostArgs};
-use crate::engine::ops::selector;
 use crate::engine::ops::list::cat;
+use crate::engine::ops::selector;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 

@@ -6,8 +6,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::entry;
 use crate::context::{Context, HostArgs};
-use crate::engine::ops::selector;
 use crate::engine::ops::list::ls;
+use crate::engine::ops::selector;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 

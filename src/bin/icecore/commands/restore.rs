@@ -6,8 +6,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
-use crate::engine::ops::selector;
 use crate::engine::ops::restore::{self, RestoreOptions, RestoreReport};
+use crate::engine::ops::selector;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 use crate::ui::{json, text};
