@@ -1,7 +1,15 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
 pub mod backup;
+pub mod content;
+pub mod diff;
+mod fetch;
+pub mod list;
 pub mod memory;
+pub mod repair;
+pub mod restore;
+pub mod verify;
+mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

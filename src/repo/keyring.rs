@@ -126,15 +126,16 @@ pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Tries the secret on every slot; returns the master key and the slot that gave it.
+/// Tries the secret on every slot; returns the master key, the slot that gave it, and which copy of it did.
 pub(super) fn unlock(
     store: &dyn Store,
     repository: RepoId,
     secret: &Secret,
-) -> Result<(MasterKey, String), RepoError> {
+) -> Result<(MasterKey, String, Copy), RepoError> {
     let names = slot_names(store)?;
     let mut damage = None;
     for name in &names {
+        let mut tried: Option<Vec<u8>> = None;
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::KeySlot(name.clone(), copy);
             let bytes = match store.get(&key, SMALL_BYTES_MAX) {
@@ -145,10 +146,14 @@ pub(super) fn unlock(
                 }
                 Err(err) => return Err(err.into()),
             };
+            // A twin of what did not open will not either; one that differs may, since what is sealed in a slot can
+            // be damaged without showing.
+            if tried.as_ref() == Some(&bytes) {
+                continue;
+            }
             match try_slot(&bytes, repository, secret) {
-                Ok(Some(master)) => return Ok((master, name.clone())),
-                // A whole slot that does not open: its other copy will not either.
-                Ok(None) => break,
+                Ok(Some(master)) => return Ok((master, name.clone(), copy)),
+                Ok(None) => tried = Some(bytes),
                 Err(what) => damage = Some(format!("{key} is damaged: {what}")),
             }
         }
@@ -241,7 +246,15 @@ pub(super) fn store_config(store: &dyn Store, config: &Config, keys: &Keys) -> R
 }
 
 /// Puts back what is damaged or missing of the two copies of `config` and of each slot; returns what was mended.
-pub(super) fn mend(store: &dyn Store, config: &Config, keys: &Keys) -> Result<Vec<String>, RepoError> {
+/// `opened`: the copy of a slot that is known to open.
+///
+/// Of another slot whose copies both read but differ nobody can tell the good one: it is left alone.
+pub(super) fn mend(
+    store: &dyn Store,
+    config: &Config,
+    keys: &Keys,
+    opened: &(String, Copy),
+) -> Result<Vec<String>, RepoError> {
     let mut mended = Vec::new();
     let bytes = encode_config(config, |under| keys.config_mac(under));
     for copy in [Copy::First, Copy::Second] {
@@ -252,7 +265,19 @@ pub(super) fn mend(store: &dyn Store, config: &Config, keys: &Keys) -> Result<Ve
         }
     }
     for name in slot_names(store)? {
-        let Some(slot) = read_slot(store, &name).0 else { continue };
+        let read = |copy| {
+            let bytes = store.get(&ObjectKey::KeySlot(name.clone(), copy), SMALL_BYTES_MAX).ok()?;
+            decode_key_slot(&bytes).ok()
+        };
+        let slot = match (read(Copy::First), read(Copy::Second)) {
+            (Some(first), Some(second)) if first != second => match opened {
+                (slot, Copy::First) if *slot == name => first,
+                (slot, Copy::Second) if *slot == name => second,
+                _ => continue,
+            },
+            (Some(slot), _) | (None, Some(slot)) => slot,
+            (None, None) => continue,
+        };
         let bytes = encode_key_slot(&slot);
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::KeySlot(name.clone(), copy);

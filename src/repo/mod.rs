@@ -57,6 +57,8 @@ pub struct Repository {
     keys: Keys,
     master: MasterKey,
     slot: String,
+    /// The copy of the slot that opened.
+    slot_copy: Copy,
     index: Index,
     memory: Memory,
     cache: PathBuf,
@@ -113,7 +115,8 @@ impl Repository {
         for stored in &configs {
             keyring::check_version(&stored.config)?;
         }
-        let (master, slot) = keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
+        let (master, slot, slot_copy) =
+            keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
         let keys = Keys::derive(&master);
         let good = configs.iter().find(|stored| keyring::check_config(stored, &keys));
         let good = good.ok_or_else(|| {
@@ -137,6 +140,7 @@ impl Repository {
             keys,
             master,
             slot,
+            slot_copy,
             index,
             memory,
             cache,
@@ -280,7 +284,7 @@ impl Repository {
     /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns what it mended.
     pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
         self.check_writable()?;
-        keyring::mend(self.store(), &self.config, &self.keys)
+        keyring::mend(self.store(), &self.config, &self.keys, &(self.slot.clone(), self.slot_copy))
     }
 
     fn heads(&self) -> std::sync::MutexGuard<'_, HashMap<PackId, PackHead>> {

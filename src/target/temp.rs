@@ -130,6 +130,20 @@ impl TempFile {
         Ok(())
     }
 
+    /// Reads what lies at an offset, to compare it: as many bytes as there are, up to the buffer's length.
+    pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match rustix::io::pread(&self.fd, &mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(done)
+    }
+
     /// Sets the file's length in bytes: a hole at its end is made so.
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         Ok(rustix::fs::ftruncate(&self.fd, size)?)

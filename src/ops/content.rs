@@ -1,0 +1,230 @@
+//! Content in order: extents behind list nodes, and the bytes of a file or stream written to a pipe or the like.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::ThreadPool;
+
+use super::fetch::{Fetcher, Packs, Want};
+use crate::Error;
+use crate::format::decode_list_node;
+use crate::observe::{Counter, Observer};
+use crate::ops::Cancel;
+use crate::repo::{ChunkReader, RepoError};
+use crate::sys::PathError;
+use crate::types::{Class, Content, Extent, PackId};
+
+/// Walks a content's extents in order, list nodes replaced by what they list; a node is read when it is reached.
+#[derive(Debug)]
+pub struct ContentReader<'r, 'a> {
+    reader: &'r ChunkReader<'a>,
+    /// At most one level for each depth of list, nine in all.
+    levels: Vec<std::vec::IntoIter<Extent>>,
+}
+
+impl<'r, 'a> ContentReader<'r, 'a> {
+    /// Begins with the content's first extent.
+    pub fn new(reader: &'r ChunkReader<'a>, content: &Content) -> Self {
+        Self { reader, levels: vec![content.extents.clone().into_iter()] }
+    }
+
+    /// The next chunk, hole or literal, never a list; none at the end.
+    pub fn next_extent(&mut self) -> Result<Option<Extent>, RepoError> {
+        while let Some(level) = self.levels.last_mut() {
+            match level.next() {
+                None => {
+                    self.levels.pop();
+                }
+                Some(Extent::List { id, len, depth }) => {
+                    let bytes = self.reader.chunk(Class::Metadata, &id)?;
+                    let extents = decode_list_node(&bytes, len, depth)
+                        .map_err(|err| RepoError::damaged(format!("list node {}", id.short()), err))?;
+                    self.levels.push(extents.into_iter());
+                }
+                Some(extent) => return Ok(Some(extent)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How much is assembled at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamLimits {
+    /// Bytes of output in a window; it may be longer by one chunk.
+    pub window_bytes: usize,
+    /// Chunks in a window, should they be tiny.
+    pub window_chunks: usize,
+    /// Frames kept from one window for the next.
+    pub kept_bytes: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { window_bytes: 64 << 20, window_chunks: 64 << 10, kept_bytes: 16 << 20 }
+    }
+}
+
+/// Writes a content's bytes to `out`, in order, holes as zeros; every chunk is checked against its name.
+///
+/// Frames are opened once a window of 64 MiB of output, on all cores, and stay for the next window if it needs them:
+/// about 100 MiB of memory. What was written before an error stays written.
+pub fn write_content(
+    reader: &ChunkReader<'_>,
+    content: &Content,
+    out: &mut dyn Write,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
+    write_content_with(reader, None, content, out, cancel, observer, StreamLimits::default())
+}
+
+pub(super) fn write_content_with(
+    reader: &ChunkReader<'_>,
+    pool: Option<&ThreadPool>,
+    content: &Content,
+    out: &mut dyn Write,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+    limits: StreamLimits,
+) -> Result<(), Error> {
+    let fetcher = Fetcher::new(reader, pool, limits.kept_bytes, observer, cancel);
+    let mut extents = ContentReader::new(reader, content);
+    let mut buffer = Vec::new();
+    let mut current = Window::plan(&mut extents, &fetcher, limits)?;
+    while let Some(window) = current {
+        cancel.check()?;
+        // The next window is planned before this one is read: it says which frames to keep.
+        let next = Window::plan(&mut extents, &fetcher, limits)?;
+        let keep = next.as_ref().map_or_else(HashSet::new, |next| Fetcher::frames(&next.wants, &next.packs));
+        window.assemble(&fetcher, &keep, &mut buffer)?;
+        window.write(&buffer, out, cancel, observer)?;
+        current = next;
+    }
+    out.flush().map_err(output_error)
+}
+
+/// A run of output.
+#[derive(Debug)]
+enum Piece {
+    /// This many bytes of the window's buffer.
+    Bytes(usize),
+    Zeros(u64),
+    Literal(Vec<u8>),
+}
+
+/// Some output in order, and the chunks that it is made of.
+struct Window {
+    pieces: Vec<Piece>,
+    /// `owner`: number of the chunk in the buffer; `at`: not used.
+    wants: Vec<Want>,
+    packs: Packs,
+    /// Lengths of the chunks, in the order of output.
+    lens: Vec<u32>,
+}
+
+impl Window {
+    fn plan(
+        extents: &mut ContentReader<'_, '_>,
+        fetcher: &Fetcher<'_>,
+        limits: StreamLimits,
+    ) -> Result<Option<Self>, Error> {
+        let (mut pieces, mut wants, mut lens) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0;
+        while bytes < limits.window_bytes && pieces.len() + wants.len() < limits.window_chunks {
+            let Some(extent) = extents.next_extent()? else { break };
+            match extent {
+                Extent::Chunk { id, len } => {
+                    wants.push(Want::new(id, len, lens.len() as u32, 0));
+                    lens.push(len);
+                    bytes += len as usize;
+                    match pieces.last_mut() {
+                        Some(Piece::Bytes(sum)) => *sum += len as usize,
+                        _ => pieces.push(Piece::Bytes(len as usize)),
+                    }
+                }
+                Extent::Hole { len } => pieces.push(Piece::Zeros(len)),
+                Extent::Literal(bytes) => pieces.push(Piece::Literal(bytes)),
+                Extent::List { .. } => unreachable!("the reader follows lists"),
+            }
+        }
+        if pieces.is_empty() {
+            return Ok(None);
+        }
+        let packs = fetcher.locate(&mut wants)?;
+        Ok(Some(Self { pieces, wants, packs, lens }))
+    }
+
+    /// Brings all chunks into the buffer.
+    fn assemble(
+        &self,
+        fetcher: &Fetcher<'_>,
+        keep: &HashSet<(PackId, u32)>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        buffer.resize(self.lens.iter().map(|&len| len as usize).sum(), 0);
+        let mut rest = buffer.as_mut_slice();
+        let mut slots = Vec::with_capacity(self.lens.len());
+        for &len in &self.lens {
+            let (slot, after) = rest.split_at_mut(len as usize);
+            slots.push(Mutex::new(slot));
+            rest = after;
+        }
+        fetcher.each_frame(&self.wants, &self.packs, keep, |(): &mut (), opened| {
+            for (number, want) in opened.wants.iter().enumerate() {
+                let bytes = opened.bytes(number).map_err(|why| {
+                    Error::Repo(RepoError::ChunkUnreadable { id: want.id, why: why.to_owned() })
+                })?;
+                let mut slot = slots[want.owner as usize].lock().unwrap_or_else(PoisonError::into_inner);
+                slot.copy_from_slice(bytes);
+            }
+            Ok(())
+        })
+    }
+
+    fn write(
+        &self,
+        buffer: &[u8],
+        out: &mut dyn Write,
+        cancel: &Cancel,
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
+        const STEP: usize = 1 << 20;
+        let mut rest = buffer;
+        let mut put = |bytes: &[u8]| -> Result<(), Error> {
+            for part in bytes.chunks(STEP) {
+                cancel.check()?;
+                out.write_all(part).map_err(output_error)?;
+                observer.add(Counter::BytesRead, part.len() as u64);
+                observer.add(Counter::Done, part.len() as u64);
+            }
+            Ok(())
+        };
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(len) => {
+                    let (bytes, after) = rest.split_at(*len);
+                    rest = after;
+                    put(bytes)?;
+                }
+                Piece::Literal(bytes) => put(bytes)?,
+                Piece::Zeros(len) => {
+                    let zeros = vec![0; STEP.min(usize::try_from(*len).unwrap_or(STEP))];
+                    let mut left = *len;
+                    while left > 0 {
+                        let step = zeros.len().min(usize::try_from(left).unwrap_or(STEP));
+                        put(&zeros[..step])?;
+                        left -= step as u64;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn output_error(source: io::Error) -> Error {
+    Error::Path(PathError { action: "write to", path: PathBuf::from("the output"), source })
+}

@@ -1,0 +1,239 @@
+//! What differs between two snapshots.
+//!
+//! Only the runs that the two do not share are read whole; every path that they mention is looked up in both states
+//! (PROTOCOL R29). That is all that can differ: a path that none of them mentions, below nothing that one of them
+//! covers, is what the shared runs say, on both sides. Where nothing is shared, both states are walked in step.
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use crate::Error;
+use crate::format::{RunRef, SourceKind};
+use crate::ops::Cancel;
+use crate::ops::walk::Walk;
+use crate::repo::{ChunkReader, HostChoice, Repository};
+use crate::types::{ChunkId, Content, Entry, Node, RelPath};
+
+/// For frames of metadata; the two states and the mentions are each in another place.
+const CACHE_BYTES: usize = 24 << 20;
+
+/// What of a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Changed {
+    /// It is something else: a folder where a file was.
+    Kind,
+    /// The bytes of a file or stream, a symlink's target, a device's numbers. The metadata may differ too.
+    Content,
+    /// Mode, owner, modification time or attributes alone.
+    Metadata,
+}
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Change {
+    Added,
+    Removed,
+    Changed(Changed),
+}
+
+/// One path that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffItem<'a> {
+    pub source: &'a str,
+    /// The root for a stream.
+    pub path: &'a RelPath,
+    pub change: Change,
+    /// Bytes of the file or stream before and after, where it was or is one.
+    pub old_size: Option<u64>,
+    pub new_size: Option<u64>,
+}
+
+/// Takes what differs, source by source, in path order. An error of it ends the operation.
+pub type EachDiff<'a> = dyn FnMut(DiffItem<'_>) -> Result<(), Error> + 'a;
+
+/// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are not compared: they
+/// tell of no difference that a restore would show.
+pub fn diff(
+    repo: &Repository,
+    old: &str,
+    new: &str,
+    hosts: &HostChoice,
+    cancel: &Cancel,
+    each: &mut EachDiff<'_>,
+) -> Result<(), Error> {
+    let old = repo.find_snapshot(old, hosts)?.snapshot;
+    let new = repo.find_snapshot(new, hosts)?.snapshot;
+    repo.sync()?;
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let names: BTreeSet<&str> =
+        old.sources.iter().chain(&new.sources).map(|source| source.name.as_str()).collect();
+    for name in names {
+        let kind_of = |snapshot: &'_ crate::format::Snapshot| {
+            snapshot.source(name).map_or_else(Side::default, |source| Side::new(&source.kind))
+        };
+        let mut differ = Differ { reader: &reader, cancel, source: name, each };
+        differ.source(&kind_of(&old), &kind_of(&new))?;
+    }
+    Ok(())
+}
+
+/// A source in one of the snapshots.
+#[derive(Debug, Default)]
+struct Side {
+    runs: Vec<RunRef>,
+    stream: Option<Content>,
+}
+
+impl Side {
+    fn new(kind: &SourceKind) -> Self {
+        match kind {
+            SourceKind::Tree { runs, .. } => Self { runs: runs.clone(), stream: None },
+            SourceKind::Stream { content, .. } => Self { runs: Vec::new(), stream: Some(content.clone()) },
+        }
+    }
+}
+
+struct Differ<'a, 'b> {
+    reader: &'a ChunkReader<'a>,
+    cancel: &'a Cancel,
+    source: &'a str,
+    each: &'a mut EachDiff<'b>,
+}
+
+impl Differ<'_, '_> {
+    fn source(&mut self, old: &Side, new: &Side) -> Result<(), Error> {
+        self.stream(old.stream.as_ref(), new.stream.as_ref())?;
+        let shared = shared(&old.runs, &new.runs);
+        let mut before = Walk::open(self.reader, &old.runs, false)?;
+        let mut after = Walk::open(self.reader, &new.runs, false)?;
+        if shared.is_empty() {
+            let (first, second) = (before.next()?, after.next()?);
+            return self.in_step(&mut before, &mut after, None, first, second);
+        }
+        let only = |runs: &[RunRef]| -> Vec<RunRef> {
+            runs.iter().filter(|run| !shared.contains(&run.root)).cloned().collect()
+        };
+        let mentions = [only(&old.runs), only(&new.runs)].concat();
+        let mut mentions = Walk::open(self.reader, &mentions, false)?;
+        let mut compared: Option<RelPath> = None;
+        while let Some(mention) = mentions.next_mention()? {
+            self.cancel.check()?;
+            let path = &mention.entry.path;
+            if compared.as_ref().is_some_and(|folder| path.is_below(folder)) {
+                continue;
+            }
+            let (first, second) = (before.entry_at(path)?, after.entry_at(path)?);
+            let is_folder = |entry: &Option<Entry>| entry.as_ref().is_some_and(Entry::is_folder);
+            // What a cover hides on one side, the shared runs may still show on the other.
+            let all_below = mention.entry.covers() && (is_folder(&first) || is_folder(&second));
+            self.compare(first.as_ref(), second.as_ref())?;
+            if all_below {
+                let (first, second) = (before.next_below(path)?, after.next_below(path)?);
+                self.in_step(&mut before, &mut after, Some(path), first, second)?;
+                compared = Some(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, old: Option<&Content>, new: Option<&Content>) -> Result<(), Error> {
+        let change = match (old, new) {
+            (None, Some(_)) => Change::Added,
+            (Some(_), None) => Change::Removed,
+            (Some(old), Some(new)) if old.extents != new.extents => Change::Changed(Changed::Content),
+            _ => return Ok(()),
+        };
+        let size = |content: Option<&Content>| content.map(|content| content.size);
+        self.tell(&RelPath::root(), change, size(old), size(new))
+    }
+
+    /// Compares all entries of both sides, those below `folder` if one is given, beginning with these two.
+    fn in_step(
+        &mut self,
+        before: &mut Walk<'_>,
+        after: &mut Walk<'_>,
+        folder: Option<&RelPath>,
+        first: Option<Entry>,
+        second: Option<Entry>,
+    ) -> Result<(), Error> {
+        let next = |walk: &mut Walk<'_>| match folder {
+            Some(folder) => walk.next_below(folder),
+            None => walk.next(),
+        };
+        let (mut old, mut new) = (first, second);
+        loop {
+            self.cancel.check()?;
+            let order = match (&old, &new) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.path.cmp(&new.path),
+            };
+            self.compare(old.as_ref().filter(|_| order.is_le()), new.as_ref().filter(|_| order.is_ge()))?;
+            if order.is_le() {
+                old = next(before)?;
+            }
+            if order.is_ge() {
+                new = next(after)?;
+            }
+        }
+    }
+
+    fn compare(&mut self, old: Option<&Entry>, new: Option<&Entry>) -> Result<(), Error> {
+        let (path, change) = match (old, new) {
+            (None, None) => return Ok(()),
+            (None, Some(new)) => (&new.path, Change::Added),
+            (Some(old), None) => (&old.path, Change::Removed),
+            (Some(old), Some(new)) => match changed(old, new) {
+                Some(what) => (&new.path, Change::Changed(what)),
+                None => return Ok(()),
+            },
+        };
+        let size = |entry: Option<&Entry>| entry.and_then(Entry::content).map(|content| content.size);
+        self.tell(path, change, size(old), size(new))
+    }
+
+    fn tell(
+        &mut self,
+        path: &RelPath,
+        change: Change,
+        old_size: Option<u64>,
+        new_size: Option<u64>,
+    ) -> Result<(), Error> {
+        (self.each)(DiffItem { source: self.source, path, change, old_size, new_size })
+    }
+}
+
+/// The roots of the runs that both have, in the same order; none if the orders differ.
+fn shared(old: &[RunRef], new: &[RunRef]) -> BTreeSet<ChunkId> {
+    let roots = |runs: &[RunRef]| -> Vec<ChunkId> { runs.iter().map(|run| run.root).collect() };
+    let (old, new) = (roots(old), roots(new));
+    let in_both = |list: &[ChunkId], other: &[ChunkId]| -> Vec<ChunkId> {
+        list.iter().filter(|root| other.contains(root)).copied().collect()
+    };
+    let (a, b) = (in_both(&old, &new), in_both(&new, &old));
+    if a == b { a.into_iter().collect() } else { BTreeSet::new() }
+}
+
+/// What differs between two entries of one path.
+fn changed(old: &Entry, new: &Entry) -> Option<Changed> {
+    let content = match (&old.node, &new.node) {
+        (Node::File { content: old, .. }, Node::File { content: new, .. }) => old != new,
+        (Node::Symlink { target: old, .. }, Node::Symlink { target: new, .. }) => old != new,
+        (Node::Char { device: old, .. }, Node::Char { device: new, .. })
+        | (Node::Block { device: old, .. }, Node::Block { device: new, .. }) => old != new,
+        (Node::Unknown { .. }, Node::Unknown { .. }) => old.node != new.node,
+        _ if old.kind() != new.kind() => return Some(Changed::Kind),
+        _ => false,
+    };
+    if content {
+        return Some(Changed::Content);
+    }
+    let (old, new) = (old.meta()?, new.meta()?);
+    let same =
+        old.mode == new.mode && old.owner == new.owner && old.mtime == new.mtime && old.xattrs == new.xattrs;
+    (!same).then_some(Changed::Metadata)
+}

@@ -1,0 +1,436 @@
+//! Reading many chunks at once: sorted by pack and frame, each frame read and opened once, on several threads.
+//!
+//! The caller collects what it wants of one window, [`Fetcher::locate`] finds where it lies, [`Fetcher::each_frame`]
+//! hands out opened frames in the order of packs and frames. A chunk that cannot be had from there is looked for in
+//! its other copies, one at a time; what cannot be had at all is the caller's to report.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rayon::ThreadPool;
+
+use crate::Error;
+use crate::index::{FrameRow, Location};
+use crate::observe::{Counter, Observer};
+use crate::ops::Cancel;
+use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
+use crate::store::{ObjectKey, StoreError};
+use crate::types::{ChunkId, Class, PackId};
+
+/// Ids looked up at once: the index answers a batch from one moment, and others may ask in between.
+const LOOKUP_BATCH: usize = 16 << 10;
+/// Adjacent frames are fetched in one range of at most this many stored bytes.
+const RANGE_BYTES_MAX: u64 = 2 << 20;
+/// … and at most this many frames, so that the work spreads over the threads.
+const RANGE_FRAMES_MAX: usize = 8;
+/// The pack number of a chunk that the index does not know.
+const NOWHERE: u32 = u32::MAX;
+
+/// A chunk that is wanted, for whom and where: 64 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    pub id: ChunkId,
+    /// Where it goes, in the caller's terms.
+    pub at: u64,
+    /// Who wants it, in the caller's terms.
+    pub owner: u32,
+    /// Plain bytes.
+    pub len: u32,
+    pack: u32,
+    frame: u32,
+    offset: u32,
+}
+
+impl Want {
+    pub fn new(id: ChunkId, len: u32, owner: u32, at: u64) -> Self {
+        Self { id, at, owner, len, pack: NOWHERE, frame: 0, offset: 0 }
+    }
+
+    /// The frame that it lies in, as a number that is equal for wants of one frame alone.
+    pub fn frame(&self) -> (u32, u32) {
+        (self.pack, self.frame)
+    }
+
+    /// True if `next` lies right behind this one in the same frame.
+    pub fn is_before(&self, next: &Self) -> bool {
+        self.frame() == next.frame()
+            && self.pack != NOWHERE
+            && self.offset.checked_add(self.len) == Some(next.offset)
+    }
+}
+
+/// The packs that wants lie in, by number.
+#[derive(Debug, Default)]
+pub(super) struct Packs(Vec<PackId>);
+
+/// A frame opened, and what is wanted of it.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    /// All of one frame, by owner and place.
+    pub wants: &'a [Want],
+    plain: &'a [u8],
+    /// For those that the frame does not give: what another copy gave, or why none did.
+    others: HashMap<usize, Result<Vec<u8>, String>>,
+}
+
+impl Opened<'_> {
+    /// The bytes of the want of this number, checked against its name; why they cannot be had otherwise.
+    pub fn bytes(&self, number: usize) -> Result<&[u8], &str> {
+        match self.others.get(&number) {
+            Some(Ok(bytes)) => Ok(bytes),
+            Some(Err(why)) => Err(why),
+            None => {
+                let want = &self.wants[number];
+                let start = want.offset as usize;
+                Ok(&self.plain[start..start + want.len as usize])
+            }
+        }
+    }
+
+    /// The bytes of adjacent wants as one piece, if the frame gave them and they lie one behind the other.
+    pub fn joined(&self, numbers: Range<usize>) -> Option<&[u8]> {
+        let wants = self.wants.get(numbers.clone())?;
+        let (first, last) = (wants.first()?, wants.last()?);
+        let whole = self.others.is_empty() || numbers.into_iter().all(|n| !self.others.contains_key(&n));
+        if !whole || !wants.windows(2).all(|pair| pair[0].is_before(&pair[1])) {
+            return None;
+        }
+        self.plain.get(first.offset as usize..last.offset as usize + last.len as usize)
+    }
+}
+
+/// Frames that the next window needs too.
+#[derive(Debug, Default)]
+struct Kept {
+    frames: HashMap<(PackId, u32), Arc<Vec<u8>>>,
+    bytes: usize,
+}
+
+/// Reads chunks in bulk.
+pub(super) struct Fetcher<'a> {
+    reader: &'a ChunkReader<'a>,
+    /// None: rayon's own, of as many threads as there are cores.
+    pool: Option<&'a ThreadPool>,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    made_sure: AtomicBool,
+    /// Held while another copy is looked for, so that one thread's sync serves all.
+    second_look: Mutex<()>,
+    kept: Mutex<Kept>,
+    kept_bytes_max: usize,
+}
+
+impl<'a> Fetcher<'a> {
+    /// `kept_bytes_max` bounds the frames that stay for a next window.
+    pub fn new(
+        reader: &'a ChunkReader<'a>,
+        pool: Option<&'a ThreadPool>,
+        kept_bytes_max: usize,
+        observer: &'a dyn Observer,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self {
+            reader,
+            pool,
+            observer,
+            cancel,
+            made_sure: AtomicBool::new(false),
+            second_look: Mutex::default(),
+            kept: Mutex::default(),
+            kept_bytes_max,
+        }
+    }
+
+    fn repo(&self) -> &'a Repository {
+        self.reader.repo()
+    }
+
+    /// Finds where the wants lie, and sorts them by pack, frame, owner and place. Packs come in the order of the
+    /// first owner that needs them, so that owners are served about one after another.
+    pub fn locate(&self, wants: &mut [Want]) -> Result<Packs, Error> {
+        wants.sort_unstable_by_key(|want| want.id);
+        let mut numbers: HashMap<PackId, u32> = HashMap::new();
+        let mut first_owner: Vec<(u32, PackId)> = Vec::new();
+        let (mut ids, mut found) = (Vec::new(), Vec::new());
+        for batch in wants.chunks_mut(LOOKUP_BATCH) {
+            self.cancel.check()?;
+            ids.clear();
+            ids.extend(batch.iter().map(|want| want.id));
+            self.look_up(&ids, &mut found)?;
+            for (want, place) in batch.iter_mut().zip(&found) {
+                let Some(place) = place.filter(|place| place.len == want.len) else { continue };
+                let number = *numbers.entry(place.pack).or_insert_with(|| {
+                    first_owner.push((want.owner, place.pack));
+                    first_owner.len() as u32 - 1
+                });
+                let first = &mut first_owner[number as usize].0;
+                *first = (*first).min(want.owner);
+                (want.pack, want.frame, want.offset) = (number, place.frame, place.offset);
+            }
+        }
+        let mut order: Vec<u32> = (0..first_owner.len() as u32).collect();
+        order.sort_by_key(|&number| first_owner[number as usize].0);
+        let mut renumbered = vec![NOWHERE; order.len()];
+        for (new, &old) in order.iter().enumerate() {
+            renumbered[old as usize] = new as u32;
+        }
+        for want in wants.iter_mut().filter(|want| want.pack != NOWHERE) {
+            want.pack = renumbered[want.pack as usize];
+        }
+        wants.sort_unstable_by_key(|want| (want.pack, want.frame, want.owner, want.at));
+        Ok(Packs(order.iter().map(|&old| first_owner[old as usize].1).collect()))
+    }
+
+    /// A miss is believed only after the segments were listed again and the database was checked, once.
+    fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), Error> {
+        let index = self.repo().index();
+        match index.lookup(ids, out) {
+            Err(err) if err.is_damage() => {
+                index.recreate(&err.to_string())?;
+                self.repo().sync()?;
+                index.lookup(ids, out)?;
+            }
+            result => result?,
+        }
+        if out.iter().any(Option::is_none) && !self.made_sure.swap(true, Ordering::Relaxed) {
+            self.repo().make_sure_of_misses()?;
+            index.lookup(ids, out)?;
+        }
+        Ok(())
+    }
+
+    /// The frames that located wants lie in.
+    pub fn frames(wants: &[Want], packs: &Packs) -> HashSet<(PackId, u32)> {
+        let known = wants.iter().filter(|want| want.pack != NOWHERE);
+        known.map(|want| (packs.0[want.pack as usize], want.frame)).collect()
+    }
+
+    /// Opens each frame of located wants once and calls `act` for it, from several threads, about in order; `keep`
+    /// names the frames that the next window needs. `S` is what a thread keeps from call to call. The first error of
+    /// `act`, or of the store as a whole, ends it.
+    pub fn each_frame<S: Default>(
+        &self,
+        wants: &[Want],
+        packs: &Packs,
+        keep: &HashSet<(PackId, u32)>,
+        act: impl Fn(&mut S, &Opened<'_>) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        let tasks = tasks(wants);
+        self.on_all_threads(tasks.len(), |state, number| {
+            self.run_task(&wants[tasks[number].clone()], packs, keep, |opened| act(state, opened))
+        })?;
+        let mut kept = self.kept();
+        kept.frames.retain(|at, _| keep.contains(at));
+        kept.bytes = kept.frames.values().map(|frame| frame.len()).sum();
+        Ok(())
+    }
+
+    /// Calls `act` for 0 … `count` − 1, given out in order to several threads; the first error ends it.
+    pub fn on_all_threads<S: Default>(
+        &self,
+        count: usize,
+        act: impl Fn(&mut S, usize) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        let next = AtomicUsize::new(0);
+        let failure = FirstError::default();
+        let work = || {
+            let mut state = S::default();
+            while !failure.is_set() {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    break;
+                }
+                if let Err(err) = self.cancel.check().and_then(|()| act(&mut state, number)) {
+                    failure.set(err);
+                }
+            }
+        };
+        match (count, self.pool) {
+            (0, _) => {}
+            (1, _) => work(),
+            (_, Some(pool)) => drop(pool.broadcast(|_| work())),
+            (_, None) => drop(rayon::broadcast(|_| work())),
+        }
+        failure.take().map_or(Ok(()), Err)
+    }
+
+    fn run_task(
+        &self,
+        wants: &[Want],
+        packs: &Packs,
+        keep: &HashSet<(PackId, u32)>,
+        mut act: impl FnMut(&Opened<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(pack) = wants.first().and_then(|want| packs.0.get(want.pack as usize)) else {
+            // Unknown to the index: the second look says why.
+            return wants.chunk_by(|a, b| a.owner == b.owner).try_for_each(|part| {
+                let others = self.other_copies(part, 0..part.len())?;
+                act(&Opened { wants: part, plain: &[], others })
+            });
+        };
+        let mut range = self.read_range(pack, wants)?;
+        for group in wants.chunk_by(|a, b| a.frame == b.frame) {
+            let number = group[0].frame;
+            let plain = match range.remove(&number) {
+                Some((row, sealed)) => self.open(pack, number, &row, sealed),
+                None => self.read(pack, number),
+            };
+            let plain = match plain {
+                Ok(plain) => plain,
+                Err(err) if is_of_one_object(&err) => Arc::default(),
+                Err(err) => return Err(err.into()),
+            };
+            let fits = |want: &Want| {
+                let start = want.offset as usize;
+                let bytes = plain.get(start..start + want.len as usize);
+                bytes.is_some_and(|bytes| self.repo().keys().chunk_id(Class::Data, bytes) == want.id)
+            };
+            let bad = (0..group.len()).filter(|&n| !fits(&group[n]));
+            let others = self.other_copies(group, bad)?;
+            act(&Opened { wants: group, plain: &plain, others })?;
+            self.keep(keep, (*pack, number), plain);
+        }
+        Ok(())
+    }
+
+    fn other_copies(
+        &self,
+        wants: &[Want],
+        numbers: impl Iterator<Item = usize>,
+    ) -> Result<HashMap<usize, Result<Vec<u8>, String>>, Error> {
+        let mut others = HashMap::new();
+        for number in numbers {
+            self.cancel.check()?;
+            let want = &wants[number];
+            let _one = self.second_look.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = match self.reader.chunk(Class::Data, &want.id) {
+                Ok(bytes) if bytes.len() == want.len as usize => Ok(bytes),
+                Ok(_) => Err(format!("chunk {} is not as long as its file says", want.id.short())),
+                Err(err) if is_of_one_object(&err) => Err(with_sources(&err)),
+                Err(err) => return Err(err.into()),
+            };
+            others.insert(number, result);
+        }
+        Ok(others)
+    }
+
+    /// Reads the sealed bytes of several frames in one range, if they lie one behind the other and are not much.
+    fn read_range(&self, pack: &PackId, wants: &[Want]) -> Result<SealedFrames, Error> {
+        let mut rows: Vec<(u32, FrameRow)> = Vec::new();
+        for group in wants.chunk_by(|a, b| a.frame == b.frame) {
+            let number = group[0].frame;
+            if self.kept().frames.contains_key(&(*pack, number)) {
+                return Ok(SealedFrames::new());
+            }
+            match self.repo().index().frame(pack, number)? {
+                Some(row) => rows.push((number, row)),
+                None => return Ok(SealedFrames::new()),
+            }
+        }
+        let adjoin = |pair: &[(u32, FrameRow)]| {
+            pair[0].1.offset.checked_add(u64::from(pair[0].1.stored)) == Some(pair[1].1.offset)
+        };
+        let total: u64 = rows.iter().map(|(_, row)| u64::from(row.stored)).sum();
+        if rows.len() < 2 || total > RANGE_BYTES_MAX || !rows.windows(2).all(adjoin) {
+            return Ok(SealedFrames::new());
+        }
+        let mut bytes = vec![0; total as usize];
+        match self.repo().store().read_at(&ObjectKey::Pack(*pack), rows[0].1.offset, &mut bytes) {
+            Ok(()) => {}
+            // One by one they tell which of them cannot be read.
+            Err(_) => return Ok(SealedFrames::new()),
+        }
+        self.observer.add(Counter::BytesFetched, total);
+        let mut rest = bytes.as_slice();
+        let mut out = SealedFrames::new();
+        for (number, row) in rows {
+            let (sealed, after) = rest.split_at(row.stored as usize);
+            out.insert(number, (row, sealed.to_vec()));
+            rest = after;
+        }
+        Ok(out)
+    }
+
+    fn open(
+        &self,
+        pack: &PackId,
+        number: u32,
+        row: &FrameRow,
+        sealed: Vec<u8>,
+    ) -> Result<Arc<Vec<u8>>, RepoError> {
+        let head = self.repo().pack_head(pack)?;
+        self.repo().open_frame(&ObjectKey::Pack(*pack), &head, number, row, sealed).map(Arc::new)
+    }
+
+    fn read(&self, pack: &PackId, number: u32) -> Result<Arc<Vec<u8>>, RepoError> {
+        if let Some(frame) = self.kept().frames.get(&(*pack, number)) {
+            return Ok(Arc::clone(frame));
+        }
+        let row = self.repo().index().frame(pack, number)?;
+        let row = row.ok_or_else(|| {
+            RepoError::damaged(ObjectKey::Pack(*pack), format!("the index lacks frame {number}"))
+        })?;
+        let plain = self.repo().read_frame(pack, number, &row)?;
+        self.observer.add(Counter::BytesFetched, u64::from(row.stored));
+        Ok(Arc::new(plain))
+    }
+
+    fn keep(&self, keep: &HashSet<(PackId, u32)>, at: (PackId, u32), plain: Arc<Vec<u8>>) {
+        if !keep.contains(&at) {
+            return;
+        }
+        let mut kept = self.kept();
+        if kept.bytes + plain.len() <= self.kept_bytes_max && !kept.frames.contains_key(&at) {
+            kept.bytes += plain.len();
+            kept.frames.insert(at, plain);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frame number → its row and sealed bytes.
+type SealedFrames = HashMap<u32, (FrameRow, Vec<u8>)>;
+
+/// Cuts sorted wants into pieces of work: some frames of one pack that follow one another.
+fn tasks(wants: &[Want]) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    let (mut start, mut frames) = (0, 1);
+    for at in 1..wants.len() {
+        let (before, here) = (&wants[at - 1], &wants[at]);
+        if before.frame() == here.frame() {
+            continue;
+        }
+        let follows = before.pack == here.pack && before.frame.checked_add(1) == Some(here.frame);
+        if follows && frames < RANGE_FRAMES_MAX {
+            frames += 1;
+        } else {
+            out.push(start..at);
+            (start, frames) = (at, 1);
+        }
+    }
+    if !wants.is_empty() {
+        out.push(start..wants.len());
+    }
+    out
+}
+
+/// True if an error concerns what was read, so that the rest may well be readable.
+pub(super) fn is_of_one_object(err: &RepoError) -> bool {
+    err.is_damage() || matches!(err, RepoError::Store(StoreError::Io { .. } | StoreError::Denied { .. }))
+}
+
+/// An error with its causes, in one line.
+pub(super) fn with_sources(err: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

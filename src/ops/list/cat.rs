@@ -1,0 +1,68 @@
+//! A stream's or file's bytes, or a folder as tar, on an output.
+
+use std::io::Write;
+
+use super::tar::write_tar;
+use super::{CACHE_BYTES, What, no_path, source_of};
+use crate::Error;
+use crate::format::{LeaseKind, SourceKind};
+use crate::observe::Observer;
+use crate::ops::Cancel;
+use crate::ops::content::write_content;
+use crate::ops::walk::{Walk, reading_lease};
+use crate::repo::{ChunkReader, Repository};
+use crate::types::Node;
+
+/// Writes a stream or file to `out` as it was captured, or a folder as a tar archive.
+///
+/// Names in the archive are relative to the folder, which is its first entry, `./`. Names of any bytes and length, sizes
+/// above 8 GiB, times to the nanosecond and extended attributes (`SCHILY.xattr`) are in the forms that GNU tar and
+/// bsdtar read. Sockets, and paths that were not captured, cannot be in it and are told as missing. Holes are zeros,
+/// hard links are files of their own. `host`: this machine's name, for the lease.
+///
+/// # Errors
+/// Damage ends it: an archive or file that goes on behind a gap would pass as whole. What was written stays written.
+pub fn cat(
+    repo: &Repository,
+    what: &What,
+    host: &str,
+    out: &mut dyn Write,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let Some(name) = &what.source else {
+        return Err(Error::Usage("which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into()));
+    };
+    let lease = reading_lease(repo, LeaseKind::Restore, host)?;
+    let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
+    repo.sync()?;
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let source = source_of(&found, name)?;
+    match &source.kind {
+        SourceKind::Stream { content, .. } if what.path.is_root() => {
+            observer.expect(content.size, true);
+            write_content(&reader, content, out, cancel, observer)?;
+        }
+        SourceKind::Stream { .. } => return Err(no_path(source, &what.path)),
+        SourceKind::Tree { runs, .. } => {
+            let mut walk = Walk::open(&reader, runs, false)?;
+            let entry = walk.entry_at(&what.path)?.ok_or_else(|| no_path(source, &what.path))?;
+            match &entry.node {
+                Node::File { content, .. } => {
+                    observer.expect(content.size, true);
+                    write_content(&reader, content, out, cancel, observer)?;
+                }
+                Node::Folder { .. } => write_tar(&reader, &mut walk, &entry, out, observer, cancel)?,
+                _ => {
+                    let what = format!("'{}' is neither a file nor a folder", entry.path);
+                    return Err(Error::Usage(what));
+                }
+            }
+        }
+    }
+    if let Some(lease) = lease {
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    Ok(())
+}

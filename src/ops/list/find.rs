@@ -1,0 +1,137 @@
+//! Finding paths by pattern in all snapshots.
+//!
+//! Each run is read once, whatever number of snapshots share it, to learn which paths in it match; each snapshot is then
+//! asked for these paths alone. Only a pattern that matches more than [`PATHS_MAX`] paths of a run makes the snapshots
+//! be walked whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{CACHE_BYTES, SnapshotFilter, runs_of, snapshots, tell_uncertain};
+use crate::Error;
+use crate::format::RunRef;
+use crate::observe::Observer;
+use crate::ops::Cancel;
+use crate::ops::walk::Walk;
+use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::source::{Filter, FilterOptions};
+use crate::types::{ChunkId, Entry, RelPath};
+
+/// Matching paths of one run that are remembered.
+const PATHS_MAX: usize = 4096;
+/// Matching paths that are remembered in all.
+const PATHS_IN_ALL_MAX: usize = 128 << 10;
+
+/// A path that matches, in one snapshot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FindItem<'a> {
+    pub snapshot: &'a StoredSnapshot,
+    pub source: &'a str,
+    pub entry: &'a Entry,
+}
+
+/// Takes what is found. An error of it ends the operation.
+pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
+
+/// Finds the paths that match a pattern of gitignore's rules, seen from each source's root: one without `/` matches at
+/// any depth, one that ends in `/` folders alone. Newest snapshot first, each source in path order; a path is told for
+/// each snapshot that holds it. Roots and what lies below a match are no matches.
+pub fn find(
+    repo: &Repository,
+    glob: &str,
+    filter: &SnapshotFilter,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+    each: &mut EachFind<'_>,
+) -> Result<(), Error> {
+    let patterns =
+        Filter::new(&FilterOptions { excludes: vec![glob.to_owned()], ..FilterOptions::default() })?;
+    let all = snapshots(repo, filter, observer)?;
+    repo.sync()?;
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let mut finder =
+        Finder { reader: &reader, patterns: &patterns, cancel, runs: HashMap::new(), remembered: 0 };
+    for snapshot in all.iter().rev() {
+        let sources = snapshot.snapshot.sources.iter();
+        for source in sources.filter(|source| filter.source.as_ref().is_none_or(|name| source.name == *name))
+        {
+            let runs = runs_of(source);
+            let mut walk = Walk::open(&reader, runs, true)?;
+            let mut tell = |entry: &Entry| each(FindItem { snapshot, source: &source.name, entry });
+            match finder.candidates(runs)? {
+                Some(paths) => {
+                    for path in &paths {
+                        if let Some(entry) = walk.entry_at(path)?
+                            && finder.matches(&entry)
+                        {
+                            tell(&entry)?;
+                        }
+                    }
+                }
+                None => {
+                    while let Some(entry) = walk.next()? {
+                        cancel.check()?;
+                        if finder.matches(&entry) {
+                            tell(&entry)?;
+                        }
+                    }
+                }
+            }
+            tell_uncertain(&mut walk, snapshot, source, observer);
+        }
+    }
+    Ok(())
+}
+
+/// The paths of a run that match; none: too many to remember, or it cannot be read whole.
+type Matches = Option<Arc<Vec<RelPath>>>;
+
+struct Finder<'a> {
+    reader: &'a ChunkReader<'a>,
+    patterns: &'a Filter,
+    cancel: &'a Cancel,
+    runs: HashMap<ChunkId, Matches>,
+    remembered: usize,
+}
+
+impl Finder<'_> {
+    fn matches(&self, entry: &Entry) -> bool {
+        self.patterns.excludes(&entry.path, entry.is_folder())
+    }
+
+    /// The paths that may match in a state of these runs, sorted; none: all.
+    fn candidates(&mut self, runs: &[RunRef]) -> Result<Option<BTreeSet<RelPath>>, Error> {
+        let mut paths = BTreeSet::new();
+        for run in runs {
+            match self.run(run)? {
+                Some(found) => paths.extend(found.iter().cloned()),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(paths))
+    }
+
+    fn run(&mut self, run: &RunRef) -> Result<Matches, Error> {
+        if let Some(known) = self.runs.get(&run.root) {
+            return Ok(known.clone());
+        }
+        let mut walk = Walk::open(self.reader, std::slice::from_ref(run), true)?;
+        let mut found = Vec::new();
+        let mut is_short = true;
+        while let Some(mention) = walk.next_mention()? {
+            self.cancel.check()?;
+            if self.matches(&mention.entry) {
+                is_short = found.len() < PATHS_MAX && self.remembered + found.len() < PATHS_IN_ALL_MAX;
+                if !is_short {
+                    break;
+                }
+                found.push(mention.entry.path);
+            }
+        }
+        let is_whole = is_short && walk.take_uncertain().is_empty();
+        let matches = is_whole.then(|| Arc::new(found));
+        self.remembered += matches.as_ref().map_or(0, |found| found.len());
+        self.runs.insert(run.root, matches.clone());
+        Ok(matches)
+    }
+}

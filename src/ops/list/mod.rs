@@ -1,0 +1,204 @@
+//! Looking into a repository: its snapshots, what they hold, where a path is, a stream's or file's bytes, sums.
+//!
+//! Listings are tolerant: where a page of a run cannot be read, the range of paths that is uncertain is told to the
+//! observer as damage and the rest is listed.
+
+mod cat;
+mod find;
+mod stats;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+pub use cat::cat;
+pub use find::{FindItem, find};
+pub use stats::{Stats, stats};
+
+use crate::Error;
+use crate::format::{RunRef, SourceKind, SourceRecord};
+use crate::observe::{Observer, Problem, Severity};
+use crate::ops::walk::Walk;
+use crate::repo::{ChunkReader, HostChoice, RepoError, Repository, StoredSnapshot, Uncertain};
+use crate::store::ObjectKey;
+use crate::types::{Entry, RelPath};
+
+/// Metadata frames kept while listing.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// `SNAP[:SOURCE[/PATH]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct What {
+    /// An id, a prefix of one, or `latest`.
+    pub snapshot: String,
+    /// Whose snapshots count as `latest`.
+    pub hosts: HostChoice,
+    pub source: Option<String>,
+    /// The root unless a path was given; only with a source.
+    pub path: RelPath,
+}
+
+/// Which snapshots are meant; all that is given must fit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnapshotFilter {
+    pub host: Option<String>,
+    /// All of these.
+    pub tags: Vec<String>,
+    /// It has a source of this name.
+    pub source: Option<String>,
+}
+
+impl SnapshotFilter {
+    /// True if the snapshot is one of those meant.
+    pub fn accepts(&self, found: &StoredSnapshot) -> bool {
+        let snapshot = &found.snapshot;
+        self.host.as_ref().is_none_or(|host| snapshot.host == *host)
+            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
+            && self.source.as_ref().is_none_or(|name| snapshot.source(name).is_some())
+    }
+}
+
+/// The snapshots, oldest first by store time, checkpoints among them; those that cannot be read are told as damage.
+pub fn snapshots(
+    repo: &Repository,
+    filter: &SnapshotFilter,
+    observer: &dyn Observer,
+) -> Result<Vec<StoredSnapshot>, Error> {
+    let mut all = repo.snapshots(&mut |id, err| {
+        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+    })?;
+    all.retain(|found| filter.accepts(found));
+    Ok(all)
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LsItem<'a> {
+    /// A source of the snapshot.
+    Source(&'a SourceRecord),
+    /// A path of a tree source.
+    Entry { source: &'a str, entry: &'a Entry },
+}
+
+/// Takes what is listed. An error of it ends the operation.
+pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
+
+/// Lists what is in a snapshot, in path order.
+///
+/// A snapshot alone gives its sources, and with `recursive` everything in each; a source or folder what is right in it,
+/// and with `recursive` everything below it (itself is left out); anything else itself. Only the pages that lead there
+/// are read.
+///
+/// # Errors
+/// [`Error::Usage`] if there is no such source or path.
+pub fn ls(
+    repo: &Repository,
+    what: &What,
+    recursive: bool,
+    observer: &dyn Observer,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
+    repo.sync()?;
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    if let Some(name) = &what.source {
+        let source = source_of(&found, name)?;
+        return ls_source(&reader, &found, source, &what.path, recursive, observer, each);
+    }
+    for source in &found.snapshot.sources {
+        each(LsItem::Source(source))?;
+        if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
+            ls_source(&reader, &found, source, &RelPath::root(), true, observer, each)?;
+        }
+    }
+    Ok(())
+}
+
+fn ls_source(
+    reader: &ChunkReader<'_>,
+    found: &StoredSnapshot,
+    source: &SourceRecord,
+    path: &RelPath,
+    recursive: bool,
+    observer: &dyn Observer,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        return if path.is_root() { each(LsItem::Source(source)) } else { Err(no_path(source, path)) };
+    };
+    let mut walk = Walk::open(reader, runs, true)?;
+    let top = walk.entry_at(path)?;
+    let result = match &top {
+        Some(entry) if entry.is_folder() => ls_below(&mut walk, source, path, recursive, each),
+        Some(entry) => each(LsItem::Entry { source: &source.name, entry }),
+        // A tree without a root entry is an empty one.
+        None if path.is_root() => ls_below(&mut walk, source, path, recursive, each),
+        None => Err(no_path(source, path)),
+    };
+    tell_uncertain(&mut walk, found, source, observer);
+    result
+}
+
+fn ls_below(
+    walk: &mut Walk<'_>,
+    source: &SourceRecord,
+    folder: &RelPath,
+    recursive: bool,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    while let Some(entry) = walk.next_below(folder)? {
+        each(LsItem::Entry { source: &source.name, entry: &entry })?;
+        if !recursive && entry.is_folder() {
+            walk.skip_below(&entry.path);
+        }
+    }
+    Ok(())
+}
+
+/// The source of this name.
+fn source_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a SourceRecord, Error> {
+    found.snapshot.source(name).ok_or_else(|| {
+        let names: Vec<&str> = found.snapshot.sources.iter().map(|source| source.name.as_str()).collect();
+        let id = found.id.short();
+        Error::Usage(format!("snapshot {id} has no source '{name}'; it has {}", names.join(", ")))
+    })
+}
+
+fn no_path(source: &SourceRecord, path: &RelPath) -> Error {
+    Error::Usage(format!("source '{}' has no path '{path}' in this snapshot", source.name))
+}
+
+/// Tells the ranges of paths that a walk could not read.
+fn tell_uncertain(
+    walk: &mut Walk<'_>,
+    found: &StoredSnapshot,
+    source: &SourceRecord,
+    observer: &dyn Observer,
+) {
+    for Uncertain { from, until, why } in walk.take_uncertain() {
+        let until = until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
+        let subject = format!("{}:{}", found.id.short(), source.name);
+        let message = format!("nothing is known of the paths from {from} to {until}: {why}");
+        observer.problem(&Problem::new(Severity::Damage, subject, message));
+    }
+}
+
+/// The runs of a tree source; none for a stream.
+fn runs_of(source: &SourceRecord) -> &[RunRef] {
+    match &source.kind {
+        SourceKind::Tree { runs, .. } => runs,
+        SourceKind::Stream { .. } => &[],
+    }
+}
+
+/// Adds up the sizes of a tree's files: number and bytes.
+fn tree_size(reader: &ChunkReader<'_>, runs: &[RunRef]) -> Result<(u64, u64), RepoError> {
+    let mut walk = Walk::open(reader, runs, true)?;
+    let (mut files, mut bytes) = (0, 0u64);
+    while let Some(entry) = walk.next()? {
+        if let Some(content) = entry.content() {
+            files += 1;
+            bytes = bytes.saturating_add(content.size);
+        }
+    }
+    Ok((files, bytes))
+}

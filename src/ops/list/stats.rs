@@ -1,0 +1,81 @@
+//! Sums over a repository.
+
+use std::collections::BTreeMap;
+
+use super::{CACHE_BYTES, SnapshotFilter, snapshots, tree_size};
+use crate::Error;
+use crate::format::{SnapshotState, SourceKind};
+use crate::observe::Observer;
+use crate::ops::Cancel;
+use crate::repo::{ChunkReader, Repository};
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Committed ones.
+    pub snapshots: u64,
+    pub checkpoints: u64,
+    pub segments: u64,
+    /// Held packs, condemned ones among them.
+    pub packs: u64,
+    pub condemned_packs: u64,
+    /// Stored bytes of held packs.
+    pub stored_bytes: u64,
+    /// Chunks in held packs.
+    pub chunks: u64,
+    /// Plain bytes in held packs, each chunk once unless two packs hold it.
+    pub data_bytes: u64,
+    pub metadata_bytes: u64,
+    /// The newest snapshot of each host and source: sources, files in them (a stream is one), and plain bytes as a
+    /// restore would write them.
+    pub latest_sources: u64,
+    pub latest_files: u64,
+    pub latest_bytes: u64,
+    /// The local cache folder, which can be deleted at any time.
+    pub cache_bytes: u64,
+}
+
+/// Adds up a repository. The newest snapshots' runs are read.
+pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Stats, Error> {
+    let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
+    repo.sync()?;
+    let totals = repo.index().totals()?;
+    let committed = |state| state != SnapshotState::Checkpoint;
+    let mut out = Stats {
+        snapshots: all.iter().filter(|found| committed(found.snapshot.state)).count() as u64,
+        segments: repo.listed_segments()?.len() as u64,
+        packs: totals.packs,
+        condemned_packs: totals.condemned,
+        stored_bytes: totals.stored_bytes,
+        chunks: totals.chunks,
+        data_bytes: totals.data_bytes,
+        metadata_bytes: totals.metadata_bytes,
+        cache_bytes: cache_bytes(repo),
+        ..Stats::default()
+    };
+    out.checkpoints = all.len() as u64 - out.snapshots;
+    let mut latest = BTreeMap::new();
+    for found in all.iter().filter(|found| committed(found.snapshot.state)) {
+        for source in &found.snapshot.sources {
+            latest.insert((&found.snapshot.host, &source.name), source);
+        }
+    }
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    for source in latest.values() {
+        cancel.check()?;
+        let (files, bytes) = match &source.kind {
+            SourceKind::Tree { runs, .. } => tree_size(&reader, runs)?,
+            SourceKind::Stream { content, .. } => (1, content.size),
+        };
+        out.latest_sources += 1;
+        out.latest_files += files;
+        out.latest_bytes = out.latest_bytes.saturating_add(bytes);
+    }
+    Ok(out)
+}
+
+/// Bytes of the files in the cache folder; what cannot be looked at counts as nothing.
+fn cache_bytes(repo: &Repository) -> u64 {
+    let files = walkdir::WalkDir::new(repo.cache_dir()).into_iter().filter_map(Result::ok);
+    files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
+}

@@ -1,0 +1,207 @@
+//! A folder as a tar archive: GNU headers, with PAX records for what they cannot say.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tar::{Builder, EntryType, Header};
+
+use crate::Error;
+use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::ops::content::write_content;
+use crate::ops::walk::Walk;
+use crate::repo::ChunkReader;
+use crate::sys::PathError;
+use crate::types::{Class, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
+
+/// Files up to this size are read through the reader's cache of frames, since their neighbours lie in the same frames;
+/// larger ones by windows on all cores. 2 MiB.
+const SMALL_BYTES: u64 = 2 << 20;
+const BLOCK: u64 = 512;
+
+/// Writes a folder and everything below it. `walk` stands right behind the folder's own entry, `top`.
+pub(super) fn write_tar(
+    reader: &ChunkReader<'_>,
+    walk: &mut Walk<'_>,
+    top: &Entry,
+    out: &mut dyn Write,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let mut archive = Archive { reader, observer, cancel, top: &top.path, builder: Builder::new(out) };
+    archive.add(top)?;
+    while let Some(entry) = walk.next_below(&top.path)? {
+        cancel.check()?;
+        archive.add(&entry)?;
+    }
+    archive.builder.into_inner().and_then(Write::flush).map_err(output_error)
+}
+
+struct Archive<'a, 'o> {
+    reader: &'a ChunkReader<'a>,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    top: &'a RelPath,
+    builder: Builder<&'o mut dyn Write>,
+}
+
+impl Archive<'_, '_> {
+    fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+        self.observer.add(Counter::Entries, 1);
+        let (kind, meta) = match &entry.node {
+            Node::File { meta, .. } => (EntryType::Regular, meta),
+            Node::Folder { meta } => (EntryType::Directory, meta),
+            Node::Symlink { meta, .. } => (EntryType::Symlink, meta),
+            Node::Fifo { meta } => (EntryType::Fifo, meta),
+            Node::Char { meta, .. } => (EntryType::Char, meta),
+            Node::Block { meta, .. } => (EntryType::Block, meta),
+            Node::Socket { .. } => return self.leave_out(entry, "a tar archive holds no sockets"),
+            Node::Failed { reason } => return self.leave_out(entry, reason),
+            Node::Unknown { .. } | Node::Removed => {
+                return self.leave_out(entry, "it is of a kind that this icecore does not know");
+            }
+        };
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(u32::from(meta.mode));
+        header.set_uid(u64::from(meta.owner.uid));
+        header.set_gid(u64::from(meta.owner.gid));
+        // Times before 1970 stand in the PAX record alone.
+        header.set_mtime(u64::try_from(meta.mtime.seconds()).unwrap_or(0));
+        // Owners' names that are too long or not UTF-8 are left to the numbers.
+        if let Some(header) = header.as_gnu_mut() {
+            put_name(&mut header.uname, &meta.owner.user);
+            put_name(&mut header.gname, &meta.owner.group);
+        }
+        if let Node::Char { device, .. } | Node::Block { device, .. } = &entry.node {
+            header.set_device_major(device.major).map_err(output_error)?;
+            header.set_device_minor(device.minor).map_err(output_error)?;
+        }
+        self.records(entry, meta)?;
+        let path = self.name_of(entry);
+        match &entry.node {
+            Node::Symlink { target, .. } => {
+                header.set_size(0);
+                let target = Path::new(OsStr::from_bytes(target));
+                self.builder.append_link(&mut header, path, target).map_err(output_error)
+            }
+            Node::File { content, .. } => {
+                header.set_size(content.size);
+                // With no data of its own no padding either: the content is written behind it.
+                self.builder.append_data(&mut header, path, io::empty()).map_err(output_error)?;
+                self.content(content)
+            }
+            _ => {
+                header.set_size(0);
+                self.builder.append_data(&mut header, path, io::empty()).map_err(output_error)
+            }
+        }
+    }
+
+    fn leave_out(&self, entry: &Entry, why: &str) -> Result<(), Error> {
+        self.observer.add(Counter::Failed, 1);
+        self.observer.problem(&Problem::new(Severity::Missing, &entry.path, format!("left out: {why}")));
+        Ok(())
+    }
+
+    /// The name in the archive: relative to the folder, with a slash behind folders.
+    fn name_of(&self, entry: &Entry) -> PathBuf {
+        let slashed = entry.path.to_slashed();
+        let skip = if self.top.is_root() { 0 } else { self.top.key().len() };
+        let rest = slashed[skip..].strip_prefix(b"/").unwrap_or(&slashed[skip..]);
+        let mut name = if rest.is_empty() { b".".to_vec() } else { rest.to_vec() };
+        if entry.is_folder() {
+            name.push(b'/');
+        }
+        PathBuf::from(OsStr::from_bytes(&name))
+    }
+
+    /// What a GNU header cannot say: nanoseconds and extended attributes.
+    fn records(&mut self, entry: &Entry, meta: &Metadata) -> Result<(), Error> {
+        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        let (seconds, nanos) = (meta.mtime.seconds(), meta.mtime.nanos());
+        if nanos != 0 || seconds < 0 {
+            records.push(("mtime".into(), decimal_time(seconds, nanos).into_bytes()));
+        }
+        for xattr in &meta.xattrs {
+            // In a record the name ends at the first '=', and it must be UTF-8.
+            let name = std::str::from_utf8(&xattr.name).ok().filter(|name| !name.contains('='));
+            let Some(name) = name else {
+                let what = "an extended attribute was left out: tar cannot hold its name";
+                self.observer.problem(&Problem::new(Severity::Missing, &entry.path, what));
+                continue;
+            };
+            let value = match &xattr.value {
+                XattrValue::Inline(bytes) => bytes.clone(),
+                XattrValue::Chunk { id, .. } => self.reader.chunk(Class::Metadata, id)?,
+            };
+            records.push((format!("SCHILY.xattr.{name}"), value));
+        }
+        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+        self.builder.append_pax_extensions(records).map_err(output_error)
+    }
+
+    fn content(&mut self, content: &Content) -> Result<(), Error> {
+        let is_flat = !content.extents.iter().any(|extent| matches!(extent, Extent::List { .. }));
+        let mut out = Counted { inner: *self.builder.get_mut(), written: 0 };
+        if content.size <= SMALL_BYTES && is_flat {
+            for extent in &content.extents {
+                let bytes = match extent {
+                    Extent::Chunk { id, .. } => self.reader.chunk(Class::Data, id)?,
+                    Extent::Hole { len } => vec![0; *len as usize],
+                    Extent::Literal(bytes) => bytes.clone(),
+                    Extent::List { .. } => continue,
+                };
+                out.write_all(&bytes).map_err(output_error)?;
+                self.observer.add(Counter::BytesRead, bytes.len() as u64);
+            }
+        } else {
+            write_content(self.reader, content, &mut out, self.cancel, self.observer)?;
+        }
+        if out.written != content.size {
+            // The size stands in the header: an archive with another would be read wrongly from here on.
+            let what = format!("a file has {} bytes, its entry says {}", out.written, content.size);
+            return Err(crate::repo::RepoError::damaged("content", what).into());
+        }
+        let padding = (BLOCK - content.size % BLOCK) % BLOCK;
+        out.write_all(&[0; BLOCK as usize][..padding as usize]).map_err(output_error)
+    }
+}
+
+struct Counted<'a> {
+    inner: &'a mut dyn Write,
+    written: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn put_name(field: &mut [u8; 32], name: &[u8]) {
+    if name.len() < field.len() && std::str::from_utf8(name).is_ok() {
+        field[..name.len()].copy_from_slice(name);
+    }
+}
+
+/// Seconds since 1970 with nine decimals; before 1970 the fraction counts away from zero.
+fn decimal_time(seconds: i64, nanos: u32) -> String {
+    if seconds < 0 && nanos > 0 {
+        format!("-{}.{:09}", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos)
+    } else {
+        format!("{seconds}.{nanos:09}")
+    }
+}
+
+fn output_error(source: io::Error) -> Error {
+    Error::Path(PathError { action: "write to", path: PathBuf::from("the output"), source })
+}

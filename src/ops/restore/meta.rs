@@ -1,0 +1,55 @@
+//! Metadata on its way to the target: long attribute values are read, refusals are told.
+
+use std::io;
+
+use super::execute::Execution;
+use crate::Error;
+use crate::ops::fetch::{is_of_one_object, with_sources};
+use crate::target::{MetaPart, MetaReport, MetaToSet};
+use crate::types::{Class, Metadata, RelPath, XattrValue};
+
+impl Execution<'_> {
+    /// Calls `act` with what a path's metadata is to be and reports what was refused. The outer error ends the
+    /// restore, the inner one is the path's.
+    pub fn with_meta(
+        &self,
+        path: &RelPath,
+        meta: &Metadata,
+        act: impl FnOnce(&MetaToSet<'_>) -> io::Result<MetaReport>,
+    ) -> Result<io::Result<()>, Error> {
+        let mut values: Vec<(&[u8], std::borrow::Cow<'_, [u8]>)> = Vec::new();
+        for xattr in &meta.xattrs {
+            let value = match &xattr.value {
+                XattrValue::Inline(bytes) => bytes.as_slice().into(),
+                XattrValue::Chunk { id, .. } => match self.job.reader.chunk(Class::Metadata, id) {
+                    Ok(bytes) => bytes.into(),
+                    Err(err) if is_of_one_object(&err) => {
+                        let name = xattr.name.escape_ascii();
+                        let why = format!("attribute {name} cannot be read: {}", with_sources(&err));
+                        self.job.tally.damaged_meta(&self.subject(path), &why);
+                        continue;
+                    }
+                    Err(err) => return Err(err.into()),
+                },
+            };
+            values.push((&xattr.name, value));
+        }
+        let xattrs: Vec<(&[u8], &[u8])> =
+            values.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+        Ok(act(&MetaToSet { meta, xattrs: &xattrs }).map(|report| self.tell_refused(path, meta, &report)))
+    }
+
+    fn tell_refused(&self, path: &RelPath, meta: &Metadata, report: &MetaReport) {
+        for refusal in &report.refused {
+            let what = match &refusal.what {
+                MetaPart::Owner => format!("owner {}:{}", meta.owner.uid, meta.owner.gid),
+                MetaPart::Mode => format!("mode {:o}", meta.mode),
+                MetaPart::Times => "modification time".to_owned(),
+                MetaPart::Xattr(name) if name.is_empty() => "attributes".to_owned(),
+                MetaPart::Xattr(name) => format!("attribute {}", name.escape_ascii()),
+            };
+            let error = io::Error::from_raw_os_error(refusal.errno);
+            self.job.tally.refused(&self.subject(path), &format!("{what} could not be set: {error}"));
+        }
+    }
+}

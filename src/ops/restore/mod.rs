@@ -1,0 +1,345 @@
+//! Restore: what a snapshot holds, put back into a folder or written to a pipe (PROTOCOL R23).
+//!
+//! ```text
+//! runs ─walk─▶ folders are made; files, links and special files fill a window
+//!                 window full ─▶ looked up, sorted by pack and frame, each frame opened once, files written
+//! end ─▶ names that the snapshot lacks deleted (--delete) ─▶ folders' metadata, deepest first
+//! ```
+//!
+//! Memory: a window of at most 40 MiB, a frame and its stored bytes for each thread, what is known of 64 k groups of
+//! hard links; folders' metadata and the names for `--delete` are sorted outside memory. A crash leaves some paths
+//! restored, some not, and at worst temporary names, which the next restore with `--delete` removes. What cannot be
+//! restored is reported by path and the rest goes on. Nothing is synced.
+
+mod delete;
+mod execute;
+mod meta;
+mod place;
+mod plan;
+mod report;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use rayon::ThreadPool;
+
+use super::content::{StreamLimits, write_content_with};
+use super::fetch::Fetcher;
+use super::{Cancel, memory};
+use crate::Error;
+use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::repo::{ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, Streams};
+use crate::store::StoreError;
+use crate::target::OwnerPolicy;
+use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
+
+pub use report::{RestoreReport, UncertainRange};
+
+use place::Place;
+use plan::Walk;
+use report::Tally;
+use window::Limits;
+
+/// What becomes of what is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// Everything is written again.
+    Always,
+    /// A regular file of equal size and mtime is left (as are equal links and special files), its metadata
+    /// corrected; all else is replaced.
+    #[default]
+    IfChanged,
+    /// Whatever exists is left as it is; folders are entered.
+    Never,
+}
+
+/// How to restore.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Restore only what these patterns match, with all below it; gitignore's rules, from the source's root. None:
+    /// everything.
+    pub include: Vec<String>,
+    /// Leave out what these match; they win over `include`.
+    pub exclude: Vec<String>,
+    pub overwrite: Overwrite,
+    /// Delete below restored folders what the snapshot lacks. What `exclude` matches stays.
+    pub delete: bool,
+    pub owner: OwnerPolicy,
+    /// Read back what was written and compare it.
+    pub verify: bool,
+    /// Count and report, change nothing.
+    pub dry_run: bool,
+    pub memory: ByteSize,
+    /// None: as many as there are cores, as far as memory allows.
+    pub threads: Option<usize>,
+    /// Whose snapshots `latest` means.
+    pub host: HostChoice,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            overwrite: Overwrite::default(),
+            delete: false,
+            owner: OwnerPolicy::default(),
+            verify: false,
+            dry_run: false,
+            memory: memory::BUDGET_DEFAULT,
+            threads: None,
+            host: HostChoice::Any,
+        }
+    }
+}
+
+/// What to restore: `SNAP[:SOURCE[/PATH]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct What {
+    /// An id, its unambiguous prefix, or `latest`.
+    pub snapshot: String,
+    /// None: all sources, each into a folder of its name.
+    pub source: Option<String>,
+    /// The root: the whole source.
+    pub path: RelPath,
+}
+
+/// Where to.
+pub enum Target<'a> {
+    /// A folder, made if missing; for a single file or stream also the name that it gets.
+    Folder(PathBuf),
+    /// The bytes of one file or stream.
+    Stdout(&'a mut dyn Write),
+}
+
+/// Restores what was asked for. Paths that cannot be restored are problems, not errors; see [`RestoreReport`].
+pub fn restore(
+    repo: &Repository,
+    what: &What,
+    target: Target<'_>,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<RestoreReport, Error> {
+    restore_with(repo, what, target, options, observer, cancel, Limits::for_memory(options.memory))
+}
+
+/// [`restore`] with windows of any size, for tests.
+fn restore_with(
+    repo: &Repository,
+    what: &What,
+    target: Target<'_>,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+    limits: Limits,
+) -> Result<RestoreReport, Error> {
+    // Snapshots are listed first (PROTOCOL section 2, Reader).
+    observer.phase(&Phase::Index);
+    let found = repo.find_snapshot(&what.snapshot, &options.host)?;
+    let lease = take_lease(repo)?;
+    let tally = Tally::new(observer, found.id);
+    for (segment, why) in repo.sync()?.damaged {
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            format!("index segment {segment}"),
+            format!("{why}; what only it tells of cannot be restored"),
+        ));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(plan.workers)
+        .thread_name(|n| format!("restore-{n}"))
+        .build()
+        .map_err(|err| Error::Usage(format!("cannot start {} threads: {err}", plan.workers)))?;
+    let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
+    let job = Job {
+        repo,
+        reader: &reader,
+        pool: &pool,
+        options,
+        limits,
+        sorter_bytes: plan.sorter_bytes,
+        observer,
+        cancel,
+        tally: &tally,
+    };
+    let sources = chosen(&found.snapshot.sources, what, &target)?;
+    match target {
+        Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
+        Target::Folder(folder) => {
+            for source in sources {
+                job.source(source, what, &folder)?;
+            }
+        }
+    }
+    if let Some(lease) = lease {
+        // All is restored: a lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    observer.phase(&Phase::End);
+    Ok(tally.into_report())
+}
+
+/// A lease, so that no prune takes packs away while they are read; none where the store takes no writes.
+fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
+    if repo.store().properties().read_only {
+        return Ok(None);
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    match Lease::take(repo, LeaseKind::Restore, &host, repo.lease_times()) {
+        Ok(lease) => Ok(Some(lease)),
+        // A restore must be possible from a repository that is full or that we may only read.
+        Err(RepoError::Store(
+            StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },
+        )) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// The sources that are asked for.
+fn chosen<'s>(
+    all: &'s [SourceRecord],
+    what: &What,
+    target: &Target<'_>,
+) -> Result<Vec<&'s SourceRecord>, Error> {
+    let Some(name) = &what.source else {
+        if matches!(target, Target::Stdout(_)) && all.len() != 1 {
+            return Err(Error::Usage(format!(
+                "the snapshot has {} sources; name one to write to standard output",
+                all.len()
+            )));
+        }
+        return Ok(all.iter().collect());
+    };
+    match all.iter().find(|source| source.name == *name) {
+        Some(source) => Ok(vec![source]),
+        None => {
+            let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
+            Err(Error::Usage(format!("the snapshot has no source '{name}'; it has {}", names.join(", "))))
+        }
+    }
+}
+
+/// What all parts of one restore share.
+struct Job<'a> {
+    repo: &'a Repository,
+    reader: &'a ChunkReader<'a>,
+    pool: &'a ThreadPool,
+    options: &'a RestoreOptions,
+    limits: Limits,
+    sorter_bytes: usize,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    tally: &'a Tally<'a>,
+}
+
+impl<'a> Job<'a> {
+    fn fetcher(&self) -> Fetcher<'a> {
+        Fetcher::new(self.reader, Some(self.pool), 0, self.observer, self.cancel)
+    }
+
+    fn to_stdout(&self, source: &SourceRecord, what: &What, out: &mut dyn Write) -> Result<(), Error> {
+        self.observer.phase(&Phase::Restore { name: source.name.clone() });
+        let entry;
+        let content = match &source.kind {
+            SourceKind::Stream { content, .. } if what.path.is_root() => content,
+            SourceKind::Stream { .. } => return Err(no_path(source, what)),
+            SourceKind::Tree { runs, .. } => {
+                entry = self.first_entry(&mut self.open_runs(runs)?, source, what)?;
+                let not_a_file = || {
+                    let name = &source.name;
+                    Error::Usage(format!(
+                        "'{name}/{}' is no file; only a file or stream can be written to standard output",
+                        what.path
+                    ))
+                };
+                entry.as_ref().and_then(Entry::content).ok_or_else(not_a_file)?
+            }
+        };
+        if self.options.dry_run {
+            return Ok(());
+        }
+        self.observer.expect(content.size, true);
+        let limits = StreamLimits::default();
+        write_content_with(self.reader, Some(self.pool), content, out, self.cancel, self.observer, limits)?;
+        self.tally.add_entry();
+        self.tally.file_written(content.size);
+        Ok(())
+    }
+
+    fn open_runs(&self, runs: &[RunRef]) -> Result<MergedRuns<'a>, Error> {
+        Ok(MergedRuns::open(self.reader, runs, Streams::All, true)?)
+    }
+
+    /// The entry at the path asked for; none if it is a folder whose entry cannot be read.
+    fn first_entry(
+        &self,
+        runs: &mut MergedRuns<'_>,
+        source: &SourceRecord,
+        what: &What,
+    ) -> Result<Option<Entry>, Error> {
+        runs.seek(what.path.key());
+        match runs.next_entry()? {
+            Some(entry) if entry.path == what.path => Ok(Some(entry)),
+            Some(entry) if entry.path.is_below(&what.path) => Ok(None),
+            _ => match runs.take_uncertain().pop() {
+                Some(lost) => Err(Error::Repo(RepoError::damaged(
+                    format!("the list of files of '{}'", source.name),
+                    lost.why,
+                ))),
+                None => Err(no_path(source, what)),
+            },
+        }
+    }
+
+    /// Restores one source into a folder.
+    fn source(&self, source: &SourceRecord, what: &What, folder: &std::path::Path) -> Result<(), Error> {
+        self.observer.phase(&Phase::Restore { name: source.name.clone() });
+        let alone = what.source.is_some();
+        match &source.kind {
+            SourceKind::Stream { .. } if !what.path.is_root() => Err(no_path(source, what)),
+            SourceKind::Stream { content, .. } => {
+                self.observer.expect(content.size, true);
+                let meta = Metadata {
+                    mode: 0o600,
+                    owner: Owner::default(),
+                    mtime: source.ended,
+                    nlink: 1,
+                    ..Metadata::default()
+                };
+                let node = Node::File { meta, content: content.clone() };
+                let entry = Entry { path: RelPath::root(), flags: EntryFlags::empty(), node };
+                let place = Place::for_one(folder, source.name.as_bytes(), alone, self, OwnerPolicy::Keep)?;
+                Walk::new(self, source, &place, RelPath::root(), None)?.run(Some(entry))
+            }
+            SourceKind::Tree { runs, .. } => {
+                let mut merged = self.open_runs(runs)?;
+                let first = self.first_entry(&mut merged, source, what)?;
+                let is_folder = first.as_ref().is_none_or(Entry::is_folder);
+                let owner = self.options.owner;
+                let place = if is_folder {
+                    Place::for_tree(folder, source.name.as_bytes(), alone, self, owner)?
+                } else {
+                    let name = what.path.name().unwrap_or(source.name.as_bytes());
+                    Place::for_one(folder, name, alone, self, owner)?
+                };
+                // The walk begins anew: a folder's entry that cannot be read is told there.
+                let mut merged = if first.is_none() { self.open_runs(runs)? } else { merged };
+                if first.is_none() {
+                    merged.seek(what.path.key());
+                }
+                Walk::new(self, source, &place, what.path.clone(), Some(merged))?.run(first)
+            }
+        }
+    }
+}
+
+fn no_path(source: &SourceRecord, what: &What) -> Error {
+    Error::Usage(format!("source '{}' has no path '{}' in this snapshot", source.name, what.path))
+}

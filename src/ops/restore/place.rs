@@ -1,0 +1,94 @@
+//! Where in the target a source goes.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::Job;
+use crate::Error;
+use crate::sys::PathError;
+use crate::target::{MetaPolicy, OwnerPolicy, Tree};
+use crate::types::{PathProblem, RelPath};
+
+/// An open target and the path in it that the restored root gets.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// None in a dry run whose target does not exist.
+    pub tree: Option<Tree>,
+    /// Of the folder or file that is restored.
+    pub base: RelPath,
+}
+
+impl Place {
+    /// For a folder: its contents go right into `target` if it is asked for `alone`, else into a folder of its name.
+    pub fn for_tree(
+        target: &Path,
+        name: &[u8],
+        alone: bool,
+        job: &Job<'_>,
+        owner: OwnerPolicy,
+    ) -> Result<Self, Error> {
+        let base = if alone { RelPath::root() } else { component(name)? };
+        Ok(Self { tree: open(target, job, owner)?, base })
+    }
+
+    /// For a single file: into `target` if that is a folder, or if other sources go there too; else to that name.
+    pub fn for_one(
+        target: &Path,
+        name: &[u8],
+        alone: bool,
+        job: &Job<'_>,
+        owner: OwnerPolicy,
+    ) -> Result<Self, Error> {
+        let wants_folder = !alone || target.as_os_str().as_bytes().ends_with(b"/");
+        if wants_folder {
+            return Ok(Self { tree: open(target, job, owner)?, base: component(name)? });
+        }
+        match Tree::open(target, false, MetaPolicy::of_this_user(owner)) {
+            Ok(tree) => Ok(Self { tree: Some(tree), base: component(name)? }),
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                let Some(name) = target.file_name() else { return Err(err.into()) };
+                let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let tree = open(parent.unwrap_or(Path::new(".")), job, owner)?;
+                Ok(Self { tree, base: component(name.as_bytes())? })
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Where a path of the source goes; `sub` is the path that the base stands for.
+    pub fn target_of(&self, sub: &RelPath, path: &RelPath) -> io::Result<RelPath> {
+        swap_prefix(path, sub, &self.base).map_err(io::Error::other)
+    }
+
+    /// The path in the source that goes to a path in the target.
+    pub fn source_of(&self, sub: &RelPath, target: &RelPath) -> RelPath {
+        // A path too long for the format cannot have come from it.
+        swap_prefix(target, &self.base, sub).unwrap_or_default()
+    }
+}
+
+/// `path`, which is `from` or below it, at or below `to` instead.
+fn swap_prefix(path: &RelPath, from: &RelPath, to: &RelPath) -> Result<RelPath, PathProblem> {
+    let below = path.key().get(from.key().len()..).unwrap_or_default();
+    let below = below.strip_prefix(&[0]).unwrap_or(below);
+    let mut key = to.key().to_vec();
+    if !key.is_empty() && !below.is_empty() {
+        key.push(0);
+    }
+    key.extend_from_slice(below);
+    RelPath::from_key(key)
+}
+
+fn component(name: &[u8]) -> Result<RelPath, Error> {
+    RelPath::root().join(name).map_err(|err| Error::Usage(err.to_string()))
+}
+
+fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>, PathError> {
+    let is_dry = job.options.dry_run;
+    match Tree::open(target, !is_dry, MetaPolicy::of_this_user(owner)) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(err) if is_dry && err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
+}

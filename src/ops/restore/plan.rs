@@ -1,0 +1,699 @@
+//! Walking what the snapshot holds of one source, in path order: folders are made, all else fills windows.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::execute::{Execution, is_fatal, subject};
+use super::place::Place;
+use super::window::{Action, Item, Leader, Link, Window};
+use super::{Job, Overwrite};
+use crate::Error;
+use crate::format::{PageBuilder, RunRef, SourceKind, SourceRecord, decode_page, encode_list_node};
+use crate::observe::Severity;
+use crate::ops::content::ContentReader;
+use crate::ops::fetch::{Want, is_of_one_object, with_sources};
+use crate::repo::{MergedRuns, RepoError};
+use crate::source::{Filter, FilterOptions};
+use crate::sys::{PathError, Sorter};
+use crate::target::{Dir, Existing};
+use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
+
+/// A folder on the way to where the walk is.
+struct Level {
+    /// Length of its path's key.
+    key_len: usize,
+    state: LevelState,
+}
+
+enum LevelState {
+    /// It is there. `is_fresh`: we made it, so nothing else can be in it.
+    There { is_fresh: bool },
+    /// Not selected itself; made when something below it is.
+    Pending(Box<Metadata>),
+}
+
+/// A group of hard links of which a name was met.
+struct Group {
+    leader: Arc<Leader>,
+    digest: [u8; 32],
+    /// Names not met yet.
+    left: u32,
+}
+
+/// One source being restored.
+pub(super) struct Walk<'w> {
+    pub(super) job: &'w Job<'w>,
+    pub(super) source: &'w SourceRecord,
+    pub(super) place: &'w Place,
+    /// The path in the source that is restored.
+    pub(super) sub: RelPath,
+    runs: Option<MergedRuns<'w>>,
+    pub(super) run_refs: &'w [RunRef],
+    pub(super) exclude: Filter,
+    include: Option<Filter>,
+    execution: Option<Execution<'w>>,
+    window: Window,
+    levels: Vec<Level>,
+    /// Key of the deepest level.
+    here: Vec<u8>,
+    /// The folder of the deepest level, once it was needed.
+    dir: Option<Dir>,
+    /// The folder that the include patterns matched: all below it is selected.
+    selected: Option<RelPath>,
+    /// The last path that is no folder: nothing can be below it.
+    leaf: Option<RelPath>,
+    /// Names that could not be linked, to be written as files of their own.
+    apart: Vec<Link>,
+    groups: HashMap<(u64, u64), Group>,
+    group_bytes: usize,
+    /// Depth (complement) and path in the target → the folder's entry.
+    folders: Sorter,
+    /// Paths in the source of what was found in restored folders, for `--delete`.
+    pub(super) found: Sorter,
+}
+
+impl<'w> Walk<'w> {
+    pub fn new(
+        job: &'w Job<'w>,
+        source: &'w SourceRecord,
+        place: &'w Place,
+        sub: RelPath,
+        runs: Option<MergedRuns<'w>>,
+    ) -> Result<Self, Error> {
+        let filter = |patterns: &[String]| {
+            Filter::new(&FilterOptions { excludes: patterns.to_vec(), ..FilterOptions::default() })
+        };
+        let options = job.options;
+        let include = if options.include.is_empty() { None } else { Some(filter(&options.include)?) };
+        let run_refs = match &source.kind {
+            SourceKind::Tree { runs, .. } => runs.as_slice(),
+            SourceKind::Stream { .. } => &[],
+        };
+        let scratch = job.repo.scratch_dir();
+        Ok(Self {
+            exclude: filter(&options.exclude)?,
+            include,
+            execution: None,
+            runs,
+            run_refs,
+            window: Window::default(),
+            levels: Vec::new(),
+            here: Vec::new(),
+            dir: None,
+            selected: None,
+            leaf: None,
+            apart: Vec::new(),
+            groups: HashMap::new(),
+            group_bytes: 0,
+            folders: Sorter::new(&scratch, job.sorter_bytes / 2),
+            found: Sorter::new(&scratch, job.sorter_bytes / 2),
+            job,
+            source,
+            place,
+            sub,
+        })
+    }
+
+    /// Restores it all; `first` is the entry at the path asked for, if it can be read.
+    pub fn run(mut self, first: Option<Entry>) -> Result<(), Error> {
+        self.execution = self.place.tree.as_ref().map(|tree| Execution {
+            job: self.job,
+            tree,
+            fetcher: self.job.fetcher(),
+            source: &self.source.name,
+            place: self.place,
+            sub: self.sub.clone(),
+        });
+        self.select_from_above();
+        let mut next = first;
+        loop {
+            self.job.cancel.check()?;
+            if next.is_none() {
+                let Some(runs) = &mut self.runs else { break };
+                next = runs.next_entry()?;
+            }
+            let Some(entry) = next.take() else { break };
+            if entry.path != self.sub && !entry.path.is_below(&self.sub) {
+                break;
+            }
+            self.entry(entry)?;
+        }
+        self.flush_all()?;
+        let mut is_certain = true;
+        for lost in self.runs.as_mut().map(MergedRuns::take_uncertain).unwrap_or_default() {
+            self.job.tally.uncertain(&self.source.name, lost);
+            is_certain = false;
+        }
+        self.delete(is_certain)?;
+        self.finish_folders()
+    }
+
+    fn entry(&mut self, entry: Entry) -> Result<(), Error> {
+        let Entry { path, flags, node } = entry;
+        if self.leaf.as_ref().is_some_and(|leaf| path.is_below(leaf)) {
+            self.fail(Severity::Damage, &path, "the snapshot has it below something that is no folder");
+            return Ok(());
+        }
+        let is_folder = matches!(node, Node::Folder { .. });
+        if self.exclude.excludes(&path, is_folder) {
+            if is_folder {
+                self.skip_below(&path);
+            }
+            return Ok(());
+        }
+        self.leave_levels(&path);
+        if !self.selects(&path, is_folder) {
+            if let Node::Folder { meta } = node {
+                self.push_level(&path, LevelState::Pending(Box::new(meta)));
+            }
+            return Ok(());
+        }
+        self.job.tally.add_entry();
+        let incomplete = |why: &str| self.job.tally.incomplete(&self.subject(&path), why);
+        if flags.contains(EntryFlags::STALE) {
+            incomplete("it could not be read when it was backed up: this is an older state");
+        } else if flags.contains(EntryFlags::TORN) {
+            incomplete("it changed while it was backed up: its content may never have been like this");
+        }
+        match node {
+            Node::Folder { meta } => self.folder(&path, &meta),
+            Node::Failed { reason } => {
+                incomplete(&format!("the snapshot lacks it: {reason}"));
+                Ok(())
+            }
+            Node::Unknown { kind, .. } => {
+                incomplete(&format!("its kind ({kind}) needs a newer icecore"));
+                Ok(())
+            }
+            Node::Removed => Ok(()),
+            node => {
+                self.leaf = Some(path.clone());
+                let result = self.leaf_item(&path, node);
+                if self.window.is_full(&self.job.limits) {
+                    self.flush()?;
+                }
+                result?;
+                self.write_apart()
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- selection
+
+    /// A pattern that matches a folder above the path asked for selects all of it.
+    fn select_from_above(&mut self) {
+        let Some(include) = &self.include else { return };
+        let mut above = self.sub.parent();
+        while let Some(folder) = above {
+            if include.excludes(&folder, true) {
+                self.selected = Some(folder);
+                return;
+            }
+            above = folder.parent();
+        }
+    }
+
+    fn selects(&mut self, path: &RelPath, is_folder: bool) -> bool {
+        let Some(include) = &self.include else { return true };
+        if self.selected.as_ref().is_some_and(|folder| path.is_below(folder)) {
+            return true;
+        }
+        // The filter is gitignore's: what it would leave out is what the patterns match.
+        let matches = include.excludes(path, is_folder);
+        if matches && is_folder {
+            self.selected = Some(path.clone());
+        }
+        matches
+    }
+
+    fn skip_below(&mut self, path: &RelPath) {
+        if let (Some(runs), Some(after)) = (&mut self.runs, path.after_subtree()) {
+            runs.seek(&after);
+        }
+    }
+
+    // --------------------------------------------------------------------------------------------------- folders
+
+    /// Leaves folders that `path` is not in.
+    fn leave_levels(&mut self, path: &RelPath) {
+        while let Some(level) = self.levels.last() {
+            let (key, len) = (path.key(), level.key_len);
+            let is_in = len == 0 && !key.is_empty()
+                || key.len() > len && key[len] == 0 && key[..len] == self.here[..len];
+            if is_in {
+                return;
+            }
+            self.levels.pop();
+            self.here.truncate(self.levels.last().map_or(0, |level| level.key_len));
+            self.dir = None;
+        }
+    }
+
+    fn push_level(&mut self, path: &RelPath, state: LevelState) {
+        self.here.clear();
+        self.here.extend_from_slice(path.key());
+        self.levels.push(Level { key_len: path.key().len(), state });
+        self.dir = None;
+    }
+
+    fn folder(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
+        let made = self.reach_parent(path).and_then(|()| self.make(path, true));
+        let is_fresh = match made {
+            Ok(is_fresh) => is_fresh,
+            Err(err) => {
+                self.refuse(path, &err, ", nor is anything below it")?;
+                if path.is_root() {
+                    return Err(self.path_error("restore into", path, err));
+                }
+                self.skip_below(path);
+                return Ok(());
+            }
+        };
+        self.push_level(path, LevelState::There { is_fresh });
+        if is_fresh || self.job.options.overwrite != Overwrite::Never {
+            self.remember(path, meta)?;
+        }
+        if !is_fresh && self.job.options.delete {
+            self.note_names(path)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folders above `path` that are not there yet.
+    fn reach_parent(&mut self, path: &RelPath) -> io::Result<()> {
+        if *path == self.sub {
+            return Ok(());
+        }
+        for n in 0..self.levels.len() {
+            if let LevelState::Pending(meta) = &self.levels[n].state {
+                let meta = meta.clone();
+                let above = path_of(&self.here[..self.levels[n].key_len])?;
+                let is_fresh = self.make(&above, true)?;
+                self.levels[n].state = LevelState::There { is_fresh };
+                if is_fresh {
+                    self.remember(&above, &meta).map_err(io::Error::other)?;
+                }
+            }
+        }
+        // Folders of which the snapshot tells nothing: a page could not be read.
+        let key = path.key();
+        let parent_len = key.iter().rposition(|&b| b == 0).unwrap_or(0);
+        while self.levels.last().is_none_or(|level| level.key_len < parent_len) {
+            let from = self.levels.last().map_or(self.sub.key().len(), |level| level.key_len + 1);
+            let len = if self.levels.is_empty() {
+                from
+            } else {
+                from + key[from..].iter().position(|&b| b == 0).unwrap_or(key.len() - from)
+            };
+            let above = path_of(&key[..len])?;
+            let is_fresh = self.make(&above, false)?;
+            self.push_level(&above, LevelState::There { is_fresh });
+        }
+        Ok(())
+    }
+
+    /// Makes a folder; true if it was not there.
+    fn make(&self, path: &RelPath, may_replace: bool) -> io::Result<bool> {
+        let target = self.target_of(path)?;
+        let Some(tree) = &self.place.tree else { return Ok(true) };
+        if self.job.options.dry_run {
+            return Ok(tree.folder(&target).is_err());
+        }
+        let may_replace = may_replace && self.job.options.overwrite != Overwrite::Never;
+        match tree.make_folder(&target) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists && may_replace => {
+                if let (Some(parent), Some(name)) = (target.parent(), target.name()) {
+                    tree.folder(&parent)?.remove(name, false)?;
+                }
+                tree.make_folder(&target).map(|(_, is_fresh)| is_fresh)
+            }
+            result => result.map(|(_, is_fresh)| is_fresh),
+        }
+    }
+
+    /// Keeps a folder's metadata until all in it is done.
+    fn remember(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
+        if self.job.options.dry_run {
+            return Ok(());
+        }
+        let target = self.target_of(path).map_err(|err| self.path_error("restore", path, err))?;
+        let mut key = (!(target.depth() as u32)).to_le_bytes().to_vec();
+        key.reverse();
+        key.extend_from_slice(target.key());
+        let node = Node::Folder { meta: meta.clone() };
+        let mut page = PageBuilder::new();
+        page.push(&Entry { path: RelPath::root(), flags: EntryFlags::empty(), node });
+        if let Some((_, value, _)) = page.finish() {
+            self.folders.push(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Gives folders their metadata, the deepest first: what is set on one is not undone by what is done below it.
+    fn finish_folders(&mut self) -> Result<(), Error> {
+        let Some(execution) = &self.execution else { return Ok(()) };
+        let folders = std::mem::replace(&mut self.folders, Sorter::new(&self.job.repo.scratch_dir(), 0));
+        let mut folders = folders.finish()?;
+        while let Some((key, value)) = folders.next()? {
+            self.job.cancel.check()?;
+            let broken = |err: &dyn std::fmt::Display| RepoError::damaged("a sorted record", err);
+            let path = RelPath::from_key(&key[4..]).map_err(|err| broken(&err))?;
+            let entries = decode_page(value).map_err(|err| broken(&err))?;
+            let Some(meta) = entries.first().and_then(Entry::meta) else { continue };
+            let set = execution
+                .with_meta(&path, meta, |to_set| execution.tree.folder(&path)?.set_folder_meta(to_set))?;
+            if let Err(err) = set {
+                let why = format!("its metadata cannot be set: {err}");
+                self.job.tally.fail(Severity::Missing, &execution.subject(&path), &why);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_names(&mut self, path: &RelPath) -> Result<(), Error> {
+        let Some(tree) = &self.place.tree else { return Ok(()) };
+        let mut failure = None;
+        let mut key = path.key().to_vec();
+        if !key.is_empty() {
+            key.push(0);
+        }
+        let len = key.len();
+        let found = &mut self.found;
+        let listed = self.place.target_of(&self.sub, path).and_then(|target| {
+            tree.folder(&target)?.names(|name, _| {
+                key.truncate(len);
+                key.extend_from_slice(name);
+                found.push(&key, &[]).map_err(|err| {
+                    failure = Some(err);
+                    io::ErrorKind::Other.into()
+                })
+            })
+        });
+        match (failure, listed) {
+            (Some(err), _) => Err(err.into()),
+            (None, Err(err)) => self.refuse(path, &err, ": cannot be listed"),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ all others
+
+    fn leaf_item(&mut self, path: &RelPath, node: Node) -> Result<(), Error> {
+        let ready = self.reach_parent(path).and_then(|()| {
+            let target = self.target_of(path)?;
+            let existing = self.existing(path, &target)?;
+            Ok((target, existing))
+        });
+        let (target, existing) = match ready {
+            Ok(ready) => ready,
+            Err(err) => return self.refuse(path, &err, ""),
+        };
+        let action = match &existing {
+            None => Action::Write,
+            Some(_) if self.job.options.overwrite == Overwrite::Never => {
+                self.job.tally.unchanged();
+                return Ok(());
+            }
+            Some(found) if found.kind == Some(EntryKind::Folder) => {
+                if let Err(err) = self.clear_folder(&target) {
+                    return self.refuse(path, &err, ": a folder is in its place");
+                }
+                Action::Write
+            }
+            Some(found) if self.is_same(found, &node, &target) => Action::Keep,
+            Some(_) => Action::Write,
+        };
+        if self.job.options.dry_run {
+            match action {
+                Action::Keep => self.job.tally.unchanged(),
+                Action::Write => self.job.tally.file_written(size_of(&node)),
+            }
+            return Ok(());
+        }
+        let leader = match self.group(&target, &node) {
+            Membership::Follower(leader) => {
+                self.window.push_link(Link { path: target, leader, node, may_exist: existing.is_some() });
+                return Ok(());
+            }
+            Membership::Leader(leader) => Some(leader),
+            Membership::Alone => None,
+        };
+        self.add(Item::new(target, node, action, leader))
+    }
+
+    /// What is at a path; nothing can be in a folder that we made.
+    fn existing(&mut self, path: &RelPath, target: &RelPath) -> io::Result<Option<Existing>> {
+        let is_fresh =
+            matches!(self.levels.last(), Some(Level { state: LevelState::There { is_fresh: true }, .. }));
+        if is_fresh && *path != self.sub {
+            return Ok(None);
+        }
+        let Some(dir) = self.parent_dir(target)? else { return Ok(None) };
+        dir.stat(target.name().unwrap_or_default())
+    }
+
+    fn parent_dir(&mut self, target: &RelPath) -> io::Result<Option<Dir>> {
+        if let Some(dir) = &self.dir {
+            return Ok(Some(dir.clone()));
+        }
+        let Some(tree) = &self.place.tree else { return Ok(None) };
+        match tree.folder(&target.parent().unwrap_or_default()) {
+            Ok(dir) => {
+                self.dir = Some(dir.clone());
+                Ok(Some(dir))
+            }
+            Err(_) if self.job.options.dry_run => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Removes a folder that stands where something else goes: an empty one, or with `--delete` all below it, unless
+    /// patterns say that some of it is to stay.
+    fn clear_folder(&mut self, target: &RelPath) -> io::Result<()> {
+        let Some(dir) = self.parent_dir(target)? else { return Ok(()) };
+        let name = target.name().unwrap_or_default();
+        let options = self.job.options;
+        if options.dry_run {
+            return Ok(());
+        }
+        if options.delete && options.exclude.is_empty() {
+            return dir.remove_tree(name).inspect(|()| self.job.tally.deleted());
+        }
+        dir.remove(name, true)
+    }
+
+    /// True if what is there need not be written again.
+    fn is_same(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
+        if self.job.options.overwrite != Overwrite::IfChanged {
+            return false;
+        }
+        match node {
+            Node::File { meta, content } => {
+                found.kind == Some(EntryKind::File) && found.size == content.size && found.mtime == meta.mtime
+            }
+            Node::Symlink { target: to, .. } => {
+                let name = target.name().unwrap_or_default();
+                found.kind == Some(EntryKind::Symlink)
+                    && self.parent_dir(target).is_ok_and(|dir| {
+                        dir.is_some_and(|dir| dir.read_link(name).is_ok_and(|held| held == *to))
+                    })
+            }
+            Node::Fifo { .. } => found.kind == Some(EntryKind::Fifo),
+            Node::Socket { .. } => found.kind == Some(EntryKind::Socket),
+            Node::Char { device, .. } => found.kind == Some(EntryKind::Char) && found.rdev == *device,
+            Node::Block { device, .. } => found.kind == Some(EntryKind::Block) && found.rdev == *device,
+            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => false,
+        }
+    }
+
+    /// Which group of hard links an entry belongs to: names of one inode with equal size, mtime and content.
+    fn group(&mut self, target: &RelPath, node: &Node) -> Membership {
+        let Some((meta, digest)) = link_digest(node) else { return Membership::Alone };
+        let key = (meta.device, meta.inode);
+        if let Some(group) = self.groups.get_mut(&key) {
+            if group.digest != digest {
+                return Membership::Alone;
+            }
+            let leader = Arc::clone(&group.leader);
+            group.left = group.left.saturating_sub(1);
+            if group.left == 0 {
+                self.group_bytes -= leader.path.key().len();
+                self.groups.remove(&key);
+            }
+            return Membership::Follower(leader);
+        }
+        let (limits, len) = (&self.job.limits, target.key().len());
+        if self.groups.len() >= limits.link_groups || self.group_bytes + len > limits.link_bytes {
+            return Membership::Alone;
+        }
+        let leader = Arc::new(Leader { path: target.clone(), has_failed: AtomicBool::new(false) });
+        self.group_bytes += len;
+        self.groups.insert(key, Group { leader: Arc::clone(&leader), digest, left: meta.nlink - 1 });
+        Membership::Leader(leader)
+    }
+
+    /// Puts an item into the window, with what it takes.
+    fn add(&mut self, mut item: Item) -> Result<(), Error> {
+        let content = match &mut item.node {
+            Node::File { content, .. } => std::mem::take(content),
+            _ => Content::default(),
+        };
+        if item.action == Action::Keep || content.extents.is_empty() {
+            self.window.push(item);
+            return Ok(());
+        }
+        item.size = content.size;
+        item.is_planned = false;
+        let mut number = self.window.push(item);
+        let mut extents = ContentReader::new(self.job.reader, &content);
+        let mut at = 0;
+        loop {
+            let extent = match extents.next_extent() {
+                Ok(Some(extent)) => extent,
+                Ok(None) => break,
+                Err(err) if is_of_one_object(&err) => {
+                    self.window.items[number].progress().failure =
+                        Some((Severity::Damage, with_sources(&err)));
+                    break;
+                }
+                Err(err) => return Err(err.into()),
+            };
+            let len = extent.len();
+            match extent {
+                Extent::Chunk { id, len } => {
+                    if self.window.is_full(&self.job.limits) {
+                        self.flush()?;
+                        number = 0;
+                    }
+                    self.window.wants.push(Want::new(id, len, number as u32, at));
+                    let item = &mut self.window.items[number];
+                    item.progress().left += 1;
+                    item.data_end = at + u64::from(len);
+                }
+                Extent::Literal(bytes) => {
+                    let item = &mut self.window.items[number];
+                    item.data_end = at + bytes.len() as u64;
+                    item.literals.push((at, bytes));
+                }
+                Extent::Hole { .. } | Extent::List { .. } => {}
+            }
+            at += len;
+        }
+        self.window.items[number].is_planned = true;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(execution) = &self.execution else { return Ok(()) };
+        if !self.window.is_empty() {
+            let mut window = std::mem::take(&mut self.window);
+            self.apart.extend(execution.run(&mut window)?);
+            self.window = window.next();
+        }
+        Ok(())
+    }
+
+    /// Writes names that could not be linked as files of their own.
+    fn write_apart(&mut self) -> Result<(), Error> {
+        while let Some(link) = self.apart.pop() {
+            self.add(Item::new(link.path, link.node, Action::Write, None))?;
+        }
+        Ok(())
+    }
+
+    fn flush_all(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        while !self.apart.is_empty() {
+            self.write_apart()?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    // ---------------------------------------------------------------------------------------------------- paths
+
+    pub(super) fn target_of(&self, path: &RelPath) -> io::Result<RelPath> {
+        self.place.target_of(&self.sub, path)
+    }
+
+    fn subject(&self, path: &RelPath) -> String {
+        subject(&self.source.name, path)
+    }
+
+    fn fail(&self, severity: Severity, path: &RelPath, why: &str) {
+        self.job.tally.fail(severity, &self.subject(path), why);
+    }
+
+    /// Reports a path that the target refuses, or ends the restore where every path would be.
+    fn refuse(&self, path: &RelPath, err: &io::Error, more: &str) -> Result<(), Error> {
+        if is_fatal(err) {
+            let err = io::Error::new(err.kind(), err.to_string());
+            return Err(self.path_error("restore", path, err));
+        }
+        self.fail(Severity::Missing, path, &format!("cannot be written{more}: {err}"));
+        Ok(())
+    }
+
+    pub(super) fn refuse_deletion(&self, path: &RelPath, err: &io::Error) -> Result<(), Error> {
+        self.fail(Severity::Missing, path, &format!("cannot be deleted: {err}"));
+        Ok(())
+    }
+
+    fn path_error(&self, action: &'static str, path: &RelPath, source: io::Error) -> Error {
+        Error::Path(PathError { action, path: self.subject(path).into(), source })
+    }
+}
+
+/// An entry's part in a group of hard links.
+enum Membership {
+    Alone,
+    Leader(Arc<Leader>),
+    Follower(Arc<Leader>),
+}
+
+fn path_of(key: &[u8]) -> io::Result<RelPath> {
+    RelPath::from_key(key).map_err(io::Error::other)
+}
+
+fn size_of(node: &Node) -> u64 {
+    match node {
+        Node::File { content, .. } => content.size,
+        _ => 0,
+    }
+}
+
+/// What names of one inode must have in common; none if the entry has one name alone.
+fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> {
+    let mut bytes = Vec::new();
+    let (kind, meta) = match node {
+        Node::File { meta, content } => {
+            bytes.extend_from_slice(&content.size.to_le_bytes());
+            bytes.extend_from_slice(&encode_list_node(&content.extents));
+            (EntryKind::File, meta)
+        }
+        Node::Symlink { meta, target } => {
+            bytes.extend_from_slice(target);
+            (EntryKind::Symlink, meta)
+        }
+        Node::Char { meta, device } | Node::Block { meta, device } => {
+            bytes.extend_from_slice(&device.major.to_le_bytes());
+            bytes.extend_from_slice(&device.minor.to_le_bytes());
+            let is_char = matches!(node, Node::Char { .. });
+            (if is_char { EntryKind::Char } else { EntryKind::Block }, meta)
+        }
+        Node::Fifo { meta } => (EntryKind::Fifo, meta),
+        Node::Socket { meta } => (EntryKind::Socket, meta),
+        Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => return None,
+    };
+    if meta.nlink < 2 {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&meta.mtime.seconds().to_le_bytes());
+    hasher.update(&meta.mtime.nanos().to_le_bytes());
+    hasher.update(&[kind as u8]);
+    hasher.update(&bytes);
+    Some((meta, *hasher.finalize().as_bytes()))
+}

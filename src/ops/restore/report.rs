@@ -1,0 +1,173 @@
+//! What a restore did and could not do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::repo::Uncertain;
+use crate::types::{RelPath, SnapshotId};
+
+/// A range of paths of which nothing is known, because a page of the list of files cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UncertainRange {
+    pub source: String,
+    /// The first path in it.
+    pub from: RelPath,
+    /// The first path behind it; none: to the end.
+    pub until: Option<RelPath>,
+    pub why: String,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreReport {
+    pub snapshot: SnapshotId,
+    /// Entries of the snapshot that were to be restored, folders included.
+    pub entries: u64,
+    /// Files, links and special files written; in a dry run: that would be.
+    pub files_written: u64,
+    /// Of these, the ones that became another name of a file restored before.
+    pub hard_links: u64,
+    /// What was there and was left.
+    pub files_unchanged: u64,
+    /// Bytes of files written, holes included.
+    pub bytes_written: u64,
+    /// Things deleted because the snapshot lacks them; a folder with all below it is one.
+    pub deleted: u64,
+    /// Paths that could not be restored; each was reported.
+    pub failed: u64,
+    /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version does not know.
+    pub incomplete: u64,
+    /// Parts of metadata that could not be set, or not be read.
+    pub refused_meta: u64,
+    pub uncertain: Vec<UncertainRange>,
+}
+
+impl RestoreReport {
+    /// True if everything asked for is there as it was backed up.
+    pub fn is_complete(&self) -> bool {
+        self.failed == 0 && self.incomplete == 0 && self.refused_meta == 0 && self.uncertain.is_empty()
+    }
+}
+
+/// The report while it grows, from several threads.
+pub(super) struct Tally<'a> {
+    observer: &'a dyn Observer,
+    snapshot: SnapshotId,
+    entries: AtomicU64,
+    written: AtomicU64,
+    links: AtomicU64,
+    unchanged: AtomicU64,
+    bytes: AtomicU64,
+    deleted: AtomicU64,
+    failed: AtomicU64,
+    incomplete: AtomicU64,
+    refused: AtomicU64,
+    uncertain: Mutex<Vec<UncertainRange>>,
+}
+
+fn add(to: &AtomicU64, amount: u64) {
+    to.fetch_add(amount, Ordering::Relaxed);
+}
+
+impl<'a> Tally<'a> {
+    pub fn new(observer: &'a dyn Observer, snapshot: SnapshotId) -> Self {
+        Self {
+            observer,
+            snapshot,
+            entries: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            links: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            incomplete: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            uncertain: Mutex::default(),
+        }
+    }
+
+    pub fn add_entry(&self) {
+        add(&self.entries, 1);
+        self.observer.add(Counter::Entries, 1);
+    }
+
+    pub fn file_written(&self, bytes: u64) {
+        add(&self.written, 1);
+        add(&self.bytes, bytes);
+        self.observer.add(Counter::FilesNew, 1);
+    }
+
+    pub fn linked(&self) {
+        add(&self.links, 1);
+        self.file_written(0);
+    }
+
+    pub fn unchanged(&self) {
+        add(&self.unchanged, 1);
+        self.observer.add(Counter::FilesUnchanged, 1);
+    }
+
+    pub fn deleted(&self) {
+        add(&self.deleted, 1);
+        self.observer.add(Counter::Removed, 1);
+    }
+
+    /// A path that cannot be restored.
+    pub fn fail(&self, severity: Severity, subject: &str, why: &str) {
+        add(&self.failed, 1);
+        self.observer.add(Counter::Failed, 1);
+        self.observer.problem(&Problem::new(severity, subject, why));
+    }
+
+    /// A path that the snapshot itself does not hold as it was.
+    pub fn incomplete(&self, subject: &str, why: &str) {
+        add(&self.incomplete, 1);
+        self.observer.problem(&Problem::new(Severity::Missing, subject, why));
+    }
+
+    /// A part of a path's metadata that was refused.
+    pub fn refused(&self, subject: &str, why: &str) {
+        add(&self.refused, 1);
+        self.observer.problem(&Problem::new(Severity::Missing, subject, why));
+    }
+
+    /// A part of a path's metadata that cannot be read.
+    pub fn damaged_meta(&self, subject: &str, why: &str) {
+        add(&self.refused, 1);
+        self.observer.problem(&Problem::new(Severity::Damage, subject, why));
+    }
+
+    /// A page that cannot be read.
+    pub fn uncertain(&self, source: &str, lost: Uncertain) {
+        let until = lost.until.as_ref().map_or_else(|| "the end".to_owned(), |path| format!("'{path}'"));
+        self.observer.problem(&Problem::new(
+            Severity::Damage,
+            source,
+            format!(
+                "the list of files from '{}' up to {until} cannot be read ({}); what it told of these paths is not restored",
+                lost.from, lost.why
+            ),
+        ));
+        let range =
+            UncertainRange { source: source.to_owned(), from: lost.from, until: lost.until, why: lost.why };
+        self.uncertain.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+    }
+
+    pub fn into_report(self) -> RestoreReport {
+        RestoreReport {
+            snapshot: self.snapshot,
+            entries: self.entries.into_inner(),
+            files_written: self.written.into_inner(),
+            hard_links: self.links.into_inner(),
+            files_unchanged: self.unchanged.into_inner(),
+            bytes_written: self.bytes.into_inner(),
+            deleted: self.deleted.into_inner(),
+            failed: self.failed.into_inner(),
+            incomplete: self.incomplete.into_inner(),
+            refused_meta: self.refused.into_inner(),
+            uncertain: self.uncertain.into_inner().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A window of a restore: what is to be written, and the chunks that it takes.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::observe::Severity;
+use crate::ops::fetch::Want;
+use crate::target::TempFile;
+use crate::types::{ByteSize, Metadata, Node, RelPath};
+
+/// How much a window holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of memory for items and wants.
+    pub window_bytes: usize,
+    /// Wants; a file of more goes on in the next window.
+    pub window_wants: usize,
+    /// Files that lie in several frames and are open at once, over all threads.
+    pub open_files: usize,
+    /// Groups of hard links that are remembered, and the bytes of their paths.
+    pub link_groups: usize,
+    pub link_bytes: usize,
+}
+
+impl Limits {
+    /// 40 MiB for a window by default (PROTOCOL R24), less where the budget is small.
+    pub fn for_memory(budget: ByteSize) -> Self {
+        let window_bytes = usize::try_from(budget.0 / 6).unwrap_or(usize::MAX).clamp(8 << 20, 40 << 20);
+        // Each open file holds its folder open too: well below the usual limit of 1,024 handles.
+        Self {
+            window_bytes,
+            window_wants: 1 << 20,
+            open_files: 256,
+            link_groups: 64 << 10,
+            link_bytes: 8 << 20,
+        }
+    }
+}
+
+/// What becomes of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Write,
+    /// Its content is there: only its metadata is corrected.
+    Keep,
+}
+
+/// The first name of a group of hard links.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// In the target.
+    pub path: RelPath,
+    /// It could not be restored, so nothing can be linked to it.
+    pub has_failed: AtomicBool,
+}
+
+/// A file, link or special file to be restored.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// In the target.
+    pub path: RelPath,
+    /// Without the content, which became wants.
+    pub node: Node,
+    pub action: Action,
+    pub leader: Option<Arc<Leader>>,
+    pub size: u64,
+    /// Bytes kept in the entry, and where they go.
+    pub literals: Vec<(u64, Vec<u8>)>,
+    /// Where the last chunk or literal ends; beyond it is a hole.
+    pub data_end: u64,
+    /// All its wants are known.
+    pub is_planned: bool,
+    /// It was begun in an earlier window.
+    pub is_carried: bool,
+    pub progress: Mutex<Progress>,
+}
+
+/// How far a file is.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Wants of the current window that are not written.
+    pub left: u32,
+    /// Shared by the threads that write at this moment.
+    pub temp: Option<Arc<TempFile>>,
+    /// Why it cannot be restored.
+    pub failure: Option<(Severity, String)>,
+}
+
+impl Item {
+    pub fn new(path: RelPath, node: Node, action: Action, leader: Option<Arc<Leader>>) -> Self {
+        Self {
+            path,
+            node,
+            action,
+            leader,
+            size: 0,
+            literals: Vec::new(),
+            data_end: 0,
+            is_planned: true,
+            is_carried: false,
+            progress: Mutex::default(),
+        }
+    }
+
+    pub fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.path.key().len() + node_bytes(&self.node)
+    }
+}
+
+/// About how many bytes a node takes outside of itself, 16 for each piece of the allocator's own.
+fn node_bytes(node: &Node) -> usize {
+    let meta = |meta: &Metadata| {
+        let xattrs = meta.xattrs.iter().map(|xattr| {
+            let value = match &xattr.value {
+                crate::types::XattrValue::Inline(bytes) => bytes.len(),
+                crate::types::XattrValue::Chunk { .. } => 0,
+            };
+            size_of_val(xattr) + xattr.name.len() + value + 32
+        });
+        meta.owner.user.len() + meta.owner.group.len() + 48 + xattrs.sum::<usize>()
+    };
+    match node {
+        Node::File { meta: held, content } => meta(held) + content.extents.len() * 56,
+        Node::Symlink { meta: held, target } => meta(held) + target.len() + 16,
+        Node::Folder { meta: held }
+        | Node::Fifo { meta: held }
+        | Node::Socket { meta: held }
+        | Node::Char { meta: held, .. }
+        | Node::Block { meta: held, .. } => meta(held),
+        Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => 0,
+    }
+}
+
+/// Another name of a leader.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub path: RelPath,
+    pub leader: Arc<Leader>,
+    /// With its content: written as a file of its own if it cannot be linked.
+    pub node: Node,
+    /// Something may be there already.
+    pub may_exist: bool,
+}
+
+/// What is done in one go.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pub items: Vec<Item>,
+    /// `owner` is the item's number, `at` the offset in its file.
+    pub wants: Vec<Want>,
+    pub links: Vec<Link>,
+    item_bytes: usize,
+}
+
+impl Window {
+    pub fn push(&mut self, item: Item) -> usize {
+        self.item_bytes += item.bytes();
+        self.items.push(item);
+        self.items.len() - 1
+    }
+
+    pub fn push_link(&mut self, link: Link) {
+        self.item_bytes += size_of::<Link>() + link.path.key().len() + node_bytes(&link.node);
+        self.links.push(link);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.links.is_empty()
+    }
+
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.wants.len() >= limits.window_wants
+            || self.item_bytes + self.wants.len() * size_of::<Want>() >= limits.window_bytes
+    }
+
+    /// A window that goes on with the file that is being planned, if any.
+    pub fn next(&mut self) -> Self {
+        let mut next = Self::default();
+        if let Some(mut item) = self.items.pop() {
+            if !item.is_planned {
+                item.is_carried = true;
+                next.push(item);
+            }
+        }
+        next
+    }
+}

@@ -1,0 +1,45 @@
+//! A growing set of chunk numbers: a bit a chunk, not an id.
+
+/// Chunk numbers of one generation of the index.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    /// An empty set with room for numbers below `end`.
+    pub fn with_room(end: u64) -> Self {
+        Self(vec![0; (end / 64 + 1) as usize])
+    }
+
+    /// Adds a number; true if it was not in the set.
+    pub fn insert(&mut self, number: u64) -> bool {
+        let word = (number / 64) as usize;
+        if word >= self.0.len() {
+            // A segment of another client, loaded meanwhile.
+            self.0.resize(word + 1, 0);
+        }
+        let bit = 1 << (number % 64);
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
+    }
+
+    pub fn contains(&self, number: u64) -> bool {
+        self.0.get((number / 64) as usize).is_some_and(|word| word & 1 << (number % 64) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_beyond_the_room_are_kept_too() {
+        let mut bits = Bits::with_room(1);
+        for number in [0, 63, 64, 1000] {
+            assert!(!bits.contains(number));
+            assert!(bits.insert(number));
+            assert!(!bits.insert(number));
+            assert!(bits.contains(number) && !bits.contains(number + 1));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The data level: packs are chosen by age and read by several workers.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::VerifyOptions;
+use super::damage::{Damage, PackDamage};
+use super::objects::Objects;
+use super::pack::{PackCheck, check_pack};
+use crate::Error;
+use crate::index::PackRow;
+use crate::observe::{Counter, Observer};
+use crate::ops::Cancel;
+use crate::repo::{FirstError, Repository};
+use crate::sys::now;
+use crate::types::{PackId, Timestamp};
+
+/// Packs that passed are remembered this many at a time: a crash forgets no more.
+const REMEMBER_EVERY: usize = 16;
+
+/// What the workers have done together.
+#[derive(Default)]
+struct Done {
+    /// In the order of the plan once sorted, whatever worker was first.
+    checks: Vec<(usize, PackCheck)>,
+    passed: Vec<(PackId, Timestamp)>,
+}
+
+/// Reads the packs whose turn it is, and adds what is wrong to the report and to `damage`.
+pub(super) fn read_packs(
+    repo: &Repository,
+    options: &VerifyOptions,
+    workers: usize,
+    objects: &mut Objects,
+    damage: &mut Damage,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    let plan = choose(repo, options, &objects.packs);
+    observer.expect(plan.iter().map(|&(_, size)| size).sum(), true);
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Done::default());
+    let failed = FirstError::default();
+    let work = || {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some((pack, size)) = plan.get(n) else { return };
+            let is_late = n > 0 && options.max_time.is_some_and(|limit| began.elapsed() >= limit);
+            if is_late || cancel.is_cancelled() || failed.is_set() {
+                return;
+            }
+            match check_pack(repo, pack, *size, objects.told.get(&pack.id), observer, cancel) {
+                Ok(check) => note(repo, &done, n, check, observer),
+                Err(err) => failed.set(err),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = workers.min(plan.len());
+        for n in 1..threads {
+            // A thread that cannot be had is one worker less.
+            let _ = std::thread::Builder::new().name(format!("verify-{n}")).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    repo.memory().set_verified(&done.passed);
+    if let Some(err) = failed.take() {
+        return Err(err);
+    }
+    cancel.check()?;
+    done.checks.sort_by_key(|(n, _)| *n);
+    for (_, check) in done.checks {
+        objects.report.packs_read += 1;
+        objects.report.bytes_read += check.bytes;
+        objects.report.plain_bytes += check.plain;
+        for (kind, what) in check.findings {
+            objects.report.find(kind, crate::store::ObjectKey::Pack(check.id), what);
+        }
+        damage.add(check.id, check.damage);
+    }
+    Ok(())
+}
+
+fn note(repo: &Repository, done: &Mutex<Done>, n: usize, check: PackCheck, observer: &dyn Observer) {
+    observer.add(Counter::Packs, 1);
+    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+    if check.findings.is_empty() && check.damage == PackDamage::default() {
+        done.passed.push((check.id, now()));
+        if done.passed.len() >= REMEMBER_EVERY {
+            repo.memory().set_verified(&std::mem::take(&mut done.passed));
+        }
+    }
+    done.checks.push((n, check));
+}
+
+/// The packs of this run with their sizes: never read ones first, then by the time of reading, then by id, until the
+/// sample or the budget is reached.
+fn choose(repo: &Repository, options: &VerifyOptions, packs: &[(PackRow, u64)]) -> Vec<(PackRow, u64)> {
+    let verified = repo.memory().verified_all();
+    let mut plan = packs.to_vec();
+    plan.sort_by_key(|(pack, _)| (verified.get(&pack.id).copied(), pack.id));
+    let total: u64 = plan.iter().map(|&(_, size)| size).sum();
+    // Rounded up, so that twenty twentieths are no less than the whole.
+    let sample = options.sample.map(|share| (total as f64 * share).ceil() as u64);
+    let mut taken = 0;
+    let end = plan.iter().position(|&(_, size)| {
+        let is_full = sample.is_some_and(|sample| taken >= sample)
+            || taken > 0 && options.max_bytes.is_some_and(|max| taken + size > max);
+        taken += size;
+        is_full
+    });
+    plan.truncate(end.unwrap_or(plan.len()));
+    plan
+}
+
+/// Tells how long ago the packs were read, and forgets those that are gone.
+pub(super) fn tell_age(repo: &Repository, objects: &mut Objects) {
+    let mut verified = repo.memory().verified_all();
+    let mut oldest: Option<Timestamp> = None;
+    for (pack, _) in &objects.packs {
+        match verified.remove(&pack.id) {
+            Some(time) => oldest = Some(oldest.map_or(time, |oldest| oldest.min(time))),
+            None => objects.report.never_verified += 1,
+        }
+    }
+    objects.report.oldest_unverified = oldest.filter(|_| objects.report.never_verified == 0);
+    let is_known = |id: &PackId| matches!(repo.index().pack(id), Ok(Some(_)) | Err(_));
+    let gone: Vec<PackId> = verified.into_keys().filter(|id| !is_known(id)).collect();
+    if !gone.is_empty() {
+        repo.memory().forget_packs(&gone);
+    }
+}

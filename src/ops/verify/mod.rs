@@ -1,0 +1,182 @@
+//! Verifying: can every snapshot be restored?
+//!
+//! Two levels. *Structure*: both copies of `config` and of each key slot, every segment and snapshot opens; every held
+//! pack is there with its size; every root, node and page of a run and every list node is read; every chunk that a
+//! snapshot needs lies in a held pack. *Data* (`read_data`): packs are read whole, those longest unread first; all bytes
+//! hash to the pack's name, every frame opens, every chunk hashes to its name, the pack's own directory is what the
+//! segments say.
+//!
+//! ```text
+//! objects ─▶ packs listed ─▶ runs and chunks resolve ─▶ packs read ─▶ paths hit (only if something is wrong)
+//! ```
+//!
+//! Nothing is repaired and nothing but a lease is written. A run that many snapshots share is read once. Memory: two
+//! bits a chunk, 60 bytes a pack, the snapshots, one batch of look-ups, and about 12 MiB a worker while packs are read.
+
+mod affected;
+mod bits;
+mod damage;
+mod data;
+mod objects;
+mod pack;
+mod reach;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
+
+use crate::Error;
+use crate::format::{LeaseKind, SnapshotState};
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::walk::reading_lease;
+use crate::ops::{Cancel, memory};
+use crate::repo::{ChunkReader, Repository};
+use crate::types::ByteSize;
+use damage::Damage;
+use objects::Objects;
+use reach::Reach;
+
+/// What is verified, and within which limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifyOptions {
+    /// This machine's name, for the lease.
+    pub host: String,
+    /// Read packs whole and check every chunk.
+    pub read_data: bool,
+    /// Read this share of the held packs' stored bytes, above 0 and at most 1, those longest unread first: twenty runs
+    /// of 0.05 read all.
+    pub sample: Option<f64>,
+    /// Begin with no further pack after this time.
+    pub max_time: Option<Duration>,
+    /// Read at most so many stored bytes, but always one pack.
+    pub max_bytes: Option<u64>,
+    /// Packs read at a time; 0: as many as there are cores.
+    pub threads: usize,
+    /// Memory to keep within.
+    pub memory: ByteSize,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            read_data: false,
+            sample: None,
+            max_time: None,
+            max_bytes: None,
+            threads: 0,
+            memory: memory::BUDGET_DEFAULT,
+        }
+    }
+}
+
+/// Checks a repository. What is wrong stands in the report; an error is a mishap that ended the check.
+///
+/// # Errors
+/// [`Error::Interrupted`] if cancelled; what was read until then is remembered as verified.
+pub fn verify(
+    repo: &Repository,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<VerifyReport, Error> {
+    if options.sample.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+        return Err(Error::Usage("a sample is more than 0 % and at most 100 %".into()));
+    }
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let plan = memory::plan(options.memory, threads);
+    let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+
+    observer.phase(&Phase::Structure);
+    let mut objects = Objects::check(repo, observer, cancel)?;
+    let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
+    let mut damage = Damage::default();
+    let reach = structure(&reader, &mut objects, &mut damage, observer, cancel)?;
+
+    let mut suspects = reach.suspects;
+    if options.read_data {
+        observer.phase(&Phase::Data);
+        let before = damage.clone();
+        data::read_packs(repo, options, plan.workers, &mut objects, &mut damage, observer, cancel)?;
+        if damage != before {
+            suspects = Reach::run(&reader, &objects.snapshots, &damage, cancel)?.suspects;
+        }
+    }
+    if !suspects.is_empty() {
+        observer.phase(&Phase::Plan);
+        affected::name(&reader, &mut objects, &suspects, &damage, cancel)?;
+    }
+    data::tell_age(repo, &mut objects);
+    remember_snapshots(repo, &objects);
+    if let Some(lease) = lease {
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    let mut report = objects.report;
+    report.chunks_checked = reach.chunks;
+    if reach.unresolved > 0 && report.affected_count == 0 {
+        let what = format!("{} chunks of entries that no snapshot shows are not there", reach.unresolved);
+        observer.problem(&Problem::new(Severity::Note, "runs", what));
+    }
+    Ok(report)
+}
+
+/// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on the way: chunk
+/// numbers, and what did not resolve, are then others.
+fn structure(
+    reader: &ChunkReader<'_>,
+    objects: &mut Objects,
+    damage: &mut Damage,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Reach, Error> {
+    let repo = reader.repo();
+    let so_far = objects.report.clone();
+    let mut made_sure = false;
+    loop {
+        let generation = repo.index().generation();
+        objects.report = so_far.clone();
+        *damage = Damage::default();
+        objects.check_packs(repo, damage, cancel)?;
+        let reach = Reach::run(reader, &objects.snapshots, damage, cancel)?;
+        if (reach.unresolved > 0 || !reach.unreadable.is_empty()) && !made_sure {
+            made_sure = true;
+            repo.make_sure_of_misses()?;
+            continue;
+        }
+        if repo.index().generation() != generation {
+            continue;
+        }
+        for (object, what) in &reach.unreadable {
+            objects.report.find(FindingKind::RunUnreadable, object, what);
+        }
+        objects.tell_orphans(observer);
+        return Ok(reach);
+    }
+}
+
+/// Remembers the newest snapshot of each source, so that the next verify notices if it is gone. One that was remembered
+/// and is newer stays: its loss is told until it is seen or overtaken.
+fn remember_snapshots(repo: &Repository, objects: &Objects) {
+    let known = repo.memory().last_snapshots();
+    for found in &objects.snapshots {
+        if found.snapshot.state == SnapshotState::Checkpoint {
+            continue;
+        }
+        for source in &found.snapshot.sources {
+            let host = &found.snapshot.host;
+            let newer = known
+                .iter()
+                .any(|last| last.host == *host && last.source == source.name && last.time >= found.stored);
+            if !newer {
+                repo.memory().set_last_snapshot(host, &source.name, found.id, found.stored);
+            }
+        }
+    }
+}

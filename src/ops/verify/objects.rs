@@ -1,0 +1,352 @@
+//! The objects by themselves: config, key slots, snapshots, segments, and whether the held packs are there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::damage::{Damage, PackDamage};
+use super::report::{FindingKind, VerifyReport};
+use crate::Error;
+use crate::chunk::object_hash;
+use crate::format::{
+    ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot, decode_segment,
+    decode_snapshot, encode_directory,
+};
+use crate::index::{LastSnapshot, PackRow, PackState};
+use crate::observe::{Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::repo::{Repository, StoredSnapshot, landed_late, open_object, stored_limit};
+use crate::store::{Copy, Folder, ObjectKey, StoreError, list_all};
+use crate::types::{PackId, PackInfo, SnapshotId, Timestamp};
+
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+
+/// What is known of the repository's objects.
+#[derive(Debug)]
+pub(super) struct Objects {
+    pub report: VerifyReport,
+    /// Those that open, newest first.
+    pub snapshots: Vec<StoredSnapshot>,
+    /// What the segments say of each pack: a hash of its frames and chunks.
+    pub told: HashMap<PackId, [u8; 32]>,
+    /// Held packs that are there, and their size in the store.
+    pub packs: Vec<(PackRow, u64)>,
+}
+
+impl Objects {
+    /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
+    pub fn check(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Self, Error> {
+        let mut objects = Self {
+            report: VerifyReport::default(),
+            snapshots: Vec::new(),
+            told: HashMap::new(),
+            packs: Vec::new(),
+        };
+        objects.check_config(repo)?;
+        objects.check_slots(repo)?;
+        // Before the listing: a snapshot that is committed meanwhile must not seem to have vanished.
+        let last = repo.memory().last_snapshots();
+        objects.check_snapshots(repo, &last, cancel)?;
+        let sync = repo.sync()?;
+        if sync.rebuilt {
+            observer.problem(&Problem::new(Severity::Note, "the index", "it was damaged and was built anew"));
+        }
+        objects.check_segments(repo, cancel)?;
+        Ok(objects)
+    }
+
+    fn check_config(&mut self, repo: &Repository) -> Result<(), Error> {
+        for copy in [Copy::First, Copy::Second] {
+            let key = ObjectKey::Config(copy);
+            let what = match small(repo, &key)? {
+                Err(what) => what,
+                Ok(bytes) => match decode_config(&bytes) {
+                    Ok((_, under, mac)) if repo.keys().config_mac_agrees(under, &mac) => continue,
+                    Ok(_) => "its MAC is wrong".to_owned(),
+                    Err(err) => err.to_string(),
+                },
+            };
+            self.report.find(
+                FindingKind::ConfigDamaged,
+                &key,
+                format!("{what}; 'repair config' puts it back from its twin"),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_slots(&mut self, repo: &Repository) -> Result<(), Error> {
+        let mut names = BTreeSet::new();
+        for meta in list_all(repo.store(), Folder::Keys)? {
+            if let ObjectKey::KeySlot(name, _) = meta.key {
+                names.insert(name);
+            }
+        }
+        for name in names {
+            let mut whole = Vec::new();
+            for copy in [Copy::First, Copy::Second] {
+                let key = ObjectKey::KeySlot(name.clone(), copy);
+                let slot = small(repo, &key)?
+                    .and_then(|bytes| decode_key_slot(&bytes).map(|_| bytes).map_err(|err| err.to_string()));
+                match slot {
+                    Ok(bytes) => whole.push(bytes),
+                    Err(what) => self.report.find(
+                        FindingKind::KeySlotDamaged,
+                        &key,
+                        format!("{what}; 'repair config' puts it back from its twin"),
+                    ),
+                }
+            }
+            // What is sealed in a slot cannot be checked without its passphrase; that both copies agree can.
+            if let [first, second] = whole.as_slice()
+                && first != second
+            {
+                let key = ObjectKey::KeySlot(name, Copy::First);
+                let what = "its two copies differ: one of them does not open; 'repair config' mends the slot that \
+                            opened the repository, other slots are to be made anew";
+                self.report.find(FindingKind::KeySlotDamaged, key, what);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_snapshots(
+        &mut self,
+        repo: &Repository,
+        last: &[LastSnapshot],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let listed = repo.listed_snapshots()?;
+        let forgotten = list_all(repo.store(), Folder::Forgotten)?;
+        for &(id, stored) in &listed {
+            cancel.check()?;
+            self.check_snapshot(repo, ObjectKey::Snapshot(id), Some((id, stored)))?;
+        }
+        for meta in &forgotten {
+            cancel.check()?;
+            self.check_snapshot(repo, meta.key.clone(), None)?;
+        }
+        self.snapshots.reverse();
+        self.report.snapshots = self.snapshots.len() as u64;
+        let expiry = repo.lease_times().expiry.as_secs_f64();
+        for found in &self.snapshots {
+            if landed_late(found.stored, found.snapshot.heartbeat, expiry) {
+                let what = "it landed after its lease had expired: a prune may have deleted what it needs, and no \
+                            backup builds on it";
+                self.report.find(FindingKind::LateSnapshot, ObjectKey::Snapshot(found.id), what);
+            }
+        }
+        for last in last {
+            self.check_vanished(repo, last)?;
+        }
+        Ok(())
+    }
+
+    /// Read from the store, whatever the cache holds.
+    fn check_snapshot(
+        &mut self,
+        repo: &Repository,
+        key: ObjectKey,
+        listed: Option<(SnapshotId, Timestamp)>,
+    ) -> Result<(), Error> {
+        let limit = stored_limit(SNAPSHOT_BYTES_MAX);
+        let Some(bytes) = self.fetch(repo, &key, limit)? else { return Ok(()) };
+        let opened = open_object(repo.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX);
+        let snapshot =
+            opened.map_err(|err| (FindingKind::SealBroken, err.to_string())).and_then(|(_, plain)| {
+                decode_snapshot(&plain).map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
+            });
+        match (snapshot, listed) {
+            (Ok(snapshot), Some((id, stored))) => {
+                self.snapshots.push(StoredSnapshot { id, stored, snapshot });
+            }
+            (Ok(_), None) => {}
+            (Err((kind, what)), _) => {
+                self.report.find(kind, &key, format!("{what}; this snapshot cannot be restored"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_vanished(&mut self, repo: &Repository, last: &LastSnapshot) -> Result<(), Error> {
+        let overtaken = self.snapshots.iter().any(|found| {
+            found.id == last.snapshot
+                || found.snapshot.host == last.host
+                    && found.stored > last.time
+                    && found.snapshot.source(&last.source).is_some()
+        });
+        if overtaken {
+            return Ok(());
+        }
+        for key in [ObjectKey::Snapshot(last.snapshot), ObjectKey::Forgotten(last.snapshot)] {
+            match repo.store().stat(&key) {
+                Ok(_) => return Ok(()),
+                Err(err) if err.is_not_found() => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        let what = format!(
+            "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten",
+            last.source, last.host
+        );
+        self.report.find(FindingKind::SnapshotVanished, ObjectKey::Snapshot(last.snapshot), what);
+        Ok(())
+    }
+
+    fn check_segments(&mut self, repo: &Repository, cancel: &Cancel) -> Result<(), Error> {
+        for id in repo.listed_segments()? {
+            cancel.check()?;
+            let key = ObjectKey::Segment(id);
+            let Some(bytes) = self.fetch(repo, &key, stored_limit(SEGMENT_BYTES_MAX))? else { continue };
+            self.report.segments += 1;
+            let opened = open_object(repo.keys(), ObjectKind::Segment, &key, &bytes, SEGMENT_BYTES_MAX);
+            let body =
+                opened.map_err(|err| (FindingKind::SealBroken, err.to_string())).and_then(|(_, plain)| {
+                    decode_segment(&plain).map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
+                });
+            match body {
+                Ok(body) => body.packs.iter().for_each(|pack| self.note_pack(&key, pack)),
+                Err((kind, what)) => {
+                    let what = format!("{what}; 'repair index' learns from the packs what it told");
+                    self.report.find(kind, &key, what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_pack(&mut self, segment: &ObjectKey, pack: &PackInfo) {
+        let digest = digest(pack);
+        let told = *self.told.entry(pack.id).or_insert(digest);
+        if told != digest {
+            let what = format!("it tells otherwise of {} than another segment", ObjectKey::Pack(pack.id));
+            self.report.find(FindingKind::DirectoryMismatch, segment, what);
+        }
+    }
+
+    /// Reads an object named by its content; none if it is gone since the listing or its bytes are others.
+    fn fetch(&mut self, repo: &Repository, key: &ObjectKey, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let name = match key {
+            ObjectKey::Segment(id) => id.as_bytes(),
+            ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => id.as_bytes(),
+            _ => return Ok(None),
+        };
+        match repo.store().get(key, limit) {
+            Ok(bytes) if object_hash(&bytes).as_bytes() == name => Ok(Some(bytes)),
+            Ok(_) => {
+                let what = match key {
+                    ObjectKey::Segment(_) => {
+                        "its bytes do not hash to its name; 'repair index' learns from the packs what it told"
+                    }
+                    _ => "its bytes do not hash to its name; this snapshot cannot be restored",
+                };
+                self.report.find(FindingKind::HashMismatch, key, what);
+                Ok(None)
+            }
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
+                self.report.find(FindingKind::WrongSize, key, err);
+                Ok(None)
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Lists the packs and compares with what is held. A pack that seems to be missing is looked for once more after
+    /// another sync: a prune may have let it go.
+    pub fn check_packs(
+        &mut self,
+        repo: &Repository,
+        damage: &mut Damage,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        cancel.check()?;
+        let mut listed: BTreeMap<PackId, u64> = BTreeMap::new();
+        for meta in list_all(repo.store(), Folder::Packs)? {
+            if let ObjectKey::Pack(id) = meta.key {
+                listed.insert(id, meta.size);
+            }
+        }
+        self.report.packs_listed = listed.len() as u64;
+        let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
+        let mut packs = repo.index().packs()?;
+        if packs.iter().any(|pack| is_held(pack) && !listed.contains_key(&pack.id)) {
+            repo.sync()?;
+            packs = repo.index().packs()?;
+        }
+        self.packs.clear();
+        for pack in packs {
+            let size = listed.remove(&pack.id);
+            if !is_held(&pack) {
+                continue;
+            }
+            match size {
+                Some(size) => {
+                    self.check_size(repo, damage, &pack, size)?;
+                    self.packs.push((pack, size));
+                }
+                None => {
+                    self.report.find(
+                        FindingKind::ObjectMissing,
+                        ObjectKey::Pack(pack.id),
+                        format!("{} chunks are gone with it", pack.chunks),
+                    );
+                    damage.add(pack.id, PackDamage { missing: true, ..PackDamage::default() });
+                }
+            }
+        }
+        self.report.orphan_packs = listed.len() as u64;
+        Ok(())
+    }
+
+    fn check_size(
+        &mut self,
+        repo: &Repository,
+        damage: &mut Damage,
+        pack: &PackRow,
+        size: u64,
+    ) -> Result<(), Error> {
+        if size == pack.size {
+            return Ok(());
+        }
+        let mut cut = PackDamage::default();
+        for number in 0..pack.frames {
+            let frame = repo.index().frame(&pack.id, number)?;
+            if frame.is_none_or(|frame| frame.offset + u64::from(frame.stored) > size) {
+                cut.frames.insert(number);
+            }
+        }
+        let what = format!(
+            "it has {size} bytes in the store, {} by the index; {} of {} frames lie behind its end",
+            pack.size,
+            cut.frames.len(),
+            pack.frames
+        );
+        self.report.find(FindingKind::WrongSize, ObjectKey::Pack(pack.id), what);
+        damage.add(pack.id, cut);
+        Ok(())
+    }
+
+    pub fn tell_orphans(&self, observer: &dyn Observer) {
+        if self.report.orphan_packs > 0 {
+            let what = format!(
+                "{} are in no index segment: left by an interrupted writer or by one at work now",
+                self.report.orphan_packs
+            );
+            observer.problem(&Problem::new(Severity::Note, "packs", what));
+        }
+    }
+}
+
+/// A hash of what a segment or a directory tells of a pack.
+pub(super) fn digest(pack: &PackInfo) -> [u8; 32] {
+    *object_hash(&encode_directory(&pack.frames)).as_bytes()
+}
+
+/// A small object's bytes, or what is wrong with it.
+fn small(repo: &Repository, key: &ObjectKey) -> Result<Result<Vec<u8>, String>, Error> {
+    match repo.store().get(key, SMALL_BYTES_MAX) {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(StoreError::NotFound { .. }) => Ok(Err("it is missing".into())),
+        Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => Ok(Err(err.to_string())),
+        Err(err) => Err(err.into()),
+    }
+}

@@ -1,0 +1,266 @@
+//! One pack, read once from its first byte to its last.
+
+use super::damage::PackDamage;
+use super::objects::digest;
+use super::report::FindingKind;
+use crate::Error;
+use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectHasher, TAG_BYTES};
+use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
+use crate::index::{FrameRow, PackRow};
+use crate::observe::{Counter, Observer};
+use crate::ops::Cancel;
+use crate::repo::{PackHead, RepoError, Repository};
+use crate::store::{ObjectKey, StoreError};
+use crate::types::{ChunkInfo, PackId, PackInfo};
+
+/// What is not a frame is read in pieces of this size: 1 MiB.
+const PIECE: u64 = 1 << 20;
+/// A frame is stored plain rather than longer, so it is never longer than this.
+const FRAME_STORED_MAX: u64 = (FRAME_PLAIN_BYTES_MAX + TAG_BYTES) as u64;
+/// Frames and chunks that a finding names; it counts the rest.
+const NAMED_MAX: usize = 12;
+
+/// What came of reading one pack.
+#[derive(Debug)]
+pub(super) struct PackCheck {
+    pub id: PackId,
+    /// Stored bytes read.
+    pub bytes: u64,
+    /// Plain bytes opened and checked.
+    pub plain: u64,
+    pub findings: Vec<(FindingKind, String)>,
+    pub damage: PackDamage,
+}
+
+/// Reads a pack whole. `told`: the hash of what the segments say of it.
+pub(super) fn check_pack(
+    repo: &Repository,
+    pack: &PackRow,
+    size: u64,
+    told: Option<&[u8; 32]>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<PackCheck, Error> {
+    let check =
+        PackCheck { id: pack.id, bytes: 0, plain: 0, findings: Vec::new(), damage: PackDamage::default() };
+    let key = ObjectKey::Pack(pack.id);
+    let mut pass = Pass { repo, key, size, hasher: ObjectHasher::default(), at: 0, observer, cancel, check };
+    let result = pass.run(pack, told);
+    let mut check = pass.check;
+    match result {
+        Ok(()) => Ok(check),
+        Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
+            // Deleted since the listing. If a prune did it, the index knows by now.
+            repo.sync()?;
+            let is_held = repo
+                .index()
+                .pack(&pack.id)?
+                .is_some_and(|pack| pack.added && pack.state != crate::index::PackState::Dropped);
+            if is_held {
+                check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
+                check.damage.missing = true;
+            }
+            Ok(check)
+        }
+        Err(Error::Repo(RepoError::Store(err @ StoreError::Short { .. }))) => {
+            check.findings.push((FindingKind::WrongSize, format!("it shrank while it was read: {err}")));
+            check.damage.frames.extend(0..pack.frames);
+            Ok(check)
+        }
+        Err(err) => Err(err),
+    }
+}
+
+struct Pass<'a> {
+    repo: &'a Repository,
+    key: ObjectKey,
+    size: u64,
+    hasher: ObjectHasher,
+    /// Everything before this offset is hashed.
+    at: u64,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    check: PackCheck,
+}
+
+/// A frame to be opened, and its chunks where the directory can be read.
+struct Frame {
+    row: FrameRow,
+    chunks: Vec<ChunkInfo>,
+}
+
+impl Pass<'_> {
+    fn run(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<(), Error> {
+        let head = self.head()?;
+        let frames = self.frames(pack, told)?;
+        let mut broken: Vec<(u32, String)> = Vec::new();
+        let mut wrong: Vec<String> = Vec::new();
+        for (number, frame) in (0..).zip(&frames) {
+            self.cancel.check()?;
+            if let Err(what) = self.frame(&head, number, frame, &mut wrong)? {
+                self.check.damage.frames.insert(number);
+                broken.push((number, what));
+            }
+        }
+        self.hash_until(self.size)?;
+        if PackId::from(self.hasher.finish()) != self.check.id {
+            let rest = if broken.is_empty() && wrong.is_empty() {
+                "; its frames are whole all the same"
+            } else {
+                ""
+            };
+            self.find(FindingKind::HashMismatch, format!("its bytes do not hash to its name{rest}"));
+        }
+        if let Some((_, first)) = broken.first() {
+            let named: Vec<String> = broken.iter().map(|(number, _)| number.to_string()).collect();
+            let all = frames.len();
+            let what = format!("frame {} of {all} cannot be opened: {first}", enumerate(&named));
+            self.find(FindingKind::FrameDamaged, what);
+        }
+        if !wrong.is_empty() {
+            let what = format!("chunk {} is not what its name says", enumerate(&wrong));
+            self.find(FindingKind::ChunkMismatch, what);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, kind: FindingKind, what: String) {
+        self.check.findings.push((kind, what));
+    }
+
+    /// The header as it is in the store now, whatever is remembered of it.
+    fn head(&mut self) -> Result<Result<PackHead, String>, Error> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        if self.size < HEADER_BYTES as u64 {
+            return Ok(Err("the pack ends within its header".into()));
+        }
+        self.repo.store().read_at(&self.key, 0, &mut bytes)?;
+        let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
+        if len > HEADER_BYTES && len <= 4096 && len as u64 <= self.size {
+            bytes.resize(len, 0);
+            self.repo.store().read_at(&self.key, 0, &mut bytes)?;
+        }
+        Ok(match decode_header(&bytes, ObjectKind::Pack) {
+            Ok((header, len)) => {
+                bytes.truncate(len);
+                Ok(PackHead { header: bytes, random: header.random })
+            }
+            Err(err) => {
+                self.find(FindingKind::ObjectUnreadable, format!("its header cannot be read: {err}"));
+                Err(format!("the header cannot be read: {err}"))
+            }
+        })
+    }
+
+    /// The pack's frames by its own directory, compared with the segments; by the index if it cannot be read.
+    fn frames(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<Vec<Frame>, Error> {
+        match self.repo.read_directory(&self.check.id, self.size) {
+            Ok(info) => {
+                let agrees = told.is_none_or(|told| *told == digest(&info))
+                    && info.frames.len() == pack.frames as usize;
+                if !agrees {
+                    let what = "its directory tells otherwise of it than the index segments";
+                    self.find(FindingKind::DirectoryMismatch, what.into());
+                }
+                Ok(from_directory(info))
+            }
+            Err(err) if err.is_damage() => {
+                if let RepoError::Store(err @ StoreError::NotFound { .. }) = err {
+                    return Err(err.into());
+                }
+                self.find(FindingKind::SealBroken, format!("its directory cannot be read: {err}"));
+                let mut frames = Vec::with_capacity(pack.frames as usize);
+                for number in 0..pack.frames {
+                    let row = self.repo.index().frame(&pack.id, number)?;
+                    frames.extend(row.map(|row| Frame { row, chunks: Vec::new() }));
+                }
+                Ok(frames)
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Reads, hashes and opens a frame and checks its chunks; the inner error is what is wrong with it.
+    fn frame(
+        &mut self,
+        head: &Result<PackHead, String>,
+        number: u32,
+        frame: &Frame,
+        wrong: &mut Vec<String>,
+    ) -> Result<Result<(), String>, Error> {
+        let row = &frame.row;
+        if row.offset < self.at || row.offset + u64::from(row.stored) > self.size {
+            return Ok(Err("it lies outside the pack or over another".into()));
+        }
+        if u64::from(row.stored) > FRAME_STORED_MAX {
+            return Ok(Err("it is longer than is legal".into()));
+        }
+        self.hash_until(row.offset)?;
+        let sealed = self.read(row.stored as usize)?;
+        let head = match head {
+            Ok(head) => head,
+            Err(what) => return Ok(Err(what.clone())),
+        };
+        let plain = match self.repo.open_frame(&self.key, head, number, row, sealed) {
+            Ok(plain) => plain,
+            Err(RepoError::Damaged { what, .. }) => return Ok(Err(what)),
+            Err(err) if err.is_damage() => return Ok(Err(err.to_string())),
+            Err(err) => return Err(err.into()),
+        };
+        self.check.plain += plain.len() as u64;
+        self.observer.add(Counter::BytesRead, plain.len() as u64);
+        let mut offset = 0;
+        for chunk in &frame.chunks {
+            let bytes = plain.get(offset..offset + chunk.len as usize).unwrap_or_default();
+            if self.repo.keys().chunk_id(row.class, bytes) != chunk.id {
+                self.check.damage.chunks.insert((number, offset as u32));
+                wrong.push(chunk.id.short());
+            }
+            offset += chunk.len as usize;
+        }
+        Ok(Ok(()))
+    }
+
+    fn hash_until(&mut self, end: u64) -> Result<(), Error> {
+        while self.at < end {
+            self.cancel.check()?;
+            self.read((end - self.at).min(PIECE) as usize)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, len: usize) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; len];
+        self.repo.store().read_at(&self.key, self.at, &mut bytes)?;
+        self.hasher.update(&bytes);
+        self.at += len as u64;
+        self.check.bytes += len as u64;
+        self.observer.add(Counter::BytesFetched, len as u64);
+        self.observer.add(Counter::Done, len as u64);
+        Ok(bytes)
+    }
+}
+
+fn from_directory(info: PackInfo) -> Vec<Frame> {
+    let frame = |frame: crate::types::FrameInfo| Frame {
+        row: FrameRow {
+            class: frame.class,
+            codec: frame.codec,
+            offset: frame.offset,
+            stored: frame.stored,
+            plain: frame.plain,
+            chunks: frame.chunks.len() as u32,
+        },
+        chunks: frame.chunks,
+    };
+    info.frames.into_iter().map(frame).collect()
+}
+
+/// `1, 2, 3 and 40 more`
+fn enumerate(names: &[String]) -> String {
+    let shown = names[..names.len().min(NAMED_MAX)].join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

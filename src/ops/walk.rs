@@ -1,0 +1,109 @@
+//! Walking a source's state from any path on: ancestors are looked at first, so that what a newer run removed or
+//! replaced above the path hides what older runs hold below it.
+
+use crate::Error;
+use crate::format::{LeaseKind, RunRef};
+use crate::repo::{ChunkReader, Lease, Mention, MergedRuns, RepoError, Repository, Streams, Uncertain};
+use crate::store::StoreError;
+use crate::types::{Entry, Node, RelPath};
+
+/// The state that a source's runs describe, walked forward, with a look at single paths.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    runs: MergedRuns<'a>,
+    /// Read while looking for a path that is not there.
+    pending: Option<Mention>,
+    /// The highest path that was asked for or given.
+    passed: Option<RelPath>,
+}
+
+impl<'a> Walk<'a> {
+    /// Opens runs, newest first. `tolerant`: see [`MergedRuns::open`].
+    pub fn open(reader: &'a ChunkReader<'a>, runs: &[RunRef], tolerant: bool) -> Result<Self, RepoError> {
+        let runs = MergedRuns::open(reader, runs, Streams::All, tolerant)?;
+        Ok(Self { runs, pending: None, passed: None })
+    }
+
+    /// The next mention, removals included.
+    pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
+        match self.pending.take() {
+            Some(mention) => Ok(Some(mention)),
+            None => self.runs.next_mention(),
+        }
+    }
+
+    /// The next entry that is there.
+    pub fn next(&mut self) -> Result<Option<Entry>, RepoError> {
+        while let Some(mention) = self.next_mention()? {
+            if !matches!(mention.entry.node, Node::Removed) {
+                return Ok(Some(mention.entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next entry if it lies below `folder`; else it is kept for the next call.
+    pub fn next_below(&mut self, folder: &RelPath) -> Result<Option<Entry>, RepoError> {
+        while let Some(mention) = self.next_mention()? {
+            if !mention.entry.path.is_below(folder) {
+                self.pending = Some(mention);
+                return Ok(None);
+            }
+            if !matches!(mention.entry.node, Node::Removed) {
+                return Ok(Some(mention.entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves behind everything below `folder`, unread.
+    pub fn skip_below(&mut self, folder: &RelPath) {
+        if self.pending.as_ref().is_some_and(|held| !held.entry.path.is_below(folder)) {
+            return;
+        }
+        self.pending = None;
+        if let Some(after) = folder.after_subtree() {
+            self.runs.seek(&after);
+        }
+    }
+
+    /// The entry at `path`. Paths must be asked for in ascending order, none before what was given already.
+    pub fn entry_at(&mut self, path: &RelPath) -> Result<Option<Entry>, RepoError> {
+        let mut ancestors: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent).collect();
+        // Ancestors that were passed have hidden what they hide already.
+        ancestors.retain(|ancestor| self.passed.as_ref().is_none_or(|passed| ancestor > passed));
+        for ancestor in ancestors.iter().rev() {
+            self.mention_at(ancestor)?;
+        }
+        let found = self.mention_at(path)?.map(|mention| mention.entry);
+        Ok(found.filter(|entry| !matches!(entry.node, Node::Removed)))
+    }
+
+    fn mention_at(&mut self, path: &RelPath) -> Result<Option<Mention>, RepoError> {
+        self.passed = Some(path.clone());
+        if self.pending.as_ref().is_none_or(|held| held.entry.path < *path) {
+            self.runs.seek(path.key());
+            self.pending = self.runs.next_mention()?;
+        }
+        Ok(self.pending.take_if(|held| held.entry.path == *path))
+    }
+
+    /// Takes what is known to be uncertain so far.
+    pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
+        self.runs.take_uncertain()
+    }
+}
+
+/// Takes a lease for an operation that reads packs, where the store lets us write one.
+pub(super) fn reading_lease(repo: &Repository, kind: LeaseKind, host: &str) -> Result<Option<Lease>, Error> {
+    if repo.store().properties().read_only {
+        return Ok(None);
+    }
+    match Lease::take(repo, kind, host, repo.lease_times()) {
+        Ok(lease) => Ok(Some(lease)),
+        Err(RepoError::Store(
+            StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. },
+        )) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}

@@ -1,0 +1,155 @@
+//! What must hold of every decoder for any bytes: it does not panic, and what it accepts is the one encoding of a
+//! value. Used by the fuzz targets and by the ordinary test that replays what they found. Each function tells whether
+//! the bytes were accepted.
+#![allow(dead_code, reason = "each fuzz target uses one of these")]
+
+use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
+use icecore::format::*;
+use icecore::types::Codec;
+
+/// Every target by name.
+pub const TARGETS: [(&str, fn(&[u8]) -> bool); 12] = [
+    ("config", config),
+    ("envelope", envelope),
+    ("frame", frame),
+    ("key_slot", key_slot),
+    ("lease", lease),
+    ("list_node", list_node),
+    ("pack_directory", pack_directory),
+    ("run_node", run_node),
+    ("run_page", run_page),
+    ("run_root", run_root),
+    ("segment", segment),
+    ("snapshot", snapshot),
+];
+
+/// Decodes, encodes and compares. Only bytes with fields of later versions may come out as others, and then as
+/// fewer ones that mean the same.
+fn one_encoding<T: PartialEq + std::fmt::Debug, E>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, E>,
+    encode: impl Fn(&T) -> Vec<u8>,
+) -> bool {
+    let before = tail_fields_skipped();
+    let Ok(value) = decode(bytes) else { return false };
+    let skipped = tail_fields_skipped() > before;
+    let again = encode(&value);
+    if skipped {
+        assert!(again.len() < bytes.len(), "fields were skipped, yet the encoding is no shorter");
+        assert_eq!(decode(&again).ok(), Some(value), "the encoding means another value");
+    } else {
+        assert!(again == bytes, "two encodings of {value:?}");
+    }
+    true
+}
+
+/// For JSON, where white space and unknown fields are free: what was encoded decodes to the same value.
+fn stable<T: PartialEq + std::fmt::Debug, E>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, E>,
+    encode: impl Fn(&T) -> Vec<u8>,
+) -> bool {
+    let Ok(value) = decode(bytes) else { return false };
+    let again = encode(&value);
+    let back = decode(&again).ok().expect("what was encoded decodes");
+    assert_eq!(back, value);
+    assert!(encode(&back) == again, "two encodings of {value:?}");
+    true
+}
+
+pub fn pack_directory(bytes: &[u8]) -> bool {
+    one_encoding(bytes, |bytes| decode_directory(bytes, 1 << 30), |frames| encode_directory(frames))
+}
+
+/// First byte: the codec; then 3 bytes of stated plain length, then the frame.
+pub fn frame(bytes: &[u8]) -> bool {
+    let [codec, a, b, c, packed @ ..] = bytes else { return false };
+    let codec = if codec % 2 == 0 { Codec::Plain } else { Codec::Zstd };
+    let stated = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+    let Ok(plain) = open_bytes(codec, packed.to_vec(), stated, FRAME_PLAIN_BYTES_MAX) else { return false };
+    assert_eq!(plain.len(), stated);
+    assert!(stated <= FRAME_PLAIN_BYTES_MAX && plain.capacity() <= stated.max(packed.len()) + 64);
+    let (codec, packed) = shrink_bytes(&plain).expect("compresses");
+    assert!(open_bytes(codec, packed, stated, FRAME_PLAIN_BYTES_MAX).expect("opens") == plain);
+    true
+}
+
+pub fn run_page(bytes: &[u8]) -> bool {
+    one_encoding(bytes, decode_page, |entries| {
+        assert!(entries.windows(2).all(|pair| pair[0].path < pair[1].path), "paths out of order");
+        let paths: usize = entries.iter().map(|entry| entry.path.key().len()).sum();
+        assert!(paths <= PAGE_PATHS_MAX);
+        let mut page = PageBuilder::new();
+        entries.iter().for_each(|entry| page.push(entry));
+        page.finish().expect("at least one entry").1
+    })
+}
+
+/// First byte: the level.
+pub fn run_node(bytes: &[u8]) -> bool {
+    let [level, bytes @ ..] = bytes else { return false };
+    one_encoding(bytes, |bytes| decode_node(bytes, *level), encode_node)
+}
+
+pub fn run_root(bytes: &[u8]) -> bool {
+    one_encoding(bytes, decode_root, encode_root)
+}
+
+/// First byte: the depth; then 8 bytes of length.
+pub fn list_node(bytes: &[u8]) -> bool {
+    let Some(([depth, len @ ..], bytes)) = bytes.split_first_chunk::<9>() else { return false };
+    let len = u64::from_le_bytes(*len);
+    one_encoding(bytes, |bytes| decode_list_node(bytes, len, *depth), |extents| encode_list_node(extents))
+}
+
+pub fn segment(bytes: &[u8]) -> bool {
+    one_encoding(bytes, decode_segment, encode_segment)
+}
+
+pub fn snapshot(bytes: &[u8]) -> bool {
+    stable(bytes, decode_snapshot, encode_snapshot)
+}
+
+pub fn config(bytes: &[u8]) -> bool {
+    let Ok((value, protected, mac)) = decode_config(bytes) else { return false };
+    if value.format > FORMAT_VERSION {
+        return true;
+    }
+    assert!(bytes.starts_with(protected));
+    let again = encode_config(&value, |_| mac);
+    let (back, _, same_mac) = decode_config(&again).expect("what was encoded decodes");
+    assert_eq!((back, same_mac), (value, mac));
+    true
+}
+
+pub fn key_slot(bytes: &[u8]) -> bool {
+    one_encoding(bytes, decode_key_slot, encode_key_slot)
+}
+
+pub fn lease(bytes: &[u8]) -> bool {
+    stable(bytes, decode_lease, encode_lease)
+}
+
+/// First byte: the kind expected; then a whole object. Its end is read as a pack's trailer.
+pub fn envelope(bytes: &[u8]) -> bool {
+    let [kind, bytes @ ..] = bytes else { return false };
+    let kinds = [ObjectKind::Pack, ObjectKind::Segment, ObjectKind::Snapshot, ObjectKind::Lease];
+    let kind = kinds[usize::from(*kind) % 4];
+    if let Some(end) = bytes.len().checked_sub(TRAILER_BYTES)
+        && let Ok(trailer) = decode_trailer(&bytes[end..], bytes.len() as u64, 1 << 20)
+    {
+        assert_eq!(encode_trailer(trailer), bytes[end..]);
+        assert_eq!(trailer.directory_offset + trailer.directory_len, end as u64);
+    }
+    let Ok((header, len)) = decode_header(bytes, kind) else { return false };
+    assert_eq!(header.kind, kind);
+    if len == HEADER_BYTES {
+        assert_eq!(encode_header(&header), bytes[..len]);
+    }
+    if let Ok(body) = decode_body(&bytes[len..], 1 << 20) {
+        assert!(body.plain_len <= 1 << 20);
+        let prefix = encode_body_prefix(body.codec, body.plain_len);
+        assert_eq!([prefix.as_slice(), body.sealed].concat(), bytes[len..]);
+    }
+    true
+}

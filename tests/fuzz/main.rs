@@ -1,0 +1,71 @@
+//! Replays what the fuzz targets begin with and what they found, by the same rules (`judge.rs`).
+
+mod judge;
+mod seeds;
+
+use std::path::{Path, PathBuf};
+
+fn files(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let Ok(listed) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = listed.map(|file| file.expect("lists").path());
+    paths.map(|path| (path.clone(), std::fs::read(path).expect("reads"))).collect()
+}
+
+/// With `ICECORE_WRITE_SEEDS=1` the files are written anew: after a change of the format.
+#[test]
+fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let write = std::env::var_os("ICECORE_WRITE_SEEDS").is_some();
+    for (target, judge) in judge::TARGETS {
+        let mut seen = 0;
+        for (name, bytes) in seeds::all().into_iter().filter(|seed| seed.0 == target).map(|(_, n, b)| (n, b))
+        {
+            seen += 1;
+            assert!(judge(&bytes), "{target}/{name}");
+            let path = root.join(target).join(name);
+            if write {
+                std::fs::create_dir_all(root.join(target)).expect("makes the folder");
+                std::fs::write(&path, &bytes).expect("writes");
+            }
+            assert_eq!(
+                std::fs::read(&path).ok(),
+                Some(bytes),
+                "{} is not what is encoded now",
+                path.display()
+            );
+        }
+        assert!(seen > 0, "{target} has no seed");
+    }
+}
+
+/// What the fuzz targets found, each under a name that tells the story.
+#[test]
+fn what_was_found_stays_mended() {
+    for (target, judge) in judge::TARGETS {
+        for (path, bytes) in files(&format!("tests/fuzz/found/{target}")) {
+            let outcome = std::panic::catch_unwind(|| judge(&bytes));
+            assert!(outcome.is_ok(), "{}", path.display());
+        }
+    }
+}
+
+/// Every seed cut at every place and with every bit flipped: accepted or refused, by the same rules.
+#[test]
+fn cut_and_flipped_seeds_keep_the_rules() {
+    let mut refused = 0;
+    for (target, name, bytes) in seeds::all() {
+        let judge = judge::TARGETS.iter().find(|(name, _)| *name == target).expect("known").1;
+        for end in 0..bytes.len() {
+            refused += usize::from(!judge(&bytes[..end]));
+        }
+        let mut bad = bytes.clone();
+        for bit in 0..bytes.len() * 8 {
+            bad[bit / 8] ^= 1 << (bit % 8);
+            refused += usize::from(!judge(&bad));
+            bad[bit / 8] = bytes[bit / 8];
+        }
+        assert!(judge(&bad), "{target}/{name} is as it was");
+    }
+    assert!(refused > 1000, "{refused}");
+}
