@@ -1,10 +1,10 @@
 //! `icecore cat`
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use icecore::ops::list::cat;
 
-use crate::context::{Context, HostArgs};
-use crate::engine::ops::list::cat;
-use crate::engine::ops::selector;
+use super::what;
+use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 
@@ -32,7 +32,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
     let (repository, mut meter, cancel) = context.begin()?;
     let mut out = context.ui.data()?;
-    cat(&repository, &selector(&args.what, &args.hosts), &mut out, &meter, &cancel)?;
+    let what = what(&args.what, &args.hosts);
+    cat(&repository, &what, &host_name(), &mut out, &meter, &cancel)?;
     out.finish()?;
     meter.end();
     Ok(meter.outcome())

@@ -1,19 +1,17 @@
 //! `icecore diff`
 
-use std::ops::ControlFlow;
-
+use icecore::ops::diff::{Change, Changed, diff};
 use serde::Serialize;
 
+use super::Relay;
 use crate::context::{Context, HostArgs};
-use crate::engine::ops::diff::{Change, diff};
-use crate::engine::ops::whole;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::json;
 
 /// Show what differs between two snapshots
 ///
-/// Marks: + added, - removed, M content changed, m metadata alone changed.
+/// Marks: + added, - removed, T of another kind, M other content, m other metadata alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore diff 4f1c latest
@@ -32,32 +30,42 @@ pub struct Args {
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "difference")]
 struct Record<'a> {
-    /// `added`, `removed`, `changed` or `metadata`.
+    /// `added`, `removed`, `kind`, `content` or `metadata`.
     change: &'static str,
     source: &'a str,
     #[serde(flatten)]
     path: json::PathField,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_size: Option<u64>,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, meter, _cancel) = context.begin()?;
+    let (repository, meter, cancel) = context.begin()?;
     let mut out = context.ui.data()?;
-    let mut result = Ok(());
-    let (old, new) = (whole(&args.old, &args.hosts), whole(&args.new, &args.hosts));
-    diff(&repository, &old, &new, &mut |source, path, change| {
-        let (change, mark) = match change {
+    let mut relay = Relay::default();
+    let compared = diff(&repository, &args.old, &args.new, &args.hosts.choice(), &cancel, &mut |item| {
+        let (change, mark) = match item.change {
             Change::Added => ("added", '+'),
             Change::Removed => ("removed", '-'),
-            Change::Changed => ("changed", 'M'),
-            Change::Metadata => ("metadata", 'm'),
+            Change::Changed(Changed::Kind) => ("kind", 'T'),
+            Change::Changed(Changed::Content) => ("content", 'M'),
+            Change::Changed(Changed::Metadata) => ("metadata", 'm'),
         };
-        let record = Record { change, source, path: json::PathField::new(&path.to_slashed()) };
-        result = out.record(&record, || {
+        let (source, path) = (item.source, item.path);
+        let record = Record {
+            change,
+            source,
+            path: json::PathField::new(&path.to_slashed()),
+            old_size: item.old_size,
+            new_size: item.new_size,
+        };
+        relay.pass(out.record(&record, || {
             if path.is_root() { format!("{mark} {source}") } else { format!("{mark} {source}/{path}") }
-        });
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    result?;
+        }))
+    });
+    relay.done(compared)?;
     out.finish()?;
     Ok(meter.outcome())
 }

@@ -1,42 +1,47 @@
 //! `icecore find`
 
-use std::ops::ControlFlow;
+use icecore::ops::list::{SnapshotFilter, find};
 
-use super::entry;
-use crate::context::{Context, HostArgs};
-use crate::engine::ops::list::find;
-use crate::engine::ops::whole;
+use super::{Relay, entry};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
-use crate::parse;
 
-/// Find paths in snapshots
+/// Find paths in all snapshots, newest first
 ///
-/// The pattern follows gitignore's rules from each source's root: one without '/' matches names at any depth.
+/// The pattern follows gitignore's rules from each source's root: one without '/' matches names at any depth, one that
+/// ends in '/' folders alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore find '*.pem'
-  icecore find '/home/*/notes.txt' --snapshot latest")]
+  icecore find '/projects/*/notes.txt' --source home
+  icecore find passwd --host web1 --json")]
 pub struct Args {
     /// Pattern
     glob: String,
-    /// Look in this snapshot only
-    #[arg(long, value_name = "SNAP", value_parser = parse::snap)]
-    snapshot: Option<String>,
-    #[command(flatten)]
-    hosts: HostArgs,
+    /// Only in snapshots of this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only in snapshots with this tag; may be given more than once
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Only in sources of this name
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, meter, _cancel) = context.begin()?;
-    let snap = args.snapshot.as_ref().map(|snap| whole(snap, &args.hosts));
+    let (repository, meter, cancel) = context.begin()?;
+    let filter =
+        SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
     let mut out = context.ui.data()?;
-    let mut result = Ok(());
-    find(&repository, &args.glob, snap.as_ref(), &mut |snapshot, source, found| {
-        let record = entry::Record::new(Some(snapshot.to_string()), source, found);
-        result = out.record(&record, || format!("{}:{}", snapshot.short(), entry::short(source, found)));
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    result?;
+    let mut relay = Relay::default();
+    let found = find(&repository, &args.glob, &filter, &meter, &cancel, &mut |item| {
+        let id = item.snapshot.id;
+        let record = entry::Record::new(Some(id.to_string()), item.source, item.entry);
+        relay
+            .pass(out.record(&record, || format!("{}:{}", id.short(), entry::short(item.source, item.entry))))
+    });
+    relay.done(found)?;
     out.finish()?;
     Ok(meter.outcome())
 }

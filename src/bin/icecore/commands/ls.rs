@@ -1,15 +1,15 @@
 //! `icecore ls`
 
-use std::ops::ControlFlow;
-
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use icecore::format::{SourceKind, SourceRecord};
+use icecore::ops::list::{LsItem, ls};
+use serde::Serialize;
 
-use super::entry;
+use super::{Relay, entry, what};
 use crate::context::{Context, HostArgs};
-use crate::engine::ops::list::ls;
-use crate::engine::ops::selector;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
+use crate::ui::{json, text};
 
 /// List what a snapshot holds
 #[derive(Debug, clap::Args)]
@@ -32,17 +32,60 @@ pub struct Args {
     hosts: HostArgs,
 }
 
+/// A source of the snapshot, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "source")]
+struct Source<'a> {
+    name: &'a str,
+    /// `tree` or `stream`.
+    kind: &'static str,
+    /// A stream's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    started: Option<String>,
+}
+
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
     let mut out = context.ui.data()?;
-    let mut result = Ok(());
-    ls(&repository, &selector(&args.what, &args.hosts), args.recursive, &mut |source, found| {
-        result = out.record(&entry::Record::new(None, source, found), || {
-            if args.long { entry::long(source, found) } else { entry::short(source, found) }
-        });
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    result?;
+    let mut relay = Relay::default();
+    let listed = ls(&repository, &what(&args.what, &args.hosts), args.recursive, &meter, &mut |item| {
+        relay.pass(match item {
+            LsItem::Source(source) => out.record(&Source::new(source), || source_line(source, args.long)),
+            LsItem::Entry { source, entry: found } => {
+                out.record(&entry::Record::new(None, source, found), || {
+                    if args.long { entry::long(source, found) } else { entry::short(source, found) }
+                })
+            }
+        })
+    });
+    relay.done(listed)?;
     out.finish()?;
     Ok(meter.outcome())
+}
+
+impl<'a> Source<'a> {
+    fn new(source: &'a SourceRecord) -> Self {
+        let (kind, size) = match &source.kind {
+            SourceKind::Tree { .. } => ("tree", None),
+            SourceKind::Stream { content, .. } => ("stream", Some(content.size)),
+        };
+        Self { name: &source.name, kind, size, started: json::time(source.started) }
+    }
+}
+
+fn source_line(source: &SourceRecord, long: bool) -> String {
+    if !long {
+        return source.name.clone();
+    }
+    let from = match &source.kind {
+        SourceKind::Tree { path, .. } => text::clean(&String::from_utf8_lossy(path)),
+        SourceKind::Stream { command, content } if command.is_empty() => {
+            format!("standard input, {}", text::size(content.size))
+        }
+        SourceKind::Stream { command, content } => {
+            format!("{}, {}", text::clean(&command.join(" ")), text::size(content.size))
+        }
+    };
+    format!("{} {} ({from})", text::when(source.started), source.name)
 }

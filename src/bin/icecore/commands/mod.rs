@@ -17,10 +17,13 @@ mod stats;
 mod verify;
 
 use clap::Subcommand;
+use icecore::Error;
+use icecore::ops::list::What;
 
 use crate::args::Cli;
-use crate::context::Context;
+use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
+use crate::parse::SnapPath;
 
 /// Every command.
 #[derive(Debug, Subcommand)]
@@ -59,5 +62,33 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Key(args) => key::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
         Command::Man(args) => man::run(&context, args),
+    }
+}
+
+/// What is selected, as the library takes it.
+fn what(selected: &SnapPath, hosts: &HostArgs) -> What {
+    let SnapPath { snap, source, path } = selected.clone();
+    What { snapshot: snap, hosts: hosts.choice(), source, path }
+}
+
+/// Keeps an error of ours while it ends an operation of the library that calls us back.
+#[derive(Default)]
+struct Relay(Option<CliError>);
+
+impl Relay {
+    /// Ends the operation if the result is an error.
+    fn pass(&mut self, result: Result<(), CliError>) -> Result<(), Error> {
+        result.map_err(|error| {
+            self.0 = Some(error);
+            Error::Interrupted
+        })
+    }
+
+    /// The operation's result, or the error that ended it.
+    fn done<T>(self, result: Result<T, Error>) -> Result<T, CliError> {
+        match self.0 {
+            Some(error) => Err(error),
+            None => Ok(result?),
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 use icecore::observe::Counters;
+use icecore::ops::repair::{repair_config, repair_index};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::engine::ops::repair;
+use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
 
@@ -29,9 +29,12 @@ enum What {
 
 #[derive(Serialize)]
 struct IndexSummary {
-    segments: u64,
-    packs: u64,
-    written: u64,
+    /// Packs that no segment told of, and the segments that tell of them now.
+    packs_added: u64,
+    chunks_added: u64,
+    segments_added: u64,
+    unreadable_packs: u64,
+    damaged_segments: u64,
 }
 
 #[derive(Serialize)]
@@ -48,16 +51,24 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
-    let (repository, meter, cancel) = context.begin()?;
-    let repair::IndexReport { segments, packs, written } = repair::index(&repository, &meter, &cancel)?;
-    let summary = IndexSummary { segments, packs, written };
+    let (repository, meter, _cancel) = context.begin()?;
+    let rebuilt = repair_index(&repository, &host_name(), &meter)?;
+    let summary = IndexSummary {
+        packs_added: rebuilt.packs,
+        chunks_added: rebuilt.chunks,
+        segments_added: rebuilt.segments.len() as u64,
+        unreadable_packs: rebuilt.unreadable.len() as u64,
+        damaged_segments: rebuilt.damaged_segments.len() as u64,
+    };
     Ok(meter.finish("repair index", Outcome::Done, &summary, || {
-        vec![format!(
-            "{}, {}; {} written",
-            text::counted(segments, "segment", "segments"),
-            text::counted(packs, "pack", "packs"),
-            text::number(written),
-        )]
+        vec![match summary.packs_added {
+            0 => "index rebuilt; every pack is in a segment".to_owned(),
+            packs => format!(
+                "index rebuilt; {} found in {}",
+                text::counted(summary.chunks_added, "chunk", "chunks"),
+                text::counted(packs, "pack that no segment told of", "packs that no segment told of"),
+            ),
+        }]
     }))
 }
 
@@ -65,7 +76,7 @@ fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
     // What is damaged is about to be mended: no finding.
     let (repository, _cancel) = context.open(&Counters::default())?;
-    let written = repository.repair_config()?;
+    let written = repair_config(&repository)?;
     let summary = ConfigSummary { written };
     Ok(meter.finish("repair config", Outcome::Done, &summary, || {
         if summary.written.is_empty() {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use icecore::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
+use icecore::target::OwnerPolicy;
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
-use crate::engine::ops::restore::{self, RestoreOptions, RestoreReport};
-use crate::engine::ops::selector;
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
-use crate::ui::{json, text};
+use crate::ui::text;
 
 /// Put a snapshot, a source or a path of it back
 ///
@@ -37,8 +37,8 @@ pub struct Args {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// What to do with files that are there already
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Overwrite::IfChanged)]
-    overwrite: Overwrite,
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::IfChanged)]
+    overwrite: When,
     /// Delete what the snapshot does not have, below restored folders only
     #[arg(long)]
     delete: bool,
@@ -59,7 +59,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Overwrite {
+enum When {
     /// Write every file anew
     Always,
     /// Write files whose size or time differs
@@ -70,54 +70,116 @@ enum Overwrite {
 
 #[derive(Serialize)]
 struct Summary {
-    written: u64,
-    deleted: u64,
+    snapshot: String,
     dry_run: bool,
-    #[serde(flatten)]
-    counts: json::Counts,
+    entries: u64,
+    files_written: u64,
+    files_unchanged: u64,
+    hard_links: u64,
+    bytes_written: u64,
+    deleted: u64,
+    /// Paths that could not be restored.
+    failed: u64,
+    /// Entries that the snapshot itself does not hold whole.
+    incomplete: u64,
+    /// Parts of metadata that could not be set.
+    refused_metadata: u64,
+    /// Ranges of paths of which nothing is known.
+    uncertain: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    if context.ui.json && args.target == Path::new("-") {
+    let to_stdout = args.target == Path::new("-");
+    if context.ui.json && to_stdout {
         return Err(CliError::usage("standard output cannot take both contents and JSON"));
     }
     let (repository, meter, cancel) = context.begin()?;
-    let report = restore::restore(&repository, options(args), &args.target, &meter, &cancel)?;
-    let RestoreReport { written, deleted } = report;
-    let counts = meter.counts();
-    let summary = Summary { written, deleted, dry_run: args.dry_run, counts };
+    let what = What {
+        snapshot: args.what.snap.clone(),
+        source: args.what.source.clone(),
+        path: args.what.path.clone(),
+    };
+    let options = options(args);
+    let report = if to_stdout {
+        let mut out = context.ui.data()?;
+        let report = restore(&repository, &what, Target::Stdout(&mut out), &options, &meter, &cancel)?;
+        out.finish()?;
+        report
+    } else {
+        let target = Target::Folder(args.target.clone());
+        restore(&repository, &what, target, &options, &meter, &cancel)?
+    };
+    let outcome = if !report.uncertain.is_empty() {
+        Outcome::Damage
+    } else if report.is_complete() {
+        Outcome::Done
+    } else {
+        Outcome::Incomplete
+    };
     let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("restore", Outcome::Done, &summary, || {
-        let mut line = format!(
-            "{}, {} written, {}, in {elapsed}",
-            text::counted(counts.entries, "entry", "entries"),
-            text::number(written),
-            text::size(counts.bytes_read),
-        );
-        if deleted > 0 {
-            line.push_str(&format!(", {} deleted", text::number(deleted)));
-        }
-        if args.dry_run {
-            line.insert_str(0, "dry run: ");
-        }
-        vec![line]
-    }))
+    let summary = Summary::new(&report, args.dry_run);
+    Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
 fn options(args: &Args) -> RestoreOptions {
     RestoreOptions {
-        what: selector(&args.what, &args.hosts),
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         overwrite: match args.overwrite {
-            Overwrite::Always => restore::Overwrite::Always,
-            Overwrite::IfChanged => restore::Overwrite::IfChanged,
-            Overwrite::Never => restore::Overwrite::Never,
+            When::Always => Overwrite::Always,
+            When::IfChanged => Overwrite::IfChanged,
+            When::Never => Overwrite::Never,
         },
         delete: args.delete,
-        numeric_ids: args.numeric_ids,
-        owner: !args.no_owner,
+        owner: match (args.no_owner, args.numeric_ids) {
+            (true, _) => OwnerPolicy::Keep,
+            (false, true) => OwnerPolicy::Numeric,
+            (false, false) => OwnerPolicy::Names,
+        },
         verify: args.verify,
         dry_run: args.dry_run,
+        host: args.hosts.choice(),
+        ..RestoreOptions::default()
+    }
+}
+
+impl Summary {
+    fn new(report: &RestoreReport, dry_run: bool) -> Self {
+        Self {
+            snapshot: report.snapshot.to_string(),
+            dry_run,
+            entries: report.entries,
+            files_written: report.files_written,
+            files_unchanged: report.files_unchanged,
+            hard_links: report.hard_links,
+            bytes_written: report.bytes_written,
+            deleted: report.deleted,
+            failed: report.failed,
+            incomplete: report.incomplete,
+            refused_metadata: report.refused_meta,
+            uncertain: report.uncertain.len() as u64,
+        }
+    }
+
+    fn lines(&self, elapsed: &str) -> Vec<String> {
+        let mut line = format!(
+            "{}{}, {} written ({}), {} unchanged",
+            if self.dry_run { "dry run: " } else { "" },
+            text::counted(self.entries, "entry", "entries"),
+            text::number(self.files_written),
+            text::size(self.bytes_written),
+            text::number(self.files_unchanged),
+        );
+        for (count, what) in [
+            (self.deleted, "deleted"),
+            (self.failed, "failed"),
+            (self.incomplete, "not whole in the snapshot"),
+            (self.refused_metadata, "pieces of metadata not set"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {} {what}", text::number(count)));
+            }
+        }
+        vec![format!("{line}, in {elapsed}")]
     }
 }

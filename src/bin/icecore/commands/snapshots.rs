@@ -1,7 +1,7 @@
 //! `icecore snapshots`
 
-use icecore::format::{self, Snapshot, SourceKind};
-use icecore::observe::{Observer, Problem, Severity};
+use icecore::format::{self, SourceKind};
+use icecore::ops::list::{SnapshotFilter, snapshots};
 use icecore::repo::StoredSnapshot;
 use serde::Serialize;
 
@@ -22,9 +22,9 @@ pub struct Args {
     /// Only those of this host
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// Only those with this tag
+    /// Only those with this tag; may be given more than once
     #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
+    tag: Vec<String>,
     /// Only those with a source of this name
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
@@ -88,11 +88,10 @@ impl<'a> SourceRecord<'a> {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
-    let mut list = repository.snapshots(&mut |id, error| {
-        meter.problem(&Problem::new(Severity::Damage, format_args!("snapshot {}", id.short()), error));
-    })?;
+    let filter =
+        SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
+    let list = snapshots(&repository, &filter, &meter)?;
     meter.end();
-    list.retain(|stored| args.wants(&stored.snapshot));
     let mut out = context.ui.data()?;
     if context.ui.json {
         for stored in &list {
@@ -105,14 +104,6 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
     out.finish()?;
     Ok(meter.outcome())
-}
-
-impl Args {
-    fn wants(&self, snapshot: &Snapshot) -> bool {
-        self.host.as_ref().is_none_or(|host| snapshot.host == *host)
-            && self.tag.as_ref().is_none_or(|tag| snapshot.tags.contains(tag))
-            && self.source.as_ref().is_none_or(|name| snapshot.source(name).is_some())
-    }
 }
 
 fn table(list: &[StoredSnapshot]) -> text::Table {

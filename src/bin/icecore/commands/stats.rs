@@ -1,9 +1,9 @@
 //! `icecore stats`
 
+use icecore::ops::list::{Stats, stats};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::engine::ops::list::{Stats, stats};
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
 
@@ -18,36 +18,81 @@ pub struct Args {}
 #[serde(tag = "type", rename = "stats")]
 struct Record {
     snapshots: u64,
+    checkpoints: u64,
+    segments: u64,
     packs: u64,
+    condemned_packs: u64,
     chunks: u64,
-    /// What all snapshots hold, each counted whole.
-    sources_bytes: u64,
-    /// What is left of it once each chunk is counted once.
-    plain_bytes: u64,
-    /// What that takes in the store.
+    /// Plain bytes of data in packs, each chunk counted once.
+    data_bytes: u64,
+    /// Plain bytes of metadata in packs.
+    metadata_bytes: u64,
+    /// What the packs take in the store.
     stored_bytes: u64,
+    /// The newest snapshot of each host and source: how many sources, files, and bytes if restored.
+    latest_sources: u64,
+    latest_files: u64,
+    latest_bytes: u64,
+    cache_bytes: u64,
 }
 
 pub fn run(context: &Context<'_>, _args: &Args) -> Result<Outcome, CliError> {
-    let (repository, mut meter, _cancel) = context.begin()?;
-    let Stats { snapshots, packs, chunks, plain_bytes, stored_bytes, sources_bytes } = stats(&repository)?;
+    let (repository, mut meter, cancel) = context.begin()?;
+    let record = Record::new(&stats(&repository, &meter, &cancel)?);
     meter.end();
-    let record = Record { snapshots, packs, chunks, sources_bytes, plain_bytes, stored_bytes };
     let mut out = context.ui.data()?;
     if context.ui.json {
         out.object(&record)?;
     } else {
-        for (what, value) in [
-            ("snapshots", text::number(snapshots)),
-            ("packs", text::number(packs)),
-            ("chunks", text::number(chunks)),
-            ("in all snapshots", text::size(sources_bytes)),
-            ("deduplicated", text::size(plain_bytes)),
-            ("stored", text::size(stored_bytes)),
-        ] {
-            out.line(format_args!("{what:<17} {value}"))?;
+        for (what, value) in record.lines() {
+            out.line(format_args!("{what:<18} {value}"))?;
         }
     }
     out.finish()?;
     Ok(meter.outcome())
+}
+
+impl Record {
+    fn new(stats: &Stats) -> Self {
+        Self {
+            snapshots: stats.snapshots,
+            checkpoints: stats.checkpoints,
+            segments: stats.segments,
+            packs: stats.packs,
+            condemned_packs: stats.condemned_packs,
+            chunks: stats.chunks,
+            data_bytes: stats.data_bytes,
+            metadata_bytes: stats.metadata_bytes,
+            stored_bytes: stats.stored_bytes,
+            latest_sources: stats.latest_sources,
+            latest_files: stats.latest_files,
+            latest_bytes: stats.latest_bytes,
+            cache_bytes: stats.cache_bytes,
+        }
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let number = text::number;
+        let besides = |count: u64, what: &str| match count {
+            0 => String::new(),
+            count => format!(", {} {what}", number(count)),
+        };
+        let latest = format!(
+            "{} in {} of {}",
+            text::size(self.latest_bytes),
+            text::counted(self.latest_files, "file", "files"),
+            text::counted(self.latest_sources, "source", "sources"),
+        );
+        vec![
+            ("snapshots", number(self.snapshots) + &besides(self.checkpoints, "checkpoints")),
+            ("newest snapshots", latest),
+            ("data, each once", text::size(self.data_bytes)),
+            ("metadata", text::size(self.metadata_bytes)),
+            ("stored", text::size(self.stored_bytes)),
+            ("chunks", number(self.chunks)),
+            ("packs", number(self.packs) + &besides(self.condemned_packs, "condemned")),
+            ("index segments", number(self.segments)),
+            ("local cache", text::size(self.cache_bytes)),
+        ]
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use icecore::ops::verify::{Hit, VerifyOptions, VerifyReport, verify};
 use icecore::types::ByteSize;
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::engine::ops::verify::{Finding, VerifyOptions, verify};
+use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::text;
+use crate::ui::{json, text};
 
 /// Check that every snapshot can be restored
 ///
@@ -37,66 +37,126 @@ pub struct Args {
     max_bytes: Option<ByteSize>,
 }
 
-/// Something that is damaged, as JSON.
+/// Something that is wrong, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "finding")]
-struct Record<'a> {
-    subject: &'a str,
-    message: &'a str,
-    affected: &'a [String],
+struct FindingRecord<'a> {
+    /// Its name in the store where it has one.
+    object: &'a str,
+    kind: String,
+    what: &'a str,
+}
+
+/// A path that cannot be restored whole, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "affected")]
+struct AffectedRecord<'a> {
+    snapshot: String,
+    source: &'a str,
+    #[serde(flatten)]
+    path: json::PathField,
+    /// `content`, `attribute` or `range`: nothing is known of the paths from here on.
+    hit: &'static str,
 }
 
 #[derive(Serialize)]
 struct Summary {
     snapshots: u64,
+    segments: u64,
     packs: u64,
-    bytes: u64,
+    packs_read: u64,
+    /// Stored bytes that were read.
+    bytes_read: u64,
+    /// Plain bytes that were opened and checked.
+    plain_bytes: u64,
+    chunks: u64,
+    orphan_packs: u64,
+    /// Packs that this machine has never read whole.
+    never_verified: u64,
     findings: u64,
+    affected: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, meter, cancel) = context.begin()?;
+    let (repository, mut meter, cancel) = context.begin()?;
+    let limited = args.sample.is_some() || args.max_time.is_some() || args.max_bytes.is_some();
     let options = VerifyOptions {
-        read_data: args.read_data
-            || args.sample.is_some()
-            || args.max_time.is_some()
-            || args.max_bytes.is_some(),
+        host: host_name(),
+        read_data: args.read_data || limited,
         sample: args.sample,
         max_time: args.max_time,
         max_bytes: args.max_bytes.map(|size| size.0),
+        ..VerifyOptions::default()
     };
     let report = verify(&repository, &options, &meter, &cancel)?;
-    let mut out = context.ui.data()?;
-    for finding in &report.findings {
-        let Finding { subject, message, affected } = finding;
-        out.record(&Record { subject, message, affected }, || lines(finding))?;
-    }
-    out.finish()?;
-    let count = report.findings.len() as u64;
-    let outcome = if count == 0 { Outcome::Done } else { Outcome::Damage };
-    let summary =
-        Summary { snapshots: report.snapshots, packs: report.packs, bytes: report.bytes, findings: count };
+    meter.end();
+    tell(context, &report)?;
+    let outcome = if report.is_clean() { Outcome::Done } else { Outcome::Damage };
+    let summary = Summary {
+        snapshots: report.snapshots,
+        segments: report.segments,
+        packs: report.packs_listed,
+        packs_read: report.packs_read,
+        bytes_read: report.bytes_read,
+        plain_bytes: report.plain_bytes,
+        chunks: report.chunks_checked,
+        orphan_packs: report.orphan_packs,
+        never_verified: report.never_verified,
+        findings: report.findings_count,
+        affected: report.affected_count,
+    };
     let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("verify", outcome, &summary, || {
-        let end = match count {
-            0 => "no damage found".to_owned(),
-            n => format!("{} found", text::counted(n, "damage", "damages")),
-        };
-        let checked = format!(
-            "{} and {} checked, {} read, in {elapsed}",
-            text::counted(report.snapshots, "snapshot", "snapshots"),
-            text::counted(report.packs, "pack", "packs"),
-            text::size(report.bytes),
-        );
-        vec![checked, end]
-    }))
+    Ok(meter.finish("verify", outcome, &summary, || summary.lines(options.read_data, &elapsed)))
 }
 
-fn lines(finding: &Finding) -> String {
-    let mut line = format!("{}: {}", text::clean(&finding.subject), text::clean(&finding.message));
-    for path in &finding.affected {
-        line.push_str("\n  ");
-        line.push_str(&text::clean(path));
+/// Findings and the paths hit, as data.
+fn tell(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
+    let mut out = context.ui.data()?;
+    for finding in &report.findings {
+        let record =
+            FindingRecord { object: &finding.object, kind: finding.kind.to_string(), what: &finding.what };
+        out.record(&record, || text::clean(&finding.to_string()))?;
     }
-    line
+    for path in &report.affected {
+        let record = AffectedRecord {
+            snapshot: path.snapshot.to_string(),
+            source: &path.source,
+            path: json::PathField::new(&path.path.to_slashed()),
+            hit: match path.hit {
+                Hit::Content => "content",
+                Hit::Attribute => "attribute",
+                Hit::Range { .. } => "range",
+            },
+        };
+        out.record(&record, || format!("affected: {path}"))?;
+    }
+    out.finish()
+}
+
+impl Summary {
+    fn lines(&self, read_data: bool, elapsed: &str) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{}, {} and {} checked in {elapsed}",
+            text::counted(self.snapshots, "snapshot", "snapshots"),
+            text::counted(self.packs, "pack", "packs"),
+            text::counted(self.chunks, "chunk", "chunks"),
+        )];
+        if read_data {
+            lines.push(format!(
+                "{} read, {} of data in them; never read: {}",
+                text::counted(self.packs_read, "pack", "packs"),
+                text::size(self.plain_bytes),
+                text::number(self.never_verified),
+            ));
+        }
+        lines.push(match (self.findings, self.affected) {
+            (0, _) => "no damage found".to_owned(),
+            (found, hit) => format!(
+                "damage: {}, {} affected",
+                text::counted(found, "finding", "findings"),
+                text::counted(hit, "path", "paths"),
+            ),
+        });
+        lines
+    }
 }
