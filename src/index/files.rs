@@ -11,23 +11,22 @@
 //! it open, and under `lock` nobody can come to open it. No file of SQLite's is opened here, since closing one would
 //! drop the locks that SQLite holds on it in this process.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::sys::{PathContext, PathError};
+use crate::sys::{
+    Dir, Existing, LockFile, PathError, private_folder, read_bounded, remove_if_there, write_file,
+};
 
 const POINTER_MAGIC: &str = "icecore index";
 /// A pointer file is three short lines.
-const POINTER_BYTES_MAX: u64 = 4096;
+const POINTER_BYTES_MAX: usize = 4096;
 
 /// The index folder, locked: others wait before they open or replace anything in it.
 pub(super) struct Folder {
     dir: PathBuf,
-    /// Closing it lets the lock go.
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// What the pointer file says.
@@ -40,26 +39,22 @@ pub(super) enum Pointer {
 impl Folder {
     /// Makes the folder (0700) if need be, and waits for its lock.
     pub(super) fn enter(dir: &Path) -> Result<Self, PathError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).context("create", dir)?;
-        let mode = fs::metadata(dir).context("stat", dir)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            fs::set_permissions(dir, Permissions::from_mode(0o700)).context("restrict", dir)?;
-        }
-        let path = dir.join("lock");
-        let lock = open_lock_file(&path)?;
-        lock.lock().context("lock", &path)?;
+        private_folder(dir)?;
+        let lock = LockFile::open(dir.join("lock"))?;
+        lock.lock()?;
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
     pub(super) fn pointer(&self) -> Result<Pointer, PathError> {
         let path = self.dir.join("current");
-        let file = match File::open(&path) {
-            Ok(file) => file,
+        let bytes = match read_bounded(&path, POINTER_BYTES_MAX) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Pointer::Absent),
-            Err(error) => return Err(error).context("open", &path),
+            Err(error) if matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::IsADirectory) => {
+                return Ok(Pointer::Unusable(error.to_string()));
+            }
+            Err(error) => return Err(error),
         };
-        let mut bytes = Vec::new();
-        file.take(POINTER_BYTES_MAX).read_to_end(&mut bytes).context("read", &path)?;
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.lines();
         let generation = match (lines.next(), lines.next()) {
@@ -81,16 +76,13 @@ impl Folder {
 
     /// Makes `generation` the current one; a crash leaves the old pointer or the new one.
     pub(super) fn point_to(&self, generation: u64, why: &str) -> Result<(), PathError> {
-        let (path, temporary) = (self.dir.join("current"), self.dir.join("current.new"));
+        let path = self.dir.join("current");
         let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
         let text = format!("{POINTER_MAGIC}\n{generation:016x}\n{why}\n");
         if path.is_dir() {
-            fs::remove_dir(&path).context("remove", &path)?;
+            remove_if_there(&path)?;
         }
-        let file = File::create(&temporary).context("create", &temporary)?;
-        file.write_all_at(text.as_bytes(), 0).context("write", &temporary)?;
-        file.sync_all().context("sync", &temporary)?;
-        fs::rename(&temporary, &path).context("rename", &temporary)
+        write_file(&path, text.as_bytes(), 0o600, Existing::Replace)
     }
 
     /// Removes all databases but `current` that nobody has open. What cannot be removed stays for the next time.
@@ -100,22 +92,19 @@ impl Folder {
             if generation == current {
                 continue;
             }
-            let Ok(lock) = open_lock_file(&mark) else { continue };
-            if lock.try_lock().is_err() {
+            let Ok(lock) = LockFile::open(&mark) else { continue };
+            if !matches!(lock.try_lock(), Ok(true)) {
                 continue;
             }
             let database = database_path(&self.dir, generation);
             let gone = ["", "-wal", "-shm"].iter().all(|suffix| {
                 let mut name = database.clone().into_os_string();
                 name.push(suffix);
-                match fs::remove_file(&name) {
-                    Ok(()) => true,
-                    Err(error) => error.kind() == ErrorKind::NotFound,
-                }
+                remove_if_there(Path::new(&name)).is_ok()
             });
             if gone {
                 // If this fails, the next opening tries again.
-                let _ = fs::remove_file(&mark);
+                let _ = remove_if_there(&mark);
             }
         }
     }
@@ -123,10 +112,9 @@ impl Folder {
     /// The generations that have a file of any kind here.
     fn generations(&self) -> Result<Vec<u64>, PathError> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir).context("list", &self.dir)? {
-            let name = entry.context("list", &self.dir)?.file_name();
-            let number =
-                name.to_str().and_then(|name| name.strip_prefix("index-")).and_then(|rest| rest.get(..16));
+        for name in Dir::open(&self.dir)?.names()? {
+            let name = name?;
+            let number = name.strip_prefix("index-").and_then(|rest| rest.get(..16));
             if let Some(generation) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
                 found.push(generation);
             }
@@ -146,10 +134,6 @@ fn mark_path(dir: &Path, generation: u64) -> PathBuf {
     dir.join(format!("index-{generation:016x}.open"))
 }
 
-fn open_lock_file(path: &Path) -> Result<File, PathError> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).context("open", path)
-}
-
 /// In what order a database was left by the last who had it open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -163,41 +147,31 @@ pub(super) enum Mark {
 
 /// Says to others that a database is open in this process.
 pub(super) struct Hold {
-    file: File,
-    path: PathBuf,
+    file: LockFile,
     written: bool,
 }
 
 impl Hold {
     /// Joins those who have the database open; to be called with the folder locked.
     pub(super) fn take(_folder: &Folder, dir: &Path, generation: u64) -> Result<(Self, Mark), PathError> {
-        let path = mark_path(dir, generation);
-        let file = open_lock_file(&path)?;
-        let alone = match file.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
-        };
+        let file = LockFile::open(mark_path(dir, generation))?;
+        let alone = file.try_lock()?;
         // Under the folder's lock nobody else comes in between.
-        file.unlock().and_then(|()| file.lock_shared()).context("lock", &path)?;
-        let mut text = [0; 1];
-        let read = file.read_at(&mut text, 0).context("read", &path)?;
-        let mark = match &text[..read] {
-            b"x" => Mark::Damaged,
-            b"d" if alone => Mark::Unclean,
+        file.share()?;
+        let mark = match file.state()? {
+            Some(b'x') => Mark::Damaged,
+            Some(b'd') if alone => Mark::Unclean,
             _ => Mark::Clean,
         };
-        Ok((Self { file, path, written: false }, mark))
+        Ok((Self { file, written: false }, mark))
     }
 
     /// To be called before the first write: until all have closed the database, it counts as unclean.
     pub(super) fn will_write(&mut self) -> Result<(), PathError> {
         if !self.written {
-            let mut text = [0; 1];
-            let read = self.file.read_at(&mut text, 0).context("read", &self.path)?;
-            if &text[..read] != b"d" && &text[..read] != b"x" {
-                self.file.write_all_at(b"d", 0).context("write", &self.path)?;
-                self.file.sync_data().context("sync", &self.path)?;
+            if !matches!(self.file.state()?, Some(b'd' | b'x')) {
+                self.file.set_state(b'd')?;
+                self.file.sync()?;
             }
             self.written = true;
         }
@@ -207,17 +181,15 @@ impl Hold {
     /// Makes the next who opens this generation begin a new one.
     pub(super) fn met_damage(&self) {
         // A mark that cannot be written costs the next command the same discovery.
-        let _ = self.file.write_all_at(b"x", 0);
+        let _ = self.file.set_state(b'x');
     }
 
     /// Leaves, after the database was closed; the last to leave marks it clean.
     pub(super) fn leave(self) {
         // On any failure the mark stays as it is and the next opening checks the database.
-        if self.file.unlock().is_ok() && self.file.try_lock().is_ok() {
-            let mut text = [0; 1];
-            if matches!(self.file.read_at(&mut text, 0), Ok(1)) && &text == b"d" {
-                let _ = self.file.write_all_at(b"c", 0);
-            }
+        let is_last = self.file.unlock().is_ok() && matches!(self.file.try_lock(), Ok(true));
+        if is_last && matches!(self.file.state(), Ok(Some(b'd'))) {
+            let _ = self.file.set_state(b'c');
         }
     }
 }

@@ -6,15 +6,13 @@
 //! open; only who holds it exclusively removes a damaged database.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use crate::sys::{LockFile, PathError, private_folder, remove_if_there};
 use crate::types::{PackId, SnapshotId, Timestamp};
 
 /// Append only: entry n brings a database from `user_version` n to n + 1.
@@ -40,7 +38,7 @@ pub struct LastSnapshot {
 pub struct Memory {
     inner: Mutex<Inner>,
     /// Held shared; let go after the connection is closed, since fields drop in order.
-    _hold: Option<File>,
+    _hold: Option<LockFile>,
 }
 
 struct Inner {
@@ -164,17 +162,11 @@ impl Memory {
 }
 
 /// Opens the file; if it is unusable and nobody else has it open, it is removed and made anew.
-fn open_durable(dir: &Path) -> Result<(Connection, File, Option<String>), String> {
-    let text = |error: std::io::Error| error.to_string();
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(text)?;
-    let hold = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(dir.join("state.open"))
-        .map_err(text)?;
-    hold.lock_shared().map_err(text)?;
+fn open_durable(dir: &Path) -> Result<(Connection, LockFile, Option<String>), String> {
+    let text = |error: PathError| error.to_string();
+    private_folder(dir).map_err(text)?;
+    let hold = LockFile::open(dir.join("state.open")).map_err(text)?;
+    hold.share().map_err(text)?;
     let path = dir.join("state.sqlite");
     let open = || -> rusqlite::Result<Connection> {
         let conn = Connection::open(&path)?;
@@ -186,19 +178,16 @@ fn open_durable(dir: &Path) -> Result<(Connection, File, Option<String>), String
         Err(error) => error.to_string(),
     };
     hold.unlock().map_err(text)?;
-    if hold.try_lock().is_err() {
+    if !matches!(hold.try_lock(), Ok(true)) {
         return Err(format!("{}: {why}", path.display()));
     }
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.clone().into_os_string();
         name.push(suffix);
-        match fs::remove_file(&name) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.to_string()),
-            _ => {}
-        }
+        remove_if_there(Path::new(&name)).map_err(text)?;
     }
     let conn = open().map_err(|error| error.to_string())?;
-    hold.unlock().and_then(|()| hold.lock_shared()).map_err(text)?;
+    hold.share().map_err(text)?;
     Ok((conn, hold, Some(format!("{} began anew: {why}", path.display()))))
 }
 
@@ -249,6 +238,8 @@ fn checked_time(key: &[&[u8]], seconds: i64, nanos: u32, mark: u32) -> Option<Ti
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
 
     fn pack(n: u8) -> PackId {

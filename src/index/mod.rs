@@ -46,6 +46,7 @@ pub use self::memory::{LastSnapshot, Memory};
 use self::packs::View;
 use self::schema::{Meta, Unusable};
 use self::segments::Change;
+use crate::sys::is_regular_file;
 use crate::types::{ChunkId, Class, Codec, LeaseId, PackId, SegmentBody, SegmentId};
 
 /// How `Index::open` found the database.
@@ -467,9 +468,8 @@ struct Opening {
 impl Opening {
     fn existing(folder: &Folder, dir: &Path, generation: u64) -> Result<Self, Unusable> {
         let path = database_path(dir, generation);
-        match std::fs::symlink_metadata(&path) {
-            Ok(found) if found.is_file() => {}
-            _ => return Err(Unusable::Foreign(format!("{} is no file", path.display()))),
+        if !is_regular_file(&path) {
+            return Err(Unusable::Foreign(format!("{} is no file", path.display())));
         }
         let (hold, mark) = Hold::take(folder, dir, generation).map_err(IndexError::from)?;
         if mark == Mark::Damaged {

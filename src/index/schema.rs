@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::error::IndexError;
+use crate::sys::is_writable_by_any;
 
 /// "ICEi", so that a foreign database is not taken for ours.
 const APPLICATION_ID: i32 = 0x4943_4569;
@@ -93,7 +94,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
     }
     configure(&conn).map_err(fail)?;
     // A damaged version in the header makes SQLite open a file for reading only, as does a missing permission.
-    let writable = std::fs::metadata(path).is_ok_and(|found| !found.permissions().readonly());
+    let writable = is_writable_by_any(path);
     if writable && conn.is_readonly("main").map_err(fail)? {
         return Err(Unusable::Foreign("its header asks for a newer SQLite".to_owned()));
     }

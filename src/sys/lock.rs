@@ -1,0 +1,130 @@
+//! Files by which processes agree: locks (flock) with a byte of state, and the folder and names around them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::sys::{PathContext, PathError};
+
+/// A file to lock; closing it lets the lock go.
+#[derive(Debug)]
+pub struct LockFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl LockFile {
+    /// Opens the file, and makes it if need be; it is not locked yet.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, PathError> {
+        let path = path.into();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        Ok(Self { file: file.context("open", &path)?, path })
+    }
+
+    /// Waits until nobody else holds it, then holds it alone.
+    pub fn lock(&self) -> Result<(), PathError> {
+        self.file.lock().context("lock", &self.path)
+    }
+
+    /// Holds it alone, or returns false if others hold it.
+    pub fn try_lock(&self) -> Result<bool, PathError> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", &self.path),
+        }
+    }
+
+    /// Holds it together with others; a lock that was held alone is let go first, so others may come between.
+    pub fn share(&self) -> Result<(), PathError> {
+        self.file.unlock().and_then(|()| self.file.lock_shared()).context("lock", &self.path)
+    }
+
+    /// Lets go.
+    pub fn unlock(&self) -> Result<(), PathError> {
+        self.file.unlock().context("unlock", &self.path)
+    }
+
+    /// The file's first byte, if there is one.
+    pub fn state(&self) -> Result<Option<u8>, PathError> {
+        let mut byte = [0; 1];
+        let read = self.file.read_at(&mut byte, 0).context("read", &self.path)?;
+        Ok((read == 1).then_some(byte[0]))
+    }
+
+    /// Sets the file's first byte; [`LockFile::sync`] makes it durable.
+    pub fn set_state(&self, byte: u8) -> Result<(), PathError> {
+        self.file.write_all_at(&[byte], 0).context("write", &self.path)
+    }
+
+    /// Makes the state durable.
+    pub fn sync(&self) -> Result<(), PathError> {
+        self.file.sync_data().context("sync", &self.path)
+    }
+}
+
+/// Makes a folder and its parents if need be, and takes all rights on it from others.
+pub fn private_folder(path: &Path) -> Result<(), PathError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).context("create", path)?;
+    let mode = fs::metadata(path).context("stat", path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).context("restrict", path)?;
+    }
+    Ok(())
+}
+
+/// Removes a file or an empty folder; it is no error if it is not there.
+pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
+    let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// True if a regular file has this very name (a symlink is none).
+pub fn is_regular_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+/// True if the file's permissions let anybody write to it.
+pub fn is_writable_by_any(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.permissions().readonly())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holds_it_alone_or_several_share_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("a/lock");
+        private_folder(&root.path().join("a")).expect("made");
+        let (one, two) = (LockFile::open(&path).expect("opens"), LockFile::open(&path).expect("opens"));
+        one.lock().expect("locks");
+        assert!(!two.try_lock().expect("asks"));
+        one.share().expect("shares");
+        two.share().expect("shares");
+        assert!(!one.try_lock().expect("asks"));
+        drop(two);
+        assert!(one.try_lock().expect("asks"));
+        assert_eq!(one.state().expect("reads"), None);
+        one.set_state(b'd').and_then(|()| one.sync()).expect("writes");
+        assert_eq!(LockFile::open(&path).expect("opens").state().expect("reads"), Some(b'd'));
+    }
+
+    #[test]
+    fn a_private_folder_is_private_and_names_go() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("a/b");
+        private_folder(&path).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("opened up");
+        private_folder(&path).expect("restricted");
+        assert_eq!(fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o700);
+        assert!(!is_regular_file(&path));
+        remove_if_there(&path).and_then(|()| remove_if_there(&path)).expect("gone");
+        assert!(!path.exists() && path.parent().expect("a parent").exists());
+    }
+}
