@@ -185,18 +185,10 @@ impl<'a> Fetcher<'a> {
 
     /// A miss is believed only after the segments were listed again and the database was checked, once.
     fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), Error> {
-        let index = self.repo().index();
-        match index.lookup(ids, out) {
-            Err(err) if err.is_damage() => {
-                index.recreate(&err.to_string())?;
-                self.repo().sync()?;
-                index.lookup(ids, out)?;
-            }
-            result => result?,
-        }
+        self.repo().ask_index(|index| index.lookup(ids, out))?;
         if out.iter().any(Option::is_none) && !self.made_sure.swap(true, Ordering::Relaxed) {
             self.repo().make_sure_of_misses()?;
-            index.lookup(ids, out)?;
+            self.repo().ask_index(|index| index.lookup(ids, out))?;
         }
         Ok(())
     }
@@ -324,7 +316,7 @@ impl<'a> Fetcher<'a> {
             if self.kept().frames.contains_key(&(*pack, number)) {
                 return Ok(SealedFrames::new());
             }
-            match self.repo().index().frame(pack, number)? {
+            match self.repo().frame_row(pack, number)? {
                 Some(row) => rows.push((number, row)),
                 None => return Ok(SealedFrames::new()),
             }
@@ -368,7 +360,7 @@ impl<'a> Fetcher<'a> {
         if let Some(frame) = self.kept().frames.get(&(*pack, number)) {
             return Ok(Arc::clone(frame));
         }
-        let row = self.repo().index().frame(pack, number)?;
+        let row = self.repo().frame_row(pack, number)?;
         let row = row.ok_or_else(|| {
             RepoError::damaged(ObjectKey::Pack(*pack), format!("the index lacks frame {number}"))
         })?;

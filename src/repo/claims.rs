@@ -37,7 +37,10 @@ impl std::fmt::Debug for Claims<'_> {
 impl<'a> Claims<'a> {
     /// Begins with nothing in flight.
     pub fn new(index: &'a Index) -> Result<Self, RepoError> {
-        let empty = index.is_empty()?;
+        let empty = match index.is_empty() {
+            Err(err) if err.is_damage() => false,
+            other => other?,
+        };
         Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty) })
     }
 

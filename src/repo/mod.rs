@@ -62,6 +62,8 @@ pub struct Repository {
     /// The copy of the slot that opened.
     slot_copy: Copy,
     index: Index,
+    /// Held while a damaged index is thrown away and filled again.
+    mending: Mutex<()>,
     memory: Memory,
     cache: PathBuf,
     heads: Mutex<HashMap<PackId, PackHead>>,
@@ -144,6 +146,7 @@ impl Repository {
             slot,
             slot_copy,
             index,
+            mending: Mutex::default(),
             memory,
             cache,
             heads: Mutex::default(),

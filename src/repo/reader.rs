@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{RepoError, Repository};
 use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectSeal, Opener, PartKind, SealClass};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
-use crate::index::{FrameRow, Location};
+use crate::index::{FrameRow, Index, Location};
 use crate::store::ObjectKey;
 use crate::types::{ChunkId, Class, PackId};
 
@@ -91,29 +91,13 @@ impl Repository {
 
     /// Finds a chunk. A miss is believed only after the segments were listed again and the database was checked.
     pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepoError> {
-        match self.index().lookup_one(id) {
-            Ok(Some(place)) => Ok(Some(place)),
-            Ok(None) => Ok(None),
-            Err(err) if err.is_damage() => {
-                self.index().recreate(&err.to_string())?;
-                self.sync()?;
-                Ok(self.index().lookup_one(id)?)
-            }
-            Err(err) => Err(err.into()),
-        }
+        self.ask_index(|index| index.lookup_one(id))
     }
 
     /// Makes sure that a miss is a miss: lists the segments again and reads the whole database once.
     pub fn make_sure_of_misses(&self) -> Result<(), RepoError> {
         self.sync()?;
-        match self.index().check() {
-            Err(err) if err.is_damage() => {
-                self.index().recreate(&err.to_string())?;
-                self.sync()?;
-                Ok(())
-            }
-            other => Ok(other?),
-        }
+        self.ask_index(Index::check)
     }
 }
 
@@ -172,7 +156,7 @@ impl<'a> ChunkReader<'a> {
         if !self.made_sure.swap(true, Ordering::Relaxed) {
             self.repo.sync()?;
         }
-        for place in self.repo.index().copies(id)? {
+        for place in self.repo.ask_index(|index| index.copies(id))? {
             if (place.pack, place.frame) == (tried.pack, tried.frame) {
                 continue;
             }
@@ -204,7 +188,7 @@ impl<'a> ChunkReader<'a> {
         if let Some(frame) = self.lock().frames.get(&at) {
             return Ok(Arc::clone(frame));
         }
-        let row = self.repo.index().frame(pack, number)?;
+        let row = self.repo.frame_row(pack, number)?;
         let row = row.ok_or_else(|| {
             RepoError::bad_object(&ObjectKey::Pack(*pack), format!("the index lacks frame {number}"))
         })?;

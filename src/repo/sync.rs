@@ -1,13 +1,14 @@
 //! Index segments → index: the SQLite database becomes a function of the segments listed now (PROTOCOL R3).
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
 use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
-use crate::index::IndexError;
+use crate::index::{FrameRow, Index, IndexError};
 use crate::store::{Body, Folder, ObjectKey, PutMode, list_all};
-use crate::types::{LeaseId, SegmentBody, SegmentId};
+use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// What a sync did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +33,34 @@ impl Repository {
             }
             other => other,
         }
+    }
+
+    /// Asks the index. Damage that the question meets is met with a new database, and it is asked again: a page can
+    /// prove damaged in the middle of a command, long after the sync that found all in order.
+    pub fn ask_index<T>(&self, mut ask: impl FnMut(&Index) -> Result<T, IndexError>) -> Result<T, RepoError> {
+        let generation = self.index().generation();
+        match ask(self.index()) {
+            Err(err) if err.is_damage() => {
+                let _mending = self.mending.lock().unwrap_or_else(PoisonError::into_inner);
+                // Another thread may have met it first: its new database is full by now.
+                if self.index().generation() == generation {
+                    self.index().recreate(&err.to_string())?;
+                    self.sync()?;
+                }
+                Ok(ask(self.index())?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Where a frame lies. That the index lacks it is believed only after the database was checked.
+    pub fn frame_row(&self, pack: &PackId, number: u32) -> Result<Option<FrameRow>, RepoError> {
+        let row = self.ask_index(|index| index.frame(pack, number))?;
+        if row.is_some() {
+            return Ok(row);
+        }
+        self.make_sure_of_misses()?;
+        self.ask_index(|index| index.frame(pack, number))
     }
 
     fn sync_once(&self) -> Result<SyncReport, RepoError> {

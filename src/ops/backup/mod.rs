@@ -25,6 +25,7 @@ use self::tree::{Capture, OpenTree};
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceRecord};
+use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::repo::{
     ChunkReader, Claims, Lease, Packed, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
@@ -163,7 +164,7 @@ fn capture_all(
     let claims = Claims::new(repo.index())?;
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let owners = Owners::read()?;
-    let heal = !repo.index().lost()?.is_empty();
+    let heal = !repo.ask_index(Index::lost)?.is_empty();
     let capture = Capture { repo, reader: &reader, options, plan, owners: &owners, observer, cancel, heal };
     let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
     std::thread::scope(|scope| {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{CACHE_BYTES, SnapshotFilter, snapshots, tree_size};
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind};
+use crate::index::Index;
 use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository};
@@ -39,7 +40,7 @@ pub struct Stats {
 pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Stats, Error> {
     let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
     crate::ops::sync(repo, observer)?;
-    let totals = repo.index().totals()?;
+    let totals = repo.ask_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
     let mut out = Stats {
         snapshots: all.iter().filter(|found| committed(found.snapshot.state)).count() as u64,
@@ -77,5 +78,6 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
 /// Bytes of the files in the cache folder; what cannot be looked at counts as nothing.
 fn cache_bytes(repo: &Repository) -> u64 {
     let files = walkdir::WalkDir::new(repo.cache_dir()).into_iter().filter_map(Result::ok);
-    files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
 }

@@ -10,7 +10,7 @@ use crate::format::{
     ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot, decode_segment,
     decode_snapshot, encode_directory,
 };
-use crate::index::{LastSnapshot, PackRow, PackState};
+use crate::index::{Index, LastSnapshot, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{Repository, StoredSnapshot, landed_late, open_object, stored_limit};
@@ -267,10 +267,10 @@ impl Objects {
         }
         self.report.packs_listed = listed.len() as u64;
         let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
-        let mut packs = repo.index().packs()?;
+        let mut packs = repo.ask_index(Index::packs)?;
         if packs.iter().any(|pack| is_held(pack) && !listed.contains_key(&pack.id)) {
             repo.sync()?;
-            packs = repo.index().packs()?;
+            packs = repo.ask_index(Index::packs)?;
         }
         self.packs.clear();
         for pack in packs {
@@ -309,7 +309,7 @@ impl Objects {
         }
         let mut cut = PackDamage::default();
         for number in 0..pack.frames {
-            let frame = repo.index().frame(&pack.id, number)?;
+            let frame = repo.ask_index(|index| index.frame(&pack.id, number))?;
             if frame.is_none_or(|frame| frame.offset + u64::from(frame.stored) > size) {
                 cut.frames.insert(number);
             }

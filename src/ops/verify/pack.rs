@@ -171,7 +171,7 @@ impl Pass<'_> {
                 self.find(FindingKind::SealBroken, format!("its directory cannot be read: {err}"));
                 let mut frames = Vec::with_capacity(pack.frames as usize);
                 for number in 0..pack.frames {
-                    let row = self.repo.index().frame(&pack.id, number)?;
+                    let row = self.repo.frame_row(&pack.id, number)?;
                     frames.extend(row.map(|row| Frame { row, chunks: Vec::new() }));
                 }
                 Ok(frames)

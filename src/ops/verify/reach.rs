@@ -8,6 +8,7 @@ use crate::Error;
 use crate::format::{
     PageRef, RunRef, RunTree, SourceKind, decode_list_node, decode_node, decode_page, decode_root,
 };
+use crate::index::Index;
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, RepoError, StoredSnapshot};
 use crate::types::{ChunkId, Class, Content, Entry, Extent, RelPath, SnapshotId, XattrValue};
@@ -41,7 +42,7 @@ impl Reach {
         damage: &Damage,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        let end = reader.repo().index().chunk_numbers_end()?;
+        let end = reader.repo().ask_index(Index::chunk_numbers_end)?;
         let mut walker = Walker {
             reader,
             damage,
@@ -219,15 +220,8 @@ impl Walker<'_> {
         self.ids.clear();
         self.ids.extend(self.batch.iter().map(|&(id, _)| id));
         let repo = self.reader.repo();
-        match repo.index().lookup(&self.ids, &mut self.places) {
-            Err(err) if err.is_damage() => {
-                // The caller notices the new generation and walks again.
-                repo.index().recreate(&err.to_string())?;
-                repo.sync()?;
-                repo.index().lookup(&self.ids, &mut self.places)?;
-            }
-            other => other?,
-        }
+        // Where this begins a new index, the caller notices the new generation and walks again.
+        repo.ask_index(|index| index.lookup(&self.ids, &mut self.places))?;
         for (n, &(id, len)) in self.batch.iter().enumerate() {
             let best = self.places[n];
             if let Some(place) = best

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::{Claim, Claims, LeaseTimes, RepoError};
 use super::{Fixture, OPTIONS, PackerOptions, lease, pack, snapshot, store_chunks, take_lease};
+use crate::index::IndexError;
 use crate::observe::{Counter, Recording};
 use crate::repo::{ChunkReader, Packer, Repository};
 use crate::store::{
@@ -278,4 +279,41 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
     assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists"), []);
     drop(lease);
     assert_sound(&fixture);
+}
+
+/// A page of the index proved damaged when a backup looked up the frame of its parent's list of files: the sync before
+/// had found all in order, and the backup failed, telling people to delete the cache folder. The index is rebuilt
+/// under the question instead, once, however many threads meet the damage.
+#[test]
+fn damage_that_a_question_meets_is_mended_under_it() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let held = lease(&repo);
+    let id = store_chunks(&repo, &held, &[b"chunk"]).expect("stores")[0];
+    let place = repo.index().lookup_one(&id).expect("asks").expect("is there");
+    let before = repo.index().generation();
+    let met = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut asked = 0;
+                let row = repo.ask_index(|index| {
+                    asked += 1;
+                    if asked == 1 {
+                        met.wait();
+                        let (path, what) = ("index".into(), "database disk image is malformed".into());
+                        return Err(IndexError::Damaged { path, what });
+                    }
+                    index.frame(&place.pack, place.frame)
+                });
+                assert!(row.expect("answers").is_some());
+                assert_eq!(asked, 2);
+            });
+        }
+    });
+    assert_ne!(repo.index().generation(), before);
+    assert_eq!(repo.index().loaded().expect("asks"), repo.listed_segments().expect("lists"));
+    assert_eq!(repo.frame_row(&place.pack, place.frame + 1).expect("asks"), None);
+    let chunk = ChunkReader::new(&repo, 0).chunk(Class::Data, &id);
+    assert_eq!(chunk.expect("reads"), b"chunk");
 }
