@@ -35,6 +35,8 @@ pub enum Error {
     Filter(FilterError),
     /// What was asked for makes no sense.
     Usage(String),
+    /// A snapshot does not hold what was asked for.
+    NotThere(String),
     /// A source is not as it must be for a backup; nothing was stored.
     Source {
         name: String,
@@ -50,7 +52,7 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
             Self::Interrupted => ErrorKind::Interrupted,
-            Self::Path(_) | Self::Command(_) | Self::Source { .. } => ErrorKind::Failed,
+            Self::Path(_) | Self::Command(_) | Self::NotThere(_) | Self::Source { .. } => ErrorKind::Failed,
             Self::Repo(err) => match err {
                 RepoError::NotFound { .. } => ErrorKind::NoRepository,
                 RepoError::Store(StoreError::Unreachable { source, .. })
@@ -108,7 +110,7 @@ impl fmt::Display for Error {
             Self::Path(err) => err.fmt(f),
             Self::Command(err) => err.fmt(f),
             Self::Filter(err) => err.fmt(f),
-            Self::Usage(what) => f.write_str(what),
+            Self::Usage(what) | Self::NotThere(what) => f.write_str(what),
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),
         }

@@ -44,10 +44,10 @@ pub(super) fn named(
     source: &str,
 ) -> Result<ParentSource, Error> {
     let one = snapshots.iter().find(|one| one.id == *snapshot);
-    let one = one.ok_or_else(|| Error::Usage(format!("there is no snapshot {}", snapshot.short())))?;
+    let one = one.ok_or_else(|| Error::NotThere(format!("there is no snapshot {}", snapshot.short())))?;
     let record = one.snapshot.source(source);
     let record = record
-        .ok_or_else(|| Error::Usage(format!("snapshot {} has no source '{source}'", snapshot.short())))?
+        .ok_or_else(|| Error::NotThere(format!("snapshot {} has no source '{source}'", snapshot.short())))?
         .clone();
     match record.kind {
         SourceKind::Tree { .. } => Ok(ParentSource { snapshot: one.id, record }),

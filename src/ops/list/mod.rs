@@ -89,7 +89,7 @@ pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 /// are read.
 ///
 /// # Errors
-/// [`Error::Usage`] if there is no such source or path.
+/// [`Error::NotThere`] if there is no such source or path.
 pub fn ls(
     repo: &Repository,
     what: &What,
@@ -159,12 +159,12 @@ fn source_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a SourceReco
     found.snapshot.source(name).ok_or_else(|| {
         let names: Vec<&str> = found.snapshot.sources.iter().map(|source| source.name.as_str()).collect();
         let id = found.id.short();
-        Error::Usage(format!("snapshot {id} has no source '{name}'; it has {}", names.join(", ")))
+        Error::NotThere(format!("snapshot {id} has no source '{name}'; it has {}", names.join(", ")))
     })
 }
 
 fn no_path(source: &SourceRecord, path: &RelPath) -> Error {
-    Error::Usage(format!("source '{}' has no path '{path}' in this snapshot", source.name))
+    Error::NotThere(format!("source '{}' has no path '{path}' in this snapshot", source.name))
 }
 
 /// Tells the ranges of paths that a walk could not read.

@@ -52,7 +52,7 @@ fn ls_lists_sources_folders_and_files() {
     assert_eq!(listed(&repo, &what("tree", "a/y"), true).expect("listed"), ["a/y"]);
     assert_eq!(listed(&repo, &what("", ""), true).expect("listed").len(), 2 + 10);
     for bad in [what("tree", "nope"), what("none", ""), what("db", "x"), what("tree", "a/y/z")] {
-        assert!(matches!(listed(&repo, &bad, false), Err(Error::Usage(_))), "{bad:?}");
+        assert!(matches!(listed(&repo, &bad, false), Err(Error::NotThere(_))), "{bad:?}");
     }
 }
 
@@ -62,7 +62,7 @@ fn a_removal_above_the_path_hides_it() {
     let (lab, repo) = sample();
     std::fs::remove_dir_all(lab.tree().join("a")).expect("removed");
     lab.backup(&repo, b"");
-    assert!(matches!(listed(&repo, &what("tree", "a/x"), false), Err(Error::Usage(_))));
+    assert!(matches!(listed(&repo, &what("tree", "a/x"), false), Err(Error::NotThere(_))));
     assert_eq!(listed(&repo, &what("tree", ""), false).expect("listed"), ["a.b", "z"]);
 }
 

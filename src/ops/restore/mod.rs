@@ -221,7 +221,7 @@ fn chosen<'s>(
         Some(source) => Ok(vec![source]),
         None => {
             let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
-            Err(Error::Usage(format!("the snapshot has no source '{name}'; it has {}", names.join(", "))))
+            Err(Error::NotThere(format!("the snapshot has no source '{name}'; it has {}", names.join(", "))))
         }
     }
 }
@@ -341,5 +341,5 @@ impl<'a> Job<'a> {
 }
 
 fn no_path(source: &SourceRecord, what: &What) -> Error {
-    Error::Usage(format!("source '{}' has no path '{}' in this snapshot", source.name, what.path))
+    Error::NotThere(format!("source '{}' has no path '{}' in this snapshot", source.name, what.path))
 }
