@@ -17,7 +17,7 @@ const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 ///
 /// # Errors
 ///
-/// `EISDIR` for a folder of that name; `EPERM` for a device without the right to make one.
+/// `EISDIR` for a folder of that name; `PermissionDenied` for a device without the right to make one.
 impl Dir {
     /// Makes a symlink to `target`, 1–4095 bytes, which is not looked at.
     pub fn symlink(&self, name: &[u8], target: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
@@ -86,8 +86,15 @@ impl Dir {
         device: u64,
         to_set: &MetaToSet<'_>,
     ) -> io::Result<MetaReport> {
-        self.make_node(name, kind, to_set, |temp| {
+        let made = self.make_node(name, kind, to_set, |temp| {
             rustix::fs::mknodat(self.fd(), temp, file_type, MODE_UNTIL_SET, device)
+        });
+        let is_device = matches!(kind, EntryKind::Char | EntryKind::Block);
+        made.map_err(|err| match err.raw_os_error() {
+            Some(errno) if is_device && errno == rustix::io::Errno::PERM.raw_os_error() => {
+                io::Error::new(err.kind(), "this user may not make a device")
+            }
+            _ => err,
         })
     }
 
