@@ -260,8 +260,7 @@ fn tree(
     out: &mut Vec<Named>,
 ) -> usize {
     let line = tokens.get(i).map_or(0, |t| t.line);
-    loop {
-        let Some(token) = tokens.get(i) else { break };
+    while let Some(token) = tokens.get(i) {
         match token.text.as_str() {
             "{" => {
                 let end = closed(tokens, i);
@@ -417,13 +416,11 @@ fn check(path: &str, text: &str, crates: &BTreeSet<String>, test_file: bool) -> 
         let full = parts.join("::");
         match parts.as_slice() {
             ["std", "fs", ..] if layer == "sys" || binary => {}
-            ["std", "fs", ..] => {
-                if !FS_EXCEPTIONS.iter().any(|(file, name, _)| *file == path && *name == full) {
-                    say(named.line, format!("`{full}`: files are touched in `sys` alone"));
-                }
-            }
+            ["std", "fs", ..]
+                if FS_EXCEPTIONS.iter().any(|&(file, name, _)| (file, name) == (path, &*full)) => {}
+            ["std", "fs", ..] => say(named.line, format!("`{full}`: files are touched in `sys` alone")),
             ["std", "env", ..] if !binary => {
-                say(named.line, format!("`{full}`: only the binary reads the environment"))
+                say(named.line, format!("`{full}`: only the binary reads the environment"));
             }
             ["std", "process", "exit" | "abort"] if !binary => {
                 say(named.line, "only the binary ends the process".into());
@@ -491,10 +488,10 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
             if let Some((_, name)) = table.split_once("dependencies.") {
                 out.insert(name.replace('-', "_"));
             }
-        } else if let (true, Some((name, _))) = (inside, line.split_once('=')) {
-            if !name.starts_with('#') {
-                out.insert(name.trim().split('.').next().unwrap_or_default().replace('-', "_"));
-            }
+        } else if let (true, Some((name, _))) = (inside, line.split_once('='))
+            && !name.starts_with('#')
+        {
+            out.insert(name.trim().split('.').next().unwrap_or_default().replace('-', "_"));
         }
     }
     out
@@ -542,9 +539,14 @@ fn the_tree_is_tidy() {
         }
     }
 
+    // And so are the modules below them.
+    let is_test = |name: &str| {
+        let folder = |file: &str| format!("{}/", file.trim_end_matches(".rs").trim_end_matches("/mod"));
+        test_files.contains(name) || test_files.iter().any(|file: &String| name.starts_with(&folder(file)))
+    };
     let mut report = Vec::new();
     for (name, text) in &texts {
-        report.extend(check(name, text, &crates, test_files.contains(name)).iter().map(ToString::to_string));
+        report.extend(check(name, text, &crates, is_test(name)).iter().map(ToString::to_string));
     }
     for (long, _) in LONG_FILES {
         match texts.iter().find(|(name, _)| name == long) {

@@ -7,8 +7,11 @@ use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
 use icecore::types::Codec;
 
+/// A name, and what judges bytes for it.
+pub type Target = (&'static str, fn(&[u8]) -> bool);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8]) -> bool); 12] = [
+pub const TARGETS: [Target; 12] = [
     ("config", config),
     ("envelope", envelope),
     ("frame", frame),

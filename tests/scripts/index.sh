@@ -112,7 +112,7 @@ done
 
 # Another repository's index in its place, and another icecore's schema.
 step 0 "another repository" env ICECORE_CACHE_DIR="$T/cache.other" "$ICECORE" backup --init -r "$T/other" "$T/data/random"
-other=$(databases "$T/cache.other" | head -n 1)
+other=$(databases "$T/cache.other" | sed -n '1{p;}')
 for _ in 1 2 3 4; do
     while IFS= read -r file; do
         rm -f "$file-wal" "$file-shm"

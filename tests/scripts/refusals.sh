@@ -47,7 +47,7 @@ for path in paths:
         global hits
         if isinstance(v, dict):
             for key, inner in v.items():
-                if kind == "version" and "version" in key and isinstance(inner, int):
+                if kind == key == "format" and isinstance(inner, int):
                     v[key] = inner + 1000
                     hits += 1
                 else:
@@ -61,12 +61,13 @@ for path in paths:
     os.chmod(path, 0o600)
     with open(path, "w") as out:
         json.dump(value, out, separators=(",", ":"))
+        out.write("\n")
 PY
 }
 unedited() {
     cp -af "$T/config" "$repo/config" && cp -af "$T/config.2" "$repo/config.2"
 }
-for kind in version read; do
+for kind in format read; do
     edited "$kind"
     refused 12 "a newer format ($kind)" ice -r "$repo" snapshots
     refused 12 "a newer format ($kind), backup" ice -r "$repo" backup "$T/data"

@@ -57,7 +57,6 @@ pub type EachDiff<'a> = dyn FnMut(DiffItem<'_>) -> Result<(), Error> + 'a;
 
 /// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are not compared: they
 /// tell of no difference that a restore would show.
-#[expect(clippy::too_many_arguments, reason = "two snapshots, and what every operation takes")]
 pub fn diff(
     repo: &Repository,
     old: &str,
