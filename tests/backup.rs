@@ -241,7 +241,7 @@ fn what_cannot_be_read_stays_reported_until_it_is_read() {
     let world = World::new();
     world.write("secret", b"hidden");
     world.write("open", b"seen");
-    fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0o000)).expect("chmod");
     world.settle();
     for _ in 0..2 {
         let (report, seen) = world.backup();
