@@ -7,8 +7,10 @@ use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
 use icecore::types::Codec;
 
+pub type Judge = fn(&[u8]) -> bool;
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8]) -> bool); 12] = [
+pub const TARGETS: [(&str, Judge); 12] = [
     ("config", config),
     ("envelope", envelope),
     ("frame", frame),
