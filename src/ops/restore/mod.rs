@@ -31,7 +31,7 @@ use super::fetch::Fetcher;
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::observe::{Observer, Phase};
 use crate::repo::{ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, Streams};
 use crate::store::StoreError;
 use crate::target::OwnerPolicy;
@@ -143,13 +143,7 @@ fn restore_with(
     let found = repo.find_snapshot(&what.snapshot, &options.host)?;
     let lease = take_lease(repo)?;
     let tally = Tally::new(observer, found.id);
-    for (segment, why) in repo.sync()?.damaged {
-        observer.problem(&Problem::new(
-            Severity::Damage,
-            format!("index segment {segment}"),
-            format!("{why}; what only it tells of cannot be restored"),
-        ));
-    }
+    super::sync(repo, observer)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
     let pool = rayon::ThreadPoolBuilder::new()
