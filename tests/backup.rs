@@ -317,8 +317,7 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
     let stopped = backup(&world.repo(), world.tree_options(false), &Recording::default(), &cancel);
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
-    let leases =
-        icecore::store::list_all(world.store.as_ref(), icecore::store::Folder::Leases).expect("lists");
+    let leases = icecore::store::list_all(world.store.as_ref(), icecore::store::Folder::Leases).expect("lists");
     assert!(leases.is_empty(), "the lease went with it");
 }
 
@@ -373,8 +372,7 @@ fn old_times_and_links_are_kept() {
     file.set_modified(past).expect("set");
     let (report, _) = world.backup();
     let entries = world.entries(&report);
-    let meta =
-        entries.iter().find(|entry| entry.path.to_string() == "old").and_then(Entry::meta).expect("meta");
+    let meta = entries.iter().find(|entry| entry.path.to_string() == "old").and_then(Entry::meta).expect("meta");
     assert_eq!(meta.mtime, past.into());
     assert_eq!(meta.nlink, 2);
     assert_eq!(meta.inode, fs::metadata(Path::new(&world.path("same"))).expect("stat").ino());

@@ -11,8 +11,12 @@
 //! restored, some not, and at worst temporary names, which the next restore with `--delete` removes. What cannot be
 //! restored is reported by path and the rest goes on. Nothing is synced.
 
+#[cfg(test)]
+mod damage_tests;
 mod delete;
 mod execute;
+mod folders;
+mod links;
 mod meta;
 mod place;
 mod plan;
@@ -29,7 +33,7 @@ use rayon::ThreadPool;
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
 use super::{Cancel, memory};
-use crate::Error;
+use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
 use crate::repo::{ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, Streams};
