@@ -181,11 +181,9 @@ impl Window {
     /// A window that goes on with the file that is being planned, if any.
     pub fn next(&mut self) -> Self {
         let mut next = Self::default();
-        if let Some(mut item) = self.items.pop() {
-            if !item.is_planned {
-                item.is_carried = true;
-                next.push(item);
-            }
+        if let Some(mut item) = self.items.pop().filter(|item| !item.is_planned) {
+            item.is_carried = true;
+            next.push(item);
         }
         next
     }
