@@ -21,7 +21,7 @@ use crate::types::{
 /// Hard-link groups whose content is remembered, so that each is read once.
 const LINK_GROUPS_MAX: usize = 64 << 10;
 /// Attributes of an entry together; with more of them it could outgrow its page.
-const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
+const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
 
 /// A file to be read.
 pub(super) struct FileJob {
