@@ -206,8 +206,11 @@ impl<'a> TreeShared<'a> {
         writers: &mut Writers<'_>,
     ) -> Result<Reading, CutError> {
         let mut before = job.stat;
-        if let Some(content) = self.linked(&before, file) {
-            return Ok(Reading { content, name_agrees: hash.map(|_| true), is_torn: false, stat: before });
+        // A name that is a hash is checked against the bytes, so those are read for every name.
+        if hash.is_none()
+            && let Some(content) = self.linked(&before, file)
+        {
+            return Ok(Reading { content, name_agrees: None, is_torn: false, stat: before });
         }
         let mut is_torn = false;
         loop {
