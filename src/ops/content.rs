@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::ThreadPool;
 
 use super::fetch::{Fetcher, Packs, Want};
-use crate::Error;
+use crate::error::Error;
 use crate::format::decode_list_node;
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::ThreadPool;
 
-use crate::Error;
+use crate::error::Error;
 use crate::index::{FrameRow, Location};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{RepoError, Repository};
@@ -115,13 +114,14 @@ pub struct ChunkReader<'a> {
     repo: &'a Repository,
     cache: Mutex<FrameCache>,
     cache_bytes: usize,
-    made_sure: AtomicBool,
+    /// Whether misses were made sure of; locked meanwhile, so that no thread reports one too early.
+    made_sure: Mutex<bool>,
 }
 
 impl<'a> ChunkReader<'a> {
     /// A reader whose cache holds up to `cache_bytes` of plain frames, and always the last one.
     pub fn new(repo: &'a Repository, cache_bytes: usize) -> Self {
-        Self { repo, cache: Mutex::default(), cache_bytes, made_sure: AtomicBool::new(false) }
+        Self { repo, cache: Mutex::default(), cache_bytes, made_sure: Mutex::new(false) }
     }
 
     /// The repository behind it.
@@ -132,8 +132,8 @@ impl<'a> ChunkReader<'a> {
     /// Reads a chunk and checks it against its name. If the best copy cannot be read, the others are tried.
     pub fn chunk(&self, class: Class, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
         let mut place = self.repo.locate(id)?;
-        if place.is_none() && !self.made_sure.swap(true, Ordering::Relaxed) {
-            self.repo.make_sure_of_misses()?;
+        if place.is_none() {
+            self.make_sure()?;
             place = self.repo.locate(id)?;
         }
         let Some(place) = place else {
@@ -146,6 +146,16 @@ impl<'a> ChunkReader<'a> {
         }
     }
 
+    /// Once in this reader's life: lists the segments again and checks the database.
+    fn make_sure(&self) -> Result<(), RepoError> {
+        let mut made_sure = self.made_sure.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*made_sure {
+            self.repo.make_sure_of_misses()?;
+            *made_sure = true;
+        }
+        Ok(())
+    }
+
     fn other_copy(
         &self,
         class: Class,
@@ -153,9 +163,7 @@ impl<'a> ChunkReader<'a> {
         tried: &Location,
         first: &RepoError,
     ) -> Result<Vec<u8>, RepoError> {
-        if !self.made_sure.swap(true, Ordering::Relaxed) {
-            self.repo.sync()?;
-        }
+        self.make_sure()?;
         for place in self.repo.ask_index(|index| index.copies(id))? {
             if (place.pack, place.frame) == (tried.pack, tried.frame) {
                 continue;

@@ -7,11 +7,10 @@ use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
 use icecore::types::Codec;
 
-/// A name, and what judges bytes for it.
-pub type Target = (&'static str, fn(&[u8]) -> bool);
+pub type Judge = fn(&[u8]) -> bool;
 
 /// Every target by name.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [(&str, Judge); 12] = [
     ("config", config),
     ("envelope", envelope),
     ("frame", frame),

@@ -94,15 +94,15 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
-/// Ids and lengths.
-type Chunks = Vec<([u8; 32], u32)>;
+/// Data or metadata, packed or plain, gap before it, bytes saved, chunks.
+type RawFrame = (bool, bool, u64, u32, Vec<([u8; 32], u32)>);
 
 fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
     let chunks = vec((hash(), 1u32..1000), 1..5);
     let frame = (any::<bool>(), any::<bool>(), 0u64..100, 0u32..1000, chunks);
     vec(frame, 0..5).prop_map(|frames| {
         let mut end = 61;
-        let frame = |(data, zstd, gap, less, chunks): (bool, bool, u64, u32, Chunks)| {
+        let frame = |(data, zstd, gap, less, chunks): RawFrame| {
             let chunks: Vec<ChunkInfo> =
                 chunks.into_iter().map(|(id, len)| ChunkInfo { id: ChunkId::new(id), len }).collect();
             let plain: u32 = chunks.iter().map(|chunk| chunk.len).sum();

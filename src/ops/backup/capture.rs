@@ -21,7 +21,7 @@ use crate::types::{
 /// Hard-link groups whose content is remembered, so that each is read once.
 const LINK_GROUPS_MAX: usize = 64 << 10;
 /// Attributes of an entry together; with more of them it could outgrow its page.
-const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
+const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
 
 /// A file to be read.
 pub(super) struct FileJob {
@@ -206,8 +206,11 @@ impl<'a> TreeShared<'a> {
         writers: &mut Writers<'_>,
     ) -> Result<Reading, CutError> {
         let mut before = job.stat;
-        if let Some(content) = self.linked(&before, file) {
-            return Ok(Reading { content, name_agrees: hash.map(|_| true), is_torn: false, stat: before });
+        // A name that is a hash is checked against the bytes, so those are read for every name.
+        if hash.is_none()
+            && let Some(content) = self.linked(&before, file)
+        {
+            return Ok(Reading { content, name_agrees: None, is_torn: false, stat: before });
         }
         let mut is_torn = false;
         loop {

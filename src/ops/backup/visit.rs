@@ -96,7 +96,9 @@ impl Walk<'_, '_> {
         parent: Option<Entry>,
         node: Option<&Arc<FolderNode>>,
     ) -> Result<Option<Step>, WalkError> {
-        if self.rules.filter.is_never(stat.id()) {
+        // Where the listing does not tell types, patterns for folders apply only now.
+        if self.rules.filter.is_never(stat.id()) || self.rules.filter.excludes(&path, true) {
+            self.carry_below(&path, parent.as_ref());
             self.remove(parent.as_ref())?;
             return Ok(None);
         }

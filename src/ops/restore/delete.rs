@@ -4,7 +4,7 @@
 //! walked a second time beside them; so no folder's names are held in memory.
 
 use super::plan::Walk;
-use crate::Error;
+use crate::error::Error;
 use crate::observe::{Problem, Severity};
 use crate::sys::Sorter;
 use crate::types::{EntryKind, RelPath};

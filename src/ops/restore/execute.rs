@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::Job;
 use super::place::Place;
 use super::window::{Action, Item, Link, Window};
-use crate::Error;
+use crate::error::Error;
 use crate::observe::{Counter, Severity};
 use crate::ops::fetch::{Fetcher, Opened, Want};
 use crate::sys::PathError;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::execute::Execution;
-use crate::Error;
+use crate::error::Error;
 use crate::ops::fetch::{is_of_one_object, with_sources};
 use crate::target::{MetaPart, MetaReport, MetaToSet};
 use crate::types::{Class, Metadata, RelPath, XattrValue};

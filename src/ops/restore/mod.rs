@@ -11,8 +11,12 @@
 //! restored, some not, and at worst temporary names, which the next restore with `--delete` removes. What cannot be
 //! restored is reported by path and the rest goes on. Nothing is synced.
 
+#[cfg(test)]
+mod damage_tests;
 mod delete;
 mod execute;
+mod folders;
+mod links;
 mod meta;
 mod place;
 mod plan;
@@ -29,9 +33,9 @@ use rayon::ThreadPool;
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
 use super::{Cancel, memory};
-use crate::Error;
+use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::observe::{Observer, Phase};
 use crate::repo::{ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, Streams};
 use crate::store::StoreError;
 use crate::target::OwnerPolicy;
@@ -143,13 +147,7 @@ fn restore_with(
     let found = repo.find_snapshot(&what.snapshot, &options.host)?;
     let lease = take_lease(repo)?;
     let tally = Tally::new(observer, found.id);
-    for (segment, why) in repo.sync()?.damaged {
-        observer.problem(&Problem::new(
-            Severity::Damage,
-            format!("index segment {segment}"),
-            format!("{why}; what only it tells of cannot be restored"),
-        ));
-    }
+    super::sync(repo, observer)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
     let pool = rayon::ThreadPoolBuilder::new()

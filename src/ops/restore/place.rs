@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Job;
-use crate::Error;
+use crate::error::Error;
 use crate::sys::PathError;
 use crate::target::{MetaPolicy, OwnerPolicy, Tree};
 use crate::types::{PathProblem, RelPath};

@@ -2,44 +2,35 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::execute::{Execution, is_fatal, subject};
+use super::links::{Group, Membership};
 use super::place::Place;
-use super::window::{Action, Item, Leader, Link, Window};
+use super::window::{Action, Item, Link, Window};
 use super::{Job, Overwrite};
-use crate::Error;
-use crate::format::{PageBuilder, RunRef, SourceKind, SourceRecord, decode_page, encode_list_node};
+use crate::error::Error;
+use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::Severity;
 use crate::ops::content::ContentReader;
 use crate::ops::fetch::{Want, is_of_one_object, with_sources};
-use crate::repo::{MergedRuns, RepoError};
+use crate::repo::MergedRuns;
 use crate::source::{Filter, FilterOptions};
 use crate::sys::{PathError, Sorter};
 use crate::target::{Dir, Existing};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
 /// A folder on the way to where the walk is.
-struct Level {
+pub(super) struct Level {
     /// Length of its path's key.
-    key_len: usize,
-    state: LevelState,
+    pub key_len: usize,
+    pub state: LevelState,
 }
 
-enum LevelState {
+pub(super) enum LevelState {
     /// It is there. `is_fresh`: we made it, so nothing else can be in it.
     There { is_fresh: bool },
     /// Not selected itself; made when something below it is.
     Pending(Box<Metadata>),
-}
-
-/// A group of hard links of which a name was met.
-struct Group {
-    leader: Arc<Leader>,
-    digest: [u8; 32],
-    /// Names not met yet.
-    left: u32,
 }
 
 /// One source being restored.
@@ -53,23 +44,23 @@ pub(super) struct Walk<'w> {
     pub(super) run_refs: &'w [RunRef],
     pub(super) exclude: Filter,
     include: Option<Filter>,
-    execution: Option<Execution<'w>>,
+    pub(super) execution: Option<Execution<'w>>,
     window: Window,
-    levels: Vec<Level>,
+    pub(super) levels: Vec<Level>,
     /// Key of the deepest level.
-    here: Vec<u8>,
+    pub(super) here: Vec<u8>,
     /// The folder of the deepest level, once it was needed.
-    dir: Option<Dir>,
+    pub(super) dir: Option<Dir>,
     /// The folder that the include patterns matched: all below it is selected.
     selected: Option<RelPath>,
     /// The last path that is no folder: nothing can be below it.
     leaf: Option<RelPath>,
     /// Names that could not be linked, to be written as files of their own.
     apart: Vec<Link>,
-    groups: HashMap<(u64, u64), Group>,
-    group_bytes: usize,
+    pub(super) groups: HashMap<(u64, u64), Group>,
+    pub(super) group_bytes: usize,
     /// Depth (complement) and path in the target → the folder's entry.
-    folders: Sorter,
+    pub(super) folders: Sorter,
     /// Paths in the source of what was found in restored folders, for `--delete`.
     pub(super) found: Sorter,
 }
@@ -200,8 +191,6 @@ impl<'w> Walk<'w> {
         }
     }
 
-    // ------------------------------------------------------------------------------------------------- selection
-
     /// A pattern that matches a folder above the path asked for selects all of it.
     fn select_from_above(&mut self) {
         let Some(include) = &self.include else { return };
@@ -228,177 +217,11 @@ impl<'w> Walk<'w> {
         matches
     }
 
-    fn skip_below(&mut self, path: &RelPath) {
+    pub(super) fn skip_below(&mut self, path: &RelPath) {
         if let (Some(runs), Some(after)) = (&mut self.runs, path.after_subtree()) {
             runs.seek(&after);
         }
     }
-
-    // --------------------------------------------------------------------------------------------------- folders
-
-    /// Leaves folders that `path` is not in.
-    fn leave_levels(&mut self, path: &RelPath) {
-        while let Some(level) = self.levels.last() {
-            let (key, len) = (path.key(), level.key_len);
-            let is_in = len == 0 && !key.is_empty()
-                || key.len() > len && key[len] == 0 && key[..len] == self.here[..len];
-            if is_in {
-                return;
-            }
-            self.levels.pop();
-            self.here.truncate(self.levels.last().map_or(0, |level| level.key_len));
-            self.dir = None;
-        }
-    }
-
-    fn push_level(&mut self, path: &RelPath, state: LevelState) {
-        self.here.clear();
-        self.here.extend_from_slice(path.key());
-        self.levels.push(Level { key_len: path.key().len(), state });
-        self.dir = None;
-    }
-
-    fn folder(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
-        let made = self.reach_parent(path).and_then(|()| self.make(path, true));
-        let is_fresh = match made {
-            Ok(is_fresh) => is_fresh,
-            Err(err) => {
-                self.refuse(path, &err, ", nor is anything below it")?;
-                if path.is_root() {
-                    return Err(self.path_error("restore into", path, err));
-                }
-                self.skip_below(path);
-                return Ok(());
-            }
-        };
-        self.push_level(path, LevelState::There { is_fresh });
-        if is_fresh || self.job.options.overwrite != Overwrite::Never {
-            self.remember(path, meta)?;
-        }
-        if !is_fresh && self.job.options.delete {
-            self.note_names(path)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the folders above `path` that are not there yet.
-    fn reach_parent(&mut self, path: &RelPath) -> io::Result<()> {
-        if *path == self.sub {
-            return Ok(());
-        }
-        for n in 0..self.levels.len() {
-            if let LevelState::Pending(meta) = &self.levels[n].state {
-                let meta = meta.clone();
-                let above = path_of(&self.here[..self.levels[n].key_len])?;
-                let is_fresh = self.make(&above, true)?;
-                self.levels[n].state = LevelState::There { is_fresh };
-                if is_fresh {
-                    self.remember(&above, &meta).map_err(io::Error::other)?;
-                }
-            }
-        }
-        // Folders of which the snapshot tells nothing: a page could not be read.
-        let key = path.key();
-        let parent_len = key.iter().rposition(|&b| b == 0).unwrap_or(0);
-        while self.levels.last().is_none_or(|level| level.key_len < parent_len) {
-            let from = self.levels.last().map_or(self.sub.key().len(), |level| level.key_len + 1);
-            let len = if self.levels.is_empty() {
-                from
-            } else {
-                from + key[from..].iter().position(|&b| b == 0).unwrap_or(key.len() - from)
-            };
-            let above = path_of(&key[..len])?;
-            let is_fresh = self.make(&above, false)?;
-            self.push_level(&above, LevelState::There { is_fresh });
-        }
-        Ok(())
-    }
-
-    /// Makes a folder; true if it was not there.
-    fn make(&self, path: &RelPath, may_replace: bool) -> io::Result<bool> {
-        let target = self.target_of(path)?;
-        let Some(tree) = &self.place.tree else { return Ok(true) };
-        if self.job.options.dry_run {
-            return Ok(tree.folder(&target).is_err());
-        }
-        let may_replace = may_replace && self.job.options.overwrite != Overwrite::Never;
-        match tree.make_folder(&target) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists && may_replace => {
-                if let (Some(parent), Some(name)) = (target.parent(), target.name()) {
-                    tree.folder(&parent)?.remove(name, false)?;
-                }
-                tree.make_folder(&target).map(|(_, is_fresh)| is_fresh)
-            }
-            result => result.map(|(_, is_fresh)| is_fresh),
-        }
-    }
-
-    /// Keeps a folder's metadata until all in it is done.
-    fn remember(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
-        if self.job.options.dry_run {
-            return Ok(());
-        }
-        let target = self.target_of(path).map_err(|err| self.path_error("restore", path, err))?;
-        let mut key = (!(target.depth() as u32)).to_le_bytes().to_vec();
-        key.reverse();
-        key.extend_from_slice(target.key());
-        let node = Node::Folder { meta: meta.clone() };
-        let mut page = PageBuilder::new();
-        page.push(&Entry { path: RelPath::root(), flags: EntryFlags::empty(), node });
-        if let Some((_, value, _)) = page.finish() {
-            self.folders.push(&key, &value)?;
-        }
-        Ok(())
-    }
-
-    /// Gives folders their metadata, the deepest first: what is set on one is not undone by what is done below it.
-    fn finish_folders(&mut self) -> Result<(), Error> {
-        let Some(execution) = &self.execution else { return Ok(()) };
-        let folders = std::mem::replace(&mut self.folders, Sorter::new(&self.job.repo.scratch_dir(), 0));
-        let mut folders = folders.finish()?;
-        while let Some((key, value)) = folders.next()? {
-            self.job.cancel.check()?;
-            let broken = |err: &dyn std::fmt::Display| RepoError::damaged("a sorted record", err);
-            let path = RelPath::from_key(&key[4..]).map_err(|err| broken(&err))?;
-            let entries = decode_page(value).map_err(|err| broken(&err))?;
-            let Some(meta) = entries.first().and_then(Entry::meta) else { continue };
-            let set = execution
-                .with_meta(&path, meta, |to_set| execution.tree.folder(&path)?.set_folder_meta(to_set))?;
-            if let Err(err) = set {
-                let why = format!("its metadata cannot be set: {err}");
-                self.job.tally.fail(Severity::Missing, &execution.subject(&path), &why);
-            }
-        }
-        Ok(())
-    }
-
-    fn note_names(&mut self, path: &RelPath) -> Result<(), Error> {
-        let Some(tree) = &self.place.tree else { return Ok(()) };
-        let mut failure = None;
-        let mut key = path.key().to_vec();
-        if !key.is_empty() {
-            key.push(0);
-        }
-        let len = key.len();
-        let found = &mut self.found;
-        let listed = self.place.target_of(&self.sub, path).and_then(|target| {
-            tree.folder(&target)?.names(|name, _| {
-                key.truncate(len);
-                key.extend_from_slice(name);
-                found.push(&key, &[]).map_err(|err| {
-                    failure = Some(err);
-                    io::ErrorKind::Other.into()
-                })
-            })
-        });
-        match (failure, listed) {
-            (Some(err), _) => Err(err.into()),
-            (None, Err(err)) => self.refuse(path, &err, ": cannot be listed"),
-            (None, Ok(())) => Ok(()),
-        }
-    }
-
-    // ------------------------------------------------------------------------------------------------ all others
 
     fn leaf_item(&mut self, path: &RelPath, node: Node) -> Result<(), Error> {
         let ready = self.reach_parent(path).and_then(|()| {
@@ -508,32 +331,6 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Which group of hard links an entry belongs to: names of one inode with equal size, mtime and content.
-    fn group(&mut self, target: &RelPath, node: &Node) -> Membership {
-        let Some((meta, digest)) = link_digest(node) else { return Membership::Alone };
-        let key = (meta.device, meta.inode);
-        if let Some(group) = self.groups.get_mut(&key) {
-            if group.digest != digest {
-                return Membership::Alone;
-            }
-            let leader = Arc::clone(&group.leader);
-            group.left = group.left.saturating_sub(1);
-            if group.left == 0 {
-                self.group_bytes -= leader.path.key().len();
-                self.groups.remove(&key);
-            }
-            return Membership::Follower(leader);
-        }
-        let (limits, len) = (&self.job.limits, target.key().len());
-        if self.groups.len() >= limits.link_groups || self.group_bytes + len > limits.link_bytes {
-            return Membership::Alone;
-        }
-        let leader = Arc::new(Leader { path: target.clone(), has_failed: AtomicBool::new(false) });
-        self.group_bytes += len;
-        self.groups.insert(key, Group { leader: Arc::clone(&leader), digest, left: meta.nlink - 1 });
-        Membership::Leader(leader)
-    }
-
     /// Puts an item into the window, with what it takes.
     fn add(&mut self, mut item: Item) -> Result<(), Error> {
         let content = match &mut item.node {
@@ -612,8 +409,6 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
-    // ---------------------------------------------------------------------------------------------------- paths
-
     pub(super) fn target_of(&self, path: &RelPath) -> io::Result<RelPath> {
         self.place.target_of(&self.sub, path)
     }
@@ -627,7 +422,7 @@ impl<'w> Walk<'w> {
     }
 
     /// Reports a path that the target refuses, or ends the restore where every path would be.
-    fn refuse(&self, path: &RelPath, err: &io::Error, more: &str) -> Result<(), Error> {
+    pub(super) fn refuse(&self, path: &RelPath, err: &io::Error, more: &str) -> Result<(), Error> {
         if is_fatal(err) {
             let err = io::Error::new(err.kind(), err.to_string());
             return Err(self.path_error("restore", path, err));
@@ -641,20 +436,9 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
-    fn path_error(&self, action: &'static str, path: &RelPath, source: io::Error) -> Error {
+    pub(super) fn path_error(&self, action: &'static str, path: &RelPath, source: io::Error) -> Error {
         Error::Path(PathError { action, path: self.subject(path).into(), source })
     }
-}
-
-/// An entry's part in a group of hard links.
-enum Membership {
-    Alone,
-    Leader(Arc<Leader>),
-    Follower(Arc<Leader>),
-}
-
-fn path_of(key: &[u8]) -> io::Result<RelPath> {
-    RelPath::from_key(key).map_err(io::Error::other)
 }
 
 fn size_of(node: &Node) -> u64 {
@@ -662,38 +446,4 @@ fn size_of(node: &Node) -> u64 {
         Node::File { content, .. } => content.size,
         _ => 0,
     }
-}
-
-/// What names of one inode must have in common; none if the entry has one name alone.
-fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> {
-    let mut bytes = Vec::new();
-    let (kind, meta) = match node {
-        Node::File { meta, content } => {
-            bytes.extend_from_slice(&content.size.to_le_bytes());
-            bytes.extend_from_slice(&encode_list_node(&content.extents));
-            (EntryKind::File, meta)
-        }
-        Node::Symlink { meta, target } => {
-            bytes.extend_from_slice(target);
-            (EntryKind::Symlink, meta)
-        }
-        Node::Char { meta, device } | Node::Block { meta, device } => {
-            bytes.extend_from_slice(&device.major.to_le_bytes());
-            bytes.extend_from_slice(&device.minor.to_le_bytes());
-            let is_char = matches!(node, Node::Char { .. });
-            (if is_char { EntryKind::Char } else { EntryKind::Block }, meta)
-        }
-        Node::Fifo { meta } => (EntryKind::Fifo, meta),
-        Node::Socket { meta } => (EntryKind::Socket, meta),
-        Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => return None,
-    };
-    if meta.nlink < 2 {
-        return None;
-    }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&meta.mtime.seconds().to_le_bytes());
-    hasher.update(&meta.mtime.nanos().to_le_bytes());
-    hasher.update(&[kind as u8]);
-    hasher.update(&bytes);
-    Some((meta, *hasher.finalize().as_bytes()))
 }
