@@ -281,7 +281,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
     }
     for bad in [what(Some("no"), ""), what(Some("tree"), "a/no"), what(Some("dump"), "x")] {
         let error = world.restore_as(bad, Target::Folder(world.to("bad")), &options(), None);
-        assert!(matches!(error, Err(Error::Usage(_))), "{error:?}");
+        assert!(matches!(error, Err(Error::NotThere(_))), "{error:?}");
     }
     let error = world.restore_as(what(Some("tree"), "a"), Target::Stdout(&mut Vec::new()), &options(), None);
     assert!(matches!(error, Err(Error::Usage(_))));
