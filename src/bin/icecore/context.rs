@@ -89,7 +89,13 @@ impl<'a> Context<'a> {
                     let interrupts = listen()?;
                     (Repository::open(store, &secret, &cache_root)?, interrupts)
                 }
-                opened => (opened?, listen()?),
+                opened => {
+                    let repository = opened?;
+                    // Said, so that a repository that was put in the place of a sealed one does not pass unseen.
+                    let what = "it opens without a passphrase: whoever can reach it can read it";
+                    observer.problem(&Problem::new(Severity::Note, "the repository", what));
+                    (repository, listen()?)
+                }
             },
         };
         if let Some(damage) = repository.config_damage() {
