@@ -1,5 +1,7 @@
 //! `config`: the one object in the clear, checked before anything else is read (docs/format.md, "config").
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
@@ -32,19 +34,29 @@ pub struct Config {
     pub created: Timestamp,
     pub features: Features,
     /// The cutter's settings, pinned: minimum, average, maximum and the two masks of each profile.
-    cutting: serde_json::Value,
+    cutting: BTreeMap<String, Setting>,
+}
+
+/// One of the cutter's settings. Numbers are whole: a fraction would not read back as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Setting {
+    Sizes([u32; 3]),
+    Text(String),
 }
 
 /// The cutter's settings as they are pinned in every repository of this format version.
-fn cutting() -> serde_json::Value {
-    let mut out = serde_json::Map::new();
-    for profile in [Profile::Tree, Profile::Stream, Profile::Immutable] {
+fn cutting() -> BTreeMap<String, Setting> {
+    let profile = |profile: Profile| {
         let sizes = profile.sizes_at(0);
-        let value = serde_json::json!([sizes.min(), sizes.average(), sizes.max()]);
-        out.insert(profile.name().to_owned(), value);
-    }
-    out.insert("algorithm".into(), "fastcdc-2020 normalization 1 seed 0".into());
-    out.into()
+        (profile.name().to_owned(), Setting::Sizes([sizes.min(), sizes.average(), sizes.max()]))
+    };
+    let algorithm = Setting::Text("fastcdc-2020 normalization 1 seed 0".into());
+    [Profile::Tree, Profile::Stream, Profile::Immutable]
+        .map(profile)
+        .into_iter()
+        .chain([("algorithm".to_owned(), algorithm)])
+        .collect()
 }
 
 impl Config {
