@@ -1,7 +1,7 @@
 //! What must survive a rebuild of the index: when each pack was verified, the last snapshots seen.
 //!
 //! A database of its own, `state.sqlite` in the index folder, whose schema is migrated (`MIGRATIONS` only ever grows).
-//! All in it are hints: a row that is damaged counts as absent, a damaged database begins anew, and where the folder
+//! All in it are hints: a row that is damaged or tells of another repository counts as absent, a damaged database begins anew, and where the folder
 //! cannot be written the memory lasts as long as the process. `state.open` is held shared (flock) by all who have it
 //! open; only who holds it exclusively removes a damaged database.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use crate::sys::{LockFile, PathError, private_folder, remove_if_there};
-use crate::types::{PackId, SnapshotId, Timestamp};
+use crate::types::{PackId, RepoId, SnapshotId, Timestamp};
 
 /// Append only: entry n brings a database from `user_version` n to n + 1.
 const MIGRATIONS: &[&str] = &["
@@ -36,6 +36,8 @@ pub struct LastSnapshot {
 /// A small database of hints beside the index. It never fails: what cannot be read is forgotten, what cannot be written
 /// is not remembered, and [`Memory::problem`] tells.
 pub struct Memory {
+    /// Whose rows count.
+    repository: RepoId,
     inner: Mutex<Inner>,
     /// Held shared; let go after the connection is closed, since fields drop in order.
     _hold: Option<LockFile>,
@@ -47,15 +49,15 @@ struct Inner {
 }
 
 impl Memory {
-    /// Opens `state.sqlite` in `dir`, begins a new one if it is damaged, or keeps all in memory if that fails.
-    pub fn open(dir: &Path) -> Self {
+    /// Opens `state.sqlite` of a repository in `dir`, begins a new one if it is damaged, or keeps all in memory if that fails.
+    pub fn open(dir: &Path, repository: RepoId) -> Self {
         match open_durable(dir) {
             Ok((conn, hold, problem)) => {
-                Self { inner: Mutex::new(Inner { conn: Some(conn), problem }), _hold: Some(hold) }
+                Self { repository, inner: Mutex::new(Inner { conn: Some(conn), problem }), _hold: Some(hold) }
             }
             Err(problem) => {
                 let conn = Connection::open_in_memory().ok().filter(|conn| prepare(conn).is_ok());
-                Self { inner: Mutex::new(Inner { conn, problem: Some(problem) }), _hold: None }
+                Self { repository, inner: Mutex::new(Inner { conn, problem: Some(problem) }), _hold: None }
             }
         }
     }
@@ -72,7 +74,7 @@ impl Memory {
                 conn.prepare_cached("select seconds, nanos, mark from verified where pack = ?1")?;
             let mut rows = statement.query([pack.as_bytes().as_slice()])?;
             let Some(row) = rows.next()? else { return Ok(None) };
-            Ok(checked_time(&[pack.as_bytes()], row.get(0)?, row.get(1)?, row.get(2)?))
+            Ok(self.checked_time(&[pack.as_bytes()], row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .flatten()
     }
@@ -85,7 +87,7 @@ impl Memory {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let id: [u8; PackId::LEN] = row.get(0)?;
-                if let Some(time) = checked_time(&[&id], row.get(1)?, row.get(2)?, row.get(3)?) {
+                if let Some(time) = self.checked_time(&[&id], row.get(1)?, row.get(2)?, row.get(3)?) {
                     all.insert(PackId::new(id), time);
                 }
             }
@@ -99,7 +101,7 @@ impl Memory {
         self.with(|conn| {
             let tx = conn.transaction()?;
             for (pack, time) in packs {
-                let mark = time_mark(&[pack.as_bytes()], time.seconds(), time.nanos());
+                let mark = self.time_mark(&[pack.as_bytes()], time.seconds(), time.nanos());
                 tx.prepare_cached("insert or replace into verified values (?1, ?2, ?3, ?4)")?
                     .execute(params![pack.as_bytes(), time.seconds(), time.nanos(), mark])?;
             }
@@ -130,7 +132,7 @@ impl Memory {
                 let (host, source): (String, String) = (row.get(0)?, row.get(1)?);
                 let snapshot: [u8; SnapshotId::LEN] = row.get(2)?;
                 let key = [host.as_bytes(), source.as_bytes(), &snapshot];
-                if let Some(time) = checked_time(&key, row.get(3)?, row.get(4)?, row.get(5)?) {
+                if let Some(time) = self.checked_time(&key, row.get(3)?, row.get(4)?, row.get(5)?) {
                     all.push(LastSnapshot { host, source, snapshot: SnapshotId::new(snapshot), time });
                 }
             }
@@ -142,11 +144,32 @@ impl Memory {
     /// Remembers the last snapshot of a source.
     pub fn set_last_snapshot(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
         let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
-        let mark = time_mark(&key, time.seconds(), time.nanos());
+        let mark = self.time_mark(&key, time.seconds(), time.nanos());
         self.with(|conn| {
             conn.prepare_cached("insert or replace into last_snapshots values (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute(params![host, source, snapshot.as_bytes(), time.seconds(), time.nanos(), mark])
         });
+    }
+
+    /// Mark of a row: BLAKE3 over the repository's id and the row's fields, each with its length, cut to 32 bits.
+    fn time_mark(&self, key: &[&[u8]], seconds: i64, nanos: u32) -> u32 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.repository.as_bytes());
+        for part in key {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.update(&seconds.to_le_bytes());
+        hasher.update(&nanos.to_le_bytes());
+        let hash = hasher.finalize();
+        let mut first = [0; 4];
+        first.copy_from_slice(&hash.as_bytes()[..4]);
+        u32::from_le_bytes(first)
+    }
+
+    /// The time of a row whose mark fits.
+    fn checked_time(&self, key: &[&[u8]], seconds: i64, nanos: u32, mark: u32) -> Option<Timestamp> {
+        if self.time_mark(key, seconds, nanos) == mark { Timestamp::new(seconds, nanos) } else { None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -216,26 +239,6 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Mark of a row: BLAKE3 over its fields, each with its length, cut to 32 bits.
-fn time_mark(key: &[&[u8]], seconds: i64, nanos: u32) -> u32 {
-    let mut hasher = blake3::Hasher::new();
-    for part in key {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.update(&seconds.to_le_bytes());
-    hasher.update(&nanos.to_le_bytes());
-    let hash = hasher.finalize();
-    let mut first = [0; 4];
-    first.copy_from_slice(&hash.as_bytes()[..4]);
-    u32::from_le_bytes(first)
-}
-
-/// The time of a row whose mark fits.
-fn checked_time(key: &[&[u8]], seconds: i64, nanos: u32, mark: u32) -> Option<Timestamp> {
-    if time_mark(key, seconds, nanos) == mark { Timestamp::new(seconds, nanos) } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
@@ -251,7 +254,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (t1, t2) = (Timestamp::from_seconds(10), Timestamp::new(-5, 7).expect("a time"));
         let snapshot = SnapshotId::new([9; 32]);
-        let memory = Memory::open(dir.path());
+        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         memory.set_verified(&[(pack(1), t1), (pack(2), t1), (pack(3), t2)]);
         memory.set_verified(&[(pack(2), t2)]);
         memory.forget_packs(&[pack(1)]);
@@ -260,7 +263,7 @@ mod tests {
         memory.set_last_snapshot("host", "a", snapshot, t2);
         assert_eq!(memory.problem(), None);
         drop(memory);
-        let memory = Memory::open(dir.path());
+        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(memory.verified(&pack(1)), None);
         assert_eq!(memory.verified(&pack(2)), Some(t2));
         assert_eq!(memory.verified_all(), HashMap::from([(pack(2), t2), (pack(3), t2)]));
@@ -277,18 +280,33 @@ mod tests {
             .expect("written");
         let held = File::create(dir.path().join("state.open")).expect("a file");
         held.lock_shared().expect("locked");
-        let memory = Memory::open(dir.path());
+        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         assert!(memory.problem().is_some());
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
         drop((memory, held));
-        let memory = Memory::open(dir.path());
+        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         assert!(memory.problem().is_some_and(|problem| problem.contains("began anew")));
         assert_eq!(memory.verified(&pack(1)), None);
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         drop(memory);
-        let memory = Memory::open(dir.path());
+        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(memory.problem(), None);
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
+    }
+
+    /// The `state.sqlite` of another repository lay in our cache folder: `verify` reported its last snapshots as
+    /// vanished from ours.
+    #[test]
+    fn rows_of_another_repository_count_for_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let memory = Memory::open(dir.path(), RepoId::new([2; 16]));
+        memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
+        memory.set_last_snapshot("host", "a", SnapshotId::new([9; 32]), Timestamp::from_seconds(1));
+        assert_eq!((memory.verified_all().len(), memory.last_snapshots().len()), (1, 1));
+        drop(memory);
+        let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
+        assert_eq!((memory.verified_all().len(), memory.last_snapshots().len()), (0, 0));
+        assert_eq!(memory.problem(), None);
     }
 }

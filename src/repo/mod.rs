@@ -137,7 +137,7 @@ impl Repository {
             Dir::create_all(&folder, 0o700)?;
         }
         let (index, _) = Index::open(&cache.join("index"))?;
-        let memory = Memory::open(&cache.join("index"));
+        let memory = Memory::open(&cache.join("index"), config.repository);
         Ok(Self {
             store,
             config,

@@ -112,13 +112,17 @@ done
 
 # Another repository's index in its place, and another icecore's schema.
 step 0 "another repository" env ICECORE_CACHE_DIR="$T/cache.other" "$ICECORE" backup --init -r "$T/other" "$T/data/random"
-other=$(databases "$T/cache.other" | sed -n '1{p;}')
-for _ in 1 2 3 4; do
-    while IFS= read -r file; do
-        rm -f "$file-wal" "$file-shm"
-        cp "$other" "$file"
-    done < <(databases)
-    asked "another repository's index"
+mapfile -t others < <(databases "$T/cache.other" | sort)
+equal "${#others[@]}" 2 "it has an index and a memory"
+for other in "${others[@]}"; do
+    for _ in 1 2 3 4; do
+        while IFS= read -r file; do
+            rm -f "$file-wal" "$file-shm"
+            cp "$other" "$file"
+        done < <(databases)
+        name=${other##*/}
+        asked "another repository's ${name%%[-.]*}"
+    done
 done
 while IFS= read -r file; do
     python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute("pragma user_version = 9999"); c.commit()' "$file"
