@@ -33,6 +33,9 @@ pub struct Config {
     #[serde(with = "as_time")]
     pub created: Timestamp,
     pub features: Features,
+    /// Recovery data written beside each pack, in percent of its size, 1 to 100; none: no recovery data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<u8>,
     /// The cutter's settings, pinned: minimum, average, maximum and the two masks of each profile.
     cutting: BTreeMap<String, Setting>,
 }
@@ -68,6 +71,7 @@ impl Config {
             repository,
             created,
             features: Features::default(),
+            parity: None,
             cutting: cutting(),
         }
     }

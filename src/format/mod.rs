@@ -32,8 +32,8 @@ pub use run::{
 };
 pub use segment::{SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 pub use snapshot::{
-    RunRef, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
-    decode_snapshot, encode_snapshot,
+    Lost, LostPath, RunRef, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceCounts, SourceKind,
+    SourceRecord, decode_snapshot, encode_snapshot,
 };
 pub use text::JsonError;
 pub use wire::WireError;

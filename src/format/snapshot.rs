@@ -6,7 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
-use super::text::{JsonError, as_bytes, as_hex, as_text, as_texts, as_time, from_json, to_json};
+use super::text::{
+    JsonError, as_bytes, as_hex, as_text, as_text_option, as_texts, as_time, as_time_option, from_json,
+    to_json,
+};
 use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, SnapshotId, Timestamp};
 
 /// Longest plain snapshot that is read: 16 MiB.
@@ -106,6 +109,31 @@ pub struct SourceRecord {
     pub counts: SourceCounts,
 }
 
+/// What a repaired snapshot lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lost {
+    /// Number of paths that lack something.
+    pub count: u64,
+    /// The first of them, in order of source and path.
+    pub paths: Vec<LostPath>,
+}
+
+/// A path that lacks something since a repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostPath {
+    pub source: String,
+    /// Components joined by `/`; empty for a stream.
+    #[serde(with = "as_bytes")]
+    pub path: Vec<u8>,
+    /// Bytes of its content that are lost and read as zeros; none: the entry itself is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// One committed backup, or a checkpoint of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -128,6 +156,22 @@ pub struct Snapshot {
     #[serde(with = "as_texts")]
     pub parents: Vec<SnapshotId>,
     pub sources: Vec<SourceRecord>,
+    /// No policy lets go of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub protected: bool,
+    /// The snapshot in whose place this one was put, by a new tag or a repair: while both are listed, that one does
+    /// not count.
+    #[serde(with = "as_text_option", default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<SnapshotId>,
+    /// The first snapshot of which this one is a copy, a re-tag or a repair, in whatever repository it was made.
+    #[serde(with = "as_text_option", default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<SnapshotId>,
+    /// The store's time of that first snapshot, which is this one's time too.
+    #[serde(with = "as_time_option", default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Timestamp>,
+    /// What a repair could not save.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
     /// Optional fields of later versions, kept as they are.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
@@ -274,8 +318,28 @@ mod tests {
                     },
                 ),
             ],
+            protected: false,
+            replaces: None,
+            original: None,
+            committed: None,
+            lost: None,
             other: BTreeMap::from([("later".into(), serde_json::json!({"b": 1}))]),
         }
+    }
+
+    #[test]
+    fn repaired_and_protected_snapshots_round_trip() {
+        let paths = vec![LostPath { source: "etc".into(), path: b"a/\xff".to_vec(), bytes: Some(7) }];
+        let snapshot = Snapshot {
+            protected: true,
+            replaces: Some(SnapshotId::new([5; 32])),
+            original: Some(SnapshotId::new([6; 32])),
+            committed: Timestamp::new(1_700_000_001, 3),
+            lost: Some(Lost { count: 2, paths }),
+            ..sample()
+        };
+        let bytes = encode_snapshot(&snapshot);
+        assert_eq!(decode_snapshot(&bytes).expect("decodes"), snapshot);
     }
 
     #[test]

@@ -47,6 +47,24 @@ pub(super) mod as_text {
     }
 }
 
+/// What [`as_text`] takes, or nothing.
+pub(super) mod as_text_option {
+    use super::*;
+    use std::fmt::Display;
+
+    pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(ToString::to_string).serialize(to)
+    }
+
+    pub fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T::Err: Display,
+    {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
 /// Lists of what [`as_text`] takes.
 pub(super) mod as_texts {
     use super::*;

@@ -148,6 +148,11 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
         heartbeat: lease.last_heartbeat(),
         parents: Vec::new(),
         sources: sources.into_iter().map(record).collect(),
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
         other: Default::default(),
     };
     repo.commit(lease, snapshot).expect("committed").id

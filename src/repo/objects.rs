@@ -44,7 +44,9 @@ pub fn open_object(
 ) -> Result<(Header, Vec<u8>), RepoError> {
     let name = match key {
         ObjectKey::Segment(id) => Some(*id.as_bytes()),
-        ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => Some(*id.as_bytes()),
+        ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) | ObjectKey::QuarantinedSnapshot(id) => {
+            Some(*id.as_bytes())
+        }
         _ => None,
     };
     if name.is_some_and(|name| name != *object_hash(bytes).as_bytes()) {

@@ -1,5 +1,6 @@
 //! Snapshots: listed, read (through a cache of their sealed bytes), found by name.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::objects::{open_object, seal_object, stored_limit};
@@ -18,6 +19,34 @@ pub struct StoredSnapshot {
     pub id: SnapshotId,
     pub stored: Timestamp,
     pub snapshot: Snapshot,
+}
+
+/// Claimed times that differ from the store's by more than this are overruled by it: a day.
+const CLOCK_SLACK_SECONDS: f64 = 24.0 * 3600.0;
+
+/// A claimed time, or the store's where they are more than a day apart (PROTOCOL R26).
+pub fn trusted_time(claimed: Timestamp, stored: Timestamp) -> Timestamp {
+    if claimed.seconds_since(stored).abs() > CLOCK_SLACK_SECONDS { stored } else { claimed }
+}
+
+impl StoredSnapshot {
+    /// The store's time of its commit; of a copy, a re-tag or a repair that of the first one's.
+    pub fn committed(&self) -> Timestamp {
+        self.snapshot.committed.unwrap_or(self.stored)
+    }
+
+    /// The time by which it is sorted and kept: when it was begun.
+    pub fn time(&self) -> Timestamp {
+        trusted_time(self.snapshot.started, self.committed())
+    }
+}
+
+/// Leaves out snapshots in whose place another one of the list was put (PROTOCOL R29). Roots are all of them.
+pub fn without_replaced(mut snapshots: Vec<StoredSnapshot>) -> Vec<StoredSnapshot> {
+    let replaced: BTreeSet<SnapshotId> =
+        snapshots.iter().filter_map(|found| found.snapshot.replaces).collect();
+    snapshots.retain(|found| !replaced.contains(&found.id));
+    snapshots
 }
 
 /// Which hosts' snapshots count as `latest`.
@@ -88,7 +117,8 @@ impl Repository {
         let none = |why: String| RepoError::NoSuchSnapshot { text: text.to_owned(), why };
         if text == "latest" {
             let mut damage = None;
-            let all = self.snapshots(&mut |_, err| damage = Some(err))?;
+            let mut all = without_replaced(self.snapshots(&mut |_, err| damage = Some(err))?);
+            all.sort_by_key(|one| (one.committed(), one.stored, one.id));
             let matches = |one: &StoredSnapshot| {
                 one.snapshot.state != SnapshotState::Checkpoint
                     && match hosts {

@@ -31,6 +31,8 @@ pub enum KeyKind {
     Snapshot,
     Forgotten,
     Lease,
+    Parity,
+    Quarantined,
 }
 
 impl From<&ObjectKey> for KeyKind {
@@ -43,6 +45,8 @@ impl From<&ObjectKey> for KeyKind {
             ObjectKey::Snapshot(_) => Self::Snapshot,
             ObjectKey::Forgotten(_) => Self::Forgotten,
             ObjectKey::Lease(_) => Self::Lease,
+            ObjectKey::Parity(_) => Self::Parity,
+            ObjectKey::QuarantinedPack(_) | ObjectKey::QuarantinedSnapshot(_) => Self::Quarantined,
         }
     }
 }
@@ -56,6 +60,8 @@ impl From<Folder> for KeyKind {
             Folder::Snapshots => Self::Snapshot,
             Folder::Forgotten => Self::Forgotten,
             Folder::Leases => Self::Lease,
+            Folder::Parity => Self::Parity,
+            Folder::Quarantine => Self::Quarantined,
         }
     }
 }

@@ -33,6 +33,7 @@ const FILE_MODE: u32 = 0o600;
 const OPEN_PACKS_MAX: usize = 16;
 /// A disk's queue is well filled by this many readers.
 const CONNECTIONS: usize = 8;
+/// The folders that every repository has; those of parity and of quarantine are made when they are needed.
 const FOLDERS: [Folder; 6] =
     [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
 
@@ -43,9 +44,10 @@ pub struct LocalStore {
     root: Arc<Dir>,
     address: String,
     properties: Properties,
-    /// Names in the root, and in `packs`, of folders that this process knows to survive a power cut.
+    /// Names in the root, in `packs` and in `parity`, of folders that this process knows to survive a power cut.
     durable_top: Mutex<HashSet<String>>,
     durable_packs: Mutex<HashSet<String>>,
+    durable_parity: Mutex<HashSet<String>>,
     /// The packs read last, the latest at the end.
     open_packs: Mutex<Vec<(PackId, Arc<ReadFile>)>>,
 }
@@ -91,6 +93,7 @@ impl LocalStore {
             properties,
             durable_top: Mutex::default(),
             durable_packs: Mutex::default(),
+            durable_parity: Mutex::default(),
             open_packs: Mutex::default(),
         })
     }
@@ -134,6 +137,11 @@ impl LocalStore {
                 plain(Folder::Keys, name)
             }
             ObjectKey::Pack(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Packs, id.to_string()) },
+            ObjectKey::Parity(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Parity, id.to_string()) },
+            ObjectKey::QuarantinedPack(_) | ObjectKey::QuarantinedSnapshot(_) => {
+                let text = key.to_string();
+                plain(Folder::Quarantine, text.rsplit('/').next().unwrap_or(&text).to_owned())
+            }
             ObjectKey::Segment(id) => plain(Folder::Index, id.to_string()),
             ObjectKey::Snapshot(id) => plain(Folder::Snapshots, id.to_string()),
             ObjectKey::Forgotten(id) => plain(Folder::Forgotten, id.to_string()),
@@ -155,8 +163,10 @@ impl LocalStore {
     fn make_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
         let Some(folder) = place.folder else { return Ok(Arc::clone(&self.root)) };
         let dir = ensure_dir(&self.root, folder, &self.durable_top)?;
+        let durable =
+            if folder == Folder::Parity.name() { &self.durable_parity } else { &self.durable_packs };
         Ok(Arc::new(match &place.fan {
-            Some(fan) => ensure_dir(&dir, fan, &self.durable_packs)?,
+            Some(fan) => ensure_dir(&dir, fan, durable)?,
             None => dir,
         }))
     }
@@ -227,9 +237,11 @@ impl LocalStore {
         Ok(())
     }
 
-    fn list_packs(
+    /// Lists the objects that lie one folder deeper, by the last byte of their id.
+    fn list_fans(
         &self,
         packs: &Dir,
+        key: fn(PackId) -> ObjectKey,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for name in packs.names().map_err(|error| self.failed(error))? {
@@ -249,7 +261,7 @@ impl LocalStore {
             };
             let key_of = |text: &str| {
                 let id = text.parse().ok()?;
-                (fan(id) == name).then_some(ObjectKey::Pack(id))
+                (fan(id) == name).then(|| key(id))
             };
             self.list_dir(&dir, key_of, each)?;
         }
@@ -343,7 +355,8 @@ impl Store for LocalStore {
             Err(error) => return Err(self.failed(error)),
         };
         match folder {
-            Folder::Packs => self.list_packs(&dir, each),
+            Folder::Packs => self.list_fans(&dir, ObjectKey::Pack, each),
+            Folder::Parity => self.list_fans(&dir, ObjectKey::Parity, each),
             _ => self.list_dir(&dir, |name| ObjectKey::from_name(folder, name), each),
         }
     }
@@ -356,6 +369,9 @@ impl Store for LocalStore {
             Ok(dir)
         };
         let dir = delete().map_err(|error| self.failed_on(key, error))?;
+        if matches!(key, ObjectKey::Parity(_)) {
+            return Ok(());
+        }
         if let ObjectKey::Pack(id) = key {
             // A pack that a power cut brings back is garbage that the next prune removes again: no sync, for there
             // may be thousands. A withdrawn snapshot must not come back.
@@ -391,7 +407,7 @@ fn ensure_dir(parent: &Dir, name: &str, durable: &Mutex<HashSet<String>>) -> Res
     let mut names = HashSet::from([name.to_owned()]);
     for other in parent.names()? {
         let other = other?;
-        if is_fan(&other) || FOLDERS.iter().any(|folder| folder.name() == other) {
+        if is_fan(&other) || Folder::ALL.iter().any(|folder| folder.name() == other) {
             names.insert(other);
         }
     }

@@ -60,6 +60,12 @@ pub enum ObjectKey {
     Forgotten(SnapshotId),
     /// `leases/<random>`
     Lease(LeaseId),
+    /// `parity/<last byte as 2 hex>/<pack id>`: recovery data of a pack
+    Parity(PackId),
+    /// `quarantine/<pack id>.pack`: a damaged pack, set aside by a repair
+    QuarantinedPack(PackId),
+    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, set aside by a repair
+    QuarantinedSnapshot(SnapshotId),
 }
 
 /// What `list` lists.
@@ -71,9 +77,23 @@ pub enum Folder {
     Snapshots,
     Forgotten,
     Leases,
+    Parity,
+    Quarantine,
 }
 
 impl Folder {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Keys,
+        Self::Packs,
+        Self::Index,
+        Self::Snapshots,
+        Self::Forgotten,
+        Self::Leases,
+        Self::Parity,
+        Self::Quarantine,
+    ];
+
     /// The folder's name in the store.
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,6 +103,8 @@ impl Folder {
             Self::Snapshots => "snapshots",
             Self::Forgotten => "forgotten",
             Self::Leases => "leases",
+            Self::Parity => "parity",
+            Self::Quarantine => "quarantine",
         }
     }
 }
@@ -278,9 +300,16 @@ impl fmt::Display for ObjectKey {
             Self::Snapshot(id) => write!(f, "snapshots/{id}"),
             Self::Forgotten(id) => write!(f, "forgotten/{id}"),
             Self::Lease(id) => write!(f, "leases/{id}"),
+            Self::Parity(id) => write!(f, "parity/{:02x}/{id}", id.as_bytes()[31]),
+            Self::QuarantinedPack(id) => write!(f, "quarantine/{id}{QUARANTINED_PACK}"),
+            Self::QuarantinedSnapshot(id) => write!(f, "quarantine/{id}{QUARANTINED_SNAPSHOT}"),
         }
     }
 }
+
+/// What the names of objects in quarantine end in.
+const QUARANTINED_PACK: &str = ".pack";
+const QUARANTINED_SNAPSHOT: &str = ".snapshot";
 
 impl ObjectKey {
     /// The folder in which `list` shows the object; none for `config`.
@@ -293,6 +322,8 @@ impl ObjectKey {
             Self::Snapshot(_) => Some(Folder::Snapshots),
             Self::Forgotten(_) => Some(Folder::Forgotten),
             Self::Lease(_) => Some(Folder::Leases),
+            Self::Parity(_) => Some(Folder::Parity),
+            Self::QuarantinedPack(_) | Self::QuarantinedSnapshot(_) => Some(Folder::Quarantine),
         }
     }
 
@@ -313,6 +344,11 @@ impl ObjectKey {
             Folder::Snapshots => name.parse().ok().map(Self::Snapshot),
             Folder::Forgotten => name.parse().ok().map(Self::Forgotten),
             Folder::Leases => name.parse().ok().map(Self::Lease),
+            Folder::Parity => name.parse().ok().map(Self::Parity),
+            Folder::Quarantine => match name.strip_suffix(QUARANTINED_PACK) {
+                Some(id) => id.parse().ok().map(Self::QuarantinedPack),
+                None => name.strip_suffix(QUARANTINED_SNAPSHOT)?.parse().ok().map(Self::QuarantinedSnapshot),
+            },
         }
     }
 }

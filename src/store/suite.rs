@@ -8,9 +8,6 @@ use std::thread;
 use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all};
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
 
-const FOLDERS: [Folder; 6] =
-    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
-
 /// Holds a store to the contract of [`Store`]; `make` gives a new, empty, writable one each time.
 pub fn run(make: impl Fn() -> SharedStore) {
     an_empty_store_is_empty(&*make());
@@ -41,7 +38,7 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
         assert!(meta.modified >= fill.stat(&keys[0]).expect("stat").modified, "written later");
         check_bounds(read, key, &bytes);
     }
-    for folder in FOLDERS {
+    for folder in Folder::ALL {
         let expected: BTreeSet<_> = keys.iter().filter(|key| key.folder() == Some(folder)).cloned().collect();
         let listed = list_all(read, folder).expect("list");
         assert_eq!(listed.iter().map(|meta| meta.key.clone()).collect::<BTreeSet<_>>(), expected);
@@ -82,7 +79,7 @@ fn check_missing(store: &dyn Store, key: &ObjectKey) {
 }
 
 fn an_empty_store_is_empty(store: &dyn Store) {
-    for folder in FOLDERS {
+    for folder in Folder::ALL {
         assert_eq!(list_all(store, folder).expect("list"), []);
     }
     for key in one_key_of_each_kind() {
@@ -142,7 +139,7 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
 
 fn a_dropped_spool_leaves_nothing(store: &dyn Store) {
     drop(spooled(store, b"never put"));
-    for folder in FOLDERS {
+    for folder in Folder::ALL {
         assert_eq!(list_all(store, folder).expect("list"), []);
     }
 }
@@ -265,5 +262,8 @@ fn one_key_of_each_kind() -> Vec<ObjectKey> {
         ObjectKey::Snapshot(SnapshotId::new([4; 32])),
         ObjectKey::Forgotten(SnapshotId::new([4; 32])),
         ObjectKey::Lease(LeaseId::new([5; 16])),
+        ObjectKey::Parity(PackId::new([1; 32])),
+        ObjectKey::QuarantinedPack(PackId::new([1; 32])),
+        ObjectKey::QuarantinedSnapshot(SnapshotId::new([4; 32])),
     ]
 }

@@ -188,6 +188,11 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
             source("files", SourceKind::Tree { path: b"/var/\xff".to_vec(), immutable: true, runs }),
             source("db", SourceKind::Stream { command: vec!["pg_dump".into()], content }),
         ],
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
         other: [("later".to_owned(), serde_json::json!({"b": 1}))].into(),
     }
 }

@@ -242,6 +242,11 @@ fn describe(
         heartbeat: started,
         parents,
         sources,
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
         other: BTreeMap::new(),
     }
 }

@@ -2,11 +2,8 @@
 
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
-use crate::repo::{Repository, StoredSnapshot, landed_late};
-use crate::types::{SnapshotId, Timestamp};
-
-/// Claimed times that differ from the store's by more than this are overruled by it: a day.
-const CLOCK_SLACK_SECONDS: f64 = 24.0 * 3600.0;
+use crate::repo::{Repository, StoredSnapshot, landed_late, trusted_time};
+use crate::types::SnapshotId;
 
 /// A source of an earlier snapshot.
 #[derive(Debug, Clone)]
@@ -27,14 +24,9 @@ pub(super) fn latest(
         .iter()
         .filter(|one| one.snapshot.host == host && !landed_late(one.stored, one.snapshot.heartbeat, expiry));
     let sources = candidates.filter_map(|one| Some((one, one.snapshot.source(name)?)));
-    let newest =
-        sources.max_by_key(|(one, source)| (trusted(source.started, one.stored), one.stored, one.id));
+    let newest = sources
+        .max_by_key(|(one, source)| (trusted_time(source.started, one.committed()), one.stored, one.id));
     newest.map(|(one, source)| ParentSource { snapshot: one.id, record: source.clone() })
-}
-
-/// A claimed time, or the store's where they are more than a day apart.
-fn trusted(claimed: Timestamp, stored: Timestamp) -> Timestamp {
-    if claimed.seconds_since(stored).abs() > CLOCK_SLACK_SECONDS { stored } else { claimed }
 }
 
 /// The source that was named with `--parent`.

@@ -18,7 +18,9 @@ use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::walk::Walk;
-use crate::repo::{ChunkReader, HostChoice, RepoError, Repository, StoredSnapshot, Uncertain};
+use crate::repo::{
+    ChunkReader, HostChoice, RepoError, Repository, StoredSnapshot, Uncertain, without_replaced,
+};
 use crate::store::ObjectKey;
 use crate::types::{Entry, RelPath};
 
@@ -57,15 +59,17 @@ impl SnapshotFilter {
     }
 }
 
-/// The snapshots, oldest first by store time, checkpoints among them; those that cannot be read are told as damage.
+/// The snapshots, oldest first by the store's time, checkpoints among them, without those that another one replaces; those that cannot be read are told as damage.
 pub fn snapshots(
     repo: &Repository,
     filter: &SnapshotFilter,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredSnapshot>, Error> {
-    let mut all = repo.snapshots(&mut |id, err| {
+    let all = repo.snapshots(&mut |id, err| {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
     })?;
+    let mut all = without_replaced(all);
+    all.sort_by_key(|found| (found.committed(), found.stored, found.id));
     all.retain(|found| filter.accepts(found));
     Ok(all)
 }

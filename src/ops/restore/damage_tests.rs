@@ -108,6 +108,11 @@ fn commit(
         heartbeat: now(),
         parents: Vec::new(),
         sources: vec![source],
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
         other: Default::default(),
     };
     repo.commit(lease, snapshot).expect("committed");

@@ -100,6 +100,11 @@ fn snapshot(parents: &[SnapshotId]) -> Snapshot {
         heartbeat: Timestamp::default(),
         parents: parents.to_vec(),
         sources: vec![],
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
         other: Default::default(),
     }
 }
