@@ -12,7 +12,7 @@ use super::{RepoError, Repository};
 use crate::chunk::Keys;
 use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
 use crate::store::{Body, ObjectKey, PutMode, SharedStore, StoreError};
-use crate::sys::{boottime, read_bounded};
+use crate::sys::{boot_id, boottime};
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 /// How the protocol's times are set; tests shorten them.
@@ -24,6 +24,8 @@ pub struct LeaseTimes {
     pub expiry: Duration,
     /// A writer stops after this long; the next run goes on: 14 days.
     pub longest: Duration,
+    /// How far listings may lag behind and the store's clock may jump: 1 h (M).
+    pub margin: Duration,
 }
 
 impl Default for LeaseTimes {
@@ -32,6 +34,7 @@ impl Default for LeaseTimes {
             heartbeat: Duration::from_secs(5 * 60),
             expiry: Duration::from_secs(30 * 60),
             longest: Duration::from_secs(14 * 24 * 3600),
+            margin: Duration::from_secs(3600),
         }
     }
 }
@@ -241,13 +244,4 @@ fn put(store: &SharedStore, keys: &Keys, body: &LeaseBody, mode: PutMode) -> Res
     let key = ObjectKey::Lease(body.id);
     store.put(&key, Body::Bytes(&bytes), mode)?;
     Ok(store.stat(&key)?.modified)
-}
-
-/// The machine's boot id, which tells a dead holder of before a reboot from a living one.
-fn boot_id() -> String {
-    read_bounded("/proc/sys/kernel/random/boot_id".as_ref(), 64)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
 }

@@ -1,0 +1,68 @@
+//! The leases of everybody: who is alive, and since when. Judged by the store's clock.
+
+use super::objects::{open_object, stored_limit};
+use super::{LeaseTimes, RepoError, Repository};
+use crate::format::{LeaseBody, ObjectKind, decode_lease};
+use crate::store::{Folder, ObjectKey, StoreError, list_all};
+use crate::sys::{boot_id, is_dead};
+use crate::types::{LeaseId, Timestamp};
+
+/// Longest plain lease that is read.
+const LEASE_BYTES_MAX: usize = 1 << 20;
+
+/// A lease as it was found in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLease {
+    pub id: LeaseId,
+    /// The store's time of its last heartbeat.
+    pub modified: Timestamp,
+    /// What it says; none if it cannot be read. It counts all the same.
+    pub body: Option<LeaseBody>,
+}
+
+impl FoundLease {
+    /// When its holder began, as far as it is known. A lease that cannot be read could be as old as any lease.
+    pub fn started(&self, times: &LeaseTimes) -> Timestamp {
+        match &self.body {
+            Some(body) => body.started.unwrap_or(self.modified),
+            None => self.modified.plus_seconds(-seconds(times.longest)),
+        }
+    }
+
+    /// True unless its last heartbeat is so old, at the store's time `now`, that its holder must have stopped.
+    pub fn is_alive(&self, now: Timestamp, times: &LeaseTimes) -> bool {
+        now.seconds_since(self.modified) <= (times.expiry + times.margin).as_secs_f64()
+    }
+
+    /// True if its holder was a process of this boot of this machine, under this host's name, and is gone.
+    pub fn is_dead_here(&self, host: &str) -> bool {
+        let here = boot_id();
+        let ours = |body: &&LeaseBody| !here.is_empty() && body.boot == here && body.host == host;
+        self.body.as_ref().filter(ours).is_some_and(|body| is_dead(body.pid))
+    }
+}
+
+impl Repository {
+    /// All leases in the store, dead ones too. One that vanishes meanwhile was released.
+    pub fn leases(&self) -> Result<Vec<FoundLease>, RepoError> {
+        let mut out = Vec::new();
+        for meta in list_all(self.store(), Folder::Leases)? {
+            let ObjectKey::Lease(id) = meta.key else { continue };
+            let body = match self.store().get(&meta.key, stored_limit(LEASE_BYTES_MAX)) {
+                Ok(bytes) => open_object(self.keys(), ObjectKind::Lease, &meta.key, &bytes, LEASE_BYTES_MAX)
+                    .ok()
+                    .and_then(|(_, plain)| decode_lease(&plain).ok())
+                    .filter(|body| body.id == id),
+                Err(err) if err.is_not_found() => continue,
+                Err(StoreError::Short { .. } | StoreError::TooLong { .. }) => None,
+                Err(err) => return Err(err.into()),
+            };
+            out.push(FoundLease { id, modified: meta.modified, body });
+        }
+        Ok(out)
+    }
+}
+
+fn seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
