@@ -38,7 +38,7 @@ impl Lag {
 }
 
 /// A change of an object, as listings will come to show it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Change {
     /// Real time, in milliseconds since the world began.
     at: i64,
@@ -86,6 +86,7 @@ impl State {
 pub struct ModelWorld {
     memory: Arc<MemoryStore>,
     whole_seconds: bool,
+    strong: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -95,7 +96,7 @@ impl ModelWorld {
         let lags = [Lag::default(); Folder::ALL.len()];
         let state = State { real: 0, seed, lags, clients: 0, changes: BTreeMap::new() };
         let memory = Arc::new(MemoryStore::with_clock(clock));
-        Self { memory, whole_seconds: false, state: Arc::new(Mutex::new(state)) }
+        Self { memory, whole_seconds: false, strong: false, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The same, on a store that tells times in whole seconds only.
@@ -105,9 +106,31 @@ impl ModelWorld {
         self
     }
 
+    /// The same, on a store that says that its listings are strong, as local ones are: without lags, please.
+    #[must_use]
+    pub fn with_strong_listing(mut self) -> Self {
+        self.strong = true;
+        self
+    }
+
     /// What is really there.
     pub fn memory(&self) -> &Arc<MemoryStore> {
         &self.memory
+    }
+
+    /// A world of its own with the same objects, and the same still on its way into the listings: a copy of the
+    /// repository. Its store's clock is the same.
+    pub fn fork(&self) -> Self {
+        let state = self.lock();
+        let copy = State {
+            real: state.real,
+            seed: state.seed,
+            lags: state.lags,
+            clients: state.clients,
+            changes: state.changes.clone(),
+        };
+        let memory = Arc::new(self.memory.fork());
+        Self { memory, state: Arc::new(Mutex::new(copy)), ..self.clone() }
     }
 
     /// A new client.
@@ -188,7 +211,7 @@ impl Store for ModelStore {
     }
 
     fn properties(&self) -> Properties {
-        Properties { strong_listing: false, ..self.world.memory.properties() }
+        Properties { strong_listing: self.world.strong, ..self.world.memory.properties() }
     }
 
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
