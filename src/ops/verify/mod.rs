@@ -21,12 +21,14 @@ mod objects;
 mod pack;
 mod reach;
 mod report;
+mod single;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
+pub(crate) use single::missing;
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
