@@ -254,6 +254,10 @@ impl Objects {
                 self.report.find(FindingKind::WrongSize, key, err);
                 Ok(None)
             }
+            Err(err) if err.is_bad_medium() => {
+                self.report.find(FindingKind::ObjectUnreadable, key, err);
+                Ok(None)
+            }
             Err(err) => Err(err.into()),
         }
     }
@@ -290,6 +294,10 @@ impl Objects {
                 Some(size) => {
                     self.check_size(repo, damage, &pack, size)?;
                     self.packs.push((pack, size));
+                }
+                // A repair found it damaged or gone, saved what it could and condemned it.
+                None if pack.state == PackState::Condemned => {
+                    damage.add(pack.id, PackDamage { gone: true, ..PackDamage::default() });
                 }
                 None => {
                     self.report.find(
@@ -333,6 +341,22 @@ impl Objects {
         Ok(())
     }
 
+    /// Tells of what earlier repairs left behind.
+    pub fn tell_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+        for found in &self.snapshots {
+            if let Some(lost) = &found.snapshot.lost {
+                let what = format!("it was repaired: {} of its paths lack something", lost.count);
+                observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(found.id), what));
+            }
+        }
+        let aside = list_all(repo.store(), Folder::Quarantine)?.len();
+        if aside > 0 {
+            let what = format!("{aside} objects were set aside by repairs");
+            observer.problem(&Problem::new(Severity::Note, Folder::Quarantine.name(), what));
+        }
+        Ok(())
+    }
+
     pub fn tell_orphans(&self, observer: &dyn Observer) {
         if self.report.orphan_packs > 0 {
             let what = format!(
@@ -345,7 +369,7 @@ impl Objects {
 }
 
 /// A hash of what a segment or a directory tells of a pack.
-pub(super) fn digest(pack: &PackInfo) -> [u8; 32] {
+pub(in crate::ops) fn digest(pack: &PackInfo) -> [u8; 32] {
     *object_hash(&encode_directory(&pack.frames)).as_bytes()
 }
 
