@@ -26,6 +26,8 @@ pub struct Claims<'a> {
     /// The index held nothing when the writer began, and only this writer's chunks enter it since: nothing to look
     /// up but what was published meanwhile.
     index_is_empty: AtomicBool,
+    /// The index is not asked: see [`Claims::anew`].
+    anew: bool,
 }
 
 impl std::fmt::Debug for Claims<'_> {
@@ -41,7 +43,13 @@ impl<'a> Claims<'a> {
             Err(err) if err.is_damage() => false,
             other => other?,
         };
-        Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty) })
+        Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty), anew: false })
+    }
+
+    /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of lies in packs that
+    /// are damaged. The caller asks it, and knows better.
+    pub fn anew(index: &'a Index) -> Self {
+        Self { index, in_flight: Mutex::default(), index_is_empty: false.into(), anew: true }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
@@ -53,7 +61,7 @@ impl<'a> Claims<'a> {
     /// A chunk in a condemned pack does not count: it is stored anew. A damaged index counts as not having it: a
     /// duplicate costs room, nothing else.
     pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
-        if self.index_is_empty.load(Ordering::Acquire) {
+        if self.anew || self.index_is_empty.load(Ordering::Acquire) {
             return Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held });
         }
         if self.lock().contains(id) {

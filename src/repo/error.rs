@@ -86,10 +86,13 @@ impl RepoError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::ChunkUnreadable { .. } | Self::Codec(_) => true,
-            Self::Store(err) => matches!(
-                err,
-                StoreError::Short { .. } | StoreError::TooLong { .. } | StoreError::NotFound { .. }
-            ),
+            Self::Store(err) => {
+                err.is_bad_medium()
+                    || matches!(
+                        err,
+                        StoreError::Short { .. } | StoreError::TooLong { .. } | StoreError::NotFound { .. }
+                    )
+            }
             _ => false,
         }
     }

@@ -8,6 +8,7 @@ mod frame_writer;
 mod keyring;
 mod lease;
 mod leases;
+mod mend;
 mod merge;
 mod objects;
 mod pack_writer;

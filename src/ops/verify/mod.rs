@@ -27,6 +27,8 @@ mod tests;
 
 use std::time::Duration;
 
+pub(in crate::ops) use data::check_all;
+pub(in crate::ops) use objects::digest;
 pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
 pub(crate) use single::missing;
 
@@ -114,6 +116,7 @@ pub fn verify(
         observer.phase(&Phase::Plan);
         affected::name(&reader, &mut objects, &suspects, &damage, cancel)?;
     }
+    objects.tell_repairs(repo, observer)?;
     data::tell_age(repo, &mut objects);
     remember_snapshots(repo, &objects);
     if let Some(lease) = lease {

@@ -6,7 +6,7 @@ use super::report::FindingKind;
 use crate::Error;
 use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectHasher, TAG_BYTES};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
-use crate::index::{FrameRow, PackRow};
+use crate::index::{FrameRow, PackRow, PackState};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
 use crate::repo::{PackHead, RepoError, Repository};
@@ -22,7 +22,7 @@ const NAMED_MAX: usize = 12;
 
 /// What came of reading one pack.
 #[derive(Debug)]
-pub(super) struct PackCheck {
+pub(in crate::ops) struct PackCheck {
     pub id: PackId,
     /// Stored bytes read.
     pub bytes: u64,
@@ -50,20 +50,26 @@ pub(super) fn check_pack(
     match result {
         Ok(()) => Ok(check),
         Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
-            // Deleted since the listing. If a prune did it, the index knows by now.
+            // Deleted since the listing. If a prune or a repair did it, the index knows by now.
             repo.sync()?;
-            let is_held = repo
-                .index()
-                .pack(&pack.id)?
-                .is_some_and(|pack| pack.added && pack.state != crate::index::PackState::Dropped);
-            if is_held {
-                check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
-                check.damage.missing = true;
+            match repo.index().pack(&pack.id)?.filter(|pack| pack.added).map(|pack| pack.state) {
+                Some(PackState::Known) => {
+                    check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
+                    check.damage.missing = true;
+                }
+                // A repair set it aside.
+                Some(PackState::Condemned) => check.damage.gone = true,
+                Some(PackState::Dropped) | None => {}
             }
             Ok(check)
         }
         Err(Error::Repo(RepoError::Store(err @ StoreError::Short { .. }))) => {
             check.findings.push((FindingKind::WrongSize, format!("it shrank while it was read: {err}")));
+            check.damage.frames.extend(0..pack.frames);
+            Ok(check)
+        }
+        Err(Error::Repo(RepoError::Store(err))) if err.is_bad_medium() => {
+            check.findings.push((FindingKind::ObjectUnreadable, format!("its medium is bad: {err}")));
             check.damage.frames.extend(0..pack.frames);
             Ok(check)
         }
