@@ -9,6 +9,7 @@ pub mod list;
 pub mod memory;
 pub mod repair;
 pub mod restore;
+pub mod status;
 pub mod tag;
 #[cfg(test)]
 mod testing;
