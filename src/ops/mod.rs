@@ -5,6 +5,7 @@ pub mod content;
 pub mod diff;
 mod fetch;
 pub mod list;
+mod lost;
 pub mod memory;
 pub mod repair;
 pub mod restore;

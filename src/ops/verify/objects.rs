@@ -32,14 +32,14 @@ pub(super) struct Objects {
 }
 
 impl Objects {
+    /// Of these snapshots, nothing else known yet.
+    pub fn of(snapshots: Vec<StoredSnapshot>) -> Self {
+        Self { report: VerifyReport::default(), snapshots, told: HashMap::new(), packs: Vec::new() }
+    }
+
     /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
     pub fn check(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Self, Error> {
-        let mut objects = Self {
-            report: VerifyReport::default(),
-            snapshots: Vec::new(),
-            told: HashMap::new(),
-            packs: Vec::new(),
-        };
+        let mut objects = Self::of(Vec::new());
         objects.check_config(repo)?;
         objects.check_slots(repo)?;
         // Before the listing: a snapshot that is committed meanwhile must not seem to have vanished.

@@ -41,6 +41,9 @@ struct Record<'a> {
     /// `complete`, `incomplete` or `checkpoint`.
     state: String,
     tags: &'a [String],
+    /// Paths that lack something since a repair; absent if it was not repaired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_paths: Option<u64>,
     sources: Vec<SourceRecord<'a>>,
 }
 
@@ -69,6 +72,7 @@ impl<'a> Record<'a> {
             ended: json::time(snapshot.ended),
             state: snapshot.state.to_string(),
             tags: &snapshot.tags,
+            lost_paths: snapshot.lost.as_ref().map(|lost| lost.count),
             sources: snapshot.sources.iter().map(SourceRecord::new).collect(),
         }
     }
@@ -114,7 +118,10 @@ fn table(list: &[StoredSnapshot]) -> text::Table {
             id.short(),
             text::when(snapshot.started),
             snapshot.host.clone(),
-            snapshot.state.to_string(),
+            match &snapshot.lost {
+                Some(lost) => format!("repaired, {} lost", text::counted(lost.count, "path", "paths")),
+                None => snapshot.state.to_string(),
+            },
             names.join(" "),
             snapshot.tags.join(" "),
         ]);
