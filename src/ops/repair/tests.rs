@@ -1,6 +1,7 @@
 //! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is cut off.
 
 mod packs;
+mod parity;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,10 @@ use crate::types::{ByteSize, PackId};
 
 /// Small and large files, a stream with list nodes.
 fn sample() -> (Lab, Vec<u8>) {
-    let lab = Lab::new();
+    sample_in(Lab::new())
+}
+
+fn sample_in(lab: Lab) -> (Lab, Vec<u8>) {
     let tree = lab.tree();
     let words = b"some words that are too long to be kept in the entry itself. ".repeat(9);
     write(&tree.join("a/small"), &words);

@@ -341,10 +341,31 @@ impl Objects {
                 observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(found.id), what));
             }
         }
+        self.tell_parity(repo, observer)?;
         let aside = list_all(repo.store(), Folder::Quarantine)?.len();
         if aside > 0 {
             let what = format!("{aside} objects were set aside by repairs");
             observer.problem(&Problem::new(Severity::Note, Folder::Quarantine.name(), what));
+        }
+        Ok(())
+    }
+
+    /// Tells how many packs lack recovery data, where the repository is to have any.
+    fn tell_parity(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+        if repo.config().parity.is_none() {
+            return Ok(());
+        }
+        let mut there = BTreeSet::new();
+        for meta in list_all(repo.store(), Folder::Parity)? {
+            if let ObjectKey::Parity(id) = meta.key {
+                there.insert(id);
+            }
+        }
+        let known = self.packs.iter().filter(|(pack, _)| pack.state == PackState::Known);
+        let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
+        if bare > 0 {
+            let what = format!("{bare} packs have no recovery data; 'repair packs' writes it");
+            observer.problem(&Problem::new(Severity::Note, Folder::Parity.name(), what));
         }
         Ok(())
     }

@@ -119,6 +119,8 @@ struct PacksSummary {
     /// Lost by earlier damage, and still nowhere.
     still_lost: u64,
     adopted_packs: u64,
+    /// Packs whose recovery data was written.
+    parity_written: u64,
 }
 
 /// A snapshot in whose place another was put, as JSON.
@@ -223,6 +225,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         lost_chunks: report.lost_chunks,
         still_lost: report.still_lost,
         adopted_packs: report.adopted_packs,
+        parity_written: report.parity_written,
     };
     Ok(meter.finish("repair packs", outcome, &summary, || packs_lines(&report, args.dry_run)))
 }
@@ -253,6 +256,13 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
         lines.push(format!(
             "lost by earlier damage and not seen since: {}",
             text::counted(report.still_lost, "chunk", "chunks")
+        ));
+    }
+    if report.parity_written > 0 {
+        lines.push(format!(
+            "recovery data {} for {}",
+            if dry_run { "would be written" } else { "written" },
+            text::counted(report.parity_written, "pack", "packs"),
         ));
     }
     if dry_run {
