@@ -2,7 +2,7 @@
 
 /// Chunk numbers of one generation of the index.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bits(Vec<u64>);
+pub struct Bits(Vec<u64>);
 
 impl Bits {
     /// An empty set with room for numbers below `end`.
