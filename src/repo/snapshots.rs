@@ -77,6 +77,13 @@ impl Repository {
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(&key, err))
     }
 
+    /// Reads a snapshot that was forgotten or set aside, checked by name and seal.
+    pub fn read_snapshot_at(&self, key: &ObjectKey) -> Result<Snapshot, RepoError> {
+        let bytes = self.store().get(key, stored_limit(SNAPSHOT_BYTES_MAX))?;
+        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, key, &bytes, SNAPSHOT_BYTES_MAX)?;
+        decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
+    }
+
     fn snapshot_cache_path(&self, id: &SnapshotId) -> PathBuf {
         self.cache_dir().join("snapshots").join(id.to_string())
     }
