@@ -42,6 +42,11 @@ pub enum Error {
         name: String,
         why: String,
     },
+    /// Snapshots need what cannot be had, so nothing may be let go: `count` things, and one of them.
+    Unresolved {
+        count: u64,
+        example: String,
+    },
     /// Stopped on request.
     Interrupted,
 }
@@ -53,6 +58,7 @@ impl Error {
             Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
             Self::Interrupted => ErrorKind::Interrupted,
             Self::Path(_) | Self::Command(_) | Self::NotThere(_) | Self::Source { .. } => ErrorKind::Failed,
+            Self::Unresolved { .. } => ErrorKind::Damage,
             Self::Repo(err) => match err {
                 RepoError::NotFound { .. } => ErrorKind::NoRepository,
                 RepoError::Store(StoreError::Unreachable { source, .. })
@@ -97,6 +103,9 @@ impl Error {
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
                 _ => None,
             },
+            Self::Unresolved { .. } => Some(
+                "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
+            ),
             Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
             _ => None,
         }
@@ -112,6 +121,15 @@ impl fmt::Display for Error {
             Self::Filter(err) => err.fmt(f),
             Self::Usage(what) | Self::NotThere(what) => f.write_str(what),
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
+            Self::Unresolved { count: 1, example } => {
+                write!(f, "nothing was let go, for snapshots need what cannot be had: {example}")
+            }
+            Self::Unresolved { count, example } => {
+                write!(
+                    f,
+                    "nothing was let go, for snapshots need {count} things that cannot be had, such as {example}"
+                )
+            }
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),
         }
     }

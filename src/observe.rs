@@ -61,6 +61,12 @@ pub enum Phase {
     Structure,
     /// Reading packs and checking every chunk.
     Data,
+    /// Finding out which packs are needed.
+    Mark,
+    /// Copying what is needed out of packs that are mostly not.
+    Copy,
+    /// Deleting what nobody needs.
+    Sweep,
     /// Done; counters are final.
     End,
 }
@@ -75,6 +81,9 @@ impl fmt::Display for Phase {
             Self::Restore { name } => write!(f, "restoring {name}"),
             Self::Structure => f.write_str("checking structure"),
             Self::Data => f.write_str("checking data"),
+            Self::Mark => f.write_str("marking what is needed"),
+            Self::Copy => f.write_str("copying what is needed"),
+            Self::Sweep => f.write_str("sweeping"),
             Self::End => f.write_str("done"),
         }
     }

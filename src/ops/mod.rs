@@ -6,6 +6,7 @@ pub mod diff;
 mod fetch;
 pub mod list;
 pub mod memory;
+pub mod prune;
 mod reach;
 pub mod repair;
 pub mod restore;
