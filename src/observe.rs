@@ -63,6 +63,12 @@ pub enum Phase {
     Data,
     /// Moving snapshots to the forgotten ones.
     Forget,
+    /// Finding out which packs are needed.
+    Mark,
+    /// Copying what is needed out of packs that are mostly not.
+    Copy,
+    /// Deleting what nobody needs.
+    Sweep,
     /// Done; counters are final.
     End,
 }
@@ -78,6 +84,9 @@ impl fmt::Display for Phase {
             Self::Structure => f.write_str("checking structure"),
             Self::Data => f.write_str("checking data"),
             Self::Forget => f.write_str("forgetting snapshots"),
+            Self::Mark => f.write_str("marking what is needed"),
+            Self::Copy => f.write_str("copying what is needed"),
+            Self::Sweep => f.write_str("sweeping"),
             Self::End => f.write_str("done"),
         }
     }

@@ -8,6 +8,8 @@ pub mod forget;
 pub mod list;
 mod lost;
 pub mod memory;
+pub mod prune;
+mod reach;
 pub mod repair;
 pub mod restore;
 pub mod status;
