@@ -18,6 +18,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 
+pub(super) use content::{ContentBuilder, Writers};
 pub use options::{BackupOptions, BackupReport, SourceReport, SourceSpec, TreeSpec};
 
 use self::parents::{ParentSource, state_of};
