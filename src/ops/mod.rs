@@ -7,6 +7,7 @@ pub mod diff;
 mod fetch;
 pub mod forget;
 pub mod list;
+mod lost;
 pub mod memory;
 pub mod repair;
 pub mod restore;
