@@ -114,6 +114,14 @@ mod tests {
     }
 
     #[test]
+    fn no_child_sees_a_passphrase_of_either_repository() {
+        let (own, other) = SECRET_VARIABLES.split_at(3);
+        for (own, other) in own.iter().zip(other) {
+            assert_eq!(own.replace("ICECORE_", "ICECORE_TO_"), *other);
+        }
+    }
+
+    #[test]
     fn key_files_lie_in_the_configuration() {
         assert_eq!(user().keys_dir(), Some("/home/u/.config/icecore/keys".into()));
         let xdg = Env { xdg_config_home: Some("/x".into()), ..user() };

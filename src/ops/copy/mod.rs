@@ -153,6 +153,8 @@ pub fn copy(
         observer,
         cancel,
         runs: HashMap::new(),
+        seen: BTreeSet::new(),
+        there: BTreeMap::new(),
         bases: BTreeMap::new(),
         report: CopyReport::default(),
     };
@@ -200,6 +202,9 @@ struct Copier<'a> {
     cancel: &'a Cancel,
     /// What became of the source's runs, by their roots, and a snapshot of the destination that holds each.
     runs: HashMap<ChunkId, (RunRef, SnapshotId)>,
+    /// The destination's snapshots that were looked at, and of these by their first ones those that count.
+    seen: BTreeSet<SnapshotId>,
+    there: BTreeMap<SnapshotId, StoredSnapshot>,
     /// By host and source.
     bases: BTreeMap<(String, String), Base>,
     report: CopyReport,
@@ -215,12 +220,12 @@ impl Copier<'_> {
         let there = self.to.repo().snapshots(&mut |id, err| {
             observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
         })?;
-        let mut there: BTreeMap<SnapshotId, StoredSnapshot> =
-            without_replaced(there).into_iter().map(|found| (found.first(), found)).collect();
+        self.seen = there.iter().map(|found| found.id).collect();
+        self.there = without_replaced(there).into_iter().map(|found| (found.first(), found)).collect();
         // Newest first, so that a source's base is an old one until the turn of a newer one has come.
         for found in all.iter().rev() {
-            if let Some(twin) = there.get(&found.first()) {
-                self.learn(found, twin);
+            if let Some(twin) = self.there.get(&found.first()).cloned() {
+                self.learn(found, &twin);
             }
         }
         for found in all {
@@ -228,23 +233,23 @@ impl Copier<'_> {
                 continue;
             }
             self.cancel.check()?;
-            let twin = there.get(&found.first());
-            if let Some(twin) = twin {
+            let twin = self.there.get(&found.first()).cloned();
+            if let Some(twin) = &twin {
                 self.learn(&found, twin);
             }
             if !wanted.contains(&found.id) {
                 continue;
             }
-            let outcome = match twin.filter(|twin| !is_less(twin, &found)) {
+            let outcome = match twin.as_ref().filter(|twin| !is_less(twin, &found)) {
                 Some(twin) => CopyOutcome::There(twin.id),
                 None if self.options.dry_run => CopyOutcome::Wanted,
-                None => self.one(&found, twin.map(|twin| twin.id))?,
+                None => self.one(&found, twin.as_ref().map(|twin| twin.id))?,
             };
             if let CopyOutcome::Copied(id) = outcome {
                 let snapshot = self.to.repo().read_snapshot(&id)?;
                 let twin = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
                 self.learn(&found, &twin);
-                there.insert(found.first(), twin);
+                self.there.insert(found.first(), twin);
             }
             self.report.items.push(CopyItem { found, outcome });
         }
@@ -273,6 +278,25 @@ impl Copier<'_> {
         }
     }
 
+    /// Takes in what others have committed to the destination since we looked. Two copies that begin with a snapshot at
+    /// the same moment both copy it: one snapshot too many, and its chunks once.
+    fn look_again(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
+        for &id in listed.difference(&self.seen) {
+            match self.to.repo().read_snapshot(&id) {
+                Ok(snapshot) => {
+                    // Its store time was not asked for; what is that new has not landed late, or is withdrawn.
+                    let twin = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
+                    self.there.insert(twin.first(), twin);
+                }
+                // Gone again, or damaged: the listing of all tells of such, when it is made.
+                Err(err) if err.is_damage() => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        self.seen.clone_from(listed);
+        Ok(())
+    }
+
     /// Lets go of what the destination does not hold any more, now that our lease has begun.
     fn check_known(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
         if !self.to.repo().ask_index(Index::lost)?.is_empty() {
@@ -290,6 +314,10 @@ impl Copier<'_> {
         self.observer.phase(&Phase::Copy { name: found.id.short() });
         let lease = Lease::take(to, LeaseKind::Backup, &self.options.host, to.lease_times())?;
         let listed: BTreeSet<SnapshotId> = to.listed_snapshots()?.into_iter().map(|(id, _)| id).collect();
+        self.look_again(&listed)?;
+        if let Some(twin) = self.there.get(&found.first()).filter(|twin| !is_less(twin, found)) {
+            return Ok(CopyOutcome::There(twin.id));
+        }
         to.sync()?;
         self.check_known(&listed)?;
         let mut parents: Vec<SnapshotId> = self.runs.values().map(|known| known.1).collect();

@@ -187,6 +187,39 @@ fn an_interrupted_copy_goes_on() {
     assert!(ended, "it ends");
 }
 
+/// Another process that copies the same snapshots comes to an end while ours is at its first.
+#[test]
+fn two_copies_at_once_do_not_copy_all_twice() {
+    struct Other<'a> {
+        labs: (&'a Lab, &'a Lab),
+        begun: std::sync::atomic::AtomicBool,
+    }
+    impl Observer for Other<'_> {
+        fn add(&self, _: Counter, _: u64) {}
+        fn phase(&self, phase: &Phase) {
+            let is_first = !self.begun.load(std::sync::atomic::Ordering::Relaxed);
+            if matches!(phase, Phase::Copy { .. }) && is_first {
+                self.begun.store(true, std::sync::atomic::Ordering::Relaxed);
+                assert_eq!(run(self.labs.0, self.labs.1, &options()).0.items.len(), 3);
+            }
+        }
+        fn expect(&self, _: u64, _: bool) {}
+        fn problem(&self, problem: &Problem) {
+            panic!("{problem}");
+        }
+        fn detail(&self, _: &'static str, _: &dyn std::fmt::Display) {}
+    }
+    let (from, to, ids) = sample();
+    let observer = Other { labs: (&from, &to), begun: false.into() };
+    let cache = tempfile::tempdir().expect("a folder");
+    let target = Repository::open(to.store.clone(), &Secret::empty(), cache.path()).expect("opens");
+    let report = copy(&from.open(), &target, &options(), &observer, &Cancel::new()).expect("copied");
+    let there = report.items.iter().filter(|item| matches!(item.outcome, CopyOutcome::There(_))).count();
+    assert_eq!(there, ids.len(), "{report:?}");
+    assert_eq!(target.listed_snapshots().expect("listed").len(), ids.len());
+    assert_clean(&to);
+}
+
 fn packs(store: &MemoryStore) -> Vec<PackId> {
     let id =
         |meta: crate::store::ObjectMeta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None };
