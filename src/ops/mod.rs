@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod content;
+pub mod copy;
 pub mod diff;
 mod fetch;
 pub mod forget;
