@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::repair::{RepairSnapshotsOptions, repair_config, repair_snapshots};
 use crate::repo::{Lease, RepoError};
 use crate::store::{Body, Copy, PutMode, Store};
@@ -61,6 +62,8 @@ const ACTIONS: [Action; 12] = [
 enum After {
     Nothing,
     Backup,
+    /// A mark and, more than a day later, a sweep.
+    Prune,
     Repair,
 }
 
@@ -297,12 +300,25 @@ fn run(kind: Kind, parity: bool) -> usize {
             no_wrong_bytes(&hurt, &before, &cell);
             let hit = report.affected.iter().map(|one| one.snapshot).collect();
             equal += the_rest_is_equal(&hurt, &before, &hit, &cell);
-            for after in [After::Nothing, After::Backup, After::Repair] {
+            for after in [After::Nothing, After::Backup, After::Prune, After::Repair] {
                 let cell = format!("{cell} × {after:?}");
                 let fork = hurt.fork();
                 cells += 1;
                 match after {
                     After::Nothing => {}
+                    After::Prune => {
+                        prunes(&fork, &cell);
+                        no_wrong_bytes(&fork, &before, &cell);
+                        equal += the_rest_is_equal(&fork, &before, &hit, &cell);
+                        let now = check(&fork).affected.into_iter().map(|one| one.snapshot);
+                        assert!(
+                            now.collect::<BTreeSet<_>>().is_subset(&hit),
+                            "{cell}: a prune makes nothing worse"
+                        );
+                        // What was there to repair it with is there still.
+                        run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
+                        assert!(check(&fork).affected.is_empty(), "{cell}: repaired behind the prune");
+                    }
                     After::Backup => backs_up(&lab, &fork, &stream, &on_disk, &cell),
                     After::Repair => {
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
@@ -310,6 +326,9 @@ fn run(kind: Kind, parity: bool) -> usize {
                         let report = check(&fork);
                         assert_eq!(report.is_clean(), whole, "{cell}: {report:#?}");
                         assert!(report.affected.is_empty(), "{cell}: {report:#?}");
+                        the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
+                        // A repaired repository gives space back again, unless something cannot be read at all.
+                        assert!(prunes(&fork, &cell) || !whole, "{cell}: pruned");
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
                         backs_up(&lab, &fork, &stream, &on_disk, &cell);
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
@@ -324,6 +343,22 @@ fn run(kind: Kind, parity: bool) -> usize {
     }
     assert!(equal > 0, "no snapshot was spared in {cells} cells");
     cells
+}
+
+/// Prunes twice, with time between; true if it went through. It may refuse, and then does nothing.
+fn prunes(fork: &Lab, cell: &str) -> bool {
+    let repo = fork.open();
+    let mut through = true;
+    for _ in 0..2 {
+        fork.store.clock().advance(30 * 3600);
+        match prune(&repo, &PruneOptions::new("host"), &Recording::default(), &Cancel::new()) {
+            Ok(_) => {}
+            Err(crate::Error::Unresolved { .. }) => through = false,
+            Err(crate::Error::Repo(err)) if err.is_damage() => through = false,
+            Err(err) => panic!("{cell}: {err}"),
+        }
+    }
+    through
 }
 
 /// A backup goes through and its snapshot holds what is on disk.
