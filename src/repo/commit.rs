@@ -21,26 +21,56 @@ impl Repository {
     /// If it landed too late it is withdrawn: nothing was committed, and what was stored serves the next run. A
     /// crash between put and check leaves a snapshot that may have landed late: verify names it and nobody takes it
     /// as a parent (PROTOCOL R18).
-    pub fn commit(&self, lease: Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+    pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
+        self.commit_with(lease, snapshot, |_, _| {})
+    }
+
+    /// [`Repository::commit`], with something to be done between the commit and the end of the lease.
+    pub fn commit_with(
+        &self,
+        lease: Lease,
+        mut snapshot: Snapshot,
+        then: impl FnOnce(&Lease, &Committed),
+    ) -> Result<Committed, RepoError> {
+        let committed = self.put_judged(&lease, &mut snapshot)?;
+        if snapshot.state != SnapshotState::Checkpoint {
+            for source in &snapshot.sources {
+                self.memory().set_last_snapshot(&snapshot.host, &source.name, committed.id, committed.stored);
+            }
+        }
+        then(&lease, &committed);
+        // The snapshot is in: a lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+        Ok(committed)
+    }
+
+    /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is a root from then on.
+    pub fn put_checkpoint(&self, lease: &Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+        snapshot.state = SnapshotState::Checkpoint;
+        self.put_judged(lease, &mut snapshot)
+    }
+
+    /// Deletes a checkpoint that something newer overtook. One that is not there any more is as good.
+    pub fn delete_checkpoint(&self, id: &SnapshotId) -> Result<(), RepoError> {
+        match self.store().delete(&ObjectKey::Snapshot(*id)) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn put_judged(&self, lease: &Lease, snapshot: &mut Snapshot) -> Result<Committed, RepoError> {
         lease.refresh(lease.expiry() / 2)?;
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
-        let (id, bytes) = self.put_snapshot(lease.id(), &snapshot)?;
+        let (id, bytes) = self.put_snapshot(lease.id(), snapshot)?;
         let stored = match self.store().stat(&ObjectKey::Snapshot(id)) {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(&id, err.into())),
         };
-        if let Err(why) = self.judge(&lease, &snapshot, stored) {
-            return Err(self.withdraw(&id, why));
+        match self.judge(lease, snapshot, stored) {
+            Ok(()) => Ok(Committed { id, stored, bytes }),
+            Err(why) => Err(self.withdraw(&id, why)),
         }
-        if snapshot.state != SnapshotState::Checkpoint {
-            for source in &snapshot.sources {
-                self.memory().set_last_snapshot(&snapshot.host, &source.name, id, stored);
-            }
-        }
-        // The snapshot is in: a lease that cannot be deleted expires by itself.
-        let _ = lease.release();
-        Ok(Committed { id, stored, bytes })
     }
 
     /// Takes back a snapshot that does not count. Where that fails too, the error says that it is still there.
@@ -59,7 +89,7 @@ impl Repository {
         }
         for parent in &snapshot.parents {
             if !self.is_root(parent)? {
-                return lost(format!("its parent {} was removed meanwhile", parent.short()));
+                return Err(RepoError::ParentGone { id: lease.id(), parent: *parent });
             }
         }
         Ok(())
