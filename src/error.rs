@@ -99,9 +99,12 @@ impl Error {
                 RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
                     Some("install a newer icecore")
                 }
-                RepoError::LostLease { .. } => {
+                RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
                     Some("run it again: what was stored is kept and will not be stored twice")
                 }
+                RepoError::NotWithdrawn { .. } => Some(
+                    "run it again: verify names that snapshot, no backup builds on it, and it can be deleted or forgotten",
+                ),
                 RepoError::Store(StoreError::Full { .. }) => {
                     Some("free space and run it again; the repository is intact")
                 }
