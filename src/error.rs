@@ -42,6 +42,11 @@ pub enum Error {
         name: String,
         why: String,
     },
+    /// It makes sense, but is not done for safety's sake.
+    Refused {
+        why: String,
+        hint: &'static str,
+    },
     /// Stopped on request.
     Interrupted,
 }
@@ -52,7 +57,11 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
             Self::Interrupted => ErrorKind::Interrupted,
-            Self::Path(_) | Self::Command(_) | Self::NotThere(_) | Self::Source { .. } => ErrorKind::Failed,
+            Self::Path(_)
+            | Self::Command(_)
+            | Self::NotThere(_)
+            | Self::Source { .. }
+            | Self::Refused { .. } => ErrorKind::Failed,
             Self::Repo(err) => match err {
                 RepoError::NotFound { .. } => ErrorKind::NoRepository,
                 RepoError::Store(StoreError::Unreachable { source, .. })
@@ -97,6 +106,7 @@ impl Error {
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
                 _ => None,
             },
+            Self::Refused { hint, .. } => Some(hint),
             Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
             _ => None,
         }
@@ -110,7 +120,7 @@ impl fmt::Display for Error {
             Self::Path(err) => err.fmt(f),
             Self::Command(err) => err.fmt(f),
             Self::Filter(err) => err.fmt(f),
-            Self::Usage(what) | Self::NotThere(what) => f.write_str(what),
+            Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => f.write_str(what),
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),
         }

@@ -61,6 +61,8 @@ pub enum Phase {
     Structure,
     /// Reading packs and checking every chunk.
     Data,
+    /// Moving snapshots to the forgotten ones.
+    Forget,
     /// Done; counters are final.
     End,
 }
@@ -75,6 +77,7 @@ impl fmt::Display for Phase {
             Self::Restore { name } => write!(f, "restoring {name}"),
             Self::Structure => f.write_str("checking structure"),
             Self::Data => f.write_str("checking data"),
+            Self::Forget => f.write_str("forgetting snapshots"),
             Self::End => f.write_str("done"),
         }
     }

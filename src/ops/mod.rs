@@ -4,10 +4,12 @@ pub mod backup;
 pub mod content;
 pub mod diff;
 mod fetch;
+pub mod forget;
 pub mod list;
 pub mod memory;
 pub mod repair;
 pub mod restore;
+pub mod tag;
 #[cfg(test)]
 mod testing;
 pub mod verify;

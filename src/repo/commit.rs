@@ -1,6 +1,6 @@
 //! The commit: the snapshot is the only commit point, and it counts only if it landed within its lease.
 
-use super::{Lease, RepoError, Repository};
+use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::format::{Snapshot, SnapshotState};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{SnapshotId, Timestamp};
@@ -21,7 +21,18 @@ impl Repository {
     /// If it landed too late it is withdrawn: nothing was committed, and what was stored serves the next run. A
     /// crash between put and check leaves a snapshot that may have landed late: verify names it and nobody takes it
     /// as a parent (PROTOCOL R18).
-    pub fn commit(&self, lease: Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+    pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
+        self.commit_if(lease, snapshot, &mut |_| Ok(()))
+    }
+
+    /// [`Repository::commit`] that also withdraws the snapshot if `check` fails, which is asked last, while the
+    /// snapshot is listed and the lease is held.
+    pub fn commit_if(
+        &self,
+        lease: Lease,
+        mut snapshot: Snapshot,
+        check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
+    ) -> Result<Committed, RepoError> {
         lease.refresh(lease.expiry() / 2)?;
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
@@ -30,17 +41,34 @@ impl Repository {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(&id, err.into())),
         };
-        if let Err(why) = self.judge(&lease, &snapshot, stored) {
+        if let Err(why) = self.judge(&lease, &snapshot, stored).and_then(|()| check(&lease)) {
             return Err(self.withdraw(&id, why));
         }
-        if snapshot.state != SnapshotState::Checkpoint {
-            for source in &snapshot.sources {
-                self.memory().set_last_snapshot(&snapshot.host, &source.name, id, stored);
-            }
-        }
+        self.remember(&StoredSnapshot { id, stored, snapshot });
         // The snapshot is in: a lease that cannot be deleted expires by itself.
         let _ = lease.release();
         Ok(Committed { id, stored, bytes })
+    }
+
+    /// Remembers a snapshot as the last of its sources, unless a newer one is remembered.
+    ///
+    /// A copy, a re-tag or a repair has the time of its first: of an old snapshot it is not the last.
+    fn remember(&self, found: &StoredSnapshot) {
+        let snapshot = &found.snapshot;
+        if snapshot.state == SnapshotState::Checkpoint {
+            return;
+        }
+        let known = self.memory().last_snapshots();
+        for source in &snapshot.sources {
+            let last = known.iter().find(|last| last.host == snapshot.host && last.source == source.name);
+            let overtakes = last.is_none_or(|last| {
+                snapshot.replaces == Some(last.snapshot)
+                    || snapshot.committed.is_none_or(|committed| committed > last.time)
+            });
+            if overtakes {
+                self.memory().set_last_snapshot(&snapshot.host, &source.name, found.id, found.committed());
+            }
+        }
     }
 
     /// Takes back a snapshot that does not count. Where that fails too, the error says that it is still there.

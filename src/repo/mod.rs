@@ -3,6 +3,7 @@
 mod claims;
 mod commit;
 mod error;
+mod forget;
 mod frame_writer;
 mod keyring;
 mod lease;
@@ -31,6 +32,7 @@ use std::sync::{Mutex, PoisonError};
 pub use claims::{Claim, Claims};
 pub use commit::{Committed, landed_late};
 pub use error::RepoError;
+pub use forget::ForgottenSnapshot;
 pub use frame_writer::FrameWriter;
 pub use keyring::{Secret, SlotInfo};
 pub use lease::{Lease, LeaseTimes};

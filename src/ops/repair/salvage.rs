@@ -111,16 +111,16 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(&mut self, damaged: &[Holder]) -> Result<(), Error> {
         for holder in damaged.iter().filter(|holder| holder.size > 0) {
-            self.from_object(holder)?;
+            self.save_from(holder)?;
         }
-        self.from_copies()?;
+        self.look_at_copies()?;
         for holder in &self.packs.quarantined {
-            self.from_object(holder)?;
+            self.save_from(holder)?;
         }
         Ok(())
     }
 
-    fn from_object(&mut self, holder: &Holder) -> Result<(), Error> {
+    fn save_from(&mut self, holder: &Holder) -> Result<(), Error> {
         if self.out.lost.is_empty() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl Work<'_> {
     }
 
     /// Other copies in packs that are there: condemned and dropped ones count for reading.
-    fn from_copies(&mut self) -> Result<(), Error> {
+    fn look_at_copies(&mut self) -> Result<(), Error> {
         let mut by_frame: BTreeMap<(PackId, u32), Vec<(ChunkId, Location)>> = BTreeMap::new();
         for id in &self.out.lost {
             for copy in self.repo.ask_index(|index| index.copies(id))? {

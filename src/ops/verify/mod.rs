@@ -21,6 +21,7 @@ mod objects;
 mod pack;
 mod reach;
 mod report;
+mod single;
 #[cfg(test)]
 mod tests;
 
@@ -29,13 +30,14 @@ use std::time::Duration;
 pub(in crate::ops) use data::check_all;
 pub(in crate::ops) use objects::digest;
 pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
+pub(crate) use single::missing;
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
-use crate::repo::{ChunkReader, Repository};
+use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::ByteSize;
 use damage::Damage;
 use objects::Objects;
@@ -168,17 +170,20 @@ fn structure(
 /// and is newer stays: its loss is told until it is seen or overtaken.
 fn remember_snapshots(repo: &Repository, objects: &Objects) {
     let known = repo.memory().last_snapshots();
-    for found in &objects.snapshots {
+    let mut found: Vec<&StoredSnapshot> = objects.snapshots.iter().collect();
+    // The newest is remembered last.
+    found.sort_by_key(|found| (found.committed(), found.stored));
+    for found in found {
         if found.snapshot.state == SnapshotState::Checkpoint {
             continue;
         }
         for source in &found.snapshot.sources {
             let host = &found.snapshot.host;
-            let newer = known
-                .iter()
-                .any(|last| last.host == *host && last.source == source.name && last.time >= found.stored);
+            let newer = known.iter().any(|last| {
+                last.host == *host && last.source == source.name && last.time >= found.committed()
+            });
             if !newer {
-                repo.memory().set_last_snapshot(host, &source.name, found.id, found.stored);
+                repo.memory().set_last_snapshot(host, &source.name, found.id, found.committed());
             }
         }
     }

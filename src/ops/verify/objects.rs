@@ -176,9 +176,12 @@ impl Objects {
 
     fn check_vanished(&mut self, repo: &Repository, last: &LastSnapshot) -> Result<(), Error> {
         let overtaken = self.snapshots.iter().any(|found| {
+            // A re-tag, a repair or what was brought back stands for the snapshot that it replaces, and for its first.
             found.id == last.snapshot
+                || found.first() == last.snapshot
+                || found.snapshot.replaces == Some(last.snapshot)
                 || found.snapshot.host == last.host
-                    && found.stored > last.time
+                    && found.committed() >= last.time
                     && found.snapshot.source(&last.source).is_some()
         });
         if overtaken {
@@ -186,7 +189,13 @@ impl Objects {
         }
         for key in [ObjectKey::Snapshot(last.snapshot), ObjectKey::Forgotten(last.snapshot)] {
             match repo.store().stat(&key) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if matches!(key, ObjectKey::Forgotten(_)) {
+                        // It was let go on purpose: that a sweep deletes it soon is no loss.
+                        repo.memory().forget_snapshot(&last.snapshot);
+                    }
+                    return Ok(());
+                }
                 Err(err) if err.is_not_found() => {}
                 Err(err) => return Err(err.into()),
             }

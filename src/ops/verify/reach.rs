@@ -8,7 +8,7 @@ use crate::Error;
 use crate::format::{
     PageRef, RunRef, RunTree, SourceKind, decode_list_node, decode_node, decode_page, decode_root,
 };
-use crate::index::Index;
+use crate::index::{Index, PackState};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, RepoError, StoredSnapshot};
 use crate::types::{ChunkId, Class, Content, Entry, Extent, RelPath, SnapshotId, XattrValue};
@@ -264,6 +264,10 @@ impl Walker<'_> {
             // What hangs below it was judged then, on behalf of another run.
             self.is_bad |= self.any_bad;
             return Ok(Ok(None));
+        }
+        if place.is_some_and(|place| place.state == PackState::Dropped) {
+            let why = "only a pack that a prune has let go of holds it".to_owned();
+            return Ok(Err(RepoError::ChunkUnreadable { id: *id, why }));
         }
         match self.reader.chunk(Class::Metadata, id) {
             Ok(bytes) => {

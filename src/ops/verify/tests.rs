@@ -308,6 +308,23 @@ fn late_and_vanished_snapshots_are_told() {
     assert_eq!(kinds, [FindingKind::LateSnapshot], "{report:#?}");
 }
 
+/// The oldest snapshot was remembered as the last: the newest could vanish unseen by who had not made it.
+#[test]
+fn the_newest_snapshot_is_the_one_that_is_remembered() {
+    let (lab, _) = sample();
+    let repo = lab.open();
+    let cache = tempfile::tempdir().expect("a folder");
+    let other =
+        Repository::open(lab.store.clone(), &crate::repo::Secret::empty(), cache.path()).expect("opens");
+    let check = || verify(&other, &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    assert!(check().expect("verified").is_clean());
+    let (last, _) = *repo.listed_snapshots().expect("listed").last().expect("two");
+    lab.store.delete(&ObjectKey::Snapshot(last)).expect("deleted");
+    let report = check().expect("verified");
+    let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
+    assert_eq!(kinds, [FindingKind::SnapshotVanished; 2], "one a source: {report:#?}");
+}
+
 #[test]
 fn a_slots_good_copy_opens_and_mends_the_bad_one() {
     let (lab, _) = sample();

@@ -30,7 +30,7 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
         fixture.memory.put(key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
     }
     slot_keys(&*fixture.memory).iter().for_each(|key| {
-        fixture.memory.damage(key, |bytes| bytes.truncate(9)).then_some(()).expect("damaged")
+        fixture.memory.damage(key, |bytes| bytes.truncate(9)).then_some(()).expect("damaged");
     });
     assert!(wrong(&fixture).is_damage());
 }

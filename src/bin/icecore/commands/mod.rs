@@ -6,6 +6,7 @@ mod completions;
 mod diff;
 mod entry;
 mod find;
+mod forget;
 mod init;
 mod key;
 mod ls;
@@ -14,6 +15,8 @@ mod repair;
 mod restore;
 mod snapshots;
 mod stats;
+mod tag;
+mod undelete;
 mod verify;
 
 use clap::Subcommand;
@@ -38,6 +41,9 @@ pub enum Command {
     Stats(stats::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Forget(Box<forget::Args>),
+    Undelete(undelete::Args),
+    Tag(tag::Args),
     Repair(repair::Args),
     Key(key::Args),
     Completions(completions::Args),
@@ -58,6 +64,9 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Stats(args) => stats::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Forget(args) => forget::run(&context, args),
+        Command::Undelete(args) => undelete::run(&context, args),
+        Command::Tag(args) => tag::run(&context, args),
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
