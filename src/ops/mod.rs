@@ -6,9 +6,11 @@ pub mod diff;
 mod fetch;
 pub mod forget;
 pub mod list;
+mod lost;
 pub mod memory;
 pub mod repair;
 pub mod restore;
+pub mod status;
 pub mod tag;
 #[cfg(test)]
 mod testing;

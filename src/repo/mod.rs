@@ -13,6 +13,7 @@ mod merge;
 mod objects;
 mod pack_writer;
 mod packer;
+mod parity;
 mod reader;
 mod rebuild;
 mod run_cursor;
@@ -41,6 +42,7 @@ pub use merge::{Mention, MergedRuns, Streams};
 pub use objects::{open_object, seal_object, stored_limit};
 pub use pack_writer::DIRECTORY_BYTES_MAX;
 pub use packer::{FirstError, Packed, Packer, PackerOptions};
+pub use parity::ParityState;
 pub use reader::{ChunkReader, PackHead};
 pub use rebuild::Rebuilt;
 pub use run_cursor::Uncertain;
@@ -96,6 +98,20 @@ impl Repository {
         secret: &Secret,
         label: &str,
     ) -> Result<RepoId, RepoError> {
+        Self::init_with(store, id, secret, label, None)
+    }
+
+    /// [`Repository::init_as`] of a repository that keeps so many percent (1–100) of recovery data beside each pack.
+    pub fn init_with(
+        store: &SharedStore,
+        id: RepoId,
+        secret: &Secret,
+        label: &str,
+        parity: Option<u8>,
+    ) -> Result<RepoId, RepoError> {
+        if parity.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return Err(RepoError::Refused { why: "recovery data is 1 to 100 percent of the data".into() });
+        }
         match keyring::read_configs(store.as_ref()) {
             Err(RepoError::NotFound { .. }) => {}
             Ok(_) | Err(RepoError::Damaged { .. }) => {
@@ -107,7 +123,9 @@ impl Repository {
         let keys = Keys::derive(&master);
         let slot = keyring::make_slot(&master, id, secret, label)?;
         keyring::store_slot(store.as_ref(), &slot)?;
-        keyring::store_config(store.as_ref(), &Config::new(id, now()), &keys)?;
+        let mut config = Config::new(id, now());
+        config.parity = parity;
+        keyring::store_config(store.as_ref(), &config, &keys)?;
         Ok(id)
     }
 

@@ -22,7 +22,6 @@ use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
-use crate::store::{Body, ObjectKey, PutMode};
 use crate::types::{Class, PackInfo, SegmentBody, SegmentId};
 
 /// A segment is published at least this often while there is something to publish.
@@ -272,12 +271,11 @@ impl<'a> Publisher<'a> {
     fn store(&mut self, pack: SealedPack) -> Result<(), RepoError> {
         // A writer whose lease is lost stores no more: what it stored lies there for the next one.
         self.lease.check()?;
-        let key = ObjectKey::Pack(pack.info.id);
-        self.repo.store().put(&key, Body::Spooled(pack.spool), PutMode::CreateOnly)?;
-        self.observer.add(Counter::BytesStored, pack.info.size);
+        let bytes = self.repo.put_pack(&pack.info.id, pack.spool)?;
+        self.observer.add(Counter::BytesStored, bytes);
         self.observer.add(Counter::Packs, 1);
         self.done.packs += 1;
-        self.done.stored_bytes += pack.info.size;
+        self.done.stored_bytes += bytes;
         self.pending_bytes += pack.info.size;
         self.pending_chunks += pack.info.chunk_count();
         self.pending.push(pack.info);

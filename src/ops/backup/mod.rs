@@ -18,7 +18,9 @@ mod walk;
 
 use std::collections::BTreeMap;
 
+pub(in crate::ops) use content::{ContentBuilder, Writers};
 pub use options::{BackupOptions, BackupReport, SourceReport, SourceSpec, TreeSpec};
+pub(in crate::ops) use sink::EntrySink;
 
 use self::parents::{ParentSource, state_of};
 use self::tree::{Capture, OpenTree};

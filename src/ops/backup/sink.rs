@@ -11,7 +11,7 @@ use crate::sys::{PathError, Sorted, Sorter};
 use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
 
 /// The entries of one source's new run.
-pub(super) struct EntrySink {
+pub(in crate::ops) struct EntrySink {
     sorter: Mutex<Sorter>,
     entries: AtomicU64,
     /// Entries of the source that are failed, stale or torn; carried ones too.
@@ -53,7 +53,7 @@ impl EntrySink {
     }
 
     /// Adds the folder's entry if this was the last hold on it and its parent entry differs.
-    pub fn settle(&self, folder: Arc<FolderNode>) -> Result<(), PathError> {
+    pub(super) fn settle(&self, folder: Arc<FolderNode>) -> Result<(), PathError> {
         match Arc::into_inner(folder) {
             Some(folder) => folder.put(self),
             None => Ok(()),
@@ -68,7 +68,7 @@ impl EntrySink {
 }
 
 /// The entries of a new run in path order.
-pub(super) struct SortedEntries(Sorted);
+pub(in crate::ops) struct SortedEntries(Sorted);
 
 impl SortedEntries {
     pub fn next(&mut self) -> Result<Option<Mention>, RepoError> {

@@ -104,6 +104,11 @@ pub fn ls(
     let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
     crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
+    if let Some(lost) = &found.snapshot.lost {
+        let message =
+            format!("{} of its paths lack something since a repair; 'restore' names them", lost.count);
+        observer.problem(&Problem::new(Severity::Note, format!("snapshot {}", found.id.short()), message));
+    }
     if let Some(name) = &what.source {
         let source = source_of(&found, name)?;
         return ls_source(&reader, &found, source, &what.path, recursive, observer, each);

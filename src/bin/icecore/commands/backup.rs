@@ -36,6 +36,9 @@ pub struct Args {
     /// Make the repository if it is not there, with a random key file where no passphrase is given
     #[arg(long)]
     init: bool,
+    /// With --init: keep so much recovery data beside each pack (1 to 100 percent of it)
+    #[arg(long, value_name = "PERCENT", requires = "init", value_parser = clap::value_parser!(u8).range(1..=100))]
+    parity: Option<u8>,
     /// Capture standard input under this name
     #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
     stdin: Option<String>,
@@ -118,8 +121,11 @@ struct Summary {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     args.check()?;
     let meter = context.ui.meter();
-    let (repository, cancel) =
-        if args.init && !args.dry_run { context.open_or_init(&meter)? } else { context.open(&meter)? };
+    let (repository, cancel) = if args.init && !args.dry_run {
+        context.open_or_init(args.parity, &meter)?
+    } else {
+        context.open(&meter)?
+    };
     let options = args.options(args.parent(&repository)?)?;
     let report = backup(&repository, options, &meter, &cancel)?;
     let counts = meter.counts();

@@ -15,6 +15,7 @@ mod repair;
 mod restore;
 mod snapshots;
 mod stats;
+mod status;
 mod tag;
 mod undelete;
 mod verify;
@@ -41,6 +42,7 @@ pub enum Command {
     Stats(stats::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Status(status::Args),
     Forget(Box<forget::Args>),
     Undelete(undelete::Args),
     Tag(tag::Args),
@@ -64,6 +66,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Stats(args) => stats::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
         Command::Forget(args) => forget::run(&context, args),
         Command::Undelete(args) => undelete::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),

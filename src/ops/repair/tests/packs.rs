@@ -1,16 +1,8 @@
 //! Damaged packs without recovery data.
 
 use super::*;
-use crate::ops::repair::{Fate, PacksReport, RepairPacksOptions, repair_packs};
+use crate::ops::repair::Fate;
 use crate::store::Store;
-
-fn options() -> RepairPacksOptions {
-    RepairPacksOptions { threads: 1, memory: ByteSize(96 << 20), ..RepairPacksOptions::default() }
-}
-
-fn repair(repo: &Repository) -> Result<PacksReport, crate::Error> {
-    repair_packs(repo, &options(), &Recording::default(), &Cancel::new())
-}
 
 fn quarantined(lab: &Lab) -> Vec<ObjectKey> {
     let keys = lab.store.objects().into_iter().map(|meta| meta.key);
@@ -82,7 +74,7 @@ fn a_pack_that_is_gone_or_cut_is_found_without_reading() {
                 fork.store.damage(&ObjectKey::Pack(id), |bytes| bytes.resize(keep as usize, 7));
             }
         }
-        let quick = RepairPacksOptions { quick: true, ..options() };
+        let quick = RepairPacksOptions { quick: true, ..packs_options() };
         let report = repair_packs(&fork.open(), &quick, &Recording::default(), &Cancel::new()).expect("done");
         assert_eq!((report.damaged.len(), report.packs_read), (1, 0), "{keep:?}");
         afterwards(&fork, &stream, &report);
@@ -117,7 +109,7 @@ fn a_dry_run_tells_the_same_and_writes_nothing() {
     let (id, size) = packs(&lab)[0];
     lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
     let before = lab.store.objects();
-    let dry = RepairPacksOptions { dry_run: true, ..options() };
+    let dry = RepairPacksOptions { dry_run: true, ..packs_options() };
     let told = repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), before);
     assert_eq!(told, repair(&lab.open()).expect("repaired"));
@@ -132,11 +124,11 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
             lab.store.delete(&meta.key).expect("deleted");
         }
     }
-    let one = RepairPacksOptions { packs: vec![whole.to_string()[..12].to_owned()], ..options() };
+    let one = RepairPacksOptions { packs: vec![whole.to_string()[..12].to_owned()], ..packs_options() };
     let report = repair_packs(&lab.open(), &one, &Recording::default(), &Cancel::new()).expect("done");
     assert_eq!((report.adopted_packs as usize, report.packs_read), (packs(&lab).len(), 1));
     assert_clean(&lab);
-    let none = RepairPacksOptions { packs: vec!["00ffff00".into()], ..options() };
+    let none = RepairPacksOptions { packs: vec!["00ffff00".into()], ..packs_options() };
     let err = repair_packs(&lab.open(), &none, &Recording::default(), &Cancel::new()).expect_err("none");
     assert!(matches!(err, crate::Error::NotThere(_)), "{err}");
 }
