@@ -141,6 +141,12 @@ class Recorder:
         self.known[snapshot] = tree_digest(self.bench.data)
         return snapshot
 
+    def newest_but(self, other, tree):
+        """The snapshot that a command made of another: what it holds is that one's tree."""
+        (found,) = (snapshot for snapshot in self.bench.listed() if snapshot != other)
+        self.known[found] = tree
+        return found
+
     def shift(self, hours):
         """Moves the repository into the past: the store's clock is its files' times."""
         for base, _, files in os.walk(self.bench.repo):
@@ -168,7 +174,7 @@ class Recorder:
             after = (*after, made)
         self.operations.append(
             {"name": name, "words": words, "nodes": nodes, "times": traced.times, "events": events, "must": set(must), "after": set(after),
-             "gone": set(gone), "known": self.known, "secret": self.bench.secret, "tree": len(self.operations), **checks}
+             "gone": set(gone), "known": dict(self.known), "secret": self.bench.secret, "tree": len(self.operations), **checks}
         )
         self.keep_tree()
         print(f"  {name}: {len(events)} events", flush=True)
@@ -219,20 +225,32 @@ def years(record):
     record.record("key change", "key", "change", "--new-key-file", third, must=both, instead=third)
 
 
-def pruning(record):
-    """Snapshots are tagged, forgotten, brought back, and what they took is given back."""
-    bench = record.bench
+def begun(record):
+    """A repository with two snapshots."""
     record.reset()
-    bench.run("init", "--no-passphrase")
+    record.bench.run("init", "--no-passphrase")
     record.edit()
     first = record.backup()
     record.edit()
-    second = record.backup()
-    record.record("tag", "tag", first, "--add", "kept", must=[second], tagged=first)
-    first = next(i for i in bench.listed() if i != second)
-    record.known[first] = next(d for i, d in record.known.items() if i not in (first, second))
+    return first, record.backup()
+
+
+def forgetting(record):
+    """Snapshots are tagged, forgotten and brought back."""
+    bench = record.bench
+    first, second = begun(record)
+    tree = record.known[first]
+    record.record("tag", "tag", first, "--add", "kept", must=[second], remade=first, always=2)
+    first = record.newest_but(second, tree)
     record.record("forget", "forget", first, must=[second], gone=[first])
-    record.record("undelete", "undelete", first, must=[second], after=[first])
+    # It comes back as an object of its own.
+    record.record("undelete", "undelete", first, must=[second], remade=first, always=1)
+
+
+def pruning(record):
+    """What nobody needs is marked and swept, at once and after the grace."""
+    bench = record.bench
+    first, second = begun(record)
     bench.run("forget", first)
     record.record("prune --now", "prune", "--now", must=[second], gone=[first])
     record.edit()
@@ -251,12 +269,7 @@ def pruning(record):
 def repairs(record):
     """What was lost is put back as far as it can be."""
     bench = record.bench
-    record.reset()
-    bench.run("init", "--no-passphrase")
-    record.edit()
-    first = record.backup()
-    record.edit()
-    second = record.backup()
+    first, second = begun(record)
     for name in os.listdir(f"{bench.repo}/index"):
         os.unlink(f"{bench.repo}/index/{name}")
     record.record("repair index", "repair", "index", must=[first, second], again=[("repair", "index")])
@@ -335,12 +348,12 @@ def check(bench, op, cut, rng):
     for snapshot in listed:
         if snapshot in known and not (lossy and snapshot not in op["must"]):
             equal(bench.restored(snapshot), known[snapshot], f"snapshot {snapshot[:8]}")
-        elif "tagged" in op:
-            equal(bench.restored(snapshot), known[op["tagged"]], f"the tagged snapshot {snapshot[:8]}")
+        elif "remade" in op:
+            equal(bench.restored(snapshot), known[op["remade"]], f"the snapshot {snapshot[:8]}, made of another")
         elif not lossy:
             raise Failed(f"snapshot {snapshot[:8]} is one that was never reported")
-    if "tagged" in op and len(listed) < 2:
-        raise Failed("the tagged snapshot is gone")
+    if "remade" in op and len(listed) < (2 if reported else op["always"]):
+        raise Failed("neither the snapshot nor what was made of it is there")
     # Life goes on.
     fresh = bench.backup()
     known[fresh] = tree_digest(bench.data)
@@ -453,7 +466,7 @@ def main():
     parser.add_argument("--states", type=int, default=600)
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     parser.add_argument("--only")
-    parser.add_argument("--stories", default="years")
+    parser.add_argument("--stories", default="years,forgetting,repairs,parity")
     parser.add_argument("--keep", action="store_true", help="keep every state, as it was before it was looked at")
     parser.add_argument("--worker", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -467,7 +480,7 @@ def main():
     os.makedirs(bench.data, exist_ok=True)
     record = Recorder(bench, random.Random(options.seed))
     for story in options.stories.split(","):
-        {"years": years, "pruning": pruning, "repairs": repairs, "parity": parity}[story](record)
+        {"years": years, "forgetting": forgetting, "pruning": pruning, "repairs": repairs, "parity": parity}[story](record)
     tasks = plan(record.operations, options)
     with open(os.path.join(bench.top, "plan"), "wb") as file:
         pickle.dump((record.operations, tasks, options.keep), file)
