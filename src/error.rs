@@ -48,6 +48,11 @@ pub enum Error {
         why: String,
         hint: &'static str,
     },
+    /// Snapshots need what cannot be had, so nothing may be let go: `count` things, and one of them.
+    Unresolved {
+        count: u64,
+        example: String,
+    },
     /// Stopped on request.
     Interrupted,
 }
@@ -63,6 +68,7 @@ impl Error {
             | Self::NotThere(_)
             | Self::Source { .. }
             | Self::Refused { .. } => ErrorKind::Failed,
+            Self::Unresolved { .. } => ErrorKind::Damage,
             Self::Repo(err) => match err {
                 RepoError::NotFound { .. } => ErrorKind::NoRepository,
                 RepoError::Store(StoreError::Unreachable { source, .. })
@@ -111,6 +117,9 @@ impl Error {
                 _ => None,
             },
             Self::Refused { hint, .. } => Some(hint),
+            Self::Unresolved { .. } => Some(
+                "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
+            ),
             Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
             _ => None,
         }
@@ -126,6 +135,15 @@ impl fmt::Display for Error {
             Self::Filter(err) => err.fmt(f),
             Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => f.write_str(what),
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
+            Self::Unresolved { count: 1, example } => {
+                write!(f, "nothing was let go, for snapshots need what cannot be had: {example}")
+            }
+            Self::Unresolved { count, example } => {
+                write!(
+                    f,
+                    "nothing was let go, for snapshots need {count} things that cannot be had, such as {example}"
+                )
+            }
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),
         }
     }

@@ -9,12 +9,12 @@ use crate::observe::{Counter, Observer};
 use crate::types::{ChunkId, ChunkInfo, Class};
 
 /// A data frame is full at this many plain bytes: 1 MiB.
-const DATA_FRAME_BYTES: usize = 1 << 20;
+pub(super) const DATA_FRAME_BYTES: usize = 1 << 20;
 /// Metadata is read a page at a time, so its frames are smaller: 256 KiB.
-const METADATA_FRAME_BYTES: usize = 256 << 10;
+pub(super) const METADATA_FRAME_BYTES: usize = 256 << 10;
 
 /// … or this many chunks, so that a pack's directory stays within what readers take, however small the chunks.
-const FRAME_CHUNKS_FULL: usize = 64 << 10;
+pub(super) const FRAME_CHUNKS_FULL: usize = 64 << 10;
 
 /// New chunks of one class, one behind the other.
 #[derive(Debug)]

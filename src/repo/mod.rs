@@ -11,6 +11,7 @@ mod leases;
 mod mend;
 mod merge;
 mod objects;
+mod pack_copier;
 mod pack_writer;
 mod packer;
 mod parity;
@@ -40,6 +41,7 @@ pub use lease::{Lease, LeaseTimes};
 pub use leases::FoundLease;
 pub use merge::{Mention, MergedRuns, Streams};
 pub use objects::{open_object, seal_object, stored_limit};
+pub use pack_copier::PackCopier;
 pub use pack_writer::DIRECTORY_BYTES_MAX;
 pub use packer::{FirstError, Packed, Packer, PackerOptions};
 pub use parity::ParityState;
@@ -246,6 +248,15 @@ impl Repository {
             Some(feature) => {
                 Err(RepoError::UnknownFeature { operation: "write to", feature: feature.clone() })
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to delete where a feature is needed that we do not know.
+    pub fn check_prunable(&self) -> Result<(), RepoError> {
+        self.check_writable()?;
+        match self.config.features.prune.first() {
+            Some(feature) => Err(RepoError::UnknownFeature { operation: "prune", feature: feature.clone() }),
             None => Ok(()),
         }
     }

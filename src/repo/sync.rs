@@ -122,7 +122,7 @@ impl Repository {
 
     /// Publishes a segment: once this returns, every client that lists `index/` learns of it. The rows enter our own
     /// index behind the put, never before.
-    pub(super) fn publish_segment(
+    pub fn publish_segment(
         &self,
         writer: LeaseId,
         body: &SegmentBody,

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::bits::Bits;
 use super::damage::Damage;
 use super::objects::Objects;
 use super::reach::Suspects;
@@ -10,6 +9,7 @@ use super::report::{AffectedPath, FindingKind, Hit, LISTED_MAX};
 use crate::Error;
 use crate::format::{SourceKind, decode_list_node};
 use crate::ops::Cancel;
+use crate::ops::reach::Bits;
 use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::{ChunkId, Class, Entry, Extent, RelPath, XattrValue};

@@ -14,7 +14,6 @@
 //! bits a chunk, 60 bytes a pack, the snapshots, one batch of look-ups, and about 12 MiB a worker while packs are read.
 
 mod affected;
-mod bits;
 mod damage;
 mod data;
 mod objects;

@@ -3,6 +3,7 @@
 mod backup;
 mod cat;
 mod completions;
+mod copy;
 mod diff;
 mod entry;
 mod find;
@@ -42,6 +43,7 @@ pub enum Command {
     Stats(stats::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Copy(Box<copy::Args>),
     Status(status::Args),
     Forget(Box<forget::Args>),
     Undelete(undelete::Args),
@@ -66,6 +68,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Stats(args) => stats::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Copy(args) => copy::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::Forget(args) => forget::run(&context, args),
         Command::Undelete(args) => undelete::run(&context, args),

@@ -1,0 +1,185 @@
+//! What a prune lets go, and what it never does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::ErrorKind;
+use crate::observe::{Counters, Recording};
+use crate::ops::restore::{RestoreOptions, Target, What, restore};
+use crate::ops::testing::{Lab, noise, write};
+use crate::ops::verify::{VerifyOptions, verify};
+use crate::repo::Secret;
+use crate::store::{Body, FaultyStore, Folder, ObjectKey, PutMode, SharedStore, Store, list_all};
+use crate::target::OwnerPolicy;
+use crate::types::{RelPath, SnapshotId};
+
+pub(super) const HOUR: i64 = 3600;
+pub(super) const DAY: i64 = 24 * HOUR;
+
+pub(super) fn options() -> PruneOptions {
+    PruneOptions::new("host")
+}
+
+pub(super) fn run(repo: &Repository, options: &PruneOptions) -> PruneReport {
+    prune(repo, options, &Counters::default(), &Cancel::new()).expect("pruned")
+}
+
+/// As `forget` does it.
+pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
+    let bytes = store.get(&ObjectKey::Snapshot(id), 1 << 20).expect("there");
+    store.put(&ObjectKey::Forgotten(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    store.delete(&ObjectKey::Snapshot(id)).expect("deleted");
+}
+
+/// All is there, and every byte is right.
+pub(super) fn assert_sound(repo: &Repository) {
+    let options = VerifyOptions { host: "host".into(), read_data: true, ..VerifyOptions::default() };
+    let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
+    assert_eq!((report.findings, report.affected), (vec![], vec![]));
+}
+
+/// The files of a snapshot's tree, by their paths.
+pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let what = What { snapshot: id.to_string(), source: Some("tree".into()), path: RelPath::root() };
+    let target = Target::Folder(folder.path().join("t"));
+    let options = RestoreOptions { owner: OwnerPolicy::Keep, ..RestoreOptions::default() };
+    let report = restore(repo, &what, target, &options, &Counters::default(), &Cancel::new());
+    assert!(report.expect("restored").is_complete());
+    read_files(&folder.path().join("t"))
+}
+
+pub(super) fn read_files(at: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    for file in std::fs::read_dir(at).expect("listed") {
+        let file = file.expect("listed");
+        let name = file.file_name().to_string_lossy().into_owned();
+        if file.file_type().expect("stat").is_dir() {
+            let below = read_files(&file.path());
+            out.extend(below.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+        } else {
+            out.insert(name, std::fs::read(file.path()).expect("read"));
+        }
+    }
+    out
+}
+
+/// Two backups: the first holds `old`, which the second does not.
+pub(super) fn two_backups(lab: &Lab, repo: &Repository) -> (SnapshotId, SnapshotId) {
+    write(&lab.tree().join("kept"), &noise(1, 300_000));
+    write(&lab.tree().join("old"), &noise(2, 3_000_000));
+    let first = lab.backup(repo, b"");
+    lab.store.clock().advance(HOUR);
+    std::fs::remove_file(lab.tree().join("old")).expect("removed");
+    write(&lab.tree().join("new"), &noise(3, 300_000));
+    (first, lab.backup(repo, b""))
+}
+
+#[test]
+fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    let before = lab.store.total_bytes();
+    lab.store.clock().advance(2 * DAY);
+    forget(&*lab.store, first);
+    // Forgotten of late: all is live still.
+    let report = run(&repo, &options());
+    assert_eq!((report.condemned.packs, report.forgotten_deleted), (0, 0), "{report:?}");
+    lab.store.clock().advance(DAY + HOUR);
+    let report = run(&repo, &options());
+    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    assert_eq!(report.forgotten_deleted, 1);
+    assert!(report.pending_until.is_some() && report.kept_waiting == [Waiting::Grace]);
+    assert_sound(&repo);
+    lab.store.clock().advance(DAY - HOUR);
+    assert_eq!(run(&repo, &options()).dropped.packs, 0, "the grace has not passed");
+    lab.store.clock().advance(2 * HOUR);
+    let report = run(&repo, &options());
+    assert!(report.dropped.bytes > 3_000_000, "{report:?}");
+    assert!(lab.store.total_bytes() < before - 2_500_000);
+    assert_sound(&repo);
+    let held = files(&repo, second);
+    assert_eq!(held, read_files(&lab.tree()));
+    assert!(run(&repo, &options()).condemned.packs == 0, "nothing is left to do");
+}
+
+#[test]
+fn now_frees_at_once_what_was_forgotten_where_nobody_else_is_at_work() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    assert!(report.dropped.bytes > 3_000_000 && report.forgotten_deleted == 1, "{report:?}");
+    assert_eq!((report.pending.packs, report.kept_waiting.len()), (0, 0));
+    assert!(lab.store.total_bytes() < 1_000_000, "{}", lab.store.total_bytes());
+    assert_sound(&repo);
+    assert_eq!(files(&repo, second), read_files(&lab.tree()));
+}
+
+#[test]
+fn it_dies_at_every_write_and_nothing_is_lost() {
+    let lab = Lab::new();
+    let (first, second) = two_backups(&lab, &lab.open());
+    forget(&*lab.store, first);
+    let expected = read_files(&lab.tree());
+    for now in [true, false] {
+        let prune_options = PruneOptions { now, ..options() };
+        for writes in 0.. {
+            let lab = lab.fork();
+            let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
+            let store: SharedStore = faulty.clone();
+            let caches = tempfile::tempdir().expect("a folder");
+            let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+            if !now {
+                // A mark, and then the sweep that dies.
+                lab.store.clock().advance(2 * DAY);
+                run(&repo, &prune_options);
+                lab.store.clock().advance(2 * DAY);
+            }
+            faulty.die_after_writes(writes);
+            let result = prune(&repo, &prune_options, &Counters::default(), &Cancel::new());
+            let has_died = faulty.is_dead();
+            drop(repo);
+            let repo = lab.open();
+            assert_sound(&repo);
+            assert_eq!(files(&repo, second), expected, "after {writes} writes");
+            // An orphan is adopted by the first, condemned by the second, dropped by the third.
+            for _ in 0..3 {
+                lab.store.clock().advance(2 * DAY);
+                run(&repo, &options());
+                assert_eq!(files(&repo, second), expected, "after {writes} writes and another prune");
+            }
+            assert_sound(&repo);
+            assert!(lab.store.total_bytes() < 1_000_000, "{} after {writes} writes", lab.store.total_bytes());
+            if !has_died {
+                result.expect("pruned");
+                assert!(writes > 5, "it wrote {writes} times");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    let packs = list_all(&*lab.store, Folder::Packs).expect("listed");
+    // The pack of the second backup.
+    let newest = packs.iter().max_by_key(|meta| meta.modified).expect("some").key.clone();
+    lab.store.delete(&newest).expect("lost");
+    forget(&*lab.store, first);
+    let before = lab.store.objects();
+    let observer = Recording::default();
+    let now = PruneOptions { now: true, ..options() };
+    let err = prune(&repo, &now, &observer, &Cancel::new()).expect_err("refused");
+    assert_eq!(err.kind(), ErrorKind::Damage, "{err}");
+    assert!(err.hint().is_some_and(|hint| hint.contains("repair packs")));
+    assert!(!observer.problems().is_empty());
+    assert_eq!(lab.store.objects(), before, "the lease is gone, nothing else was touched");
+}
