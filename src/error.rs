@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
 use crate::store::StoreError;
@@ -111,6 +112,9 @@ impl Error {
                 RepoError::Store(StoreError::ReadOnly { .. }) => {
                     Some("mount it writable, or use a command that only reads")
                 }
+                RepoError::Index(IndexError::Full { .. }) => Some(
+                    "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
+                ),
                 RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
                 _ => None,
