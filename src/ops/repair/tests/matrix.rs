@@ -1,4 +1,4 @@
-//! The damage matrix: what is done to an object × which object and where × what comes after. For each cell: nothing
+//! The damage matrix: what is done to an object × which object and where × what comes after, a prune among it. For each cell: nothing
 //! panics, no wrong bytes are ever given, verify finds what matters, what was not hit stays whole, and the repair ends as
 //! the table says.
 
@@ -332,7 +332,9 @@ fn run(kind: Kind, parity: bool) -> usize {
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
                         backs_up(&lab, &fork, &stream, &on_disk, &cell);
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
-                        assert_eq!(check(&fork).is_clean(), whole, "{cell}: after healing");
+                        // A forgotten one that cannot be read goes with the sweep.
+                        let is_clean = whole || kind == Kind::Forgotten;
+                        assert_eq!(check(&fork).is_clean(), is_clean, "{cell}: after healing");
                     }
                 }
             }
