@@ -10,6 +10,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod prune;
 mod repair;
 mod restore;
 mod snapshots;
@@ -38,6 +39,7 @@ pub enum Command {
     Stats(stats::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Prune(prune::Args),
     Repair(repair::Args),
     Key(key::Args),
     Completions(completions::Args),
@@ -58,6 +60,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Stats(args) => stats::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Prune(args) => prune::run(&context, args),
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
