@@ -107,6 +107,8 @@ impl Repository {
         let slot = keyring::make_slot(&master, id, secret, label)?;
         keyring::store_slot(store.as_ref(), &slot)?;
         keyring::store_config(store.as_ref(), &Config::new(id, now()), &keys)?;
+        // A repository without it is as good; the first prune tries again.
+        let _ = store.set_reserve(true);
         Ok(id)
     }
 
