@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
 use crate::store::StoreError;
@@ -99,15 +100,21 @@ impl Error {
                 RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
                     Some("install a newer icecore")
                 }
-                RepoError::LostLease { .. } => {
+                RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
                     Some("run it again: what was stored is kept and will not be stored twice")
                 }
+                RepoError::NotWithdrawn { .. } => Some(
+                    "run it again: verify names that snapshot, no backup builds on it, and it can be deleted or forgotten",
+                ),
                 RepoError::Store(StoreError::Full { .. }) => {
                     Some("free space and run it again; the repository is intact")
                 }
                 RepoError::Store(StoreError::ReadOnly { .. }) => {
                     Some("mount it writable, or use a command that only reads")
                 }
+                RepoError::Index(IndexError::Full { .. }) => Some(
+                    "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
+                ),
                 RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
                 _ => None,

@@ -68,7 +68,7 @@ pub enum Phase {
     /// Finding out which packs are needed.
     Mark,
     /// Copying what is needed out of packs that are mostly not.
-    Copy,
+    Repack,
     /// Deleting what nobody needs.
     Sweep,
     /// Done; counters are final.
@@ -88,7 +88,7 @@ impl fmt::Display for Phase {
             Self::Copy { name } => write!(f, "copying {name}"),
             Self::Forget => f.write_str("forgetting snapshots"),
             Self::Mark => f.write_str("marking what is needed"),
-            Self::Copy => f.write_str("copying what is needed"),
+            Self::Repack => f.write_str("copying what is needed"),
             Self::Sweep => f.write_str("sweeping"),
             Self::End => f.write_str("done"),
         }

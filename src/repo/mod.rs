@@ -30,12 +30,13 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 pub use claims::{Claim, Claims};
 pub use commit::{Committed, landed_late};
 pub use error::RepoError;
 pub use forget::ForgottenSnapshot;
-pub use frame_writer::FrameWriter;
+pub use frame_writer::{Feed, FrameWriter};
 pub use keyring::{Secret, SlotInfo};
 pub use lease::{Lease, LeaseTimes};
 pub use leases::FoundLease;
@@ -58,7 +59,7 @@ use crate::format::{Config, FORMAT_VERSION};
 use crate::index::{Index, Memory};
 use crate::store::{Copy, ObjectKey, SharedStore, Store};
 use crate::sys::{Dir, PathError, now, random_bytes};
-use crate::types::{PackId, RepoId};
+use crate::types::{PackId, RepoId, SegmentId};
 
 /// An open repository: its keys are known, its formats understood. The index is brought up to date by
 /// [`Repository::sync`], which every operation calls after taking its lease.
@@ -73,6 +74,8 @@ pub struct Repository {
     index: Index,
     /// Held while a damaged index is thrown away and filled again.
     mending: Mutex<()>,
+    /// Segments that we published, and when; only where listings lag behind.
+    published: Mutex<Vec<(SegmentId, Instant)>>,
     memory: Memory,
     cache: PathBuf,
     heads: Mutex<HashMap<PackId, PackHead>>,
@@ -172,6 +175,7 @@ impl Repository {
             slot_copy,
             index,
             mending: Mutex::default(),
+            published: Mutex::default(),
             memory,
             cache,
             heads: Mutex::default(),

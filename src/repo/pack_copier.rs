@@ -88,7 +88,7 @@ impl<'a> PackCopier<'a> {
             packed.reserve_exact(FRAME_SLACK);
             let (class, codec, plain_len) = (info.class, info.codec, info.plain);
             let chunks = info.chunks.clone();
-            return self.add(PackedFrame { class, codec, plain_len, bytes: packed, chunks });
+            return self.add(PackedFrame { number: 0, class, codec, plain_len, bytes: packed, chunks });
         }
         for ((chunk, piece), _) in info.chunks.iter().zip(pieces).zip(live).filter(|(_, live)| **live) {
             match piece {
@@ -136,7 +136,7 @@ impl<'a> PackCopier<'a> {
         let mut bytes = Vec::new();
         let codec = self.compressor.compress(&plain, &mut bytes, FRAME_SLACK)?;
         let plain_len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
-        self.add(PackedFrame { class, codec, plain_len, bytes, chunks })
+        self.add(PackedFrame { number: 0, class, codec, plain_len, bytes, chunks })
     }
 
     fn add(&mut self, frame: PackedFrame) -> Result<(), RepoError> {

@@ -86,7 +86,7 @@ impl Run<'_> {
         if packs.is_empty() {
             return Ok(Vec::new());
         }
-        self.observer.phase(&Phase::Copy);
+        self.observer.phase(&Phase::Repack);
         let packs: Vec<&Pack> = packs.iter().filter_map(|id| survey.live.packs.get(id)).collect();
         self.observer.expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
         let (begun, mut taken, mut chunks) = (Instant::now(), 0_u64, 0);

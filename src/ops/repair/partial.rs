@@ -134,9 +134,8 @@ impl Mender<'_, '_> {
         }
         let sink = EntrySink::new(self.scratch, self.sorter_bytes);
         let incomplete = self.marks(source, runs, &sink)?;
-        if sink.entries() > 0 {
-            let mut sorted = sink.finish()?;
-            let front = self.write(|| Ok(sorted.next()?))?;
+        if let Some(mut marks) = sink.cut()? {
+            let front = self.write(|| marks.sorted.next())?;
             out.splice(0..0, front);
         }
         Ok(Some(MendedTree { runs: out, incomplete }))
@@ -174,8 +173,10 @@ impl Mender<'_, '_> {
             }
             sink.put(&mention.entry, mention.in_folders)?;
         }
-        let mut sorted = sink.finish()?;
-        self.write(|| Ok(sorted.next()?))
+        match sink.cut()? {
+            Some(mut left) => self.write(|| left.sorted.next()),
+            None => Ok(None),
+        }
     }
 
     fn write(
