@@ -12,6 +12,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod prune;
 mod repair;
 mod restore;
 mod snapshots;
@@ -48,6 +49,7 @@ pub enum Command {
     Forget(Box<forget::Args>),
     Undelete(undelete::Args),
     Tag(tag::Args),
+    Prune(prune::Args),
     Repair(repair::Args),
     Key(key::Args),
     Completions(completions::Args),
@@ -73,6 +75,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Forget(args) => forget::run(&context, args),
         Command::Undelete(args) => undelete::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
+        Command::Prune(args) => prune::run(&context, args),
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
