@@ -23,6 +23,9 @@ pub const SHARD_HASH_BYTES: usize = 16;
 /// A shard's hash: the beginning of its BLAKE3.
 pub type ShardHash = [u8; SHARD_HASH_BYTES];
 
+/// Fills a buffer from an object's bytes at an offset.
+pub type ReadAt<'r, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'r;
+
 /// How an object is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -85,7 +88,7 @@ impl Shape {
         self.size > 0
             && shard > 0
             && self.shard <= 1 << 20
-            && self.shard as usize % COLUMN_BYTES == 0
+            && (self.shard as usize).is_multiple_of(COLUMN_BYTES)
             && self.size.div_ceil(shard) == u64::from(self.data)
             && u64::from(self.data) <= DATA_SHARDS_MAX
             && (1..=self.data).contains(&self.parity)
@@ -122,7 +125,7 @@ pub fn read_data_shard<E>(
     shape: &Shape,
     n: u32,
     buf: &mut Vec<u8>,
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+    read: &mut ReadAt<'_, E>,
 ) -> Result<(), E> {
     buf.clear();
     buf.resize(shape.shard as usize, 0);
@@ -130,10 +133,7 @@ pub fn read_data_shard<E>(
 }
 
 /// Computes all parity shards, one behind the other. `read` fills a buffer from the object's bytes at an offset.
-pub fn encode<E>(
-    shape: &Shape,
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
-) -> Result<Vec<u8>, ParityError<E>> {
+pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
     let shard = shape.shard as usize;
     let mut out = vec![0; shape.parity_bytes() as usize];
     let mut buf = Vec::new();
@@ -157,8 +157,8 @@ pub fn recover<E>(
     shape: &Shape,
     data_is_whole: &[bool],
     parity_is_whole: &[bool],
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
-    read_parity: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+    read: &mut ReadAt<'_, E>,
+    read_parity: &mut ReadAt<'_, E>,
 ) -> Result<BTreeMap<u32, Vec<u8>>, ParityError<E>> {
     let shard = shape.shard as usize;
     let missing = |n: &u32| !data_is_whole.get(*n as usize).is_some_and(|whole| *whole);
@@ -203,7 +203,7 @@ fn read_slice<E>(
     n: u32,
     slice: &std::ops::Range<usize>,
     buf: &mut Vec<u8>,
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+    read: &mut ReadAt<'_, E>,
 ) -> Result<(), E> {
     buf.clear();
     buf.resize(slice.len(), 0);

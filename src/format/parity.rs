@@ -65,7 +65,8 @@ pub fn parity_head_len(bytes: &[u8]) -> Result<usize, WireError> {
     Ok(FIXED_BYTES + HASH_BYTES * (data + parity) as usize)
 }
 
-fn read_fixed(reader: &mut Reader<'_>) -> Result<((PackId, u64, u32), u32, u32), WireError> {
+/// What stands before the hashes; they are left out.
+fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireError> {
     if reader.array()? != MAGIC {
         return Err(reader.error("this is no recovery data"));
     }
@@ -78,7 +79,7 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<((PackId, u64, u32), u32, u32),
     let data = u32::from_le_bytes(reader.array()?);
     let parity = u32::from_le_bytes(reader.array()?);
     let fits = shard > 0
-        && shard % 64 == 0
+        && shard.is_multiple_of(64)
         && shard <= 1 << 20
         && (1..=SHARDS_MAX).contains(&data)
         && (1..=data).contains(&parity)
@@ -87,13 +88,13 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<((PackId, u64, u32), u32, u32),
     if !fits {
         return Err(reader.error("shards that do not add up to a pack"));
     }
-    Ok(((pack, pack_size, shard), data, parity))
+    Ok((ParityHead { pack, pack_size, shard, data: Vec::new(), parity: Vec::new() }, data, parity))
 }
 
 /// Decodes a head, which is all of `bytes`.
 pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     let mut reader = Reader::new(bytes);
-    let ((pack, pack_size, shard), data, parity) = read_fixed(&mut reader)?;
+    let (head, data, parity) = read_fixed(&mut reader)?;
     if bytes.len() != FIXED_BYTES + HASH_BYTES * (data + parity) as usize {
         return Err(reader.error("a head of another length than it says"));
     }
@@ -106,7 +107,7 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     }
     reader.end()?;
     let parity = hashes.split_off(data as usize);
-    Ok(ParityHead { pack, pack_size, shard, data: hashes, parity })
+    Ok(ParityHead { data: hashes, parity, ..head })
 }
 
 /// Encodes the end of a parity object, behind its second head.

@@ -131,6 +131,8 @@ impl Repository {
         let mut config = Config::new(id, now());
         config.parity = parity;
         keyring::store_config(store.as_ref(), &config, &keys)?;
+        // A repository without it is as good; the first prune tries again.
+        let _ = store.set_reserve(true);
         Ok(id)
     }
 

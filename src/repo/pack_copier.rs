@@ -9,7 +9,6 @@ use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame};
 use super::{ChunkReader, Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::index::FrameRow;
-use crate::store::{Body, ObjectKey, PutMode};
 use crate::types::{ChunkInfo, Class, FrameInfo, PackId, PackInfo};
 
 /// Copies chunks into new packs. What it was given is durable once [`PackCopier::finish`] has returned.
@@ -155,8 +154,7 @@ impl<'a> PackCopier<'a> {
     fn put(&mut self, builder: PackBuilder) -> Result<(), RepoError> {
         self.lease.check()?;
         let pack = builder.finish()?;
-        let key = ObjectKey::Pack(pack.info.id);
-        self.repo.store().put(&key, Body::Spooled(pack.spool), PutMode::CreateOnly)?;
+        self.repo.put_pack(&pack.info.id, pack.spool)?;
         self.stored_bytes += pack.info.size;
         self.stored.push(pack.info);
         Ok(())

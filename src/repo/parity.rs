@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{RepoError, Repository};
-use crate::chunk::{ObjectHasher, ParityError, Shape, encode_parity, read_data_shard, recover, shard_hash};
+use crate::chunk::{
+    ObjectHasher, ParityError, ReadAt, Shape, encode_parity, read_data_shard, recover, shard_hash,
+};
 use crate::format::{
     PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead, decode_parity_end,
     decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
@@ -142,7 +144,7 @@ impl Repository {
         id: &PackId,
         shape: &Shape,
         recovered: &BTreeMap<u32, Vec<u8>>,
-        read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), StoreError>,
+        read: &mut ReadAt<'_, StoreError>,
     ) -> Result<Spool, RepoError> {
         let mut spool = self.store().spool()?;
         let mut hasher = ObjectHasher::default();
@@ -250,7 +252,7 @@ fn parity_of(
     id: &PackId,
     size: u64,
     percent: u8,
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), StoreError>,
+    read: &mut ReadAt<'_, StoreError>,
 ) -> Result<Vec<u8>, RepoError> {
     let shape = Shape::new(size, percent);
     let key = ObjectKey::Parity(*id);

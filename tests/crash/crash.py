@@ -25,7 +25,7 @@ import model
 import trace
 
 HOUR = 3600 * 10**9
-PRUNES = False
+PRUNES = True
 
 
 class Failed(Exception):
@@ -466,7 +466,7 @@ def main():
     parser.add_argument("--states", type=int, default=600)
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     parser.add_argument("--only")
-    parser.add_argument("--stories", default="years,forgetting,repairs,parity")
+    parser.add_argument("--stories", default="years,forgetting,pruning,repairs,parity")
     parser.add_argument("--keep", action="store_true", help="keep every state, as it was before it was looked at")
     parser.add_argument("--worker", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count())

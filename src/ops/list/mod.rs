@@ -183,7 +183,7 @@ fn tell_uncertain(
     source: &SourceRecord,
     observer: &dyn Observer,
 ) {
-    for Uncertain { from, until, why } in walk.take_uncertain() {
+    for Uncertain { from, until, why, .. } in walk.take_uncertain() {
         let until = until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
         let subject = format!("{}:{}", found.id.short(), source.name);
         let message = format!("nothing is known of the paths from {from} to {until}: {why}");

@@ -173,9 +173,11 @@ impl Run<'_> {
     /// Deletes new packs that no segment tells of.
     fn throw_away(&mut self, packs: Vec<PackInfo>) -> Result<(), Error> {
         for pack in packs {
-            match self.repo.store().delete(&ObjectKey::Pack(pack.id)) {
-                Err(err) if !err.is_not_found() => return Err(err.into()),
-                _ => {}
+            for key in [ObjectKey::Parity(pack.id), ObjectKey::Pack(pack.id)] {
+                match self.repo.store().delete(&key) {
+                    Err(err) if !err.is_not_found() => return Err(err.into()),
+                    _ => {}
+                }
             }
         }
         Ok(())

@@ -15,6 +15,8 @@
 //! and one frame in three forms while packs are copied.
 
 mod copy;
+#[cfg(test)]
+mod interleavings;
 mod live;
 mod plan;
 mod report;
@@ -91,8 +93,16 @@ pub fn prune(
     if properties.read_only {
         return Err(StoreError::ReadOnly { address: repo.store().address().to_owned() }.into());
     }
-    let lease = Lease::take(repo, LeaseKind::Prune, &options.host, times)?;
-    run.lease = Some(&lease);
+    // On a full disk even a lease would not fit (R28). What cannot be given back or held is no reason to stop.
+    let _ = repo.store().set_reserve(false);
+    let report = with_lease(run);
+    let _ = repo.store().set_reserve(true);
+    report
+}
+
+fn with_lease(run: Run<'_>) -> Result<PruneReport, Error> {
+    let lease = Lease::take(run.repo, LeaseKind::Prune, &run.options.host, run.times)?;
+    let mut run = Run { lease: Some(&lease), ..run };
     run.whole(&lease)?;
     let report = run.report;
     // A lease that cannot be deleted expires by itself.

@@ -203,6 +203,6 @@ fn refuse_unresolved(live: &Live, roots: &Roots, observer: &dyn Observer) -> Res
 }
 
 /// A time so much earlier.
-fn minus(time: Timestamp, span: Duration) -> Timestamp {
+pub(super) fn minus(time: Timestamp, span: Duration) -> Timestamp {
     time.plus_seconds(-i64::try_from(span.as_secs()).unwrap_or(i64::MAX))
 }

@@ -7,7 +7,7 @@
 use super::Run;
 use super::report::Waiting;
 use super::roots::is_older;
-use super::survey::Survey;
+use super::survey::{Survey, minus};
 use crate::Error;
 use crate::index::PackState;
 use crate::observe::{Counter, Phase};
@@ -94,6 +94,10 @@ impl Run<'_> {
                 self.report.leases_swept += u64::from(self.delete(&meta)?);
             }
         }
+        // A write that goes on touches its file all the time; the grace of those at work is kept whatever was asked for.
+        let (count, bytes) = self.repo.store().sweep_unfinished(minus(survey.now, self.grace()))?;
+        self.report.unfinished_deleted += count;
+        self.report.freed_bytes += bytes;
         Ok(())
     }
 

@@ -10,9 +10,12 @@ use crate::ops::restore::{RestoreOptions, Target, What, restore};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::Secret;
-use crate::store::{Body, FaultyStore, Folder, ObjectKey, PutMode, SharedStore, Store, list_all};
+use crate::store::{
+    Body, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, PutMode, SharedStore, Store,
+    Trouble, list_all,
+};
 use crate::target::OwnerPolicy;
-use crate::types::{RelPath, SnapshotId};
+use crate::types::{ByteSize, RelPath, SnapshotId};
 
 pub(super) const HOUR: i64 = 3600;
 pub(super) const DAY: i64 = 24 * HOUR;
@@ -182,4 +185,143 @@ fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
     assert!(err.hint().is_some_and(|hint| hint.contains("repair packs")));
     assert!(!observer.problems().is_empty());
     assert_eq!(lab.store.objects(), before, "the lease is gone, nothing else was touched");
+}
+
+#[test]
+fn another_prune_at_work_goes_first() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    two_backups(&lab, &repo);
+    let other = Lease::take(&repo, LeaseKind::Prune, "elsewhere", repo.lease_times()).expect("a lease");
+    let before = lab.store.objects();
+    assert!(run(&repo, &options()).other_prune);
+    assert_eq!(lab.store.objects(), before);
+    other.release().expect("released");
+    assert!(!run(&repo, &options()).other_prune);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let before = lab.store.objects();
+    let now = PruneOptions { now: true, ..options() };
+    let dry = run(&repo, &PruneOptions { dry_run: true, ..now.clone() });
+    assert_eq!(lab.store.objects(), before);
+    let store: SharedStore = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
+    let caches = tempfile::tempdir().expect("a folder");
+    let reading = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+    let options = PruneOptions { dry_run: true, ..now.clone() };
+    assert_eq!(run(&reading, &options), dry, "the same on a store that cannot be written");
+    let err = prune(&reading, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
+    assert!(err.to_string().contains("read-only"), "{err}");
+    let real = run(&repo, &now);
+    assert_eq!((dry.condemned, dry.live, dry.dead), (real.condemned, real.live, real.dead));
+    assert_eq!((dry.copied.packs, dry.forgotten_deleted), (real.copied.packs, real.forgotten_deleted));
+}
+
+#[test]
+fn copying_keeps_within_its_bound() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let copy = |max| {
+        let lab = lab.fork();
+        let options = PruneOptions { now: true, max_repack: Some(ByteSize(max)), ..options() };
+        let report = run(&lab.open(), &options);
+        assert_sound(&lab.open());
+        (report.copied, report.copy_stopped)
+    };
+    assert_eq!(copy(1000), (Amount::default(), Some(CopyStop::MaxRepack)));
+    let (copied, stopped) = copy(400_000);
+    assert!(copied.packs == 1 && copied.bytes <= 400_000, "{copied:?}");
+    assert_eq!(stopped, Some(CopyStop::MaxRepack));
+    assert_eq!(copy(10_000_000).1, None);
+}
+
+#[test]
+fn a_full_disk_is_freed_of_what_needs_no_copy() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    // A pack that nobody needs, beside those that must be copied first.
+    crate::ops::testing::write_runs(&repo, &crate::ops::testing::lease(&repo), &[], &[&noise(9, 1_000_000)]);
+    forget(&*lab.store, first);
+    drop(repo);
+    let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
+    let store: SharedStore = faulty.clone();
+    let caches = tempfile::tempdir().expect("a folder");
+    let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+    let full = Effect::ErrorBefore(Trouble::Full);
+    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Pack), nth: 1, effect: full });
+    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Pack), nth: 2, effect: full });
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    faulty.assert_all_fired();
+    assert_eq!((report.copy_stopped, report.dropped.packs), (Some(CopyStop::Full), 1), "{report:?}");
+    assert!(report.freed_bytes > 1_000_000);
+    let report = run(&repo, &now);
+    assert_eq!((report.copy_stopped, report.dropped.packs), (None, 2), "{report:?}");
+    assert_sound(&repo);
+    assert_eq!(files(&repo, second), read_files(&lab.tree()));
+}
+
+#[test]
+fn a_short_grace_and_a_store_that_lags_are_refused() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let short = PruneOptions { grace: Duration::from_secs(3600), ..options() };
+    let err = prune(&repo, &short, &Counters::default(), &Cancel::new()).expect_err("too short");
+    assert_eq!(err.kind(), ErrorKind::Usage);
+    run(&repo, &PruneOptions { now: true, ..short });
+}
+
+#[test]
+fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    let mut checkpoint = repo.read_snapshot(&first).expect("reads");
+    checkpoint.state = crate::format::SnapshotState::Checkpoint;
+    let lease = crate::ops::testing::lease(&repo);
+    let id = repo.commit(lease, checkpoint).expect("committed").id;
+    let lease = crate::ops::testing::lease(&repo);
+    let left = lab.store.get(&ObjectKey::Lease(lease.id()), 1 << 20).expect("there");
+    let key = ObjectKey::Lease(lease.id());
+    lease.release().expect("released");
+    lab.store.put(&key, Body::Bytes(&left), PutMode::CreateOnly).expect("left by a crash");
+    lab.store.clock().advance(HOUR);
+    let report = run(&repo, &options());
+    assert_eq!((report.leases_swept, report.checkpoints_deleted), (0, 0));
+    lab.store.clock().advance(7 * DAY);
+    let report = run(&repo, &options());
+    assert_eq!((report.leases_swept, report.checkpoints_deleted), (1, 1));
+    assert!(lab.store.get(&ObjectKey::Snapshot(id), 1 << 20).is_err());
+    assert_sound(&repo);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    let bytes = lab.store.get(&ObjectKey::Snapshot(first), 1 << 20).expect("there");
+    // Set aside by a repair, beside one of which nothing is left.
+    let aside = ObjectKey::QuarantinedSnapshot(first);
+    lab.store.put(&aside, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    let torn = ObjectKey::QuarantinedSnapshot(SnapshotId::new([7; 32]));
+    lab.store.put(&torn, Body::Bytes(b"torn"), PutMode::CreateOnly).expect("put");
+    lab.store.delete(&ObjectKey::Snapshot(first)).expect("deleted");
+    let now = PruneOptions { now: true, ..options() };
+    assert_eq!(run(&repo, &now).dead.packs, 0);
+    assert!(lab.store.total_bytes() > 3_000_000, "what the one set aside needs is there");
+    drop(repo);
+    lab.store.damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
+    let caches = tempfile::tempdir().expect("a folder");
+    let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
+    let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
+    assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
 }

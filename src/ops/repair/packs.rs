@@ -356,6 +356,11 @@ impl Repair<'_> {
         self.repo.sync()?;
         let mut held = Vec::new();
         for bad in batch.drain(..) {
+            // Another repair may be about to put it back whole.
+            let now = self.repo.store().stat(&ObjectKey::Pack(bad.row.id));
+            if bad.size == 0 && now.is_ok_and(|now| now.size == bad.row.size) {
+                continue;
+            }
             let row = self.repo.ask_index(|index| index.pack(&bad.row.id))?;
             if let Some(row) = row.filter(|row| row.added && row.state != PackState::Dropped) {
                 held.push(Bad { row, ..bad });

@@ -10,11 +10,13 @@ use std::collections::HashMap;
 use super::lost::LostList;
 use crate::Error;
 use crate::format::{RunRef, decode_list_node};
+use crate::index::PackState;
 use crate::ops::Cancel;
 use crate::ops::backup::{ContentBuilder, EntrySink, Writers};
 use crate::ops::verify::Judge;
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Mention, MergedRuns, RepoError, RunWriter, Streams, Uncertain};
+use crate::store::ObjectKey;
 use crate::types::{ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath, XattrValue};
 
 /// Mended runs by the root of the run that they replace; none: nothing of it can be read.
@@ -86,8 +88,24 @@ impl Mender<'_, '_> {
     fn list(&self, id: &ChunkId, len: u64, depth: u8) -> Result<Option<Vec<Extent>>, Error> {
         match self.reader.chunk(Class::Metadata, id) {
             Ok(bytes) => Ok(decode_list_node(&bytes, len, depth).ok()),
-            Err(err) if err.is_damage() => Ok(None),
+            Err(err) if err.is_damage() => {
+                self.make_sure_it_is_lost(id)?;
+                Ok(None)
+            }
             Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Fails if a known pack is to have a chunk that cannot be read: nobody has tried yet to heal or save that pack.
+    fn make_sure_it_is_lost(&self, id: &ChunkId) -> Result<(), Error> {
+        let place = self.reader.repo().locate(id)?;
+        match place.filter(|place| place.state == PackState::Known) {
+            None => Ok(()),
+            Some(place) => {
+                let pack = ObjectKey::Pack(place.pack);
+                let why = format!("{pack} cannot be read whole: 'icecore repair packs' comes first");
+                Err(RepoError::Refused { why }.into())
+            }
         }
     }
 
@@ -156,7 +174,10 @@ impl Mender<'_, '_> {
                 break;
             }
         }
-        is_whole &= mentions.take_uncertain().is_empty();
+        for range in mentions.take_uncertain() {
+            self.make_sure_it_is_lost(&range.chunk)?;
+            is_whole = false;
+        }
         let left = if is_whole { Some(run.clone()) } else { self.rewrite(run)? };
         self.runs.insert(run.root, left.clone());
         Ok(left)

@@ -87,16 +87,27 @@ pub fn repair_snapshots(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<SnapshotsReport, Error> {
-    if !options.dry_run {
-        repo.check_writable()?;
-    }
-    let lease = reading_lease(repo, LeaseKind::Repair, &options.host)?;
+    let lease = match options.dry_run {
+        true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
+        false => {
+            repo.check_writable()?;
+            Some(Lease::take(repo, LeaseKind::Repair, &options.host, repo.lease_times())?)
+        }
+    };
     observer.phase(&Phase::Index);
     let plan = memory::plan(options.memory, 1);
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let report = SnapshotsReport::default();
-    let mut repair =
-        Repair { repo, options, reader: &reader, sorter_bytes: plan.sorter_bytes, observer, cancel, report };
+    let mut repair = Repair {
+        repo,
+        options,
+        lease: lease.as_ref(),
+        reader: &reader,
+        sorter_bytes: plan.sorter_bytes,
+        observer,
+        cancel,
+        report,
+    };
     repair.run()?;
     let report = repair.report;
     if let Some(lease) = lease {
@@ -109,6 +120,7 @@ pub fn repair_snapshots(
 struct Repair<'a> {
     repo: &'a Repository,
     options: &'a RepairSnapshotsOptions,
+    lease: Option<&'a Lease>,
     reader: &'a ChunkReader<'a>,
     sorter_bytes: usize,
     observer: &'a dyn Observer,
@@ -163,11 +175,11 @@ impl Repair<'_> {
             match by_id.get(&old) {
                 // A partial one in the place of a better one; or a better one in the place of a partial one.
                 Some(_) if found.snapshot.lost.is_some() && is_more(&found.snapshot, by_id.get(&old)) => {
-                    self.move_away(&old, ObjectKey::QuarantinedSnapshot(old))?;
+                    self.quarantine(&old)?;
                     done.insert(old);
                 }
                 Some(partial) if partial.lost.is_some() => {
-                    self.move_away(&old, ObjectKey::Forgotten(old))?;
+                    self.forget(&old)?;
                     done.insert(old);
                 }
                 _ => {}
@@ -177,15 +189,19 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn move_away(&self, id: &SnapshotId, to: ObjectKey) -> Result<(), Error> {
-        if self.options.dry_run {
-            return Ok(());
-        }
-        if !set_aside(self.repo, &ObjectKey::Snapshot(*id), &to, self.cancel)? {
-            let what = format!("{to} is there already, with other bytes");
-            return Err(RepoError::damaged(to, what).into());
+    fn quarantine(&self, id: &SnapshotId) -> Result<(), Error> {
+        let (from, to) = (ObjectKey::Snapshot(*id), ObjectKey::QuarantinedSnapshot(*id));
+        if !self.options.dry_run && !set_aside(self.repo, &from, &to, self.cancel)? {
+            return Err(RepoError::damaged(to, "it is there already, with other bytes").into());
         }
         Ok(())
+    }
+
+    fn forget(&self, id: &SnapshotId) -> Result<(), Error> {
+        match self.lease {
+            Some(lease) if !self.options.dry_run => Ok(self.repo.forget_snapshot(lease, id)?),
+            _ => Ok(()),
+        }
     }
 
     /// Puts originals back whose chunks all lie in known packs again.
@@ -273,7 +289,7 @@ impl Repair<'_> {
                 ..better.snapshot.clone()
             };
             replaced.new = Some(self.repo.commit(lease, snapshot)?.id);
-            self.move_away(&partial.id, ObjectKey::Forgotten(partial.id))?;
+            self.forget(&partial.id)?;
             remove(self.repo, &ObjectKey::QuarantinedSnapshot(better.id))?;
         }
         let what = match replaced.lost {
@@ -316,7 +332,7 @@ impl Repair<'_> {
         let new = match lease {
             Some(lease) => {
                 let committed = self.repo.commit(lease, snapshot)?;
-                self.move_away(&found.id, ObjectKey::QuarantinedSnapshot(found.id))?;
+                self.quarantine(&found.id)?;
                 Some(committed.id)
             }
             None => None,

@@ -142,7 +142,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         return vec!["another prune is at work: nothing was done".to_owned()];
     }
     let packs = |amount: Amount| text::counted(amount.packs, "pack", "packs");
-    let (would, done) = if report.dry_run { ("would be ", "would ") } else { ("", "") };
+    let would = if report.dry_run { "would be " } else { "" };
     let mut lines = vec![format!(
         "needed: {} in {} by {}; not needed: {} ({elapsed})",
         text::size(report.live.bytes),
@@ -172,7 +172,7 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         lines.push(format!("{would}marked for deletion: {amount}"));
     }
     lines.push(match report.freed_bytes {
-        0 => format!("nothing {done}freed"),
+        0 => format!("nothing {would}freed"),
         bytes => format!("{would}freed: {} ({})", text::size(bytes), packs(report.dropped)),
     });
     if report.pending.packs > 0 {

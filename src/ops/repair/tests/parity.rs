@@ -47,7 +47,8 @@ fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
     // Every shard is a sector here; a tenth of them, rounded up.
     let shards = size.div_ceil(4096).div_ceil(10) as usize;
     assert!(shards >= 10, "{size}");
-    let damages: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 5] = [
+    type Damage<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
+    let damages: [(&str, Damage<'_>); 5] = [
         ("zeroed", Box::new(|bytes| bytes[8192..8192 + shards * 4096].fill(0))),
         ("head zeroed", Box::new(|bytes| bytes[..shards * 4096].fill(0))),
         ("scattered", Box::new(|bytes| (0..shards).for_each(|n| bytes[n * 9 * 4096 + 7] ^= 1))),

@@ -190,6 +190,18 @@ fn packs_that_are_missing_are_for_the_other_repair() {
     assert_eq!(lab.store.objects(), before, "nothing was changed, and the lease is gone");
 }
 
+/// What recovery data could heal must not be given up.
+#[test]
+fn metadata_that_nobody_tried_to_save_is_not_given_up() {
+    let (lab, _) = sample();
+    let (pack, offset, _) = frames(&lab).into_iter().find(|frame| frame.2 == Class::Metadata).expect("one");
+    lab.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+    let before = lab.store.objects();
+    let err = mend(&lab.open()).expect_err("refused");
+    assert!(err.to_string().contains("repair packs"), "{err}");
+    assert_eq!(lab.store.objects(), before);
+}
+
 #[test]
 fn a_dry_run_of_snapshots_writes_nothing() {
     let (lab, _) = history();
