@@ -133,6 +133,8 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
         let prune_options = PruneOptions { now, ..options() };
         for writes in 0.. {
             let lab = lab.fork();
+            // A fork begins at this machine's time.
+            lab.store.clock().advance(2 * HOUR);
             let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
             let store: SharedStore = faulty.clone();
             let caches = tempfile::tempdir().expect("a folder");
@@ -203,6 +205,8 @@ fn another_prune_at_work_goes_first() {
 #[test]
 fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     let lab = Lab::new();
+    // Where no lease can be had, the time is this machine's.
+    lab.store.clock().advance(-2 * HOUR);
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
@@ -230,6 +234,7 @@ fn copying_keeps_within_its_bound() {
     forget(&*lab.store, first);
     let copy = |max| {
         let lab = lab.fork();
+        lab.store.clock().advance(2 * HOUR);
         let options = PruneOptions { now: true, max_repack: Some(ByteSize(max)), ..options() };
         let report = run(&lab.open(), &options);
         assert_sound(&lab.open());
@@ -324,4 +329,26 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
     let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
     let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
     assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
+}
+
+#[test]
+fn now_waits_for_whoever_else_is_at_work_and_says_so() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    lab.store.clock().advance(2 * DAY);
+    let other = crate::ops::testing::lease(&repo);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(DAY + HOUR);
+    other.refresh(Duration::ZERO).expect_err("a day without a heartbeat");
+    drop(other);
+    let other = crate::ops::testing::lease(&repo);
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    let waits_for = |why: &Waiting| matches!(why, Waiting::Lease { id, .. } if *id == other.id());
+    assert!(report.kept_waiting.iter().any(waits_for), "{report:?}");
+    drop(other);
+    assert!(run(&repo, &now).dropped.packs > 0);
+    assert_sound(&repo);
 }
