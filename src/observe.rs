@@ -61,10 +61,14 @@ pub enum Phase {
     Structure,
     /// Reading packs and checking every chunk.
     Data,
+    /// Copying a snapshot to another repository.
+    Copy { name: String },
+    /// Moving snapshots to the forgotten ones.
+    Forget,
     /// Finding out which packs are needed.
     Mark,
     /// Copying what is needed out of packs that are mostly not.
-    Copy,
+    Repack,
     /// Deleting what nobody needs.
     Sweep,
     /// Done; counters are final.
@@ -81,8 +85,10 @@ impl fmt::Display for Phase {
             Self::Restore { name } => write!(f, "restoring {name}"),
             Self::Structure => f.write_str("checking structure"),
             Self::Data => f.write_str("checking data"),
+            Self::Copy { name } => write!(f, "copying {name}"),
+            Self::Forget => f.write_str("forgetting snapshots"),
             Self::Mark => f.write_str("marking what is needed"),
-            Self::Copy => f.write_str("copying what is needed"),
+            Self::Repack => f.write_str("copying what is needed"),
             Self::Sweep => f.write_str("sweeping"),
             Self::End => f.write_str("done"),
         }

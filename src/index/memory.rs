@@ -151,6 +151,14 @@ impl Memory {
         });
     }
 
+    /// Forgets a snapshot that was let go on purpose.
+    pub fn forget_snapshot(&self, snapshot: &SnapshotId) {
+        self.with(|conn| {
+            conn.prepare_cached("delete from last_snapshots where snapshot = ?1")?
+                .execute([snapshot.as_bytes().as_slice()])
+        });
+    }
+
     /// Mark of a row: BLAKE3 over the repository's id and the row's fields, each with its length, cut to 32 bits.
     fn time_mark(&self, key: &[&[u8]], seconds: i64, nanos: u32) -> u32 {
         let mut hasher = blake3::Hasher::new();
@@ -270,6 +278,10 @@ mod tests {
         let last: Vec<_> =
             memory.last_snapshots().into_iter().map(|l| (l.source, l.snapshot, l.time)).collect();
         assert_eq!(last, [("a".to_owned(), snapshot, t2), ("b".to_owned(), snapshot, t1)]);
+        memory.set_last_snapshot("host", "c", SnapshotId::new([8; 32]), t1);
+        memory.forget_snapshot(&snapshot);
+        let last: Vec<_> = memory.last_snapshots().into_iter().map(|l| l.source).collect();
+        assert_eq!(last, ["c"]);
     }
 
     #[test]

@@ -2,14 +2,19 @@
 
 pub mod backup;
 pub mod content;
+pub mod copy;
 pub mod diff;
 mod fetch;
+pub mod forget;
 pub mod list;
+mod lost;
 pub mod memory;
 pub mod prune;
 mod reach;
 pub mod repair;
 pub mod restore;
+pub mod status;
+pub mod tag;
 #[cfg(test)]
 mod testing;
 pub mod verify;

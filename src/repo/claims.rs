@@ -23,9 +23,10 @@ pub enum Claim {
 pub struct Claims<'a> {
     index: &'a Index,
     in_flight: Mutex<HashSet<ChunkId>>,
-    /// The index held nothing when the writer began, and only this writer's chunks enter it since: nothing to look
-    /// up but what was published meanwhile.
+    /// The index held nothing when the writer began, and nothing was published or loaded since: nothing to look up.
     index_is_empty: AtomicBool,
+    /// The index is not asked: see [`Claims::anew`].
+    anew: bool,
 }
 
 impl std::fmt::Debug for Claims<'_> {
@@ -41,7 +42,13 @@ impl<'a> Claims<'a> {
             Err(err) if err.is_damage() => false,
             other => other?,
         };
-        Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty) })
+        Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty), anew: false })
+    }
+
+    /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of lies in packs that
+    /// are damaged. The caller asks it, and knows better.
+    pub fn anew(index: &'a Index) -> Self {
+        Self { index, in_flight: Mutex::default(), index_is_empty: false.into(), anew: true }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
@@ -53,7 +60,7 @@ impl<'a> Claims<'a> {
     /// A chunk in a condemned pack does not count: it is stored anew. A damaged index counts as not having it: a
     /// duplicate costs room, nothing else.
     pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
-        if self.index_is_empty.load(Ordering::Acquire) {
+        if self.anew || self.index_is_empty.load(Ordering::Acquire) {
             return Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held });
         }
         if self.lock().contains(id) {
@@ -68,9 +75,14 @@ impl<'a> Claims<'a> {
         Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held })
     }
 
+    /// To be called when the index was brought up to date: it may know chunks of other writers now.
+    pub fn index_grew(&self) {
+        self.index_is_empty.store(false, Ordering::Release);
+    }
+
     /// Lets go of chunks whose segment is published and loaded: from now on the index answers for them.
     pub fn published(&self, ids: impl Iterator<Item = ChunkId>) {
-        self.index_is_empty.store(false, Ordering::Release);
+        self.index_grew();
         let mut in_flight = self.lock();
         ids.for_each(|id| {
             in_flight.remove(&id);

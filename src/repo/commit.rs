@@ -1,6 +1,6 @@
 //! The commit: the snapshot is the only commit point, and it counts only if it landed within its lease.
 
-use super::{Lease, RepoError, Repository};
+use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::format::{Snapshot, SnapshotState};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{SnapshotId, Timestamp};
@@ -21,26 +21,103 @@ impl Repository {
     /// If it landed too late it is withdrawn: nothing was committed, and what was stored serves the next run. A
     /// crash between put and check leaves a snapshot that may have landed late: verify names it and nobody takes it
     /// as a parent (PROTOCOL R18).
-    pub fn commit(&self, lease: Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+    pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
+        let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
+        // The snapshot is in: a lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+        Ok(committed)
+    }
+
+    /// [`Repository::commit`] that also withdraws the snapshot if `check` fails, which is asked last, while the
+    /// snapshot is listed and the lease is held.
+    pub fn commit_if(
+        &self,
+        lease: Lease,
+        snapshot: Snapshot,
+        check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
+    ) -> Result<Committed, RepoError> {
+        let (committed, lease) = self.commit_held(lease, snapshot, check)?;
+        let _ = lease.release();
+        Ok(committed)
+    }
+
+    /// [`Repository::commit`], with something to be done between the commit and the end of the lease.
+    pub fn commit_with(
+        &self,
+        lease: Lease,
+        snapshot: Snapshot,
+        then: impl FnOnce(&Lease, &Committed),
+    ) -> Result<Committed, RepoError> {
+        let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
+        then(&lease, &committed);
+        let _ = lease.release();
+        Ok(committed)
+    }
+
+    fn commit_held(
+        &self,
+        lease: Lease,
+        mut snapshot: Snapshot,
+        check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
+    ) -> Result<(Committed, Lease), RepoError> {
+        let committed = self.put_judged(&lease, &mut snapshot, check)?;
+        self.remember(&StoredSnapshot { id: committed.id, stored: committed.stored, snapshot });
+        Ok((committed, lease))
+    }
+
+    /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is a root from then on.
+    pub fn put_checkpoint(&self, lease: &Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+        snapshot.state = SnapshotState::Checkpoint;
+        self.put_judged(lease, &mut snapshot, &mut |_| Ok(()))
+    }
+
+    /// Deletes a checkpoint that something newer overtook. One that is not there any more is as good.
+    pub fn delete_checkpoint(&self, id: &SnapshotId) -> Result<(), RepoError> {
+        match self.store().delete(&ObjectKey::Snapshot(*id)) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn put_judged(
+        &self,
+        lease: &Lease,
+        snapshot: &mut Snapshot,
+        check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
+    ) -> Result<Committed, RepoError> {
         lease.refresh(lease.expiry() / 2)?;
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
-        let (id, bytes) = self.put_snapshot(lease.id(), &snapshot)?;
+        let (id, bytes) = self.put_snapshot(lease.id(), snapshot)?;
         let stored = match self.store().stat(&ObjectKey::Snapshot(id)) {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(&id, err.into())),
         };
-        if let Err(why) = self.judge(&lease, &snapshot, stored) {
-            return Err(self.withdraw(&id, why));
+        match self.judge(lease, snapshot, stored).and_then(|()| check(lease)) {
+            Ok(()) => Ok(Committed { id, stored, bytes }),
+            Err(why) => Err(self.withdraw(&id, why)),
         }
-        if snapshot.state != SnapshotState::Checkpoint {
-            for source in &snapshot.sources {
-                self.memory().set_last_snapshot(&snapshot.host, &source.name, id, stored);
+    }
+
+    /// Remembers a snapshot as the last of its sources, unless a newer one is remembered.
+    ///
+    /// A copy, a re-tag or a repair has the time of its first: of an old snapshot it is not the last.
+    fn remember(&self, found: &StoredSnapshot) {
+        let snapshot = &found.snapshot;
+        if snapshot.state == SnapshotState::Checkpoint {
+            return;
+        }
+        let known = self.memory().last_snapshots();
+        for source in &snapshot.sources {
+            let last = known.iter().find(|last| last.host == snapshot.host && last.source == source.name);
+            let overtakes = last.is_none_or(|last| {
+                snapshot.replaces == Some(last.snapshot)
+                    || snapshot.committed.is_none_or(|committed| committed > last.time)
+            });
+            if overtakes {
+                self.memory().set_last_snapshot(&snapshot.host, &source.name, found.id, found.committed());
             }
         }
-        // The snapshot is in: a lease that cannot be deleted expires by itself.
-        let _ = lease.release();
-        Ok(Committed { id, stored, bytes })
     }
 
     /// Takes back a snapshot that does not count. Where that fails too, the error says that it is still there.
@@ -59,7 +136,7 @@ impl Repository {
         }
         for parent in &snapshot.parents {
             if !self.is_root(parent)? {
-                return lost(format!("its parent {} was removed meanwhile", parent.short()));
+                return Err(RepoError::ParentGone { id: lease.id(), parent: *parent });
             }
         }
         Ok(())

@@ -134,13 +134,21 @@ pub(super) fn unlock(
 ) -> Result<(MasterKey, String, Copy), RepoError> {
     let names = slot_names(store)?;
     let mut damage = None;
+    // Slots of another repository: an `init` that was cut off leaves one. They are damage only if there are no others.
+    let mut foreign = None;
+    let mut ours = 0;
     for name in &names {
         let mut tried: Option<Vec<u8>> = None;
+        let mut missing = None;
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::KeySlot(name.clone(), copy);
             let bytes = match store.get(&key, SMALL_BYTES_MAX) {
                 Ok(bytes) => bytes,
-                Err(err @ (StoreError::NotFound { .. } | StoreError::TooLong { .. })) => {
+                Err(err @ StoreError::NotFound { .. }) => {
+                    missing = Some(err.to_string());
+                    continue;
+                }
+                Err(err @ StoreError::TooLong { .. }) => {
                     damage = Some(err.to_string());
                     continue;
                 }
@@ -152,31 +160,53 @@ pub(super) fn unlock(
                 continue;
             }
             match try_slot(&bytes, repository, secret) {
-                Ok(Some(master)) => return Ok((master, name.clone(), copy)),
-                Ok(None) => tried = Some(bytes),
+                Ok(Tried::Opened(master)) => return Ok((master, name.clone(), copy)),
+                Ok(Tried::Closed) => {
+                    ours += usize::from(tried.is_none());
+                    tried = Some(bytes);
+                }
+                Ok(Tried::Foreign(of)) => {
+                    foreign = Some(format!("{key} belongs to repository {of}"));
+                    tried = Some(bytes);
+                }
                 Err(what) => damage = Some(format!("{key} is damaged: {what}")),
             }
         }
+        // One copy alone is what a key command leaves that was cut off.
+        if tried.is_none() {
+            damage = damage.or(missing);
+        }
     }
-    match damage {
+    match damage.or(foreign.filter(|_| ours == 0)) {
         Some(what) => Err(RepoError::damaged("the key store", format!("{what}, and no other slot opens"))),
-        None => Err(RepoError::WrongKey { slots: names.len() }),
+        None => Err(RepoError::WrongKey { slots: ours }),
     }
 }
 
-/// `Ok(None)`: a good slot of another passphrase. `Err`: not a good slot.
-fn try_slot(bytes: &[u8], repository: RepoId, secret: &Secret) -> Result<Option<MasterKey>, String> {
+/// What came of trying a secret on a good slot.
+enum Tried {
+    Opened(MasterKey),
+    /// It is another passphrase's.
+    Closed,
+    /// It is another repository's.
+    Foreign(RepoId),
+}
+
+/// `Err`: not a good slot.
+fn try_slot(bytes: &[u8], repository: RepoId, secret: &Secret) -> Result<Tried, String> {
     let slot = decode_key_slot(bytes).map_err(|err| err.to_string())?;
     if slot.repository != repository {
-        return Err(format!("it belongs to repository {}", slot.repository));
+        return Ok(Tried::Foreign(slot.repository));
     }
     let cost = Argon2Cost { memory_kib: slot.memory_kib, passes: slot.passes };
     let key = wrap_key(&secret.bytes, &slot.salt, cost).map_err(|err| err.to_string())?;
-    let Some(master) = MasterKey::unwrap(&slot.wrapped, &key, &key_slot_aad(&slot)) else { return Ok(None) };
+    let Some(master) = MasterKey::unwrap(&slot.wrapped, &key, &key_slot_aad(&slot)) else {
+        return Ok(Tried::Closed);
+    };
     if blake3::Hash::from_bytes(master.check_value()) != blake3::Hash::from_bytes(slot.check) {
         return Err("its check value is that of another key".into());
     }
-    Ok(Some(master))
+    Ok(Tried::Opened(master))
 }
 
 /// A copy of `config` as it lies in the store.

@@ -9,7 +9,6 @@ use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame};
 use super::{ChunkReader, Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::index::FrameRow;
-use crate::store::{Body, ObjectKey, PutMode};
 use crate::types::{ChunkInfo, Class, FrameInfo, PackId, PackInfo};
 
 /// Copies chunks into new packs. What it was given is durable once [`PackCopier::finish`] has returned.
@@ -88,7 +87,7 @@ impl<'a> PackCopier<'a> {
             packed.reserve_exact(FRAME_SLACK);
             let (class, codec, plain_len) = (info.class, info.codec, info.plain);
             let chunks = info.chunks.clone();
-            return self.add(PackedFrame { class, codec, plain_len, bytes: packed, chunks });
+            return self.add(PackedFrame { number: 0, class, codec, plain_len, bytes: packed, chunks });
         }
         for ((chunk, piece), _) in info.chunks.iter().zip(pieces).zip(live).filter(|(_, live)| **live) {
             match piece {
@@ -136,7 +135,7 @@ impl<'a> PackCopier<'a> {
         let mut bytes = Vec::new();
         let codec = self.compressor.compress(&plain, &mut bytes, FRAME_SLACK)?;
         let plain_len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
-        self.add(PackedFrame { class, codec, plain_len, bytes, chunks })
+        self.add(PackedFrame { number: 0, class, codec, plain_len, bytes, chunks })
     }
 
     fn add(&mut self, frame: PackedFrame) -> Result<(), RepoError> {
@@ -155,8 +154,7 @@ impl<'a> PackCopier<'a> {
     fn put(&mut self, builder: PackBuilder) -> Result<(), RepoError> {
         self.lease.check()?;
         let pack = builder.finish()?;
-        let key = ObjectKey::Pack(pack.info.id);
-        self.repo.store().put(&key, Body::Spooled(pack.spool), PutMode::CreateOnly)?;
+        self.repo.put_pack(&pack.info.id, pack.spool)?;
         self.stored_bytes += pack.info.size;
         self.stored.push(pack.info);
         Ok(())

@@ -33,25 +33,34 @@ impl Repository {
         if let Some(head) = self.heads().get(id) {
             return Ok(head.clone());
         }
-        let key = ObjectKey::Pack(*id);
-        let mut bytes = vec![0; HEADER_BYTES];
-        self.store().read_at(&key, 0, &mut bytes)?;
-        // A header that has grown: its length is in its first 12 bytes.
-        let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
-        if len > HEADER_BYTES && len <= 4096 {
-            bytes.resize(len, 0);
-            self.store().read_at(&key, 0, &mut bytes)?;
-        }
-        let (header, len) =
-            decode_header(&bytes, ObjectKind::Pack).map_err(|err| RepoError::bad_object(&key, err))?;
-        bytes.truncate(len);
-        let head = PackHead { header: bytes, random: header.random };
+        let head = self.head_of(&ObjectKey::Pack(*id))?;
         let mut heads = self.heads();
         if heads.len() >= HEADS_MAX {
             heads.clear();
         }
         heads.insert(*id, head.clone());
         Ok(head)
+    }
+
+    /// Forgets what was read of a pack's head: it may be another now.
+    pub fn forget_head(&self, id: &PackId) {
+        self.heads().remove(id);
+    }
+
+    /// Reads the head of a pack that lies under any name, as it is in the store now.
+    pub fn head_of(&self, key: &ObjectKey) -> Result<PackHead, RepoError> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        self.store().read_at(key, 0, &mut bytes)?;
+        // A header that has grown: its length is in its first 12 bytes.
+        let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
+        if len > HEADER_BYTES && len <= 4096 {
+            bytes.resize(len, 0);
+            self.store().read_at(key, 0, &mut bytes)?;
+        }
+        let (header, len) =
+            decode_header(&bytes, ObjectKind::Pack).map_err(|err| RepoError::bad_object(key, err))?;
+        bytes.truncate(len);
+        Ok(PackHead { header: bytes, random: header.random })
     }
 
     /// Reads and opens a frame: its plain bytes, authentic as the pack's writer sealed them.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::objects::stored_limit;
 use super::pack_writer::{DIRECTORY_BYTES_MAX, PACK_CHUNKS_FULL};
-use super::{Lease, RepoError, Repository};
+use super::{Lease, PackHead, RepoError, Repository};
 use crate::chunk::{ObjectSeal, PartKind, SealClass, open_bytes};
 use crate::format::{TRAILER_BYTES, decode_body, decode_directory, decode_trailer};
 use crate::store::{Folder, ObjectKey, list_all};
@@ -26,17 +26,26 @@ pub struct Rebuilt {
 impl Repository {
     /// Reads a pack's directory.
     pub fn read_directory(&self, id: &PackId, size: u64) -> Result<PackInfo, RepoError> {
-        let key = ObjectKey::Pack(*id);
-        let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(&key, what);
+        self.directory_of(&ObjectKey::Pack(*id), id, size, &self.pack_head(id)?)
+    }
+
+    /// Reads the directory of a pack that lies under any name, given its head.
+    pub fn directory_of(
+        &self,
+        key: &ObjectKey,
+        id: &PackId,
+        size: u64,
+        head: &PackHead,
+    ) -> Result<PackInfo, RepoError> {
+        let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(key, what);
         let mut trailer = [0; TRAILER_BYTES];
         let at =
             size.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| bad(&"it is shorter than its trailer"))?;
-        self.store().read_at(&key, at, &mut trailer)?;
+        self.store().read_at(key, at, &mut trailer)?;
         let trailer =
             decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX)).map_err(|err| bad(&err))?;
         let mut bytes = vec![0; trailer.directory_len as usize];
-        self.store().read_at(&key, trailer.directory_offset, &mut bytes)?;
-        let head = self.pack_head(id)?;
+        self.store().read_at(key, trailer.directory_offset, &mut bytes)?;
         let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
         let seal = ObjectSeal::new(self.keys(), SealClass::Index, &head.random, &head.header);
         let mut plain = body.sealed.to_vec();
@@ -50,9 +59,26 @@ impl Repository {
     /// Throws the database away, loads every segment, and publishes new ones for the packs that none tells of.
     ///
     /// A crash leaves some of the new segments: the next rebuild goes on behind them.
-    pub fn rebuild_index(&self, lease: &Lease) -> Result<Rebuilt, RepoError> {
+    pub fn rebuild_index(
+        &self,
+        lease: &Lease,
+        go_on: &mut dyn FnMut() -> Result<(), RepoError>,
+    ) -> Result<Rebuilt, RepoError> {
         self.check_writable()?;
         self.index().recreate("repair index")?;
+        self.adopt_orphans(lease, go_on)
+    }
+
+    /// Loads every segment and publishes new ones for the packs that none tells of: an interrupted writer's, or of a
+    /// writer at work, who will publish them as well. `go_on` is asked before each pack; an error of it ends the work.
+    ///
+    /// A crash leaves some of the new segments: the next call goes on behind them.
+    pub fn adopt_orphans(
+        &self,
+        lease: &Lease,
+        go_on: &mut dyn FnMut() -> Result<(), RepoError>,
+    ) -> Result<Rebuilt, RepoError> {
+        self.check_writable()?;
         let mut out = Rebuilt { damaged_segments: self.sync()?.damaged, ..Rebuilt::default() };
         let told: BTreeSet<PackId> =
             self.index().packs()?.iter().filter(|pack| pack.added).map(|pack| pack.id).collect();
@@ -63,6 +89,7 @@ impl Repository {
             if told.contains(&id) {
                 continue;
             }
+            go_on()?;
             match self.read_directory(&id, meta.size) {
                 Ok(info) => {
                     chunks += info.chunk_count();

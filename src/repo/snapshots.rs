@@ -39,6 +39,22 @@ impl StoredSnapshot {
     pub fn time(&self) -> Timestamp {
         trusted_time(self.snapshot.started, self.committed())
     }
+
+    /// A snapshot of the same content and time that is to take this one's place.
+    pub fn successor(&self) -> Snapshot {
+        Snapshot {
+            parents: vec![self.id],
+            replaces: Some(self.id),
+            original: Some(self.first()),
+            committed: Some(self.committed()),
+            ..self.snapshot.clone()
+        }
+    }
+
+    /// The first snapshot of which this one is a copy, a re-tag or a repair; itself if it is none.
+    pub fn first(&self) -> SnapshotId {
+        self.snapshot.original.unwrap_or(self.id)
+    }
 }
 
 /// Leaves out snapshots in whose place another one of the list was put (PROTOCOL R29). Roots are all of them.
@@ -59,13 +75,21 @@ pub enum HostChoice {
 impl Repository {
     /// Reads one snapshot, checked by name and seal.
     pub fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
-        let key = ObjectKey::Snapshot(*id);
+        self.read_snapshot_cached(&ObjectKey::Snapshot(*id), id)
+    }
+
+    /// Reads the snapshot of this name from the cache, or from where it lies.
+    pub(super) fn read_snapshot_cached(
+        &self,
+        key: &ObjectKey,
+        id: &SnapshotId,
+    ) -> Result<Snapshot, RepoError> {
         let cached = self.snapshot_cache_path(id);
         let limit = stored_limit(SNAPSHOT_BYTES_MAX);
         let bytes = match read_bounded(&cached, limit as usize) {
             Ok(bytes) if SnapshotId::from(object_hash(&bytes)) == *id => bytes,
             _ => {
-                let bytes = self.store().get(&key, limit)?;
+                let bytes = self.store().get(key, limit)?;
                 if SnapshotId::from(object_hash(&bytes)) == *id {
                     // A cache that cannot be written costs a request next time, nothing else.
                     let _ = write_file(&cached, &bytes, 0o600, Existing::Replace);
@@ -73,8 +97,8 @@ impl Repository {
                 bytes
             }
         };
-        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX)?;
-        decode_snapshot(&plain).map_err(|err| RepoError::bad_object(&key, err))
+        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, key, &bytes, SNAPSHOT_BYTES_MAX)?;
+        decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
     /// Reads a snapshot that was forgotten or set aside, checked by name and seal.

@@ -226,6 +226,11 @@ impl StoreError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
+
+    /// True if the medium cannot read some bytes (`EIO`): what a bad sector gives, on a store that is there otherwise.
+    pub fn is_bad_medium(&self) -> bool {
+        matches!(self, Self::Io { action: "read", source, .. } if source.raw_os_error() == Some(5))
+    }
 }
 
 /// Where objects live. Blocking, used from many threads at once.

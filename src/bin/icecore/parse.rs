@@ -146,7 +146,7 @@ pub fn percentage(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads a span of time: `90s`, `10m`, `2h`, `30d`, `1w`, or several of them as in `1h30m`.
+/// Reads a span of time: `90s`, `10m`, `2h`, `30d`, `1w`, `1y` (365 days), or several of them as in `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("'{text}' is no span of time; write for example 90s, 10m, 2h, 30d or 1h30m");
     let mut rest = text.trim();
@@ -163,6 +163,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             b'h' => 3600,
             b'd' => 86_400,
             b'w' => 604_800,
+            b'y' => 31_536_000,
             _ => return Err(bad()),
         };
         total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
@@ -257,6 +258,7 @@ mod tests {
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
+        assert_eq!(duration("1y1d"), Ok(Duration::from_secs(366 * 86_400)));
         for bad in ["", "10", "m", "1x", "1h30", "99999999999999999999s", "é"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

@@ -86,7 +86,7 @@ impl Run<'_> {
         if packs.is_empty() {
             return Ok(Vec::new());
         }
-        self.observer.phase(&Phase::Copy);
+        self.observer.phase(&Phase::Repack);
         let packs: Vec<&Pack> = packs.iter().filter_map(|id| survey.live.packs.get(id)).collect();
         self.observer.expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
         let (begun, mut taken, mut chunks) = (Instant::now(), 0_u64, 0);
@@ -173,9 +173,11 @@ impl Run<'_> {
     /// Deletes new packs that no segment tells of.
     fn throw_away(&mut self, packs: Vec<PackInfo>) -> Result<(), Error> {
         for pack in packs {
-            match self.repo.store().delete(&ObjectKey::Pack(pack.id)) {
-                Err(err) if !err.is_not_found() => return Err(err.into()),
-                _ => {}
+            for key in [ObjectKey::Parity(pack.id), ObjectKey::Pack(pack.id)] {
+                match self.repo.store().delete(&key) {
+                    Err(err) if !err.is_not_found() => return Err(err.into()),
+                    _ => {}
+                }
             }
         }
         Ok(())

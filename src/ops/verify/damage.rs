@@ -9,9 +9,11 @@ use crate::types::{ChunkId, PackId};
 
 /// What of one pack cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct PackDamage {
+pub(in crate::ops) struct PackDamage {
     /// The pack is not there.
     pub missing: bool,
+    /// It is not there and need not be: it is condemned. What still needs it is told by itself.
+    pub gone: bool,
     pub frames: BTreeSet<u32>,
     /// Chunks that are not what their names say: frame, and offset in it.
     pub chunks: BTreeSet<(u32, u32)>,
@@ -19,7 +21,7 @@ pub(super) struct PackDamage {
 
 /// The damage found so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Damage(BTreeMap<PackId, PackDamage>);
+pub(in crate::ops) struct Damage(BTreeMap<PackId, PackDamage>);
 
 impl Damage {
     pub fn add(&mut self, pack: PackId, damage: PackDamage) {
@@ -28,8 +30,14 @@ impl Damage {
         }
         let held = self.0.entry(pack).or_default();
         held.missing |= damage.missing;
+        held.gone |= damage.gone;
         held.frames.extend(damage.frames);
         held.chunks.extend(damage.chunks);
+    }
+
+    /// True if a pack is missing that should be there.
+    pub fn any_missing(&self) -> bool {
+        self.0.values().any(|damage| damage.missing)
     }
 
     pub fn is_missing(&self, pack: &PackId) -> bool {
@@ -38,10 +46,12 @@ impl Damage {
 
     /// True if this copy can be relied on as far as is known.
     pub fn spares(&self, place: &Location) -> bool {
-        place.state != PackState::Dropped && self.spares_pack(place)
+        place.state != PackState::Dropped
+            && self.spares_pack(place)
+            && !self.0.get(&place.pack).is_some_and(|damage| damage.gone)
     }
 
-    /// True if no finding tells of this copy.
+    /// True if no finding tells of this copy. One in a condemned pack that is gone has none.
     pub fn spares_pack(&self, place: &Location) -> bool {
         self.0.get(&place.pack).is_none_or(|damage| {
             !damage.missing

@@ -1,19 +1,21 @@
 //! The data level: packs are chosen by age and read by several workers.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::VerifyOptions;
 use super::damage::{Damage, PackDamage};
 use super::objects::Objects;
 use super::pack::{PackCheck, check_pack};
+use super::report::FindingKind;
 use crate::Error;
 use crate::index::PackRow;
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
 use crate::repo::{FirstError, Repository};
+use crate::store::ObjectKey;
 use crate::sys::now;
 use crate::types::{PackId, Timestamp};
 
@@ -38,8 +40,36 @@ pub(super) fn read_packs(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let began = Instant::now();
     let plan = choose(repo, options, &objects.packs);
+    let checks = check_all(repo, &plan, &objects.told, options.max_time, workers, observer, cancel)?;
+    for check in checks {
+        objects.report.packs_read += 1;
+        objects.report.bytes_read += check.bytes;
+        objects.report.plain_bytes += check.plain;
+        for (kind, what) in check.findings {
+            objects.report.find(kind, ObjectKey::Pack(check.id), what);
+        }
+        if let Some(what) = check.parity {
+            let what = format!("{what}; 'repair packs' writes it anew");
+            objects.report.find(FindingKind::ParityDamaged, ObjectKey::Parity(check.id), what);
+        }
+        damage.add(check.id, check.damage);
+    }
+    Ok(())
+}
+
+/// Reads these packs (given with their sizes) whole, until `max_time` is over but always one; what came of them stands
+/// in their order. What was found whole is remembered as verified.
+pub(in crate::ops) fn check_all(
+    repo: &Repository,
+    plan: &[(PackRow, u64)],
+    told: &HashMap<PackId, [u8; 32]>,
+    max_time: Option<Duration>,
+    workers: usize,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Vec<PackCheck>, Error> {
+    let began = Instant::now();
     observer.expect(plan.iter().map(|&(_, size)| size).sum(), true);
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Done::default());
@@ -48,11 +78,11 @@ pub(super) fn read_packs(
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some((pack, size)) = plan.get(n) else { return };
-            let is_late = n > 0 && options.max_time.is_some_and(|limit| began.elapsed() >= limit);
+            let is_late = n > 0 && max_time.is_some_and(|limit| began.elapsed() >= limit);
             if is_late || cancel.is_cancelled() || failed.is_set() {
                 return;
             }
-            match check_pack(repo, pack, *size, objects.told.get(&pack.id), observer, cancel) {
+            match check_pack(repo, pack, *size, told.get(&pack.id), observer, cancel) {
                 Ok(check) => note(repo, &done, n, check, observer),
                 Err(err) => failed.set(err),
             }
@@ -73,16 +103,7 @@ pub(super) fn read_packs(
     }
     cancel.check()?;
     done.checks.sort_by_key(|(n, _)| *n);
-    for (_, check) in done.checks {
-        objects.report.packs_read += 1;
-        objects.report.bytes_read += check.bytes;
-        objects.report.plain_bytes += check.plain;
-        for (kind, what) in check.findings {
-            objects.report.find(kind, crate::store::ObjectKey::Pack(check.id), what);
-        }
-        damage.add(check.id, check.damage);
-    }
-    Ok(())
+    Ok(done.checks.into_iter().map(|(_, check)| check).collect())
 }
 
 fn note(repo: &Repository, done: &Mutex<Done>, n: usize, check: PackCheck, observer: &dyn Observer) {

@@ -20,21 +20,28 @@ mod objects;
 mod pack;
 mod reach;
 mod report;
+mod single;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub(in crate::ops) use affected::Judge;
+pub(in crate::ops) use damage::Damage;
+pub(in crate::ops) use data::check_all;
+pub(in crate::ops) use objects::digest;
 pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
+pub(crate) use single::missing;
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::index::PackState;
+use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
-use crate::repo::{ChunkReader, Repository};
-use crate::types::ByteSize;
-use damage::Damage;
+use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::types::{ByteSize, SnapshotId};
+use damage::PackDamage;
 use objects::Objects;
 use reach::Reach;
 
@@ -111,6 +118,7 @@ pub fn verify(
         observer.phase(&Phase::Plan);
         affected::name(&reader, &mut objects, &suspects, &damage, cancel)?;
     }
+    objects.tell_repairs(repo, observer)?;
     data::tell_age(repo, &mut objects);
     remember_snapshots(repo, &objects);
     if let Some(lease) = lease {
@@ -124,6 +132,27 @@ pub fn verify(
         observer.problem(&Problem::new(Severity::Note, "runs", what));
     }
     Ok(report)
+}
+
+/// The sources of these snapshots that need what is not there, each by its snapshot and place in it, and the damage by
+/// which they were judged: packs that are not there as they should be. Some of the sources may prove whole when they are
+/// looked at alone. `known_only`: chunks in condemned packs do not count.
+pub(in crate::ops) fn suspects(
+    reader: &ChunkReader<'_>,
+    snapshots: Vec<StoredSnapshot>,
+    known_only: bool,
+    cancel: &Cancel,
+) -> Result<(Vec<(SnapshotId, usize)>, Damage), Error> {
+    let mut objects = Objects::of(snapshots);
+    let mut damage = Damage::default();
+    let reach = structure(reader, &mut objects, &mut damage, &Counters::default(), cancel)?;
+    if !known_only {
+        return Ok((reach.suspects, damage));
+    }
+    for (pack, _) in objects.packs.iter().filter(|(pack, _)| pack.state == PackState::Condemned) {
+        damage.add(pack.id, PackDamage { gone: true, ..PackDamage::default() });
+    }
+    Ok((Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects, damage))
 }
 
 /// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on the way: chunk
@@ -164,17 +193,20 @@ fn structure(
 /// and is newer stays: its loss is told until it is seen or overtaken.
 fn remember_snapshots(repo: &Repository, objects: &Objects) {
     let known = repo.memory().last_snapshots();
-    for found in &objects.snapshots {
+    let mut found: Vec<&StoredSnapshot> = objects.snapshots.iter().collect();
+    // The newest is remembered last.
+    found.sort_by_key(|found| (found.committed(), found.stored));
+    for found in found {
         if found.snapshot.state == SnapshotState::Checkpoint {
             continue;
         }
         for source in &found.snapshot.sources {
             let host = &found.snapshot.host;
-            let newer = known
-                .iter()
-                .any(|last| last.host == *host && last.source == source.name && last.time >= found.stored);
+            let newer = known.iter().any(|last| {
+                last.host == *host && last.source == source.name && last.time >= found.committed()
+            });
             if !newer {
-                repo.memory().set_last_snapshot(host, &source.name, found.id, found.stored);
+                repo.memory().set_last_snapshot(host, &source.name, found.id, found.committed());
             }
         }
     }

@@ -32,16 +32,16 @@ pub(super) struct Objects {
 }
 
 impl Objects {
+    /// Of these snapshots, nothing else known yet.
+    pub fn of(snapshots: Vec<StoredSnapshot>) -> Self {
+        Self { report: VerifyReport::default(), snapshots, told: HashMap::new(), packs: Vec::new() }
+    }
+
     /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
     pub fn check(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Self, Error> {
-        let mut objects = Self {
-            report: VerifyReport::default(),
-            snapshots: Vec::new(),
-            told: HashMap::new(),
-            packs: Vec::new(),
-        };
+        let mut objects = Self::of(Vec::new());
         objects.check_config(repo)?;
-        objects.check_slots(repo)?;
+        objects.check_slots(repo, observer)?;
         // Before the listing: a snapshot that is committed meanwhile must not seem to have vanished.
         let last = repo.memory().last_snapshots();
         objects.check_snapshots(repo, &last, cancel)?;
@@ -73,7 +73,9 @@ impl Objects {
         Ok(())
     }
 
-    fn check_slots(&mut self, repo: &Repository) -> Result<(), Error> {
+    /// A copy that is missing while its twin is whole is a note: a key command that was cut off leaves one, and either
+    /// copy opens.
+    fn check_slots(&mut self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         let mut names = BTreeSet::new();
         for meta in list_all(repo.store(), Folder::Keys)? {
             if let ObjectKey::KeySlot(name, _) = meta.key {
@@ -82,17 +84,23 @@ impl Objects {
         }
         for name in names {
             let mut whole = Vec::new();
+            let mut missing = Vec::new();
             for copy in [Copy::First, Copy::Second] {
                 let key = ObjectKey::KeySlot(name.clone(), copy);
                 let slot = small(repo, &key)?
                     .and_then(|bytes| decode_key_slot(&bytes).map(|_| bytes).map_err(|err| err.to_string()));
                 match slot {
                     Ok(bytes) => whole.push(bytes),
-                    Err(what) => self.report.find(
-                        FindingKind::KeySlotDamaged,
-                        &key,
-                        format!("{what}; 'repair config' puts it back from its twin"),
-                    ),
+                    Err(what) => missing.push((key, what)),
+                }
+            }
+            for (key, what) in missing {
+                let only_missing = what == MISSING && !whole.is_empty();
+                let what = format!("{what}; 'repair config' puts it back from its twin");
+                if only_missing {
+                    observer.problem(&Problem::new(Severity::Note, key, what));
+                } else {
+                    self.report.find(FindingKind::KeySlotDamaged, &key, what);
                 }
             }
             // What is sealed in a slot cannot be checked without its passphrase; that both copies agree can.
@@ -168,9 +176,12 @@ impl Objects {
 
     fn check_vanished(&mut self, repo: &Repository, last: &LastSnapshot) -> Result<(), Error> {
         let overtaken = self.snapshots.iter().any(|found| {
+            // A re-tag, a repair or what was brought back stands for the snapshot that it replaces, and for its first.
             found.id == last.snapshot
+                || found.first() == last.snapshot
+                || found.snapshot.replaces == Some(last.snapshot)
                 || found.snapshot.host == last.host
-                    && found.stored > last.time
+                    && found.committed() >= last.time
                     && found.snapshot.source(&last.source).is_some()
         });
         if overtaken {
@@ -178,7 +189,13 @@ impl Objects {
         }
         for key in [ObjectKey::Snapshot(last.snapshot), ObjectKey::Forgotten(last.snapshot)] {
             match repo.store().stat(&key) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if matches!(key, ObjectKey::Forgotten(_)) {
+                        // It was let go on purpose: that a sweep deletes it soon is no loss.
+                        repo.memory().forget_snapshot(&last.snapshot);
+                    }
+                    return Ok(());
+                }
                 Err(err) if err.is_not_found() => {}
                 Err(err) => return Err(err.into()),
             }
@@ -246,6 +263,10 @@ impl Objects {
                 self.report.find(FindingKind::WrongSize, key, err);
                 Ok(None)
             }
+            Err(err) if err.is_bad_medium() => {
+                self.report.find(FindingKind::ObjectUnreadable, key, err);
+                Ok(None)
+            }
             Err(err) => Err(err.into()),
         }
     }
@@ -282,6 +303,10 @@ impl Objects {
                 Some(size) => {
                     self.check_size(repo, damage, &pack, size)?;
                     self.packs.push((pack, size));
+                }
+                // A repair found it damaged or gone, saved what it could and condemned it.
+                None if pack.state == PackState::Condemned => {
+                    damage.add(pack.id, PackDamage { gone: true, ..PackDamage::default() });
                 }
                 None => {
                     self.report.find(
@@ -325,6 +350,43 @@ impl Objects {
         Ok(())
     }
 
+    /// Tells of what earlier repairs left behind.
+    pub fn tell_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+        for found in &self.snapshots {
+            if let Some(lost) = &found.snapshot.lost {
+                let what = format!("it was repaired: {} of its paths lack something", lost.count);
+                observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(found.id), what));
+            }
+        }
+        self.tell_parity(repo, observer)?;
+        let aside = list_all(repo.store(), Folder::Quarantine)?.len();
+        if aside > 0 {
+            let what = format!("{aside} objects were set aside by repairs");
+            observer.problem(&Problem::new(Severity::Note, Folder::Quarantine.name(), what));
+        }
+        Ok(())
+    }
+
+    /// Tells how many packs lack recovery data, where the repository is to have any.
+    fn tell_parity(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+        if repo.config().parity.is_none() {
+            return Ok(());
+        }
+        let mut there = BTreeSet::new();
+        for meta in list_all(repo.store(), Folder::Parity)? {
+            if let ObjectKey::Parity(id) = meta.key {
+                there.insert(id);
+            }
+        }
+        let known = self.packs.iter().filter(|(pack, _)| pack.state == PackState::Known);
+        let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
+        if bare > 0 {
+            let what = format!("{bare} packs have no recovery data; 'repair packs' writes it");
+            observer.problem(&Problem::new(Severity::Note, Folder::Parity.name(), what));
+        }
+        Ok(())
+    }
+
     pub fn tell_orphans(&self, observer: &dyn Observer) {
         if self.report.orphan_packs > 0 {
             let what = format!(
@@ -337,15 +399,17 @@ impl Objects {
 }
 
 /// A hash of what a segment or a directory tells of a pack.
-pub(super) fn digest(pack: &PackInfo) -> [u8; 32] {
+pub(in crate::ops) fn digest(pack: &PackInfo) -> [u8; 32] {
     *object_hash(&encode_directory(&pack.frames)).as_bytes()
 }
+
+const MISSING: &str = "it is missing";
 
 /// A small object's bytes, or what is wrong with it.
 fn small(repo: &Repository, key: &ObjectKey) -> Result<Result<Vec<u8>, String>, Error> {
     match repo.store().get(key, SMALL_BYTES_MAX) {
         Ok(bytes) => Ok(Ok(bytes)),
-        Err(StoreError::NotFound { .. }) => Ok(Err("it is missing".into())),
+        Err(StoreError::NotFound { .. }) => Ok(Err(MISSING.into())),
         Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => Ok(Err(err.to_string())),
         Err(err) => Err(err.into()),
     }

@@ -6,10 +6,10 @@ use super::report::FindingKind;
 use crate::Error;
 use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectHasher, TAG_BYTES};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
-use crate::index::{FrameRow, PackRow};
+use crate::index::{FrameRow, PackRow, PackState};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
-use crate::repo::{PackHead, RepoError, Repository};
+use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkInfo, PackId, PackInfo};
 
@@ -22,7 +22,7 @@ const NAMED_MAX: usize = 12;
 
 /// What came of reading one pack.
 #[derive(Debug)]
-pub(super) struct PackCheck {
+pub(in crate::ops) struct PackCheck {
     pub id: PackId,
     /// Stored bytes read.
     pub bytes: u64,
@@ -30,6 +30,8 @@ pub(super) struct PackCheck {
     pub plain: u64,
     pub findings: Vec<(FindingKind, String)>,
     pub damage: PackDamage,
+    /// What is wrong with its recovery data.
+    pub parity: Option<String>,
 }
 
 /// Reads a pack whole. `told`: the hash of what the segments say of it.
@@ -41,29 +43,47 @@ pub(super) fn check_pack(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<PackCheck, Error> {
-    let check =
-        PackCheck { id: pack.id, bytes: 0, plain: 0, findings: Vec::new(), damage: PackDamage::default() };
+    let check = PackCheck {
+        id: pack.id,
+        bytes: 0,
+        plain: 0,
+        findings: Vec::new(),
+        damage: PackDamage::default(),
+        parity: None,
+    };
     let key = ObjectKey::Pack(pack.id);
     let mut pass = Pass { repo, key, size, hasher: ObjectHasher::default(), at: 0, observer, cancel, check };
     let result = pass.run(pack, told);
     let mut check = pass.check;
+    if repo.config().parity.is_some() {
+        // That there is none is told in one line for all packs.
+        if let ParityState::Damaged(what) = repo.check_parity(&pack.id, pack.size)? {
+            check.parity = Some(what);
+        }
+    }
     match result {
         Ok(()) => Ok(check),
         Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
-            // Deleted since the listing. If a prune did it, the index knows by now.
+            // Deleted since the listing. If a prune or a repair did it, the index knows by now.
             repo.sync()?;
-            let is_held = repo
-                .index()
-                .pack(&pack.id)?
-                .is_some_and(|pack| pack.added && pack.state != crate::index::PackState::Dropped);
-            if is_held {
-                check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
-                check.damage.missing = true;
+            match repo.index().pack(&pack.id)?.filter(|pack| pack.added).map(|pack| pack.state) {
+                Some(PackState::Known) => {
+                    check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
+                    check.damage.missing = true;
+                }
+                // A repair set it aside.
+                Some(PackState::Condemned) => check.damage.gone = true,
+                Some(PackState::Dropped) | None => {}
             }
             Ok(check)
         }
         Err(Error::Repo(RepoError::Store(err @ StoreError::Short { .. }))) => {
             check.findings.push((FindingKind::WrongSize, format!("it shrank while it was read: {err}")));
+            check.damage.frames.extend(0..pack.frames);
+            Ok(check)
+        }
+        Err(Error::Repo(RepoError::Store(err))) if err.is_bad_medium() => {
+            check.findings.push((FindingKind::ObjectUnreadable, format!("its medium is bad: {err}")));
             check.damage.frames.extend(0..pack.frames);
             Ok(check)
         }

@@ -272,7 +272,7 @@ fn i5_an_orphan_is_adopted_by_a_rebuild() {
     }
     let other = fixture.open("b");
     assert!(read(&other, &id).expect_err("no segment tells of it").is_damage());
-    let rebuilt = other.rebuild_index(&lease(&other)).expect("rebuilds");
+    let rebuilt = other.rebuild_index(&lease(&other), &mut || Ok(())).expect("rebuilds");
     assert_eq!((rebuilt.packs, rebuilt.chunks, rebuilt.unreadable.len()), (1, 1, 0));
     assert_eq!(read(&other, &id).expect("reads"), b"chunk");
     repo.sync().expect("syncs");

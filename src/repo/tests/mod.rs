@@ -1,6 +1,7 @@
 //! Tests of the repository's rules on stores in memory.
 
 mod interleavings;
+mod keys;
 mod leases;
 mod runs;
 mod writer;

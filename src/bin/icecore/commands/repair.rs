@@ -2,18 +2,24 @@
 
 use clap::Subcommand;
 use icecore::observe::Counters;
-use icecore::ops::repair::{repair_config, repair_index};
+use icecore::ops::repair::{
+    Fate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, Replaced, repair_config, repair_index,
+    repair_packs, repair_snapshots,
+};
 use serde::Serialize;
 
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
 
-/// Rebuild what can be derived from the rest
+/// Put back what can be derived from the rest, and save what can be saved
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore repair index
-  icecore repair config")]
+  icecore repair config
+  icecore repair packs
+  icecore repair packs --quick --dry-run
+  icecore repair snapshots")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -25,6 +31,53 @@ enum What {
     Index,
     /// Put a damaged or missing copy of the configuration or of a key slot back from the other
     Config,
+    /// Find damaged packs, heal them or save what they hold, and set them aside
+    Packs(PacksArgs),
+    /// Put partial snapshots in the place of those that lost something, and originals back that are whole again
+    Snapshots(SnapshotsArgs),
+}
+
+/// Find damaged packs, heal them or save what they hold, and set them aside
+///
+/// Every pack is read, unless some are named. A damaged one is put back whole from its recovery data if the repository
+/// has any (init --parity). Else what still opens is stored anew, and the pack goes into quarantine; what is lost is
+/// noted, and the next backup that comes across it stores it again. Nothing is deleted. Exit code 0: nothing was
+/// damaged, or nothing is lost by it; 4: something is lost.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore repair packs
+  icecore repair packs --dry-run
+  icecore repair packs 3f2a90c1")]
+struct PacksArgs {
+    /// Packs to read, by id or the beginning of one (default: all)
+    #[arg(value_name = "PACK")]
+    packs: Vec<String>,
+    /// Read none: look only for packs that are gone or have another size than they should
+    #[arg(long, conflicts_with = "packs")]
+    quick: bool,
+    /// Look and tell, change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// Put partial snapshots in the place of those that lost something, and originals back that are whole again
+///
+/// Run 'icecore repair packs' first: it notes what is lost. A snapshot that names something lost is set aside in
+/// quarantine, and one takes its place that holds all the rest: lost pieces of files read as zeros, and the snapshot says
+/// which paths lack something. The next backup reads these files again. Once everything that an original names is there
+/// again, this command puts it back. Exit code 0: nothing was found that lacks something; 4: something was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore repair snapshots
+  icecore repair snapshots --dry-run
+  icecore repair snapshots 5d0c77aa")]
+struct SnapshotsArgs {
+    /// Snapshots to repair, by id or the beginning of one (default: all)
+    #[arg(value_name = "SNAP")]
+    snapshots: Vec<String>,
+    /// Look and tell, change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -43,16 +96,68 @@ struct ConfigSummary {
     written: Vec<String>,
 }
 
+/// A damaged pack, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "damaged_pack")]
+struct PackRecord<'a> {
+    pack: String,
+    what: &'a str,
+    /// `healed`, `saved` or `lost`.
+    fate: &'static str,
+}
+
+#[derive(Serialize)]
+struct PacksSummary {
+    dry_run: bool,
+    packs: u64,
+    packs_read: u64,
+    damaged: u64,
+    saved_chunks: u64,
+    /// Plain bytes of them.
+    saved_bytes: u64,
+    lost_chunks: u64,
+    /// Lost by earlier damage, and still nowhere.
+    still_lost: u64,
+    adopted_packs: u64,
+    /// Packs whose recovery data was written.
+    parity_written: u64,
+}
+
+/// A snapshot in whose place another was put, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "replaced_snapshot")]
+struct ReplacedRecord {
+    old: String,
+    /// Absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<String>,
+    /// Paths that the new one lacks something of.
+    lost_paths: u64,
+}
+
+#[derive(Serialize)]
+struct SnapshotsSummary {
+    dry_run: bool,
+    snapshots: u64,
+    /// Snapshots that partial ones replaced.
+    partial: u64,
+    /// Partial snapshots that better ones replaced.
+    healed: u64,
+    unreadable: u64,
+}
+
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    match args.what {
+    match &args.what {
         What::Index => index(context),
         What::Config => config(context),
+        What::Packs(args) => packs(context, args),
+        What::Snapshots(args) => snapshots(context, args),
     }
 }
 
 fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
-    let (repository, meter, _cancel) = context.begin()?;
-    let rebuilt = repair_index(&repository, &host_name(), &meter)?;
+    let (repository, meter, cancel) = context.begin()?;
+    let rebuilt = repair_index(&repository, &host_name(), &meter, &cancel)?;
     let summary = IndexSummary {
         packs_added: rebuilt.packs,
         chunks_added: rebuilt.chunks,
@@ -75,8 +180,8 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
 fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
     // What is damaged is about to be mended: no finding.
-    let (repository, _cancel) = context.open(&Counters::default())?;
-    let written = repair_config(&repository)?;
+    let (repository, cancel) = context.open(&Counters::default())?;
+    let written = repair_config(&repository, &cancel)?;
     let summary = ConfigSummary { written };
     Ok(meter.finish("repair config", Outcome::Done, &summary, || {
         if summary.written.is_empty() {
@@ -84,5 +189,128 @@ fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
         } else {
             summary.written.iter().map(|name| format!("{name} put back")).collect()
         }
+    }))
+}
+
+fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
+    let (repository, mut meter, cancel) = context.begin()?;
+    let options = RepairPacksOptions {
+        host: host_name(),
+        packs: args.packs.clone(),
+        quick: args.quick,
+        dry_run: args.dry_run,
+        ..RepairPacksOptions::default()
+    };
+    let report = repair_packs(&repository, &options, &meter, &cancel)?;
+    meter.end();
+    let mut out = context.ui.data()?;
+    for pack in &report.damaged {
+        let fate = match pack.fate {
+            Fate::Healed => "healed",
+            Fate::Saved => "saved",
+            Fate::Lost => "lost",
+        };
+        let record = PackRecord { pack: pack.id.to_string(), what: &pack.what, fate };
+        out.record(&record, || text::clean(&format!("pack {}: {fate} ({})", pack.id, pack.what)))?;
+    }
+    out.finish()?;
+    let outcome = if report.is_whole() { Outcome::Done } else { Outcome::Damage };
+    let summary = PacksSummary {
+        dry_run: args.dry_run,
+        packs: report.packs,
+        packs_read: report.packs_read,
+        damaged: report.damaged.len() as u64,
+        saved_chunks: report.saved_chunks,
+        saved_bytes: report.saved_bytes,
+        lost_chunks: report.lost_chunks,
+        still_lost: report.still_lost,
+        adopted_packs: report.adopted_packs,
+        parity_written: report.parity_written,
+    };
+    Ok(meter.finish("repair packs", outcome, &summary, || packs_lines(&report, args.dry_run)))
+}
+
+fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} looked at, {} read, {} damaged",
+        text::counted(report.packs, "pack", "packs"),
+        text::number(report.packs_read),
+        text::number(report.damaged.len() as u64),
+    )];
+    if report.saved_chunks > 0 {
+        lines.push(format!(
+            "{} ({}) {}",
+            text::counted(report.saved_chunks, "chunk", "chunks"),
+            text::size(report.saved_bytes),
+            if dry_run { "can be saved" } else { "stored anew" },
+        ));
+    }
+    if report.lost_chunks > 0 {
+        lines.push(format!(
+            "{} {}; back up the sources that may still have them, then run 'icecore repair snapshots'",
+            text::counted(report.lost_chunks, "chunk", "chunks"),
+            if dry_run { "would be lost" } else { "lost" },
+        ));
+    }
+    if report.still_lost > 0 {
+        lines.push(format!(
+            "lost by earlier damage and not seen since: {}",
+            text::counted(report.still_lost, "chunk", "chunks")
+        ));
+    }
+    if report.parity_written > 0 {
+        lines.push(format!(
+            "recovery data {} for {}",
+            if dry_run { "would be written" } else { "written" },
+            text::counted(report.parity_written, "pack", "packs"),
+        ));
+    }
+    if dry_run {
+        lines.push("nothing was changed".to_owned());
+    }
+    lines
+}
+
+fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, CliError> {
+    let (repository, mut meter, cancel) = context.begin()?;
+    let options = RepairSnapshotsOptions {
+        host: host_name(),
+        snapshots: args.snapshots.clone(),
+        dry_run: args.dry_run,
+        ..RepairSnapshotsOptions::default()
+    };
+    let report = repair_snapshots(&repository, &options, &meter, &cancel)?;
+    meter.end();
+    let mut out = context.ui.data()?;
+    let mut tell = |what: &str, replaced: &Replaced| {
+        let new = replaced.new.map(|id| id.to_string());
+        let lost = text::counted(replaced.lost, "path lacks", "paths lack");
+        let by = replaced.new.map_or_else(String::new, |id| format!(", now {}", id.short()));
+        let line = format!("snapshot {}{by}: {what}, {lost} something", replaced.old.short());
+        let record = ReplacedRecord { old: replaced.old.to_string(), new, lost_paths: replaced.lost };
+        out.record(&record, || line)
+    };
+    report.partial.iter().try_for_each(|replaced| tell("partial", replaced))?;
+    report.healed.iter().try_for_each(|replaced| tell("healed", replaced))?;
+    out.finish()?;
+    let outcome = if report.is_whole() { Outcome::Done } else { Outcome::Damage };
+    let summary = SnapshotsSummary {
+        dry_run: args.dry_run,
+        snapshots: report.looked_at,
+        partial: report.partial.len() as u64,
+        healed: report.healed.len() as u64,
+        unreadable: report.unreadable,
+    };
+    Ok(meter.finish("repair snapshots", outcome, &summary, || {
+        let mut lines = vec![format!(
+            "{} looked at, {} with something lost, {} healed",
+            text::counted(summary.snapshots, "snapshot", "snapshots"),
+            text::number(summary.partial),
+            text::number(summary.healed),
+        )];
+        if summary.dry_run {
+            lines.push("nothing was changed".to_owned());
+        }
+        lines
     }))
 }

@@ -1,8 +1,10 @@
 //! `icecore snapshots`
 
 use icecore::format::{self, SourceKind};
+use icecore::ops::forget::restorable;
 use icecore::ops::list::{SnapshotFilter, snapshots};
 use icecore::repo::StoredSnapshot;
+use icecore::types::Timestamp;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -12,11 +14,13 @@ use crate::ui::{json, text};
 /// List the snapshots
 ///
 /// Oldest first. An incomplete snapshot holds entries that could not be read; a checkpoint is what an interrupted
-/// backup left to go on from.
+/// backup left to go on from. With --forgotten: what 'forget' has let go of and 'undelete' brings back, until a prune has
+/// its data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore snapshots
   icecore snapshots --host web1 --tag nightly
+  icecore snapshots --forgotten
   icecore snapshots --json")]
 pub struct Args {
     /// Only those of this host
@@ -28,6 +32,9 @@ pub struct Args {
     /// Only those with a source of this name
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Those that were forgotten and can be brought back
+    #[arg(long)]
+    forgotten: bool,
 }
 
 /// One snapshot as JSON.
@@ -41,6 +48,16 @@ struct Record<'a> {
     /// `complete`, `incomplete` or `checkpoint`.
     state: String,
     tags: &'a [String],
+    protected: bool,
+    /// Paths that a repair could not save; absent if it was never repaired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+    /// Of a copy, a re-tag or a repair: its first snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<String>,
+    /// When it was forgotten; absent unless it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgotten: Option<String>,
     sources: Vec<SourceRecord<'a>>,
 }
 
@@ -60,7 +77,7 @@ struct SourceRecord<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn new(stored: &'a StoredSnapshot) -> Self {
+    fn new(stored: &'a StoredSnapshot, forgotten: Option<Timestamp>) -> Self {
         let snapshot = &stored.snapshot;
         Self {
             id: stored.id.to_string(),
@@ -69,6 +86,10 @@ impl<'a> Record<'a> {
             ended: json::time(snapshot.ended),
             state: snapshot.state.to_string(),
             tags: &snapshot.tags,
+            protected: snapshot.protected,
+            lost: snapshot.lost.as_ref().map(|lost| lost.count),
+            original: snapshot.original.map(|id| id.to_string()),
+            forgotten: forgotten.and_then(json::time),
             sources: snapshot.sources.iter().map(SourceRecord::new).collect(),
         }
     }
@@ -90,15 +111,21 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
     let filter =
         SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
-    let list = snapshots(&repository, &filter, &meter)?;
+    let list: Vec<Row> = if args.forgotten {
+        let found = restorable(&repository, &meter)?.into_iter();
+        let found = found.filter(|one| filter.accepts(&one.found));
+        found.map(|one| (one.found, Some(one.forgotten))).collect()
+    } else {
+        snapshots(&repository, &filter, &meter)?.into_iter().map(|found| (found, None)).collect()
+    };
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
-        for stored in &list {
-            out.object(&Record::new(stored))?;
+        for (stored, forgotten) in &list {
+            out.object(&Record::new(stored, *forgotten))?;
         }
     } else {
-        for line in table(&list).lines() {
+        for line in table(&list, args.forgotten).lines() {
             out.line(line)?;
         }
     }
@@ -106,18 +133,31 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
-fn table(list: &[StoredSnapshot]) -> text::Table {
-    let mut table = text::Table::new(&["id", "time", "host", "state", "sources", "tags"]);
-    for StoredSnapshot { id, snapshot, .. } in list {
+/// A snapshot, and when it was forgotten.
+type Row = (StoredSnapshot, Option<Timestamp>);
+
+fn table(list: &[Row], forgotten: bool) -> text::Table {
+    let headings = ["id", "time", "host", "state", "sources", "tags"];
+    let headings = headings.into_iter().chain(forgotten.then_some("forgotten"));
+    let mut table = text::Table::new(&headings.collect::<Vec<_>>());
+    for (StoredSnapshot { id, snapshot, .. }, forgotten) in list {
         let names: Vec<&str> = snapshot.sources.iter().map(|s| s.name.as_str()).collect();
-        table.row([
+        let cells = [
             id.short(),
             text::when(snapshot.started),
             snapshot.host.clone(),
-            snapshot.state.to_string(),
+            state(snapshot),
             names.join(" "),
             snapshot.tags.join(" "),
-        ]);
+        ];
+        table.row(cells.into_iter().chain(forgotten.map(text::when)));
     }
     table
+}
+
+/// The state, and what else is to be known of a snapshot.
+fn state(snapshot: &format::Snapshot) -> String {
+    let protected = if snapshot.protected { ", protected" } else { "" };
+    let repaired = if snapshot.lost.is_some() { ", repaired" } else { "" };
+    format!("{}{protected}{repaired}", snapshot.state)
 }

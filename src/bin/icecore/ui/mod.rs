@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod progress;
+pub mod prometheus;
 pub mod text;
 
 use std::fmt;

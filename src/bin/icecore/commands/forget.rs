@@ -1,0 +1,340 @@
+//! `icecore forget`
+
+use std::time::Duration;
+
+use icecore::Error;
+use icecore::ops::forget::{
+    Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy, forget_named,
+};
+use icecore::ops::list::SnapshotFilter;
+use icecore::repo::{HostChoice, StoredSnapshot};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+use crate::ui::{json, text};
+
+/// Forget snapshots, by name or by a policy
+///
+/// Snapshots that no rule keeps are forgotten. They are judged by host and set of sources, in the local time zone; the
+/// newest one of each period is kept, and periods without one do not count. What is forgotten frees nothing before
+/// 'prune' lets go of it, and 'undelete' brings it back until then.
+///
+/// Incomplete snapshots never take the place of a complete one: they are kept beside these, where a period has no
+/// complete one, or where nothing is newer. Protected snapshots are always kept and take no slot. Checkpoints and
+/// snapshots from the future are kept and count for nothing. If a group would lose more than half of its snapshots,
+/// nothing is forgotten without --force.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore forget --keep-hourly 48 --keep-daily 14 --keep-weekly 8 --keep-monthly all --dry-run
+  icecore forget --keep-within 30d --keep-within-monthly 1y --keep-tag release --host web1
+  icecore forget 4f1c9a02 b77e01d3")]
+pub struct Args {
+    /// Forget these: ids, prefixes of ids, or 'latest'
+    #[arg(value_name = "SNAP", value_parser = parse::snap, conflicts_with_all = ["rules", "group_by", "tag", "source", "force"])]
+    snaps: Vec<String>,
+
+    #[command(flatten)]
+    keep: Keep,
+
+    /// Judge only snapshots of this host; with SNAP: whose 'latest' is meant
+    #[arg(long, value_name = "HOST", help_heading = "What is judged")]
+    host: Option<String>,
+    /// Judge only snapshots with this tag; may be given more than once
+    #[arg(long, value_name = "TAG", help_heading = "What is judged")]
+    tag: Vec<String>,
+    /// Judge only snapshots with a source of this name
+    #[arg(long, value_name = "NAME", help_heading = "What is judged")]
+    source: Option<String>,
+    /// What snapshots judged together have in common: host, sources, tags, or '' for nothing
+    #[arg(long, value_name = "WHAT", default_value = "host,sources", value_parser = group_by, help_heading = "What is judged")]
+    group_by: GroupBy,
+
+    /// Forget more than half of a group's snapshots too
+    #[arg(long)]
+    force: bool,
+    /// Tell what would be kept and dropped, and why; touch nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// The rules. Each keeps what it says; what none keeps is dropped.
+#[derive(Debug, clap::Args)]
+#[group(id = "rules", multiple = true)]
+#[command(next_help_heading = "What is kept (N is a number or 'all')")]
+struct Keep {
+    /// The newest N
+    #[arg(long, value_name = "N", value_parser = slots)]
+    keep_last: Option<Slots>,
+    /// The newest of each of the last N hours that have any
+    #[arg(long, value_name = "N", value_parser = slots)]
+    keep_hourly: Option<Slots>,
+    /// The newest of each of the last N days that have any
+    #[arg(long, value_name = "N", value_parser = slots)]
+    keep_daily: Option<Slots>,
+    /// The newest of each of the last N weeks (Monday to Sunday) that have any
+    #[arg(long, value_name = "N", value_parser = slots)]
+    keep_weekly: Option<Slots>,
+    /// The newest of each of the last N months that have any
+    #[arg(long, value_name = "N", value_parser = slots)]
+    keep_monthly: Option<Slots>,
+    /// The newest of each of the last N years that have any
+    #[arg(long, value_name = "N", value_parser = slots)]
+    keep_yearly: Option<Slots>,
+    /// All that are less than this older than the newest complete one
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    keep_within: Option<Duration>,
+    /// The newest of each hour within this
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    keep_within_hourly: Option<Duration>,
+    /// The newest of each day within this
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    keep_within_daily: Option<Duration>,
+    /// The newest of each week within this
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    keep_within_weekly: Option<Duration>,
+    /// The newest of each month within this
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    keep_within_monthly: Option<Duration>,
+    /// The newest of each year within this
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    keep_within_yearly: Option<Duration>,
+    /// All with this tag; may be given more than once
+    #[arg(long, value_name = "TAG")]
+    keep_tag: Vec<String>,
+}
+
+/// Reads a number of slots; 0 is no rule.
+fn slots(text: &str) -> Result<Slots, String> {
+    match text {
+        "all" => Ok(Slots::All),
+        _ => text.parse().map(Slots::Some).map_err(|_| format!("'{text}' is neither a number nor 'all'")),
+    }
+}
+
+fn group_by(text: &str) -> Result<GroupBy, String> {
+    let mut by = GroupBy { host: false, sources: false, tags: false };
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "host" => by.host = true,
+            "sources" => by.sources = true,
+            "tags" => by.tags = true,
+            _ => return Err(format!("'{word}' is none of host, sources, tags")),
+        }
+    }
+    Ok(by)
+}
+
+impl Keep {
+    fn policy(&self) -> Policy {
+        let set = |slots: Option<Slots>| slots.filter(|&slots| slots != Slots::Some(0));
+        let counted =
+            [self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        let timed = [
+            self.keep_within_hourly,
+            self.keep_within_daily,
+            self.keep_within_weekly,
+            self.keep_within_monthly,
+            self.keep_within_yearly,
+        ];
+        let periods = Period::ALL.into_iter();
+        Policy {
+            last: set(self.keep_last),
+            periods: periods.clone().zip(counted).filter_map(|(p, n)| Some((p, set(n)?))).collect(),
+            within: self.keep_within,
+            periods_within: periods.zip(timed).filter_map(|(p, time)| Some((p, time?))).collect(),
+            tags: self.keep_tag.clone(),
+        }
+    }
+}
+
+/// One snapshot and what becomes of it, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "decision")]
+struct Record<'a> {
+    id: String,
+    host: &'a str,
+    sources: Vec<&'a str>,
+    tags: &'a [String],
+    /// By which it was judged.
+    time: Option<String>,
+    state: String,
+    /// `keep` or `drop`.
+    action: &'static str,
+    reasons: Vec<String>,
+}
+
+impl<'a> Record<'a> {
+    fn new(found: &'a StoredSnapshot, keep: bool, reasons: Vec<String>) -> Self {
+        Self {
+            id: found.id.to_string(),
+            host: &found.snapshot.host,
+            sources: found.snapshot.sources.iter().map(|source| source.name.as_str()).collect(),
+            tags: &found.snapshot.tags,
+            time: json::time(found.time()),
+            state: found.snapshot.state.to_string(),
+            action: if keep { "keep" } else { "drop" },
+            reasons,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    dry_run: bool,
+    kept: u64,
+    /// Forgotten; in a dry run: would be.
+    dropped: u64,
+}
+
+impl Summary {
+    fn lines(&self) -> Vec<String> {
+        let dropped = text::counted(self.dropped, "snapshot", "snapshots");
+        vec![match self.dry_run {
+            true => format!("{dropped} would be forgotten, {} kept", text::number(self.kept)),
+            false if self.dropped == 0 => "nothing to forget".to_owned(),
+            false => format!(
+                "{dropped} forgotten, {} kept; 'icecore prune' frees the space, 'icecore undelete' brings them back until then",
+                text::number(self.kept)
+            ),
+        }]
+    }
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let policy = args.keep.policy();
+    if args.snaps.is_empty() && policy.is_empty() {
+        return Err(CliError::usage("say what to keep, or which snapshots to forget")
+            .with_hint("for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
+    }
+    if args.snaps.is_empty() { by_policy(context, args, policy) } else { named(context, args) }
+}
+
+fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let (repository, mut meter, _cancel) = context.begin()?;
+    let hosts = HostChoice::Host(args.host.clone().unwrap_or_else(host_name));
+    let found = forget_named(&repository, &args.snaps, &hosts, &host_name(), args.dry_run, &meter)?;
+    meter.end();
+    let mut out = context.ui.data()?;
+    if context.ui.json {
+        for one in &found {
+            out.object(&Record::new(one, false, vec!["named".to_owned()]))?;
+        }
+    }
+    out.finish()?;
+    let summary = Summary { dry_run: args.dry_run, kept: 0, dropped: found.len() as u64 };
+    Ok(meter.finish("forget", Outcome::Done, &summary, || {
+        let verb = if args.dry_run { "would be forgotten" } else { "forgotten" };
+        found.iter().map(|one| format!("snapshot {} {verb}", one.id.short())).collect()
+    }))
+}
+
+fn by_policy(context: &Context<'_>, args: &Args, policy: Policy) -> Result<Outcome, CliError> {
+    let (repository, mut meter, cancel) = context.begin()?;
+    let options = ForgetOptions {
+        host: host_name(),
+        policy,
+        filter: SnapshotFilter {
+            host: args.host.clone(),
+            tags: args.tag.clone(),
+            source: args.source.clone(),
+        },
+        group_by: args.group_by,
+        zone: TimeZone::system(),
+        force: args.force,
+        dry_run: args.dry_run,
+    };
+    let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
+    meter.end();
+    tell(context, &report)?;
+    if !report.refused.is_empty() {
+        let groups: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
+        let groups = groups.join("; ");
+        if !args.dry_run {
+            let why =
+                format!("more than half of a group's snapshots would go, nothing was forgotten ({groups})");
+            let hint = "--dry-run shows what is kept and why; --force forgets them all the same";
+            return Err(Error::Refused { why, hint }.into());
+        }
+        context.ui.note(format_args!("more than half of a group would go, this needs --force ({groups})"));
+    }
+    let summary = Summary { dry_run: args.dry_run, kept: report.kept, dropped: report.dropped };
+    Ok(meter.finish("forget", Outcome::Done, &summary, || summary.lines()))
+}
+
+fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
+    let mut out = context.ui.data()?;
+    let reasons = |one: &Decision| one.reasons.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for group in &report.groups {
+        if context.ui.json {
+            for one in &group.decisions {
+                out.object(&Record::new(&one.found, one.keep, reasons(one)))?;
+            }
+            continue;
+        }
+        out.line(format_args!("{}:", text::clean(&group.key.to_string())))?;
+        let mut table = text::Table::new(&["", "id", "time", "state", "why"]);
+        for one in &group.decisions {
+            table.row([
+                if one.keep { "keep" } else { "drop" }.to_owned(),
+                one.found.id.short(),
+                text::when(one.found.time()),
+                one.found.snapshot.state.to_string(),
+                reasons(one).join(", "),
+            ]);
+        }
+        for line in table.lines() {
+            out.line(line)?;
+        }
+    }
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Result<Args, clap::Error> {
+        Words::try_parse_from([&["forget"], words].concat()).map(|words| words.args)
+    }
+
+    #[test]
+    fn rules_become_a_policy_and_zero_is_none() {
+        let words = ["--keep-last", "3", "--keep-daily", "all", "--keep-hourly", "0", "--keep-within", "1d"];
+        let policy = args(&words).expect("good words").keep.policy();
+        assert_eq!(policy.last, Some(Slots::Some(3)));
+        assert_eq!(policy.periods, [(Period::Day, Slots::All)]);
+        assert_eq!(policy.within, Some(Duration::from_secs(86_400)));
+        let year = args(&["--keep-within-yearly", "2y"]).expect("good words").keep.policy();
+        assert_eq!(year.periods_within, [(Period::Year, Duration::from_secs(2 * 365 * 86_400))]);
+        assert!(args(&["--keep-last", "0"]).expect("good words").keep.policy().is_empty());
+        assert!(args(&["--keep-last", "some"]).is_err() && args(&["--keep-last", "-1"]).is_err());
+    }
+
+    #[test]
+    fn names_and_rules_do_not_mix() {
+        assert!(args(&["abcd"]).is_ok());
+        for words in [&["abcd", "--keep-last", "1"][..], &["abcd", "--force"], &["abcd", "--tag", "x"]] {
+            assert!(args(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_named_by_what_they_share() {
+        let by = |words: &[&str]| args(words).expect("good words").group_by;
+        assert_eq!(by(&[]), GroupBy::default());
+        assert_eq!(by(&["--group-by", ""]), GroupBy { host: false, sources: false, tags: false });
+        assert_eq!(by(&["--group-by", "tags,host"]), GroupBy { host: true, sources: false, tags: true });
+        assert!(args(&["--group-by", "paths"]).is_err());
+    }
+}

@@ -1,0 +1,219 @@
+//! `icecore status`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use icecore::ops::list::SnapshotFilter;
+use icecore::ops::status::{Capture, SourceStatus, Status, StatusOptions, status};
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+use crate::ui::prometheus::Metrics;
+use crate::ui::{json, text};
+
+/// Tell how old the last good backup of each source is
+///
+/// A backup of a source is good if all of the source was captured; that another source of the same snapshot was not does
+/// not matter. Ages are by the store's clock. With --max-age, a source whose last good backup is older, or that has
+/// none, is named and the exit code is 3; also if there is no backup at all.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore status
+  icecore status --max-age 2h --host web1
+  icecore status --prometheus /var/lib/node_exporter/textfile/icecore.prom")]
+pub struct Args {
+    /// A last good backup older than this is a failure (exit code 3)
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    max_age: Option<Duration>,
+    /// Write metrics for Prometheus' textfile collector to this file, in one step
+    #[arg(long, value_name = "FILE")]
+    prometheus: Option<PathBuf>,
+    /// Only sources of this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only sources of this name
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+/// One source as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "source")]
+struct SourceRecord<'a> {
+    host: &'a str,
+    source: &'a str,
+    snapshots: u64,
+    /// The last good backup; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    good: Option<CaptureRecord>,
+    newest: CaptureRecord,
+}
+
+#[derive(Serialize)]
+struct CaptureRecord {
+    snapshot: String,
+    time: Option<String>,
+    age_seconds: f64,
+    complete: bool,
+}
+
+impl CaptureRecord {
+    fn new(status: &Status, capture: &Capture) -> Self {
+        Self {
+            snapshot: capture.snapshot.to_string(),
+            time: json::time(capture.committed),
+            age_seconds: status.age(capture),
+            complete: capture.complete,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    sources: u64,
+    packs: u64,
+    stored_bytes: u64,
+    /// Waiting for a sweep.
+    condemned_packs: u64,
+    condemned_bytes: u64,
+    /// Of other processes at work.
+    live_leases: u64,
+    /// Since when the pack that was longest not verified by this machine is unverified.
+    longest_unverified: Option<String>,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let (repository, mut meter, _cancel) = context.begin()?;
+    let options = StatusOptions {
+        host: host_name(),
+        filter: SnapshotFilter { host: args.host.clone(), tags: Vec::new(), source: args.source.clone() },
+        max_age: args.max_age,
+    };
+    let status = status(&repository, &options, &meter)?;
+    meter.end();
+    if let Some(path) = &args.prometheus {
+        let text = metrics(&status).finish();
+        icecore::sys::write_file(path, text.as_bytes(), 0o644, icecore::sys::Existing::Replace)
+            .map_err(|e| CliError::failed("cannot write the metrics", e))?;
+    }
+    tell(context, &status)?;
+    let summary = Summary {
+        sources: status.sources.len() as u64,
+        packs: status.packs,
+        stored_bytes: status.stored_bytes,
+        condemned_packs: status.condemned_packs,
+        condemned_bytes: status.condemned_bytes,
+        live_leases: status.leases.len() as u64,
+        longest_unverified: status.longest_unverified.and_then(|(_, since)| json::time(since)),
+    };
+    Ok(meter.finish("status", Outcome::Done, &summary, || lines(&status)))
+}
+
+fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
+    let mut out = context.ui.data()?;
+    if context.ui.json {
+        for one in &status.sources {
+            out.object(&SourceRecord {
+                host: &one.host,
+                source: &one.source,
+                snapshots: one.snapshots,
+                good: one.good.as_ref().map(|good| CaptureRecord::new(status, good)),
+                newest: CaptureRecord::new(status, &one.newest),
+            })?;
+        }
+        return out.finish();
+    }
+    let mut table = text::Table::new(&["host", "source", ">snapshots", "last good", ">age", "newest"]);
+    for one in &status.sources {
+        table.row(row(status, one));
+    }
+    for line in table.lines() {
+        out.line(line)?;
+    }
+    out.finish()
+}
+
+fn row(status: &Status, one: &SourceStatus) -> [String; 6] {
+    let (good, age) = match &one.good {
+        Some(good) => (
+            format!("{} {}", good.snapshot.short(), text::when(good.committed)),
+            text::span(Duration::from_secs_f64(status.age(good))),
+        ),
+        None => ("none".to_owned(), String::new()),
+    };
+    let newest = if one.newest.complete { "complete" } else { "incomplete" };
+    [one.host.clone(), one.source.clone(), text::number(one.snapshots), good, age, newest.to_owned()]
+}
+
+fn lines(status: &Status) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} in {}",
+        text::size(status.stored_bytes),
+        text::counted(status.packs, "pack", "packs")
+    )];
+    if status.condemned_packs > 0 {
+        let packs = text::counted(status.condemned_packs, "pack", "packs");
+        lines.push(format!("{} in {packs} wait for a sweep", text::size(status.condemned_bytes)));
+    }
+    if let Some((pack, since)) = status.longest_unverified {
+        lines.push(format!("longest unverified: pack {}, since {}", pack.short(), text::when(since)));
+    }
+    for lease in &status.leases {
+        let who = lease.body.as_ref().map_or_else(
+            || "an unreadable lease".to_owned(),
+            |body| format!("{:?} on {}", body.kind, body.host).to_lowercase(),
+        );
+        lines.push(format!("at work: {}", text::clean(&who)));
+    }
+    lines
+}
+
+fn metrics(status: &Status) -> Metrics {
+    let mut out = Metrics::default();
+    let each = |value: &dyn Fn(&SourceStatus) -> Option<f64>| -> Vec<(Vec<(&'static str, String)>, f64)> {
+        let labels = |one: &SourceStatus| vec![("host", one.host.clone()), ("source", one.source.clone())];
+        status.sources.iter().filter_map(|one| Some((labels(one), value(one)?))).collect()
+    };
+    let unix = |at: icecore::types::Timestamp| at.seconds() as f64 + f64::from(at.nanos()) / 1e9;
+    out.gauge(
+        "icecore_last_success_timestamp_seconds",
+        "When the last complete backup of the source was committed, by the store's clock.",
+        each(&|one| one.good.map(|good| unix(good.committed))),
+    );
+    out.gauge(
+        "icecore_last_success_age_seconds",
+        "How long ago that was when this file was written.",
+        each(&|one| one.good.map(|good| status.age(&good))),
+    );
+    out.gauge(
+        "icecore_snapshot_incomplete",
+        "1 if the newest backup of the source is not complete.",
+        each(&|one| Some(f64::from(u8::from(!one.newest.complete)))),
+    );
+    out.gauge(
+        "icecore_snapshots",
+        "Committed snapshots that hold the source.",
+        each(&|one| Some(one.snapshots as f64)),
+    );
+    let single = |value: f64| vec![(Vec::new(), value)];
+    out.gauge(
+        "icecore_repository_bytes",
+        "Stored bytes of all packs that are held.",
+        single(status.stored_bytes as f64),
+    );
+    out.gauge(
+        "icecore_condemned_bytes",
+        "Stored bytes of packs that wait for a sweep.",
+        single(status.condemned_bytes as f64),
+    );
+    out.gauge("icecore_live_leases", "Other processes at work.", single(status.leases.len() as f64));
+    out.gauge(
+        "icecore_oldest_unverified_pack_timestamp_seconds",
+        "Since when the pack that was longest not verified by this machine is unverified.",
+        status.longest_unverified.iter().map(|(_, since)| (Vec::new(), unix(*since))).collect(),
+    );
+    out.gauge("icecore_status_timestamp_seconds", "When this file was written.", single(unix(status.now)));
+    out
+}

@@ -1,0 +1,96 @@
+//! `icecore tag`
+
+use icecore::ops::tag::{Retagged, TagChange, retag};
+use serde::Serialize;
+
+use crate::context::{Context, HostArgs, host_name};
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+use crate::ui::text;
+
+/// Change the tags of snapshots, or protect them
+///
+/// A snapshot with other tags is a new one in the place of the old: its content and time stay, its id changes. No policy
+/// forgets a protected snapshot, and 'forget' refuses to.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore tag latest --add before-upgrade --protect
+  icecore tag 4f1c9a02 b77e01d3 --remove nightly
+  icecore tag 4f1c9a02 --unprotect")]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub struct Args {
+    /// Ids, prefixes of ids, or 'latest'
+    #[arg(value_name = "SNAP", required = true, value_parser = parse::snap)]
+    snaps: Vec<String>,
+    /// Add this tag; may be given more than once
+    #[arg(long, value_name = "TAG", group = "change")]
+    add: Vec<String>,
+    /// Take this tag away; may be given more than once
+    #[arg(long, value_name = "TAG", group = "change")]
+    remove: Vec<String>,
+    /// Set these tags in place of all others; '' for none
+    #[arg(long, value_name = "TAG", group = "change")]
+    set: Option<Vec<String>>,
+    /// Keep it whatever a policy says
+    #[arg(long, group = "change", conflicts_with = "unprotect")]
+    protect: bool,
+    /// Let policies and 'forget' have it again
+    #[arg(long, group = "change")]
+    unprotect: bool,
+    #[command(flatten)]
+    hosts: HostArgs,
+}
+
+/// One snapshot, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "tagged")]
+struct Record<'a> {
+    /// Its id from now on.
+    id: String,
+    /// The id that it had; absent if nothing changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
+    tags: &'a [String],
+    protected: bool,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    changed: u64,
+    unchanged: u64,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let set = args.set.as_ref().map(|tags| tags.iter().filter(|tag| !tag.is_empty()).cloned().collect());
+    let protect = (args.protect || args.unprotect).then_some(args.protect);
+    let change = TagChange { set, add: args.add.clone(), remove: args.remove.clone(), protect };
+    let (repository, mut meter, cancel) = context.begin()?;
+    let done = retag(&repository, &args.snaps, &args.hosts.choice(), &change, &host_name(), &meter, &cancel)?;
+    meter.end();
+    if context.ui.json {
+        let mut out = context.ui.data()?;
+        for one in &done {
+            out.object(&Record {
+                id: one.id.unwrap_or(one.from).to_string(),
+                replaces: one.id.map(|_| one.from.to_string()),
+                tags: &one.tags,
+                protected: one.protected,
+            })?;
+        }
+        out.finish()?;
+    }
+    let changed = done.iter().filter(|one| one.id.is_some()).count() as u64;
+    let summary = Summary { changed, unchanged: done.len() as u64 - changed };
+    Ok(meter.finish("tag", Outcome::Done, &summary, || done.iter().map(line).collect()))
+}
+
+fn line(one: &Retagged) -> String {
+    let tags =
+        if one.tags.is_empty() { "no tags".to_owned() } else { format!("tags {}", one.tags.join(" ")) };
+    let tags = text::clean(&tags);
+    let protected = if one.protected { ", protected" } else { "" };
+    match one.id {
+        Some(id) => format!("snapshot {} is {} now: {tags}{protected}", one.from.short(), id.short()),
+        None => format!("snapshot {} is so already: {tags}{protected}", one.from.short()),
+    }
+}

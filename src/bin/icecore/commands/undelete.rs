@@ -1,0 +1,44 @@
+//! `icecore undelete`
+
+use icecore::ops::forget::undelete;
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+
+/// Bring a forgotten snapshot back
+///
+/// That works until a prune lets go of its data. It comes back with its content, time and tags, under a new id.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore snapshots --forgotten
+  icecore undelete 4f1c9a02")]
+pub struct Args {
+    /// An id, or its first digits, as 'snapshots --forgotten' shows it
+    #[arg(value_name = "SNAP", value_parser = id)]
+    snap: String,
+}
+
+fn id(text: &str) -> Result<String, String> {
+    match text {
+        "latest" => Err("name it by its id; 'icecore snapshots --forgotten' lists them".to_owned()),
+        _ => parse::snap(text),
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    /// The snapshot's id from now on.
+    snapshot: String,
+    forgotten: String,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let (repository, meter, cancel) = context.begin()?;
+    let done = undelete(&repository, &args.snap, &host_name(), &meter, &cancel)?;
+    let summary = Summary { snapshot: done.id.to_string(), forgotten: done.from.to_string() };
+    Ok(meter.finish("undelete", Outcome::Done, &summary, || {
+        vec![format!("snapshot {} is back as {}", done.from.short(), done.id.short())]
+    }))
+}

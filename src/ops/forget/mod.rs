@@ -1,0 +1,328 @@
+//! Forgetting snapshots, by name or by policy, and bringing them back.
+//!
+//! What is forgotten moves to `forgotten/` and frees nothing by itself: `prune` does that, after its grace. Until then
+//! it can be brought back.
+
+mod policy;
+#[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
+mod tests;
+mod undelete;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::tz::TimeZone;
+
+pub use self::policy::{Candidate, Period, Policy, Reason, Slots, judge};
+pub use self::undelete::{Undeleted, restorable, undelete};
+
+use super::Cancel;
+use super::list::SnapshotFilter;
+use crate::Error;
+use crate::format::{LeaseKind, SnapshotState};
+use crate::observe::{Counter, Observer, Phase, Problem, Severity};
+use crate::ops::walk::reading_lease;
+use crate::repo::{HostChoice, Lease, Repository, StoredSnapshot, landed_late};
+use crate::store::ObjectKey;
+use crate::types::{SnapshotId, Timestamp};
+
+/// What snapshots must have in common to be judged together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupBy {
+    pub host: bool,
+    /// The set of their sources' names.
+    pub sources: bool,
+    pub tags: bool,
+}
+
+impl Default for GroupBy {
+    fn default() -> Self {
+        Self { host: true, sources: true, tags: false }
+    }
+}
+
+/// What the snapshots of a group have in common; none where it does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    pub host: Option<String>,
+    /// Sorted.
+    pub sources: Option<Vec<String>>,
+    /// Sorted.
+    pub tags: Option<Vec<String>>,
+}
+
+impl fmt::Display for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.iter().map(|host| format!("host {host}"));
+        let sources = self.sources.iter().map(|names| format!("sources {}", names.join(" ")));
+        let tags = self.tags.iter().map(|tags| match tags.as_slice() {
+            [] => "no tags".to_owned(),
+            tags => format!("tags {}", tags.join(" ")),
+        });
+        let parts: Vec<String> = host.chain(sources).chain(tags).collect();
+        f.write_str(if parts.is_empty() { "all snapshots" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl GroupBy {
+    fn key(self, found: &StoredSnapshot) -> GroupKey {
+        let sorted = |mut texts: Vec<String>| {
+            texts.sort();
+            texts.dedup();
+            texts
+        };
+        let snapshot = &found.snapshot;
+        let names = || snapshot.sources.iter().map(|source| source.name.clone()).collect();
+        GroupKey {
+            host: self.host.then(|| snapshot.host.clone()),
+            sources: self.sources.then(|| sorted(names())),
+            tags: self.tags.then(|| sorted(snapshot.tags.clone())),
+        }
+    }
+}
+
+/// What is forgotten by policy.
+#[derive(Debug, Clone)]
+pub struct ForgetOptions {
+    /// This machine's name, for the lease.
+    pub host: String,
+    pub policy: Policy,
+    /// Snapshots that it does not accept are neither counted nor touched.
+    pub filter: SnapshotFilter,
+    pub group_by: GroupBy,
+    /// Whose calendar counts.
+    pub zone: TimeZone,
+    /// Also drop more than half of a group.
+    pub force: bool,
+    /// Decide and tell, touch nothing.
+    pub dry_run: bool,
+}
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    pub found: StoredSnapshot,
+    pub keep: bool,
+    /// At least one.
+    pub reasons: Vec<Reason>,
+}
+
+/// Snapshots that were judged together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub key: GroupKey,
+    /// Oldest first.
+    pub decisions: Vec<Decision>,
+}
+
+impl Group {
+    /// True if more than half of the snapshots would go; what is of no count at all does not count.
+    pub fn loses_most(&self) -> bool {
+        let counts = |one: &&Decision| {
+            one.found.snapshot.state != SnapshotState::Checkpoint
+                && !matches!(one.reasons.as_slice(), [Reason::Replaced(_)])
+        };
+        let all = self.decisions.iter().filter(counts).count();
+        let dropped = self.decisions.iter().filter(counts).filter(|one| !one.keep).count();
+        2 * dropped > all
+    }
+}
+
+/// What a policy decided, and whether that was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForgetReport {
+    pub groups: Vec<Group>,
+    pub kept: u64,
+    /// Forgotten, or in a dry run: to be forgotten.
+    pub dropped: u64,
+    /// Why nothing was done though something is to be dropped, if so: groups that would lose too much.
+    pub refused: Vec<GroupKey>,
+}
+
+/// Forgets what a policy does not keep.
+///
+/// Nothing is forgotten if a group would lose more than half of its snapshots, unless that is forced: the report names
+/// such groups in `refused`, also in a dry run. A crash on the way leaves some of them forgotten.
+///
+/// # Errors
+/// [`Error::Usage`] for an empty policy: it would keep nothing.
+pub fn forget_by_policy(
+    repo: &Repository,
+    options: &ForgetOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<ForgetReport, Error> {
+    if options.policy.is_empty() {
+        return Err(Error::Usage("no rule says what to keep; without any, everything would go".into()));
+    }
+    let lease = match options.dry_run {
+        true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
+        false => {
+            repo.check_writable()?;
+            Some(Lease::take(repo, LeaseKind::Repair, &options.host, repo.lease_times())?)
+        }
+    };
+    observer.phase(&Phase::Plan);
+    let all = repo.snapshots(&mut |id, err| {
+        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+    })?;
+    // The store's time. Who may not write takes the newest that the store has given.
+    let now = lease.as_ref().map(Lease::last_heartbeat);
+    let now = now.or_else(|| all.iter().map(|one| one.stored).max()).unwrap_or_default();
+    let report = plan(repo, options, all, now);
+    if let Some(lease) = lease {
+        if !options.dry_run && report.refused.is_empty() {
+            carry_out(repo, &lease, &report, observer, cancel)?;
+        }
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    Ok(report)
+}
+
+fn plan(
+    repo: &Repository,
+    options: &ForgetOptions,
+    all: Vec<StoredSnapshot>,
+    now: Timestamp,
+) -> ForgetReport {
+    let margin = i64::try_from(repo.lease_times().margin.as_secs()).unwrap_or(i64::MAX);
+    let replaced = replaced(repo, &all);
+    let mut groups: BTreeMap<GroupKey, Vec<StoredSnapshot>> = BTreeMap::new();
+    for found in all.into_iter().filter(|found| options.filter.accepts(found)) {
+        groups.entry(options.group_by.key(&found)).or_default().push(found);
+    }
+    let groups: Vec<Group> = groups
+        .into_iter()
+        .map(|(key, mut members)| {
+            members.sort_by_key(|found| (found.time(), found.committed(), found.stored, found.id));
+            let decisions = decide(options, now.plus_seconds(margin), members, &replaced);
+            Group { key, decisions }
+        })
+        .collect();
+    let count =
+        |keep| groups.iter().flat_map(|group| &group.decisions).filter(|one| one.keep == keep).count();
+    let (kept, dropped) = (count(true) as u64, count(false) as u64);
+    let too_much = groups.iter().filter(|group| !options.force && group.loses_most());
+    let refused = too_much.map(|group| group.key.clone()).collect();
+    ForgetReport { groups, kept, dropped, refused }
+}
+
+/// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get to its end.
+///
+/// A successor that landed outside its lease may be withdrawn any moment, and counts for nothing here.
+fn replaced(repo: &Repository, all: &[StoredSnapshot]) -> BTreeMap<SnapshotId, SnapshotId> {
+    let expiry = repo.lease_times().expiry.as_secs_f64();
+    let first: BTreeMap<SnapshotId, SnapshotId> = all.iter().map(|one| (one.id, one.first())).collect();
+    let in_time = all.iter().filter(|one| !landed_late(one.stored, one.snapshot.heartbeat, expiry));
+    in_time
+        .filter_map(|one| {
+            let old = one.snapshot.replaces?;
+            (first.get(&old) == Some(&one.first())).then_some((old, one.id))
+        })
+        .collect()
+}
+
+fn decide(
+    options: &ForgetOptions,
+    horizon: Timestamp,
+    members: Vec<StoredSnapshot>,
+    replaced: &BTreeMap<SnapshotId, SnapshotId>,
+) -> Vec<Decision> {
+    let counted: Vec<&StoredSnapshot> =
+        members.iter().filter(|found| !replaced.contains_key(&found.id)).collect();
+    let candidates: Vec<Candidate<'_>> = counted
+        .iter()
+        .map(|found| Candidate {
+            time: found.time(),
+            state: found.snapshot.state,
+            protected: found.snapshot.protected,
+            tags: &found.snapshot.tags,
+        })
+        .collect();
+    let judged = judge(&options.policy, &options.zone, horizon, &candidates);
+    let mut reasons: BTreeMap<SnapshotId, Vec<Reason>> =
+        counted.iter().map(|found| found.id).zip(judged).collect();
+    let decide = |found: StoredSnapshot| {
+        let reasons = match replaced.get(&found.id) {
+            Some(by) => vec![Reason::Replaced(*by)],
+            None => reasons.remove(&found.id).unwrap_or_default(),
+        };
+        let keep = !reasons.is_empty() && !replaced.contains_key(&found.id);
+        let reasons = if reasons.is_empty() { vec![Reason::NoRule] } else { reasons };
+        Decision { found, keep, reasons }
+    };
+    members.into_iter().map(decide).collect()
+}
+
+fn carry_out(
+    repo: &Repository,
+    lease: &Lease,
+    report: &ForgetReport,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    observer.phase(&Phase::Forget);
+    observer.expect(report.dropped, false);
+    for one in report.groups.iter().flat_map(|group| &group.decisions).filter(|one| !one.keep) {
+        cancel.check()?;
+        repo.forget_snapshot(lease, &one.found.id)?;
+        observer.detail("forgotten", &one.found.id);
+        observer.add(Counter::Done, 1);
+    }
+    Ok(())
+}
+
+/// Forgets snapshots given by id, prefix or `latest`; returns them in that order. In a dry run nothing is touched.
+///
+/// # Errors
+/// [`Error::Refused`] if one of them is protected: nothing is forgotten then.
+pub fn forget_named(
+    repo: &Repository,
+    names: &[String],
+    hosts: &HostChoice,
+    host: &str,
+    dry_run: bool,
+    observer: &dyn Observer,
+) -> Result<Vec<StoredSnapshot>, Error> {
+    let lease = match dry_run {
+        true => None,
+        false => {
+            repo.check_writable()?;
+            Some(Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?)
+        }
+    };
+    let mut found: Vec<StoredSnapshot> = Vec::new();
+    for name in names {
+        let one = repo.find_snapshot(name, hosts)?;
+        if one.snapshot.protected {
+            let why = format!("snapshot {} is protected", one.id.short());
+            return Err(Error::Refused { why, hint: "'icecore tag --unprotect' lets go of it" });
+        }
+        if found.iter().all(|other| other.id != one.id) {
+            found.push(one);
+        }
+    }
+    if let Some(lease) = lease {
+        observer.phase(&Phase::Forget);
+        for one in &found {
+            repo.forget_snapshot(&lease, &one.id)?;
+            observer.detail("forgotten", &one.id);
+        }
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    Ok(found)
+}
+
+/// Forgets a snapshot whose successor is committed.
+pub(super) fn forget_replaced(repo: &Repository, id: &SnapshotId, host: &str) -> Result<(), Error> {
+    let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+    repo.forget_snapshot(&lease, id)?;
+    // A lease that cannot be deleted expires by itself.
+    let _ = lease.release();
+    Ok(())
+}

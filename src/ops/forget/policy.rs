@@ -1,0 +1,352 @@
+//! Which snapshots of a group a policy keeps, and why. Pure: times and states in, reasons out.
+//!
+//! The rules are restic's: the newest snapshot of each period is kept, periods without one are not counted, and the
+//! oldest snapshot fills a slot that is left over. Beyond them:
+//!
+//! - Checkpoints, and snapshots that claim a time of the future, are kept and count for nothing.
+//! - Protected snapshots are kept and take no slot.
+//! - Complete snapshots are judged as if there were no others. An incomplete one is kept where it is the newest of all,
+//!   where it fills a period of a rule that has no complete one (newest first, as many as the rule has slots), or where
+//!   it is itself among the last ones or within the time. So it never takes a complete one's place, and a source of
+//!   which something can never be read keeps a history all the same.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Zoned;
+use jiff::tz::TimeZone;
+
+use crate::format::SnapshotState;
+use crate::types::{SnapshotId, Timestamp};
+
+/// How many slots a rule has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    Some(u32),
+    All,
+}
+
+impl Slots {
+    fn has(self, number: u32) -> bool {
+        match self {
+            Self::Some(slots) => number <= slots,
+            Self::All => true,
+        }
+    }
+}
+
+/// A span of the calendar, in the zone that is asked for. Weeks are ISO weeks; an hour that the clock goes through twice
+/// is two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+impl Period {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// What tells one span from another.
+    fn of(self, at: &Zoned) -> (i32, i32, i32) {
+        let (year, month, day) = (i32::from(at.year()), i32::from(at.month()), i32::from(at.day()));
+        match self {
+            Self::Hour => {
+                let hour = i32::from(at.hour());
+                (year, month * 100 + day, hour * 1_000_000 + at.offset().seconds())
+            }
+            Self::Day => (year, month, day),
+            Self::Week => {
+                let week = at.date().iso_week_date();
+                (i32::from(week.year()), i32::from(week.week()), 0)
+            }
+            Self::Month => (year, month, 0),
+            Self::Year => (year, 0, 0),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hour => "hourly",
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
+            Self::Year => "yearly",
+        })
+    }
+}
+
+/// What is kept. A snapshot that no rule keeps is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// The newest ones.
+    pub last: Option<Slots>,
+    /// The newest one of each of the newest periods that have any.
+    pub periods: Vec<(Period, Slots)>,
+    /// All that are less than this older than the group's newest complete one.
+    pub within: Option<Duration>,
+    /// The newest one of each period, as far back as this.
+    pub periods_within: Vec<(Period, Duration)>,
+    /// Those with any of these tags.
+    pub tags: Vec<String>,
+}
+
+impl Policy {
+    /// True if nothing would be kept.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a policy must know of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// See [`crate::repo::StoredSnapshot::time`].
+    pub time: Timestamp,
+    pub state: SnapshotState,
+    pub protected: bool,
+    pub tags: &'a [String],
+}
+
+/// Why a snapshot is kept, or dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The n-th of the last ones.
+    Last(u32),
+    /// The n-th slot of a period's rule; `oldest`: a slot that was left over, filled with the oldest one.
+    Slot {
+        period: Period,
+        number: u32,
+        oldest: bool,
+    },
+    /// The n-th incomplete one in a period without a complete one.
+    Gap {
+        period: Period,
+        number: u32,
+    },
+    Within(Duration),
+    /// The newest of its period, within this time.
+    PeriodWithin {
+        period: Period,
+        time: Duration,
+    },
+    Tag(String),
+    Protected,
+    /// Its time lies ahead of the store's clock.
+    Future,
+    /// Of a backup under way, or interrupted.
+    Checkpoint,
+    /// Incomplete, but there is nothing newer.
+    Newest,
+    /// Dropped: another one was put in its place.
+    Replaced(SnapshotId),
+    /// Dropped: no rule keeps it.
+    NoRule,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Last(number) => write!(f, "last {number}"),
+            Self::Slot { period, number, oldest: false } => write!(f, "{period} {number}"),
+            Self::Slot { period, number, oldest: true } => write!(f, "{period} {number}, the oldest"),
+            Self::Gap { period, number } => write!(f, "{period} {number} of incomplete ones"),
+            Self::Within(time) => write!(f, "within {}", Span(*time)),
+            Self::PeriodWithin { period, time } => write!(f, "{period} within {}", Span(*time)),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+            Self::Protected => f.write_str("protected"),
+            Self::Future => f.write_str("from the future"),
+            Self::Checkpoint => f.write_str("checkpoint"),
+            Self::Newest => f.write_str("incomplete, but nothing is newer"),
+            Self::Replaced(by) => write!(f, "replaced by {}", by.short()),
+            Self::NoRule => f.write_str("no rule keeps it"),
+        }
+    }
+}
+
+/// A time in the largest unit that divides it.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        for (unit, name) in [(86_400, "d"), (3600, "h"), (60, "min")] {
+            if seconds.is_multiple_of(unit) {
+                return write!(f, "{} {name}", seconds / unit);
+            }
+        }
+        write!(f, "{seconds} s")
+    }
+}
+
+/// Judges the snapshots of one group, oldest first by time. Those for which no reason comes back are dropped.
+///
+/// `horizon`: what is later than this is of the future.
+pub fn judge(
+    policy: &Policy,
+    zone: &TimeZone,
+    horizon: Timestamp,
+    candidates: &[Candidate<'_>],
+) -> Vec<Vec<Reason>> {
+    let mut judge = Judge { policy, reasons: vec![Vec::new(); candidates.len()] };
+    let mut rows = Rows::default();
+    for (at, one) in candidates.iter().enumerate().rev() {
+        if one.state == SnapshotState::Checkpoint {
+            judge.reasons[at].push(Reason::Checkpoint);
+            continue;
+        }
+        if one.protected {
+            judge.reasons[at].push(Reason::Protected);
+        }
+        if one.time > horizon {
+            judge.reasons[at].push(Reason::Future);
+            continue;
+        }
+        let wanted = policy.tags.iter().filter(|tag| one.tags.contains(tag));
+        judge.reasons[at].extend(wanted.map(|tag| Reason::Tag(tag.clone())));
+        let row = Row { at, time: one.time, local: local(one.time, zone) };
+        match (one.state, one.protected) {
+            (SnapshotState::Incomplete, false) => rows.incomplete.push(row),
+            (SnapshotState::Incomplete, true) => {}
+            (_, true) => rows.protected.push(row),
+            (_, false) => rows.complete.push(row),
+        }
+    }
+    judge.complete(&rows);
+    judge.incomplete(&rows);
+    judge.reasons
+}
+
+/// The time in the zone; what no calendar has a name for is taken for the nearest that has one.
+fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
+    let nanos = i32::try_from(at.nanos()).unwrap_or_default();
+    let limit = if at.seconds() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    jiff::Timestamp::new(at.seconds(), nanos).unwrap_or(limit).to_zoned(zone.clone())
+}
+
+struct Row {
+    /// Its place among the candidates.
+    at: usize,
+    time: Timestamp,
+    local: Zoned,
+}
+
+/// Newest first. Neither checkpoints nor what is of the future.
+#[derive(Default)]
+struct Rows {
+    complete: Vec<Row>,
+    incomplete: Vec<Row>,
+    /// Complete, and protected.
+    protected: Vec<Row>,
+}
+
+impl Rows {
+    /// The newest complete one, protected or not; by its place, which orders equal times too.
+    fn newest_complete(&self) -> Option<&Row> {
+        self.complete.first().into_iter().chain(self.protected.first()).max_by_key(|row| row.at)
+    }
+
+    /// From when on the rules count back. Incomplete ones decide only where there is nothing else.
+    fn anchor(&self) -> Option<Timestamp> {
+        self.newest_complete().or(self.incomplete.first()).map(|row| row.time)
+    }
+}
+
+struct Judge<'a> {
+    policy: &'a Policy,
+    reasons: Vec<Vec<Reason>>,
+}
+
+impl Judge<'_> {
+    fn complete(&mut self, rows: &Rows) {
+        let list = &rows.complete;
+        if let Some(slots) = self.policy.last {
+            for (row, number) in list.iter().zip(1..).take_while(|&(_, number)| slots.has(number)) {
+                self.reasons[row.at].push(Reason::Last(number));
+            }
+        }
+        for &(period, slots) in &self.policy.periods {
+            let (mut seen, mut number) = (HashSet::new(), 1);
+            for (n, row) in list.iter().enumerate() {
+                let is_first = seen.insert(period.of(&row.local));
+                if slots.has(number) && (is_first || n + 1 == list.len()) {
+                    self.reasons[row.at].push(Reason::Slot { period, number, oldest: !is_first });
+                    number += 1;
+                }
+            }
+        }
+        let Some(anchor) = rows.anchor() else { return };
+        self.within(list, anchor);
+        for &(period, time) in &self.policy.periods_within {
+            let mut seen = HashSet::new();
+            let near = list.iter().filter(|row| is_within(anchor, row.time, time));
+            for row in near {
+                let is_first = seen.insert(period.of(&row.local));
+                if is_first || list.last().is_some_and(|last| last.at == row.at) {
+                    self.reasons[row.at].push(Reason::PeriodWithin { period, time });
+                }
+            }
+        }
+    }
+
+    fn incomplete(&mut self, rows: &Rows) {
+        let list = &rows.incomplete;
+        if let Some(newest) = list.first()
+            && rows.newest_complete().is_none_or(|complete| complete.at < newest.at)
+        {
+            self.reasons[newest.at].push(Reason::Newest);
+        }
+        if let Some(slots) = self.policy.last {
+            for (before, row) in list.iter().enumerate() {
+                let newer = rows.complete.iter().take_while(|complete| complete.at > row.at).count();
+                let number = u32::try_from(before + newer + 1).unwrap_or(u32::MAX);
+                if slots.has(number) {
+                    self.reasons[row.at].push(Reason::Last(number));
+                }
+            }
+        }
+        let complete = || rows.complete.iter().chain(&rows.protected);
+        for &(period, slots) in &self.policy.periods {
+            let mut seen: HashSet<_> = complete().map(|row| period.of(&row.local)).collect();
+            let alone = seen.is_empty();
+            let mut number = 1;
+            for (n, row) in list.iter().enumerate() {
+                let is_first = seen.insert(period.of(&row.local));
+                let fills = alone && n + 1 == list.len();
+                if slots.has(number) && (is_first || fills) {
+                    self.reasons[row.at].push(Reason::Gap { period, number });
+                    number += 1;
+                }
+            }
+        }
+        let Some(anchor) = rows.anchor() else { return };
+        self.within(list, anchor);
+        for &(period, time) in &self.policy.periods_within {
+            let mut seen: HashSet<_> = complete().map(|row| period.of(&row.local)).collect();
+            for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
+                if seen.insert(period.of(&row.local)) {
+                    self.reasons[row.at].push(Reason::PeriodWithin { period, time });
+                }
+            }
+        }
+    }
+
+    fn within(&mut self, list: &[Row], anchor: Timestamp) {
+        let Some(time) = self.policy.within else { return };
+        for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
+            self.reasons[row.at].push(Reason::Within(time));
+        }
+    }
+}
+
+/// True if it is less than `time` before the anchor.
+fn is_within(anchor: Timestamp, at: Timestamp, time: Duration) -> bool {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    at > anchor.plus_seconds(seconds.saturating_neg())
+}

@@ -1,0 +1,585 @@
+//! Forgetting, tagging and bringing back, on stores in memory.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Mutex;
+
+use super::*;
+use crate::format::{ObjectKind, Snapshot, encode_segment};
+use crate::observe::Counters;
+use crate::ops::list::{What, cat, snapshots};
+use crate::ops::tag::{TagChange, retag};
+use crate::ops::testing::{Lab, noise, write};
+use crate::ops::verify::{FindingKind, VerifyOptions, verify};
+use crate::repo::{RepoError, Secret, seal_object};
+use crate::store::{
+    Body, FaultyStore, Folder, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
+    list_all,
+};
+use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
+
+const DAY: i64 = 86_400;
+
+/// Commits an empty snapshot at the store's time now.
+fn add(lab: &Lab, repo: &Repository, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
+    let lease = crate::ops::testing::lease(repo);
+    let template = {
+        let now = lease.started();
+        let mut snapshot = empty(now);
+        change(&mut snapshot);
+        snapshot
+    };
+    lab.store.clock().advance(1);
+    repo.commit(lease, template).expect("committed").id
+}
+
+fn empty(now: Timestamp) -> Snapshot {
+    Snapshot {
+        format: 1,
+        state: SnapshotState::Complete,
+        host: "host".into(),
+        tags: Vec::new(),
+        program: "test".into(),
+        started: now,
+        ended: now,
+        lease: LeaseId::new([0; 16]),
+        heartbeat: now,
+        parents: Vec::new(),
+        sources: Vec::new(),
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
+        other: Default::default(),
+    }
+}
+
+fn options(policy: Policy) -> ForgetOptions {
+    ForgetOptions {
+        host: "host".into(),
+        policy,
+        filter: SnapshotFilter::default(),
+        group_by: GroupBy::default(),
+        zone: TimeZone::UTC,
+        force: false,
+        dry_run: false,
+    }
+}
+
+fn last(n: u32) -> Policy {
+    Policy { last: Some(Slots::Some(n)), ..Policy::default() }
+}
+
+fn run(repo: &Repository, options: &ForgetOptions) -> ForgetReport {
+    forget_by_policy(repo, options, &Counters::default(), &Cancel::new()).expect("judged")
+}
+
+fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnapshot>, Error> {
+    forget_named(repo, &[id.to_string()], &HostChoice::Any, "host", false, &Counters::default())
+}
+
+fn bring_back(repo: &Repository, id: SnapshotId) -> Result<Undeleted, Error> {
+    undelete(repo, &id.to_string(), "host", &Counters::default(), &Cancel::new())
+}
+
+fn tag(repo: &Repository, id: SnapshotId, change: &TagChange) -> Result<SnapshotId, Error> {
+    let names = [id.to_string()];
+    let done = retag(repo, &names, &HostChoice::Any, change, "host", &Counters::default(), &Cancel::new())?;
+    Ok(done[0].id.unwrap_or(id))
+}
+
+fn protect(on: bool) -> TagChange {
+    TagChange { protect: Some(on), ..TagChange::default() }
+}
+
+fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
+    let id = |meta: ObjectMeta| match meta.key {
+        ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => Some(id),
+        _ => None,
+    };
+    list_all(store, folder).expect("listed").into_iter().filter_map(id).collect()
+}
+
+fn assert_clean(repo: &Repository) {
+    let options = VerifyOptions { read_data: true, ..VerifyOptions::default() };
+    let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
+    assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
+}
+
+fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
+    let what = What {
+        snapshot: id.to_string(),
+        hosts: HostChoice::Any,
+        source: Some("db".into()),
+        path: RelPath::root(),
+    };
+    let mut out = Vec::new();
+    cat(repo, &what, "host", &mut out, &Counters::default(), &Cancel::new()).expect("read");
+    out
+}
+
+fn latest(repo: &Repository) -> SnapshotId {
+    repo.find_snapshot("latest", &HostChoice::Any).expect("there").id
+}
+
+#[test]
+fn a_policy_forgets_what_it_does_not_keep_and_not_most_of_it_unasked() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let all: Vec<SnapshotId> = (0..10)
+        .map(|_| {
+            lab.store.clock().advance(DAY);
+            add(&lab, &repo, |_| {})
+        })
+        .collect();
+    let before = lab.store.objects();
+    let report = run(&repo, &options(last(4)));
+    assert_eq!((report.dropped, report.refused.len()), (6, 1));
+    let report = run(&repo, &ForgetOptions { dry_run: true, ..options(last(5)) });
+    assert_eq!((report.kept, report.dropped, report.refused.len()), (5, 5, 0));
+    assert_eq!(lab.store.objects(), before, "neither a refused nor a dry run touches anything");
+
+    run(&repo, &options(last(5)));
+    let listed = ids(repo.store(), Folder::Snapshots);
+    assert_eq!(listed, all[5..].iter().copied().collect());
+    assert_eq!(ids(repo.store(), Folder::Forgotten), all[..5].iter().copied().collect());
+    let forced = ForgetOptions { force: true, ..options(last(1)) };
+    assert_eq!(run(&repo, &forced).dropped, 4);
+    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([all[9]]));
+    assert!(list_all(repo.store(), Folder::Leases).expect("listed").is_empty());
+    let nothing = forget_by_policy(&repo, &options(Policy::default()), &Counters::default(), &Cancel::new());
+    assert!(matches!(nothing, Err(Error::Usage(_))));
+    assert_clean(&repo);
+}
+
+#[test]
+fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let mut hosts = [Vec::new(), Vec::new()];
+    for _ in 0..4 {
+        for (n, host) in ["a", "b"].into_iter().enumerate() {
+            lab.store.clock().advance(3600);
+            hosts[n].push(add(&lab, &repo, |snapshot| snapshot.host = host.into()));
+        }
+    }
+    let [a, b] = hosts;
+    run(&repo, &options(last(2)));
+    let expected = a[2..].iter().chain(&b[2..]).copied().collect();
+    assert_eq!(ids(repo.store(), Folder::Snapshots), expected);
+    let filter = SnapshotFilter { host: Some("a".into()), ..SnapshotFilter::default() };
+    run(&repo, &ForgetOptions { filter, ..options(last(1)) });
+    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([a[3], b[2], b[3]]));
+    let group_by = GroupBy { host: false, sources: false, tags: false };
+    let report = run(&repo, &ForgetOptions { group_by, ..options(last(2)) });
+    assert_eq!((report.groups.len(), report.dropped), (1, 1));
+}
+
+/// A client whose clock is wrong by years: the store's time counts, and what is of the store's future is kept.
+#[test]
+fn the_store_s_time_overrules_a_lying_clock() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let year = 365 * DAY;
+    let mut made = Vec::new();
+    for claimed in [0, 20 * year, -20 * year, 0] {
+        lab.store.clock().advance(DAY);
+        made.push(add(&lab, &repo, |snapshot| snapshot.started = snapshot.started.plus_seconds(claimed)));
+    }
+    let report = run(&repo, &options(last(2)));
+    assert_eq!(report.dropped, 2);
+    assert_eq!(ids(repo.store(), Folder::Snapshots), made[2..].iter().copied().collect());
+    // The store's clock ran ahead for a while, and was put right.
+    lab.store.clock().advance(30 * DAY);
+    let ahead = add(&lab, &repo, |_| {});
+    lab.store.clock().advance(-30 * DAY);
+    let report = run(&repo, &ForgetOptions { force: true, ..options(last(1)) });
+    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([made[3], ahead]));
+    let reasons: Vec<&Reason> = report.groups[0].decisions.iter().flat_map(|one| &one.reasons).collect();
+    assert!(reasons.contains(&&Reason::Future), "{reasons:?}");
+}
+
+#[test]
+fn protected_ones_are_not_forgotten_by_name() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (one, two) = (add(&lab, &repo, |_| {}), add(&lab, &repo, |_| {}));
+    let held = tag(&repo, one, &protect(true)).expect("protected");
+    let names = [two.to_string(), held.to_string()];
+    let refused = forget_named(&repo, &names, &HostChoice::Any, "host", false, &Counters::default());
+    assert!(matches!(refused, Err(Error::Refused { .. })));
+    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([two, held]), "not the other either");
+    let free = tag(&repo, held, &protect(false)).expect("let go");
+    forget(&repo, free).expect("forgotten");
+    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([two]));
+}
+
+/// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and looks at what is left.
+fn at_every_write(
+    lab: &Lab,
+    act: impl Fn(&Repository) -> Result<(), Error>,
+    look: impl Fn(&Lab, &Repository),
+) {
+    for writes in 0..100 {
+        let fork = lab.fork();
+        let faulty = std::sync::Arc::new(FaultyStore::new(fork.store.clone()));
+        let store: SharedStore = faulty.clone();
+        let cache = tempfile::tempdir().expect("a folder");
+        let repo = Repository::open(store, &Secret::empty(), cache.path()).expect("opens");
+        faulty.die_after_writes(writes);
+        let done = act(&repo);
+        drop(repo);
+        look(&fork, &fork.open());
+        if !faulty.is_dead() {
+            done.expect("no crash");
+            assert!(writes > 2, "it writes more than {writes} times");
+            return;
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
+    let lab = Lab::new();
+    let stream = noise(1, 100_000);
+    write(&lab.tree().join("a"), b"a");
+    let first = lab.backup(&lab.open(), &stream);
+    lab.store.clock().advance(3600);
+    lab.backup(&lab.open(), &noise(2, 1000));
+    at_every_write(
+        &lab,
+        |repo| forget(repo, first).map(drop),
+        |fork, repo| {
+            let known = &ids(repo.store(), Folder::Snapshots) | &ids(repo.store(), Folder::Forgotten);
+            assert!(known.contains(&first));
+            assert_clean(repo);
+            if ids(repo.store(), Folder::Snapshots).contains(&first) {
+                // Long after, so that what the crash left would be swept at once.
+                fork.store.clock().advance(3 * DAY);
+                forget(repo, first).expect("forgotten");
+            }
+            let forgotten = repo.forgotten_snapshots(&mut |_, err| panic!("{err}")).expect("listed");
+            assert_eq!(forgotten.len(), 1);
+            let age = fork.store.clock().now().seconds_since(forgotten[0].forgotten);
+            assert!(age < 3600.0, "a young copy: {age} s");
+            let back = bring_back(repo, first).expect("back");
+            assert_eq!(read_stream(repo, back.id), stream);
+            assert_clean(repo);
+        },
+    );
+}
+
+/// The bytes of a forgotten snapshot under their old name would have the store's time of now: a snapshot of last month
+/// became `latest`, and verify took it for one that had landed too late.
+#[test]
+fn what_is_brought_back_is_as_old_as_it_was() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let stream = noise(1, 100_000);
+    write(&lab.tree().join("a"), b"a");
+    let old = lab.backup(&repo, &stream);
+    let time = repo.find_snapshot(&old.to_string(), &HostChoice::Any).expect("there").time();
+    lab.store.clock().advance(600);
+    let new = lab.backup(&repo, &noise(2, 1000));
+    lab.store.clock().advance(60);
+    forget(&repo, old).expect("forgotten");
+    assert_eq!(latest(&repo), new);
+    let listed = restorable(&repo, &Counters::default()).expect("listed");
+    assert_eq!(listed.iter().map(|one| one.found.id).collect::<Vec<_>>(), [old]);
+    lab.store.clock().advance(10 * DAY);
+    let back = bring_back(&repo, old).expect("back");
+    assert_eq!((back.from, latest(&repo)), (old, new));
+    let found = repo.find_snapshot(&back.id.to_string(), &HostChoice::Any).expect("there");
+    assert!(found.time().seconds_since(time).abs() < 60.0);
+    assert_eq!(found.first(), old);
+    assert_eq!(read_stream(&repo, back.id), stream);
+    assert_clean(&repo);
+    assert!(restorable(&repo, &Counters::default()).expect("listed").is_empty());
+    assert!(bring_back(&repo, old).expect_err("once is enough").to_string().contains("stands in its place"));
+    assert!(bring_back(&repo, new).expect_err("it is there").to_string().contains("not forgotten"));
+    // Forgotten and brought back once more.
+    forget(&repo, back.id).expect("forgotten");
+    let again = bring_back(&repo, back.id).expect("back");
+    let found = repo.find_snapshot(&again.id.to_string(), &HostChoice::Any).expect("there");
+    assert_eq!((found.first(), found.time()), (old, time.max(found.time())));
+    assert_clean(&repo);
+}
+
+#[test]
+fn nothing_is_brought_back_while_a_prune_is_at_work() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let id = lab.backup(&repo, &noise(1, 5000));
+    forget(&repo, id).expect("forgotten");
+    let other = lab.open();
+    let prune = Lease::take(&other, LeaseKind::Prune, "other", other.lease_times()).expect("a lease");
+    let refused = bring_back(&repo, id).expect_err("refused").to_string();
+    assert!(refused.contains("prune is at work (from other)"), "{refused}");
+    assert!(ids(repo.store(), Folder::Snapshots).is_empty(), "it was withdrawn");
+    assert_eq!(ids(repo.store(), Folder::Forgotten), BTreeSet::from([id]));
+    prune.release().expect("released");
+    // A lease that nobody can read may be a prune's; long after its last heartbeat it is nobody's.
+    let key = ObjectKey::Lease(LeaseId::new([7; 16]));
+    lab.store.put(&key, Body::Bytes(b"no lease"), PutMode::CreateOnly).expect("put");
+    assert!(bring_back(&repo, id).is_err());
+    lab.store.clock().advance(2 * 3600);
+    bring_back(&repo, id).expect("back");
+    assert_clean(&repo);
+}
+
+/// Publishes what a sweep would.
+fn drop_packs(repo: &Repository, packs: &[PackId]) {
+    let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
+    body.dropped = packs.to_vec();
+    let plain = encode_segment(&body);
+    let (bytes, name) = seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
+    let key = ObjectKey::Segment(SegmentId::from(name));
+    repo.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+}
+
+fn packs(store: &dyn Store) -> Vec<PackId> {
+    let id = |meta: ObjectMeta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None };
+    list_all(store, Folder::Packs).expect("listed").into_iter().filter_map(id).collect()
+}
+
+#[test]
+fn what_has_lost_its_data_stays_forgotten() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    write(&lab.tree().join("a"), &noise(3, 1000));
+    let id = lab.backup(&repo, &noise(1, 5000));
+    forget(&repo, id).expect("forgotten");
+    let all = packs(repo.store());
+    let cases: [&dyn Fn(&Lab); 2] = [
+        // Dropped, though the objects are still there.
+        &|fork| drop_packs(&fork.open(), &all),
+        // Deleted behind everybody's back.
+        &|fork| all.iter().for_each(|id| fork.store.delete(&ObjectKey::Pack(*id)).expect("deleted")),
+    ];
+    for case in cases {
+        let fork = lab.fork();
+        case(&fork);
+        let refused = bring_back(&fork.open(), id).expect_err("refused");
+        assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+        assert!(ids(fork.store.as_ref(), Folder::Snapshots).is_empty());
+    }
+    bring_back(&repo, id).expect("the original is whole");
+}
+
+/// What is done to the store behind everybody's back.
+type Act = Box<dyn FnOnce(&dyn Store) + Send>;
+
+/// A store that does something of its own when the first snapshot was put.
+struct Meanwhile {
+    inner: SharedStore,
+    act: Mutex<Option<Act>>,
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Store for Meanwhile {
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn properties(&self) -> Properties {
+        self.inner.properties()
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        self.inner.put(key, body, mode)?;
+        if matches!(key, ObjectKey::Snapshot(_)) {
+            let act = self.act.lock().expect("no panic").take();
+            act.expect("one snapshot is put")(self.inner.as_ref());
+        }
+        Ok(())
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        self.inner.spool()
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(key, limit)
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_at(key, offset, buf)
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        self.inner.stat(key)
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, each)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.inner.delete(key)
+    }
+}
+
+/// A sweep that listed `snapshots/` just before the snapshot came back, and has ended just after: its lease is gone when
+/// the leases are listed, its packs are dropped.
+#[test]
+fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let id = lab.backup(&repo, &noise(1, 5000));
+    forget(&repo, id).expect("forgotten");
+    let all = packs(repo.store());
+    let sweeper = lab.open();
+    let act = move |store: &dyn Store| {
+        drop_packs(&sweeper, &all);
+        all.iter().for_each(|id| store.delete(&ObjectKey::Pack(*id)).expect("deleted"));
+    };
+    let store = Meanwhile { inner: lab.store.clone(), act: Mutex::new(Some(Box::new(act))) };
+    let cache = tempfile::tempdir().expect("a folder");
+    let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path()).expect("opens");
+    let refused = bring_back(&repo, id).expect_err("refused");
+    assert!(refused.to_string().contains("let go of its data"), "{refused}");
+    assert!(ids(lab.store.as_ref(), Folder::Snapshots).is_empty(), "it was withdrawn");
+}
+
+#[test]
+fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let stream = noise(1, 5000);
+    let old = lab.backup(&repo, &stream);
+    lab.store.clock().advance(10 * DAY);
+    let new = lab.backup(&repo, &noise(2, 5000));
+    lab.store.clock().advance(DAY);
+    let before = repo.find_snapshot(&old.to_string(), &HostChoice::Any).expect("there");
+    let change = TagChange { add: vec!["b".into(), "a".into()], remove: vec!["b".into()], ..protect(true) };
+    let next = tag(&repo, old, &change).expect("tagged");
+    let after = repo.find_snapshot(&next.to_string(), &HostChoice::Any).expect("there");
+    assert_eq!((&after.snapshot.tags, after.snapshot.protected), (&vec!["a".to_owned()], true));
+    assert_eq!((after.time(), after.committed(), after.first()), (before.time(), before.committed(), old));
+    assert_eq!(after.snapshot.sources, before.snapshot.sources);
+    assert_eq!((latest(&repo), read_stream(&repo, next)), (new, stream));
+    assert_eq!(tag(&repo, next, &change).expect("nothing to do"), next);
+    let set = TagChange { set: Some(vec!["c".into()]), ..TagChange::default() };
+    let last = tag(&repo, next, &set).expect("tagged");
+    let found = repo.find_snapshot(&last.to_string(), &HostChoice::Any).expect("there");
+    assert_eq!(
+        (found.first(), found.committed(), &found.snapshot.tags[..]),
+        (old, before.committed(), &["c".to_owned()][..])
+    );
+    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([new, last]));
+    assert!(restorable(&repo, &Counters::default()).expect("listed").iter().all(|one| one.found.id != next));
+    // The next backup builds on the newest, and nothing is missed when a sweep has deleted the old objects.
+    for id in ids(repo.store(), Folder::Forgotten) {
+        lab.store.delete(&ObjectKey::Forgotten(id)).expect("deleted");
+    }
+    assert_clean(&repo);
+    assert_clean(&lab.fork().open());
+}
+
+#[test]
+fn a_crash_while_tagging_leaves_one_that_counts() {
+    let lab = Lab::new();
+    let stream = noise(1, 5000);
+    let id = lab.backup(&lab.open(), &stream);
+    lab.store.clock().advance(60);
+    at_every_write(
+        &lab,
+        |repo| tag(repo, id, &protect(true)).map(drop),
+        |_, repo| {
+            let counts = snapshots(repo, &SnapshotFilter::default(), &Counters::default()).expect("listed");
+            assert_eq!(counts.len(), 1);
+            assert_eq!(counts[0].first(), id);
+            assert_clean(repo);
+            // What a crash left is tidied away and does not count as most of the group.
+            run(repo, &options(last(1)));
+            assert_eq!(ids(repo.store(), Folder::Snapshots).len(), 1);
+            assert_eq!(read_stream(repo, counts[0].id), stream);
+        },
+    );
+}
+
+/// A new object would not look late any more.
+#[test]
+fn a_snapshot_that_landed_late_is_not_tagged_into_a_good_one() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let id = lab.backup(&repo, &noise(1, 5000));
+    let key = ObjectKey::Snapshot(id);
+    let bytes = lab.store.get(&key, 1 << 20).expect("there");
+    lab.store.delete(&key).expect("deleted");
+    lab.store.clock().advance(3600);
+    lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    assert!(matches!(tag(&repo, id, &protect(true)), Err(Error::Refused { .. })));
+    let checkpoint = add(&lab, &repo, |snapshot| snapshot.state = SnapshotState::Checkpoint);
+    assert!(matches!(tag(&repo, checkpoint, &protect(true)), Err(Error::Refused { .. })));
+}
+
+/// A backup whose parent is re-tagged or forgotten meanwhile is not disturbed.
+#[test]
+fn a_parent_may_be_tagged_and_forgotten_under_a_backup() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let parent = lab.backup(&repo, &noise(1, 5000));
+    let lease = crate::ops::testing::lease(&repo);
+    lease.set_parents(&[parent]);
+    let next = tag(&lab.open(), parent, &protect(true)).expect("tagged");
+    let next = tag(&lab.open(), next, &protect(false)).expect("tagged");
+    forget(&lab.open(), next).expect("forgotten");
+    let mut snapshot = empty(lease.started());
+    snapshot.parents = vec![parent];
+    repo.commit(lease, snapshot).expect("committed");
+}
+
+/// Its last snapshot was forgotten and swept: that is no loss to report, on whichever machine knew of it.
+#[test]
+fn a_forgotten_snapshot_is_not_missed() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    lab.backup(&repo, &noise(1, 5000));
+    lab.store.clock().advance(60);
+    let last = lab.backup(&repo, &noise(2, 5000));
+    let cache = tempfile::tempdir().expect("a folder");
+    let other = Repository::open(lab.store.clone(), &Secret::empty(), cache.path()).expect("opens");
+    let third = tempfile::tempdir().expect("a folder");
+    let third = Repository::open(lab.store.clone(), &Secret::empty(), third.path()).expect("opens");
+    [&other, &third].into_iter().for_each(assert_clean);
+    forget(&repo, last).expect("forgotten");
+    assert_clean(&other);
+    lab.store.delete(&ObjectKey::Forgotten(last)).expect("deleted");
+    [&repo, &other].into_iter().for_each(assert_clean);
+    // Who has seen it and nothing since cannot know.
+    let report = verify(&third, &VerifyOptions::default(), &Counters::default(), &Cancel::new());
+    let report = report.expect("verified");
+    assert!(report.findings.iter().all(|found| found.kind == FindingKind::SnapshotVanished));
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn who_may_not_write_can_still_ask() {
+    let lab = Lab::new();
+    for _ in 0..4 {
+        lab.store.clock().advance(DAY);
+        add(&lab, &lab.open(), |_| {});
+    }
+    let store = crate::store::ReadOnlyStore::new(lab.store.clone());
+    let cache = tempfile::tempdir().expect("a folder");
+    let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path()).expect("opens");
+    let report = run(&repo, &ForgetOptions { dry_run: true, ..options(last(2)) });
+    assert_eq!((report.kept, report.dropped), (2, 2));
+    let refused = forget_by_policy(&repo, &options(last(2)), &Counters::default(), &Cancel::new());
+    assert!(
+        matches!(refused, Err(Error::Repo(RepoError::Store(StoreError::ReadOnly { .. })))),
+        "{refused:?}"
+    );
+}

@@ -1,0 +1,474 @@
+//! Repairing packs: what is damaged or gone is saved as far as it opens, told as condemned and lost, and set aside.
+//!
+//! Saved chunks durable in new packs → segment: condemned, lost → damaged object copied into quarantine → deleted from
+//! `packs/`. States only move forward, so a repair that was cut off at any step is ended by the next one, and two at
+//! once do no harm: both save, both condemn. A condemned pack is dropped by a later prune. What was lost is looked for
+//! again each time: in packs that came back, in quarantine.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::quarantine::set_aside;
+use super::salvage::{Holder, salvage, without_good_copy};
+use crate::Error;
+use crate::format::LeaseKind;
+use crate::index::{Index, PackRow, PackState};
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::verify::{check_all, digest};
+use crate::ops::walk::reading_lease;
+use crate::ops::{Cancel, memory};
+use crate::repo::{Lease, Rebuilt, RepoError, Repository};
+use crate::store::{Folder, ObjectKey, StoreError, list_all};
+use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
+
+/// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory and a segment.
+const BATCH_CHUNKS: usize = 256 << 10;
+
+/// Which packs are looked at, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepairPacksOptions {
+    /// This machine's name, for the lease.
+    pub host: String,
+    /// Read these alone, given by id or unambiguous prefix; none: every pack is read.
+    pub packs: Vec<String>,
+    /// Read none: only packs that are gone or have another size than they should.
+    pub quick: bool,
+    /// Look and tell, change nothing.
+    pub dry_run: bool,
+    /// Packs read at a time; 0: as many as there are cores.
+    pub threads: usize,
+    /// Memory to keep within.
+    pub memory: ByteSize,
+}
+
+impl Default for RepairPacksOptions {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            packs: Vec::new(),
+            quick: false,
+            dry_run: false,
+            threads: 0,
+            memory: memory::BUDGET_DEFAULT,
+        }
+    }
+}
+
+/// What became of a damaged pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fate {
+    /// Whole again, from its recovery data.
+    Healed,
+    /// Everything that it held is stored elsewhere; it was set aside.
+    Saved,
+    /// Some of what it held is lost; it was set aside.
+    Lost,
+}
+
+/// A pack that was found damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedPack {
+    pub id: PackId,
+    /// What is wrong with it.
+    pub what: String,
+    pub fate: Fate,
+}
+
+/// What a repair of packs found and did; in a dry run, what it would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PacksReport {
+    /// Held packs, and those of them that were read whole.
+    pub packs: u64,
+    pub packs_read: u64,
+    pub damaged: Vec<DamagedPack>,
+    /// Chunks stored anew, and their plain bytes.
+    pub saved_chunks: u64,
+    pub saved_bytes: u64,
+    /// Chunks that this repair could read nowhere, and that were not known as lost before.
+    pub lost_chunks: u64,
+    /// Chunks that earlier repairs told as lost and that are still nowhere.
+    pub still_lost: u64,
+    /// Orphan packs that were taken into the index.
+    pub adopted_packs: u64,
+    /// Packs whose recovery data was missing or damaged and was written.
+    pub parity_written: u64,
+}
+
+impl PacksReport {
+    /// True if nothing was found damaged, or all of it was put right.
+    pub fn is_whole(&self) -> bool {
+        self.lost_chunks == 0
+    }
+}
+
+/// What is known of the packs in the store.
+#[derive(Debug, Default)]
+pub(super) struct Packs {
+    /// Those in `packs/` and their sizes.
+    pub listed: BTreeMap<PackId, u64>,
+    /// Those that are damaged or gone.
+    pub bad: BTreeSet<PackId>,
+    pub quarantined: Vec<Holder>,
+    /// Whole packs whose recovery data is damaged.
+    pub bad_parity: BTreeSet<PackId>,
+}
+
+impl Packs {
+    /// True if the pack is there and nothing is known against it.
+    pub fn is_whole(&self, id: &PackId) -> bool {
+        self.listed.contains_key(id) && !self.bad.contains(id)
+    }
+}
+
+/// A held pack that is damaged or gone.
+pub(super) struct Bad {
+    pub row: PackRow,
+    /// Its size in the store; 0 if it is not there.
+    pub size: u64,
+    pub what: String,
+}
+
+/// Finds damaged packs, saves what can be read of them, and sets them aside.
+///
+/// Chunks that can be read nowhere are told in a segment as lost: the next backup of a source that still has them
+/// stores them anew. Nothing is deleted that does not lie in quarantine.
+///
+/// # Errors
+/// [`Error::Interrupted`] if cancelled; the next repair goes on from there.
+pub fn repair_packs(
+    repo: &Repository,
+    options: &RepairPacksOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<PacksReport, Error> {
+    let lease = match options.dry_run {
+        true => None,
+        false => {
+            repo.check_writable()?;
+            Some(Lease::take(repo, LeaseKind::Repair, &options.host, repo.lease_times())?)
+        }
+    };
+    let reading = match options.dry_run {
+        true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
+        false => None,
+    };
+    let mut repair = Repair {
+        repo,
+        lease: lease.as_ref(),
+        packs: Packs::default(),
+        report: PacksReport::default(),
+        observer,
+        cancel,
+    };
+    repair.run(options)?;
+    let report = repair.report;
+    for lease in lease.into_iter().chain(reading) {
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    Ok(report)
+}
+
+pub(super) struct Repair<'a> {
+    pub repo: &'a Repository,
+    /// None in a dry run.
+    pub lease: Option<&'a Lease>,
+    pub packs: Packs,
+    pub report: PacksReport,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a Cancel,
+}
+
+impl Repair<'_> {
+    fn run(&mut self, options: &RepairPacksOptions) -> Result<(), Error> {
+        self.observer.phase(&Phase::Index);
+        self.adopt()?;
+        self.observer.phase(&Phase::Structure);
+        self.list()?;
+        let bad = self.find(options)?;
+        let bad = self.heal(bad)?;
+        self.packs.bad = bad.iter().map(|bad| bad.row.id).collect();
+        self.search_for_lost()?;
+        let mut batch = Vec::new();
+        let mut chunks = 0;
+        for one in bad {
+            chunks += one.row.chunks as usize;
+            batch.push(one);
+            if chunks >= BATCH_CHUNKS {
+                self.deal_with(std::mem::take(&mut batch))?;
+                chunks = 0;
+            }
+        }
+        self.deal_with(batch)?;
+        self.renew_parity()?;
+        self.report.still_lost = self.repo.ask_index(Index::lost)?.len() as u64;
+        if self.lease.is_some() {
+            self.report.still_lost = self.report.still_lost.saturating_sub(self.report.lost_chunks);
+        }
+        Ok(())
+    }
+
+    /// Brings the index up to date, orphan packs included.
+    fn adopt(&mut self) -> Result<(), Error> {
+        let Some(lease) = self.lease else { return crate::ops::sync(self.repo, self.observer) };
+        let go_on = || if self.cancel.is_cancelled() { Err(RepoError::Stopped) } else { Ok(()) };
+        let adopted = match self.repo.adopt_orphans(lease, &mut || go_on()) {
+            Err(RepoError::Stopped) => return Err(Error::Interrupted),
+            other => other?,
+        };
+        super::tell(&adopted, self.observer);
+        let Rebuilt { packs, .. } = adopted;
+        self.report.adopted_packs = packs;
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<(), Error> {
+        for meta in list_all(self.repo.store(), Folder::Packs)? {
+            if let ObjectKey::Pack(id) = meta.key {
+                self.packs.listed.insert(id, meta.size);
+            }
+        }
+        let mut found = Vec::new();
+        for meta in list_all(self.repo.store(), Folder::Quarantine)? {
+            if let ObjectKey::QuarantinedPack(id) = meta.key {
+                found.push((id, meta.size));
+            }
+        }
+        let told = self.repo.told_of(&found.iter().map(|&(id, _)| id).collect())?;
+        let holder = |(id, size)| Holder {
+            key: ObjectKey::QuarantinedPack(id),
+            id,
+            size,
+            told: told.get(&id).cloned().unwrap_or_default(),
+        };
+        self.packs.quarantined = found.into_iter().map(holder).collect();
+        Ok(())
+    }
+
+    /// Finds the held packs that are damaged or gone.
+    fn find(&mut self, options: &RepairPacksOptions) -> Result<Vec<Bad>, Error> {
+        let held: Vec<PackRow> = self
+            .repo
+            .ask_index(Index::packs)?
+            .into_iter()
+            .filter(|pack| pack.added && pack.state != PackState::Dropped)
+            .collect();
+        self.report.packs = held.len() as u64;
+        let chosen = choose(&options.packs, &held)?;
+        let (mut bad, mut plan) = (Vec::new(), Vec::new());
+        for row in held {
+            self.cancel.check()?;
+            let Some(size) = self.size_of(&row)? else {
+                // A condemned pack that is gone was dealt with by an earlier repair, unless it holds more than that
+                // one knew of.
+                bad.push(Bad { row, size: 0, what: "it is not in the store".into() });
+                continue;
+            };
+            if size != row.size {
+                let what = format!("it has {size} bytes in the store, {} by the index", row.size);
+                bad.push(Bad { row, size, what });
+            } else if !options.quick && chosen.as_ref().is_none_or(|chosen| chosen.contains(&row.id)) {
+                plan.push((row, size));
+            }
+        }
+        if !plan.is_empty() {
+            self.observer.phase(&Phase::Data);
+            bad.extend(self.read(plan, options)?);
+        }
+        bad.sort_by_key(|bad| bad.row.id);
+        Ok(bad)
+    }
+
+    /// The pack's size in the store; none if it is surely not there.
+    fn size_of(&mut self, row: &PackRow) -> Result<Option<u64>, Error> {
+        if let Some(&size) = self.packs.listed.get(&row.id) {
+            return Ok(Some(size));
+        }
+        match self.repo.store().stat(&ObjectKey::Pack(row.id)) {
+            // A listing may lag behind.
+            Ok(meta) => {
+                self.packs.listed.insert(row.id, meta.size);
+                Ok(Some(meta.size))
+            }
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn read(&mut self, plan: Vec<(PackRow, u64)>, options: &RepairPacksOptions) -> Result<Vec<Bad>, Error> {
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let workers = memory::plan(options.memory, threads).workers;
+        let told = self.digests()?;
+        let checks = check_all(self.repo, &plan, &told, None, workers, self.observer, self.cancel)?;
+        self.report.packs_read = checks.len() as u64;
+        let rows: HashMap<PackId, (PackRow, u64)> = plan.into_iter().map(|one| (one.0.id, one)).collect();
+        let bad_parity = checks.iter().filter(|check| check.parity.is_some()).map(|check| check.id);
+        self.packs.bad_parity = bad_parity.collect();
+        let damaged = checks.into_iter().filter_map(|check| {
+            let what = check.findings.into_iter().map(|(_, what)| what).next()?;
+            let (row, size) = *rows.get(&check.id)?;
+            Some(Bad { row, size, what })
+        });
+        Ok(damaged.collect())
+    }
+
+    /// A hash of what the segments say of each pack.
+    fn digests(&self) -> Result<HashMap<PackId, [u8; 32]>, Error> {
+        let mut told = HashMap::new();
+        for id in self.repo.listed_segments()? {
+            self.cancel.check()?;
+            match self.repo.read_segment(&id) {
+                Ok(body) => body.packs.iter().for_each(|pack| {
+                    told.entry(pack.id).or_insert_with(|| digest(pack));
+                }),
+                Err(err) if err.is_damage() => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(told)
+    }
+
+    /// Looks for what earlier repairs told as lost: it may have come back.
+    fn search_for_lost(&mut self) -> Result<(), Error> {
+        let lost = self.repo.ask_index(Index::lost)?;
+        let found = salvage(self.repo, self.lease, &self.packs, &[], lost, self.observer, self.cancel)?;
+        self.report.saved_chunks += found.chunks;
+        self.report.saved_bytes += found.bytes;
+        self.relist(found.packed.packs)
+    }
+
+    /// Learns of the packs that a salvage stored.
+    fn relist(&mut self, stored: u64) -> Result<(), Error> {
+        if stored > 0 {
+            for meta in list_all(self.repo.store(), Folder::Packs)? {
+                if let ObjectKey::Pack(id) = meta.key {
+                    self.packs.listed.entry(id).or_insert(meta.size);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deal_with(&mut self, mut batch: Vec<Bad>) -> Result<(), Error> {
+        // A prune may have let go of them meanwhile.
+        self.repo.sync()?;
+        let mut held = Vec::new();
+        for bad in batch.drain(..) {
+            // Another repair may be about to put it back whole.
+            let now = self.repo.store().stat(&ObjectKey::Pack(bad.row.id));
+            if bad.size == 0 && now.is_ok_and(|now| now.size == bad.row.size) {
+                continue;
+            }
+            let row = self.repo.ask_index(|index| index.pack(&bad.row.id))?;
+            if let Some(row) = row.filter(|row| row.added && row.state != PackState::Dropped) {
+                held.push(Bad { row, ..bad });
+            }
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        let told = self.repo.told_of(&held.iter().map(|bad| bad.row.id).collect())?;
+        let holders: Vec<Holder> = held
+            .iter()
+            .map(|bad| Holder {
+                key: ObjectKey::Pack(bad.row.id),
+                id: bad.row.id,
+                size: bad.size,
+                told: told.get(&bad.row.id).cloned().unwrap_or_default(),
+            })
+            .collect();
+        let mut ids: BTreeMap<PackId, BTreeSet<ChunkId>> = BTreeMap::new();
+        for holder in &holders {
+            ids.insert(holder.id, holder.ids(self.repo)?);
+        }
+        let wanted = without_good_copy(self.repo, &self.packs, ids.values().flatten().copied().collect())?;
+        let (repo, lease) = (self.repo, self.lease);
+        let saved = salvage(repo, lease, &self.packs, &holders, wanted, self.observer, self.cancel)?;
+        self.relist(saved.packed.packs)?;
+        self.report.saved_chunks += saved.chunks;
+        self.report.saved_bytes += saved.bytes;
+        let known = self.repo.ask_index(Index::lost)?;
+        let lost: Vec<ChunkId> = saved.lost.difference(&known).copied().collect();
+        self.report.lost_chunks += lost.len() as u64;
+        for bad in &held {
+            self.note(bad, ids.get(&bad.row.id), &saved.lost, &lost);
+        }
+        self.publish(&held, lost)?;
+        for bad in held.iter().filter(|bad| bad.size > 0) {
+            self.set_aside(bad)?;
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        bad: &Bad,
+        ids: Option<&BTreeSet<ChunkId>>,
+        lost: &BTreeSet<ChunkId>,
+        newly: &[ChunkId],
+    ) {
+        let hit = |ids: &BTreeSet<ChunkId>| ids.iter().filter(|id| lost.contains(id)).count();
+        let gone = ids.map_or(0, hit);
+        let is_new = ids.is_some_and(|ids| newly.iter().any(|id| ids.contains(id)));
+        if bad.size == 0 && bad.row.state == PackState::Condemned && !is_new {
+            // An earlier repair told of it.
+            return;
+        }
+        let fate = if gone > 0 { Fate::Lost } else { Fate::Saved };
+        let (severity, rest) = match fate {
+            Fate::Lost => {
+                (Severity::Damage, format!("{gone} of {} chunks are lost", ids.map_or(0, BTreeSet::len)))
+            }
+            _ => (Severity::Note, "nothing is lost: all that it held is stored elsewhere".to_owned()),
+        };
+        let message = format!("{}; {rest}", bad.what);
+        self.observer.problem(&Problem::new(severity, ObjectKey::Pack(bad.row.id), message));
+        self.report.damaged.push(DamagedPack { id: bad.row.id, what: bad.what.clone(), fate });
+    }
+
+    /// Tells everybody, if there is anything to tell.
+    fn publish(&self, held: &[Bad], lost: Vec<ChunkId>) -> Result<(), Error> {
+        let Some(lease) = self.lease else { return Ok(()) };
+        let known = held.iter().filter(|bad| bad.row.state == PackState::Known);
+        let condemned: Vec<PackId> = known.map(|bad| bad.row.id).collect();
+        if !condemned.is_empty() || !lost.is_empty() {
+            self.repo.publish_damage(lease, condemned, lost)?;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, bad: &Bad) -> Result<(), Error> {
+        let Some(lease) = self.lease else { return Ok(()) };
+        lease.check()?;
+        let (from, to) = (ObjectKey::Pack(bad.row.id), ObjectKey::QuarantinedPack(bad.row.id));
+        if !set_aside(self.repo, &from, &to, self.cancel)? {
+            let what = format!("{to} is there already, with other bytes: {from} was left where it is");
+            self.observer.problem(&Problem::new(Severity::Note, from, what));
+        }
+        self.repo.forget_head(&bad.row.id);
+        self.packs.listed.remove(&bad.row.id);
+        Ok(())
+    }
+}
+
+/// The packs that were named; none if none were.
+fn choose(names: &[String], held: &[PackRow]) -> Result<Option<BTreeSet<PackId>>, Error> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let mut out = BTreeSet::new();
+    for name in names {
+        match PrefixMatch::find(&name.to_ascii_lowercase(), held.iter().map(|row| row.id)) {
+            PrefixMatch::One(id) => {
+                out.insert(id);
+            }
+            PrefixMatch::None => return Err(Error::NotThere(format!("there is no pack '{name}'"))),
+            PrefixMatch::Many(ids) => {
+                return Err(Error::Usage(format!("{} packs begin with '{name}'", ids.len())));
+            }
+        }
+    }
+    Ok(Some(out))
+}

@@ -1,0 +1,227 @@
+//! Saving what still opens: chunks that no whole, known pack holds are read from wherever they can be and stored anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::packs::Packs;
+use crate::Error;
+use crate::index::{FrameRow, Location, PackState};
+use crate::observe::Observer;
+use crate::ops::Cancel;
+use crate::repo::{
+    Claims, FrameWriter, Lease, PackHead, Packed, Packer, PackerOptions, RepoError, Repository,
+};
+use crate::store::ObjectKey;
+use crate::types::{ChunkId, Class, FrameInfo, PackId, PackInfo};
+
+/// What came of one salvage.
+#[derive(Debug, Default)]
+pub(super) struct Salvaged {
+    pub chunks: u64,
+    /// Plain bytes of them.
+    pub bytes: u64,
+    pub packed: Packed,
+    /// What could be read nowhere.
+    pub lost: BTreeSet<ChunkId>,
+}
+
+/// An object that may hold chunks: a pack under any name.
+#[derive(Debug, Clone)]
+pub(super) struct Holder {
+    pub key: ObjectKey,
+    pub id: PackId,
+    pub size: u64,
+    /// What segments say of it.
+    pub told: Vec<PackInfo>,
+}
+
+impl Holder {
+    /// What it holds: by its own directory, and by the segments where that cannot be read. None if its head is gone:
+    /// without that no frame opens.
+    fn contents(&self, repo: &Repository) -> Result<Option<(PackHead, Vec<FrameInfo>)>, Error> {
+        let head = match repo.head_of(&self.key) {
+            Ok(head) => head,
+            Err(err) if err.is_damage() => return Ok(None),
+            Err(err) => return Err(err.into()),
+        };
+        match repo.directory_of(&self.key, &self.id, self.size, &head) {
+            Ok(info) => Ok(Some((head, info.frames))),
+            Err(err) if err.is_damage() => {
+                let frames = self.told.first().map(|info| info.frames.clone());
+                Ok(frames.map(|frames| (head, frames)))
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// The ids of all chunks that it is to hold, whoever says so.
+    pub fn ids(&self, repo: &Repository) -> Result<BTreeSet<ChunkId>, Error> {
+        let mut frames: Vec<FrameInfo> = self.told.iter().flat_map(|info| info.frames.clone()).collect();
+        frames.extend(self.contents(repo)?.into_iter().flat_map(|(_, frames)| frames));
+        Ok(frames.iter().flat_map(|frame| &frame.chunks).map(|chunk| chunk.id).collect())
+    }
+}
+
+/// Stores anew what of `wanted` can be read: from `damaged` packs, from other copies in packs that are there, from
+/// quarantine. With no lease nothing is stored, and the result says what would be.
+pub(super) fn salvage(
+    repo: &Repository,
+    lease: Option<&Lease>,
+    packs: &Packs,
+    damaged: &[Holder],
+    wanted: BTreeSet<ChunkId>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Salvaged, Error> {
+    if wanted.is_empty() {
+        return Ok(Salvaged::default());
+    }
+    let claims = Claims::anew(repo.index());
+    let options = PackerOptions { workers: 1, level: 3, dry_run: lease.is_none() };
+    std::thread::scope(|scope| {
+        let packer = Packer::start(scope, repo, lease, &claims, options, observer)?;
+        let writers = [packer.writer(Class::Data), packer.writer(Class::Metadata)];
+        let out = Salvaged { lost: wanted, ..Salvaged::default() };
+        let mut work = Work { repo, packs, writers, out, cancel };
+        let read =
+            work.run(damaged).and_then(|()| Ok(work.writers.iter_mut().try_for_each(FrameWriter::flush)?));
+        let Work { writers, mut out, .. } = work;
+        drop(writers);
+        let packed = packer.finish();
+        match (read, packed) {
+            (Err(Error::Repo(RepoError::Stopped)), Err(err)) => Err(err.into()),
+            (Err(err), _) => Err(err),
+            (Ok(()), packed) => {
+                out.packed = packed?;
+                Ok(out)
+            }
+        }
+    })
+}
+
+struct Work<'a> {
+    repo: &'a Repository,
+    packs: &'a Packs,
+    /// Of data, of metadata.
+    writers: [FrameWriter<'a>; 2],
+    /// Its `lost` is what is still wanted.
+    out: Salvaged,
+    cancel: &'a Cancel,
+}
+
+impl Work<'_> {
+    fn run(&mut self, damaged: &[Holder]) -> Result<(), Error> {
+        for holder in damaged.iter().filter(|holder| holder.size > 0) {
+            self.save_from(holder)?;
+        }
+        self.look_at_copies()?;
+        for holder in &self.packs.quarantined {
+            self.save_from(holder)?;
+        }
+        Ok(())
+    }
+
+    fn save_from(&mut self, holder: &Holder) -> Result<(), Error> {
+        if self.out.lost.is_empty() {
+            return Ok(());
+        }
+        let Some((head, frames)) = holder.contents(self.repo)? else { return Ok(()) };
+        for (number, frame) in (0..).zip(&frames) {
+            self.cancel.check()?;
+            if !frame.chunks.iter().any(|chunk| self.out.lost.contains(&chunk.id)) {
+                continue;
+            }
+            if frame.offset + u64::from(frame.stored) > holder.size {
+                continue;
+            }
+            let row = row_of(frame);
+            let mut sealed = vec![0; row.stored as usize];
+            let plain = match self.repo.store().read_at(&holder.key, row.offset, &mut sealed) {
+                Ok(()) => self.repo.open_frame(&holder.key, &head, number, &row, sealed),
+                Err(err) => Err(err.into()),
+            };
+            let plain = match plain {
+                Ok(plain) => plain,
+                Err(err) if err.is_damage() => continue,
+                Err(err) => return Err(err.into()),
+            };
+            let mut offset = 0;
+            for chunk in &frame.chunks {
+                let end = offset + chunk.len as usize;
+                self.keep(row.class, chunk.id, plain.get(offset..end).unwrap_or_default())?;
+                offset = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Other copies in packs that are there: condemned and dropped ones count for reading.
+    fn look_at_copies(&mut self) -> Result<(), Error> {
+        let mut by_frame: BTreeMap<(PackId, u32), Vec<(ChunkId, Location)>> = BTreeMap::new();
+        for id in &self.out.lost {
+            for copy in self.repo.ask_index(|index| index.copies(id))? {
+                if self.packs.is_whole(&copy.pack) {
+                    by_frame.entry((copy.pack, copy.frame)).or_default().push((*id, copy));
+                }
+            }
+        }
+        for ((pack, number), chunks) in by_frame {
+            self.cancel.check()?;
+            if !chunks.iter().any(|(id, _)| self.out.lost.contains(id)) {
+                continue;
+            }
+            let Some(row) = self.repo.frame_row(&pack, number)? else { continue };
+            let plain = match self.repo.read_frame(&pack, number, &row) {
+                Ok(plain) => plain,
+                Err(err) if err.is_damage() => continue,
+                Err(err) => return Err(err.into()),
+            };
+            for (id, copy) in chunks {
+                let at = copy.offset as usize;
+                self.keep(row.class, id, plain.get(at..at + copy.len as usize).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, class: Class, id: ChunkId, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() || !self.out.lost.contains(&id) || self.repo.keys().chunk_id(class, bytes) != id {
+            return Ok(());
+        }
+        let writer = match class {
+            Class::Data => &mut self.writers[0],
+            Class::Metadata => &mut self.writers[1],
+        };
+        writer.add(bytes)?;
+        self.out.lost.remove(&id);
+        self.out.chunks += 1;
+        self.out.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn row_of(frame: &FrameInfo) -> FrameRow {
+    FrameRow {
+        class: frame.class,
+        codec: frame.codec,
+        offset: frame.offset,
+        stored: frame.stored,
+        plain: frame.plain,
+        chunks: frame.chunks.len() as u32,
+    }
+}
+
+/// Those of `ids` of which no known pack that is there and whole has a copy.
+pub(super) fn without_good_copy(
+    repo: &Repository,
+    packs: &Packs,
+    ids: BTreeSet<ChunkId>,
+) -> Result<BTreeSet<ChunkId>, Error> {
+    let mut out = BTreeSet::new();
+    for id in ids {
+        let copies = repo.ask_index(|index| index.copies(&id))?;
+        if !copies.iter().any(|copy| copy.state == PackState::Known && packs.is_whole(&copy.pack)) {
+            out.insert(id);
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,195 @@
+//! Damaged packs without recovery data.
+
+use super::*;
+use crate::ops::repair::Fate;
+use crate::store::Store;
+
+fn quarantined(lab: &Lab) -> Vec<ObjectKey> {
+    let keys = lab.store.objects().into_iter().map(|meta| meta.key);
+    keys.filter(|key| matches!(key, ObjectKey::QuarantinedPack(_))).collect()
+}
+
+/// After a repair: nothing is wrong but what is lost; the pack lies in quarantine as it was; once the sources are
+/// backed up again nothing is lost of what they hold.
+fn afterwards(lab: &Lab, stream: &[u8], report: &PacksReport) {
+    let found = check(lab);
+    assert_eq!(found.is_clean(), report.is_whole(), "{report:?} {found:#?}");
+    let again = repair(&lab.open()).expect("again");
+    assert_eq!((again.damaged.as_slice(), again.lost_chunks), (&[][..], 0), "a repair converges: {again:?}");
+    assert_eq!(again.still_lost, report.lost_chunks);
+    let repo = lab.open();
+    lab.backup(&repo, stream);
+    let newest = listed(&repo).pop().expect("a snapshot");
+    assert_eq!(stream_of(&repo, &newest).expect("read"), stream);
+}
+
+#[test]
+fn every_region_of_a_pack_can_be_hit() {
+    let (lab, stream) = sample();
+    let all = packs(&lab);
+    let mut fates = std::collections::BTreeMap::new();
+    for (id, size) in &all {
+        let key = ObjectKey::Pack(*id);
+        // The head, the trailer, and places all over.
+        let places = (0..24).map(|n| n * size / 24).chain([9, 20, 60, size - 30, size - 20, size - 1]);
+        for at in places {
+            let fork = lab.fork();
+            assert!(fork.store.damage(&key, |bytes| bytes[at as usize] ^= 0x10));
+            let bytes = fork.store.get(&key, 1 << 30).expect("there");
+            let report = repair(&fork.open()).expect("repaired");
+            assert_eq!(report.damaged.len(), 1, "byte {at} of {size}: {report:?}");
+            *fates.entry(report.damaged[0].fate).or_insert(0) += 1;
+            assert!(fork.store.stat(&key).expect_err("set aside").is_not_found());
+            let aside = fork.store.get(&ObjectKey::QuarantinedPack(*id), 1 << 30);
+            assert_eq!(aside.expect("in quarantine"), bytes);
+            afterwards(&fork, &stream, &report);
+        }
+    }
+    assert!(fates[&Fate::Saved] >= 3 && fates[&Fate::Lost] >= 20, "{fates:?}");
+}
+
+#[test]
+fn one_hit_frame_loses_its_chunks_alone() {
+    let (lab, _) = sample();
+    let repo = lab.open();
+    repo.sync().expect("synced");
+    let row = repo.index().packs().expect("packs").into_iter().max_by_key(|pack| pack.size).expect("one");
+    let frame = repo.index().frame(&row.id, 0).expect("asked").expect("there");
+    lab.store.damage(&ObjectKey::Pack(row.id), |bytes| bytes[frame.offset as usize + 5] ^= 1);
+    let report = repair(&repo).expect("repaired");
+    assert_eq!(report.lost_chunks, u64::from(frame.chunks));
+    assert_eq!(report.saved_chunks, u64::from(row.chunks - frame.chunks));
+    assert_eq!(repo.index().lost().expect("asked").len() as u64, report.lost_chunks);
+}
+
+#[test]
+fn a_pack_that_is_gone_or_cut_is_found_without_reading() {
+    let (lab, stream) = sample();
+    let (id, size) = packs(&lab)[0];
+    for keep in [None, Some(0), Some(size / 2), Some(size + 1)] {
+        let fork = lab.fork();
+        match keep {
+            None => fork.store.delete(&ObjectKey::Pack(id)).expect("deleted"),
+            Some(keep) => {
+                fork.store.damage(&ObjectKey::Pack(id), |bytes| bytes.resize(keep as usize, 7));
+            }
+        }
+        let quick = RepairPacksOptions { quick: true, ..packs_options() };
+        let report = repair_packs(&fork.open(), &quick, &Recording::default(), &Cancel::new()).expect("done");
+        assert_eq!((report.damaged.len(), report.packs_read), (1, 0), "{keep:?}");
+        afterwards(&fork, &stream, &report);
+    }
+}
+
+#[test]
+fn a_pack_that_comes_back_gives_back_what_was_lost() {
+    let (lab, stream) = sample();
+    let (id, _) = packs(&lab)[0];
+    let key = ObjectKey::Pack(id);
+    let bytes = lab.store.get(&key, 1 << 30).expect("there");
+    // The operator finds a good copy, and puts it under either name.
+    for back in [key.clone(), ObjectKey::QuarantinedPack(id)] {
+        let fork = lab.fork();
+        fork.store.delete(&key).expect("deleted");
+        let report = repair(&fork.open()).expect("repaired");
+        assert!(report.lost_chunks > 0 && !check(&fork).is_clean());
+        let body = crate::store::Body::Bytes(&bytes);
+        fork.store.put(&back, body, crate::store::PutMode::CreateOnly).expect("put back");
+        let second = repair(&fork.open()).expect("repaired");
+        assert_eq!((second.saved_chunks, second.still_lost), (report.lost_chunks, 0));
+        assert_clean(&fork);
+        let repo = fork.open();
+        assert_eq!(stream_of(&repo, &listed(&repo)[0]).expect("read"), stream);
+    }
+}
+
+#[test]
+fn a_dry_run_tells_the_same_and_writes_nothing() {
+    let (lab, _) = sample();
+    let (id, size) = packs(&lab)[0];
+    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+    let before = lab.store.objects();
+    let dry = RepairPacksOptions { dry_run: true, ..packs_options() };
+    let told = repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
+    assert_eq!(lab.store.objects(), before);
+    assert_eq!(told, repair(&lab.open()).expect("repaired"));
+}
+
+#[test]
+fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
+    let (lab, _) = sample();
+    let whole = packs(&lab)[0].0;
+    for meta in lab.store.objects() {
+        if matches!(meta.key, ObjectKey::Segment(_)) {
+            lab.store.delete(&meta.key).expect("deleted");
+        }
+    }
+    let one = RepairPacksOptions { packs: vec![whole.to_string()[..12].to_owned()], ..packs_options() };
+    let report = repair_packs(&lab.open(), &one, &Recording::default(), &Cancel::new()).expect("done");
+    assert_eq!((report.adopted_packs as usize, report.packs_read), (packs(&lab).len(), 1));
+    assert_clean(&lab);
+    let none = RepairPacksOptions { packs: vec!["00ffff00".into()], ..packs_options() };
+    let err = repair_packs(&lab.open(), &none, &Recording::default(), &Cancel::new()).expect_err("none");
+    assert!(matches!(err, crate::Error::NotThere(_)), "{err}");
+}
+
+/// Cut off after every write, in the middle of what two damaged packs need; the next repair ends it.
+#[test]
+fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
+    let (lab, stream) = sample();
+    write(&lab.tree().join("z/late"), &noise(9, 200_000));
+    lab.backup(&lab.open(), &stream);
+    for (n, (id, size)) in packs(&lab).into_iter().enumerate() {
+        lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / (2 + n)] ^= 1);
+    }
+    let mut cuts = 0;
+    for writes in 0.. {
+        let fork = lab.fork();
+        let faulty = Arc::new(FaultyStore::new(fork.store.clone()));
+        let cache = tempfile::tempdir().expect("a folder");
+        let repo = on_faulty(&fork, &faulty, &cache);
+        faulty.die_after_writes(writes);
+        let first = repair(&repo);
+        drop(repo);
+        if !faulty.is_dead() {
+            let report = first.expect("went through");
+            assert_eq!(report.damaged.len(), 2);
+            break;
+        }
+        cuts += 1;
+        let repo = fork.open();
+        repair(&repo).expect("repaired");
+        let lost = repo.index().lost().expect("asked").len() as u64;
+        assert_eq!(quarantined(&fork).len(), 2, "cut after {writes} writes");
+        let again = repair(&repo).expect("again");
+        assert_eq!((again.damaged.len(), again.still_lost), (0, lost), "cut after {writes} writes");
+        drop(repo);
+        let whole = lab.fork();
+        let reference = repair(&whole.open()).expect("repaired").lost_chunks;
+        assert_eq!(lost, reference, "cut after {writes} writes");
+    }
+    assert!(cuts >= 8, "{cuts} cuts");
+}
+
+/// Many times, since the two meet at another step each time: once one deleted what the other was copying away.
+#[test]
+fn two_repairs_at_once_do_no_harm() {
+    let (lab, stream) = sample();
+    let (id, size) = packs(&lab)[0];
+    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+    let reference = repair(&lab.fork().open()).expect("repaired").lost_chunks;
+    for _ in 0..12 {
+        let fork = lab.fork();
+        let repos: Vec<Repository> = (0..2).map(|_| fork.open()).collect();
+        std::thread::scope(|scope| {
+            for repo in &repos {
+                scope.spawn(|| repair(repo).expect("done"));
+            }
+        });
+        let repo = fork.open();
+        repo.sync().expect("synced");
+        assert_eq!(repo.index().lost().expect("asked").len() as u64, reference);
+        assert_eq!(quarantined(&fork).len(), 1);
+        lab.backup(&repo, &stream);
+    }
+}

@@ -1,0 +1,293 @@
+//! How a repository is doing: the last good backup of each source, and what else a monitor wants to know.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Error;
+use crate::format::{LeaseKind, SnapshotState, SourceRecord};
+use crate::index::{Index, PackState};
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::list::{SnapshotFilter, snapshots};
+use crate::ops::walk::reading_lease;
+use crate::repo::{FoundLease, Lease, Repository, StoredSnapshot, landed_late};
+use crate::store::{Folder, ObjectKey, list_all};
+use crate::sys::now;
+use crate::types::{PackId, SnapshotId, Timestamp};
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StatusOptions {
+    /// This machine's name, for the lease.
+    pub host: String,
+    /// Which snapshots, and of these which sources, count.
+    pub filter: SnapshotFilter,
+    /// A source whose last good backup is older than this is told as a problem.
+    pub max_age: Option<Duration>,
+}
+
+/// A capture of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capture {
+    pub snapshot: SnapshotId,
+    /// The store's time of its commit.
+    pub committed: Timestamp,
+    /// Of this source: all of it was captured, and nothing of it is lost.
+    pub complete: bool,
+}
+
+/// One source of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStatus {
+    pub host: String,
+    pub source: String,
+    /// Committed snapshots that hold it.
+    pub snapshots: u64,
+    /// The newest that is complete; none: there is none.
+    pub good: Option<Capture>,
+    /// The newest in whatever state.
+    pub newest: Capture,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The store's time, or this machine's where nothing can be written.
+    pub now: Timestamp,
+    /// Sorted by host and source.
+    pub sources: Vec<SourceStatus>,
+    /// The held pack whose bytes were longest not verified by this machine, and since when: never verified counts from
+    /// when it was stored.
+    pub longest_unverified: Option<(PackId, Timestamp)>,
+    /// Held packs, those condemned among them.
+    pub packs: u64,
+    pub stored_bytes: u64,
+    /// Of these: waiting for a sweep.
+    pub condemned_packs: u64,
+    pub condemned_bytes: u64,
+    /// Those of other processes that are at work now, as far as it is known.
+    pub leases: Vec<FoundLease>,
+}
+
+impl Status {
+    /// Seconds since the last good backup of a source, 0 if it lies ahead.
+    pub fn age(&self, good: &Capture) -> f64 {
+        self.now.seconds_since(good.committed).max(0.0)
+    }
+}
+
+/// Looks at snapshots, segments and leases; no pack is read.
+///
+/// What is too old is told to the observer as missing, also if there is no backup at all.
+pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observer) -> Result<Status, Error> {
+    observer.phase(&Phase::Index);
+    // Ages are by the store's clock, which only a write tells.
+    let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+    let found = snapshots(repo, &options.filter, observer)?;
+    crate::ops::sync(repo, observer)?;
+    let newest = found.iter().map(|one| one.stored).max();
+    let now =
+        lease.as_ref().map_or_else(|| newest.map_or_else(now, |at| at.max(now())), Lease::last_heartbeat);
+    let sources = sources(repo, &found, options.filter.source.as_deref());
+    let mut status = Status {
+        now,
+        sources,
+        longest_unverified: None,
+        packs: 0,
+        stored_bytes: 0,
+        condemned_packs: 0,
+        condemned_bytes: 0,
+        leases: leases(repo, lease.as_ref(), &options.host, now)?,
+    };
+    status.look_at_packs(repo)?;
+    if let Some(lease) = lease {
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    if let Some(max_age) = options.max_age {
+        tell_late(&status, max_age, observer);
+    }
+    Ok(status)
+}
+
+/// A snapshot that landed late may lack anything: it is no good backup.
+fn sources(repo: &Repository, found: &[StoredSnapshot], name: Option<&str>) -> Vec<SourceStatus> {
+    let expiry = repo.lease_times().expiry.as_secs_f64();
+    let mut out: BTreeMap<(&str, &str), SourceStatus> = BTreeMap::new();
+    // Oldest first, by their commits.
+    for one in found.iter().filter(|one| one.snapshot.state != SnapshotState::Checkpoint) {
+        let sources =
+            one.snapshot.sources.iter().filter(|source| name.is_none_or(|name| source.name == name));
+        for source in sources {
+            let in_time = !landed_late(one.stored, one.snapshot.heartbeat, expiry);
+            let newest = Capture {
+                snapshot: one.id,
+                committed: one.committed(),
+                complete: in_time && is_whole(one, source),
+            };
+            let good = newest.complete.then_some(newest);
+            let (host, name) = (one.snapshot.host.as_str(), source.name.as_str());
+            out.entry((host, name))
+                .and_modify(|status| {
+                    status.snapshots += 1;
+                    status.good = good.or(status.good);
+                    status.newest = newest;
+                })
+                .or_insert_with(|| SourceStatus {
+                    host: host.to_owned(),
+                    source: name.to_owned(),
+                    snapshots: 1,
+                    good,
+                    newest,
+                });
+        }
+    }
+    out.into_values().collect()
+}
+
+fn is_whole(found: &StoredSnapshot, source: &SourceRecord) -> bool {
+    source.counts.incomplete == 0
+        && match &found.snapshot.lost {
+            None => true,
+            // Only the first paths are named: where that is not all, it may be any source's.
+            Some(lost) => {
+                lost.count == lost.paths.len() as u64
+                    && lost.paths.iter().all(|path| path.source != source.name)
+            }
+        }
+}
+
+fn leases(
+    repo: &Repository,
+    own: Option<&Lease>,
+    host: &str,
+    now: Timestamp,
+) -> Result<Vec<FoundLease>, Error> {
+    let mut leases = repo.leases()?;
+    leases.retain(|found| {
+        let is_own = own.is_some_and(|own| own.id() == found.id);
+        !is_own && found.is_alive(now, &repo.lease_times()) && !found.is_dead_here(host)
+    });
+    Ok(leases)
+}
+
+impl Status {
+    fn look_at_packs(&mut self, repo: &Repository) -> Result<(), Error> {
+        let verified = repo.memory().verified_all();
+        let mut stored: BTreeMap<PackId, Timestamp> = BTreeMap::new();
+        for meta in list_all(repo.store(), Folder::Packs)? {
+            if let ObjectKey::Pack(id) = meta.key {
+                stored.insert(id, meta.modified);
+            }
+        }
+        for pack in repo.ask_index(Index::packs)? {
+            if !pack.added || pack.state == PackState::Dropped {
+                continue;
+            }
+            self.packs += 1;
+            self.stored_bytes += pack.size;
+            if pack.state == PackState::Condemned {
+                self.condemned_packs += 1;
+                self.condemned_bytes += pack.size;
+            }
+            let since = verified.get(&pack.id).or_else(|| stored.get(&pack.id));
+            if let Some(&since) = since
+                && self.longest_unverified.is_none_or(|(_, longest)| since < longest)
+            {
+                self.longest_unverified = Some((pack.id, since));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
+    let tell = |subject: String, what: String| {
+        observer.problem(&Problem::new(Severity::Missing, subject, what));
+    };
+    if status.sources.is_empty() {
+        tell("the repository".into(), "there is no backup".into());
+    }
+    for one in &status.sources {
+        let subject = format!("source {} on host {}", one.source, one.host);
+        match &one.good {
+            None => tell(subject, "there is no complete backup".into()),
+            Some(good) if status.age(good) > max_age.as_secs_f64() => {
+                let hours = status.age(good) / 3600.0;
+                let id = good.snapshot.short();
+                tell(subject, format!("the last complete backup, {id}, is {hours:.1} hours old"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Recording;
+    use crate::ops::testing::{Lab, lease, noise, write};
+    use crate::repo::Repository;
+    use crate::types::LeaseId;
+
+    fn ask(repo: &Repository, hours: Option<u64>) -> (Status, Vec<String>) {
+        let observer = Recording::default();
+        let max_age = hours.map(|hours| Duration::from_secs(hours * 3600));
+        let options = StatusOptions { host: "host".into(), max_age, ..StatusOptions::default() };
+        let status = status(repo, &options, &observer).expect("asked");
+        (status, observer.problems().iter().map(ToString::to_string).collect())
+    }
+
+    /// Puts another snapshot of the same sources with other counts, at the store's time now.
+    fn again(repo: &Repository, id: SnapshotId, incomplete: u64) -> SnapshotId {
+        let mut snapshot = repo.read_snapshot(&id).expect("there");
+        for source in snapshot.sources.iter_mut().filter(|source| source.name == "tree") {
+            source.counts.incomplete = incomplete;
+        }
+        snapshot.state = if incomplete > 0 { SnapshotState::Incomplete } else { SnapshotState::Complete };
+        snapshot.lease = LeaseId::new([1; 16]);
+        repo.commit(lease(repo), snapshot).expect("committed").id
+    }
+
+    #[test]
+    fn the_last_good_backup_of_each_source_is_told() {
+        let lab = Lab::new();
+        let repo = lab.open();
+        let (empty, problems) = ask(&repo, Some(1));
+        assert!(empty.sources.is_empty() && problems[0].contains("there is no backup"), "{problems:?}");
+        write(&lab.tree().join("a"), b"a");
+        let first = lab.backup(&repo, &noise(1, 5000));
+        lab.store.clock().advance(5 * 3600);
+        let second = again(&repo, first, 3);
+        lab.store.clock().advance(3600);
+        let (status, problems) = ask(&repo, Some(2));
+        let [db, tree] = status.sources.as_slice() else { panic!("two: {status:?}") };
+        assert_eq!((db.source.as_str(), db.snapshots), ("db", 2));
+        // Of the incomplete snapshot the stream is whole.
+        assert_eq!((db.good, db.newest.snapshot), (Some(db.newest), second));
+        assert_eq!((tree.good.expect("one").snapshot, tree.newest.snapshot), (first, second));
+        assert!(!tree.newest.complete);
+        let hours = status.age(&tree.good.expect("one")) / 3600.0;
+        assert!((5.9..6.1).contains(&hours), "{hours}");
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with("source tree on host host: "), "{problems:?}");
+        assert!(ask(&repo, Some(7)).1.is_empty() && ask(&repo, None).1.is_empty());
+        assert!(list_all(repo.store(), Folder::Leases).expect("listed").is_empty());
+    }
+
+    #[test]
+    fn packs_and_leases_are_counted() {
+        let lab = Lab::new();
+        let repo = lab.open();
+        lab.backup(&repo, &noise(1, 5000));
+        let (before, _) = ask(&repo, None);
+        let (pack, since) = before.longest_unverified.expect("one pack");
+        assert_eq!((before.packs, before.condemned_packs, before.leases.len()), (1, 0, 0));
+        lab.store.clock().advance(1000);
+        repo.memory().set_verified(&[(pack, since.plus_seconds(500))]);
+        let held = lease(&repo);
+        let (after, _) = ask(&repo, None);
+        assert_eq!(after.longest_unverified, Some((pack, since.plus_seconds(500))));
+        assert_eq!(after.leases.iter().map(|found| found.id).collect::<Vec<_>>(), [held.id()]);
+        assert_eq!(after.stored_bytes, before.stored_bytes);
+    }
+}

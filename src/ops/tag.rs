@@ -1,0 +1,125 @@
+//! Other tags on a snapshot, or its protection: a new snapshot object in the place of the old one.
+
+use super::forget::forget_replaced;
+use crate::Error;
+use crate::format::{LeaseKind, SnapshotState};
+use crate::observe::{Observer, Phase};
+use crate::ops::Cancel;
+use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot, landed_late};
+use crate::types::SnapshotId;
+
+/// What is changed. `set` comes first, then `add`, then `remove`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TagChange {
+    /// In place of all tags that it has.
+    pub set: Option<Vec<String>>,
+    pub add: Vec<String>,
+    pub remove: Vec<String>,
+    pub protect: Option<bool>,
+}
+
+impl TagChange {
+    fn tags(&self, old: &[String]) -> Vec<String> {
+        let mut tags = self.set.clone().unwrap_or_else(|| old.to_vec());
+        tags.extend(self.add.iter().cloned());
+        tags.retain(|tag| !self.remove.contains(tag));
+        tags.sort();
+        tags.dedup();
+        tags
+    }
+}
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retagged {
+    pub from: SnapshotId,
+    /// Its new name; none: it was so already.
+    pub id: Option<SnapshotId>,
+    pub tags: Vec<String>,
+    pub protected: bool,
+}
+
+/// Changes tags and protection of snapshots, one after another.
+///
+/// The new one is committed under a lease that names the old one as its parent, then the old one is forgotten, so that
+/// a backup that builds on it goes on undisturbed. A crash between leaves both: the old one does not count then, and the
+/// next `forget` by policy tidies it away.
+///
+/// # Errors
+/// Those before the failing one are changed.
+pub fn retag(
+    repo: &Repository,
+    names: &[String],
+    hosts: &HostChoice,
+    change: &TagChange,
+    host: &str,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Vec<Retagged>, Error> {
+    repo.check_writable()?;
+    observer.phase(&Phase::Commit);
+    // All names are understood before anything changes.
+    let ids = names.iter().map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
+    let mut ids: Vec<SnapshotId> = ids.collect::<Result<_, RepoError>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    let mut out = Vec::new();
+    for id in ids {
+        cancel.check()?;
+        let done = retag_one(repo, &id, change, host)?;
+        observer.detail("tagged", &done.id.unwrap_or(id));
+        out.push(done);
+    }
+    observer.phase(&Phase::End);
+    Ok(out)
+}
+
+fn retag_one(repo: &Repository, id: &SnapshotId, change: &TagChange, host: &str) -> Result<Retagged, Error> {
+    let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+    lease.set_parents(&[*id]);
+    // Listed and read after the lease began, as any parent.
+    let mut damage = None;
+    let all = repo.snapshots(&mut |bad, err| {
+        if bad == *id {
+            damage = Some(err);
+        }
+    })?;
+    let Some(found) = all.iter().find(|found| found.id == *id) else {
+        let none =
+            RepoError::NoSuchSnapshot { text: id.to_string(), why: "it was forgotten meanwhile".into() };
+        return Err(damage.unwrap_or(none).into());
+    };
+    check(repo, found, &all)?;
+    let tags = change.tags(&found.snapshot.tags);
+    let protected = change.protect.unwrap_or(found.snapshot.protected);
+    let mut done = Retagged { from: *id, id: None, tags: tags.clone(), protected };
+    if (&tags, protected) == (&found.snapshot.tags, found.snapshot.protected) {
+        return Ok(done);
+    }
+    let mut next = found.successor();
+    next.tags = tags;
+    next.protected = protected;
+    done.id = Some(repo.commit(lease, next)?.id);
+    forget_replaced(repo, id, host)?;
+    Ok(done)
+}
+
+/// Refuses what a new object would make look better than it is.
+fn check(repo: &Repository, found: &StoredSnapshot, all: &[StoredSnapshot]) -> Result<(), Error> {
+    let refuse = |why: String, hint| Err(Error::Refused { why, hint });
+    let id = found.id.short();
+    if found.snapshot.state == SnapshotState::Checkpoint {
+        return refuse(format!("{id} is a checkpoint"), "it goes when its backup is done");
+    }
+    if landed_late(found.stored, found.snapshot.heartbeat, repo.lease_times().expiry.as_secs_f64()) {
+        let why = format!("snapshot {id} landed after its lease had expired, what it needs may be gone");
+        return refuse(why, "'icecore verify' tells whether it is whole");
+    }
+    match all.iter().find(|other| other.snapshot.replaces == Some(found.id)) {
+        Some(by) => refuse(
+            format!("snapshot {} stands in the place of {id}", by.id.short()),
+            "name that one; 'icecore snapshots' lists it",
+        ),
+        None => Ok(()),
+    }
+}

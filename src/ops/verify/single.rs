@@ -1,0 +1,68 @@
+//! Whether one snapshot could be restored, by structure alone: for who is about to rely on it.
+
+use std::collections::BTreeMap;
+
+use super::damage::{Damage, PackDamage};
+use super::reach::Reach;
+use crate::Error;
+use crate::index::{Index, PackState};
+use crate::ops::Cancel;
+use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::store::{Folder, ObjectKey, list_all};
+use crate::types::PackId;
+
+/// Metadata frames kept while walking.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// What of a snapshot does not resolve in packs that are held and there with their size; none if all does. The index
+/// is in step with what was published before the call.
+pub(crate) fn missing(
+    repo: &Repository,
+    found: &StoredSnapshot,
+    cancel: &Cancel,
+) -> Result<Option<String>, Error> {
+    let mut made_sure = false;
+    loop {
+        let generation = repo.index().generation();
+        let damage = absent_packs(repo)?;
+        let reader = ChunkReader::new(repo, CACHE_BYTES);
+        let reach = Reach::run(&reader, std::slice::from_ref(found), &damage, cancel)?;
+        if repo.index().generation() != generation {
+            continue;
+        }
+        if reach.suspects.is_empty() {
+            return Ok(None);
+        }
+        if !made_sure {
+            made_sure = true;
+            repo.make_sure_of_misses()?;
+            continue;
+        }
+        let sources = &found.snapshot.sources;
+        let mut names: Vec<&str> =
+            reach.suspects.iter().filter_map(|&(_, n)| Some(sources.get(n)?.name.as_str())).collect();
+        names.dedup();
+        return Ok(Some(match reach.unreadable.first() {
+            Some((what, why)) => format!("source {}: {what}: {why}", names.join(", ")),
+            None => format!("source {}: chunks of its files are in no held pack", names.join(", ")),
+        }));
+    }
+}
+
+/// The held packs that are not in the store, or not with their size.
+fn absent_packs(repo: &Repository) -> Result<Damage, Error> {
+    let mut listed: BTreeMap<PackId, u64> = BTreeMap::new();
+    for meta in list_all(repo.store(), Folder::Packs)? {
+        if let ObjectKey::Pack(id) = meta.key {
+            listed.insert(id, meta.size);
+        }
+    }
+    let mut damage = Damage::default();
+    for pack in repo.ask_index(Index::packs)? {
+        let is_there = listed.get(&pack.id) == Some(&pack.size);
+        if pack.added && pack.state != PackState::Dropped && !is_there {
+            damage.add(pack.id, PackDamage { missing: true, ..PackDamage::default() });
+        }
+    }
+    Ok(damage)
+}

@@ -1,0 +1,121 @@
+//! Forgetting: a snapshot moves from `snapshots/` to `forgotten/`, where it stays a root until a sweep.
+
+use super::{Lease, RepoError, Repository, StoredSnapshot};
+use crate::chunk::object_hash;
+use crate::format::SNAPSHOT_BYTES_MAX;
+use crate::repo::objects::stored_limit;
+use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
+use crate::types::{SnapshotId, Timestamp};
+
+/// A snapshot in `forgotten/`, which no sweep has deleted yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForgottenSnapshot {
+    /// The store's time of its commit was lost when it was moved: `stored` is the best that it says itself.
+    pub found: StoredSnapshot,
+    /// When it was forgotten, by the store's clock.
+    pub forgotten: Timestamp,
+}
+
+impl Repository {
+    /// Moves a snapshot to `forgotten/`.
+    ///
+    /// It is copied first and deleted second, and listings read `snapshots/` before `forgotten/`: nobody misses it on
+    /// the way. A crash between leaves it in both, which counts as not forgotten. Two who forget it at once agree.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] if its object is not whole: `forgotten/` holds what can be brought back.
+    pub fn forget_snapshot(&self, lease: &Lease, id: &SnapshotId) -> Result<(), RepoError> {
+        let (listed, forgotten) = (ObjectKey::Snapshot(*id), ObjectKey::Forgotten(*id));
+        let bytes = match self.store().get(&listed, stored_limit(SNAPSHOT_BYTES_MAX)) {
+            Ok(bytes) => bytes,
+            // Somebody else has forgotten it since it was listed.
+            Err(StoreError::NotFound { .. }) if self.is_root(id)? => return Ok(()),
+            Err(err) => return Err(err.into()),
+        };
+        if SnapshotId::from(object_hash(&bytes)) != *id {
+            return Err(RepoError::bad_object(&listed, "its bytes do not hash to its name"));
+        }
+        self.drop_stale_copy(lease, &forgotten, &bytes)?;
+        self.put_forgotten(&forgotten, &bytes)?;
+        // Who slept in between would delete it beside a copy that is about to be swept, or was.
+        lease.check()?;
+        match self.store().delete(&listed) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => {}
+            Err(err) => return Err(err.into()),
+        }
+        // Another who forgets it took our copy for a stale one, and did not live to put its own.
+        if !self.is_root(id)? {
+            self.put_forgotten(&forgotten, &bytes)?;
+        }
+        self.memory().forget_snapshot(id);
+        Ok(())
+    }
+
+    /// Removes what an earlier forgetting left, unless it is new or damaged: its age would let the next sweep have the
+    /// snapshot at once. The snapshot is still in `snapshots/`.
+    fn drop_stale_copy(&self, lease: &Lease, key: &ObjectKey, bytes: &[u8]) -> Result<(), RepoError> {
+        let modified = match self.store().stat(key) {
+            Ok(meta) => meta.modified,
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(err) => return Err(err.into()),
+        };
+        let age = lease.started().seconds_since(modified);
+        let is_new = age.abs() <= self.lease_times().margin.as_secs_f64();
+        if is_new && self.store().get(key, bytes.len() as u64).is_ok_and(|found| found == bytes) {
+            return Ok(());
+        }
+        match self.store().delete(key) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn put_forgotten(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), RepoError> {
+        match self.store().put(key, Body::Bytes(bytes), PutMode::CreateOnly) {
+            Ok(()) => Ok(()),
+            Err(err @ StoreError::Exists { .. }) => match self.store().get(key, bytes.len() as u64) {
+                Ok(found) if found == bytes => Ok(()),
+                _ => Err(err.into()),
+            },
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// What lies in `forgotten/` alone, in the order in which it was forgotten; `bad` is told of what cannot be read.
+    pub fn forgotten_snapshots(
+        &self,
+        bad: &mut dyn FnMut(SnapshotId, RepoError),
+    ) -> Result<Vec<ForgottenSnapshot>, RepoError> {
+        let mut forgotten = list_all(self.store(), Folder::Forgotten)?;
+        let listed = list_all(self.store(), Folder::Snapshots)?;
+        forgotten.sort_by(|a, b| (a.modified, &a.key).cmp(&(b.modified, &b.key)));
+        let mut out = Vec::new();
+        for meta in forgotten {
+            let ObjectKey::Forgotten(id) = meta.key else { continue };
+            if listed.iter().any(|listed| listed.key == ObjectKey::Snapshot(id)) {
+                continue;
+            }
+            match self.read_snapshot_cached(&meta.key, &id) {
+                Ok(snapshot) => {
+                    let mut found = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
+                    found.stored = self.likely_commit(&found);
+                    out.push(ForgottenSnapshot { found, forgotten: meta.modified });
+                }
+                // Swept since the listing.
+                Err(RepoError::Store(err)) if err.is_not_found() => {}
+                Err(err) if err.is_damage() => bad(id, err),
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(out)
+    }
+
+    /// When a snapshot landed, as far as it tells by itself: no earlier than its heartbeat, no later than that and the
+    /// lease's expiry; within these its own clock is believed.
+    fn likely_commit(&self, found: &StoredSnapshot) -> Timestamp {
+        let snapshot = &found.snapshot;
+        let behind = snapshot.ended.seconds_since(snapshot.heartbeat);
+        let is_likely = (0.0..=self.lease_times().expiry.as_secs_f64()).contains(&behind);
+        if is_likely { snapshot.ended } else { snapshot.heartbeat }
+    }
+}
