@@ -22,6 +22,10 @@ impl Run<'_> {
         let dropped = self.droppable(survey);
         lease.check()?;
         for meta in std::mem::take(&mut survey.roots.spent) {
+            // Before its record goes: a verify must not take what was let go on purpose for a loss.
+            if let ObjectKey::Forgotten(id) = meta.key {
+                self.repo.memory().forget_snapshot(&id);
+            }
             self.report.forgotten_deleted += u64::from(self.delete(&meta)?);
         }
         if !dropped.is_empty() {

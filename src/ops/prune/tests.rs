@@ -421,3 +421,16 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
     // A pack may be dead to three tenths, and so may what was not worth joining.
     assert!(report.dead.bytes * 10 <= (report.live.bytes + report.dead.bytes) * 3, "{report:?}");
 }
+
+/// The last snapshot of a source is forgotten and its record swept: to a verify that is no loss.
+#[test]
+fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    forget(&*lab.store, second);
+    run(&repo, &PruneOptions { now: true, ..options() });
+    assert_sound(&repo);
+    assert_eq!(list_all(&*lab.store, Folder::Packs).expect("listed"), []);
+}
