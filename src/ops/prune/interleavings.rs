@@ -2,7 +2,7 @@
 
 use super::tests::{DAY, HOUR, assert_sound, files, forget, options, read_files, run, two_backups};
 use super::*;
-use crate::format::{ObjectKind, encode_segment};
+use crate::format::{ObjectKind, SourceKind, encode_segment};
 use crate::index::Index;
 use crate::observe::Counters;
 use crate::ops::testing::{Lab, commit, noise, tree_kind, write, write_runs};
@@ -170,46 +170,36 @@ fn i12_a_long_backup_under_daily_prunes() {
 }
 
 /// I8: a chunk in two packs, and two prunes side by side that each condemn another of the two. Neither copy goes while
-/// the other is condemned.
+/// the other is condemned: the next mark copies the chunk first.
 #[test]
 fn i8_each_of_two_prunes_condemns_another_copy() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a folder");
     let (a, b) = (client(&lab, &caches, "a"), client(&lab, &caches, "b"));
-    write(&lab.tree().join("file"), &noise(1, 2_000_000));
-    b.sync().expect("syncs");
-    // b has not synced when it stores: both store all.
-    let leases = [&a, &b].map(crate::ops::testing::lease);
     let chunk = noise(7, 500_000);
-    for (repo, lease) in [&a, &b].into_iter().zip(&leases) {
-        let hidden = list_all(&*lab.store, Folder::Index).expect("listed");
-        let kept: Vec<_> = hidden
-            .iter()
-            .map(|meta| (meta.key.clone(), lab.store.get(&meta.key, 1 << 20).expect("there")))
-            .collect();
-        kept.iter().for_each(|(key, _)| lab.store.delete(key).expect("hidden"));
-        write_runs(repo, lease, &[], &[&chunk]);
-        for (key, bytes) in &kept {
-            lab.store.put(key, Body::Bytes(bytes), PutMode::CreateOnly).expect("shown");
-        }
-    }
-    drop(leases);
-    let snapshot = lab.backup(&a, &chunk);
-    a.sync().expect("syncs");
-    let id = a.keys().chunk_id(crate::types::Class::Data, &chunk);
-    let copies = a.index().copies(&id).expect("asks");
-    assert!(copies.len() >= 2, "{copies:?}");
-    publish(&a, |body| body.condemned = vec![copies[0].pack]);
-    publish(&a, |body| {
-        body.condemned = copies[1..].iter().map(|copy| copy.pack).collect();
-        body.condemned.sort_unstable();
-    });
+    let lease = crate::ops::testing::lease(&a);
+    let (_, contents) = write_runs(&a, &lease, &[], &[&chunk]);
+    // The same again, by one who does not see the first segment.
+    let listed = list_all(&*lab.store, Folder::Index).expect("listed");
+    let bytes = lab.store.get(&listed[0].key, 1 << 20).expect("there");
+    lab.store.delete(&listed[0].key).expect("hidden");
+    write_runs(&b, &crate::ops::testing::lease(&b), &[], &[&chunk]);
+    lab.store.put(&listed[0].key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("shown");
+    let content = contents[0].clone();
+    let id = commit(&a, lease, vec![("db", SourceKind::Stream { command: vec![], content })]);
+    let both = packs(&*lab.store);
+    assert_eq!(both.len(), 2);
+    both.iter().for_each(|pack| publish(&a, |body| body.condemned = vec![*pack]));
     lab.store.clock().advance(2 * DAY);
-    let held = packs(&*lab.store);
-    assert!(copies.iter().all(|copy| held.contains(&copy.pack)));
-    prune_daily(&lab, &b, 3);
+    // The sweep is due, and lets neither go.
+    let report = run(&b, &options());
+    assert_eq!((report.dropped.packs, report.copied.packs), (0, 1), "{report:?}");
+    assert_eq!(report.kept_waiting, [Waiting::Needed]);
     assert_sound(&b);
-    assert_eq!(files(&b, snapshot), read_files(&lab.tree()));
+    prune_daily(&lab, &b, 2);
+    assert!(packs(&*lab.store).iter().all(|pack| !both.contains(pack)));
+    assert_sound(&b);
+    assert!(b.read_snapshot(&id).is_ok());
 }
 
 /// I9: repack, then sweep, then a look-up by a client that has not synced since: it syncs once and finds the copy.
@@ -225,7 +215,7 @@ fn i9_a_reader_finds_what_was_copied_away() {
     let report = run(&pruner, &PruneOptions { now: true, ..options() });
     assert!(report.copied.packs > 0 && report.dropped.packs == before.len() as u64, "{report:?}");
     let snapshot = reader.read_snapshot(&second).expect("reads");
-    let crate::format::SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else { panic!("a tree") };
+    let SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else { panic!("a tree") };
     let chunks = crate::repo::ChunkReader::new(&reader, 0);
     chunks.chunk(crate::types::Class::Metadata, &runs[0].root).expect("found after a sync");
     assert_eq!(files(&reader, second), read_files(&lab.tree()));

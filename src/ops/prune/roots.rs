@@ -64,8 +64,10 @@ impl Roots {
         for meta in forgotten {
             let ObjectKey::Forgotten(id) = meta.key else { continue };
             cancel.check()?;
-            let is_spent =
-                grace.is_none_or(|grace| is_older(meta.modified, now, grace)) && !named.contains(&id);
+            // One that was forgotten since the leases were listed may have been chosen by someone who began since.
+            let is_spent = meta.modified <= now
+                && grace.is_none_or(|grace| is_older(meta.modified, now, grace))
+                && !named.contains(&id);
             if is_spent {
                 roots.spent.push(meta);
             } else if seen.insert(id) {

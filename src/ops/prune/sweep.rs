@@ -11,7 +11,7 @@ use super::survey::{Survey, minus};
 use crate::Error;
 use crate::index::PackState;
 use crate::observe::{Counter, Phase};
-use crate::repo::Lease;
+use crate::repo::{FoundLease, Lease};
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, SegmentBody};
 
@@ -22,6 +22,10 @@ impl Run<'_> {
         let dropped = self.droppable(survey);
         lease.check()?;
         for meta in std::mem::take(&mut survey.roots.spent) {
+            // Before its record goes: a verify must not take what was let go on purpose for a loss.
+            if let ObjectKey::Forgotten(id) = meta.key {
+                self.repo.memory().forget_snapshot(&id);
+            }
             self.report.forgotten_deleted += u64::from(self.delete(&meta)?);
         }
         if !dropped.is_empty() {
@@ -58,8 +62,12 @@ impl Run<'_> {
         condemned.sort_unstable_by_key(|pack| pack.row.id);
         for pack in condemned {
             let marked = survey.marks.get(&pack.row.id).copied().unwrap_or(survey.now);
-            if !survey.immediate && !is_older(marked, survey.now, grace) {
+            // At once only behind a look at the leases: a mark that is younger than that look is another's.
+            let may_go =
+                if survey.immediate { marked <= survey.now } else { is_older(marked, survey.now, grace) };
+            if !may_go {
                 self.report.wait(Waiting::Grace);
+                self.tell_who_is_at_work(survey);
                 continue;
             }
             // Who began at most a margin later may not have seen the mark.
@@ -67,12 +75,7 @@ impl Run<'_> {
             let may_need =
                 survey.leases.iter().find(|lease| lease.started(&self.times).seconds_since(marked) <= margin);
             if let Some(lease) = may_need {
-                self.report.wait(Waiting::Lease {
-                    id: lease.id,
-                    host: lease.body.as_ref().map(|body| body.host.clone()).unwrap_or_default(),
-                    kind: lease.body.as_ref().map(|body| body.kind),
-                    started: lease.started(&self.times),
-                });
+                self.wait_for(lease);
             } else if pack.needed {
                 self.report.wait(Waiting::Needed);
             } else {
@@ -80,6 +83,24 @@ impl Run<'_> {
             }
         }
         dropped
+    }
+
+    /// Who keeps a prune that was asked not to wait from letting things go at once.
+    fn tell_who_is_at_work(&mut self, survey: &Survey) {
+        if self.options.now
+            && let Some(lease) = survey.leases.first()
+        {
+            self.wait_for(lease);
+        }
+    }
+
+    fn wait_for(&mut self, lease: &FoundLease) {
+        self.report.wait(Waiting::Lease {
+            id: lease.id,
+            host: lease.body.as_ref().map(|body| body.host.clone()).unwrap_or_default(),
+            kind: lease.body.as_ref().map(|body| body.kind),
+            started: lease.started(&self.times),
+        });
     }
 
     /// Deletes the rest: checkpoints nobody goes on from, leases of the dead, unfinished writes.

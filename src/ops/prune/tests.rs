@@ -133,6 +133,8 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
         let prune_options = PruneOptions { now, ..options() };
         for writes in 0.. {
             let lab = lab.fork();
+            // A fork begins at this machine's time.
+            lab.store.clock().advance(2 * HOUR);
             let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
             let store: SharedStore = faulty.clone();
             let caches = tempfile::tempdir().expect("a folder");
@@ -203,6 +205,8 @@ fn another_prune_at_work_goes_first() {
 #[test]
 fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     let lab = Lab::new();
+    // Where no lease can be had, the time is this machine's.
+    lab.store.clock().advance(-2 * HOUR);
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
@@ -230,6 +234,7 @@ fn copying_keeps_within_its_bound() {
     forget(&*lab.store, first);
     let copy = |max| {
         let lab = lab.fork();
+        lab.store.clock().advance(2 * HOUR);
         let options = PruneOptions { now: true, max_repack: Some(ByteSize(max)), ..options() };
         let report = run(&lab.open(), &options);
         assert_sound(&lab.open());
@@ -324,4 +329,108 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
     let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
     let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
     assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
+}
+
+#[test]
+fn now_waits_for_whoever_else_is_at_work_and_says_so() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    lab.store.clock().advance(2 * DAY);
+    let other = crate::ops::testing::lease(&repo);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(DAY + HOUR);
+    other.refresh(Duration::ZERO).expect_err("a day without a heartbeat");
+    drop(other);
+    let other = crate::ops::testing::lease(&repo);
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    let waits_for = |why: &Waiting| matches!(why, Waiting::Lease { id, .. } if *id == other.id());
+    assert!(report.kept_waiting.iter().any(waits_for), "{report:?}");
+    drop(other);
+    assert!(run(&repo, &now).dropped.packs > 0);
+    assert_sound(&repo);
+}
+
+/// Numbers that follow from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// Backups, forgetting and prunes in any order, by two clients: every snapshot that is listed can be restored as it was,
+/// an unchanged tree stores nothing again, and in the end nothing is left that nobody needs.
+#[test]
+fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let lab = Lab::new();
+    let caches = tempfile::tempdir().expect("a folder");
+    let clients = ["a", "b"].map(|name| {
+        Repository::open(lab.store.clone(), &Secret::empty(), &caches.path().join(name)).expect("opens")
+    });
+    let mut kept: Vec<(SnapshotId, BTreeMap<String, Vec<u8>>)> = Vec::new();
+    for _ in 0..60 {
+        let repo = &clients[dice.roll(2) as usize];
+        match dice.roll(10) {
+            0..4 => {
+                for _ in 0..=dice.roll(3) {
+                    let path = lab.tree().join(format!("f{}", dice.roll(8)));
+                    write(&path, &noise(dice.roll(1000), dice.roll(400_000) as usize));
+                }
+                kept.push((lab.backup(repo, b""), read_files(&lab.tree())));
+                lab.store.clock().advance(60);
+                let packs = list_all(&*lab.store, Folder::Packs).expect("listed").len();
+                let again = lab.backup(repo, b"");
+                kept.push((again, read_files(&lab.tree())));
+                let now = list_all(&*lab.store, Folder::Packs).expect("listed").len();
+                assert_eq!(now, packs, "an unchanged tree was stored again");
+            }
+            4..6 if kept.len() > 1 => {
+                let (id, _) = kept.remove(dice.roll(kept.len() as u64 - 1) as usize);
+                forget(&*lab.store, id);
+            }
+            6 => lab.store.clock().advance(DAY + HOUR),
+            n => {
+                run(repo, &PruneOptions { now: n == 9, ..options() });
+                let (id, expected) = match kept.len() as u64 {
+                    0 => continue,
+                    len => &kept[dice.roll(len) as usize],
+                };
+                assert_eq!(files(repo, *id), *expected);
+            }
+        }
+        lab.store.clock().advance(60);
+    }
+    for (id, expected) in &kept {
+        assert_eq!(files(&clients[1], *id), *expected);
+    }
+    assert_sound(&clients[0]);
+    for _ in 0..4 {
+        lab.store.clock().advance(DAY + HOUR);
+        run(&clients[0], &options());
+    }
+    let report = run(&clients[1], &options());
+    assert_eq!((report.pending.packs, report.condemned.packs), (0, 0), "{report:?}");
+    // A pack may be dead to three tenths, and so may what was not worth joining.
+    assert!(report.dead.bytes * 10 <= (report.live.bytes + report.dead.bytes) * 3, "{report:?}");
+}
+
+/// The last snapshot of a source is forgotten and its record swept: to a verify that is no loss.
+#[test]
+fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    forget(&*lab.store, second);
+    run(&repo, &PruneOptions { now: true, ..options() });
+    assert_sound(&repo);
+    assert_eq!(list_all(&*lab.store, Folder::Packs).expect("listed"), []);
 }
