@@ -64,6 +64,26 @@ step 0 "let go of" ice -r "$repo" tag "$kept" --unprotect --set '' --json
 step 0 "and forgotten" ice -r "$repo" forget "$(field id)"
 verified "$repo"
 
+# With a prune: what was forgotten is there until its data is gone.
+printf 'short-lived\n' >"$T/data/number"
+head -c 2000000 /dev/urandom >"$T/data/random"
+step 0 "a snapshot that is soon forgotten" ice -r "$repo" backup --json "$T/data"
+gone=$(field snapshot)
+rm "$T/data/random"
+step 0 "one that stays" ice -r "$repo" backup "$T/data"
+step 0 "forget and prune" ice -r "$repo" forget "$gone" --prune --json
+field_is freed_bytes -eq 0 "a first prune frees nothing"
+step 0 "it can be brought back" ice -r "$repo" undelete "$gone" --json
+again=$(field snapshot)
+step 0 "and is whole" ice -r "$repo" restore "$again:data/random" "$T/random"
+verified "$repo"
+step 0 "forgotten once more" ice -r "$repo" forget "$again"
+step 0 "and pruned at once" ice -r "$repo" prune --now --json
+field_is freed_bytes -gt 2000000 "what only it held is freed"
+step 1 "it cannot be brought back" ice -r "$repo" undelete "$again"
+one_error_line "and that is said"
+verified "$repo"
+
 # Monitoring.
 step 0 "status" ice -r "$repo" status --max-age 1h --json
 field_is snapshots -ge 1 "the source has a snapshot"
@@ -88,14 +108,14 @@ for i in 6 7; do
     step 0 "snapshot $i" ice -r "$repo" backup "$T/data"
 done
 step 0 "a dry run" ice -r "$repo" copy --to "$copy" --to-passphrase-file "$T/pass" --dry-run --json
-field_is copied -eq 3 "would copy three"
+field_is copied -eq 4 "would copy four"
 equal "$(objects "$copy" snapshots) $(objects "$copy" packs)" "0 0" "and copies none"
 step 0 "copy" ice -r "$repo" copy --to "$copy" --to-passphrase-file "$T/pass"
-equal "$(objects "$copy" snapshots)" 3 "three snapshots are there"
+equal "$(objects "$copy" snapshots)" 4 "four snapshots are there"
 before=$(repo_bytes "$copy")
 export ICECORE_TO_PASSPHRASE=another
 step 0 "copy again" ice -r "$repo" copy --to "$copy" --json
-field_is there -eq 3 "all are there"
+field_is there -eq 4 "all are there"
 equal "$(repo_bytes "$copy")" "$before" "nothing is stored"
 printf 'eight\n' >"$T/data/number"
 step 0 "one more" ice -r "$repo" backup "$T/data"

@@ -181,6 +181,8 @@ impl Pass<'_> {
                 if !agrees {
                     let what = "its directory tells otherwise of it than the index segments";
                     self.find(FindingKind::DirectoryMismatch, what.into());
+                    // Whatever opens by its own directory: chunks are looked for where the segments say.
+                    self.check.damage.frames.extend(0..pack.frames);
                 }
                 Ok(from_directory(info))
             }

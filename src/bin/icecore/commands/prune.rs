@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Packs {
+pub struct Packs {
     packs: u64,
     /// Stored bytes.
     bytes: u64,
@@ -53,8 +53,9 @@ impl From<Amount> for Packs {
     }
 }
 
+/// The report as JSON.
 #[derive(Serialize)]
-struct Summary {
+pub struct Summary {
     dry_run: bool,
     /// Another prune is at work: nothing was done.
     other_prune: bool,
@@ -104,7 +105,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 impl Summary {
-    fn new(report: &PruneReport) -> Self {
+    pub fn new(report: &PruneReport) -> Self {
         Self {
             dry_run: report.dry_run,
             other_prune: report.other_prune,
