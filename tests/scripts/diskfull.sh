@@ -120,6 +120,8 @@ on_disk() {
     edit
     edit
     backed_up "$kind: another tree"
+    # What a prune took of the room held back, the next one that finds room puts back.
+    step 0 "$kind: prune with room" ice -r "$repo" prune
     step 0 "$kind: forget" ice -r "$repo" forget --keep-last 1 --force
     before=$(repo_bytes "$repo/packs")
     fill "$T/mnt" 0
