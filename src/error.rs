@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
 use crate::store::StoreError;
@@ -47,6 +48,11 @@ pub enum Error {
         why: String,
         hint: &'static str,
     },
+    /// Snapshots need what cannot be had, so nothing may be let go: `count` things, and one of them.
+    Unresolved {
+        count: u64,
+        example: String,
+    },
     /// Stopped on request.
     Interrupted,
 }
@@ -62,6 +68,7 @@ impl Error {
             | Self::NotThere(_)
             | Self::Source { .. }
             | Self::Refused { .. } => ErrorKind::Failed,
+            Self::Unresolved { .. } => ErrorKind::Damage,
             Self::Repo(err) => match err {
                 RepoError::NotFound { .. } => ErrorKind::NoRepository,
                 RepoError::Store(StoreError::Unreachable { source, .. })
@@ -93,20 +100,29 @@ impl Error {
                 RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
                     Some("install a newer icecore")
                 }
-                RepoError::LostLease { .. } => {
+                RepoError::LostLease { .. } | RepoError::ParentGone { .. } => {
                     Some("run it again: what was stored is kept and will not be stored twice")
                 }
+                RepoError::NotWithdrawn { .. } => Some(
+                    "run it again: verify names that snapshot, no backup builds on it, and it can be deleted or forgotten",
+                ),
                 RepoError::Store(StoreError::Full { .. }) => {
                     Some("free space and run it again; the repository is intact")
                 }
                 RepoError::Store(StoreError::ReadOnly { .. }) => {
                     Some("mount it writable, or use a command that only reads")
                 }
+                RepoError::Index(IndexError::Full { .. }) => Some(
+                    "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
+                ),
                 RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
                 _ => None,
             },
             Self::Refused { hint, .. } => Some(hint),
+            Self::Unresolved { .. } => Some(
+                "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
+            ),
             Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
             _ => None,
         }
@@ -122,6 +138,15 @@ impl fmt::Display for Error {
             Self::Filter(err) => err.fmt(f),
             Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => f.write_str(what),
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
+            Self::Unresolved { count: 1, example } => {
+                write!(f, "nothing was let go, for snapshots need what cannot be had: {example}")
+            }
+            Self::Unresolved { count, example } => {
+                write!(
+                    f,
+                    "nothing was let go, for snapshots need {count} things that cannot be had, such as {example}"
+                )
+            }
             Self::Interrupted => f.write_str("interrupted, nothing was lost"),
         }
     }

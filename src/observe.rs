@@ -61,8 +61,16 @@ pub enum Phase {
     Structure,
     /// Reading packs and checking every chunk.
     Data,
+    /// Copying a snapshot to another repository.
+    Copy { name: String },
     /// Moving snapshots to the forgotten ones.
     Forget,
+    /// Finding out which packs are needed.
+    Mark,
+    /// Copying what is needed out of packs that are mostly not.
+    Repack,
+    /// Deleting what nobody needs.
+    Sweep,
     /// Done; counters are final.
     End,
 }
@@ -77,7 +85,11 @@ impl fmt::Display for Phase {
             Self::Restore { name } => write!(f, "restoring {name}"),
             Self::Structure => f.write_str("checking structure"),
             Self::Data => f.write_str("checking data"),
+            Self::Copy { name } => write!(f, "copying {name}"),
             Self::Forget => f.write_str("forgetting snapshots"),
+            Self::Mark => f.write_str("marking what is needed"),
+            Self::Repack => f.write_str("copying what is needed"),
+            Self::Sweep => f.write_str("sweeping"),
             Self::End => f.write_str("done"),
         }
     }

@@ -10,6 +10,7 @@ mod frames;
 mod keyslot;
 mod lease;
 mod page;
+mod parity;
 mod run;
 mod segment;
 mod snapshot;
@@ -26,6 +27,10 @@ pub use frames::{decode_directory, encode_directory};
 pub use keyslot::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 pub use lease::{LeaseBody, LeaseKind, decode_lease, encode_lease};
 pub use page::{PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder, decode_page};
+pub use parity::{
+    PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead, decode_parity_end,
+    decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
+};
 pub use run::{
     LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PageRef, RunRoot, RunTree, decode_node, decode_root,
     encode_node, encode_root,

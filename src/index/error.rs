@@ -8,6 +8,9 @@ use thiserror::Error;
 use crate::sys::PathError;
 use crate::types::SegmentId;
 
+/// SQLite's extended code for a `-shm` file that could not grow.
+const SQLITE_IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+
 /// Why the index could not answer. Each message is its own only; the cause is in `source()`.
 #[derive(Debug, Error)]
 pub enum IndexError {
@@ -21,7 +24,14 @@ pub enum IndexError {
         #[source]
         source: rusqlite::Error,
     },
-    /// SQLite failed for a reason outside the database: a full disk, no permission.
+    /// The cache folder's disk is full.
+    #[error("no space left for the index {path}", path = path.display())]
+    Full {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// SQLite failed for another reason outside the database: no permission, an I/O error.
     #[error("cannot {action} in the index {path}", path = path.display())]
     Sqlite {
         path: PathBuf,
@@ -62,6 +72,11 @@ impl IndexError {
                 | ErrorCode::TypeMismatch
                 | ErrorCode::TooBig
                 | ErrorCode::InternalMalfunction => Self::damaged(path, source.to_string()),
+                ErrorCode::DiskFull => Self::Full { path: path.to_owned(), source },
+                // "disk I/O error" is all that SQLite says where its shared memory finds no room.
+                _ if failure.extended_code == SQLITE_IOERR_SHMSIZE => {
+                    Self::Full { path: path.to_owned(), source }
+                }
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::FileLockingProtocolFailed => Self::Busy { path: path.to_owned(), source },
@@ -81,5 +96,22 @@ impl IndexError {
             | E::StatementChangedRows(_) => Self::damaged(path, source.to_string()),
             _ => Self::Sqlite { path: path.to_owned(), action, source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_one() {
+        // With no room for its shared memory SQLite says "disk I/O error", and we said no more.
+        for code in [13, SQLITE_IOERR_SHMSIZE] {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let error = IndexError::sqlite(Path::new("x"), "open", error);
+            assert!(matches!(error, IndexError::Full { .. }), "{error}");
+        }
+        let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(10 | (3 << 8)), None);
+        assert!(matches!(IndexError::sqlite(Path::new("x"), "open", error), IndexError::Sqlite { .. }));
     }
 }

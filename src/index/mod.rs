@@ -43,6 +43,7 @@ use rusqlite::Connection;
 pub use self::error::IndexError;
 use self::files::{Folder, Hold, Mark, Pointer, database_path};
 pub use self::memory::{LastSnapshot, Memory};
+pub use self::packs::Says;
 use self::packs::View;
 use self::schema::{Meta, Unusable};
 use self::segments::Change;
@@ -114,6 +115,8 @@ pub struct PackRow {
     pub base: u64,
     pub chunks: u32,
     pub frames: u32,
+    /// Plain bytes of all frames.
+    pub plain: u64,
     /// The lease of the writer of the segment that first added it.
     pub writer: LeaseId,
 }
@@ -268,6 +271,27 @@ impl Index {
     /// Returns all copies of a chunk, best first.
     pub fn copies(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
         self.read(|now| now.copies(id))
+    }
+
+    /// Calls `each` with every copy of each chunk, in no order, and the chunk's place in `ids`; all from one moment.
+    pub fn each_copy(
+        &self,
+        ids: &[ChunkId],
+        each: &mut dyn FnMut(usize, Location),
+    ) -> Result<(), IndexError> {
+        self.read(|now| {
+            let mut statement = chunks::find_statement(now.conn)
+                .map_err(|source| IndexError::sqlite(now.path, "look up a chunk", source))?;
+            ids.iter().enumerate().try_for_each(|(n, id)| {
+                chunks::find(&mut statement, now.view, now.path, id, |copy| each(n, copy))
+            })
+        })
+    }
+
+    /// What each loaded segment says of packs, sorted by segment. What a segment that is gone said counts as said by
+    /// the one that superseded it.
+    pub fn says(&self) -> Result<Vec<Says>, IndexError> {
+        self.read(|now| Ok(now.view.says()))
     }
 
     /// Returns frame number `frame` of a pack, or nothing if no segment adds the pack or it has fewer frames.

@@ -2,11 +2,15 @@
 
 pub mod backup;
 pub mod content;
+pub mod copy;
 pub mod diff;
 mod fetch;
 pub mod forget;
 pub mod list;
+mod lost;
 pub mod memory;
+pub mod prune;
+mod reach;
 pub mod repair;
 pub mod restore;
 pub mod status;

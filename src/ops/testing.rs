@@ -27,6 +27,15 @@ impl Lab {
         lab
     }
 
+    /// With so many percent of recovery data.
+    pub fn with_parity(percent: u8) -> Self {
+        let lab = Self::with_store(MemoryStore::new());
+        let store: SharedStore = lab.store.clone();
+        let id = crate::types::RepoId::new([7; 16]);
+        Repository::init_with(&store, id, &Secret::empty(), "test", Some(percent)).expect("init");
+        lab
+    }
+
     pub fn with_store(store: MemoryStore) -> Self {
         store.clock().set(now());
         Self { store: Arc::new(store), dir: tempfile::tempdir().expect("a folder") }

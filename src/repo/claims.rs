@@ -23,8 +23,7 @@ pub enum Claim {
 pub struct Claims<'a> {
     index: &'a Index,
     in_flight: Mutex<HashSet<ChunkId>>,
-    /// The index held nothing when the writer began, and only this writer's chunks enter it since: nothing to look
-    /// up but what was published meanwhile.
+    /// The index held nothing when the writer began, and nothing was published or loaded since: nothing to look up.
     index_is_empty: AtomicBool,
     /// The index is not asked: see [`Claims::anew`].
     anew: bool,
@@ -76,9 +75,14 @@ impl<'a> Claims<'a> {
         Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held })
     }
 
+    /// To be called when the index was brought up to date: it may know chunks of other writers now.
+    pub fn index_grew(&self) {
+        self.index_is_empty.store(false, Ordering::Release);
+    }
+
     /// Lets go of chunks whose segment is published and loaded: from now on the index answers for them.
     pub fn published(&self, ids: impl Iterator<Item = ChunkId>) {
-        self.index_is_empty.store(false, Ordering::Release);
+        self.index_grew();
         let mut in_flight = self.lock();
         ids.for_each(|id| {
             in_flight.remove(&id);

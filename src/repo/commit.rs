@@ -22,7 +22,10 @@ impl Repository {
     /// crash between put and check leaves a snapshot that may have landed late: verify names it and nobody takes it
     /// as a parent (PROTOCOL R18).
     pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
-        self.commit_if(lease, snapshot, &mut |_| Ok(()))
+        let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
+        // The snapshot is in: a lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+        Ok(committed)
     }
 
     /// [`Repository::commit`] that also withdraws the snapshot if `check` fails, which is asked last, while the
@@ -30,24 +33,70 @@ impl Repository {
     pub fn commit_if(
         &self,
         lease: Lease,
+        snapshot: Snapshot,
+        check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
+    ) -> Result<Committed, RepoError> {
+        let (committed, lease) = self.commit_held(lease, snapshot, check)?;
+        let _ = lease.release();
+        Ok(committed)
+    }
+
+    /// [`Repository::commit`], with something to be done between the commit and the end of the lease.
+    pub fn commit_with(
+        &self,
+        lease: Lease,
+        snapshot: Snapshot,
+        then: impl FnOnce(&Lease, &Committed),
+    ) -> Result<Committed, RepoError> {
+        let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
+        then(&lease, &committed);
+        let _ = lease.release();
+        Ok(committed)
+    }
+
+    fn commit_held(
+        &self,
+        lease: Lease,
         mut snapshot: Snapshot,
+        check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
+    ) -> Result<(Committed, Lease), RepoError> {
+        let committed = self.put_judged(&lease, &mut snapshot, check)?;
+        self.remember(&StoredSnapshot { id: committed.id, stored: committed.stored, snapshot });
+        Ok((committed, lease))
+    }
+
+    /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is a root from then on.
+    pub fn put_checkpoint(&self, lease: &Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+        snapshot.state = SnapshotState::Checkpoint;
+        self.put_judged(lease, &mut snapshot, &mut |_| Ok(()))
+    }
+
+    /// Deletes a checkpoint that something newer overtook. One that is not there any more is as good.
+    pub fn delete_checkpoint(&self, id: &SnapshotId) -> Result<(), RepoError> {
+        match self.store().delete(&ObjectKey::Snapshot(*id)) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn put_judged(
+        &self,
+        lease: &Lease,
+        snapshot: &mut Snapshot,
         check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
     ) -> Result<Committed, RepoError> {
         lease.refresh(lease.expiry() / 2)?;
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
-        let (id, bytes) = self.put_snapshot(lease.id(), &snapshot)?;
+        let (id, bytes) = self.put_snapshot(lease.id(), snapshot)?;
         let stored = match self.store().stat(&ObjectKey::Snapshot(id)) {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(&id, err.into())),
         };
-        if let Err(why) = self.judge(&lease, &snapshot, stored).and_then(|()| check(&lease)) {
-            return Err(self.withdraw(&id, why));
+        match self.judge(lease, snapshot, stored).and_then(|()| check(lease)) {
+            Ok(()) => Ok(Committed { id, stored, bytes }),
+            Err(why) => Err(self.withdraw(&id, why)),
         }
-        self.remember(&StoredSnapshot { id, stored, snapshot });
-        // The snapshot is in: a lease that cannot be deleted expires by itself.
-        let _ = lease.release();
-        Ok(Committed { id, stored, bytes })
     }
 
     /// Remembers a snapshot as the last of its sources, unless a newer one is remembered.
@@ -87,7 +136,7 @@ impl Repository {
         }
         for parent in &snapshot.parents {
             if !self.is_root(parent)? {
-                return lost(format!("its parent {} was removed meanwhile", parent.short()));
+                return Err(RepoError::ParentGone { id: lease.id(), parent: *parent });
             }
         }
         Ok(())

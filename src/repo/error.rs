@@ -51,6 +51,11 @@ pub enum RepoError {
         id: LeaseId,
         why: String,
     },
+    /// A snapshot that ours builds on was removed while we worked: ours was not committed.
+    ParentGone {
+        id: LeaseId,
+        parent: SnapshotId,
+    },
     /// A snapshot does not count, and could not be taken back: it is still listed.
     NotWithdrawn {
         id: SnapshotId,
@@ -124,6 +129,13 @@ impl fmt::Display for RepoError {
             Self::ChunkUnreadable { id, why } => write!(f, "chunk {} cannot be read: {why}", id.short()),
             Self::LostLease { id, why } => {
                 write!(f, "lost lease {} ({why}), nothing was committed", id.short())
+            }
+            Self::ParentGone { id, parent } => {
+                let (id, parent) = (id.short(), parent.short());
+                write!(
+                    f,
+                    "lost lease {id} (its parent {parent} was removed meanwhile), nothing was committed"
+                )
             }
             Self::NotWithdrawn { id, why, failure } => {
                 write!(f, "{why}; snapshot {} does not count and could not be removed: {failure}", id.short())

@@ -95,7 +95,7 @@ impl Repository {
             if listed.iter().any(|listed| listed.key == ObjectKey::Snapshot(id)) {
                 continue;
             }
-            match self.read_snapshot_at(&meta.key, &id) {
+            match self.read_snapshot_cached(&meta.key, &id) {
                 Ok(snapshot) => {
                     let mut found = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
                     found.stored = self.likely_commit(&found);

@@ -58,7 +58,8 @@ impl<'a> MergedRuns<'a> {
             let root = match read_root(reader, at) {
                 Err(err) if tolerant && err.is_damage() => {
                     let mut cursor = RunCursor::new(Default::default(), true);
-                    let lost = Uncertain { from: RelPath::root(), until: None, why: err.to_string() };
+                    let (from, why) = (RelPath::root(), err.to_string());
+                    let lost = Uncertain { from, until: None, chunk: at.root, why };
                     cursor.uncertain = Some(vec![lost]);
                     streams.push(Stream { run, in_folders: true, cursor });
                     continue;

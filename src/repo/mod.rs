@@ -11,8 +11,10 @@ mod leases;
 mod mend;
 mod merge;
 mod objects;
+mod pack_copier;
 mod pack_writer;
 mod packer;
+mod parity;
 mod reader;
 mod rebuild;
 mod run_cursor;
@@ -28,19 +30,22 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 pub use claims::{Claim, Claims};
 pub use commit::{Committed, landed_late};
 pub use error::RepoError;
 pub use forget::ForgottenSnapshot;
-pub use frame_writer::FrameWriter;
+pub use frame_writer::{Feed, FrameWriter};
 pub use keyring::{Secret, SlotInfo};
 pub use lease::{Lease, LeaseTimes};
 pub use leases::FoundLease;
 pub use merge::{Mention, MergedRuns, Streams};
 pub use objects::{open_object, seal_object, stored_limit};
+pub use pack_copier::PackCopier;
 pub use pack_writer::DIRECTORY_BYTES_MAX;
 pub use packer::{FirstError, Packed, Packer, PackerOptions};
+pub use parity::ParityState;
 pub use reader::{ChunkReader, PackHead};
 pub use rebuild::Rebuilt;
 pub use run_cursor::Uncertain;
@@ -54,7 +59,7 @@ use crate::format::{Config, FORMAT_VERSION};
 use crate::index::{Index, Memory};
 use crate::store::{Copy, ObjectKey, SharedStore, Store};
 use crate::sys::{Dir, PathError, now, random_bytes};
-use crate::types::{PackId, RepoId};
+use crate::types::{PackId, RepoId, SegmentId};
 
 /// An open repository: its keys are known, its formats understood. The index is brought up to date by
 /// [`Repository::sync`], which every operation calls after taking its lease.
@@ -69,6 +74,8 @@ pub struct Repository {
     index: Index,
     /// Held while a damaged index is thrown away and filled again.
     mending: Mutex<()>,
+    /// Segments that we published, and when; only where listings lag behind.
+    published: Mutex<Vec<(SegmentId, Instant)>>,
     memory: Memory,
     cache: PathBuf,
     heads: Mutex<HashMap<PackId, PackHead>>,
@@ -96,6 +103,20 @@ impl Repository {
         secret: &Secret,
         label: &str,
     ) -> Result<RepoId, RepoError> {
+        Self::init_with(store, id, secret, label, None)
+    }
+
+    /// [`Repository::init_as`] of a repository that keeps so many percent (1–100) of recovery data beside each pack.
+    pub fn init_with(
+        store: &SharedStore,
+        id: RepoId,
+        secret: &Secret,
+        label: &str,
+        parity: Option<u8>,
+    ) -> Result<RepoId, RepoError> {
+        if parity.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return Err(RepoError::Refused { why: "recovery data is 1 to 100 percent of the data".into() });
+        }
         match keyring::read_configs(store.as_ref()) {
             Err(RepoError::NotFound { .. }) => {}
             Ok(_) | Err(RepoError::Damaged { .. }) => {
@@ -107,7 +128,11 @@ impl Repository {
         let keys = Keys::derive(&master);
         let slot = keyring::make_slot(&master, id, secret, label)?;
         keyring::store_slot(store.as_ref(), &slot)?;
-        keyring::store_config(store.as_ref(), &Config::new(id, now()), &keys)?;
+        let mut config = Config::new(id, now());
+        config.parity = parity;
+        keyring::store_config(store.as_ref(), &config, &keys)?;
+        // A repository without it is as good; the first prune tries again.
+        let _ = store.set_reserve(true);
         Ok(id)
     }
 
@@ -152,6 +177,7 @@ impl Repository {
             slot_copy,
             index,
             mending: Mutex::default(),
+            published: Mutex::default(),
             memory,
             cache,
             heads: Mutex::default(),
@@ -228,6 +254,15 @@ impl Repository {
             Some(feature) => {
                 Err(RepoError::UnknownFeature { operation: "write to", feature: feature.clone() })
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to delete where a feature is needed that we do not know.
+    pub fn check_prunable(&self) -> Result<(), RepoError> {
+        self.check_writable()?;
+        match self.config.features.prune.first() {
+            Some(feature) => Err(RepoError::UnknownFeature { operation: "prune", feature: feature.clone() }),
             None => Ok(()),
         }
     }

@@ -18,6 +18,7 @@ pub const DIRECTORY_BYTES_MAX: usize = 16 << 20;
 /// A compressed frame on its way into a pack; `bytes` has room for the tag.
 #[derive(Debug)]
 pub(super) struct PackedFrame {
+    pub number: u64,
     pub class: Class,
     pub codec: Codec,
     pub plain_len: u32,

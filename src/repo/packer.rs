@@ -6,23 +6,25 @@
 //! ```
 //!
 //! Every queue is bounded in items of bounded size: `frames` and `packed` hold `2 × workers` frames of at most 4 MiB
-//! (1 MiB as a rule), `sealed` one pack, which lies in a spool file and not in memory. The first error ends all
-//! stages; [`Packer::finish`] returns it. Crash points: a pack without a segment is an orphan that a later prune
+//! (1 MiB as a rule), `sealed` one pack, which lies in a spool file and not in memory. [`Feed::publish`] sends a
+//! barrier through them: once all frames before it are in packs, these are stored and published. The first error ends
+//! all stages; [`Packer::finish`] returns it. Crash points: a pack without a segment is an orphan that a later prune
 //! adopts; a segment without a snapshot names chunks that the next backup deduplicates against.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
 
 use super::claims::Claims;
-use super::frame_writer::{FrameWriter, PlainFrame};
+use super::frame_writer::{Barrier, Feed, FrameWriter, PlainFrame};
 use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
-use crate::store::{Body, ObjectKey, PutMode};
 use crate::types::{Class, PackInfo, SegmentBody, SegmentId};
 
 /// A segment is published at least this often while there is something to publish.
@@ -51,12 +53,17 @@ pub struct Packed {
     pub segments: Vec<SegmentId>,
 }
 
+/// What goes to the store stage, in this order.
+enum Sealed {
+    Pack(SealedPack),
+    /// Publish what was stored, then answer.
+    Publish(Sender<()>),
+}
+
 /// The stages of one writer; lives within a thread scope.
 pub struct Packer<'scope, 'env> {
-    repo: &'env Repository,
-    claims: &'env Claims<'env>,
-    observer: &'env dyn Observer,
-    frames: Sender<PlainFrame>,
+    feed: Feed<'env>,
+    hurry: Arc<AtomicBool>,
     threads: Vec<ScopedJoinHandle<'scope, Result<(), RepoError>>>,
     store_thread: ScopedJoinHandle<'scope, Result<Packed, RepoError>>,
 }
@@ -79,17 +86,20 @@ impl<'scope, 'env> Packer<'scope, 'env> {
     ) -> Result<Self, RepoError> {
         let (frames, plain) = bounded::<PlainFrame>(2 * options.workers);
         let (packed_in, packed) = bounded::<PackedFrame>(2 * options.workers);
-        let (sealed_in, sealed) = bounded::<SealedPack>(1);
+        let (sealed_in, sealed) = bounded::<Sealed>(1);
+        // One for each caller of `publish`, which waits for its answer.
+        let (barriers, barriers_out) = unbounded::<Barrier>();
+        let hurry = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for n in 0..options.workers {
-            let (plain, packed_in) = (plain.clone(), packed_in.clone());
+            let (plain, packed_in, hurry) = (plain.clone(), packed_in.clone(), Arc::clone(&hurry));
             threads.push(spawn(scope, format!("compress-{n}"), move || {
-                compress(options.level, &plain, &packed_in)
+                compress(options.level, &hurry, &plain, &packed_in)
             })?);
         }
         let lease = if options.dry_run { None } else { lease };
         threads.push(spawn(scope, "pack".into(), move || match lease {
-            Some(lease) => build_packs(repo, lease, &packed, &sealed_in),
+            Some(lease) => Packs::new(repo, lease, &sealed_in).run(&packed, barriers_out),
             None => {
                 packed.iter().for_each(|frame| observer.add(Counter::BytesStored, frame.bytes.len() as u64));
                 Ok(())
@@ -99,25 +109,29 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             Some(lease) => Publisher::new(repo, lease, claims, observer).run(&sealed),
             None => Ok(Packed::default()),
         })?;
-        Ok(Self { repo, claims, observer, frames, threads, store_thread })
+        let feed = Feed { keys: repo.keys(), claims, observer, frames, barriers, open: Arc::default() };
+        Ok(Self { feed, hurry, threads, store_thread })
     }
 
     /// A writer of one class for one thread and source.
     pub fn writer(&self, class: Class) -> FrameWriter<'env> {
-        FrameWriter {
-            class,
-            keys: self.repo.keys(),
-            claims: self.claims,
-            observer: self.observer,
-            frames: self.frames.clone(),
-            current: PlainFrame::empty(class),
-        }
+        self.feed.writer(class)
+    }
+
+    /// The way in, for a thread that has no packer. To be dropped before [`Packer::finish`], like the writers.
+    pub fn feed(&self) -> Feed<'env> {
+        self.feed.clone()
+    }
+
+    /// What is compressed from now on is compressed as fast as can be: somebody waits for the end.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
     }
 
     /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must be flushed and
     /// dropped before.
     pub fn finish(self) -> Result<Packed, RepoError> {
-        drop(self.frames);
+        drop(self.feed);
         let mut failure = None;
         for thread in self.threads {
             keep_first(&mut failure, join(thread));
@@ -159,59 +173,132 @@ fn keep_first<T>(failure: &mut Option<RepoError>, result: Result<T, RepoError>) 
     }
 }
 
-fn compress(level: i32, plain: &Receiver<PlainFrame>, out: &Sender<PackedFrame>) -> Result<(), RepoError> {
+/// The level for who waits to stop.
+const HURRIED_LEVEL: i32 = 1;
+
+fn compress(
+    level: i32,
+    hurry: &AtomicBool,
+    plain: &Receiver<PlainFrame>,
+    out: &Sender<PackedFrame>,
+) -> Result<(), RepoError> {
     let mut compressor = Compressor::new(level)?;
+    let mut is_hurried = level <= HURRIED_LEVEL;
     // The worst case is larger than what comes out: the result is copied to a buffer of its own size, so that
     // queued frames take the room they need.
     let mut scratch = Vec::new();
     for frame in plain {
+        if !is_hurried && hurry.load(Ordering::Relaxed) {
+            compressor = Compressor::new(HURRIED_LEVEL)?;
+            is_hurried = true;
+        }
         let codec = compressor.compress(&frame.bytes, &mut scratch, FRAME_SLACK)?;
         let mut bytes = Vec::with_capacity(scratch.len() + FRAME_SLACK);
         bytes.extend_from_slice(&scratch);
-        let plain_len = frame.bytes.len() as u32;
-        let packed = PackedFrame { class: frame.class, codec, plain_len, bytes, chunks: frame.chunks };
+        let (number, plain_len) = (frame.number, frame.bytes.len() as u32);
+        let packed =
+            PackedFrame { number, class: frame.class, codec, plain_len, bytes, chunks: frame.chunks };
         out.send(packed).map_err(|_| RepoError::Stopped)?;
     }
     Ok(())
 }
 
-fn build_packs(
-    repo: &Repository,
-    lease: &Lease,
-    packed: &Receiver<PackedFrame>,
-    out: &Sender<SealedPack>,
-) -> Result<(), RepoError> {
-    let store = repo.store();
-    let mut current: Option<(PackBuilder, Instant)> = None;
-    loop {
-        // A pack does not wait longer than a segment for more frames.
-        let left = current
-            .as_ref()
-            .map_or(SEGMENT_EVERY, |(_, since)| SEGMENT_EVERY.saturating_sub(since.elapsed()));
-        match packed.recv_timeout(left) {
-            Ok(frame) => {
-                let (mut builder, since) = match current.take() {
-                    Some(open) => open,
-                    None => (PackBuilder::begin(store, repo.keys(), lease.id())?, Instant::now()),
-                };
-                builder.add(frame)?;
-                if builder.is_full() || since.elapsed() >= SEGMENT_EVERY {
-                    out.send(builder.finish()?).map_err(|_| RepoError::Stopped)?;
-                } else {
-                    current = Some((builder, since));
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some((builder, _)) = current.take() {
-                    out.send(builder.finish()?).map_err(|_| RepoError::Stopped)?;
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
+/// Which frames have come: all below `next`, and those in `ahead`, which the compressors sent out of order.
+#[derive(Default)]
+struct Arrived {
+    next: u64,
+    ahead: BTreeSet<u64>,
+}
+
+impl Arrived {
+    fn add(&mut self, number: u64) {
+        self.ahead.insert(number);
+        while self.ahead.remove(&self.next) {
+            self.next += 1;
         }
     }
-    match current {
-        Some((builder, _)) => out.send(builder.finish()?).map_err(|_| RepoError::Stopped),
-        None => Ok(()),
+}
+
+/// Fills packs with frames.
+struct Packs<'a> {
+    repo: &'a Repository,
+    lease: &'a Lease,
+    out: &'a Sender<Sealed>,
+    current: Option<(PackBuilder, Instant)>,
+    arrived: Arrived,
+    waiting: Vec<Barrier>,
+}
+
+impl<'a> Packs<'a> {
+    fn new(repo: &'a Repository, lease: &'a Lease, out: &'a Sender<Sealed>) -> Self {
+        Self { repo, lease, out, current: None, arrived: Arrived::default(), waiting: Vec::new() }
+    }
+
+    fn run(
+        mut self,
+        packed: &Receiver<PackedFrame>,
+        mut barriers: Receiver<Barrier>,
+    ) -> Result<(), RepoError> {
+        loop {
+            // A pack does not wait longer than a segment for more frames.
+            let left = self
+                .current
+                .as_ref()
+                .map_or(SEGMENT_EVERY, |(_, since)| SEGMENT_EVERY.saturating_sub(since.elapsed()));
+            select! {
+                recv(packed) -> frame => match frame {
+                    Ok(frame) => self.add(frame)?,
+                    Err(_) => break,
+                },
+                recv(barriers) -> barrier => match barrier {
+                    Ok(barrier) => self.waiting.push(barrier),
+                    Err(_) => barriers = never(),
+                },
+                default(left) => self.seal()?,
+            }
+            self.let_through()?;
+        }
+        self.waiting.extend(barriers.try_iter());
+        self.let_through()?;
+        self.seal()
+    }
+
+    fn add(&mut self, frame: PackedFrame) -> Result<(), RepoError> {
+        self.arrived.add(frame.number);
+        let (mut builder, since) = match self.current.take() {
+            Some(open) => open,
+            None => {
+                (PackBuilder::begin(self.repo.store(), self.repo.keys(), self.lease.id())?, Instant::now())
+            }
+        };
+        builder.add(frame)?;
+        let is_due = builder.is_full() || since.elapsed() >= SEGMENT_EVERY;
+        self.current = Some((builder, since));
+        if is_due { self.seal() } else { Ok(()) }
+    }
+
+    fn seal(&mut self) -> Result<(), RepoError> {
+        match self.current.take() {
+            Some((builder, _)) => self.send(Sealed::Pack(builder.finish()?)),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes on the barriers before which no frame is missing.
+    fn let_through(&mut self) -> Result<(), RepoError> {
+        let next = self.arrived.next;
+        if !self.waiting.iter().any(|barrier| barrier.below <= next) {
+            return Ok(());
+        }
+        self.seal()?;
+        for barrier in self.waiting.extract_if(.., |barrier| barrier.below <= next).collect::<Vec<_>>() {
+            self.send(Sealed::Publish(barrier.done))?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, sealed: Sealed) -> Result<(), RepoError> {
+        self.out.send(sealed).map_err(|_| RepoError::Stopped)
     }
 }
 
@@ -248,11 +335,16 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn run(mut self, sealed: &Receiver<SealedPack>) -> Result<Packed, RepoError> {
+    fn run(mut self, sealed: &Receiver<Sealed>) -> Result<Packed, RepoError> {
         loop {
             let left = SEGMENT_EVERY.saturating_sub(self.since.elapsed());
             match sealed.recv_timeout(left) {
-                Ok(pack) => {
+                Ok(Sealed::Publish(done)) => {
+                    self.publish()?;
+                    // Who asked may have given up waiting.
+                    let _ = done.send(());
+                }
+                Ok(Sealed::Pack(pack)) => {
                     self.store(pack)?;
                     if self.pending_bytes >= SEGMENT_BYTES || self.pending_chunks >= SEGMENT_CHUNKS {
                         self.publish()?;
@@ -272,12 +364,11 @@ impl<'a> Publisher<'a> {
     fn store(&mut self, pack: SealedPack) -> Result<(), RepoError> {
         // A writer whose lease is lost stores no more: what it stored lies there for the next one.
         self.lease.check()?;
-        let key = ObjectKey::Pack(pack.info.id);
-        self.repo.store().put(&key, Body::Spooled(pack.spool), PutMode::CreateOnly)?;
-        self.observer.add(Counter::BytesStored, pack.info.size);
+        let bytes = self.repo.put_pack(&pack.info.id, pack.spool)?;
+        self.observer.add(Counter::BytesStored, bytes);
         self.observer.add(Counter::Packs, 1);
         self.done.packs += 1;
-        self.done.stored_bytes += pack.info.size;
+        self.done.stored_bytes += bytes;
         self.pending_bytes += pack.info.size;
         self.pending_chunks += pack.info.chunk_count();
         self.pending.push(pack.info);

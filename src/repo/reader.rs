@@ -81,11 +81,48 @@ impl Repository {
         row: &FrameRow,
         mut sealed: Vec<u8>,
     ) -> Result<Vec<u8>, RepoError> {
+        self.unseal(key, head, number, row, &mut sealed)?;
+        self.unpack(key, number, row, sealed)
+    }
+
+    /// Reads and opens a frame: its bytes as they were before sealing, and its plain bytes.
+    pub(super) fn read_frame_twice(
+        &self,
+        pack: &PackId,
+        number: u32,
+        row: &FrameRow,
+    ) -> Result<(Vec<u8>, Vec<u8>), RepoError> {
+        let key = ObjectKey::Pack(*pack);
+        let head = self.pack_head(pack)?;
+        let mut sealed = vec![0; row.stored as usize];
+        self.store().read_at(&key, row.offset, &mut sealed)?;
+        self.unseal(&key, &head, number, row, &mut sealed)?;
+        let plain = self.unpack(&key, number, row, sealed.clone())?;
+        Ok((sealed, plain))
+    }
+
+    fn unseal(
+        &self,
+        key: &ObjectKey,
+        head: &PackHead,
+        number: u32,
+        row: &FrameRow,
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), RepoError> {
+        let seal = ObjectSeal::new(self.keys(), SealClass::from(row.class), &head.random, &head.header);
+        seal.open(PartKind::Frame, u64::from(number), row.codec, u64::from(row.plain), sealed)
+            .map_err(|err| RepoError::bad_object(key, format!("frame {number}: {err}")))
+    }
+
+    fn unpack(
+        &self,
+        key: &ObjectKey,
+        number: u32,
+        row: &FrameRow,
+        sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, RepoError> {
         let bad =
             |what: &dyn std::fmt::Display| RepoError::bad_object(key, format!("frame {number}: {what}"));
-        let seal = ObjectSeal::new(self.keys(), SealClass::from(row.class), &head.random, &head.header);
-        seal.open(PartKind::Frame, u64::from(number), row.codec, u64::from(row.plain), &mut sealed)
-            .map_err(|err| bad(&err))?;
         OPENER.with_borrow_mut(|slot| {
             let mut opener = match slot.take() {
                 Some(opener) => opener,

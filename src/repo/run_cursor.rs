@@ -2,7 +2,7 @@
 
 use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
-use crate::types::{Class, Entry, RelPath};
+use crate::types::{ChunkId, Class, Entry, RelPath};
 
 /// A range of paths about which nothing is known because a page cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Uncertain {
     pub from: RelPath,
     /// The first path behind it; none: to the end.
     pub until: Option<RelPath>,
+    /// The root, node or page that cannot be read.
+    pub chunk: ChunkId,
     pub why: String,
 }
 
@@ -62,7 +64,7 @@ impl RunCursor {
             };
             match (opened, &mut self.uncertain) {
                 (Err(err), Some(noted)) if err.is_damage() => {
-                    noted.push(Uncertain { from: page.first, until, why: err.to_string() });
+                    noted.push(Uncertain { from: page.first, until, chunk: page.id, why: err.to_string() });
                 }
                 (opened, _) => opened?,
             }

@@ -75,11 +75,15 @@ pub enum HostChoice {
 impl Repository {
     /// Reads one snapshot, checked by name and seal.
     pub fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
-        self.read_snapshot_at(&ObjectKey::Snapshot(*id), id)
+        self.read_snapshot_cached(&ObjectKey::Snapshot(*id), id)
     }
 
-    /// Reads the snapshot of this name from where it lies.
-    pub(super) fn read_snapshot_at(&self, key: &ObjectKey, id: &SnapshotId) -> Result<Snapshot, RepoError> {
+    /// Reads the snapshot of this name from the cache, or from where it lies.
+    pub(super) fn read_snapshot_cached(
+        &self,
+        key: &ObjectKey,
+        id: &SnapshotId,
+    ) -> Result<Snapshot, RepoError> {
         let cached = self.snapshot_cache_path(id);
         let limit = stored_limit(SNAPSHOT_BYTES_MAX);
         let bytes = match read_bounded(&cached, limit as usize) {
@@ -93,6 +97,13 @@ impl Repository {
                 bytes
             }
         };
+        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, key, &bytes, SNAPSHOT_BYTES_MAX)?;
+        decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
+    }
+
+    /// Reads a snapshot that was forgotten or set aside, checked by name and seal.
+    pub fn read_snapshot_at(&self, key: &ObjectKey) -> Result<Snapshot, RepoError> {
+        let bytes = self.store().get(key, stored_limit(SNAPSHOT_BYTES_MAX))?;
         let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, key, &bytes, SNAPSHOT_BYTES_MAX)?;
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }

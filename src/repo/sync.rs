@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
@@ -65,7 +66,8 @@ impl Repository {
 
     fn sync_once(&self) -> Result<SyncReport, RepoError> {
         let index = self.index();
-        let listed = self.listed_segments()?;
+        let mut listed = self.listed_segments()?;
+        listed.extend(self.published_lately());
         let loaded = index.loaded()?;
         let mut report = SyncReport::default();
         for id in listed.difference(&loaded) {
@@ -100,6 +102,15 @@ impl Repository {
         Ok(report)
     }
 
+    /// Segments of our own that a listing that lags behind need not show yet: without them our own chunks would be
+    /// forgotten in the middle of a backup.
+    fn published_lately(&self) -> Vec<SegmentId> {
+        let margin = self.lease_times.margin;
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.retain(|(_, since)| since.elapsed() <= margin);
+        published.iter().map(|(id, _)| *id).collect()
+    }
+
     /// The names of all segments in the store.
     pub fn listed_segments(&self) -> Result<BTreeSet<SegmentId>, RepoError> {
         let listed = list_all(self.store(), Folder::Index)?;
@@ -122,7 +133,7 @@ impl Repository {
 
     /// Publishes a segment: once this returns, every client that lists `index/` learns of it. The rows enter our own
     /// index behind the put, never before.
-    pub(super) fn publish_segment(
+    pub fn publish_segment(
         &self,
         writer: LeaseId,
         body: &SegmentBody,
@@ -130,6 +141,10 @@ impl Repository {
         let (bytes, name) = seal_object(self.keys(), ObjectKind::Segment, writer, &encode_segment(body))?;
         let id = SegmentId::from(name);
         self.store().put(&ObjectKey::Segment(id), Body::Bytes(&bytes), PutMode::CreateOnly)?;
+        if !self.store().properties().strong_listing {
+            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+            published.push((id, Instant::now()));
+        }
         match self.index().load(id, body) {
             // The segment is published; a broken cache is mended, or mended by the next command.
             Err(err) if err.is_damage() => {

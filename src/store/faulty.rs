@@ -7,6 +7,7 @@ use crate::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
     StoreError,
 };
+use crate::types::Timestamp;
 
 /// Which error a fault brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -274,6 +275,20 @@ impl Store for FaultyStore {
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let effect = self.next_on(Operation::Delete, key)?;
         self.around(effect, &key.to_string(), || self.inner.delete(key))
+    }
+
+    fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
+        if self.is_dead() {
+            return Err(self.error(Trouble::Io, "unfinished writes"));
+        }
+        self.inner.sweep_unfinished(before)
+    }
+
+    fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
+        if self.is_dead() {
+            return Err(self.error(Trouble::Io, "the reserve"));
+        }
+        self.inner.set_reserve(hold)
     }
 }
 

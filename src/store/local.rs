@@ -24,8 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::spool::{Spool, SpoolParts};
 use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
-use crate::sys::{Dir, Existing, FileKind, FileStat, PathError, ReadFile, TempFile};
-use crate::types::PackId;
+use crate::sys::{
+    Dir, Existing, FileKind, FileStat, PathContext, PathError, ReadFile, TEMP_PREFIX, TempFile, random_bytes,
+};
+use crate::types::{PackId, Timestamp};
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -33,6 +35,9 @@ const FILE_MODE: u32 = 0o600;
 const OPEN_PACKS_MAX: usize = 16;
 /// A disk's queue is well filled by this many readers.
 const CONNECTIONS: usize = 8;
+/// Room held back for a prune on a full disk: a file of no meaning in the root.
+const RESERVE_NAME: &str = ".reserve";
+const RESERVE_BYTES: usize = 4 << 20;
 /// The folders that every repository has; those of parity and of quarantine are made when they are needed.
 const FOLDERS: [Folder; 6] =
     [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
@@ -380,6 +385,56 @@ impl Store for LocalStore {
         }
         dir.sync().map_err(|error| self.failed(error))
     }
+
+    fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
+        let (mut count, mut bytes) = (0, 0);
+        for name in self.root.names().map_err(|error| self.failed(error))? {
+            let name = name.map_err(|error| self.failed(error))?;
+            if !is_temporary(&name) {
+                continue;
+            }
+            let remove = || -> Result<Option<u64>, PathError> {
+                let stat = self.root.stat(&name)?;
+                let is_old = stat.kind == FileKind::File && stat.modified < before;
+                if is_old {
+                    self.root.remove_file(&name)?;
+                }
+                Ok(is_old.then_some(stat.size))
+            };
+            match remove() {
+                Ok(Some(size)) => (count, bytes) = (count + 1, bytes + size),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok((count, bytes))
+    }
+
+    /// 4 MiB of random bytes: a file system that compresses or leaves holes must not take them for nothing.
+    fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
+        if !hold {
+            return match self.root.remove_file(RESERVE_NAME) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
+                _ => Ok(()),
+            };
+        }
+        if self.root.stat(RESERVE_NAME).is_ok() {
+            return Ok(());
+        }
+        let write = || {
+            let mut file = TempFile::create(&self.root, FILE_MODE)?;
+            for _ in 0..RESERVE_BYTES / (64 << 10) {
+                let noise: [u8; 64 << 10] = random_bytes().context("read", "the system's random source")?;
+                file.write_all(&noise)?;
+            }
+            file.publish(&self.root, RESERVE_NAME, Existing::Refuse)
+        };
+        match write() {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl LocalStore {
@@ -427,6 +482,11 @@ fn fan(id: PackId) -> String {
 
 fn is_fan(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.strip_prefix(TEMP_PREFIX)
+        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 fn same(a: &Dir, b: &Dir) -> bool {

@@ -198,6 +198,14 @@ impl Store for MemoryStore {
         let removed = lock(&self.objects).remove(key);
         removed.map(drop).ok_or_else(|| StoreError::NotFound { key: key.clone() })
     }
+
+    fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
+        Ok((0, 0))
+    }
+
+    fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 fn meta_of(key: &ObjectKey, object: &Object) -> ObjectMeta {

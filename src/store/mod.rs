@@ -273,6 +273,18 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes an object; [`StoreError::NotFound`] if there is none.
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+
+    /// Removes what unfinished writes left under temporary names that were last written before `before`, by the store's
+    /// clock; returns how many there were and their bytes. Most stores leave nothing.
+    fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
+        Ok((0, 0))
+    }
+
+    /// Holds some room back for the day that the store is full, or gives it back, so that a prune can write the little
+    /// that it must before it can free more. Nothing happens where room cannot be held or is (not) held already.
+    fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A store shared by the threads of an operation.

@@ -3,6 +3,7 @@
 use crate::store::{
     Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
 };
+use crate::types::Timestamp;
 
 /// Another store, for reading alone: every write fails with [`StoreError::ReadOnly`] before it reaches that store.
 #[derive(Debug, Clone)]
@@ -62,6 +63,14 @@ impl Store for ReadOnlyStore {
     fn delete(&self, _key: &ObjectKey) -> Result<(), StoreError> {
         self.refused()
     }
+
+    fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
+        self.refused()
+    }
+
+    fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
+        self.refused()
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +92,8 @@ mod tests {
         assert!(read_only(store.put(&lease, Body::Bytes(b"x"), PutMode::Replace)));
         assert!(read_only(store.delete(&before[0].key)));
         assert!(read_only(store.spool().map(drop)));
+        assert!(read_only(store.sweep_unfinished(Timestamp::default()).map(drop)));
+        assert!(read_only(store.set_reserve(true)));
         assert!(store.properties().read_only);
         assert_eq!(memory.objects(), before);
     }

@@ -6,6 +6,7 @@ use crate::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
     StoreError,
 };
+use crate::types::Timestamp;
 
 /// One call of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +133,14 @@ impl Store for RecordingStore {
         let result = self.inner.delete(key);
         self.record(Operation::Delete, key, 0, &result);
         result
+    }
+
+    fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
+        self.inner.sweep_unfinished(before)
+    }
+
+    fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
+        self.inner.set_reserve(hold)
     }
 }
 

@@ -85,6 +85,29 @@ impl Spool {
         Ok(())
     }
 
+    /// Fills `buf` from what was written at `offset`; asking for more than that is an error.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(spent());
+        }
+        match &self.inner {
+            Inner::Memory(held) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let found = start.checked_add(buf.len()).and_then(|end| held.get(start..end));
+                let source = || io::Error::from(io::ErrorKind::UnexpectedEof);
+                buf.copy_from_slice(found.ok_or_else(|| StoreError::Io {
+                    action: "read",
+                    subject: "a spool".to_owned(),
+                    source: source(),
+                })?);
+                Ok(())
+            }
+            Inner::Named { file, address, .. } => {
+                file.read_at(offset, buf).map_err(|error| StoreError::from_path(address, error))
+            }
+        }
+    }
+
     /// The spool's parts; an error if a write to it failed.
     pub(super) fn into_parts(self) -> Result<SpoolParts, StoreError> {
         if self.failed {

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +64,11 @@ impl TempFile {
         if let Some(len) = NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::DontNeed);
         }
+    }
+
+    /// Fills `buf` from what was written at `offset`.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), PathError> {
+        self.file.read_exact_at(buf, offset).context("read", self.path())
     }
 
     /// Reads back all that was written.

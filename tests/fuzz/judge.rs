@@ -10,7 +10,7 @@ use icecore::types::Codec;
 pub type Judge = fn(&[u8]) -> bool;
 
 /// Every target by name.
-pub const TARGETS: [(&str, Judge); 12] = [
+pub const TARGETS: [(&str, Judge); 13] = [
     ("config", config),
     ("envelope", envelope),
     ("frame", frame),
@@ -18,6 +18,7 @@ pub const TARGETS: [(&str, Judge); 12] = [
     ("lease", lease),
     ("list_node", list_node),
     ("pack_directory", pack_directory),
+    ("parity_head", parity_head),
     ("run_node", run_node),
     ("run_page", run_page),
     ("run_root", run_root),
@@ -106,6 +107,20 @@ pub fn list_node(bytes: &[u8]) -> bool {
 
 pub fn segment(bytes: &[u8]) -> bool {
     one_encoding(bytes, decode_segment, encode_segment)
+}
+
+/// A head of recovery data; the end of the bytes is read as the object's end.
+pub fn parity_head(bytes: &[u8]) -> bool {
+    if let Some(end) = bytes.len().checked_sub(PARITY_END_BYTES)
+        && let Ok(len) = decode_parity_end(&bytes[end..])
+    {
+        assert!(len <= PARITY_HEAD_BYTES_MAX);
+        assert_eq!(encode_parity_end(len), bytes[end..]);
+    }
+    let Ok(head) = decode_parity_head(bytes) else { return false };
+    assert_eq!(head.encoded_len(), bytes.len());
+    assert_eq!(parity_head_len(&bytes[..PARITY_HEAD_BYTES_LEAST]), Ok(bytes.len()));
+    one_encoding(bytes, decode_parity_head, encode_parity_head)
 }
 
 pub fn snapshot(bytes: &[u8]) -> bool {

@@ -27,6 +27,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("list_node", "leaves", list_node(&leaves, 1)),
         ("list_node", "lists", list_node(&lists, 2)),
         ("pack_directory", "two-frames", encode_directory(&frames())),
+        ("parity_head", "five-and-two", encode_parity_head(&parity_head())),
         ("run_node", "level-1", [vec![1], encode_node(&tree(1))].concat()),
         ("run_page", "every-kind", page(&every_kind())),
         ("run_page", "hash-names", page(&hash_names())),
@@ -35,6 +36,17 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("segment", "every-section", encode_segment(&segment())),
         ("snapshot", "tree-and-stream", encode_snapshot(&snapshot(&leaves))),
     ]
+}
+
+fn parity_head() -> ParityHead {
+    let data = (0..5).map(|n| [n; 16]).collect();
+    ParityHead {
+        pack: PackId::new([7; 32]),
+        pack_size: 17_000,
+        shard: 4096,
+        data,
+        parity: vec![[8; 16], [9; 16]],
+    }
 }
 
 fn path(text: &str) -> RelPath {

@@ -25,6 +25,7 @@ Environment:
   ICECORE_PASSPHRASE          the passphrase itself
   ICECORE_PASSPHRASE_FILE     as --passphrase-file
   ICECORE_PASSPHRASE_COMMAND  as --passphrase-command
+  ICECORE_TO_PASSPHRASE…      the same for the repository that 'copy' copies to
   ICECORE_CACHE_DIR           where the index lies (default: /var/cache/icecore for root,
                               else $XDG_CACHE_HOME/icecore or ~/.cache/icecore)
 

@@ -113,21 +113,25 @@ impl<'a> Context<'a> {
         Ok(key.flatten().map(Secret::generated))
     }
 
-    /// Makes a repository. Returns its id.
-    pub fn init(&self, otherwise: NewSecret) -> Result<RepoId, CliError> {
-        let (_, id) = self.init_at(&self.location()?, otherwise)?;
+    /// Makes a repository, with so many percent of recovery data. Returns its id.
+    pub fn init(&self, otherwise: NewSecret, parity: Option<u8>) -> Result<RepoId, CliError> {
+        let (_, id) = self.init_at(&self.location()?, otherwise, parity)?;
         Ok(id)
     }
 
-    /// Opens the repository, or makes it if there is none.
-    pub fn open_or_init(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
+    /// Opens the repository, or makes it if there is none, with so many percent of recovery data.
+    pub fn open_or_init(
+        &self,
+        parity: Option<u8>,
+        observer: &dyn Observer,
+    ) -> Result<(Repository, Cancel), CliError> {
         let location = self.location()?;
         let found =
             location.open().map_err(Error::from).and_then(|store| Ok((Repository::identify(&store)?, store)));
         let (id, store) = match found {
             Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::NoRepository => {
-                let (store, id) = self.init_at(&location, NewSecret::KeyFile)?;
+                let (store, id) = self.init_at(&location, NewSecret::KeyFile, parity)?;
                 self.ui.note(format_args!("repository {id} made"));
                 (id, store)
             }
@@ -136,7 +140,12 @@ impl<'a> Context<'a> {
         self.open_as(store, id, observer)
     }
 
-    fn init_at(&self, location: &Location, otherwise: NewSecret) -> Result<(SharedStore, RepoId), CliError> {
+    fn init_at(
+        &self,
+        location: &Location,
+        otherwise: NewSecret,
+        parity: Option<u8>,
+    ) -> Result<(SharedStore, RepoId), CliError> {
         let store = location.create().map_err(Error::from)?;
         // Before anybody is asked for a passphrase; `init_as` looks again.
         match Repository::identify(&store) {
@@ -161,7 +170,7 @@ impl<'a> Context<'a> {
                 (Secret::generated(key), Some(path))
             }
         };
-        let made = Repository::init_as(&store, id, &secret, &host_name());
+        let made = Repository::init_with(&store, id, &secret, &host_name(), parity);
         match (made, key_file) {
             (Ok(_), Some(path)) => {
                 self.ui.warn(format_args!("The key of this repository is in {}.", path.display()));

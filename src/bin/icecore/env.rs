@@ -27,21 +27,38 @@ pub struct Env {
 }
 
 /// Variables that no child process may see.
-pub const SECRET_VARIABLES: [&str; 3] =
-    ["ICECORE_PASSPHRASE", "ICECORE_PASSPHRASE_FILE", "ICECORE_PASSPHRASE_COMMAND"];
+pub const SECRET_VARIABLES: [&str; 6] = [
+    "ICECORE_PASSPHRASE",
+    "ICECORE_PASSPHRASE_FILE",
+    "ICECORE_PASSPHRASE_COMMAND",
+    "ICECORE_TO_PASSPHRASE",
+    "ICECORE_TO_PASSPHRASE_FILE",
+    "ICECORE_TO_PASSPHRASE_COMMAND",
+];
 
 impl Env {
     /// Reads the environment of this process.
     pub fn read() -> Self {
+        let [passphrase, file, command, ..] = SECRET_VARIABLES;
+        Self::read_secrets([passphrase, file, command])
+    }
+
+    /// The same for the other repository of a command that has two: `ICECORE_TO_PASSPHRASE` and so on.
+    pub fn read_other() -> Self {
+        let [.., passphrase, file, command] = SECRET_VARIABLES;
+        Self { repo: None, ..Self::read_secrets([passphrase, file, command]) }
+    }
+
+    fn read_secrets([passphrase, file, command]: [&str; 3]) -> Self {
         let path = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
         // The XDG rules: a folder that is not absolute is to be ignored.
         let absolute = |name: &str| path(name).filter(|p| p.is_absolute());
         Self {
             repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
-            passphrase: env::var_os("ICECORE_PASSPHRASE").map(|v| Zeroizing::new(v.into_encoded_bytes())),
-            passphrase_file: path("ICECORE_PASSPHRASE_FILE"),
-            passphrase_command: text("ICECORE_PASSPHRASE_COMMAND"),
+            passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
+            passphrase_file: path(file),
+            passphrase_command: text(command),
             cache_dir: path("ICECORE_CACHE_DIR"),
             xdg_cache_home: absolute("XDG_CACHE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
@@ -94,6 +111,14 @@ mod tests {
         let told = Env { root: true, cache_dir: Some("/c".into()), ..user() };
         assert_eq!(told.cache_root(), Some("/c".into()));
         assert_eq!(Env::default().cache_root(), None);
+    }
+
+    #[test]
+    fn no_child_sees_a_passphrase_of_either_repository() {
+        let (own, other) = SECRET_VARIABLES.split_at(3);
+        for (own, other) in own.iter().zip(other) {
+            assert_eq!(own.replace("ICECORE_", "ICECORE_TO_"), *other);
+        }
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
+use super::heal::Lost;
 use super::sink::{EntrySink, FolderNode, reason, same_entry};
 use crate::Error;
 use crate::format::PAGE_BYTES_MAX;
 use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
-use crate::repo::RepoError;
+use crate::repo::{FirstError, RepoError};
 use crate::source::{Folder, HashChecker, HashName, Owners, SourceFile, Stat, metadata};
 use crate::types::{
     Content, Entry, EntryFlags, Extent, LITERAL_BYTES_MAX, Metadata, Node, Profile, RelPath, Xattr,
@@ -50,9 +51,15 @@ pub(super) struct TreeShared<'a> {
     pub sink: &'a EntrySink,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
-    pub counts: TreeCounts,
-    links: Mutex<HashMap<(u64, u64), (Stat, Content)>>,
+    /// Set by whoever works for this source on a thread of its own and failed.
+    pub failure: &'a FirstError<RepoError>,
+    pub lost: &'a Lost<'a>,
+    pub counts: Arc<TreeCounts>,
+    pub links: Links,
 }
+
+/// The content of files that have other names, by device and inode.
+pub(super) type Links = Mutex<HashMap<(u64, u64), (Stat, Content)>>;
 
 /// What is counted of one source, by several threads.
 #[derive(Default)]
@@ -77,25 +84,10 @@ struct Reading {
 }
 
 impl<'a> TreeShared<'a> {
-    pub fn new(
-        source: &'a str,
-        profile: Profile,
-        owners: &'a Owners,
-        sink: &'a EntrySink,
-        observer: &'a dyn Observer,
-        cancel: &'a Cancel,
-    ) -> Self {
-        Self {
-            source,
-            profile,
-            immutable: profile == Profile::Immutable,
-            owners,
-            sink,
-            observer,
-            cancel,
-            counts: TreeCounts::default(),
-            links: Mutex::default(),
-        }
+    /// Fails if the backup shall stop, or another part of it has failed.
+    pub fn check(&self) -> Result<(), Error> {
+        self.cancel.check()?;
+        if self.failure.is_set() { Err(RepoError::Stopped.into()) } else { Ok(()) }
     }
 
     /// Adds to a count of the source and to the observer's.
@@ -111,7 +103,7 @@ impl<'a> TreeShared<'a> {
 
     /// Reads a file and adds its entry.
     pub fn capture(&self, job: FileJob, window: &mut Window, writers: &mut Writers<'_>) -> Result<(), Error> {
-        self.cancel.check()?;
+        self.check()?;
         if let Err(err) = self.capture_file(&job, window, writers) {
             match err {
                 CutError::Read(err) if err.kind() == io::ErrorKind::NotFound => self.vanished(&job)?,

@@ -15,7 +15,7 @@ const INLINE_EXTENTS: usize = 16;
 const WINDOW_BYTES_MIN: usize = 1 << 20;
 
 /// Where chunks and list nodes go: one of each class, used by one thread.
-pub(super) struct Writers<'a> {
+pub(in crate::ops) struct Writers<'a> {
     pub data: FrameWriter<'a>,
     pub metadata: FrameWriter<'a>,
 }
@@ -30,7 +30,7 @@ impl Writers<'_> {
 
 /// Collects a file's extents; beyond 16 they become list nodes, cut by content.
 #[derive(Default)]
-pub(super) struct ContentBuilder {
+pub(in crate::ops) struct ContentBuilder {
     size: u64,
     levels: Vec<Vec<Extent>>,
     is_long: bool,

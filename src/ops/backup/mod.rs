@@ -6,10 +6,13 @@
 //! next backup deduplicates against; it changes nothing that was committed.
 
 mod capture;
+mod checkpoint;
 mod content;
 mod cursor;
+mod heal;
 mod options;
 mod parents;
+mod runs;
 mod sink;
 mod stream;
 mod tree;
@@ -18,8 +21,14 @@ mod walk;
 
 use std::collections::BTreeMap;
 
+pub(in crate::ops) use content::{ContentBuilder, Writers};
 pub use options::{BackupOptions, BackupReport, SourceReport, SourceSpec, TreeSpec};
+pub(in crate::ops) use sink::EntrySink;
 
+use crossbeam_channel::bounded;
+
+use self::checkpoint::{Checkpoints, Overtaken};
+use self::heal::Lost;
 use self::parents::{ParentSource, state_of};
 use self::tree::{Capture, OpenTree};
 use super::{Cancel, memory};
@@ -28,10 +37,11 @@ use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceRe
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::repo::{
-    ChunkReader, Claims, Lease, Packed, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
+    ChunkReader, Claims, Committed, Lease, Packed, Packer, PackerOptions, RepoError, Repository,
+    StoredSnapshot,
 };
 use crate::source::Owners;
-use crate::sys::now;
+use crate::sys::{PathContext, now};
 use crate::types::{SnapshotId, Timestamp};
 
 /// Backs up all sources into one snapshot.
@@ -61,17 +71,56 @@ pub fn backup(
     let mut damaged = |id: SnapshotId, err: RepoError| {
         observer.problem(&Problem::new(Severity::Damage, format!("snapshot {}", id.short()), err));
     };
-    let snapshots = repo.snapshots(&mut damaged)?;
+    let mut snapshots = repo.snapshots(&mut damaged)?;
     super::sync(repo, observer)?;
-    let parents = choose_parents(repo, &snapshots, &options, &trees)?;
-    if let Some(lease) = &lease {
-        let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
-        lease.set_parents(&ids);
-    }
-    let captured = capture_all(repo, &options, streams, &trees, &parents, lease.as_ref(), observer, cancel)?;
-    cancel.check()?;
-    let snapshot = describe(&options, started, captured.records, &captured.reports);
-    finish(repo, lease, snapshot, captured.reports, captured.packed, observer)
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
+    let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
+    let head = SnapshotHead { host: options.host.clone(), tags: options.tags.clone(), started };
+    let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
+    let parents = loop {
+        let parents = choose_parents(repo, &snapshots, &options, &trees)?;
+        if let Some(lease) = &lease {
+            let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
+            lease.set_parents(&ids);
+        }
+        if checkpoints.inherit(&parents)? {
+            break parents;
+        }
+        // Its run went on and replaced it, or came to its end.
+        cancel.check()?;
+        snapshots = repo.snapshots(&mut |_, _| {})?;
+    };
+    let owners = Owners::read()?;
+    let lost = Lost { ids: repo.ask_index(Index::lost)?, reader: &reader };
+    let capture = Capture {
+        repo,
+        reader: &reader,
+        options: &options,
+        plan,
+        owners: &owners,
+        observer,
+        cancel,
+        lost: &lost,
+        checkpoints: &checkpoints,
+    };
+    let captured = capture_all(&capture, lease.as_ref(), streams, &trees, &parents)?;
+    let own = checkpoints.stored();
+    let passing =
+        |parent: &SnapshotId| parents.values().any(|one| one.is_checkpoint && one.snapshot == *parent);
+    // What was carried over from another run's checkpoint is in our own by now.
+    let reported = captured.reports.iter().filter_map(|report| report.parent);
+    let named = reported.filter_map(|parent| if passing(&parent) { own } else { Some(parent) }).collect();
+    let state = state_of(&captured.records);
+    let snapshot = Snapshot { state, ..snapshot_of(&head, named, captured.records) };
+    let overtaken = |committed: &Committed, sources: &[SourceRecord]| {
+        let overtaken = Overtaken { snapshots: &snapshots, host: &options.host, sources };
+        Checkpoints::clear(repo, own, &overtaken, committed.stored);
+    };
+    let mut packed = captured.packed;
+    packed.stored_bytes += checkpoints.stored_bytes();
+    drop(checkpoints);
+    finish(repo, lease, snapshot, captured.reports, packed, observer, &overtaken)
 }
 
 /// Sources in the order in which they were given, taken apart by what they need.
@@ -148,39 +197,53 @@ struct Captured {
     packed: Packed,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the one place where all parts of a backup meet")]
-fn capture_all(
-    repo: &Repository,
-    options: &BackupOptions,
+fn capture_all<'e>(
+    capture: &Capture<'e>,
+    lease: Option<&'e Lease>,
     streams: Vec<SourceSpec>,
     trees: &[OpenTree<'_>],
     parents: &BTreeMap<String, ParentSource>,
-    lease: Option<&Lease>,
-    observer: &dyn Observer,
-    cancel: &Cancel,
 ) -> Result<Captured, Error> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
+    let &Capture { repo, options, plan, observer, cancel, checkpoints, .. } = capture;
     let claims = Claims::new(repo.index())?;
-    let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
-    let owners = Owners::read()?;
-    let heal = !repo.ask_index(Index::lost)?.is_empty();
-    let capture = Capture { repo, reader: &reader, options, plan, owners: &owners, observer, cancel, heal };
     let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;
-        let captured = capture.sources(&packer, streams, trees, parents);
-        let commit = captured.is_ok() && !cancel.is_cancelled();
-        if commit {
+        let (going_on, over) = bounded::<()>(0);
+        let (feed, every) = (packer.feed(), options.checkpoint_every);
+        let ticking = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn_scoped(scope, move || checkpoints.run(&feed, every, &over))
+            .context("start", "a thread");
+        let captured = match &ticking {
+            Ok(_) => capture.sources(&packer, streams, trees, parents),
+            Err(_) => Err(RepoError::Stopped.into()),
+        };
+        // Who asks to stop now gets a checkpoint of all there is; later it is a matter of one small object.
+        let captured = captured.and_then(|captured| cancel.check().map(|()| captured));
+        drop(going_on);
+        if captured.is_err() {
+            packer.hurry();
+        }
+        let ticked = ticking.map(std::thread::ScopedJoinHandle::join);
+        if let Ok(Err(panic)) = ticked {
+            std::panic::resume_unwind(panic);
+        }
+        if captured.is_err() {
+            checkpoints.last(&packer.feed());
+        } else {
             observer.phase(&Phase::Commit);
         }
         // Also on failure: the stages end, and theirs may be the error that made the sources stop.
         let packed = packer.finish();
+        let stopped_by =
+            || ticked.err().map(Error::from).or_else(|| checkpoints.failure.take().map(Error::from));
         match (captured, packed) {
             (Err(err), Err(first)) if is_stop(&err) => Err(first.into()),
-            (Err(err), _) if is_stop(&err) => Err(cancel.check().err().unwrap_or(err)),
+            (Err(err), _) if is_stop(&err) => Err(cancel.check().err().or_else(stopped_by).unwrap_or(err)),
             (Err(err), _) => Err(err),
             (Ok(_), Err(err)) => Err(err.into()),
+            (Ok(_), Ok(_)) if checkpoints.failure.is_set() => Err(stopped_by().unwrap_or(Error::Interrupted)),
             (Ok((records, reports)), Ok(packed)) => Ok(Captured { records, reports, packed }),
         }
     })
@@ -201,6 +264,7 @@ impl<'e> Capture<'e> {
         let mut records = Vec::new();
         let mut reports = Vec::new();
         let mut keep = |(record, report): (SourceRecord, SourceReport)| {
+            self.checkpoints.finished(record.clone());
             records.push(record);
             reports.push(report);
         };
@@ -218,28 +282,30 @@ impl<'e> Capture<'e> {
     }
 }
 
-fn describe(
-    options: &BackupOptions,
+/// What all snapshots of a backup have in common.
+struct SnapshotHead {
+    host: String,
+    tags: Vec<String>,
     started: Timestamp,
-    sources: Vec<SourceRecord>,
-    reports: &[SourceReport],
-) -> Snapshot {
-    let mut parents: Vec<SnapshotId> = reports.iter().filter_map(|report| report.parent).collect();
+}
+
+/// A checkpoint of these sources, lease and heartbeat aside.
+fn snapshot_of(head: &SnapshotHead, mut parents: Vec<SnapshotId>, sources: Vec<SourceRecord>) -> Snapshot {
     parents.sort_unstable();
     parents.dedup();
-    let mut tags = options.tags.clone();
+    let mut tags = head.tags.clone();
     tags.sort();
     tags.dedup();
     Snapshot {
         format: FORMAT_VERSION,
-        state: state_of(&sources),
-        host: options.host.clone(),
+        state: SnapshotState::Checkpoint,
+        host: head.host.clone(),
         tags,
         program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
-        started,
+        started: head.started,
         ended: now(),
         lease: crate::types::LeaseId::new([0; 16]),
-        heartbeat: started,
+        heartbeat: head.started,
         parents,
         sources,
         protected: false,
@@ -251,6 +317,7 @@ fn describe(
     }
 }
 
+/// Commits, clears away what the commit overtakes, and ends the lease.
 fn finish(
     repo: &Repository,
     lease: Option<Lease>,
@@ -258,10 +325,13 @@ fn finish(
     sources: Vec<SourceReport>,
     packed: Packed,
     observer: &dyn Observer,
+    clear: &dyn Fn(&Committed, &[SourceRecord]),
 ) -> Result<BackupReport, Error> {
     let (state, started): (SnapshotState, Timestamp) = (snapshot.state, snapshot.started);
     let mut stored_bytes = packed.stored_bytes;
-    let committed = lease.map(|lease| repo.commit(lease, snapshot)).transpose()?;
+    let records = snapshot.sources.clone();
+    let commit = |lease| repo.commit_with(lease, snapshot, |_, committed| clear(committed, &records));
+    let committed = lease.map(commit).transpose()?;
     if let Some(committed) = &committed {
         observer.add(Counter::BytesStored, committed.bytes);
         stored_bytes += committed.bytes;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::format::{SnapshotState, SourceCounts};
 use crate::source::{FilesFrom, FilterOptions, StreamCommand};
@@ -70,6 +71,8 @@ pub struct BackupOptions {
     pub threads: Option<usize>,
     /// Scan, read and compress, store nothing.
     pub dry_run: bool,
+    /// How often what was captured so far is made a checkpoint, from which an interrupted backup goes on.
+    pub checkpoint_every: Duration,
     /// Environment variables that commands do not get.
     pub env_remove: Vec<String>,
 }
@@ -90,6 +93,7 @@ impl BackupOptions {
             memory: crate::ops::memory::BUDGET_DEFAULT,
             threads: None,
             dry_run: false,
+            checkpoint_every: Duration::from_secs(5 * 60),
             env_remove: Vec::new(),
         }
     }

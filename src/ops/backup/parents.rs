@@ -9,7 +9,16 @@ use crate::types::SnapshotId;
 #[derive(Debug, Clone)]
 pub(super) struct ParentSource {
     pub snapshot: SnapshotId,
+    /// That is a checkpoint, which may be deleted at any time.
+    pub is_checkpoint: bool,
     pub record: SourceRecord,
+}
+
+impl ParentSource {
+    fn new(found: &StoredSnapshot, record: &SourceRecord) -> Self {
+        let is_checkpoint = found.snapshot.state == SnapshotState::Checkpoint;
+        Self { snapshot: found.id, is_checkpoint, record: record.clone() }
+    }
 }
 
 /// The snapshot of this host that holds the source of this name and whose scan of it started last.
@@ -26,7 +35,7 @@ pub(super) fn latest(
     let sources = candidates.filter_map(|one| Some((one, one.snapshot.source(name)?)));
     let newest = sources
         .max_by_key(|(one, source)| (trusted_time(source.started, one.committed()), one.stored, one.id));
-    newest.map(|(one, source)| ParentSource { snapshot: one.id, record: source.clone() })
+    newest.map(|(one, source)| ParentSource::new(one, source))
 }
 
 /// The source that was named with `--parent`.
@@ -39,10 +48,9 @@ pub(super) fn named(
     let one = one.ok_or_else(|| Error::NotThere(format!("there is no snapshot {}", snapshot.short())))?;
     let record = one.snapshot.source(source);
     let record = record
-        .ok_or_else(|| Error::NotThere(format!("snapshot {} has no source '{source}'", snapshot.short())))?
-        .clone();
+        .ok_or_else(|| Error::NotThere(format!("snapshot {} has no source '{source}'", snapshot.short())))?;
     match record.kind {
-        SourceKind::Tree { .. } => Ok(ParentSource { snapshot: one.id, record }),
+        SourceKind::Tree { .. } => Ok(ParentSource::new(one, record)),
         SourceKind::Stream { .. } => Err(Error::Usage(format!("'{source}' is a stream, which is no parent"))),
     }
 }

@@ -1,8 +1,9 @@
 //! Where entries of the new run gather: sorted outside memory, so that they may come in any order.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
 use crate::format::{PageBuilder, decode_page};
@@ -11,32 +12,74 @@ use crate::sys::{PathError, Sorted, Sorter};
 use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
 
 /// The entries of one source's new run.
-pub(super) struct EntrySink {
-    sorter: Mutex<Sorter>,
-    entries: AtomicU64,
+///
+/// While they gather, [`EntrySink::cut`] takes what there is, for a checkpoint; the rest gathers on. Each cut holds all
+/// that was put before it and nothing else, and is by itself a true part of the new state: of a folder that came into
+/// being and is not finished it holds a provisional entry, so that no child stands without its folder, and the folder is
+/// walked again by who begins from there.
+pub(in crate::ops) struct EntrySink {
+    scratch: PathBuf,
+    bytes: usize,
+    gathered: Mutex<Gathered>,
     /// Entries of the source that are failed, stale or torn; carried ones too.
     incomplete: AtomicU64,
 }
 
+struct Gathered {
+    sorter: Sorter,
+    entries: u64,
+    /// New folders whose entry is not there yet.
+    open: BTreeMap<RelPath, OpenFolder>,
+    /// Something was lost on the way into a scratch file: no cut would be whole.
+    is_broken: bool,
+}
+
+struct OpenFolder {
+    entry: Entry,
+    /// A cut holds its provisional entry, cover and all.
+    is_given: bool,
+}
+
+/// Entries that were taken out of a sink.
+pub(in crate::ops) struct Batch {
+    pub entries: u64,
+    pub sorted: SortedEntries,
+}
+
 impl EntrySink {
+    /// A sink that keeps `bytes` in memory, and as many again while a cut is being written.
     pub fn new(scratch: &Path, bytes: usize) -> Self {
+        let gathered = Gathered {
+            sorter: Sorter::new(scratch, bytes),
+            entries: 0,
+            open: BTreeMap::new(),
+            is_broken: false,
+        };
         Self {
-            sorter: Mutex::new(Sorter::new(scratch, bytes)),
-            entries: AtomicU64::new(0),
+            scratch: scratch.to_owned(),
+            bytes,
+            gathered: Mutex::new(gathered),
             incomplete: AtomicU64::new(0),
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds an entry. `in_folders`: it is a folder, or its path was one.
     pub fn put(&self, entry: &Entry, in_folders: bool) -> Result<(), PathError> {
-        let mut page = PageBuilder::new();
-        page.push(entry);
-        let mut value = vec![u8::from(in_folders)];
-        if let Some((_, bytes, _)) = page.finish() {
-            value.extend_from_slice(&bytes);
+        self.lock().push(entry, in_folders)
+    }
+
+    /// To be called before anything below a folder is put.
+    pub(super) fn begin(&self, folder: &FolderNode) {
+        if !folder.was_folder() {
+            let flags = EntryFlags::REVISIT.with(folder.cover());
+            let node = Node::Folder { meta: folder.meta.clone() };
+            let entry = Entry { path: folder.path.clone(), flags, node };
+            self.lock().open.insert(folder.path.clone(), OpenFolder { entry, is_given: false });
         }
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.sorter.lock().unwrap_or_else(PoisonError::into_inner).push(entry.path.key(), &value)
     }
 
     /// Counts an entry that is not a full capture, whether it was added now or is carried over.
@@ -48,27 +91,61 @@ impl EntrySink {
         self.incomplete.load(Ordering::Relaxed)
     }
 
-    pub fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed)
-    }
-
     /// Adds the folder's entry if this was the last hold on it and its parent entry differs.
-    pub fn settle(&self, folder: Arc<FolderNode>) -> Result<(), PathError> {
+    pub(super) fn settle(&self, folder: Arc<FolderNode>) -> Result<(), PathError> {
         match Arc::into_inner(folder) {
             Some(folder) => folder.put(self),
             None => Ok(()),
         }
     }
 
-    /// Ends gathering; the entries come in path order.
-    pub fn finish(self) -> Result<SortedEntries, PathError> {
-        let sorter = self.sorter.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(SortedEntries(sorter.finish()?))
+    /// Takes out what was put so far, in path order; none if that is nothing.
+    pub fn cut(&self) -> Result<Option<Batch>, RepoError> {
+        let (sorter, entries) = {
+            let mut gathered = self.lock();
+            if gathered.is_broken {
+                return Err(RepoError::Stopped);
+            }
+            if gathered.entries == 0 {
+                return Ok(None);
+            }
+            gathered.give_open()?;
+            let fresh = Sorter::new(&self.scratch, self.bytes);
+            (std::mem::replace(&mut gathered.sorter, fresh), std::mem::take(&mut gathered.entries))
+        };
+        Ok(Some(Batch { entries, sorted: SortedEntries(sorter.finish()?) }))
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, entry: &Entry, in_folders: bool) -> Result<(), PathError> {
+        let mut page = PageBuilder::new();
+        page.push(entry);
+        let mut value = vec![u8::from(in_folders)];
+        if let Some((_, bytes, _)) = page.finish() {
+            value.extend_from_slice(&bytes);
+        }
+        self.entries += 1;
+        let pushed = self.sorter.push(entry.path.key(), &value);
+        self.is_broken |= pushed.is_err();
+        pushed
+    }
+
+    /// Adds provisional entries of the folders under way. Their own entry, later, must not cover again: it would hide
+    /// what the cut holds below them.
+    fn give_open(&mut self) -> Result<(), PathError> {
+        let mut open = std::mem::take(&mut self.open);
+        for folder in open.values_mut().filter(|folder| !folder.is_given) {
+            self.push(&folder.entry, true)?;
+            folder.is_given = true;
+        }
+        self.open = open;
+        Ok(())
     }
 }
 
 /// The entries of a new run in path order.
-pub(super) struct SortedEntries(Sorted);
+pub(in crate::ops) struct SortedEntries(Sorted);
 
 impl SortedEntries {
     pub fn next(&mut self) -> Result<Option<Mention>, RepoError> {
@@ -110,8 +187,17 @@ impl FolderNode {
         self.revisit();
     }
 
+    fn was_folder(&self) -> bool {
+        self.parent.as_ref().is_some_and(Entry::is_folder)
+    }
+
+    /// The cover flag if older runs may hold something else at this path.
+    fn cover(&self) -> EntryFlags {
+        if self.has_runs && !self.was_folder() { EntryFlags::COVER } else { EntryFlags::empty() }
+    }
+
     fn put(self, sink: &EntrySink) -> Result<(), PathError> {
-        let was_folder = self.parent.as_ref().is_some_and(Entry::is_folder);
+        let cover = self.cover();
         let mut flags = EntryFlags::empty();
         if self.revisit.into_inner() {
             flags = flags.with(EntryFlags::REVISIT);
@@ -124,9 +210,11 @@ impl FolderNode {
         if self.parent.is_some_and(|parent| same_entry(&parent, &entry)) {
             return Ok(());
         }
-        let cover = self.has_runs && !was_folder;
-        let flags = if cover { flags.with(EntryFlags::COVER) } else { flags };
-        sink.put(&Entry { flags, ..entry }, true)
+        // Under one lock: a cut holds the provisional entry or this one.
+        let mut gathered = sink.lock();
+        let is_given = gathered.open.remove(&entry.path).is_some_and(|open| open.is_given);
+        let flags = if is_given { flags } else { flags.with(cover) };
+        gathered.push(&Entry { flags, ..entry }, true)
     }
 }
 

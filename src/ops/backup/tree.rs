@@ -1,15 +1,19 @@
 //! Capturing one file tree: the walk, the reader threads, and the new run.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::capture::{FileJob, TreeShared};
+use super::capture::{FileJob, Links, TreeCounts, TreeShared};
+use super::checkpoint::{Checkpoints, UnderWay};
 use super::content::{Window, Writers};
 use super::cursor::ParentCursor;
+use super::heal::Lost;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
+use super::runs::Runs;
 use super::sink::EntrySink;
 use super::walk::{Walk, WalkError, WalkRules};
 use crate::Error;
@@ -17,10 +21,7 @@ use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
-use crate::repo::{
-    ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, RunWriter, Streams, merged_into,
-    tiers_to_merge,
-};
+use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, Repository, Streams};
 use crate::source::{Filter, Folder, FsKind, Kind, Owners, Stat};
 use crate::sys::{PathContext, PathError, now};
 use crate::types::{Class, Profile, Timestamp};
@@ -53,8 +54,8 @@ pub(super) struct Capture<'e> {
     pub owners: &'e Owners,
     pub observer: &'e dyn Observer,
     pub cancel: &'e Cancel,
-    /// Chunks are known to be lost: every file is read again, so that what is still there heals (PROTOCOL R22).
-    pub heal: bool,
+    pub lost: &'e Lost<'e>,
+    pub checkpoints: &'e Checkpoints<'e>,
 }
 
 /// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the backup before
@@ -146,6 +147,7 @@ impl<'e> Capture<'e> {
                 let subject = format!("the parent of {}", tree.spec.name);
                 let message = format!("{err}; the source is captured anew without it");
                 self.observer.problem(&Problem::new(Severity::Damage, subject, message));
+                self.checkpoints.disown(&tree.spec.name);
                 self.tree_on(packer, tree, None).map_err(other)
             }
             result => result.map_err(other),
@@ -167,13 +169,26 @@ impl<'e> Capture<'e> {
             _ => (&[][..], true),
         };
         let scratch = self.repo.scratch_dir();
-        let sink = EntrySink::new(&scratch, self.plan.sorter_bytes);
-        let shared = TreeShared::new(&spec.name, profile, self.owners, &sink, self.observer, self.cancel);
+        // A cut that is being written keeps as much in memory as the sink that goes on.
+        let sink = Arc::new(EntrySink::new(&scratch, self.plan.sorter_bytes / 2));
+        let shared = TreeShared {
+            source: &spec.name,
+            profile,
+            immutable: spec.immutable,
+            owners: self.owners,
+            sink: &sink,
+            observer: self.observer,
+            cancel: self.cancel,
+            failure: &self.checkpoints.failure,
+            lost: self.lost,
+            counts: Arc::default(),
+            links: Links::default(),
+        };
         let rules = WalkRules {
             filter: &tree.filter,
             files_from: spec.files_from.as_ref(),
-            no_skip: self.options.force || !same_digest || self.heal,
-            force: self.options.force || self.heal,
+            no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
+            force: self.options.force,
             ignore_ctime: self.options.ignore_ctime,
             ignore_inode: self.options.ignore_inode,
             grain_seconds: self.options.grain_seconds.unwrap_or(tree.grain_seconds),
@@ -182,25 +197,39 @@ impl<'e> Capture<'e> {
             root: tree.stat,
             clock: tree.clock,
         };
+        let path = std::os::unix::ffi::OsStrExt::as_bytes(spec.path.as_os_str()).to_vec();
         let started = now();
+        let mut record = SourceRecord {
+            name: spec.name.clone(),
+            kind: SourceKind::Tree { path: path.clone(), immutable: spec.immutable, runs: Vec::new() },
+            profile: profile.name().to_owned(),
+            started,
+            ended: started,
+            // What the walk has not come to yet was captured by the parent's rules: a mixture is like none.
+            digest: if same_digest || old_runs.is_empty() { digest } else { [0; 32] },
+            counts: SourceCounts::default(),
+        };
+        self.checkpoints.begin(UnderWay {
+            sink: Arc::clone(&sink),
+            counts: Arc::clone(&shared.counts),
+            runs: Runs::of(old_runs),
+            record: record.clone(),
+        });
         self.walk(packer, tree, &shared, &rules, old_runs)?;
-        let counts = counts(&shared);
-        let runs = self.write_run(packer, sink, old_runs).map_err(|err| match err {
+        let is_stopped = || self.cancel.is_cancelled();
+        let runs = self.checkpoints.complete(&packer.feed(), &is_stopped).map_err(|err| match err {
             err if err.is_damage() && !old_runs.is_empty() => WalkError::Parent(err),
             err => WalkError::Other(err.into()),
         })?;
-        let path = std::os::unix::ffi::OsStrExt::as_bytes(spec.path.as_os_str()).to_vec();
-        let record = SourceRecord {
+        record.kind = SourceKind::Tree { path, immutable: spec.immutable, runs: runs.all };
+        record.ended = now();
+        record.digest = digest;
+        record.counts = counts(&shared.counts, &sink);
+        let report = SourceReport {
             name: spec.name.clone(),
-            kind: SourceKind::Tree { path, immutable: spec.immutable, runs },
-            profile: profile.name().to_owned(),
-            started,
-            ended: now(),
-            digest,
-            counts,
+            counts: record.counts,
+            parent: parent.map(|parent| parent.snapshot),
         };
-        let report =
-            SourceReport { name: spec.name.clone(), counts, parent: parent.map(|parent| parent.snapshot) };
         Ok((record, report))
     }
 
@@ -293,35 +322,6 @@ impl<'e> Capture<'e> {
             )),
         }
     }
-
-    /// Writes the new run, merged with the newest of the old ones, and returns all runs of the source.
-    fn write_run(
-        &self,
-        packer: &Packer<'_, 'e>,
-        sink: EntrySink,
-        old_runs: &[RunRef],
-    ) -> Result<Vec<RunRef>, RepoError> {
-        if sink.entries() == 0 {
-            return Ok(old_runs.to_vec());
-        }
-        let merged = tiers_to_merge(sink.entries(), old_runs);
-        let (joining, staying) = old_runs.split_at(merged);
-        let mut pages = packer.writer(Class::Metadata);
-        let mut sorted = sink.finish()?;
-        let mut put = |bytes: &[u8]| pages.add(bytes);
-        let writer = RunWriter::new(&mut put);
-        let old = MergedRuns::open(self.reader, joining, Streams::All, false)?;
-        let cancel = self.cancel;
-        let next = || {
-            if cancel.is_cancelled() {
-                return Err(RepoError::Stopped);
-            }
-            sorted.next()
-        };
-        let run = merged_into(next, old, staying.is_empty(), writer)?;
-        pages.flush()?;
-        Ok(run.into_iter().chain(staying.iter().cloned()).collect())
-    }
 }
 
 fn other(err: WalkError) -> Error {
@@ -349,9 +349,9 @@ fn read_files(
     Ok(writers.flush()?)
 }
 
-fn counts(shared: &TreeShared<'_>) -> SourceCounts {
+/// The counts of a source so far.
+pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
     let get = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    let counts = &shared.counts;
     SourceCounts {
         files_new: get(&counts.files_new),
         files_changed: get(&counts.files_changed),
@@ -360,6 +360,6 @@ fn counts(shared: &TreeShared<'_>) -> SourceCounts {
         removed: get(&counts.removed),
         vanished: get(&counts.vanished),
         bytes_read: get(&counts.bytes_read),
-        incomplete: shared.sink.incomplete(),
+        incomplete: sink.incomplete(),
     }
 }

@@ -136,7 +136,10 @@ impl Walk<'_, '_> {
         if self.rules.filter.excludes_size(stat.size) {
             return self.remove(parent.as_ref());
         }
-        if parent.as_ref().is_some_and(|parent| self.is_unchanged(parent, name, &stat)) {
+        let unchanged = parent.as_ref().filter(|parent| self.is_unchanged(parent, name, &stat));
+        if let Some(unchanged) = unchanged
+            && !self.shared.lost.is_named_by(unchanged)?
+        {
             self.shared.count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
             if parent.is_some_and(|parent| parent.wants_revisit()) {
                 node.inspect(|node| node.revisit());

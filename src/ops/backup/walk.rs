@@ -123,7 +123,7 @@ impl Walk<'_, '_> {
         let (stat, clock) = (self.rules.root, self.rules.clock);
         self.enter(&mut levels, Entered { path: RelPath::root(), folder: root, stat, clock, parent })?;
         while let Some(level) = levels.last_mut() {
-            self.shared.cancel.check()?;
+            self.shared.check()?;
             let next = match level.mode {
                 Mode::Listed { .. } => self.next_listed(level)?,
                 Mode::Skipped => self.next_skipped(level)?,
@@ -202,6 +202,7 @@ impl Walk<'_, '_> {
             Err(DescribeError::Repo(err)) => return Err(WalkError::Other(err.into())),
         };
         let node = Arc::new(FolderNode::new(path.clone(), meta, parent, self.has_runs()));
+        self.shared.sink.begin(&node);
         if stat.is_racy(clock, self.rules.grain_seconds) {
             node.revisit();
         }

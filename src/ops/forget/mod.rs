@@ -7,6 +7,8 @@ mod policy;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
+mod prune_tests;
+#[cfg(test)]
 mod tests;
 mod undelete;
 

@@ -75,11 +75,11 @@ fn run(repo: &Repository, options: &ForgetOptions) -> ForgetReport {
     forget_by_policy(repo, options, &Counters::default(), &Cancel::new()).expect("judged")
 }
 
-fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnapshot>, Error> {
+pub(super) fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnapshot>, Error> {
     forget_named(repo, &[id.to_string()], &HostChoice::Any, "host", false, &Counters::default())
 }
 
-fn bring_back(repo: &Repository, id: SnapshotId) -> Result<Undeleted, Error> {
+pub(super) fn bring_back(repo: &Repository, id: SnapshotId) -> Result<Undeleted, Error> {
     undelete(repo, &id.to_string(), "host", &Counters::default(), &Cancel::new())
 }
 
@@ -93,7 +93,7 @@ fn protect(on: bool) -> TagChange {
     TagChange { protect: Some(on), ..TagChange::default() }
 }
 
-fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
+pub(super) fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
     let id = |meta: ObjectMeta| match meta.key {
         ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => Some(id),
         _ => None,
@@ -101,13 +101,13 @@ fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
     list_all(store, folder).expect("listed").into_iter().filter_map(id).collect()
 }
 
-fn assert_clean(repo: &Repository) {
+pub(super) fn assert_clean(repo: &Repository) {
     let options = VerifyOptions { read_data: true, ..VerifyOptions::default() };
     let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
     assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
 }
 
-fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
+pub(super) fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
     let what = What {
         snapshot: id.to_string(),
         hosts: HostChoice::Any,
@@ -216,7 +216,7 @@ fn protected_ones_are_not_forgotten_by_name() {
 }
 
 /// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and looks at what is left.
-fn at_every_write(
+pub(super) fn at_every_write(
     lab: &Lab,
     act: impl Fn(&Repository) -> Result<(), Error>,
     look: impl Fn(&Lab, &Repository),
@@ -339,7 +339,7 @@ fn drop_packs(repo: &Repository, packs: &[PackId]) {
     repo.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
 }
 
-fn packs(store: &dyn Store) -> Vec<PackId> {
+pub(super) fn packs(store: &dyn Store) -> Vec<PackId> {
     let id = |meta: ObjectMeta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None };
     list_all(store, Folder::Packs).expect("listed").into_iter().filter_map(id).collect()
 }

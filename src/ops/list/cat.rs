@@ -9,6 +9,7 @@ use crate::format::{LeaseKind, SourceKind};
 use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
+use crate::ops::lost::tell_lost;
 use crate::ops::walk::{Walk, reading_lease};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::Node;
@@ -38,6 +39,7 @@ pub fn cat(
     crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let source = source_of(&found, name)?;
+    tell_lost(&found.snapshot, name, &what.path, observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {
             observer.expect(content.size, true);

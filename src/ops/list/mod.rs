@@ -104,6 +104,11 @@ pub fn ls(
     let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
     crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
+    if let Some(lost) = &found.snapshot.lost {
+        let message =
+            format!("{} of its paths lack something since a repair; 'restore' names them", lost.count);
+        observer.problem(&Problem::new(Severity::Note, format!("snapshot {}", found.id.short()), message));
+    }
     if let Some(name) = &what.source {
         let source = source_of(&found, name)?;
         return ls_source(&reader, &found, source, &what.path, recursive, observer, each);
@@ -178,7 +183,7 @@ fn tell_uncertain(
     source: &SourceRecord,
     observer: &dyn Observer,
 ) {
-    for Uncertain { from, until, why } in walk.take_uncertain() {
+    for Uncertain { from, until, why, .. } in walk.take_uncertain() {
         let until = until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
         let subject = format!("{}:{}", found.id.short(), source.name);
         let message = format!("nothing is known of the paths from {from} to {until}: {why}");

@@ -3,13 +3,18 @@
 //! Nothing is deleted here that does not lie in quarantine, and every order of steps is such that a repair that was cut
 //! off is ended by the next one.
 
+mod heal;
+mod lost;
 mod packs;
+mod partial;
 mod quarantine;
 mod salvage;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
 pub use packs::{DamagedPack, Fate, PacksReport, RepairPacksOptions, repair_packs};
+pub use snapshots::{RepairSnapshotsOptions, Replaced, SnapshotsReport, repair_snapshots};
 
 use crate::Error;
 use crate::format::LeaseKind;

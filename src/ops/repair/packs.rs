@@ -89,6 +89,8 @@ pub struct PacksReport {
     pub still_lost: u64,
     /// Orphan packs that were taken into the index.
     pub adopted_packs: u64,
+    /// Packs whose recovery data was missing or damaged and was written.
+    pub parity_written: u64,
 }
 
 impl PacksReport {
@@ -106,6 +108,8 @@ pub(super) struct Packs {
     /// Those that are damaged or gone.
     pub bad: BTreeSet<PackId>,
     pub quarantined: Vec<Holder>,
+    /// Whole packs whose recovery data is damaged.
+    pub bad_parity: BTreeSet<PackId>,
 }
 
 impl Packs {
@@ -116,11 +120,11 @@ impl Packs {
 }
 
 /// A held pack that is damaged or gone.
-struct Bad {
-    row: PackRow,
+pub(super) struct Bad {
+    pub row: PackRow,
     /// Its size in the store; 0 if it is not there.
-    size: u64,
-    what: String,
+    pub size: u64,
+    pub what: String,
 }
 
 /// Finds damaged packs, saves what can be read of them, and sets them aside.
@@ -164,14 +168,14 @@ pub fn repair_packs(
     Ok(report)
 }
 
-struct Repair<'a> {
-    repo: &'a Repository,
+pub(super) struct Repair<'a> {
+    pub repo: &'a Repository,
     /// None in a dry run.
-    lease: Option<&'a Lease>,
-    packs: Packs,
-    report: PacksReport,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
+    pub lease: Option<&'a Lease>,
+    pub packs: Packs,
+    pub report: PacksReport,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a Cancel,
 }
 
 impl Repair<'_> {
@@ -181,6 +185,7 @@ impl Repair<'_> {
         self.observer.phase(&Phase::Structure);
         self.list()?;
         let bad = self.find(options)?;
+        let bad = self.heal(bad)?;
         self.packs.bad = bad.iter().map(|bad| bad.row.id).collect();
         self.search_for_lost()?;
         let mut batch = Vec::new();
@@ -194,6 +199,7 @@ impl Repair<'_> {
             }
         }
         self.deal_with(batch)?;
+        self.renew_parity()?;
         self.report.still_lost = self.repo.ask_index(Index::lost)?.len() as u64;
         if self.lease.is_some() {
             self.report.still_lost = self.report.still_lost.saturating_sub(self.report.lost_chunks);
@@ -298,6 +304,8 @@ impl Repair<'_> {
         let checks = check_all(self.repo, &plan, &told, None, workers, self.observer, self.cancel)?;
         self.report.packs_read = checks.len() as u64;
         let rows: HashMap<PackId, (PackRow, u64)> = plan.into_iter().map(|one| (one.0.id, one)).collect();
+        let bad_parity = checks.iter().filter(|check| check.parity.is_some()).map(|check| check.id);
+        self.packs.bad_parity = bad_parity.collect();
         let damaged = checks.into_iter().filter_map(|check| {
             let what = check.findings.into_iter().map(|(_, what)| what).next()?;
             let (row, size) = *rows.get(&check.id)?;
@@ -348,6 +356,11 @@ impl Repair<'_> {
         self.repo.sync()?;
         let mut held = Vec::new();
         for bad in batch.drain(..) {
+            // Another repair may be about to put it back whole.
+            let now = self.repo.store().stat(&ObjectKey::Pack(bad.row.id));
+            if bad.size == 0 && now.is_ok_and(|now| now.size == bad.row.size) {
+                continue;
+            }
             let row = self.repo.ask_index(|index| index.pack(&bad.row.id))?;
             if let Some(row) = row.filter(|row| row.added && row.state != PackState::Dropped) {
                 held.push(Bad { row, ..bad });

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::chunk::ObjectHasher;
 use crate::ops::Cancel;
-use crate::repo::Repository;
+use crate::repo::{RepoError, Repository};
 use crate::store::{Body, ObjectKey, PutMode, Store, StoreError};
 
 /// Objects are copied in pieces of this size: 1 MiB.
@@ -29,10 +29,15 @@ pub(super) fn set_aside(
     };
     let mut spool = store.spool()?;
     let mut hasher = ObjectHasher::default();
-    each_piece(store, from, size, cancel, &mut |bytes| {
+    let copied = each_piece(store, from, size, cancel, &mut |bytes| {
         hasher.update(bytes);
         Ok(spool.append(bytes)?)
-    })?;
+    });
+    match copied {
+        // Another repair has just set it aside.
+        Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => return Ok(true),
+        copied => copied?,
+    }
     match store.put(to, Body::Spooled(spool), PutMode::CreateOnly) {
         Ok(()) => {}
         Err(StoreError::Exists { .. }) => {

@@ -1,22 +1,31 @@
 //! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is cut off.
 
+mod matrix;
 mod packs;
+mod parity;
+mod snapshots;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::format::SourceKind;
 use crate::observe::Recording;
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::ops::list::{SnapshotFilter, snapshots};
+use crate::ops::repair::{PacksReport, RepairPacksOptions, repair_packs};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
-use crate::repo::{ChunkReader, Repository, Secret, StoredSnapshot};
+use crate::repo::{ChunkReader, MergedRuns, Repository, Secret, StoredSnapshot, Streams};
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
 use crate::types::{ByteSize, PackId};
 
 /// Small and large files, a stream with list nodes.
 fn sample() -> (Lab, Vec<u8>) {
-    let lab = Lab::new();
+    sample_in(Lab::new())
+}
+
+fn sample_in(lab: Lab) -> (Lab, Vec<u8>) {
     let tree = lab.tree();
     let words = b"some words that are too long to be kept in the entry itself. ".repeat(9);
     write(&tree.join("a/small"), &words);
@@ -45,6 +54,14 @@ fn assert_clean(lab: &Lab) {
     assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
 }
 
+fn packs_options() -> RepairPacksOptions {
+    RepairPacksOptions { threads: 1, memory: ByteSize(96 << 20), ..RepairPacksOptions::default() }
+}
+
+fn repair(repo: &Repository) -> Result<PacksReport, crate::Error> {
+    repair_packs(repo, &packs_options(), &Recording::default(), &Cancel::new())
+}
+
 /// The repository behind a store that can die, with a cache of its own.
 fn on_faulty(lab: &Lab, faulty: &Arc<FaultyStore>, cache: &tempfile::TempDir) -> Repository {
     let store: SharedStore = faulty.clone();
@@ -56,11 +73,43 @@ fn listed(repo: &Repository) -> Vec<StoredSnapshot> {
     snapshots(repo, &SnapshotFilter::default(), &Recording::default()).expect("listed")
 }
 
+/// Every file of the tree of a snapshot with its bytes.
+fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u8>> {
+    repo.sync().expect("synced");
+    let source = found.snapshot.source("tree").expect("the tree");
+    let SourceKind::Tree { runs, .. } = &source.kind else { panic!("a tree") };
+    let reader = ChunkReader::new(repo, 1 << 20);
+    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut out = BTreeMap::new();
+    while let Some(entry) = merged.next_entry().expect("read") {
+        if let Some(content) = entry.content() {
+            let mut bytes = Vec::new();
+            let observer = Recording::default();
+            write_content(&reader, content, &mut bytes, &Cancel::new(), &observer).expect("read");
+            out.insert(entry.path.to_string(), bytes);
+        }
+    }
+    out
+}
+
+/// Every file of the folder that is backed up.
+fn files_on_disk(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
+    let root = lab.tree();
+    let files = walkdir::WalkDir::new(&root).into_iter().map(|entry| entry.expect("listed"));
+    files
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| {
+            let name = entry.path().strip_prefix(&root).expect("below").display().to_string();
+            (name, std::fs::read(entry.path()).expect("read"))
+        })
+        .collect()
+}
+
 /// The bytes of the stream `db` of a snapshot.
 fn stream_of(repo: &Repository, found: &StoredSnapshot) -> Result<Vec<u8>, crate::Error> {
     repo.sync()?;
     let source = found.snapshot.source("db").expect("the stream");
-    let crate::format::SourceKind::Stream { content, .. } = &source.kind else { panic!("a stream") };
+    let SourceKind::Stream { content, .. } = &source.kind else { panic!("a stream") };
     let mut out = Vec::new();
     let reader = ChunkReader::new(repo, 1 << 20);
     write_content(&reader, content, &mut out, &Cancel::new(), &Recording::default())?;

@@ -32,6 +32,7 @@ use rayon::ThreadPool;
 
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
+use super::lost::tell_lost;
 use super::{Cancel, memory};
 use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
@@ -166,8 +167,12 @@ fn restore_with(
         observer,
         cancel,
         tally: &tally,
+        is_repaired: found.snapshot.lost.is_some(),
     };
     let sources = chosen(&found.snapshot.sources, what, &target)?;
+    for source in &sources {
+        tally.lost(tell_lost(&found.snapshot, &source.name, &what.path, observer));
+    }
     match target {
         Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
         Target::Folder(folder) => {
@@ -235,6 +240,8 @@ struct Job<'a> {
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     tally: &'a Tally<'a>,
+    /// The snapshot lacks something since a repair.
+    is_repaired: bool,
 }
 
 impl<'a> Job<'a> {

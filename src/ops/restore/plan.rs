@@ -163,7 +163,11 @@ impl<'w> Walk<'w> {
         }
         self.job.tally.add_entry();
         let incomplete = |why: &str| self.job.tally.incomplete(&self.subject(&path), why);
-        if flags.contains(EntryFlags::STALE) {
+        if self.job.is_repaired && flags.intersects(EntryFlags::STALE.with(EntryFlags::TORN)) {
+            incomplete(
+                "a repair had to leave out some of it, or it could not be read whole when it was backed up",
+            );
+        } else if flags.contains(EntryFlags::STALE) {
             incomplete("it could not be read when it was backed up: this is an older state");
         } else if flags.contains(EntryFlags::TORN) {
             incomplete("it changed while it was backed up: its content may never have been like this");

@@ -36,7 +36,8 @@ pub struct RestoreReport {
     pub deleted: u64,
     /// Paths that could not be restored; each was reported.
     pub failed: u64,
-    /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version does not know.
+    /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version does not know; paths that
+    /// lack something since a repair.
     pub incomplete: u64,
     /// Parts of metadata that could not be set, or not be read.
     pub refused_meta: u64,
@@ -125,6 +126,11 @@ impl<'a> Tally<'a> {
     pub fn incomplete(&self, subject: &str, why: &str) {
         add(&self.incomplete, 1);
         self.observer.problem(&Problem::new(Severity::Missing, subject, why));
+    }
+
+    /// Paths that lack something since a repair, told already.
+    pub fn lost(&self, paths: u64) {
+        add(&self.incomplete, paths);
     }
 
     /// A part of a path's metadata that was refused.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::bits::Bits;
 use super::damage::Damage;
 use super::objects::Objects;
 use super::reach::Suspects;
@@ -10,12 +9,13 @@ use super::report::{AffectedPath, FindingKind, Hit, LISTED_MAX};
 use crate::Error;
 use crate::format::{SourceKind, decode_list_node};
 use crate::ops::Cancel;
+use crate::ops::reach::Bits;
 use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::{ChunkId, Class, Entry, Extent, RelPath, XattrValue};
 
 /// Why a piece of content cannot be had.
-enum Why {
+pub(in crate::ops) enum Why {
     /// No held pack has this chunk, or only one of another length.
     Unresolved(ChunkId),
     /// This list node cannot be read.
@@ -32,8 +32,7 @@ pub(super) fn name(
     damage: &Damage,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let mut judge =
-        Judge { reader, damage, good_lists: Bits::default(), generation: 0, told: HashSet::new() };
+    let mut judge = Judge::new(reader, damage);
     let snapshots = std::mem::take(&mut objects.snapshots);
     let result = suspects.iter().try_for_each(|(id, n)| {
         let found = snapshots.iter().find(|found| found.id == *id);
@@ -68,7 +67,8 @@ pub(super) fn name(
     result
 }
 
-struct Judge<'a> {
+/// Tells whether all that an entry or content names can be had.
+pub(in crate::ops) struct Judge<'a> {
     reader: &'a ChunkReader<'a>,
     damage: &'a Damage,
     /// List nodes below which all is well, by chunk number.
@@ -79,8 +79,14 @@ struct Judge<'a> {
     told: HashSet<ChunkId>,
 }
 
-impl Judge<'_> {
-    fn entry(&mut self, entry: &Entry) -> Result<Option<(Why, Hit)>, Error> {
+impl<'a> Judge<'a> {
+    /// Judges by the index and by what is known to be damaged.
+    pub fn new(reader: &'a ChunkReader<'a>, damage: &'a Damage) -> Self {
+        Self { reader, damage, good_lists: Bits::default(), generation: 0, told: HashSet::new() }
+    }
+
+    /// What is wrong with an entry, if anything.
+    pub fn entry(&mut self, entry: &Entry) -> Result<Option<(Why, Hit)>, Error> {
         if let Some(content) = entry.content()
             && let Some(why) = self.content(&content.extents)?
         {
@@ -97,7 +103,7 @@ impl Judge<'_> {
     }
 
     /// The first thing that is wrong with a list of extents.
-    fn content(&mut self, extents: &[Extent]) -> Result<Option<Why>, Error> {
+    pub fn content(&mut self, extents: &[Extent]) -> Result<Option<Why>, Error> {
         for extent in extents {
             let why = match extent {
                 Extent::Chunk { id, len } => self.chunk(id, *len)?,
@@ -111,7 +117,8 @@ impl Judge<'_> {
         Ok(None)
     }
 
-    fn chunk(&self, id: &ChunkId, len: u32) -> Result<Option<Why>, Error> {
+    /// What is wrong with a chunk of this length, if anything.
+    pub fn chunk(&self, id: &ChunkId, len: u32) -> Result<Option<Why>, Error> {
         let repo = self.reader.repo();
         let best = repo.locate(id)?;
         Ok(match self.damage.good_copy(repo, id, best)? {

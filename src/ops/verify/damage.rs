@@ -21,7 +21,7 @@ pub(in crate::ops) struct PackDamage {
 
 /// The damage found so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Damage(BTreeMap<PackId, PackDamage>);
+pub(in crate::ops) struct Damage(BTreeMap<PackId, PackDamage>);
 
 impl Damage {
     pub fn add(&mut self, pack: PackId, damage: PackDamage) {
@@ -33,6 +33,11 @@ impl Damage {
         held.gone |= damage.gone;
         held.frames.extend(damage.frames);
         held.chunks.extend(damage.chunks);
+    }
+
+    /// True if a pack is missing that should be there.
+    pub fn any_missing(&self) -> bool {
+        self.0.values().any(|damage| damage.missing)
     }
 
     pub fn is_missing(&self, pack: &PackId) -> bool {

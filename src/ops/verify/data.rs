@@ -9,11 +9,13 @@ use super::VerifyOptions;
 use super::damage::{Damage, PackDamage};
 use super::objects::Objects;
 use super::pack::{PackCheck, check_pack};
+use super::report::FindingKind;
 use crate::Error;
 use crate::index::PackRow;
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
 use crate::repo::{FirstError, Repository};
+use crate::store::ObjectKey;
 use crate::sys::now;
 use crate::types::{PackId, Timestamp};
 
@@ -45,7 +47,11 @@ pub(super) fn read_packs(
         objects.report.bytes_read += check.bytes;
         objects.report.plain_bytes += check.plain;
         for (kind, what) in check.findings {
-            objects.report.find(kind, crate::store::ObjectKey::Pack(check.id), what);
+            objects.report.find(kind, ObjectKey::Pack(check.id), what);
+        }
+        if let Some(what) = check.parity {
+            let what = format!("{what}; 'repair packs' writes it anew");
+            objects.report.find(FindingKind::ParityDamaged, ObjectKey::Parity(check.id), what);
         }
         damage.add(check.id, check.damage);
     }

@@ -14,7 +14,6 @@
 //! bits a chunk, 60 bytes a pack, the snapshots, one batch of look-ups, and about 12 MiB a worker while packs are read.
 
 mod affected;
-mod bits;
 mod damage;
 mod data;
 mod objects;
@@ -27,6 +26,8 @@ mod tests;
 
 use std::time::Duration;
 
+pub(in crate::ops) use affected::Judge;
+pub(in crate::ops) use damage::Damage;
 pub(in crate::ops) use data::check_all;
 pub(in crate::ops) use objects::digest;
 pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyReport};
@@ -34,12 +35,13 @@ pub(crate) use single::missing;
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::index::PackState;
+use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::types::ByteSize;
-use damage::Damage;
+use crate::types::{ByteSize, SnapshotId};
+use damage::PackDamage;
 use objects::Objects;
 use reach::Reach;
 
@@ -130,6 +132,27 @@ pub fn verify(
         observer.problem(&Problem::new(Severity::Note, "runs", what));
     }
     Ok(report)
+}
+
+/// The sources of these snapshots that need what is not there, each by its snapshot and place in it, and the damage by
+/// which they were judged: packs that are not there as they should be. Some of the sources may prove whole when they are
+/// looked at alone. `known_only`: chunks in condemned packs do not count.
+pub(in crate::ops) fn suspects(
+    reader: &ChunkReader<'_>,
+    snapshots: Vec<StoredSnapshot>,
+    known_only: bool,
+    cancel: &Cancel,
+) -> Result<(Vec<(SnapshotId, usize)>, Damage), Error> {
+    let mut objects = Objects::of(snapshots);
+    let mut damage = Damage::default();
+    let reach = structure(reader, &mut objects, &mut damage, &Counters::default(), cancel)?;
+    if !known_only {
+        return Ok((reach.suspects, damage));
+    }
+    for (pack, _) in objects.packs.iter().filter(|(pack, _)| pack.state == PackState::Condemned) {
+        damage.add(pack.id, PackDamage { gone: true, ..PackDamage::default() });
+    }
+    Ok((Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects, damage))
 }
 
 /// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on the way: chunk

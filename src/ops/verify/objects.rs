@@ -32,14 +32,14 @@ pub(super) struct Objects {
 }
 
 impl Objects {
+    /// Of these snapshots, nothing else known yet.
+    pub fn of(snapshots: Vec<StoredSnapshot>) -> Self {
+        Self { report: VerifyReport::default(), snapshots, told: HashMap::new(), packs: Vec::new() }
+    }
+
     /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
     pub fn check(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Self, Error> {
-        let mut objects = Self {
-            report: VerifyReport::default(),
-            snapshots: Vec::new(),
-            told: HashMap::new(),
-            packs: Vec::new(),
-        };
+        let mut objects = Self::of(Vec::new());
         objects.check_config(repo)?;
         objects.check_slots(repo, observer)?;
         // Before the listing: a snapshot that is committed meanwhile must not seem to have vanished.
@@ -358,10 +358,31 @@ impl Objects {
                 observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(found.id), what));
             }
         }
+        self.tell_parity(repo, observer)?;
         let aside = list_all(repo.store(), Folder::Quarantine)?.len();
         if aside > 0 {
             let what = format!("{aside} objects were set aside by repairs");
             observer.problem(&Problem::new(Severity::Note, Folder::Quarantine.name(), what));
+        }
+        Ok(())
+    }
+
+    /// Tells how many packs lack recovery data, where the repository is to have any.
+    fn tell_parity(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
+        if repo.config().parity.is_none() {
+            return Ok(());
+        }
+        let mut there = BTreeSet::new();
+        for meta in list_all(repo.store(), Folder::Parity)? {
+            if let ObjectKey::Parity(id) = meta.key {
+                there.insert(id);
+            }
+        }
+        let known = self.packs.iter().filter(|(pack, _)| pack.state == PackState::Known);
+        let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
+        if bare > 0 {
+            let what = format!("{bare} packs have no recovery data; 'repair packs' writes it");
+            observer.problem(&Problem::new(Severity::Note, Folder::Parity.name(), what));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{FrameRow, PackRow, PackState};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
-use crate::repo::{PackHead, RepoError, Repository};
+use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkInfo, PackId, PackInfo};
 
@@ -30,6 +30,8 @@ pub(in crate::ops) struct PackCheck {
     pub plain: u64,
     pub findings: Vec<(FindingKind, String)>,
     pub damage: PackDamage,
+    /// What is wrong with its recovery data.
+    pub parity: Option<String>,
 }
 
 /// Reads a pack whole. `told`: the hash of what the segments say of it.
@@ -41,12 +43,24 @@ pub(super) fn check_pack(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<PackCheck, Error> {
-    let check =
-        PackCheck { id: pack.id, bytes: 0, plain: 0, findings: Vec::new(), damage: PackDamage::default() };
+    let check = PackCheck {
+        id: pack.id,
+        bytes: 0,
+        plain: 0,
+        findings: Vec::new(),
+        damage: PackDamage::default(),
+        parity: None,
+    };
     let key = ObjectKey::Pack(pack.id);
     let mut pass = Pass { repo, key, size, hasher: ObjectHasher::default(), at: 0, observer, cancel, check };
     let result = pass.run(pack, told);
     let mut check = pass.check;
+    if repo.config().parity.is_some() {
+        // That there is none is told in one line for all packs.
+        if let ParityState::Damaged(what) = repo.check_parity(&pack.id, pack.size)? {
+            check.parity = Some(what);
+        }
+    }
     match result {
         Ok(()) => Ok(check),
         Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
@@ -167,6 +181,8 @@ impl Pass<'_> {
                 if !agrees {
                     let what = "its directory tells otherwise of it than the index segments";
                     self.find(FindingKind::DirectoryMismatch, what.into());
+                    // Whatever opens by its own directory: chunks are looked for where the segments say.
+                    self.check.damage.frames.extend(0..pack.frames);
                 }
                 Ok(from_directory(info))
             }

@@ -26,6 +26,8 @@ pub enum FindingKind {
     ChunkMismatch,
     /// A pack's own directory and the index segments disagree, or the directory cannot be read.
     DirectoryMismatch,
+    /// Recovery data is damaged; what it is for may be whole.
+    ParityDamaged,
     /// A path needs a chunk that no held pack has.
     ChunkUnresolved,
     /// A root, node or page of a run, a list node, cannot be read.
@@ -51,6 +53,7 @@ impl fmt::Display for FindingKind {
             Self::FrameDamaged => "frame damaged",
             Self::ChunkMismatch => "chunk mismatch",
             Self::DirectoryMismatch => "directory mismatch",
+            Self::ParityDamaged => "recovery data damaged",
             Self::ChunkUnresolved => "chunk unresolved",
             Self::RunUnreadable => "run unreadable",
             Self::ConfigDamaged => "config damaged",

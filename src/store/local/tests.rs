@@ -271,3 +271,34 @@ fn a_folder_that_refuses_writes_is_read_only() {
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     fs::set_permissions(store.address(), fs::Permissions::from_mode(0o700)).expect("chmod");
 }
+
+#[test]
+fn old_unfinished_writes_are_swept_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = LocalStore::create(folder.path()).expect("makes");
+    let spool = store.spool().expect("a spool");
+    let old = format!(".tmp-{}", "0".repeat(32));
+    for name in [old.as_str(), ".tmp-notes", ".tmpl"] {
+        std::fs::write(folder.path().join(name), b"12345").expect("writes");
+    }
+    let later = Timestamp::from(std::time::SystemTime::now()).plus_seconds(60);
+    assert_eq!(store.sweep_unfinished(later.plus_seconds(-3600)).expect("sweeps"), (0, 0), "all are young");
+    drop(spool);
+    assert_eq!(store.sweep_unfinished(later).expect("sweeps"), (1, 5));
+    assert!(!folder.path().join(&old).exists());
+    assert!(folder.path().join(".tmp-notes").exists() && folder.path().join(".tmpl").exists());
+}
+
+#[test]
+fn the_reserve_is_held_and_given_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = LocalStore::create(folder.path()).expect("makes");
+    let size = || std::fs::metadata(folder.path().join(".reserve")).map(|meta| meta.len()).ok();
+    store.set_reserve(false).expect("none to give back");
+    for _ in 0..2 {
+        store.set_reserve(true).expect("held");
+        assert_eq!(size(), Some(4 << 20));
+    }
+    store.set_reserve(false).expect("given back");
+    assert_eq!(size(), None);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::format::SnapshotState;
@@ -22,6 +23,10 @@ use crate::ui::{json, text};
 /// Streams are captured first, then trees, in the order given. A source's name is its path's last component unless
 /// one is given as NAME=PATH (only if no '/' stands before the first '='). If a command fails, or a path is missing or
 /// cannot be listed, nothing is committed. Single files that cannot be read are named and counted (exit code 3).
+///
+/// A backup that is interrupted, by a signal, a crash or a lost connection, goes on when the same command is run again:
+/// what it had captured of trees by its last checkpoint is not read again. Ctrl-C makes a last checkpoint and stops;
+/// once more stops at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore backup --init -r /mnt/backup/repo /etc home=/home
@@ -36,6 +41,9 @@ pub struct Args {
     /// Make the repository if it is not there, with a random key file where no passphrase is given
     #[arg(long)]
     init: bool,
+    /// With --init: keep so much recovery data beside each pack (1 to 100 percent of it)
+    #[arg(long, value_name = "PERCENT", requires = "init", value_parser = clap::value_parser!(u8).range(1..=100))]
+    parity: Option<u8>,
     /// Capture standard input under this name
     #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
     stdin: Option<String>,
@@ -97,6 +105,9 @@ pub struct Args {
     /// Threads that cut, hash and compress (default: one a core)
     #[arg(long, value_name = "N", help_heading = "How", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// How often to make a checkpoint, from which an interrupted backup goes on (default: 5m)
+    #[arg(long, value_name = "SPAN", help_heading = "How", value_parser = parse::duration)]
+    checkpoint_every: Option<Duration>,
     /// Read and count, store nothing
     #[arg(short = 'n', long, help_heading = "How")]
     dry_run: bool,
@@ -118,8 +129,11 @@ struct Summary {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     args.check()?;
     let meter = context.ui.meter();
-    let (repository, cancel) =
-        if args.init && !args.dry_run { context.open_or_init(&meter)? } else { context.open(&meter)? };
+    let (repository, cancel) = if args.init && !args.dry_run {
+        context.open_or_init(args.parity, &meter)?
+    } else {
+        context.open(&meter)?
+    };
     let options = args.options(args.parent(&repository)?)?;
     let report = backup(&repository, options, &meter, &cancel)?;
     let counts = meter.counts();
@@ -152,6 +166,9 @@ impl Args {
         if seen.is_empty() {
             return Err(CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command"));
         }
+        if self.checkpoint_every.is_some_and(|every| every.is_zero()) {
+            return Err(CliError::usage("--checkpoint-every needs a span above 0"));
+        }
         if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
             return Err(CliError::usage("--immutable and --files-from need a PATH"));
         }
@@ -181,6 +198,7 @@ impl Args {
         options.ignore_inode = self.ignore_inode;
         options.allow_empty = self.allow_empty;
         options.memory = self.memory.unwrap_or(options.memory);
+        options.checkpoint_every = self.checkpoint_every.unwrap_or(options.checkpoint_every);
         options.threads = self.threads.map(usize::from);
         options.dry_run = self.dry_run;
         options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
@@ -288,13 +306,13 @@ mod tests {
         assert_eq!(names(&["/srv/a", "--stdin", "a"]), Err(2));
         assert_eq!(names(&[]), Err(2));
         assert_eq!(names(&["--stdin", "a", "--immutable"]), Err(2));
+        assert_eq!(names(&["/srv/a", "--checkpoint-every", "0s"]), Err(2));
         assert_eq!(names(&["/srv/a", "/srv/b", "--parent", "latest:a"]), Err(2));
     }
 
     #[test]
     fn options_reach_the_library() {
-        let words =
-            "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB";
+        let words = "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB --checkpoint-every 90s";
         let args = parsed(&words.split(' ').collect::<Vec<_>>());
         let id = SnapshotId::new([1; 32]);
         let options = args.options(Some((id, "home".to_owned()))).expect("options");
@@ -303,6 +321,7 @@ mod tests {
         assert_eq!(tree.parent, Some((id, "home".to_owned())));
         assert_eq!((options.tags.len(), options.level, options.threads), (2, 7, Some(3)));
         assert_eq!((options.memory, options.host.as_str()), (ByteSize(1 << 30), "h"));
-        assert_eq!(options.env_remove.len(), 3, "no command sees our passphrase");
+        assert_eq!(options.env_remove, SECRET_VARIABLES, "no command sees our passphrases");
+        assert_eq!(options.checkpoint_every, Duration::from_secs(90));
     }
 }

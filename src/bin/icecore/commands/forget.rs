@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use icecore::Error;
+use icecore::ops::Cancel;
 use icecore::ops::forget::{
     Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy, forget_named,
 };
 use icecore::ops::list::SnapshotFilter;
-use icecore::repo::{HostChoice, StoredSnapshot};
+use icecore::ops::prune::{PruneOptions, PruneReport};
+use icecore::repo::{HostChoice, Repository, StoredSnapshot};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::prune;
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{json, text};
+use crate::ui::{Meter, json, text};
 
 /// Forget snapshots, by name or by a policy
 ///
@@ -30,6 +33,7 @@ use crate::ui::{json, text};
 #[command(after_help = "Examples:
   icecore forget --keep-hourly 48 --keep-daily 14 --keep-weekly 8 --keep-monthly all --dry-run
   icecore forget --keep-within 30d --keep-within-monthly 1y --keep-tag release --host web1
+  icecore forget --keep-daily 14 --keep-monthly all --prune
   icecore forget 4f1c9a02 b77e01d3")]
 pub struct Args {
     /// Forget these: ids, prefixes of ids, or 'latest'
@@ -55,6 +59,9 @@ pub struct Args {
     /// Forget more than half of a group's snapshots too
     #[arg(long)]
     force: bool,
+    /// Run 'prune' afterwards, with its usual grace
+    #[arg(long)]
+    prune: bool,
     /// Tell what would be kept and dropped, and why; touch nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -150,6 +157,22 @@ impl Keep {
     }
 }
 
+impl Args {
+    /// Runs a prune if that was asked for, what was forgotten being done. A dry run has forgotten nothing, so that a
+    /// prune has nothing to tell of it.
+    fn prune_now(
+        &self,
+        repository: &Repository,
+        meter: &Meter,
+        cancel: &Cancel,
+    ) -> Result<Option<PruneReport>, CliError> {
+        if !self.prune || self.dry_run {
+            return Ok(None);
+        }
+        Ok(Some(icecore::ops::prune::prune(repository, &PruneOptions::new(host_name()), meter, cancel)?))
+    }
+}
+
 /// One snapshot and what becomes of it, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "decision")]
@@ -187,6 +210,9 @@ struct Summary {
     kept: u64,
     /// Forgotten; in a dry run: would be.
     dropped: u64,
+    /// Of --prune.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<prune::Summary>,
 }
 
 impl Summary {
@@ -213,9 +239,10 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, mut meter, _cancel) = context.begin()?;
+    let (repository, mut meter, cancel) = context.begin()?;
     let hosts = HostChoice::Host(args.host.clone().unwrap_or_else(host_name));
     let found = forget_named(&repository, &args.snaps, &hosts, &host_name(), args.dry_run, &meter)?;
+    let pruned = args.prune_now(&repository, &meter, &cancel)?;
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
@@ -224,10 +251,16 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         }
     }
     out.finish()?;
-    let summary = Summary { dry_run: args.dry_run, kept: 0, dropped: found.len() as u64 };
+    let dropped = found.len() as u64;
+    let prune = pruned.as_ref().map(prune::Summary::new);
+    let summary = Summary { dry_run: args.dry_run, kept: 0, dropped, prune };
+    let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("forget", Outcome::Done, &summary, || {
         let verb = if args.dry_run { "would be forgotten" } else { "forgotten" };
-        found.iter().map(|one| format!("snapshot {} {verb}", one.id.short())).collect()
+        let mut lines: Vec<String> =
+            found.iter().map(|one| format!("snapshot {} {verb}", one.id.short())).collect();
+        lines.extend(pruned.iter().flat_map(|report| prune::lines(report, &elapsed)));
+        lines
     }))
 }
 
@@ -247,6 +280,10 @@ fn by_policy(context: &Context<'_>, args: &Args, policy: Policy) -> Result<Outco
         dry_run: args.dry_run,
     };
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
+    let pruned = match report.refused.as_slice() {
+        [] => args.prune_now(&repository, &meter, &cancel)?,
+        _ => None,
+    };
     meter.end();
     tell(context, &report)?;
     if !report.refused.is_empty() {
@@ -260,8 +297,14 @@ fn by_policy(context: &Context<'_>, args: &Args, policy: Policy) -> Result<Outco
         }
         context.ui.note(format_args!("more than half of a group would go, this needs --force ({groups})"));
     }
-    let summary = Summary { dry_run: args.dry_run, kept: report.kept, dropped: report.dropped };
-    Ok(meter.finish("forget", Outcome::Done, &summary, || summary.lines()))
+    let prune = pruned.as_ref().map(prune::Summary::new);
+    let summary = Summary { dry_run: args.dry_run, kept: report.kept, dropped: report.dropped, prune };
+    let elapsed = text::span(meter.elapsed());
+    Ok(meter.finish("forget", Outcome::Done, &summary, || {
+        let mut lines = summary.lines();
+        lines.extend(pruned.iter().flat_map(|report| prune::lines(report, &elapsed)));
+        lines
+    }))
 }
 
 fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {

@@ -3,6 +3,7 @@
 mod backup;
 mod cat;
 mod completions;
+mod copy;
 mod diff;
 mod entry;
 mod find;
@@ -11,6 +12,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod prune;
 mod repair;
 mod restore;
 mod snapshots;
@@ -42,10 +44,12 @@ pub enum Command {
     Stats(stats::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Copy(Box<copy::Args>),
     Status(status::Args),
     Forget(Box<forget::Args>),
     Undelete(undelete::Args),
     Tag(tag::Args),
+    Prune(prune::Args),
     Repair(repair::Args),
     Key(key::Args),
     Completions(completions::Args),
@@ -66,10 +70,12 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Stats(args) => stats::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Copy(args) => copy::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::Forget(args) => forget::run(&context, args),
         Command::Undelete(args) => undelete::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
+        Command::Prune(args) => prune::run(&context, args),
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),

@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use icecore::observe::Counters;
 use icecore::ops::repair::{
-    Fate, PacksReport, RepairPacksOptions, repair_config, repair_index, repair_packs,
+    Fate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, Replaced, repair_config, repair_index,
+    repair_packs, repair_snapshots,
 };
 use serde::Serialize;
 
@@ -17,7 +18,8 @@ use crate::ui::text;
   icecore repair index
   icecore repair config
   icecore repair packs
-  icecore repair packs --quick --dry-run")]
+  icecore repair packs --quick --dry-run
+  icecore repair snapshots")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -31,6 +33,8 @@ enum What {
     Config,
     /// Find damaged packs, heal them or save what they hold, and set them aside
     Packs(PacksArgs),
+    /// Put partial snapshots in the place of those that lost something, and originals back that are whole again
+    Snapshots(SnapshotsArgs),
 }
 
 /// Find damaged packs, heal them or save what they hold, and set them aside
@@ -51,6 +55,26 @@ struct PacksArgs {
     /// Read none: look only for packs that are gone or have another size than they should
     #[arg(long, conflicts_with = "packs")]
     quick: bool,
+    /// Look and tell, change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// Put partial snapshots in the place of those that lost something, and originals back that are whole again
+///
+/// Run 'icecore repair packs' first: it notes what is lost. A snapshot that names something lost is set aside in
+/// quarantine, and one takes its place that holds all the rest: lost pieces of files read as zeros, and the snapshot says
+/// which paths lack something. The next backup reads these files again. Once everything that an original names is there
+/// again, this command puts it back. Exit code 0: nothing was found that lacks something; 4: something was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore repair snapshots
+  icecore repair snapshots --dry-run
+  icecore repair snapshots 5d0c77aa")]
+struct SnapshotsArgs {
+    /// Snapshots to repair, by id or the beginning of one (default: all)
+    #[arg(value_name = "SNAP")]
+    snapshots: Vec<String>,
     /// Look and tell, change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -95,6 +119,31 @@ struct PacksSummary {
     /// Lost by earlier damage, and still nowhere.
     still_lost: u64,
     adopted_packs: u64,
+    /// Packs whose recovery data was written.
+    parity_written: u64,
+}
+
+/// A snapshot in whose place another was put, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "replaced_snapshot")]
+struct ReplacedRecord {
+    old: String,
+    /// Absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<String>,
+    /// Paths that the new one lacks something of.
+    lost_paths: u64,
+}
+
+#[derive(Serialize)]
+struct SnapshotsSummary {
+    dry_run: bool,
+    snapshots: u64,
+    /// Snapshots that partial ones replaced.
+    partial: u64,
+    /// Partial snapshots that better ones replaced.
+    healed: u64,
+    unreadable: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -102,6 +151,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         What::Index => index(context),
         What::Config => config(context),
         What::Packs(args) => packs(context, args),
+        What::Snapshots(args) => snapshots(context, args),
     }
 }
 
@@ -175,6 +225,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         lost_chunks: report.lost_chunks,
         still_lost: report.still_lost,
         adopted_packs: report.adopted_packs,
+        parity_written: report.parity_written,
     };
     Ok(meter.finish("repair packs", outcome, &summary, || packs_lines(&report, args.dry_run)))
 }
@@ -207,8 +258,59 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             text::counted(report.still_lost, "chunk", "chunks")
         ));
     }
+    if report.parity_written > 0 {
+        lines.push(format!(
+            "recovery data {} for {}",
+            if dry_run { "would be written" } else { "written" },
+            text::counted(report.parity_written, "pack", "packs"),
+        ));
+    }
     if dry_run {
         lines.push("nothing was changed".to_owned());
     }
     lines
+}
+
+fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, CliError> {
+    let (repository, mut meter, cancel) = context.begin()?;
+    let options = RepairSnapshotsOptions {
+        host: host_name(),
+        snapshots: args.snapshots.clone(),
+        dry_run: args.dry_run,
+        ..RepairSnapshotsOptions::default()
+    };
+    let report = repair_snapshots(&repository, &options, &meter, &cancel)?;
+    meter.end();
+    let mut out = context.ui.data()?;
+    let mut tell = |what: &str, replaced: &Replaced| {
+        let new = replaced.new.map(|id| id.to_string());
+        let lost = text::counted(replaced.lost, "path lacks", "paths lack");
+        let by = replaced.new.map_or_else(String::new, |id| format!(", now {}", id.short()));
+        let line = format!("snapshot {}{by}: {what}, {lost} something", replaced.old.short());
+        let record = ReplacedRecord { old: replaced.old.to_string(), new, lost_paths: replaced.lost };
+        out.record(&record, || line)
+    };
+    report.partial.iter().try_for_each(|replaced| tell("partial", replaced))?;
+    report.healed.iter().try_for_each(|replaced| tell("healed", replaced))?;
+    out.finish()?;
+    let outcome = if report.is_whole() { Outcome::Done } else { Outcome::Damage };
+    let summary = SnapshotsSummary {
+        dry_run: args.dry_run,
+        snapshots: report.looked_at,
+        partial: report.partial.len() as u64,
+        healed: report.healed.len() as u64,
+        unreadable: report.unreadable,
+    };
+    Ok(meter.finish("repair snapshots", outcome, &summary, || {
+        let mut lines = vec![format!(
+            "{} looked at, {} with something lost, {} healed",
+            text::counted(summary.snapshots, "snapshot", "snapshots"),
+            text::number(summary.partial),
+            text::number(summary.healed),
+        )];
+        if summary.dry_run {
+            lines.push("nothing was changed".to_owned());
+        }
+        lines
+    }))
 }

@@ -2,7 +2,7 @@
 
 /// Chunk numbers of one generation of the index.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bits(Vec<u64>);
+pub struct Bits(Vec<u64>);
 
 impl Bits {
     /// An empty set with room for numbers below `end`.
@@ -23,6 +23,13 @@ impl Bits {
         is_new
     }
 
+    /// Takes a number out.
+    pub fn remove(&mut self, number: u64) {
+        if let Some(word) = self.0.get_mut((number / 64) as usize) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
     pub fn contains(&self, number: u64) -> bool {
         self.0.get((number / 64) as usize).is_some_and(|word| word & 1 << (number % 64) != 0)
     }
@@ -40,6 +47,11 @@ mod tests {
             assert!(bits.insert(number));
             assert!(!bits.insert(number));
             assert!(bits.contains(number) && !bits.contains(number + 1));
+            bits.remove(number + 1);
+            bits.remove(number + 1_000_000);
+            assert!(bits.contains(number));
+            bits.remove(number);
+            assert!(!bits.contains(number));
         }
     }
 }

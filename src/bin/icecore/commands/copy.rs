@@ -1,0 +1,171 @@
+//! `icecore copy`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
+use icecore::ops::list::SnapshotFilter;
+use icecore::repo::HostChoice;
+use icecore::types::ByteSize;
+use serde::Serialize;
+
+use crate::args::Global;
+use crate::context::{Context, host_name};
+use crate::env::Env;
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+use crate::ui::{Ui, text};
+
+/// Copy snapshots to another repository
+///
+/// Without SNAP: all of them. What the other repository has is not copied again, though its keys differ: copy often, each
+/// time costs what is new. Hosts, times and tags stay; a protected snapshot's copy is not protected. A snapshot that
+/// cannot be read whole is named and left out (exit code 4). The other repository must exist: 'init' makes it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore -r /mnt/backup/repo copy --to /mnt/usb/repo
+  icecore copy latest --to /mnt/usb/repo --to-passphrase-file /root/usb.pass
+  icecore copy --host web1 --tag monthly --to /mnt/usb/repo --dry-run
+
+The passphrase of the other repository comes from --to-passphrase-file, --to-passphrase-command, the environment
+(ICECORE_TO_PASSPHRASE, ICECORE_TO_PASSPHRASE_FILE, ICECORE_TO_PASSPHRASE_COMMAND), its key file, or the terminal.")]
+pub struct Args {
+    /// Ids, prefixes of ids, or 'latest'
+    #[arg(value_name = "SNAP", value_parser = parse::snap, conflicts_with_all = ["tag", "source"])]
+    snaps: Vec<String>,
+    /// The repository to copy to
+    #[arg(long, value_name = "REPO")]
+    to: OsString,
+    /// Read the other repository's passphrase from this file (less one trailing newline)
+    #[arg(long, value_name = "FILE", conflicts_with = "to_passphrase_command")]
+    to_passphrase_file: Option<PathBuf>,
+    /// Take it from the first line that this command prints; it is run without a shell
+    #[arg(long, value_name = "COMMAND")]
+    to_passphrase_command: Option<String>,
+    /// Only snapshots of this host; with SNAP: whose 'latest' is meant
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only snapshots with this tag; may be given more than once
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Only snapshots with a source of this name; they are copied whole
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
+    /// Memory to keep to (default: 256 MiB)
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// Threads that compress (default: one a core)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Tell what would be copied
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// One snapshot, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "copy")]
+struct Record<'a> {
+    snapshot: String,
+    /// `copied`, `there`, `wanted` or `failed`.
+    outcome: &'static str,
+    /// Its id in the other repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+impl<'a> Record<'a> {
+    fn new(item: &'a CopyItem) -> Self {
+        let (outcome, copy, why) = match &item.outcome {
+            CopyOutcome::Copied(id) => ("copied", Some(id.to_string()), None),
+            CopyOutcome::There(id) => ("there", Some(id.to_string()), None),
+            CopyOutcome::Wanted => ("wanted", None, None),
+            CopyOutcome::Failed(why) => ("failed", None, Some(why.as_str())),
+        };
+        Self { snapshot: item.found.id.to_string(), outcome, copy, why }
+    }
+
+    fn line(item: &CopyItem) -> String {
+        let what = format!("{} {}", item.found.id.short(), text::when(item.found.time()));
+        match &item.outcome {
+            CopyOutcome::Copied(id) => format!("{what} copied as {}", id.short()),
+            CopyOutcome::There(id) => format!("{what} is there as {}", id.short()),
+            CopyOutcome::Wanted => format!("{what} would be copied"),
+            CopyOutcome::Failed(why) => format!("{what} not copied: {}", text::clean(why)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    dry_run: bool,
+    copied: u64,
+    there: u64,
+    failed: u64,
+    packs: u64,
+    stored_bytes: u64,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let (from, mut meter, cancel) = context.begin()?;
+    let global = Global {
+        repo: Some(args.to.clone()),
+        passphrase_file: args.to_passphrase_file.clone(),
+        passphrase_command: args.to_passphrase_command.clone(),
+        ..context.global.clone()
+    };
+    // What stops the one stops both; it is said once.
+    let ui = Ui { quiet: true, ..context.ui };
+    let other = Context { global: &global, env: Env::read_other(), ui };
+    let (to, _) = other.open(&meter)?;
+    let options = CopyOptions {
+        host: host_name(),
+        names: args.snaps.clone(),
+        hosts: HostChoice::Host(args.host.clone().unwrap_or_else(host_name)),
+        filter: SnapshotFilter {
+            host: args.host.clone(),
+            tags: args.tag.clone(),
+            source: args.source.clone(),
+        },
+        level: args.level,
+        threads: args.threads.map_or(0, usize::from),
+        memory: args.memory.unwrap_or(icecore::ops::memory::BUDGET_DEFAULT),
+        dry_run: args.dry_run,
+    };
+    let report = copy(&from, &to, &options, &meter, &cancel)?;
+    meter.end();
+    let mut out = context.ui.data()?;
+    for item in &report.items {
+        out.record(&Record::new(item), || Record::line(item))?;
+    }
+    out.finish()?;
+    let count =
+        |is: fn(&CopyOutcome) -> bool| report.items.iter().filter(|item| is(&item.outcome)).count() as u64;
+    let summary = Summary {
+        dry_run: args.dry_run,
+        copied: count(|one| matches!(one, CopyOutcome::Copied(_) | CopyOutcome::Wanted)),
+        there: count(|one| matches!(one, CopyOutcome::There(_))),
+        failed: count(|one| matches!(one, CopyOutcome::Failed(_))),
+        packs: report.packs,
+        stored_bytes: report.stored_bytes,
+    };
+    Ok(meter.finish("copy", Outcome::Done, &summary, || vec![summary.line()]))
+}
+
+impl Summary {
+    fn line(&self) -> String {
+        let copied = text::counted(self.copied, "snapshot", "snapshots");
+        let verb = if self.dry_run { "would be copied" } else { "copied" };
+        let failed = match self.failed {
+            0 => String::new(),
+            failed => format!(", {} failed", text::number(failed)),
+        };
+        let stored = text::size(self.stored_bytes);
+        format!("{copied} {verb}, {} there already{failed}; {stored} stored", text::number(self.there))
+    }
+}

@@ -1,0 +1,231 @@
+//! `icecore prune`
+
+use std::time::Duration;
+
+use icecore::ops::prune::{Amount, CopyStop, PruneOptions, PruneReport, Waiting, prune};
+use icecore::types::ByteSize;
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+use crate::ui::{json, text};
+
+/// Free the space of what no snapshot needs
+///
+/// Backups and restores may go on meanwhile: what is found unneeded is marked first, and deleted by a later prune, when
+/// everybody who was at work at the time of the mark is done and a day has passed. With --now it is deleted at once if
+/// nobody else is at work, forgotten snapshots included.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore prune
+  icecore prune --now
+  icecore prune --dry-run
+  icecore prune --max-repack 2GiB --max-time 30m")]
+pub struct Args {
+    /// Delete at once if nobody else is at work
+    #[arg(long)]
+    now: bool,
+    /// How long marked packs and forgotten snapshots stay; below 2h30m only with --now
+    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = parse::duration)]
+    grace: Duration,
+    /// Copy at most so much out of packs that are mostly unneeded
+    #[arg(long, value_name = "SIZE")]
+    max_repack: Option<ByteSize>,
+    /// Begin no further copy after this time
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    max_time: Option<Duration>,
+    /// Show what would be done and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+pub struct Packs {
+    packs: u64,
+    /// Stored bytes.
+    bytes: u64,
+}
+
+impl From<Amount> for Packs {
+    fn from(amount: Amount) -> Self {
+        Self { packs: amount.packs, bytes: amount.bytes }
+    }
+}
+
+/// The report as JSON.
+#[derive(Serialize)]
+pub struct Summary {
+    dry_run: bool,
+    /// Another prune is at work: nothing was done.
+    other_prune: bool,
+    /// Snapshots that keep data, checkpoints and those forgotten of late among them.
+    roots: u64,
+    chunks: u64,
+    /// Packs with anything needed, and the needed share of their bytes.
+    live: Packs,
+    /// Packs with nothing needed, and the unneeded share of all packs' bytes.
+    dead: Packs,
+    adopted: Packs,
+    condemned: Packs,
+    copied: Packs,
+    /// `full`, `max-repack` or `max-time`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_stopped: Option<&'static str>,
+    dropped: Packs,
+    freed_bytes: u64,
+    pending: Packs,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_until: Option<String>,
+    /// Why they wait.
+    waiting: Vec<String>,
+    segments_merged: u64,
+    segments_deleted: u64,
+    leases_swept: u64,
+    forgotten_deleted: u64,
+    checkpoints_deleted: u64,
+    unfinished_deleted: u64,
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let (repository, mut meter, cancel) = context.begin()?;
+    let options = PruneOptions {
+        now: args.now,
+        grace: args.grace,
+        max_repack: args.max_repack,
+        max_time: args.max_time,
+        dry_run: args.dry_run,
+        ..PruneOptions::new(host_name())
+    };
+    let report = prune(&repository, &options, &meter, &cancel)?;
+    meter.end();
+    let elapsed = text::span(meter.elapsed());
+    let summary = Summary::new(&report);
+    Ok(meter.finish("prune", Outcome::Done, &summary, || lines(&report, &elapsed)))
+}
+
+impl Summary {
+    pub fn new(report: &PruneReport) -> Self {
+        Self {
+            dry_run: report.dry_run,
+            other_prune: report.other_prune,
+            roots: report.roots,
+            chunks: report.chunks,
+            live: report.live.into(),
+            dead: report.dead.into(),
+            adopted: report.adopted.into(),
+            condemned: report.condemned.into(),
+            copied: report.copied.into(),
+            copy_stopped: report.copy_stopped.map(|why| match why {
+                CopyStop::Full => "full",
+                CopyStop::MaxRepack => "max-repack",
+                CopyStop::MaxTime => "max-time",
+            }),
+            dropped: report.dropped.into(),
+            freed_bytes: report.freed_bytes,
+            pending: report.pending.into(),
+            pending_until: report.pending_until.and_then(json::time),
+            waiting: report.kept_waiting.iter().map(waiting).collect(),
+            segments_merged: report.segments_merged,
+            segments_deleted: report.segments_deleted,
+            leases_swept: report.leases_swept,
+            forgotten_deleted: report.forgotten_deleted,
+            checkpoints_deleted: report.checkpoints_deleted,
+            unfinished_deleted: report.unfinished_deleted,
+        }
+    }
+}
+
+/// The report for people.
+pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
+    if report.other_prune {
+        return vec!["another prune is at work: nothing was done".to_owned()];
+    }
+    let packs = |amount: Amount| text::counted(amount.packs, "pack", "packs");
+    let would = if report.dry_run { "would be " } else { "" };
+    let mut lines = vec![format!(
+        "needed: {} in {} by {}; not needed: {} ({elapsed})",
+        text::size(report.live.bytes),
+        packs(report.live),
+        text::counted(report.roots, "snapshot", "snapshots"),
+        text::size(report.dead.bytes),
+    )];
+    if report.adopted.packs > 0 {
+        lines.push(format!("{} that no segment told of {would}published", packs(report.adopted)));
+    }
+    if report.copied.packs > 0 {
+        let what = format!("{} of {}", text::size(report.copied.bytes), packs(report.copied));
+        lines.push(if report.dry_run { format!("would copy {what}") } else { format!("copied: {what}") });
+    }
+    match report.copy_stopped {
+        Some(CopyStop::Full) => {
+            lines.push(
+                "no space left for copies: free space, or run it again once packs were deleted".to_owned(),
+            );
+        }
+        Some(CopyStop::MaxRepack) => lines.push("more could be copied: --max-repack was reached".to_owned()),
+        Some(CopyStop::MaxTime) => lines.push("more could be copied: --max-time was reached".to_owned()),
+        None => {}
+    }
+    if report.condemned.packs > 0 {
+        let amount = format!("{} ({})", text::size(report.condemned.bytes), packs(report.condemned));
+        lines.push(format!("{would}marked for deletion: {amount}"));
+    }
+    lines.push(match report.freed_bytes {
+        0 => format!("nothing {would}freed"),
+        bytes => format!("{would}freed: {} ({})", text::size(bytes), packs(report.dropped)),
+    });
+    if report.pending.packs > 0 {
+        let until =
+            report.pending_until.map(|until| format!(" until {}", text::when(until))).unwrap_or_default();
+        let amount = format!("{} ({})", text::size(report.pending.bytes), packs(report.pending));
+        lines.push(format!("waiting{until}: {amount}; run prune again then"));
+        lines.extend(report.kept_waiting.iter().map(|why| format!("  {}", waiting(why))));
+    }
+    lines
+}
+
+/// Why something waits, for people.
+fn waiting(why: &Waiting) -> String {
+    match why {
+        Waiting::Grace => "the grace has not passed: others may still be reading or using it".to_owned(),
+        Waiting::Lease { id, host, kind, started } => {
+            let kind = kind.map_or("command".to_owned(), |kind| format!("{kind:?}").to_lowercase());
+            let host = if host.is_empty() { "an unknown machine" } else { host };
+            let since = text::when(*started);
+            format!("a {kind} on {} has been at work since {since} (lease {})", text::clean(host), id.short())
+        }
+        Waiting::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use icecore::ops::prune::GRACE_DEFAULT;
+
+    use super::*;
+
+    #[test]
+    fn the_default_grace_is_the_librarys() {
+        assert_eq!(parse::duration("24h"), Ok(GRACE_DEFAULT));
+    }
+
+    #[test]
+    fn a_report_tells_what_waits_and_why() {
+        let report = PruneReport {
+            live: Amount { packs: 2, bytes: 3 << 20 },
+            condemned: Amount { packs: 1, bytes: 1 << 20 },
+            pending: Amount { packs: 1, bytes: 1 << 20 },
+            kept_waiting: vec![Waiting::Grace],
+            ..PruneReport::default()
+        };
+        let text = lines(&report, "1s").join("\n");
+        for part in
+            ["3.0 MiB in 2 packs", "marked for deletion: 1.0 MiB", "nothing freed", "the grace has not"]
+        {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        let other = PruneReport { other_prune: true, ..PruneReport::default() };
+        assert_eq!(lines(&other, "1s"), ["another prune is at work: nothing was done"]);
+    }
+}

@@ -1,0 +1,305 @@
+//! Recovery data: an object cut into shards of one size, and further shards from which lost ones can be computed.
+//!
+//! The code is Reed-Solomon over GF(2^16) as the crate `reed-solomon-simd` computes it. It works on each 64-byte column of
+//! the shards by itself, so that shards are taken a slice at a time: with [`SLICE_BYTES`] for all shards together, and
+//! twice that to recover, however large the object.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+
+/// Shards have this size, doubled until an object has at most [`DATA_SHARDS_MAX`] of them: the sector of a disk.
+const SHARD_BYTES_MIN: u64 = 4 << 10;
+/// Data shards of an object.
+const DATA_SHARDS_MAX: u64 = 4096;
+/// The code works in columns of this many bytes.
+const COLUMN_BYTES: usize = 64;
+/// What the slices of all data shards may take together: 16 MiB.
+const SLICE_BYTES: usize = 16 << 20;
+/// Bytes of a shard's hash: enough against accidents; whether the whole is right is told by its own name.
+pub const SHARD_HASH_BYTES: usize = 16;
+
+/// A shard's hash: the beginning of its BLAKE3.
+pub type ShardHash = [u8; SHARD_HASH_BYTES];
+
+/// Fills a buffer from an object's bytes at an offset.
+pub type ReadAt<'r, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'r;
+
+/// How an object is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of the object, at least 1.
+    pub size: u64,
+    /// Bytes of a shard: a multiple of 64. The last data shard is filled up with zeros.
+    pub shard: u32,
+    pub data: u32,
+    pub parity: u32,
+}
+
+/// Why a computation failed.
+#[derive(Debug)]
+pub enum ParityError<E> {
+    /// What was to be read could not be.
+    Read(E),
+    /// More shards are damaged than there are parity shards that are whole.
+    TooFew { damaged: u32, whole: u32 },
+    /// The code refused: the shape is none that it knows.
+    Code(reed_solomon_simd::Error),
+}
+
+impl<E: fmt::Display> fmt::Display for ParityError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(err) => err.fmt(f),
+            Self::TooFew { damaged, whole } => {
+                write!(f, "{damaged} shards are damaged, recovery data is whole for {whole}")
+            }
+            Self::Code(err) => err.fmt(f),
+        }
+    }
+}
+
+impl<E> From<reed_solomon_simd::Error> for ParityError<E> {
+    fn from(err: reed_solomon_simd::Error) -> Self {
+        Self::Code(err)
+    }
+}
+
+impl Shape {
+    /// How an object of `size` bytes (at least 1) is cut with `percent` (1–100) of recovery data: at least one shard, at
+    /// most as many as there are data shards.
+    pub fn new(size: u64, percent: u8) -> Self {
+        let mut shard = SHARD_BYTES_MIN;
+        if size < shard {
+            shard = size.next_multiple_of(COLUMN_BYTES as u64);
+        }
+        while size.div_ceil(shard) > DATA_SHARDS_MAX {
+            shard *= 2;
+        }
+        let data = size.div_ceil(shard);
+        let parity = (data * u64::from(percent)).div_ceil(100).clamp(1, data);
+        Self { size, shard: shard as u32, data: data as u32, parity: parity as u32 }
+    }
+
+    /// True if the numbers fit one another and are within what is read.
+    pub fn is_legal(&self) -> bool {
+        let shard = u64::from(self.shard);
+        self.size > 0
+            && shard > 0
+            && self.shard <= 1 << 20
+            && (self.shard as usize).is_multiple_of(COLUMN_BYTES)
+            && self.size.div_ceil(shard) == u64::from(self.data)
+            && u64::from(self.data) <= DATA_SHARDS_MAX
+            && (1..=self.data).contains(&self.parity)
+    }
+
+    /// Bytes of data shard `n` that the object has: fewer than a shard's in the last.
+    pub fn data_len(&self, n: u32) -> usize {
+        let start = u64::from(n) * u64::from(self.shard);
+        (self.size.saturating_sub(start)).min(u64::from(self.shard)) as usize
+    }
+
+    /// Bytes of all parity shards.
+    pub fn parity_bytes(&self) -> u64 {
+        u64::from(self.parity) * u64::from(self.shard)
+    }
+
+    /// Columns of a shard that are worked on at once, as ranges of its bytes.
+    fn slices(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let shard = self.shard as usize;
+        let step = (SLICE_BYTES / self.data as usize / COLUMN_BYTES).max(1) * COLUMN_BYTES;
+        (0..shard).step_by(step).map(move |start| start..(start + step).min(shard))
+    }
+}
+
+/// The hash of a shard.
+pub fn shard_hash(shard: &[u8]) -> ShardHash {
+    let mut out = [0; SHARD_HASH_BYTES];
+    out.copy_from_slice(&blake3::hash(shard).as_bytes()[..SHARD_HASH_BYTES]);
+    out
+}
+
+/// Reads a data shard whole, filled up with zeros.
+pub fn read_data_shard<E>(
+    shape: &Shape,
+    n: u32,
+    buf: &mut Vec<u8>,
+    read: &mut ReadAt<'_, E>,
+) -> Result<(), E> {
+    buf.clear();
+    buf.resize(shape.shard as usize, 0);
+    read(u64::from(n) * u64::from(shape.shard), &mut buf[..shape.data_len(n)])
+}
+
+/// Computes all parity shards, one behind the other. `read` fills a buffer from the object's bytes at an offset.
+pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
+    let shard = shape.shard as usize;
+    let mut out = vec![0; shape.parity_bytes() as usize];
+    let mut buf = Vec::new();
+    for slice in shape.slices() {
+        let mut encoder = ReedSolomonEncoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
+        for n in 0..shape.data {
+            read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
+            encoder.add_original_shard(&buf)?;
+        }
+        let encoded = encoder.encode()?;
+        for (n, bytes) in encoded.recovery_iter().enumerate() {
+            out[n * shard + slice.start..n * shard + slice.end].copy_from_slice(bytes);
+        }
+    }
+    Ok(out)
+}
+
+/// Computes the data shards of which `data_is_whole` says no, from all that are whole; their numbers and bytes, filled
+/// up. `read_parity` fills a buffer from the parity shards' bytes at an offset.
+pub fn recover<E>(
+    shape: &Shape,
+    data_is_whole: &[bool],
+    parity_is_whole: &[bool],
+    read: &mut ReadAt<'_, E>,
+    read_parity: &mut ReadAt<'_, E>,
+) -> Result<BTreeMap<u32, Vec<u8>>, ParityError<E>> {
+    let shard = shape.shard as usize;
+    let missing = |n: &u32| !data_is_whole.get(*n as usize).is_some_and(|whole| *whole);
+    let mut out: BTreeMap<u32, Vec<u8>> =
+        (0..shape.data).filter(missing).map(|n| (n, vec![0; shard])).collect();
+    let whole: Vec<u32> =
+        (0..shape.parity).filter(|n| parity_is_whole.get(*n as usize).is_some_and(|whole| *whole)).collect();
+    if out.len() > whole.len() {
+        return Err(ParityError::TooFew { damaged: out.len() as u32, whole: whole.len() as u32 });
+    }
+    if out.is_empty() {
+        return Ok(out);
+    }
+    let mut buf = Vec::new();
+    for slice in shape.slices() {
+        let mut decoder = ReedSolomonDecoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
+        for n in (0..shape.data).filter(|n| !missing(n)) {
+            read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
+            decoder.add_original_shard(n as usize, &buf)?;
+        }
+        // As many as are needed.
+        for &n in whole.iter().take(out.len()) {
+            buf.clear();
+            buf.resize(slice.len(), 0);
+            let at = u64::from(n) * u64::from(shape.shard) + slice.start as u64;
+            read_parity(at, &mut buf).map_err(ParityError::Read)?;
+            decoder.add_recovery_shard(n as usize, &buf)?;
+        }
+        let decoded = decoder.decode()?;
+        for (n, bytes) in decoded.restored_original_iter() {
+            if let Some(held) = out.get_mut(&(n as u32)) {
+                held[slice.clone()].copy_from_slice(bytes);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Reads a slice of a data shard, zeros behind the object's end.
+fn read_slice<E>(
+    shape: &Shape,
+    n: u32,
+    slice: &std::ops::Range<usize>,
+    buf: &mut Vec<u8>,
+    read: &mut ReadAt<'_, E>,
+) -> Result<(), E> {
+    buf.clear();
+    buf.resize(slice.len(), 0);
+    let there = shape.data_len(n).saturating_sub(slice.start).min(slice.len());
+    if there == 0 {
+        return Ok(());
+    }
+    read(u64::from(n) * u64::from(shape.shard) + slice.start as u64, &mut buf[..there])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    type Nothing = std::convert::Infallible;
+
+    fn reader(bytes: &[u8]) -> impl FnMut(u64, &mut [u8]) -> Result<(), Nothing> + '_ {
+        |at, buf| {
+            buf.copy_from_slice(&bytes[at as usize..at as usize + buf.len()]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn shapes_follow_size_and_percentage() {
+        let shape = |size, percent| {
+            let shape = Shape::new(size, percent);
+            assert!(shape.is_legal(), "{shape:?}");
+            (shape.shard, shape.data, shape.parity)
+        };
+        assert_eq!(shape(1, 1), (64, 1, 1));
+        assert_eq!(shape(100, 100), (128, 1, 1));
+        assert_eq!(shape(4096, 5), (4096, 1, 1));
+        assert_eq!(shape(5000, 5), (4096, 2, 1));
+        assert_eq!(shape(1 << 20, 10), (4096, 256, 26));
+        assert_eq!(shape(16 << 20, 10), (4096, 4096, 410));
+        assert_eq!(shape((64 << 20) + 1, 5), (32768, 2049, 103));
+        assert_eq!(shape(64 << 20, 100), (16384, 4096, 4096));
+    }
+
+    /// Shards of which some are lost, whatever the size: as many as there are parity shards come back, one more not.
+    #[test]
+    fn as_many_shards_come_back_as_were_added() {
+        for (size, percent) in
+            [(1, 100), (63, 5), (4095, 5), (4097, 5), (100_000, 10), (300_001, 50), (90_000, 100)]
+        {
+            let bytes = noise(size);
+            let shape = Shape::new(size as u64, percent);
+            let parity = encode(&shape, &mut reader(&bytes)).expect("encoded");
+            let count = shape.parity as usize;
+            for first in [0, shape.data as usize - count.min(shape.data as usize)] {
+                let mut hit = bytes.clone();
+                let mut whole = vec![true; shape.data as usize];
+                for n in first..first + count {
+                    whole[n] = false;
+                    let start = n * shape.shard as usize;
+                    hit[start..start + shape.data_len(n as u32)].fill(0x55);
+                }
+                let all = vec![true; count];
+                let found = recover(&shape, &whole, &all, &mut reader(&hit), &mut reader(&parity));
+                for (n, shard) in found.expect("recovered") {
+                    let start = n as usize * shape.shard as usize;
+                    let len = shape.data_len(n);
+                    assert_eq!(shard[..len], bytes[start..start + len], "{size} bytes, shard {n}");
+                }
+                let mut fewer = all.clone();
+                fewer[0] = false;
+                let err = recover(&shape, &whole, &fewer, &mut reader(&hit), &mut reader(&parity));
+                assert!(matches!(err, Err(ParityError::TooFew { .. })), "{size} bytes");
+            }
+        }
+    }
+
+    /// What bounds the memory must not change the bytes: the format says nothing of slices.
+    #[test]
+    fn slices_give_the_same_as_whole_shards() {
+        let shape = Shape { size: 40_000, shard: 4096, data: 10, parity: 3 };
+        let bytes = noise(40_000);
+        let mut padded = bytes.clone();
+        padded.resize(40_960, 0);
+        let whole = reed_solomon_simd::encode(10, 3, padded.chunks(4096)).expect("encoded");
+        assert_eq!(encode(&shape, &mut reader(&bytes)).expect("encoded"), whole.concat());
+        let mut sliced = Vec::new();
+        for start in (0..4096).step_by(64) {
+            let columns = padded.chunks(4096).map(|shard| &shard[start..start + 64]);
+            sliced.push(reed_solomon_simd::encode(10, 3, columns).expect("encoded"));
+        }
+        for n in 0..3 {
+            let joined: Vec<u8> = sliced.iter().flat_map(|columns| columns[n].clone()).collect();
+            assert_eq!(joined, whole[n]);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Writing a source's new run, or a part of it for a checkpoint, merged with runs that are there already.
+
+use super::sink::Batch;
+use crate::format::RunRef;
+use crate::repo::{
+    ChunkReader, Feed, Mention, MergedRuns, RepoError, RunWriter, Streams, merged_into, tiers_to_merge,
+};
+use crate::types::Class;
+
+/// A source's runs while it is captured.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Runs {
+    /// Newest first: our own, then the parent's.
+    pub all: Vec<RunRef>,
+    /// How many of them are our own, written for checkpoints.
+    pub own: usize,
+}
+
+impl Runs {
+    /// Those of a parent.
+    pub fn of(parent: &[RunRef]) -> Self {
+        Self { all: parent.to_vec(), own: 0 }
+    }
+
+    /// Adds a part of the new run, merged with the newest of our own by tiers (PROTOCOL R9), but with no more than
+    /// `limit` entries: a checkpoint must not take long. The parent's runs are left as they are until the end.
+    pub fn add_part(
+        &mut self,
+        feed: &Feed<'_>,
+        reader: &ChunkReader<'_>,
+        batch: Batch,
+        limit: u64,
+    ) -> Result<(), RepoError> {
+        let own = &self.all[..self.own];
+        let mut sum = 0u64;
+        let small = own.iter().take_while(|run| {
+            sum = sum.saturating_add(run.entries);
+            sum <= limit
+        });
+        let joining = tiers_to_merge(batch.entries, own).min(small.count());
+        let parents = self.all.len() - self.own;
+        self.merge(feed, reader, Some(batch), joining, &|| false)?;
+        self.own = self.all.len() - parents;
+        Ok(())
+    }
+
+    /// Adds the last part. All of our own become one run, and that is merged with the parent's by tiers: the runs are
+    /// those of a backup without checkpoints.
+    pub fn complete(
+        &mut self,
+        feed: &Feed<'_>,
+        reader: &ChunkReader<'_>,
+        batch: Option<Batch>,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<(), RepoError> {
+        let (own, parents) = self.all.split_at(self.own);
+        let entries = own.iter().map(|run| run.entries).chain(batch.as_ref().map(|batch| batch.entries));
+        let joining = tiers_to_merge(entries.sum(), parents);
+        if batch.is_none() && self.own + joining <= 1 {
+            return Ok(());
+        }
+        self.merge(feed, reader, batch, self.own + joining, is_stopped)?;
+        self.own = 0;
+        Ok(())
+    }
+
+    /// Writes one run of the batch over the newest `joining` runs, which it replaces.
+    fn merge(
+        &mut self,
+        feed: &Feed<'_>,
+        reader: &ChunkReader<'_>,
+        batch: Option<Batch>,
+        joining: usize,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<(), RepoError> {
+        let (old, staying) = self.all.split_at(joining);
+        let mut pages = feed.writer(Class::Metadata);
+        let mut sorted = batch.map(|batch| batch.sorted);
+        let mut put = |bytes: &[u8]| pages.add(bytes);
+        let writer = RunWriter::new(&mut put);
+        let old = MergedRuns::open(reader, old, Streams::All, false)?;
+        let next = || -> Result<Option<Mention>, RepoError> {
+            match &mut sorted {
+                _ if is_stopped() => Err(RepoError::Stopped),
+                Some(sorted) => sorted.next(),
+                None => Ok(None),
+            }
+        };
+        let run = merged_into(next, old, staying.is_empty(), writer)?;
+        pages.flush()?;
+        self.all = run.into_iter().chain(staying.iter().cloned()).collect();
+        Ok(())
+    }
+}

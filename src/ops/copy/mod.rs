@@ -1,0 +1,394 @@
+//! Copying snapshots from one repository to another.
+//!
+//! Chunks are named by a key of their repository, so what is copied is read, named anew, deduplicated against what the
+//! destination has, and packed there. Runs keep their order and their mentions, so that a run which two snapshots share
+//! is copied once; their pages and the lists of long contents hold names and are written anew.
+//!
+//! What was copied before is not read again: runs of copied snapshots are known by their roots; for a run that is new,
+//! contents are compared with those of an earlier copied snapshot of the same source, path by path, and within a content
+//! chunk by chunk. A destination that has lost chunks is trusted in nothing: all is read, which heals it.
+//!
+//! Each snapshot is committed by itself, under a lease of its own, with the snapshots that it builds on as parents. A
+//! crash leaves those that were committed, and chunks that the next copy finds there.
+
+mod pairs;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Cancel, memory};
+use crate::Error;
+use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceKind};
+use crate::index::Index;
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::forget::forget_replaced;
+use crate::ops::list::{SnapshotFilter, snapshots};
+use crate::ops::walk::reading_lease;
+use crate::repo::{
+    ChunkReader, Claims, HostChoice, Lease, Packed, Packer, PackerOptions, RepoError, Repository,
+    StoredSnapshot, landed_late, without_replaced,
+};
+use crate::store::ObjectKey;
+use crate::types::{ByteSize, ChunkId, Content, SnapshotId};
+
+/// How snapshots are copied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyOptions {
+    /// This machine's name, for the leases.
+    pub host: String,
+    /// Ids, prefixes or `latest`; none: all that the filter accepts.
+    pub names: Vec<String>,
+    /// Whose snapshots count as `latest`.
+    pub hosts: HostChoice,
+    pub filter: SnapshotFilter,
+    /// zstd level, 1–19.
+    pub level: i32,
+    /// Threads that compress; 0: as many as there are cores.
+    pub threads: usize,
+    pub memory: ByteSize,
+    /// Tell what would be copied.
+    pub dry_run: bool,
+}
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyOutcome {
+    /// It is there now, under this name.
+    Copied(SnapshotId),
+    /// It was there already.
+    There(SnapshotId),
+    /// A dry run would copy it.
+    Wanted,
+    /// It cannot be copied whole, so it was not.
+    Failed(String),
+}
+
+/// A snapshot of the source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyItem {
+    pub found: StoredSnapshot,
+    pub outcome: CopyOutcome,
+}
+
+/// What was copied.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CopyReport {
+    /// Oldest first.
+    pub items: Vec<CopyItem>,
+    pub packs: u64,
+    pub stored_bytes: u64,
+}
+
+/// Why a snapshot was not copied.
+enum Trouble {
+    /// The source could not be read.
+    Source(RepoError),
+    /// It cannot be copied by this icecore.
+    Skip(String),
+    /// Anything that ends the whole operation.
+    Other(Error),
+}
+
+/// A source of a snapshot in both repositories.
+struct Base {
+    /// The destination's snapshot.
+    owner: SnapshotId,
+    from: SourceKind,
+    to: SourceKind,
+}
+
+impl Base {
+    fn runs(&self) -> Option<(&[RunRef], &[RunRef])> {
+        match (&self.from, &self.to) {
+            (SourceKind::Tree { runs: from, .. }, SourceKind::Tree { runs: to, .. }) => Some((from, to)),
+            _ => None,
+        }
+    }
+
+    fn contents(&self) -> Option<(&Content, &Content)> {
+        match (&self.from, &self.to) {
+            (SourceKind::Stream { content: from, .. }, SourceKind::Stream { content: to, .. }) => {
+                Some((from, to))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Copies snapshots, oldest first. Those that are there already are left out; so are checkpoints.
+///
+/// A snapshot that cannot be read whole is told to the observer as damage and is not copied; the others are.
+///
+/// # Errors
+/// What was committed before an error stays.
+pub fn copy(
+    from: &Repository,
+    to: &Repository,
+    options: &CopyOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<CopyReport, Error> {
+    if from.id() == to.id() {
+        return Err(Error::Usage("both are the same repository".into()));
+    }
+    to.check_writable()?;
+    observer.phase(&Phase::Index);
+    let reading = reading_lease(from, LeaseKind::Restore, &options.host)?;
+    let all = snapshots(from, &SnapshotFilter::default(), observer)?;
+    let wanted = choose(from, &all, options)?;
+    crate::ops::sync(from, observer)?;
+    crate::ops::sync(to, observer)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if options.threads == 0 { cores } else { options.threads.min(64) };
+    let plan = memory::plan(options.memory, threads);
+    let mut copier = Copier {
+        // Contents are read in the order of paths, frames were packed by several threads: a frame is left and come
+        // back to.
+        from: ChunkReader::new(from, 2 * plan.frame_cache_bytes),
+        to: ChunkReader::new(to, plan.frame_cache_bytes),
+        options,
+        packing: PackerOptions { workers: plan.workers, level: options.level, dry_run: false },
+        observer,
+        cancel,
+        runs: HashMap::new(),
+        seen: BTreeSet::new(),
+        there: BTreeMap::new(),
+        bases: BTreeMap::new(),
+        report: CopyReport::default(),
+    };
+    copier.run(all, &wanted)?;
+    if let Some(reading) = reading {
+        // A lease that cannot be deleted expires by itself.
+        let _ = reading.release();
+    }
+    observer.phase(&Phase::End);
+    Ok(copier.report)
+}
+
+fn choose(
+    from: &Repository,
+    all: &[StoredSnapshot],
+    options: &CopyOptions,
+) -> Result<BTreeSet<SnapshotId>, Error> {
+    if options.names.is_empty() {
+        return Ok(all.iter().filter(|found| options.filter.accepts(found)).map(|found| found.id).collect());
+    }
+    let mut wanted = BTreeSet::new();
+    for name in &options.names {
+        let found = from.find_snapshot(name, &options.hosts)?;
+        if found.snapshot.state == SnapshotState::Checkpoint {
+            return Err(Error::NotThere(format!(
+                "{} is a checkpoint, which is not copied",
+                found.id.short()
+            )));
+        }
+        if !all.iter().any(|other| other.id == found.id) {
+            let what = format!("another snapshot stands in the place of {}", found.id.short());
+            return Err(Error::NotThere(what));
+        }
+        wanted.insert(found.id);
+    }
+    Ok(wanted)
+}
+
+struct Copier<'a> {
+    from: ChunkReader<'a>,
+    to: ChunkReader<'a>,
+    options: &'a CopyOptions,
+    packing: PackerOptions,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    /// What became of the source's runs, by their roots, and a snapshot of the destination that holds each.
+    runs: HashMap<ChunkId, (RunRef, SnapshotId)>,
+    /// The destination's snapshots that were looked at, and of these by their first ones those that count.
+    seen: BTreeSet<SnapshotId>,
+    there: BTreeMap<SnapshotId, StoredSnapshot>,
+    /// By host and source.
+    bases: BTreeMap<(String, String), Base>,
+    report: CopyReport,
+}
+
+impl Copier<'_> {
+    fn base(&self, host: &str, name: &str) -> Option<&Base> {
+        self.bases.get(&(host.to_owned(), name.to_owned()))
+    }
+
+    fn run(&mut self, all: Vec<StoredSnapshot>, wanted: &BTreeSet<SnapshotId>) -> Result<(), Error> {
+        let observer = self.observer;
+        let there = self.to.repo().snapshots(&mut |id, err| {
+            observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+        })?;
+        self.seen = there.iter().map(|found| found.id).collect();
+        self.there = without_replaced(there).into_iter().map(|found| (found.first(), found)).collect();
+        // Newest first, so that a source's base is an old one until the turn of a newer one has come.
+        for found in all.iter().rev() {
+            if let Some(twin) = self.there.get(&found.first()).cloned() {
+                self.learn(found, &twin);
+            }
+        }
+        for found in all {
+            if found.snapshot.state == SnapshotState::Checkpoint {
+                continue;
+            }
+            self.cancel.check()?;
+            let twin = self.there.get(&found.first()).cloned();
+            if let Some(twin) = &twin {
+                self.learn(&found, twin);
+            }
+            if !wanted.contains(&found.id) {
+                continue;
+            }
+            let outcome = match twin.as_ref().filter(|twin| !is_less(twin, &found)) {
+                Some(twin) => CopyOutcome::There(twin.id),
+                None if self.options.dry_run => CopyOutcome::Wanted,
+                None => self.one(&found, twin.as_ref().map(|twin| twin.id))?,
+            };
+            if let CopyOutcome::Copied(id) = outcome {
+                let snapshot = self.to.repo().read_snapshot(&id)?;
+                let twin = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
+                self.learn(&found, &twin);
+                self.there.insert(found.first(), twin);
+            }
+            self.report.items.push(CopyItem { found, outcome });
+        }
+        Ok(())
+    }
+
+    /// Takes in what a copied snapshot tells, if both are of one shape.
+    fn learn(&mut self, found: &StoredSnapshot, twin: &StoredSnapshot) {
+        let expiry = self.to.repo().lease_times().expiry.as_secs_f64();
+        if landed_late(twin.stored, twin.snapshot.heartbeat, expiry) || twin.snapshot.lost.is_some() {
+            return;
+        }
+        for source in &found.snapshot.sources {
+            let Some(to) = twin.snapshot.source(&source.name) else { continue };
+            let base = Base { owner: twin.id, from: source.kind.clone(), to: to.kind.clone() };
+            if let Some((from, to)) = base.runs() {
+                let entries = |runs: &[RunRef]| runs.iter().map(|run| run.entries).collect::<Vec<_>>();
+                if entries(from) != entries(to) {
+                    continue;
+                }
+                for (from, to) in from.iter().zip(to) {
+                    self.runs.insert(from.root, (to.clone(), twin.id));
+                }
+            }
+            self.bases.insert((found.snapshot.host.clone(), source.name.clone()), base);
+        }
+    }
+
+    /// Takes in what others have committed to the destination since we looked. Two copies that begin with a snapshot at
+    /// the same moment both copy it: one snapshot too many, and its chunks once.
+    fn look_again(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
+        for &id in listed.difference(&self.seen) {
+            match self.to.repo().read_snapshot(&id) {
+                Ok(snapshot) => {
+                    // Its store time was not asked for; what is that new has not landed late, or is withdrawn.
+                    let twin = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
+                    self.there.insert(twin.first(), twin);
+                }
+                // Gone again, or damaged: the listing of all tells of such, when it is made.
+                Err(err) if err.is_damage() => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        self.seen.clone_from(listed);
+        Ok(())
+    }
+
+    /// Lets go of what the destination does not hold any more, now that our lease has begun.
+    fn check_known(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
+        if !self.to.repo().ask_index(Index::lost)?.is_empty() {
+            self.runs.clear();
+            self.bases.clear();
+        }
+        self.runs.retain(|_, (_, owner)| listed.contains(owner));
+        self.bases.retain(|_, base| listed.contains(&base.owner));
+        Ok(())
+    }
+
+    /// Copies one snapshot. `replaces`: a lesser one that is there.
+    fn one(&mut self, found: &StoredSnapshot, replaces: Option<SnapshotId>) -> Result<CopyOutcome, Error> {
+        let to = self.to.repo();
+        self.observer.phase(&Phase::Copy { name: found.id.short() });
+        let lease = Lease::take(to, LeaseKind::Backup, &self.options.host, to.lease_times())?;
+        let listed: BTreeSet<SnapshotId> = to.listed_snapshots()?.into_iter().map(|(id, _)| id).collect();
+        self.look_again(&listed)?;
+        if let Some(twin) = self.there.get(&found.first()).filter(|twin| !is_less(twin, found)) {
+            return Ok(CopyOutcome::There(twin.id));
+        }
+        to.sync()?;
+        self.check_known(&listed)?;
+        let mut parents: Vec<SnapshotId> = self.runs.values().map(|known| known.1).collect();
+        parents.extend(self.bases.values().map(|base| base.owner));
+        parents.sort_unstable();
+        parents.dedup();
+        lease.set_parents(&parents);
+        let (translated, packed) = match self.pack(&lease, found) {
+            Ok(done) => done,
+            Err(Trouble::Other(err)) => return Err(err),
+            Err(Trouble::Source(err)) if !err.is_damage() => return Err(err.into()),
+            Err(Trouble::Source(err)) => {
+                let what = format!("{err}; it was not copied");
+                self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(found.id), &what));
+                return Ok(CopyOutcome::Failed(err.to_string()));
+            }
+            Err(Trouble::Skip(what)) => {
+                self.observer.problem(&Problem::new(Severity::Missing, ObjectKey::Snapshot(found.id), &what));
+                return Ok(CopyOutcome::Failed(what));
+            }
+        };
+        self.report.packs += packed.packs;
+        self.report.stored_bytes += packed.stored_bytes;
+        let mut snapshot = describe(found, translated.kinds, replaces);
+        snapshot.parents = translated.parents.into_iter().collect();
+        let committed = to.commit(lease, snapshot)?;
+        self.report.stored_bytes += committed.bytes;
+        if let Some(old) = replaces {
+            forget_replaced(to, &old, &self.options.host)?;
+        }
+        Ok(CopyOutcome::Copied(committed.id))
+    }
+
+    fn pack(
+        &self,
+        lease: &Lease,
+        found: &StoredSnapshot,
+    ) -> Result<(translate::Translated, Packed), Trouble> {
+        let claims = Claims::new(self.to.repo().index())?;
+        std::thread::scope(|scope| {
+            let packer =
+                Packer::start(scope, self.to.repo(), Some(lease), &claims, self.packing, self.observer)?;
+            let translated = self.translate(&packer, found);
+            // Also on failure: what is on its way is published and serves the next copy.
+            let packed = packer.finish();
+            match (translated, packed) {
+                (Err(Trouble::Other(Error::Repo(RepoError::Stopped))), Err(first)) => Err(first.into()),
+                (Err(trouble), _) => Err(trouble),
+                (Ok(_), Err(err)) => Err(err.into()),
+                (Ok(translated), Ok(packed)) => Ok((translated, packed)),
+            }
+        })
+    }
+}
+
+/// True if what is there lacks what the source has: it was copied from a repaired snapshot that was healed since.
+fn is_less(there: &StoredSnapshot, found: &StoredSnapshot) -> bool {
+    there.snapshot.lost.is_some() && found.snapshot.lost.is_none()
+}
+
+fn describe(found: &StoredSnapshot, kinds: Vec<SourceKind>, replaces: Option<SnapshotId>) -> Snapshot {
+    let mut sources = found.snapshot.sources.clone();
+    for (source, kind) in sources.iter_mut().zip(kinds) {
+        source.kind = kind;
+    }
+    Snapshot {
+        sources,
+        protected: false,
+        replaces,
+        original: Some(found.first()),
+        committed: Some(found.committed()),
+        ..found.snapshot.clone()
+    }
+}

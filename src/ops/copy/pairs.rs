@@ -1,0 +1,75 @@
+//! What is known of chunks that were copied before: two contents that are one and the same in two repositories, walked
+//! side by side.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::ops::content::ContentReader;
+use crate::repo::{ChunkReader, RepoError};
+use crate::types::{ChunkId, Content, Extent};
+
+/// Chunks that are read ahead of the one that is asked for; as many behind it are kept. About 20 MiB in all.
+const AHEAD: usize = 64 << 10;
+
+/// The names of chunks in the other repository, around a position that moves on with each question.
+pub(super) struct Pairs<'r, 'a> {
+    from: ContentReader<'r, 'a>,
+    to: ContentReader<'r, 'a>,
+    /// In their order in the content, oldest first.
+    order: VecDeque<ChunkId>,
+    known: HashMap<ChunkId, (ChunkId, u32)>,
+    /// Asked for, and read.
+    asked: usize,
+    read: usize,
+    ended: bool,
+}
+
+impl<'r, 'a> Pairs<'r, 'a> {
+    /// `from` in the source, `to` what was made of it in the destination.
+    pub fn new(
+        (from_reader, from): (&'r ChunkReader<'a>, &Content),
+        (to_reader, to): (&'r ChunkReader<'a>, &Content),
+    ) -> Self {
+        Self {
+            from: ContentReader::new(from_reader, from),
+            to: ContentReader::new(to_reader, to),
+            order: VecDeque::new(),
+            known: HashMap::new(),
+            asked: 0,
+            read: 0,
+            ended: from.size != to.size,
+        }
+    }
+
+    /// The chunk's name in the destination, if it is near. Where the old contents cannot be read nothing more is known.
+    pub fn find(&mut self, id: &ChunkId, len: u32) -> Result<Option<ChunkId>, RepoError> {
+        self.asked += 1;
+        while !self.ended && self.read < self.asked + AHEAD {
+            match self.step() {
+                Err(err) if err.is_damage() => self.ended = true,
+                other => other?,
+            }
+        }
+        Ok(self.known.get(id).filter(|known| known.1 == len).map(|known| known.0))
+    }
+
+    fn step(&mut self) -> Result<(), RepoError> {
+        match (self.from.next_extent()?, self.to.next_extent()?) {
+            (Some(Extent::Chunk { id, len }), Some(Extent::Chunk { id: to, len: to_len }))
+                if len == to_len =>
+            {
+                self.read += 1;
+                self.known.insert(id, (to, len));
+                self.order.push_back(id);
+                if self.order.len() > 2 * AHEAD
+                    && let Some(old) = self.order.pop_front()
+                {
+                    self.known.remove(&old);
+                }
+            }
+            (Some(from), Some(to)) if from == to => {}
+            // The end, or not the same content after all.
+            _ => self.ended = true,
+        }
+        Ok(())
+    }
+}

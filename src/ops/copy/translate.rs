@@ -1,0 +1,258 @@
+//! One snapshot's runs and contents, with the names that they have in the destination.
+
+use std::collections::BTreeSet;
+
+use super::pairs::Pairs;
+use super::{Base, Copier, Trouble};
+use crate::Error;
+use crate::format::{RunRef, SourceKind};
+use crate::observe::Counter;
+use crate::ops::backup::{ContentBuilder, Writers};
+use crate::ops::content::ContentReader;
+use crate::ops::walk::Walk;
+use crate::repo::{FrameWriter, MergedRuns, Packer, RepoError, RunWriter, StoredSnapshot, Streams};
+use crate::types::{Class, Content, Entry, Extent, Metadata, Node, SnapshotId, Xattr, XattrValue};
+
+/// The sources of a snapshot, translated, and the snapshots of the destination that they build on.
+pub(super) struct Translated {
+    pub kinds: Vec<SourceKind>,
+    pub parents: BTreeSet<SnapshotId>,
+}
+
+/// Contents of the same path in the base, of the source and of the destination.
+type Known<'k> = Option<(&'k Content, &'k Content)>;
+
+impl Copier<'_> {
+    /// Writes what the destination lacks of a snapshot.
+    pub fn translate(&self, packer: &Packer<'_, '_>, found: &StoredSnapshot) -> Result<Translated, Trouble> {
+        let mut out = Translated { kinds: Vec::new(), parents: BTreeSet::new() };
+        let mut pages = packer.writer(Class::Metadata);
+        let mut writers =
+            Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) };
+        for source in &found.snapshot.sources {
+            let base = self.base(&found.snapshot.host, &source.name);
+            let kind = match &source.kind {
+                SourceKind::Stream { command, content } => {
+                    let known = base.and_then(Base::contents);
+                    if let Some(base) = base.filter(|_| known.is_some()) {
+                        out.parents.insert(base.owner);
+                    }
+                    let content = self.content(content, known, &mut writers)?;
+                    SourceKind::Stream { command: command.clone(), content }
+                }
+                SourceKind::Tree { path, immutable, runs } => {
+                    let mut to = Vec::new();
+                    for run in runs {
+                        if let Some((known, owner)) = self.runs.get(&run.root) {
+                            to.push(known.clone());
+                            out.parents.insert(*owner);
+                            continue;
+                        }
+                        out.parents.extend(base.map(|base| base.owner));
+                        to.push(self.rewrite(run, base, &mut pages, &mut writers)?);
+                    }
+                    SourceKind::Tree { path: path.clone(), immutable: *immutable, runs: to }
+                }
+            };
+            // A frame never mixes sources.
+            pages.flush()?;
+            writers.flush()?;
+            out.kinds.push(kind);
+        }
+        Ok(out)
+    }
+
+    /// Writes a run anew: the same mentions, in pages of the destination.
+    fn rewrite(
+        &self,
+        run: &RunRef,
+        base: Option<&Base>,
+        pages: &mut FrameWriter<'_>,
+        writers: &mut Writers<'_>,
+    ) -> Result<RunRef, Trouble> {
+        let mut mentions = MergedRuns::open(&self.from, std::slice::from_ref(run), Streams::All, false)
+            .map_err(Trouble::Source)?;
+        let mut join = base.and_then(|base| Join::open(self, base));
+        let mut put = |bytes: &[u8]| pages.add(bytes);
+        let mut writer = RunWriter::new(&mut put);
+        while let Some(mention) = mentions.next_mention().map_err(Trouble::Source)? {
+            self.cancel.check()?;
+            let entry = self.entry(mention.entry, &mut join, writers)?;
+            writer.push(&entry, mention.in_folders)?;
+            self.observer.add(Counter::Entries, 1);
+        }
+        let empty =
+            || Trouble::Source(RepoError::damaged(format!("run {}", run.root.short()), "it is empty"));
+        writer.finish()?.ok_or_else(empty)
+    }
+
+    fn entry(
+        &self,
+        mut entry: Entry,
+        join: &mut Option<Join<'_>>,
+        writers: &mut Writers<'_>,
+    ) -> Result<Entry, Trouble> {
+        if let Node::Unknown { kind, .. } = entry.node {
+            let what = format!("{} is of a kind ({kind}) that needs a newer icecore", entry.path);
+            return Err(Trouble::Skip(what));
+        }
+        if !names_chunks(&entry) {
+            return Ok(entry);
+        }
+        let (old, new) = match join.as_mut().map(|join| join.at(&entry)) {
+            Some(Ok(pair)) => pair,
+            None => (None, None),
+            // What was copied before cannot be read here or there: it is no help any more.
+            Some(Err(err)) if err.is_damage() => {
+                *join = None;
+                (None, None)
+            }
+            Some(Err(err)) => return Err(err.into()),
+        };
+        if let Node::File { content, .. } = &mut entry.node {
+            let known = || Some((old.as_ref()?.content()?, new.as_ref()?.content()?));
+            *content = self.content(content, known(), writers)?;
+        }
+        let known = || Some((old.as_ref()?.meta()?, new.as_ref()?.meta()?));
+        if let Some(meta) = meta_mut(&mut entry.node) {
+            self.xattrs(&mut meta.xattrs, known(), writers)?;
+        }
+        Ok(entry)
+    }
+
+    fn xattrs(
+        &self,
+        xattrs: &mut Vec<Xattr>,
+        known: Option<(&Metadata, &Metadata)>,
+        writers: &mut Writers<'_>,
+    ) -> Result<(), Trouble> {
+        if let Some((old, new)) = known
+            && old.xattrs == *xattrs
+        {
+            xattrs.clone_from(&new.xattrs);
+            return Ok(());
+        }
+        for xattr in xattrs {
+            if let XattrValue::Chunk { id, len } = &mut xattr.value {
+                let bytes = self.from.chunk(Class::Metadata, id).map_err(Trouble::Source)?;
+                if bytes.len() as u64 != u64::from(*len) {
+                    let what = "an attribute has another length than its entry says";
+                    return Err(Trouble::Source(RepoError::damaged(format!("chunk {}", id.short()), what)));
+                }
+                *id = writers.metadata.add(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is not known to be there, and builds the list anew: its nodes are cut by names.
+    fn content(
+        &self,
+        content: &Content,
+        known: Known<'_>,
+        writers: &mut Writers<'_>,
+    ) -> Result<Content, Trouble> {
+        if let Some((old, new)) = known
+            && old == content
+            && new.size == content.size
+        {
+            return Ok(new.clone());
+        }
+        let mut pairs = known.map(|(old, new)| Pairs::new((&self.from, old), (&self.to, new)));
+        let mut extents = ContentReader::new(&self.from, content);
+        let mut builder = ContentBuilder::default();
+        while let Some(extent) = extents.next_extent().map_err(Trouble::Source)? {
+            self.cancel.check()?;
+            let extent = match extent {
+                Extent::Chunk { id, len } => {
+                    let known = pairs.as_mut().map(|pairs| pairs.find(&id, len)).transpose()?.flatten();
+                    let id = match known {
+                        Some(id) => id,
+                        None => self.chunk(&id, len, writers)?,
+                    };
+                    Extent::Chunk { id, len }
+                }
+                other => other,
+            };
+            builder.push(extent, writers)?;
+        }
+        let out = builder.finish(writers)?;
+        if out.size == content.size {
+            return Ok(out);
+        }
+        let what = format!("{} bytes were found, {} are stated", out.size, content.size);
+        Err(Trouble::Source(RepoError::damaged("a list of extents", what)))
+    }
+
+    fn chunk(
+        &self,
+        id: &crate::types::ChunkId,
+        len: u32,
+        writers: &mut Writers<'_>,
+    ) -> Result<crate::types::ChunkId, Trouble> {
+        let bytes = self.from.chunk(Class::Data, id).map_err(Trouble::Source)?;
+        if bytes.len() as u64 != u64::from(len) {
+            let what = format!("it has {} bytes, {len} are needed", bytes.len());
+            return Err(Trouble::Source(RepoError::damaged(format!("chunk {}", id.short()), what)));
+        }
+        self.observer.add(Counter::BytesRead, u64::from(len));
+        Ok(writers.data.add(&bytes)?)
+    }
+}
+
+/// True if anything of the entry lies in chunks.
+fn names_chunks(entry: &Entry) -> bool {
+    let is_chunk = |xattr: &Xattr| matches!(xattr.value, XattrValue::Chunk { .. });
+    entry.meta().is_some_and(|meta| meta.xattrs.iter().any(is_chunk))
+        || entry.content().is_some_and(|content| {
+            content.extents.iter().any(|extent| matches!(extent, Extent::Chunk { .. } | Extent::List { .. }))
+        })
+}
+
+fn meta_mut(node: &mut Node) -> Option<&mut Metadata> {
+    match node {
+        Node::File { meta, .. }
+        | Node::Folder { meta }
+        | Node::Symlink { meta, .. }
+        | Node::Fifo { meta }
+        | Node::Socket { meta }
+        | Node::Char { meta, .. }
+        | Node::Block { meta, .. } => Some(meta),
+        Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => None,
+    }
+}
+
+/// An earlier snapshot of the same source, here and there, walked by path.
+struct Join<'a> {
+    old: Walk<'a>,
+    new: Walk<'a>,
+}
+
+impl<'a> Join<'a> {
+    /// None if it is no tree, or cannot be read.
+    fn open(copier: &'a Copier<'_>, base: &Base) -> Option<Self> {
+        let (old, new) = base.runs()?;
+        let old = Walk::open(&copier.from, old, false).ok()?;
+        Some(Self { old, new: Walk::open(&copier.to, new, false).ok()? })
+    }
+
+    /// What both say of a path, if it was there. Paths come in ascending order.
+    fn at(&mut self, entry: &Entry) -> Result<(Option<Entry>, Option<Entry>), RepoError> {
+        match self.old.entry_at(&entry.path)? {
+            None => Ok((None, None)),
+            old => Ok((old, self.new.entry_at(&entry.path)?)),
+        }
+    }
+}
+
+impl From<RepoError> for Trouble {
+    fn from(err: RepoError) -> Self {
+        Self::Other(err.into())
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(err: Error) -> Self {
+        Self::Other(err)
+    }
+}

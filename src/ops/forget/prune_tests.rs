@@ -1,0 +1,112 @@
+//! Forgetting and bringing back between prunes.
+
+use super::tests::{assert_clean, at_every_write, bring_back, forget, ids, packs, read_stream};
+use crate::format::{ObjectKind, encode_segment};
+use crate::observe::Counters;
+use crate::ops::Cancel;
+use crate::ops::prune::{PruneOptions, PruneReport, prune};
+use crate::ops::tag::{TagChange, retag};
+use crate::ops::testing::{Lab, noise, write};
+use crate::repo::{HostChoice, Repository, seal_object};
+use crate::store::{Body, Folder, ObjectKey, PutMode};
+use crate::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
+
+const DAY: i64 = 86_400;
+
+fn run_prune(repo: &Repository) -> PruneReport {
+    let options = PruneOptions { threads: 1, ..PruneOptions::new("host") };
+    prune(repo, &options, &Counters::default(), &Cancel::new()).expect("pruned")
+}
+
+/// A snapshot that is alone with its data, and a later one. Both are old enough for a prune to look at their packs.
+fn sample() -> (Lab, SnapshotId, Vec<u8>) {
+    let lab = Lab::new();
+    let stream = noise(1, 600_000);
+    write(&lab.tree().join("a"), &noise(5, 3000));
+    let id = lab.backup(&lab.open(), &stream);
+    lab.store.clock().advance(60);
+    write(&lab.tree().join("a"), &noise(6, 3000));
+    lab.backup(&lab.open(), &noise(2, 1000));
+    lab.store.clock().advance(2 * DAY);
+    (lab, id, stream)
+}
+
+/// A mark that did not count it as a root has condemned all of its packs, and died before it deleted its object.
+#[test]
+fn what_came_back_from_condemned_packs_is_kept() {
+    let (lab, id, stream) = sample();
+    let repo = lab.open();
+    forget(&repo, id).expect("forgotten");
+    assert_eq!(run_prune(&repo).condemned.packs, 0, "a young one is a root");
+    let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
+    body.condemned = packs(repo.store());
+    body.condemned.sort_unstable();
+    let plain = encode_segment(&body);
+    let (bytes, name) = seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
+    let key = ObjectKey::Segment(SegmentId::from(name));
+    repo.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    let back = bring_back(&repo, id).expect("back");
+    for _ in 0..4 {
+        lab.store.clock().advance(DAY + 3600);
+        run_prune(&repo);
+        assert_eq!(read_stream(&lab.open(), back.id), stream);
+        assert_clean(&repo);
+    }
+    assert!(packs(repo.store()).iter().all(|id| !body.condemned.contains(id)), "the condemned ones are gone");
+}
+
+#[test]
+fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
+    let (lab, id, stream) = sample();
+    let repo = lab.open();
+    let change = TagChange { add: vec!["t".into()], ..TagChange::default() };
+    let tag = |id: SnapshotId| {
+        let names = [id.to_string()];
+        let done =
+            retag(&repo, &names, &HostChoice::Any, &change, "host", &Counters::default(), &Cancel::new());
+        done.expect("tagged")[0].id.expect("changed")
+    };
+    let next = tag(id);
+    for _ in 0..4 {
+        lab.store.clock().advance(DAY + 3600);
+        run_prune(&repo);
+        assert_clean(&repo);
+    }
+    assert!(ids(repo.store(), Folder::Forgotten).is_empty(), "the old object was swept");
+    assert_eq!(read_stream(&repo, next), stream);
+    forget(&repo, next).expect("forgotten");
+    for _ in 0..4 {
+        lab.store.clock().advance(DAY + 3600);
+        run_prune(&repo);
+    }
+    assert!(bring_back(&repo, next).is_err());
+    assert_eq!(ids(repo.store(), Folder::Snapshots).len(), 1);
+    assert_clean(&repo);
+}
+
+#[test]
+fn a_crash_while_bringing_back_leaves_a_repository_that_can_be_pruned() {
+    let (lab, id, stream) = sample();
+    forget(&lab.open(), id).expect("forgotten");
+    lab.store.clock().advance(3600);
+    at_every_write(
+        &lab,
+        |repo| bring_back(repo, id).map(drop),
+        |fork, repo| {
+            assert_clean(repo);
+            let back = ids(repo.store(), Folder::Snapshots).len() == 2;
+            for _ in 0..3 {
+                // Beyond what a dead lease holds up.
+                fork.store.clock().advance(DAY + 3600);
+                run_prune(repo);
+                assert_clean(repo);
+            }
+            let held = repo.snapshots(&mut |_, err| panic!("{err}")).expect("listed");
+            let found = held.iter().find(|found| found.snapshot.original == Some(id));
+            assert_eq!(found.is_some(), back);
+            if let Some(found) = found {
+                assert_eq!(read_stream(repo, found.id), stream);
+            }
+        },
+    );
+}

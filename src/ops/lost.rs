@@ -1,0 +1,33 @@
+//! Telling what a repaired snapshot lacks to whoever takes something out of it.
+
+use crate::format::Snapshot;
+use crate::observe::{Observer, Problem, Severity};
+use crate::types::RelPath;
+
+/// Tells what a source of a repaired snapshot lacks at or below a path, as far as the snapshot names it; returns how many
+/// paths that are.
+pub(super) fn tell_lost(snapshot: &Snapshot, source: &str, below: &RelPath, observer: &dyn Observer) -> u64 {
+    let Some(lost) = &snapshot.lost else { return 0 };
+    let below = below.to_slashed();
+    let is_below = |path: &[u8]| {
+        below.is_empty()
+            || path.strip_prefix(below.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    let mut told = 0;
+    for path in lost.paths.iter().filter(|path| path.source == source && is_below(&path.path)) {
+        told += 1;
+        let what = match path.bytes {
+            Some(bytes) => format!("{bytes} bytes of it were lost before a repair and read as zeros"),
+            None => "it, or what was known of it, was lost before a repair".to_owned(),
+        };
+        let slash = if path.path.is_empty() { "" } else { "/" };
+        let subject = format!("{source}{slash}{}", String::from_utf8_lossy(&path.path));
+        observer.problem(&Problem::new(Severity::Missing, subject, what));
+    }
+    let unnamed = lost.count.saturating_sub(lost.paths.len() as u64);
+    if unnamed > 0 {
+        let what = format!("{unnamed} more paths of this snapshot lack something since a repair");
+        observer.problem(&Problem::new(Severity::Missing, source, what));
+    }
+    told + unnamed
+}

@@ -1,0 +1,185 @@
+//! The mark: live chunks of packs that are not worth keeping are copied, then one segment condemns the packs.
+//!
+//! Crash points: a copy without a segment is an orphan; copies that a segment adds while their originals are not yet
+//! condemned are duplicates, of which the next mark keeps the better pack. A pack is condemned only when all that is live
+//! in it was read, hashed to its name, and is durable and published elsewhere.
+
+use std::time::Instant;
+
+use super::Run;
+use super::live::{Live, Pack};
+use super::plan::Plan;
+use super::report::CopyStop;
+use super::survey::Survey;
+use crate::Error;
+use crate::index::PackState;
+use crate::observe::{Counter, Phase, Problem, Severity};
+use crate::repo::{Lease, PackCopier, RepoError};
+use crate::store::{ObjectKey, StoreError};
+use crate::types::{ChunkId, PackId, PackInfo, SegmentBody};
+
+/// A segment is published after so many chunks, so that it stays below what readers take.
+pub(super) const SEGMENT_CHUNKS: usize = 256 << 10;
+
+/// What the copying came to.
+#[derive(Debug, Default)]
+struct Copied {
+    /// Packs whose live chunks are durable elsewhere, and published.
+    safe: Vec<PackId>,
+    /// … durable once the copier is finished.
+    waiting: Vec<PackId>,
+}
+
+impl Run<'_> {
+    /// Copies and condemns; what was condemned enters the survey's packs as condemned.
+    pub(super) fn mark(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
+        let plan = Plan::make(survey.live.packs.values(), &survey.until);
+        let mut condemned = plan.dead;
+        let mut copier = PackCopier::new(self.repo, lease, self.options.level)?;
+        let mut copied = Copied::default();
+        self.report.copy_stopped = None;
+        let before = copier.stored_bytes();
+        let last = match self.copy(&mut copier, survey, &plan.copy, lease, &mut copied) {
+            Ok(last) => last,
+            Err(Error::Repo(RepoError::Store(StoreError::Full { .. }))) => {
+                self.report.copy_stopped = Some(CopyStop::Full);
+                copied.waiting.clear();
+                self.throw_away(copier.abandon())?;
+                Vec::new()
+            }
+            Err(err) => return Err(err),
+        };
+        copied.safe.append(&mut copied.waiting);
+        self.report.copied.packs += copied.safe.len() as u64;
+        self.report.copied.bytes += copier.stored_bytes() - before;
+        condemned.extend(copied.safe);
+        condemned
+            .retain(|id| survey.live.packs.get(id).is_some_and(|pack| pack.row.state == PackState::Known));
+        condemned.sort_unstable();
+        let body = SegmentBody { packs: last, condemned, ..SegmentBody::empty(lease.id()) };
+        if body.is_empty() {
+            return Ok(());
+        }
+        lease.check()?;
+        let (segment, _) = self.repo.publish_segment(lease.id(), &body)?;
+        let marked = self.repo.store().stat(&ObjectKey::Segment(segment))?.modified;
+        for id in &body.condemned {
+            survey.marks.insert(*id, marked);
+            if let Some(pack) = survey.live.packs.get_mut(id) {
+                pack.row.state = PackState::Condemned;
+                self.report.condemned.add(pack.row.size);
+            }
+        }
+        self.marked |= !body.condemned.is_empty();
+        Ok(())
+    }
+
+    /// Copies as much as there is room and time for; returns the new packs that no segment adds yet.
+    fn copy(
+        &mut self,
+        copier: &mut PackCopier<'_>,
+        survey: &Survey,
+        packs: &[PackId],
+        lease: &Lease,
+        copied: &mut Copied,
+    ) -> Result<Vec<PackInfo>, Error> {
+        if packs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.observer.phase(&Phase::Repack);
+        let packs: Vec<&Pack> = packs.iter().filter_map(|id| survey.live.packs.get(id)).collect();
+        self.observer.expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
+        let (begun, mut taken, mut chunks) = (Instant::now(), 0_u64, 0);
+        for pack in packs {
+            self.cancel.check()?;
+            lease.check()?;
+            let bytes = pack.live_bytes();
+            if self.options.max_repack.is_some_and(|max| taken + bytes > max.0) {
+                self.report.copy_stopped = Some(CopyStop::MaxRepack);
+                continue;
+            }
+            if self.options.max_time.is_some_and(|max| begun.elapsed() >= max) {
+                self.report.copy_stopped = Some(CopyStop::MaxTime);
+                break;
+            }
+            match self.copy_pack(copier, &survey.live, pack) {
+                Ok(count) => {
+                    taken += bytes;
+                    chunks += count;
+                    copied.waiting.push(pack.row.id);
+                }
+                Err(Error::Repo(err)) if err.is_damage() => {
+                    let what =
+                        format!("{err}; it stays as it is, 'icecore verify --read-data' tells what it hits");
+                    self.observer.problem(&Problem::new(
+                        Severity::Damage,
+                        ObjectKey::Pack(pack.row.id),
+                        what,
+                    ));
+                }
+                Err(err) => return Err(err),
+            }
+            self.observer.add(Counter::Done, bytes);
+            if chunks >= SEGMENT_CHUNKS {
+                let body = SegmentBody { packs: copier.finish()?, ..SegmentBody::empty(lease.id()) };
+                lease.check()?;
+                self.repo.publish_segment(lease.id(), &body)?;
+                copied.safe.append(&mut copied.waiting);
+                chunks = 0;
+            }
+        }
+        Ok(copier.finish()?)
+    }
+
+    /// Copies what counts of a pack; returns how many chunks its directory tells of.
+    fn copy_pack(&self, copier: &mut PackCopier<'_>, live: &Live, pack: &Pack) -> Result<usize, Error> {
+        let id = pack.row.id;
+        let info = self.repo.read_directory(&id, pack.row.size)?;
+        let mut found = 0_u64;
+        for (number, frame) in (0_u32..).zip(&info.frames) {
+            self.cancel.check()?;
+            let ids: Vec<ChunkId> = frame.chunks.iter().map(|chunk| chunk.id).collect();
+            let mut is_live = vec![false; ids.len()];
+            let mut offset = 0_u32;
+            let offsets: Vec<u32> = frame
+                .chunks
+                .iter()
+                .map(|chunk| {
+                    let at = offset;
+                    offset = offset.saturating_add(chunk.len);
+                    at
+                })
+                .collect();
+            self.repo.ask_index(|index| {
+                is_live.fill(false);
+                index.each_copy(&ids, &mut |n, copy| {
+                    is_live[n] |= (copy.pack, copy.frame, copy.offset) == (id, number, offsets[n])
+                        && copy.len == frame.chunks[n].len
+                        && live.counts(&copy);
+                })
+            })?;
+            let lens = frame.chunks.iter().zip(&is_live).filter(|(_, is_live)| **is_live);
+            found += lens.map(|(chunk, _)| u64::from(chunk.len)).sum::<u64>();
+            copier.frame(&id, number, frame, &is_live)?;
+        }
+        // The directory is the pack's own word, the index that of the segments: what they disagree on is not let go.
+        if found != pack.live {
+            let what = "its directory lacks chunks that the index segments tell of";
+            return Err(RepoError::damaged(ObjectKey::Pack(id), what).into());
+        }
+        Ok(info.chunk_count())
+    }
+
+    /// Deletes new packs that no segment tells of.
+    fn throw_away(&mut self, packs: Vec<PackInfo>) -> Result<(), Error> {
+        for pack in packs {
+            for key in [ObjectKey::Parity(pack.id), ObjectKey::Pack(pack.id)] {
+                match self.repo.store().delete(&key) {
+                    Err(err) if !err.is_not_found() => return Err(err.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}

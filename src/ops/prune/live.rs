@@ -1,0 +1,238 @@
+//! Which copies of chunks the roots need: a bit a chunk, sums a pack.
+//!
+//! Of several copies in packs that are not condemned one counts: that in the pack of which most is live, then that in
+//! the pack of the lowest id, so that two prunes that see the same choose the same. Only a held pack that is listed
+//! with its size holds anything.
+
+use std::collections::HashMap;
+
+use super::roots::Roots;
+use crate::Error;
+use crate::index::{Index, Location, PackRow, PackState};
+use crate::ops::Cancel;
+use crate::ops::reach::{Bits, Judge, Piece, Walker};
+use crate::repo::{ChunkReader, Repository};
+use crate::types::{ChunkId, PackId, Timestamp};
+
+/// Things that cannot be had and are named.
+const TOLD_MAX: usize = 20;
+/// Chunks with several copies that are weighed against one another; of more the copy in the lowest pack counts: 9 MiB.
+const SEVERAL_MAX: usize = 256 << 10;
+
+/// A pack, and how much of it is needed.
+#[derive(Debug, Clone)]
+pub(super) struct Pack {
+    pub row: PackRow,
+    /// Its object is there with its size; the store's time of it.
+    pub there: Option<Timestamp>,
+    /// Plain bytes of the chunks whose copy here counts.
+    pub live: u64,
+    /// … if every copy counted.
+    pub wanted: u64,
+    /// A live chunk has no copy outside condemned packs, and one here.
+    pub needed: bool,
+}
+
+impl Pack {
+    pub fn new(row: PackRow, there: Option<Timestamp>) -> Self {
+        Self { row, there, live: 0, wanted: 0, needed: false }
+    }
+
+    fn holds(&self) -> bool {
+        self.row.added && self.row.state != PackState::Dropped && self.there.is_some()
+    }
+
+    /// The live share of its stored bytes.
+    pub fn live_bytes(&self) -> u64 {
+        let share = u128::from(self.row.size) * u128::from(self.live.min(self.row.plain));
+        u64::try_from(share / u128::from(self.row.plain.max(1))).unwrap_or(u64::MAX)
+    }
+}
+
+pub(super) type Packs = HashMap<PackId, Pack>;
+
+/// What is live.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub packs: Packs,
+    /// Numbers of the copies that count.
+    pub bits: Bits,
+    /// Chunks that are live.
+    pub chunks: u64,
+    /// Mentions of what cannot be had, and the first of them: object, and why.
+    pub unresolved: u64,
+    pub told: Vec<(String, String)>,
+}
+
+impl Live {
+    /// Walks the roots.
+    pub fn find(
+        reader: &ChunkReader<'_>,
+        roots: &Roots,
+        packs: Packs,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let repo = reader.repo();
+        let bits = Bits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
+        let marker = Marker {
+            repo,
+            out: Self { packs, bits, ..Self::default() },
+            tolerant: false,
+            ids: Vec::new(),
+            copies: Vec::new(),
+            several: Vec::new(),
+        };
+        let mut walker = Walker::new(reader, cancel, marker)?;
+        for found in &roots.snapshots {
+            for source in &found.snapshot.sources {
+                walker.source(&source.kind)?;
+            }
+        }
+        walker.judge.tolerant = true;
+        for snapshot in &roots.quarantined {
+            for source in &snapshot.sources {
+                walker.source(&source.kind)?;
+            }
+        }
+        walker.judge.weigh()
+    }
+
+    /// True if this copy is the one that counts for a live chunk.
+    pub fn counts(&self, copy: &Location) -> bool {
+        self.bits.contains(copy.number)
+    }
+}
+
+struct Marker<'a> {
+    repo: &'a Repository,
+    out: Live,
+    /// What cannot be had is no reason to refuse.
+    tolerant: bool,
+    ids: Vec<ChunkId>,
+    copies: Vec<(usize, Location)>,
+    /// Chunks that more than one pack could give.
+    several: Vec<(ChunkId, u32)>,
+}
+
+impl Marker<'_> {
+    /// All copies of these chunks in packs that hold them: per chunk the one that counts first is first.
+    fn look_up(&mut self, batch: &[(ChunkId, u32)]) -> Result<(), Error> {
+        self.ids.clear();
+        self.ids.extend(batch.iter().map(|&(id, _)| id));
+        let (ids, copies) = (&self.ids, &mut self.copies);
+        // Where this begins a new index, the caller notices the new generation and walks again.
+        self.repo.ask_index(|index| {
+            copies.clear();
+            index.each_copy(ids, &mut |n, copy| copies.push((n, copy)))
+        })?;
+        let packs = &self.out.packs;
+        copies.retain(|(n, copy)| copy.len == batch[*n].1 && packs.get(&copy.pack).is_some_and(Pack::holds));
+        copies.sort_unstable_by_key(|(n, copy)| (*n, copy.state, copy.pack));
+        Ok(())
+    }
+
+    fn mark(&mut self, id: ChunkId, copies: &[(usize, Location)]) {
+        let (_, best) = copies[0];
+        if !self.out.bits.insert(best.number) {
+            return;
+        }
+        self.out.chunks += 1;
+        let len = u64::from(best.len);
+        let known = copies.iter().filter(|(_, copy)| copy.state == PackState::Known).count();
+        for (n, (_, copy)) in copies.iter().enumerate() {
+            let Some(pack) = self.out.packs.get_mut(&copy.pack) else { continue };
+            pack.live += if n == 0 { len } else { 0 };
+            pack.wanted += len;
+            pack.needed |= known == 0;
+        }
+        if known > 1 && self.several.len() < SEVERAL_MAX {
+            self.several.push((id, best.len));
+        }
+    }
+
+    /// Lets the best of several copies count.
+    fn weigh(mut self) -> Result<Live, Error> {
+        let mut several = std::mem::take(&mut self.several);
+        several.sort_unstable();
+        several.dedup();
+        for batch in several.chunks(16 << 10) {
+            self.look_up(batch)?;
+            let copies = std::mem::take(&mut self.copies);
+            for of_one in copies.chunk_by(|a, b| a.0 == b.0) {
+                let known = of_one.iter().map(|(_, copy)| copy).filter(|copy| copy.state == PackState::Known);
+                let first = &of_one[0].1;
+                if let Some(best) = known.max_by(|a, b| self.out.better(a, b))
+                    && best.number != first.number
+                    && self.out.bits.contains(first.number)
+                {
+                    self.out.move_mark(first, best);
+                }
+            }
+        }
+        Ok(self.out)
+    }
+}
+
+impl Live {
+    /// Which of two copies counts: the greater.
+    fn better(&self, a: &Location, b: &Location) -> std::cmp::Ordering {
+        let share = |copy: &Location| {
+            let pack = self.packs.get(&copy.pack);
+            pack.map_or(0, |pack| u128::from(pack.wanted) * 1_000_000 / u128::from(pack.row.plain.max(1)))
+        };
+        share(a).cmp(&share(b)).then(b.pack.cmp(&a.pack))
+    }
+
+    fn move_mark(&mut self, from: &Location, to: &Location) {
+        self.bits.remove(from.number);
+        self.bits.insert(to.number);
+        let len = u64::from(from.len);
+        if let Some(pack) = self.packs.get_mut(&from.pack) {
+            pack.live -= len.min(pack.live);
+        }
+        if let Some(pack) = self.packs.get_mut(&to.pack) {
+            pack.live += len;
+        }
+    }
+}
+
+impl Judge for Marker<'_> {
+    fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error> {
+        let copies = self.repo.ask_index(|index| index.copies(id))?;
+        Ok(copies.into_iter().find(|copy| self.out.packs.get(&copy.pack).is_some_and(Pack::holds)))
+    }
+
+    fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
+        self.look_up(batch)?;
+        let copies = std::mem::take(&mut self.copies);
+        let mut missing = vec![true; batch.len()];
+        for of_one in copies.chunk_by(|a, b| a.0 == b.0) {
+            let n = of_one[0].0;
+            missing[n] = false;
+            self.mark(batch[n].0, of_one);
+        }
+        self.copies = copies;
+        let mut all_there = true;
+        for ((id, _), _) in batch.iter().zip(missing).filter(|(_, missing)| *missing) {
+            all_there = false;
+            self.tell(format!("chunk {}", id.short()), "no held pack that is there has it".into());
+        }
+        Ok(all_there)
+    }
+
+    fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String) {
+        self.tell(format!("{piece} {}", id.short()), why);
+    }
+}
+
+impl Marker<'_> {
+    fn tell(&mut self, object: String, why: String) {
+        if self.tolerant {
+            return;
+        }
+        self.out.unresolved += 1;
+        if self.out.told.len() < TOLD_MAX {
+            self.out.told.push((object, why));
+        }
+    }
+}

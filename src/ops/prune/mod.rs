@@ -1,0 +1,268 @@
+//! Pruning: finding out what no snapshot needs, and letting it go, beside backups and restores at work.
+//!
+//! ```text
+//! lease ─▶ survey: leases, snapshots, segments, packs, what is live
+//!   ─▶ sweep: what earlier marks condemned, long enough ago, is dropped and deleted
+//!   ─▶ mark: live chunks of packs not worth keeping are copied; one segment condemns the packs
+//!   ─▶ small segments are merged
+//! ```
+//!
+//! Nobody waits for a prune and none fails by it. Its safety rests on PROTOCOL section 2: a pack goes only when it has
+//! been condemned for the grace, everyone at work began after that, and the snapshots listed now do not need it. With
+//! `now`, the leases are listed again behind the mark; if nobody else is at work, the grace is none.
+//!
+//! Memory: two bits a chunk, 250 bytes a pack, the snapshots, a batch of look-ups, 9 MiB for chunks with several copies,
+//! and one frame in three forms while packs are copied.
+
+mod copy;
+#[cfg(test)]
+mod interleavings;
+mod live;
+mod plan;
+mod report;
+mod roots;
+mod segments;
+mod survey;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use report::{Amount, CopyStop, GRACE_DEFAULT, PruneOptions, PruneReport, Waiting};
+
+use crate::Error;
+use crate::format::LeaseKind;
+use crate::index::PackState;
+use crate::observe::Observer;
+use crate::ops::Cancel;
+use crate::ops::walk::reading_lease;
+use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
+use crate::store::StoreError;
+use crate::types::Timestamp;
+use plan::Plan;
+use survey::Survey;
+
+/// Lets go of what no snapshot needs.
+///
+/// Another prune at work is no error: the report says so, and nothing is done. A crash at any point leaves too much, never
+/// too little; the next prune goes on.
+///
+/// # Errors
+/// [`Error::Unresolved`] if a snapshot needs what cannot be had: nothing is condemned or dropped then.
+/// [`Error::Usage`] for a grace that is too short, or `now` on a store whose listings lag behind.
+pub fn prune(
+    repo: &Repository,
+    options: &PruneOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<PruneReport, Error> {
+    let times = repo.lease_times();
+    let shortest = shortest_grace(&times);
+    if options.grace < shortest && !options.now {
+        let minutes = shortest.as_secs() / 60;
+        return Err(Error::Usage(format!("a grace below {minutes} minutes is safe only with --now")));
+    }
+    let properties = repo.store().properties();
+    if options.now && !properties.strong_listing {
+        let why =
+            "listings of this store may lag behind, so that --now could miss a writer; prune without it";
+        return Err(Error::Usage(why.into()));
+    }
+    repo.check_prunable()?;
+    let mut run = Run {
+        repo,
+        options,
+        observer,
+        cancel,
+        times,
+        lease: None,
+        marked: false,
+        report: PruneReport::default(),
+    };
+    if options.dry_run {
+        let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
+        run.lease = lease.as_ref();
+        run.dry()?;
+        let report = run.report;
+        if let Some(lease) = lease {
+            let _ = lease.release();
+        }
+        return Ok(report);
+    }
+    if properties.read_only {
+        return Err(StoreError::ReadOnly { address: repo.store().address().to_owned() }.into());
+    }
+    // On a full disk even a lease would not fit (R28). What cannot be given back or held is no reason to stop.
+    let _ = repo.store().set_reserve(false);
+    let report = with_lease(run);
+    let _ = repo.store().set_reserve(true);
+    report
+}
+
+fn with_lease(run: Run<'_>) -> Result<PruneReport, Error> {
+    let lease = Lease::take(run.repo, LeaseKind::Prune, &run.options.host, run.times)?;
+    let mut run = Run { lease: Some(&lease), ..run };
+    run.whole(&lease)?;
+    let report = run.report;
+    // A lease that cannot be deleted expires by itself.
+    let _ = lease.release();
+    Ok(report)
+}
+
+/// The least grace that keeps writers safe: two margins and a lease's life.
+fn shortest_grace(times: &LeaseTimes) -> Duration {
+    times.margin * 2 + times.expiry
+}
+
+/// One prune.
+struct Run<'a> {
+    repo: &'a Repository,
+    options: &'a PruneOptions,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    times: LeaseTimes,
+    /// None in a dry run on a store that takes no lease.
+    lease: Option<&'a Lease>,
+    /// Something was condemned since the last survey.
+    marked: bool,
+    report: PruneReport,
+}
+
+impl Run<'_> {
+    fn whole(&mut self, lease: &Lease) -> Result<(), Error> {
+        let now = self.store_time()?;
+        if self.other_prune(lease, now)? {
+            self.report.other_prune = true;
+            return Ok(());
+        }
+        let mut survey = self.survey()?;
+        self.tell_use(&survey);
+        self.sweep(lease, &mut survey)?;
+        self.mark(lease, &mut survey)?;
+        let was_full = self.report.copy_stopped == Some(CopyStop::Full);
+        if self.options.now && self.marked {
+            survey = self.sweep_again(lease)?;
+            if was_full && self.report.dropped.packs > 0 {
+                // There is room now for what did not fit before.
+                self.marked = false;
+                self.mark(lease, &mut survey)?;
+                if self.marked {
+                    survey = self.sweep_again(lease)?;
+                }
+            }
+        }
+        self.tidy(lease, &survey)?;
+        self.merge_segments(lease)?;
+        self.tell_pending(&survey);
+        Ok(())
+    }
+
+    /// Looks again at who is at work and what is needed, now that the mark is published.
+    fn sweep_again(&mut self, lease: &Lease) -> Result<Survey, Error> {
+        let mut survey = self.survey()?;
+        self.sweep(lease, &mut survey)?;
+        Ok(survey)
+    }
+
+    /// The store's time now, told by our own lease. Without one only an estimate is at hand: this machine's.
+    fn store_time(&self) -> Result<Timestamp, Error> {
+        match self.lease {
+            Some(lease) => {
+                lease.refresh(Duration::ZERO)?;
+                Ok(lease.last_heartbeat())
+            }
+            None => Ok(crate::sys::now()),
+        }
+    }
+
+    /// How long things wait while others are at work.
+    fn grace(&self) -> Duration {
+        self.options.grace.max(shortest_grace(&self.times))
+    }
+
+    /// Leases of others that count. With `now`, one of a process of this machine that is gone does not.
+    fn leases_of_others(&self, now: Timestamp) -> Result<Vec<FoundLease>, Error> {
+        let own = self.lease.map(Lease::id);
+        let mut leases = self.repo.leases()?;
+        leases.retain(|lease| {
+            Some(lease.id) != own
+                && lease.is_alive(now, &self.times)
+                && !(self.options.now && lease.is_dead_here(&self.options.host))
+        });
+        Ok(leases)
+    }
+
+    /// True if another prune is at work that goes first.
+    fn other_prune(&self, lease: &Lease, now: Timestamp) -> Result<bool, Error> {
+        let own = (lease.started(), lease.id());
+        Ok(self.repo.leases()?.iter().any(|other| {
+            other.id != lease.id()
+                && other.body.as_ref().is_some_and(|body| body.kind == LeaseKind::Prune)
+                && other.is_alive(now, &self.times)
+                && !other.is_dead_here(&self.options.host)
+                && (other.started(&self.times), other.id) < own
+        }))
+    }
+
+    /// Finds out what would be done. Writes nothing but a lease, as a reader does where it can.
+    fn dry(&mut self) -> Result<(), Error> {
+        self.report.dry_run = true;
+        let survey = self.survey()?;
+        self.tell_use(&survey);
+        let dropped = self.droppable(&survey);
+        for id in &dropped {
+            self.report.dropped.add(survey.live.packs[id].row.size);
+        }
+        let plan = Plan::make(survey.live.packs.values(), &survey.until);
+        for id in &plan.dead {
+            self.report.condemned.add(survey.live.packs[id].row.size);
+        }
+        for id in &plan.copy {
+            let pack = &survey.live.packs[id];
+            if self.options.max_repack.is_some_and(|max| self.report.copied.bytes + pack.live_bytes() > max.0)
+            {
+                self.report.copy_stopped = Some(CopyStop::MaxRepack);
+                continue;
+            }
+            self.report.copied.add(pack.live_bytes());
+            if pack.row.state == PackState::Known {
+                self.report.condemned.add(pack.row.size);
+            }
+        }
+        self.report.freed_bytes = self.report.dropped.bytes;
+        self.report.forgotten_deleted = survey.roots.spent.len() as u64;
+        self.report.checkpoints_deleted = survey.roots.old_checkpoints.len() as u64;
+        self.tell_pending(&survey);
+        Ok(())
+    }
+
+    /// How much of the held packs is live.
+    fn tell_use(&mut self, survey: &Survey) {
+        let held = survey.live.packs.values().filter(|pack| pack.row.added);
+        for pack in held {
+            let live = pack.live_bytes();
+            if pack.live > 0 {
+                self.report.live.packs += 1;
+            } else {
+                self.report.dead.packs += 1;
+            }
+            self.report.live.bytes += live;
+            self.report.dead.bytes += pack.row.size.saturating_sub(live);
+        }
+    }
+
+    /// What is condemned and stays for now, and until when.
+    fn tell_pending(&mut self, survey: &Survey) {
+        let grace = self.grace();
+        for pack in survey.live.packs.values().filter(|pack| pack.row.state == PackState::Condemned) {
+            self.report.pending.add(pack.row.size);
+            let marked = survey.marks.get(&pack.row.id).copied().unwrap_or(survey.now);
+            let until = marked.plus_seconds(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
+            self.report.pending_until = self.report.pending_until.max(Some(until));
+            if self.report.kept_waiting.is_empty() {
+                self.report.wait(Waiting::Grace);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Which packs go as they are, and which are worth copying: a value made of numbers alone.
+
+use std::cmp::Reverse;
+
+use super::live::Pack;
+use crate::index::PackState;
+use crate::types::{PackId, Timestamp};
+
+/// A pack below this many stored bytes is small: 16 MiB.
+const SMALL_BYTES: u64 = 16 << 20;
+/// A pack is copied when so many hundredths of its plain bytes are dead. Frames are kept whole with up to a quarter dead:
+/// this must be more, or a pack would be copied again and again.
+const DEAD_HUNDREDTHS: u64 = 30;
+
+/// From when on packs are left alone, by the store's clock: writers may still need them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Until {
+    /// None: packs of any age are candidates.
+    pub grace: Option<Timestamp>,
+    /// When the oldest lease of others began.
+    pub oldest_lease: Option<Timestamp>,
+}
+
+impl Until {
+    fn allows(&self, stored: Timestamp) -> bool {
+        self.grace.is_none_or(|until| stored < until) && self.oldest_lease.is_none_or(|until| stored < until)
+    }
+}
+
+/// What a mark is about to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Plan {
+    /// Known packs without a live chunk.
+    pub dead: Vec<PackId>,
+    /// Packs whose live chunks are to be copied: condemned ones first, then those of which most is dead, then small ones.
+    pub copy: Vec<PackId>,
+}
+
+impl Plan {
+    pub fn make<'a>(packs: impl Iterator<Item = &'a Pack>, until: &Until) -> Self {
+        let mut plan = Self::default();
+        let (mut needed, mut mostly_dead, mut small) = (Vec::new(), Vec::new(), Vec::new());
+        let mut copied = 0_u64;
+        for pack in packs.filter(|pack| pack.row.added) {
+            let (row, stored) = (&pack.row, pack.there);
+            match row.state {
+                PackState::Dropped => {}
+                PackState::Condemned if pack.live > 0 && stored.is_some() => {
+                    copied = copied.saturating_add(pack.live_bytes());
+                    needed.push(row.id);
+                }
+                PackState::Condemned => {}
+                PackState::Known => match stored {
+                    // A pack that is gone and that nobody needs: writers should not rely on it.
+                    None => plan.dead.extend((pack.live == 0).then_some(row.id)),
+                    Some(stored) if !until.allows(stored) => {}
+                    Some(_) if pack.live == 0 => plan.dead.push(row.id),
+                    Some(_) => {
+                        let dead = row.plain.saturating_sub(pack.live);
+                        let hundredths = dead.saturating_mul(100) / row.plain.max(1);
+                        if hundredths >= DEAD_HUNDREDTHS {
+                            copied = copied.saturating_add(pack.live_bytes());
+                            mostly_dead.push((Reverse(hundredths), row.id));
+                        } else if row.size < SMALL_BYTES {
+                            small.push((row.size, row.id));
+                        }
+                    }
+                },
+            }
+        }
+        plan.dead.sort_unstable();
+        needed.sort_unstable();
+        mostly_dead.sort_unstable();
+        plan.copy = needed;
+        plan.copy.extend(mostly_dead.iter().map(|(_, id)| *id));
+        plan.copy.extend(worth_joining(small, copied));
+        plan
+    }
+}
+
+/// Of packs by their sizes, those that are joined into one: as many of the smallest as there can be while the greatest of
+/// them is at most twice all others together, and the bytes that are copied anyway. So a byte is copied a few times in
+/// its life, and few small packs stay.
+fn worth_joining(mut small: Vec<(u64, PackId)>, copied: u64) -> Vec<PackId> {
+    small.sort_unstable();
+    let (mut sum, mut take) = (copied, 0);
+    for (n, (size, _)) in small.iter().enumerate() {
+        if sum > 0 && sum.saturating_mul(2) >= *size {
+            take = n + 1;
+        }
+        sum = sum.saturating_add(*size);
+    }
+    small.into_iter().take(take).map(|(_, id)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::PackRow;
+    use crate::types::LeaseId;
+
+    fn pack(n: u8, size: u64, live: u64, state: PackState) -> Pack {
+        let row = PackRow {
+            id: PackId::new([n; 32]),
+            state,
+            added: true,
+            size,
+            base: 0,
+            chunks: 1,
+            frames: 1,
+            plain: 100,
+            writer: LeaseId::new([0; 16]),
+        };
+        Pack { live, ..Pack::new(row, Some(Timestamp::from_seconds(i64::from(n)))) }
+    }
+
+    fn ids(ns: &[u8]) -> Vec<PackId> {
+        ns.iter().map(|n| PackId::new([*n; 32])).collect()
+    }
+
+    const BIG: u64 = 64 << 20;
+    const ANY: Until = Until { grace: None, oldest_lease: None };
+
+    #[test]
+    fn dead_packs_go_and_mostly_dead_ones_are_copied_worst_first() {
+        let packs = [
+            pack(1, BIG, 0, PackState::Known),
+            pack(2, BIG, 71, PackState::Known),
+            pack(3, BIG, 70, PackState::Known),
+            pack(4, BIG, 10, PackState::Known),
+            pack(5, BIG, 1, PackState::Condemned),
+            pack(6, BIG, 0, PackState::Condemned),
+            pack(7, BIG, 0, PackState::Dropped),
+            pack(8, SMALL_BYTES, 100, PackState::Known),
+        ];
+        let plan = Plan::make(packs.iter(), &ANY);
+        assert_eq!(plan, Plan { dead: ids(&[1]), copy: ids(&[5, 4, 3]) });
+    }
+
+    #[test]
+    fn young_packs_and_those_of_a_writer_at_work_are_left_alone() {
+        let packs = [1, 2, 3].map(|n| pack(n, BIG, 0, PackState::Known));
+        let at = |n| Some(Timestamp::from_seconds(n));
+        let dead = |until| Plan::make(packs.iter(), &until).dead;
+        assert_eq!(dead(Until { grace: at(3), oldest_lease: None }), ids(&[1, 2]));
+        assert_eq!(dead(Until { grace: at(3), oldest_lease: at(2) }), ids(&[1]));
+        assert_eq!(dead(Until { grace: None, oldest_lease: at(1) }), ids(&[]));
+    }
+
+    #[test]
+    fn small_packs_are_joined_if_none_outweighs_the_others() {
+        let packs = |sizes: &[u64]| -> Vec<Pack> {
+            sizes.iter().zip(1..).map(|(size, n)| pack(n, *size, 100, PackState::Known)).collect()
+        };
+        let joined = |sizes: &[u64]| Plan::make(packs(sizes).iter(), &ANY).copy;
+        assert_eq!(joined(&[5]), ids(&[]), "one alone");
+        assert_eq!(joined(&[5, 5]), ids(&[1, 2]));
+        assert_eq!(joined(&[5, 100]), ids(&[]), "too much for a byte");
+        assert_eq!(joined(&[100, 5, 4, 3]), ids(&[4, 3, 2]));
+        assert_eq!(joined(&[SMALL_BYTES, SMALL_BYTES]), ids(&[]), "not small");
+        let mut with_another = packs(&[20]);
+        with_another.push(pack(2, 20, 50, PackState::Known));
+        assert_eq!(Plan::make(with_another.iter(), &ANY).copy, ids(&[2, 1]), "10 bytes are copied anyway");
+    }
+}

@@ -1,0 +1,136 @@
+//! Who is at work, and which snapshots keep chunks alive.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::Error;
+use crate::format::{Snapshot, SnapshotState};
+use crate::ops::Cancel;
+use crate::repo::{FoundLease, RepoError, Repository, StoredSnapshot};
+use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::types::{SnapshotId, Timestamp};
+
+/// A checkpoint whose backup has not gone on for so long is given up: 7 days.
+const CHECKPOINT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The snapshots that keep chunks alive, and those that do no longer.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    /// Newest first: listed ones, forgotten ones that are young or named by a lease.
+    pub snapshots: Vec<StoredSnapshot>,
+    /// Set aside by a repair: what of them resolves is live, what does not was lost before.
+    pub quarantined: Vec<Snapshot>,
+    /// Snapshots that cannot be read: what they need is not known.
+    pub unreadable: Vec<(String, String)>,
+    /// Forgotten snapshots that are nobody's root any more.
+    pub spent: Vec<ObjectMeta>,
+    /// Listed checkpoints that nobody goes on from.
+    pub old_checkpoints: Vec<ObjectMeta>,
+}
+
+/// True if `time` is more than `span` before `now`, by the store's clock.
+pub(super) fn is_older(time: Timestamp, now: Timestamp, span: Duration) -> bool {
+    now.seconds_since(time) > span.as_secs_f64()
+}
+
+impl Roots {
+    /// Lists and reads them. `leases`: the living of others, listed before. A forgotten snapshot is a root for `grace`, and
+    /// while a lease names it.
+    pub fn list(
+        repo: &Repository,
+        leases: &[FoundLease],
+        now: Timestamp,
+        grace: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let named: BTreeSet<SnapshotId> = leases
+            .iter()
+            .filter_map(|lease| lease.body.as_ref())
+            .flat_map(|body| body.parents.clone())
+            .collect();
+        let mut roots = Self::default();
+        let listed = list_all(repo.store(), Folder::Snapshots)?;
+        let forgotten = list_all(repo.store(), Folder::Forgotten)?;
+        let mut seen = BTreeSet::new();
+        // Once more: one that was put back between the two listings stands in neither.
+        for meta in listed.into_iter().chain(list_all(repo.store(), Folder::Snapshots)?) {
+            if let ObjectKey::Snapshot(id) = meta.key
+                && seen.insert(id)
+            {
+                cancel.check()?;
+                roots.listed(repo, id, meta, leases, &named, now)?;
+            }
+        }
+        for meta in forgotten {
+            let ObjectKey::Forgotten(id) = meta.key else { continue };
+            cancel.check()?;
+            // One that was forgotten since the leases were listed may have been chosen by someone who began since.
+            let is_spent = meta.modified <= now
+                && grace.is_none_or(|grace| is_older(meta.modified, now, grace))
+                && !named.contains(&id);
+            if is_spent {
+                roots.spent.push(meta);
+            } else if seen.insert(id) {
+                let read = repo.read_snapshot_at(&meta.key);
+                roots.take(id, meta.modified, &meta.key, read)?;
+            }
+        }
+        for meta in list_all(repo.store(), Folder::Quarantine)? {
+            if matches!(meta.key, ObjectKey::QuarantinedSnapshot(_)) {
+                match repo.read_snapshot_at(&meta.key) {
+                    Ok(snapshot) => roots.quarantined.push(snapshot),
+                    Err(err) if err.is_damage() => {}
+                    Err(err) => return Err(err.into()),
+                }
+            }
+        }
+        roots.snapshots.sort_by_key(|found| std::cmp::Reverse((found.stored, found.id)));
+        Ok(roots)
+    }
+
+    fn listed(
+        &mut self,
+        repo: &Repository,
+        id: SnapshotId,
+        meta: ObjectMeta,
+        leases: &[FoundLease],
+        named: &BTreeSet<SnapshotId>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let read = match repo.read_snapshot(&id) {
+            // Forgotten since the listing, or withdrawn.
+            Err(RepoError::Store(err)) if err.is_not_found() => {
+                match repo.read_snapshot_at(&ObjectKey::Forgotten(id)) {
+                    Err(RepoError::Store(err)) if err.is_not_found() => return Ok(()),
+                    read => read,
+                }
+            }
+            read => read,
+        };
+        if let Ok(snapshot) = &read
+            && snapshot.state == SnapshotState::Checkpoint
+            && is_older(meta.modified, now, CHECKPOINT_LIFE)
+            && !named.contains(&id)
+            && !leases.iter().any(|lease| lease.id == snapshot.lease)
+        {
+            self.old_checkpoints.push(meta.clone());
+        }
+        self.take(id, meta.modified, &meta.key, read)
+    }
+
+    fn take(
+        &mut self,
+        id: SnapshotId,
+        stored: Timestamp,
+        key: &ObjectKey,
+        read: Result<Snapshot, RepoError>,
+    ) -> Result<(), Error> {
+        match read {
+            Ok(snapshot) => self.snapshots.push(StoredSnapshot { id, stored, snapshot }),
+            Err(RepoError::Store(err)) if err.is_not_found() => {}
+            Err(err) if err.is_damage() => self.unreadable.push((key.to_string(), err.to_string())),
+            Err(err) => return Err(err.into()),
+        }
+        Ok(())
+    }
+}

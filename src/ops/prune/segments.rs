@@ -1,0 +1,199 @@
+//! Small segments become one; those that it stands for are deleted when nobody can be about to read them.
+//!
+//! A merge is the union of what its segments say, less the rows of packs that are dropped, whose ids it says are dropped.
+//! So merges by anyone, in any order, twice, agree. A segment is merged only when every pack that it condemns is dropped:
+//! the store time of a mark is that of the segment that made it, and merging must not put it off.
+//!
+//! Crash points: the merged segment is published before anything goes, and a superseded segment goes only if one that
+//! stays says all that it said, whoever claims to supersede it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::Run;
+use super::roots::is_older;
+use crate::Error;
+use crate::format::encode_segment;
+use crate::index::{Index, PackState, Says};
+use crate::observe::{Problem, Severity};
+use crate::repo::Lease;
+use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::types::{PackId, PackInfo, SegmentBody, SegmentId, Timestamp};
+
+/// A segment below this many stored bytes is small: 4 MiB.
+const SMALL_BYTES: u64 = 4 << 20;
+/// So many small ones are left as they are.
+const SMALL_MAX: usize = 8;
+/// A merged segment holds at most so many plain bytes: 32 MiB.
+const MERGED_BYTES_MAX: usize = 32 << 20;
+
+impl Run<'_> {
+    /// Deletes what was superseded long enough ago, then merges.
+    pub(super) fn merge_segments(&mut self, lease: &Lease) -> Result<(), Error> {
+        let now = self.store_time()?;
+        let mut listed = BTreeMap::new();
+        for meta in list_all(self.repo.store(), Folder::Index)? {
+            if let ObjectKey::Segment(id) = meta.key {
+                listed.insert(id, meta);
+            }
+        }
+        let says = self.repo.ask_index(Index::says)?;
+        let mut superseded: BTreeMap<SegmentId, SegmentId> = BTreeMap::new();
+        for id in says.iter().map(|says| says.segment).filter(|id| listed.contains_key(id)) {
+            if let Some(by) =
+                self.repo.ask_index(|index| index.superseder(&id))?.filter(|by| listed.contains_key(by))
+            {
+                superseded.insert(id, by);
+            }
+        }
+        self.delete_superseded(lease, &superseded, &listed, now)?;
+        let of: Vec<&Says> = says
+            .iter()
+            .filter(|says| listed.contains_key(&says.segment) && !superseded.contains_key(&says.segment))
+            .collect();
+        self.merge(lease, &of, &listed)
+    }
+
+    fn delete_superseded(
+        &mut self,
+        lease: &Lease,
+        superseded: &BTreeMap<SegmentId, SegmentId>,
+        listed: &BTreeMap<SegmentId, ObjectMeta>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let grace = self.grace();
+        let is_old = |by: &SegmentId| listed.get(by).is_some_and(|meta| is_older(meta.modified, now, grace));
+        let going: BTreeMap<&SegmentId, &SegmentId> =
+            superseded.iter().filter(|(_, by)| is_old(by)).collect();
+        let mut heirs: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
+        for (old, by) in &going {
+            // One whose heir goes too is judged again when its heir's heir is the one that stays.
+            if !going.contains_key(by) {
+                heirs.entry(**by).or_default().push(**old);
+            }
+        }
+        for (by, olds) in heirs {
+            let Some(heir) = self.segment(&by)? else { continue };
+            let heir = Told::new(&heir);
+            for old in olds {
+                self.cancel.check()?;
+                let Some(body) = self.segment(&old)? else { continue };
+                if heir.covers(&body) {
+                    lease.check()?;
+                    self.report.segments_deleted += u64::from(self.delete(&listed[&old])?);
+                } else {
+                    let what = "it is said to be superseded by one that does not say the same; it stays";
+                    self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Segment(old), what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a segment; none if it is gone or damaged, which a sync tells of.
+    fn segment(&self, id: &SegmentId) -> Result<Option<SegmentBody>, Error> {
+        match self.repo.read_segment(id) {
+            Ok(body) => Ok(Some(body)),
+            Err(err) if err.is_damage() => Ok(None),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn merge(
+        &mut self,
+        lease: &Lease,
+        says: &[&Says],
+        listed: &BTreeMap<SegmentId, ObjectMeta>,
+    ) -> Result<(), Error> {
+        let rows = self.repo.ask_index(Index::packs)?;
+        let dropped: BTreeSet<PackId> =
+            rows.iter().filter(|row| row.state == PackState::Dropped).map(|row| row.id).collect();
+        let chosen = choose(says, |id| listed.get(id).map_or(0, |meta| meta.size), &dropped);
+        let mut merged = SegmentBody::empty(lease.id());
+        let (mut count, mut bytes) = (0, 0);
+        for id in chosen {
+            self.cancel.check()?;
+            let Some(body) = self.segment(&id)? else { continue };
+            let plain = encode_segment(&body).len();
+            if bytes + plain > MERGED_BYTES_MAX {
+                continue;
+            }
+            bytes += plain;
+            count += 1;
+            join(&mut merged, id, body, &dropped);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        for ids in [&mut merged.condemned, &mut merged.dropped] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        merged.lost.sort_unstable();
+        merged.lost.dedup();
+        merged.superseded.sort_unstable();
+        merged.superseded.dedup();
+        lease.check()?;
+        self.repo.publish_segment(lease.id(), &merged)?;
+        self.report.segments_merged = count;
+        Ok(())
+    }
+}
+
+/// Which segments are merged into one: small ones once they are many, and those that tell mostly of dropped packs.
+fn choose(says: &[&Says], size: impl Fn(&SegmentId) -> u64, dropped: &BTreeSet<PackId>) -> Vec<SegmentId> {
+    let free = says.iter().filter(|says| says.condemned.iter().all(|pack| dropped.contains(pack)));
+    let is_stale = |says: &Says| {
+        let gone = says.added.iter().filter(|pack| dropped.contains(pack)).count();
+        gone > 0 && gone * 2 >= says.added.len()
+    };
+    let (mut small, mut stale): (Vec<&Says>, Vec<&Says>) = free
+        .filter(|says| size(&says.segment) < SMALL_BYTES || is_stale(says))
+        .partition(|says| size(&says.segment) < SMALL_BYTES);
+    if small.len() <= SMALL_MAX {
+        small.clear();
+    }
+    small.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
+    stale.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
+    stale.into_iter().chain(small).map(|says| says.segment).collect()
+}
+
+/// Adds what a segment says to a merged one.
+fn join(merged: &mut SegmentBody, id: SegmentId, body: SegmentBody, dropped: &BTreeSet<PackId>) {
+    let held: BTreeSet<PackId> = merged.packs.iter().map(|pack| pack.id).collect();
+    for pack in body.packs {
+        if dropped.contains(&pack.id) {
+            merged.dropped.push(pack.id);
+        } else if !held.contains(&pack.id) {
+            merged.packs.push(pack);
+        }
+    }
+    merged.condemned.extend(body.condemned.into_iter().filter(|pack| !dropped.contains(pack)));
+    merged.dropped.extend(body.dropped);
+    merged.lost.extend(body.lost);
+    merged.superseded.extend(body.superseded);
+    merged.superseded.push(id);
+}
+
+/// What a segment says, to be asked.
+struct Told<'a> {
+    packs: HashMap<PackId, &'a PackInfo>,
+    body: &'a SegmentBody,
+}
+
+impl<'a> Told<'a> {
+    fn new(body: &'a SegmentBody) -> Self {
+        Self { packs: body.packs.iter().map(|pack| (pack.id, pack)).collect(), body }
+    }
+
+    /// True if nothing that `old` says would be unsaid without it.
+    fn covers(&self, old: &SegmentBody) -> bool {
+        let is_dropped = |pack: &PackId| self.body.dropped.binary_search(pack).is_ok();
+        old.packs.iter().all(|pack| is_dropped(&pack.id) || self.packs.get(&pack.id) == Some(&pack))
+            && old
+                .condemned
+                .iter()
+                .all(|pack| is_dropped(pack) || self.body.condemned.binary_search(pack).is_ok())
+            && old.dropped.iter().all(is_dropped)
+            && old.lost.iter().all(|chunk| self.body.lost.binary_search(chunk).is_ok())
+    }
+}

@@ -1,0 +1,436 @@
+//! What a prune lets go, and what it never does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::ErrorKind;
+use crate::observe::{Counters, Recording};
+use crate::ops::restore::{RestoreOptions, Target, What, restore};
+use crate::ops::testing::{Lab, noise, write};
+use crate::ops::verify::{VerifyOptions, verify};
+use crate::repo::Secret;
+use crate::store::{
+    Body, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, PutMode, SharedStore, Store,
+    Trouble, list_all,
+};
+use crate::target::OwnerPolicy;
+use crate::types::{ByteSize, RelPath, SnapshotId};
+
+pub(super) const HOUR: i64 = 3600;
+pub(super) const DAY: i64 = 24 * HOUR;
+
+pub(super) fn options() -> PruneOptions {
+    PruneOptions::new("host")
+}
+
+pub(super) fn run(repo: &Repository, options: &PruneOptions) -> PruneReport {
+    prune(repo, options, &Counters::default(), &Cancel::new()).expect("pruned")
+}
+
+/// As `forget` does it.
+pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
+    let bytes = store.get(&ObjectKey::Snapshot(id), 1 << 20).expect("there");
+    store.put(&ObjectKey::Forgotten(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    store.delete(&ObjectKey::Snapshot(id)).expect("deleted");
+}
+
+/// All is there, and every byte is right.
+pub(super) fn assert_sound(repo: &Repository) {
+    let options = VerifyOptions { host: "host".into(), read_data: true, ..VerifyOptions::default() };
+    let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
+    assert_eq!((report.findings, report.affected), (vec![], vec![]));
+}
+
+/// The files of a snapshot's tree, by their paths.
+pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let what = What { snapshot: id.to_string(), source: Some("tree".into()), path: RelPath::root() };
+    let target = Target::Folder(folder.path().join("t"));
+    let options = RestoreOptions { owner: OwnerPolicy::Keep, ..RestoreOptions::default() };
+    let report = restore(repo, &what, target, &options, &Counters::default(), &Cancel::new());
+    assert!(report.expect("restored").is_complete());
+    read_files(&folder.path().join("t"))
+}
+
+pub(super) fn read_files(at: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    for file in std::fs::read_dir(at).expect("listed") {
+        let file = file.expect("listed");
+        let name = file.file_name().to_string_lossy().into_owned();
+        if file.file_type().expect("stat").is_dir() {
+            let below = read_files(&file.path());
+            out.extend(below.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+        } else {
+            out.insert(name, std::fs::read(file.path()).expect("read"));
+        }
+    }
+    out
+}
+
+/// Two backups: the first holds `old`, which the second does not.
+pub(super) fn two_backups(lab: &Lab, repo: &Repository) -> (SnapshotId, SnapshotId) {
+    write(&lab.tree().join("kept"), &noise(1, 300_000));
+    write(&lab.tree().join("old"), &noise(2, 3_000_000));
+    let first = lab.backup(repo, b"");
+    lab.store.clock().advance(HOUR);
+    std::fs::remove_file(lab.tree().join("old")).expect("removed");
+    write(&lab.tree().join("new"), &noise(3, 300_000));
+    (first, lab.backup(repo, b""))
+}
+
+#[test]
+fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    let before = lab.store.total_bytes();
+    lab.store.clock().advance(2 * DAY);
+    forget(&*lab.store, first);
+    // Forgotten of late: all is live still.
+    let report = run(&repo, &options());
+    assert_eq!((report.condemned.packs, report.forgotten_deleted), (0, 0), "{report:?}");
+    lab.store.clock().advance(DAY + HOUR);
+    let report = run(&repo, &options());
+    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    assert_eq!(report.forgotten_deleted, 1);
+    assert!(report.pending_until.is_some() && report.kept_waiting == [Waiting::Grace]);
+    assert_sound(&repo);
+    lab.store.clock().advance(DAY - HOUR);
+    assert_eq!(run(&repo, &options()).dropped.packs, 0, "the grace has not passed");
+    lab.store.clock().advance(2 * HOUR);
+    let report = run(&repo, &options());
+    assert!(report.dropped.bytes > 3_000_000, "{report:?}");
+    assert!(lab.store.total_bytes() < before - 2_500_000);
+    assert_sound(&repo);
+    let held = files(&repo, second);
+    assert_eq!(held, read_files(&lab.tree()));
+    assert!(run(&repo, &options()).condemned.packs == 0, "nothing is left to do");
+}
+
+#[test]
+fn now_frees_at_once_what_was_forgotten_where_nobody_else_is_at_work() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    assert!(report.dropped.bytes > 3_000_000 && report.forgotten_deleted == 1, "{report:?}");
+    assert_eq!((report.pending.packs, report.kept_waiting.len()), (0, 0));
+    assert!(lab.store.total_bytes() < 1_000_000, "{}", lab.store.total_bytes());
+    assert_sound(&repo);
+    assert_eq!(files(&repo, second), read_files(&lab.tree()));
+}
+
+#[test]
+fn it_dies_at_every_write_and_nothing_is_lost() {
+    let lab = Lab::new();
+    let (first, second) = two_backups(&lab, &lab.open());
+    forget(&*lab.store, first);
+    let expected = read_files(&lab.tree());
+    for now in [true, false] {
+        let prune_options = PruneOptions { now, ..options() };
+        for writes in 0.. {
+            let lab = lab.fork();
+            // A fork begins at this machine's time.
+            lab.store.clock().advance(2 * HOUR);
+            let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
+            let store: SharedStore = faulty.clone();
+            let caches = tempfile::tempdir().expect("a folder");
+            let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+            if !now {
+                // A mark, and then the sweep that dies.
+                lab.store.clock().advance(2 * DAY);
+                run(&repo, &prune_options);
+                lab.store.clock().advance(2 * DAY);
+            }
+            faulty.die_after_writes(writes);
+            let result = prune(&repo, &prune_options, &Counters::default(), &Cancel::new());
+            let has_died = faulty.is_dead();
+            drop(repo);
+            let repo = lab.open();
+            assert_sound(&repo);
+            assert_eq!(files(&repo, second), expected, "after {writes} writes");
+            // An orphan is adopted by the first, condemned by the second, dropped by the third.
+            for _ in 0..3 {
+                lab.store.clock().advance(2 * DAY);
+                run(&repo, &options());
+                assert_eq!(files(&repo, second), expected, "after {writes} writes and another prune");
+            }
+            assert_sound(&repo);
+            assert!(lab.store.total_bytes() < 1_000_000, "{} after {writes} writes", lab.store.total_bytes());
+            if !has_died {
+                result.expect("pruned");
+                assert!(writes > 5, "it wrote {writes} times");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    let packs = list_all(&*lab.store, Folder::Packs).expect("listed");
+    // The pack of the second backup.
+    let newest = packs.iter().max_by_key(|meta| meta.modified).expect("some").key.clone();
+    lab.store.delete(&newest).expect("lost");
+    forget(&*lab.store, first);
+    let before = lab.store.objects();
+    let observer = Recording::default();
+    let now = PruneOptions { now: true, ..options() };
+    let err = prune(&repo, &now, &observer, &Cancel::new()).expect_err("refused");
+    assert_eq!(err.kind(), ErrorKind::Damage, "{err}");
+    assert!(err.hint().is_some_and(|hint| hint.contains("repair packs")));
+    assert!(!observer.problems().is_empty());
+    assert_eq!(lab.store.objects(), before, "the lease is gone, nothing else was touched");
+}
+
+#[test]
+fn another_prune_at_work_goes_first() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    two_backups(&lab, &repo);
+    let other = Lease::take(&repo, LeaseKind::Prune, "elsewhere", repo.lease_times()).expect("a lease");
+    let before = lab.store.objects();
+    assert!(run(&repo, &options()).other_prune);
+    assert_eq!(lab.store.objects(), before);
+    other.release().expect("released");
+    assert!(!run(&repo, &options()).other_prune);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
+    let lab = Lab::new();
+    // Where no lease can be had, the time is this machine's.
+    lab.store.clock().advance(-2 * HOUR);
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let before = lab.store.objects();
+    let now = PruneOptions { now: true, ..options() };
+    let dry = run(&repo, &PruneOptions { dry_run: true, ..now.clone() });
+    assert_eq!(lab.store.objects(), before);
+    let store: SharedStore = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
+    let caches = tempfile::tempdir().expect("a folder");
+    let reading = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+    let options = PruneOptions { dry_run: true, ..now.clone() };
+    assert_eq!(run(&reading, &options), dry, "the same on a store that cannot be written");
+    let err = prune(&reading, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
+    assert!(err.to_string().contains("read-only"), "{err}");
+    let real = run(&repo, &now);
+    assert_eq!((dry.condemned, dry.live, dry.dead), (real.condemned, real.live, real.dead));
+    assert_eq!((dry.copied.packs, dry.forgotten_deleted), (real.copied.packs, real.forgotten_deleted));
+}
+
+#[test]
+fn copying_keeps_within_its_bound() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let copy = |max| {
+        let lab = lab.fork();
+        lab.store.clock().advance(2 * HOUR);
+        let options = PruneOptions { now: true, max_repack: Some(ByteSize(max)), ..options() };
+        let report = run(&lab.open(), &options);
+        assert_sound(&lab.open());
+        (report.copied, report.copy_stopped)
+    };
+    assert_eq!(copy(1000), (Amount::default(), Some(CopyStop::MaxRepack)));
+    let (copied, stopped) = copy(400_000);
+    assert!(copied.packs == 1 && copied.bytes <= 400_000, "{copied:?}");
+    assert_eq!(stopped, Some(CopyStop::MaxRepack));
+    assert_eq!(copy(10_000_000).1, None);
+}
+
+#[test]
+fn a_full_disk_is_freed_of_what_needs_no_copy() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    // A pack that nobody needs, beside those that must be copied first.
+    crate::ops::testing::write_runs(&repo, &crate::ops::testing::lease(&repo), &[], &[&noise(9, 1_000_000)]);
+    forget(&*lab.store, first);
+    drop(repo);
+    let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
+    let store: SharedStore = faulty.clone();
+    let caches = tempfile::tempdir().expect("a folder");
+    let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+    let full = Effect::ErrorBefore(Trouble::Full);
+    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Pack), nth: 1, effect: full });
+    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Pack), nth: 2, effect: full });
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    faulty.assert_all_fired();
+    assert_eq!((report.copy_stopped, report.dropped.packs), (Some(CopyStop::Full), 1), "{report:?}");
+    assert!(report.freed_bytes > 1_000_000);
+    let report = run(&repo, &now);
+    assert_eq!((report.copy_stopped, report.dropped.packs), (None, 2), "{report:?}");
+    assert_sound(&repo);
+    assert_eq!(files(&repo, second), read_files(&lab.tree()));
+}
+
+#[test]
+fn a_short_grace_and_a_store_that_lags_are_refused() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let short = PruneOptions { grace: Duration::from_secs(3600), ..options() };
+    let err = prune(&repo, &short, &Counters::default(), &Cancel::new()).expect_err("too short");
+    assert_eq!(err.kind(), ErrorKind::Usage);
+    run(&repo, &PruneOptions { now: true, ..short });
+}
+
+#[test]
+fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    let mut checkpoint = repo.read_snapshot(&first).expect("reads");
+    checkpoint.state = crate::format::SnapshotState::Checkpoint;
+    let lease = crate::ops::testing::lease(&repo);
+    let id = repo.commit(lease, checkpoint).expect("committed").id;
+    let lease = crate::ops::testing::lease(&repo);
+    let left = lab.store.get(&ObjectKey::Lease(lease.id()), 1 << 20).expect("there");
+    let key = ObjectKey::Lease(lease.id());
+    lease.release().expect("released");
+    lab.store.put(&key, Body::Bytes(&left), PutMode::CreateOnly).expect("left by a crash");
+    lab.store.clock().advance(HOUR);
+    let report = run(&repo, &options());
+    assert_eq!((report.leases_swept, report.checkpoints_deleted), (0, 0));
+    lab.store.clock().advance(7 * DAY);
+    let report = run(&repo, &options());
+    assert_eq!((report.leases_swept, report.checkpoints_deleted), (1, 1));
+    assert!(lab.store.get(&ObjectKey::Snapshot(id), 1 << 20).is_err());
+    assert_sound(&repo);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    let bytes = lab.store.get(&ObjectKey::Snapshot(first), 1 << 20).expect("there");
+    // Set aside by a repair, beside one of which nothing is left.
+    let aside = ObjectKey::QuarantinedSnapshot(first);
+    lab.store.put(&aside, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    let torn = ObjectKey::QuarantinedSnapshot(SnapshotId::new([7; 32]));
+    lab.store.put(&torn, Body::Bytes(b"torn"), PutMode::CreateOnly).expect("put");
+    lab.store.delete(&ObjectKey::Snapshot(first)).expect("deleted");
+    let now = PruneOptions { now: true, ..options() };
+    assert_eq!(run(&repo, &now).dead.packs, 0);
+    assert!(lab.store.total_bytes() > 3_000_000, "what the one set aside needs is there");
+    drop(repo);
+    lab.store.damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
+    let caches = tempfile::tempdir().expect("a folder");
+    let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
+    let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
+    assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
+}
+
+#[test]
+fn now_waits_for_whoever_else_is_at_work_and_says_so() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    lab.store.clock().advance(2 * DAY);
+    let other = crate::ops::testing::lease(&repo);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(DAY + HOUR);
+    other.refresh(Duration::ZERO).expect_err("a day without a heartbeat");
+    drop(other);
+    let other = crate::ops::testing::lease(&repo);
+    let now = PruneOptions { now: true, ..options() };
+    let report = run(&repo, &now);
+    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    let waits_for = |why: &Waiting| matches!(why, Waiting::Lease { id, .. } if *id == other.id());
+    assert!(report.kept_waiting.iter().any(waits_for), "{report:?}");
+    drop(other);
+    assert!(run(&repo, &now).dropped.packs > 0);
+    assert_sound(&repo);
+}
+
+/// Numbers that follow from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// Backups, forgetting and prunes in any order, by two clients: every snapshot that is listed can be restored as it was,
+/// an unchanged tree stores nothing again, and in the end nothing is left that nobody needs.
+#[test]
+fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let lab = Lab::new();
+    let caches = tempfile::tempdir().expect("a folder");
+    let clients = ["a", "b"].map(|name| {
+        Repository::open(lab.store.clone(), &Secret::empty(), &caches.path().join(name)).expect("opens")
+    });
+    let mut kept: Vec<(SnapshotId, BTreeMap<String, Vec<u8>>)> = Vec::new();
+    for _ in 0..60 {
+        let repo = &clients[dice.roll(2) as usize];
+        match dice.roll(10) {
+            0..4 => {
+                for _ in 0..=dice.roll(3) {
+                    let path = lab.tree().join(format!("f{}", dice.roll(8)));
+                    write(&path, &noise(dice.roll(1000), dice.roll(400_000) as usize));
+                }
+                kept.push((lab.backup(repo, b""), read_files(&lab.tree())));
+                lab.store.clock().advance(60);
+                let packs = list_all(&*lab.store, Folder::Packs).expect("listed").len();
+                let again = lab.backup(repo, b"");
+                kept.push((again, read_files(&lab.tree())));
+                let now = list_all(&*lab.store, Folder::Packs).expect("listed").len();
+                assert_eq!(now, packs, "an unchanged tree was stored again");
+            }
+            4..6 if kept.len() > 1 => {
+                let (id, _) = kept.remove(dice.roll(kept.len() as u64 - 1) as usize);
+                forget(&*lab.store, id);
+            }
+            6 => lab.store.clock().advance(DAY + HOUR),
+            n => {
+                run(repo, &PruneOptions { now: n == 9, ..options() });
+                let (id, expected) = match kept.len() as u64 {
+                    0 => continue,
+                    len => &kept[dice.roll(len) as usize],
+                };
+                assert_eq!(files(repo, *id), *expected);
+            }
+        }
+        lab.store.clock().advance(60);
+    }
+    for (id, expected) in &kept {
+        assert_eq!(files(&clients[1], *id), *expected);
+    }
+    assert_sound(&clients[0]);
+    for _ in 0..4 {
+        lab.store.clock().advance(DAY + HOUR);
+        run(&clients[0], &options());
+    }
+    let report = run(&clients[1], &options());
+    assert_eq!((report.pending.packs, report.condemned.packs), (0, 0), "{report:?}");
+    // A pack may be dead to three tenths, and so may what was not worth joining.
+    assert!(report.dead.bytes * 10 <= (report.live.bytes + report.dead.bytes) * 3, "{report:?}");
+}
+
+/// The last snapshot of a source is forgotten and its record swept: to a verify that is no loss.
+#[test]
+fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    forget(&*lab.store, second);
+    run(&repo, &PruneOptions { now: true, ..options() });
+    assert_sound(&repo);
+    assert_eq!(list_all(&*lab.store, Folder::Packs).expect("listed"), []);
+}

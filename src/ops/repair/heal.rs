@@ -1,0 +1,138 @@
+//! Recovery data at work: damaged packs put together again, and recovery data written where it is lacking.
+//!
+//! Damaged object copied into quarantine → deleted from `packs/` → whole bytes put under the same name → the copy in
+//! quarantine deleted. The copy counts as a source all the time, so a repair that was cut off is ended by the next.
+
+use std::collections::BTreeSet;
+
+use super::packs::{Bad, DamagedPack, Fate, Repair};
+use super::quarantine::{remove, set_aside};
+use crate::Error;
+use crate::chunk::ObjectHasher;
+use crate::index::{Index, PackState};
+use crate::observe::{Problem, Severity};
+use crate::repo::RepoError;
+use crate::store::{Body, Folder, ObjectKey, PutMode, Spool, StoreError, list_all};
+use crate::types::PackId;
+
+impl Repair<'_> {
+    /// Makes whole again what recovery data, or a whole copy in quarantine, allows; returns the rest.
+    pub(super) fn heal(&mut self, bad: Vec<Bad>) -> Result<Vec<Bad>, Error> {
+        let mut rest = Vec::new();
+        for bad in bad {
+            self.cancel.check()?;
+            // What an earlier repair condemned stays so: states only move forward.
+            let is_settled = bad.row.state == PackState::Condemned && bad.size == 0;
+            match if is_settled { None } else { self.whole_bytes(&bad)? } {
+                Some(spool) => self.put_whole(bad, spool)?,
+                None => rest.push(bad),
+            }
+        }
+        Ok(rest)
+    }
+
+    /// The bytes of a damaged pack, whole again; none if they cannot be had.
+    fn whole_bytes(&self, bad: &Bad) -> Result<Option<Spool>, Error> {
+        let id = bad.row.id;
+        let mut copies = Vec::new();
+        if bad.size > 0 {
+            copies.push((ObjectKey::Pack(id), bad.size));
+        }
+        let aside = self.packs.quarantined.iter().find(|holder| holder.id == id);
+        if let Some(aside) = aside {
+            if let Some(spool) = self.copy_if_whole(&aside.key, aside.size, &id)? {
+                return Ok(Some(spool));
+            }
+            copies.push((aside.key.clone(), aside.size));
+        }
+        match self.repo.reconstruct(&id, &copies) {
+            Ok(spool) => Ok(Some(spool)),
+            Err(err) if err.is_damage() => {
+                self.observer.detail("not healed", &err);
+                Ok(None)
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn copy_if_whole(&self, key: &ObjectKey, size: u64, id: &PackId) -> Result<Option<Spool>, Error> {
+        let store = self.repo.store();
+        let mut spool = store.spool()?;
+        let mut hasher = ObjectHasher::default();
+        let mut at = 0;
+        while at < size {
+            self.cancel.check()?;
+            let mut piece = vec![0; (size - at).min(1 << 20) as usize];
+            match store.read_at(key, at, &mut piece).map_err(RepoError::from) {
+                Ok(()) => {}
+                Err(err) if err.is_damage() => return Ok(None),
+                Err(err) => return Err(err.into()),
+            }
+            hasher.update(&piece);
+            spool.append(&piece)?;
+            at += piece.len() as u64;
+        }
+        Ok((PackId::from(hasher.finish()) == *id).then_some(spool))
+    }
+
+    fn put_whole(&mut self, bad: Bad, spool: Spool) -> Result<(), Error> {
+        let id = bad.row.id;
+        let size = spool.len();
+        if let Some(lease) = self.lease {
+            lease.check()?;
+            let (place, aside) = (ObjectKey::Pack(id), ObjectKey::QuarantinedPack(id));
+            if bad.size > 0 && !set_aside(self.repo, &place, &aside, self.cancel)? {
+                // Another damaged copy lies there; one of them is enough beside the whole bytes in our hands.
+                remove(self.repo, &aside)?;
+                set_aside(self.repo, &place, &aside, self.cancel)?;
+            }
+            // An object of no bytes has nothing to set aside.
+            remove(self.repo, &place)?;
+            match self.repo.store().put(&place, Body::Spooled(spool), PutMode::CreateOnly) {
+                // Another repair was faster.
+                Ok(()) | Err(StoreError::Exists { .. }) => {}
+                Err(err) => return Err(err.into()),
+            }
+            remove(self.repo, &aside)?;
+            self.repo.forget_head(&id);
+            self.packs.quarantined.retain(|holder| holder.id != id);
+        }
+        self.packs.listed.insert(id, size);
+        let what = format!("{}; it is whole again", bad.what);
+        self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Pack(id), what));
+        self.report.damaged.push(DamagedPack { id, what: bad.what, fate: Fate::Healed });
+        Ok(())
+    }
+
+    /// Writes recovery data for known packs that lack it, or whose own is damaged.
+    pub(super) fn renew_parity(&mut self) -> Result<(), Error> {
+        let Some(percent) = self.repo.config().parity else { return Ok(()) };
+        let mut there = BTreeSet::new();
+        for meta in list_all(self.repo.store(), Folder::Parity)? {
+            if let ObjectKey::Parity(id) = meta.key {
+                there.insert(id);
+            }
+        }
+        for row in self.repo.ask_index(Index::packs)? {
+            let lacks = !there.contains(&row.id) || self.packs.bad_parity.contains(&row.id);
+            if !lacks || !row.added || row.state != PackState::Known || !self.packs.is_whole(&row.id) {
+                continue;
+            }
+            self.cancel.check()?;
+            if let Some(lease) = self.lease {
+                lease.check()?;
+                match self.repo.write_parity(&row.id, row.size, percent) {
+                    Ok(()) => {}
+                    // Read by nobody yet, and damaged: a repair that reads it comes to it.
+                    Err(err) if err.is_damage() => {
+                        self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), err));
+                        continue;
+                    }
+                    Err(err) => return Err(err.into()),
+                }
+            }
+            self.report.parity_written += 1;
+        }
+        Ok(())
+    }
+}

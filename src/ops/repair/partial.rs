@@ -1,0 +1,337 @@
+//! What is left of a source: lost pieces of files become holes, runs are written anew without what they cannot say.
+//!
+//! Each run that names something lost is replaced by one that does not, once for all snapshots that share it, hidden
+//! entries included: a prune refuses to work while any run names what is not there. In front of them a snapshot gets a
+//! run of its own that makes the next backup look again: folders above what is lost are marked *revisit*, and entries
+//! that older runs show where a page is lost are marked *stale*.
+
+use std::collections::HashMap;
+
+use super::lost::LostList;
+use crate::Error;
+use crate::format::{RunRef, decode_list_node};
+use crate::index::PackState;
+use crate::ops::Cancel;
+use crate::ops::backup::{ContentBuilder, EntrySink, Writers};
+use crate::ops::verify::Judge;
+use crate::ops::walk::Walk;
+use crate::repo::{ChunkReader, Mention, MergedRuns, RepoError, RunWriter, Streams, Uncertain};
+use crate::store::ObjectKey;
+use crate::types::{ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath, XattrValue};
+
+/// Mended runs by the root of the run that they replace; none: nothing of it can be read.
+pub(super) type MendedRuns = HashMap<ChunkId, Option<RunRef>>;
+
+/// Mends the sources of one snapshot.
+pub(super) struct Mender<'m, 'a> {
+    pub reader: &'m ChunkReader<'m>,
+    pub judge: Judge<'m>,
+    pub writers: Writers<'a>,
+    pub runs: &'m mut MendedRuns,
+    pub lost: LostList,
+    pub scratch: &'m std::path::Path,
+    pub sorter_bytes: usize,
+    pub cancel: &'m Cancel,
+}
+
+/// An entry without what is lost of it.
+struct Mended {
+    entry: Entry,
+    /// Bytes of its content that became holes; none if only a part of its metadata is lost.
+    bytes: Option<u64>,
+}
+
+/// A folder on the way to the path at hand.
+struct Above {
+    entry: Entry,
+    /// Its entry goes into the front run.
+    is_changed: bool,
+}
+
+/// What a mended tree is.
+pub(super) struct MendedTree {
+    pub runs: Vec<RunRef>,
+    /// Entries that are failed, stale or torn.
+    pub incomplete: u64,
+}
+
+impl Mender<'_, '_> {
+    /// What is left of a content and how many bytes of it are holes now; none if nothing is lost.
+    pub fn content(&mut self, content: &Content) -> Result<Option<(Content, u64)>, Error> {
+        if self.judge.content(&content.extents)?.is_none() {
+            return Ok(None);
+        }
+        let mut out = Holes { content: ContentBuilder::default(), hole: 0, lost: 0 };
+        self.extents(&content.extents, &mut out)?;
+        out.flush(&mut self.writers)?;
+        Ok(Some((out.content.finish(&mut self.writers)?, out.lost)))
+    }
+
+    fn extents(&mut self, extents: &[Extent], out: &mut Holes) -> Result<(), Error> {
+        for extent in extents {
+            self.cancel.check()?;
+            match extent {
+                Extent::Chunk { id, len } if self.judge.chunk(id, *len)?.is_some() => {
+                    out.lose(u64::from(*len));
+                }
+                Extent::Hole { len } => out.hole += len,
+                Extent::Chunk { .. } | Extent::Literal(_) => out.push(extent.clone(), &mut self.writers)?,
+                Extent::List { id, len, depth } => match self.list(id, *len, *depth)? {
+                    Some(below) => self.extents(&below, out)?,
+                    None => out.lose(*len),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, id: &ChunkId, len: u64, depth: u8) -> Result<Option<Vec<Extent>>, Error> {
+        match self.reader.chunk(Class::Metadata, id) {
+            Ok(bytes) => Ok(decode_list_node(&bytes, len, depth).ok()),
+            Err(err) if err.is_damage() => {
+                self.make_sure_it_is_lost(id)?;
+                Ok(None)
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Fails if a known pack is to have a chunk that cannot be read: nobody has tried yet to heal or save that pack.
+    fn make_sure_it_is_lost(&self, id: &ChunkId) -> Result<(), Error> {
+        let place = self.reader.repo().locate(id)?;
+        match place.filter(|place| place.state == PackState::Known) {
+            None => Ok(()),
+            Some(place) => {
+                let pack = ObjectKey::Pack(place.pack);
+                let why = format!("{pack} cannot be read whole: 'icecore repair packs' comes first");
+                Err(RepoError::Refused { why }.into())
+            }
+        }
+    }
+
+    /// What is left of an entry; none if nothing is lost.
+    fn entry(&mut self, entry: &Entry) -> Result<Option<Mended>, Error> {
+        if self.judge.entry(entry)?.is_none() {
+            return Ok(None);
+        }
+        let mut mended = Mended { entry: entry.clone(), bytes: None };
+        if let Some(content) = entry.content()
+            && let Some((left, lost)) = self.content(content)?
+            && let Node::File { content, .. } = &mut mended.entry.node
+        {
+            *content = left;
+            mended.bytes = Some(lost);
+        }
+        if let Some(meta) = meta_of(&mut mended.entry.node) {
+            let mut kept = Vec::with_capacity(meta.xattrs.len());
+            for xattr in std::mem::take(&mut meta.xattrs) {
+                match xattr.value {
+                    XattrValue::Chunk { id, len } if self.judge.chunk(&id, len)?.is_some() => {}
+                    _ => kept.push(xattr),
+                }
+            }
+            meta.xattrs = kept;
+        }
+        // Either flag makes the next backup read the path again, and the snapshot incomplete until then.
+        let flag = if entry.is_file() { EntryFlags::TORN } else { EntryFlags::STALE };
+        mended.entry.flags = mended.entry.flags.with(flag);
+        Ok(Some(mended))
+    }
+
+    /// What is left of a tree; none if nothing that its runs name is lost.
+    pub fn tree(&mut self, source: &str, runs: &[RunRef]) -> Result<Option<MendedTree>, Error> {
+        let mut out = Vec::new();
+        let mut is_changed = false;
+        for run in runs {
+            let left = self.run(run)?;
+            is_changed |= left.as_ref() != Some(run);
+            out.extend(left);
+        }
+        if !is_changed {
+            return Ok(None);
+        }
+        let sink = EntrySink::new(self.scratch, self.sorter_bytes);
+        let incomplete = self.marks(source, runs, &sink)?;
+        if let Some(mut marks) = sink.cut()? {
+            let front = self.write(|| marks.sorted.next())?;
+            out.splice(0..0, front);
+        }
+        Ok(Some(MendedTree { runs: out, incomplete }))
+    }
+
+    /// A run without what is lost; the same if nothing is, none if nothing is left.
+    fn run(&mut self, run: &RunRef) -> Result<Option<RunRef>, Error> {
+        if let Some(known) = self.runs.get(&run.root) {
+            return Ok(known.clone());
+        }
+        let reader = self.reader;
+        let mut mentions = MergedRuns::open(reader, std::slice::from_ref(run), Streams::All, true)?;
+        let mut is_whole = true;
+        while let Some(mention) = mentions.next_mention()? {
+            self.cancel.check()?;
+            if self.judge.entry(&mention.entry)?.is_some() {
+                is_whole = false;
+                break;
+            }
+        }
+        for range in mentions.take_uncertain() {
+            self.make_sure_it_is_lost(&range.chunk)?;
+            is_whole = false;
+        }
+        let left = if is_whole { Some(run.clone()) } else { self.rewrite(run)? };
+        self.runs.insert(run.root, left.clone());
+        Ok(left)
+    }
+
+    fn rewrite(&mut self, run: &RunRef) -> Result<Option<RunRef>, Error> {
+        let reader = self.reader;
+        let mut mentions = MergedRuns::open(reader, std::slice::from_ref(run), Streams::All, true)?;
+        let sink = EntrySink::new(self.scratch, self.sorter_bytes);
+        while let Some(mut mention) = mentions.next_mention()? {
+            self.cancel.check()?;
+            if let Some(mended) = self.entry(&mention.entry)? {
+                mention.entry = mended.entry;
+            }
+            sink.put(&mention.entry, mention.in_folders)?;
+        }
+        match sink.cut()? {
+            Some(mut left) => self.write(|| left.sorted.next()),
+            None => Ok(None),
+        }
+    }
+
+    fn write(
+        &mut self,
+        mut next: impl FnMut() -> Result<Option<Mention>, RepoError>,
+    ) -> Result<Option<RunRef>, Error> {
+        let pages = &mut self.writers.metadata;
+        let mut put = |bytes: &[u8]| pages.add(bytes);
+        let mut writer = RunWriter::new(&mut put);
+        while let Some(mention) = next()? {
+            self.cancel.check()?;
+            writer.push(&mention.entry, mention.in_folders)?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// Walks what the snapshot shows: tells what is lost of it, and puts into `sink` what the next backup has to look
+    /// at again. Returns how many entries are incomplete then.
+    fn marks(&mut self, source: &str, runs: &[RunRef], sink: &EntrySink) -> Result<u64, Error> {
+        let reader = self.reader;
+        let mut walk = Walk::open(reader, runs, true)?;
+        let mut ranges: Vec<Uncertain> = Vec::new();
+        let mut above: Vec<Above> = Vec::new();
+        let mut incomplete = 0;
+        loop {
+            self.cancel.check()?;
+            let mention = walk.next_mention()?;
+            for range in walk.take_uncertain() {
+                self.lost.add(source, &range.from, None);
+                ranges.push(range);
+            }
+            let Some(Mention { mut entry, in_folders }) = mention else { break };
+            if matches!(entry.node, Node::Removed) {
+                continue;
+            }
+            leave(&mut above, Some(&entry.path), sink)?;
+            if !ranges.is_empty() {
+                incomplete += self.fill_in(source, &entry.path, &mut above);
+            }
+            // What the mended runs themselves hold of it by now.
+            let mended = self.entry(&entry)?;
+            let is_mended = mended.is_some();
+            if let Some(mended) = mended {
+                self.lost.add(source, &entry.path, mended.bytes);
+                entry = mended.entry;
+            }
+            let is_doubtful = ranges.iter().any(|range| is_in(range, &entry.path));
+            if is_doubtful {
+                entry.flags = entry.flags.with(EntryFlags::STALE);
+            }
+            if is_mended || is_doubtful {
+                above.iter_mut().for_each(|above| above.is_changed = true);
+            }
+            incomplete += u64::from(entry.is_incomplete());
+            if entry.is_folder() {
+                above.push(Above { is_changed: is_doubtful, entry });
+            } else if is_doubtful {
+                sink.put(&entry, in_folders)?;
+            }
+        }
+        leave(&mut above, None, sink)?;
+        Ok(incomplete)
+    }
+
+    /// Folders above a path whose own entries are lost: made up, so that what is below them can be restored.
+    fn fill_in(&mut self, source: &str, path: &RelPath, above: &mut Vec<Above>) -> u64 {
+        let mut missing: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent)
+            .take_while(|parent| above.last().is_none_or(|above| above.entry.path != *parent))
+            .collect();
+        let count = missing.len() as u64;
+        while let Some(path) = missing.pop() {
+            self.lost.add(source, &path, None);
+            above.iter_mut().for_each(|above| above.is_changed = true);
+            let meta = Metadata { mode: 0o700, nlink: 1, ..Metadata::default() };
+            let entry = Entry { path, flags: EntryFlags::STALE, node: Node::Folder { meta } };
+            above.push(Above { entry, is_changed: true });
+        }
+        count
+    }
+}
+
+/// Leaves the folders that `next` is not below.
+fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Result<(), Error> {
+    while let Some(last) = above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path))) {
+        if last.is_changed {
+            let mut entry = last.entry;
+            // What it covers is covered by the runs behind; here it would hide what they hold in front of that.
+            entry.flags = entry.flags.with(EntryFlags::REVISIT).without(EntryFlags::COVER);
+            sink.put(&entry, true)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_in(range: &Uncertain, path: &RelPath) -> bool {
+    *path >= range.from && range.until.as_ref().is_none_or(|until| path < until)
+}
+
+fn meta_of(node: &mut Node) -> Option<&mut Metadata> {
+    match node {
+        Node::File { meta, .. }
+        | Node::Folder { meta }
+        | Node::Symlink { meta, .. }
+        | Node::Fifo { meta }
+        | Node::Socket { meta }
+        | Node::Char { meta, .. }
+        | Node::Block { meta, .. } => Some(meta),
+        Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => None,
+    }
+}
+
+/// Extents in order, what is lost among them as holes; neighbouring holes are one.
+struct Holes {
+    content: ContentBuilder,
+    /// Bytes of the hole at hand.
+    hole: u64,
+    lost: u64,
+}
+
+impl Holes {
+    fn lose(&mut self, len: u64) {
+        self.hole += len;
+        self.lost += len;
+    }
+
+    fn push(&mut self, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+        self.flush(writers)?;
+        self.content.push(extent, writers)
+    }
+
+    fn flush(&mut self, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+        match std::mem::take(&mut self.hole) {
+            0 => Ok(()),
+            len => self.content.push(Extent::Hole { len }, writers),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Recovery data of packs: written where a pack is put, read where one is damaged (docs/format.md, "Parity").
+
+use std::collections::BTreeMap;
+
+use super::{RepoError, Repository};
+use crate::chunk::{
+    ObjectHasher, ParityError, ReadAt, Shape, encode_parity, read_data_shard, recover, shard_hash,
+};
+use crate::format::{
+    PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead, decode_parity_end,
+    decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
+};
+use crate::store::{Body, ObjectKey, PutMode, Spool, StoreError};
+use crate::types::PackId;
+
+/// What a look at recovery data found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParityState {
+    Whole,
+    Missing,
+    /// It is there, and this is wrong with it.
+    Damaged(String),
+}
+
+/// Where recovery data was found, and what it says.
+#[derive(Debug)]
+struct Found {
+    head: ParityHead,
+    shape: Shape,
+    /// Offset of the first parity shard in the object.
+    shards_at: u64,
+}
+
+impl Repository {
+    /// Puts a pack and, where the repository has it, its recovery data; returns the bytes of both. When it returns both
+    /// are durable; a crash between them leaves a pack without, which `repair packs` makes up for. Every pack is put
+    /// here.
+    pub fn put_pack(&self, id: &PackId, spool: Spool) -> Result<u64, RepoError> {
+        let size = spool.len();
+        let parity = match self.config().parity {
+            Some(percent) if size > 0 => {
+                Some(parity_of(id, size, percent, &mut |at, buf| spool.read_at(at, buf))?)
+            }
+            _ => None,
+        };
+        self.store().put(&ObjectKey::Pack(*id), Body::Spooled(spool), PutMode::CreateOnly)?;
+        let mut bytes = size;
+        if let Some(parity) = parity {
+            self.store().put(&ObjectKey::Parity(*id), Body::Bytes(&parity), PutMode::CreateOnly)?;
+            bytes += parity.len() as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Writes the recovery data of a whole pack that is in the store, in the place of what is there.
+    pub fn write_parity(&self, id: &PackId, size: u64, percent: u8) -> Result<(), RepoError> {
+        let pack = ObjectKey::Pack(*id);
+        let mut hasher = ObjectHasher::default();
+        let store = self.store();
+        let mut at = 0;
+        while at < size {
+            let mut piece = vec![0; (size - at).min(1 << 20) as usize];
+            store.read_at(&pack, at, &mut piece)?;
+            hasher.update(&piece);
+            at += piece.len() as u64;
+        }
+        if size == 0 || PackId::from(hasher.finish()) != *id {
+            return Err(RepoError::bad_object(&pack, "its bytes do not hash to its name"));
+        }
+        let parity = parity_of(id, size, percent, &mut |at, buf| store.read_at(&pack, at, buf))?;
+        let key = ObjectKey::Parity(*id);
+        match store.delete(&key) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => {}
+            Err(err) => return Err(err.into()),
+        }
+        match store.put(&key, Body::Bytes(&parity), PutMode::CreateOnly) {
+            // Another repair was faster.
+            Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Reads a pack's recovery data whole and checks it.
+    pub fn check_parity(&self, id: &PackId, size: u64) -> Result<ParityState, RepoError> {
+        let found = match self.find_parity(id) {
+            Ok(Some((found, None))) => found,
+            Ok(Some((_, Some(what)))) => return Ok(ParityState::Damaged(what)),
+            Ok(None) => return Ok(ParityState::Missing),
+            Err(err) if err.is_damage() => return Ok(ParityState::Damaged(err.to_string())),
+            Err(err) => return Err(err),
+        };
+        if found.shape.size != size {
+            return Ok(ParityState::Damaged(format!("it is of a pack of {} bytes", found.shape.size)));
+        }
+        let bad = self.whole_parity(id, &found)?.iter().filter(|whole| !**whole).count();
+        Ok(match bad {
+            0 => ParityState::Whole,
+            bad => ParityState::Damaged(format!("{bad} of {} shards are damaged", found.shape.parity)),
+        })
+    }
+
+    /// Puts a pack's bytes together from what of it is whole in any of `copies` (given with their sizes) and from its
+    /// recovery data. An error that is damage if that does not suffice; the bytes hash to the pack's name if it does.
+    pub fn reconstruct(&self, id: &PackId, copies: &[(ObjectKey, u64)]) -> Result<Spool, RepoError> {
+        let key = ObjectKey::Parity(*id);
+        let missing = || RepoError::bad_object(&key, "there is no recovery data");
+        let (found, _) = self.find_parity(id)?.ok_or_else(missing)?;
+        let Found { head, shape, .. } = &found;
+        // For each data shard, the copy in which it is whole.
+        let mut from: Vec<Option<&ObjectKey>> = vec![None; shape.data as usize];
+        let mut buf = Vec::new();
+        for (n, from) in (0..shape.data).zip(&mut from) {
+            for (copy, _) in copies.iter().filter(|(_, size)| shard_end(shape, n) <= *size) {
+                let mut read = |at, part: &mut [u8]| self.store().read_at(copy, at, part);
+                match read_data_shard(shape, n, &mut buf, &mut read).map_err(RepoError::from) {
+                    Ok(()) if head.data.get(n as usize) == Some(&shard_hash(&buf)) => {
+                        *from = Some(copy);
+                        break;
+                    }
+                    Ok(()) => {}
+                    Err(err) if err.is_damage() => {}
+                    Err(err) => return Err(err),
+                }
+            }
+        }
+        let is_whole: Vec<bool> = from.iter().map(Option::is_some).collect();
+        let parity_is_whole = match is_whole.iter().all(|whole| *whole) {
+            true => Vec::new(),
+            false => self.whole_parity(id, &found)?,
+        };
+        let mut read = |at: u64, part: &mut [u8]| {
+            let copy = from[(at / u64::from(shape.shard)) as usize];
+            copy.map_or(Ok(()), |copy| self.store().read_at(copy, at, part))
+        };
+        let mut read_parity =
+            |at: u64, part: &mut [u8]| self.store().read_at(&key, found.shards_at + at, part);
+        let lost = recover(shape, &is_whole, &parity_is_whole, &mut read, &mut read_parity)
+            .map_err(|err| parity_error(&key, err))?;
+        self.assemble(id, shape, &lost, &mut read)
+    }
+
+    fn assemble(
+        &self,
+        id: &PackId,
+        shape: &Shape,
+        recovered: &BTreeMap<u32, Vec<u8>>,
+        read: &mut ReadAt<'_, StoreError>,
+    ) -> Result<Spool, RepoError> {
+        let mut spool = self.store().spool()?;
+        let mut hasher = ObjectHasher::default();
+        let mut buf = Vec::new();
+        for n in 0..shape.data {
+            let bytes = match recovered.get(&n) {
+                Some(bytes) => bytes,
+                None => {
+                    read_data_shard(shape, n, &mut buf, read)?;
+                    &buf
+                }
+            };
+            let bytes = &bytes[..shape.data_len(n)];
+            hasher.update(bytes);
+            spool.append(bytes)?;
+        }
+        if PackId::from(hasher.finish()) != *id {
+            let what = "what was put together with it does not hash to the pack's name";
+            return Err(RepoError::bad_object(&ObjectKey::Parity(*id), what));
+        }
+        Ok(spool)
+    }
+
+    /// Which parity shards are whole.
+    fn whole_parity(&self, id: &PackId, found: &Found) -> Result<Vec<bool>, RepoError> {
+        let key = ObjectKey::Parity(*id);
+        let mut shard = vec![0; found.shape.shard as usize];
+        let mut out = Vec::with_capacity(found.shape.parity as usize);
+        for (n, hash) in (0..).zip(&found.head.parity) {
+            let at = found.shards_at + n * u64::from(found.shape.shard);
+            out.push(match self.store().read_at(&key, at, &mut shard).map_err(RepoError::from) {
+                Ok(()) => shard_hash(&shard) == *hash,
+                Err(err) if err.is_damage() => false,
+                Err(err) => return Err(err),
+            });
+        }
+        Ok(out)
+    }
+
+    /// Reads the head of a pack's recovery data, the first copy or the second; none if there is no such object. Says
+    /// what is wrong if only one of the copies is whole.
+    fn find_parity(&self, id: &PackId) -> Result<Option<(Found, Option<String>)>, RepoError> {
+        let key = ObjectKey::Parity(*id);
+        let size = match self.store().stat(&key) {
+            Ok(meta) => meta.size,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(err) => return Err(err.into()),
+        };
+        let first = self.first_head(&key);
+        let second = self.second_head(&key, size);
+        let (head, what) = match (first, second) {
+            (Ok(first), Ok(second)) if first == second => (first, None),
+            (Ok(_), Ok(_)) => return Err(RepoError::bad_object(&key, "its two heads differ")),
+            (Ok(first), Err(err)) if err.is_damage() => (first, Some(format!("its second head: {err}"))),
+            (Err(err), Ok(second)) if err.is_damage() => (second, Some(format!("its first head: {err}"))),
+            (Err(err), _) | (_, Err(err)) => return Err(err),
+        };
+        let shape = Shape {
+            size: head.pack_size,
+            shard: head.shard,
+            data: head.data.len() as u32,
+            parity: head.parity.len() as u32,
+        };
+        if head.pack != *id || !shape.is_legal() {
+            return Err(RepoError::bad_object(&key, "it is of another pack"));
+        }
+        let shards_at = head.encoded_len() as u64;
+        let expected = 2 * shards_at + shape.parity_bytes() + PARITY_END_BYTES as u64;
+        let what = what.or_else(|| {
+            (size != expected).then(|| format!("it has {size} bytes and should have {expected}"))
+        });
+        Ok(Some((Found { head, shape, shards_at }, what)))
+    }
+
+    fn first_head(&self, key: &ObjectKey) -> Result<ParityHead, RepoError> {
+        let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
+        let mut bytes = vec![0; PARITY_HEAD_BYTES_LEAST];
+        self.store().read_at(key, 0, &mut bytes)?;
+        let len = parity_head_len(&bytes).map_err(|err| bad(&err))?;
+        bytes.resize(len.min(PARITY_HEAD_BYTES_MAX), 0);
+        self.store().read_at(key, 0, &mut bytes)?;
+        decode_parity_head(&bytes).map_err(|err| bad(&err))
+    }
+
+    fn second_head(&self, key: &ObjectKey, size: u64) -> Result<ParityHead, RepoError> {
+        let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
+        let end_at = size.checked_sub(PARITY_END_BYTES as u64).ok_or_else(|| bad(&"it is cut"))?;
+        let mut end = [0; PARITY_END_BYTES];
+        self.store().read_at(key, end_at, &mut end)?;
+        let len = decode_parity_end(&end).map_err(|err| bad(&err))?;
+        let at = end_at.checked_sub(len as u64).ok_or_else(|| bad(&"it is cut"))?;
+        let mut bytes = vec![0; len];
+        self.store().read_at(key, at, &mut bytes)?;
+        decode_parity_head(&bytes).map_err(|err| bad(&err))
+    }
+}
+
+/// Where data shard `n` ends in the pack.
+fn shard_end(shape: &Shape, n: u32) -> u64 {
+    u64::from(n) * u64::from(shape.shard) + shape.data_len(n) as u64
+}
+
+/// The bytes of a parity object.
+fn parity_of(
+    id: &PackId,
+    size: u64,
+    percent: u8,
+    read: &mut ReadAt<'_, StoreError>,
+) -> Result<Vec<u8>, RepoError> {
+    let shape = Shape::new(size, percent);
+    let key = ObjectKey::Parity(*id);
+    let mut data = Vec::with_capacity(shape.data as usize);
+    let mut buf = Vec::new();
+    for n in 0..shape.data {
+        read_data_shard(&shape, n, &mut buf, read)?;
+        data.push(shard_hash(&buf));
+    }
+    let shards = encode_parity(&shape, read).map_err(|err| parity_error(&key, err))?;
+    let parity = shards.chunks(shape.shard as usize).map(shard_hash).collect();
+    let head =
+        encode_parity_head(&ParityHead { pack: *id, pack_size: size, shard: shape.shard, data, parity });
+    let mut out = Vec::with_capacity(2 * head.len() + shards.len() + PARITY_END_BYTES);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&shards);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&encode_parity_end(head.len()));
+    Ok(out)
+}
+
+fn parity_error(key: &ObjectKey, err: ParityError<StoreError>) -> RepoError {
+    match err {
+        ParityError::Read(err) => err.into(),
+        err => RepoError::bad_object(key, err),
+    }
+}

@@ -1,0 +1,517 @@
+//! Backups that are interrupted, crash and go on: whatever happened before, the next one that comes to its end holds
+//! the tree, and what was captured before is not read again.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use icecore::Error;
+use icecore::format::{ObjectKind, SnapshotState, SourceKind, encode_segment};
+use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
+use icecore::ops::Cancel;
+use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::ops::content::write_content;
+use icecore::ops::verify::{VerifyOptions, verify};
+use icecore::repo::{
+    ChunkReader, HostChoice, Mention, MergedRuns, Repository, Secret, StoredSnapshot, Streams, seal_object,
+};
+use icecore::store::{Body, MemoryStore, ObjectKey, PutMode, SharedStore, Store};
+use icecore::types::{Extent, LeaseId, Node, SegmentBody, SegmentId};
+use proptest::prelude::*;
+
+struct World {
+    tree: tempfile::TempDir,
+    caches: tempfile::TempDir,
+    store: Arc<MemoryStore>,
+    opened: AtomicU64,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        store.clock().set(icecore::types::Timestamp::from_seconds(
+            std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs() as i64,
+        ));
+        let shared: SharedStore = store.clone();
+        Repository::init(&shared, &Secret::empty(), "test").expect("init");
+        let dir = || tempfile::tempdir().expect("a folder");
+        Self { tree: dir(), caches: dir(), store, opened: AtomicU64::new(0) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.tree.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::write(path, content).expect("written");
+    }
+
+    /// A client with a cache of its own.
+    fn repo(&self) -> Repository {
+        let shared: SharedStore = self.store.clone();
+        let cache = self.caches.path().join(self.opened.fetch_add(1, Ordering::Relaxed).to_string());
+        Repository::open(shared, &Secret::empty(), &cache).expect("open")
+    }
+
+    fn options(&self, immutable: bool) -> BackupOptions {
+        let tree = TreeSpec {
+            name: "tree".into(),
+            path: self.tree.path().into(),
+            filter: Default::default(),
+            files_from: None,
+            immutable,
+            parent: None,
+        };
+        let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
+        BackupOptions { allow_empty: true, ..options }
+    }
+
+    fn run(&self, immutable: bool) -> (BackupReport, Recording) {
+        let observer = Recording::default();
+        let report = backup(&self.repo(), self.options(immutable), &observer, &Cancel::new());
+        (report.expect("backup"), observer)
+    }
+
+    /// Backs up until `stop_at` things were counted, then stops or dies as `death` says.
+    fn interrupted(&mut self, immutable: bool, (what, stop_at): Stop, every: Duration, death: Death) {
+        let cancel = Cancel::new();
+        let observer = Stopper {
+            recording: Recording::default(),
+            what,
+            left: AtomicU64::new(stop_at),
+            cancel: cancel.clone(),
+            store: Arc::clone(&self.store),
+            left_behind: Mutex::default(),
+        };
+        let options = BackupOptions { checkpoint_every: every, ..self.options(immutable) };
+        let result = backup(&self.repo(), options, &observer, &cancel);
+        assert!(matches!(result, Ok(_) | Err(Error::Interrupted)), "{result:?}");
+        let left_behind = observer.left_behind.into_inner().expect("not poisoned");
+        if let (Death::Killed, Some(left_behind)) = (death, left_behind) {
+            self.store = Arc::new(left_behind);
+        }
+    }
+
+    fn checkpoints(&self) -> Vec<StoredSnapshot> {
+        let mut all = self.repo().snapshots(&mut |id, err| panic!("{id}: {err}")).expect("lists");
+        all.retain(|found| found.snapshot.state == SnapshotState::Checkpoint);
+        all
+    }
+
+    /// What a snapshot holds of the tree: a file's bytes, none for a folder. Each path's folder must be there.
+    fn state(&self, repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Option<Vec<u8>>> {
+        let Some(source) = found.snapshot.source("tree") else { return BTreeMap::new() };
+        let SourceKind::Tree { runs, .. } = &source.kind else { panic!("not a tree") };
+        let reader = ChunkReader::new(repo, 1 << 20);
+        let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+        let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+        while let Some(Mention { entry, .. }) = merged.next_mention().expect("reads") {
+            let bytes = match &entry.node {
+                Node::Removed => continue,
+                Node::File { content, .. } => {
+                    let mut bytes = Vec::new();
+                    let observer = Recording::default();
+                    write_content(&reader, content, &mut bytes, &Cancel::new(), &observer).expect("reads");
+                    Some(bytes)
+                }
+                Node::Folder { .. } => None,
+                other => panic!("{}: {other:?}", entry.path),
+            };
+            let above = entry.path.parent().map(|above| above.to_string());
+            if let Some(above) = above.filter(|above| above != "/") {
+                assert_eq!(out.get(&above), Some(&None), "the folder of {} is there", entry.path);
+            }
+            out.insert(entry.path.to_string(), bytes);
+        }
+        out
+    }
+
+    /// All is right with the repository, and with each checkpoint by itself.
+    fn assert_sound(&self) {
+        let repo = self.repo();
+        let report = verify(&repo, &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+        let report = report.expect("verified");
+        assert!(report.is_clean(), "{:?}", report.findings);
+        for found in self.checkpoints() {
+            self.state(&repo, &found);
+        }
+    }
+
+    fn assert_latest_is_the_tree(&self) {
+        let repo = self.repo();
+        repo.sync().expect("synced");
+        let latest = repo.find_snapshot("latest", &HostChoice::Any).expect("there is one");
+        assert_eq!(latest.snapshot.state, SnapshotState::Complete);
+        let mut expected = BTreeMap::new();
+        walk(self.tree.path(), self.tree.path(), &mut expected);
+        let mut found = self.state(&repo, &latest);
+        found.remove("/");
+        assert_eq!(found, expected);
+    }
+}
+
+fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
+    for entry in fs::read_dir(folder).expect("lists") {
+        let path = entry.expect("reads").path();
+        let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+        if path.is_dir() {
+            out.insert(name, None);
+            walk(root, &path, out);
+        } else {
+            out.insert(name, Some(fs::read(&path).expect("reads")));
+        }
+    }
+}
+
+/// Waits until what was just written is older than the clock's grain: 2 seconds.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(2100));
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Death {
+    /// Asked to stop: a last checkpoint is made.
+    Asked,
+    /// The store stays as it was at the moment, the lease as well.
+    Killed,
+}
+
+/// What is counted until a stop.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum What {
+    /// Files that were read.
+    Files,
+    /// Paths that were looked at, too.
+    Anything,
+}
+
+type Stop = (What, u64);
+
+/// Asks to stop when so many things were counted, and keeps what a death at that moment would leave.
+struct Stopper {
+    recording: Recording,
+    what: What,
+    left: AtomicU64,
+    cancel: Cancel,
+    store: Arc<MemoryStore>,
+    left_behind: Mutex<Option<MemoryStore>>,
+}
+
+impl Observer for Stopper {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.recording.add(counter, amount);
+        let is_file = matches!(counter, Counter::FilesNew | Counter::FilesChanged);
+        if is_file || self.what == What::Anything && counter == Counter::Entries {
+            // Time for the checkpoints' thread.
+            std::thread::sleep(Duration::from_micros(500));
+            let left = self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(amount)));
+            if left == Ok(1) {
+                *self.left_behind.lock().expect("not poisoned") = Some(self.store.fork());
+                self.cancel.cancel();
+            }
+        }
+    }
+    fn phase(&self, phase: &Phase) {
+        self.recording.phase(phase);
+    }
+    fn expect(&self, _: u64, _: bool) {}
+    fn problem(&self, problem: &Problem) {
+        panic!("{problem}");
+    }
+    fn detail(&self, _: &'static str, _: &dyn Display) {}
+}
+
+#[test]
+fn an_interrupted_backup_goes_on_where_it_was() {
+    let mut world = World::new();
+    for n in 0..60 {
+        world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
+    }
+    settle();
+    world.interrupted(false, (What::Files, 40), Duration::from_secs(300), Death::Asked);
+    let left = world.checkpoints();
+    assert_eq!(left.len(), 1);
+    assert!(world.store.objects().iter().all(|meta| !matches!(meta.key, ObjectKey::Lease(_))));
+    let repo = world.repo();
+    assert!(repo.find_snapshot("latest", &HostChoice::Any).is_err(), "a checkpoint is never the latest");
+    assert!(repo.find_snapshot(&left[0].id.to_string(), &HostChoice::Any).is_ok(), "it has a name");
+    repo.sync().expect("synced");
+    let captured = world.state(&repo, &left[0]).values().flatten().count();
+    assert!(captured >= 20, "{captured} files");
+    world.assert_sound();
+
+    let (report, seen) = world.run(false);
+    assert_eq!(report.sources[0].parent, Some(left[0].id));
+    assert_eq!(seen.get(Counter::FilesUnchanged), captured as u64, "none of these is read again");
+    assert_eq!(seen.get(Counter::FilesNew), 60 - captured as u64);
+    world.assert_latest_is_the_tree();
+    assert_eq!(world.checkpoints().len(), 0, "the commit clears them away");
+}
+
+#[test]
+fn checkpoints_leave_no_trace_in_what_is_committed() {
+    let mut world = World::new();
+    for n in 0..200 {
+        world.write(&format!("d{}/f{n}", n % 7), &[n; 900]);
+    }
+    let puts = |world: &World| world.store.objects().iter().filter(|meta| is_pack(&meta.key)).count();
+    world.interrupted(false, (What::Files, 1000), Duration::from_millis(2), Death::Asked);
+    assert!(puts(&world) > 2, "there were checkpoints");
+    world.assert_latest_is_the_tree();
+    assert_eq!(world.checkpoints().len(), 0);
+    let repo = world.repo();
+    let latest = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
+    let SourceKind::Tree { runs, .. } = &latest.snapshot.sources[0].kind else { panic!("not a tree") };
+    assert_eq!(runs.iter().map(|run| run.entries).collect::<Vec<_>>(), [208], "files, folders and the root");
+    assert_eq!(latest.snapshot.parents, []);
+}
+
+fn is_pack(key: &ObjectKey) -> bool {
+    matches!(key, ObjectKey::Pack(_))
+}
+
+#[test]
+fn a_killed_backup_leaves_its_last_checkpoint() {
+    let mut world = World::new();
+    for n in 0..100 {
+        world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
+    }
+    settle();
+    world.interrupted(false, (What::Files, 90), Duration::from_millis(2), Death::Killed);
+    let left = world.checkpoints();
+    assert!(!left.is_empty() && left.len() <= 2, "{} checkpoints", left.len());
+    world.assert_sound();
+    let (_, seen) = world.run(false);
+    assert!(seen.get(Counter::FilesUnchanged) > 0, "something was captured before");
+    world.assert_latest_is_the_tree();
+    world.assert_sound();
+    // Whose lease may be alive keeps his checkpoint.
+    assert_eq!(world.checkpoints().len(), left.len());
+    let day = 24 * 3600;
+    world.store.clock().advance(day);
+    world.write("new", b"new");
+    world.run(false);
+    assert_eq!(world.checkpoints().len(), 0, "overtaken, and the lease has ended");
+    world.assert_latest_is_the_tree();
+}
+
+/// A checkpoint of a run that goes on can be deleted under the one that began from it. It used to be its parent by name,
+/// and the commit failed; now what it holds is made a checkpoint of one's own first.
+#[test]
+fn a_parent_checkpoint_may_go_while_it_is_used() {
+    struct Deleter {
+        recording: Recording,
+        store: Arc<MemoryStore>,
+        victims: Vec<ObjectKey>,
+    }
+    impl Observer for Deleter {
+        fn add(&self, counter: Counter, amount: u64) {
+            self.recording.add(counter, amount);
+        }
+        fn phase(&self, phase: &Phase) {
+            if matches!(phase, Phase::Source { .. }) {
+                self.victims.iter().for_each(|key| self.store.delete(key).expect("deleted"));
+            }
+        }
+        fn expect(&self, _: u64, _: bool) {}
+        fn problem(&self, problem: &Problem) {
+            panic!("{problem}");
+        }
+        fn detail(&self, _: &'static str, _: &dyn Display) {}
+    }
+    let mut world = World::new();
+    for n in 0..40 {
+        world.write(&format!("f{n}"), &[n; 900]);
+    }
+    settle();
+    world.interrupted(false, (What::Files, 30), Duration::from_secs(300), Death::Asked);
+    let left = world.checkpoints();
+    assert_eq!(left.len(), 1);
+    let victims = vec![ObjectKey::Snapshot(left[0].id)];
+    let deleter = Deleter { recording: Recording::default(), store: Arc::clone(&world.store), victims };
+    backup(&world.repo(), world.options(false), &deleter, &Cancel::new()).expect("committed all the same");
+    assert!(deleter.recording.get(Counter::FilesUnchanged) > 0, "it went on from there");
+    world.assert_latest_is_the_tree();
+    assert_eq!(world.checkpoints().len(), 0);
+    world.assert_sound();
+}
+
+/// After filters changed nothing is skipped. A checkpoint used to have the new filters' digest although most of its
+/// entries were the parent's: the next run took them for captured by the new rules.
+#[test]
+fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
+    let mut world = World::new();
+    world.write("a/x", b"x");
+    world.write("z/hidden.tmp", b"hidden");
+    world.write("z/y", b"y");
+    settle();
+    let immutable = true;
+    let mut options = world.options(immutable);
+    let SourceSpec::Tree(tree) = &mut options.sources[0] else { panic!("a tree") };
+    tree.filter.excludes.push("*.tmp".into());
+    backup(&world.repo(), options, &Recording::default(), &Cancel::new()).expect("backup");
+    for n in 0..200 {
+        world.write(&format!("a/new{n}"), b"new");
+    }
+    settle();
+    // Before z was looked at.
+    world.interrupted(immutable, (What::Files, 20), Duration::from_secs(300), Death::Asked);
+    world.run(immutable);
+    world.assert_latest_is_the_tree();
+}
+
+/// Chunks that are lost are stored again where a file still has them; other files are left alone.
+#[test]
+fn lost_chunks_heal_and_nothing_else_is_read() {
+    let world = World::new();
+    let noise = |seed: u8, len: usize| {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+        bytes
+    };
+    world.write("a/small", &noise(1, 5000));
+    // Long enough for list nodes: 64 KiB a chunk.
+    world.write("a/large", &noise(2, 6 << 20));
+    world.write("b/other", &noise(3, 7000));
+    settle();
+    world.run(false);
+    let repo = world.repo();
+    repo.sync().expect("synced");
+    let latest = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
+    let SourceKind::Tree { runs, .. } = &latest.snapshot.sources[0].kind else { panic!("not a tree") };
+    let reader = ChunkReader::new(&repo, 1 << 20);
+    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let mut lost = Vec::new();
+    while let Some(entry) = merged.next_entry().expect("reads") {
+        let Some(content) = entry.content() else { continue };
+        let mut extents = icecore::ops::content::ContentReader::new(&reader, content);
+        if entry.path.to_string().ends_with("other") {
+            continue;
+        }
+        while let Some(extent) = extents.next_extent().expect("reads") {
+            if let Extent::Chunk { id, .. } = extent {
+                lost.push(id);
+            }
+        }
+    }
+    // A chunk near the end of the large file, and the small one's. Their pack is condemned, so that they count as gone;
+    // its other chunks do too, but are not said to be lost.
+    let mut lost = vec![lost[0], lost[lost.len() - 2], *lost.last().expect("chunks")];
+    lost.sort();
+    let condemned =
+        repo.ask_index(icecore::index::Index::packs).expect("packs").iter().map(|pack| pack.id).collect();
+    let writer = LeaseId::new([9; 16]);
+    let body = SegmentBody { condemned, lost: lost.clone(), ..SegmentBody::empty(writer) };
+    let (bytes, name) =
+        seal_object(repo.keys(), ObjectKind::Segment, writer, &encode_segment(&body)).expect("sealed");
+    let key = ObjectKey::Segment(SegmentId::from(name));
+    world.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    drop(repo);
+
+    let (_, seen) = world.run(false);
+    assert_eq!(seen.problems(), []);
+    assert_eq!(
+        seen.get(Counter::BytesRead),
+        5000 + (6 << 20),
+        "both files that lack something, not the other"
+    );
+    let repo = world.repo();
+    repo.sync().expect("synced");
+    assert_eq!(repo.ask_index(icecore::index::Index::lost).expect("asked").len(), 0, "all is healed");
+    let (_, seen) = world.run(false);
+    assert_eq!(seen.get(Counter::BytesRead), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Write(Vec<u8>, u8),
+    Remove(Vec<u8>),
+    Folder(Vec<u8>),
+}
+
+fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    // Few names, so that files become folders and back.
+    let path = || prop::collection::vec(0..3u8, 1..5);
+    let edit = prop_oneof![
+        6 => (path(), any::<u8>()).prop_map(|(path, seed)| Edit::Write(path, seed)),
+        2 => path().prop_map(Edit::Remove),
+        1 => path().prop_map(Edit::Folder),
+    ];
+    prop::collection::vec(edit, 5..60)
+}
+
+fn apply(root: &Path, edits: &[Edit], immutable: bool) {
+    let place = |path: &[u8]| path.iter().fold(root.to_owned(), |at, part| at.join(format!("n{part}")));
+    // What is in the way of a folder goes.
+    let make = |folder: &Path| {
+        let mut at = root.to_owned();
+        for part in folder.strip_prefix(root).expect("below") {
+            at.push(part);
+            if at.is_file() {
+                fs::remove_file(&at).expect("removed");
+            }
+        }
+        fs::create_dir_all(folder).expect("made");
+    };
+    let clear = |path: &Path| {
+        if path.is_dir() {
+            fs::remove_dir_all(path).expect("removed");
+        } else if path.exists() {
+            fs::remove_file(path).expect("removed");
+        }
+    };
+    for edit in edits {
+        match edit {
+            Edit::Write(path, seed) => {
+                let path = place(path);
+                if immutable && path.is_file() {
+                    continue;
+                }
+                make(path.parent().expect("above"));
+                clear(&path);
+                fs::write(&path, vec![*seed; 200 + usize::from(*seed)]).expect("written");
+            }
+            Edit::Remove(path) => clear(&place(path)),
+            Edit::Folder(path) => make(&place(path)),
+        }
+    }
+}
+
+/// How a run ends before its end: after so many things, with checkpoints this often (ms), by whom.
+fn stops() -> impl Strategy<Value = Vec<(u64, u64, bool)>> {
+    prop::collection::vec((1..80u64, prop::sample::select(vec![1u64, 3, 10_000]), any::<bool>()), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn a_backup_that_was_stopped_anywhere_holds_the_tree_in_the_end(
+        rounds in prop::collection::vec((edits(), stops()), 1..4),
+        immutable in any::<bool>(),
+        settled in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        for (edits, stops) in rounds {
+            apply(world.tree.path(), &edits, immutable);
+            if settled {
+                settle();
+            }
+            for (stop_at, every, killed) in stops {
+                let death = if killed { Death::Killed } else { Death::Asked };
+                world.interrupted(immutable, (What::Anything, stop_at), Duration::from_millis(every), death);
+                world.assert_sound();
+            }
+            world.run(immutable);
+            world.assert_latest_is_the_tree();
+            world.assert_sound();
+        }
+    }
+}
