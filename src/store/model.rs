@@ -262,6 +262,14 @@ impl Store for ModelStore {
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.change(key, |memory| memory.delete(key))
     }
+
+    fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
+        self.world.memory.sweep_unfinished(before)
+    }
+
+    fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
+        self.world.memory.set_reserve(hold)
+    }
 }
 
 /// SplitMix64's finish: neighbours in, strangers out.
