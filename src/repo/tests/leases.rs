@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Fixture, lease};
-use crate::repo::LeaseTimes;
+use crate::format::SnapshotState;
+use crate::repo::{LeaseTimes, RepoError};
 use crate::store::{Body, ObjectKey, PutMode, Store};
 use crate::types::LeaseId;
 
@@ -33,4 +34,59 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
         assert!(!lease.is_dead_here("host"), "this process runs");
     }
     assert_eq!(times.margin, Duration::from_secs(3600));
+}
+
+/// The store's clock may jump: half an hour back costs nothing, forward as long as no heartbeat seems too old.
+#[test]
+fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
+    for (jump, is_committed) in [(-1800, true), (1790, true), (1810, false)] {
+        let fixture = Fixture::new();
+        let repo = fixture.open("a");
+        let lease = lease(&repo);
+        fixture.memory.clock().advance(jump);
+        let result = repo.commit(lease, super::snapshot(&[]));
+        assert_eq!(result.is_ok(), is_committed, "{jump}: {result:?}");
+        let listed = repo.listed_snapshots().expect("lists").len();
+        assert_eq!(listed, usize::from(is_committed), "{jump}: withdrawn, or not");
+    }
+}
+
+/// A machine that slept: no heartbeat came for longer than the expiry, by our own clock that runs on meanwhile.
+#[test]
+fn a_writer_that_slept_too_long_commits_nothing_and_makes_no_checkpoint() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let times = LeaseTimes {
+        heartbeat: Duration::from_secs(3600),
+        expiry: Duration::from_millis(30),
+        ..LeaseTimes::default()
+    };
+    let lease = super::take_lease(&repo, times).expect("a lease");
+    std::thread::sleep(Duration::from_millis(60));
+    let checkpoint = repo.put_checkpoint(&lease, super::snapshot(&[]));
+    assert!(matches!(checkpoint, Err(RepoError::LostLease { .. })), "{checkpoint:?}");
+    let commit = repo.commit(lease, super::snapshot(&[]));
+    assert!(matches!(commit, Err(RepoError::LostLease { .. })), "{commit:?}");
+    assert_eq!(repo.listed_snapshots().expect("lists"), []);
+}
+
+#[test]
+fn a_checkpoint_leaves_the_lease_and_is_replaced() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let lease = lease(&repo);
+    let first = repo.put_checkpoint(&lease, super::snapshot(&[])).expect("put").id;
+    let found = repo.read_snapshot(&first).expect("reads");
+    assert_eq!((found.state, found.lease), (SnapshotState::Checkpoint, lease.id()));
+    assert_eq!(found.heartbeat, lease.last_heartbeat());
+    let second = repo.put_checkpoint(&lease, super::snapshot(&[first])).expect("the first is a root").id;
+    repo.delete_checkpoint(&first).expect("deleted");
+    repo.delete_checkpoint(&first).expect("as good");
+    let committed = repo.commit_with(lease, super::snapshot(&[second]), |lease, _| {
+        assert!(repo.leases().expect("lists").iter().any(|found| found.id == lease.id()), "not yet ended");
+        repo.delete_checkpoint(&second).expect("deleted");
+    });
+    let listed = repo.listed_snapshots().expect("lists");
+    assert_eq!(listed.iter().map(|one| one.0).collect::<Vec<_>>(), [committed.expect("committed").id]);
+    assert_eq!(repo.leases().expect("lists"), []);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::{Claim, Claims, LeaseTimes, RepoError};
 use super::{Fixture, OPTIONS, PackerOptions, lease, pack, snapshot, store_chunks, take_lease};
-use crate::index::IndexError;
+use crate::index::{IndexError, PackState};
 use crate::observe::{Counter, Recording};
 use crate::repo::{ChunkReader, Packer, Repository};
 use crate::store::{
@@ -328,4 +328,67 @@ fn damage_that_a_question_meets_is_mended_under_it() {
     assert_eq!(repo.frame_row(&place.pack, place.frame + 1).expect("asks"), None);
     let chunk = ChunkReader::new(&repo, 0).chunk(Class::Data, &id);
     assert_eq!(chunk.expect("reads"), b"chunk");
+}
+
+/// What counts as held must be in the store once the barrier is through, also if another thread claimed it and its
+/// frame is not full yet.
+#[test]
+fn what_was_given_is_published_while_others_go_on() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let lease = lease(&repo);
+    let claims = Claims::new(repo.index()).expect("claims");
+    let observer = crate::observe::Recording::default();
+    let text = |thread: u32, n: u32| format!("chunk {} of thread {}", n, thread % 2).into_bytes();
+    std::thread::scope(|scope| {
+        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
+        let mut writing = Vec::new();
+        for thread in 0..4 {
+            // Two threads each give the same chunks.
+            let (feed, repo) = (packer.feed(), &repo);
+            writing.push(scope.spawn(move || {
+                let mut writer = feed.writer(Class::Data);
+                for n in 0..300 {
+                    let id = writer.add(&text(thread, n)).expect("added");
+                    if n % 50 == 7 {
+                        feed.publish().expect("published");
+                        let place = repo.index().lookup_one(&id).expect("asked");
+                        assert!(place.is_some_and(|place| place.state == PackState::Known), "{thread}: {n}");
+                    }
+                }
+                // Left behind unflushed, as by a thread that was asked to stop.
+            }));
+        }
+        writing.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        packer.feed().publish().expect("published");
+        let last = repo.keys().chunk_id(Class::Data, &text(1, 299));
+        assert!(repo.index().lookup_one(&last).expect("asked").is_some());
+        packer.finish().expect("finished");
+    });
+    assert_sound(&fixture);
+}
+
+#[test]
+fn a_barrier_behind_a_failure_tells_of_it() {
+    let fixture = Fixture::new();
+    let faulty = Arc::new(FaultyStore::new(fixture.store()));
+    let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
+    let lease = lease(&repo);
+    let fault = Fault {
+        operation: Operation::Put,
+        kind: Some(KeyKind::Pack),
+        nth: 1,
+        effect: Effect::ErrorBefore(Trouble::Unreachable),
+    };
+    faulty.plan(fault);
+    let claims = Claims::new(repo.index()).expect("claims");
+    let observer = crate::observe::Recording::default();
+    std::thread::scope(|scope| {
+        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
+        let mut writer = packer.writer(Class::Data);
+        writer.add(b"a chunk").expect("added");
+        assert!(matches!(packer.feed().publish(), Err(RepoError::Stopped)));
+        drop(writer);
+        assert!(matches!(packer.finish(), Err(RepoError::Store(_))));
+    });
 }
