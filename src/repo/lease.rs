@@ -159,6 +159,10 @@ impl Lease {
     }
 
     /// Ends the lease: stops the heartbeat and deletes the object.
+    ///
+    /// Where listings are delayed, a lease under which snapshots may have been put is left to expire. A sweep that
+    /// finds it gone takes this for "its snapshot is listed by now", which such a store does not promise; one that
+    /// finds it alive waits, until no listing can lack the snapshot any more (PROTOCOL section 2, why it holds).
     pub fn release(mut self) -> Result<(), RepoError> {
         self.end()
     }
@@ -169,6 +173,10 @@ impl Lease {
         self.shared.wake.notify_all();
         // The thread catches its own errors; a panic in it leaves a lease that expires.
         let _ = thread.join();
+        let puts_snapshots = matches!(self.shared.body.kind, LeaseKind::Backup | LeaseKind::Repair);
+        if puts_snapshots && !self.shared.store.properties().strong_listing {
+            return Ok(());
+        }
         match self.shared.store.delete(&ObjectKey::Lease(self.id())) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(err) => Err(err.into()),

@@ -19,6 +19,8 @@ mod faulty;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 #[cfg(any(test, feature = "testing"))]
+mod model;
+#[cfg(any(test, feature = "testing"))]
 mod recording;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
@@ -33,6 +35,7 @@ pub use self::{
     call::{KeyKind, Operation},
     faulty::{Effect, Fault, FaultyStore, Trouble},
     memory::{Clock, MemoryStore},
+    model::{Lag, ModelStore, ModelWorld},
     recording::{Call, RecordingStore},
 };
 

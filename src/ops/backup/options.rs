@@ -61,6 +61,9 @@ pub struct BackupOptions {
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,
+    /// What was modified within so many seconds of its scan is read again next time; none: as the kind of file system
+    /// asks for.
+    pub grain_seconds: Option<i64>,
     /// Accept that a source which had entries has none now.
     pub allow_empty: bool,
     pub memory: ByteSize,
@@ -85,6 +88,7 @@ impl BackupOptions {
             force: false,
             ignore_ctime: false,
             ignore_inode: false,
+            grain_seconds: None,
             allow_empty: false,
             memory: crate::ops::memory::BUDGET_DEFAULT,
             threads: None,

@@ -191,7 +191,7 @@ impl<'e> Capture<'e> {
             force: self.options.force,
             ignore_ctime: self.options.ignore_ctime,
             ignore_inode: self.options.ignore_inode,
-            grain_seconds: tree.grain_seconds,
+            grain_seconds: self.options.grain_seconds.unwrap_or(tree.grain_seconds),
             scratch: &scratch,
             listing_bytes: self.plan.listing_bytes,
             root: tree.stat,

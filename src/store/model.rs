@@ -1,0 +1,361 @@
+//! A store with delayed listings, as remote ones have, for tests: several clients of the same objects, each with its
+//! own lagging view of what is listed, on a store's clock that can be made to jump.
+//!
+//! Reads by name (`get`, `read_at`, `stat`) are strong. A put or delete shows in a client's listings after a delay of
+//! its own for each client; a listing may be an old one. Both follow from a seed, so a run can be had again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::{
+    Body, Clock, Folder, MemoryStore, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
+};
+use crate::types::Timestamp;
+
+/// How far the listings of a folder lag behind, in seconds of real time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// A put or delete shows in the listings of other clients after at least …
+    pub least: i64,
+    /// … and at most so long. Drawn for each change and client.
+    pub most: i64,
+    /// A listing may be one of up to so long ago. The whole lag is at most `most + stale`.
+    pub stale: i64,
+    /// The client's own changes lag as well.
+    pub own: bool,
+}
+
+impl Lag {
+    /// Everything shows after just so long.
+    pub const fn of(seconds: i64) -> Self {
+        Self { least: seconds, most: seconds, stale: 0, own: false }
+    }
+
+    /// Up to so long in all, half of it as old listings.
+    pub const fn up_to(seconds: i64) -> Self {
+        Self { least: 0, most: seconds / 2, stale: seconds - seconds / 2, own: false }
+    }
+}
+
+/// A change of an object, as listings will come to show it.
+#[derive(Debug, Clone)]
+struct Change {
+    /// Real time, in milliseconds since the world began.
+    at: i64,
+    client: u32,
+    lag: Lag,
+    /// From which each client's delay follows.
+    seed: u64,
+    /// None: deleted.
+    meta: Option<ObjectMeta>,
+}
+
+impl Change {
+    fn shows(&self, client: u32, at: i64) -> bool {
+        let own = self.client == client && !self.lag.own;
+        let span = u64::try_from(self.lag.most - self.lag.least).unwrap_or(0) * 1000 + 1;
+        let drawn = i64::try_from(mix(self.seed ^ u64::from(client)) % span).unwrap_or(0);
+        let delay = if own { 0 } else { self.lag.least * 1000 + drawn };
+        self.at + delay <= at
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    /// Real time, in milliseconds: what delays are measured by.
+    real: i64,
+    seed: u64,
+    lags: [Lag; Folder::ALL.len()],
+    clients: u32,
+    changes: BTreeMap<ObjectKey, Vec<Change>>,
+}
+
+impl State {
+    fn draw(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.seed)
+    }
+
+    fn lag(&self, folder: Option<Folder>) -> Lag {
+        folder.map_or(Lag::default(), |folder| self.lags[folder as usize])
+    }
+}
+
+/// The objects, the clocks, and what is on its way into the listings. Clones are the same world.
+#[derive(Debug, Clone)]
+pub struct ModelWorld {
+    memory: Arc<MemoryStore>,
+    whole_seconds: bool,
+    strong: bool,
+    state: Arc<Mutex<State>>,
+}
+
+impl ModelWorld {
+    /// An empty world without any lag; delays follow from the seed.
+    pub fn new(clock: &Clock, seed: u64) -> Self {
+        let lags = [Lag::default(); Folder::ALL.len()];
+        let state = State { real: 0, seed, lags, clients: 0, changes: BTreeMap::new() };
+        let memory = Arc::new(MemoryStore::with_clock(clock));
+        Self { memory, whole_seconds: false, strong: false, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The same, on a store that tells times in whole seconds only.
+    #[must_use]
+    pub fn with_whole_seconds(mut self) -> Self {
+        self.whole_seconds = true;
+        self
+    }
+
+    /// The same, on a store that says that its listings are strong, as local ones are: without lags, please.
+    #[must_use]
+    pub fn with_strong_listing(mut self) -> Self {
+        self.strong = true;
+        self
+    }
+
+    /// What is really there.
+    pub fn memory(&self) -> &Arc<MemoryStore> {
+        &self.memory
+    }
+
+    /// A world of its own with the same objects, and the same still on its way into the listings: a copy of the
+    /// repository. Its store's clock is the same.
+    pub fn fork(&self) -> Self {
+        let state = self.lock();
+        let copy = State {
+            real: state.real,
+            seed: state.seed,
+            lags: state.lags,
+            clients: state.clients,
+            changes: state.changes.clone(),
+        };
+        let memory = Arc::new(self.memory.fork());
+        Self { memory, state: Arc::new(Mutex::new(copy)), ..self.clone() }
+    }
+
+    /// A new client.
+    pub fn client(&self) -> ModelStore {
+        let mut state = self.lock();
+        state.clients += 1;
+        ModelStore { world: self.clone(), client: state.clients }
+    }
+
+    /// From now on changes in all folders, and listings of them, lag so.
+    pub fn set_lag(&self, lag: Lag) {
+        self.lock().lags.fill(lag);
+    }
+
+    /// From now on changes in this folder, and listings of it, lag so.
+    pub fn set_folder_lag(&self, folder: Folder, lag: Lag) {
+        self.lock().lags[folder as usize] = lag;
+    }
+
+    /// Lets real time pass; the store's clock goes with it.
+    pub fn advance(&self, seconds: i64) {
+        self.lock().real += seconds * 1000;
+        self.memory.clock().advance(seconds);
+    }
+
+    /// Makes the store's clock jump, forwards or back; no time passes.
+    pub fn jump(&self, seconds: i64) {
+        self.memory.clock().advance(seconds);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        if self.whole_seconds {
+            meta.modified = Timestamp::from_seconds(meta.modified.seconds());
+        }
+        meta
+    }
+}
+
+/// One client's view of a [`ModelWorld`].
+#[derive(Debug)]
+pub struct ModelStore {
+    world: ModelWorld,
+    client: u32,
+}
+
+impl ModelStore {
+    /// The world it looks at.
+    pub fn world(&self) -> &ModelWorld {
+        &self.world
+    }
+
+    /// Does it to the objects, and notes it for the listings.
+    fn change(
+        &self,
+        key: &ObjectKey,
+        act: impl FnOnce(&MemoryStore) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // Under one lock, so that the notes have the order of the changes.
+        let mut state = self.world.lock();
+        act(&self.world.memory)?;
+        state.real += 1;
+        let meta = self.world.memory.stat(key).ok().map(|meta| self.world.told(meta));
+        let (seed, lag, at) = (state.draw(), state.lag(key.folder()), state.real);
+        let change = Change { at, client: self.client, lag, seed, meta };
+        state.changes.entry(key.clone()).or_default().push(change);
+        Ok(())
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for ModelStore {
+    fn address(&self) -> &str {
+        "model"
+    }
+
+    fn properties(&self) -> Properties {
+        Properties { strong_listing: self.world.strong, ..self.world.memory.properties() }
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        self.change(key, |memory| memory.put(key, body, mode))
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        self.world.memory.spool()
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.world.memory.get(key, limit)
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        self.world.memory.read_at(key, offset, buf)
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        self.world.memory.stat(key).map(|meta| self.world.told(meta))
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let listed: Vec<ObjectMeta> = {
+            let mut state = self.world.lock();
+            let stale = u64::try_from(state.lag(Some(folder)).stale).unwrap_or(0) * 1000;
+            let back = i64::try_from(state.draw() % (stale + 1)).unwrap_or(0);
+            let now = state.real;
+            let newest_shown = |changes: &Vec<Change>| {
+                // Of an object's changes the last that shows counts, whatever comes to show later. One's own are
+                // not taken back by an old listing.
+                let shows = |change: &&Change| {
+                    let own = change.client == self.client && !change.lag.own;
+                    change.shows(self.client, if own { now } else { now - back })
+                };
+                changes.iter().rev().find(shows).and_then(|change| change.meta.clone())
+            };
+            let in_folder = state.changes.iter().filter(|(key, _)| key.folder() == Some(folder));
+            in_folder.filter_map(|(_, changes)| newest_shown(changes)).collect()
+        };
+        listed.into_iter().try_for_each(each)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.change(key, |memory| memory.delete(key))
+    }
+
+    fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
+        Ok((0, 0))
+    }
+
+    fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// SplitMix64's finish: neighbours in, strangers out.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{list_all, suite};
+    use crate::types::{LeaseId, PackId};
+
+    fn pack(n: u8) -> ObjectKey {
+        ObjectKey::Pack(PackId::new([n; 32]))
+    }
+
+    fn put(store: &dyn Store, key: &ObjectKey) {
+        store.put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly).expect("put");
+    }
+
+    fn packs(store: &dyn Store) -> usize {
+        list_all(store, Folder::Packs).expect("lists").len()
+    }
+
+    #[test]
+    fn without_lag_it_keeps_the_contract() {
+        suite::run(|| Arc::new(ModelWorld::new(&Clock::default(), 1).client()));
+    }
+
+    #[test]
+    fn a_put_shows_later_to_others_and_a_deletion_lingers() {
+        let world = ModelWorld::new(&Clock::default(), 1);
+        world.set_lag(Lag::of(60));
+        let (ours, theirs) = (world.client(), world.client());
+        put(&ours, &pack(1));
+        assert_eq!((packs(&ours), packs(&theirs)), (1, 0));
+        assert_eq!(theirs.get(&pack(1), 9).expect("by name it is there at once"), b"bytes");
+        world.jump(1800);
+        assert_eq!(packs(&theirs), 0, "the clock jumped, no time passed");
+        world.advance(60);
+        assert_eq!(packs(&theirs), 1);
+        ours.delete(&pack(1)).expect("deletes");
+        assert_eq!((packs(&ours), packs(&theirs)), (0, 1));
+        assert!(theirs.stat(&pack(1)).expect_err("gone").is_not_found());
+        world.advance(60);
+        assert_eq!(packs(&theirs), 0);
+    }
+
+    #[test]
+    fn delays_are_bounded_differ_by_client_and_follow_from_the_seed() {
+        let seen = |seed| {
+            let world = ModelWorld::new(&Clock::default(), seed);
+            world.set_lag(Lag { own: true, ..Lag::up_to(100) });
+            let clients = [world.client(), world.client()];
+            for n in 0..50 {
+                put(&clients[0], &pack(n));
+            }
+            world.advance(25);
+            let early = clients.each_ref().map(|client| list_all(client, Folder::Packs).expect("lists"));
+            world.advance(75);
+            assert_eq!(clients.each_ref().map(|client| packs(client)), [50, 50], "the bound is kept");
+            early.map(|listed| listed.into_iter().map(|meta| meta.key).collect::<Vec<_>>())
+        };
+        let [one, two] = seen(7);
+        assert!(one.len() < 50 && two.len() < 50 && one != two, "{} and {}", one.len(), two.len());
+        assert_eq!(seen(7), [one, two]);
+    }
+
+    #[test]
+    fn times_can_be_whole_seconds_and_a_heartbeat_lags_too() {
+        let clock = Clock::at(Timestamp::new(100, 700_000_000).expect("a time"));
+        let world = ModelWorld::new(&clock, 1).with_whole_seconds();
+        let (ours, theirs) = (world.client(), world.client());
+        let lease = ObjectKey::Lease(LeaseId::new([1; 16]));
+        let listed = || list_all(&theirs, Folder::Leases).expect("lists")[0].modified;
+        put(&ours, &lease);
+        assert_eq!(listed(), Timestamp::from_seconds(100));
+        world.set_folder_lag(Folder::Leases, Lag::of(10));
+        world.advance(5);
+        ours.put(&lease, Body::Bytes(b"again"), PutMode::Replace).expect("replaced");
+        assert_eq!(ours.stat(&lease).expect("stats").modified, Timestamp::from_seconds(105));
+        assert_eq!(listed(), Timestamp::from_seconds(100));
+        world.advance(10);
+        assert_eq!(listed(), Timestamp::from_seconds(105));
+    }
+}
