@@ -47,6 +47,12 @@ pub struct RunRef {
     pub entries: u64,
     /// Plain bytes of the run's pages.
     pub bytes: u64,
+    /// Bytes of content that its entries name.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub content: u64,
+    /// About how many bytes of content in older runs it hides.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hides: u64,
 }
 
 /// What was captured of one source.
@@ -128,6 +134,10 @@ pub struct LostPath {
     /// Bytes of its content that are lost and read as zeros; none: the entry itself is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 fn is_false(value: &bool) -> bool {
@@ -288,7 +298,7 @@ mod tests {
             digest: [3; 32],
             counts: SourceCounts { files_new: 3, ..SourceCounts::default() },
         };
-        let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600 };
+        let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600, content: 70, hides: 8 };
         let extents = vec![
             Extent::Literal(vec![1, 255]),
             Extent::List { id: ChunkId::new([2; 32]), len: 1 << 33, depth: 3 },

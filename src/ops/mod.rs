@@ -20,6 +20,8 @@ mod testing;
 pub mod verify;
 mod walk;
 
+pub use walk::reading_lease;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -94,8 +94,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Takes a lease for an operation that reads packs, where the store lets us write one.
-pub(super) fn reading_lease(repo: &Repository, kind: LeaseKind, host: &str) -> Result<Option<Lease>, Error> {
+/// Takes a lease for an operation that reads packs, where the store lets us write one: no prune deletes a pack under it.
+/// `host`: this machine's name.
+pub fn reading_lease(repo: &Repository, kind: LeaseKind, host: &str) -> Result<Option<Lease>, Error> {
     if repo.store().properties().read_only {
         return Ok(None);
     }

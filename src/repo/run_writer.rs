@@ -36,6 +36,7 @@ pub struct RunWriter<'a> {
     put: &'a mut PutChunk<'a>,
     folders: TreeWriter,
     others: TreeWriter,
+    content: u64,
 }
 
 impl std::fmt::Debug for RunWriter<'_> {
@@ -52,12 +53,14 @@ impl<'a> RunWriter<'a> {
 
     /// A run of other than the format's page and node sizes, for tests.
     pub(super) fn with_shape(put: &'a mut PutChunk<'a>, shape: RunShape) -> Self {
-        Self { put, folders: TreeWriter::new(shape), others: TreeWriter::new(shape) }
+        Self { put, folders: TreeWriter::new(shape), others: TreeWriter::new(shape), content: 0 }
     }
 
     /// Adds an entry. `in_folders`: it is a folder, or its path is one in older runs. An entry of more than 512 KiB
     /// is refused: a page with it could not be read.
     pub fn push(&mut self, entry: &Entry, in_folders: bool) -> Result<(), RepoError> {
+        let content = entry.content().map_or(0, |content| content.size);
+        self.content = self.content.saturating_add(content);
         let tree = if in_folders { &mut self.folders } else { &mut self.others };
         tree.push(entry, self.put)
     }
@@ -72,7 +75,7 @@ impl<'a> RunWriter<'a> {
             return Ok(None);
         }
         let root = (self.put)(&encode_root(&RunRoot { folders, others }))?;
-        Ok(Some(RunRef { root, entries, bytes }))
+        Ok(Some(RunRef { root, entries, bytes, content: self.content, hides: 0 }))
     }
 }
 

@@ -182,7 +182,7 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         digest: [4; 32],
         counts: SourceCounts::default(),
     };
-    let runs = vec![RunRef { root: ChunkId::new([9; 32]), entries: 5, bytes: 700 }];
+    let runs = vec![RunRef { root: ChunkId::new([9; 32]), entries: 5, bytes: 700, content: 9, hides: 0 }];
     let size = extents.iter().map(Extent::len).sum();
     let content = Content { size, extents: extents.to_vec() };
     Snapshot {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use icecore::format::LeaseKind;
 use icecore::observe::{Observer, Problem, Severity};
-use icecore::ops::Cancel;
-use icecore::repo::{HostChoice, RepoError, Repository, Secret};
+use icecore::ops::{Cancel, reading_lease};
+use icecore::repo::{HostChoice, Lease, RepoError, Repository, Secret};
 use icecore::store::{Location, SharedStore};
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
@@ -203,6 +204,13 @@ impl<'a> Context<'a> {
         let meter = self.ui.meter();
         let (repository, cancel) = self.open(&meter)?;
         Ok((repository, meter, cancel))
+    }
+
+    /// The same for a command that looks into packs. The lease is to be kept until it is done.
+    pub fn begin_reading(&self) -> Result<(Repository, Meter, Cancel, Option<Lease>), CliError> {
+        let (repository, meter, cancel) = self.begin()?;
+        let lease = reading_lease(&repository, LeaseKind::Restore, &host_name())?;
+        Ok((repository, meter, cancel, lease))
     }
 }
 

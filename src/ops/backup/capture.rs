@@ -71,6 +71,8 @@ pub(super) struct TreeCounts {
     pub removed: AtomicU64,
     pub vanished: AtomicU64,
     pub bytes_read: AtomicU64,
+    /// Bytes of content of the parent's entries that went or changed, since they were last told to a run.
+    pub hidden: AtomicU64,
 }
 
 /// What reading a file gave.
@@ -160,6 +162,9 @@ impl<'a> TreeShared<'a> {
             return Ok(());
         }
         self.count(which, counter);
+        if let Some(parent) = job.parent.as_deref().filter(|parent| parent.content() != entry.content()) {
+            self.hide(parent);
+        }
         if self.observer.wants_detail() {
             self.observer.detail(verb, &entry.path);
         }
@@ -337,8 +342,15 @@ impl<'a> TreeShared<'a> {
         if self.observer.wants_detail() {
             self.observer.detail("removed", &parent.path);
         }
+        self.hide(parent);
         let entry = Entry { path: parent.path.clone(), flags: EntryFlags::empty(), node: Node::Removed };
         Ok(self.sink.put(&entry, parent.is_folder())?)
+    }
+
+    /// Counts the content of an entry of the parent's that the new run hides.
+    pub fn hide(&self, parent: &Entry) {
+        let bytes = parent.content().map_or(0, |content| content.size);
+        self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn failed(&self, job: &FileJob, why: &str) -> Result<(), Error> {

@@ -17,6 +17,7 @@
 //! covered by the argument above.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -139,7 +140,8 @@ impl<'e> Checkpoints<'e> {
         let mut state = self.lock();
         let Some(tree) = &mut state.under_way else { return Ok(Runs::default()) };
         let mut runs = tree.runs.clone();
-        runs.complete(feed, self.reader, tree.sink.cut()?, is_stopped)?;
+        let hidden = tree.counts.hidden.swap(0, Ordering::Relaxed);
+        runs.complete(feed, self.reader, tree.sink.cut()?, hidden, is_stopped)?;
         Ok(runs)
     }
 
@@ -190,7 +192,8 @@ impl<'e> Checkpoints<'e> {
         if let Some(tree) = &mut state.under_way
             && let Some(batch) = tree.sink.cut()?
         {
-            tree.runs.add_part(feed, self.reader, batch, limit)?;
+            let hidden = tree.counts.hidden.swap(0, Ordering::Relaxed);
+            tree.runs.add_part(feed, self.reader, batch, hidden, limit)?;
             state.is_behind = true;
         }
         if !state.is_behind {

@@ -67,6 +67,19 @@ impl<'a> ParentCursor<'a> {
         self.runs.seek(key);
     }
 
+    /// Takes all that lies below an entry that was taken and is gone.
+    pub fn pass_below(&mut self, gone: &Entry, mut each: impl FnMut(&Entry)) -> Result<(), WalkError> {
+        if !gone.is_folder() {
+            return Ok(());
+        }
+        while self.peek()?.is_some_and(|head| head.path.is_below(&gone.path)) {
+            if let Some(entry) = self.take()? {
+                each(&entry);
+            }
+        }
+        Ok(())
+    }
+
     pub fn skip_below(&mut self, path: &RelPath) {
         if let Some(after) = path.after_subtree() {
             self.seek(&after);

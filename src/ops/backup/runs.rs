@@ -7,6 +7,10 @@ use crate::repo::{
 };
 use crate::types::Class;
 
+/// All runs become one when what newer ones hide of older ones is more than a twentieth of all content, and more than the
+/// runs themselves take: a prune keeps what any run names, shown or hidden.
+const HIDDEN_PARTS: u64 = 20;
+
 /// A source's runs while it is captured.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Runs {
@@ -29,6 +33,7 @@ impl Runs {
         feed: &Feed<'_>,
         reader: &ChunkReader<'_>,
         batch: Batch,
+        hidden: u64,
         limit: u64,
     ) -> Result<(), RepoError> {
         let own = &self.all[..self.own];
@@ -39,7 +44,7 @@ impl Runs {
         });
         let joining = tiers_to_merge(batch.entries, own).min(small.count());
         let parents = self.all.len() - self.own;
-        self.merge(feed, reader, Some(batch), joining, &|| false)?;
+        self.merge(feed, reader, Some(batch), hidden, joining, &|| false)?;
         self.own = self.all.len() - parents;
         Ok(())
     }
@@ -51,17 +56,28 @@ impl Runs {
         feed: &Feed<'_>,
         reader: &ChunkReader<'_>,
         batch: Option<Batch>,
+        hidden: u64,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), RepoError> {
         let (own, parents) = self.all.split_at(self.own);
         let entries = own.iter().map(|run| run.entries).chain(batch.as_ref().map(|batch| batch.entries));
-        let joining = tiers_to_merge(entries.sum(), parents);
+        let joining = match self.hides_much(hidden) {
+            true => parents.len(),
+            false => tiers_to_merge(entries.sum(), parents),
+        };
         if batch.is_none() && self.own + joining <= 1 {
             return Ok(());
         }
-        self.merge(feed, reader, batch, self.own + joining, is_stopped)?;
+        self.merge(feed, reader, batch, hidden, self.own + joining, is_stopped)?;
         self.own = 0;
         Ok(())
+    }
+
+    /// True if too much of what the runs name is hidden by newer ones, with so much more now.
+    fn hides_much(&self, hidden: u64) -> bool {
+        let sum = |of: fn(&RunRef) -> u64| self.all.iter().map(of).fold(0, u64::saturating_add);
+        let hidden = sum(|run| run.hides).saturating_add(hidden);
+        hidden > sum(|run| run.bytes) && hidden.saturating_mul(HIDDEN_PARTS) > sum(|run| run.content)
     }
 
     /// Writes one run of the batch over the newest `joining` runs, which it replaces.
@@ -70,10 +86,15 @@ impl Runs {
         feed: &Feed<'_>,
         reader: &ChunkReader<'_>,
         batch: Option<Batch>,
+        hidden: u64,
         joining: usize,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), RepoError> {
         let (old, staying) = self.all.split_at(joining);
+        let hides = match staying {
+            [] => 0,
+            _ => old.iter().map(|run| run.hides).fold(hidden, u64::saturating_add),
+        };
         let mut pages = feed.writer(Class::Metadata);
         let mut sorted = batch.map(|batch| batch.sorted);
         let mut put = |bytes: &[u8]| pages.add(bytes);
@@ -88,6 +109,7 @@ impl Runs {
         };
         let run = merged_into(next, old, staying.is_empty(), writer)?;
         pages.flush()?;
+        let run = run.map(|run| RunRef { hides, ..run });
         self.all = run.into_iter().chain(staying.iter().cloned()).collect();
         Ok(())
     }

@@ -254,7 +254,9 @@ impl Walk<'_, '_> {
 
     fn remove(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
         let Some(parent) = parent else { return Ok(()) };
-        self.carry_below(&parent.path, Some(parent));
+        if let Some(cursor) = &mut self.parent {
+            cursor.pass_below(parent, |entry| self.shared.hide(entry))?;
+        }
         Ok(self.shared.remove(parent)?)
     }
 

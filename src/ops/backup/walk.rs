@@ -310,7 +310,7 @@ impl Walk<'_, '_> {
             match cursor.peek()? {
                 Some(head) if head.path < *path => {
                     if let Some(gone) = cursor.take()? {
-                        cursor.skip_below(&gone.path);
+                        cursor.pass_below(&gone, |entry| self.shared.hide(entry))?;
                         self.shared.remove(&gone)?;
                     }
                 }
@@ -328,7 +328,7 @@ impl Walk<'_, '_> {
                 return Ok(());
             }
             if let Some(gone) = cursor.take()? {
-                cursor.skip_below(&gone.path);
+                cursor.pass_below(&gone, |entry| self.shared.hide(entry))?;
                 self.shared.remove(&gone)?;
             }
         }

@@ -83,7 +83,8 @@ impl Copier<'_> {
         }
         let empty =
             || Trouble::Source(RepoError::damaged(format!("run {}", run.root.short()), "it is empty"));
-        writer.finish()?.ok_or_else(empty)
+        let copied = writer.finish()?.ok_or_else(empty)?;
+        Ok(RunRef { hides: run.hides, ..copied })
     }
 
     fn entry(

@@ -17,10 +17,9 @@ pub use stats::{Stats, stats};
 use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
+use crate::ops::Cancel;
 use crate::ops::walk::Walk;
-use crate::repo::{
-    ChunkReader, HostChoice, RepoError, Repository, StoredSnapshot, Uncertain, without_replaced,
-};
+use crate::repo::{ChunkReader, HostChoice, Repository, StoredSnapshot, Uncertain, without_replaced};
 use crate::store::ObjectKey;
 use crate::types::{Entry, RelPath};
 
@@ -200,10 +199,11 @@ fn runs_of(source: &SourceRecord) -> &[RunRef] {
 }
 
 /// Adds up the sizes of a tree's files: number and bytes.
-fn tree_size(reader: &ChunkReader<'_>, runs: &[RunRef]) -> Result<(u64, u64), RepoError> {
+fn tree_size(reader: &ChunkReader<'_>, runs: &[RunRef], cancel: &Cancel) -> Result<(u64, u64), Error> {
     let mut walk = Walk::open(reader, runs, true)?;
     let (mut files, mut bytes) = (0, 0u64);
     while let Some(entry) = walk.next()? {
+        cancel.check()?;
         if let Some(content) = entry.content() {
             files += 1;
             bytes = bytes.saturating_add(content.size);

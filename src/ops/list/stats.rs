@@ -65,7 +65,7 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
     for source in latest.values() {
         cancel.check()?;
         let (files, bytes) = match &source.kind {
-            SourceKind::Tree { runs, .. } => tree_size(&reader, runs)?,
+            SourceKind::Tree { runs, .. } => tree_size(&reader, runs, cancel)?,
             SourceKind::Stream { content, .. } => (1, content.size),
         };
         out.latest_sources += 1;

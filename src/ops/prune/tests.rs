@@ -434,3 +434,57 @@ fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
     assert_sound(&repo);
     assert_eq!(list_all(&*lab.store, Folder::Packs).expect("listed"), []);
 }
+
+/// A file was deleted from a large tree, and all snapshots that showed it were forgotten; yet its chunks stayed, since the
+/// old run that named it was still read below the new one that hid it. A backup now makes one run of all when too much
+/// is hidden.
+#[test]
+fn what_newer_runs_hide_is_freed_once_it_is_much() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let tree = lab.tree();
+    for n in 0..200 {
+        write(&tree.join(format!("small-{n}")), &noise(n, 2000));
+    }
+    write(&tree.join("deep/big"), &noise(1000, 3_000_000));
+    let first = lab.backup(&repo, b"");
+    std::fs::remove_dir_all(tree.join("deep")).expect("removed");
+    let second = lab.backup(&repo, b"");
+    forget(&*lab.store, first);
+    run(&repo, &PruneOptions { now: true, ..options() });
+    assert!(lab.store.total_bytes() < 700_000, "{}", lab.store.total_bytes());
+    assert_sound(&repo);
+    assert_eq!(files(&repo, second), read_files(&tree));
+    // A little is not worth rewriting all names for.
+    std::fs::remove_file(tree.join("small-7")).expect("removed");
+    let third = lab.backup(&repo, b"");
+    let snapshot = repo.read_snapshot(&third).expect("reads");
+    let crate::format::SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else { panic!("a tree") };
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[0].hides, 2000);
+    assert!(runs[1].content == 400_000 && runs[1].hides == 0, "{runs:?}");
+}
+
+/// A segment was loaded, then its object became damaged: who has a new cache does not learn what it condemns and goes on
+/// to rely on these packs, so they stay.
+#[test]
+fn what_a_damaged_segment_condemns_stays() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(3 * DAY);
+    let report = run(&repo, &options());
+    assert!(report.condemned.packs > 0, "{report:?}");
+    let mark = list_all(&*lab.store, Folder::Index).expect("lists");
+    let mark = mark.iter().max_by_key(|meta| meta.modified).expect("a segment");
+    lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
+    lab.store.clock().advance(3 * DAY);
+    let problems = Recording::default();
+    let report = prune(&repo, &options(), &problems, &Cancel::new()).expect("pruned");
+    assert_eq!(report.dropped.packs, 0, "{report:?}");
+    assert!(problems.problems().iter().any(|problem| problem.subject == mark.key.to_string()));
+    lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
+    assert!(run(&repo, &options()).dropped.packs > 0);
+    assert_sound(&repo);
+}

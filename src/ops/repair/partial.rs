@@ -195,7 +195,10 @@ impl Mender<'_, '_> {
             sink.put(&mention.entry, mention.in_folders)?;
         }
         match sink.cut()? {
-            Some(mut left) => self.write(|| left.sorted.next()),
+            Some(mut left) => {
+                let left = self.write(|| left.sorted.next())?;
+                Ok(left.map(|left| RunRef { hides: run.hides, ..left }))
+            }
             None => Ok(None),
         }
     }

@@ -37,26 +37,6 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
     assert_eq!(times.margin, Duration::from_secs(3600));
 }
 
-/// A sweep takes "no lease" for "its snapshot is listed". Where listings are delayed that is no promise, and the sweep
-/// let go of packs that a backup needed which had committed a moment before it. There the lease stays until it
-/// expires, by when the snapshot is listed.
-#[test]
-fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
-    let left = |world: ModelWorld| {
-        let store: SharedStore = Arc::new(world.client());
-        Repository::init(&store, &Secret::empty(), "test").expect("init");
-        let caches = tempfile::tempdir().expect("a folder");
-        let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
-        let reader = Lease::take(&repo, LeaseKind::Restore, "host", LeaseTimes::default()).expect("a lease");
-        reader.release().expect("released");
-        repo.commit(lease(&repo), snapshot(&[])).expect("commits");
-        drop(take_lease(&repo, LeaseTimes::default()).expect("a lease"));
-        list_all(repo.store(), Folder::Leases).expect("lists").len()
-    };
-    assert_eq!(left(ModelWorld::new(&Clock::default(), 1)), 2);
-    assert_eq!(left(ModelWorld::new(&Clock::default(), 1).with_strong_listing()), 0);
-}
-
 /// The store's clock may jump: half an hour back costs nothing, forward as long as no heartbeat seems too old.
 #[test]
 fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
@@ -110,4 +90,24 @@ fn a_checkpoint_leaves_the_lease_and_is_replaced() {
     let listed = repo.listed_snapshots().expect("lists");
     assert_eq!(listed.iter().map(|one| one.0).collect::<Vec<_>>(), [committed.expect("committed").id]);
     assert_eq!(repo.leases().expect("lists"), []);
+}
+
+/// A sweep takes "no lease" for "its snapshot is listed". Where listings are delayed that is no promise, and the sweep
+/// let go of packs that a backup needed which had committed a moment before it. There the lease stays until it
+/// expires, by when the snapshot is listed.
+#[test]
+fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
+    let left = |world: ModelWorld| {
+        let store: SharedStore = Arc::new(world.client());
+        Repository::init(&store, &Secret::empty(), "test").expect("init");
+        let caches = tempfile::tempdir().expect("a folder");
+        let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
+        let reader = Lease::take(&repo, LeaseKind::Restore, "host", LeaseTimes::default()).expect("a lease");
+        reader.release().expect("released");
+        repo.commit(lease(&repo), snapshot(&[])).expect("commits");
+        drop(take_lease(&repo, LeaseTimes::default()).expect("a lease"));
+        list_all(repo.store(), Folder::Leases).expect("lists").len()
+    };
+    assert_eq!(left(ModelWorld::new(&Clock::default(), 1)), 2);
+    assert_eq!(left(ModelWorld::new(&Clock::default(), 1).with_strong_listing()), 0);
 }

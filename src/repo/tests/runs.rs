@@ -287,7 +287,7 @@ proptest! {
 /// R9: each run is more than twice the next newer one.
 #[test]
 fn the_number_of_runs_grows_with_the_logarithm() {
-    let run = |entries| RunRef { root: ChunkId::new([0; 32]), entries, bytes: 0 };
+    let run = |entries| RunRef { root: ChunkId::new([0; 32]), entries, bytes: 0, content: 0, hides: 0 };
     let mut runs: Vec<RunRef> = Vec::new();
     let (mut rewritten, mut total, mut most) = (0u64, 0u64, 0);
     for n in 0..10_000u64 {
@@ -443,7 +443,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         assert_eq!(tolerant.take_uncertain(), []);
     }
     // A whole run lost: everything is uncertain.
-    let gone = RunRef { root: ChunkId::new([77; 32]), entries: 1, bytes: 1 };
+    let gone = RunRef { root: ChunkId::new([77; 32]), entries: 1, bytes: 1, content: 0, hides: 0 };
     let runs = [gone, world.runs[0].clone()];
     assert!(MergedRuns::open(&reader, &runs, Streams::All, false).expect_err("strict").is_damage());
     let mut tolerant = MergedRuns::open(&reader, &runs, Streams::All, true).expect("opens");

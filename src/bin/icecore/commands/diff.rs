@@ -42,7 +42,7 @@ struct Record<'a> {
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, meter, cancel) = context.begin()?;
+    let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
     let compared =

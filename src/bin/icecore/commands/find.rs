@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, meter, cancel) = context.begin()?;
+    let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let filter =
         SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
     let mut out = context.ui.data()?;

@@ -37,7 +37,7 @@ struct Record {
 }
 
 pub fn run(context: &Context<'_>, _args: &Args) -> Result<Outcome, CliError> {
-    let (repository, mut meter, cancel) = context.begin()?;
+    let (repository, mut meter, cancel, _lease) = context.begin_reading()?;
     let record = Record::new(&stats(&repository, &meter, &cancel)?);
     meter.end();
     let mut out = context.ui.data()?;
