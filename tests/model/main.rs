@@ -8,6 +8,7 @@
 mod crash;
 mod cut;
 mod deeds;
+mod endurance;
 mod interleavings;
 mod machine;
 mod scene;
