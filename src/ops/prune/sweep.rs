@@ -4,13 +4,15 @@
 //! Crash points: spent forgotten snapshots go first, so that none is left whose chunks are gone; then one segment says
 //! *dropped*, durable; then the objects go. What is left of those is deleted by the next prune.
 
+use std::collections::BTreeSet;
+
 use super::Run;
 use super::report::Waiting;
 use super::roots::is_older;
 use super::survey::{Survey, minus};
 use crate::Error;
-use crate::index::PackState;
-use crate::observe::{Counter, Phase};
+use crate::index::{Index, PackState};
+use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{FoundLease, Lease};
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, SegmentBody};
@@ -20,6 +22,7 @@ impl Run<'_> {
     pub(super) fn sweep(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
         self.observer.phase(&Phase::Sweep);
         let dropped = self.droppable(survey);
+        let dropped = self.marked_for_all(dropped)?;
         lease.check()?;
         for meta in std::mem::take(&mut survey.roots.spent) {
             // Before its record goes: a verify must not take what was let go on purpose for a loss.
@@ -50,6 +53,31 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Those of these packs whose mark everybody can read: a segment that was loaded long ago may have become damaged since,
+    /// and a writer with a new cache would rely on what it condemns.
+    fn marked_for_all(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
+        if packs.is_empty() {
+            return Ok(packs);
+        }
+        let mut readable = BTreeSet::new();
+        for says in self.repo.ask_index(Index::says)? {
+            if !says.condemned.iter().any(|pack| packs.binary_search(pack).is_ok()) {
+                continue;
+            }
+            match self.repo.read_segment(&says.segment) {
+                Ok(body) => readable.extend(body.condemned),
+                Err(err) if err.is_damage() => {
+                    let what = format!("{err}; what it condemns is not let go");
+                    let subject = ObjectKey::Segment(says.segment);
+                    self.observer.problem(&Problem::new(Severity::Damage, subject, what));
+                }
+                Err(err) => return Err(err.into()),
+            }
+        }
+        packs.retain(|pack| readable.contains(pack));
+        Ok(packs)
     }
 
     /// Condemned packs that may be let go now, sorted.

@@ -464,3 +464,27 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
     assert_eq!(runs[0].hides, 2000);
     assert!(runs[1].content == 400_000 && runs[1].hides == 0, "{runs:?}");
 }
+
+/// A segment was loaded, then its object became damaged: who has a new cache does not learn what it condemns and goes on
+/// to rely on these packs, so they stay.
+#[test]
+fn what_a_damaged_segment_condemns_stays() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(3 * DAY);
+    let report = run(&repo, &options());
+    assert!(report.condemned.packs > 0, "{report:?}");
+    let mark = list_all(&*lab.store, Folder::Index).expect("lists");
+    let mark = mark.iter().max_by_key(|meta| meta.modified).expect("a segment");
+    lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
+    lab.store.clock().advance(3 * DAY);
+    let problems = Recording::default();
+    let report = prune(&repo, &options(), &problems, &Cancel::new()).expect("pruned");
+    assert_eq!(report.dropped.packs, 0, "{report:?}");
+    assert!(problems.problems().iter().any(|problem| problem.subject == mark.key.to_string()));
+    lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
+    assert!(run(&repo, &options()).dropped.packs > 0);
+    assert_sound(&repo);
+}
