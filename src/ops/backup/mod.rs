@@ -78,6 +78,7 @@ pub fn backup(
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let head = SnapshotHead { host: options.host.clone(), tags: options.tags.clone(), started };
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
+    let mut passed_over: Vec<SnapshotId> = Vec::new();
     let parents = loop {
         let parents = choose_parents(repo, &snapshots, &options, &trees)?;
         if let Some(lease) = &lease {
@@ -87,9 +88,12 @@ pub fn backup(
         if checkpoints.inherit(&parents)? {
             break parents;
         }
-        // Its run went on and replaced it, or came to its end.
+        // Its run went on and replaced it, or came to its end. A listing that lags shows it all the same, and goes on
+        // to do so: it is not asked twice.
         cancel.check()?;
+        passed_over.extend(parents.values().filter(|one| one.is_checkpoint).map(|one| one.snapshot));
         snapshots = repo.snapshots(&mut |_, _| {})?;
+        snapshots.retain(|one| !passed_over.contains(&one.id));
     };
     let owners = Owners::read()?;
     let lost = Lost { ids: repo.ask_index(Index::lost)?, reader: &reader };

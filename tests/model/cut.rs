@@ -1,0 +1,186 @@
+//! A store that stops at a given write or call: dies there, as a crash would have it, or does something first.
+
+use std::sync::Mutex;
+
+use icecore::store::{
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
+};
+
+/// What a cut leaves of the write at which it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// Nothing.
+    Lost,
+    /// All of it; its caller never learns.
+    Landed,
+}
+
+/// What is done before a call goes on.
+pub type Hook = Box<dyn FnOnce() + Send>;
+
+enum Plan {
+    Through,
+    /// So many writes still pass.
+    Die {
+        left: u64,
+        last: Last,
+    },
+    /// So many calls still pass.
+    Call {
+        left: u64,
+        hook: Hook,
+    },
+    /// Until an object of this kind is put.
+    Put {
+        kind: KeyKind,
+        hook: Hook,
+    },
+    Dead,
+}
+
+/// Another store, cut at a given point.
+pub struct CutStore {
+    inner: SharedStore,
+    plan: Mutex<Plan>,
+}
+
+impl std::fmt::Debug for CutStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CutStore")
+    }
+}
+
+impl CutStore {
+    /// Dies at the write after `writes` of them.
+    pub fn dying(inner: SharedStore, writes: u64, last: Last) -> Self {
+        Self::with(inner, Plan::Die { left: writes, last })
+    }
+
+    /// Calls `hook` before the call after `calls` of them, on the thread that makes it.
+    pub fn hooked(inner: SharedStore, calls: u64, hook: Hook) -> Self {
+        Self::with(inner, Plan::Call { left: calls, hook })
+    }
+
+    /// Calls `hook` before the first object of this kind is put.
+    pub fn hooked_before(inner: SharedStore, kind: KeyKind, hook: Hook) -> Self {
+        Self::with(inner, Plan::Put { kind, hook })
+    }
+
+    fn with(inner: SharedStore, plan: Plan) -> Self {
+        Self { inner, plan: Mutex::new(plan) }
+    }
+
+    /// True once it died.
+    pub fn is_dead(&self) -> bool {
+        matches!(*self.plan.lock().expect("the plan"), Plan::Dead)
+    }
+
+    fn dead(&self) -> StoreError {
+        let source = std::io::Error::new(std::io::ErrorKind::HostUnreachable, "the store is cut off");
+        StoreError::Unreachable { address: "model".into(), source }
+    }
+
+    fn enter(&self) -> Result<(), StoreError> {
+        let hook = {
+            let mut plan = self.plan.lock().expect("the plan");
+            match std::mem::replace(&mut *plan, Plan::Through) {
+                Plan::Call { left: 0, hook } => Some(hook),
+                Plan::Call { left, hook } => {
+                    *plan = Plan::Call { left: left - 1, hook };
+                    None
+                }
+                Plan::Dead => {
+                    *plan = Plan::Dead;
+                    return Err(self.dead());
+                }
+                other => {
+                    *plan = other;
+                    None
+                }
+            }
+        };
+        hook.into_iter().for_each(|hook| hook());
+        Ok(())
+    }
+
+    fn write(&self, act: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.enter()?;
+        // Under the lock: nothing may pass beside the write at which the cut comes.
+        let mut plan = self.plan.lock().expect("the plan");
+        match &mut *plan {
+            Plan::Die { left: 0, last } => {
+                if *last == Last::Landed {
+                    let _ = act();
+                }
+                *plan = Plan::Dead;
+                Err(self.dead())
+            }
+            Plan::Die { left, .. } => {
+                *left -= 1;
+                act()
+            }
+            Plan::Dead => Err(self.dead()),
+            Plan::Through | Plan::Call { .. } | Plan::Put { .. } => {
+                drop(plan);
+                act()
+            }
+        }
+    }
+}
+
+impl Store for CutStore {
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn properties(&self) -> Properties {
+        self.inner.properties()
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        let hook = {
+            let mut plan = self.plan.lock().expect("the plan");
+            match std::mem::replace(&mut *plan, Plan::Through) {
+                Plan::Put { kind, hook } if kind == KeyKind::from(key) => Some(hook),
+                other => {
+                    *plan = other;
+                    None
+                }
+            }
+        };
+        hook.into_iter().for_each(|hook| hook());
+        self.write(|| self.inner.put(key, body, mode))
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        self.inner.spool()
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.enter()?;
+        self.inner.get(key, limit)
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        self.enter()?;
+        self.inner.read_at(key, offset, buf)
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        self.enter()?;
+        self.inner.stat(key)
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.enter()?;
+        self.inner.list(folder, each)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.write(|| self.inner.delete(key))
+    }
+}

@@ -1,0 +1,92 @@
+//! What a host does, as one call that can run on a thread of its own.
+
+use std::path::PathBuf;
+
+use icecore::Error;
+use icecore::observe::Recording;
+use icecore::ops::Cancel;
+use icecore::ops::backup::{BackupOptions, backup};
+use icecore::ops::forget::{forget_named, undelete};
+use icecore::ops::prune::{PruneOptions, prune};
+use icecore::ops::repair::{RepairPacksOptions, repair_index, repair_packs};
+use icecore::ops::tag::{TagChange, retag};
+use icecore::repo::{HostChoice, Repository, Secret};
+use icecore::store::SharedStore;
+use icecore::types::SnapshotId;
+
+/// Everything that a deed needs.
+pub struct Job {
+    pub store: SharedStore,
+    pub cache: PathBuf,
+    pub host: &'static str,
+    pub work: Work,
+}
+
+/// A deed with what it is about.
+pub enum Work {
+    Backup(Box<BackupOptions>),
+    Prune { now: bool },
+    Forget(SnapshotId),
+    Undelete(SnapshotId),
+    Tag(SnapshotId, u8),
+    RepairIndex,
+    RepairPacks,
+    AddKey,
+    ChangeKey,
+}
+
+/// What came of a deed that went well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Committed(SnapshotId),
+    /// The same under another name.
+    Replaced {
+        from: SnapshotId,
+        by: SnapshotId,
+    },
+    Done(String),
+}
+
+impl Job {
+    pub fn run(self) -> Result<Outcome, Error> {
+        let observer = Recording::default();
+        let cancel = Cancel::new();
+        let repo = Repository::open(self.store, &Secret::empty(), &self.cache)?;
+        let done = match self.work {
+            Work::Backup(options) => {
+                let report = backup(&repo, *options, &observer, &cancel)?;
+                return Ok(Outcome::Committed(report.snapshot.expect("no dry run")));
+            }
+            Work::Prune { now } => {
+                let options = PruneOptions { now, threads: 1, level: 1, ..PruneOptions::new(self.host) };
+                let report = prune(&repo, &options, &observer, &cancel)?;
+                format!("{report:?}")
+            }
+            Work::Forget(id) => {
+                forget_named(&repo, &[id.to_string()], &HostChoice::Any, self.host, false, &observer)?;
+                String::new()
+            }
+            Work::Undelete(id) => {
+                let back = undelete(&repo, &id.to_string(), self.host, &observer, &cancel)?;
+                return Ok(Outcome::Replaced { from: back.from, by: back.id });
+            }
+            Work::Tag(id, tag) => {
+                let change = TagChange { set: Some(vec![tag.to_string()]), ..TagChange::default() };
+                let name = [id.to_string()];
+                let done = retag(&repo, &name, &HostChoice::Any, &change, self.host, &observer, &cancel)?;
+                match done.first().and_then(|one| one.id) {
+                    Some(by) => return Ok(Outcome::Replaced { from: id, by }),
+                    None => String::new(),
+                }
+            }
+            Work::RepairIndex => format!("{:?}", repair_index(&repo, self.host, &observer, &cancel)?),
+            Work::RepairPacks => {
+                let options = RepairPacksOptions { host: self.host.into(), threads: 1, ..Default::default() };
+                format!("{:?}", repair_packs(&repo, &options, &observer, &cancel)?)
+            }
+            Work::AddKey => repo.add_key(&Secret::empty(), "another")?,
+            Work::ChangeKey => repo.change_key(&Secret::empty(), "changed")?,
+        };
+        Ok(Outcome::Done(done))
+    }
+}

@@ -1,0 +1,180 @@
+//! The other scenes that PROTOCOL section 4 names, and those that came out of running these.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use icecore::format::SnapshotState;
+use icecore::ops::backup::SourceSpec;
+use icecore::store::{Folder, Lag, ObjectKey, list_all};
+use icecore::types::Class;
+
+use super::seeds;
+use super::segments::with_history;
+use crate::deeds::{Outcome, Work};
+use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
+use crate::tree::{Thing, Things, noise};
+
+/// A file that cannot be read in run 1 stays reported in run 2, though its folder is unchanged and the source is
+/// immutable, and is captured once it can be read.
+#[test]
+fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
+    let mut scene = Scene::new(1);
+    scene.hosts[ONE].blocks.put("open", Thing::File(noise(1, 400)));
+    scene.hosts[ONE].blocks.put("shut", Thing::File(noise(2, 400)));
+    let shut = scene.hosts[ONE].blocks.root().join("shut");
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).expect("chmod");
+    let state = |scene: &mut Scene| {
+        let job =
+            scene.job(ONE, scene.clients[ONE].clone(), Work::Backup(Box::new(scene.hosts[ONE].options())));
+        // As somebody who may not read what is shut, root or not.
+        let ended = std::thread::spawn(move || {
+            drop_privilege();
+            job.run()
+        });
+        let Ok(Outcome::Committed(id)) = ended.join().expect("no panic") else { panic!("not committed") };
+        scene.pass(HOUR);
+        scene.open_true("look").read_snapshot(&id).expect("reads").state
+    };
+    assert_eq!(state(&mut scene), SnapshotState::Incomplete);
+    assert_eq!(state(&mut scene), SnapshotState::Incomplete);
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o600)).expect("chmod");
+    assert_eq!(state(&mut scene), SnapshotState::Complete);
+    scene.backup(ONE);
+    scene.check();
+}
+
+/// Lets go of the right to read what its mode forbids, for this thread and those that it starts.
+fn drop_privilege() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None).expect("capabilities");
+    sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+    set_capabilities(None, sets).expect("lets go of them");
+}
+
+/// An exclude is lifted: what it left out is captured, though its folder is unchanged.
+#[test]
+fn an_exclude_is_lifted() {
+    let mut scene = Scene::new(2);
+    scene.hosts[ONE].blocks.put("keep/a", Thing::File(noise(1, 400)));
+    scene.hosts[ONE].blocks.put("skip/b", Thing::File(noise(2, 400)));
+    let mut options = scene.hosts[ONE].options();
+    for source in &mut options.sources {
+        if let SourceSpec::Tree(tree) = source {
+            tree.filter.excludes.push("/skip".into());
+        }
+    }
+    let ended = scene.job(ONE, scene.clients[ONE].clone(), Work::Backup(Box::new(options))).run();
+    let id = scene.note(ONE, ended).expect("committed");
+    let blocks: &mut Things = scene.kept.get_mut(&id).and_then(|held| held.get_mut("blocks")).expect("there");
+    blocks.retain(|path, _| !path.starts_with("skip"));
+    scene.pass(HOUR);
+    scene.backup(ONE);
+    scene.check();
+}
+
+/// The pack with the chunks of a file is lost, and a repair has told so. The next backup of a source that still has
+/// the file stores them anew, though the file did not change, and the snapshots that share them are whole again.
+#[test]
+fn a_chunk_is_lost_and_healed() {
+    for seed in seeds() {
+        let mut scene = Scene::new(seed);
+        let file = Thing::File(noise(seed, 50_000));
+        scene.hosts[TWO].tree.put("a", file.clone());
+        let lost = scene.backup(TWO);
+        scene.pass_lag();
+        scene.pass_lag();
+        let pack = list_all(&**scene.memory(), Folder::Packs).expect("lists").remove(0);
+        scene.hosts[ONE].tree.put("a", file);
+        scene.hosts[ONE].tree.put("b", Thing::File(noise(seed + 1, 500)));
+        scene.backup(ONE);
+        let look = scene.open_true("look");
+        let segments = look.listed_segments().expect("lists");
+        let bodies: Vec<_> = segments.iter().map(|id| look.read_segment(id).expect("reads")).collect();
+        let packs = bodies.iter().flat_map(|body| &body.packs);
+        let gone = packs.filter(|info| pack.key == ObjectKey::Pack(info.id)).collect::<Vec<_>>();
+        let frames = gone.iter().flat_map(|info| &info.frames).filter(|frame| frame.class == Class::Data);
+        let mut chunks: Vec<_> = frames.flat_map(|frame| &frame.chunks).map(|chunk| chunk.id).collect();
+        chunks.sort_unstable();
+        assert!(!chunks.is_empty());
+        scene.lose(&pack.key);
+        scene.publish(ONE, |segment| {
+            segment.condemned = gone.iter().map(|info| info.id).collect();
+            segment.lost.clone_from(&chunks);
+        });
+        // Its runs were in the pack as well: nothing brings it back.
+        scene.kept.remove(&lost);
+        scene.pass_lag();
+        scene.pass_lag();
+        scene.backup(ONE);
+        let healed = scene.open_true("fresh");
+        scene.check_with(&healed);
+        assert!(healed.index().lost().expect("asks").is_empty(), "nothing is lost any more");
+    }
+}
+
+/// A client that keeps to no rule condemns and drops every pack. Restores still work: what is there is read. The next
+/// backup trusts nothing of it, and a prune deletes nothing that is needed.
+#[test]
+fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
+    for seed in seeds() {
+        let mut scene = with_history(seed);
+        scene.pass_lag();
+        let packs: Vec<_> = list_all(&**scene.memory(), Folder::Packs)
+            .expect("lists")
+            .into_iter()
+            .filter_map(|meta| match meta.key {
+                ObjectKey::Pack(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        scene.publish(TWO, |rogue| rogue.condemned.clone_from(&packs));
+        scene.publish(TWO, |rogue| rogue.dropped.clone_from(&packs));
+        scene.pass_lag();
+        scene.check_with(&scene.open_true("fresh"));
+        let stored = scene.count(Folder::Packs);
+        // Under another name, so that it is looked up.
+        let known = scene.hosts[ONE].tree.things["always"].clone();
+        scene.hosts[ONE].tree.put("known", known);
+        scene.backup(ONE);
+        assert!(scene.count(Folder::Packs) > stored, "nothing dropped counts as known");
+        scene.check_with(&scene.open_true("later"));
+        scene.pass(26 * HOUR);
+        // Chunks of the snapshots are in no held pack: it refuses.
+        let refused = scene.try_prune(ONE);
+        assert!(refused.is_err(), "{refused:?}");
+        assert!(scene.count(Folder::Packs) > stored);
+        scene.check_with(&scene.open_true("last"));
+    }
+}
+
+/// A backup began before a mark was listed, deduplicated against a pack that the mark condemns, and commits just
+/// before the sweep. Its lease was deleted at once and its snapshot was not listed yet: the sweep took "no lease" for
+/// "its snapshot is listed", and let the pack go. Where listings are delayed, the lease is left to expire.
+#[test]
+fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
+    for seed in seeds() {
+        let mut scene = Scene::without_lag(seed);
+        scene.hosts[ONE].tree.put("needed", Thing::File(noise(seed, 60_000)));
+        let old = scene.backup(ONE);
+        scene.forget(ONE, old);
+        scene.hosts[ONE].tree.remove("needed");
+        scene.backup(ONE);
+        scene.pass(2 * DAY);
+        // The other host has it too; it began before the mark, and took the chunk from the pack.
+        scene.hosts[TWO].tree.put("needed", Thing::File(noise(seed, 60_000)));
+        let listed_late = Lag::of(LAG);
+        let slow = super::writers::SlowBackup::begin(&scene, TWO);
+        scene.prune(ONE);
+        slow.live_for(&scene, 25 * HOUR);
+        scene.world.set_folder_lag(Folder::Snapshots, listed_late);
+        let id = slow.end(&mut scene);
+        scene.prune(ONE);
+        scene.prune(ONE);
+        scene.pass_lag();
+        assert!(scene.kept.contains_key(&id));
+        scene.check();
+        scene.world.set_lag(Lag::default());
+        scene.prune_for_days(ONE, 3);
+        scene.check();
+    }
+}

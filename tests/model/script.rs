@@ -1,0 +1,198 @@
+//! What is done to a repository, as a list of steps that any bytes can be read as: four bytes a step.
+
+use icecore::store::{Effect, KeyKind, Operation, Trouble};
+
+use crate::cut::Last;
+
+/// Bytes of a step.
+pub const STEP_BYTES: usize = 4;
+
+/// A step as it is drawn, kept and shortened.
+pub type Raw = [u8; STEP_BYTES];
+
+/// What goes wrong while an operation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    None,
+    /// The machine stops at a write.
+    Crash {
+        writes: u64,
+        last: Last,
+    },
+    /// At a call, real time passes: the lease is lost if it is long.
+    Sleep {
+        call: u64,
+        seconds: i64,
+    },
+    /// At a call, the other host does something.
+    Meanwhile {
+        call: u64,
+        deed: Deed,
+    },
+    /// One call goes wrong.
+    Fault {
+        operation: Operation,
+        kind: Option<KeyKind>,
+        nth: u32,
+        effect: Effect,
+    },
+}
+
+/// What a host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    Backup,
+    Prune,
+    PruneNow,
+    /// Of the snapshots there are, the how manieth.
+    Forget(u8),
+    Undelete(u8),
+    /// A tag in place of those that it has.
+    Tag(u8),
+    RepairIndex,
+    RepairPacks,
+    AddKey,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Edit {
+        host: usize,
+        seed: u16,
+    },
+    Do {
+        host: usize,
+        deed: Deed,
+        mishap: Mishap,
+    },
+    /// Time passes, in seconds.
+    Advance(i64),
+    /// The store's clock is set ahead of real time by so many seconds, whatever it was.
+    Jump(i64),
+    IndexLost {
+        host: usize,
+    },
+    IndexKept {
+        host: usize,
+    },
+    IndexPutBack {
+        host: usize,
+    },
+    /// A snapshot is read with a host's cache.
+    Read {
+        host: usize,
+        which: u8,
+    },
+}
+
+impl Step {
+    /// Every four bytes are a step.
+    pub fn decode([kind, a, b, c]: Raw) -> Self {
+        let host = usize::from(a & 1);
+        let deed = |deed, mishap| Self::Do { host, deed, mishap };
+        match kind % 40 {
+            0..=7 => Self::Edit { host, seed: u16::from_le_bytes([b, c]) },
+            8..=14 => deed(Deed::Backup, Mishap::None),
+            15..=18 => deed(Deed::Backup, mishap(a, b, c)),
+            19..=20 => deed(Deed::Forget(b), Mishap::None),
+            21 => deed(Deed::Forget(b), mishap(a, b, c)),
+            22 => deed(Deed::Undelete(b), if a & 2 == 0 { Mishap::None } else { mishap(a, b, c) }),
+            23..=26 => deed(Deed::Prune, Mishap::None),
+            27..=29 => deed(Deed::Prune, mishap(a, b, c)),
+            30 => deed(Deed::PruneNow, if a & 2 == 0 { Mishap::None } else { mishap(a, b, c) }),
+            31..=33 => Self::Advance(
+                [600, 3600, 7200, 6 * 3600, 25 * 3600, 25 * 3600, 8 * 86400][usize::from(b % 7)],
+            ),
+            34 => Self::Jump([0, 1800, 900, 300][usize::from(b % 4)]),
+            35 => Self::IndexLost { host },
+            36 => Self::IndexKept { host },
+            37 => Self::IndexPutBack { host },
+            38 => deed(
+                match b % 8 {
+                    0 => Deed::RepairIndex,
+                    1 => Deed::RepairPacks,
+                    2 | 3 => Deed::AddKey,
+                    _ => Deed::Tag(c),
+                },
+                if a & 2 == 0 { Mishap::None } else { mishap(a, b, c) },
+            ),
+            _ => Self::Read { host, which: b },
+        }
+    }
+}
+
+fn mishap(a: u8, b: u8, c: u8) -> Mishap {
+    match (a >> 2) % 8 {
+        0..=2 => Mishap::Crash {
+            writes: u64::from(b % 12),
+            last: if c & 1 == 0 { Last::Lost } else { Last::Landed },
+        },
+        3 => Mishap::Sleep {
+            call: u64::from(b % 48),
+            seconds: [60, 29 * 60, 31 * 60, 3 * 3600, 30 * 3600][usize::from(c % 5)],
+        },
+        4 | 5 => {
+            let deeds = [
+                Deed::Backup,
+                Deed::Backup,
+                Deed::Prune,
+                Deed::Prune,
+                Deed::PruneNow,
+                Deed::Forget(b),
+                Deed::Undelete(b),
+            ];
+            Mishap::Meanwhile { call: u64::from(b % 48), deed: deeds[usize::from(c) % deeds.len()] }
+        }
+        _ => fault(b, c),
+    }
+}
+
+fn fault(b: u8, c: u8) -> Mishap {
+    let operations = [
+        Operation::Put,
+        Operation::Put,
+        Operation::Put,
+        Operation::Get,
+        Operation::ReadAt,
+        Operation::Stat,
+        Operation::List,
+        Operation::Delete,
+    ];
+    let kinds = [
+        None,
+        Some(KeyKind::Pack),
+        Some(KeyKind::Segment),
+        Some(KeyKind::Snapshot),
+        Some(KeyKind::Lease),
+        Some(KeyKind::Forgotten),
+    ];
+    let operation = operations[usize::from(b % 8)];
+    let effects = [
+        Effect::ErrorBefore(Trouble::Io),
+        Effect::ErrorAfter(Trouble::Unreachable),
+        Effect::ErrorBefore(Trouble::Full),
+        Effect::ErrorAfter(Trouble::Io),
+        // On the way out only: a store that damages what it keeps is the damage matrix's.
+        if operation == Operation::Put {
+            Effect::ErrorBefore(Trouble::Denied)
+        } else {
+            Effect::Corrupt(u64::from(c))
+        },
+        if operation == Operation::Put {
+            Effect::ErrorAfter(Trouble::Full)
+        } else {
+            Effect::Torn(u64::from(c))
+        },
+    ];
+    Mishap::Fault {
+        operation,
+        kind: kinds[usize::from(b / 8) % kinds.len()],
+        nth: 1 + u32::from(c % 4),
+        effect: effects[usize::from(c / 4) % effects.len()],
+    }
+}
+
+/// Reads any bytes as a script; a rest of fewer than four is left.
+pub fn from_bytes(bytes: &[u8]) -> Vec<Raw> {
+    bytes.chunks_exact(STEP_BYTES).map(|raw| raw.try_into().expect("four bytes")).collect()
+}

@@ -1,0 +1,195 @@
+//! Hosts with trees and caches, a store that they share, and what a snapshot holds, read back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use icecore::Error;
+use icecore::format::{SnapshotState, SourceKind};
+use icecore::observe::Recording;
+use icecore::ops::Cancel;
+use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec};
+use icecore::ops::content::write_content;
+use icecore::ops::verify::{FindingKind, VerifyOptions, VerifyReport, verify};
+use icecore::repo::{ChunkReader, MergedRuns, RepoError, Repository, Secret, Streams};
+use icecore::store::SharedStore;
+use icecore::types::{Content, Entry, Node, SnapshotId};
+
+use crate::tree::{Thing, Things, Tree};
+
+/// What a snapshot holds, by source name.
+pub type Held = BTreeMap<String, Things>;
+
+/// The folder in which trees and caches lie: in memory where the machine has such a place.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a temporary folder")
+}
+
+pub fn init(store: &SharedStore) {
+    Repository::init(store, &Secret::empty(), "model").expect("init");
+}
+
+/// A machine that backs up.
+pub struct Host {
+    pub name: &'static str,
+    pub tree: Tree,
+    pub blocks: Tree,
+    /// What its database dumps; empty: it has none.
+    pub dump: Vec<u8>,
+    /// It makes a checkpoint whenever it can.
+    pub checkpoints: bool,
+    dir: PathBuf,
+}
+
+impl Host {
+    pub fn new(name: &'static str, dir: PathBuf) -> Self {
+        let (tree, blocks) = (Tree::new(dir.join("tree")), Tree::new(dir.join("blocks")));
+        Self { name, tree, blocks, dump: Vec::new(), checkpoints: false, dir }
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
+
+    /// Where a copy of the cache is kept that may be put back.
+    pub fn old_cache(&self) -> PathBuf {
+        self.dir.join("old-cache")
+    }
+
+    pub fn open(&self, store: &SharedStore) -> Result<Repository, RepoError> {
+        Repository::open(SharedStore::clone(store), &Secret::empty(), &self.cache())
+    }
+
+    /// What a backup now must hold.
+    pub fn held(&self) -> Held {
+        let mut held = Held::new();
+        held.insert("tree".into(), self.tree.things.clone());
+        held.insert("blocks".into(), self.blocks.things.clone());
+        if !self.dump.is_empty() {
+            held.insert("db".into(), Things::from([(String::new(), Thing::File(self.dump.clone()))]));
+        }
+        held
+    }
+
+    pub fn options(&self) -> BackupOptions {
+        let tree = |tree: &Tree, name: &str, immutable| {
+            SourceSpec::Tree(Box::new(TreeSpec {
+                name: name.into(),
+                path: tree.root().to_owned(),
+                filter: Default::default(),
+                files_from: None,
+                immutable,
+                parent: None,
+            }))
+        };
+        let mut sources = vec![tree(&self.tree, "tree", false), tree(&self.blocks, "blocks", true)];
+        if !self.dump.is_empty() {
+            let input = Box::new(std::io::Cursor::new(self.dump.clone()));
+            sources.push(SourceSpec::Stream { name: "db".into(), input });
+        }
+        let often = if self.checkpoints { Duration::ZERO } else { Duration::from_secs(300) };
+        BackupOptions {
+            checkpoint_every: often,
+            allow_empty: true,
+            level: 1,
+            threads: Some(1),
+            grain_seconds: Some(0),
+            ..BackupOptions::new(self.name, sources)
+        }
+    }
+}
+
+/// Reads all that a snapshot holds through the library, every chunk checked.
+pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
+    let snapshot = repo.read_snapshot(id)?;
+    let reader = ChunkReader::new(repo, 4 << 20);
+    let content = |content: &Content| -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
+        write_content(&reader, content, &mut out, &Cancel::new(), &Recording::default())?;
+        Ok(out)
+    };
+    let mut held = Held::new();
+    for source in &snapshot.sources {
+        let mut things = Things::new();
+        match &source.kind {
+            SourceKind::Stream { content: stream, .. } => {
+                things.insert(String::new(), Thing::File(content(stream)?));
+            }
+            SourceKind::Tree { runs, .. } => {
+                let mut merged = MergedRuns::open(&reader, runs, Streams::All, false)?;
+                while let Some(entry) = merged.next_entry()? {
+                    let thing = match &entry.node {
+                        Node::File { content: file, .. } => Thing::File(content(file)?),
+                        Node::Folder { .. } => Thing::Folder,
+                        Node::Symlink { target, .. } => Thing::Symlink(text(target)),
+                        _ => Thing::Symlink(odd(&entry)),
+                    };
+                    things.insert(text(&entry.path.to_slashed()), thing);
+                }
+            }
+        }
+        held.insert(source.name.clone(), things);
+    }
+    Ok(held)
+}
+
+fn odd(entry: &Entry) -> String {
+    format!("what no tree here has: {entry:?}")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The first difference, in words; none if both hold the same.
+pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
+    let flat = |held: &Held| -> BTreeMap<(String, String), Thing> {
+        let all = held.iter().flat_map(|(source, things)| {
+            things.iter().map(move |(path, thing)| ((source.clone(), path.clone()), thing.clone()))
+        });
+        all.collect()
+    };
+    let (wanted, found) = (flat(wanted), flat(found));
+    let keys: std::collections::BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
+    keys.into_iter()
+        .find(|key| wanted.get(key) != found.get(key))
+        .map(|key| format!("{}:{} should be {:?} and is {:?}", key.0, key.1, wanted.get(key), found.get(key)))
+}
+
+/// Checks structure and all data, with a cache of its own; late snapshots aside, which say nothing of damage.
+pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
+    let dir = scratch();
+    let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), dir.path());
+    let repo = repo.map_err(|err| format!("does not open: {err}"))?;
+    let options =
+        VerifyOptions { host: "verifier".into(), read_data: true, threads: 1, ..VerifyOptions::default() };
+    let report = verify(&repo, &options, &Recording::default(), &Cancel::new());
+    let report = report.map_err(|err| format!("verify failed: {err}"))?;
+    let bad = report.findings.iter().find(|finding| finding.kind != FindingKind::LateSnapshot);
+    match bad {
+        Some(finding) => Err(format!("verify found {finding}")),
+        None => Ok(report),
+    }
+}
+
+/// Names of all snapshots but checkpoints, as they lie in the store.
+pub fn committed(repo: &Repository) -> Result<Vec<SnapshotId>, Error> {
+    let mut bad = None;
+    let all = repo.snapshots(&mut |_, err| bad = Some(err))?;
+    match bad {
+        Some(err) => Err(err.into()),
+        None => Ok(all
+            .into_iter()
+            .filter(|found| found.snapshot.state != SnapshotState::Checkpoint)
+            .map(|found| found.id)
+            .collect()),
+    }
+}
+
+/// A store of one's own for a test that shares it.
+pub fn shared<S: icecore::store::Store + 'static>(store: S) -> SharedStore {
+    Arc::new(store)
+}
