@@ -50,8 +50,8 @@ impl<'a> PackCopier<'a> {
         self.stored_bytes
     }
 
-    /// Copies a frame's chunks for which `live` says so, in their order: the whole frame as it is if at least three
-    /// quarters of its plain bytes are live. A chunk that its frame does not give is taken from another copy; an error
+    /// Copies a frame's chunks for which `live` says so, in their order: the whole frame as it is if at least
+    /// nineteen twentieths of its plain bytes are live. A chunk that its frame does not give is taken from another copy; an error
     /// that is damage says that there is none.
     pub fn frame(
         &mut self,
@@ -83,7 +83,7 @@ impl<'a> PackCopier<'a> {
         };
         let pieces = self.pieces(info, &plain);
         let is_good = pieces.iter().all(Option::is_some);
-        if is_good && kept * 4 >= all * 3 {
+        if is_good && kept * 20 >= all * 19 {
             packed.reserve_exact(FRAME_SLACK);
             let (class, codec, plain_len) = (info.class, info.codec, info.plain);
             let chunks = info.chunks.clone();

@@ -8,9 +8,11 @@ use crate::types::{PackId, Timestamp};
 
 /// A pack below this many stored bytes is small: 16 MiB.
 const SMALL_BYTES: u64 = 16 << 20;
-/// A pack is copied when so many hundredths of its plain bytes are dead. Frames are kept whole with up to a quarter dead:
-/// this must be more, or a pack would be copied again and again.
+/// A pack is copied in any case when so many hundredths of its plain bytes are dead.
 const DEAD_HUNDREDTHS: u64 = 30;
+/// … and the worst of the others, until no more than so many hundredths of all are dead. Frames are kept whole with up to
+/// a twentieth dead ([`crate::repo::PackCopier`]): this must be more, or packs would be copied again and again.
+const DEAD_HUNDREDTHS_OF_ALL: u64 = 8;
 
 /// From when on packs are left alone, by the store's clock: writers may still need them.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +41,8 @@ pub(super) struct Plan {
 impl Plan {
     pub fn make<'a>(packs: impl Iterator<Item = &'a Pack>, until: &Until) -> Self {
         let mut plan = Self::default();
-        let (mut needed, mut mostly_dead, mut small) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut needed, mut mostly_dead, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = Dead::default();
         let mut copied = 0_u64;
         for pack in packs.filter(|pack| pack.row.added) {
             let (row, stored) = (&pack.row, pack.there);
@@ -53,16 +56,17 @@ impl Plan {
                 PackState::Known => match stored {
                     // A pack that is gone and that nobody needs: writers should not rely on it.
                     None => plan.dead.extend((pack.live == 0).then_some(row.id)),
-                    Some(stored) if !until.allows(stored) => {}
+                    Some(stored) if !until.allows(stored) => all.add(pack),
                     Some(_) if pack.live == 0 => plan.dead.push(row.id),
                     Some(_) => {
-                        let dead = row.plain.saturating_sub(pack.live);
-                        let hundredths = dead.saturating_mul(100) / row.plain.max(1);
+                        let hundredths = Dead::of(pack).hundredths();
                         if hundredths >= DEAD_HUNDREDTHS {
                             copied = copied.saturating_add(pack.live_bytes());
+                            all.plain = all.plain.saturating_add(pack.live);
                             mostly_dead.push((Reverse(hundredths), row.id));
-                        } else if row.size < SMALL_BYTES {
-                            small.push((row.size, row.id));
+                        } else {
+                            all.add(pack);
+                            others.push((Reverse(hundredths), row.id, pack));
                         }
                     }
                 },
@@ -71,10 +75,45 @@ impl Plan {
         plan.dead.sort_unstable();
         needed.sort_unstable();
         mostly_dead.sort_unstable();
+        others.sort_unstable_by_key(|&(hundredths, id, _)| (hundredths, id));
+        let mut small = Vec::new();
+        for (hundredths, id, pack) in others {
+            let is_worse = hundredths.0 > DEAD_HUNDREDTHS_OF_ALL;
+            if is_worse && all.hundredths() > DEAD_HUNDREDTHS_OF_ALL {
+                copied = copied.saturating_add(pack.live_bytes());
+                all.dead = all.dead.saturating_sub(Dead::of(pack).dead);
+                mostly_dead.push((hundredths, id));
+            } else if pack.row.size < SMALL_BYTES {
+                small.push((pack.row.size, id));
+            }
+        }
         plan.copy = needed;
         plan.copy.extend(mostly_dead.iter().map(|(_, id)| *id));
         plan.copy.extend(worth_joining(small, copied));
         plan
+    }
+}
+
+/// Plain bytes, and those of them that nobody needs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Dead {
+    plain: u64,
+    dead: u64,
+}
+
+impl Dead {
+    fn of(pack: &Pack) -> Self {
+        Self { plain: pack.row.plain, dead: pack.row.plain.saturating_sub(pack.live) }
+    }
+
+    fn add(&mut self, pack: &Pack) {
+        let more = Self::of(pack);
+        self.plain = self.plain.saturating_add(more.plain);
+        self.dead = self.dead.saturating_add(more.dead);
+    }
+
+    fn hundredths(self) -> u64 {
+        self.dead.saturating_mul(100) / self.plain.max(1)
     }
 }
 
@@ -125,7 +164,7 @@ mod tests {
     fn dead_packs_go_and_mostly_dead_ones_are_copied_worst_first() {
         let packs = [
             pack(1, BIG, 0, PackState::Known),
-            pack(2, BIG, 71, PackState::Known),
+            pack(2, BIG, 92, PackState::Known),
             pack(3, BIG, 70, PackState::Known),
             pack(4, BIG, 10, PackState::Known),
             pack(5, BIG, 1, PackState::Condemned),
@@ -135,6 +174,20 @@ mod tests {
         ];
         let plan = Plan::make(packs.iter(), &ANY);
         assert_eq!(plan, Plan { dead: ids(&[1]), copy: ids(&[5, 4, 3]) });
+    }
+
+    #[test]
+    fn the_worst_are_copied_until_little_of_all_is_dead() {
+        let copied = |live: &[u64]| {
+            let packs: Vec<Pack> =
+                live.iter().zip(1..).map(|(live, n)| pack(n, BIG, *live, PackState::Known)).collect();
+            Plan::make(packs.iter(), &ANY).copy
+        };
+        assert_eq!(copied(&[92, 91]), ids(&[]), "8 of 100");
+        assert_eq!(copied(&[90, 80, 85]), ids(&[2]), "15 of 100, then 8");
+        assert_eq!(copied(&[71, 71]), ids(&[1, 2]));
+        assert_eq!(copied(&[75, 99, 99, 99]), ids(&[]), "little of all is dead");
+        assert_eq!(copied(&[0, 10, 93, 93]), ids(&[2]), "those that go anyway do not count");
     }
 
     #[test]

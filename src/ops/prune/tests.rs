@@ -418,8 +418,8 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
     }
     let report = run(&clients[1], &options());
     assert_eq!((report.pending.packs, report.condemned.packs), (0, 0), "{report:?}");
-    // A pack may be dead to three tenths, and so may what was not worth joining.
-    assert!(report.dead.bytes * 10 <= (report.live.bytes + report.dead.bytes) * 3, "{report:?}");
+    // A twelfth of all may be dead in plain bytes, and packs shrink differently.
+    assert!(report.dead.bytes * 8 <= report.live.bytes + report.dead.bytes, "{report:?}");
 }
 
 /// The last snapshot of a source is forgotten and its record swept: to a verify that is no loss.
