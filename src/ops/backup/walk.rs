@@ -423,6 +423,8 @@ impl Walk<'_, '_> {
                 return Ok(Step::Stay);
             };
             let Some((name, seen)) = batch.next() else {
+                // A folder may have millions of names, none of which is a step of its own.
+                self.shared.check()?;
                 let more = match listing {
                     Some(listing) => self.next_batch(&level.path, &folder, listing, *only_tag),
                     None => Ok(Vec::new()),

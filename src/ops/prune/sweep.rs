@@ -12,7 +12,7 @@ use super::roots::is_older;
 use super::survey::{Survey, minus};
 use crate::Error;
 use crate::index::{Index, PackState};
-use crate::observe::{Counter, Observer, Phase, Problem, Severity};
+use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{FoundLease, Lease};
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, SegmentBody};
