@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Fixture, lease, snapshot, take_lease};
-use crate::format::{LeaseKind, SnapshotState};
-use crate::repo::{Lease, LeaseTimes, RepoError, Repository, Secret};
+use crate::format::{LeaseBody, LeaseKind, SnapshotState};
+use crate::repo::{FoundLease, Lease, LeaseTimes, RepoError, Repository, Secret};
 use crate::store::{Body, Clock, Folder, ModelWorld, ObjectKey, PutMode, SharedStore, Store, list_all};
-use crate::types::LeaseId;
+use crate::types::{LeaseId, Timestamp};
 
 #[test]
 fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
@@ -110,4 +110,30 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
     };
     assert_eq!(left(ModelWorld::new(&Clock::default(), 1)), 2);
     assert_eq!(left(ModelWorld::new(&Clock::default(), 1).with_strong_listing()), 0);
+}
+
+/// `prune --now` does not wait for a process that is gone; but it must have been one of this boot, of these process
+/// numbers and under this name, or it may live on elsewhere.
+#[test]
+fn a_holder_is_dead_here_only_if_it_was_here() {
+    let mut child = std::process::Command::new("true").spawn().expect("runs");
+    let pid = child.id();
+    child.wait().expect("ends");
+    let body = LeaseBody {
+        id: LeaseId::new([1; 16]),
+        kind: LeaseKind::Backup,
+        host: "host".into(),
+        boot: crate::sys::boot_id(),
+        pid,
+        started: None,
+        parents: Vec::new(),
+    };
+    let dead = |body: &LeaseBody| {
+        let (id, modified) = (body.id, Timestamp::from_seconds(1));
+        FoundLease { id, modified, body: Some(body.clone()) }.is_dead_here("host")
+    };
+    assert!(dead(&body));
+    assert!(!dead(&LeaseBody { host: "other".into(), ..body.clone() }));
+    assert!(!dead(&LeaseBody { boot: "another boot".into(), ..body.clone() }));
+    assert!(!dead(&LeaseBody { pid: std::process::id(), ..body.clone() }));
 }
