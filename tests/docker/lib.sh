@@ -249,6 +249,49 @@ hour() {
     node_data mutate --seconds "${1:-0}" | pg
 }
 
+# dump_now: the database as it is, by the container's own tools, without the random words.
+dump_now() {
+    docker exec -i "${1:-$POSTGRES}" pg_dumpall -c -U aleph </dev/null | unrestricted
+}
+
+unrestricted() {
+    sed -E '/^\\(un)?restrict /d'
+}
+
+# same_dump SNAP TITLE: the database's dump is what the snapshot holds.
+same_dump() {
+    ice cat "$1:db" 2>"$T/err" | unrestricted >"$T/dump.stored" || true
+    dump_now >"$T/dump.live" || true
+    if [[ ! -s $T/dump.stored ]]; then
+        fail "$2: no stored dump: $(tail -n 1 "$T/err")"
+    else
+        same_file "$T/dump.stored" "$T/dump.live" "$2 ($(stat -c %s "$T/dump.live") bytes)"
+    fi
+}
+
+# What of kubo's repository is no backup's business.
+KUBO_JUNK=(/repo.lock /api /gateway /datastore/LOCK /blocks/.temp/ '/blocks/*/put-*')
+
+# keep_truth NAME FOLDER: file storage and keys as they are now, to judge a restore by.
+keep_truth() {
+    local to=$T/docker-data/truth-$1 junk=()
+    junk=("${KUBO_JUNK[@]/#/--exclude=}")
+    mkdir -p "$to"
+    rsync -aHAX "$(volume pyaleph-local-storage)/" "$to/local/"
+    rsync -aHAX "${junk[@]}" "$(volume pyaleph-ipfs)/" "$to/ipfs/"
+    rsync -aHAX "$2/keys" "$2/config.yml" "$to/"
+}
+
+# same_node NAME FOLDER TITLE: what lies there is what keep_truth kept, both ways.
+same_node() {
+    local to=$T/docker-data/truth-$1
+    same_tree "$to/local" "$(volume pyaleph-local-storage)" "$3: local storage"
+    same_tree "$to/ipfs" "$(volume pyaleph-ipfs)" "$3: kubo's repository"
+    same_tree "$to/keys" "$2/keys" "$3: keys"
+    equal "$(stat -c '%a:%u:%g' "$2"/keys/* | sort -u)" 600:1000:1000 "$3: keys are their owner's alone"
+    same_file "$to/config.yml" "$2/config.yml" "$3: config.yml"
+}
+
 volume() {
     docker volume inspect --format '{{.Mountpoint}}' "${PROJECT}_$1"
 }

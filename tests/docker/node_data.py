@@ -7,7 +7,8 @@ of writes.
     node_data.py sql --state S                    tables and rows, to be piped into psql
     node_data.py mutate --state S [--seconds T]   an hour of writes: files change now, SQL goes to standard output
     node_data.py half begin|end --state S         a file half-written under its final name; the rest and its rows' SQL
-    node_data.py pick --state S [--pin P] [--type T] [--place P] [-n N]   paths of stored files, relative to their folder
+    node_data.py pick --state S [--pin P] [--type T] [--place P] [-n N]   paths of stored files, relative to their folder; all with -n 0
+    node_data.py pinned --state S                 names of local storage that a pin other than a grace period needs
     node_data.py counts --state S                 what is pinned, as JSON
 
 The state folder S keeps where things lie and what was made; `mutate` and `half` go on from there. Files are written before
@@ -345,8 +346,14 @@ def pick(args: argparse.Namespace) -> None:
         line for line in State(args.state).lines()
         if args.pin in (None, line[3]) and args.type in (None, line[2]) and args.place in (None, line[4])
     ]
-    for line in wanted[: args.n]:
+    for line in wanted[: args.n or len(wanted)]:
         print(f"blocks/{line[5]}" if line[4] == "kubo" else line[0])
+
+
+def pinned(args: argparse.Namespace) -> None:
+    for line in State(args.state).lines():
+        if line[4] != "kubo" and set(line[3].split("+")) & {"message", "content", "tx"}:
+            print(line[0])
 
 
 def counts(args: argparse.Namespace) -> None:
@@ -378,7 +385,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("keys")
     one.add_argument("folder", type=Path)
-    all_ = {name: commands.add_parser(name) for name in ("make", "sql", "mutate", "half", "pick", "counts")}
+    all_ = {name: commands.add_parser(name) for name in ("make", "sql", "mutate", "half", "pick", "pinned", "counts")}
     for each in all_.values():
         each.add_argument("--state", type=Path, required=True)
     for name in ("local", "kubo"):
