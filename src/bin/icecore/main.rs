@@ -2,10 +2,13 @@
 
 mod args;
 mod commands;
+mod config;
 mod context;
 mod env;
 mod exit;
 mod harden;
+mod hooks;
+mod job;
 mod parse;
 mod secret;
 mod signals;
