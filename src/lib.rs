@@ -4,6 +4,7 @@ pub mod chunk;
 mod error;
 pub mod format;
 pub mod index;
+pub mod node;
 pub mod observe;
 pub mod ops;
 pub mod repo;

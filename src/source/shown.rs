@@ -5,7 +5,8 @@ use std::borrow::Cow;
 /// What stands in a secret's place.
 const MASK: &str = "***";
 /// A name that holds one of these (in any case) has a secret for its value.
-const SECRET_NAMES: [&str; 7] = ["password", "passwd", "passphrase", "secret", "token", "apikey", "api_key"];
+const SECRET_NAMES: [&str; 8] =
+    ["password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "restrict-key"];
 
 /// The words as a shell would take them, secrets masked: values of `NAME=value` and `--name value` with a name like
 /// `PGPASSWORD` or `--token`, and passwords in URLs. A guess, made to keep the usual ones out of logs: a command

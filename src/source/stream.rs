@@ -6,6 +6,7 @@
 //! your parent" means the *thread* that forked. Reading can be cancelled from any thread, even while a grandchild in
 //! another session holds the output open.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -49,6 +50,8 @@ pub struct StreamCommand {
 pub struct SpawnOptions {
     /// Names of environment variables that the command does not get: those that hold our own secrets.
     pub env_remove: Vec<String>,
+    /// Variables that it gets besides ours.
+    pub env: Vec<(String, OsString)>,
 }
 
 /// How a command came to fail.
@@ -186,6 +189,7 @@ impl StreamCommand {
         for name in &options.env_remove {
             command.env_remove(name);
         }
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         lead_own_session(&mut command);
         let (send, receive) = mpsc::channel();
         let keeper = thread::Builder::new().name("command-keeper".to_owned()).spawn(move || {

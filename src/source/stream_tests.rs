@@ -74,7 +74,7 @@ fn only_the_end_of_stderr_is_kept_and_a_flood_does_not_block() {
 
 #[test]
 fn the_command_has_no_terminal_no_input_and_no_secrets() {
-    let options = SpawnOptions { env_remove: vec!["PATH".to_owned()] };
+    let options = SpawnOptions { env_remove: vec!["PATH".to_owned()], env: Vec::new() };
     let script = "cat; echo ${PATH-unset}; (: </dev/tty) 2>/dev/null || echo no-tty; \
                   read -r _ _ _ _ pgrp session _ </proc/$$/stat; [ $pgrp = $$ ] && [ $session = $$ ] && echo leads";
     // A shell without PATH sets its own default: `env` shows what was handed over.

@@ -27,7 +27,7 @@ impl<'e> Capture<'e> {
         let (name, words, content) = match source {
             SourceSpec::Command { name, command } => {
                 let env_remove = self.options.env_remove.clone();
-                let mut running = command.spawn(&SpawnOptions { env_remove })?;
+                let mut running = command.spawn(&SpawnOptions { env_remove, env: Vec::new() })?;
                 let content = self.command(packer, &name, &mut running)?;
                 running.finish()?;
                 (name, command.words().to_vec(), content)

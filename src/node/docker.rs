@@ -1,0 +1,360 @@
+//! The Docker engine, by the `docker` program: containers and volumes looked up, volumes made.
+//!
+//! The program is used rather than the engine's socket because it knows contexts, `DOCKER_HOST` and rootless engines as
+//! the operator has them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::source::{CommandError, Ending, SpawnOptions, StreamCommand};
+
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Why the engine did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// There is no `docker` program.
+    #[error("the 'docker' program is not installed")]
+    NotInstalled,
+    /// The program is there, the engine does not answer.
+    #[error("the Docker engine does not answer: {why}")]
+    Unreachable { why: String },
+    #[error("there is no container '{name}'{}", also(.tried))]
+    NoContainer { name: String, tried: Option<String> },
+    #[error("the container '{name}' is not running (it is {state})")]
+    NotRunning { name: String, state: String },
+    #[error("there is no Docker volume '{name}'")]
+    NoVolume { name: String },
+    /// The program said no for another reason.
+    #[error("docker {what} failed: {why}")]
+    Failed { what: String, why: String },
+    /// Its answer is not what it should be.
+    #[error("the answer to docker {what} cannot be read: {why}")]
+    BadAnswer { what: String, why: String },
+}
+
+fn also(tried: &Option<String>) -> String {
+    tried.as_ref().map_or_else(String::new, |tried| format!(", nor '{tried}'"))
+}
+
+impl DockerError {
+    /// What to do about it, where that can be said.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotInstalled => Some(
+                "install Docker, or name paths and a server's address instead of volumes and a container",
+            ),
+            Self::Unreachable { .. } => Some("is the engine running, and may this user reach it?"),
+            Self::NoContainer { .. } => Some("'docker ps -a' lists the containers there are"),
+            Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start"),
+            Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes there are"),
+            Self::Failed { .. } | Self::BadAnswer { .. } => None,
+        }
+    }
+}
+
+/// A container, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+    /// `running`, `exited`, `paused` …
+    pub state: String,
+    pub labels: BTreeMap<String, String>,
+    /// `NAME=value`, as the container's processes get it.
+    pub env: Vec<String>,
+    pub mounts: Vec<Mount>,
+}
+
+impl Container {
+    /// True if its processes are at work.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "running" | "restarting")
+    }
+
+    /// The compose project and service that it belongs to.
+    pub fn service(&self) -> Option<(&str, &str)> {
+        let label = |name: &str| self.labels.get(name).map(String::as_str);
+        Some((label("com.docker.compose.project")?, label("com.docker.compose.service")?))
+    }
+}
+
+/// Something mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Mount {
+    /// The volume's name; empty for a bind mount.
+    #[serde(rename = "Name", default)]
+    pub volume: String,
+    /// The folder or file on this machine.
+    #[serde(rename = "Source", default)]
+    pub source: PathBuf,
+    /// Where it is in the container.
+    #[serde(rename = "Destination")]
+    pub destination: PathBuf,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Volume {
+    #[serde(rename = "Name")]
+    pub name: String,
+    /// Its folder on this machine.
+    #[serde(rename = "Mountpoint")]
+    pub mountpoint: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    name: String,
+    state: InspectedState,
+    config: InspectedConfig,
+    #[serde(default)]
+    mounts: Vec<Mount>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedState {
+    status: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedConfig {
+    image: String,
+    #[serde(default)]
+    env: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// The engine that the `docker` program reaches.
+#[derive(Debug, Clone, Default)]
+pub struct Docker {
+    /// Environment variables that the program does not get: those that hold our own secrets.
+    env_remove: Vec<String>,
+}
+
+impl Docker {
+    /// The engine of this machine, or that of the user's Docker context.
+    pub fn new(env_remove: Vec<String>) -> Self {
+        Self { env_remove }
+    }
+
+    /// Runs `docker` with these words and returns what it printed.
+    ///
+    /// # Errors
+    /// Anything but exit code 0, with the end of what it said.
+    pub fn run(&self, words: &[&str]) -> Result<Vec<u8>, DockerError> {
+        let what = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+        let failed = |why: String| DockerError::Failed { what: what.clone(), why };
+        let all = std::iter::once("docker").chain(words.iter().copied()).map(str::to_owned).collect();
+        let command = StreamCommand::from_words(all).map_err(|err| failed(err.to_string()))?;
+        let spawned =
+            command.spawn(&SpawnOptions { env_remove: self.env_remove.clone(), ..Default::default() });
+        let mut running = match spawned {
+            Err(CommandError::NotFound { .. }) => return Err(DockerError::NotInstalled),
+            other => other.map_err(|err| failed(err.to_string()))?,
+        };
+        let mut answer = Vec::new();
+        let read = (&mut running).take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+        let read = read.map_err(|err| failed(err.to_string()))?;
+        if read as u64 == ANSWER_BYTES_MAX {
+            return Err(DockerError::BadAnswer { what, why: "it is longer than 16 MiB".into() });
+        }
+        match running.finish() {
+            Ok(_) => Ok(answer),
+            Err(CommandError::Failed { stderr_tail, ending, .. }) => {
+                Err(complaint(what, &stderr_tail, ending))
+            }
+            Err(err) => Err(failed(err.to_string())),
+        }
+    }
+
+    /// True if the engine answers.
+    pub fn is_there(&self) -> bool {
+        self.run(&["version", "--format", "{{.Server.Version}}"]).is_ok()
+    }
+
+    /// The container of exactly this name or id; none if there is none.
+    pub fn container(&self, name: &str) -> Result<Option<Container>, DockerError> {
+        let answer = match self.run(&["inspect", "--type", "container", "--", name]) {
+            Err(DockerError::Failed { why, .. }) if is_missing(&why) => return Ok(None),
+            other => other?,
+        };
+        Ok(containers(&answer, "inspect")?.pop())
+    }
+
+    /// The container of this name, or of the name that another version of compose would have given it:
+    /// `pyaleph_postgres_1` and `pyaleph-postgres-1` are the same one.
+    pub fn find_container(&self, name: &str) -> Result<Container, DockerError> {
+        if let Some(found) = self.container(name)? {
+            return Ok(found);
+        }
+        let tried = other_spelling(name);
+        if let Some(tried) = &tried
+            && let Some(found) = self.container(tried)?
+        {
+            return Ok(found);
+        }
+        Err(DockerError::NoContainer { name: name.to_owned(), tried })
+    }
+
+    /// As [`Docker::find_container`], and it runs.
+    pub fn running_container(&self, name: &str) -> Result<Container, DockerError> {
+        let found = self.find_container(name)?;
+        if found.state == "running" {
+            return Ok(found);
+        }
+        Err(DockerError::NotRunning { name: found.name, state: found.state })
+    }
+
+    /// All containers of a compose project, running or not.
+    pub fn project(&self, project: &str) -> Result<Vec<Container>, DockerError> {
+        let label = format!("label=com.docker.compose.project={project}");
+        self.listed(&["ps", "-aq", "--no-trunc", "--filter", &label])
+    }
+
+    /// All running containers that use a volume.
+    pub fn users_of_volume(&self, volume: &str) -> Result<Vec<Container>, DockerError> {
+        let filter = format!("volume={volume}");
+        self.listed(&["ps", "-q", "--no-trunc", "--filter", &filter])
+    }
+
+    fn listed(&self, words: &[&str]) -> Result<Vec<Container>, DockerError> {
+        let ids = self.run(words)?;
+        let ids = String::from_utf8_lossy(&ids).into_owned();
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let words: Vec<&str> = ["inspect", "--type", "container", "--"].into_iter().chain(ids).collect();
+        containers(&self.run(&words)?, "inspect")
+    }
+
+    /// The volume of this name; none if there is none.
+    pub fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
+        let answer = match self.run(&["volume", "inspect", "--", name]) {
+            Err(DockerError::Failed { why, .. }) if is_missing(&why) => return Ok(None),
+            other => other?,
+        };
+        let mut found: Vec<Volume> = answer_json(&answer, "volume inspect")?;
+        Ok(found.pop())
+    }
+
+    /// Makes a volume with these labels, as compose would label it.
+    pub fn create_volume(&self, name: &str, labels: &[(&str, &str)]) -> Result<Volume, DockerError> {
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
+        let mut words = vec!["volume", "create"];
+        words.extend(labels.iter().map(String::as_str));
+        words.extend(["--", name]);
+        self.run(&words)?;
+        self.volume(name)?.ok_or_else(|| DockerError::NoVolume { name: name.to_owned() })
+    }
+}
+
+/// What `docker` said, as an error: the engine out of reach is told apart.
+fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
+    let said = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    let why = if said.is_empty() { ending.to_string() } else { said };
+    let lower = why.to_lowercase();
+    let unreachable =
+        ["cannot connect to the docker daemon", "error during connect", "permission denied while trying"];
+    if unreachable.iter().any(|sign| lower.contains(sign)) {
+        return DockerError::Unreachable { why };
+    }
+    DockerError::Failed { what, why }
+}
+
+fn is_missing(why: &str) -> bool {
+    why.to_lowercase().contains("no such ")
+}
+
+fn answer_json<T: serde::de::DeserializeOwned>(answer: &[u8], what: &str) -> Result<T, DockerError> {
+    serde_json::from_slice(answer)
+        .map_err(|err| DockerError::BadAnswer { what: what.to_owned(), why: err.to_string() })
+}
+
+fn containers(answer: &[u8], what: &str) -> Result<Vec<Container>, DockerError> {
+    let found: Vec<Inspected> = answer_json(answer, what)?;
+    Ok(found
+        .into_iter()
+        .map(|one| Container {
+            name: one.name.trim_start_matches('/').to_owned(),
+            image: one.config.image,
+            state: one.state.status,
+            labels: one.config.labels.unwrap_or_default(),
+            env: one.config.env.unwrap_or_default(),
+            mounts: one.mounts,
+        })
+        .collect())
+}
+
+/// The name that another version of compose gives the same container: version 1 joins project, service and number by
+/// `_`, version 2 by `-`. Only the two joints are changed where they can be told: before the last number, and before the
+/// service.
+fn other_spelling(name: &str) -> Option<String> {
+    let (from, to) = if name.ends_with(|c: char| c.is_ascii_digit()) {
+        let joint = name.rfind(|c: char| !c.is_ascii_digit()).map(|at| &name[at..=at])?;
+        match joint {
+            "_" => ("_", "-"),
+            "-" => ("-", "_"),
+            _ => return None,
+        }
+    } else {
+        return None;
+    };
+    let (head, number) = name.rsplit_once(from)?;
+    // A service's own name may hold the joint; a project's rarely does.
+    let (project, service) = head.split_once(from)?;
+    Some(format!("{project}{to}{service}{to}{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_of_compose_are_one_container() {
+        let other = |name| other_spelling(name);
+        assert_eq!(other("pyaleph_postgres_1").as_deref(), Some("pyaleph-postgres-1"));
+        assert_eq!(other("pyaleph-postgres-1").as_deref(), Some("pyaleph_postgres_1"));
+        assert_eq!(other("pyaleph-pyaleph-api-1").as_deref(), Some("pyaleph_pyaleph-api_1"));
+        assert_eq!(other("pyaleph_pyaleph-api_12").as_deref(), Some("pyaleph-pyaleph-api-12"));
+        assert_eq!(other("postgres"), None);
+        assert_eq!(other("db1"), None);
+        assert_eq!(other("db-1"), None);
+    }
+
+    #[test]
+    fn an_engine_out_of_reach_is_told_apart() {
+        let said = "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n";
+        let err = complaint("inspect".into(), said, Ending::Code(1));
+        assert!(matches!(err, DockerError::Unreachable { .. }), "{err}");
+        let err = complaint("inspect".into(), "Error: No such container: x\n", Ending::Code(1));
+        assert!(matches!(&err, DockerError::Failed { why, .. } if is_missing(why)), "{err}");
+        let err = complaint("inspect".into(), "", Ending::Code(3));
+        assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
+    }
+
+    #[test]
+    fn an_inspected_container_is_read() {
+        let answer = br#"[{"Name":"/p-postgres-1","State":{"Status":"running"},
+            "Config":{"Image":"postgres:15.1","Env":["POSTGRES_USER=aleph"],
+            "Labels":{"com.docker.compose.project":"p","com.docker.compose.service":"postgres"}},
+            "Mounts":[{"Type":"volume","Name":"p_data","Source":"/v/_data","Destination":"/data"},
+                      {"Type":"bind","Source":"/k","Destination":"/keys"}]}]"#;
+        let found = containers(answer, "inspect").expect("an answer").pop().expect("a container");
+        assert_eq!((found.name.as_str(), found.service()), ("p-postgres-1", Some(("p", "postgres"))));
+        assert_eq!(found.mounts[0].volume, "p_data");
+        assert_eq!(found.mounts[1].volume, "");
+        assert!(found.is_running());
+        assert!(containers(b"[{}]", "inspect").is_err());
+    }
+}

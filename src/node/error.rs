@@ -1,0 +1,46 @@
+//! Why a node's operation failed.
+
+use super::docker::DockerError;
+use super::postgres::PostgresError;
+use crate::{Error, ErrorKind};
+
+/// Why an operation on a node failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The archive's own operations.
+    #[error(transparent)]
+    Engine(Error),
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// It makes sense, but is not done for safety's sake.
+    #[error("{why}")]
+    Refused { why: String, hint: String },
+}
+
+impl NodeError {
+    /// What callers act on.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Engine(err) => err.kind(),
+            Self::Docker(_) | Self::Postgres(_) | Self::Refused { .. } => ErrorKind::Failed,
+        }
+    }
+
+    /// What to do about it, where that can be said.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Engine(err) => err.hint(),
+            Self::Docker(err) => err.hint(),
+            Self::Postgres(_) => None,
+            Self::Refused { hint, .. } => Some(hint),
+        }
+    }
+}
+
+impl<E: Into<Error>> From<E> for NodeError {
+    fn from(err: E) -> Self {
+        Self::Engine(err.into())
+    }
+}

@@ -1,0 +1,11 @@
+//! What knows of Core Channel Nodes: compose files, Docker, PostgreSQL, and which files a database speaks of.
+//!
+//! Everything here goes through the operations below it and through the `docker` and PostgreSQL programs of the machine,
+//! run without a shell and without a terminal.
+
+pub mod docker;
+mod error;
+pub mod postgres;
+pub mod profile;
+
+pub use error::NodeError;
