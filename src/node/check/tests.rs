@@ -9,7 +9,7 @@ use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
 use crate::repo::HostChoice;
-use crate::source::{Cid, FilterOptions};
+use crate::source::Cid;
 
 const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
@@ -80,14 +80,7 @@ impl Node {
     fn capture(&self, immutable: bool) -> (Repository, StoredSnapshot) {
         let repo = self.lab.open();
         let tree = |name: &str, path: &str| {
-            SourceSpec::Tree(Box::new(TreeSpec {
-                name: name.into(),
-                path: self.path(path),
-                filter: FilterOptions::default(),
-                files_from: None,
-                immutable,
-                parent: None,
-            }))
+            SourceSpec::Tree(Box::new(TreeSpec { immutable, ..TreeSpec::new(name, self.path(path)) }))
         };
         let input = Box::new(std::io::Cursor::new(self.dump()));
         let sources = vec![

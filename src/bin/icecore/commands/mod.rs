@@ -53,7 +53,7 @@ pub enum Command {
     Prune(prune::Args),
     Repair(repair::Args),
     Key(key::Args),
-    Node(node::Args),
+    Node(Box<node::Args>),
     Completions(completions::Args),
     Man(man::Args),
 }

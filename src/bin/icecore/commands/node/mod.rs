@@ -1,5 +1,6 @@
-//! `icecore node`: jobs of a Core Channel Node.
+//! `icecore node`: a Core Channel Node as a whole.
 
+mod backup;
 mod check;
 
 use clap::Subcommand;
@@ -7,22 +8,28 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 
-/// Back up, restore and check a Core Channel Node
+/// Back up a Core Channel Node, and bring it back
+///
+/// What belongs to the node is said in icecore.toml.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  icecore node backup --init
+  icecore node backup
   icecore node check")]
 pub struct Args {
     #[command(subcommand)]
-    job: Job,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Job {
+enum Command {
+    Backup(backup::Args),
     Check(check::Args),
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    match &args.job {
-        Job::Check(args) => check::run(context, args),
+    match &args.command {
+        Command::Backup(args) => backup::run(context, args),
+        Command::Check(args) => check::run(context, args),
     }
 }
