@@ -17,7 +17,7 @@ pub enum NodeError {
     Postgres(#[from] PostgresError),
     /// A captured dump is not what it should be.
     #[error("the dump '{name}' cannot be read")]
-    Dump { name: String, source: DumpError },
+    Dump { name: String, source: Box<DumpError> },
     /// It makes sense, but is not done for safety's sake.
     #[error("{why}")]
     Refused { why: String, hint: String },

@@ -150,8 +150,10 @@ pub fn dump(bytes: &[u8]) -> bool {
     whole.1.is_none()
 }
 
+type Row = Vec<Option<Vec<u8>>>;
+
 /// The rows of a dump fed in pieces of this size, and why it was refused.
-fn rows(bytes: &[u8], step: usize) -> (Vec<Vec<Option<Vec<u8>>>>, Option<String>) {
+fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     const WANTED: [Wanted; 2] = [
         Wanted { table: "files", columns: &["hash", "size", "type"] },
         Wanted { table: "file_pins", columns: &["file_hash", "type"] },
