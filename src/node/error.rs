@@ -1,5 +1,6 @@
 //! Why a node's operation failed.
 
+use super::compose::ComposeError;
 use super::docker::DockerError;
 use super::postgres::PostgresError;
 use crate::{Error, ErrorKind};
@@ -10,6 +11,8 @@ pub enum NodeError {
     /// The archive's own operations.
     #[error(transparent)]
     Engine(Error),
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
     #[error(transparent)]
     Docker(#[from] DockerError),
     #[error(transparent)]
@@ -24,7 +27,9 @@ impl NodeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(err) => err.kind(),
-            Self::Docker(_) | Self::Postgres(_) | Self::Refused { .. } => ErrorKind::Failed,
+            Self::Compose(_) | Self::Docker(_) | Self::Postgres(_) | Self::Refused { .. } => {
+                ErrorKind::Failed
+            }
         }
     }
 
@@ -32,6 +37,7 @@ impl NodeError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Engine(err) => err.hint(),
+            Self::Compose(err) => err.hint(),
             Self::Docker(err) => err.hint(),
             Self::Postgres(_) => None,
             Self::Refused { hint, .. } => Some(hint),
