@@ -4,9 +4,11 @@
 //! run without a shell and without a terminal.
 
 pub mod compose;
+pub mod discover;
 pub mod docker;
 mod error;
 pub mod postgres;
 pub mod profile;
+pub mod template;
 
 pub use error::NodeError;
