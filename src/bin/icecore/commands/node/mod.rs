@@ -1,6 +1,7 @@
 //! `icecore node`: a Core Channel Node as a whole.
 
 mod backup;
+mod init;
 
 use clap::Subcommand;
 
@@ -12,6 +13,7 @@ use crate::exit::{CliError, Outcome};
 /// What belongs to the node is said in icecore.toml.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  icecore node init -r sftp://backup@host/srv/node /opt/pyaleph/docker-compose.yml
   icecore node backup --init
   icecore node backup")]
 pub struct Args {
@@ -21,11 +23,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Backup(backup::Args),
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.command {
+        Command::Init(args) => init::run(context, args),
         Command::Backup(args) => backup::run(context, args),
     }
 }
