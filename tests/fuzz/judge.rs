@@ -5,12 +5,16 @@
 
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
+use icecore::node::compose::read_text;
+use icecore::node::discover::discover;
+use icecore::node::template::{Settings, render};
 use icecore::types::Codec;
 
 pub type Judge = fn(&[u8]) -> bool;
 
 /// Every target by name.
-pub const TARGETS: [(&str, Judge); 13] = [
+pub const TARGETS: [(&str, Judge); 14] = [
+    ("compose", compose),
     ("config", config),
     ("envelope", envelope),
     ("frame", frame),
@@ -136,6 +140,26 @@ pub fn config(bytes: &[u8]) -> bool {
     let again = encode_config(&value, |_| mac);
     let (back, _, same_mac) = decode_config(&again).expect("what was encoded decodes");
     assert_eq!((back, same_mac), (value, mac));
+    true
+}
+
+/// A compose file, and the node that is found in it: what is written of it is TOML, and holds no password.
+pub fn compose(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let folder = std::path::Path::new("/nonexistent/node");
+    let variables = [("USER", "me"), ("EMPTY", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let Ok(project) = read_text(text, folder, &variables) else { return false };
+    assert!(!project.name.is_empty());
+    let paths = project.services.iter().flat_map(|service| &service.mounts);
+    assert!(paths.clone().all(|mount| mount.target.starts_with('/')));
+    assert!(
+        project
+            .services
+            .iter()
+            .all(|service| { service.environment.get("POSTGRES_PASSWORD").is_none_or(Option::is_none) })
+    );
+    let written = render(&discover(project, None), &Settings::default());
+    assert!(!written.contains('\r') && written.ends_with('\n'));
     true
 }
 
