@@ -4,10 +4,13 @@
 //! run without a shell and without a terminal.
 
 pub mod check;
+pub mod compose;
+pub mod discover;
 pub mod docker;
 pub mod dump;
 mod error;
 pub mod postgres;
 pub mod profile;
+pub mod template;
 
 pub use error::NodeError;
