@@ -13,6 +13,7 @@ pub struct Settings {
     pub repository: Option<String>,
     pub passphrase_file: Option<String>,
     pub passphrase_command: Option<String>,
+    pub host: String,
 }
 
 /// Sources and their names, in the order of their capture.
@@ -45,8 +46,7 @@ const NO_PASSPHRASE: &str = "\
 ";
 
 const HOST: &str = "\
-# The snapshots' host name (default: this machine's).
-# host = \"node-1\"
+# The snapshots' host name: whose 'latest' is. A node that moves to another machine keeps it, and its history goes on.
 ";
 
 const ORDER: &str = "
@@ -82,6 +82,7 @@ pub fn render(node: &Discovery, settings: &Settings) -> String {
         (None, None) => out.push_str(NO_PASSPHRASE),
     }
     out.push_str(HOST);
+    line(&mut out, "host", &quoted(&settings.host));
     out.push_str(ORDER);
     database(&mut out, node);
     storage(&mut out, node);

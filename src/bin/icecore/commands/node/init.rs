@@ -11,7 +11,7 @@ use icecore::store::Location;
 use icecore::sys::{Dir, Existing, write_file};
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::{Context, host_name};
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
 use crate::ui::text;
@@ -155,7 +155,7 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         given => given,
     };
     let passphrase_file = file.map(|file| absolute(file).and_then(text)).transpose()?;
-    Ok(Settings { repository, passphrase_file, passphrase_command: command })
+    Ok(Settings { repository, passphrase_file, passphrase_command: command, host: host_name() })
 }
 
 fn taken(file: &Path) -> CliError {
@@ -319,6 +319,7 @@ mod tests {
     #[test]
     fn what_is_written_is_accepted() {
         let settings = Settings {
+            host: "node-1".into(),
             repository: Some("/mnt/backup".into()),
             passphrase_file: Some("/root/p".into()),
             passphrase_command: None,
