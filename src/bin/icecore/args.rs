@@ -26,6 +26,7 @@ Environment:
   ICECORE_PASSPHRASE_FILE     as --passphrase-file
   ICECORE_PASSPHRASE_COMMAND  as --passphrase-command
   ICECORE_TO_PASSPHRASE…      the same for the repository that 'copy' copies to
+  ICECORE_CONFIG              as --config
   ICECORE_CACHE_DIR           where the index lies (default: /var/cache/icecore for root,
                               else $XDG_CACHE_HOME/icecore or ~/.cache/icecore)
 
@@ -54,6 +55,9 @@ pub struct Global {
     /// Take the passphrase from the first line that this command prints; it is run without a shell
     #[arg(long, global = true, value_name = "COMMAND")]
     pub passphrase_command: Option<String>,
+    /// Configuration file (default: /etc/icecore/icecore.toml for root, else ~/.config/icecore/icecore.toml)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Print one JSON object a line on standard output
     #[arg(long, global = true)]
     pub json: bool,

@@ -1,5 +1,7 @@
 //! What every command needs first: the store, the passphrase, the open repository, a way to be interrupted.
 
+use std::cell::OnceCell;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use icecore::format::LeaseKind;
@@ -11,6 +13,7 @@ use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
 use crate::args::Global;
+use crate::config::Config;
 use crate::env::Env;
 use crate::exit::CliError;
 use crate::secret;
@@ -22,6 +25,7 @@ pub struct Context<'a> {
     pub global: &'a Global,
     pub env: Env,
     pub ui: Ui,
+    config: OnceCell<Config>,
 }
 
 /// Where the secret of a new repository comes from, if none is given.
@@ -38,19 +42,62 @@ pub enum NewSecret {
 impl<'a> Context<'a> {
     /// The options given, and the environment of this process.
     pub fn new(global: &'a Global) -> Self {
-        Self { global, env: Env::read(), ui: Ui::new(global) }
+        Self { global, env: Env::read(), ui: Ui::new(global), config: OnceCell::new() }
     }
 
-    /// What `-r` or `ICECORE_REPO` names.
+    /// The surroundings of the other repository of a command that has two: the configuration is not about it.
+    pub fn other(global: &'a Global, ui: Ui) -> Self {
+        Self { global, env: Env::read_other(), ui, config: OnceCell::from(Config::default()) }
+    }
+
+    /// The configuration: that of the file that was named, which must be there, or of the usual one. Empty if there is
+    /// none.
+    pub fn config(&self) -> Result<&Config, CliError> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let named = self.global.config.as_ref().or(self.env.config.as_ref());
+        let usual = self.env.config_file();
+        let loaded = match named.or(usual.as_ref()) {
+            Some(file) => Config::load(file)?,
+            None => None,
+        };
+        if let (Some(file), None) = (named, &loaded) {
+            return Err(CliError::usage(format!("there is no configuration file {}", file.display())));
+        }
+        Ok(self.config.get_or_init(|| loaded.unwrap_or_default()))
+    }
+
+    /// The host name of new snapshots, and whose snapshots `latest` chooses from: the configuration's, else this
+    /// machine's.
+    pub fn host(&self) -> Result<String, CliError> {
+        Ok(self.config()?.host.clone().unwrap_or_else(host_name))
+    }
+
+    /// The repository's address as it was given: by `-r`, `ICECORE_REPO` or the configuration.
+    pub fn repository_address(&self) -> Result<Option<OsString>, CliError> {
+        let given = self.global.repo.as_ref().or(self.env.repo.as_ref());
+        Ok(match given {
+            Some(given) => Some(given.clone()),
+            None => self.config()?.repository.clone(),
+        })
+    }
+
     fn location(&self) -> Result<Location, CliError> {
-        let address = self.global.repo.as_ref().or(self.env.repo.as_ref()).ok_or_else(|| {
-            CliError::usage("no repository named").with_hint("use -r REPO or set ICECORE_REPO")
+        let address = self.repository_address()?.ok_or_else(|| {
+            CliError::usage("no repository named")
+                .with_hint("use -r REPO, set ICECORE_REPO, or name it in icecore.toml")
         })?;
-        Location::parse(address).map_err(|e| CliError::usage(e.to_string()))
+        Location::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 
     /// The folder that holds the index of each repository.
     pub fn cache_root(&self) -> Result<PathBuf, CliError> {
+        if self.env.cache_dir.is_none()
+            && let Some(dir) = &self.config()?.cache_dir
+        {
+            return Ok(dir.clone());
+        }
         self.env.cache_root().ok_or_else(|| {
             CliError::usage("no folder for the index: HOME is not set").with_hint("set ICECORE_CACHE_DIR")
         })
@@ -105,9 +152,21 @@ impl<'a> Context<'a> {
         Ok((repository, self.cancel(&interrupts)))
     }
 
+    /// The passphrase that the command line, the environment or the configuration gives.
+    fn given_secret(&self) -> Result<Option<secret::Bytes>, CliError> {
+        if let Some(given) = secret::given(self.global, &self.env)? {
+            return Ok(Some(given));
+        }
+        let config = self.config()?;
+        if let Some(file) = &config.passphrase_file {
+            return secret::from_file(file).map(Some);
+        }
+        config.passphrase_command.as_deref().map(secret::from_command).transpose()
+    }
+
     /// The passphrase of an existing repository, if it is known without asking.
     fn known_secret(&self, id: RepoId) -> Result<Option<Secret>, CliError> {
-        if let Some(given) = secret::given(self.global, &self.env)? {
+        if let Some(given) = self.given_secret()? {
             return Ok(Some(Secret::passphrase(given)));
         }
         let key = self.env.keys_dir().map(|keys_dir| secret::from_key_file(&keys_dir, id)).transpose()?;
@@ -155,7 +214,7 @@ impl<'a> Context<'a> {
             _ => return Err(RepoError::AlreadyThere { address: store.address().to_owned() }.into()),
         }
         let id = new_id()?;
-        let given = secret::given(self.global, &self.env)?;
+        let given = self.given_secret()?;
         if given.is_some() && otherwise == NewSecret::Empty {
             return Err(CliError::usage("--no-passphrase, and yet a passphrase was given"));
         }
@@ -250,11 +309,14 @@ pub struct HostArgs {
 
 impl HostArgs {
     /// As the library takes it.
-    pub fn choice(&self) -> HostChoice {
+    pub fn choice(&self, context: &Context<'_>) -> Result<HostChoice, CliError> {
         if self.any_host {
-            return HostChoice::Any;
+            return Ok(HostChoice::Any);
         }
-        HostChoice::Host(self.host.clone().unwrap_or_else(host_name))
+        Ok(HostChoice::Host(match &self.host {
+            Some(host) => host.clone(),
+            None => context.host()?,
+        }))
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Env {
     pub passphrase_file: Option<PathBuf>,
     /// `ICECORE_PASSPHRASE_COMMAND`
     pub passphrase_command: Option<String>,
+    /// `ICECORE_CONFIG`
+    pub config: Option<PathBuf>,
     /// `ICECORE_CACHE_DIR`
     pub cache_dir: Option<PathBuf>,
     pub xdg_cache_home: Option<PathBuf>,
@@ -59,6 +61,7 @@ impl Env {
             passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
             passphrase_file: path(file),
             passphrase_command: text(command),
+            config: path("ICECORE_CONFIG"),
             cache_dir: path("ICECORE_CACHE_DIR"),
             xdg_cache_home: absolute("XDG_CACHE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
@@ -84,12 +87,22 @@ impl Env {
     /// The folder of generated key files: for root `/etc/icecore/keys`, else `$XDG_CONFIG_HOME/icecore/keys` or
     /// `~/.config/icecore/keys`. None if nothing says where.
     pub fn keys_dir(&self) -> Option<PathBuf> {
+        Some(self.config_dir()?.join("keys"))
+    }
+
+    /// The configuration file that is read if none is named: for root `/etc/icecore/icecore.toml`, else
+    /// `$XDG_CONFIG_HOME/icecore/icecore.toml` or `~/.config/icecore/icecore.toml`.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        Some(self.config_dir()?.join("icecore.toml"))
+    }
+
+    fn config_dir(&self) -> Option<PathBuf> {
         if self.root {
-            return Some(PathBuf::from("/etc/icecore/keys"));
+            return Some(PathBuf::from("/etc/icecore"));
         }
         let base =
             self.xdg_config_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".config")))?;
-        Some(base.join("icecore/keys"))
+        Some(base.join("icecore"))
     }
 }
 

@@ -5,7 +5,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
 use crate::ui::{json, text};
+use icecore::node::NodeError;
+use icecore::node::docker::DockerError;
 use icecore::repo::RepoError;
 use icecore::{Error, ErrorKind};
 
@@ -55,6 +58,8 @@ pub enum CliError {
     Usage { message: String, hint: Option<String> },
     /// The library gave up.
     Engine(Error),
+    /// A node's operation did: Docker, PostgreSQL, a rule.
+    Node(NodeError),
     /// The binary itself did: terminal, passphrase, output.
     Failed { message: String, source: Option<Box<dyn StdError + Send + Sync>>, hint: Option<String> },
     /// There is a repository but no passphrase for it.
@@ -98,6 +103,27 @@ impl From<Error> for CliError {
     }
 }
 
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<NodeError> for CliError {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Engine(error) => Self::Engine(error),
+            other => Self::Node(other),
+        }
+    }
+}
+
+impl From<DockerError> for CliError {
+    fn from(error: DockerError) -> Self {
+        Self::Node(error.into())
+    }
+}
+
 impl From<RepoError> for CliError {
     fn from(error: RepoError) -> Self {
         Self::Engine(error.into())
@@ -127,6 +153,11 @@ pub fn tell(error: &CliError) -> Option<Told> {
         CliError::Locked { message, hint } => {
             Told { code: WRONG_KEY, message: message.clone(), hint: hint.clone() }
         }
+        CliError::Node(error) => Told {
+            code: code_of(error.kind()),
+            message: chain(&error.to_string(), error.source()),
+            hint: error.hint().map(str::to_owned),
+        },
         CliError::Engine(error) => Told {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),

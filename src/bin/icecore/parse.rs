@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use icecore::ops::forget::Slots;
 use icecore::source::StreamCommand;
 use icecore::types::RelPath;
 
@@ -170,6 +171,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         rest = &rest[digits + 1..];
     }
     Ok(Duration::from_secs(total))
+}
+
+/// Reads a number of slots; 0 is no rule.
+pub fn slots(text: &str) -> Result<Slots, String> {
+    match text {
+        "all" => Ok(Slots::All),
+        _ => text.parse().map(Slots::Some).map_err(|_| format!("'{text}' is neither a number nor 'all'")),
+    }
 }
 
 #[cfg(test)]

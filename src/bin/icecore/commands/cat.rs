@@ -32,7 +32,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }
     let (repository, mut meter, cancel) = context.begin()?;
     let mut out = context.ui.data()?;
-    let what = what(&args.what, &args.hosts);
+    let what = what(context, &args.what, &args.hosts)?;
     cat(&repository, &what, &host_name(), &mut out, &meter, &cancel)?;
     out.finish()?;
     meter.end();

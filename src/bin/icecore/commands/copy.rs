@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::args::Global;
 use crate::context::{Context, host_name};
-use crate::env::Env;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Ui, text};
@@ -121,7 +120,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
     // What stops the one stops both; it is said once.
     let ui = Ui { quiet: true, ..context.ui };
-    let other = Context { global: &global, env: Env::read_other(), ui };
+    let other = Context::other(&global, ui);
     let (to, _) = other.open(&meter)?;
     let options = CopyOptions {
         host: host_name(),

@@ -8,7 +8,7 @@ use icecore::ops::forget::{
     Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy, forget_named,
 };
 use icecore::ops::list::SnapshotFilter;
-use icecore::ops::prune::{PruneOptions, PruneReport};
+use icecore::ops::prune::PruneReport;
 use icecore::repo::{HostChoice, Repository, StoredSnapshot};
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -73,22 +73,22 @@ pub struct Args {
 #[command(next_help_heading = "What is kept (N is a number or 'all')")]
 struct Keep {
     /// The newest N
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N", value_parser = parse::slots)]
     keep_last: Option<Slots>,
     /// The newest of each of the last N hours that have any
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N", value_parser = parse::slots)]
     keep_hourly: Option<Slots>,
     /// The newest of each of the last N days that have any
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N", value_parser = parse::slots)]
     keep_daily: Option<Slots>,
     /// The newest of each of the last N weeks (Monday to Sunday) that have any
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N", value_parser = parse::slots)]
     keep_weekly: Option<Slots>,
     /// The newest of each of the last N months that have any
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N", value_parser = parse::slots)]
     keep_monthly: Option<Slots>,
     /// The newest of each of the last N years that have any
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N", value_parser = parse::slots)]
     keep_yearly: Option<Slots>,
     /// All that are less than this older than the newest complete one
     #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
@@ -111,14 +111,6 @@ struct Keep {
     /// All with this tag; may be given more than once
     #[arg(long, value_name = "TAG")]
     keep_tag: Vec<String>,
-}
-
-/// Reads a number of slots; 0 is no rule.
-fn slots(text: &str) -> Result<Slots, String> {
-    match text {
-        "all" => Ok(Slots::All),
-        _ => text.parse().map(Slots::Some).map_err(|_| format!("'{text}' is neither a number nor 'all'")),
-    }
 }
 
 fn group_by(text: &str) -> Result<GroupBy, String> {
@@ -162,6 +154,7 @@ impl Args {
     /// prune has nothing to tell of it.
     fn prune_now(
         &self,
+        context: &Context<'_>,
         repository: &Repository,
         meter: &Meter,
         cancel: &Cancel,
@@ -169,7 +162,8 @@ impl Args {
         if !self.prune || self.dry_run {
             return Ok(None);
         }
-        Ok(Some(icecore::ops::prune::prune(repository, &PruneOptions::new(host_name()), meter, cancel)?))
+        let options = prune::options(context.config()?);
+        Ok(Some(icecore::ops::prune::prune(repository, &options, meter, cancel)?))
     }
 }
 
@@ -230,19 +224,24 @@ impl Summary {
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let policy = args.keep.policy();
+    let given = args.keep.policy();
+    // Rules on the command line take the place of the configuration's, all of them.
+    let policy = if given.is_empty() { context.config()?.retention.clone() } else { given };
     if args.snaps.is_empty() && policy.is_empty() {
         return Err(CliError::usage("say what to keep, or which snapshots to forget")
-            .with_hint("for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
+            .with_hint("[retention] in icecore.toml, or for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
     }
     if args.snaps.is_empty() { by_policy(context, args, policy) } else { named(context, args) }
 }
 
 fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let hosts = HostChoice::Host(args.host.clone().unwrap_or_else(host_name));
+    let hosts = HostChoice::Host(match &args.host {
+        Some(host) => host.clone(),
+        None => context.host()?,
+    });
     let found = forget_named(&repository, &args.snaps, &hosts, &host_name(), args.dry_run, &meter)?;
-    let pruned = args.prune_now(&repository, &meter, &cancel)?;
+    let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
@@ -281,7 +280,7 @@ fn by_policy(context: &Context<'_>, args: &Args, policy: Policy) -> Result<Outco
     };
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
     let pruned = match report.refused.as_slice() {
-        [] => args.prune_now(&repository, &meter, &cancel)?,
+        [] => args.prune_now(context, &repository, &meter, &cancel)?,
         _ => None,
     };
     meter.end();

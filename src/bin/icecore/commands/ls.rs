@@ -49,17 +49,18 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
-    let listed = ls(&repository, &what(&args.what, &args.hosts), args.recursive, &meter, &mut |item| {
-        cancel.check()?;
-        relay.pass(match item {
-            LsItem::Source(source) => out.record(&Source::new(source), || source_line(source, args.long)),
-            LsItem::Entry { source, entry: found } => {
-                out.record(&entry::Record::new(None, source, found), || {
-                    if args.long { entry::long(source, found) } else { entry::short(source, found) }
-                })
-            }
-        })
-    });
+    let listed =
+        ls(&repository, &what(context, &args.what, &args.hosts)?, args.recursive, &meter, &mut |item| {
+            cancel.check()?;
+            relay.pass(match item {
+                LsItem::Source(source) => out.record(&Source::new(source), || source_line(source, args.long)),
+                LsItem::Entry { source, entry: found } => {
+                    out.record(&entry::Record::new(None, source, found), || {
+                        if args.long { entry::long(source, found) } else { entry::short(source, found) }
+                    })
+                }
+            })
+        });
     relay.done(listed)?;
     out.finish()?;
     Ok(meter.outcome())

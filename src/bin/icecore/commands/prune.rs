@@ -6,6 +6,7 @@ use icecore::ops::prune::{Amount, CopyStop, PruneOptions, PruneReport, Waiting, 
 use icecore::types::ByteSize;
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -26,9 +27,9 @@ pub struct Args {
     /// Delete at once if nobody else is at work
     #[arg(long)]
     now: bool,
-    /// How long marked packs and forgotten snapshots stay; below 2h30m only with --now
-    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = parse::duration)]
-    grace: Duration,
+    /// How long marked packs and forgotten snapshots stay (default: 24h); below 2h30m only with --now
+    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    grace: Option<Duration>,
     /// Copy at most so much out of packs that are mostly unneeded
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<ByteSize>,
@@ -89,19 +90,27 @@ pub struct Summary {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let options = PruneOptions {
-        now: args.now,
-        grace: args.grace,
-        max_repack: args.max_repack,
-        max_time: args.max_time,
-        dry_run: args.dry_run,
-        ..PruneOptions::new(host_name())
-    };
+    let mut options = options(context.config()?);
+    options.now = args.now;
+    options.grace = args.grace.unwrap_or(options.grace);
+    options.max_repack = args.max_repack.or(options.max_repack);
+    options.max_time = args.max_time.or(options.max_time);
+    options.dry_run = args.dry_run;
     let report = prune(&repository, &options, &meter, &cancel)?;
     meter.end();
     let elapsed = text::span(meter.elapsed());
     let summary = Summary::new(&report);
     Ok(meter.finish("prune", Outcome::Done, &summary, || lines(&report, &elapsed)))
+}
+
+/// What the configuration says of prunes.
+pub fn options(config: &Config) -> PruneOptions {
+    let mut options = PruneOptions::new(host_name());
+    let said = &config.prune;
+    options.grace = said.grace.unwrap_or(options.grace);
+    options.max_repack = said.max_repack;
+    options.max_time = said.max_time;
+    options
 }
 
 impl Summary {

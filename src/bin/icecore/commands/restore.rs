@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
+use icecore::repo::HostChoice;
 use icecore::target::OwnerPolicy;
 use serde::Serialize;
 
@@ -99,7 +100,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         source: args.what.source.clone(),
         path: args.what.path.clone(),
     };
-    let options = options(args);
+    let options = options(args, args.hosts.choice(context)?);
     let report = if to_stdout {
         let mut out = context.ui.data()?;
         let report = restore(&repository, &what, Target::Stdout(&mut out), &options, &meter, &cancel)?;
@@ -121,7 +122,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
-fn options(args: &Args) -> RestoreOptions {
+fn options(args: &Args, host: HostChoice) -> RestoreOptions {
     RestoreOptions {
         include: args.include.clone(),
         exclude: args.exclude.clone(),
@@ -138,7 +139,7 @@ fn options(args: &Args) -> RestoreOptions {
         },
         verify: args.verify,
         dry_run: args.dry_run,
-        host: args.hosts.choice(),
+        host,
         ..RestoreOptions::default()
     }
 }

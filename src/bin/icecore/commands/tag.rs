@@ -65,7 +65,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let protect = (args.protect || args.unprotect).then_some(args.protect);
     let change = TagChange { set, add: args.add.clone(), remove: args.remove.clone(), protect };
     let (repository, mut meter, cancel) = context.begin()?;
-    let done = retag(&repository, &args.snaps, &args.hosts.choice(), &change, &host_name(), &meter, &cancel)?;
+    let hosts = args.hosts.choice(context)?;
+    let done = retag(&repository, &args.snaps, &hosts, &change, &host_name(), &meter, &cancel)?;
     meter.end();
     if context.ui.json {
         let mut out = context.ui.data()?;

@@ -79,13 +79,21 @@ struct Summary {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let limited = args.sample.is_some() || args.max_time.is_some() || args.max_bytes.is_some();
+    let said = &context.config()?.verify;
+    // What is asked for on the command line is all that is asked for.
+    let asked =
+        args.read_data || args.sample.is_some() || args.max_time.is_some() || args.max_bytes.is_some();
+    let (read_data, sample, max_time, max_bytes) = match asked {
+        true => (args.read_data, args.sample, args.max_time, args.max_bytes),
+        false => (said.read_data, said.sample, said.max_time, said.max_bytes),
+    };
+    let limited = sample.is_some() || max_time.is_some() || max_bytes.is_some();
     let options = VerifyOptions {
         host: host_name(),
-        read_data: args.read_data || limited,
-        sample: args.sample,
-        max_time: args.max_time,
-        max_bytes: args.max_bytes.map(|size| size.0),
+        read_data: read_data || limited,
+        sample,
+        max_time,
+        max_bytes: max_bytes.map(|size| size.0),
         ..VerifyOptions::default()
     };
     let report = verify(&repository, &options, &meter, &cancel)?;

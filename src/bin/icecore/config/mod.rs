@@ -1,0 +1,225 @@
+//! `icecore.toml`: what the command line need not say each time. Read strictly: an unknown key is a mistake.
+
+mod section;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use icecore::node::profile::Profile;
+use icecore::ops::forget::{Period, Policy, Slots};
+use icecore::source::StreamCommand;
+use icecore::types::ByteSize;
+use toml::de::DeTable;
+
+use crate::exit::CliError;
+use crate::parse;
+pub use section::ConfigError;
+use section::{Section, Text};
+pub use sources::{Capture, Source};
+
+/// Longest file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A configuration file's content. What is not said in it is none or empty.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// The file itself.
+    pub file: PathBuf,
+    pub repository: Option<OsString>,
+    pub passphrase_file: Option<PathBuf>,
+    pub passphrase_command: Option<String>,
+    pub cache_dir: Option<PathBuf>,
+    /// The host name of snapshots.
+    pub host: Option<String>,
+    pub backup: Backup,
+    pub sources: Vec<Source>,
+    pub retention: Policy,
+    pub prune: Prune,
+    pub verify: Verify,
+    pub hooks: Hooks,
+    pub node: Profile,
+}
+
+/// `[backup]`
+#[derive(Debug, Default)]
+pub struct Backup {
+    pub tags: Vec<String>,
+    pub level: Option<i32>,
+    pub memory: Option<ByteSize>,
+    pub threads: Option<u16>,
+    pub checkpoint_every: Option<Duration>,
+}
+
+/// `[prune]`
+#[derive(Debug, Default)]
+pub struct Prune {
+    pub grace: Option<Duration>,
+    pub max_repack: Option<ByteSize>,
+    pub max_time: Option<Duration>,
+}
+
+/// `[verify]`
+#[derive(Debug, Default)]
+pub struct Verify {
+    pub read_data: bool,
+    pub sample: Option<f64>,
+    pub max_time: Option<Duration>,
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// `[hooks]`: commands around a whole backup.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    pub before: Vec<StreamCommand>,
+    pub after: Vec<StreamCommand>,
+    pub on_failure: Vec<StreamCommand>,
+}
+
+impl Config {
+    /// Reads a configuration file; none if there is none of this name.
+    pub fn load(file: &Path) -> Result<Option<Self>, CliError> {
+        let file = std::path::absolute(file)
+            .map_err(|e| CliError::failed(format!("cannot resolve {}", file.display()), e))?;
+        let shown = file.display();
+        match std::fs::metadata(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Ok(meta) if meta.len() > FILE_BYTES_MAX => {
+                return Err(CliError::usage(format!("{shown} is larger than 1 MiB")));
+            }
+            Ok(_) => {}
+            Err(e) => return Err(CliError::failed(format!("cannot read {shown}"), e)),
+        }
+        let bytes = std::fs::read(&file).map_err(|e| CliError::failed(format!("cannot read {shown}"), e))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| CliError::usage(format!("the configuration {shown} is not UTF-8")))?;
+        Ok(Some(Self::parse(&file, &text)?))
+    }
+
+    /// Reads the text of a configuration file.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let text = Text { file, text };
+        let table = DeTable::parse(text.text)
+            .map_err(|err| text.error(&err.span().unwrap_or_default(), "", err.message()))?;
+        let top = Section::top(&text, &table);
+        let mut config = Self {
+            file: file.to_owned(),
+            repository: repository(&top)?,
+            passphrase_file: top.path("passphrase_file")?,
+            passphrase_command: top.text("passphrase_command")?,
+            cache_dir: top.path("cache_dir")?,
+            host: top.parsed("host", host)?,
+            ..Self::default()
+        };
+        if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
+            return Err(top.error("passphrase_command", "it does not go with passphrase_file"));
+        }
+        config.backup = top.section("backup")?.map(|s| backup(&s)).transpose()?.unwrap_or_default();
+        config.sources = sources::sources(&top)?;
+        config.retention = top.section("retention")?.map(|s| retention(&s)).transpose()?.unwrap_or_default();
+        config.prune = top.section("prune")?.map(|s| prune(&s)).transpose()?.unwrap_or_default();
+        config.verify = top.section("verify")?.map(|s| verify(&s)).transpose()?.unwrap_or_default();
+        config.hooks = top.section("hooks")?.map(|s| hooks(&s)).transpose()?.unwrap_or_default();
+        if let Some(node) = top.section("node")? {
+            config.node = sources::profile(&node, &config.sources)?;
+        }
+        top.finish()?;
+        Ok(config)
+    }
+}
+
+/// A repository's address; a relative path begins at the file's folder, as all do.
+fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
+    let address = top.parsed("repository", |text| match text {
+        "" => Err("an empty address".to_owned()),
+        // `sftp://…`, `s3://…`, `user@host:/path`
+        _ if text.contains(':') => Ok(OsString::from(text)),
+        _ => Ok(top.text.folder().join(text).into_os_string()),
+    })?;
+    Ok(address)
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("an empty name".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse()
+}
+
+fn backup(section: &Section<'_>) -> Result<Backup, ConfigError> {
+    let checkpoint_every = section.parsed("checkpoint_every", parse::duration)?;
+    if checkpoint_every.is_some_and(|every| every.is_zero()) {
+        return Err(section.error("checkpoint_every", "it must be a span above 0"));
+    }
+    let backup = Backup {
+        tags: section.texts("tags")?,
+        level: section.number("level", 1..=19)?.map(|n| n as i32),
+        memory: section.parsed("memory", size)?,
+        threads: section.number("threads", 1..=1024)?.map(|n| n as u16),
+        checkpoint_every,
+    };
+    section.finish()?;
+    Ok(backup)
+}
+
+fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
+    let slots = |key| {
+        let slots = section.number_or_text(key, parse::slots)?;
+        Ok(slots.filter(|&slots| slots != Slots::Some(0)))
+    };
+    let span = |key| section.parsed(key, parse::duration);
+    let counted = ["keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"];
+    let timed = [
+        "keep_within_hourly",
+        "keep_within_daily",
+        "keep_within_weekly",
+        "keep_within_monthly",
+        "keep_within_yearly",
+    ];
+    let mut policy = Policy { last: slots("keep_last")?, within: span("keep_within")?, ..Policy::default() };
+    for (period, (counted, timed)) in Period::ALL.into_iter().zip(counted.into_iter().zip(timed)) {
+        policy.periods.extend(slots(counted)?.map(|slots| (period, slots)));
+        policy.periods_within.extend(span(timed)?.map(|span| (period, span)));
+    }
+    policy.tags = section.texts("keep_tags")?;
+    section.finish()?;
+    Ok(policy)
+}
+
+fn prune(section: &Section<'_>) -> Result<Prune, ConfigError> {
+    let prune = Prune {
+        grace: section.parsed("grace", parse::duration)?,
+        max_repack: section.parsed("max_repack", size)?,
+        max_time: section.parsed("max_time", parse::duration)?,
+    };
+    section.finish()?;
+    Ok(prune)
+}
+
+fn verify(section: &Section<'_>) -> Result<Verify, ConfigError> {
+    let verify = Verify {
+        read_data: section.flag("read_data")?,
+        sample: section.parsed("sample", parse::percentage)?,
+        max_time: section.parsed("max_time", parse::duration)?,
+        max_bytes: section.parsed("max_bytes", size)?,
+    };
+    section.finish()?;
+    Ok(verify)
+}
+
+fn hooks(section: &Section<'_>) -> Result<Hooks, ConfigError> {
+    let hooks = Hooks {
+        before: section.commands("before")?,
+        after: section.commands("after")?,
+        on_failure: section.commands("on_failure")?,
+    };
+    section.finish()?;
+    Ok(hooks)
+}

@@ -1,0 +1,199 @@
+//! `[[source]]` and `[node]`: what is captured, and which of it is which part of a node.
+
+use std::path::Path;
+
+use icecore::node::profile::{Access, Database, Part, Place, Profile, Server};
+use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
+
+use super::section::{ConfigError, Section};
+use crate::parse;
+
+/// A dump that has less than this share of the last good one's size is doubtful.
+const SMALLEST_DEFAULT: f64 = 0.5;
+
+/// One `[[source]]`.
+#[derive(Debug)]
+pub struct Source {
+    pub name: String,
+    pub capture: Capture,
+    /// Commands that run before and after it is captured.
+    pub before: Vec<StreamCommand>,
+    pub after: Vec<StreamCommand>,
+}
+
+/// How a source is captured.
+#[derive(Debug)]
+pub enum Capture {
+    Tree {
+        place: Place,
+        immutable: bool,
+        /// A file that changed or went is an alarm.
+        unchanged: bool,
+        filter: FilterOptions,
+        only: Option<FilesFrom>,
+    },
+    Command {
+        command: StreamCommand,
+        /// A line without which the stream is not whole.
+        ends_with: Option<String>,
+        /// Share of the last good one's size below which it is doubtful; 0: never.
+        smallest: f64,
+    },
+    Postgres {
+        server: Server,
+        smallest: f64,
+    },
+}
+
+/// Reads all sources, in their order.
+pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
+    let mut sources: Vec<Source> = Vec::new();
+    for mut section in top.sections("source")? {
+        let name = section.needed("name")?;
+        let name = parse::source_name(&name).map_err(|why| section.error("name", why))?;
+        if sources.iter().any(|source| source.name == name) {
+            return Err(section.error("name", format!("another source is named '{name}'")));
+        }
+        section.title = format!("source '{name}'");
+        let (before, after) = (section.commands("before")?, section.commands("after")?);
+        let capture = match section.needed("kind")?.as_str() {
+            "tree" => tree(&section, &sources)?,
+            "command" => command(&section)?,
+            "postgresql" => Capture::Postgres { server: server(&section)?, smallest: smallest(&section)? },
+            other => {
+                let why = format!("'{other}' is none of \"tree\", \"command\", \"postgresql\"");
+                return Err(section.error("kind", why));
+            }
+        };
+        section.finish()?;
+        sources.push(Source { name, capture, before, after });
+    }
+    Ok(sources)
+}
+
+fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigError> {
+    let place = match (section.path("path")?, section.text("volume")?) {
+        (Some(path), None) => Place::Path(path),
+        (None, Some(volume)) if !volume.is_empty() => Place::Volume(volume),
+        (Some(_), Some(_)) => return Err(section.error("volume", "it does not go with 'path'")),
+        _ => return Err(section.error("path", "a tree needs a 'path' or a 'volume'")),
+    };
+    if let Some(database) = section.text("not_older_than")? {
+        // The order of capture is what makes it true: a scan behind the dump's end sees every file of its rows.
+        if !earlier.iter().any(|source| source.name == database) {
+            let why =
+                format!("no source '{database}' stands before this one, and sources are captured in order");
+            return Err(section.error("not_older_than", why));
+        }
+    }
+    let unchanged = match section.text("unchanged")?.as_deref() {
+        None => false,
+        Some("alarm") => true,
+        Some(other) => return Err(section.error("unchanged", format!("'{other}' is not \"alarm\""))),
+    };
+    let filter = FilterOptions {
+        excludes: section.texts("exclude")?,
+        exclude_caches: section.flag("exclude_caches")?,
+        exclude_larger_than: section.parsed("exclude_larger_than", super::size)?.map(|size| size.0),
+        one_file_system: section.flag("one_file_system")?,
+        ..FilterOptions::default()
+    };
+    Filter::new(&filter).map_err(|why| section.error("exclude", why))?;
+    let only = section.texts("only")?;
+    let only = match only.is_empty() {
+        true => None,
+        false => {
+            Some(FilesFrom::parse(only.join("\0").as_bytes()).map_err(|why| section.error("only", why))?)
+        }
+    };
+    Ok(Capture::Tree { place, immutable: section.flag("immutable")?, unchanged, filter, only })
+}
+
+fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
+    section.needed("command")?;
+    let command = section.parsed("command", |text| StreamCommand::parse(text).map_err(|e| e.to_string()))?;
+    let command = command.ok_or_else(|| section.error("command", "this key is missing"))?;
+    let smallest = if section.has("smallest") { smallest(section)? } else { 0.0 };
+    Ok(Capture::Command { command, ends_with: section.text("ends_with")?, smallest })
+}
+
+fn server(section: &Section<'_>) -> Result<Server, ConfigError> {
+    let container = section.text("container")?;
+    let address = section.text("address")?;
+    let port = section.number("port", 1..=65535)?.map(|port| port as u16);
+    let password_file = section.path("password_file")?;
+    let access = match container {
+        Some(container) => {
+            for (key, is_there) in [
+                ("address", address.is_some()),
+                ("port", port.is_some()),
+                ("password_file", password_file.is_some()),
+            ] {
+                if is_there {
+                    return Err(section.error(key, "it does not go with 'container'"));
+                }
+            }
+            Access::Docker { container }
+        }
+        None => Access::Direct { address, port, password_file },
+    };
+    Ok(Server { access, user: section.text("user")? })
+}
+
+fn smallest(section: &Section<'_>) -> Result<f64, ConfigError> {
+    let share =
+        section.parsed("smallest", |text| match text.trim_end_matches('%').trim().parse::<f64>() {
+            Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
+            _ => Err(format!("'{text}' is no share; write for example \"50%\", or \"0%\" for none")),
+        })?;
+    Ok(share.unwrap_or(SMALLEST_DEFAULT))
+}
+
+/// Reads which source is which part of the node.
+pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, ConfigError> {
+    let named = |key: &'static str| -> Result<Option<&Source>, ConfigError> {
+        let Some(name) = section.text(key)? else { return Ok(None) };
+        let found = sources.iter().find(|source| source.name == name);
+        found.map(Some).ok_or_else(|| section.error(key, format!("there is no source '{name}'")))
+    };
+    let part = |key: &'static str| -> Result<Option<Part>, ConfigError> {
+        match named(key)? {
+            None => Ok(None),
+            Some(Source { name, capture: Capture::Tree { place, .. }, .. }) => {
+                Ok(Some(Part { source: name.clone(), place: place.clone() }))
+            }
+            Some(source) => Err(section.error(key, format!("source '{}' is no tree", source.name))),
+        }
+    };
+    let database = match named("database")? {
+        None => None,
+        Some(Source { name, capture: Capture::Postgres { server, .. }, .. }) => {
+            Some(Database { source: name.clone(), server: server.clone() })
+        }
+        Some(source) => {
+            let why = format!("source '{}' is not of kind \"postgresql\"", source.name);
+            return Err(section.error("database", why));
+        }
+    };
+    let profile = Profile {
+        database,
+        local_storage: part("local_storage")?,
+        ipfs: part("ipfs")?,
+        keys: part("keys")?,
+        config: part("config")?,
+        project: section.text("project")?,
+        writers: section.texts("writers")?,
+    };
+    section.finish()?;
+    Ok(profile)
+}
+
+impl Source {
+    /// The folder of a tree source that is no volume.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.capture {
+            Capture::Tree { place: Place::Path(path), .. } => Some(path),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a configuration may say, and how its mistakes are told.
+
+use super::*;
+
+const NODE: &str = r#"
+repository = "repo"
+passphrase_file = "/etc/icecore/passphrase"
+host = "node-1"
+
+[[source]]
+name = "db"
+kind = "postgresql"
+container = "pyaleph-postgres-1"
+user = "aleph"
+
+[[source]]
+name = "local-storage"
+kind = "tree"
+volume = "pyaleph_pyaleph-local-storage"
+immutable = true
+not_older_than = "db"
+exclude = ["*.tmp"]
+
+[[source]]
+name = "keys"
+kind = "tree"
+path = "keys"
+unchanged = "alarm"
+before = "docker stop x"
+after = ["docker start x", "true"]
+
+[retention]
+keep_hourly = 48
+keep_monthly = "all"
+keep_daily = 0
+
+[hooks]
+on_failure = "mail -s 'it failed' root"
+
+[node]
+database = "db"
+local_storage = "local-storage"
+keys = "keys"
+writers = ["pyaleph-pyaleph-1"]
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/opt/node/icecore.toml"), text).map_err(|err| err.to_string())
+}
+
+#[test]
+fn a_nodes_configuration_is_read() {
+    let config = parse(NODE).expect("a good configuration");
+    assert_eq!(config.repository, Some("/opt/node/repo".into()));
+    assert_eq!(config.host.as_deref(), Some("node-1"));
+    let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["db", "local-storage", "keys"]);
+    assert!(matches!(&config.sources[0].capture, Capture::Postgres { smallest, .. } if *smallest == 0.5));
+    assert!(matches!(&config.sources[1].capture, Capture::Tree { immutable: true, unchanged: false, .. }));
+    assert!(matches!(&config.sources[2].capture, Capture::Tree { unchanged: true, .. }));
+    assert_eq!(config.sources[2].path(), Some(Path::new("/opt/node/keys")));
+    assert_eq!(config.sources[2].before[0].words(), ["docker", "stop", "x"]);
+    assert_eq!(config.sources[2].after.len(), 2);
+    assert_eq!(config.retention.periods, [(Period::Hour, Slots::Some(48)), (Period::Month, Slots::All)]);
+    assert_eq!(config.hooks.on_failure[0].words()[2], "it failed");
+    assert_eq!(config.node.keys.as_ref().map(|part| part.source.as_str()), Some("keys"));
+    assert!(config.node.database.is_some() && config.node.ipfs.is_none());
+}
+
+#[test]
+fn nothing_need_be_said() {
+    let config = parse("").expect("an empty file");
+    assert!(config.sources.is_empty() && config.repository.is_none() && config.retention.is_empty());
+}
+
+/// Each mistake, the line that is named, and what the message holds.
+#[test]
+fn mistakes_are_told_with_line_and_key() {
+    let source = "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\n";
+    let cases: &[(&str, usize, &str)] = &[
+        ("repositry = \"x\"", 1, "'repositry': no such key here"),
+        ("\n\nhost = 3", 3, "'host': this is a TOML integer"),
+        ("host = \"\"", 1, "an empty name"),
+        ("passphrase_file = \"a\"\npassphrase_command = \"b\"", 2, "does not go with passphrase_file"),
+        ("[retention]\nkeep_daily = \"some\"", 2, "[retention] 'keep_daily': 'some' is neither"),
+        ("[retention]\nkeep_within = \"7\"", 2, "'keep_within': '7' is no span"),
+        ("[backup]\nlevel = 20", 2, "[backup] 'level': it must be 1 to 19"),
+        ("[verify]\nread_data = \"yes\"", 2, "true or false"),
+        ("[hooks]\nbefore = \"'\"", 2, "[hooks] 'before'"),
+        ("[source]\nname = \"a\"", 1, "[[source]]"),
+        ("[[source]]\nkind = \"tree\"", 1, "'name': this key is missing"),
+        ("[[source]]\nname = \"a/b\"\nkind = \"tree\"", 2, "'name'"),
+        ("[[source]]\nname = \"a\"\nkind = \"disk\"", 3, "source 'a' 'kind': 'disk' is none of"),
+        ("[[source]]\nname = \"a\"\nkind = \"tree\"", 1, "a tree needs a 'path' or a 'volume'"),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"x\"\nuser = \"y\"",
+            5,
+            "source 'a' 'user': no such key",
+        ),
+        ("[[source]]\nname = \"a\"\nkind = \"command\"", 1, "'command': this key is missing"),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"postgresql\"\ncontainer = \"c\"\nport = 1",
+            5,
+            "'port': it does not go with 'container'",
+        ),
+        ("[node]\nkeys = \"k\"", 2, "[node] 'keys': there is no source 'k'"),
+        ("[node", 1, ""),
+        ("a = 1\na = 2", 2, ""),
+    ];
+    for (text, line, what) in cases {
+        let err = parse(text).expect_err(text);
+        assert!(err.starts_with(&format!("/opt/node/icecore.toml, line {line}")), "{text:?}: {err}");
+        assert!(err.contains(what), "{text:?}: {err}");
+        assert!(!err.contains('\n'), "{err:?}");
+    }
+    for (more, line, what) in [
+        ("unchanged = \"warn\"", 5, "'warn' is not \"alarm\""),
+        ("not_older_than = \"db\"", 5, "no source 'db' stands before this one"),
+        ("exclude = [\"ok\",\n  \"b[9-0]\"]", 5, "bad pattern"),
+        ("only = [\"../x\"]", 5, "'only'"),
+        ("volume = \"v\"", 5, "does not go with 'path'"),
+        ("[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"y\"", 6, "another source is named 'a'"),
+    ] {
+        let err = parse(&format!("{source}{more}\n")).expect_err(more);
+        assert!(err.contains(&format!("line {line}, ")) && err.contains(what), "{more:?}: {err}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_file_is_not_told() {
+    let err = parse("passphrase = \"hunter2\"\n").expect_err("no such key");
+    assert!(!err.contains("hunter2"), "{err}");
+    let err = parse("passphrase_command = \"echo hunter2\n").expect_err("an open quote");
+    assert!(!err.contains("hunter2"), "{err}");
+}
+
+#[test]
+fn shares_and_addresses() {
+    let postgres = |share: &str| {
+        parse(&format!("[[source]]\nname = \"a\"\nkind = \"postgresql\"\nsmallest = \"{share}\"\n"))
+    };
+    for (share, value) in [("0%", 0.0), ("50", 0.5), ("100%", 1.0)] {
+        let config = postgres(share).expect("a share");
+        assert!(
+            matches!(config.sources[0].capture, Capture::Postgres { smallest, .. } if smallest == value),
+            "{share}"
+        );
+    }
+    assert!(postgres("101%").is_err() && postgres("x").is_err());
+    for (given, address) in
+        [("sftp://h/p", "sftp://h/p"), ("u@h:/p", "u@h:/p"), ("/r", "/r"), ("r", "/opt/node/r")]
+    {
+        let config = parse(&format!("repository = \"{given}\"")).expect("an address");
+        assert_eq!(config.repository, Some(address.into()), "{given}");
+    }
+}
