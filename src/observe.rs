@@ -104,6 +104,8 @@ pub enum Severity {
     Missing,
     /// The repository is damaged: exit code 4.
     Damage,
+    /// What must never change has changed or is gone: exit code 5.
+    Alarm,
 }
 
 /// One thing that went wrong without ending the operation.

@@ -59,14 +59,7 @@ impl World {
     }
 
     fn options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec {
-            name: "tree".into(),
-            path: self.tree.path().into(),
-            filter: Default::default(),
-            files_from: None,
-            immutable,
-            parent: None,
-        };
+        let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
         BackupOptions { allow_empty: true, ..options }
     }

@@ -113,6 +113,10 @@ pub struct SourceRecord {
     #[serde(with = "as_hex")]
     pub digest: [u8; 32],
     pub counts: SourceCounts,
+    /// Why this capture is not to be trusted, where it is not: a dump much smaller than the one before, or a change of
+    /// what never changes. Such a snapshot is incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<String>,
 }
 
 /// What a repaired snapshot lacks.
@@ -297,6 +301,7 @@ mod tests {
             ended: time,
             digest: [3; 32],
             counts: SourceCounts { files_new: 3, ..SourceCounts::default() },
+            suspect: None,
         };
         let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600, content: 70, hides: 8 };
         let extents = vec![

@@ -135,15 +135,15 @@ impl<'a> Programs<'a> {
         })
     }
 
-    /// The words of a dump of the whole cluster: with what drops the old one, and with a steady `\restrict` key where
+    /// A dump of the whole cluster: with what drops the old one, and with a steady `\restrict` key where
     /// the program takes one, so that an unchanged database gives an unchanged stream.
-    pub fn dump_words(&self, restrict_key: &str) -> Result<Vec<String>, PostgresError> {
+    pub fn dump_command(&self, restrict_key: &str) -> Result<StreamCommand, PostgresError> {
         let key = format!("--restrict-key={restrict_key}");
         let mut arguments = vec!["--clean"];
         if self.version("pg_dumpall")?.knows_restrict() {
             arguments.push(&key);
         }
-        Ok(self.words("pg_dumpall", &arguments))
+        Ok(StreamCommand::from_words(self.words("pg_dumpall", &arguments))?)
     }
 }
 

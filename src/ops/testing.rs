@@ -9,7 +9,6 @@ use crate::observe::Counters;
 use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::{Claims, Lease, Packer, PackerOptions, Repository, RunWriter, Secret};
-use crate::source::FilterOptions;
 use crate::store::{MemoryStore, SharedStore};
 use crate::sys::now;
 use crate::types::{Class, Content, Entry, Extent, SnapshotId};
@@ -63,14 +62,7 @@ impl Lab {
 
     /// Backs up the folder as `tree`, and `stream` as `db` if it is not empty.
     pub fn backup(&self, repo: &Repository, stream: &[u8]) -> SnapshotId {
-        let tree = TreeSpec {
-            name: "tree".into(),
-            path: self.tree(),
-            filter: FilterOptions::default(),
-            files_from: None,
-            immutable: false,
-            parent: None,
-        };
+        let tree = TreeSpec::new("tree", self.tree());
         let mut sources = vec![SourceSpec::Tree(Box::new(tree))];
         if !stream.is_empty() {
             let input = Box::new(std::io::Cursor::new(stream.to_vec()));
@@ -144,6 +136,7 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
         ended: now(),
         digest: [0; 32],
         counts: SourceCounts::default(),
+        suspect: None,
     };
     let snapshot = Snapshot {
         format: 1,

@@ -27,7 +27,8 @@ pub struct EntryFlags(u16);
 impl EntryFlags {
     /// Hides everything below this path in older runs.
     pub const COVER: Self = Self(1);
-    /// A folder that must be listed next time: its listing was racy or failed, or a child needs another look.
+    /// A folder that must be listed next time: its listing was racy or failed, a child needs another look, or one of an
+    /// immutable source is no hash and may change in place.
     pub const REVISIT: Self = Self(2);
     /// Modified within the clock's grain of the scan that read it: read again next time.
     pub const RACY: Self = Self(4);

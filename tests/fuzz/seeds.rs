@@ -181,6 +181,7 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         ended: Timestamp::from_seconds(2),
         digest: [4; 32],
         counts: SourceCounts::default(),
+        suspect: None,
     };
     let runs = vec![RunRef { root: ChunkId::new([9; 32]), entries: 5, bytes: 700, content: 9, hides: 0 }];
     let size = extents.iter().map(Extent::len).sum();

@@ -76,14 +76,7 @@ impl Host {
 
     pub fn options(&self) -> BackupOptions {
         let tree = |tree: &Tree, name: &str, immutable| {
-            SourceSpec::Tree(Box::new(TreeSpec {
-                name: name.into(),
-                path: tree.root().to_owned(),
-                filter: Default::default(),
-                files_from: None,
-                immutable,
-                parent: None,
-            }))
+            SourceSpec::Tree(Box::new(TreeSpec { immutable, ..TreeSpec::new(name, tree.root()) }))
         };
         let mut sources = vec![tree(&self.tree, "tree", false), tree(&self.blocks, "blocks", true)];
         if !self.dump.is_empty() {

@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::ui::{json, text};
 use icecore::node::NodeError;
 use icecore::node::docker::DockerError;
+use icecore::node::postgres::PostgresError;
 use icecore::repo::RepoError;
 use icecore::{Error, ErrorKind};
 
@@ -33,7 +34,6 @@ pub enum Outcome {
     /// Damage was found.
     Damage,
     /// A key file changed or is missing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "raised by the node jobs, which come later"))]
     Alarm,
 }
 
@@ -120,6 +120,12 @@ impl From<NodeError> for CliError {
 
 impl From<DockerError> for CliError {
     fn from(error: DockerError) -> Self {
+        Self::Node(error.into())
+    }
+}
+
+impl From<PostgresError> for CliError {
+    fn from(error: PostgresError) -> Self {
         Self::Node(error.into())
     }
 }

@@ -7,6 +7,8 @@ mod context;
 mod env;
 mod exit;
 mod harden;
+mod hooks;
+mod job;
 mod parse;
 mod secret;
 mod signals;

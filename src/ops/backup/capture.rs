@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
 use super::heal::Lost;
 use super::sink::{EntrySink, FolderNode, reason, same_entry};
+use super::watch::Watch;
 use crate::Error;
 use crate::format::PAGE_BYTES_MAX;
 use crate::observe::{Counter, Observer, Problem, Severity};
@@ -54,6 +55,8 @@ pub(super) struct TreeShared<'a> {
     /// Set by whoever works for this source on a thread of its own and failed.
     pub failure: &'a FirstError<RepoError>,
     pub lost: &'a Lost<'a>,
+    /// Nothing in the source may change.
+    pub watch: Option<Watch>,
     pub counts: Arc<TreeCounts>,
     pub links: Links,
 }
@@ -163,6 +166,7 @@ impl<'a> TreeShared<'a> {
         }
         self.count(which, counter);
         if let Some(parent) = job.parent.as_deref().filter(|parent| parent.content() != entry.content()) {
+            self.alarm(&entry.path, "changed");
             self.hide(parent);
         }
         if self.observer.wants_detail() {
@@ -342,9 +346,17 @@ impl<'a> TreeShared<'a> {
         if self.observer.wants_detail() {
             self.observer.detail("removed", &parent.path);
         }
+        self.alarm(&parent.path, "is missing");
         self.hide(parent);
         let entry = Entry { path: parent.path.clone(), flags: EntryFlags::empty(), node: Node::Removed };
         Ok(self.sink.put(&entry, parent.is_folder())?)
+    }
+
+    /// Raises the alarm of a source of which nothing may change.
+    pub fn alarm(&self, path: &RelPath, what: &str) {
+        if let Some(watch) = &self.watch {
+            watch.alarm(self.observer, self.source, path, what);
+        }
     }
 
     /// Counts the content of an entry of the parent's that the new run hides.
@@ -369,7 +381,10 @@ impl<'a> TreeShared<'a> {
         let usable =
             parent.filter(|parent| !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. }));
         let message = match usable {
-            Some(_) => format!("{why}; the last version that could be read is kept"),
+            Some(_) => {
+                self.alarm(path, "cannot be read");
+                format!("{why}; the last version that could be read is kept")
+            }
             None => why.to_owned(),
         };
         self.problem(path, &message);

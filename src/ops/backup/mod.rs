@@ -5,6 +5,7 @@
 //! the lease? → the lease ends (PROTOCOL section 2). A crash before the snapshot leaves packs and segments that the
 //! next backup deduplicates against; it changes nothing that was committed.
 
+mod around;
 mod capture;
 mod checkpoint;
 mod content;
@@ -18,11 +19,12 @@ mod stream;
 mod tree;
 mod visit;
 mod walk;
+mod watch;
 
 use std::collections::BTreeMap;
 
 pub(in crate::ops) use content::{ContentBuilder, Writers};
-pub use options::{BackupOptions, BackupReport, SourceReport, SourceSpec, TreeSpec};
+pub use options::{Around, BackupOptions, BackupReport, CommandSpec, SourceReport, SourceSpec, TreeSpec};
 pub(in crate::ops) use sink::EntrySink;
 
 use crossbeam_channel::bounded;
@@ -30,10 +32,10 @@ use crossbeam_channel::bounded;
 use self::checkpoint::{Checkpoints, Overtaken};
 use self::heal::Lost;
 use self::parents::{ParentSource, state_of};
-use self::tree::{Capture, OpenTree};
+use self::tree::Capture;
 use super::{Cancel, memory};
 use crate::Error;
-use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceRecord};
+use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceKind, SourceRecord};
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::repo::{
@@ -58,10 +60,10 @@ pub fn backup(
     check(&options)?;
     repo.check_writable()?;
     let started = now();
-    let (streams, trees) = split(options);
-    let BackupParts { options, streams } = streams;
-    let trees: Vec<OpenTree<'_>> =
-        trees.iter().map(|tree| tree::open(repo, tree)).collect::<Result<_, _>>()?;
+    let mut options = options;
+    let sources = std::mem::take(&mut options.sources);
+    // Before anything is stored: who is missing, and who is too little to be the whole.
+    let missing = look_at_trees(repo, &options, &sources)?;
 
     observer.phase(&Phase::Index);
     let lease = match options.dry_run {
@@ -80,7 +82,7 @@ pub fn backup(
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
     let parents = loop {
-        let parents = choose_parents(repo, &snapshots, &options, &trees)?;
+        let parents = choose_parents(repo, &snapshots, &options, &sources)?;
         if let Some(lease) = &lease {
             let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
             lease.set_parents(&ids);
@@ -108,7 +110,13 @@ pub fn backup(
         lost: &lost,
         checkpoints: &checkpoints,
     };
-    let captured = capture_all(&capture, lease.as_ref(), streams, &trees, &parents)?;
+    // Of a tree that is missing and was never captured there is nothing to carry over.
+    if let Some((name, why)) = missing.iter().find(|(name, _)| !parents.contains_key(*name)) {
+        return Err(Error::Source { name: name.clone(), why: why.clone() });
+    }
+    let baselines = baselines(&snapshots, &options, &sources);
+    let given = Given { sources, missing, baselines, parents: &parents };
+    let captured = capture_all(&capture, lease.as_ref(), given)?;
     let own = checkpoints.stored();
     let passing =
         |parent: &SnapshotId| parents.values().any(|one| one.is_checkpoint && one.snapshot == *parent);
@@ -127,24 +135,58 @@ pub fn backup(
     finish(repo, lease, snapshot, captured.reports, packed, observer, &overtaken)
 }
 
-/// Sources in the order in which they were given, taken apart by what they need.
-struct BackupParts {
-    options: BackupOptions,
-    streams: Vec<SourceSpec>,
+/// What is captured, and what it is measured by.
+struct Given<'p> {
+    /// In the order in which they are captured: a database dump must not be newer than the files that it speaks of.
+    sources: Vec<SourceSpec>,
+    /// Trees of which nothing may change and whose root is missing, and why it is.
+    missing: BTreeMap<String, String>,
+    /// Sizes of the last good streams.
+    baselines: BTreeMap<String, u64>,
+    parents: &'p BTreeMap<String, ParentSource>,
 }
 
-/// Splits sources into streams and trees. Streams are captured first, then trees: a database dump must not be newer
-/// than the files that it speaks of.
-fn split(mut options: BackupOptions) -> (BackupParts, Vec<TreeSpec>) {
-    let mut streams = Vec::new();
-    let mut trees = Vec::new();
-    for source in std::mem::take(&mut options.sources) {
-        match source {
-            SourceSpec::Tree(tree) => trees.push(*tree),
-            stream => streams.push(stream),
+/// Opens each tree's root for a look. A root that is missing or cannot be listed ends the backup before anything is
+/// stored, but where nothing may change: that one is an alarm, and what the last snapshot has of it goes on.
+fn look_at_trees(
+    repo: &Repository,
+    options: &BackupOptions,
+    sources: &[SourceSpec],
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut missing = BTreeMap::new();
+    for source in sources {
+        let SourceSpec::Tree(spec) = source else { continue };
+        match tree::open(repo, spec) {
+            Ok(_) => {}
+            Err(Error::Source { name, why }) if spec.unchanged && !options.accept.contains(&name) => {
+                missing.insert(name, why);
+            }
+            Err(err) => return Err(err),
         }
     }
-    (BackupParts { options, streams }, trees)
+    Ok(missing)
+}
+
+/// Sizes of the last good streams of those sources that may not shrink much.
+fn baselines(
+    snapshots: &[StoredSnapshot],
+    options: &BackupOptions,
+    sources: &[SourceSpec],
+) -> BTreeMap<String, u64> {
+    let measured = sources.iter().filter_map(|source| match source {
+        SourceSpec::Command(command) if command.smallest > 0.0 => Some(&command.name),
+        _ => None,
+    });
+    measured
+        .filter(|name| !options.accept.contains(*name))
+        .filter_map(|name| {
+            let last = parents::last_good(snapshots, &options.host, name)?;
+            match &last.kind {
+                SourceKind::Stream { content, .. } => Some((name.clone(), content.size)),
+                SourceKind::Tree { .. } => None,
+            }
+        })
+        .collect()
 }
 
 fn check(options: &BackupOptions) -> Result<(), Error> {
@@ -178,13 +220,16 @@ fn choose_parents(
     repo: &Repository,
     snapshots: &[StoredSnapshot],
     options: &BackupOptions,
-    trees: &[OpenTree<'_>],
+    sources: &[SourceSpec],
 ) -> Result<BTreeMap<String, ParentSource>, Error> {
     let mut out = BTreeMap::new();
-    for tree in trees {
-        let name = &tree.spec.name;
-        let parent = match &tree.spec.parent {
+    for source in sources {
+        let SourceSpec::Tree(spec) = source else { continue };
+        let name = &spec.name;
+        let parent = match &spec.parent {
             Some((snapshot, source)) => Some(parents::named(snapshots, snapshot, source)?),
+            // What changes is measured by the last good state, until the change is accepted.
+            None if spec.unchanged => parents::latest_good(repo, snapshots, &options.host, name),
             None => parents::latest(repo, snapshots, &options.host, name),
         };
         if let Some(parent) = parent {
@@ -204,9 +249,7 @@ struct Captured {
 fn capture_all<'e>(
     capture: &Capture<'e>,
     lease: Option<&'e Lease>,
-    streams: Vec<SourceSpec>,
-    trees: &[OpenTree<'_>],
-    parents: &BTreeMap<String, ParentSource>,
+    given: Given<'_>,
 ) -> Result<Captured, Error> {
     let &Capture { repo, options, plan, observer, cancel, checkpoints, .. } = capture;
     let claims = Claims::new(repo.index())?;
@@ -220,7 +263,7 @@ fn capture_all<'e>(
             .spawn_scoped(scope, move || checkpoints.run(&feed, every, &over))
             .context("start", "a thread");
         let captured = match &ticking {
-            Ok(_) => capture.sources(&packer, streams, trees, parents),
+            Ok(_) => capture.sources(&packer, given),
             Err(_) => Err(RepoError::Stopped.into()),
         };
         // Who asks to stop now gets a checkpoint of all there is; later it is a matter of one small object.
@@ -261,28 +304,39 @@ impl<'e> Capture<'e> {
     fn sources(
         &self,
         packer: &Packer<'_, 'e>,
-        streams: Vec<SourceSpec>,
-        trees: &[OpenTree<'_>],
-        parents: &BTreeMap<String, ParentSource>,
+        given: Given<'_>,
     ) -> Result<(Vec<SourceRecord>, Vec<SourceReport>), Error> {
         let mut records = Vec::new();
         let mut reports = Vec::new();
-        let mut keep = |(record, report): (SourceRecord, SourceReport)| {
-            self.checkpoints.finished(record.clone());
-            records.push(record);
-            reports.push(report);
-        };
-        for stream in streams {
+        let Given { sources, missing, baselines, parents } = given;
+        for source in sources {
             self.cancel.check()?;
-            self.observer.phase(&Phase::Source { name: stream.name().to_owned() });
-            keep(self.stream(packer, stream)?);
-        }
-        for tree in trees {
-            self.cancel.check()?;
-            self.observer.phase(&Phase::Source { name: tree.spec.name.clone() });
-            keep(self.tree(packer, tree, parents.get(&tree.spec.name))?);
+            let name = source.name().to_owned();
+            self.observer.phase(&Phase::Source { name: name.clone() });
+            let (parent, around) = (parents.get(&name), source.around());
+            let captured =
+                around::run(self, &name, &around, || match (source, missing.get(&name), parent) {
+                    (SourceSpec::Tree(_), Some(why), Some(parent)) => Ok(self.carried(parent, why)),
+                    (SourceSpec::Tree(spec), _, _) => {
+                        self.tree(packer, &tree::open(self.repo, &spec)?, parent)
+                    }
+                    (stream, _, _) => self.stream(packer, stream, baselines.get(&name).copied()),
+                })?;
+            self.checkpoints.finished(captured.0.clone());
+            records.push(captured.0);
+            reports.push(captured.1);
         }
         Ok((records, reports))
+    }
+
+    /// A tree of which nothing may change is not there: what the last good snapshot has of it is in this one too.
+    fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
+        let reason = format!("{why}; what the last good snapshot has of it is kept");
+        self.observer.problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
+        let record = SourceRecord { suspect: Some(reason), ..parent.record.clone() };
+        let report =
+            SourceReport { name: record.name.clone(), counts: record.counts, parent: Some(parent.snapshot) };
+        (record, report)
     }
 }
 

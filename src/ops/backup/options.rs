@@ -1,5 +1,7 @@
 //! What a backup is told, and what it tells.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +15,7 @@ pub enum SourceSpec {
     /// A file tree, or a single file.
     Tree(Box<TreeSpec>),
     /// A command's standard output; counts only if it exits with 0.
-    Command { name: String, command: StreamCommand },
+    Command(Box<CommandSpec>),
     /// Whatever comes: standard input.
     Stream { name: String, input: Box<dyn Read + Send> },
 }
@@ -23,8 +25,49 @@ impl SourceSpec {
     pub fn name(&self) -> &str {
         match self {
             Self::Tree(tree) => &tree.name,
-            Self::Command { name, .. } | Self::Stream { name, .. } => name,
+            Self::Command(command) => &command.name,
+            Self::Stream { name, .. } => name,
         }
+    }
+
+    /// The commands that run around its capture.
+    pub(super) fn around(&self) -> Around {
+        match self {
+            Self::Tree(tree) => tree.around.clone(),
+            Self::Command(command) => command.around.clone(),
+            Self::Stream { .. } => Around::default(),
+        }
+    }
+}
+
+/// Commands that run before and after a source is captured, such as what stops and starts the service that writes to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Around {
+    /// In order; the first that fails ends the backup.
+    pub before: Vec<StreamCommand>,
+    /// In order, all of them, also if the capture or one of `before` failed.
+    pub after: Vec<StreamCommand>,
+}
+
+/// A command whose output is captured.
+#[derive(Debug)]
+pub struct CommandSpec {
+    pub name: String,
+    pub command: StreamCommand,
+    /// Variables that it gets besides ours.
+    pub env: Vec<(String, OsString)>,
+    /// A line that must stand within the last 4 KiB of the output: without it the stream is not whole.
+    pub ends_with: Option<String>,
+    /// Share of the last good one's size below which the stream is doubtful; 0: never.
+    pub smallest: f64,
+    pub around: Around,
+}
+
+impl CommandSpec {
+    /// A command with nothing special about it.
+    pub fn new(name: impl Into<String>, command: StreamCommand) -> Self {
+        let (env, around) = (Vec::new(), Around::default());
+        Self { name: name.into(), command, env, ends_with: None, smallest: 0.0, around }
     }
 }
 
@@ -46,6 +89,25 @@ pub struct TreeSpec {
     pub immutable: bool,
     /// Take this snapshot's source as parent instead of the latest of this host and name.
     pub parent: Option<(SnapshotId, String)>,
+    /// Nothing in it is ever to change or go: if it does, that is an alarm, and the snapshot does not count as good.
+    pub unchanged: bool,
+    pub around: Around,
+}
+
+impl TreeSpec {
+    /// A tree with nothing special about it.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            filter: FilterOptions::default(),
+            files_from: None,
+            immutable: false,
+            parent: None,
+            unchanged: false,
+            around: Around::default(),
+        }
+    }
 }
 
 /// How to back up.
@@ -66,6 +128,8 @@ pub struct BackupOptions {
     pub grain_seconds: Option<i64>,
     /// Accept that a source which had entries has none now.
     pub allow_empty: bool,
+    /// Sources of which what would be doubtful or an alarm is accepted, as what is good from now on.
+    pub accept: BTreeSet<String>,
     pub memory: ByteSize,
     /// Reading and compressing threads; none: as many as cores and memory allow.
     pub threads: Option<usize>,
@@ -90,6 +154,7 @@ impl BackupOptions {
             ignore_inode: false,
             grain_seconds: None,
             allow_empty: false,
+            accept: BTreeSet::new(),
             memory: crate::ops::memory::BUDGET_DEFAULT,
             threads: None,
             dry_run: false,

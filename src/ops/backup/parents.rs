@@ -38,6 +38,33 @@ pub(super) fn latest(
     newest.map(|(one, source)| ParentSource::new(one, source))
 }
 
+/// As [`latest`], of the committed snapshots whose capture of the source is good.
+pub(super) fn latest_good(
+    repo: &Repository,
+    snapshots: &[StoredSnapshot],
+    host: &str,
+    name: &str,
+) -> Option<ParentSource> {
+    let good: Vec<StoredSnapshot> = snapshots.iter().filter(|one| is_good(one, name)).cloned().collect();
+    latest(repo, &good, host, name)
+}
+
+/// The source's record in the newest committed snapshot whose capture of it is good.
+pub(super) fn last_good<'s>(
+    snapshots: &'s [StoredSnapshot],
+    host: &str,
+    name: &str,
+) -> Option<&'s SourceRecord> {
+    let good = snapshots.iter().filter(|one| one.snapshot.host == host && is_good(one, name));
+    let newest = good.max_by_key(|one| (one.committed(), one.stored, one.id))?;
+    newest.snapshot.source(name)
+}
+
+fn is_good(one: &StoredSnapshot, name: &str) -> bool {
+    one.snapshot.state != SnapshotState::Checkpoint
+        && one.snapshot.source(name).is_some_and(|source| source.suspect.is_none())
+}
+
 /// The source that was named with `--parent`.
 pub(super) fn named(
     snapshots: &[StoredSnapshot],
@@ -57,7 +84,7 @@ pub(super) fn named(
 
 /// True if anything in the snapshot's sources is not a full capture.
 pub(super) fn state_of(sources: &[SourceRecord]) -> SnapshotState {
-    if sources.iter().any(|source| source.counts.incomplete > 0) {
+    if sources.iter().any(|source| source.counts.incomplete > 0 || source.suspect.is_some()) {
         SnapshotState::Incomplete
     } else {
         SnapshotState::Complete

@@ -3,38 +3,96 @@
 use std::io::Read;
 
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
-use super::options::{SourceReport, SourceSpec};
+use super::options::{CommandSpec, SourceReport, SourceSpec};
 use super::tree::Capture;
 use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
-use crate::observe::Counter;
+use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{Packer, RepoError};
 use crate::source::{RunningCommand, SpawnOptions};
 use crate::sys::now;
-use crate::types::{Class, Content, Profile};
+use crate::types::{ByteSize, Class, Content, Profile};
 
 /// How often a blocked read is interrupted to see whether to stop.
 const CANCEL_POLL: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily last.
+const TAIL_BYTES: usize = 4096;
+
+/// The end of what was read.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn take(&mut self, bytes: &[u8]) {
+        let new = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
+        let surplus = (self.0.len() + new.len()).saturating_sub(TAIL_BYTES);
+        self.0.drain(..surplus.min(self.0.len()));
+        self.0.extend_from_slice(new);
+    }
+
+    fn check(&self, spec: &CommandSpec) -> Result<(), Error> {
+        let Some(line) = &spec.ends_with else { return Ok(()) };
+        if self.0.split(|&byte| byte == b'\n').any(|one| one == line.as_bytes()) {
+            return Ok(());
+        }
+        let why = format!("its output is not whole: the line '{line}' is missing at its end");
+        Err(Error::Source { name: spec.name.clone(), why })
+    }
+}
+
+/// An input whose end is remembered.
+struct Tapped<'t, R> {
+    input: &'t mut R,
+    tail: &'t mut Tail,
+}
+
+impl<R: Read> Read for Tapped<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buf)?;
+        self.tail.take(&buf[..read]);
+        Ok(read)
+    }
+}
+
+/// Why a stream of this size is doubtful after one of `last` bytes, if it is.
+fn shrunk(size: u64, last: u64, smallest: f64) -> Option<String> {
+    ((size as f64) < last as f64 * smallest).then(|| {
+        format!(
+            "{} is much less than the {} of the last good one; the snapshot does not count until --accept takes it",
+            ByteSize(size),
+            ByteSize(last)
+        )
+    })
+}
+
 impl<'e> Capture<'e> {
-    /// Captures a stream. A command that does not exit with 0 ends the backup: nothing is committed.
+    /// Captures a stream. A command that does not exit with 0, or whose output lacks its last line, ends the backup:
+    /// nothing is committed. `baseline`: the size of the last good one, if it may not shrink much.
     pub fn stream(
         &self,
         packer: &Packer<'_, 'e>,
         source: SourceSpec,
+        baseline: Option<u64>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         let started = now();
-        let (name, words, content) = match source {
-            SourceSpec::Command { name, command } => {
-                let env_remove = self.options.env_remove.clone();
-                let mut running = command.spawn(&SpawnOptions { env_remove, env: Vec::new() })?;
-                let content = self.command(packer, &name, &mut running)?;
+        let (name, words, content, suspect) = match source {
+            SourceSpec::Command(spec) => {
+                let (env_remove, env) = (self.options.env_remove.clone(), spec.env.clone());
+                let mut running = spec.command.spawn(&SpawnOptions { env_remove, env })?;
+                let mut tail = Tail::default();
+                let content = self.command(packer, &spec.name, &mut running, &mut tail)?;
                 running.finish()?;
-                (name, command.words().to_vec(), content)
+                tail.check(&spec)?;
+                let suspect = baseline.and_then(|last| shrunk(content.size, last, spec.smallest));
+                if let Some(reason) = &suspect {
+                    self.observer.problem(&Problem::new(Severity::Missing, &spec.name, reason));
+                }
+                (spec.name, spec.command.words().to_vec(), content, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
                 let content = self.cut(packer, &name, &mut input)?;
-                (name, Vec::new(), content)
+                (name, Vec::new(), content, None)
             }
             SourceSpec::Tree(tree) => return Err(Error::Usage(format!("'{}' is no stream", tree.name))),
         };
@@ -47,6 +105,7 @@ impl<'e> Capture<'e> {
             ended: now(),
             digest: [0; 32],
             counts,
+            suspect,
         };
         Ok((record, SourceReport { name, counts, parent: None }))
     }
@@ -57,6 +116,7 @@ impl<'e> Capture<'e> {
         packer: &Packer<'_, 'e>,
         name: &str,
         running: &mut RunningCommand,
+        tail: &mut Tail,
     ) -> Result<Content, Error> {
         let (canceller, cancel) = (running.canceller(), self.cancel);
         let (done, over) = crossbeam_channel::bounded::<()>(0);
@@ -69,7 +129,7 @@ impl<'e> Capture<'e> {
                     }
                 }
             });
-            let content = self.cut(packer, name, running);
+            let content = self.cut(packer, name, &mut Tapped { input: running, tail });
             drop(done);
             content
         })

@@ -16,6 +16,7 @@ use super::parents::ParentSource;
 use super::runs::Runs;
 use super::sink::EntrySink;
 use super::walk::{Walk, WalkError, WalkRules};
+use super::watch::Watch;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
@@ -181,6 +182,7 @@ impl<'e> Capture<'e> {
             cancel: self.cancel,
             failure: &self.checkpoints.failure,
             lost: self.lost,
+            watch: (spec.unchanged && !self.options.accept.contains(&spec.name)).then(Watch::default),
             counts: Arc::default(),
             links: Links::default(),
         };
@@ -208,6 +210,7 @@ impl<'e> Capture<'e> {
             // What the walk has not come to yet was captured by the parent's rules: a mixture is like none.
             digest: if same_digest || old_runs.is_empty() { digest } else { [0; 32] },
             counts: SourceCounts::default(),
+            suspect: None,
         };
         self.checkpoints.begin(UnderWay {
             sink: Arc::clone(&sink),
@@ -225,6 +228,7 @@ impl<'e> Capture<'e> {
         record.ended = now();
         record.digest = digest;
         record.counts = counts(&shared.counts, &sink);
+        record.suspect = shared.watch.as_ref().and_then(Watch::verdict);
         let report = SourceReport {
             name: spec.name.clone(),
             counts: record.counts,
@@ -253,7 +257,10 @@ impl<'e> Capture<'e> {
         let mut parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
         let parent_folders =
             (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
-        self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
+        // Where nothing may go, an alarm tells what went.
+        if shared.watch.is_none() {
+            self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
+        }
         // Each batch is at most 32 files, each with an open folder at worst: a few hundred descriptors.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
         let failure = FirstError::default();

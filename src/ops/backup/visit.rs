@@ -72,7 +72,8 @@ impl Walk<'_, '_> {
         }
         self.observe_entry();
         let is_racy = stat.is_racy(clock, self.rules.grain_seconds);
-        if is_racy {
+        // An ordinary name may change in place, which its folder's times do not tell (PROTOCOL R19).
+        if is_racy || self.shared.immutable && HashName::parse(name).is_none() {
             node.inspect(|node| node.revisit());
         }
         if stat.kind == Kind::File {
@@ -96,6 +97,9 @@ impl Walk<'_, '_> {
         parent: Option<Entry>,
         node: Option<&Arc<FolderNode>>,
     ) -> Result<Option<Step>, WalkError> {
+        if parent.as_ref().is_some_and(|parent| !parent.is_folder()) {
+            self.shared.alarm(&path, "changed");
+        }
         // Where the listing does not tell types, patterns for folders apply only now.
         if self.rules.filter.is_never(stat.id()) || self.rules.filter.excludes(&path, true) {
             self.carry_below(&path, parent.as_ref());
@@ -238,6 +242,9 @@ impl Walk<'_, '_> {
         let entry = Entry { path, flags, node: made };
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
+        }
+        if parent.is_some() {
+            self.shared.alarm(&entry.path, "changed");
         }
         if self.shared.observer.wants_detail() {
             self.shared.observer.detail(if parent.is_some() { "changed" } else { "new" }, &entry.path);

@@ -95,6 +95,7 @@ fn commit(
         ended: now(),
         digest: [0; 32],
         counts: SourceCounts::default(),
+        suspect: None,
     };
     let snapshot = Snapshot {
         format: FORMAT_VERSION,

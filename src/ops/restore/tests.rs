@@ -50,14 +50,7 @@ impl World {
     }
 
     pub fn backup(&self) {
-        let tree = TreeSpec {
-            name: "tree".into(),
-            path: self.tree.path().into(),
-            filter: Default::default(),
-            files_from: None,
-            immutable: false,
-            parent: None,
-        };
+        let tree = TreeSpec::new("tree", self.tree.path());
         let dump = SourceSpec::Stream {
             name: "dump".into(),
             input: Box::new(std::io::Cursor::new(noise(9, 3 << 20))),

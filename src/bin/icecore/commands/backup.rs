@@ -5,24 +5,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use icecore::format::SnapshotState;
-use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec};
 use icecore::repo::{HostChoice, Repository};
 use icecore::source::{FilesFrom, FilterOptions, StdinStream};
 use icecore::types::{ByteSize, SnapshotId};
-use serde::Serialize;
 
-use crate::context::{Context, host_name};
-use crate::env::SECRET_VARIABLES;
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
+use crate::job::{self, Begin};
 use crate::parse::{self, NamedCommand, NamedPath};
-use crate::ui::{json, text};
 
 /// Capture file trees and streams as one snapshot
 ///
 /// Streams are captured first, then trees, in the order given. A source's name is its path's last component unless
 /// one is given as NAME=PATH (only if no '/' stands before the first '='). If a command fails, or a path is missing or
 /// cannot be listed, nothing is committed. Single files that cannot be read are named and counted (exit code 3).
+///
+/// Without any source the sources of icecore.toml are captured, in their order there.
 ///
 /// A backup that is interrupted, by a signal, a crash or a lost connection, goes on when the same command is run again:
 /// what it had captured of trees by its last checkpoint is not read again. Ctrl-C makes a last checkpoint and stops;
@@ -50,6 +49,9 @@ pub struct Args {
     /// Capture what a command prints; split as POSIX words and run without a shell
     #[arg(long, value_name = "NAME=WORDS", value_parser = parse::named_command)]
     command: Vec<NamedCommand>,
+    /// Of the sources of icecore.toml, which are captured if none is named here, only this one
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
     /// Mark the snapshot with this word
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -91,6 +93,9 @@ pub struct Args {
     /// Compare with this source of this snapshot (default: the last of the same host and name)
     #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
     parent: Option<(String, String)>,
+    /// Take a much smaller stream, or a change of what must never change, in this source as good from now on
+    #[arg(long, value_name = "SOURCE", help_heading = "What counts as changed")]
+    accept: Vec<String>,
     /// Accept that a source which had entries is empty now
     #[arg(long, help_heading = "What counts as changed")]
     allow_empty: bool,
@@ -113,49 +118,51 @@ pub struct Args {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-struct Summary {
-    /// Absent from a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<String>,
-    /// `complete` or `incomplete`.
-    state: String,
-    dry_run: bool,
-    segments: u64,
-    #[serde(flatten)]
-    counts: json::Counts,
-}
-
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    args.check()?;
-    let meter = context.ui.meter();
-    let (repository, cancel) = if args.init && !args.dry_run {
-        context.open_or_init(args.parity, &meter)?
-    } else {
-        context.open(&meter)?
-    };
-    let options = args.options(args.parent(&repository)?)?;
-    let report = backup(&repository, options, &meter, &cancel)?;
-    let counts = meter.counts();
-    let summary = Summary {
-        snapshot: report.snapshot.map(|id| id.to_string()),
-        state: report.state.to_string(),
-        dry_run: args.dry_run,
-        segments: report.segments,
-        counts,
-    };
-    let outcome = match report.state {
-        SnapshotState::Incomplete => Outcome::Incomplete,
-        SnapshotState::Complete | SnapshotState::Checkpoint => Outcome::Done,
-    };
-    let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("backup", outcome, &summary, || lines(&report, &counts, &elapsed)))
+    let from_config = args.names_no_source() && !context.config()?.sources.is_empty();
+    args.check(from_config)?;
+    let begin = Begin { init: args.init, parity: args.parity, dry_run: args.dry_run };
+    job::run(context, begin, |repository| {
+        if from_config {
+            let mut options = job::configured(context, repository, &args.source)?;
+            args.settle(&mut options);
+            return Ok(options);
+        }
+        let host = context.host()?;
+        let parent = args.parent(repository, &host)?;
+        let mut options = BackupOptions::new(host, args.sources(parent)?);
+        job::apply(context.config()?, &mut options);
+        args.settle(&mut options);
+        Ok(options)
+    })
 }
 
 impl Args {
+    fn names_no_source(&self) -> bool {
+        self.paths.is_empty() && self.stdin.is_none() && self.command.is_empty()
+    }
+
+    /// What is captured and what is left out, the configuration says source by source.
+    fn check_for_config(&self) -> Result<(), CliError> {
+        let leaves_out = !self.exclude.is_empty()
+            || !self.exclude_file.is_empty()
+            || self.exclude_caches
+            || self.exclude_larger_than.is_some()
+            || self.files_from.is_some()
+            || self.one_file_system;
+        if leaves_out || self.immutable || self.parent.is_some() {
+            let message = "what is left out, --immutable and --parent need a PATH; the sources of icecore.toml have their own";
+            return Err(CliError::usage(message));
+        }
+        Ok(())
+    }
+
     /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of sources must
     /// differ: each is a folder of its own in a restore.
-    fn check(&self) -> Result<(), CliError> {
+    fn check(&self, from_config: bool) -> Result<(), CliError> {
+        if from_config {
+            return self.check_for_config();
+        }
         let names = self.stdin.iter().chain(self.command.iter().map(|c| &c.name));
         let mut seen = BTreeSet::new();
         let twice = names.chain(self.paths.iter().map(|p| &p.name)).find(|name| !seen.insert(*name));
@@ -164,7 +171,13 @@ impl Args {
                 .with_hint("give one of them another name: NAME=PATH"));
         }
         if seen.is_empty() {
-            return Err(CliError::usage("nothing to back up").with_hint("name a PATH, --stdin or --command"));
+            return Err(CliError::usage("nothing to back up")
+                .with_hint("name a PATH, --stdin or --command, or sources in icecore.toml"));
+        }
+        if !self.source.is_empty() {
+            return Err(CliError::usage(
+                "--source chooses among the sources of icecore.toml, and other sources are named here",
+            ));
         }
         if self.checkpoint_every.is_some_and(|every| every.is_zero()) {
             return Err(CliError::usage("--checkpoint-every needs a span above 0"));
@@ -178,31 +191,30 @@ impl Args {
         Ok(())
     }
 
-    fn host(&self) -> String {
-        self.host.clone().unwrap_or_else(host_name)
-    }
-
     /// The parent that was asked for, by its full id.
-    fn parent(&self, repository: &Repository) -> Result<Option<(SnapshotId, String)>, CliError> {
+    fn parent(&self, repository: &Repository, host: &str) -> Result<Option<(SnapshotId, String)>, CliError> {
         let Some((snap, source)) = &self.parent else { return Ok(None) };
-        let found = repository.find_snapshot(snap, &HostChoice::Host(self.host()))?;
+        let host = self.host.as_deref().unwrap_or(host);
+        let found = repository.find_snapshot(snap, &HostChoice::Host(host.to_owned()))?;
         Ok(Some((found.id, source.clone())))
     }
 
-    fn options(&self, parent: Option<(SnapshotId, String)>) -> Result<BackupOptions, CliError> {
-        let mut options = BackupOptions::new(self.host(), self.sources(parent)?);
-        options.tags.clone_from(&self.tag);
+    /// What the command line says comes before what the configuration says.
+    fn settle(&self, options: &mut BackupOptions) {
+        if let Some(host) = &self.host {
+            options.host.clone_from(host);
+        }
+        options.tags.extend(self.tag.iter().cloned());
         options.level = self.level.unwrap_or(options.level);
         options.force = self.force;
         options.ignore_ctime = self.ignore_ctime;
         options.ignore_inode = self.ignore_inode;
         options.allow_empty = self.allow_empty;
+        options.accept = self.accept.iter().cloned().collect();
         options.memory = self.memory.unwrap_or(options.memory);
         options.checkpoint_every = self.checkpoint_every.unwrap_or(options.checkpoint_every);
-        options.threads = self.threads.map(usize::from);
+        options.threads = self.threads.map(usize::from).or(options.threads);
         options.dry_run = self.dry_run;
-        options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
-        Ok(options)
     }
 
     /// What is to be captured: streams first.
@@ -213,7 +225,7 @@ impl Args {
             sources.push(SourceSpec::Stream { name: name.clone(), input: Box::new(input) });
         }
         for NamedCommand { name, command } in &self.command {
-            sources.push(SourceSpec::Command { name: name.clone(), command: command.clone() });
+            sources.push(SourceSpec::Command(Box::new(CommandSpec::new(name, command.clone()))));
         }
         let files_from = self.files_from.as_deref().map(FilesFrom::read).transpose();
         let files_from = files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
@@ -227,47 +239,15 @@ impl Args {
         };
         for NamedPath { name, path } in &self.paths {
             sources.push(SourceSpec::Tree(Box::new(TreeSpec {
-                name: name.clone(),
-                path: path.clone(),
                 filter: filter.clone(),
                 files_from: files_from.clone(),
                 immutable: self.immutable,
                 parent: parent.clone(),
+                ..TreeSpec::new(name, path)
             })));
         }
         Ok(sources)
     }
-}
-
-fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<String> {
-    let mut files = vec![
-        format!("{} new", text::counted(counts.files_new, "file", "files")),
-        format!("{} changed", text::number(counts.files_changed)),
-        format!("{} unchanged", text::number(counts.files_unchanged)),
-    ];
-    for (count, word) in
-        [(counts.removed, "removed"), (counts.vanished, "vanished"), (counts.failed, "failed")]
-    {
-        if count > 0 {
-            files.push(format!("{} {word}", text::number(count)));
-        }
-    }
-    let bytes = format!(
-        "{} read, {} new, {} stored, in {elapsed}",
-        text::size(counts.bytes_read),
-        text::size(counts.bytes_new),
-        text::size(counts.bytes_stored),
-    );
-    let mut lines = vec![files.join(", "), bytes];
-    for source in report.sources.iter().filter(|source| source.counts.incomplete > 0) {
-        let (name, what) = (&source.name, text::counted(source.counts.incomplete, "entry", "entries"));
-        lines.push(format!("{name}: {what} could not be captured whole"));
-    }
-    lines.push(match &report.snapshot {
-        Some(id) => format!("snapshot {} committed", id.short()),
-        None => "dry run: nothing was stored".to_owned(),
-    });
-    lines
 }
 
 #[cfg(test)]
@@ -288,7 +268,7 @@ mod tests {
 
     fn names(words: &[&str]) -> Result<Vec<String>, u8> {
         let args = parsed(words);
-        let sources = args.check().and_then(|()| args.sources(None));
+        let sources = args.check(false).and_then(|()| args.sources(None));
         sources
             .map(|list| list.iter().map(|source| source.name().to_owned()).collect())
             .map_err(|e| crate::exit::tell(&e).expect("words").code)
@@ -315,13 +295,15 @@ mod tests {
         let words = "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB --checkpoint-every 90s";
         let args = parsed(&words.split(' ').collect::<Vec<_>>());
         let id = SnapshotId::new([1; 32]);
-        let options = args.options(Some((id, "home".to_owned()))).expect("options");
+        let sources = args.sources(Some((id, "home".to_owned()))).expect("sources");
+        let mut options = BackupOptions::new("machine", sources);
+        options.tags.push("always".to_owned());
+        args.settle(&mut options);
         let SourceSpec::Tree(tree) = &options.sources[0] else { panic!("a tree") };
         assert_eq!(tree.filter.exclude_larger_than, Some(10 << 20));
         assert_eq!(tree.parent, Some((id, "home".to_owned())));
-        assert_eq!((options.tags.len(), options.level, options.threads), (2, 7, Some(3)));
+        assert_eq!((options.tags.len(), options.level, options.threads), (3, 7, Some(3)));
         assert_eq!((options.memory, options.host.as_str()), (ByteSize(1 << 30), "h"));
-        assert_eq!(options.env_remove, SECRET_VARIABLES, "no command sees our passphrases");
         assert_eq!(options.checkpoint_every, Duration::from_secs(90));
     }
 }

@@ -12,6 +12,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod node;
 mod prune;
 mod repair;
 mod restore;
@@ -52,6 +53,7 @@ pub enum Command {
     Prune(prune::Args),
     Repair(repair::Args),
     Key(key::Args),
+    Node(Box<node::Args>),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -78,6 +80,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
         Command::Prune(args) => prune::run(&context, args),
         Command::Repair(args) => repair::run(&context, args),
         Command::Key(args) => key::run(&context, args),
+        Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
         Command::Man(args) => man::run(&context, args),
     }

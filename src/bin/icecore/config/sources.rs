@@ -1,7 +1,5 @@
 //! `[[source]]` and `[node]`: what is captured, and which of it is which part of a node.
 
-use std::path::Path;
-
 use icecore::node::profile::{Access, Database, Part, Place, Profile, Server};
 use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
 
@@ -186,14 +184,4 @@ pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, Con
     };
     section.finish()?;
     Ok(profile)
-}
-
-impl Source {
-    /// The folder of a tree source that is no volume.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.capture {
-            Capture::Tree { place: Place::Path(path), .. } => Some(path),
-            _ => None,
-        }
-    }
 }

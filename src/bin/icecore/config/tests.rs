@@ -1,5 +1,7 @@
 //! What a configuration may say, and how its mistakes are told.
 
+use icecore::node::profile::Place;
+
 use super::*;
 
 const NODE: &str = r#"
@@ -58,7 +60,8 @@ fn a_nodes_configuration_is_read() {
     assert!(matches!(&config.sources[0].capture, Capture::Postgres { smallest, .. } if *smallest == 0.5));
     assert!(matches!(&config.sources[1].capture, Capture::Tree { immutable: true, unchanged: false, .. }));
     assert!(matches!(&config.sources[2].capture, Capture::Tree { unchanged: true, .. }));
-    assert_eq!(config.sources[2].path(), Some(Path::new("/opt/node/keys")));
+    let Capture::Tree { place: Place::Path(path), .. } = &config.sources[2].capture else { panic!("a path") };
+    assert_eq!(path, Path::new("/opt/node/keys"));
     assert_eq!(config.sources[2].before[0].words(), ["docker", "stop", "x"]);
     assert_eq!(config.sources[2].after.len(), 2);
     assert_eq!(config.retention.periods, [(Period::Hour, Slots::Some(48)), (Period::Month, Slots::All)]);

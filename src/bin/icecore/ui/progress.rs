@@ -125,7 +125,8 @@ impl Meter {
         match self.state.worst.load(Ordering::Relaxed) {
             0 => Outcome::Done,
             1 => Outcome::Incomplete,
-            _ => Outcome::Damage,
+            2 => Outcome::Damage,
+            _ => Outcome::Alarm,
         }
     }
 
@@ -252,6 +253,7 @@ impl Observer for Meter {
             Severity::Note => ("note", 0),
             Severity::Missing => ("missing", 1),
             Severity::Damage => ("damage", 2),
+            Severity::Alarm => ("alarm", 3),
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
         let Problem { subject, message, .. } = problem;

@@ -1,0 +1,31 @@
+//! `icecore node`: a Core Channel Node as a whole.
+
+mod backup;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::exit::{CliError, Outcome};
+
+/// Back up a Core Channel Node, and bring it back
+///
+/// What belongs to the node is said in icecore.toml.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore node backup --init
+  icecore node backup")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Backup(backup::Args),
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    match &args.command {
+        Command::Backup(args) => backup::run(context, args),
+    }
+}

@@ -1,0 +1,56 @@
+//! The configuration's commands around a whole backup.
+
+use std::ffi::OsString;
+use std::io::Read;
+
+use icecore::observe::{Observer, Problem, Severity};
+use icecore::source::{CommandError, SpawnOptions, StreamCommand};
+use icecore::types::SnapshotId;
+
+use crate::config::Hooks;
+use crate::context::Context;
+use crate::env::SECRET_VARIABLES;
+use crate::exit::{CliError, Outcome, tell};
+
+/// Runs `before`. The first that fails ends the backup before anything is stored.
+pub fn before(hooks: &Hooks) -> Result<(), CliError> {
+    let run = |command| once(command, &[]).map_err(|err| CliError::failed("the hook 'before' failed", err));
+    hooks.before.iter().try_for_each(run)
+}
+
+/// Runs `after`, once a snapshot was committed. `ICECORE_SNAPSHOT` and `ICECORE_EXIT_CODE` tell of it. One that fails is
+/// told; the snapshot is there all the same.
+pub fn after(hooks: &Hooks, snapshot: Option<&SnapshotId>, outcome: Outcome, observer: &dyn Observer) {
+    let id = snapshot.map(ToString::to_string).unwrap_or_default();
+    let env = [("ICECORE_SNAPSHOT", id), ("ICECORE_EXIT_CODE", outcome.code().to_string())];
+    for command in &hooks.after {
+        if let Err(err) = once(command, &env) {
+            observer.problem(&Problem::new(Severity::Missing, "the hook 'after'", err));
+        }
+    }
+}
+
+/// Runs `on_failure`, when the command is going to end with any code but 0: `ICECORE_EXIT_CODE`, and `ICECORE_ERROR` if
+/// nothing was committed.
+pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, CliError>) {
+    let (code, message) = match done {
+        Ok(outcome) => (outcome.code(), String::new()),
+        Err(error) => tell(error).map_or((1, String::new()), |told| (told.code, told.message)),
+    };
+    let env = [("ICECORE_EXIT_CODE", code.to_string()), ("ICECORE_ERROR", message)];
+    for command in &hooks.on_failure {
+        if let Err(err) = once(command, &env) {
+            context.ui.warn(format_args!("warning: the hook 'on_failure': {err}"));
+        }
+    }
+}
+
+/// Runs a command to its end; what it prints is dropped.
+fn once(command: &StreamCommand, env: &[(&str, String)]) -> Result<(), CommandError> {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+    let options = SpawnOptions { env_remove: SECRET_VARIABLES.map(str::to_owned).to_vec(), env };
+    let mut running = command.spawn(&options)?;
+    let mut block = [0; 8192];
+    while matches!(running.read(&mut block), Ok(1..)) {}
+    running.finish().map(|_| ())
+}

@@ -1,0 +1,209 @@
+//! A backup as the configuration describes it, from hooks to summary; and what its sources become.
+
+use std::collections::BTreeSet;
+
+use icecore::format::SnapshotState;
+use icecore::node::docker::{Docker, DockerError};
+use icecore::node::postgres::{DUMP_COMPLETE, Programs};
+use icecore::node::profile::Place;
+use icecore::ops::Cancel;
+use icecore::ops::backup::{Around, BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::repo::Repository;
+use serde::Serialize;
+
+use crate::config::{Capture, Config, Hooks, Source};
+use crate::context::Context;
+use crate::env::SECRET_VARIABLES;
+use crate::exit::{CliError, Outcome};
+use crate::hooks;
+use crate::ui::{Meter, json, text};
+
+#[derive(Serialize)]
+struct Summary {
+    /// Absent from a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<String>,
+    /// `complete` or `incomplete`.
+    state: String,
+    dry_run: bool,
+    segments: u64,
+    #[serde(flatten)]
+    counts: json::Counts,
+}
+
+/// What a backup command begins with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Begin {
+    /// Make the repository if it is not there, with so many percent of recovery data.
+    pub init: bool,
+    pub parity: Option<u8>,
+    pub dry_run: bool,
+}
+
+/// Opens the repository, runs the hooks and the backup that `options` describes, and tells what came of it.
+pub fn run(
+    context: &Context<'_>,
+    begin: Begin,
+    options: impl FnOnce(&Repository) -> Result<BackupOptions, CliError>,
+) -> Result<Outcome, CliError> {
+    let hooks = &context.config()?.hooks;
+    // A dry run stores nothing and stops nobody.
+    let none = Hooks::default();
+    let hooks = if begin.dry_run { &none } else { hooks };
+    let done = attempt(context, begin, hooks, options);
+    if !matches!(done, Ok(Outcome::Done)) {
+        hooks::on_failure(context, hooks, &done);
+    }
+    done
+}
+
+fn attempt(
+    context: &Context<'_>,
+    begin: Begin,
+    hooks: &Hooks,
+    options: impl FnOnce(&Repository) -> Result<BackupOptions, CliError>,
+) -> Result<Outcome, CliError> {
+    let meter = context.ui.meter();
+    let (repository, cancel) = if begin.init && !begin.dry_run {
+        context.open_or_init(begin.parity, &meter)?
+    } else {
+        context.open(&meter)?
+    };
+    hooks::before(hooks)?;
+    let report = backed_up(&repository, options, &meter, &cancel)?;
+    hooks::after(hooks, report.snapshot.as_ref(), meter.outcome(), &meter);
+    Ok(tell(meter, &report, begin.dry_run))
+}
+
+fn backed_up(
+    repository: &Repository,
+    options: impl FnOnce(&Repository) -> Result<BackupOptions, CliError>,
+    meter: &Meter,
+    cancel: &Cancel,
+) -> Result<BackupReport, CliError> {
+    let mut options = options(repository)?;
+    options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
+    Ok(backup(repository, options, meter, cancel)?)
+}
+
+fn tell(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
+    let counts = meter.counts();
+    let summary = Summary {
+        snapshot: report.snapshot.map(|id| id.to_string()),
+        state: report.state.to_string(),
+        dry_run,
+        segments: report.segments,
+        counts,
+    };
+    let outcome = match report.state {
+        SnapshotState::Incomplete => Outcome::Incomplete,
+        SnapshotState::Complete | SnapshotState::Checkpoint => Outcome::Done,
+    };
+    let elapsed = text::span(meter.elapsed());
+    meter.finish("backup", outcome, &summary, || lines(report, &counts, &elapsed))
+}
+
+fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<String> {
+    let mut files = vec![
+        format!("{} new", text::counted(counts.files_new, "file", "files")),
+        format!("{} changed", text::number(counts.files_changed)),
+        format!("{} unchanged", text::number(counts.files_unchanged)),
+    ];
+    for (count, word) in
+        [(counts.removed, "removed"), (counts.vanished, "vanished"), (counts.failed, "failed")]
+    {
+        if count > 0 {
+            files.push(format!("{} {word}", text::number(count)));
+        }
+    }
+    let bytes = format!(
+        "{} read, {} new, {} stored, in {elapsed}",
+        text::size(counts.bytes_read),
+        text::size(counts.bytes_new),
+        text::size(counts.bytes_stored),
+    );
+    let mut lines = vec![files.join(", "), bytes];
+    for source in report.sources.iter().filter(|source| source.counts.incomplete > 0) {
+        let (name, what) = (&source.name, text::counted(source.counts.incomplete, "entry", "entries"));
+        lines.push(format!("{name}: {what} could not be captured whole"));
+    }
+    lines.push(match &report.snapshot {
+        Some(id) => format!("snapshot {} committed", id.short()),
+        None => "dry run: nothing was stored".to_owned(),
+    });
+    lines
+}
+
+/// Options as the configuration gives them, sources included; `only`: of these the ones named, all if none is.
+pub fn configured(
+    context: &Context<'_>,
+    repository: &Repository,
+    only: &[String],
+) -> Result<BackupOptions, CliError> {
+    let config = context.config()?;
+    let known: BTreeSet<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    if let Some(unknown) = only.iter().find(|name| !known.contains(name.as_str())) {
+        let shown = config.file.display();
+        return Err(CliError::usage(format!("there is no source '{unknown}' in {shown}")));
+    }
+    let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
+    let chosen = config.sources.iter().filter(|source| only.is_empty() || only.contains(&source.name));
+    let sources =
+        chosen.map(|source| spec(source, repository, &docker)).collect::<Result<Vec<_>, CliError>>()?;
+    let mut options = BackupOptions::new(context.host()?, sources);
+    apply(config, &mut options);
+    Ok(options)
+}
+
+/// Takes over `[backup]`.
+pub fn apply(config: &Config, options: &mut BackupOptions) {
+    let said = &config.backup;
+    options.tags.clone_from(&said.tags);
+    options.level = said.level.unwrap_or(options.level);
+    options.memory = said.memory.unwrap_or(options.memory);
+    options.threads = said.threads.map(usize::from);
+    options.checkpoint_every = said.checkpoint_every.unwrap_or(options.checkpoint_every);
+}
+
+/// A configured source as the library takes it: volumes become folders, servers the words of a dump.
+fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
+    let name = &source.name;
+    let around = Around { before: source.before.clone(), after: source.after.clone() };
+    Ok(match &source.capture {
+        Capture::Tree { place, immutable, unchanged, filter, only } => {
+            let path = match place {
+                Place::Path(path) => path.clone(),
+                Place::Volume(volume) => {
+                    let found = docker.volume(volume)?;
+                    found.ok_or_else(|| DockerError::NoVolume { name: volume.clone() })?.mountpoint
+                }
+            };
+            SourceSpec::Tree(Box::new(TreeSpec {
+                filter: filter.clone(),
+                files_from: only.clone(),
+                immutable: *immutable,
+                unchanged: *unchanged,
+                around,
+                ..TreeSpec::new(name, path)
+            }))
+        }
+        Capture::Command { command, ends_with, smallest } => SourceSpec::Command(Box::new(CommandSpec {
+            ends_with: ends_with.clone(),
+            smallest: *smallest,
+            around,
+            ..CommandSpec::new(name, command.clone())
+        })),
+        Capture::Postgres { server, smallest } => {
+            let env_remove = SECRET_VARIABLES.map(str::to_owned);
+            let programs = Programs::find(server, docker, &env_remove)?;
+            let command = programs.dump_command(&repository.keys().restrict_key())?;
+            SourceSpec::Command(Box::new(CommandSpec {
+                env: programs.spawn_options().env.clone(),
+                ends_with: Some(DUMP_COMPLETE.to_owned()),
+                smallest: *smallest,
+                around,
+                ..CommandSpec::new(name, command)
+            }))
+        }
+    })
+}

@@ -1,0 +1,235 @@
+//! Captures that are not to be trusted: dumps that end too early or shrink, and keys that change or go. And the order of
+//! sources, and commands around them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use icecore::Error;
+use icecore::format::{Snapshot, SnapshotState, SourceKind};
+use icecore::observe::{Recording, Severity};
+use icecore::ops::Cancel;
+use icecore::ops::backup::{Around, BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::repo::{Repository, Secret};
+use icecore::source::StreamCommand;
+use icecore::store::{MemoryStore, SharedStore};
+
+struct World {
+    folder: tempfile::TempDir,
+    store: SharedStore,
+}
+
+impl World {
+    fn new() -> Self {
+        let store: SharedStore = Arc::new(MemoryStore::new());
+        Repository::init(&store, &Secret::empty(), "test").expect("init");
+        Self { folder: tempfile::tempdir().expect("a folder"), store }
+    }
+
+    fn repo(&self) -> Repository {
+        let cache = self.path("cache");
+        Repository::open(self.store.clone(), &Secret::empty(), &cache).expect("open")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::write(path, content).expect("written");
+    }
+
+    /// The keys, nothing of which may change.
+    fn keys(&self) -> SourceSpec {
+        SourceSpec::Tree(Box::new(TreeSpec { unchanged: true, ..TreeSpec::new("keys", self.path("keys")) }))
+    }
+
+    fn attempt(&self, sources: Vec<SourceSpec>, accept: &[&str]) -> (Result<BackupReport, Error>, Recording) {
+        let mut options = BackupOptions::new("host", sources);
+        options.accept = accept.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        let observer = Recording::default();
+        (backup(&self.repo(), options, &observer, &Cancel::new()), observer)
+    }
+
+    /// A backup that commits: its state, what the source's record says against it, and the alarms.
+    fn run(&self, source: SourceSpec, accept: &[&str]) -> (SnapshotState, Option<String>, Vec<String>) {
+        let name = source.name().to_owned();
+        let (report, seen) = self.attempt(vec![source], accept);
+        let report = report.expect("committed");
+        let snapshot = self.snapshot(&report);
+        let suspect = snapshot.source(&name).expect("there").suspect.clone();
+        let mut alarms: Vec<String> = seen
+            .problems()
+            .into_iter()
+            .filter(|problem| problem.severity == Severity::Alarm)
+            .map(|problem| problem.subject)
+            .collect();
+        alarms.sort();
+        assert_eq!(report.state, snapshot.state);
+        (report.state, suspect, alarms)
+    }
+
+    fn snapshot(&self, report: &BackupReport) -> Snapshot {
+        self.repo().read_snapshot(&report.snapshot.expect("committed")).expect("reads")
+    }
+}
+
+fn command(words: &str) -> StreamCommand {
+    StreamCommand::parse(words).expect("words")
+}
+
+fn dump(words: &str) -> SourceSpec {
+    SourceSpec::Command(Box::new(CommandSpec {
+        ends_with: Some("-- done".into()),
+        smallest: 0.5,
+        ..CommandSpec::new("db", command(words))
+    }))
+}
+
+fn good() -> (SnapshotState, Option<String>, Vec<String>) {
+    (SnapshotState::Complete, None, Vec::new())
+}
+
+#[test]
+fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
+    let world = World::new();
+    for words in [
+        "echo half",
+        "true",
+        "printf '%s' '-- done and more'",
+        // Too far from the end: something else follows a whole dump.
+        "sh -c 'echo -- done; head -c 5000 /dev/zero'",
+    ] {
+        let (result, _) = world.attempt(vec![dump(words)], &[]);
+        let Err(Error::Source { name, why }) = result else { panic!("{words}: {result:?}") };
+        assert!(name == "db" && why.contains("-- done"), "{why}");
+    }
+    assert!(world.repo().listed_snapshots().expect("lists").is_empty());
+    // It stands near the end, not necessarily last; and over a cut between two reads.
+    for words in
+        ["printf '%s\n' row '-- done' '' '-- key'", "sh -c 'printf -- \"x\n-- do\"; sleep 0.1; echo ne'"]
+    {
+        assert_eq!(world.run(dump(words), &[]), good(), "{words}");
+    }
+}
+
+#[test]
+fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepted() {
+    let world = World::new();
+    let of = |bytes: u32| dump(&format!("sh -c 'head -c {bytes} /dev/zero; echo; echo -- done'"));
+    assert_eq!(world.run(of(100_000), &[]), good());
+    assert_eq!(world.run(of(60_000), &[]), good(), "somewhat smaller is no news");
+    for _ in 0..2 {
+        // Also the second time: what is doubtful is no measure.
+        let (state, suspect, _) = world.run(of(20_000), &[]);
+        assert_eq!(state, SnapshotState::Incomplete);
+        assert!(suspect.expect("a reason").contains("58.6 KiB"));
+    }
+    assert_eq!(world.run(of(20_000), &["db"]), good());
+    assert_eq!(world.run(of(20_000), &[]), good(), "it is the measure from now on");
+}
+
+#[test]
+fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
+    let world = World::new();
+    world.write("keys/a.key", b"first");
+    world.write("keys/sub/b.key", b"second");
+    assert_eq!(world.run(world.keys(), &[]), good());
+    world.write("keys/new.key", b"one more is no alarm");
+    assert_eq!(world.run(world.keys(), &[]), good());
+
+    world.write("keys/a.key", b"FIRST");
+    for _ in 0..2 {
+        // Measured by the last good state: the alarm does not fall silent by itself.
+        let (state, suspect, alarms) = world.run(world.keys(), &[]);
+        assert_eq!(state, SnapshotState::Incomplete);
+        assert_eq!(suspect.as_deref(), Some("a.key changed"));
+        assert_eq!(alarms, ["keys:a.key"]);
+    }
+    fs::remove_dir_all(world.path("keys/sub")).expect("removed");
+    let (_, suspect, alarms) = world.run(world.keys(), &[]);
+    assert_eq!(suspect.as_deref(), Some("a.key changed, sub is missing"));
+    assert_eq!(alarms, ["keys:a.key", "keys:sub"]);
+    assert_eq!(world.run(world.keys(), &["keys"]), good());
+    assert_eq!(world.run(world.keys(), &[]), good());
+
+    // Emptied, or a folder in a key's place.
+    fs::remove_file(world.path("keys/a.key")).expect("removed");
+    fs::remove_file(world.path("keys/new.key")).expect("removed");
+    world.write("keys/a.key/x", b"");
+    let (_, suspect, _) = world.run(world.keys(), &[]);
+    assert_eq!(suspect.as_deref(), Some("a.key changed, new.key is missing"));
+    fs::remove_dir_all(world.path("keys/a.key")).expect("removed");
+    let (_, suspect, _) = world.run(world.keys(), &[]);
+    assert_eq!(suspect.as_deref(), Some("a.key is missing, new.key is missing"));
+}
+
+#[test]
+fn without_the_folder_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured() {
+    let world = World::new();
+    world.write("keys/a.key", b"first");
+    let (early, _) = {
+        fs::rename(world.path("keys"), world.path("away")).expect("renamed");
+        world.attempt(vec![world.keys()], &[])
+    };
+    assert!(matches!(early, Err(Error::Source { .. })), "nothing to carry over: {early:?}");
+    fs::rename(world.path("away"), world.path("keys")).expect("renamed");
+    let (first, _) = world.attempt(vec![world.keys()], &[]);
+    let first = world.snapshot(&first.expect("committed"));
+
+    fs::remove_dir_all(world.path("keys")).expect("removed");
+    let (report, seen) = world.attempt(vec![dump("echo -- done"), world.keys()], &[]);
+    let snapshot = world.snapshot(&report.expect("committed"));
+    assert_eq!(snapshot.state, SnapshotState::Incomplete);
+    let keys = snapshot.source("keys").expect("there");
+    assert_eq!(keys.kind, first.source("keys").expect("there").kind, "the same runs");
+    assert!(keys.suspect.is_some() && snapshot.source("db").expect("there").suspect.is_none());
+    assert!(seen.problems().iter().any(|problem| problem.severity == Severity::Alarm));
+    let (accepted, _) = world.attempt(vec![world.keys()], &["keys"]);
+    assert!(matches!(accepted, Err(Error::Source { .. })), "there is nothing to accept: {accepted:?}");
+}
+
+#[test]
+fn sources_are_captured_in_the_order_given() {
+    let world = World::new();
+    world.write("a/x", b"1");
+    let tree = |name: &str| SourceSpec::Tree(Box::new(TreeSpec::new(name, world.path("a"))));
+    let (report, _) = world.attempt(vec![tree("t1"), dump("echo -- done"), tree("t2")], &[]);
+    let snapshot = world.snapshot(&report.expect("committed"));
+    let names: Vec<&str> = snapshot.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["t1", "db", "t2"]);
+    assert!(snapshot.sources.windows(2).all(|pair| pair[0].ended <= pair[1].started));
+    assert!(matches!(snapshot.sources[1].kind, SourceKind::Stream { .. }));
+}
+
+#[test]
+fn commands_around_a_source_run_whatever_becomes_of_it() {
+    let world = World::new();
+    world.write("a/x", b"1");
+    let log = world.path("log");
+    let note = |word: &str| command(&format!("sh -c 'echo {word} >> {}'", log.display()));
+    let around = |before: Vec<StreamCommand>| Around { before, after: vec![command("false"), note("after")] };
+    let tree = |around: Around| {
+        SourceSpec::Tree(Box::new(TreeSpec { around, ..TreeSpec::new("a", world.path("a")) }))
+    };
+    let said = || std::mem::take(&mut fs::read_to_string(&log).unwrap_or_default());
+    let (report, seen) = world.attempt(vec![tree(around(vec![note("before")]))], &[]);
+    assert_eq!(report.expect("committed").state, SnapshotState::Complete);
+    assert_eq!(said(), "before\nafter\n");
+    // One that fails behind it is told: a service may not run.
+    assert!(seen.problems().iter().any(|problem| problem.severity == Severity::Missing));
+
+    let (failed, _) = world.attempt(vec![tree(around(vec![note("again"), command("false")]))], &[]);
+    assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
+    assert_eq!(said(), "before\nafter\nagain\nafter\n");
+
+    let failing = SourceSpec::Command(Box::new(CommandSpec {
+        around: around(vec![note("third")]),
+        ..CommandSpec::new("db", command("false"))
+    }));
+    assert!(world.attempt(vec![failing], &[]).0.is_err());
+    assert!(said().ends_with("third\nafter\n"), "{}", said());
+}
