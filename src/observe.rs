@@ -71,6 +71,10 @@ pub enum Phase {
     Repack,
     /// Deleting what nobody needs.
     Sweep,
+    /// Reading the rows of a database dump.
+    Dump { name: String },
+    /// Looking for a node's files.
+    Check { name: String },
     /// Done; counters are final.
     End,
 }
@@ -90,6 +94,8 @@ impl fmt::Display for Phase {
             Self::Mark => f.write_str("marking what is needed"),
             Self::Repack => f.write_str("copying what is needed"),
             Self::Sweep => f.write_str("sweeping"),
+            Self::Dump { name } => write!(f, "reading the dump {name}"),
+            Self::Check { name } => write!(f, "checking {name}"),
             Self::End => f.write_str("done"),
         }
     }

@@ -1,6 +1,7 @@
 //! Why a node's operation failed.
 
 use super::docker::DockerError;
+use super::dump::DumpError;
 use super::postgres::PostgresError;
 use crate::{Error, ErrorKind};
 
@@ -14,6 +15,9 @@ pub enum NodeError {
     Docker(#[from] DockerError),
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// A captured dump is not what it should be.
+    #[error("the dump '{name}' cannot be read")]
+    Dump { name: String, source: DumpError },
     /// It makes sense, but is not done for safety's sake.
     #[error("{why}")]
     Refused { why: String, hint: String },
@@ -24,7 +28,9 @@ impl NodeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(err) => err.kind(),
-            Self::Docker(_) | Self::Postgres(_) | Self::Refused { .. } => ErrorKind::Failed,
+            Self::Docker(_) | Self::Postgres(_) | Self::Dump { .. } | Self::Refused { .. } => {
+                ErrorKind::Failed
+            }
         }
     }
 
@@ -33,7 +39,7 @@ impl NodeError {
         match self {
             Self::Engine(err) => err.hint(),
             Self::Docker(err) => err.hint(),
-            Self::Postgres(_) => None,
+            Self::Postgres(_) | Self::Dump { .. } => None,
             Self::Refused { hint, .. } => Some(hint),
         }
     }

@@ -3,7 +3,9 @@
 //! Everything here goes through the operations below it and through the `docker` and PostgreSQL programs of the machine,
 //! run without a shell and without a terminal.
 
+pub mod check;
 pub mod docker;
+pub mod dump;
 mod error;
 pub mod postgres;
 pub mod profile;

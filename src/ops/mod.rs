@@ -16,7 +16,7 @@ pub mod restore;
 pub mod status;
 pub mod tag;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod verify;
 mod walk;
 

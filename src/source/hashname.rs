@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 /// Multihash code of SHA-256.
 const SHA2_256: u64 = 0x12;
 /// Multihash code of the identity "hash", whose name is the content: never a file of its own.
-const IDENTITY: u64 = 0x00;
+pub(super) const IDENTITY: u64 = 0x00;
 /// Multicodec code of raw bytes.
 const RAW: u64 = 0x55;
 /// Digest lengths in bytes that kubo accepts: shorter ones prove little and would catch ordinary names.
@@ -57,7 +57,7 @@ impl HashName {
         match name {
             [b'b', rest @ ..] => cid_v1(rest),
             [b'Q', b'm', ..] if name.len() == 46 => {
-                let (code, digest) = multihash(&base58_of_34(name)?)?;
+                let (code, digest) = multihash(&base58::<34>(name)?)?;
                 (code == SHA2_256 && digest.len() == 32)
                     .then_some(Self { form: HashForm::CidV0, sha256: None })
             }
@@ -126,7 +126,7 @@ fn sha256_of(code: u64, digest: &[u8]) -> Option<[u8; 32]> {
 }
 
 /// Splits a multihash into code and digest; nothing may follow.
-fn multihash(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
+pub(super) fn multihash(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
     let (code, rest) = varint(bytes)?;
     let (len, digest) = varint(rest)?;
     let fits = len == digest.len() as u64 && DIGEST_BYTES.contains(&len) && code != IDENTITY;
@@ -134,7 +134,7 @@ fn multihash(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
 }
 
 /// Reads a minimal LEB128 number of up to 63 bits.
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (i, &byte) in bytes.iter().enumerate().take(9) {
         value |= u64::from(byte & 0x7f) << (7 * i);
@@ -148,7 +148,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 /// Decodes base32 (RFC 4648) without padding; `first` is `A` or `a`, the alphabet's case. Left-over bits must be
 /// zero and too few for another byte, so that each value has one spelling.
-fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
+pub(super) fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() * 5 / 8);
     let (mut bits, mut count) = (0u32, 0u32);
     for &byte in text {
@@ -168,10 +168,30 @@ fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
     (count < 5 && bits == 0).then_some(out)
 }
 
-/// Decodes base58 (Bitcoin's alphabet) of 34 bytes whose first is not zero.
-fn base58_of_34(text: &[u8]) -> Option<[u8; 34]> {
+/// Encodes base32 (RFC 4648) without padding; `first` is `A` or `a`.
+pub(super) fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() * 8 / 5 + 1);
+    let letter = |digit: u32| if digit < 26 { first + digit as u8 } else { b'2' + (digit - 26) as u8 };
+    let (mut bits, mut count) = (0u32, 0u32);
+    for &byte in bytes {
+        bits = bits << 8 | u32::from(byte);
+        count += 8;
+        while count >= 5 {
+            count -= 5;
+            out.push(letter(bits >> count & 31));
+        }
+        bits &= (1 << count) - 1;
+    }
+    if count > 0 {
+        out.push(letter(bits << (5 - count) & 31));
+    }
+    out
+}
+
+/// Decodes base58 (Bitcoin's alphabet) of `N` bytes whose first is not zero.
+pub(super) fn base58<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    let mut out = [0u8; 34];
+    let mut out = [0u8; N];
     for byte in text {
         let mut carry = ALPHABET.iter().position(|letter| letter == byte)?;
         for place in out.iter_mut().rev() {
@@ -294,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn base32_comes_back() {
+        for len in 0..40 {
+            let bytes: Vec<u8> = (0..len).map(|i| (i * 77 + 13) as u8).collect();
+            assert_eq!(base32(&to_base32(&bytes, b'a'), b'a'), Some(bytes));
+        }
+    }
+
+    #[test]
     fn malformed_multihashes_are_refused() {
         let digest = [9; 32];
         for head in [
@@ -311,15 +339,5 @@ mod tests {
         // 46 letters that are too large a number, or hold a letter outside the alphabet.
         assert_eq!(HashName::parse(&[b"Qm".to_vec(), vec![b'0'; 44]].concat()), None);
         assert_eq!(HashName::parse(&[b"Qm".to_vec(), vec![b'z'; 43]].concat()), None);
-    }
-
-    fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
-        let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |i| byte >> i & 1)).collect();
-        bits.chunks(5)
-            .map(|five| {
-                let digit = (0..5).fold(0, |sum, i| sum << 1 | five.get(i).copied().unwrap_or(0));
-                if digit < 26 { first + digit } else { b'2' + digit - 26 }
-            })
-            .collect()
     }
 }

@@ -9,6 +9,7 @@ mod file;
 mod folder;
 mod listing;
 
+mod cid;
 mod files_from;
 mod filter;
 mod hashname;
@@ -16,6 +17,7 @@ mod meta;
 mod stream;
 
 pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions};
+pub use cid::Cid;
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
 pub use filter::{CACHE_TAG_NAME, Filter, FilterError, FilterOptions, PatternPlace};

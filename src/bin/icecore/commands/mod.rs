@@ -106,10 +106,10 @@ impl Relay {
     }
 
     /// The operation's result, or the error that ended it.
-    fn done<T>(self, result: Result<T, Error>) -> Result<T, CliError> {
+    fn done<T, E: Into<CliError>>(self, result: Result<T, E>) -> Result<T, CliError> {
         match self.0 {
             Some(error) => Err(error),
-            None => Ok(result?),
+            None => result.map_err(Into::into),
         }
     }
 }

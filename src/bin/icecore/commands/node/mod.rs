@@ -1,6 +1,7 @@
 //! `icecore node`: a Core Channel Node as a whole.
 
 mod backup;
+mod check;
 
 use clap::Subcommand;
 
@@ -13,7 +14,8 @@ use crate::exit::{CliError, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node backup --init
-  icecore node backup")]
+  icecore node backup
+  icecore node check")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -22,10 +24,12 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Backup(backup::Args),
+    Check(check::Args),
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.command {
         Command::Backup(args) => backup::run(context, args),
+        Command::Check(args) => check::run(context, args),
     }
 }

@@ -1,0 +1,242 @@
+//! Folders of this machine as sides of the join: names in order, stats, and contents read and hashed on all cores.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rayon::prelude::*;
+use rustix::io::Errno;
+
+use super::listed;
+use super::stored::{Fault, Held, Side, Stored};
+use crate::Error;
+use crate::node::NodeError;
+use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::source::{Folder, HashChecker, HashName, Kind, ListedName, Listing};
+use crate::sys::{PathError, now};
+
+/// Names looked at in one go.
+const BATCH_NAMES: usize = 256;
+/// Each thread's read buffer.
+const READ_BYTES: usize = 256 << 10;
+/// Memory for sorting a folder's names.
+const LIST_BYTES: usize = 16 << 20;
+/// The node writes files under their final names: one that is younger than this, in seconds, may be half written, and
+/// is read again after a pause, so many times.
+const YOUNG_SECONDS: i64 = 10;
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How a folder is looked at.
+pub(super) struct Looking<'a> {
+    pub path: PathBuf,
+    pub source: String,
+    pub scratch: PathBuf,
+    pub quick: bool,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a Cancel,
+}
+
+/// One flat folder.
+pub(super) struct LiveFolder<'a> {
+    looking: Looking<'a>,
+    batches: Batches,
+}
+
+impl<'a> LiveFolder<'a> {
+    pub fn open(folder: Folder, looking: Looking<'a>) -> Result<Self, PathError> {
+        let batches = Batches::list(folder, Vec::new(), &looking)?;
+        looking.observer.expect(batches.listing.total(), false);
+        Ok(Self { looking, batches })
+    }
+}
+
+impl Side for LiveFolder<'_> {
+    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+        self.batches.next(&self.looking, true)
+    }
+}
+
+/// kubo's repository: the folders in `blocks`, one after another.
+pub(super) struct LiveBlocks<'a> {
+    looking: Looking<'a>,
+    blocks: Folder,
+    folders: Listing,
+    open: Option<Batches>,
+}
+
+impl<'a> LiveBlocks<'a> {
+    pub fn open(folder: Folder, mut looking: Looking<'a>) -> Result<Self, PathError> {
+        looking.path.push("blocks");
+        let blocks = folder.open_child(b"blocks").map_err(|source| PathError {
+            action: "open folder",
+            path: looking.path.clone(),
+            source,
+        })?;
+        let folders = listed(blocks.list(&looking.scratch, LIST_BYTES), &looking.path)?;
+        Ok(Self { looking, blocks, folders, open: None })
+    }
+}
+
+impl Side for LiveBlocks<'_> {
+    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+        loop {
+            if let Some(open) = &mut self.open
+                && let Some(stored) = open.next(&self.looking, false)?
+            {
+                return Ok(Some(stored));
+            }
+            self.open = None;
+            let mut one = Vec::new();
+            listed(self.folders.next_batch(&mut one, 1), &self.looking.path)?;
+            let Some(ListedName { name, .. }) = one.pop() else { return Ok(None) };
+            match self.blocks.open_child(&name) {
+                Ok(folder) => {
+                    let above = [b"blocks\0", name.as_slice(), b"\0"].concat();
+                    self.open = Some(Batches::list(folder, above, &self.looking)?);
+                }
+                // SHARDING, _README, and what went meanwhile.
+                Err(err) if matches!(err.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {}
+                Err(source) => {
+                    let path = self.looking.path.join(name.escape_ascii().to_string());
+                    return Err(PathError { action: "open folder", path, source }.into());
+                }
+            }
+        }
+    }
+}
+
+/// A folder's names, looked at some at a time.
+struct Batches {
+    folder: Folder,
+    /// The folder's key with its separator.
+    above: Vec<u8>,
+    listing: Listing,
+    names: Vec<ListedName>,
+    ready: VecDeque<Stored>,
+}
+
+impl Batches {
+    fn list(folder: Folder, above: Vec<u8>, looking: &Looking<'_>) -> Result<Self, PathError> {
+        let listing = listed(folder.list(&looking.scratch, LIST_BYTES), &looking.path)?;
+        Ok(Self { folder, above, listing, names: Vec::new(), ready: VecDeque::new() })
+    }
+
+    fn next(&mut self, looking: &Looking<'_>, with_sizes: bool) -> Result<Option<Stored>, NodeError> {
+        if self.ready.is_empty() {
+            looking.cancel.check()?;
+            listed(self.listing.next_batch(&mut self.names, BATCH_NAMES), &looking.path)?;
+            let (folder, above) = (&self.folder, &self.above);
+            let looked: Result<Vec<Stored>, Error> = self
+                .names
+                .par_iter()
+                .map_init(Vec::new, |buffer, listed| {
+                    let hash = HashName::parse(&listed.name);
+                    let held = looking.look(folder, listed, hash, with_sizes, buffer)?;
+                    let key = [above.as_slice(), &listed.name].concat();
+                    Ok(Stored { key, is_hash: hash.is_some(), held })
+                })
+                .collect();
+            self.ready = looked?.into();
+            looking.observer.add(Counter::Entries, self.ready.len() as u64);
+            looking.observer.add(Counter::Done, self.ready.len() as u64);
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+impl Looking<'_> {
+    fn look(
+        &self,
+        folder: &Folder,
+        listed: &ListedName,
+        hash: Option<HashName>,
+        with_sizes: bool,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Held, Error> {
+        let name = listed.name.as_slice();
+        let decided = hash.filter(|hash| !self.quick && hash.expected_sha256().is_some());
+        let looked = match decided {
+            Some(hash) => self.read(folder, name, hash, buffer)?,
+            // Of a block, only that it is there matters.
+            None if !with_sizes && listed.kind_hint == Some(Kind::File) => {
+                Ok(Held::File { size: None, fault: None })
+            }
+            None => folder.stat(name).map(|stat| match stat.kind {
+                Kind::File => Held::File { size: Some(stat.size), fault: None },
+                _ => Held::NoFile,
+            }),
+        };
+        Ok(looked.unwrap_or_else(|err| match err.kind() {
+            ErrorKind::NotFound => {
+                self.observer.add(Counter::Vanished, 1);
+                Held::Vanished
+            }
+            // No regular file; a symlink.
+            ErrorKind::InvalidInput => Held::NoFile,
+            _ if Errno::from_io_error(&err) == Some(Errno::LOOP) => Held::NoFile,
+            _ => {
+                let subject = format!("{}:{}", self.source, name.escape_ascii());
+                let message = format!("cannot be read: {err}");
+                self.observer.problem(&Problem::new(Severity::Missing, subject, message));
+                Held::File { size: None, fault: None }
+            }
+        }))
+    }
+
+    /// Reads a file and compares it with its name. The outer result is that of being asked to stop.
+    fn read(
+        &self,
+        folder: &Folder,
+        name: &[u8],
+        hash: HashName,
+        buffer: &mut Vec<u8>,
+    ) -> Result<io::Result<Held>, Error> {
+        buffer.resize(READ_BYTES, 0);
+        let mut tries = 1;
+        loop {
+            let Some(checker) = hash.checker() else { return Ok(Ok(Held::NoFile)) };
+            let (size, agrees, is_young) = match self.read_once(folder, name, checker, buffer)? {
+                Ok(read) => read,
+                Err(err) => return Ok(Err(err)),
+            };
+            if agrees || !is_young || tries == TRIES {
+                let fault = if agrees { None } else { Some(Fault::Name) };
+                return Ok(Ok(Held::File { size: Some(size), fault }));
+            }
+            tries += 1;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The bytes read, whether they have the name's hash, and whether somebody may be writing still.
+    fn read_once(
+        &self,
+        folder: &Folder,
+        name: &[u8],
+        mut checker: HashChecker,
+        buffer: &mut [u8],
+    ) -> Result<io::Result<(u64, bool, bool)>, Error> {
+        let mut file = match folder.open_file(name) {
+            Ok(file) => file,
+            Err(err) => return Ok(Err(err)),
+        };
+        let mut size = 0;
+        loop {
+            self.cancel.check()?;
+            match file.read(buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    checker.update(&buffer[..read]);
+                    self.observer.add(Counter::BytesRead, read as u64);
+                    size += read as u64;
+                }
+                Err(err) => return Ok(Err(err)),
+            }
+        }
+        let is_young = file.opened_stat().mtime > now().plus_seconds(-YOUNG_SECONDS);
+        Ok(Ok((size, checker.finish(), is_young)))
+    }
+}

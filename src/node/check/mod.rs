@@ -1,0 +1,375 @@
+//! Which files a node's database speaks of, and whether they are there: in a snapshot, or in the live folders.
+//!
+//! The rows of the dump are sorted outside memory by hash, which is the order of names in local storage, and joined
+//! with what is stored there; what lies in kubo's blocks is sorted once more, by the blocks' paths.
+
+mod live;
+mod report;
+mod snapshot;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use report::{CheckReport, Finding, FindingKind, PlaceReport};
+
+use self::live::{LiveBlocks, LiveFolder, Looking};
+use self::report::{Blamed, Tally};
+use self::snapshot::SnapshotSide;
+use self::stored::{Cursor, Held, Nothing, Side};
+use super::NodeError;
+use super::docker::{Docker, DockerError};
+use super::dump::{FileRow, FileType, Files, Home, Pins};
+use super::profile::{Part, Place, Profile};
+use crate::Error;
+use crate::format::{SourceKind, SourceRecord};
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::Cancel;
+use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::source::Folder;
+use crate::sys::{PathContext, PathError, Sorter};
+use crate::types::{Content, RelPath};
+
+/// Metadata frames kept.
+const CACHE_BYTES: usize = 16 << 20;
+/// Memory for sorting what lies in kubo.
+const SORT_BYTES: usize = 32 << 20;
+
+/// What the files are looked for in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Against {
+    /// The snapshot that holds the dump.
+    Snapshot,
+    /// Folders of this machine.
+    Live {
+        folders: LiveFolders,
+        /// Compare names and sizes alone; read nothing.
+        quick: bool,
+    },
+}
+
+/// Where a node's file storage lies; a part that the profile does not have is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LiveFolders {
+    pub local_storage: Option<PathBuf>,
+    pub ipfs: Option<PathBuf>,
+}
+
+impl LiveFolders {
+    /// Asks the Docker engine where volumes are.
+    pub fn find(profile: &Profile, docker: &Docker) -> Result<Self, DockerError> {
+        let folder = |part: &Option<Part>| match part.as_ref().map(|part| &part.place) {
+            None => Ok(None),
+            Some(Place::Path(path)) => Ok(Some(path.clone())),
+            Some(Place::Volume(name)) => match docker.volume(name)? {
+                Some(volume) => Ok(Some(volume.mountpoint)),
+                None => Err(DockerError::NoVolume { name: name.clone() }),
+            },
+        };
+        Ok(Self { local_storage: folder(&profile.local_storage)?, ipfs: folder(&profile.ipfs)? })
+    }
+}
+
+/// Takes what is found, in order of place and path. An error of it ends the check.
+pub type EachFinding<'a> = dyn FnMut(&Finding<'_>) -> Result<(), Error> + 'a;
+
+/// Looks for the files that the snapshot's dump speaks of, and at every stored file whether it is what its name says.
+///
+/// A file must be there if anything but a grace period pins it. One that vanishes while live folders are read is no
+/// error. The caller holds a lease and has brought the index up to date. The report's `missing` is what the network
+/// must refill after a restore.
+///
+/// # Errors
+/// [`Error::NotThere`] if the snapshot has no dump; [`NodeError::Dump`] if it is not one of pyaleph's database. A part
+/// of the file storage that the profile or the snapshot lacks is told as a problem.
+pub fn check(
+    repo: &Repository,
+    found: &StoredSnapshot,
+    profile: &Profile,
+    against: &Against,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+    each: &mut EachFinding<'_>,
+) -> Result<CheckReport, NodeError> {
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let files = read_files(&reader, found, profile, observer, cancel)?;
+    let at = Surroundings { reader: &reader, found, against, observer, cancel, scratch: repo.scratch_dir() };
+    let mut report = CheckReport { rows: files.counts, ..CheckReport::default() };
+
+    let mut blocks = Sorter::new(&at.scratch, SORT_BYTES);
+    {
+        let part = profile.local_storage.as_ref();
+        let folder = at.folder(|folders| &folders.local_storage);
+        let side = at.side(part, "local storage", folder, |folder, looking| {
+            LiveFolder::open(folder, looking).map(|side| Box::new(side) as _)
+        })?;
+        let name = part.map_or("", |part| &part.source);
+        let tally = Tally::new(name, part.is_some(), &mut report.local, each);
+        join_local(files, side, tally, &mut blocks, cancel, &mut report.pinned, &mut report.missing)?;
+    }
+    let part = profile.ipfs.as_ref();
+    let folder = at.folder(|folders| &folders.ipfs);
+    let side = at.side(part, "IPFS", folder, |folder, looking| {
+        LiveBlocks::open(folder, looking).map(|side| Box::new(side) as _)
+    })?;
+    let name = part.map_or("", |part| &part.source);
+    let tally = Tally::new(name, part.is_some(), &mut report.ipfs, each);
+    join_blocks(blocks, side, tally, cancel, &mut report.missing)?;
+    Ok(report)
+}
+
+/// The names of local storage that a node needs first: of pinned files that lie there.
+pub struct PinnedNames {
+    files: Files,
+}
+
+/// Reads from a snapshot's dump which files of local storage are pinned by more than a grace period. The caller holds a
+/// lease and has brought the index up to date.
+///
+/// # Errors
+/// As [`check`].
+pub fn pinned_local_names(
+    repo: &Repository,
+    found: &StoredSnapshot,
+    profile: &Profile,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<PinnedNames, NodeError> {
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    Ok(PinnedNames { files: read_files(&reader, found, profile, observer, cancel)? })
+}
+
+impl PinnedNames {
+    /// The next name, in the order of paths, each once; none at the end. A file of that name need not be there.
+    #[expect(clippy::should_implement_trait, reason = "an error ends it; Iterator would go on")]
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, PathError> {
+        while let Some(row) = self.files.next()? {
+            if row.is_wanted_locally() {
+                return Ok(Some(row.hash));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads the dump of the profile's database in the snapshot.
+fn read_files(
+    reader: &ChunkReader<'_>,
+    found: &StoredSnapshot,
+    profile: &Profile,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Files, NodeError> {
+    let Some(database) = &profile.database else {
+        return Err(Error::Usage("no source is named as the node's database".into()).into());
+    };
+    let content = dump_of(found, &database.source)?;
+    Files::read(reader, &database.source, content, observer, cancel)
+}
+
+fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Error> {
+    let id = found.id.short();
+    match found.snapshot.source(name).map(|source| &source.kind) {
+        Some(SourceKind::Stream { content, .. }) => Ok(content),
+        Some(SourceKind::Tree { .. }) => {
+            Err(Error::NotThere(format!("source '{name}' of snapshot {id} is no dump but a tree")))
+        }
+        None => Err(Error::NotThere(format!("snapshot {id} has no source '{name}'"))),
+    }
+}
+
+/// What both parts of the file storage are looked at with.
+struct Surroundings<'a> {
+    reader: &'a ChunkReader<'a>,
+    found: &'a StoredSnapshot,
+    against: &'a Against,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+    scratch: PathBuf,
+}
+
+impl<'a> Surroundings<'a> {
+    fn folder(&self, which: impl Fn(&LiveFolders) -> &Option<PathBuf>) -> Option<&'a Path> {
+        match self.against {
+            Against::Snapshot => None,
+            Against::Live { folders, .. } => which(folders).as_deref(),
+        }
+    }
+
+    /// Opens one part; nothing, and a problem, if there is none.
+    fn side(
+        &self,
+        part: Option<&Part>,
+        what: &str,
+        folder: Option<&Path>,
+        open: impl FnOnce(Folder, Looking<'a>) -> Result<Box<dyn Side + 'a>, PathError>,
+    ) -> Result<Box<dyn Side + 'a>, NodeError> {
+        let missing = |subject: &str, message: String| {
+            self.observer.problem(&Problem::new(Severity::Missing, subject, message));
+            Ok(Box::new(Nothing) as Box<dyn Side>)
+        };
+        let Some(part) = part else {
+            return missing(what, "no source is named as this part of the node: not checked".into());
+        };
+        let name = &part.source;
+        self.observer.phase(&Phase::Check { name: name.clone() });
+        match self.against {
+            Against::Snapshot => match self.found.snapshot.source(name) {
+                Some(SourceRecord { kind: SourceKind::Tree { runs, immutable, .. }, .. }) => {
+                    if !immutable {
+                        let message = "not captured as immutable: names were not compared with contents";
+                        self.observer.problem(&Problem::new(Severity::Note, name, message));
+                    }
+                    let id = self.found.id.short();
+                    let side = SnapshotSide::open(self.reader, &id, name, runs, self.observer, self.cancel)?;
+                    Ok(Box::new(side))
+                }
+                Some(_) => missing(name, "it is no tree in this snapshot".into()),
+                None => missing(name, format!("snapshot {} does not have it", self.found.id.short())),
+            },
+            Against::Live { quick, .. } => {
+                let Some(path) = folder else { return missing(name, "its folder is not known".into()) };
+                let looking = Looking {
+                    path: path.to_owned(),
+                    source: name.clone(),
+                    scratch: self.scratch.clone(),
+                    quick: *quick,
+                    observer: self.observer,
+                    cancel: self.cancel,
+                };
+                Ok(open(Folder::open_root(path)?, looking)?)
+            }
+        }
+    }
+}
+
+/// Joins the rows with local storage; what must lie in kubo is pushed for the next join.
+fn join_local(
+    mut files: Files,
+    side: Box<dyn Side + '_>,
+    mut tally: Tally<'_, '_>,
+    blocks: &mut Sorter,
+    cancel: &Cancel,
+    pinned: &mut u64,
+    missing: &mut u64,
+) -> Result<(), NodeError> {
+    let mut stored = Cursor::new(side);
+    while let Some(row) = files.next()? {
+        cancel.check()?;
+        let (home, block) = row.home();
+        let needed = row.pins.must_be_there();
+        *pinned += u64::from(needed);
+        let there = stored.at(&row.hash, &mut tally)?;
+        let copy = look_at(there, &row, &mut tally)?;
+        let mut is_missing = false;
+        if needed && home != Home::Ipfs {
+            tally.wanted(1);
+            if copy == Copy::None {
+                is_missing = tally.missing(&row.hash, &row.hash, row.pins)?;
+            }
+        }
+        *missing += u64::from(is_missing);
+        // The node looks into local storage first, but for folders.
+        let has_copy = copy == Copy::Good && row.kind != FileType::Folder;
+        if needed
+            && let Some(block) = block
+            && (home == Home::Both || home == Home::Ipfs && !has_copy)
+        {
+            blocks.push(block.key(), &BlockWant::encode(is_missing, row.pins, &row.hash))?;
+        }
+    }
+    stored.rest(&mut tally)
+}
+
+/// A file's copy in local storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    Good,
+    /// It is there, and tells by itself that it is not what the row says.
+    Bad,
+    None,
+}
+
+/// Tells what is wrong with a file of local storage that has a row.
+fn look_at(there: Option<&mut Held>, row: &FileRow, tally: &mut Tally<'_, '_>) -> Result<Copy, NodeError> {
+    let Some(held) = there else { return Ok(Copy::None) };
+    let (size, fault) = match held {
+        Held::File { size, fault } => (*size, fault.take()),
+        Held::Vanished => return Ok(Copy::Good),
+        Held::NoFile => return Ok(Copy::None),
+    };
+    let blamed = Blamed { hash: &row.hash, path: &row.hash, pins: row.pins };
+    if let Some(fault) = fault {
+        tally.fault(fault, blamed)?;
+    }
+    if let (Some(stored), Some(expected)) = (size, row.stored_size())
+        && stored != expected
+    {
+        tally.size(stored, expected, blamed)?;
+        return Ok(Copy::Bad);
+    }
+    Ok(if fault.is_some() { Copy::Bad } else { Copy::Good })
+}
+
+/// Joins what must lie in kubo with its blocks.
+fn join_blocks(
+    blocks: Sorter,
+    side: Box<dyn Side + '_>,
+    mut tally: Tally<'_, '_>,
+    cancel: &Cancel,
+    missing: &mut u64,
+) -> Result<(), NodeError> {
+    let mut stored = Cursor::new(side);
+    let mut wants = blocks.finish()?;
+    while let Some((key, value)) = wants.next()? {
+        cancel.check()?;
+        let want = BlockWant::decode(value);
+        tally.wanted(1);
+        match stored.at(key, &mut tally)? {
+            Some(Held::File { fault, .. }) => {
+                if let Some(fault) = fault.take() {
+                    tally.fault(fault, Blamed { hash: want.hash, path: key, pins: want.pins })?;
+                }
+            }
+            Some(Held::Vanished) => {}
+            Some(Held::NoFile) | None => {
+                let told = tally.missing(want.hash, key, want.pins)?;
+                *missing += u64::from(told && !want.is_missing);
+            }
+        }
+    }
+    stored.rest(&mut tally)
+}
+
+/// A file whose root block is looked for, as the sorter holds it.
+struct BlockWant<'a> {
+    /// Counted as missing in local storage already.
+    is_missing: bool,
+    pins: Pins,
+    hash: &'a [u8],
+}
+
+impl<'a> BlockWant<'a> {
+    fn encode(is_missing: bool, pins: Pins, hash: &[u8]) -> Vec<u8> {
+        [&[u8::from(is_missing), pins.to_byte()], hash].concat()
+    }
+
+    fn decode(value: &'a [u8]) -> Self {
+        let (head, hash) = value.split_at(2);
+        Self { is_missing: head[0] != 0, pins: Pins::from_byte(head[1]), hash }
+    }
+}
+
+/// A key of the join as a path, for people.
+fn shown(key: &[u8]) -> String {
+    match RelPath::from_key(key) {
+        Ok(path) => path.to_string(),
+        Err(_) => key.escape_ascii().to_string(),
+    }
+}
+
+/// Gives an error its folder.
+fn listed<T>(result: std::io::Result<T>, folder: &Path) -> Result<T, PathError> {
+    result.context("list", folder)
+}

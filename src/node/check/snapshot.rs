@@ -1,0 +1,73 @@
+//! A snapshot's tree as a side of the join.
+
+use super::stored::{Fault, Held, Side, Stored};
+use crate::format::RunRef;
+use crate::node::NodeError;
+use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::repo::{ChunkReader, MergedRuns, RepoError, Streams};
+use crate::source::HashName;
+use crate::types::{Entry, EntryFlags, Node};
+
+/// All paths of a tree source. Pages that cannot be read are told as damage and passed over.
+pub(super) struct SnapshotSide<'a> {
+    runs: MergedRuns<'a>,
+    /// For messages: snapshot and source.
+    subject: String,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+}
+
+impl<'a> SnapshotSide<'a> {
+    pub fn open(
+        reader: &'a ChunkReader<'a>,
+        snapshot: &impl std::fmt::Display,
+        source: &str,
+        runs: &[RunRef],
+        observer: &'a dyn Observer,
+        cancel: &'a Cancel,
+    ) -> Result<Self, RepoError> {
+        let runs = MergedRuns::open(reader, runs, Streams::All, true)?;
+        Ok(Self { runs, subject: format!("{snapshot}:{source}"), observer, cancel })
+    }
+}
+
+impl Side for SnapshotSide<'_> {
+    fn next(&mut self) -> Result<Option<Stored>, NodeError> {
+        loop {
+            self.cancel.check()?;
+            let mention = self.runs.next_mention()?;
+            for unread in self.runs.take_uncertain() {
+                let until = unread.until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
+                let message =
+                    format!("nothing is known of the paths from {} to {until}: {}", unread.from, unread.why);
+                self.observer.problem(&Problem::new(Severity::Damage, &self.subject, message));
+            }
+            match mention.map(|mention| mention.entry) {
+                None => return Ok(None),
+                Some(Entry { node: Node::Removed, .. }) => {}
+                Some(entry) => {
+                    self.observer.add(Counter::Entries, 1);
+                    return Ok(Some(stored(&entry)));
+                }
+            }
+        }
+    }
+}
+
+fn stored(entry: &Entry) -> Stored {
+    let hash = entry.path.name().and_then(HashName::parse);
+    let held = match &entry.node {
+        Node::File { content, .. } => {
+            // Both flags are set on files that are no hash's too: those are none of the node's.
+            let fault = match hash {
+                Some(_) if entry.flags.contains(EntryFlags::PROVISIONAL) => Some(Fault::Name),
+                Some(_) if entry.flags.contains(EntryFlags::TORN) => Some(Fault::Torn),
+                _ => None,
+            };
+            Held::File { size: Some(content.size), fault }
+        }
+        _ => Held::NoFile,
+    };
+    Stored { key: entry.path.key().to_vec(), is_hash: hash.is_some(), held }
+}

@@ -1,0 +1,370 @@
+//! Tests of checks: a small node in a real repository, and its folders.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::node::profile::{Access, Database, Server};
+use crate::observe::Recording;
+use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::ops::testing::{Lab, write};
+use crate::repo::HostChoice;
+use crate::source::{Cid, FilterOptions};
+
+const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
+const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
+/// The block that both of these name.
+const BLOCK: &str = "blocks/X3/CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
+const BLOCK_BYTES: &[u8] = b"\x0a\x02\x08\x01";
+/// Raw, of `hello world`.
+const RAW: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+/// A folder that nobody holds.
+const OTHER: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+const MIB: i64 = 1 << 20;
+
+fn sha(content: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A node under construction.
+struct Node {
+    lab: Lab,
+    files: String,
+    pins: String,
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self { lab: Lab::new(), files: String::new(), pins: String::new() };
+        fs::create_dir_all(node.path("local")).expect("made");
+        fs::create_dir_all(node.path("ipfs/blocks")).expect("made");
+        node
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.lab.tree().join(below)
+    }
+
+    /// Puts a file, older than what counts as young.
+    fn put(&self, below: &str, content: &[u8]) {
+        write(&self.path(below), content);
+        let file = fs::File::options().write(true).open(self.path(below)).expect("opens");
+        file.set_modified(SystemTime::now() - Duration::from_secs(100)).expect("set");
+    }
+
+    fn row(&mut self, hash: &str, size: i64, kind: &str, pins: &[&str]) {
+        self.files.push_str(&format!("{hash}\t{kind}\t{size}\n"));
+        for pin in pins {
+            self.pins.push_str(&format!("{hash}\t{pin}\t\\N\n"));
+        }
+    }
+
+    /// A file named by its SHA-256 that is all right.
+    fn good(&mut self, content: &[u8], pins: &[&str]) -> String {
+        let hash = sha(content);
+        self.put(&format!("local/{hash}"), content);
+        self.row(&hash, content.len() as i64, "file", pins);
+        hash
+    }
+
+    fn dump(&self) -> Vec<u8> {
+        format!(
+            "--\n\\connect aleph\n\nCOPY public.file_pins (file_hash, type, ref) FROM stdin;\n{}\\.\n\n\
+             COPY public.files (hash, type, size) FROM stdin;\n{}\\.\n",
+            self.pins, self.files
+        )
+        .into_bytes()
+    }
+
+    fn capture(&self, immutable: bool) -> (Repository, StoredSnapshot) {
+        let repo = self.lab.open();
+        let tree = |name: &str, path: &str| {
+            SourceSpec::Tree(Box::new(TreeSpec { immutable, ..TreeSpec::new(name, self.path(path)) }))
+        };
+        let input = Box::new(std::io::Cursor::new(self.dump()));
+        let sources = vec![
+            SourceSpec::Stream { name: "db".into(), input },
+            tree("local-storage", "local"),
+            tree("ipfs", "ipfs"),
+        ];
+        let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", sources) };
+        backup(&repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
+        let found = repo.find_snapshot("latest", &HostChoice::Any).expect("a snapshot");
+        (repo, found)
+    }
+
+    fn check(&self, against: &Against, profile: &Profile) -> Checked {
+        let (repo, found) = self.capture(true);
+        Checked::new(&repo, &found, profile, against)
+    }
+
+    fn snapshot(&self) -> Checked {
+        self.check(&Against::Snapshot, &profile())
+    }
+
+    fn live(&self, quick: bool) -> Checked {
+        let folders = LiveFolders::find(&self.live_profile(), &Docker::default()).expect("paths");
+        self.check(&Against::Live { folders, quick }, &profile())
+    }
+
+    fn live_profile(&self) -> Profile {
+        let mut profile = profile();
+        let part = |source: &str, path: &str| {
+            Some(Part { source: source.into(), place: Place::Path(self.path(path)) })
+        };
+        (profile.local_storage, profile.ipfs) = (part("local-storage", "local"), part("ipfs", "ipfs"));
+        profile
+    }
+}
+
+fn profile() -> Profile {
+    let access = Access::Direct { address: None, port: None, password_file: None };
+    let part =
+        |source: &str| Some(Part { source: source.into(), place: Place::Volume("no-such-volume".into()) });
+    Profile {
+        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        local_storage: part("local-storage"),
+        ipfs: part("ipfs"),
+        ..Profile::default()
+    }
+}
+
+struct Checked {
+    report: CheckReport,
+    lines: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Checked {
+    fn new(repo: &Repository, found: &StoredSnapshot, profile: &Profile, against: &Against) -> Self {
+        let (observer, mut lines) = (Recording::default(), Vec::new());
+        let report = check(repo, found, profile, against, &observer, &Cancel::new(), &mut |finding| {
+            lines.push(finding.to_string().replace('\t', " "));
+            Ok(())
+        });
+        let problems = observer.problems().iter().map(ToString::to_string).collect();
+        Self { report: report.expect("checked"), lines, problems }
+    }
+}
+
+/// Everything where it must be, and more that need not be there.
+fn whole_node() -> Node {
+    let mut node = Node::new();
+    for number in 0..600u32 {
+        node.good(format!("file {number}").as_bytes(), &[["content"], ["message"]][number as usize % 2]);
+    }
+    // Pinned by a grace period alone, or not at all: may be missing.
+    node.row(&sha(b"gone"), 4, "file", &["grace_period"]);
+    node.row(&sha(b"gone too"), 8, "file", &[]);
+    node.row(OTHER, 5 * MIB, "dir", &["grace_period"]);
+    // A size that is not known, and a folder's that counts all in it.
+    let hash = sha(b"unsized");
+    node.put(&format!("local/{hash}"), b"unsized");
+    node.row(&hash, -1, "file", &["message"]);
+    node.row(V1, 123_456, "dir", &["message", "grace_period"]);
+    node.put(&format!("ipfs/{BLOCK}"), BLOCK_BYTES);
+    // A small file with a CID, and a sync archive.
+    node.put(&format!("local/{RAW}"), b"hello world");
+    node.row(RAW, 11, "file", &["tx"]);
+    let raw_block = String::from_utf8(
+        Cid::parse(RAW.as_bytes()).and_then(|cid| cid.block_path()).expect("a block").to_slashed(),
+    );
+    node.put(&format!("ipfs/{}", raw_block.expect("ASCII")), b"hello world");
+    node.put(&format!("local/{V0}"), b"small");
+    node.row(V0, 5, "file", &["content"]);
+    // What is not the node's.
+    node.put("local/notes.txt", b"x");
+    node.put("local/folder/x", b"x");
+    node.put("ipfs/config", b"{}");
+    node.put("ipfs/blocks/SHARDING", b"/repo/flatfs/shard/v1/next-to-last/2");
+    node
+}
+
+#[test]
+fn a_whole_node_lacks_nothing() {
+    let node = whole_node();
+    for checked in [node.snapshot(), node.live(false), node.live(true)] {
+        assert_eq!((&checked.lines[..], &checked.problems[..]), (&[][..], &[][..]));
+        let report = checked.report;
+        assert_eq!((report.rows.files, report.rows.pins), (607, 607));
+        assert_eq!((report.pinned, report.missing, report.mismatches()), (604, 0, 0));
+        assert!(report.is_complete());
+        assert_eq!((report.local.wanted, report.local.stored), (603, 603));
+        assert_eq!((report.ipfs.wanted, report.ipfs.stored), (2, 2));
+    }
+}
+
+#[test]
+fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
+    let mut node = whole_node();
+    let mut gone: Vec<String> = (0..3).map(|n: u32| sha(format!("file {n}").as_bytes())).collect();
+    gone.sort();
+    for hash in &gone {
+        fs::remove_file(node.path(&format!("local/{hash}"))).expect("removed");
+    }
+    // A second CID of the same block, a sync archive of which nothing is there, one without a local copy.
+    fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
+    fs::remove_file(node.path(&format!("local/{RAW}"))).expect("removed");
+    node.row(OTHER, 3, "file", &["tx"]);
+    node.row("not/a\\tname", 3, "file", &["later"]);
+    let other = Cid::parse(OTHER.as_bytes()).and_then(|cid| cid.block_path()).expect("a block").to_string();
+
+    for checked in [node.snapshot(), node.live(false), node.live(true)] {
+        let mut expected: Vec<String> = Vec::new();
+        for hash in &gone {
+            let kind = if *hash == sha(b"file 1") { "message" } else { "content" };
+            expected.push(format!("missing {hash} {kind} local-storage/{hash}"));
+        }
+        expected.push(format!("missing {RAW} tx local-storage/{RAW}"));
+        expected.push(format!("missing {OTHER} tx,grace_period local-storage/{OTHER}"));
+        expected.push("missing not/a\\tname other local-storage/not/a\\tname".into());
+        expected.push(format!("missing {V1} message,grace_period ipfs/{BLOCK}"));
+        expected.push(format!("missing {OTHER} tx,grace_period ipfs/{other}"));
+        let mut lines = checked.lines.clone();
+        lines.sort();
+        expected.sort();
+        assert_eq!(lines, expected);
+        let report = checked.report;
+        assert_eq!((report.missing, report.local.missing, report.ipfs.missing), (7, 6, 2));
+        assert_eq!(report.local.missing_by_kind, [2, 1, 2, 1, 1]);
+        assert_eq!(report.ipfs.missing_by_kind, [0, 1, 1, 2, 0]);
+        assert_eq!(report.mismatches(), 0);
+    }
+}
+
+#[test]
+fn what_does_not_match_its_name_or_row_is_told_pinned_or_not() {
+    let mut node = whole_node();
+    let torn = node.good(b"all of this", &["message"]);
+    node.put(&format!("local/{torn}"), b"all of");
+    let flipped = node.good(b"as long", &[]);
+    node.put(&format!("local/{flipped}"), b"AS LONG");
+    let no_row = sha(b"no row");
+    node.put(&format!("local/{no_row}"), b"other");
+    node.put(&format!("local/{V0}"), b"smal");
+    node.put(&format!("local/{RAW}"), b"hello_world");
+    node.put(&format!("ipfs/{BLOCK}"), b"\x0a\x02\x08\x02");
+    let by_content = [
+        format!("wrong-name {flipped} - local-storage/{flipped}"),
+        format!("wrong-name {torn} message local-storage/{torn}"),
+        format!("wrong-name {no_row} - local-storage/{no_row}"),
+        format!("wrong-name {RAW} tx local-storage/{RAW}"),
+        format!("wrong-name {V1} message,grace_period ipfs/{BLOCK}"),
+    ];
+    let by_size = [
+        format!("wrong-size {torn} message local-storage/{torn}"),
+        format!("wrong-size {V0} content local-storage/{V0}"),
+    ];
+    let sorted = |lines: &mut Vec<String>| {
+        lines.sort();
+        lines.clone()
+    };
+    let all = sorted(&mut by_content.iter().chain(&by_size).cloned().collect());
+    for mut checked in [node.snapshot(), node.live(false)] {
+        assert_eq!(sorted(&mut checked.lines), all);
+        let report = checked.report;
+        assert_eq!((report.local.wrong_name, report.local.wrong_size, report.ipfs.wrong_name), (4, 2, 1));
+        assert_eq!((report.missing, report.mismatches()), (0, 7));
+    }
+    assert_eq!(sorted(&mut node.live(true).lines), sorted(&mut by_size.to_vec()), "sizes alone");
+}
+
+#[test]
+fn a_larger_file_lies_in_kubo_or_whole_in_local_storage() {
+    let mut node = Node::new();
+    let long = vec![7; MIB as usize + 1];
+    node.row(V0, long.len() as i64, "file", &["message"]);
+    assert_eq!(node.snapshot().lines, [format!("missing {V0} message ipfs/{BLOCK}")]);
+    node.put(&format!("local/{V0}"), &long);
+    assert!(node.snapshot().lines.is_empty());
+    node.put(&format!("local/{V0}"), &long[1..]);
+    let half = node.snapshot();
+    assert_eq!(half.lines.len(), 2, "{:?}", half.lines);
+    node.put(&format!("ipfs/{BLOCK}"), BLOCK_BYTES);
+    fs::remove_file(node.path(&format!("local/{V0}"))).expect("removed");
+    assert!(node.snapshot().lines.is_empty());
+    // A folder cannot lie there.
+    let mut folder = Node::new();
+    folder.row(V0, 5, "dir", &["message"]);
+    folder.put(&format!("local/{V0}"), b"12345");
+    assert_eq!(folder.snapshot().report.ipfs.missing, 1);
+}
+
+#[test]
+fn a_file_half_written_is_looked_at_again() {
+    let mut node = Node::new();
+    let hash = node.good(b"written in two steps", &["message"]);
+    let path = node.path(&format!("local/{hash}"));
+    let folders = LiveFolders { local_storage: Some(node.path("local")), ipfs: Some(node.path("ipfs")) };
+    let (repo, found) = node.capture(true);
+    fs::write(&path, b"written in").expect("half");
+    let checked = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            fs::write(&path, b"written in two steps").expect("whole");
+        });
+        Checked::new(&repo, &found, &profile(), &Against::Live { folders, quick: false })
+    });
+    assert_eq!((&checked.lines[..], &checked.problems[..]), (&[][..], &[][..]));
+}
+
+#[test]
+fn what_is_not_captured_or_not_named_is_told() {
+    let node = whole_node();
+    let (repo, found) = node.capture(false);
+    let checked = Checked::new(&repo, &found, &profile(), &Against::Snapshot);
+    assert_eq!(checked.problems.len(), 2, "{:?}", checked.problems);
+    assert!(checked.problems[0].contains("names were not compared"), "{:?}", checked.problems);
+
+    let unnamed = Profile { ipfs: None, ..profile() };
+    let checked = Checked::new(&repo, &found, &unnamed, &Against::Snapshot);
+    assert_eq!((checked.report.missing, checked.report.ipfs), (0, PlaceReport::default()));
+    assert!(checked.problems.iter().any(|told| told.contains("not checked")), "{:?}", checked.problems);
+
+    let mut elsewhere = profile();
+    elsewhere.ipfs = Some(Part { source: "kubo".into(), place: Place::Volume("x".into()) });
+    let checked = Checked::new(&repo, &found, &elsewhere, &Against::Snapshot);
+    assert_eq!(checked.report.ipfs.missing, 2);
+    assert!(checked.problems.iter().any(|told| told.contains("does not have it")), "{:?}", checked.problems);
+}
+
+#[test]
+fn a_check_needs_a_dump() {
+    let node = Node::new();
+    let (repo, found) = node.capture(true);
+    let said = |profile: &Profile, found: &StoredSnapshot| {
+        let observer = Recording::default();
+        let result =
+            check(&repo, found, profile, &Against::Snapshot, &observer, &Cancel::new(), &mut |_| Ok(()));
+        result.expect_err("no dump").to_string()
+    };
+    let named = |source: &str| {
+        let mut profile = profile();
+        profile.database.iter_mut().for_each(|database| database.source = source.into());
+        profile
+    };
+    assert!(said(&Profile::default(), &found).contains("no source is named"));
+    assert!(said(&named("postgres"), &found).contains("has no source 'postgres'"));
+    assert!(said(&named("ipfs"), &found).contains("is no dump but a tree"));
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let stopped =
+        check(&repo, &found, &profile(), &Against::Snapshot, &Recording::default(), &cancel, &mut |_| Ok(()));
+    assert!(matches!(stopped, Err(NodeError::Engine(Error::Interrupted))));
+}
+
+#[test]
+fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
+    let mut node = whole_node();
+    node.row(OTHER, 5 * MIB, "file", &["content"]);
+    let (repo, found) = node.capture(true);
+    let mut names =
+        pinned_local_names(&repo, &found, &profile(), &Recording::default(), &Cancel::new()).expect("read");
+    let names: Vec<Vec<u8>> = std::iter::from_fn(|| names.next().expect("read")).collect();
+    assert!(names.windows(2).all(|pair| pair[0] < pair[1]));
+    let has = |name: &str| names.iter().any(|found| found == name.as_bytes());
+    assert!(has(V0) && has(RAW) && has(OTHER) && has(&sha(b"file 7")) && has(&sha(b"unsized")));
+    assert!(!has(V1) && !has(&sha(b"gone")) && !has(&sha(b"gone too")));
+    assert_eq!(names.len(), 604);
+}

@@ -1,0 +1,322 @@
+//! What pyaleph's database says of stored files: the rows of `files` and of `file_pins`, brought together by hash.
+
+use std::fmt;
+use std::path::Path;
+
+use super::copy::{CopyReader, DumpError, RowError, Wanted};
+use crate::Error;
+use crate::node::NodeError;
+use crate::observe::{Observer, Phase};
+use crate::ops::Cancel;
+use crate::ops::content::write_content;
+use crate::repo::ChunkReader;
+use crate::source::Cid;
+use crate::sys::{PathError, Sorted, Sorter};
+use crate::types::{Content, RelPath};
+
+/// Memory for sorting the rows.
+const SORT_BYTES: usize = 48 << 20;
+/// Files named by a CID of up to this many bytes lie in local storage, longer ones in kubo.
+const LOCAL_BYTES_MAX: i64 = 1 << 20;
+
+const WANTED: [Wanted; 2] = [
+    Wanted { table: "files", columns: &["hash", "size", "type"] },
+    Wanted { table: "file_pins", columns: &["file_hash", "type"] },
+];
+
+/// Why a file is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum PinKind {
+    /// The content of a message that does not stand in the message.
+    Content,
+    /// A message names it.
+    Message,
+    /// A sync archive of a chain.
+    Tx,
+    /// Nobody pays for it any more; it goes when the time is up.
+    GracePeriod,
+    /// A kind that this version does not know.
+    Other,
+}
+
+impl PinKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Content, Self::Message, Self::Tx, Self::GracePeriod, Self::Other];
+
+    fn parse(text: &[u8]) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.name().as_bytes() == text).unwrap_or(Self::Other)
+    }
+
+    /// As the database has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::Message => "message",
+            Self::Tx => "tx",
+            Self::GracePeriod => "grace_period",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A set of kinds of pins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Pins(u8);
+
+impl Pins {
+    /// True if there is a pin of this kind.
+    pub fn has(self, kind: PinKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    /// This set with one more.
+    #[must_use]
+    pub fn with(self, kind: PinKind) -> Self {
+        Self(self.0 | 1 << kind as u8)
+    }
+
+    /// True if the node must hold the file: something other than a grace period pins it.
+    pub fn must_be_there(self) -> bool {
+        self.0 & !Self::default().with(PinKind::GracePeriod).0 != 0
+    }
+
+    /// The kinds in it.
+    pub fn kinds(self) -> impl Iterator<Item = PinKind> {
+        PinKind::ALL.into_iter().filter(move |&kind| self.has(kind))
+    }
+
+    pub(in crate::node) fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    pub(in crate::node) fn from_byte(byte: u8) -> Self {
+        Self(byte)
+    }
+}
+
+impl fmt::Display for Pins {
+    /// `content,tx`; `-` for none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut kinds = self.kinds();
+        f.write_str(kinds.next().map_or("-", PinKind::name))?;
+        kinds.try_for_each(|kind| write!(f, ",{}", kind.name()))
+    }
+}
+
+/// What a row's `type` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FileType {
+    File,
+    Folder,
+    /// A type that this version does not know: as a file, whose size says nothing.
+    Other,
+}
+
+/// Where a file lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Home {
+    /// In local storage, under its hash.
+    Local,
+    /// In kubo's blocks; a copy in local storage does too, since the node looks there first.
+    Ipfs,
+    /// In both: a sync archive.
+    Both,
+}
+
+/// One row of `files` with the kinds of its pins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// 64 hex digits or a CID: its name in local storage.
+    pub hash: Vec<u8>,
+    /// Negative if it is not known; a folder's counts all that is in it.
+    pub size: i64,
+    pub kind: FileType,
+    pub pins: Pins,
+}
+
+impl FileRow {
+    /// Where the node keeps it, and its root block in kubo if it has one: SHA-256 names and CIDs of at most 1 MiB lie
+    /// in local storage, longer ones and every folder in kubo alone, sync archives in both.
+    pub fn home(&self) -> (Home, Option<RelPath>) {
+        // What is no CID can lie nowhere else; the root of an inline CID is in its name.
+        let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path()) else {
+            return (Home::Local, None);
+        };
+        let home = match self.kind {
+            FileType::Folder => Home::Ipfs,
+            _ if self.pins.has(PinKind::Tx) => Home::Both,
+            _ if self.size <= LOCAL_BYTES_MAX => Home::Local,
+            _ => Home::Ipfs,
+        };
+        (home, Some(block))
+    }
+
+    /// The length that its copy in local storage must have, where the row tells.
+    pub fn stored_size(&self) -> Option<u64> {
+        if self.kind == FileType::File { u64::try_from(self.size).ok() } else { None }
+    }
+
+    /// True if the node needs it in local storage: it must be there, and lies there or may (a message's content is
+    /// read from there whatever its length).
+    pub fn is_wanted_locally(&self) -> bool {
+        self.pins.must_be_there() && (self.home().0 != Home::Ipfs || self.pins.has(PinKind::Content))
+    }
+}
+
+/// How many rows a dump has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowCounts {
+    pub files: u64,
+    pub pins: u64,
+}
+
+/// The files of a dump, each once, ascending by hash: the order of names in a folder.
+pub struct Files {
+    sorted: Sorted,
+    /// Read, not given yet.
+    ahead: Option<(Vec<u8>, Row)>,
+    pub counts: RowCounts,
+}
+
+/// A record of the sorter.
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    File { size: i64, kind: FileType },
+    Pin(PinKind),
+}
+
+/// Before a pin in a record; a file has its type there.
+const PIN_TAG: u8 = 255;
+
+impl Row {
+    fn encode(self) -> [u8; 9] {
+        let (tag, value) = match self {
+            Self::File { size, kind } => (kind as u8, size),
+            Self::Pin(kind) => (PIN_TAG, i64::from(kind as u8)),
+        };
+        let mut out = [tag; 9];
+        out[1..].copy_from_slice(&value.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tag, value) = bytes.split_first()?;
+        let value = i64::from_le_bytes(value.try_into().ok()?);
+        if *tag == PIN_TAG {
+            return Some(Self::Pin(*PinKind::ALL.get(usize::try_from(value).ok()?)?));
+        }
+        let types = [FileType::File, FileType::Folder, FileType::Other];
+        let kind = types.into_iter().find(|&kind| kind as u8 == *tag)?;
+        Some(Self::File { size: value, kind })
+    }
+}
+
+impl Files {
+    /// Reads a captured dump. `source`: its name, for errors; `scratch`: where rows beyond the memory budget go.
+    ///
+    /// # Errors
+    /// [`NodeError::Dump`] if it is not a dump of pyaleph's database.
+    pub fn read(
+        reader: &ChunkReader<'_>,
+        source: &str,
+        content: &Content,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Self, NodeError> {
+        observer.phase(&Phase::Dump { name: source.to_owned() });
+        observer.expect(content.size, true);
+        Self::collect(&reader.repo().scratch_dir(), source, |out| {
+            write_content(reader, content, out, cancel, observer)
+        })
+    }
+
+    /// Reads a dump that `feed` writes.
+    fn collect(
+        scratch: &Path,
+        source: &str,
+        feed: impl FnOnce(&mut CopyReader<'_>) -> Result<(), Error>,
+    ) -> Result<Self, NodeError> {
+        let mut sorter = Sorter::new(scratch, SORT_BYTES);
+        let mut counts = RowCounts::default();
+        let mut each = |table: usize, fields: &[Option<Vec<u8>>]| {
+            let (hash, row) = parse(table, fields).map_err(RowError::Bad)?;
+            match row {
+                Row::File { .. } => counts.files += 1,
+                Row::Pin(_) => counts.pins += 1,
+            }
+            sorter.push(hash, &row.encode()).map_err(|error: PathError| RowError::Other(error.into()))
+        };
+        let mut rows = CopyReader::new(&WANTED, &mut each);
+        let fed = feed(&mut rows);
+        let read = match rows.take_error() {
+            Some(error) => Err(error),
+            None => fed.map_err(DumpError::Taker).and_then(|()| rows.finish()),
+        };
+        read.map_err(|error| match error {
+            DumpError::Taker(error) => NodeError::Engine(error),
+            error => NodeError::Dump { name: source.to_owned(), source: error },
+        })?;
+        Ok(Self { sorted: sorter.finish()?, ahead: None, counts })
+    }
+
+    /// The next file; none at the end. Pins of a file that has no row are passed over.
+    pub fn next(&mut self) -> Result<Option<FileRow>, PathError> {
+        loop {
+            let Some((hash, first)) =
+                self.ahead.take().map_or_else(|| self.record(), |held| Ok(Some(held)))?
+            else {
+                return Ok(None);
+            };
+            let (mut file, mut pins) = (None, Pins::default());
+            let mut row = Some(first);
+            while let Some(this) = row.take() {
+                match this {
+                    Row::File { size, kind } => file = Some((size, kind)),
+                    Row::Pin(kind) => pins = pins.with(kind),
+                }
+                match self.record()? {
+                    Some((next, this)) if next == hash => row = Some(this),
+                    other => self.ahead = other,
+                }
+            }
+            if let Some((size, kind)) = file {
+                return Ok(Some(FileRow { hash, size, kind, pins }));
+            }
+        }
+    }
+
+    fn record(&mut self) -> Result<Option<(Vec<u8>, Row)>, PathError> {
+        let Some((hash, row)) = self.sorted.next()? else { return Ok(None) };
+        let row = Row::decode(row).expect("the sorter gives back what was put into it");
+        Ok(Some((hash.to_vec(), row)))
+    }
+}
+
+/// A row of `files` or `file_pins`: the file's hash, and what is said of it.
+fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], Row), String> {
+    let mut values = Vec::with_capacity(3);
+    for (field, name) in fields.iter().zip(WANTED[table].columns) {
+        values.push(field.as_deref().ok_or_else(|| format!("its {name} is NULL"))?);
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match values.as_slice() {
+        [hash, size, kind] => {
+            let number = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
+            let size = number.ok_or_else(|| format!("its size is '{}'", text(size)))?;
+            let kind = match *kind {
+                b"file" => FileType::File,
+                b"dir" => FileType::Folder,
+                _ => FileType::Other,
+            };
+            Ok((hash, Row::File { size, kind }))
+        }
+        [hash, kind] => Ok((hash, Row::Pin(PinKind::parse(kind)))),
+        _ => Err("it has other columns than were asked for".into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -1,0 +1,463 @@
+//! Where a line of a PostgreSQL dump stands: between statements, in one, or in COPY data.
+//!
+//! The rules are those by which `psql` finds the end of a statement: quotes, dollar quotes, comments, parentheses and
+//! `BEGIN ATOMIC` bodies. A line that only looks like COPY, in a function's body or a literal, begins no data.
+
+/// Longest head of a COPY statement that is kept: 1,600 columns with the longest names take a quarter of it.
+const HEAD_BYTES_MAX: usize = 1 << 20;
+/// Words and dollar tags are remembered up to here: PostgreSQL's names are no longer.
+const WORD_BYTES_MAX: usize = 64;
+
+/// Where a line begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Between statements: a comment, a blank line, a command of psql (`\connect`), or a statement's first line.
+    Between,
+    /// Inside a statement, or in a comment that began on an earlier line.
+    Statement,
+    /// A row of a table.
+    CopyData,
+    /// The `\.` behind the rows; told with a line's last piece alone.
+    CopyEnd,
+}
+
+/// A piece of one line: all of it, unless it was fed in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// With the line's `\n`, if it is in this piece.
+    pub bytes: &'a [u8],
+    pub place: Place,
+    /// The line begins with this piece.
+    pub starts: bool,
+    /// The line ends with this piece.
+    pub ends: bool,
+}
+
+/// `COPY schema.table (columns) FROM stdin`: names as the dump spells them, quotes taken off.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CopyHeader {
+    /// None if the dump relies on the search path.
+    pub schema: Option<Vec<u8>>,
+    pub table: Vec<u8>,
+    /// Empty if the statement names none.
+    pub columns: Vec<Vec<u8>>,
+    /// Something follows `stdin`: the rows may not be in text format.
+    pub has_options: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Normal,
+    /// Behind `-` or `/` that may begin a comment.
+    Dash,
+    Slash,
+    LineComment,
+    /// Block comments nest. `last` is the byte before, unless it was used.
+    Block {
+        depth: u32,
+        last: u8,
+    },
+    /// A literal; with `escapes`, a backslash takes the next byte along.
+    Quote {
+        escapes: bool,
+    },
+    Escape,
+    /// Behind a quote that may be half of a doubled one, in an `E''` literal.
+    QuoteEnd,
+    Identifier,
+    /// In `$tag` that may begin a dollar quote.
+    DollarOpen,
+    /// In a dollar quote; so many bytes of its closing tag were met.
+    Dollar {
+        matched: usize,
+    },
+    /// A command of psql, to the line's end.
+    Meta,
+}
+
+/// Splits a dump into lines and tells where each begins; fed in pieces of any size.
+#[derive(Debug)]
+pub struct DumpLexer {
+    state: State,
+    /// Some piece of the line under way was told.
+    in_line: bool,
+    place: Place,
+    /// Something of a statement was met.
+    in_statement: bool,
+    parens: u32,
+    /// Open `BEGIN ATOMIC` and `CASE`, and the first letters of the statement's first words: what psql goes by.
+    begins: u32,
+    initials: [u8; 4],
+    words: usize,
+    /// The word under way, in lower case, cut at its limit; then a dollar quote's tag with its `$`.
+    word: Vec<u8>,
+    tag: Vec<u8>,
+    /// The statement so far, without comments, while it may be a COPY.
+    head: Vec<u8>,
+    is_copy: bool,
+    /// Data begins with the next line.
+    next_copy: Option<CopyHeader>,
+    copy: Option<CopyHeader>,
+    /// How much of the line under way equals `\.` and a line's end; none: it is a row.
+    mark: Option<usize>,
+}
+
+impl Default for DumpLexer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DumpLexer {
+    /// At the dump's beginning.
+    pub fn new() -> Self {
+        Self {
+            state: State::Normal,
+            in_line: false,
+            place: Place::Between,
+            in_statement: false,
+            parens: 0,
+            begins: 0,
+            initials: [0; 4],
+            words: 0,
+            word: Vec::new(),
+            tag: Vec::new(),
+            head: Vec::new(),
+            is_copy: true,
+            next_copy: None,
+            copy: None,
+            mark: None,
+        }
+    }
+
+    /// Takes the next line, or what there is of it, off the input; none if that is empty.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Option<Piece<'a>> {
+        if input.is_empty() {
+            return None;
+        }
+        let newline = input.iter().position(|&byte| byte == b'\n');
+        let (bytes, rest) = input.split_at(newline.map_or(input.len(), |at| at + 1));
+        *input = rest;
+        let ends = newline.is_some();
+        let starts = !std::mem::replace(&mut self.in_line, !ends);
+        if starts {
+            self.place = match (&self.copy, self.in_statement || self.state != State::Normal) {
+                (Some(_), _) => Place::CopyData,
+                (None, true) => Place::Statement,
+                (None, false) => Place::Between,
+            };
+            self.mark = Some(0);
+        }
+        if self.place == Place::CopyData {
+            self.compare_with_mark(bytes);
+            if ends && self.mark.is_some() {
+                self.copy = None;
+                return Some(Piece { bytes, place: Place::CopyEnd, starts, ends });
+            }
+        } else {
+            bytes.iter().for_each(|&byte| self.byte(byte));
+            if ends {
+                self.copy = self.next_copy.take();
+            }
+        }
+        Some(Piece { bytes, place: self.place, starts, ends })
+    }
+
+    /// The table whose rows follow, from the end of its COPY statement's line to that of the `\.`.
+    pub fn copy(&self) -> Option<&CopyHeader> {
+        self.copy.as_ref()
+    }
+
+    /// True if the dump can end here: no statement, comment or COPY data is open.
+    pub fn is_at_rest(&self) -> bool {
+        let between = matches!(self.state, State::Normal | State::LineComment | State::Meta);
+        self.copy.is_none() && self.next_copy.is_none() && !self.in_statement && between
+    }
+
+    /// Goes on comparing the line with `\.`; a carriage return may stand at its end.
+    fn compare_with_mark(&mut self, bytes: &[u8]) {
+        const MARK: &[u8] = b"\\.\r\n";
+        for &byte in bytes {
+            self.mark = self.mark.and_then(|at| match (MARK.get(at), byte) {
+                (Some(&expected), byte) if byte == expected => Some(at + 1),
+                (Some(b'\r'), b'\n') => Some(MARK.len()),
+                _ => None,
+            });
+            if self.mark.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        match self.state {
+            State::Normal => self.normal(byte),
+            State::Dash | State::Slash => self.second(byte),
+            State::LineComment | State::Meta if byte == b'\n' => self.state = State::Normal,
+            State::LineComment | State::Meta => {}
+            State::Block { depth, last } => self.in_block(depth, last, byte),
+            State::Quote { escapes } => {
+                self.keep(byte);
+                match byte {
+                    b'\'' if escapes => self.state = State::QuoteEnd,
+                    b'\'' => self.state = State::Normal,
+                    b'\\' if escapes => self.state = State::Escape,
+                    _ => {}
+                }
+            }
+            State::Escape => {
+                self.keep(byte);
+                self.state = State::Quote { escapes: true };
+            }
+            State::QuoteEnd if byte == b'\'' => {
+                self.keep(byte);
+                self.state = State::Quote { escapes: true };
+            }
+            State::QuoteEnd => {
+                self.state = State::Normal;
+                self.normal(byte);
+            }
+            State::Identifier => {
+                self.keep(byte);
+                if byte == b'"' {
+                    self.state = State::Normal;
+                }
+            }
+            State::DollarOpen => self.in_tag(byte),
+            State::Dollar { matched } => {
+                let matched = match byte {
+                    byte if self.tag.get(matched) == Some(&byte) => matched + 1,
+                    b'$' => 1,
+                    _ => 0,
+                };
+                self.state =
+                    if matched == self.tag.len() { State::Normal } else { State::Dollar { matched } };
+            }
+        }
+    }
+
+    fn normal(&mut self, byte: u8) {
+        if is_word(byte) && (byte != b'$' || !self.word.is_empty()) {
+            self.in_statement = true;
+            if self.word.len() < WORD_BYTES_MAX {
+                self.word.push(byte.to_ascii_lowercase());
+            }
+            if self.words == 0 && self.word.len() > b"copy".len() {
+                self.drop_head();
+            }
+            self.keep(byte);
+            return;
+        }
+        let escapes = byte == b'\'' && self.word == b"e";
+        self.end_word();
+        match byte {
+            b'-' => self.state = State::Dash,
+            b'/' => self.state = State::Slash,
+            b'\\' if !self.in_statement => self.state = State::Meta,
+            b';' if self.parens == 0 && self.begins == 0 => self.end_statement(),
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.keep(b' '),
+            _ => {
+                self.in_statement = true;
+                self.keep(byte);
+                match byte {
+                    b'\'' => self.state = State::Quote { escapes },
+                    b'"' => self.state = State::Identifier,
+                    b'$' => {
+                        self.tag.clear();
+                        self.tag.push(b'$');
+                        self.state = State::DollarOpen;
+                    }
+                    b'(' => self.parens = self.parens.saturating_add(1),
+                    b')' => self.parens = self.parens.saturating_sub(1),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The byte behind a `-` or `/`.
+    fn second(&mut self, byte: u8) {
+        let (first, second, comment) = match self.state {
+            State::Dash => (b'-', b'-', State::LineComment),
+            _ => (b'/', b'*', State::Block { depth: 1, last: 0 }),
+        };
+        if byte == second {
+            self.keep(b' ');
+            self.state = comment;
+        } else {
+            self.in_statement = true;
+            self.keep(first);
+            self.state = State::Normal;
+            self.normal(byte);
+        }
+    }
+
+    fn in_block(&mut self, depth: u32, last: u8, byte: u8) {
+        self.state = match (last, byte) {
+            (b'*', b'/') if depth == 1 => State::Normal,
+            (b'*', b'/') => State::Block { depth: depth - 1, last: 0 },
+            (b'/', b'*') => State::Block { depth: depth.saturating_add(1), last: 0 },
+            _ => State::Block { depth, last: byte },
+        };
+    }
+
+    /// In `$tag`, before its second `$`. What proves to be no tag is an ordinary part of the statement.
+    fn in_tag(&mut self, byte: u8) {
+        if byte == b'$' {
+            self.tag.push(byte);
+            self.state = State::Dollar { matched: 0 };
+        } else if is_word(byte)
+            && !(self.tag.len() == 1 && byte.is_ascii_digit())
+            && self.tag.len() <= WORD_BYTES_MAX
+        {
+            self.tag.push(byte);
+        } else {
+            self.state = State::Normal;
+            // As a word, so that a `$` right behind it begins no quote.
+            self.word.clone_from(&self.tag);
+            self.normal(byte);
+        }
+    }
+
+    /// Keeps a byte of a statement that may be a COPY.
+    fn keep(&mut self, byte: u8) {
+        if self.is_copy && self.in_statement {
+            if self.head.len() < HEAD_BYTES_MAX {
+                self.head.push(byte);
+            } else {
+                self.is_copy = false;
+            }
+        }
+    }
+
+    /// The statement is no COPY.
+    fn drop_head(&mut self) {
+        self.is_copy = false;
+        self.head.clear();
+    }
+
+    fn end_word(&mut self) {
+        if self.word.is_empty() {
+            return;
+        }
+        let word = self.word.as_slice();
+        if self.words == 0 && word != b"copy" {
+            self.is_copy = false;
+            self.head.clear();
+        }
+        if let Some(initial) = self.initials.get_mut(self.words) {
+            let counts = [&b"create"[..], b"or", b"replace", b"function", b"procedure"].contains(&word);
+            *initial = if counts { word[0] } else { 0 };
+        }
+        self.words += 1;
+        let makes_function =
+            matches!(self.initials, [b'c', b'f' | b'p', ..] | [b'c', b'o', b'r', b'f' | b'p']);
+        if makes_function && self.parens == 0 {
+            match word {
+                b"begin" => self.begins += 1,
+                b"case" if self.begins > 0 => self.begins += 1,
+                b"end" => self.begins = self.begins.saturating_sub(1),
+                _ => {}
+            }
+        }
+        self.word.clear();
+    }
+
+    fn end_statement(&mut self) {
+        if self.is_copy && self.words > 0 {
+            self.next_copy = CopyHeader::parse(&self.head);
+        }
+        self.head.clear();
+        self.is_copy = true;
+        self.in_statement = false;
+        self.words = 0;
+        self.initials = [0; 4];
+    }
+}
+
+/// Bytes of names, keywords and numbers.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+/// A token of a COPY statement.
+#[derive(Debug, PartialEq)]
+enum Token {
+    /// Folded to lower case unless it was quoted.
+    Name {
+        name: Vec<u8>,
+        quoted: bool,
+    },
+    Sign(u8),
+}
+
+impl CopyHeader {
+    /// Reads a statement without its `;`; none if it is not `COPY … FROM stdin`.
+    fn parse(statement: &[u8]) -> Option<Self> {
+        let tokens = tokens(statement)?;
+        let mut tokens = tokens.into_iter().peekable();
+        let is_keyword = |token: Option<&Token>, word: &[u8]| matches!(token, Some(Token::Name { name, quoted: false }) if name == word);
+        let name = |token: Option<Token>| match token {
+            Some(Token::Name { name, .. }) => Some(name),
+            _ => None,
+        };
+        if !is_keyword(tokens.next().as_ref(), b"copy") {
+            return None;
+        }
+        let mut header = Self { table: name(tokens.next())?, ..Self::default() };
+        if tokens.next_if_eq(&Token::Sign(b'.')).is_some() {
+            header.schema = Some(std::mem::replace(&mut header.table, name(tokens.next())?));
+        }
+        if tokens.next_if_eq(&Token::Sign(b'(')).is_some() {
+            loop {
+                header.columns.push(name(tokens.next())?);
+                match tokens.next()? {
+                    Token::Sign(b',') => {}
+                    Token::Sign(b')') => break,
+                    _ => return None,
+                }
+            }
+        }
+        if !is_keyword(tokens.next().as_ref(), b"from") || !is_keyword(tokens.next().as_ref(), b"stdin") {
+            return None;
+        }
+        header.has_options = tokens.peek().is_some();
+        Some(header)
+    }
+}
+
+/// None if a quoted name does not end.
+fn tokens(text: &[u8]) -> Option<Vec<Token>> {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while let Some(&byte) = text.get(at) {
+        if byte == b'"' {
+            let mut name = Vec::new();
+            loop {
+                at += 1;
+                match (text.get(at)?, text.get(at + 1)) {
+                    (b'"', Some(b'"')) => at += 1,
+                    (b'"', _) => break,
+                    _ => {}
+                }
+                name.push(text[at]);
+            }
+            at += 1;
+            out.push(Token::Name { name, quoted: true });
+        } else if is_word(byte) {
+            let len = text[at..].iter().take_while(|&&byte| is_word(byte)).count();
+            let name = text[at..at + len].to_ascii_lowercase();
+            at += len;
+            out.push(Token::Name { name, quoted: false });
+        } else {
+            at += 1;
+            if byte != b' ' {
+                out.push(Token::Sign(byte));
+            }
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+#[path = "lexer_tests.rs"]
+mod tests;

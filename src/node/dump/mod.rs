@@ -1,0 +1,9 @@
+//! Reading a PostgreSQL dump as it streams by: statements, rows, and what pyaleph's tables say of stored files.
+
+mod copy;
+mod files;
+mod lexer;
+
+pub use copy::{CopyReader, DumpError, EachRow, ROW_BYTES_MAX, RowError, Wanted, unescape};
+pub use files::{FileRow, FileType, Files, Home, PinKind, Pins, RowCounts};
+pub use lexer::{CopyHeader, DumpLexer, Piece, Place};

@@ -1,0 +1,99 @@
+//! CIDs, as databases name files of IPFS, and where kubo keeps the block that one names.
+
+use crate::source::hashname::{IDENTITY, base32, base58, multihash, to_base32, varint};
+use crate::types::RelPath;
+
+/// Longest text looked at.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// A CID: version 0 (`Qm…`), or version 1 in base32 (`b…`) or, of the usual length, base58 (`z…`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cid {
+    /// None if the data stand in the CID itself.
+    multihash: Option<Vec<u8>>,
+}
+
+impl Cid {
+    /// Reads a CID in canonical spelling.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() > TEXT_BYTES_MAX {
+            return None;
+        }
+        let bytes = match text {
+            [b'Q', b'm', ..] if text.len() == 46 => {
+                let bytes = base58::<34>(text)?;
+                let (code, digest) = multihash(&bytes)?;
+                return (code == 0x12 && digest.len() == 32)
+                    .then(|| Self { multihash: Some(bytes.to_vec()) });
+            }
+            [b'b', rest @ ..] => base32(rest, b'a')?,
+            [b'z', rest @ ..] => base58::<36>(rest)?.to_vec(),
+            _ => return None,
+        };
+        let (1, rest) = varint(&bytes)? else { return None };
+        let (_codec, hash) = varint(rest)?;
+        if let (IDENTITY, rest) = varint(hash)? {
+            let (len, data) = varint(rest)?;
+            return (len == data.len() as u64).then_some(Self { multihash: None });
+        }
+        multihash(hash)?;
+        Some(Self { multihash: Some(hash.to_vec()) })
+    }
+
+    /// Where kubo's flatfs keeps the root block, from the repository's folder: `blocks/XX/<multihash>.data`, `XX`
+    /// being the two letters before the key's last (`next-to-last/2`). None if the data stand in the CID itself.
+    pub fn block_path(&self) -> Option<RelPath> {
+        let key = to_base32(self.multihash.as_ref()?, b'A');
+        let folder = &key[key.len().checked_sub(3)?..key.len() - 1];
+        RelPath::from_slashed(&[b"blocks/", folder, b"/", &key, b".data"].concat()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(cid: &str) -> Option<String> {
+        let path = Cid::parse(cid.as_bytes()).expect("a CID").block_path()?;
+        Some(String::from_utf8(path.to_slashed()).expect("ASCII"))
+    }
+
+    #[test]
+    fn all_spellings_lead_to_one_block() {
+        // Kubo's empty folder.
+        for cid in [
+            "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",
+            "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",
+            "zdj7WbTaiJT1fgatdet9Ei9iDB5hdCxkbVyhyh8YTUnXMiwYi",
+        ] {
+            let path = "blocks/X3/CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
+            assert_eq!(block(cid).as_deref(), Some(path), "{cid}");
+        }
+        let raw = block("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").expect("a block");
+        assert!(raw.starts_with("blocks/") && raw.ends_with(".data") && raw.contains("/CIQL"), "{raw}");
+    }
+
+    #[test]
+    fn data_in_the_name_have_no_block() {
+        assert_eq!(block("bafkqabtimvwgy3yk"), None);
+    }
+
+    #[test]
+    fn what_is_no_cid_is_none() {
+        for text in [
+            "",
+            "b",
+            "z",
+            "Qm",
+            "bafy",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3N0",
+            "BAFYBEICZSSCDSBS7FFQZ55ASQDF3SMV6KLCW3GOFSZVWLYARCI47BGF354",
+            "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf35",
+            "zdj7WbTaiJT1fgatdet9Ei9iDB5hdCxkbVyhyh8YTUnXMiwY",
+        ] {
+            assert_eq!(Cid::parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(Cid::parse(&[b'b'; 5000]), None);
+    }
+}
