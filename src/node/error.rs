@@ -18,6 +18,9 @@ pub enum NodeError {
     /// A captured dump is not what it should be.
     #[error("the dump '{name}' cannot be read")]
     Dump { name: String, source: DumpError },
+    /// The database's restore ended half-way.
+    #[error("the database is half restored: {why}")]
+    HalfRestored { why: String, kind: ErrorKind },
     /// It makes sense, but is not done for safety's sake.
     #[error("{why}")]
     Refused { why: String, hint: String },
@@ -28,6 +31,7 @@ impl NodeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(err) => err.kind(),
+            Self::HalfRestored { kind, .. } => *kind,
             Self::Docker(_) | Self::Postgres(_) | Self::Dump { .. } | Self::Refused { .. } => {
                 ErrorKind::Failed
             }
@@ -40,6 +44,9 @@ impl NodeError {
             Self::Engine(err) => err.hint(),
             Self::Docker(err) => err.hint(),
             Self::Postgres(_) | Self::Dump { .. } => None,
+            Self::HalfRestored { .. } => {
+                Some("run it again with --replace: what is there is replaced by the whole")
+            }
             Self::Refused { hint, .. } => Some(hint),
         }
     }

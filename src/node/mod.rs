@@ -9,5 +9,6 @@ pub mod dump;
 mod error;
 pub mod postgres;
 pub mod profile;
+pub mod restore;
 
 pub use error::NodeError;
