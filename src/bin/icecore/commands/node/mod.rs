@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod restore;
 
 use clap::Subcommand;
 
@@ -15,7 +16,8 @@ use crate::exit::{CliError, Outcome};
 #[command(after_help = "Examples:
   icecore node backup --init
   icecore node backup
-  icecore node check")]
+  icecore node check
+  icecore node restore latest --dry-run")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -25,11 +27,13 @@ pub struct Args {
 enum Command {
     Backup(backup::Args),
     Check(check::Args),
+    Restore(Box<restore::Args>),
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.command {
         Command::Backup(args) => backup::run(context, args),
         Command::Check(args) => check::run(context, args),
+        Command::Restore(args) => restore::run(context, args),
     }
 }
