@@ -116,6 +116,21 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
     }
 }
 
+/// `docker exec` into an engine whose disk is full ends with 126 and says why on standard output.
+#[test]
+fn what_a_starter_says_on_its_output_is_told() {
+    let world = World::new();
+    let told = |code: u8| {
+        let (result, _) = world.attempt(
+            vec![dump(&format!("sh -c 'echo OCI runtime exec failed: no space left; exit {code}'"))],
+            &[],
+        );
+        result.expect_err("failed").to_string()
+    };
+    assert!(told(126).contains("no space left"), "{}", told(126));
+    assert!(!told(3).ends_with("no space left"), "rows of a dump are no explanation");
+}
+
 #[test]
 fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepted() {
     let world = World::new();

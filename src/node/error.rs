@@ -17,7 +17,7 @@ pub enum NodeError {
     Postgres(#[from] PostgresError),
     /// A captured dump is not what it should be.
     #[error("the dump '{name}' cannot be read")]
-    Dump { name: String, source: DumpError },
+    Dump { name: String, source: Box<DumpError> },
     /// The database's restore ended half-way.
     #[error("the database is half restored: {why}")]
     HalfRestored { why: String, kind: ErrorKind },

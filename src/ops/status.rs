@@ -146,6 +146,7 @@ fn sources(repo: &Repository, found: &[StoredSnapshot], name: Option<&str>) -> V
 
 fn is_whole(found: &StoredSnapshot, source: &SourceRecord) -> bool {
     source.counts.incomplete == 0
+        && source.suspect.is_none()
         && match &found.snapshot.lost {
             None => true,
             // Only the first paths are named: where that is not all, it may be any source's.

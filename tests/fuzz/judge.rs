@@ -5,13 +5,15 @@
 
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
+use icecore::node::dump::{CopyReader, DumpLexer, Place, RowError, Wanted};
 use icecore::types::Codec;
 
 pub type Judge = fn(&[u8]) -> bool;
 
 /// Every target by name.
-pub const TARGETS: [(&str, Judge); 13] = [
+pub const TARGETS: [(&str, Judge); 14] = [
     ("config", config),
+    ("dump", dump),
     ("envelope", envelope),
     ("frame", frame),
     ("key_slot", key_slot),
@@ -137,6 +139,47 @@ pub fn config(bytes: &[u8]) -> bool {
     let (back, _, same_mac) = decode_config(&again).expect("what was encoded decodes");
     assert_eq!((back, same_mac), (value, mac));
     true
+}
+
+/// First byte: the size of the pieces in which the dump is fed a second time, which must make no difference.
+pub fn dump(bytes: &[u8]) -> bool {
+    let [step, bytes @ ..] = bytes else { return false };
+    let whole = rows(bytes, bytes.len().max(1));
+    let pieces = rows(bytes, usize::from(*step).max(1));
+    assert_eq!(whole, pieces);
+    whole.1.is_none()
+}
+
+type Row = Vec<Option<Vec<u8>>>;
+
+/// The rows of a dump fed in pieces of this size, and why it was refused.
+fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
+    const WANTED: [Wanted; 2] = [
+        Wanted { table: "files", columns: &["hash", "size", "type"] },
+        Wanted { table: "file_pins", columns: &["file_hash", "type"] },
+    ];
+    let mut lexer = DumpLexer::new();
+    let mut told = Vec::new();
+    for mut part in bytes.chunks(step) {
+        while let Some(piece) = lexer.next(&mut part) {
+            assert!(piece.ends == piece.bytes.ends_with(b"\n") && !piece.bytes.is_empty());
+            assert!(piece.place != Place::CopyEnd || piece.ends);
+            told.extend_from_slice(piece.bytes);
+        }
+    }
+    assert!(told == bytes, "the lexer lost or made bytes");
+    let mut rows = Vec::new();
+    let mut each = |_: usize, fields: &[Option<Vec<u8>>]| {
+        rows.push(fields.to_vec());
+        if fields[0].is_none() { Err(RowError::Bad("NULL".into())) } else { Ok(()) }
+    };
+    let mut reader = CopyReader::new(&WANTED, &mut each);
+    let fed = bytes.chunks(step).try_for_each(|part| std::io::Write::write_all(&mut reader, part));
+    let error = match fed {
+        Ok(()) => reader.finish().err(),
+        Err(_) => Some(reader.take_error().expect("a reason")),
+    };
+    (rows, error.map(|error| error.to_string()))
 }
 
 pub fn key_slot(bytes: &[u8]) -> bool {

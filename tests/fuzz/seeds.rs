@@ -18,6 +18,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     vec![
         ("config", "first", encode_config(&config, |bytes| *blake3::hash(bytes).as_bytes())),
         ("config", "newer", br#"{"format":9,"magic":"icecore repository","shape":"unknown"}"#.to_vec()),
+        ("dump", "two-tables", DUMP.to_vec()),
         ("envelope", "pack", pack_object()),
         ("frame", "zstd", frame(&b"ice core ".repeat(300))),
         ("frame", "plain", frame(b"ab")),
@@ -37,6 +38,13 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("snapshot", "tree-and-stream", encode_snapshot(&snapshot(&leaves))),
     ]
 }
+
+/// A piece's size, and a dump with most of what can lead a reader astray.
+const DUMP: &[u8] =
+    b"\x05--\n\\connect a\nSELECT $_$\nCOPY x FROM stdin;\n$_$, E'\\'', 'a''\n', \"b\"\"\" /* ; */;\n\
+CREATE FUNCTION f() BEGIN ATOMIC SELECT (1); END;\n\
+COPY public.files (hash, size, type, \"x y\") FROM stdin;\nQ\\x41m\t-1\tfile\t\\N\n\\101\\n\t5\tdir\t\n\\.\n\
+COPY public.file_pins (type, file_hash) FROM stdin;\ntx\tQ\n\\.\n-- end";
 
 fn parity_head() -> ParityHead {
     let data = (0..5).map(|n| [n; 16]).collect();

@@ -165,6 +165,9 @@ fn read_files(
         return Err(Error::Usage("no source is named as the node's database".into()).into());
     };
     let content = dump_of(found, &database.source)?;
+    if let Some(why) = found.snapshot.source(&database.source).and_then(|source| source.suspect.as_ref()) {
+        observer.problem(&Problem::new(Severity::Note, &database.source, format!("doubtful: {why}")));
+    }
     Files::read(reader, &database.source, content, observer, cancel)
 }
 

@@ -60,7 +60,7 @@ fn escape(field: Option<&[u8]>, form: u8) -> Vec<u8> {
 }
 
 fn quoted(name: &str, form: u8) -> String {
-    if form % 2 == 0 { name.to_owned() } else { format!("\"{name}\"") }
+    if form.is_multiple_of(2) { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 /// Bytes with many that are special; never NUL, which no text of PostgreSQL holds.

@@ -256,12 +256,13 @@ impl Files {
         };
         read.map_err(|error| match error {
             DumpError::Taker(error) => NodeError::Engine(error),
-            error => NodeError::Dump { name: source.to_owned(), source: error },
+            error => NodeError::Dump { name: source.to_owned(), source: Box::new(error) },
         })?;
         Ok(Self { sorted: sorter.finish()?, ahead: None, counts })
     }
 
     /// The next file; none at the end. Pins of a file that has no row are passed over.
+    #[expect(clippy::should_implement_trait, reason = "an error ends it; Iterator would go on")]
     pub fn next(&mut self) -> Result<Option<FileRow>, PathError> {
         loop {
             let Some((hash, first)) =

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{Packer, RepoError};
-use crate::source::{RunningCommand, SpawnOptions};
+use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions};
 use crate::sys::now;
 use crate::types::{ByteSize, Class, Content, Profile};
 
@@ -18,6 +18,8 @@ const CANCEL_POLL: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily last.
 const TAIL_BYTES: usize = 4096;
+/// How much of the output is quoted where it explains a failure.
+const EXPLANATION_BYTES: usize = 512;
 
 /// The end of what was read.
 #[derive(Default)]
@@ -29,6 +31,20 @@ impl Tail {
         let surplus = (self.0.len() + new.len()).saturating_sub(TAIL_BYTES);
         self.0.drain(..surplus.min(self.0.len()));
         self.0.extend_from_slice(new);
+    }
+
+    /// Programs that start others, `docker exec` among them, say on standard *output* why they could not.
+    fn explain(&self, err: CommandError) -> CommandError {
+        match err {
+            CommandError::Failed { command, ending: Ending::Code(code @ (126 | 127)), stderr_tail }
+                if stderr_tail.trim().is_empty() =>
+            {
+                let end = &self.0[self.0.len().saturating_sub(EXPLANATION_BYTES)..];
+                let stderr_tail = String::from_utf8_lossy(end).into_owned();
+                CommandError::Failed { command, ending: Ending::Code(code), stderr_tail }
+            }
+            err => err,
+        }
     }
 
     fn check(&self, spec: &CommandSpec) -> Result<(), Error> {
@@ -82,7 +98,7 @@ impl<'e> Capture<'e> {
                 let mut running = spec.command.spawn(&SpawnOptions { env_remove, env })?;
                 let mut tail = Tail::default();
                 let content = self.command(packer, &spec.name, &mut running, &mut tail)?;
-                running.finish()?;
+                running.finish().map_err(|err| tail.explain(err))?;
                 tail.check(&spec)?;
                 let suspect = baseline.and_then(|last| shrunk(content.size, last, spec.smallest));
                 if let Some(reason) = &suspect {

@@ -74,6 +74,9 @@ struct SourceRecord<'a> {
     size: Option<u64>,
     /// Entries that could not be read, or changed while they were.
     incomplete: u64,
+    /// Why its capture is not to be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suspect: Option<&'a str>,
 }
 
 impl<'a> Record<'a> {
@@ -103,7 +106,15 @@ impl<'a> SourceRecord<'a> {
                 ("stream", None, Some(command.as_slice()), Some(content.size))
             }
         };
-        Self { name: &source.name, kind, path, command, size, incomplete: source.counts.incomplete }
+        Self {
+            name: &source.name,
+            kind,
+            path,
+            command,
+            size,
+            incomplete: source.counts.incomplete,
+            suspect: source.suspect.as_deref(),
+        }
     }
 }
 
@@ -159,5 +170,6 @@ fn table(list: &[Row], forgotten: bool) -> text::Table {
 fn state(snapshot: &format::Snapshot) -> String {
     let protected = if snapshot.protected { ", protected" } else { "" };
     let repaired = if snapshot.lost.is_some() { ", repaired" } else { "" };
-    format!("{}{protected}{repaired}", snapshot.state)
+    let suspect = if snapshot.sources.iter().any(|one| one.suspect.is_some()) { ", suspect" } else { "" };
+    format!("{}{protected}{repaired}{suspect}", snapshot.state)
 }

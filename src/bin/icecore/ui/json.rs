@@ -3,8 +3,8 @@
 //!
 //! `progress` (at most one a second), `problem`, `detail` (with `-v`), `summary` (once, at the end) and `error` (in
 //! place of a summary) tell how an operation goes. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`,
-//! `file`, `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path that is not UTF-8 has
-//! its bytes in `path_hex`.
+//! `file`, `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path that is not
+//! UTF-8 has its bytes in `path_hex`.
 
 use std::io::{self, Write};
 

@@ -294,7 +294,7 @@ impl Summary {
         lines.push(self.local_storage.line("local storage"));
         lines.push(self.ipfs.line("IPFS"));
         lines.push(match self.missing {
-            0 => "no pinned file is missing".to_owned(),
+            0 => "nothing is missing that is pinned".to_owned(),
             1 => "1 pinned file is missing".to_owned(),
             missing => format!("{} pinned files are missing", text::number(missing)),
         });
@@ -345,7 +345,7 @@ mod tests {
                 "10 files in the database, 9 of them pinned, checked in 2s",
                 "local storage: 8 files there, 8 needed",
                 "IPFS: 0 files there, 0 needed",
-                "no pinned file is missing",
+                "nothing is missing that is pinned",
             ]
         );
         (report.missing, report.ipfs.missing, report.ipfs.wrong_name) = (1, 1, 2);
