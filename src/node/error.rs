@@ -21,6 +21,9 @@ pub enum NodeError {
     /// A captured dump is not what it should be.
     #[error("the dump '{name}' cannot be read")]
     Dump { name: String, source: Box<DumpError> },
+    /// The database's restore ended half-way.
+    #[error("the database is half restored: {why}")]
+    HalfRestored { why: String, kind: ErrorKind },
     /// It makes sense, but is not done for safety's sake.
     #[error("{why}")]
     Refused { why: String, hint: String },
@@ -31,6 +34,7 @@ impl NodeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(err) => err.kind(),
+            Self::HalfRestored { kind, .. } => *kind,
             Self::Compose(_)
             | Self::Docker(_)
             | Self::Postgres(_)
@@ -46,6 +50,9 @@ impl NodeError {
             Self::Compose(err) => err.hint(),
             Self::Docker(err) => err.hint(),
             Self::Postgres(_) | Self::Dump { .. } => None,
+            Self::HalfRestored { .. } => {
+                Some("run it again with --replace: what is there is replaced by the whole")
+            }
             Self::Refused { hint, .. } => Some(hint),
         }
     }

@@ -11,6 +11,7 @@ pub mod dump;
 mod error;
 pub mod postgres;
 pub mod profile;
+pub mod restore;
 pub mod template;
 
 pub use error::NodeError;

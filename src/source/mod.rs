@@ -14,9 +14,9 @@ mod files_from;
 mod filter;
 mod hashname;
 mod meta;
-mod shown;
 mod stream;
 
+pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions};
 pub use cid::Cid;
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
@@ -26,6 +26,4 @@ pub use hashname::{HashChecker, HashForm, HashName};
 pub use listing::{ListedName, Listing};
 pub use meta::{Described, Owners, XATTR_INLINE_BYTES_MAX, metadata};
 pub use stat::{FolderId, Kind, Stat};
-pub use stream::{
-    Canceller, CommandError, Ending, ExitReport, RunningCommand, SpawnOptions, StdinStream, StreamCommand,
-};
+pub use stream::{ExitReport, RunningCommand, StdinStream, StreamCommand};

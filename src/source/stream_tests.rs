@@ -1,6 +1,10 @@
 //! Tests of commands: real processes, short times.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::*;
+use crate::sys::{Ending, STDERR_TAIL_BYTES, TERM_GRACE};
 
 fn run(words: &str) -> Result<(Vec<u8>, ExitReport), CommandError> {
     let mut running = StreamCommand::parse(words)?.spawn(&SpawnOptions::default())?;

@@ -1,6 +1,8 @@
-//! The machine: files written whole and durably, errors that name their path, sorting outside memory, clocks.
+//! The machine: files written whole and durably, errors that name their path, sorting outside memory, clocks,
+//! child processes.
 
 mod atomic;
+mod child;
 pub mod clock;
 mod dir;
 mod error;
@@ -9,10 +11,15 @@ mod lock;
 mod process;
 mod random;
 mod read;
+mod shown;
 mod sorter;
 mod temp;
 
 pub use atomic::{fsync_dir, write_file};
+pub use child::{
+    Canceller, ChildProcess, CommandError, Ending, PIPE_BYTES, Pipe, STDERR_TAIL_BYTES, SpawnOptions,
+    TERM_GRACE,
+};
 pub use clock::{boottime, now};
 pub use dir::{Dir, ReadFile};
 pub use error::{PathContext, PathError};
@@ -21,5 +28,6 @@ pub use lock::{LockFile, is_regular_file, is_writable_by_any, private_folder, re
 pub use process::{boot_id, is_dead};
 pub use random::random_bytes;
 pub use read::read_bounded;
+pub use shown::shown;
 pub use sorter::{Record, Sorted, Sorter};
 pub use temp::{Existing, TEMP_PREFIX, TempFile};

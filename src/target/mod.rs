@@ -1,4 +1,4 @@
-//! Writing a file tree, never outside its root.
+//! Writing a file tree, never outside its root, and feeding commands.
 //!
 //! A repository may be hostile and other processes may rearrange the target while it is written, so nothing here
 //! resolves a path of more than one component by plain system calls: folders are reached from the root's handle by
@@ -10,6 +10,7 @@
 //! until [`Tree::sync`].
 
 mod acl;
+mod command;
 mod dir;
 mod meta;
 mod node;
@@ -21,6 +22,7 @@ mod tree;
 #[cfg(test)]
 mod testing;
 
+pub use command::FedCommand;
 pub use dir::{Dir, Existing};
 pub use meta::{MetaPart, MetaRefusal, MetaReport, MetaToSet};
 pub use owner::{MetaPolicy, OwnerPolicy};

@@ -98,6 +98,7 @@ pub struct DumpLexer {
     /// Data begins with the next line.
     next_copy: Option<CopyHeader>,
     copy: Option<CopyHeader>,
+    commands: u64,
     /// How much of the line under way equals `\.` and a line's end; none: it is a row.
     mark: Option<usize>,
 }
@@ -126,6 +127,7 @@ impl DumpLexer {
             is_copy: true,
             next_copy: None,
             copy: None,
+            commands: 0,
             mark: None,
         }
     }
@@ -166,6 +168,11 @@ impl DumpLexer {
     /// The table whose rows follow, from the end of its COPY statement's line to that of the `\.`.
     pub fn copy(&self) -> Option<&CopyHeader> {
         self.copy.as_ref()
+    }
+
+    /// How many commands of psql were met so far: backslashes outside of literals, names, comments and COPY data.
+    pub fn commands(&self) -> u64 {
+        self.commands
     }
 
     /// True if the dump can end here: no statement, comment or COPY data is open.
@@ -250,6 +257,7 @@ impl DumpLexer {
         }
         let escapes = byte == b'\'' && self.word == b"e";
         self.end_word();
+        self.commands += u64::from(byte == b'\\');
         match byte {
             b'-' => self.state = State::Dash,
             b'/' => self.state = State::Slash,

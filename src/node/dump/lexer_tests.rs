@@ -132,3 +132,16 @@ fn endless_lines_and_heads_take_bounded_memory() {
     assert!(feed(b"b, ", 1 << 20) <= 2 * HEAD_BYTES_MAX, "a head");
     assert!(feed(b"$", 1) + feed(&spaces, 10) < 6 * HEAD_BYTES_MAX, "a tag");
 }
+
+#[test]
+fn commands_are_counted_wherever_psql_would_run_them() {
+    for (text, commands) in [
+        ("\\connect x\n \t\\! id\nSELECT 1 \\gexec\n;\n", 3),
+        ("SELECT '\\', E'\\\\', \"\\\" -- \\\n, $$\\$$ /* \\ */;\n", 0),
+        ("COPY a FROM stdin;\n\\N\n\\.\n", 0),
+    ] {
+        let (mut lexer, mut rest) = (DumpLexer::new(), text.as_bytes());
+        while lexer.next(&mut rest).is_some() {}
+        assert_eq!(lexer.commands(), commands, "{text}");
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::Overwrite;
 use super::plan::{Level, LevelState, Walk};
 use crate::error::Error;
 use crate::format::{PageBuilder, decode_page};
@@ -48,7 +47,7 @@ impl Walk<'_> {
             }
         };
         self.push_level(path, LevelState::There { is_fresh });
-        if is_fresh || self.job.options.overwrite != Overwrite::Never {
+        if is_fresh || !self.job.options.overwrite.leaves_most() {
             self.remember(path, meta)?;
         }
         if !is_fresh && self.job.options.delete {
@@ -97,7 +96,7 @@ impl Walk<'_> {
         if self.job.options.dry_run {
             return Ok(tree.folder(&target).is_err());
         }
-        let may_replace = may_replace && self.job.options.overwrite != Overwrite::Never;
+        let may_replace = may_replace && !self.job.options.overwrite.leaves_most();
         match tree.make_folder(&target) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists && may_replace => {
                 if let (Some(parent), Some(name)) = (target.parent(), target.name()) {

@@ -25,8 +25,10 @@ mod report;
 mod tests;
 mod window;
 
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rayon::ThreadPool;
 
@@ -58,8 +60,25 @@ pub enum Overwrite {
     /// corrected; all else is replaced.
     #[default]
     IfChanged,
+    /// A regular file of another size is replaced, whatever else exists is left as it is; folders are entered. For files
+    /// whose names tell their content, put beside a program at work.
+    IfSizeDiffers,
     /// Whatever exists is left as it is; folders are entered.
     Never,
+}
+
+impl Overwrite {
+    /// True if things that are no regular files, and folders' metadata, are left as they are.
+    fn leaves_most(self) -> bool {
+        matches!(self, Self::IfSizeDiffers | Self::Never)
+    }
+}
+
+/// Chooses single entries, beside the patterns.
+pub trait Select: fmt::Debug + Send + Sync {
+    /// True if the entry is to be restored. Asked in the order of paths, by one thread, of everything but folders that
+    /// the patterns let through; an error ends the restore.
+    fn wants(&self, entry: &Entry) -> Result<bool, Error>;
 }
 
 /// How to restore.
@@ -70,6 +89,8 @@ pub struct RestoreOptions {
     pub include: Vec<String>,
     /// Leave out what these match; they win over `include`.
     pub exclude: Vec<String>,
+    /// Restore only what this chooses of it. With `delete`, what it does not choose stays where it is there.
+    pub select: Option<Arc<dyn Select>>,
     pub overwrite: Overwrite,
     /// Delete below restored folders what the snapshot lacks. What `exclude` matches stays.
     pub delete: bool,
@@ -90,6 +111,7 @@ impl Default for RestoreOptions {
         Self {
             include: Vec::new(),
             exclude: Vec::new(),
+            select: None,
             overwrite: Overwrite::default(),
             delete: false,
             owner: OwnerPolicy::default(),

@@ -142,7 +142,7 @@ impl<'w> Walk<'w> {
     }
 
     fn entry(&mut self, entry: Entry) -> Result<(), Error> {
-        let Entry { path, flags, node } = entry;
+        let Entry { mut path, mut flags, mut node } = entry;
         if self.leaf.as_ref().is_some_and(|leaf| path.is_below(leaf)) {
             self.fail(Severity::Damage, &path, "the snapshot has it below something that is no folder");
             return Ok(());
@@ -160,6 +160,13 @@ impl<'w> Walk<'w> {
                 self.push_level(&path, LevelState::Pending(Box::new(meta)));
             }
             return Ok(());
+        }
+        if !is_folder && let Some(select) = &self.job.options.select {
+            let entry = Entry { path, flags, node };
+            if !select.wants(&entry)? {
+                return Ok(());
+            }
+            (path, flags, node) = (entry.path, entry.flags, entry.node);
         }
         self.job.tally.add_entry();
         let incomplete = |why: &str| self.job.tally.incomplete(&self.subject(&path), why);
@@ -239,7 +246,7 @@ impl<'w> Walk<'w> {
         };
         let action = match &existing {
             None => Action::Write,
-            Some(_) if self.job.options.overwrite == Overwrite::Never => {
+            Some(found) if self.leaves(found, &node) => {
                 self.job.tally.unchanged();
                 return Ok(());
             }
@@ -309,6 +316,16 @@ impl<'w> Walk<'w> {
             return dir.remove_tree(name).inspect(|()| self.job.tally.deleted());
         }
         dir.remove(name, true)
+    }
+
+    /// True if what is there is left as it is, whatever the snapshot holds.
+    fn leaves(&self, found: &Existing, node: &Node) -> bool {
+        let both_files = found.kind == Some(EntryKind::File) && matches!(node, Node::File { .. });
+        match self.job.options.overwrite {
+            Overwrite::Never => true,
+            Overwrite::IfSizeDiffers => !both_files || found.size == size_of(node),
+            Overwrite::Always | Overwrite::IfChanged => false,
+        }
     }
 
     /// True if what is there need not be written again.

@@ -394,6 +394,52 @@ fn patterns_choose_what_is_restored() {
     assert_eq!(names, ["", "a", "a/deep", "a/deep/y.txt", "a/x.txt", "b", "b/all", "b/all/one"]);
 }
 
+#[derive(Debug)]
+struct Odd;
+
+impl Select for Odd {
+    fn wants(&self, entry: &Entry) -> Result<bool, Error> {
+        assert!(!entry.is_folder());
+        Ok(entry.path.name().is_some_and(|name| name.ends_with(b"1")))
+    }
+}
+
+#[test]
+fn a_selector_chooses_entries() {
+    let world = World::new();
+    for name in ["a/1", "a/2", "b/2", "c1/21"] {
+        world.write(name, name.as_bytes());
+    }
+    world.backup();
+    let select = RestoreOptions { select: Some(Arc::new(Odd)), ..options() };
+    let (report, _) = world.restore(&select);
+    assert_eq!(report.files_written, 2);
+    assert!(world.to("a/1").exists() && world.to("c1/21").exists());
+    assert!(!world.to("a/2").exists() && world.to("b").exists() && !world.to("b/2").exists());
+    // What it does not choose is in the snapshot all the same.
+    fs::write(world.to("a/2"), "mine").expect("written");
+    clean(&world.restore(&RestoreOptions { delete: true, ..select }));
+    assert_eq!(fs::read(world.to("a/2")).expect("read"), b"mine");
+}
+
+#[test]
+fn files_of_another_size_are_replaced_beside_a_program_at_work() {
+    let world = World::new();
+    for name in ["torn", "same", "new", "folder/in"] {
+        world.write(name, b"12345");
+    }
+    world.backup();
+    fs::write(world.to("torn"), "123").expect("written");
+    fs::write(world.to("same"), "abcde").expect("written");
+    fs::create_dir(world.to("folder")).expect("a folder");
+    fs::set_permissions(world.to("folder"), PermissionsExt::from_mode(0o711)).expect("mode");
+    clean(&world.restore(&RestoreOptions { overwrite: Overwrite::IfSizeDiffers, ..options() }));
+    let read = |name: &str| fs::read(world.to(name)).expect("read");
+    assert_eq!((read("torn"), read("same")), (b"12345".to_vec(), b"abcde".to_vec()));
+    assert_eq!((read("new"), read("folder/in")), (b"12345".to_vec(), b"12345".to_vec()));
+    assert_eq!(fs::metadata(world.to("folder")).expect("stat").permissions().mode() & 0o777, 0o711);
+}
+
 #[test]
 fn a_dry_run_changes_nothing() {
     let world = World::new();

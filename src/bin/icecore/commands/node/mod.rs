@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod init;
+mod restore;
 
 use clap::Subcommand;
 
@@ -17,7 +18,8 @@ use crate::exit::{CliError, Outcome};
   icecore node init -r sftp://backup@host/srv/node /opt/pyaleph/docker-compose.yml
   icecore node backup --init
   icecore node backup
-  icecore node check")]
+  icecore node check
+  icecore node restore latest --dry-run")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -28,6 +30,7 @@ enum Command {
     Init(init::Args),
     Backup(backup::Args),
     Check(check::Args),
+    Restore(Box<restore::Args>),
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -35,5 +38,6 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         Command::Init(args) => init::run(context, args),
         Command::Backup(args) => backup::run(context, args),
         Command::Check(args) => check::run(context, args),
+        Command::Restore(args) => restore::run(context, args),
     }
 }

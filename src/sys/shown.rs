@@ -11,7 +11,7 @@ const SECRET_NAMES: [&str; 8] =
 /// The words as a shell would take them, secrets masked: values of `NAME=value` and `--name value` with a name like
 /// `PGPASSWORD` or `--token`, and passwords in URLs. A guess, made to keep the usual ones out of logs: a command
 /// that takes its secrets from a file shows none.
-pub(super) fn shown(words: &[String]) -> String {
+pub fn shown(words: &[String]) -> String {
     let mut out = Vec::with_capacity(words.len());
     let mut next_is_secret = false;
     for word in words {

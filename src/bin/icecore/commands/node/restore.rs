@@ -1,0 +1,395 @@
+//! `icecore node restore`
+
+use std::time::Duration;
+
+use icecore::node::docker::Docker;
+use icecore::node::restore::{
+    NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport, Placed, Prepared, Preview, Scope, Spot,
+    Writer, prepare,
+};
+use icecore::observe::Observer;
+use icecore::ops::memory;
+use serde::Serialize;
+
+use crate::context::{Context, HostArgs};
+use crate::env::SECRET_VARIABLES;
+use crate::exit::{CliError, Outcome};
+use crate::parse;
+use crate::ui::{Data, text};
+
+/// How long the database server is waited for.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Bring a Core Channel Node back
+///
+/// Puts keys, configuration and file storage where icecore.toml says they live, then feeds the dump to the database
+/// server, which must run. Containers that write to the node's data must be stopped; volumes that are missing are made.
+/// Nothing is written if anything stands in the way. A snapshot names all of the node's sources; SNAP:SOURCE takes one
+/// from another snapshot. File storage older than the database is refused.
+///
+/// After a total loss of the machine: bring back the configuration and keys alone first (latest:config latest:keys),
+/// start the database (docker compose up -d postgres), then run it for all.
+///
+/// Exit code 3: done, but files are missing that the network must bring back, or some metadata could not be set.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore node restore latest --dry-run
+  icecore node restore latest
+  icecore node restore latest 4f1c:db
+  icecore node restore latest:config latest:keys
+  icecore node restore latest --minimal && icecore node restore latest --files")]
+pub struct Args {
+    /// Snapshot, or one source of a snapshot
+    #[arg(value_name = "SNAP[:SOURCE]", required = true, value_parser = asked)]
+    what: Vec<Asked>,
+    /// Only what the node needs to start: keys, configuration, database, pinned files of local storage, and kubo's
+    /// repository without its blocks
+    #[arg(long, conflicts_with = "files")]
+    minimal: bool,
+    /// Only file storage, while the node runs: what is there is left, unless it is cut short
+    #[arg(long)]
+    files: bool,
+    /// Replace databases that hold tables
+    #[arg(long, conflicts_with = "files")]
+    replace: bool,
+    /// Do not wait for the database server
+    #[arg(long)]
+    no_wait: bool,
+    /// Tell what would be done, write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    #[command(flatten)]
+    hosts: HostArgs,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    snapshot: String,
+    source: Option<String>,
+}
+
+fn asked(text: &str) -> Result<Asked, String> {
+    if text.contains(':') {
+        let (snapshot, source) = parse::snap_source(text)?;
+        return Ok(Asked { snapshot, source: Some(source) });
+    }
+    Ok(Asked { snapshot: parse::snap(text)?, source: None })
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let profile = &context.config()?.node;
+    if NodePart::ALL.into_iter().all(|part| part.source(profile).is_none()) {
+        return Err(CliError::usage("the configuration does not say what belongs to the node: [node]")
+            .with_hint("'icecore node init' writes one from the compose file"));
+    }
+    let env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
+    let docker = Docker::new(env_remove.clone());
+    let options = NodeRestoreOptions {
+        scope: match (args.minimal, args.files) {
+            (true, _) => Scope::Minimal,
+            (_, true) => Scope::Files,
+            _ => Scope::All,
+        },
+        replace: args.replace,
+        wait: if args.no_wait || args.dry_run { Duration::ZERO } else { WAIT },
+        hosts: args.hosts.choice(context)?,
+        host: context.host()?,
+        env_remove,
+        memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
+    };
+    let asked: Vec<(&str, Option<&str>)> =
+        args.what.iter().map(|one| (one.snapshot.as_str(), one.source.as_deref())).collect();
+    let (repository, meter, cancel) = context.begin()?;
+    let mut prepared = prepare(&repository, profile, &docker, &asked, &options, &meter, &cancel)?;
+    for warning in &prepared.warnings {
+        meter.problem(warning);
+    }
+    if args.dry_run {
+        let mut out = context.ui.data()?;
+        show(&prepared, &mut out)?;
+        out.finish()?;
+        if !prepared.obstacles.is_empty() {
+            return Err(prepared.obstacles.swap_remove(0).into());
+        }
+        return Ok(meter.outcome());
+    }
+    let report = prepared.execute(&meter, &cancel)?;
+    let outcome = match (report.has_damage(), report.is_complete()) {
+        (true, _) => Outcome::Damage,
+        (false, false) => Outcome::Incomplete,
+        (false, true) => Outcome::Done,
+    };
+    let summary = Summary::new(&report);
+    let elapsed = text::span(meter.elapsed());
+    Ok(meter.finish("node restore", outcome, &summary, || summary.lines(&elapsed)))
+}
+
+// ------------------------------------------------------------------------------------------------------- the plan
+
+/// One line of the plan, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum PlanRecord {
+    Step {
+        part: &'static str,
+        source: String,
+        snapshot: String,
+        /// When it was captured.
+        started: Option<String>,
+        bytes: u64,
+        entries: u64,
+        place: String,
+        /// A volume that would be made.
+        is_new: bool,
+    },
+    Container {
+        name: String,
+        /// None: there is none.
+        state: Option<String>,
+        must_stop: bool,
+    },
+    Database {
+        name: String,
+        /// It is there, and would be replaced.
+        replaces: bool,
+        tables: u64,
+        bytes: u64,
+        sessions: Vec<String>,
+    },
+    Obstacle {
+        message: String,
+        hint: Option<String>,
+    },
+}
+
+fn show(prepared: &Prepared<'_>, out: &mut Data) -> Result<(), CliError> {
+    for record in records(prepared) {
+        out.record(&record, || record.line())?;
+    }
+    Ok(())
+}
+
+fn records(prepared: &Prepared<'_>) -> Vec<PlanRecord> {
+    let mut records: Vec<PlanRecord> = prepared.steps.iter().map(PlanRecord::step).collect();
+    records.extend(prepared.writers.iter().map(PlanRecord::container));
+    records.extend(prepared.database.iter().flat_map(PlanRecord::databases));
+    records.extend(prepared.obstacles.iter().map(|obstacle| PlanRecord::Obstacle {
+        message: obstacle.to_string(),
+        hint: obstacle.hint().map(str::to_owned),
+    }));
+    records
+}
+
+impl PlanRecord {
+    fn step(placed: &Placed) -> Self {
+        let step = &placed.step;
+        Self::Step {
+            part: step.part.name(),
+            source: step.record().name.clone(),
+            snapshot: step.snapshot.id.to_string(),
+            started: crate::ui::json::time(step.record().started),
+            bytes: step.bytes(),
+            entries: step.entries(),
+            place: placed.spot.as_ref().map(ToString::to_string).unwrap_or_default(),
+            is_new: matches!(placed.spot, Some(Spot::Volume { folder: None, .. })),
+        }
+    }
+
+    fn container(writer: &Writer) -> Self {
+        Self::Container {
+            name: writer.name.clone(),
+            state: writer.state.clone(),
+            must_stop: writer.is_at_work(),
+        }
+    }
+
+    /// What the dump brings, and what of it is there.
+    fn databases(preview: &Preview) -> Vec<Self> {
+        let there = |name: &str| preview.there.iter().find(|there| there.name == name);
+        let names = preview.brings.iter().map(String::as_str).chain(["postgres", "template1"]);
+        names
+            .map(|name| Self::Database {
+                name: name.to_owned(),
+                replaces: there(name).is_some(),
+                tables: there(name).map_or(0, |there| there.tables),
+                bytes: there(name).map_or(0, |there| there.bytes),
+                sessions: there(name).map(|there| there.sessions.clone()).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn line(&self) -> String {
+        let line = match self {
+            Self::Step { part, source, snapshot, started, bytes, entries, place, .. } => {
+                let snapshot = snapshot.get(..8).unwrap_or(snapshot);
+                let started = started.as_deref().unwrap_or("?");
+                let held = match entries {
+                    0 => text::size(*bytes),
+                    _ => format!("{}, {}", text::counted(*entries, "entry", "entries"), text::size(*bytes)),
+                };
+                let place = if place.is_empty() { "the database server" } else { place };
+                format!("{part}: {snapshot}:{source} of {started} ({held}) to {place}")
+            }
+            Self::Container { name, state: None, .. } => format!("container {name}: there is none"),
+            Self::Container { name, state: Some(state), must_stop: false } => {
+                format!("container {name}: stopped ({state})")
+            }
+            Self::Container { name, state: Some(state), must_stop: true } => {
+                format!("container {name}: {state}, must be stopped")
+            }
+            Self::Database { name, replaces: false, .. } => format!("database '{name}': new"),
+            Self::Database { name, tables, bytes, sessions, .. } => {
+                let tables = text::counted(*tables, "table", "tables");
+                let used = match sessions.as_slice() {
+                    [] => String::new(),
+                    sessions => format!(", in use by {}", sessions.join(", ")),
+                };
+                format!("database '{name}': replaces what is there ({tables}, {}{used})", text::size(*bytes))
+            }
+            Self::Obstacle { message, .. } => format!("in the way: {message}"),
+        };
+        text::clean(&line)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ the report
+
+#[derive(Serialize)]
+struct Summary {
+    parts: Vec<Part>,
+    /// Files that the network must bring back, as far as the restore itself knows.
+    refill: u64,
+}
+
+#[derive(Serialize)]
+struct Part {
+    part: &'static str,
+    source: String,
+    snapshot: String,
+    place: String,
+    written: u64,
+    bytes_written: u64,
+    unchanged: u64,
+    deleted: u64,
+    failed: u64,
+    /// Entries that the snapshot itself does not hold whole.
+    incomplete: u64,
+    /// Files that are not what their name says.
+    left_out: u64,
+    /// Parts of metadata that could not be set.
+    refused_metadata: u64,
+    /// Ranges of paths of which nothing is known.
+    uncertain: u64,
+}
+
+impl Summary {
+    fn new(report: &NodeRestoreReport) -> Self {
+        let files = report.parts.iter().filter(|part| part.part.is_file_storage());
+        Self {
+            refill: files.map(|part| part.failed + part.incomplete + part.left_out).sum(),
+            parts: report.parts.iter().map(Part::new).collect(),
+        }
+    }
+
+    fn lines(&self, elapsed: &str) -> Vec<String> {
+        let mut lines: Vec<String> = self.parts.iter().map(Part::line).collect();
+        if self.refill > 0 {
+            let files = text::counted(self.refill, "file", "files");
+            lines.push(format!("the network must refill {files}"));
+        }
+        lines.push(format!("restored in {elapsed}"));
+        lines
+    }
+}
+
+impl Part {
+    fn new(report: &PartReport) -> Self {
+        Self {
+            part: report.part.name(),
+            source: report.source.clone(),
+            snapshot: report.snapshot.to_string(),
+            place: report.place.clone(),
+            written: report.written,
+            bytes_written: report.bytes_written,
+            unchanged: report.unchanged,
+            deleted: report.deleted,
+            failed: report.failed,
+            incomplete: report.incomplete,
+            left_out: report.left_out,
+            refused_metadata: report.refused_meta,
+            uncertain: report.uncertain,
+        }
+    }
+
+    fn line(&self) -> String {
+        let snapshot = self.snapshot.get(..8).unwrap_or(&self.snapshot);
+        let mut line = format!("{}: {snapshot}:{}", self.part, self.source);
+        let size = text::size(self.bytes_written);
+        if self.place.is_empty() {
+            line.push_str(&format!(", {size} fed to the server"));
+        } else {
+            let written = text::number(self.written);
+            line.push_str(&format!(
+                ", {written} written ({size}), {} unchanged",
+                text::number(self.unchanged)
+            ));
+        }
+        for (count, what) in [
+            (self.deleted, "deleted"),
+            (self.failed, "failed"),
+            (self.incomplete, "not whole in the snapshot"),
+            (self.left_out, "left out, not what their name says"),
+            (self.refused_metadata, "pieces of metadata not set"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {} {what}", text::number(count)));
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_read() {
+        let whole = asked("latest").expect("a snapshot");
+        assert_eq!((whole.snapshot.as_str(), whole.source), ("latest", None));
+        let one = asked("4f1c:db").expect("a source");
+        assert_eq!((one.snapshot.as_str(), one.source.as_deref()), ("4f1c", Some("db")));
+        assert!(asked("latest:").is_err() && asked(":db").is_err() && asked("zz").is_err());
+    }
+
+    #[test]
+    fn the_plan_is_told_in_lines() {
+        let step = PlanRecord::Step {
+            part: "keys",
+            source: "keys".into(),
+            snapshot: "4f1c00112233".into(),
+            started: Some("2026-01-01T00:00:00Z".into()),
+            bytes: 0,
+            entries: 3,
+            place: "/opt/keys".into(),
+            is_new: false,
+        };
+        assert_eq!(step.line(), "keys: 4f1c0011:keys of 2026-01-01T00:00:00Z (3 entries, 0 B) to /opt/keys");
+        let container = |state: Option<&str>, must_stop| {
+            PlanRecord::Container { name: "c".into(), state: state.map(str::to_owned), must_stop }.line()
+        };
+        assert_eq!(container(None, false), "container c: there is none");
+        assert_eq!(container(Some("running"), true), "container c: running, must be stopped");
+        let database = PlanRecord::Database {
+            name: "aleph".into(),
+            replaces: true,
+            tables: 2,
+            bytes: 0,
+            sessions: vec!["aleph".into()],
+        };
+        assert_eq!(
+            database.line(),
+            "database 'aleph': replaces what is there (2 tables, 0 B, in use by aleph)"
+        );
+    }
+}

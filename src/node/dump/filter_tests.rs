@@ -1,0 +1,154 @@
+//! Tests of the filter: what it replaces, and that it touches nothing else.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Filters a text fed in steps of these sizes.
+fn filter(text: &[u8], role: &str, knows_restrict: bool, steps: &[usize]) -> io::Result<Vec<u8>> {
+    let mut out = RestoreFilter::new(Vec::new(), FilterRules { role: role.to_owned(), knows_restrict });
+    let (mut rest, mut steps) = (text, steps.iter().cycle());
+    while !rest.is_empty() {
+        let step = steps.next().copied().unwrap_or(usize::MAX).clamp(1, rest.len());
+        out.write_all(&rest[..step])?;
+        rest = &rest[step..];
+    }
+    out.finish().map(|out| out.strip_prefix(PREFIX).map(<[u8]>::to_vec).unwrap_or(out))
+}
+
+#[track_caller]
+fn becomes(text: &str, knows_restrict: bool, expected: &str) {
+    for steps in [&[usize::MAX][..], &[1], &[3, 7]] {
+        let out = filter(text.as_bytes(), "aleph", knows_restrict, steps).expect("filtered");
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+}
+
+const COPY: &str = "COPY public.t (a) FROM stdin;\n\\restrict k\n\\unrestrict k\nDROP ROLE aleph;\nDROP DATABASE x;\n\\connect x\n\\.\n";
+
+#[test]
+fn globals_are_made_to_run() {
+    let text = "-- head\n\nDROP DATABASE aleph;\nDROP DATABASE \"Odd; \"\"db\";\nDROP TABLESPACE fast;\nDROP ROLE aleph;\nDROP ROLE reader;\nCREATE ROLE aleph;\nALTER ROLE aleph WITH NOSUPERUSER LOGIN PASSWORD 'x;y';\nCREATE ROLE reader;\nALTER ROLE reader WITH LOGIN;\nALTER ROLE aleph SET work_mem TO '1MB';\nGRANT reader TO aleph GRANTED BY aleph;\n";
+    let expected = "-- head\n\nDROP DATABASE IF EXISTS aleph;\nDROP DATABASE IF EXISTS \"Odd; \"\"db\";\nDROP TABLESPACE IF EXISTS fast;\nALTER ROLE aleph RESET ALL;\nDO $restore$BEGIN DROP ROLE IF EXISTS reader; EXCEPTION WHEN dependent_objects_still_exist THEN ALTER ROLE reader RESET ALL; END$restore$;\n-- It is the role that connects: it is there.\n-- What the connected role may do is set at the end.\nDO $restore$BEGIN CREATE ROLE reader; EXCEPTION WHEN duplicate_object THEN NULL; END$restore$;\nALTER ROLE reader WITH LOGIN;\nALTER ROLE aleph SET work_mem TO '1MB';\nGRANT reader TO aleph GRANTED BY aleph;\n\nALTER ROLE aleph WITH NOSUPERUSER LOGIN PASSWORD 'x;y';\n";
+    becomes(text, true, expected);
+}
+
+#[test]
+fn behind_the_first_connection_databases_alone_are_dropped_otherwise() {
+    let text = "\\connect template1\nDROP ROLE reader;\nCREATE ROLE aleph;\nDROP DATABASE postgres;\n";
+    becomes(text, true, &text.replace("DROP DATABASE", "DROP DATABASE IF EXISTS"));
+}
+
+#[test]
+fn what_only_looks_like_a_statement_passes() {
+    for text in [
+        COPY.to_owned(),
+        format!("COMMENT ON TABLE t IS 'it''s\n{}';\n", COPY.replace("\\.\n", "")),
+        "CREATE FUNCTION f() RETURNS void AS $$\nDROP ROLE aleph;\n\\restrict k\n$$ LANGUAGE sql;\n"
+            .to_owned(),
+        "/*\nDROP DATABASE x;\n*/\n-- DROP DATABASE x;\n".to_owned(),
+        "DROP DATABASE x\n;\nDROP DATABASE a; DROP DATABASE b;\nDROP DATABASE IF EXISTS x;\n".to_owned(),
+        "SELECT 1\nDROP DATABASE x;\n DROP DATABASE x;\n".to_owned(),
+        "ALTER ROLE alephs WITH LOGIN;\nALTER ROLE \"Aleph\" WITH LOGIN;\n".to_owned(),
+    ] {
+        becomes(&text, true, &text);
+        becomes(&text, false, &text);
+    }
+}
+
+#[test]
+fn the_pair_goes_where_psql_does_not_know_it() {
+    let text =
+        format!("\\restrict k\nSELECT 1;\n{COPY}\\unrestrict k\n\\connect x\n\\restrict l\n\\unrestrict l\n");
+    becomes(&text, true, &text);
+    becomes(&text, false, &format!("--\nSELECT 1;\n{COPY}--\n\\connect x\n--\n--\n"));
+    for bad in [
+        "\\restrict k\n\\! id\n\\unrestrict k\n",
+        "\\restrict k\n \\! id\n\\unrestrict k\n",
+        "\\restrict k\nSELECT 1 \\! id\n;\n\\unrestrict k\n",
+        "\\restrict k\n\\unrestrict j\n\\unrestrict k\n",
+        "\\restrict k\n\\connect x\n\\unrestrict k\n",
+        "\\restrict k\nSELECT 1;\n",
+        "SELECT 'a\n",
+    ] {
+        assert!(filter(bad.as_bytes(), "aleph", false, &[usize::MAX]).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn lines_of_any_length_take_bounded_memory() {
+    let mut out = RestoreFilter::new(io::sink(), FilterRules { role: "a".into(), knows_restrict: true });
+    out.write_all(b"COPY t (a) FROM stdin;\nD").expect("taken");
+    let step = vec![b'x'; 1 << 20];
+    for _ in 0..64 {
+        out.write_all(&step).expect("taken");
+    }
+    out.write_all(b"\n\\.\nDROP ROLE ").expect("taken");
+    for _ in 0..64 {
+        out.write_all(&step).expect("taken");
+        assert!(out.held.as_ref().is_none_or(|held| held.len() <= LINE_BYTES_MAX));
+    }
+    out.write_all(b";\n").expect("taken");
+    out.finish().expect("at rest");
+}
+
+#[test]
+fn names_are_read_as_the_server_does() {
+    let plain = |text: &str| Name::parse(text.as_bytes()).map(|name| name.plain());
+    assert_eq!(plain("aleph").as_deref(), Some(&b"aleph"[..]));
+    assert_eq!(plain("ALEPH").as_deref(), Some(&b"aleph"[..]));
+    assert_eq!(plain("\"A\"\"b; c\"").as_deref(), Some(&b"A\"b; c"[..]));
+    for bad in ["", "\"open", "a b", "a;", "\"a\"b", "a.b"] {
+        assert_eq!(plain(bad), None, "{bad}");
+    }
+}
+
+/// Lines that would be replaced between statements.
+fn bait() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "DROP ROLE aleph;",
+        "DROP ROLE r;",
+        "CREATE ROLE aleph;",
+        "ALTER ROLE aleph WITH LOGIN;",
+        "DROP DATABASE d;",
+        "DROP TABLESPACE t;",
+        "\\restrict k",
+        "\\unrestrict k",
+        "\\connect d",
+        "\\!",
+        "plain",
+        "",
+        "-- x",
+        "$$",
+        "a\\\\.b\t\\N",
+    ])
+    .prop_map(str::to_owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn rows_literals_and_bodies_are_never_touched(
+        blocks in prop::collection::vec((0u8..4, prop::collection::vec(bait(), 0..8)), 0..6),
+        knows in any::<bool>(),
+        steps in prop::collection::vec(1usize..60, 1..6),
+    ) {
+        let mut text = String::from("\\restrict k\n");
+        for (kind, lines) in &blocks {
+            let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            match kind {
+                0 => text += &format!("COPY t (a, b) FROM stdin;\n{body}\\.\n\n"),
+                1 => text += &format!("COMMENT ON TABLE t IS '{}';\n", body.replace('\'', "''")),
+                2 => text += &format!("CREATE FUNCTION f() RETURNS int AS $_$\n{body}$_$ LANGUAGE sql;\n"),
+                _ => text += &format!("/* {body} */\nCREATE VIEW \"{}\" AS SELECT 1;\n", body.replace('"', "\"\"")),
+            }
+        }
+        let end = "\\unrestrict k\n";
+        let all = format!("{text}{end}");
+        let out = filter(all.as_bytes(), "aleph", knows, &steps).expect("filtered");
+        let expected = if knows { all.clone() } else {
+            format!("--\n{}--\n", text.strip_prefix("\\restrict k\n").expect("it begins so"))
+        };
+        prop_assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+}

@@ -1,0 +1,127 @@
+//! What the first part of a cluster's dump tells: which databases it brings, and what it was made from.
+
+use std::io::{self, Write};
+
+use super::filter::Name;
+use super::lexer::{DumpLexer, Place};
+use crate::node::postgres::Version;
+
+/// How far the first part is looked for.
+const HEAD_BYTES_MAX: u64 = 16 << 20;
+/// A line of interest is no longer.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The first part of a dump, up to the first connection to one of its databases.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DumpHead {
+    /// It is what `pg_dumpall` writes.
+    pub is_cluster: bool,
+    /// Databases that it drops and makes again, beside `postgres` and `template1`.
+    pub databases: Vec<String>,
+    /// The version of the server that was dumped.
+    pub version: Option<Version>,
+}
+
+/// Takes a dump's bytes until its first part is over; then writing fails, as no more is wanted.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    lexer: DumpLexer,
+    line: Vec<u8>,
+    read: u64,
+    is_done: bool,
+    head: DumpHead,
+}
+
+impl HeadReader {
+    /// At the beginning of a dump.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// True once a failed write only meant that no more is wanted.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// What was found.
+    pub fn into_head(self) -> DumpHead {
+        self.head
+    }
+
+    fn line(&mut self) {
+        let line = self.line.trim_ascii_end();
+        if line.starts_with(b"\\connect") {
+            self.is_done = true;
+        } else if line == b"-- PostgreSQL database cluster dump" {
+            self.head.is_cluster = true;
+        } else if let Some(version) = line.strip_prefix(b"-- Dumped from database version ") {
+            let version = Version::parse(&String::from_utf8_lossy(version));
+            self.head.version = self.head.version.or(version);
+        } else if let Some(statement) = line.strip_prefix(b"DROP DATABASE ")
+            && let Some(name) = statement.strip_suffix(b";")
+        {
+            let name = name.strip_prefix(b"IF EXISTS ").unwrap_or(name);
+            let name = Name::parse(name).map(|name| String::from_utf8_lossy(&name.plain()).into_owned());
+            let is_own = |name: &String| name != "postgres" && name != "template1";
+            self.head.databases.extend(name.filter(is_own));
+        }
+    }
+}
+
+impl Write for HeadReader {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while !self.is_done
+            && let Some(piece) = self.lexer.next(&mut rest)
+        {
+            if piece.place != Place::Between {
+                continue;
+            }
+            if piece.starts {
+                self.line.clear();
+            }
+            if self.line.len() < LINE_BYTES_MAX {
+                self.line.extend_from_slice(piece.bytes);
+            }
+            if piece.ends {
+                self.line();
+            }
+        }
+        self.read += bytes.len() as u64;
+        self.is_done |= self.read >= HEAD_BYTES_MAX;
+        if self.is_done { Err(io::Error::other("enough was read")) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "--\n-- PostgreSQL database cluster dump\n--\n\\restrict k\nDROP DATABASE \"My \"\"db\";\nDROP DATABASE IF EXISTS aleph;\n/*\nDROP DATABASE no;\n*/\n\\unrestrict k\n\\restrict l\n-- Dumped from database version 15.18 (Debian 15.18-0+deb12u1)\nDROP DATABASE template1;\n\\unrestrict l\n\\connect template1\nDROP DATABASE later;\n";
+
+    #[test]
+    fn the_first_part_is_read_and_no_more() {
+        for step in [1, 7, usize::MAX] {
+            let mut reader = HeadReader::new();
+            let mut parts = DUMP.as_bytes().chunks(step.min(DUMP.len()));
+            assert!(parts.any(|part| reader.write_all(part).is_err()));
+            assert!(reader.is_done());
+            let head = reader.into_head();
+            assert_eq!(head.databases, ["My \"db", "aleph"]);
+            assert_eq!(head.version, Some(Version { major: 15, minor: 18 }));
+            assert!(head.is_cluster);
+        }
+    }
+
+    #[test]
+    fn something_else_is_told_apart_and_not_read_for_ever() {
+        let mut reader = HeadReader::new();
+        let rows = vec![b'x'; 1 << 20];
+        let count = (0..100).take_while(|_| reader.write_all(&rows).is_ok()).count();
+        assert!(count < 17 && reader.is_done() && !reader.into_head().is_cluster);
+    }
+}

@@ -1,0 +1,246 @@
+//! Doing what was decided on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::NodeError;
+use super::super::check::pinned_local_names;
+use super::select::Chooser;
+use super::{CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, Placed, Prepared, Scope};
+use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::Cancel;
+use crate::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
+use crate::repo::{ChunkReader, HostChoice};
+use crate::target::OwnerPolicy;
+use crate::types::RelPath;
+
+/// kubo's data bases: files of one belong together, so what is there is replaced as a whole.
+const KUBO_DATABASES: [&str; 3] = ["/datastore/", "/badgerds/", "/pebbleds/"];
+/// kubo's blocks, and the folders that they lie in.
+const KUBO_BLOCKS: &str = "/blocks/";
+const KUBO_BLOCK_FOLDERS: &str = "/blocks/*/";
+
+/// One walk of a part: patterns, what becomes of what is there.
+struct Pass {
+    include: Vec<&'static str>,
+    exclude: Vec<&'static str>,
+    overwrite: Overwrite,
+    delete: bool,
+}
+
+impl Pass {
+    fn all(overwrite: Overwrite) -> Self {
+        Self { include: Vec::new(), exclude: Vec::new(), overwrite, delete: false }
+    }
+}
+
+/// The walks of a part.
+fn passes(part: NodePart, scope: Scope) -> Vec<Pass> {
+    let overwrite = match scope {
+        Scope::Files => Overwrite::IfSizeDiffers,
+        Scope::All | Scope::Minimal => Overwrite::IfChanged,
+    };
+    match (part, scope) {
+        (NodePart::Ipfs, Scope::Files) => {
+            // The rest is kubo's own, and kubo may be at work.
+            vec![Pass { include: vec![KUBO_BLOCKS], ..Pass::all(overwrite) }]
+        }
+        (NodePart::Ipfs, _) => {
+            let databases = Pass {
+                include: KUBO_DATABASES.to_vec(),
+                // Not even looked at.
+                exclude: vec![KUBO_BLOCKS],
+                delete: true,
+                ..Pass::all(overwrite)
+            };
+            let mut exclude = KUBO_DATABASES.to_vec();
+            if scope == Scope::Minimal {
+                exclude.push(KUBO_BLOCK_FOLDERS);
+            }
+            vec![databases, Pass { exclude, ..Pass::all(overwrite) }]
+        }
+        _ => vec![Pass::all(overwrite)],
+    }
+}
+
+impl Prepared<'_> {
+    /// Does it. Paths that cannot be restored are problems, not errors; see [`NodeRestoreReport`].
+    ///
+    /// # Errors
+    /// The first obstacle, and what ends a restore: then parts after the one under way are untouched. The node must not
+    /// be started before a restore came to its end.
+    pub fn execute(
+        mut self,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<NodeRestoreReport, NodeError> {
+        if !self.obstacles.is_empty() {
+            return Err(self.obstacles.swap_remove(0));
+        }
+        let mut report = NodeRestoreReport::default();
+        for placed in &self.steps {
+            let done = match placed.step.part {
+                NodePart::Database => self.restore_database(placed, observer, cancel)?,
+                _ => self.files(placed, observer, cancel)?,
+            };
+            let is_whole = done.failed + done.incomplete + done.uncertain == 0;
+            let part = done.part;
+            report.parts.push(done);
+            if part == NodePart::Keys && !is_whole {
+                return Err(NodeError::Refused {
+                    why: "the keys could not be restored whole; nothing else was touched".into(),
+                    hint: "see what was said of them above, and run it again".into(),
+                });
+            }
+        }
+        if let Some(lease) = self.lease.take() {
+            // A lease that cannot be deleted expires by itself.
+            let _ = lease.release();
+        }
+        observer.phase(&Phase::End);
+        Ok(report)
+    }
+
+    fn files(
+        &self,
+        placed: &Placed,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<PartReport, NodeError> {
+        let Placed { step, spot } = placed;
+        let mut report = PartReport::new(placed);
+        let Some(spot) = spot else { return Ok(report) };
+        let chooser = self.chooser(step.part, observer, cancel)?;
+        let folder = spot.make(self.profile.project.as_deref(), self.docker)?;
+        for pass in passes(step.part, self.options.scope) {
+            let patterns = |patterns: &[&str]| patterns.iter().map(|&one| one.to_owned()).collect();
+            let options = RestoreOptions {
+                include: patterns(&pass.include),
+                exclude: patterns(&pass.exclude),
+                select: chooser.clone().map(|chooser| chooser as _),
+                overwrite: pass.overwrite,
+                delete: pass.delete,
+                // Containers have users of their own: names of this machine mean nothing to them.
+                owner: OwnerPolicy::Numeric,
+                memory: self.options.memory,
+                host: HostChoice::Any,
+                ..RestoreOptions::default()
+            };
+            let what = What {
+                snapshot: step.snapshot.id.to_string(),
+                source: Some(step.record().name.clone()),
+                path: RelPath::root(),
+            };
+            report.add(&restore(
+                self.repo,
+                &what,
+                Target::Folder(folder.clone()),
+                &options,
+                observer,
+                cancel,
+            )?);
+        }
+        if let Some(chooser) = chooser {
+            let left_out = chooser.left_out();
+            report.left_out = left_out.count;
+            tell_left_out(&report.source, &left_out.paths, left_out.count, observer);
+        }
+        if step.part == NodePart::Ipfs && self.options.scope == Scope::Files {
+            tell_of_kubo(&report.source, &folder, observer);
+        }
+        Ok(report)
+    }
+
+    /// What chooses single files of a part.
+    fn chooser(
+        &self,
+        part: NodePart,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Option<Arc<Chooser>>, NodeError> {
+        if !part.is_file_storage() {
+            return Ok(None);
+        }
+        let database = match (part, self.options.scope) {
+            (NodePart::LocalStorage, Scope::Minimal) => self.step(NodePart::Database),
+            _ => None,
+        };
+        let pinned = match database {
+            Some(Placed { step, .. }) => {
+                Some(pinned_local_names(self.repo, &step.snapshot, self.profile, observer, cancel)?)
+            }
+            None => None,
+        };
+        Ok(Some(Arc::new(Chooser::new(pinned)?)))
+    }
+
+    fn restore_database(
+        &self,
+        placed: &Placed,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<PartReport, NodeError> {
+        let reader = ChunkReader::new(self.repo, CACHE_BYTES);
+        let mut report = PartReport::new(placed);
+        if let (Some(database), Some(preview)) =
+            (self.database(&reader, observer, cancel), self.database.as_ref())
+        {
+            database.restore(preview)?;
+            report.bytes_written = database.content.size;
+            report.written = 1;
+        }
+        Ok(report)
+    }
+}
+
+fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Observer) {
+    for path in paths {
+        let what = "its content is not what its name says; left out, so that the node fetches it again";
+        observer.problem(&Problem::new(Severity::Missing, format!("{source}/{path}"), what));
+    }
+    let untold = count.saturating_sub(paths.len() as u64);
+    if untold > 0 {
+        let what = format!("{untold} more files were left out for the same reason");
+        observer.problem(&Problem::new(Severity::Missing, source, what));
+    }
+}
+
+/// Blocks without kubo's own files are no repository.
+fn tell_of_kubo(source: &str, folder: &Path, observer: &dyn Observer) {
+    if !crate::sys::is_regular_file(&folder.join("config")) {
+        let what = "there is no 'config' beside the blocks: kubo would begin with a new identity; restore it without --files first";
+        observer.problem(&Problem::new(Severity::Missing, source, what));
+    }
+}
+
+impl PartReport {
+    fn new(placed: &Placed) -> Self {
+        let Placed { step, spot } = placed;
+        Self {
+            part: step.part,
+            source: step.record().name.clone(),
+            snapshot: step.snapshot.id,
+            place: spot.as_ref().map(ToString::to_string).unwrap_or_default(),
+            written: 0,
+            bytes_written: 0,
+            unchanged: 0,
+            deleted: 0,
+            failed: 0,
+            incomplete: 0,
+            left_out: 0,
+            refused_meta: 0,
+            uncertain: 0,
+        }
+    }
+
+    fn add(&mut self, pass: &RestoreReport) {
+        self.written += pass.files_written;
+        self.bytes_written += pass.bytes_written;
+        self.unchanged += pass.files_unchanged;
+        self.deleted += pass.deleted;
+        self.failed += pass.failed;
+        self.incomplete += pass.incomplete;
+        self.refused_meta += pass.refused_meta;
+        self.uncertain += pass.uncertain.len() as u64;
+    }
+}

@@ -1,0 +1,256 @@
+//! A node brought back: keys, configuration, file storage, and last the database.
+//!
+//! ```text
+//! plan (pure) ─▶ places, containers, server looked at ─▶ nothing in the way? ─▶ files ─▶ psql
+//! ```
+//!
+//! Everything that can be refused is refused before anything is written: parts that do not fit together, writers at
+//! work, a server out of reach or that holds other data.
+
+mod database;
+mod execute;
+mod places;
+mod plan;
+mod select;
+
+use std::time::Duration;
+
+pub use database::{Preview, There};
+pub use places::{Spot, Writer};
+pub use plan::{NodePart, Pick, Plan, Scope, Step, plan};
+
+use super::NodeError;
+use super::docker::{Docker, DockerError};
+use super::profile::{Access, Place, Profile};
+use crate::Error;
+use crate::format::{LeaseKind, SourceKind};
+use crate::observe::{Observer, Phase, Problem};
+use crate::ops::{Cancel, reading_lease};
+use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
+use crate::types::{ByteSize, Content, SnapshotId};
+
+use database::Database;
+
+/// Frames of metadata kept.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// How a node is brought back.
+#[derive(Debug, Clone)]
+pub struct NodeRestoreOptions {
+    pub scope: Scope,
+    /// A database that holds tables may be replaced.
+    pub replace: bool,
+    /// How long the database server is waited for.
+    pub wait: Duration,
+    /// Whose snapshots `latest` means.
+    pub hosts: HostChoice,
+    /// This machine's name, for the lease.
+    pub host: String,
+    /// Environment variables that no program gets to see.
+    pub env_remove: Vec<String>,
+    pub memory: ByteSize,
+}
+
+/// Where one step goes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    pub step: Step,
+    /// None for the database.
+    pub spot: Option<Spot>,
+}
+
+/// A restore that is decided on, with all that was looked at for it. Nothing is written yet.
+pub struct Prepared<'a> {
+    repo: &'a Repository,
+    profile: &'a Profile,
+    docker: &'a Docker,
+    options: &'a NodeRestoreOptions,
+    lease: Option<Lease>,
+    pub steps: Vec<Placed>,
+    /// Containers that must not run meanwhile; none where the node may run.
+    pub writers: Vec<Writer>,
+    /// What the database server said; none where the database is not restored, or the server is out of reach.
+    pub database: Option<Preview>,
+    pub warnings: Vec<Problem>,
+    /// Why it is not done as it stands, the first to be told first.
+    pub obstacles: Vec<NodeError>,
+}
+
+/// What became of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartReport {
+    pub part: NodePart,
+    pub source: String,
+    pub snapshot: SnapshotId,
+    /// For people: a path, a volume, or nothing for the database.
+    pub place: String,
+    pub written: u64,
+    pub bytes_written: u64,
+    pub unchanged: u64,
+    pub deleted: u64,
+    /// Paths that could not be restored.
+    pub failed: u64,
+    /// Entries that the snapshot does not hold whole.
+    pub incomplete: u64,
+    /// Files that are not what their name says and were left out: the network must refill them.
+    pub left_out: u64,
+    pub refused_meta: u64,
+    /// Ranges of paths of which nothing is known.
+    pub uncertain: u64,
+}
+
+/// What a restore came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeRestoreReport {
+    pub parts: Vec<PartReport>,
+}
+
+impl NodeRestoreReport {
+    /// True if everything is there as it was backed up.
+    pub fn is_complete(&self) -> bool {
+        let lacks = |part: &PartReport| {
+            part.failed + part.incomplete + part.left_out + part.refused_meta + part.uncertain
+        };
+        self.parts.iter().all(|part| lacks(part) == 0)
+    }
+
+    /// True if parts of the repository could not be read.
+    pub fn has_damage(&self) -> bool {
+        self.parts.iter().any(|part| part.uncertain > 0)
+    }
+}
+
+/// What is asked for: `SNAP` or `SNAP:SOURCE`.
+pub type Asked<'a> = [(&'a str, Option<&'a str>)];
+
+/// Decides what goes where, and looks at everything that it depends on; nothing is written.
+///
+/// # Errors
+/// Parts that do not fit together, or a machine that cannot be looked at. What merely stands in the way is in the
+/// result's [`Prepared::obstacles`].
+pub fn prepare<'a>(
+    repo: &'a Repository,
+    profile: &'a Profile,
+    docker: &'a Docker,
+    asked: &Asked<'_>,
+    options: &'a NodeRestoreOptions,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Prepared<'a>, NodeError> {
+    observer.phase(&Phase::Index);
+    // The lease comes first: what is found under it stays.
+    let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
+    let mut picks = Vec::new();
+    for &(snapshot, source) in asked {
+        let snapshot = repo.find_snapshot(snapshot, &options.hosts).map_err(Error::from)?;
+        picks.push(Pick { snapshot, source: source.map(str::to_owned) });
+    }
+    // Snapshots that cannot be read are no advice.
+    let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
+    let plan = plan::plan(profile, &picks, options.scope, &all)?;
+    crate::ops::sync(repo, observer)?;
+    let writers = match options.scope {
+        Scope::Files => Vec::new(),
+        Scope::All | Scope::Minimal => writers_of(profile, &plan, docker)?,
+    };
+    let mut prepared = Prepared {
+        repo,
+        profile,
+        docker,
+        options,
+        lease,
+        steps: Vec::new(),
+        writers,
+        database: None,
+        warnings: plan.warnings,
+        obstacles: Vec::new(),
+    };
+    for step in plan.steps {
+        let spot = step.place.as_ref().map(|place| Spot::find(place, docker)).transpose()?;
+        prepared.steps.push(Placed { step, spot });
+    }
+    prepared.obstacles.extend(at_work(&prepared.writers));
+    prepared.look_at_database(observer, cancel)?;
+    Ok(prepared)
+}
+
+/// The containers that matter, where anything has to do with Docker.
+fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Writer>, DockerError> {
+    let needs_volume = plan.steps.iter().any(|step| matches!(step.place, Some(Place::Volume(_))));
+    let is_inside = profile
+        .database
+        .as_ref()
+        .is_some_and(|database| matches!(database.server.access, Access::Docker { .. }));
+    if !needs_volume && !is_inside && profile.writers.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Keys and configuration alone can be written beside anything: nothing of it is read before the next start.
+    let is_harmless = plan.steps.iter().all(|step| matches!(step.part, NodePart::Keys | NodePart::Config));
+    if is_harmless { Ok(Vec::new()) } else { places::writers(profile, plan, docker) }
+}
+
+fn at_work(writers: &[Writer]) -> Option<NodeError> {
+    let names: Vec<&str> =
+        writers.iter().filter(|writer| writer.is_at_work()).map(|writer| writer.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let why = match names.as_slice() {
+        [one] => format!("the container {one} is at work and would write to what is restored"),
+        all => format!("the containers {} are at work and would write to what is restored", all.join(", ")),
+    };
+    Some(NodeError::Refused { why, hint: format!("stop them: docker stop {}", names.join(" ")) })
+}
+
+impl Prepared<'_> {
+    /// A step that restores this part.
+    pub fn step(&self, part: NodePart) -> Option<&Placed> {
+        self.steps.iter().find(|placed| placed.step.part == part)
+    }
+
+    fn look_at_database(&mut self, observer: &dyn Observer, cancel: &Cancel) -> Result<(), NodeError> {
+        // Whoever must be stopped would keep the server busy: no need to wait for it.
+        let wait = if self.obstacles.is_empty() { self.options.wait } else { Duration::ZERO };
+        let reader = ChunkReader::new(self.repo, CACHE_BYTES);
+        let Some(database) = self.database(&reader, observer, cancel) else { return Ok(()) };
+        let head = database.head()?;
+        match database.preview(head, wait) {
+            Ok(preview) => {
+                let warnings = preview.warnings(database.source);
+                self.obstacles.extend(preview.obstacles(self.options.replace));
+                self.warnings.extend(warnings);
+                self.database = Some(preview);
+            }
+            Err(NodeError::Engine(err)) => return Err(err.into()),
+            Err(err) => self.obstacles.push(err),
+        }
+        Ok(())
+    }
+
+    /// The dump and its server, if the database is to be restored.
+    fn database<'s>(
+        &'s self,
+        reader: &'s ChunkReader<'s>,
+        observer: &'s dyn Observer,
+        cancel: &'s Cancel,
+    ) -> Option<Database<'s>> {
+        let record = self.step(NodePart::Database)?.step.record();
+        Some(Database {
+            server: &self.profile.database.as_ref()?.server,
+            docker: self.docker,
+            env_remove: &self.options.env_remove,
+            source: &record.name,
+            content: stream_of(&record.kind)?,
+            reader,
+            observer,
+            cancel,
+        })
+    }
+}
+
+fn stream_of(kind: &SourceKind) -> Option<&Content> {
+    match kind {
+        SourceKind::Stream { content, .. } => Some(content),
+        SourceKind::Tree { .. } => None,
+    }
+}

@@ -1,0 +1,140 @@
+//! Where the parts go on this machine, and which containers must not run meanwhile.
+
+use std::path::PathBuf;
+
+use super::super::docker::{Container, Docker, DockerError};
+use super::super::profile::{Access, Place, Profile};
+use super::plan::{Plan, Step};
+
+/// Where a part goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spot {
+    Folder(PathBuf),
+    Volume {
+        name: String,
+        /// Its folder; none: it is still to be made.
+        folder: Option<PathBuf>,
+    },
+}
+
+impl Spot {
+    /// Looks a part's place up.
+    pub fn find(place: &Place, docker: &Docker) -> Result<Self, DockerError> {
+        Ok(match place {
+            Place::Path(path) => Self::Folder(path.clone()),
+            Place::Volume(name) => Self::Volume {
+                name: name.clone(),
+                folder: docker.volume(name)?.map(|volume| volume.mountpoint),
+            },
+        })
+    }
+
+    /// The folder to restore into; a volume that is missing is made, labelled as compose would.
+    pub fn make(&self, project: Option<&str>, docker: &Docker) -> Result<PathBuf, DockerError> {
+        match self {
+            Self::Folder(path) | Self::Volume { folder: Some(path), .. } => Ok(path.clone()),
+            Self::Volume { name, folder: None } => {
+                let labels = labels(name, project);
+                let labels: Vec<(&str, &str)> =
+                    labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                Ok(docker.create_volume(name, &labels)?.mountpoint)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Volume { name, folder: Some(_) } => write!(f, "volume {name}"),
+            Self::Volume { name, folder: None } => write!(f, "volume {name} (to be made)"),
+        }
+    }
+}
+
+/// What compose would label a volume of this name with.
+fn labels(name: &str, project: Option<&str>) -> Vec<(&'static str, String)> {
+    let Some(project) = project else { return Vec::new() };
+    let short = name.strip_prefix(project).and_then(|rest| rest.strip_prefix('_')).unwrap_or(name);
+    vec![("com.docker.compose.project", project.to_owned()), ("com.docker.compose.volume", short.to_owned())]
+}
+
+/// A container that must not run while the node is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// As the engine knows it, or as it is configured if there is none.
+    pub name: String,
+    /// None: there is no such container.
+    pub state: Option<String>,
+}
+
+impl Writer {
+    /// True if its processes could write: they run, or would once it goes on.
+    pub fn is_at_work(&self) -> bool {
+        self.state.as_deref().is_some_and(is_at_work)
+    }
+}
+
+fn is_at_work(state: &str) -> bool {
+    !matches!(state, "created" | "exited" | "dead")
+}
+
+/// The profile's writers, and whatever else uses the volumes that are restored; not the database's container, which
+/// must run.
+pub fn writers(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Writer>, DockerError> {
+    let mut found: Vec<Writer> = Vec::new();
+    for name in &profile.writers {
+        let (name, state) = match docker.find_container(name) {
+            Ok(Container { name, state, .. }) => (name, Some(state)),
+            Err(DockerError::NoContainer { .. } | DockerError::NotInstalled) => (name.clone(), None),
+            Err(err) => return Err(err),
+        };
+        found.push(Writer { name, state });
+    }
+    let database = match profile.database.as_ref().map(|database| &database.server.access) {
+        Some(Access::Docker { container }) => match docker.find_container(container) {
+            Ok(container) => Some(container.name),
+            Err(DockerError::NoContainer { .. }) => None,
+            Err(err) => return Err(err),
+        },
+        _ => None,
+    };
+    for step in &plan.steps {
+        let Step { place: Some(Place::Volume(volume)), .. } = step else { continue };
+        for container in docker.users_of_volume(volume)? {
+            let is_known = found.iter().any(|writer| writer.name == container.name);
+            if !is_known && database.as_ref() != Some(&container.name) && is_at_work(&container.state) {
+                found.push(Writer { name: container.name, state: Some(container.state) });
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_labelled_as_compose_does() {
+        let labels = |name, project| {
+            labels(name, project).into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(labels("pyaleph_pyaleph-ipfs", Some("pyaleph")), "pyaleph pyaleph-ipfs");
+        assert_eq!(labels("external", Some("pyaleph")), "pyaleph external");
+        assert_eq!(labels("pyalephx_y", Some("pyaleph")), "pyaleph pyalephx_y");
+        assert_eq!(labels("any", None), "");
+    }
+
+    #[test]
+    fn what_may_write_is_at_work() {
+        let writer = |state: Option<&str>| Writer { name: "w".into(), state: state.map(str::to_owned) };
+        for state in ["running", "paused", "restarting", "removing"] {
+            assert!(writer(Some(state)).is_at_work(), "{state}");
+        }
+        for state in [Some("exited"), Some("created"), Some("dead"), None] {
+            assert!(!writer(state).is_at_work());
+        }
+    }
+}

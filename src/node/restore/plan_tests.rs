@@ -1,0 +1,226 @@
+//! Tests of the plan: which captures are taken, which are refused, and what is said.
+
+use super::super::super::profile::{Access, Database, Part, Server};
+use super::*;
+use crate::format::{FORMAT_VERSION, Lost, LostPath, Snapshot, SourceCounts};
+use crate::types::{Content, LeaseId, SnapshotId};
+
+fn profile() -> Profile {
+    let part = |source: &str| {
+        Some(Part { source: source.into(), place: Place::Path(format!("/srv/{source}").into()) })
+    };
+    let access = Access::Direct { address: None, port: None, password_file: None };
+    Profile {
+        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        local_storage: part("local"),
+        ipfs: part("ipfs"),
+        keys: part("keys"),
+        config: part("config"),
+        project: None,
+        writers: Vec::new(),
+    }
+}
+
+/// A snapshot committed at this second; sources captured from 100 s before on, 10 s each, in this order.
+fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
+    let at = Timestamp::from_seconds;
+    let record = |(place, name): (usize, &&str)| {
+        let started = second - 100 + 10 * place as i64;
+        let kind = if name.starts_with("db") {
+            SourceKind::Stream { command: Vec::new(), content: Content::default() }
+        } else {
+            SourceKind::Tree { path: b"/x".to_vec(), immutable: false, runs: Vec::new() }
+        };
+        SourceRecord {
+            name: (*name).to_owned(),
+            kind,
+            profile: "tree".into(),
+            started: at(started),
+            ended: at(started + 10),
+            digest: [0; 32],
+            counts: SourceCounts::default(),
+            suspect: None,
+        }
+    };
+    let snapshot = Snapshot {
+        format: FORMAT_VERSION,
+        state: SnapshotState::Complete,
+        host: "node".into(),
+        tags: Vec::new(),
+        program: "test".into(),
+        started: at(second - 100),
+        ended: at(second),
+        lease: LeaseId::new([0; 16]),
+        heartbeat: at(second),
+        parents: Vec::new(),
+        sources: sources.iter().enumerate().map(record).collect(),
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
+        other: Default::default(),
+    };
+    StoredSnapshot { id: SnapshotId::new([number; 32]), stored: at(second), snapshot }
+}
+
+const ALL: [&str; 5] = ["db", "local", "ipfs", "keys", "config"];
+
+fn good(number: u8, second: i64) -> StoredSnapshot {
+    snapshot(number, second, &ALL)
+}
+
+fn spoil(mut snapshot: StoredSnapshot, source: &str, by: impl FnOnce(&mut SourceRecord)) -> StoredSnapshot {
+    by(snapshot.snapshot.sources.iter_mut().find(|record| record.name == source).expect("there"));
+    snapshot
+}
+
+fn picks(picks: &[(&StoredSnapshot, Option<&str>)]) -> Vec<Pick> {
+    let pick = |&(snapshot, source): &(&StoredSnapshot, Option<&str>)| Pick {
+        snapshot: snapshot.clone(),
+        source: source.map(str::to_owned),
+    };
+    picks.iter().map(pick).collect()
+}
+
+fn refusal(result: Result<Plan, NodeError>) -> (String, String) {
+    match result {
+        Err(NodeError::Refused { why, hint }) => (why, hint),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn parts(plan: &Plan) -> Vec<(NodePart, u8)> {
+    plan.steps.iter().map(|step| (step.part, step.snapshot.id.as_bytes()[0])).collect()
+}
+
+#[test]
+fn parts_come_back_in_order_the_database_last() {
+    let one = good(1, 1000);
+    let made = plan(&profile(), &picks(&[(&one, None)]), Scope::All, &[]).expect("a plan");
+    let order: Vec<NodePart> = made.steps.iter().map(|step| step.part).collect();
+    assert_eq!(order, NodePart::ALL);
+    assert!(made.warnings.is_empty(), "{:?}", made.warnings);
+    let files = plan(&profile(), &picks(&[(&one, None)]), Scope::Files, &[]).expect("a plan");
+    assert_eq!(parts(&files), [(NodePart::LocalStorage, 1), (NodePart::Ipfs, 1)]);
+}
+
+#[test]
+fn single_sources_take_the_place_of_a_snapshot_s() {
+    let (one, two) = (good(1, 1000), good(2, 2000));
+    let both = picks(&[(&one, None), (&two, Some("local"))]);
+    let made = plan(&profile(), &both, Scope::All, &[]).expect("younger files are accepted");
+    assert_eq!(made.step(NodePart::LocalStorage).expect("there").snapshot.id, two.id);
+    assert_eq!(made.step(NodePart::Ipfs).expect("there").snapshot.id, one.id);
+    let keys = plan(&profile(), &picks(&[(&one, Some("keys"))]), Scope::All, &[]).expect("a plan");
+    assert_eq!(parts(&keys), [(NodePart::Keys, 1)]);
+    for bad in [
+        picks(&[(&one, None), (&two, None)]),
+        picks(&[(&one, Some("db")), (&two, Some("db"))]),
+        picks(&[(&one, Some("other"))]),
+    ] {
+        let err = plan(&profile(), &bad, Scope::All, &[]).expect_err("refused");
+        assert_eq!(err.kind(), crate::ErrorKind::Usage);
+    }
+    let err = plan(&profile(), &picks(&[(&one, Some("db"))]), Scope::Files, &[]).expect_err("refused");
+    assert_eq!(err.kind(), crate::ErrorKind::Usage);
+}
+
+#[test]
+fn file_storage_older_than_the_database_is_refused() {
+    let (one, two) = (good(1, 1000), good(2, 2000));
+    let all = [one.clone(), two.clone()];
+    let (why, hint) =
+        refusal(plan(&profile(), &picks(&[(&two, None), (&one, Some("local"))]), Scope::All, &all));
+    assert!(why.contains("older than the database") && why.contains("committed earlier"), "{why}");
+    assert!(hint.contains(&format!("{}:local", two.id.short())), "{hint}");
+    let made = plan(&profile(), &picks(&[(&two, None), (&one, Some("db"))]), Scope::All, &all);
+    assert_eq!(made.expect("the reverse is accepted").steps.len(), 5);
+    // Without a database there is nothing to be older than.
+    let alone = picks(&[(&one, Some("local"))]);
+    assert!(plan(&profile(), &alone, Scope::All, &all).is_ok());
+}
+
+#[test]
+fn within_a_snapshot_the_order_of_sources_counts() {
+    let wrong = snapshot(1, 1000, &["local", "db", "ipfs", "keys", "config"]);
+    let (why, hint) = refusal(plan(&profile(), &picks(&[(&wrong, None)]), Scope::All, &[]));
+    assert!(why.contains("captured before the database"), "{why}");
+    assert!(hint.contains("older snapshot"), "{hint}");
+}
+
+#[test]
+fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
+    let (one, two) = (good(1, 1000), good(2, 2000));
+    let at = Timestamp::from_seconds;
+    // A scan that began early and took long.
+    let early = spoil(two.clone(), "ipfs", |record| record.started = at(905));
+    let (why, _) =
+        refusal(plan(&profile(), &picks(&[(&one, None), (&early, Some("ipfs"))]), Scope::All, &[]));
+    assert!(why.contains("began before"), "{why}");
+    // A clock that is a day off says nothing: the store's counts.
+    let off = spoil(two, "ipfs", |record| record.started = at(-200_000));
+    assert!(plan(&profile(), &picks(&[(&one, None), (&off, Some("ipfs"))]), Scope::All, &[]).is_ok());
+}
+
+#[test]
+fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
+    let old = good(1, 1000);
+    for source in ["db", "keys"] {
+        let spoilt = [
+            spoil(good(3, 3000), source, |record| record.suspect = Some("half its size".into())),
+            spoil(good(3, 3000), source, |record| record.counts.incomplete = 2),
+            {
+                let mut lost = good(3, 3000);
+                let paths = vec![LostPath { source: source.into(), path: Vec::new(), bytes: None }];
+                lost.snapshot.lost = Some(Lost { count: 1, paths });
+                lost
+            },
+            {
+                let mut lost = good(3, 3000);
+                lost.snapshot.lost = Some(Lost { count: 9, paths: Vec::new() });
+                lost
+            },
+            snapshot(3, 3000, &ALL.into_iter().filter(|name| *name != source).collect::<Vec<_>>()),
+        ];
+        for bad in spoilt {
+            let other = StoredSnapshot {
+                id: SnapshotId::new([9; 32]),
+                snapshot: Snapshot { host: "else".into(), ..old.snapshot.clone() },
+                ..old.clone()
+            };
+            let all = [old.clone(), bad.clone(), other];
+            let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all));
+            assert!(hint.contains(&format!("{}:{source}", old.id.short())), "{hint}");
+            let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all[1..]));
+            assert!(hint.contains("by hand"), "{hint}");
+            let both = picks(&[(&bad, None), (&old, Some(source))]);
+            let made = plan(&profile(), &both, Scope::All, &all);
+            // Where not every loss is named, no part of that snapshot is relied on.
+            let is_unnamed = bad.snapshot.lost.as_ref().is_some_and(|lost| lost.count == 9);
+            assert_eq!(made.is_err(), is_unnamed, "{made:?}");
+        }
+    }
+}
+
+#[test]
+fn file_storage_that_is_not_whole_is_told_and_taken() {
+    let bad = spoil(good(1, 1000), "local", |record| record.counts.incomplete = 1);
+    let made = plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &[]).expect("a plan");
+    assert_eq!(made.steps.len(), 5);
+    assert!(made.warnings[0].message.contains("network"), "{:?}", made.warnings);
+    let less = snapshot(1, 1000, &["db", "keys", "extra"]);
+    let made = plan(&profile(), &picks(&[(&less, None)]), Scope::All, &[]).expect("a plan");
+    assert_eq!(parts(&made), [(NodePart::Keys, 1), (NodePart::Database, 1)]);
+    let told: Vec<(&str, Severity)> =
+        made.warnings.iter().map(|one| (one.subject.as_str(), one.severity)).collect();
+    assert_eq!(
+        told,
+        [
+            ("config", Severity::Missing),
+            ("local", Severity::Missing),
+            ("ipfs", Severity::Missing),
+            ("extra", Severity::Note)
+        ]
+    );
+}
