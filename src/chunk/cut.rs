@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn chunks_keep_to_their_bounds() {
-        for profile in [Profile::Tree, Profile::Stream, Profile::Immutable] {
+        for profile in Profile::ALL {
             let sizes = profile.sizes_at(0);
             for bytes in [noise(2 << 20), vec![0; 2 << 20]] {
                 let mut last = 0;

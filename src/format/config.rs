@@ -55,11 +55,7 @@ fn cutting() -> BTreeMap<String, Setting> {
         (profile.name().to_owned(), Setting::Sizes([sizes.min(), sizes.average(), sizes.max()]))
     };
     let algorithm = Setting::Text("fastcdc-2020 normalization 1 seed 0".into());
-    [Profile::Tree, Profile::Stream, Profile::Immutable]
-        .map(profile)
-        .into_iter()
-        .chain([("algorithm".to_owned(), algorithm)])
-        .collect()
+    Profile::ALL.map(profile).into_iter().chain([("algorithm".to_owned(), algorithm)]).collect()
 }
 
 impl Config {

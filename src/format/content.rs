@@ -6,7 +6,7 @@ use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX};
 const CHUNK_MAX: u32 = 2 << 20;
 const DEPTH_MAX: u8 = 8;
 /// A list node ends after at least this many entries where the content says so.
-pub const LIST_ENTRIES_MIN: usize = 8;
+pub const LIST_ENTRIES_MIN: usize = 4;
 /// A list node ends here whatever the content says.
 pub const LIST_ENTRIES_MAX: usize = 64;
 
@@ -104,7 +104,7 @@ pub(super) fn read_content(reader: &mut Reader<'_>) -> Result<Content, WireError
 /// Cut by content, so that a change in the middle of a long list leaves the other nodes as they are.
 pub fn ends_list_node(count: usize, last: &Extent) -> bool {
     let by_content = match last {
-        Extent::Chunk { id, .. } | Extent::List { id, .. } => id.as_bytes()[0] & 0x0f == 0,
+        Extent::Chunk { id, .. } | Extent::List { id, .. } => id.as_bytes()[0] & 0x07 == 0,
         Extent::Hole { .. } | Extent::Literal(_) => false,
     };
     count >= LIST_ENTRIES_MAX || count >= LIST_ENTRIES_MIN && by_content
@@ -165,7 +165,7 @@ mod tests {
     fn nodes_end_by_content_within_bounds() {
         let cut = Extent::Chunk { id: ChunkId::new([0x30; 32]), len: 1 };
         let plain = Extent::Chunk { id: ChunkId::new([0x31; 32]), len: 1 };
-        assert!(!ends_list_node(7, &cut) && ends_list_node(8, &cut));
+        assert!(!ends_list_node(3, &cut) && ends_list_node(4, &cut));
         assert!(!ends_list_node(63, &plain) && ends_list_node(64, &plain));
     }
 }

@@ -92,28 +92,37 @@ pub enum Profile {
     Tree,
     /// Streams: 2, 8, 32 KiB; from the first cut after 8 GiB as trees.
     Stream,
+    /// Dumps of databases, in which scattered rows change: 1, 4, 16 KiB; from the first cut after 2 GiB as streams, whose
+    /// rules follow.
+    Dump,
     /// Immutable sources: a file of up to 1 MiB is one chunk, larger ones 64 KiB, 256 KiB, 1 MiB.
     Immutable,
 }
 
 /// Offset from whose first cut on a stream is cut like a tree.
 const STREAM_COARSE_FROM: u64 = 8 << 30;
+/// Offset from whose first cut on a dump is cut like a stream: chunks cost some 100 bytes each, in index and lists.
+const DUMP_COARSE_FROM: u64 = 2 << 30;
 /// An immutable file of up to this many bytes is one chunk.
 const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 4] = [Self::Tree, Self::Stream, Self::Dump, Self::Immutable];
+
     /// The name that snapshots carry.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tree => "tree-64k",
             Self::Stream => "stream-8k",
+            Self::Dump => "dump-4k",
             Self::Immutable => "immutable-1m",
         }
     }
 
     /// The profile of a name that snapshots carry.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Tree, Self::Stream, Self::Immutable].into_iter().find(|p| p.name() == name)
+        Self::ALL.into_iter().find(|p| p.name() == name)
     }
 
     /// Sizes for the chunk that begins at `offset` of a file or stream.
@@ -121,10 +130,12 @@ impl Profile {
         const TREE: ChunkSizes = ChunkSizes::known(16 << 10, 64 << 10, 256 << 10);
         const STREAM: ChunkSizes = ChunkSizes::known(2 << 10, 8 << 10, 32 << 10);
         const IMMUTABLE: ChunkSizes = ChunkSizes::known(64 << 10, 256 << 10, 1 << 20);
+        const DUMP: ChunkSizes = ChunkSizes::known(1 << 10, 4 << 10, 16 << 10);
         match self {
             Self::Tree => TREE,
-            Self::Stream if offset >= STREAM_COARSE_FROM => TREE,
-            Self::Stream => STREAM,
+            Self::Dump if offset < DUMP_COARSE_FROM => DUMP,
+            Self::Stream | Self::Dump if offset >= STREAM_COARSE_FROM => TREE,
+            Self::Stream | Self::Dump => STREAM,
             Self::Immutable => IMMUTABLE,
         }
     }
@@ -152,6 +163,9 @@ mod tests {
     fn a_long_stream_turns_coarse_at_8_gib() {
         assert_eq!(Profile::Stream.sizes_at((8 << 30) - 1).average(), 8 << 10);
         assert_eq!(Profile::Stream.sizes_at(8 << 30).average(), 64 << 10);
+        let dump = [0, (2 << 30) - 1, 2 << 30, (8 << 30) - 1, 8 << 30]
+            .map(|at| Profile::Dump.sizes_at(at).average());
+        assert_eq!(dump.map(|average| average >> 10), [4, 4, 8, 8, 64]);
         assert!(Profile::Immutable.is_whole(1 << 20) && !Profile::Immutable.is_whole((1 << 20) + 1));
     }
 }

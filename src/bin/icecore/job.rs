@@ -9,6 +9,7 @@ use icecore::node::profile::Place;
 use icecore::ops::Cancel;
 use icecore::ops::backup::{Around, BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
 use icecore::repo::Repository;
+use icecore::types::Profile;
 use serde::Serialize;
 
 use crate::config::{Capture, Config, Hooks, Source};
@@ -187,12 +188,15 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 ..TreeSpec::new(name, path)
             }))
         }
-        Capture::Command { command, ends_with, smallest } => SourceSpec::Command(Box::new(CommandSpec {
-            ends_with: ends_with.clone(),
-            smallest: *smallest,
-            around,
-            ..CommandSpec::new(name, command.clone())
-        })),
+        Capture::Command { command, ends_with, smallest, profile } => {
+            SourceSpec::Command(Box::new(CommandSpec {
+                ends_with: ends_with.clone(),
+                smallest: *smallest,
+                profile: *profile,
+                around,
+                ..CommandSpec::new(name, command.clone())
+            }))
+        }
         Capture::Postgres { server, smallest } => {
             let env_remove = SECRET_VARIABLES.map(str::to_owned);
             let programs = Programs::find(server, docker, &env_remove)?;
@@ -201,6 +205,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 env: programs.spawn_options().env.clone(),
                 ends_with: Some(DUMP_COMPLETE.to_owned()),
                 smallest: *smallest,
+                profile: Profile::Dump,
                 around,
                 ..CommandSpec::new(name, command)
             }))

@@ -134,8 +134,12 @@ impl<'a> TreeShared<'a> {
         let xattrs = file.xattrs().map_err(CutError::Read)?;
         let meta = describe(&reading.stat, self.owners, xattrs, writers).map_err(from_describe)?;
         let flags = self.flags(job, hash.as_ref(), &reading);
+        // A name that proves nothing is read once more, also if its folder keeps its times (PROTOCOL R19).
+        let is_unsettled =
+            hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
+        let again = EntryFlags::RACY.with(EntryFlags::PROVISIONAL).with(EntryFlags::TORN);
         if let Some(node) = &job.node
-            && flags.intersects(EntryFlags::RACY.with(EntryFlags::PROVISIONAL).with(EntryFlags::TORN))
+            && (is_unsettled || flags.intersects(again))
         {
             node.revisit();
         }

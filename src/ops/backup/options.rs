@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::format::{SnapshotState, SourceCounts};
 use crate::source::{FilesFrom, FilterOptions, StreamCommand};
-use crate::types::{ByteSize, SnapshotId, Timestamp};
+use crate::types::{ByteSize, Profile, SnapshotId, Timestamp};
 
 /// One thing to capture.
 pub enum SourceSpec {
@@ -60,6 +60,8 @@ pub struct CommandSpec {
     pub ends_with: Option<String>,
     /// Share of the last good one's size below which the stream is doubtful; 0: never.
     pub smallest: f64,
+    /// How it is cut: [`Profile::Stream`] or [`Profile::Dump`].
+    pub profile: Profile,
     pub around: Around,
 }
 
@@ -67,7 +69,15 @@ impl CommandSpec {
     /// A command with nothing special about it.
     pub fn new(name: impl Into<String>, command: StreamCommand) -> Self {
         let (env, around) = (Vec::new(), Around::default());
-        Self { name: name.into(), command, env, ends_with: None, smallest: 0.0, around }
+        Self {
+            name: name.into(),
+            command,
+            env,
+            ends_with: None,
+            smallest: 0.0,
+            profile: Profile::Stream,
+            around,
+        }
     }
 }
 

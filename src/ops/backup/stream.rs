@@ -92,23 +92,24 @@ impl<'e> Capture<'e> {
         baseline: Option<u64>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         let started = now();
-        let (name, words, content, suspect) = match source {
+        let (name, words, content, profile, suspect) = match source {
             SourceSpec::Command(spec) => {
                 let (env_remove, env) = (self.options.env_remove.clone(), spec.env.clone());
                 let mut running = spec.command.spawn(&SpawnOptions { env_remove, env })?;
                 let mut tail = Tail::default();
-                let content = self.command(packer, &spec.name, &mut running, &mut tail)?;
+                let content = self.command(packer, &spec, &mut running, &mut tail)?;
                 running.finish().map_err(|err| tail.explain(err))?;
                 tail.check(&spec)?;
                 let suspect = baseline.and_then(|last| shrunk(content.size, last, spec.smallest));
                 if let Some(reason) = &suspect {
                     self.observer.problem(&Problem::new(Severity::Missing, &spec.name, reason));
                 }
-                (spec.name, spec.command.words().to_vec(), content, suspect)
+                (spec.name, spec.command.words().to_vec(), content, spec.profile, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
-                let content = self.cut(packer, &name, &mut input)?;
-                (name, Vec::new(), content, None)
+                let profile = Profile::Stream;
+                let content = self.cut(packer, &name, profile, &mut input)?;
+                (name, Vec::new(), content, profile, None)
             }
             SourceSpec::Tree(tree) => return Err(Error::Usage(format!("'{}' is no stream", tree.name))),
         };
@@ -116,7 +117,7 @@ impl<'e> Capture<'e> {
         let record = SourceRecord {
             name: name.clone(),
             kind: SourceKind::Stream { command: words, content },
-            profile: Profile::Stream.name().to_owned(),
+            profile: profile.name().to_owned(),
             started,
             ended: now(),
             digest: [0; 32],
@@ -130,7 +131,7 @@ impl<'e> Capture<'e> {
     fn command(
         &self,
         packer: &Packer<'_, 'e>,
-        name: &str,
+        spec: &CommandSpec,
         running: &mut RunningCommand,
         tail: &mut Tail,
     ) -> Result<Content, Error> {
@@ -145,13 +146,19 @@ impl<'e> Capture<'e> {
                     }
                 }
             });
-            let content = self.cut(packer, name, &mut Tapped { input: running, tail });
+            let content = self.cut(packer, &spec.name, spec.profile, &mut Tapped { input: running, tail });
             drop(done);
             content
         })
     }
 
-    fn cut(&self, packer: &Packer<'_, 'e>, name: &str, input: &mut dyn Read) -> Result<Content, Error> {
+    fn cut(
+        &self,
+        packer: &Packer<'_, 'e>,
+        name: &str,
+        profile: Profile,
+        input: &mut dyn Read,
+    ) -> Result<Content, Error> {
         let mut writers =
             Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) };
         let mut builder = ContentBuilder::default();
@@ -163,7 +170,7 @@ impl<'e> Capture<'e> {
             self.observer.add(Counter::BytesRead, n as u64);
             Ok(n)
         };
-        let span = Span { start: 0, limit: u64::MAX, profile: Profile::Stream };
+        let span = Span { start: 0, limit: u64::MAX, profile };
         let cut = Window::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
         self.cancel.check()?;
         cut.map_err(|err: CutError| err.named(name))?;

@@ -2,6 +2,7 @@
 
 use icecore::node::profile::{Access, Database, Part, Place, Profile, Server};
 use icecore::source::{FilesFrom, Filter, FilterOptions, StreamCommand};
+use icecore::types::Profile as Cutting;
 
 use super::section::{ConfigError, Section};
 use crate::parse;
@@ -36,6 +37,7 @@ pub enum Capture {
         ends_with: Option<String>,
         /// Share of the last good one's size below which it is doubtful; 0: never.
         smallest: f64,
+        profile: Cutting,
     },
     Postgres {
         server: Server,
@@ -112,7 +114,15 @@ fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
     let command = section.parsed("command", |text| StreamCommand::parse(text).map_err(|e| e.to_string()))?;
     let command = command.ok_or_else(|| section.error("command", "this key is missing"))?;
     let smallest = if section.has("smallest") { smallest(section)? } else { 0.0 };
-    Ok(Capture::Command { command, ends_with: section.text("ends_with")?, smallest })
+    let profile = section.parsed("chunk", |text| match text {
+        "4KiB" => Ok(Cutting::Dump),
+        "8KiB" => Ok(Cutting::Stream),
+        _ => Err(format!(
+            "'{text}' is neither \"8KiB\" nor, for dumps in which scattered rows change, \"4KiB\""
+        )),
+    })?;
+    let profile = profile.unwrap_or(Cutting::Stream);
+    Ok(Capture::Command { command, ends_with: section.text("ends_with")?, smallest, profile })
 }
 
 fn server(section: &Section<'_>) -> Result<Server, ConfigError> {
