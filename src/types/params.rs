@@ -92,8 +92,8 @@ pub enum Profile {
     Tree,
     /// Streams: 2, 8, 32 KiB; from the first cut after 8 GiB as trees.
     Stream,
-    /// Dumps of databases, in which scattered rows change: 1, 4, 16 KiB; from the first cut after 2 GiB as streams, whose
-    /// rules follow.
+    /// Dumps of databases, in which scattered rows change: 512 B, 2, 8 KiB; from the first cut after 1 GiB 1, 4, 16 KiB,
+    /// after 4 GiB as streams.
     Dump,
     /// Immutable sources: a file of up to 1 MiB is one chunk, larger ones 64 KiB, 256 KiB, 1 MiB.
     Immutable,
@@ -101,8 +101,10 @@ pub enum Profile {
 
 /// Offset from whose first cut on a stream is cut like a tree.
 const STREAM_COARSE_FROM: u64 = 8 << 30;
-/// Offset from whose first cut on a dump is cut like a stream: chunks cost some 100 bytes each, in index and lists.
-const DUMP_COARSE_FROM: u64 = 2 << 30;
+/// Offsets from whose first cut on a dump is cut coarser, and like a stream: a chunk costs some 100 bytes in index and
+/// lists, of which a long dump shall not have too many.
+const DUMP_COARSER_FROM: u64 = 1 << 30;
+const DUMP_COARSE_FROM: u64 = 4 << 30;
 /// An immutable file of up to this many bytes is one chunk.
 const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -115,7 +117,7 @@ impl Profile {
         match self {
             Self::Tree => "tree-64k",
             Self::Stream => "stream-8k",
-            Self::Dump => "dump-4k",
+            Self::Dump => "dump-2k",
             Self::Immutable => "immutable-1m",
         }
     }
@@ -130,10 +132,12 @@ impl Profile {
         const TREE: ChunkSizes = ChunkSizes::known(16 << 10, 64 << 10, 256 << 10);
         const STREAM: ChunkSizes = ChunkSizes::known(2 << 10, 8 << 10, 32 << 10);
         const IMMUTABLE: ChunkSizes = ChunkSizes::known(64 << 10, 256 << 10, 1 << 20);
-        const DUMP: ChunkSizes = ChunkSizes::known(1 << 10, 4 << 10, 16 << 10);
+        const DUMP: ChunkSizes = ChunkSizes::known(512, 2 << 10, 8 << 10);
+        const COARSER_DUMP: ChunkSizes = ChunkSizes::known(1 << 10, 4 << 10, 16 << 10);
         match self {
             Self::Tree => TREE,
-            Self::Dump if offset < DUMP_COARSE_FROM => DUMP,
+            Self::Dump if offset < DUMP_COARSER_FROM => DUMP,
+            Self::Dump if offset < DUMP_COARSE_FROM => COARSER_DUMP,
             Self::Stream | Self::Dump if offset >= STREAM_COARSE_FROM => TREE,
             Self::Stream | Self::Dump => STREAM,
             Self::Immutable => IMMUTABLE,
@@ -163,9 +167,9 @@ mod tests {
     fn a_long_stream_turns_coarse_at_8_gib() {
         assert_eq!(Profile::Stream.sizes_at((8 << 30) - 1).average(), 8 << 10);
         assert_eq!(Profile::Stream.sizes_at(8 << 30).average(), 64 << 10);
-        let dump = [0, (2 << 30) - 1, 2 << 30, (8 << 30) - 1, 8 << 30]
-            .map(|at| Profile::Dump.sizes_at(at).average());
-        assert_eq!(dump.map(|average| average >> 10), [4, 4, 8, 8, 64]);
+        let sizes = |at: u64| Profile::Dump.sizes_at(at).average() >> 10;
+        let dump = [0, (1 << 30) - 1, 1 << 30, (4 << 30) - 1, 4 << 30, (8 << 30) - 1, 8 << 30].map(sizes);
+        assert_eq!(dump, [2, 2, 4, 4, 8, 8, 64]);
         assert!(Profile::Immutable.is_whole(1 << 20) && !Profile::Immutable.is_whole((1 << 20) + 1));
     }
 }

@@ -180,8 +180,9 @@ image_postgres_old() {
     local root=$T/image-old name
     postgres_folder "$root"
     with_libraries "$root" "$(command -v sed)"
+    mkdir "$root$PG_BIN/../new"
     for name in psql pg_dump pg_dumpall; do
-        mv "$root$PG_BIN/$name" "$root$PG_BIN/$name.new"
+        mv "$root$PG_BIN/$name" "$root$PG_BIN/../new/$name"
         install -m 755 "$DOCKER_TESTS/postgres-old.sh" "$root$PG_BIN/$name"
     done
     postgres_import "$root" icecore-test/postgres:15.1

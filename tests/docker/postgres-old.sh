@@ -4,6 +4,8 @@ set -eu
 set -o pipefail
 
 name=$(basename "$0")
+# In a folder of their own: pg_dumpall looks for a pg_dump of its version beside itself.
+real=$(dirname "$0")/../new/$name
 for word in "$@"; do
     case $word in
     --version | -V)
@@ -11,7 +13,7 @@ for word in "$@"; do
         exit 0
         ;;
     --help | '-?')
-        exec "$0.new" "$@" | sed '/--restrict-key/d'
+        exec "$real" "$@" | sed '/--restrict-key/d'
         ;;
     --restrict-key*)
         echo "$name: unrecognized option '$word'" >&2
@@ -25,7 +27,7 @@ case $name in
 psql)
     for word in "$@"; do
         case $word in
-        -c* | --command* | -l | --list) exec "$0.new" "$@" ;;
+        -c* | --command* | -l | --list) exec "$real" "$@" ;;
         -f* | --file*)
             echo 'this old psql reads standard input only' >&2
             exit 1
@@ -33,10 +35,10 @@ psql)
         esac
     done
     # An unknown command is an error to the newer one too, and its message is the same.
-    /usr/bin/sed -u 's/^\\\(un\)\{0,1\}restrict /\\\1restrict_unknown /' | "$0.new" "$@"
+    /usr/bin/sed -u 's/^\\\(un\)\{0,1\}restrict /\\\1restrict_unknown /' | "$real" "$@"
     ;;
 *)
     # A dump that was written to a file would not be stripped.
-    "$0.new" "$@" | /usr/bin/sed '/^\\\(un\)\{0,1\}restrict /d'
+    "$real" "$@" | /usr/bin/sed '/^\\\(un\)\{0,1\}restrict /d'
     ;;
 esac

@@ -123,7 +123,7 @@ for block in "$T"/blocks/*.sh; do
         done
     fi
     step 0 "$title: block $number" inside "$(cat "$block")"
-    if [[ $title == Restore && $(cat "$block") == *"--dry-run"* ]]; then
+    if [[ $title == Restore && $(cat "$block") == *"--live"* ]]; then
         same_node guide "$node" "after the restore"
     fi
 done

@@ -115,10 +115,10 @@ fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
     let command = command.ok_or_else(|| section.error("command", "this key is missing"))?;
     let smallest = if section.has("smallest") { smallest(section)? } else { 0.0 };
     let profile = section.parsed("chunk", |text| match text {
-        "4KiB" => Ok(Cutting::Dump),
+        "2KiB" => Ok(Cutting::Dump),
         "8KiB" => Ok(Cutting::Stream),
         _ => Err(format!(
-            "'{text}' is neither \"8KiB\" nor, for dumps in which scattered rows change, \"4KiB\""
+            "'{text}' is neither \"8KiB\" nor, for dumps in which scattered rows change, \"2KiB\""
         )),
     })?;
     let profile = profile.unwrap_or(Cutting::Stream);
