@@ -12,6 +12,8 @@ mod execute;
 mod places;
 mod plan;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

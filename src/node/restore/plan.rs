@@ -273,12 +273,13 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
     is_hit.then(|| "some of it was lost before a repair".to_owned())
 }
 
-/// Which capture of a source to take instead: the newest good one of the same host.
+/// Which capture of a source to take instead: the newest good one of the same host, best one no younger than the rest.
 fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> String {
     let is_good = |one: &&StoredSnapshot| {
         one.snapshot.source(source).is_some_and(|record| fault(one, record).is_none())
     };
-    match newest(snapshot, all, is_good) {
+    let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
+    match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {
         Some(good) => format!("name another capture of it beside the snapshot: {}:{source}", good.id.short()),
         None => format!(
             "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' takes out what there is, to be put back by hand"
