@@ -1,5 +1,6 @@
 //! Why a node's operation failed.
 
+use super::compose::ComposeError;
 use super::docker::DockerError;
 use super::dump::DumpError;
 use super::postgres::PostgresError;
@@ -11,6 +12,8 @@ pub enum NodeError {
     /// The archive's own operations.
     #[error(transparent)]
     Engine(Error),
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
     #[error(transparent)]
     Docker(#[from] DockerError),
     #[error(transparent)]
@@ -32,9 +35,11 @@ impl NodeError {
         match self {
             Self::Engine(err) => err.kind(),
             Self::HalfRestored { kind, .. } => *kind,
-            Self::Docker(_) | Self::Postgres(_) | Self::Dump { .. } | Self::Refused { .. } => {
-                ErrorKind::Failed
-            }
+            Self::Compose(_)
+            | Self::Docker(_)
+            | Self::Postgres(_)
+            | Self::Dump { .. }
+            | Self::Refused { .. } => ErrorKind::Failed,
         }
     }
 
@@ -42,6 +47,7 @@ impl NodeError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Engine(err) => err.hint(),
+            Self::Compose(err) => err.hint(),
             Self::Docker(err) => err.hint(),
             Self::Postgres(_) | Self::Dump { .. } => None,
             Self::HalfRestored { .. } => {

@@ -4,11 +4,14 @@
 //! run without a shell and without a terminal.
 
 pub mod check;
+pub mod compose;
+pub mod discover;
 pub mod docker;
 pub mod dump;
 mod error;
 pub mod postgres;
 pub mod profile;
 pub mod restore;
+pub mod template;
 
 pub use error::NodeError;

@@ -5,13 +5,17 @@
 
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
 use icecore::format::*;
+use icecore::node::compose::read_text;
+use icecore::node::discover::discover;
 use icecore::node::dump::{CopyReader, DumpLexer, Place, RowError, Wanted};
+use icecore::node::template::{Settings, render};
 use icecore::types::Codec;
 
 pub type Judge = fn(&[u8]) -> bool;
 
 /// Every target by name.
-pub const TARGETS: [(&str, Judge); 14] = [
+pub const TARGETS: [(&str, Judge); 15] = [
+    ("compose", compose),
     ("config", config),
     ("dump", dump),
     ("envelope", envelope),
@@ -180,6 +184,26 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
         Err(_) => Some(reader.take_error().expect("a reason")),
     };
     (rows, error.map(|error| error.to_string()))
+}
+
+/// A compose file, and the node that is found in it: what is written of it is TOML, and holds no password.
+pub fn compose(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let folder = std::path::Path::new("/nonexistent/node");
+    let variables = [("USER", "me"), ("EMPTY", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let Ok(project) = read_text(text, folder, &variables) else { return false };
+    assert!(!project.name.is_empty());
+    let paths = project.services.iter().flat_map(|service| &service.mounts);
+    assert!(paths.clone().all(|mount| mount.target.starts_with('/')));
+    assert!(
+        project
+            .services
+            .iter()
+            .all(|service| { service.environment.get("POSTGRES_PASSWORD").is_none_or(Option::is_none) })
+    );
+    let written = render(&discover(project, None), &Settings::default());
+    assert!(!written.contains('\r') && written.ends_with('\n'));
+    true
 }
 
 pub fn key_slot(bytes: &[u8]) -> bool {

@@ -4,6 +4,39 @@ use icecore::chunk::shrink_bytes;
 use icecore::format::*;
 use icecore::types::*;
 
+const COMPOSE_USUAL: &str = "services:
+  core:
+    image: x
+    volumes: [./config.yml:/opt/pyaleph/config.yml, './keys:/opt/pyaleph/keys', 'f:/var/lib/pyaleph']
+  postgres:
+    image: postgres:15.1
+    volumes:
+      - d:/var/lib/postgresql/data
+    environment:
+      POSTGRES_USER: ${USER:-aleph}
+      POSTGRES_PASSWORD: secret
+  ipfs: {image: k, volumes: ['i:/data/ipfs']}
+volumes: {f: , d: , i: {external: true}}
+";
+
+const COMPOSE_FORMS: &str = "name: A b
+x: &x {a: 1, image: 'q:${A:?no}', <<: {b: [c]}}
+services:
+  a: &a
+    <<: *x
+    image: $USER
+    container_name: \"\\x41$$\"
+    environment: ['POSTGRES_DB=${EMPTY:-${USER+b}}', POSTGRES_PASSWORD=s, POSTGRES_USER]
+    volumes: !override
+      - {type: bind, source: ../d, target: e, read_only: yes}
+      - |
+        /a:/data/ipfs:ro
+  b: !reset null
+  c: *a
+volumes:
+  v: {name: w, driver_opts: {o: bind, device: /d}}
+";
+
 /// Target, file name, bytes.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
@@ -16,6 +49,8 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let tree = |level| RunTree { level, refs: vec![page_ref("a"), page_ref("a/b"), page_ref("a.b")] };
     let root = RunRoot { folders: tree(0), others: tree(1) };
     vec![
+        ("compose", "usual", COMPOSE_USUAL.into()),
+        ("compose", "every-form", COMPOSE_FORMS.into()),
         ("config", "first", encode_config(&config, |bytes| *blake3::hash(bytes).as_bytes())),
         ("config", "newer", br#"{"format":9,"magic":"icecore repository","shape":"unknown"}"#.to_vec()),
         ("dump", "two-tables", DUMP.to_vec()),

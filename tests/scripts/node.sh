@@ -88,7 +88,8 @@ if grep -q provisional "$T/out"; then fail "is provisional no more"; else pass "
 equal "$(ice cat "$C:local-storage/$half" | sha256sum | cut -c1-64)" "$half" "and is what its name says"
 same_dump "$C" "the stored dump is pg_dumpall's again"
 keep_truth C "$node"
-step 0 "node check of the while-writing one" ice node check "$B"
+step 4 "node check of the while-writing one" ice node check "$B"
+says "$half" "it names the half-written file"
 step 0 "node check of the latest" ice node check
 says 'nothing|0 (files )?missing' "nothing is missing in it"
 

@@ -1,5 +1,6 @@
 //! The environment: read once, here and nowhere else.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,6 +50,13 @@ impl Env {
     pub fn read_other() -> Self {
         let [.., passphrase, file, command] = SECRET_VARIABLES;
         Self { repo: None, ..Self::read_secrets([passphrase, file, command]) }
+    }
+
+    /// Everything in the environment that is text, our own secrets left out: for files that name variables.
+    pub fn variables() -> BTreeMap<String, String> {
+        let text = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        text.filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str())).collect()
     }
 
     fn read_secrets([passphrase, file, command]: [&str; 3]) -> Self {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod init;
 mod restore;
 
 use clap::Subcommand;
@@ -14,6 +15,7 @@ use crate::exit::{CliError, Outcome};
 /// What belongs to the node is said in icecore.toml.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  icecore node init -r sftp://backup@host/srv/node /opt/pyaleph/docker-compose.yml
   icecore node backup --init
   icecore node backup
   icecore node check
@@ -25,6 +27,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Backup(backup::Args),
     Check(check::Args),
     Restore(Box<restore::Args>),
@@ -32,6 +35,7 @@ enum Command {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.command {
+        Command::Init(args) => init::run(context, args),
         Command::Backup(args) => backup::run(context, args),
         Command::Check(args) => check::run(context, args),
         Command::Restore(args) => restore::run(context, args),

@@ -1,0 +1,376 @@
+//! `icecore node init`
+
+use std::path::{Path, PathBuf};
+
+use icecore::node::compose::{self, Request};
+use icecore::node::discover::{Discovery, FoundFiles, FoundTree, discover};
+use icecore::node::docker::Docker;
+use icecore::node::profile::Place;
+use icecore::node::template::{Settings, render};
+use icecore::store::Location;
+use icecore::sys::{Dir, Existing, write_file};
+use serde::Serialize;
+
+use crate::context::{Context, host_name};
+use crate::env::{Env, SECRET_VARIABLES};
+use crate::exit::{CliError, Outcome};
+use crate::ui::text;
+
+/// Find the node and write its icecore.toml
+///
+/// Reads the compose file (by default that of the current folder) with its .env file and its override, finds the
+/// database, pyaleph's and kubo's files, the keys and the configuration, and asks the Docker engine how the containers
+/// and volumes are called there; without an engine the names are those that compose would give. What was found and what
+/// was not is listed; the file has a comment wherever something is to be filled in (exit code 3). Passwords are neither
+/// printed nor written.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  icecore node init
+  icecore node init -r /mnt/backup/node /opt/pyaleph/docker-compose.yml
+  icecore node init --project pyaleph --output ./icecore.toml")]
+pub struct Args {
+    /// The compose file, or its folder (default: the current folder)
+    compose_file: Option<PathBuf>,
+    /// Write to this file (default: the configuration file that is read if none is named)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Name of the compose project (default: as compose names it)
+    #[arg(short, long, value_name = "NAME")]
+    project: Option<String>,
+    /// Replace the file if it is there already
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    file: String,
+    project: &'a str,
+    compose_files: Vec<String>,
+    /// Absent if the engine answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_engine: Option<&'a str>,
+    database: Option<Database<'a>>,
+    local_storage: Option<Tree<'a>>,
+    ipfs: Option<Tree<'a>>,
+    keys: Option<Tree<'a>>,
+    config: Option<Files<'a>>,
+    compose: Option<Files<'a>>,
+    writers: &'a [String],
+    notes: &'a [String],
+    repository: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Database<'a> {
+    service: &'a str,
+    container: &'a str,
+    state: Option<&'a str>,
+    user: &'a str,
+    database: &'a str,
+}
+
+#[derive(Serialize)]
+struct Tree<'a> {
+    service: Option<&'a str>,
+    volume: Option<&'a str>,
+    path: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Files<'a> {
+    path: String,
+    only: &'a [String],
+}
+
+pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
+    let mut meter = context.ui.meter();
+    let file = output(context, args)?;
+    if !args.force && file.symlink_metadata().is_ok() {
+        return Err(taken(&file));
+    }
+    let settings = settings(context)?;
+    let path = absolute(args.compose_file.as_deref().unwrap_or(Path::new(".")))?;
+    let environment = Env::variables();
+    let request = Request { path: &path, environment: &environment, project: args.project.as_deref() };
+    let project = compose::load(request).map_err(|err| {
+        let hint = err.hint().map(str::to_owned);
+        let message = "the compose project cannot be read".to_owned();
+        CliError::Failed { message, source: Some(Box::new(err)), hint }
+    })?;
+    if project.folder.to_str().is_none() {
+        return Err(CliError::usage("the compose file's folder has a name that is not UTF-8"));
+    }
+    let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
+    let node = discover(project, Some(&docker));
+    write(&file, &render(&node, &settings), args.force)?;
+    meter.end();
+    if !context.ui.json {
+        list(context, &node)?;
+        for note in &node.notes {
+            context.ui.warn(format_args!("note: {}", text::clean(note)));
+        }
+    }
+    let parts = [&node.local_storage, &node.ipfs, &node.keys];
+    let all = node.database.is_some() && node.config.is_some() && parts.into_iter().all(Option::is_some);
+    let outcome = if all { Outcome::Done } else { Outcome::Incomplete };
+    let summary = summary(&node, &file, &settings);
+    Ok(meter.finish("node init", outcome, &summary, || last_lines(context, &file, &settings, all)))
+}
+
+/// Where the file goes.
+fn output(context: &Context<'_>, args: &Args) -> Result<PathBuf, CliError> {
+    let named = args.output.as_ref().or(context.global.config.as_ref()).or(context.env.config.as_ref());
+    match named.cloned().or_else(|| context.env.config_file()) {
+        Some(file) => absolute(&file),
+        None => {
+            Err(CliError::usage("no folder for icecore.toml: HOME is not set").with_hint("use --output FILE"))
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|e| CliError::failed(format!("cannot resolve {}", path.display()), e))
+}
+
+/// What the command line and the environment say that belongs into the file. Never a passphrase itself.
+fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
+    let text = |path: PathBuf| {
+        let path = path.into_os_string().into_string();
+        path.map_err(|_| CliError::usage("icecore.toml takes only paths that are UTF-8"))
+    };
+    let (global, env) = (context.global, &context.env);
+    let repository = match global.repo.as_ref().or(env.repo.as_ref()) {
+        None => None,
+        Some(address) => Some(match Location::parse(address) {
+            Ok(Location::Local(path)) => text(absolute(&path)?)?,
+            Ok(_) => text(PathBuf::from(address))?,
+            Err(why) => return Err(CliError::usage(why.to_string())),
+        }),
+    };
+    let file = global.passphrase_file.as_ref();
+    let command = global.passphrase_command.clone();
+    let (file, command) = match (file, command) {
+        (None, None) => (env.passphrase_file.as_ref(), env.passphrase_command.clone()),
+        given => given,
+    };
+    let passphrase_file = file.map(|file| absolute(file).and_then(text)).transpose()?;
+    Ok(Settings { repository, passphrase_file, passphrase_command: command, host: host_name() })
+}
+
+fn taken(file: &Path) -> CliError {
+    let message = format!("there is a file {} already", file.display());
+    let hint = "use --force to replace it, or --output FILE to write another".to_owned();
+    CliError::Failed { message, source: None, hint: Some(hint) }
+}
+
+fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
+    let existing = if force { Existing::Replace } else { Existing::Refuse };
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let written =
+        Dir::create_all(folder, 0o700).and_then(|_| write_file(file, text.as_bytes(), 0o600, existing));
+    written.map_err(|err| match err.kind() {
+        std::io::ErrorKind::AlreadyExists if !force => taken(file),
+        _ => CliError::failed(format!("cannot write {}", file.display()), err),
+    })
+}
+
+/// What was found and what was not, on standard output.
+fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
+    let mut table = text::Table::new(&["part", "what was found"]);
+    let mut row = |part: &str, found: Option<String>| {
+        table.row([part.to_owned(), found.unwrap_or_else(|| "not found: fill it in".to_owned())]);
+    };
+    let files: Vec<String> = node.files.iter().map(|file| file.display().to_string()).collect();
+    row("project", Some(format!("{} ({})", node.project, files.join(", "))));
+    if let Some(why) = &node.no_engine {
+        let what = format!("not asked, names are those that compose would give: {why}");
+        row("Docker engine", Some(what));
+    }
+    row(
+        "database",
+        node.database.as_ref().map(|found| {
+            let state = found.state.as_ref().map_or_else(String::new, |state| format!(" ({state})"));
+            format!("container {}{state}, user {}, database {}", found.container, found.user, found.database)
+        }),
+    );
+    row("local storage", node.local_storage.as_ref().map(tree_text));
+    row("IPFS", node.ipfs.as_ref().map(tree_text));
+    row("keys", node.keys.as_ref().map(tree_text));
+    row("configuration", node.config.as_ref().map(files_text));
+    if let Some(found) = &node.compose {
+        row("compose files", Some(files_text(found)));
+    }
+    row("writers", Some(node.writers.join(", ")).filter(|writers| !writers.is_empty()));
+    let mut out = context.ui.data()?;
+    for line in table.lines() {
+        out.line(line)?;
+    }
+    out.finish()
+}
+
+fn tree_text(found: &FoundTree) -> String {
+    match (&found.place, &found.folder) {
+        (Place::Volume(name), Some(folder)) => format!("volume {name} ({})", folder.display()),
+        (Place::Volume(name), None) => format!("volume {name}"),
+        (Place::Path(path), _) => path.display().to_string(),
+    }
+}
+
+fn files_text(found: &FoundFiles) -> String {
+    format!("{}: {}", found.folder.display(), found.names.join(", "))
+}
+
+/// What comes next.
+fn last_lines(context: &Context<'_>, file: &Path, settings: &Settings, all: bool) -> Vec<String> {
+    let mut lines = vec![format!("written to {}", file.display())];
+    if settings.repository.is_none() {
+        lines.push("fill in 'repository' there: where the backups go".to_owned());
+    }
+    if !all {
+        lines.push("fill in there what was not found, or the backup is without it".to_owned());
+    }
+    let usual = context.env.config.clone().or_else(|| context.env.config_file());
+    let config = match usual.is_some_and(|usual| usual == file) {
+        true => String::new(),
+        false => format!("--config {} ", shell_words::quote(&file.display().to_string())),
+    };
+    lines.push(format!("next: icecore {config}node backup --init"));
+    lines
+}
+
+fn summary<'a>(node: &'a Discovery, file: &Path, settings: &'a Settings) -> Summary<'a> {
+    Summary {
+        file: file.display().to_string(),
+        project: &node.project,
+        compose_files: node.files.iter().map(|file| file.display().to_string()).collect(),
+        no_engine: node.no_engine.as_deref(),
+        database: node.database.as_ref().map(|found| Database {
+            service: &found.service,
+            container: &found.container,
+            state: found.state.as_deref(),
+            user: &found.user,
+            database: &found.database,
+        }),
+        local_storage: node.local_storage.as_ref().map(tree),
+        ipfs: node.ipfs.as_ref().map(tree),
+        keys: node.keys.as_ref().map(tree),
+        config: node.config.as_ref().map(files),
+        compose: node.compose.as_ref().map(files),
+        writers: &node.writers,
+        notes: &node.notes,
+        repository: settings.repository.as_deref(),
+    }
+}
+
+fn tree(found: &FoundTree) -> Tree<'_> {
+    let volume = match &found.place {
+        Place::Volume(name) => Some(name.as_str()),
+        Place::Path(_) => None,
+    };
+    let path = found.folder.as_ref().map(|folder| folder.display().to_string());
+    Tree { service: found.service.as_deref(), volume, path }
+}
+
+fn files(found: &FoundFiles) -> Files<'_> {
+    Files { path: found.folder.display().to_string(), only: &found.names }
+}
+
+#[cfg(test)]
+mod tests {
+    use icecore::node::discover::FoundDatabase;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn node() -> Discovery {
+        let volume =
+            |name: &str| FoundTree { place: Place::Volume(name.into()), service: None, folder: None };
+        let folder = |path: &str| FoundTree { place: Place::Path(path.into()), service: None, folder: None };
+        Discovery {
+            project: "node".into(),
+            folder: "/opt/node".into(),
+            database: Some(FoundDatabase {
+                service: "postgres".into(),
+                container: "node-postgres-1".into(),
+                state: None,
+                user: "aleph".into(),
+                database: "aleph".into(),
+                data: None,
+            }),
+            local_storage: Some(volume("node_files")),
+            ipfs: Some(folder("/srv/ip \"fs\"")),
+            keys: Some(folder("/opt/node/keys")),
+            config: Some(FoundFiles {
+                folder: "/opt/node".into(),
+                names: vec![".env".into(), "config.yml".into(), "docker-compose.yml".into()],
+            }),
+            writers: vec!["node-pyaleph-1".into()],
+            ..Discovery::default()
+        }
+    }
+
+    fn accepted(node: &Discovery, settings: &Settings) -> Config {
+        let text = render(node, settings);
+        Config::parse(Path::new("/etc/icecore/icecore.toml"), &text)
+            .unwrap_or_else(|err| panic!("{err}\n{text}"))
+    }
+
+    #[test]
+    fn what_is_written_is_accepted() {
+        let settings = Settings {
+            host: "node-1".into(),
+            repository: Some("/mnt/backup".into()),
+            passphrase_file: Some("/root/p".into()),
+            passphrase_command: None,
+        };
+        let config = accepted(&node(), &settings);
+        assert_eq!(config.repository, Some("/mnt/backup".into()));
+        assert_eq!(config.passphrase_file, Some("/root/p".into()));
+        let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);
+        assert_eq!(config.node.ipfs.map(|part| part.place), Some(Place::Path("/srv/ip \"fs\"".into())));
+        assert_eq!(config.node.database.map(|part| part.source).as_deref(), Some("db"));
+        assert_eq!(config.node.writers, ["node-pyaleph-1"]);
+        assert_eq!(config.node.project.as_deref(), Some("node"));
+    }
+
+    #[test]
+    fn so_is_what_is_written_of_a_node_in_parts() {
+        for part in 0..6 {
+            let mut node = node();
+            match part {
+                0 => node.database = None,
+                1 => node.local_storage = None,
+                2 => node.ipfs = None,
+                3 => node.keys = None,
+                4 => node.config = None,
+                _ => node = Discovery { project: "p".into(), ..Discovery::default() },
+            }
+            accepted(&node, &Settings::default());
+        }
+    }
+
+    /// A commented section, once its signs are taken off, is a whole one.
+    #[test]
+    fn what_is_to_be_filled_in_is_accepted_when_it_is() {
+        let text = render(&Discovery { project: "p".into(), ..Discovery::default() }, &Settings::default());
+        let is_setting = |line: &str| {
+            line == "[[source]]"
+                || line == "[hooks]"
+                || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let mut filled = String::new();
+        for line in text.lines() {
+            let bare = line.strip_prefix("# ").filter(|bare| is_setting(bare));
+            let bare = bare.filter(|bare| !bare.starts_with("passphrase_command"));
+            filled.push_str(bare.unwrap_or(line));
+            filled.push('\n');
+        }
+        let config = Config::parse(Path::new("/etc/icecore/icecore.toml"), &filled)
+            .unwrap_or_else(|err| panic!("{err}\n{filled}"));
+        assert_eq!(config.sources.len(), 5);
+        assert!(config.node.database.is_some() && config.node.keys.is_some());
+        assert_eq!(config.hooks.before.len(), 1);
+    }
+}

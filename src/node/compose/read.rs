@@ -1,0 +1,524 @@
+//! Reads the files of a project: finds them, fills in variables, lays one over the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use super::variables::{Lines, Variables};
+use super::yaml::{self, Entry, Merging, Node, Value, shown};
+use super::{
+    ComposeError, FILES, MountSource, OVERRIDES, Project, Request, Service, ServiceMount, normalised,
+};
+use crate::sys::{Dir, PathError, read_bounded};
+
+/// Longest file that is read.
+const FILE_BYTES_MAX: usize = 1 << 20;
+/// Most services of a project.
+const SERVICES_MAX: usize = 1000;
+/// Most files that are read.
+const FILES_MAX: usize = 64;
+
+/// Reads a project: its compose file, what is laid over it, and the `.env` file beside it.
+pub fn load(request: Request<'_>) -> Result<Project, ComposeError> {
+    let path = clean(request.path);
+    let is_folder = Dir::open(&path).is_ok();
+    let folder = if is_folder { path.clone() } else { folder_of(&path) };
+    let mut reader = Reader {
+        variables: Variables::new(request.environment),
+        project: Project { folder: folder.clone(), ..Project::default() },
+        file: PathBuf::new(),
+        named: None,
+        home: request.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
+    };
+    reader.dot_env(&folder.join(".env"))?;
+    let files = if is_folder { reader.files_of_folder()? } else { with_override(path) };
+    for file in files {
+        let text = bounded_text(&file)?;
+        reader.read(&file, &text)?;
+    }
+    reader.finish(request.project)
+}
+
+/// Reads one compose file from memory, as if it were `docker-compose.yml` in that folder. Files that it names are read.
+pub fn read_text(
+    text: &str,
+    folder: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<Project, ComposeError> {
+    let mut reader = Reader {
+        variables: Variables::new(environment),
+        project: Project { folder: folder.to_owned(), ..Project::default() },
+        file: PathBuf::new(),
+        named: None,
+        home: None,
+    };
+    reader.read(&folder.join("docker-compose.yml"), text)?;
+    reader.finish(None)
+}
+
+/// A file that was named, and what is laid over it if it has one of the usual names.
+fn with_override(file: PathBuf) -> Vec<PathBuf> {
+    let usual = file.file_name().is_some_and(|name| FILES.iter().any(|usual| name == *usual));
+    let over = if usual { first_of(&folder_of(&file), &OVERRIDES) } else { None };
+    [Some(file), over].into_iter().flatten().collect()
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+fn first_of(folder: &Path, names: &[&str]) -> Option<PathBuf> {
+    let open = Dir::open(folder).ok()?;
+    names.iter().find(|name| open.stat(name).is_ok()).map(|name| folder.join(name))
+}
+
+/// A file's text.
+fn bounded_text(file: &Path) -> Result<String, ComposeError> {
+    let bytes = read_bounded(file, FILE_BYTES_MAX)?;
+    String::from_utf8(bytes).map_err(|err| {
+        let before = &err.as_bytes()[..err.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let why = "this is not UTF-8".to_owned();
+        ComposeError::Wrong { file: file.to_owned(), line, key: String::new(), why }
+    })
+}
+
+struct Reader<'a> {
+    variables: Variables<'a>,
+    project: Project,
+    /// The file that is being read.
+    file: PathBuf,
+    /// What a file says as `name:`.
+    named: Option<String>,
+    home: Option<PathBuf>,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, line: usize, key: impl Into<String>, why: impl Into<String>) -> ComposeError {
+        ComposeError::Wrong { file: self.file.clone(), line, key: key.into(), why: why.into() }
+    }
+
+    /// The compose files of a folder: those that `COMPOSE_FILE` names, else the usual ones.
+    fn files_of_folder(&self) -> Result<Vec<PathBuf>, ComposeError> {
+        let folder = &self.project.folder;
+        if let Some(named) = self.variables.get("COMPOSE_FILE").filter(|named| !named.is_empty()) {
+            let between = self.variables.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty());
+            let names = named.split(between.unwrap_or(":")).filter(|name| !name.is_empty());
+            return Ok(names.take(FILES_MAX).map(|name| clean(&folder.join(name))).collect());
+        }
+        let Some(file) = first_of(folder, &FILES) else {
+            return Err(ComposeError::NoFile { folder: folder.clone() });
+        };
+        let over = first_of(folder, &OVERRIDES);
+        Ok([Some(file), over].into_iter().flatten().collect())
+    }
+
+    /// The variables of the `.env` file, if there is one.
+    fn dot_env(&mut self, file: &Path) -> Result<(), ComposeError> {
+        match self.env_file(file) {
+            Ok(lines) => {
+                self.variables.add_file(lines);
+                Ok(())
+            }
+            Err(ComposeError::Path(err)) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(err) => Err(err),
+        }
+    }
+
+    fn env_file(&mut self, file: &Path) -> Result<Lines, ComposeError> {
+        let text = bounded_text(file)?;
+        let lines = self.variables.read_file(&text).map_err(|(line, why)| {
+            let file = file.to_owned();
+            ComposeError::Wrong { file, line, key: String::new(), why }
+        })?;
+        if !self.project.env_files.iter().any(|known| known == file) {
+            self.project.env_files.push(file.to_owned());
+        }
+        Ok(lines)
+    }
+
+    /// Reads a compose file and lays it over those before.
+    fn read(&mut self, file: &Path, text: &str) -> Result<(), ComposeError> {
+        self.file = file.to_owned();
+        self.project.files.push(file.to_owned());
+        let root = yaml::read(text).map_err(|err| self.wrong(err.line, "", err.why))?;
+        let Some(root) = root else { return Err(self.wrong(1, "", "the file is empty")) };
+        if !matches!(root.value, Value::Map(_)) {
+            return Err(self.wrong(root.line, "", "a compose file is a map: services, volumes"));
+        }
+        if let Some(name) = root.get("name") {
+            self.named = self.text(name, "name")?;
+        }
+        if let Some(include) = root.get("include") {
+            self.note(include.line, "'include' is not followed: what stands in other files is not known");
+        }
+        for volume in self.entries(root.get("volumes"), "volumes")? {
+            self.volume(volume)?;
+        }
+        match root.get("services") {
+            Some(services) => {
+                for service in self.entries(Some(services), "services")? {
+                    if self.project.services.len() >= SERVICES_MAX {
+                        return Err(self.wrong(service.line, "services", "too many services"));
+                    }
+                    self.service(service)?;
+                }
+            }
+            // The first version of the format had services alone, at the top.
+            None if self.project.files.len() == 1 => {
+                return Err(self.wrong(root.line, "services", "there are no services"));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, line: usize, what: &str) {
+        let note = format!("{}:{line}: {what}", self.file.display());
+        self.project.notes.push(note);
+    }
+
+    /// The entries of a map; none if it is left out.
+    fn entries<'n>(&self, entry: Option<&'n Entry>, key: &str) -> Result<&'n [Entry], ComposeError> {
+        match entry.map(|entry| (&entry.value.value, entry.line)) {
+            None | Some((Value::Null, _)) => Ok(&[]),
+            Some((Value::Map(entries), _)) => Ok(entries),
+            Some((_, line)) => Err(self.wrong(line, key, "this must be a map")),
+        }
+    }
+
+    /// A text with its variables put in; none if nothing is said.
+    fn text(&mut self, entry: &Entry, key: &str) -> Result<Option<String>, ComposeError> {
+        self.node_text(&entry.value, entry.line, key)
+    }
+
+    fn node_text(&mut self, node: &Node, line: usize, key: &str) -> Result<Option<String>, ComposeError> {
+        match &node.value {
+            Value::Null => Ok(None),
+            Value::Text(text) => {
+                self.variables.fill(text).map(Some).map_err(|why| self.wrong(line, key, why))
+            }
+            Value::List(_) | Value::Map(_) => Err(self.wrong(line, key, "this must be a text")),
+        }
+    }
+
+    fn truth(&mut self, entry: &Entry, key: &str) -> Result<bool, ComposeError> {
+        let text = self.text(entry, key)?.unwrap_or_default();
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" | "1" => Ok(true),
+            "" | "false" | "no" | "off" | "n" | "0" => Ok(false),
+            other => {
+                Err(self.wrong(entry.line, key, format!("'{}' is neither true nor false", shown(other))))
+            }
+        }
+    }
+
+    fn volume(&mut self, entry: &Entry) -> Result<(), ComposeError> {
+        let key = format!("volumes.{}", shown(&entry.key));
+        let mut volume = self.project.volumes.get(&entry.key).cloned().unwrap_or_default();
+        self.entries(Some(entry), &key)?;
+        let node = &entry.value;
+        if let Some(name) = node.get("name") {
+            volume.name = self.text(name, &format!("{key}.name"))?;
+        }
+        if let Some(external) = node.get("external") {
+            let key = format!("{key}.external");
+            // Older files name it there.
+            match external.value.get("name") {
+                Some(name) => {
+                    volume.external = true;
+                    volume.name = self.text(name, &format!("{key}.name"))?;
+                }
+                None if matches!(external.value.value, Value::Map(_)) => volume.external = true,
+                None => volume.external = self.truth(external, &key)?,
+            }
+        }
+        if let Some(options) = node.get("driver_opts") {
+            volume.device = self.device(options, &format!("{key}.driver_opts"))?;
+        }
+        self.project.volumes.insert(entry.key.clone(), volume);
+        Ok(())
+    }
+
+    /// The folder that a volume is another name of: `o: bind` and `device: /srv/x`.
+    fn device(&mut self, options: &Entry, key: &str) -> Result<Option<PathBuf>, ComposeError> {
+        self.entries(Some(options), key)?;
+        let (Some(how), Some(device)) = (options.value.get("o"), options.value.get("device")) else {
+            return Ok(None);
+        };
+        let how = self.text(how, &format!("{key}.o"))?.unwrap_or_default();
+        let device = self.text(device, &format!("{key}.device"))?.unwrap_or_default();
+        let bind = how.split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
+        let path = Path::new(&device);
+        Ok((bind && path.is_absolute()).then(|| clean(path)))
+    }
+
+    fn service(&mut self, entry: &Entry) -> Result<(), ComposeError> {
+        let key = format!("services.{}", shown(&entry.key));
+        let at = self.project.services.iter().position(|known| known.name == entry.key);
+        if entry.value.merging == Merging::Reset {
+            at.map(|at| self.project.services.remove(at));
+            return Ok(());
+        }
+        self.entries(Some(entry), &key)?;
+        let known = at.filter(|_| entry.value.merging == Merging::Usual);
+        let mut service = match known {
+            Some(at) => self.project.services[at].clone(),
+            None => Service { name: entry.key.clone(), ..Service::default() },
+        };
+        let node = &entry.value;
+        if let Some(extends) = node.get("extends") {
+            let what = format!("'extends' of service '{}' is not followed", shown(&entry.key));
+            self.note(extends.line, &what);
+        }
+        if let Some(image) = node.get("image") {
+            service.image = self.text(image, &format!("{key}.image"))?;
+        }
+        if let Some(name) = node.get("container_name") {
+            service.container_name = self.text(name, &format!("{key}.container_name"))?;
+        }
+        if let Some(files) = node.get("env_file") {
+            self.env_files(files, &format!("{key}.env_file"), &mut service)?;
+        }
+        if let Some(environment) = node.get("environment") {
+            self.environment(environment, &format!("{key}.environment"), &mut service)?;
+        }
+        if let Some(volumes) = node.get("volumes") {
+            self.mounts(volumes, &format!("{key}.volumes"), &mut service)?;
+        }
+        match at {
+            Some(at) => self.project.services[at] = service,
+            None => self.project.services.push(service),
+        }
+        Ok(())
+    }
+
+    /// What the files of variables say; `environment` comes later and outweighs it.
+    fn env_files(&mut self, entry: &Entry, key: &str, service: &mut Service) -> Result<(), ComposeError> {
+        let nodes = match &entry.value.value {
+            Value::List(nodes) => nodes.as_slice(),
+            _ => std::slice::from_ref(&entry.value),
+        };
+        for node in nodes {
+            let mut required = true;
+            let path = match (&node.value, node.get("path")) {
+                (Value::Map(_), None) => return Err(self.wrong(node.line, key, "a 'path' is missing")),
+                (Value::Map(_), Some(path)) => {
+                    if let Some(entry) = node.get("required") {
+                        required = self.truth(entry, &format!("{key}.required"))?;
+                    }
+                    self.text(path, &format!("{key}.path"))?
+                }
+                _ => self.node_text(node, node.line, key)?,
+            };
+            let Some(path) = path.filter(|path| !path.is_empty()) else { continue };
+            if self.project.env_files.len() >= FILES_MAX {
+                return Err(self.wrong(node.line, key, "too many files"));
+            }
+            let path = self.absolute(&path).map_err(|why| self.wrong(node.line, key, why))?;
+            match self.env_file(&path) {
+                Ok(lines) => self.keep_variables(lines, service),
+                Err(ComposeError::Path(PathError { source, .. })) if !required => drop(source),
+                Err(ComposeError::Path(err)) => {
+                    return Err(self.wrong(node.line, key, format!("{err}: {}", err.source)));
+                }
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+
+    fn environment(&mut self, entry: &Entry, key: &str, service: &mut Service) -> Result<(), ComposeError> {
+        if entry.value.merging != Merging::Usual {
+            service.environment.clear();
+        }
+        let mut lines = Vec::new();
+        match &entry.value.value {
+            Value::Null => {}
+            Value::Map(entries) => {
+                for entry in entries.iter().filter(|entry| is_kept(&entry.key)) {
+                    let value = if is_secret(&entry.key) {
+                        Some(String::new())
+                    } else {
+                        self.text(entry, &format!("{key}.{}", shown(&entry.key)))?
+                    };
+                    lines.push((entry.key.clone(), value));
+                }
+            }
+            Value::List(nodes) => {
+                for node in nodes {
+                    let Value::Text(text) = &node.value else {
+                        return Err(self.wrong(node.line, key, "this must be a list of NAME=VALUE"));
+                    };
+                    let (name, value) = match text.split_once('=') {
+                        Some((name, value)) => (name, Some(value)),
+                        None => (text.as_str(), None),
+                    };
+                    if !is_kept(name) {
+                        continue;
+                    }
+                    let value = value.filter(|_| !is_secret(name)).map(|value| self.variables.fill(value));
+                    let value = value
+                        .transpose()
+                        .map_err(|why| self.wrong(node.line, format!("{key}.{}", shown(name)), why))?;
+                    lines.push((name.to_owned(), value));
+                }
+            }
+            Value::Text(_) => return Err(self.wrong(entry.line, key, "this must be a map or a list")),
+        }
+        self.keep_variables(lines, service);
+        Ok(())
+    }
+
+    /// Keeps PostgreSQL's variables; a name alone takes its value from the environment.
+    fn keep_variables(&self, lines: Lines, service: &mut Service) {
+        for (name, value) in lines {
+            if !is_kept(&name) {
+                continue;
+            }
+            let value = value.or_else(|| self.variables.get(&name).map(str::to_owned));
+            let value = value.filter(|_| !is_secret(&name));
+            service.environment.insert(name, value);
+        }
+    }
+
+    fn mounts(&mut self, entry: &Entry, key: &str, service: &mut Service) -> Result<(), ComposeError> {
+        if entry.value.merging != Merging::Usual {
+            service.mounts.clear();
+        }
+        let nodes = match &entry.value.value {
+            Value::Null => return Ok(()),
+            Value::List(nodes) => nodes,
+            _ => return Err(self.wrong(entry.line, key, "this must be a list")),
+        };
+        // A later mount takes the place of an earlier one at the same folder.
+        let mut at: BTreeMap<String, usize> = BTreeMap::new();
+        at.extend(service.mounts.iter().enumerate().map(|(n, mount)| (mount.target.clone(), n)));
+        for node in nodes {
+            let mount = match &node.value {
+                Value::Text(text) => {
+                    let text = self.variables.fill(text);
+                    text.and_then(|text| self.short_mount(&text))
+                        .map_err(|why| self.wrong(node.line, key, why))?
+                }
+                Value::Map(_) => self.long_mount(node, key)?,
+                _ => return Err(self.wrong(node.line, key, "this is no mount")),
+            };
+            match at.get(&mount.target) {
+                Some(&n) => service.mounts[n] = mount,
+                None => {
+                    at.insert(mount.target.clone(), service.mounts.len());
+                    service.mounts.push(mount);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `TARGET`, `SOURCE:TARGET` or `SOURCE:TARGET:MODE`.
+    fn short_mount(&self, text: &str) -> Result<ServiceMount, String> {
+        let mut parts = text.splitn(3, ':');
+        let (first, second) = (parts.next().unwrap_or_default(), parts.next());
+        let mode = parts.next().unwrap_or_default();
+        let (source, target) = match second {
+            None => (MountSource::Nameless, first),
+            Some(target) if first.starts_with(['.', '/', '~']) => {
+                (MountSource::Path(self.absolute(first)?), target)
+            }
+            Some(target) => (MountSource::Volume(first.to_owned()), target),
+        };
+        if target.is_empty() || matches!(&source, MountSource::Volume(name) if name.is_empty()) {
+            return Err(format!("'{}' is no SOURCE:TARGET", shown(text)));
+        }
+        let read_only = mode.split(',').any(|word| word == "ro");
+        Ok(ServiceMount { source, target: clean_target(target), read_only })
+    }
+
+    fn long_mount(&mut self, node: &Node, key: &str) -> Result<ServiceMount, ComposeError> {
+        let mut get = |names: &[&str]| match names.iter().find_map(|name| node.get(name)) {
+            Some(entry) => self.text(entry, &format!("{key}.{}", entry.key)),
+            None => Ok(None),
+        };
+        let kind = get(&["type"])?;
+        let source = get(&["source", "src"])?.filter(|source| !source.is_empty());
+        let target = get(&["target", "dst", "destination"])?.filter(|target| !target.is_empty());
+        let read_only = match node.get("read_only") {
+            Some(entry) => self.truth(entry, &format!("{key}.read_only"))?,
+            None => false,
+        };
+        let Some(target) = target else {
+            return Err(self.wrong(node.line, key, "a mount without a target"));
+        };
+        let source = match (kind.as_deref(), source) {
+            (Some("bind"), Some(source)) => {
+                MountSource::Path(self.absolute(&source).map_err(|why| self.wrong(node.line, key, why))?)
+            }
+            (Some("bind"), None) => return Err(self.wrong(node.line, key, "a bind mount without a source")),
+            (Some("volume") | None, Some(source)) => MountSource::Volume(source),
+            _ => MountSource::Nameless,
+        };
+        Ok(ServiceMount { source, target: clean_target(&target), read_only })
+    }
+
+    /// A path of the compose file, from the project's folder or the user's home on.
+    fn absolute(&self, path: &str) -> Result<PathBuf, String> {
+        if path.contains('\0') {
+            return Err("a path with a zero byte".to_owned());
+        }
+        let home = || self.home.clone().ok_or("'~' stands for HOME, which is not set");
+        if path == "~" {
+            return Ok(home()?);
+        }
+        if let Some(below) = path.strip_prefix("~/") {
+            return Ok(clean(&home()?.join(below)));
+        }
+        if path.starts_with('~') {
+            return Err(format!("whose home '{}' begins with is not known", shown(path)));
+        }
+        Ok(clean(&self.project.folder.join(path)))
+    }
+
+    /// Gives the project its name, and tells which variables stand for nothing.
+    fn finish(mut self, told: Option<&str>) -> Result<Project, ComposeError> {
+        let variable = || self.variables.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+        let given = told.or_else(variable).map(normalised).filter(|name| !name.is_empty());
+        self.project.named = given.is_some();
+        let folder = self.project.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        let usual = [self.named.take(), folder].into_iter().flatten();
+        let name = given.or_else(|| usual.map(|name| normalised(&name)).find(|name| !name.is_empty()));
+        let folder = self.project.folder.clone();
+        self.project.name = name.ok_or(ComposeError::NoName { folder })?;
+        let unset: BTreeSet<String> = std::mem::take(&mut self.variables.unset).into_iter().collect();
+        for name in unset {
+            self.project.notes.push(format!("the variable {name} is not set: read as nothing"));
+        }
+        Ok(self.project)
+    }
+}
+
+/// Only what PostgreSQL's image takes is kept, so that no other secret is.
+fn is_kept(name: &str) -> bool {
+    name.starts_with("POSTGRES_")
+}
+
+fn is_secret(name: &str) -> bool {
+    name.contains("PASSWORD") && !name.ends_with("_FILE")
+}
+
+/// Takes `.`, `..` and doubled slashes out of an absolute path, as compose does: by its words alone.
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::Normal(name) => out.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}
+
+fn clean_target(target: &str) -> String {
+    clean(&Path::new("/").join(target)).to_string_lossy().into_owned()
+}

@@ -1,0 +1,392 @@
+//! YAML as a tree of text with line numbers, bounded in every direction: a hostile file costs no more than an honest
+//! one of the same size.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
+
+/// Most collections within each other, those that aliases bring in counted.
+const DEPTH_MAX: usize = 64;
+/// What a node counts beside the bytes of its text.
+const NODE_COST: usize = 64;
+/// Most that all nodes may count, copies that aliases make included.
+const COST_MAX: usize = 16 << 20;
+
+/// Why a text is not read, and the line where it is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct YamlError {
+    pub line: usize,
+    pub why: String,
+}
+
+/// What a tag says about merging with an earlier file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Merging {
+    #[default]
+    Usual,
+    /// `!reset`: what an earlier file said is forgotten, and so is this.
+    Reset,
+    /// `!override`: what an earlier file said is forgotten.
+    Override,
+}
+
+/// A value and the line it begins on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub line: usize,
+    pub merging: Merging,
+    pub value: Value,
+}
+
+/// Scalars are text, whatever type YAML would give them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Null,
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub key: String,
+    pub line: usize,
+    pub value: Node,
+}
+
+impl Node {
+    /// The value of a key; none if this is no map.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the one document of a text; none if there is nothing in it.
+pub(super) fn read(text: &str) -> Result<Option<Node>, YamlError> {
+    let mut builder = Builder::default();
+    let mut parser: Parser<'_, StrInput<'_>> = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|err| YamlError {
+            line: err.marker().line(),
+            why: format!("this is no YAML: {}", err.info()),
+        })?;
+        builder.event(event, span)?;
+    }
+    Ok(builder.document)
+}
+
+/// A collection that is not at its end yet.
+struct Open {
+    line: usize,
+    anchor: usize,
+    merging: Merging,
+    /// What its nodes count so far.
+    cost: usize,
+    /// Collections within each other in its nodes.
+    height: usize,
+    nodes: Nodes,
+}
+
+enum Nodes {
+    List(Vec<Node>),
+    Map {
+        entries: Vec<Entry>,
+        seen: BTreeSet<String>,
+        /// The key whose value comes next.
+        key: Option<(String, usize)>,
+        /// What `<<` brings in.
+        merged: Vec<Node>,
+    },
+}
+
+/// A node, what it counts, and the collections within each other in it.
+#[derive(Clone)]
+struct Weighed {
+    node: Node,
+    cost: usize,
+    height: usize,
+}
+
+#[derive(Default)]
+struct Builder {
+    document: Option<Node>,
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Weighed>,
+    cost: usize,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
+        let line = span.start.line();
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let value = scalar(&text, style, tag.as_deref());
+                let cost = NODE_COST + text.len();
+                self.pay(cost, line)?;
+                let node = Node { line, merging: merging(tag.as_deref()), value };
+                self.done(Weighed { node, cost, height: 0 }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.begin(line, anchor, tag.as_deref(), Nodes::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                let nodes =
+                    Nodes::Map { entries: Vec::new(), seen: BTreeSet::new(), key: None, merged: Vec::new() };
+                self.begin(line, anchor, tag.as_deref(), nodes)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(line),
+            Event::Alias(anchor) => {
+                let Some(cost) = self.anchors.get(&anchor).map(|found| found.cost) else {
+                    return Err(wrong(line, "an alias within what it stands for"));
+                };
+                self.pay(cost, line)?;
+                let mut copy = self.anchors[&anchor].clone();
+                copy.node.line = line;
+                self.place(copy)
+            }
+            Event::DocumentStart(_) if self.document.is_some() => {
+                Err(wrong(line, "a second document begins; only one is read"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pay(&mut self, cost: usize, line: usize) -> Result<(), YamlError> {
+        self.cost = self.cost.saturating_add(cost);
+        if self.cost > COST_MAX {
+            return Err(wrong(line, "too much: the file, or what its aliases stand for, is too large"));
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        line: usize,
+        anchor: usize,
+        tag: Option<&Tag>,
+        nodes: Nodes,
+    ) -> Result<(), YamlError> {
+        if self.open.len() >= DEPTH_MAX {
+            return Err(too_deep(line));
+        }
+        self.pay(NODE_COST, line)?;
+        let merging = merging(tag);
+        self.open.push(Open { line, anchor, merging, cost: NODE_COST, height: 0, nodes });
+        Ok(())
+    }
+
+    fn end(&mut self, line: usize) -> Result<(), YamlError> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        let value = match open.nodes {
+            Nodes::List(nodes) => Value::List(nodes),
+            Nodes::Map { mut entries, mut seen, merged, .. } => {
+                for node in merged {
+                    bring_in(node, &mut entries, &mut seen, line)?;
+                }
+                Value::Map(entries)
+            }
+        };
+        let node = Node { line: open.line, merging: open.merging, value };
+        self.done(Weighed { node, cost: open.cost, height: open.height + 1 }, open.anchor)
+    }
+
+    /// Keeps a node that has an anchor, and puts it where it belongs.
+    fn done(&mut self, node: Weighed, anchor: usize) -> Result<(), YamlError> {
+        if anchor != 0 {
+            self.pay(node.cost, node.node.line)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.place(node)
+    }
+
+    fn place(&mut self, weighed: Weighed) -> Result<(), YamlError> {
+        if self.open.len() + weighed.height > DEPTH_MAX {
+            return Err(too_deep(weighed.node.line));
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.document = Some(weighed.node);
+            return Ok(());
+        };
+        open.cost += weighed.cost;
+        open.height = open.height.max(weighed.height);
+        let node = weighed.node;
+        match &mut open.nodes {
+            Nodes::List(nodes) => nodes.push(node),
+            Nodes::Map { entries, seen, key, merged } => match key.take() {
+                None => *key = Some((key_text(node.value, node.line)?, node.line)),
+                Some((name, _)) if name == "<<" => merged.push(node),
+                Some((name, line)) => {
+                    if !seen.insert(name.clone()) {
+                        return Err(wrong(line, format!("the key '{}' stands there twice", shown(&name))));
+                    }
+                    entries.push(Entry { key: name, line, value: node });
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Adds what `<<` brings in, where the map does not say it itself.
+fn bring_in(
+    node: Node,
+    entries: &mut Vec<Entry>,
+    seen: &mut BTreeSet<String>,
+    line: usize,
+) -> Result<(), YamlError> {
+    let maps = match node.value {
+        Value::Map(_) => vec![node],
+        Value::List(nodes) => nodes,
+        Value::Null => Vec::new(),
+        Value::Text(_) => return Err(wrong(node.line.min(line), "'<<' takes a map, or a list of maps")),
+    };
+    for map in maps {
+        let Value::Map(more) = map.value else {
+            return Err(wrong(map.line, "'<<' takes a map, or a list of maps"));
+        };
+        for entry in more {
+            if seen.insert(entry.key.clone()) {
+                entries.push(entry);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key_text(value: Value, line: usize) -> Result<String, YamlError> {
+    match value {
+        Value::Text(text) => Ok(text),
+        Value::Null => Ok(String::new()),
+        Value::List(_) | Value::Map(_) => Err(wrong(line, "a key must be a word")),
+    }
+}
+
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
+    let null = style == ScalarStyle::Plain
+        && tag.is_none_or(|tag| !tag.is_yaml_core_schema())
+        && matches!(text, "" | "~" | "null" | "Null" | "NULL");
+    if null { Value::Null } else { Value::Text(text.to_owned()) }
+}
+
+fn merging(tag: Option<&Tag>) -> Merging {
+    match tag.map(|tag| (tag.handle.as_str(), tag.suffix.as_str())) {
+        Some(("!", "reset")) => Merging::Reset,
+        Some(("!", "override")) => Merging::Override,
+        _ => Merging::Usual,
+    }
+}
+
+fn wrong(line: usize, why: impl Into<String>) -> YamlError {
+    YamlError { line, why: why.into() }
+}
+
+fn too_deep(line: usize) -> YamlError {
+    wrong(line, format!("more than {DEPTH_MAX} lists and maps within each other"))
+}
+
+/// At most 40 characters, for messages.
+pub(super) fn shown(text: &str) -> String {
+    let mut short: String = text.chars().take(40).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Node {
+        read(text).expect("YAML").expect("a document")
+    }
+
+    fn why(text: &str) -> (usize, String) {
+        let err = read(text).expect_err("not read");
+        (err.line, err.why)
+    }
+
+    fn text<'a>(node: &'a Node, path: &[&str]) -> &'a str {
+        let node = path.iter().fold(node, |node, key| &node.get(key).expect("the key").value);
+        match &node.value {
+            Value::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn scalars_stay_text_and_lines_are_known() {
+        let node = tree("---\na: 1\nb:\n  - yes\n  - '~'\n  - ~\nc: |\n  x\n  y\n'd': \"\\u00e9\"\n");
+        assert_eq!(text(&node, &["a"]), "1");
+        assert_eq!(text(&node, &["c"]), "x\ny\n");
+        assert_eq!(text(&node, &["d"]), "é");
+        let list = node.get("b").expect("b");
+        let Value::List(items) = &list.value.value else { panic!("{list:?}") };
+        assert_eq!((list.line, items[0].line, items[2].line), (3, 4, 6));
+        assert_eq!(items[1].value, Value::Text("~".into()));
+        assert_eq!(items[2].value, Value::Null);
+        assert_eq!(read("# nothing\n").expect("YAML"), None);
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_are_followed() {
+        let node = tree(
+            "x: &x {a: 1, b: 2}\ny: &y {a: 3, c: 4}\none:\n  <<: *x\n  b: 5\ntwo: {<<: [*y, *x], d: *x}\n",
+        );
+        assert_eq!((text(&node, &["one", "a"]), text(&node, &["one", "b"])), ("1", "5"));
+        assert_eq!((text(&node, &["two", "a"]), text(&node, &["two", "b"])), ("3", "2"));
+        assert_eq!(text(&node, &["two", "d", "b"]), "2");
+        assert_eq!(node.get("one").expect("one").value.get("a").map(|entry| entry.line), Some(1));
+    }
+
+    #[test]
+    fn tags_of_merging_are_kept() {
+        let node = tree("a: !reset null\nb: !override [1]\nc: !other x\n");
+        let merging = |key| node.get(key).expect("the key").value.merging;
+        assert_eq!(
+            [merging("a"), merging("b"), merging("c")],
+            [Merging::Reset, Merging::Override, Merging::Usual]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_line() {
+        assert_eq!(why("a: 1\nb: [1, 2\nc: 3\n").0, 3);
+        assert_eq!(why("a: 1\nb: 2\na: 3\n"), (3, "the key 'a' stands there twice".into()));
+        assert_eq!(why("a: 1\n? [x]\n: y\n"), (2, "a key must be a word".into()));
+        assert_eq!(why("a: 1\n---\nb: 2\n").0, 2);
+        assert_eq!(why("a: 1\nb:\n  <<: text\n").1, "'<<' takes a map, or a list of maps");
+        assert!(why("a: &a [*a]\n").1.contains("within what it stands for"));
+        assert!(why("a: *nobody\n").1.contains("no YAML"));
+    }
+
+    #[test]
+    fn hostile_files_end_early() {
+        for deep in ["- ".repeat(1 << 19), "[".repeat(1 << 19), "{a: ".repeat(1 << 18), "? ".repeat(1 << 19)]
+        {
+            why(&deep);
+        }
+        let staircase: String = (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        assert!(why(&staircase).1.contains("within each other"));
+        // Each line stands for ten of the one before.
+        let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
+        for n in 1..20 {
+            let ten = vec![format!("*a{}", n - 1); 10].join(", ");
+            laughs.push_str(&format!("a{n}: &a{n} [{ten}]\n"));
+        }
+        assert!(why(&laughs).1.contains("too much"));
+        // Each line stands for the one before, in a list.
+        let mut chain = "a0: &a0 [x]\n".to_owned();
+        for n in 1..1000 {
+            chain.push_str(&format!("a{n}: &a{n} [*a{}]\n", n - 1));
+        }
+        assert!(why(&chain).1.contains("within each other"));
+        let merges: String =
+            (1..200).map(|n| format!("m{n}: &m{n} {{<<: *m{}, k{n}: v}}\n", n - 1)).collect();
+        assert!(read(&format!("m0: &m0 {{a: b}}\n{merges}")).is_err());
+    }
+}

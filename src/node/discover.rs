@@ -1,0 +1,509 @@
+//! Finds the parts of a node in a compose project, and asks the engine how they are called there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::compose::{MountSource, Project, Service, ServiceMount};
+use super::docker::{Container, Docker, DockerError, Mount, Volume};
+use super::profile::Place;
+use crate::sys::{Dir, FileKind};
+
+/// Where pyaleph keeps its files, in its container.
+const LOCAL_STORAGE: &str = "/var/lib/pyaleph";
+/// Where kubo keeps its repository, in its container.
+const IPFS: &str = "/data/ipfs";
+/// Where pyaleph finds its keys and its configuration, in its container.
+const KEYS: &str = "/opt/pyaleph/keys";
+const CONFIG: &str = "/opt/pyaleph/config.yml";
+/// Where PostgreSQL keeps its databases, in its container.
+const DATABASE: &str = "/var/lib/postgresql";
+/// PostgreSQL's user if nothing says otherwise.
+const DEFAULT_USER: &str = "postgres";
+
+/// What is asked of an engine.
+pub trait Engine {
+    /// All containers of a compose project.
+    fn project(&self, project: &str) -> Result<Vec<Container>, DockerError>;
+    /// The volume of this name; none if there is none.
+    fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError>;
+    /// The compose projects whose containers bear this label.
+    fn projects_with_label(&self, label: &str, value: &str) -> Result<BTreeSet<String>, DockerError>;
+}
+
+impl Engine for Docker {
+    fn project(&self, project: &str) -> Result<Vec<Container>, DockerError> {
+        Self::project(self, project)
+    }
+
+    fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
+        Self::volume(self, name)
+    }
+
+    fn projects_with_label(&self, label: &str, value: &str) -> Result<BTreeSet<String>, DockerError> {
+        let filter = format!("label={label}={value}");
+        let format = "{{.Label \"com.docker.compose.project\"}}";
+        let answer = self.run(&["ps", "-a", "--filter", &filter, "--format", format])?;
+        let answer = String::from_utf8_lossy(&answer);
+        let lines = answer.lines().map(str::trim).filter(|line| !line.is_empty());
+        Ok(lines.map(str::to_owned).collect())
+    }
+}
+
+/// A node as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Discovery {
+    pub project: String,
+    /// The folder of the compose file.
+    pub folder: PathBuf,
+    /// The compose files that were read.
+    pub files: Vec<PathBuf>,
+    /// Why the engine was not asked.
+    pub no_engine: Option<String>,
+    pub database: Option<FoundDatabase>,
+    pub local_storage: Option<FoundTree>,
+    pub ipfs: Option<FoundTree>,
+    pub keys: Option<FoundTree>,
+    /// The configuration, and what else of its folder is worth keeping.
+    pub config: Option<FoundFiles>,
+    /// The compose file's folder, where the configuration is not in it.
+    pub compose: Option<FoundFiles>,
+    /// Containers that write to the node's data.
+    pub writers: Vec<String>,
+    /// What may matter, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// The database's service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundDatabase {
+    pub service: String,
+    pub container: String,
+    /// `running`, `exited` …; none if there is no such container, or nobody could be asked.
+    pub state: Option<String>,
+    pub user: String,
+    /// The database that the image makes at first.
+    pub database: String,
+    /// Where the server's files are.
+    pub data: Option<Place>,
+}
+
+/// A folder of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundTree {
+    pub place: Place,
+    /// The service that uses it, if one does.
+    pub service: Option<String>,
+    /// The folder on this machine, where that is known.
+    pub folder: Option<PathBuf>,
+}
+
+/// Some files of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFiles {
+    pub folder: PathBuf,
+    /// Relative to the folder, in order.
+    pub names: Vec<String>,
+}
+
+/// Finds the node's parts in a project.
+///
+/// `engine`: who is asked for containers and volumes; none, or one that does not answer, leaves the names that compose
+/// would give.
+pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery {
+    let mut finder = Finder {
+        containers: Vec::new(),
+        engine,
+        out: Discovery {
+            folder: project.folder.clone(),
+            files: project.files.clone(),
+            notes: std::mem::take(&mut project.notes),
+            ..Discovery::default()
+        },
+    };
+    finder.containers(&mut project);
+    finder.out.project.clone_from(&project.name);
+    finder.find(&project);
+    finder.out
+}
+
+struct Finder<'a> {
+    engine: Option<&'a dyn Engine>,
+    /// The project's, as the engine knows them.
+    containers: Vec<Container>,
+    out: Discovery,
+}
+
+impl Finder<'_> {
+    fn note(&mut self, what: impl Into<String>) {
+        self.out.notes.push(what.into());
+    }
+
+    /// The engine's answer; none if there is none, and then it is not asked again.
+    fn ask<T>(&mut self, question: impl FnOnce(&dyn Engine) -> Result<T, DockerError>) -> Option<T> {
+        let answer = question(self.engine?);
+        answer
+            .map_err(|err| {
+                self.engine = None;
+                self.out.no_engine = Some(err.to_string());
+            })
+            .ok()
+    }
+
+    /// Asks for the project's containers; a project that runs under another name gives its name.
+    fn containers(&mut self, project: &mut Project) {
+        let name = project.name.clone();
+        let Some(found) = self.ask(|engine| engine.project(&name)) else { return };
+        self.containers = found;
+        if !self.containers.is_empty() {
+            return;
+        }
+        let other = self.running_here(project);
+        match (other.len(), other.first()) {
+            (1, Some(other)) if !project.named => {
+                let other = other.clone();
+                let Some(found) = self.ask(|engine| engine.project(&other)) else { return };
+                self.note(format!("the project runs as '{other}', not as '{name}'"));
+                self.containers = found;
+                project.name = other;
+            }
+            (0, _) | (_, None) => self.note(format!(
+                "the engine has no container of a project '{name}': the names are those that compose would give"
+            )),
+            _ => {
+                let list = other.into_iter().collect::<Vec<_>>().join("', '");
+                self.note(format!(
+                    "the engine has no container of a project '{name}', but of '{list}' from this folder: use --project"
+                ));
+            }
+        }
+    }
+
+    /// Projects whose containers say that they come from this folder.
+    fn running_here(&mut self, project: &Project) -> BTreeSet<String> {
+        let mut folders = vec![project.folder.clone()];
+        folders.extend(Dir::open_canonical(&project.folder).ok().map(|dir| dir.path().to_owned()));
+        folders.dedup();
+        let files = project.files.iter().map(|file| file.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        let mut labels: Vec<(&str, String)> = folders
+            .iter()
+            .map(|folder| ("com.docker.compose.project.working_dir", folder.to_string_lossy().into_owned()))
+            .collect();
+        labels.push(("com.docker.compose.project.config_files", files.join(",")));
+        let mut found = BTreeSet::new();
+        for (label, value) in labels {
+            let more = self.ask(|engine| engine.projects_with_label(label, &value));
+            found.extend(more.unwrap_or_default());
+        }
+        found
+    }
+
+    fn find(&mut self, project: &Project) {
+        self.database(project);
+        self.out.local_storage = self.tree(project, LOCAL_STORAGE);
+        self.out.ipfs = self.tree(project, IPFS);
+        self.keys(project);
+        self.configuration(project);
+        self.writers(project);
+    }
+
+    /// The containers of a service, as the engine knows them.
+    fn of_service(&self, service: &Service) -> impl Iterator<Item = &Container> {
+        let name = service.name.clone();
+        self.containers.iter().filter(move |container| {
+            let once = container.labels.get("com.docker.compose.oneoff").is_some_and(|once| once == "True");
+            !once && container.service().is_some_and(|(_, known)| known == name)
+        })
+    }
+
+    fn database(&mut self, project: &Project) {
+        let score = |service: &Service| {
+            let names = ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"];
+            let told = names.iter().any(|name| service.environment.contains_key(*name));
+            let data = service.mounts.iter().any(|mount| mount.target.starts_with(DATABASE));
+            let image = has_postgres_image(service);
+            // A folder of that name alone is no sign: whoever copies the files away mounts it too.
+            if image || told { 4 * u8::from(image) + 2 * u8::from(told) + u8::from(data) } else { 0 }
+        };
+        let best = project.services.iter().map(score).max().unwrap_or(0);
+        let found: Vec<&Service> =
+            project.services.iter().filter(|service| best > 0 && score(service) == best).collect();
+        let Some(&service) = found.first() else { return };
+        if found.len() > 1 {
+            let names: Vec<&str> = found.iter().map(|service| service.name.as_str()).collect();
+            self.note(format!(
+                "several services look like PostgreSQL ('{}'): the first is taken",
+                names.join("', '")
+            ));
+        }
+        let container = self.of_service(service).min_by_key(|container| !container.is_running()).cloned();
+        let told = |name: &str| service.environment.get(name).cloned().flatten().filter(|v| !v.is_empty());
+        let runs_with = |name: &str| {
+            let lines = &container.as_ref()?.env;
+            let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.filter(|value| !value.is_empty()).map(str::to_owned)
+        };
+        let (written, running) = (told("POSTGRES_USER"), runs_with("POSTGRES_USER"));
+        let user = running.or_else(|| written.clone()).unwrap_or_else(|| DEFAULT_USER.to_owned());
+        if container.is_some() && written.as_ref().is_some_and(|written| *written != user) {
+            self.note(format!(
+                "the database runs with user '{user}', the compose file says otherwise: look at it"
+            ));
+        }
+        if written.is_none() && service.environment.contains_key("POSTGRES_USER_FILE") {
+            self.note("the database's user stands in a file (POSTGRES_USER_FILE): fill it in");
+        }
+        let database =
+            runs_with("POSTGRES_DB").or_else(|| told("POSTGRES_DB")).unwrap_or_else(|| user.clone());
+        let mount = service.mounts.iter().find(|mount| mount.target.starts_with(DATABASE));
+        let data = mount.and_then(|mount| self.place(project, service, mount));
+        self.out.database = Some(FoundDatabase {
+            service: service.name.clone(),
+            container: match &container {
+                Some(container) => container.name.clone(),
+                None => project.container_name(service),
+            },
+            state: container.map(|container| container.state),
+            user,
+            database,
+            data: data.map(|data| data.place),
+        });
+    }
+
+    /// What is mounted at a folder of a container.
+    fn tree(&mut self, project: &Project, target: &str) -> Option<FoundTree> {
+        let (service, mount) = mounted_at(project, target)?;
+        self.place(project, service, mount)
+    }
+
+    /// What a service's container has at this folder, if there is such a container.
+    fn real(&self, service: &Service, target: &str) -> Option<Mount> {
+        let mut mounts = self.of_service(service).flat_map(|container| &container.mounts);
+        mounts.find(|mount| mount.destination == Path::new(target)).cloned()
+    }
+
+    /// What a service mounts; none if it has no name.
+    fn mounted(&self, project: &Project, service: &Service, mount: &ServiceMount) -> Option<Place> {
+        let key = match &mount.source {
+            MountSource::Nameless => return None,
+            MountSource::Path(path) => return Some(Place::Path(path.clone())),
+            MountSource::Volume(key) => key,
+        };
+        if let Some(device) = project.volumes.get(key).and_then(|volume| volume.device.clone()) {
+            return Some(Place::Path(device));
+        }
+        Some(match self.real(service, &mount.target) {
+            Some(real) if real.volume.is_empty() => Place::Path(real.source),
+            Some(real) => Place::Volume(real.volume),
+            None => Place::Volume(project.volume_name(key)),
+        })
+    }
+
+    /// Where a mount's files are, as the engine or the compose file says.
+    fn place(&mut self, project: &Project, service: &Service, mount: &ServiceMount) -> Option<FoundTree> {
+        let real = self.real(service, &mount.target);
+        let service = Some(service.name.clone());
+        let at = |folder: PathBuf| FoundTree {
+            place: Place::Path(folder.clone()),
+            service: service.clone(),
+            folder: Some(folder),
+        };
+        let key = match &mount.source {
+            MountSource::Nameless => {
+                let real = real.filter(|real| !real.volume.is_empty())?;
+                self.note(format!("{} is in a volume without a name, which compose may lose", mount.target));
+                return Some(FoundTree {
+                    place: Place::Volume(real.volume),
+                    service,
+                    folder: Some(real.source),
+                });
+            }
+            MountSource::Path(path) => {
+                if let Some(real) = real.filter(|real| real.source != *path) {
+                    self.differs(&mount.target, &real.source.display().to_string());
+                }
+                self.look_for(path);
+                return Some(at(path.clone()));
+            }
+            MountSource::Volume(key) => key,
+        };
+        if let Some(device) = project.volumes.get(key).and_then(|volume| volume.device.clone()) {
+            self.look_for(&device);
+            return Some(at(device));
+        }
+        if let Some(real) = real {
+            if real.volume.is_empty() {
+                self.differs(&mount.target, &real.source.display().to_string());
+                return Some(at(real.source));
+            }
+            return Some(FoundTree { place: Place::Volume(real.volume), service, folder: Some(real.source) });
+        }
+        let name = project.volume_name(key);
+        let answer = self.ask(|engine| engine.volume(&name));
+        if matches!(answer, Some(None)) {
+            self.note(format!("the engine has no volume '{name}' yet"));
+        }
+        let folder = answer.flatten().map(|volume| volume.mountpoint);
+        Some(FoundTree { place: Place::Volume(name), service, folder })
+    }
+
+    fn differs(&mut self, target: &str, real: &str) {
+        self.note(format!(
+            "the container that runs has {real} at {target}, which the compose file does not say: look at it"
+        ));
+    }
+
+    fn look_for(&mut self, path: &Path) {
+        if kind(path).is_none() {
+            self.note(format!("{} cannot be found", path.display()));
+        }
+    }
+
+    /// The keys: what is mounted where pyaleph looks for them, a folder of that name, or the one beside the compose file.
+    fn keys(&mut self, project: &Project) {
+        if let Some(found) = self.tree(project, KEYS) {
+            self.out.keys = Some(found);
+            return;
+        }
+        let named = |path: &Path| path.file_name().is_some_and(|name| name == "keys");
+        let mounted = paths(project).find_map(|(service, path)| {
+            let folder = if named(path) { path } else { path.parent().filter(|parent| named(parent))? };
+            Some((service.name.clone(), folder.to_owned()))
+        });
+        let beside = project.folder.join("keys");
+        let (service, folder) = match mounted {
+            Some((service, folder)) => (Some(service), folder),
+            None if kind(&beside) == Some(FileKind::Folder) => (None, beside),
+            None => return,
+        };
+        self.look_for(&folder);
+        self.out.keys = Some(FoundTree { place: Place::Path(folder.clone()), service, folder: Some(folder) });
+    }
+
+    /// The configuration, and the files beside the compose file without which it does not start again.
+    fn configuration(&mut self, project: &Project) {
+        let named = |path: &Path| path.file_name().is_some_and(|n| n == "config.yml" || n == "config.yaml");
+        let mounted = match mounted_at(project, CONFIG).map(|(_, mount)| &mount.source) {
+            Some(MountSource::Path(path)) => Some(path.clone()),
+            _ => paths(project).map(|(_, path)| path).find(|path| named(path)).map(Path::to_owned),
+        };
+        let beside = project.folder.join("config.yml");
+        let config = mounted.or_else(|| kind(&beside).is_some().then_some(beside));
+        let mut kept: BTreeSet<PathBuf> = project.files.iter().chain(&project.env_files).cloned().collect();
+        let in_keys = |path: &Path| match self.out.keys.as_ref().and_then(|keys| keys.folder.as_ref()) {
+            Some(keys) => path.starts_with(keys),
+            None => false,
+        };
+        let mounted = paths(project).map(|(_, path)| path).filter(|path| !in_keys(path));
+        kept.extend(mounted.filter(|path| is_file(path)).map(Path::to_owned));
+        kept.retain(|path| path.starts_with(&project.folder));
+        let Some(config) = config else {
+            self.out.compose = files_in(&project.folder, kept);
+            return;
+        };
+        if config.starts_with(&project.folder) {
+            kept.insert(config.clone());
+            self.out.config = files_in(&project.folder, kept);
+        } else if let Some(folder) = config.parent() {
+            self.out.config = files_in(folder, BTreeSet::from([config.clone()]));
+            self.out.compose = files_in(&project.folder, kept);
+        }
+        match kind(&config) {
+            None => self.note(format!("{} cannot be found", config.display())),
+            Some(FileKind::Symlink) => self.note(format!(
+                "{} is a symlink: the link is kept, not what it leads to; name that file's folder",
+                config.display()
+            )),
+            Some(_) => {}
+        }
+    }
+
+    /// Containers of services that use the node's data, the database's own left out.
+    fn writers(&mut self, project: &Project) {
+        let database = self.out.database.as_ref().map(|database| database.service.clone());
+        let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
+        let mut places: Vec<Place> = parts.into_iter().flatten().map(|part| part.place.clone()).collect();
+        places.extend(self.out.database.as_ref().and_then(|database| database.data.clone()));
+        let is_config = |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
+        if let Some(config) = &self.out.config {
+            let files = config.names.iter().filter(|name| is_config(name));
+            places.extend(files.map(|name| Place::Path(config.folder.join(name))));
+        }
+        let mut writers = Vec::new();
+        for service in &project.services {
+            let mut mounts = service.mounts.iter();
+            let uses = mounts.any(|mount| {
+                let mounted = self.mounted(project, service, mount);
+                mounted.is_some_and(|mounted| {
+                    places.iter().any(|place| touches(&mounted, mount.read_only, place))
+                })
+            });
+            if !uses || Some(&service.name) == database.as_ref() {
+                continue;
+            }
+            let mut names: Vec<String> = self.of_service(service).map(|found| found.name.clone()).collect();
+            names.sort();
+            if names.is_empty() {
+                names.push(project.container_name(service));
+            }
+            writers.extend(names);
+        }
+        self.out.writers = writers;
+    }
+}
+
+/// True if what is mounted is the place or a part of it, or holds it and can be written to.
+fn touches(mounted: &Place, read_only: bool, place: &Place) -> bool {
+    match (mounted, place) {
+        (Place::Volume(mounted), Place::Volume(name)) => mounted == name,
+        (Place::Path(path), Place::Path(place)) => {
+            path.starts_with(place) || (place.starts_with(path) && !read_only)
+        }
+        _ => false,
+    }
+}
+
+/// The service that mounts something at this folder of its container.
+fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'p ServiceMount)> {
+    project.services.iter().find_map(|service| {
+        let mount = service.mounts.iter().find(|mount| mount.target == target)?;
+        Some((service, mount))
+    })
+}
+
+/// Every path of this machine that a service mounts.
+fn paths(project: &Project) -> impl Iterator<Item = (&Service, &Path)> {
+    project.services.iter().flat_map(|service| {
+        service.mounts.iter().filter_map(move |mount| match &mount.source {
+            MountSource::Path(path) => Some((service, path.as_path())),
+            _ => None,
+        })
+    })
+}
+
+/// True for `postgres:15`, `registry/library/postgres@sha256:…` and the like.
+fn has_postgres_image(service: &Service) -> bool {
+    let Some(image) = &service.image else { return false };
+    let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    name.split(':').next() == Some("postgres")
+}
+
+/// What lies there; a symlink is not followed, and none is nothing.
+fn kind(path: &Path) -> Option<FileKind> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Some(Dir::open(parent).ok()?.stat(name).ok()?.kind),
+        _ => Some(FileKind::Folder),
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    matches!(kind(path), Some(FileKind::File | FileKind::Symlink)) && Dir::open(path).is_err()
+}
+
+fn files_in(folder: &Path, files: BTreeSet<PathBuf>) -> Option<FoundFiles> {
+    let below = files.iter().filter_map(|file| file.strip_prefix(folder).ok());
+    let names: Vec<String> = below.map(|name| name.to_string_lossy().into_owned()).collect();
+    (!names.is_empty()).then(|| FoundFiles { folder: folder.to_owned(), names })
+}
+
+#[cfg(test)]
+mod tests;

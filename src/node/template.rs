@@ -1,0 +1,353 @@
+//! Writes the `icecore.toml` of a node that was found, with comments for whoever reads it next.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::discover::{Discovery, FoundFiles, FoundTree};
+use super::profile::Place;
+
+/// What goes into the file beside the node's parts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// The repository's address; a path is absolute.
+    pub repository: Option<String>,
+    pub passphrase_file: Option<String>,
+    pub passphrase_command: Option<String>,
+    pub host: String,
+}
+
+/// Sources and their names, in the order of their capture.
+const DATABASE: &str = "db";
+const LOCAL_STORAGE: &str = "local-storage";
+const IPFS: &str = "ipfs";
+const KEYS: &str = "keys";
+const CONFIG: &str = "config";
+const COMPOSE: &str = "compose";
+
+/// Left out of kubo's repository: its lock and addresses, and what it is still writing.
+const IPFS_EXCLUDES: [&str; 7] =
+    ["/repo.lock", "/api", "/gateway", "/datastore/LOCK", "/blocks/.temp/", "/blocks/*/put-*", "*.tmp"];
+
+const HEAD: &str = "\
+# icecore's configuration, made by 'icecore node init'. Unknown keys are errors; relative paths begin at this file's
+# folder. Made with this file: icecore node backup, node restore, node check, and forget, prune, verify.
+
+";
+
+const NO_REPOSITORY: &str = "\
+# Where the backups go, best another machine: a path, sftp://user@host/path or s3://bucket/prefix. Fill it in.
+# repository = \"/mnt/backup/node\"
+";
+
+const NO_PASSPHRASE: &str = "\
+# Without one of these, 'icecore node backup --init' makes a random key file and says where: keep a copy elsewhere.
+# passphrase_file = \"/etc/icecore/passphrase\"
+# passphrase_command = \"…\"
+";
+
+const HOST: &str = "\
+# The snapshots' host name: whose 'latest' is. A node that moves to another machine keeps it, and its history goes on.
+";
+
+const ORDER: &str = "
+# Sources are captured in this order. The database comes first and the files after it: then every file that the
+# database speaks of is there.
+";
+
+const RETENTION: &str = "
+# What 'icecore forget' keeps: of each hour, day, week and month the newest snapshot, so many of each.
+[retention]
+keep_hourly = 48
+keep_daily = 14
+keep_weekly = 8
+keep_monthly = \"all\"
+
+# Commands around each backup, run without a shell; one, or a list. A [[source]] may have 'before' and 'after' too.
+# [hooks]
+# before = \"/usr/local/bin/before-backup\"
+# after = \"/usr/local/bin/after-backup\"
+# on_failure = \"/usr/local/bin/backup-failed\"
+";
+
+/// Renders the file.
+pub fn render(node: &Discovery, settings: &Settings) -> String {
+    let mut out = String::from(HEAD);
+    match &settings.repository {
+        Some(repository) => line(&mut out, "repository", &quoted(repository)),
+        None => out.push_str(NO_REPOSITORY),
+    }
+    match (&settings.passphrase_file, &settings.passphrase_command) {
+        (Some(file), _) => line(&mut out, "passphrase_file", &quoted(file)),
+        (None, Some(command)) => line(&mut out, "passphrase_command", &quoted(command)),
+        (None, None) => out.push_str(NO_PASSPHRASE),
+    }
+    out.push_str(HOST);
+    line(&mut out, "host", &quoted(&settings.host));
+    out.push_str(ORDER);
+    database(&mut out, node);
+    storage(&mut out, node);
+    keys_and_config(&mut out, node);
+    out.push_str(RETENTION);
+    parts(&mut out, node);
+    out
+}
+
+fn database(out: &mut String, node: &Discovery) {
+    let Some(found) = &node.database else {
+        missing(
+            out,
+            "The database was not found. Fill in its container, or without Docker an address and a port.",
+            &[
+                ("name", quoted(DATABASE)),
+                ("kind", quoted("postgresql")),
+                ("container", quoted("pyaleph-postgres-1")),
+                ("user", quoted("aleph")),
+            ],
+        );
+        return;
+    };
+    out.push_str("\n# The database, dumped inside its container; no password is needed there. Without Docker: address, port and\n");
+    out.push_str("# password_file (a file in the form of .pgpass) in place of 'container'.\n");
+    source(out, DATABASE, "postgresql");
+    line(out, "container", &quoted(&found.container));
+    line(out, "user", &quoted(&found.user));
+    out.push_str("# A dump smaller than this share of the last good one is doubtful: kept, but not counted by 'forget'.\n");
+    line(out, "smallest", &quoted("50%"));
+}
+
+fn storage(out: &mut String, node: &Discovery) {
+    match &node.local_storage {
+        Some(found) => {
+            out.push_str("\n# pyaleph's files, named by their hashes. A name that was captured once is not read again.\n");
+            source(out, LOCAL_STORAGE, "tree");
+            place(out, found);
+            immutable(out, node);
+            line(out, "exclude", &list(["*.tmp"]));
+        }
+        None => missing(
+            out,
+            "pyaleph's files (/var/lib/pyaleph in its container) were not found. Fill in the volume, or a path.",
+            &tree(LOCAL_STORAGE, "volume", "pyaleph_pyaleph-local-storage"),
+        ),
+    }
+    match &node.ipfs {
+        Some(found) => {
+            out.push_str("\n# kubo's repository: its blocks are named by their hashes; its lock and what it is still writing are left out.\n");
+            source(out, IPFS, "tree");
+            place(out, found);
+            immutable(out, node);
+            line(out, "exclude", &list(IPFS_EXCLUDES));
+        }
+        None => missing(
+            out,
+            "kubo's repository (/data/ipfs in its container) was not found. Fill in the volume, or a path.",
+            &tree(IPFS, "volume", "pyaleph_pyaleph-ipfs"),
+        ),
+    }
+}
+
+fn keys_and_config(out: &mut String, node: &Discovery) {
+    match &node.keys {
+        Some(found) => {
+            out.push_str(
+                "\n# The node's keys never change: one that did, or is missing, is an alarm (exit code 5).\n",
+            );
+            source(out, KEYS, "tree");
+            place(out, found);
+            line(out, "unchanged", &quoted("alarm"));
+        }
+        None => missing(
+            out,
+            "The folder with the node's keys was not found. Fill it in: without the keys the node's identity is lost.",
+            &tree(KEYS, "path", "/opt/pyaleph/keys"),
+        ),
+    }
+    match &node.config {
+        Some(found) => {
+            out.push_str("\n# The configuration, and what compose needs to start the node again.\n");
+            files(out, CONFIG, found);
+        }
+        None => {
+            let mut lines = tree(CONFIG, "path", "/opt/pyaleph");
+            lines.push(("only", list(["config.yml"])));
+            missing(out, "The folder with config.yml was not found. Fill it in.", &lines);
+        }
+    }
+    if let Some(found) = &node.compose {
+        out.push_str("\n# What compose needs to start the node again.\n");
+        files(out, COMPOSE, found);
+    }
+}
+
+/// Which source is which part of the node.
+fn parts(out: &mut String, node: &Discovery) {
+    out.push_str("\n# Which source is which part of the node, and the containers that must not run while it is restored.\n");
+    out.push_str("[node]\n");
+    let parts = [
+        ("database", DATABASE, node.database.is_some()),
+        ("local_storage", LOCAL_STORAGE, node.local_storage.is_some()),
+        ("ipfs", IPFS, node.ipfs.is_some()),
+        ("keys", KEYS, node.keys.is_some()),
+        ("config", CONFIG, node.config.is_some()),
+    ];
+    for (key, name, is_there) in parts {
+        if !is_there {
+            out.push_str("# ");
+        }
+        line(out, key, &quoted(name));
+    }
+    line(out, "project", &quoted(&node.project));
+    line(out, "writers", &list(node.writers.iter().map(String::as_str)));
+}
+
+fn source(out: &mut String, name: &str, kind: &str) {
+    out.push_str("[[source]]\n");
+    line(out, "name", &quoted(name));
+    line(out, "kind", &quoted(kind));
+}
+
+fn place(out: &mut String, found: &FoundTree) {
+    match &found.place {
+        Place::Volume(name) => line(out, "volume", &quoted(name)),
+        Place::Path(path) => line(out, "path", &path_text(path)),
+    }
+}
+
+fn files(out: &mut String, name: &str, found: &FoundFiles) {
+    source(out, name, "tree");
+    line(out, "path", &path_text(&found.folder));
+    line(out, "only", &list(found.names.iter().map(String::as_str)));
+}
+
+fn immutable(out: &mut String, node: &Discovery) {
+    line(out, "immutable", "true");
+    // A source that is not there cannot be named.
+    if node.database.is_none() {
+        out.push_str("# ");
+    }
+    line(out, "not_older_than", &quoted(DATABASE));
+}
+
+fn tree(name: &str, place: &'static str, value: &str) -> Vec<(&'static str, String)> {
+    vec![("name", quoted(name)), ("kind", quoted("tree")), (place, quoted(value))]
+}
+
+/// A source that was not found, as a comment.
+fn missing(out: &mut String, why: &str, lines: &[(&str, String)]) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "\n# {why}");
+    let _ = writeln!(out, "# [[source]]");
+    for (key, value) in lines {
+        out.push_str("# ");
+        line(out, key, value);
+    }
+}
+
+fn line(out: &mut String, key: &str, value: &str) {
+    let _ = writeln!(out, "{key} = {value}");
+}
+
+fn path_text(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(quoted).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// A text as TOML's basic string, on one line whatever is in it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::node::discover::FoundDatabase;
+
+    fn node() -> Discovery {
+        let volume = |name: &str| {
+            Some(FoundTree { place: Place::Volume(name.into()), service: Some("x".into()), folder: None })
+        };
+        let keys = PathBuf::from("/opt/no\"de/keys");
+        Discovery {
+            project: "pyaleph".into(),
+            database: Some(FoundDatabase {
+                service: "postgres".into(),
+                container: "pyaleph-postgres-1".into(),
+                state: None,
+                user: "al\\eph\u{7f}\n".into(),
+                database: "aleph".into(),
+                data: None,
+            }),
+            local_storage: volume("p_local"),
+            ipfs: volume("p_ipfs"),
+            keys: Some(FoundTree { place: Place::Path(keys.clone()), service: None, folder: Some(keys) }),
+            config: Some(FoundFiles { folder: "/opt/node".into(), names: vec!["config.yml".into()] }),
+            writers: vec!["pyaleph-ipfs-1".into(), "a".into()],
+            ..Discovery::default()
+        }
+    }
+
+    fn read(text: &str) -> toml::Table {
+        text.parse().unwrap_or_else(|err| panic!("{err}\n{text}"))
+    }
+
+    #[test]
+    fn what_was_found_is_said_in_its_order() {
+        let settings = Settings { repository: Some("s3://b/p".into()), ..Settings::default() };
+        let table = read(&render(&node(), &settings));
+        assert_eq!(table["repository"].as_str(), Some("s3://b/p"));
+        let sources = table["source"].as_array().expect("sources");
+        let names: Vec<&str> = sources.iter().filter_map(|source| source["name"].as_str()).collect();
+        assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);
+        assert_eq!(sources[0]["user"].as_str(), Some("al\\eph\u{7f}\n"));
+        assert_eq!(sources[1]["not_older_than"].as_str(), Some("db"));
+        assert_eq!(sources[2]["exclude"].as_array().map(Vec::len), Some(7));
+        assert_eq!(sources[3]["path"].as_str(), Some("/opt/no\"de/keys"));
+        assert_eq!(sources[3]["unchanged"].as_str(), Some("alarm"));
+        assert_eq!(table["node"]["writers"][1].as_str(), Some("a"));
+        assert_eq!(table["retention"]["keep_hourly"].as_integer(), Some(48));
+    }
+
+    #[test]
+    fn what_was_not_found_is_a_comment_and_no_part() {
+        let text = render(&Discovery { project: "p".into(), ..Discovery::default() }, &Settings::default());
+        let table = read(&text);
+        assert!(!table.contains_key("source") && !table.contains_key("repository"));
+        assert_eq!(table["node"].as_table().map(toml::Table::len), Some(2));
+        // Without the signs of comments it would be a whole file.
+        for name in ["db", "local-storage", "ipfs", "keys", "config"] {
+            assert!(text.contains(&format!("# name = \"{name}\"")), "{name}");
+        }
+        let only_files = Discovery { database: None, ..node() };
+        let table = read(&render(&only_files, &Settings::default()));
+        assert!(table["source"][0].get("not_older_than").is_none());
+    }
+
+    #[test]
+    fn any_text_stays_one_string() {
+        for text in ["", "a\"b", "a\\", "\u{1}\u{7f}\u{85}\r\n\t", "é…", "'''", "# x"] {
+            let table = read(&format!("x = {}\n", quoted(text)));
+            assert_eq!(table["x"].as_str(), Some(text));
+        }
+    }
+}
