@@ -133,6 +133,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is worth knowing before.
     pub warnings: Vec<Problem>,
+    /// Some of the file storage is not whole.
+    pub lacks_files: bool,
 }
 
 impl Plan {
@@ -224,6 +226,7 @@ fn lacking(
     if matches!(part, NodePart::Keys | NodePart::Database) {
         return Err(NodeError::Refused { why, hint: instead(source, snapshot, all) });
     }
+    plan.lacks_files |= part.is_file_storage();
     plan.warnings.push(Problem::new(Severity::Missing, source, why));
     Ok(())
 }
@@ -246,6 +249,7 @@ fn is_whole(step: &Step, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), 
         let why = format!("{}, the node's {}, is not whole: {fault}", step.name(), step.part.name());
         return Err(NodeError::Refused { why, hint: instead(source, &step.snapshot, all) });
     }
+    plan.lacks_files |= step.part.is_file_storage();
     let refill = if step.part.is_file_storage() { "; the network must refill what it lacks" } else { "" };
     plan.warnings.push(Problem::new(
         Severity::Note,

@@ -100,7 +100,7 @@ fn parts_come_back_in_order_the_database_last() {
     let made = plan(&profile(), &picks(&[(&one, None)]), Scope::All, &[]).expect("a plan");
     let order: Vec<NodePart> = made.steps.iter().map(|step| step.part).collect();
     assert_eq!(order, NodePart::ALL);
-    assert!(made.warnings.is_empty(), "{:?}", made.warnings);
+    assert!(made.warnings.is_empty() && !made.lacks_files, "{:?}", made.warnings);
     let files = plan(&profile(), &picks(&[(&one, None)]), Scope::Files, &[]).expect("a plan");
     assert_eq!(parts(&files), [(NodePart::LocalStorage, 1), (NodePart::Ipfs, 1)]);
 }
@@ -210,6 +210,7 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     let bad = spoil(good(1, 1000), "local", |record| record.counts.incomplete = 1);
     let made = plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &[]).expect("a plan");
     assert_eq!(made.steps.len(), 5);
+    assert!(made.lacks_files);
     assert!(made.warnings[0].message.contains("network"), "{:?}", made.warnings);
     let less = snapshot(1, 1000, &["db", "keys", "extra"]);
     let made = plan(&profile(), &picks(&[(&less, None)]), Scope::All, &[]).expect("a plan");

@@ -217,3 +217,21 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
     assert!(matches!(&err, NodeError::Refused { why, .. } if why.contains("pg_dumpall")), "{err:?}");
     assert!(!node.to("keys").exists());
 }
+
+#[test]
+fn what_the_network_must_refill_is_counted() {
+    let node = Node::new();
+    let (repo, profile) = (node.lab.open(), node.profile());
+    let found = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
+    crate::ops::sync(&repo, &Counters::default()).expect("synced");
+    // Local storage is called otherwise there.
+    let profile = Profile {
+        local_storage: Some(Part { source: "elsewhere".into(), place: Place::Path(node.to("local")) }),
+        ..profile
+    };
+    let pick = Pick { snapshot: found, source: None };
+    let plan = plan(&profile, &[pick], Scope::All, &[]).expect("a plan");
+    assert!(plan.lacks_files);
+    let told = refill(&repo, &profile, &plan, &Cancel::new()).expect("counted").expect("some");
+    assert!(told.message.starts_with("2 pinned files"), "{told:?}");
+}
