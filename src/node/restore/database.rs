@@ -360,6 +360,9 @@ fn with_sources(err: &Error) -> String {
     if let Error::Command(CommandError::Failed { ending, stderr_tail, .. }) = err {
         return format!("psql failed with {ending}: {}", said(stderr_tail));
     }
+    if matches!(err, Error::Interrupted) {
+        return "interrupted".to_owned();
+    }
     let mut out = err.to_string();
     let mut source = std::error::Error::source(err);
     while let Some(err) = source {

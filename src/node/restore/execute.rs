@@ -101,7 +101,7 @@ impl Prepared<'_> {
         Ok(report)
     }
 
-    fn files(
+    pub(super) fn files(
         &self,
         placed: &Placed,
         observer: &dyn Observer,

@@ -12,6 +12,8 @@ mod execute;
 mod places;
 mod plan;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -20,11 +22,12 @@ pub use places::{Spot, Writer};
 pub use plan::{NodePart, Pick, Plan, Scope, Step, plan};
 
 use super::NodeError;
+use super::check::{Against, check};
 use super::docker::{Docker, DockerError};
 use super::profile::{Access, Place, Profile};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
-use crate::observe::{Observer, Phase, Problem};
+use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::{Cancel, reading_lease};
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
 use crate::types::{ByteSize, Content, SnapshotId};
@@ -149,6 +152,7 @@ pub fn prepare<'a>(
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     crate::ops::sync(repo, observer)?;
+    let refill = if plan.lacks_files { refill(repo, profile, &plan, cancel)? } else { None };
     let writers = match options.scope {
         Scope::Files => Vec::new(),
         Scope::All | Scope::Minimal => writers_of(profile, &plan, docker)?,
@@ -162,7 +166,7 @@ pub fn prepare<'a>(
         steps: Vec::new(),
         writers,
         database: None,
-        warnings: plan.warnings,
+        warnings: plan.warnings.into_iter().chain(refill).collect(),
         obstacles: Vec::new(),
     };
     for step in plan.steps {
@@ -172,6 +176,34 @@ pub fn prepare<'a>(
     prepared.obstacles.extend(at_work(&prepared.writers));
     prepared.look_at_database(observer, cancel)?;
     Ok(prepared)
+}
+
+/// How many files the network must refill, where the snapshot that holds the database can tell.
+fn refill(
+    repo: &Repository,
+    profile: &Profile,
+    plan: &Plan,
+    cancel: &Cancel,
+) -> Result<Option<Problem>, NodeError> {
+    let Some(database) = plan.step(NodePart::Database) else { return Ok(None) };
+    let is_other = |step: &Step| step.part.is_file_storage() && step.snapshot.id != database.snapshot.id;
+    if plan.steps.iter().any(is_other) {
+        return Ok(None);
+    }
+    let (quiet, against) = (Counters::default(), Against::Snapshot);
+    match check(repo, &database.snapshot, profile, &against, &quiet, cancel, &mut |_| Ok(())) {
+        Ok(report) if report.missing == 0 => Ok(None),
+        Ok(report) => {
+            let what = match report.missing {
+                1 => "1 pinned file is not in it: the network must refill it".to_owned(),
+                count => format!("{count} pinned files are not in it: the network must refill them"),
+            };
+            Ok(Some(Problem::new(Severity::Missing, database.snapshot.id.short(), what)))
+        }
+        Err(NodeError::Engine(err @ Error::Interrupted)) => Err(err.into()),
+        // A dump of another kind of node tells nothing of files.
+        Err(_) => Ok(None),
+    }
 }
 
 /// The containers that matter, where anything has to do with Docker.

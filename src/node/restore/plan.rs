@@ -133,6 +133,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is worth knowing before.
     pub warnings: Vec<Problem>,
+    /// Some of the file storage is not whole.
+    pub lacks_files: bool,
 }
 
 impl Plan {
@@ -224,6 +226,7 @@ fn lacking(
     if matches!(part, NodePart::Keys | NodePart::Database) {
         return Err(NodeError::Refused { why, hint: instead(source, snapshot, all) });
     }
+    plan.lacks_files |= part.is_file_storage();
     plan.warnings.push(Problem::new(Severity::Missing, source, why));
     Ok(())
 }
@@ -246,6 +249,7 @@ fn is_whole(step: &Step, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), 
         let why = format!("{}, the node's {}, is not whole: {fault}", step.name(), step.part.name());
         return Err(NodeError::Refused { why, hint: instead(source, &step.snapshot, all) });
     }
+    plan.lacks_files |= step.part.is_file_storage();
     let refill = if step.part.is_file_storage() { "; the network must refill what it lacks" } else { "" };
     plan.warnings.push(Problem::new(
         Severity::Note,
@@ -273,12 +277,13 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
     is_hit.then(|| "some of it was lost before a repair".to_owned())
 }
 
-/// Which capture of a source to take instead: the newest good one of the same host.
+/// Which capture of a source to take instead: the newest good one of the same host, best one no younger than the rest.
 fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> String {
     let is_good = |one: &&StoredSnapshot| {
         one.snapshot.source(source).is_some_and(|record| fault(one, record).is_none())
     };
-    match newest(snapshot, all, is_good) {
+    let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
+    match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {
         Some(good) => format!("name another capture of it beside the snapshot: {}:{source}", good.id.short()),
         None => format!(
             "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' takes out what there is, to be put back by hand"

@@ -100,7 +100,7 @@ fn parts_come_back_in_order_the_database_last() {
     let made = plan(&profile(), &picks(&[(&one, None)]), Scope::All, &[]).expect("a plan");
     let order: Vec<NodePart> = made.steps.iter().map(|step| step.part).collect();
     assert_eq!(order, NodePart::ALL);
-    assert!(made.warnings.is_empty(), "{:?}", made.warnings);
+    assert!(made.warnings.is_empty() && !made.lacks_files, "{:?}", made.warnings);
     let files = plan(&profile(), &picks(&[(&one, None)]), Scope::Files, &[]).expect("a plan");
     assert_eq!(parts(&files), [(NodePart::LocalStorage, 1), (NodePart::Ipfs, 1)]);
 }
@@ -189,15 +189,17 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
                 snapshot: Snapshot { host: "else".into(), ..old.snapshot.clone() },
                 ..old.clone()
             };
-            let all = [old.clone(), bad.clone(), other];
+            let younger = good(5, 5000);
+            let all = [old.clone(), bad.clone(), other, younger];
+            // Where not every loss is named, no part of that snapshot is relied on: the first one is told.
+            let is_unnamed = bad.snapshot.lost.as_ref().is_some_and(|lost| lost.count == 9);
+            let told = if is_unnamed { "keys" } else { source };
             let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all));
-            assert!(hint.contains(&format!("{}:{source}", old.id.short())), "{hint}");
-            let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all[1..]));
+            assert!(hint.contains(&format!("{}:{told}", old.id.short())), "{hint}");
+            let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all[1..3]));
             assert!(hint.contains("by hand"), "{hint}");
             let both = picks(&[(&bad, None), (&old, Some(source))]);
             let made = plan(&profile(), &both, Scope::All, &all);
-            // Where not every loss is named, no part of that snapshot is relied on.
-            let is_unnamed = bad.snapshot.lost.as_ref().is_some_and(|lost| lost.count == 9);
             assert_eq!(made.is_err(), is_unnamed, "{made:?}");
         }
     }
@@ -208,6 +210,7 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     let bad = spoil(good(1, 1000), "local", |record| record.counts.incomplete = 1);
     let made = plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &[]).expect("a plan");
     assert_eq!(made.steps.len(), 5);
+    assert!(made.lacks_files);
     assert!(made.warnings[0].message.contains("network"), "{:?}", made.warnings);
     let less = snapshot(1, 1000, &["db", "keys", "extra"]);
     let made = plan(&profile(), &picks(&[(&less, None)]), Scope::All, &[]).expect("a plan");

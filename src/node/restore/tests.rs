@@ -1,0 +1,237 @@
+//! Tests of the parts that are files: what comes back, what is left alone, what is left out.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+use crate::node::profile::{Database, Part, Server};
+use crate::observe::Recording;
+use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::ops::memory::BUDGET_DEFAULT;
+use crate::ops::testing::{Lab, write};
+
+fn sha(content: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A node that was backed up, and another place where it comes back.
+struct Node {
+    lab: Lab,
+    to: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self { lab: Lab::new(), to: tempfile::tempdir().expect("a folder") };
+        for content in ["pinned", "not pinned"] {
+            node.put(&format!("local/{}", sha(content.as_bytes())), content);
+        }
+        node.put(&format!("local/{}", sha(b"torn file")), "torn");
+        for (path, content) in [
+            ("ipfs/config", "identity"),
+            ("ipfs/datastore/CURRENT", "current"),
+            ("ipfs/blocks/SHARDING", "next-to-last/2"),
+            ("ipfs/blocks/AA/one.data", "a block"),
+            ("keys/node-secret.pkcs8.der", "secret"),
+        ] {
+            node.put(path, content);
+        }
+        let mode = |path: &str, mode| {
+            fs::set_permissions(node.lab.tree().join(path), PermissionsExt::from_mode(mode)).expect("mode");
+        };
+        mode("local", 0o2750);
+        mode("keys", 0o700);
+        mode("keys/node-secret.pkcs8.der", 0o600);
+        node.backup();
+        node
+    }
+
+    fn put(&self, below: &str, content: &str) {
+        write(&self.lab.tree().join(below), content.as_bytes());
+    }
+
+    fn backup(&self) {
+        let pinned = sha(b"pinned");
+        let torn = sha(b"torn file");
+        let dump = format!(
+            "COPY public.file_pins (file_hash, type) FROM stdin;\n{pinned}\tmessage\n{torn}\tmessage\n\\.\n\
+             COPY public.files (hash, type, size) FROM stdin;\n{pinned}\tfile\t6\n{torn}\tfile\t9\n\\.\n"
+        );
+        let tree = |name: &str, immutable| {
+            let spec = TreeSpec { immutable, ..TreeSpec::new(name, self.lab.tree().join(name)) };
+            SourceSpec::Tree(Box::new(spec))
+        };
+        let input = Box::new(std::io::Cursor::new(dump.into_bytes()));
+        let db = SourceSpec::Stream { name: "db".into(), input };
+        let sources = vec![db, tree("local", true), tree("ipfs", true), tree("keys", false)];
+        let options = BackupOptions::new("host", sources);
+        backup(&self.lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up");
+    }
+
+    fn to(&self, below: &str) -> PathBuf {
+        self.to.path().join(below)
+    }
+
+    fn read(&self, below: &str) -> Option<String> {
+        fs::read_to_string(self.to(below)).ok()
+    }
+
+    fn profile(&self) -> Profile {
+        let part = |name: &str| Some(Part { source: name.into(), place: Place::Path(self.to(name)) });
+        let access = Access::Direct {
+            address: Some(self.to.path().display().to_string()),
+            port: None,
+            password_file: None,
+        };
+        Profile {
+            database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+            local_storage: part("local"),
+            ipfs: part("ipfs"),
+            keys: part("keys"),
+            ..Profile::default()
+        }
+    }
+
+    /// Restores these sources; the database's server is left out of it.
+    fn restore(&self, scope: Scope, sources: &[&str]) -> (NodeRestoreReport, Recording) {
+        let (repo, profile, docker) = (self.lab.open(), self.profile(), Docker::default());
+        let options = options(scope);
+        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let asked: Vec<(&str, Option<&str>)> = sources.iter().map(|&one| ("latest", Some(one))).collect();
+        let prepared =
+            prepare(&repo, &profile, &docker, &asked, &options, &observer, &cancel).expect("a plan");
+        assert!(prepared.obstacles.is_empty(), "{:?}", prepared.obstacles);
+        let report = prepared.execute(&observer, &cancel).expect("restored");
+        (report, observer)
+    }
+}
+
+fn options(scope: Scope) -> NodeRestoreOptions {
+    NodeRestoreOptions {
+        scope,
+        replace: false,
+        wait: Duration::ZERO,
+        hosts: HostChoice::Any,
+        host: "here".into(),
+        env_remove: Vec::new(),
+        memory: BUDGET_DEFAULT,
+    }
+}
+
+#[test]
+fn parts_come_back_with_modes_and_without_torn_files() {
+    let node = Node::new();
+    let (report, observer) = node.restore(Scope::All, &["keys", "local", "ipfs"]);
+    let mode = |below| fs::metadata(node.to(below)).expect("stat").permissions().mode() & 0o7777;
+    assert_eq!((mode("keys"), mode("keys/node-secret.pkcs8.der"), mode("local")), (0o700, 0o600, 0o2750));
+    for content in ["pinned", "not pinned"] {
+        assert_eq!(node.read(&format!("local/{}", sha(content.as_bytes()))).as_deref(), Some(content));
+    }
+    let torn = sha(b"torn file");
+    assert_eq!(node.read(&format!("local/{torn}")), None);
+    assert_eq!(report.parts.iter().map(|part| part.left_out).collect::<Vec<_>>(), [0, 1, 0]);
+    assert!(!report.is_complete() && !report.has_damage());
+    assert!(observer.problems().iter().any(|one| one.subject == format!("local/{torn}")));
+    assert_eq!(node.read("ipfs/blocks/AA/one.data").as_deref(), Some("a block"));
+}
+
+#[test]
+fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
+    let node = Node::new();
+    for below in ["ipfs/datastore/000009.ldb", "ipfs/blocks/AA/mine.data", "ipfs/keystore/own"] {
+        write(&node.to(below), b"mine");
+    }
+    let (report, _) = node.restore(Scope::All, &["ipfs"]);
+    assert_eq!(report.parts[0].deleted, 1);
+    assert_eq!(node.read("ipfs/datastore/000009.ldb"), None);
+    assert_eq!(node.read("ipfs/datastore/CURRENT").as_deref(), Some("current"));
+    assert!(node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some());
+}
+
+#[test]
+fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
+    let node = Node::new();
+    let (cut, kept) = (sha(b"pinned"), sha(b"not pinned"));
+    write(&node.to(&format!("local/{cut}")), b"pin");
+    write(&node.to(&format!("local/{kept}")), b"NOT PINNED");
+    write(&node.to("ipfs/config"), b"another identity");
+    write(&node.to("ipfs/datastore/000009.ldb"), b"at work");
+    node.restore(Scope::Files, &["local", "ipfs"]);
+    assert_eq!(node.read(&format!("local/{cut}")).as_deref(), Some("pinned"));
+    assert_eq!(node.read(&format!("local/{kept}")).as_deref(), Some("NOT PINNED"));
+    assert_eq!(node.read("ipfs/config").as_deref(), Some("another identity"));
+    assert!(
+        node.read("ipfs/datastore/CURRENT").is_none() && node.read("ipfs/datastore/000009.ldb").is_some()
+    );
+    assert_eq!(node.read("ipfs/blocks/AA/one.data").as_deref(), Some("a block"));
+}
+
+#[test]
+fn at_first_only_what_the_node_needs_to_start_comes_back() {
+    let node = Node::new();
+    let (repo, profile, docker, options) =
+        (node.lab.open(), node.profile(), Docker::default(), options(Scope::Minimal));
+    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let found = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
+    let pick = Pick { snapshot: found, source: None };
+    let plan = plan(&profile, &[pick], Scope::Minimal, &[]).expect("a plan");
+    crate::ops::sync(&repo, &observer).expect("synced");
+    let placed = |step: Step| {
+        let spot = step.place.as_ref().map(|place| Spot::find(place, &docker).expect("a path"));
+        Placed { step, spot }
+    };
+    let prepared = Prepared {
+        repo: &repo,
+        profile: &profile,
+        docker: &docker,
+        options: &options,
+        lease: None,
+        steps: plan.steps.into_iter().map(placed).collect(),
+        writers: Vec::new(),
+        database: None,
+        warnings: Vec::new(),
+        obstacles: Vec::new(),
+    };
+    for part in [NodePart::LocalStorage, NodePart::Ipfs] {
+        let placed = prepared.step(part).expect("a step");
+        prepared.files(placed, &observer, &cancel).expect("restored");
+    }
+    assert_eq!(node.read(&format!("local/{}", sha(b"pinned"))).as_deref(), Some("pinned"));
+    assert_eq!(node.read(&format!("local/{}", sha(b"not pinned"))), None);
+    assert_eq!(node.read("ipfs/config").as_deref(), Some("identity"));
+    assert!(node.read("ipfs/blocks/SHARDING").is_some() && node.read("ipfs/datastore/CURRENT").is_some());
+    assert!(!node.to("ipfs/blocks/AA").exists());
+}
+
+#[test]
+fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
+    let node = Node::new();
+    let (repo, profile, docker, options) =
+        (node.lab.open(), node.profile(), Docker::default(), options(Scope::All));
+    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let err = prepare(&repo, &profile, &docker, &[("latest", None)], &options, &observer, &cancel);
+    // That dump is no cluster's.
+    let err = err.err().expect("refused");
+    assert!(matches!(&err, NodeError::Refused { why, .. } if why.contains("pg_dumpall")), "{err:?}");
+    assert!(!node.to("keys").exists());
+}
+
+#[test]
+fn what_the_network_must_refill_is_counted() {
+    let node = Node::new();
+    let (repo, profile) = (node.lab.open(), node.profile());
+    let found = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
+    crate::ops::sync(&repo, &Counters::default()).expect("synced");
+    // Local storage is called otherwise there.
+    let profile = Profile {
+        local_storage: Some(Part { source: "elsewhere".into(), place: Place::Path(node.to("local")) }),
+        ..profile
+    };
+    let pick = Pick { snapshot: found, source: None };
+    let plan = plan(&profile, &[pick], Scope::All, &[]).expect("a plan");
+    assert!(plan.lacks_files);
+    let told = refill(&repo, &profile, &plan, &Cancel::new()).expect("counted").expect("some");
+    assert!(told.message.starts_with("2 pinned files"), "{told:?}");
+}
