@@ -91,7 +91,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             _ => Scope::All,
         },
         replace: args.replace,
-        wait: if args.no_wait || args.dry_run { Duration::ZERO } else { WAIT },
+        wait: if args.no_wait { Duration::ZERO } else { WAIT },
         hosts: args.hosts.choice(context)?,
         host: context.host()?,
         env_remove,
