@@ -171,7 +171,7 @@ pub fn plan(
         let place = part.part(profile).map(|(_, place)| place.clone());
         let step = Step { part, snapshot: snapshot.clone(), number, place };
         fits_its_kind(&step)?;
-        is_whole(&step, all, &mut plan)?;
+        is_whole(&step, picked.is_some(), all, &mut plan)?;
         plan.steps.push(step);
     }
     if plan.steps.is_empty() {
@@ -241,11 +241,24 @@ fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
         .into())
 }
 
-/// Refuses a part that must be whole and is not; tells of one that need not be.
-fn is_whole(step: &Step, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), NodeError> {
-    let Some(fault) = fault(&step.snapshot, step.record()) else { return Ok(()) };
-    let source = &step.record().name;
-    if matches!(step.part, NodePart::Keys | NodePart::Database) {
+/// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely doubtful is taken if
+/// it was named by itself.
+fn is_whole(step: &Step, is_named: bool, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), NodeError> {
+    let record = step.record();
+    let (source, must_be) = (&record.name, matches!(step.part, NodePart::Keys | NodePart::Database));
+    let Some(fault) = fault(&step.snapshot, record) else {
+        let Some(reason) = &record.suspect else { return Ok(()) };
+        if must_be && !is_named {
+            let why = format!("{}, the node's {}, is doubtful: {reason}", step.name(), step.part.name());
+            let hint = instead(source, &step.snapshot, all);
+            let hint = format!("{hint}; or name this one, to have it all the same: {}", step.name());
+            return Err(NodeError::Refused { why, hint });
+        }
+        let what = format!("it is doubtful: {reason}");
+        plan.warnings.push(Problem::new(Severity::Note, step.name(), what));
+        return Ok(());
+    };
+    if must_be {
         let why = format!("{}, the node's {}, is not whole: {fault}", step.name(), step.part.name());
         return Err(NodeError::Refused { why, hint: instead(source, &step.snapshot, all) });
     }
@@ -259,11 +272,8 @@ fn is_whole(step: &Step, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), 
     Ok(())
 }
 
-/// Why a capture is not to be relied on.
+/// Why a capture is not whole.
 fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
-    if let Some(reason) = &record.suspect {
-        return Some(reason.clone());
-    }
     if record.counts.incomplete > 0 {
         return Some(match record.counts.incomplete {
             1 => "1 entry of it was not captured as it was".to_owned(),
@@ -280,7 +290,8 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
 /// Which capture of a source to take instead: the newest good one of the same host, best one no younger than the rest.
 fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> String {
     let is_good = |one: &&StoredSnapshot| {
-        one.snapshot.source(source).is_some_and(|record| fault(one, record).is_none())
+        let record = one.snapshot.source(source);
+        record.is_some_and(|record| record.suspect.is_none() && fault(one, record).is_none())
     };
     let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
     match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {

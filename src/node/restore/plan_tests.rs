@@ -164,6 +164,24 @@ fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
 }
 
 #[test]
+fn what_is_merely_doubtful_is_taken_if_it_is_named() {
+    let base = good(1, 1000);
+    for source in ["db", "keys"] {
+        let doubtful = spoil(good(1, 1000), source, |record| record.suspect = Some("half its size".into()));
+        let (why, hint) = refusal(plan(&profile(), &picks(&[(&doubtful, None)]), Scope::All, &[]));
+        assert!(why.contains("half its size") && hint.contains("or name this one"), "{why} {hint}");
+        let named = [(&base, None), (&doubtful, Some(source))];
+        let plan_of = |snapshot: &StoredSnapshot| {
+            plan(&profile(), &picks(&[(&base, None), (snapshot, Some(source))]), Scope::All, &[])
+        };
+        let taken = plan(&profile(), &picks(&named), Scope::All, &[]).expect("named");
+        assert!(taken.warnings.iter().any(|warning| warning.message.contains("half its size")));
+        // What is not whole is not taken by any name.
+        assert!(plan_of(&spoil(doubtful, source, |record| record.counts.incomplete = 1)).is_err());
+    }
+}
+
+#[test]
 fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
     let old = good(1, 1000);
     for source in ["db", "keys"] {
