@@ -82,7 +82,10 @@ pub fn render(node: &Discovery, settings: &Settings) -> String {
         (None, None) => out.push_str(NO_PASSPHRASE),
     }
     out.push_str(HOST);
-    line(&mut out, "host", &quoted(&settings.host));
+    match settings.host.as_str() {
+        "" => out.push_str("# host = \"node-1\"\n"),
+        host => line(&mut out, "host", &quoted(host)),
+    }
     out.push_str(ORDER);
     database(&mut out, node);
     storage(&mut out, node);
