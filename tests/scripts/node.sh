@@ -58,7 +58,7 @@ step 0 "what is in kubo's part" ice ls -R "$A:ipfs"
 for what in config datastore/CURRENT keystore/ blocks/SHARDING blocks/diskUsage.cache; do
     says "$what" "$what is in it"
 done
-if grep -E '(repo\.lock|^api$|/api$|gateway|LOCK|\.temp/|put-)' "$T/out" >"$T/junk"; then
+if grep -E '/(repo\.lock|api|gateway|LOCK|\.temp|put-[^/]*)($|/)' "$T/out" >"$T/junk"; then
     fail "locks and temporary files are left out: $(head -n 3 "$T/junk" | tr '\n' '|')"
 else
     pass "locks and temporary files are left out"
