@@ -231,6 +231,18 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     assert_eq!(content, Some(Some(11)));
 }
 
+/// A CID of a tree of blocks proves nothing of the file's bytes: they are read once more, and that reading settles the
+/// name. A folder that kept its times was skipped before it came to that.
+#[test]
+fn an_undecidable_name_is_read_once_more_though_its_folder_keeps_its_times() {
+    let world = World::new();
+    world.write("files/QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn", &[7; 400]);
+    world.settle();
+    let read: Vec<u64> =
+        (0..3).map(|_| world.run(world.tree_options(true)).1.get(Counter::BytesRead)).collect();
+    assert_eq!(read, [400, 400, 0]);
+}
+
 #[test]
 fn a_name_that_lies_is_provisional_and_looked_at_again() {
     let world = World::new();
