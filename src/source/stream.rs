@@ -48,6 +48,17 @@ impl StreamCommand {
         shown(&self.words)
     }
 
+    /// Runs the command to its end; what it prints is dropped.
+    ///
+    /// # Errors
+    /// Anything but exit code 0, with the end of standard error.
+    pub fn run_to_end(&self, options: &SpawnOptions) -> Result<(), CommandError> {
+        let mut running = self.spawn(options)?;
+        let mut block = [0; 8192];
+        while matches!(running.read(&mut block), Ok(1..)) {}
+        running.finish().map(|_| ())
+    }
+
     /// Starts the command.
     pub fn spawn(&self, options: &SpawnOptions) -> Result<RunningCommand, CommandError> {
         Ok(RunningCommand { child: ChildProcess::start(&self.words, options, Pipe::Output)?, at_end: false })

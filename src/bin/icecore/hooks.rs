@@ -1,7 +1,6 @@
 //! The configuration's commands around a whole backup.
 
 use std::ffi::OsString;
-use std::io::Read;
 
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::source::{CommandError, SpawnOptions, StreamCommand};
@@ -45,12 +44,9 @@ pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, C
     }
 }
 
-/// Runs a command to its end; what it prints is dropped.
+/// Runs a hook, which sees no passphrase of ours.
 fn once(command: &StreamCommand, env: &[(&str, String)]) -> Result<(), CommandError> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
     let options = SpawnOptions { env_remove: SECRET_VARIABLES.map(str::to_owned).to_vec(), env };
-    let mut running = command.spawn(&options)?;
-    let mut block = [0; 8192];
-    while matches!(running.read(&mut block), Ok(1..)) {}
-    running.finish().map(|_| ())
+    command.run_to_end(&options)
 }

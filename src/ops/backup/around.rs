@@ -1,7 +1,5 @@
 //! Commands around the capture of a source: what stops a service before it and starts it again behind it.
 
-use std::io::Read;
-
 use super::options::Around;
 use super::tree::Capture;
 use crate::Error;
@@ -44,11 +42,7 @@ impl Drop for After<'_> {
     }
 }
 
-/// Runs a command to its end; what it prints is dropped.
 fn once(command: &StreamCommand, env_remove: &[String]) -> Result<(), CommandError> {
     let options = SpawnOptions { env_remove: env_remove.to_vec(), env: Vec::new() };
-    let mut running = command.spawn(&options)?;
-    let mut block = [0; 8192];
-    while matches!(running.read(&mut block), Ok(1..)) {}
-    running.finish().map(|_| ())
+    command.run_to_end(&options)
 }
