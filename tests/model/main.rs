@@ -14,15 +14,17 @@ mod machine;
 mod scene;
 mod script;
 mod tree;
+mod watch;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use machine::{Machine, Tally};
 use script::Raw;
 use tree::Rng;
+use watch::Watch;
 
 /// Steps of one case.
 const CASE_STEPS: u64 = 120;
@@ -32,16 +34,20 @@ fn script_of(seed: u64) -> Vec<Raw> {
     (0..CASE_STEPS).map(|_| (rng.next() as u32).to_le_bytes()).collect()
 }
 
+/// Shortening ends after this, however long the script still is.
+const SHORTEN_FOR: Duration = Duration::from_secs(300);
+
 /// Shortens a script that fails, as long as it does; the panics on the way are not shown.
 fn shorten(seed: u64, mut script: Vec<Raw>) -> Vec<Raw> {
     let fails = |script: &[Raw]| catch_unwind(AssertUnwindSafe(|| Machine::new(seed).run(script))).is_err();
     let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     machine::QUIET.store(true, Ordering::Relaxed);
+    let began = Instant::now();
     let mut size = script.len() / 2;
     while size > 0 {
         let mut start = 0;
-        while start < script.len() {
+        while start < script.len() && began.elapsed() < SHORTEN_FOR {
             let mut shorter = script.clone();
             shorter.drain(start..(start + size).min(script.len()));
             if fails(&shorter) {
@@ -72,6 +78,7 @@ fn scripts_leave_what_the_model_says() {
     let first = time.as_millis() as u64;
     let began = Instant::now();
     let next = AtomicU64::new(0);
+    let watch = Watch::start();
     let run = || {
         let mut tally = Tally::default();
         loop {
@@ -80,6 +87,7 @@ fn scripts_leave_what_the_model_says() {
                 return Ok(tally);
             }
             let seed = first + case;
+            let _watched = watch.case(seed);
             match catch_unwind(|| Machine::new(seed).run(&script_of(seed))) {
                 Ok(done) => tally += done,
                 Err(_) => return Err(seed),
@@ -96,6 +104,7 @@ fn scripts_leave_what_the_model_says() {
         match result {
             Ok(done) => tally += done,
             Err(seed) => {
+                watch::tell(&format!("ICECORE_MODEL_SEED={seed} fails; it is shortened now"));
                 let short = shorten(seed, script_of(seed));
                 eprintln!("seed {seed}, shortened to {} steps:", short.len());
                 Machine::new(seed).run(&short);
