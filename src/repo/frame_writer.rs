@@ -1,9 +1,10 @@
 //! Chunks → frames: new chunks of one source fill a frame, full frames go to the compressors.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::RepoError;
 use super::claims::{Claim, Claims};
@@ -45,6 +46,8 @@ pub struct Feed<'a> {
     pub(super) observer: &'a dyn Observer,
     pub(super) frames: Sender<PlainFrame>,
     pub(super) barriers: Sender<Barrier>,
+    /// Disconnected once a stage has ended: what lies in its queue then is not answered any more.
+    pub(super) ended: Receiver<Infallible>,
     pub(super) open: Arc<OpenFrames>,
 }
 
@@ -88,7 +91,10 @@ impl<'a> Feed<'a> {
         let (done, published) = bounded(1);
         let below = self.open.sent.load(Ordering::Acquire);
         self.barriers.send(Barrier { below, done }).map_err(|_| RepoError::Stopped)?;
-        published.recv().map_err(|_| RepoError::Stopped)
+        select! {
+            recv(published) -> answer => answer.map_err(|_| RepoError::Stopped),
+            recv(self.ended) -> _ => Err(RepoError::Stopped),
+        }
     }
 
     /// See [`Claims::index_grew`].

@@ -12,6 +12,7 @@
 //! adopts; a segment without a snapshot names chunks that the next backup deduplicates against.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -60,6 +61,19 @@ enum Sealed {
     Publish(Sender<()>),
 }
 
+/// Tells all who wait for an answer that a stage has ended, and so that theirs may never come: a bounded channel whose
+/// receiver is gone keeps what lies in it, the asker's end of the answer included, as long as somebody can send.
+struct Ending(Mutex<Option<Sender<Infallible>>>);
+
+/// Held by a stage: tells of its end, however it comes.
+struct TellsEnd(Arc<Ending>);
+
+impl Drop for TellsEnd {
+    fn drop(&mut self) {
+        drop(self.0.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
 /// The stages of one writer; lives within a thread scope.
 pub struct Packer<'scope, 'env> {
     feed: Feed<'env>,
@@ -90,26 +104,29 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         // One for each caller of `publish`, which waits for its answer.
         let (barriers, barriers_out) = unbounded::<Barrier>();
         let hurry = Arc::new(AtomicBool::new(false));
+        let (ends, ended) = bounded::<Infallible>(0);
+        let ending = Arc::new(Ending(Mutex::new(Some(ends))));
         let mut threads = Vec::new();
         for n in 0..options.workers {
             let (plain, packed_in, hurry) = (plain.clone(), packed_in.clone(), Arc::clone(&hurry));
-            threads.push(spawn(scope, format!("compress-{n}"), move || {
+            threads.push(spawn(scope, format!("compress-{n}"), &ending, move || {
                 compress(options.level, &hurry, &plain, &packed_in)
             })?);
         }
         let lease = if options.dry_run { None } else { lease };
-        threads.push(spawn(scope, "pack".into(), move || match lease {
+        threads.push(spawn(scope, "pack".into(), &ending, move || match lease {
             Some(lease) => Packs::new(repo, lease, &sealed_in).run(&packed, barriers_out),
             None => {
                 packed.iter().for_each(|frame| observer.add(Counter::BytesStored, frame.bytes.len() as u64));
                 Ok(())
             }
         })?);
-        let store_thread = spawn(scope, "store".into(), move || match lease {
+        let store_thread = spawn(scope, "store".into(), &ending, move || match lease {
             Some(lease) => Publisher::new(repo, lease, claims, observer).run(&sealed),
             None => Ok(Packed::default()),
         })?;
-        let feed = Feed { keys: repo.keys(), claims, observer, frames, barriers, open: Arc::default() };
+        let feed =
+            Feed { keys: repo.keys(), claims, observer, frames, barriers, ended, open: Arc::default() };
         Ok(Self { feed, hurry, threads, store_thread })
     }
 
@@ -148,8 +165,14 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
+    ending: &Arc<Ending>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, RepoError> {
+    let tells_end = TellsEnd(Arc::clone(ending));
+    let work = move || {
+        let _tells_end = tells_end;
+        work()
+    };
     std::thread::Builder::new()
         .name(name)
         .spawn_scoped(scope, work)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
@@ -61,12 +62,18 @@ struct Plan {
 pub struct FaultyStore {
     inner: SharedStore,
     plan: Mutex<Plan>,
+    late: Duration,
 }
 
 impl FaultyStore {
     /// Wraps a store; without planned faults it behaves like it.
     pub fn new(inner: SharedStore) -> Self {
-        Self { inner, plan: Mutex::default() }
+        Self { inner, plan: Mutex::default(), late: Duration::ZERO }
+    }
+
+    /// Its faults strike only after so long, as those of a disk that tries for a while before it gives up.
+    pub fn late(self, late: Duration) -> Self {
+        Self { late, ..self }
     }
 
     /// Plans a fault.
@@ -130,7 +137,12 @@ impl FaultyStore {
                 }
             }
         }
-        Ok(fired.map(|at| plan.pending.remove(at).0.effect))
+        let effect = fired.map(|at| plan.pending.remove(at).0.effect);
+        drop(plan);
+        if effect.is_some() {
+            std::thread::sleep(self.late);
+        }
+        Ok(effect)
     }
 
     fn next_on(&self, operation: Operation, key: &ObjectKey) -> Result<Option<Effect>, StoreError> {

@@ -368,10 +368,10 @@ fn what_was_given_is_published_while_others_go_on() {
     assert_sound(&fixture);
 }
 
-#[test]
-fn a_barrier_behind_a_failure_tells_of_it() {
+/// Publishes through a store whose next put of a pack fails `late`, while a writer waits with more.
+fn publish_to_a_failing_store(late: Duration) {
     let fixture = Fixture::new();
-    let faulty = Arc::new(FaultyStore::new(fixture.store()));
+    let faulty = Arc::new(FaultyStore::new(fixture.store()).late(late));
     let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
     let lease = lease(&repo);
     let fault = Fault {
@@ -387,8 +387,28 @@ fn a_barrier_behind_a_failure_tells_of_it() {
         let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
         let mut writer = packer.writer(Class::Data);
         writer.add(b"a chunk").expect("added");
-        assert!(matches!(packer.feed().publish(), Err(RepoError::Stopped)));
+        let (tell, told) = std::sync::mpsc::channel();
+        let feed = packer.feed();
+        scope.spawn(move || tell.send(feed.publish()));
+        let Ok(answer) = told.recv_timeout(Duration::from_secs(120)) else {
+            // The scope would wait for the thread that waits.
+            eprintln!("publish gets no answer");
+            std::process::abort();
+        };
+        assert!(matches!(answer, Err(RepoError::Stopped)));
         drop(writer);
         assert!(matches!(packer.finish(), Err(RepoError::Store(_))));
     });
+}
+
+#[test]
+fn a_barrier_behind_a_failure_tells_of_it() {
+    publish_to_a_failing_store(Duration::ZERO);
+}
+
+/// The question reaches the stage that is about to fail, and lies in its queue when it does: who asks is told by the
+/// end of the stage, not by the queue. A checkpoint on a disk that was full waited for an answer for ever.
+#[test]
+fn a_question_that_lies_before_a_stage_that_fails_is_answered() {
+    publish_to_a_failing_store(Duration::from_millis(300));
 }
