@@ -5,7 +5,8 @@
 //!
 //! | statement | becomes |
 //! |---|---|
-//! | `DROP DATABASE`, `DROP TABLESPACE` | the same with `IF EXISTS` |
+//! | `DROP DATABASE` | the same with `IF EXISTS`; a template is made an ordinary database before, since none is dropped |
+//! | `DROP TABLESPACE` | the same with `IF EXISTS` |
 //! | `DROP ROLE x` | the same with `IF EXISTS`; a role on which something depends stays and loses its settings |
 //! | `CREATE ROLE x` | the same, unless the role stayed |
 //! | `DROP ROLE`, `CREATE ROLE` of the connected role | it stays, its settings are reset |
@@ -149,7 +150,7 @@ impl<W: Write> RestoreFilter<W> {
             return Ok(None);
         };
         if let Some(name) = statement.strip_prefix(b"DROP DATABASE ").and_then(Name::parse) {
-            return Ok(Some([b"DROP DATABASE IF EXISTS ", name.spelled, b";\n"].concat()));
+            return Ok(Some(drop_database(name)));
         }
         if !self.is_in_globals {
             return Ok(None);
@@ -218,6 +219,16 @@ impl<W: Write> Write for RestoreFilter<W> {
 
 fn unexpected_command() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the dump holds a command of psql where none may be")
+}
+
+/// As `pg_dump --clean --create` does it; `pg_dumpall` does not for the databases that it drops at its beginning.
+fn drop_database(name: Name<'_>) -> Vec<u8> {
+    // In a literal quotes alone are special: dumps set standard_conforming_strings.
+    let literal: Vec<u8> =
+        name.plain().into_iter().flat_map(|byte| vec![byte; 1 + usize::from(byte == b'\'')]).collect();
+    let update: &[u8] =
+        b"UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datistemplate AND datname = '";
+    [update, &literal, b"';\nDROP DATABASE IF EXISTS ", name.spelled, b";\n"].concat()
 }
 
 /// A statement that may fail in one way; none if the name in it cannot be quoted so.

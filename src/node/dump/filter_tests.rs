@@ -24,19 +24,26 @@ fn becomes(text: &str, knows_restrict: bool, expected: &str) {
     }
 }
 
+/// What drops a database: its name as a literal's inside, and as it stands in a statement.
+fn dropped(literal: &str, name: &str) -> String {
+    let update = "UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datistemplate AND datname = ";
+    format!("{update}'{literal}';\nDROP DATABASE IF EXISTS {name};\n")
+}
+
 const COPY: &str = "COPY public.t (a) FROM stdin;\n\\restrict k\n\\unrestrict k\nDROP ROLE aleph;\nDROP DATABASE x;\n\\connect x\n\\.\n";
 
 #[test]
 fn globals_are_made_to_run() {
-    let text = "-- head\n\nDROP DATABASE aleph;\nDROP DATABASE \"Odd; \"\"db\";\nDROP TABLESPACE fast;\nDROP ROLE aleph;\nDROP ROLE reader;\nCREATE ROLE aleph;\nALTER ROLE aleph WITH NOSUPERUSER LOGIN PASSWORD 'x;y';\nCREATE ROLE reader;\nALTER ROLE reader WITH LOGIN;\nALTER ROLE aleph SET work_mem TO '1MB';\nGRANT reader TO aleph GRANTED BY aleph;\n";
-    let expected = "-- head\n\nDROP DATABASE IF EXISTS aleph;\nDROP DATABASE IF EXISTS \"Odd; \"\"db\";\nDROP TABLESPACE IF EXISTS fast;\nALTER ROLE aleph RESET ALL;\nDO $restore$BEGIN DROP ROLE IF EXISTS reader; EXCEPTION WHEN dependent_objects_still_exist THEN ALTER ROLE reader RESET ALL; END$restore$;\n-- It is the role that connects: it is there.\n-- What the connected role may do is set at the end.\nDO $restore$BEGIN CREATE ROLE reader; EXCEPTION WHEN duplicate_object THEN NULL; END$restore$;\nALTER ROLE reader WITH LOGIN;\nALTER ROLE aleph SET work_mem TO '1MB';\nGRANT reader TO aleph GRANTED BY aleph;\n\nALTER ROLE aleph WITH NOSUPERUSER LOGIN PASSWORD 'x;y';\n";
-    becomes(text, true, expected);
+    let text = "-- head\n\nDROP DATABASE aleph;\nDROP DATABASE \"Odd; 'it\"\"db\";\nDROP TABLESPACE fast;\nDROP ROLE aleph;\nDROP ROLE reader;\nCREATE ROLE aleph;\nALTER ROLE aleph WITH NOSUPERUSER LOGIN PASSWORD 'x;y';\nCREATE ROLE reader;\nALTER ROLE reader WITH LOGIN;\nALTER ROLE aleph SET work_mem TO '1MB';\nGRANT reader TO aleph GRANTED BY aleph;\n";
+    let databases = dropped("aleph", "aleph") + &dropped("Odd; ''it\"db", "\"Odd; 'it\"\"db\"");
+    let expected = "DROP TABLESPACE IF EXISTS fast;\nALTER ROLE aleph RESET ALL;\nDO $restore$BEGIN DROP ROLE IF EXISTS reader; EXCEPTION WHEN dependent_objects_still_exist THEN ALTER ROLE reader RESET ALL; END$restore$;\n-- It is the role that connects: it is there.\n-- What the connected role may do is set at the end.\nDO $restore$BEGIN CREATE ROLE reader; EXCEPTION WHEN duplicate_object THEN NULL; END$restore$;\nALTER ROLE reader WITH LOGIN;\nALTER ROLE aleph SET work_mem TO '1MB';\nGRANT reader TO aleph GRANTED BY aleph;\n\nALTER ROLE aleph WITH NOSUPERUSER LOGIN PASSWORD 'x;y';\n";
+    becomes(text, true, &format!("-- head\n\n{databases}{expected}"));
 }
 
 #[test]
 fn behind_the_first_connection_databases_alone_are_dropped_otherwise() {
     let text = "\\connect template1\nDROP ROLE reader;\nCREATE ROLE aleph;\nDROP DATABASE postgres;\n";
-    becomes(text, true, &text.replace("DROP DATABASE", "DROP DATABASE IF EXISTS"));
+    becomes(text, true, &text.replace("DROP DATABASE postgres;\n", &dropped("postgres", "postgres")));
 }
 
 #[test]
