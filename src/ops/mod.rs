@@ -9,6 +9,7 @@ pub mod forget;
 pub mod list;
 mod lost;
 pub mod memory;
+mod packs;
 pub mod prune;
 mod reach;
 pub mod repair;

@@ -46,7 +46,12 @@ impl Lab {
     }
 
     pub fn try_open(&self) -> Result<Repository, crate::repo::RepoError> {
-        Repository::open(self.store.clone(), &Secret::empty(), &self.dir.path().join("cache"))
+        self.try_open_on(self.store.clone())
+    }
+
+    /// Through a decorator of the store, with the same cache.
+    pub fn try_open_on(&self, store: SharedStore) -> Result<Repository, crate::repo::RepoError> {
+        Repository::open(store, &Secret::empty(), &self.dir.path().join("cache"))
     }
 
     pub fn open(&self) -> Repository {

@@ -17,6 +17,8 @@ mod call;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
 #[cfg(any(test, feature = "testing"))]
+mod hooked;
+#[cfg(any(test, feature = "testing"))]
 mod memory;
 #[cfg(any(test, feature = "testing"))]
 mod model;
@@ -34,6 +36,7 @@ pub use spool::Spool;
 pub use self::{
     call::{KeyKind, Operation},
     faulty::{Effect, Fault, FaultyStore, Trouble},
+    hooked::{Hook, HookedStore},
     memory::{Clock, MemoryStore},
     model::{Lag, ModelStore, ModelWorld},
     recording::{Call, RecordingStore},

@@ -1,8 +1,6 @@
 //! Forgetting, tagging and bringing back, on stores in memory.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::Mutex;
 
 use super::*;
 use crate::format::{ObjectKind, Snapshot, encode_segment};
@@ -13,8 +11,8 @@ use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
-    Body, FaultyStore, Folder, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
-    list_all,
+    Body, FaultyStore, Folder, HookedStore, KeyKind, ObjectMeta, Operation, PutMode, SharedStore, Store,
+    StoreError, list_all,
 };
 use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
 
@@ -368,68 +366,6 @@ fn what_has_lost_its_data_stays_forgotten() {
     bring_back(&repo, id).expect("the original is whole");
 }
 
-/// What is done to the store behind everybody's back.
-type Act = Box<dyn FnOnce(&dyn Store) + Send>;
-
-/// A store that does something of its own when the first snapshot was put.
-struct Meanwhile {
-    inner: SharedStore,
-    act: Mutex<Option<Act>>,
-}
-
-impl fmt::Debug for Meanwhile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meanwhile")
-    }
-}
-
-impl Store for Meanwhile {
-    fn address(&self) -> &str {
-        self.inner.address()
-    }
-
-    fn properties(&self) -> Properties {
-        self.inner.properties()
-    }
-
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
-        self.inner.put(key, body, mode)?;
-        if matches!(key, ObjectKey::Snapshot(_)) {
-            let act = self.act.lock().expect("no panic").take();
-            act.expect("one snapshot is put")(self.inner.as_ref());
-        }
-        Ok(())
-    }
-
-    fn spool(&self) -> Result<Spool, StoreError> {
-        self.inner.spool()
-    }
-
-    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(key, limit)
-    }
-
-    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_at(key, offset, buf)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        folder: Folder,
-        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.inner.list(folder, each)
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-}
-
 /// A sweep that listed `snapshots/` just before the snapshot came back, and has ended just after: its lease is gone when
 /// the leases are listed, its packs are dropped.
 #[test]
@@ -444,10 +380,12 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
         drop_packs(&sweeper, &all);
         all.iter().for_each(|id| store.delete(&ObjectKey::Pack(*id)).expect("deleted"));
     };
-    let store = Meanwhile { inner: lab.store.clone(), act: Mutex::new(Some(Box::new(act))) };
+    let store = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Snapshot, Box::new(act));
+    let store = std::sync::Arc::new(store);
     let cache = tempfile::tempdir().expect("a folder");
-    let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path()).expect("opens");
+    let repo = Repository::open(store.clone(), &Secret::empty(), cache.path()).expect("opens");
     let refused = bring_back(&repo, id).expect_err("refused");
+    assert!(store.was_called());
     assert!(refused.to_string().contains("let go of its data"), "{refused}");
     assert!(ids(lab.store.as_ref(), Folder::Snapshots).is_empty(), "it was withdrawn");
 }

@@ -1,6 +1,6 @@
 //! The objects by themselves: config, key slots, snapshots, segments, and whether the held packs are there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::damage::{Damage, PackDamage};
 use super::report::{FindingKind, VerifyReport};
@@ -13,6 +13,7 @@ use crate::format::{
 use crate::index::{Index, LastSnapshot, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
+use crate::ops::packs::ListedPacks;
 use crate::repo::{Repository, StoredSnapshot, landed_late, open_object, stored_limit};
 use crate::store::{Copy, Folder, ObjectKey, StoreError, list_all};
 use crate::types::{PackId, PackInfo, SnapshotId, Timestamp};
@@ -280,26 +281,21 @@ impl Objects {
         cancel: &Cancel,
     ) -> Result<(), Error> {
         cancel.check()?;
-        let mut listed: BTreeMap<PackId, u64> = BTreeMap::new();
-        for meta in list_all(repo.store(), Folder::Packs)? {
-            if let ObjectKey::Pack(id) = meta.key {
-                listed.insert(id, meta.size);
-            }
-        }
+        let mut listed = ListedPacks::list(repo)?;
         self.report.packs_listed = listed.len() as u64;
         let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
         let mut packs = repo.ask_index(Index::packs)?;
-        if packs.iter().any(|pack| is_held(pack) && !listed.contains_key(&pack.id)) {
+        if packs.iter().any(|pack| is_held(pack) && !listed.has(&pack.id)) {
             repo.sync()?;
             packs = repo.ask_index(Index::packs)?;
         }
         self.packs.clear();
         for pack in packs {
-            let size = listed.remove(&pack.id);
             if !is_held(&pack) {
+                listed.forget(&pack.id);
                 continue;
             }
-            match size {
+            match listed.take(repo, &pack.id)? {
                 Some(size) => {
                     self.check_size(repo, damage, &pack, size)?;
                     self.packs.push((pack, size));

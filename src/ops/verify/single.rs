@@ -1,15 +1,12 @@
 //! Whether one snapshot could be restored, by structure alone: for who is about to rely on it.
 
-use std::collections::BTreeMap;
-
 use super::damage::{Damage, PackDamage};
 use super::reach::Reach;
 use crate::Error;
 use crate::index::{Index, PackState};
 use crate::ops::Cancel;
+use crate::ops::packs::ListedPacks;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::store::{Folder, ObjectKey, list_all};
-use crate::types::PackId;
 
 /// Metadata frames kept while walking.
 const CACHE_BYTES: usize = 16 << 20;
@@ -51,16 +48,11 @@ pub(crate) fn missing(
 
 /// The held packs that are not in the store, or not with their size.
 fn absent_packs(repo: &Repository) -> Result<Damage, Error> {
-    let mut listed: BTreeMap<PackId, u64> = BTreeMap::new();
-    for meta in list_all(repo.store(), Folder::Packs)? {
-        if let ObjectKey::Pack(id) = meta.key {
-            listed.insert(id, meta.size);
-        }
-    }
+    let mut listed = ListedPacks::list(repo)?;
     let mut damage = Damage::default();
     for pack in repo.ask_index(Index::packs)? {
-        let is_there = listed.get(&pack.id) == Some(&pack.size);
-        if pack.added && pack.state != PackState::Dropped && !is_there {
+        let is_held = pack.added && pack.state != PackState::Dropped;
+        if is_held && listed.take(repo, &pack.id)? != Some(pack.size) {
             damage.add(pack.id, PackDamage { missing: true, ..PackDamage::default() });
         }
     }

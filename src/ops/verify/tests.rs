@@ -9,7 +9,7 @@ use crate::ops::list::{What, cat};
 use crate::ops::repair::{repair_config, repair_index};
 use crate::ops::testing::{Lab, noise, write};
 use crate::repo::HostChoice;
-use crate::store::{Copy, ObjectKey, Store};
+use crate::store::{Copy, HookedStore, KeyKind, ObjectKey, Operation, Store};
 use crate::types::{PackId, RelPath};
 
 fn run(lab: &Lab, options: &VerifyOptions) -> Result<VerifyReport, Error> {
@@ -57,6 +57,25 @@ fn flipped(lab: &Lab, key: &ObjectKey, at: usize) -> Lab {
     let fork = lab.fork();
     assert!(fork.store.damage(key, |bytes| bytes[at] ^= 0x10));
     fork
+}
+
+/// Another process with the same cache stores a pack between the listing of packs and the look into the index that they
+/// share: the index knows what the listing cannot have. It was told as damage.
+#[test]
+fn what_is_stored_meanwhile_is_not_missing() {
+    let (lab, stream) = sample();
+    let lab = Arc::new(lab);
+    let (other, repo) = (Arc::clone(&lab), lab.open());
+    let hook = move |_: &dyn Store| {
+        write(&other.tree().join("d/meanwhile"), &noise(4, 90_000));
+        other.backup(&repo, &stream);
+    };
+    let store =
+        Arc::new(HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Pack, Box::new(hook)));
+    let repo = lab.try_open_on(store.clone()).expect("opens");
+    let report = verify(&repo, &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    let report = report.expect("verified");
+    assert!(store.was_called() && report.is_clean(), "{report:#?}");
 }
 
 #[test]

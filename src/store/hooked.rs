@@ -1,0 +1,131 @@
+//! A store that does something of a test's own behind one of its calls: what another host does in the meantime.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::store::{
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
+    StoreError,
+};
+use crate::types::Timestamp;
+
+/// What is done; it gets the store behind the hook.
+pub type Hook = Box<dyn FnOnce(&dyn Store) + Send>;
+
+/// Another store, with one hook.
+pub struct HookedStore {
+    inner: SharedStore,
+    at: (Operation, KeyKind),
+    hook: Mutex<Option<Hook>>,
+}
+
+impl fmt::Debug for HookedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HookedStore({:?})", self.at)
+    }
+}
+
+impl HookedStore {
+    /// Calls `hook` once: behind the first put, deletion or listing (`operation`) of objects of this kind.
+    pub fn behind(inner: SharedStore, operation: Operation, kind: KeyKind, hook: Hook) -> Self {
+        Self { inner, at: (operation, kind), hook: Mutex::new(Some(hook)) }
+    }
+
+    /// True once the hook was called.
+    pub fn was_called(&self) -> bool {
+        self.hook.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn behind_call(&self, operation: Operation, kind: KeyKind) {
+        if self.at == (operation, kind) {
+            let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
+            hook.into_iter().for_each(|hook| hook(self.inner.as_ref()));
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for HookedStore {
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn properties(&self) -> Properties {
+        self.inner.properties()
+    }
+
+    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
+        self.inner.put(key, body, mode)?;
+        self.behind_call(Operation::Put, key.into());
+        Ok(())
+    }
+
+    fn spool(&self) -> Result<Spool, StoreError> {
+        self.inner.spool()
+    }
+
+    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(key, limit)
+    }
+
+    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_at(key, offset, buf)
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
+        self.inner.stat(key)
+    }
+
+    fn list(
+        &self,
+        folder: Folder,
+        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(folder, each)?;
+        self.behind_call(Operation::List, folder.into());
+        Ok(())
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.inner.delete(key)?;
+        self.behind_call(Operation::Delete, key.into());
+        Ok(())
+    }
+
+    fn sweep_unfinished(&self, before: Timestamp) -> Result<(u64, u64), StoreError> {
+        self.inner.sweep_unfinished(before)
+    }
+
+    fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
+        self.inner.set_reserve(hold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{MemoryStore, list_all, suite};
+
+    #[test]
+    fn it_keeps_the_contract() {
+        let hooked = |inner| HookedStore::behind(inner, Operation::List, KeyKind::Pack, Box::new(|_| {}));
+        suite::run(|| Arc::new(hooked(Arc::new(MemoryStore::new()))));
+    }
+
+    #[test]
+    fn the_hook_is_called_once_behind_the_call() {
+        let lease = ObjectKey::Lease(crate::types::LeaseId::new([1; 16]));
+        let (put, taken) = (lease.clone(), lease.clone());
+        let hook = move |store: &dyn Store| store.delete(&taken).expect("it was put");
+        let memory = Arc::new(MemoryStore::new());
+        let store = HookedStore::behind(memory.clone(), Operation::Put, KeyKind::Lease, Box::new(hook));
+        list_all(&store, Folder::Leases).expect("lists");
+        assert!(!store.was_called());
+        store.put(&put, Body::Bytes(b"1"), PutMode::CreateOnly).expect("put");
+        assert!(store.was_called() && store.stat(&lease).is_err());
+        store.put(&put, Body::Bytes(b"1"), PutMode::CreateOnly).expect("put");
+        assert!(store.stat(&lease).is_ok());
+    }
+}
