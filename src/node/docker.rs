@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::source::{CommandError, Ending, SpawnOptions, StreamCommand};
+use crate::sys::{is_folder, is_mount_point};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -29,6 +30,9 @@ pub enum DockerError {
     NotRunning { name: String, state: String },
     #[error("there is no Docker volume '{name}'")]
     NoVolume { name: String },
+    /// Its files are not where they should be now.
+    #[error("the folder of the Docker volume '{name}', {}, {why}", .folder.display())]
+    VolumeNotHere { name: String, folder: PathBuf, why: String },
     /// The program said no for another reason.
     #[error("docker {what} failed: {why}")]
     Failed { what: String, why: String },
@@ -52,6 +56,9 @@ impl DockerError {
             Self::NoContainer { .. } => Some("'docker ps -a' lists the containers there are"),
             Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start"),
             Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes there are"),
+            Self::VolumeNotHere { .. } => Some(
+                "the engine mounts such a volume while a container uses it: let one that writes nothing do so, or name the folder by 'path'",
+            ),
             Self::Failed { .. } | Self::BadAnswer { .. } => None,
         }
     }
@@ -102,9 +109,43 @@ pub struct Mount {
 pub struct Volume {
     #[serde(rename = "Name")]
     pub name: String,
-    /// Its folder on this machine.
+    /// Its folder on the engine's machine.
     #[serde(rename = "Mountpoint")]
     pub mountpoint: PathBuf,
+    #[serde(rename = "Driver", default)]
+    pub driver: String,
+    /// What the driver was given: a file system, a folder or a share that lies elsewhere.
+    #[serde(rename = "Options", default)]
+    pub options: Option<BTreeMap<String, String>>,
+}
+
+impl Volume {
+    /// The folder on this machine that holds the volume's files now.
+    ///
+    /// # Errors
+    /// The engine mounts some volumes (a share, a disk, another driver's) only while a container uses them. Until then
+    /// their folder is an empty one of the disk below, which nobody would ever look into again.
+    pub fn folder(&self) -> Result<PathBuf, DockerError> {
+        let option = |name: &str| {
+            self.options.as_ref().and_then(|options| options.get(name)).map_or("", String::as_str)
+        };
+        let (device, is_bind) = (option("device"), option("o").split(',').any(|word| word == "bind"));
+        let is_local = matches!(self.driver.as_str(), "" | "local");
+        let folder = match is_local && is_bind && device.starts_with('/') {
+            true => PathBuf::from(device),
+            false => self.mountpoint.clone(),
+        };
+        let not_here = |why: &str| DockerError::VolumeNotHere {
+            name: self.name.clone(),
+            folder: folder.clone(),
+            why: why.to_owned(),
+        };
+        if !is_folder(&folder) {
+            return Err(not_here("is not on this machine, or this user may not look at it"));
+        }
+        let is_plain = is_local && (is_bind || device.is_empty() && option("type").is_empty());
+        if is_plain || is_mount_point(&folder) { Ok(folder) } else { Err(not_here("is not mounted now")) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -341,6 +382,37 @@ mod tests {
         assert!(matches!(&err, DockerError::Failed { why, .. } if is_missing(why)), "{err}");
         let err = complaint("inspect".into(), "", Ending::Code(3));
         assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
+    }
+
+    /// The engine mounts a share only while a container uses the volume. A restore needs all of them stopped: it wrote
+    /// below the mount point, and the node that was started then was empty.
+    #[test]
+    fn a_volume_s_files_are_where_its_driver_puts_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("_data");
+        let other = folder.path().join("other");
+        std::fs::create_dir(&data).expect("made");
+        std::fs::create_dir(&other).expect("made");
+        let volume = |driver: &str, options: &str| {
+            let text = format!(
+                r#"[{{"Name":"v","Driver":"{driver}","Mountpoint":"{}","Options":{options}}}]"#,
+                data.display()
+            );
+            answer_json::<Vec<Volume>>(text.as_bytes(), "volume inspect").expect("read").remove(0).folder()
+        };
+        assert_eq!(volume("local", "null").expect("plain"), data);
+        assert_eq!(volume("local", "{}").expect("plain"), data);
+        assert_eq!(volume("local", r#"{"o":"size=1g"}"#).expect("plain"), data);
+        let bind = format!(r#"{{"type":"none","o":"rw,bind","device":"{}"}}"#, other.display());
+        assert_eq!(volume("local", &bind).expect("bound"), other);
+        let share = r#"{"type":"nfs","o":"addr=10.0.0.1","device":":/share"}"#;
+        for (driver, options) in [("local", share), ("local", r#"{"type":"tmpfs"}"#), ("rclone", "null")] {
+            let err = volume(driver, options).expect_err("not mounted");
+            assert!(err.to_string().ends_with("is not mounted now"), "{err}");
+        }
+        std::fs::remove_dir(&data).expect("removed");
+        let err = volume("local", "null").expect_err("nothing there");
+        assert!(err.to_string().contains("not on this machine"), "{err}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::sys::{PathContext, PathError};
@@ -86,6 +86,17 @@ pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
 /// True if a regular file has this very name (a symlink is none).
 pub fn is_regular_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+/// True if there is a folder, links followed, and this user may know it.
+pub fn is_folder(path: &Path) -> bool {
+    path.is_dir()
+}
+
+/// True if another file system begins at this folder than the one that its parent lies on.
+pub fn is_mount_point(folder: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    folder.parent().is_some_and(|parent| device(parent) != device(folder))
 }
 
 /// True if the file's permissions let anybody write to it.

@@ -176,7 +176,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 Place::Path(path) => path.clone(),
                 Place::Volume(volume) => {
                     let found = docker.volume(volume)?;
-                    found.ok_or_else(|| DockerError::NoVolume { name: volume.clone() })?.mountpoint
+                    found.ok_or_else(|| DockerError::NoVolume { name: volume.clone() })?.folder()?
                 }
             };
             SourceSpec::Tree(Box::new(TreeSpec {

@@ -63,7 +63,7 @@ impl LiveFolders {
             None => Ok(None),
             Some(Place::Path(path)) => Ok(Some(path.clone())),
             Some(Place::Volume(name)) => match docker.volume(name)? {
-                Some(volume) => Ok(Some(volume.mountpoint)),
+                Some(volume) => volume.folder().map(Some),
                 None => Err(DockerError::NoVolume { name: name.clone() }),
             },
         };

@@ -97,9 +97,12 @@ impl Engine for Fake {
 
     fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError> {
         let found = self.volumes.iter().find(|known| **known == name);
-        self.answer(
-            found.map(|name| Volume { name: (*name).into(), mountpoint: format!("/v/{name}").into() }),
-        )
+        self.answer(found.map(|name| Volume {
+            name: (*name).into(),
+            mountpoint: format!("/v/{name}").into(),
+            driver: "local".into(),
+            options: None,
+        }))
     }
 
     fn projects_with_label(&self, _: &str, value: &str) -> Result<BTreeSet<String>, DockerError> {

@@ -24,7 +24,7 @@ impl Spot {
             Place::Path(path) => Self::Folder(path.clone()),
             Place::Volume(name) => Self::Volume {
                 name: name.clone(),
-                folder: docker.volume(name)?.map(|volume| volume.mountpoint),
+                folder: docker.volume(name)?.map(|volume| volume.folder()).transpose()?,
             },
         })
     }
@@ -37,7 +37,7 @@ impl Spot {
                 let labels = labels(name, project);
                 let labels: Vec<(&str, &str)> =
                     labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                Ok(docker.create_volume(name, &labels)?.mountpoint)
+                docker.create_volume(name, &labels)?.folder()
             }
         }
     }
