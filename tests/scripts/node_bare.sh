@@ -2,8 +2,8 @@
 # A node without Docker, by an icecore.toml written by hand: a server that wants a password, on a port of its own; names that
 # need quotes; its dump, and the way back into an empty server.
 #
-# PG_WAYS: which programs dump and which take the dump back, as folders DUMP or DUMP>RESTORE, separated by blanks. Without it
-# the newest PostgreSQL of this machine does both. It shows another version's dumps by hand.
+# PG_WAYS: which PostgreSQL is dumped and which takes the dump back, as folders of programs FROM or FROM>INTO, separated by
+# blanks; PROGRAMS@FROM dumps it with another version's programs. Without it the newest of this machine does all.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
@@ -104,13 +104,15 @@ create table parts (a int) partition by range (a);
 create table parts_1 partition of parts for values from (0) to (10);
 insert into parts values (3);
 SQL
+    # Another application, with a table of a name that pyaleph has too.
+    sql -d "$(conninfo dbname=postgres)" -c 'create table files (id int)' -c 'insert into files values (7)'
     sql -d 'dbname=template1' -c 'create table in_template1 (a int)' -c 'insert into in_template1 values (9)'
     sql -d postgres -c 'create table in_postgres (a int)' -c 'insert into in_postgres values (8)'
 }
 
 # way DUMP RESTORE: there with the one's programs, back with the other's.
 way() {
-    local from=$1 bin=$1 into=$2 name repo W
+    local from=${1##*@} bin=${1##*@} programs=${1%%@*} into=$2 name repo W
     name="$("$from/postgres" --version | grep -oE '[0-9.]+' | head -n 1)"
     W=$T/$((++ways)) repo=$T/$ways/repo
     mkdir -p "$W/local" "$W/ipfs" "$W/keys"
@@ -161,16 +163,16 @@ TOML
     everything >"$W/before" || die "the database cannot be read"
     cp -a "$W/local" "$W/local.before"
 
-    PATH=$from:$PATH step 0 "PostgreSQL $name: backup" ice node backup --init
-    PATH=$from:$PATH step 0 "and again" ice --json node backup
+    PATH=$programs:$PATH step 0 "PostgreSQL $name: backup" ice node backup --init
+    PATH=$programs:$PATH step 0 "and again" ice --json node backup
     field_is chunks_new -eq 0 "nothing is new"
     sed "s|^password_file.*|password_file = \"$W/wrong\"|" "$W/icecore.toml" >"$W/wrong.toml"
     printf '127.0.0.1:*:*:*:another\n' >"$W/wrong"
     chmod 600 "$W/wrong"
-    PATH=$from:$PATH ICECORE_CONFIG=$W/wrong.toml step 1 "a wrong password" ice node backup
+    PATH=$programs:$PATH ICECORE_CONFIG=$W/wrong.toml step 1 "a wrong password" ice node backup
     one_error_line "it is told"
     rm "$W/wrong"
-    PATH=$from:$PATH ICECORE_CONFIG=$W/wrong.toml step 1 "no file with a password" ice node backup
+    PATH=$programs:$PATH ICECORE_CONFIG=$W/wrong.toml step 1 "no file with a password" ice node backup
     one_error_line "it is told"
     ! grep -rF "$PASSWORD" "$T/err" "$T/out" >/dev/null || fail "the password is shown"
     step 0 "check" ice node check
@@ -194,13 +196,51 @@ TOML
     PATH=$into:$PATH step 0 "restore over it with --replace" ice node restore latest --replace
     everything >"$W/again" || fail "the restored database cannot be read"
     same_file "$W/after" "$W/again" "the same again"
+    in_the_way
     stop
+}
+
+# fake PROGRAM: a program of this name before the real one in $PATH, with the script on standard input; $REAL is the real one.
+fake() {
+    mkdir -p "$W/fake"
+    { printf '#!/bin/bash\nREAL=%q\n' "$into/$1" && cat; } >"$W/fake/$1"
+    chmod 755 "$W/fake/$1"
+}
+
+# What a restore must not take for what it is not.
+in_the_way() {
+    local back=(env PATH="$into:$PATH" "$ICECORE" node restore latest)
+    sql -d postgres -c 'alter database aleph allow_connections false'
+    step 1 "restore over a database that lets nobody look" "${back[@]}"
+    says "aleph.*takes no connections" "is refused"
+    # As a server leaves it that goes down while it drops it; older ones know no such state.
+    sql -d postgres -c "update pg_database set datallowconn = true, datconnlimit = -2 where datname = 'aleph'"
+    step 0 "restore over what is left of a database" "${back[@]}" --replace
+    everything >"$W/again" || fail "the restored database cannot be read"
+    same_file "$W/after" "$W/again" "the same again"
+
+    # Who is between us and psql may lose the end, and psql is content with what it got.
+    fake psql <<<'case "$*" in *--command*) exec "$REAL" "$@" ;; esac; cat >"$0.in"; head -c 150000 "$0.in" | sed "\$d" | exec "$REAL" "$@"'
+    step 1 "a dump whose end psql never saw" env PATH="$W/fake:$into:$PATH" "$ICECORE" node restore latest --replace
+    says "half restored.*did not come to the end" "is told"
+    rm "$W/fake/psql"
+    step 0 "and again" "${back[@]}" --replace
+
+    # A server that is somebody else's can put anything into its dump.
+    fake pg_dumpall <<<'case "$*" in *--version*) exec "$REAL" "$@" ;; esac
+"$REAL" "$@" | sed "s|^-- PostgreSQL database cluster dump complete|\\\\! touch '"$W/pwned"'\n&|"'
+    step 0 "a dump with a command for this machine" env PATH="$W/fake:$into:$PATH" "$ICECORE" node backup
+    ice cat latest:db | grep -aF '\! touch' >/dev/null || fail "the dump has no such command"
+    step 1 "its restore" "${back[@]}" --replace
+    says "a command of psql where none may be" "is ended there"
+    [[ ! -e $W/pwned ]] && pass "the command did not run" || fail "the command ran"
+    rm "$W/fake/pg_dumpall"
 }
 
 ways=0
 for pair in ${PG_WAYS:-$newest}; do
-    from=${pair%%>*} into=${pair##*>}
-    [[ -x $from/initdb && -x $from/pg_dumpall && -x $into/initdb ]] || die "no PostgreSQL server in $from or $into"
+    from=${pair%%>*} into=${pair##*>} into=${into##*@}
+    [[ -x ${from##*@}/initdb && -x ${from%%@*}/pg_dumpall && -x $into/initdb ]] || die "no PostgreSQL in $pair"
     way "$from" "$into"
 done
 finish

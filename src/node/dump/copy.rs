@@ -89,6 +89,8 @@ pub struct CopyReader<'a> {
     row: Vec<u8>,
     fields: Vec<Option<Vec<u8>>>,
     seen: Vec<bool>,
+    /// Columns that a table of a wanted name lacks: it is another application's, in a database beside.
+    lacking: Vec<Option<&'static str>>,
     /// The first error: nothing is read behind it.
     error: Option<DumpError>,
 }
@@ -112,6 +114,7 @@ impl<'a> CopyReader<'a> {
             row: Vec::new(),
             fields: Vec::new(),
             seen: vec![false; wanted.len()],
+            lacking: vec![None; wanted.len()],
             error: None,
         }
     }
@@ -132,10 +135,12 @@ impl<'a> CopyReader<'a> {
         if !self.lexer.is_at_rest() {
             return Err(DumpError::Cut);
         }
-        match self.seen.iter().position(|&seen| !seen) {
-            Some(missing) => Err(DumpError::NoTable(self.wanted[missing].table)),
-            None => Ok(()),
-        }
+        let Some(missing) = self.seen.iter().position(|&seen| !seen) else { return Ok(()) };
+        let table = self.wanted[missing].table;
+        Err(match self.lacking[missing] {
+            Some(column) => DumpError::NoColumn { table, column },
+            None => DumpError::NoTable(table),
+        })
     }
 
     fn push(&mut self, mut input: &[u8]) -> Result<(), DumpError> {
@@ -152,17 +157,39 @@ impl<'a> CopyReader<'a> {
                 }
                 Place::Between | Place::Statement => {
                     if piece.ends
-                        && let Some(header) = self.lexer.copy()
+                        && let Some(header) = self.lexer.copy().cloned()
                     {
-                        self.active = activate(self.wanted, header)?;
-                        if let Some(active) = &self.active {
-                            self.seen[active.table] = true;
-                        }
+                        self.active = self.activate(&header)?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Finds the wanted table that a COPY statement names.
+    fn activate(&mut self, header: &CopyHeader) -> Result<Option<Active>, DumpError> {
+        if header.schema.as_deref().is_some_and(|schema| schema != b"public") {
+            return Ok(None);
+        }
+        let found = self.wanted.iter().position(|wanted| wanted.table.as_bytes() == header.table);
+        let Some(table) = found else { return Ok(None) };
+        let Wanted { table: name, columns: wanted } = self.wanted[table];
+        let mut columns = Vec::with_capacity(wanted.len());
+        for column in wanted {
+            match header.columns.iter().position(|name| name == column.as_bytes()) {
+                Some(at) => columns.push(at),
+                None => {
+                    self.lacking[table].get_or_insert(column);
+                    return Ok(None);
+                }
+            }
+        }
+        if header.has_options {
+            return Err(DumpError::Options(name));
+        }
+        self.seen[table] = true;
+        Ok(Some(Active { table, columns, width: header.columns.len(), row: 0 }))
     }
 
     fn row_piece(&mut self, piece: Piece<'_>) -> Result<(), DumpError> {
@@ -198,25 +225,6 @@ impl<'a> CopyReader<'a> {
             RowError::Other(error) => DumpError::Taker(error),
         })
     }
-}
-
-/// Finds the wanted table that a COPY statement names.
-fn activate(wanted: &[Wanted], header: &CopyHeader) -> Result<Option<Active>, DumpError> {
-    if header.schema.as_deref().is_some_and(|schema| schema != b"public") {
-        return Ok(None);
-    }
-    let found = wanted.iter().position(|wanted| wanted.table.as_bytes() == header.table);
-    let Some(table) = found else { return Ok(None) };
-    let Wanted { table: name, columns } = wanted[table];
-    if header.has_options {
-        return Err(DumpError::Options(name));
-    }
-    let place = |column: &&'static str| {
-        let at = header.columns.iter().position(|name| name == column.as_bytes());
-        at.ok_or(DumpError::NoColumn { table: name, column })
-    };
-    let columns = columns.iter().map(place).collect::<Result<_, _>>()?;
-    Ok(Some(Active { table, columns, width: header.columns.len(), row: 0 }))
 }
 
 /// Decodes a row's wanted fields; else tells how many columns the row has, and should.

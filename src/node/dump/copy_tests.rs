@@ -156,6 +156,18 @@ fn what_is_not_such_a_dump_says_why() {
     assert_eq!(read(cut.as_bytes(), &[]).expect_err("cut").to_string(), "it ends in the middle");
 }
 
+/// A cluster may hold another application's table of the same name: the check of a node ended there.
+#[test]
+fn tables_of_other_databases_with_other_columns_are_passed_over() {
+    let others = "COPY public.files (id, name) FROM stdin;\n7\tx\n\\.\nCOPY public.files (id) FROM stdin CSV;\n7\n\\.\n";
+    let own = "COPY public.files (hash, size) FROM stdin;\na\t1\n\\.\n";
+    let rest = "COPY public.other (a, b) FROM stdin;\n\\.\n";
+    let expected = vec![(0, vec![Some(b"a".to_vec()), Some(b"1".to_vec())])];
+    for text in [format!("{others}{own}{rest}"), format!("{own}{rest}{others}")] {
+        assert_eq!(read(text.as_bytes(), &[5]).expect("a dump"), expected);
+    }
+}
+
 #[test]
 fn long_lines_elsewhere_pass() {
     let long = "x".repeat(3 * ROW_BYTES_MAX);

@@ -11,13 +11,15 @@
 //! | `CREATE ROLE x` | the same, unless the role stayed |
 //! | `DROP ROLE`, `CREATE ROLE` of the connected role | it stays, its settings are reset |
 //! | `ALTER ROLE … WITH` of the connected role | moved to the end: it may take the rights or the password away that the rest needs |
+//! | `SET transaction_timeout = 0`, which `pg_dump` writes from version 17 on | left out for an older server |
 //!
-//! A `psql` that does not know `\restrict` gets none: the pair of lines around a section is left out, and then no other
-//! command of `psql` may stand in that section, which is what the pair is for. Rows of tables, literals and bodies of
-//! functions pass untouched, whatever they look like.
+//! Commands of `psql` pass only if they are among the few that a dump holds, and a `psql` that does not know `\restrict`
+//! gets none: the pair of lines around a section is left out. Rows of tables, literals and bodies of functions pass
+//! untouched, whatever they look like.
 
 use std::io::{self, Write};
 
+use super::command::PsqlCommand;
 use super::lexer::{DumpLexer, Piece, Place};
 
 /// A line that may have to be replaced is held in memory up to here; longer ones are none of these.
@@ -32,6 +34,11 @@ pub struct FilterRules {
     pub role: String,
     /// `psql` knows `\restrict`.
     pub knows_restrict: bool,
+    /// The server that takes the dump has the setting `transaction_timeout`: PostgreSQL 17 and later.
+    pub knows_transaction_timeout: bool,
+    /// What `psql` is to say on standard error once it came to the end; letters and digits. Its exit code does not tell:
+    /// who loses the connection to it in the middle gives it the end of its input, which is success.
+    pub last_word: Option<String>,
 }
 
 /// Takes a dump's bytes and writes what `psql` is to get.
@@ -81,6 +88,9 @@ impl<W: Write> RestoreFilter<W> {
             self.out.write_all(b"\n")?;
             self.out.write_all(&self.put_off)?;
         }
+        if let Some(word) = &self.rules.last_word {
+            self.out.write_all(format!("\n\\warn {word}\n").as_bytes())?;
+        }
         self.out.flush()?;
         Ok(self.out)
     }
@@ -94,8 +104,10 @@ impl<W: Write> RestoreFilter<W> {
         loop {
             let commands = self.lexer.commands();
             let Some(piece) = self.lexer.next(&mut rest) else { break };
-            let is_whole_command = piece.place == Place::Between && piece.bytes.starts_with(b"\\");
-            if self.key.is_some() && self.lexer.commands() != commands && !is_whole_command {
+            // Those that are a line of their own are looked at when the line is whole.
+            let is_whole_command =
+                piece.starts && piece.place == Place::Between && piece.bytes.starts_with(b"\\");
+            if self.lexer.commands() != commands && !is_whole_command {
                 return Err(unexpected_command());
             }
             let end = input.len() - rest.len();
@@ -120,7 +132,7 @@ impl<W: Write> RestoreFilter<W> {
                 let instead = self.instead(&line)?;
                 self.out.write_all(instead.as_deref().unwrap_or(&line))?;
             } else if line.len() > LINE_BYTES_MAX {
-                if self.key.is_some() && line.starts_with(b"\\") {
+                if line.starts_with(b"\\") {
                     return Err(unexpected_command());
                 }
                 self.out.write_all(&line)?;
@@ -134,7 +146,7 @@ impl<W: Write> RestoreFilter<W> {
     /// True if a line that begins so may have to be replaced.
     fn is_of_interest(&self, piece: &Piece<'_>) -> bool {
         let is_between = piece.place == Place::Between;
-        is_between && matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'\\'))
+        is_between && matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'S' | b'\\'))
     }
 
     /// What takes a line's place; none: it passes. The line begins between statements.
@@ -151,6 +163,9 @@ impl<W: Write> RestoreFilter<W> {
         };
         if let Some(name) = statement.strip_prefix(b"DROP DATABASE ").and_then(Name::parse) {
             return Ok(Some(drop_database(name)));
+        }
+        if statement == b"SET transaction_timeout = 0" && !self.rules.knows_transaction_timeout {
+            return Ok(Some(b"--\n".to_vec()));
         }
         if !self.is_in_globals {
             return Ok(None);
@@ -185,24 +200,28 @@ impl<W: Write> RestoreFilter<W> {
         Ok(None)
     }
 
-    /// A command of `psql` at the beginning of a line.
+    /// A command of `psql` that is a line of its own.
     fn command(&mut self, line: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let text = line.trim_ascii_end();
+        let command = PsqlCommand::parse(line).ok_or_else(unexpected_command)?;
         if let Some(key) = &self.key {
-            if text.strip_prefix(b"\\unrestrict ") == Some(key) {
-                self.key = None;
+            // `psql` would take no other one here.
+            return match command {
+                PsqlCommand::Unrestrict(same) if same == key => {
+                    self.key = None;
+                    Ok(Some(b"--\n".to_vec()))
+                }
+                _ => Err(unexpected_command()),
+            };
+        }
+        match command {
+            PsqlCommand::Connect => self.is_in_globals = false,
+            PsqlCommand::Restrict(key) if !self.rules.knows_restrict => {
+                self.key = Some(key.to_vec());
                 return Ok(Some(b"--\n".to_vec()));
             }
-            return Err(unexpected_command());
+            PsqlCommand::Restrict(_) | PsqlCommand::Unrestrict(_) | PsqlCommand::Encoding => {}
         }
-        self.is_in_globals &= !text.starts_with(b"\\connect");
-        match text.strip_prefix(b"\\restrict ") {
-            Some(key) if !self.rules.knows_restrict => {
-                self.key = Some(key.to_vec());
-                Ok(Some(b"--\n".to_vec()))
-            }
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 }
 

@@ -6,7 +6,15 @@ use super::*;
 
 /// Filters a text fed in steps of these sizes.
 fn filter(text: &[u8], role: &str, knows_restrict: bool, steps: &[usize]) -> io::Result<Vec<u8>> {
-    let mut out = RestoreFilter::new(Vec::new(), FilterRules { role: role.to_owned(), knows_restrict });
+    feed(text, FilterRules { role: role.to_owned(), ..rules(knows_restrict) }, steps)
+}
+
+fn rules(knows_restrict: bool) -> FilterRules {
+    FilterRules { role: "aleph".to_owned(), knows_restrict, knows_transaction_timeout: true, last_word: None }
+}
+
+fn feed(text: &[u8], rules: FilterRules, steps: &[usize]) -> io::Result<Vec<u8>> {
+    let mut out = RestoreFilter::new(Vec::new(), rules);
     let (mut rest, mut steps) = (text, steps.iter().cycle());
     while !rest.is_empty() {
         let step = steps.next().copied().unwrap_or(usize::MAX).clamp(1, rest.len());
@@ -70,7 +78,7 @@ fn the_pair_goes_where_psql_does_not_know_it() {
     becomes(&text, true, &text);
     becomes(&text, false, &format!("--\nSELECT 1;\n{COPY}--\n\\connect x\n--\n--\n"));
     for bad in [
-        "\\restrict k\n\\! id\n\\unrestrict k\n",
+        "\\restrict k\n\\restrict k\n\\unrestrict k\n",
         "\\restrict k\n \\! id\n\\unrestrict k\n",
         "\\restrict k\nSELECT 1 \\! id\n;\n\\unrestrict k\n",
         "\\restrict k\n\\unrestrict j\n\\unrestrict k\n",
@@ -82,9 +90,59 @@ fn the_pair_goes_where_psql_does_not_know_it() {
     }
 }
 
+/// A dump whose server was somebody else's may hold commands of psql that run programs here. Programs older than
+/// `\restrict` wrote it without, and whoever sees the key can end what it protects.
+#[test]
+fn no_command_of_psql_passes_but_a_dump_s_own() {
+    for knows_restrict in [true, false] {
+        for bad in [
+            "\\! id\n",
+            "SELECT 1;\n\\copy t to program 'id'\n",
+            " \\! id\n",
+            "SELECT 1 \\! id\n;\n",
+            "SELECT 1 \\g |id\n",
+            "SELECT 1; \\! id\n",
+            "\\restrict k\n\\unrestrict k\n\\! id\n",
+            "\\restrict k\n\\! id\n\\unrestrict k\n",
+            "\\restrict k\n \\! id\n\\unrestrict k\n",
+            "\\restrict k\nSELECT 1 \\! id\n;\n\\unrestrict k\n",
+            "\\connect a `id`\n",
+            "CREATE FUNCTION f() RETURNS int AS $$x$$ LANGUAGE sql; \\! id\n",
+            "COPY t (a) FROM stdin;\n\\.\n\\! id\n",
+        ] {
+            for steps in [&[usize::MAX][..], &[1], &[9, 2]] {
+                let err = filter(bad.as_bytes(), "aleph", knows_restrict, steps).expect_err(bad);
+                assert_eq!(err.kind(), io::ErrorKind::InvalidData, "{bad}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_older_server_gets_no_setting_that_it_does_not_know() {
+    let text = "SET statement_timeout = 0;\nSET transaction_timeout = 0;\nSELECT '\nSET transaction_timeout = 0;\n';\n";
+    becomes(text, true, text);
+    let old = FilterRules { knows_transaction_timeout: false, ..rules(true) };
+    for steps in [&[usize::MAX][..], &[1], &[3, 7]] {
+        let out = feed(text.as_bytes(), old.clone(), steps).expect("filtered");
+        let out = String::from_utf8(out).expect("text");
+        assert_eq!(out, text.replacen("SET transaction_timeout = 0;", "--", 1));
+    }
+}
+
+/// `psql` that is given the end of its input too early takes what it has, and exits with 0.
+#[test]
+fn the_last_word_comes_behind_everything() {
+    let told = FilterRules { last_word: Some("w0rd".to_owned()), ..rules(true) };
+    let text = "ALTER ROLE aleph WITH LOGIN;\nSELECT 1;\n";
+    let out = String::from_utf8(feed(text.as_bytes(), told.clone(), &[usize::MAX]).expect("filtered"));
+    assert!(out.expect("text").ends_with("\nALTER ROLE aleph WITH LOGIN;\n\n\\warn w0rd\n"));
+    assert!(feed(b"SELECT 'cut", told, &[usize::MAX]).is_err());
+}
+
 #[test]
 fn lines_of_any_length_take_bounded_memory() {
-    let mut out = RestoreFilter::new(io::sink(), FilterRules { role: "a".into(), knows_restrict: true });
+    let mut out = RestoreFilter::new(io::sink(), rules(true));
     out.write_all(b"COPY t (a) FROM stdin;\nD").expect("taken");
     let step = vec![b'x'; 1 << 20];
     for _ in 0..64 {

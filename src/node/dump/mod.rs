@@ -1,5 +1,6 @@
 //! Reading a PostgreSQL dump as it streams by: statements, rows, and what pyaleph's tables say of stored files.
 
+mod command;
 mod copy;
 mod files;
 mod filter;

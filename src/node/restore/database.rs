@@ -10,7 +10,7 @@ use super::super::dump::{DumpHead, FilterRules, HeadReader, RestoreFilter};
 use super::super::postgres::{PostgresError, Programs, Version};
 use super::super::profile::{Access, Server};
 use crate::Error;
-use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::observe::{Observer, Phase};
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::ChunkReader;
@@ -22,6 +22,10 @@ use crate::types::Content;
 const POLL: Duration = Duration::from_millis(250);
 /// How long a server that takes no connections but its container's own is believed to be one that is still being set up.
 const SETUP_GRACE: Duration = Duration::from_secs(15);
+/// `psql` has `\warn` from this version on.
+const WARN_SINCE: u32 = 13;
+/// The setting `transaction_timeout` is known from this version on.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
 /// What is quoted of psql's errors.
 const SAID_BYTES_MAX: usize = 600;
 
@@ -33,7 +37,8 @@ const ABOUT: &str = "select json_build_object(\
 'listens', current_setting('listen_addresses') <> '', \
 'is_standby', pg_is_in_recovery(), \
 'databases', (select json_agg(json_build_object(\
-'name', datname, 'can_connect', datallowconn, 'bytes', pg_database_size(oid), \
+'name', datname, 'can_connect', datallowconn and datconnlimit <> -2, 'is_invalid', datconnlimit = -2, \
+'bytes', case when datconnlimit = -2 then 0 else coalesce(pg_database_size(oid), 0) end, \
 'sessions', coalesce((select json_agg(distinct usename || coalesce(' from ' || host(client_addr), '') || \
 coalesce(' (' || nullif(application_name, '') || ')', '')) from pg_stat_activity a \
 where a.datid = d.oid and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'), '[]'))) \
@@ -59,15 +64,32 @@ struct About {
 pub struct There {
     pub name: String,
     can_connect: bool,
+    /// A server that went down while it dropped it left it so: nobody can use it, it can only be dropped.
+    is_invalid: bool,
     pub bytes: u64,
     /// Who else is connected to it.
     pub sessions: Vec<String>,
     /// The dump brings a database of this name.
     #[serde(default)]
     pub is_replaced: bool,
-    /// Tables in it, where it is replaced.
+    /// Tables in it, where it is replaced; none: it lets nobody look.
     #[serde(default)]
-    pub tables: u64,
+    pub tables: Option<u64>,
+}
+
+impl There {
+    /// Data would go with it, or might.
+    fn is_held(&self) -> bool {
+        self.is_replaced && !self.is_invalid && self.tables != Some(0)
+    }
+
+    /// For people: its name, and how much is in it.
+    fn described(&self) -> String {
+        match self.tables {
+            Some(tables) => format!("'{}' ({tables} tables)", self.name),
+            None => format!("'{}' (it takes no connections: what it holds is unknown)", self.name),
+        }
+    }
 }
 
 /// What is known before the dump is fed.
@@ -82,15 +104,19 @@ pub struct Preview {
     pub there: Vec<There>,
     /// The database that psql connects to first.
     base: &'static str,
-    knows_restrict: bool,
+    psql: Version,
     is_superuser: bool,
     is_standby: bool,
 }
 
 impl Preview {
-    /// Databases that would be replaced though they hold tables.
+    /// Databases that would be replaced though they hold tables, or may.
     pub fn replaced(&self) -> impl Iterator<Item = &There> {
-        self.there.iter().filter(|there| there.is_replaced && there.tables > 0)
+        self.there.iter().filter(|there| there.is_held())
+    }
+
+    fn server_major(&self) -> u32 {
+        self.server_version / 10_000
     }
 
     /// Why the dump is not to be fed to this server.
@@ -114,9 +140,17 @@ impl Preview {
                 "stop what is connected to it: it cannot be replaced meanwhile",
             );
         }
+        if let Some(from) = self.dumped_from.filter(|from| from.major > self.server_major()) {
+            refuse(
+                format!(
+                    "it was dumped from PostgreSQL {from}, and the server is {}: what that does not know would end the restore half-way",
+                    self.server_major()
+                ),
+                "restore into a server of that version or a newer one; 'icecore cat SNAP:SOURCE' writes the dump out, to be changed by hand",
+            );
+        }
         if !replace {
-            let held: Vec<String> =
-                self.replaced().map(|there| format!("'{}' ({} tables)", there.name, there.tables)).collect();
+            let held: Vec<String> = self.replaced().map(There::described).collect();
             if !held.is_empty() {
                 refuse(
                     format!("the database server holds data that would be replaced: {}", held.join(", ")),
@@ -125,21 +159,6 @@ impl Preview {
             }
         }
         out
-    }
-
-    /// What is worth knowing of it.
-    pub fn warnings(&self, source: &str) -> Vec<Problem> {
-        let server = self.server_version / 10_000;
-        match self.dumped_from {
-            Some(version) if version.major > server => vec![Problem::new(
-                Severity::Note,
-                source,
-                format!(
-                    "it was dumped from PostgreSQL {version}, and the server is {server}: it may refuse what it does not know"
-                ),
-            )],
-            _ => Vec::new(),
-        }
     }
 }
 
@@ -188,7 +207,7 @@ impl Database<'_> {
             one.is_replaced =
                 head.databases.contains(&one.name) || one.name == "postgres" || one.name == "template1";
             if one.is_replaced && one.can_connect {
-                one.tables = self.tables(&programs, &one.name)?;
+                one.tables = Some(self.tables(&programs, &one.name)?);
             }
         }
         Ok(Preview {
@@ -198,7 +217,7 @@ impl Database<'_> {
             role: about.role,
             there,
             base,
-            knows_restrict: programs.version("psql")?.knows_restrict(),
+            psql: programs.version("psql")?,
             is_superuser: about.is_superuser,
             is_standby: about.is_standby,
         })
@@ -212,11 +231,16 @@ impl Database<'_> {
     fn reach(&self, wait: Duration) -> Result<(About, &'static str), NodeError> {
         let start = Instant::now();
         let is_inside = matches!(self.server.access, Access::Docker { .. });
+        let mut heard: Option<Instant> = None;
         loop {
             let late = start.elapsed() >= wait;
             match self.ask() {
                 // The image's first start runs a server for its own scripts, which goes away again.
-                Ok((about, _)) if is_inside && !about.listens && !late && start.elapsed() < SETUP_GRACE => {}
+                Ok((about, _))
+                    if is_inside
+                        && !about.listens
+                        && !late
+                        && heard.get_or_insert_with(Instant::now).elapsed() < SETUP_GRACE => {}
                 Ok(found) => return Ok(found),
                 Err(err) if late || !is_passing(&err) => return Err(told(err)),
                 Err(_) => {}
@@ -231,13 +255,9 @@ impl Database<'_> {
 
     fn ask(&self) -> Result<(About, &'static str), NodeError> {
         let programs = self.programs()?;
-        // A restore that was cut short may have left the server without `postgres`.
-        let (said, base) = match programs.output(query(&programs, "postgres", ABOUT)) {
-            Err(err) if err.to_string().contains("database \"postgres\" does not exist") => {
-                (programs.output(query(&programs, "template1", ABOUT))?, "template1")
-            }
-            said => (said?, "postgres"),
-        };
+        let ask = |base| programs.output(query(&programs, base, ABOUT)).map(|said| (said, base));
+        // A restore that was cut short may have left the server without `postgres`, or with half of it.
+        let (said, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
         let about = serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
             why: format!("what the database server says of itself cannot be read: {err}"),
             hint: "is it PostgreSQL 10 or later?".into(),
@@ -247,7 +267,13 @@ impl Database<'_> {
 
     fn tables(&self, programs: &Programs<'_>, database: &str) -> Result<u64, NodeError> {
         let said = programs.output(query(programs, database, TABLES)).map_err(|err| told(err.into()))?;
-        Ok(said.trim().parse().unwrap_or(0))
+        said.trim().parse().map_err(|_| NodeError::Refused {
+            why: format!(
+                "the database server does not say how many tables '{database}' holds, but: {}",
+                said.trim()
+            ),
+            hint: "it must let the configured user look into each of its databases".into(),
+        })
     }
 
     /// Feeds the dump to psql.
@@ -255,14 +281,22 @@ impl Database<'_> {
         self.observer.phase(&Phase::Restore { name: self.source.to_owned() });
         let programs = self.programs()?;
         if preview.base != "postgres" {
-            let make = query(&programs, preview.base, "create database postgres with template template0");
-            programs.output(make)?;
+            for statement in
+                ["drop database if exists postgres", "create database postgres with template template0"]
+            {
+                programs.output(query(&programs, preview.base, statement))?;
+            }
         }
         let arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname=postgres"];
         let words = programs.words("psql", &arguments);
         let command = FedCommand::spawn(&words, programs.spawn_options()).map_err(PostgresError::from)?;
         self.observer.expect(self.content.size, true);
-        let rules = FilterRules { role: preview.role.clone(), knows_restrict: preview.knows_restrict };
+        let rules = FilterRules {
+            role: preview.role.clone(),
+            knows_restrict: preview.psql.knows_restrict(),
+            knows_transaction_timeout: preview.server_major() >= TRANSACTION_TIMEOUT_SINCE,
+            last_word: (preview.psql.major >= WARN_SINCE).then(last_word).transpose()?,
+        };
         self.feed(command, rules)
             .map_err(|err| NodeError::HalfRestored { why: with_sources(&err), kind: err.kind() })
     }
@@ -287,6 +321,7 @@ impl Database<'_> {
     }
 
     fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<(), Error> {
+        let last_word = rules.last_word.clone();
         let mut filter = RestoreFilter::new(&mut command, rules);
         let written = write_content(self.reader, self.content, &mut filter, self.cancel, self.observer);
         let ended = written.and_then(|()| {
@@ -301,9 +336,22 @@ impl Database<'_> {
                 _ => Err(err),
             };
         }
-        command.finish()?;
-        Ok(())
+        let said = command.finish()?;
+        match last_word {
+            Some(word) if !said.lines().any(|line| line.trim_end() == word) => Err(Error::NotThere(format!(
+                "psql ended well, but did not come to the end of the dump '{}': the connection to it may have been cut",
+                self.source
+            ))),
+            _ => Ok(()),
+        }
     }
+}
+
+/// What psql says behind everything: a word that no server says by itself.
+fn last_word() -> Result<String, NodeError> {
+    let failed = |source| Error::from(CommandError::Start { command: "psql".into(), source });
+    let bytes = crate::sys::random_bytes::<8>().map_err(failed)?;
+    Ok(format!("done{:016x}", u64::from_le_bytes(bytes)))
 }
 
 /// True if an error came from the output, and not from what was to be written.
@@ -399,10 +447,11 @@ mod tests {
         let there = |name: &str, is_replaced, tables| There {
             name: name.into(),
             can_connect: true,
+            is_invalid: false,
             bytes: 9,
             sessions: Vec::new(),
             is_replaced,
-            tables,
+            tables: Some(tables),
         };
         Preview {
             brings: vec!["aleph".into()],
@@ -411,7 +460,7 @@ mod tests {
             role: "aleph".into(),
             there: vec![there("aleph", true, 0), there("postgres", true, 0), there("other", false, 0)],
             base: "postgres",
-            knows_restrict: true,
+            psql: Version { major: 15, minor: 18 },
             is_superuser: true,
             is_standby: false,
         }
@@ -419,9 +468,9 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_way_is_told() {
-        assert!(preview().obstacles(false).is_empty() && preview().warnings("db").is_empty());
+        assert!(preview().obstacles(false).is_empty());
         let mut held = preview();
-        held.there[0].tables = 3;
+        held.there[0].tables = Some(3);
         let said = held.obstacles(false);
         assert!(said.len() == 1 && said[0].to_string().contains("'aleph' (3 tables)"), "{said:?}");
         assert!(held.obstacles(true).is_empty());
@@ -431,8 +480,33 @@ mod tests {
         assert!(held.obstacles(true)[0].to_string().contains("172.18.0.5"));
         (held.is_superuser, held.is_standby) = (false, true);
         assert_eq!(held.obstacles(false).len(), 4);
-        held.dumped_from = Some(Version { major: 16, minor: 0 });
-        assert!(held.warnings("db")[0].message.contains("16.0"));
+    }
+
+    /// Its statements that an older server does not know come behind those that drop what is there.
+    #[test]
+    fn a_dump_of_a_newer_server_is_refused_before_anything_is_dropped() {
+        let mut newer = preview();
+        newer.dumped_from = Some(Version { major: 16, minor: 0 });
+        let said = newer.obstacles(true);
+        assert!(said.len() == 1 && said[0].to_string().contains("16.0"), "{said:?}");
+        newer.server_version = 170_002;
+        assert!(newer.obstacles(false).is_empty());
+    }
+
+    /// A database that was closed for maintenance looked empty, and was dropped unasked.
+    #[test]
+    fn what_cannot_be_looked_into_is_not_taken_for_empty() {
+        let mut closed = preview();
+        (closed.there[0].can_connect, closed.there[0].tables) = (false, None);
+        let said = closed.obstacles(false);
+        assert!(
+            said.len() == 1 && said[0].to_string().contains("'aleph' (it takes no connections"),
+            "{said:?}"
+        );
+        assert!(closed.obstacles(true).is_empty());
+        // What a crash left in the middle of DROP DATABASE holds nothing that anybody could use.
+        closed.there[0].is_invalid = true;
+        assert!(closed.obstacles(false).is_empty());
     }
 
     #[test]

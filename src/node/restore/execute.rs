@@ -78,10 +78,16 @@ impl Prepared<'_> {
             return Err(self.obstacles.swap_remove(0));
         }
         let mut report = NodeRestoreReport::default();
-        for placed in &self.steps {
+        // A dump that does not tell which files are pinned ends it here, before anything is written.
+        let choosers: Vec<_> = self
+            .steps
+            .iter()
+            .map(|placed| self.chooser(placed.step.part, observer, cancel))
+            .collect::<Result<_, _>>()?;
+        for (placed, chooser) in self.steps.iter().zip(choosers) {
             let done = match placed.step.part {
                 NodePart::Database => self.restore_database(placed, observer, cancel)?,
-                _ => self.files(placed, observer, cancel)?,
+                _ => self.files(placed, chooser, observer, cancel)?,
             };
             let is_whole = done.failed + done.incomplete + done.uncertain == 0;
             let part = done.part;
@@ -104,13 +110,13 @@ impl Prepared<'_> {
     pub(super) fn files(
         &self,
         placed: &Placed,
+        chooser: Option<Arc<Chooser>>,
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<PartReport, NodeError> {
         let Placed { step, spot } = placed;
         let mut report = PartReport::new(placed);
         let Some(spot) = spot else { return Ok(report) };
-        let chooser = self.chooser(step.part, observer, cancel)?;
         let folder = spot.make(self.profile.project.as_deref(), self.docker)?;
         for pass in passes(step.part, self.options.scope) {
             let patterns = |patterns: &[&str]| patterns.iter().map(|&one| one.to_owned()).collect();
@@ -152,7 +158,7 @@ impl Prepared<'_> {
     }
 
     /// What chooses single files of a part.
-    fn chooser(
+    pub(super) fn chooser(
         &self,
         part: NodePart,
         observer: &dyn Observer,

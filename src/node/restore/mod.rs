@@ -9,6 +9,7 @@
 
 mod database;
 mod execute;
+mod identity;
 mod places;
 mod plan;
 mod select;
@@ -41,7 +42,7 @@ const CACHE_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct NodeRestoreOptions {
     pub scope: Scope,
-    /// A database that holds tables may be replaced.
+    /// A database that holds tables may be replaced, and so may keys that differ.
     pub replace: bool,
     /// How long the database server is waited for.
     pub wait: Duration,
@@ -174,6 +175,11 @@ pub fn prepare<'a>(
         prepared.steps.push(Placed { step, spot });
     }
     prepared.obstacles.extend(at_work(&prepared.writers));
+    if !options.replace {
+        for placed in &prepared.steps {
+            prepared.obstacles.extend(identity::obstacle(repo, placed, options.scope, cancel)?);
+        }
+    }
     prepared.look_at_database(observer, cancel)?;
     Ok(prepared)
 }
@@ -248,9 +254,7 @@ impl Prepared<'_> {
         let head = database.head()?;
         match database.preview(head, wait) {
             Ok(preview) => {
-                let warnings = preview.warnings(database.source);
                 self.obstacles.extend(preview.obstacles(self.options.replace));
-                self.warnings.extend(warnings);
                 self.database = Some(preview);
             }
             Err(NodeError::Engine(err)) => return Err(err.into()),

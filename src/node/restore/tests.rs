@@ -137,6 +137,33 @@ fn parts_come_back_with_modes_and_without_torn_files() {
     assert_eq!(node.read("ipfs/blocks/AA/one.data").as_deref(), Some("a block"));
 }
 
+/// A key that is there may be nowhere else: the one of a node that was started anew, or was given another since.
+#[test]
+fn other_keys_and_another_identity_are_not_overwritten_unasked() {
+    let node = Node::new();
+    let key = "keys/node-secret.pkcs8.der";
+    let (repo, profile, docker) = (node.lab.open(), node.profile(), Docker::default());
+    let prepared = |replace: bool| {
+        let options = NodeRestoreOptions { replace, ..options(Scope::All) };
+        let asked = [("latest", Some("keys")), ("latest", Some("ipfs"))];
+        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let prepared =
+            prepare(&repo, &profile, &docker, &asked, &options, &observer, &cancel).expect("a plan");
+        prepared.obstacles.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // Nothing there, and the same there.
+    assert_eq!(prepared(false), [""; 0]);
+    node.restore(Scope::All, &["keys", "ipfs"]);
+    assert_eq!(prepared(false), [""; 0]);
+    write(&node.to(key), b"a key of its own");
+    write(&node.to("ipfs/config"), b"another identity");
+    let said = prepared(false);
+    assert!(said.len() == 2 && said[0].contains("'node-secret.pkcs8.der'"), "{said:?}");
+    assert!(said[1].contains("kubo's identity") && said[1].contains("'config'"), "{said:?}");
+    assert_eq!(prepared(true), [""; 0]);
+    assert_eq!(node.read(key).as_deref(), Some("a key of its own"));
+}
+
 #[test]
 fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
     let node = Node::new();
@@ -196,7 +223,8 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
     };
     for part in [NodePart::LocalStorage, NodePart::Ipfs] {
         let placed = prepared.step(part).expect("a step");
-        prepared.files(placed, &observer, &cancel).expect("restored");
+        let chooser = prepared.chooser(part, &observer, &cancel).expect("chosen");
+        prepared.files(placed, chooser, &observer, &cancel).expect("restored");
     }
     assert_eq!(node.read(&format!("local/{}", sha(b"pinned"))).as_deref(), Some("pinned"));
     assert_eq!(node.read(&format!("local/{}", sha(b"not pinned"))), None);

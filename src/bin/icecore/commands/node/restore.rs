@@ -49,7 +49,7 @@ pub struct Args {
     /// Only file storage, while the node runs: what is there is left, unless it is cut short
     #[arg(long)]
     files: bool,
-    /// Replace databases that hold tables
+    /// Replace databases that hold tables, and keys that differ from the snapshot's
     #[arg(long, conflicts_with = "files")]
     replace: bool,
     /// Do not wait for the database server
@@ -152,7 +152,8 @@ enum PlanRecord {
         name: String,
         /// It is there, and would be replaced.
         replaces: bool,
-        tables: u64,
+        /// None: it cannot be looked into.
+        tables: Option<u64>,
         bytes: u64,
         sessions: Vec<String>,
     },
@@ -211,7 +212,7 @@ impl PlanRecord {
             .map(|name| Self::Database {
                 name: name.to_owned(),
                 replaces: there(name).is_some(),
-                tables: there(name).map_or(0, |there| there.tables),
+                tables: there(name).map_or(Some(0), |there| there.tables),
                 bytes: there(name).map_or(0, |there| there.bytes),
                 sessions: there(name).map(|there| there.sessions.clone()).unwrap_or_default(),
             })
@@ -239,7 +240,8 @@ impl PlanRecord {
             }
             Self::Database { name, replaces: false, .. } => format!("database '{name}': new"),
             Self::Database { name, tables, bytes, sessions, .. } => {
-                let tables = text::counted(*tables, "table", "tables");
+                let tables = tables.map(|tables| text::counted(tables, "table", "tables"));
+                let tables = tables.unwrap_or_else(|| "what it holds is unknown".to_owned());
                 let used = match sessions.as_slice() {
                     [] => String::new(),
                     sessions => format!(", in use by {}", sessions.join(", ")),
@@ -383,7 +385,7 @@ mod tests {
         let database = PlanRecord::Database {
             name: "aleph".into(),
             replaces: true,
-            tables: 2,
+            tables: Some(2),
             bytes: 0,
             sessions: vec!["aleph".into()],
         };

@@ -1,0 +1,106 @@
+//! Secrets that a restore would overwrite: keys, and kubo's `config`, which holds its private key. Those that are there
+//! may be nowhere else.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::super::NodeError;
+use super::plan::{NodePart, Step};
+use super::{CACHE_BYTES, Placed, Scope, Spot};
+use crate::Error;
+use crate::format::SourceKind;
+use crate::observe::Counters;
+use crate::ops::Cancel;
+use crate::ops::content::write_content;
+use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
+use crate::sys::read_bounded;
+use crate::types::{Entry, Node};
+
+/// Larger ones are no keys.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The one secret of kubo's repository.
+const KUBO_CONFIG: &[u8] = b"config";
+/// So many are named.
+const NAMED_MAX: usize = 3;
+
+/// Why a step is not done unasked: it would put other secrets in the place of those that are there.
+pub(super) fn obstacle(
+    repo: &Repository,
+    placed: &Placed,
+    scope: Scope,
+    cancel: &Cancel,
+) -> Result<Option<NodeError>, NodeError> {
+    let Some(Spot::Folder(folder) | Spot::Volume { folder: Some(folder), .. }) = &placed.spot else {
+        return Ok(None);
+    };
+    let step = &placed.step;
+    let only = match (step.part, scope) {
+        (NodePart::Keys, _) => None,
+        (NodePart::Ipfs, Scope::All | Scope::Minimal) => Some(KUBO_CONFIG),
+        _ => return Ok(None),
+    };
+    let others = others(repo, step, folder, only, cancel)?;
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let more = others.len().saturating_sub(NAMED_MAX);
+    let named = others.iter().take(NAMED_MAX).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let named = if more == 0 { named } else { format!("{named} and {more} more") };
+    let what = match step.part {
+        NodePart::Ipfs => "kubo's identity",
+        _ => "keys",
+    };
+    Ok(Some(NodeError::Refused {
+        why: format!(
+            "{what} would be overwritten: {named} in {} differs from the snapshot's",
+            folder.display()
+        ),
+        hint:
+            "keep a copy of it, it may be nowhere else; then use --replace if the snapshot's is the right one"
+                .into(),
+    }))
+}
+
+/// Paths of files that are there with another content than the snapshot's; `only`: no other path is looked at.
+fn others(
+    repo: &Repository,
+    step: &Step,
+    folder: &Path,
+    only: Option<&[u8]>,
+    cancel: &Cancel,
+) -> Result<Vec<String>, Error> {
+    let SourceKind::Tree { runs, .. } = &step.record().kind else { return Ok(Vec::new()) };
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false)?;
+    if let Some(path) = only {
+        merged.seek(path);
+    }
+    let mut others = Vec::new();
+    while let Some(entry) = merged.next_entry()? {
+        cancel.check()?;
+        let path = entry.path.to_slashed();
+        if only.is_some_and(|only| only != path) {
+            break;
+        }
+        if is_other(&reader, &entry, &folder.join(std::ffi::OsStr::from_bytes(&path)), cancel)? {
+            others.push(String::from_utf8_lossy(&path).into_owned());
+        }
+    }
+    Ok(others)
+}
+
+fn is_other(reader: &ChunkReader<'_>, entry: &Entry, there: &Path, cancel: &Cancel) -> Result<bool, Error> {
+    let Node::File { content, .. } = &entry.node else { return Ok(false) };
+    if content.size > FILE_BYTES_MAX {
+        return Ok(false);
+    }
+    let found = match read_bounded(there, FILE_BYTES_MAX as usize) {
+        Ok(found) => found,
+        Err(err) if err.kind() == std::io::ErrorKind::FileTooLarge => return Ok(true),
+        // Nothing is there, or nothing that could be read and so lost.
+        Err(_) => return Ok(false),
+    };
+    let mut stored = Vec::new();
+    write_content(reader, content, &mut stored, cancel, &Counters::default())?;
+    Ok(found != stored)
+}
