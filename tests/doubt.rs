@@ -248,3 +248,29 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
     assert!(world.attempt(vec![failing], &[]).0.is_err());
     assert!(said().ends_with("third\nafter\n"), "{}", said());
 }
+
+/// Who asks to stop does not wait for what stops a service, but for what starts it again.
+#[test]
+fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it_is_not() {
+    let world = World::new();
+    world.write("a/x", b"1");
+    let (begun, log) = (world.path("begun"), world.path("log"));
+    let around = Around {
+        before: vec![command(&format!("sh -c ': >{}; sleep 1000'", begun.display()))],
+        after: vec![command(&format!("sh -c 'sleep 0.5; echo after >>{}'", log.display()))],
+    };
+    let tree = TreeSpec { around, ..TreeSpec::new("a", world.path("a")) };
+    let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
+    let cancel = Cancel::new();
+    let asks = cancel.clone();
+    let asking = std::thread::spawn(move || {
+        while !begun.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        asks.cancel();
+    });
+    let stopped = backup(&world.repo(), options, &Recording::default(), &cancel);
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    asking.join().expect("joined");
+    assert_eq!(fs::read_to_string(&log).expect("it ran"), "after\n");
+}

@@ -16,7 +16,7 @@ mod hashname;
 mod meta;
 mod stream;
 
-pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions};
+pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions, watched};
 pub use cid::Cid;
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
-use crate::sys::{Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shown};
+use crate::sys::{Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shown, watched};
 
 /// A command, as words: no shell is involved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +48,18 @@ impl StreamCommand {
         shown(&self.words)
     }
 
-    /// Runs the command to its end; what it prints is dropped.
+    /// Runs the command until it exits; what it prints is dropped. A process that it leaves behind (a service that it
+    /// started) is not waited for, and goes on. `stop` is asked again and again: once it is true the command is ended.
     ///
     /// # Errors
     /// Anything but exit code 0, with the end of standard error.
-    pub fn run_to_end(&self, options: &SpawnOptions) -> Result<(), CommandError> {
-        let mut running = self.spawn(options)?;
-        let mut block = [0; 8192];
-        while matches!(running.read(&mut block), Ok(1..)) {}
-        running.finish().map(|_| ())
+    pub fn run_to_end(
+        &self,
+        options: &SpawnOptions,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), CommandError> {
+        let child = ChildProcess::start(&self.words, options, Pipe::Neither)?;
+        watched(&child.canceller(), stop, || child.finish()).map(|_| ())
     }
 
     /// Starts the command.

@@ -171,3 +171,58 @@ fn a_command_outlives_the_thread_that_asked_for_it() {
     assert_eq!(out, "done\n");
     running.finish().expect("exit 0");
 }
+
+/// Runs a command to its end in a thread of its own: none if it is still at it after a minute.
+fn run_to_end(words: &[&str], stop: fn() -> bool) -> Option<Result<(), CommandError>> {
+    let words = words.iter().map(|&word| word.to_owned()).collect();
+    let command = StreamCommand::from_words(words).expect("words");
+    let (send, receive) = std::sync::mpsc::channel();
+    thread::spawn(move || send.send(command.run_to_end(&SpawnOptions::default(), &stop)));
+    receive.recv_timeout(Duration::from_secs(60)).ok()
+}
+
+fn appears(path: &std::path::Path) -> bool {
+    let start = Instant::now();
+    while !path.exists() && start.elapsed() < Duration::from_secs(60) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    path.exists()
+}
+
+/// A hook that starts a service: the service has the hook's output open for as long as it lives.
+#[test]
+fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().to_str().expect("text");
+    // It says its line only once the hook was waited for, and tells if it outlives that.
+    let script =
+        "(while [ -d $1 ] && ! [ -e $1/go ]; do sleep 0.02; done; echo late; echo late >&2; : >$1/wrote) &
+        echo why >&2; exit $2";
+    let ended = run_to_end(&["sh", "-c", script, "sh", at, "0"], || false);
+    assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
+    std::fs::write(folder.path().join("go"), b"").expect("written");
+    assert!(appears(&folder.path().join("wrote")), "it was killed by what it wrote");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().to_str().expect("text");
+    match run_to_end(&["sh", "-c", script, "sh", at, "7"], || false) {
+        Some(Err(CommandError::Failed { ending: Ending::Code(7), stderr_tail, .. })) => {
+            assert_eq!(stderr_tail, "why\n");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_hook_keeps_the_end_of_a_flood_and_is_ended_by_who_asks_to_stop() {
+    let flood = "head -c 3000000 /dev/zero | tr '\\0' x >&2; head -c 3000000 /dev/zero; echo end >&2; exit 3";
+    match run_to_end(&["sh", "-c", flood], || false) {
+        Some(Err(CommandError::Failed { stderr_tail, .. })) => {
+            assert_eq!(stderr_tail.len(), STDERR_TAIL_BYTES);
+            assert!(stderr_tail.ends_with("xend\n"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let stopped = run_to_end(&["sleep", "1000"], || true);
+    assert!(matches!(stopped, Some(Err(CommandError::Cancelled { .. }))), "{stopped:?}");
+}

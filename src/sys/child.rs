@@ -4,10 +4,16 @@
 //! One thread keeps the end of what comes on standard error; one thread starts the child and then lives as long as it
 //! is needed, since the kernel's "die with your parent" means the *thread* that forked. Waiting for a child's pipes can
 //! be cancelled from any thread, even while a grandchild in another session holds them open.
+//!
+//! A child without a pipe ([`Pipe::Neither`]) is one that may leave a process behind, such as a service that it started:
+//! it has no pipe of ours at all, standard error included, for whoever holds one would be waited for, or be killed by
+//! SIGPIPE at the next line that it writes once we are gone.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{
@@ -37,6 +44,8 @@ pub const TERM_GRACE: Duration = Duration::from_secs(2);
 const STDERR_GRACE: Duration = Duration::from_millis(500);
 /// Between two looks whether a signalled child has ended.
 const EXIT_POLL: Duration = Duration::from_millis(10);
+/// Between two looks whether to stop, of [`watched`].
+const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// How a command is run.
 #[derive(Debug, Clone, Default)]
@@ -109,6 +118,8 @@ pub enum Pipe {
     Output,
     /// We write its standard input.
     Input,
+    /// None is: only its exit is waited for.
+    Neither,
 }
 
 /// A child under way. Dropping it kills it and its process group.
@@ -120,6 +131,8 @@ pub struct ChildProcess {
     stdin: Option<ChildStdin>,
     shared: Arc<Shared>,
     stderr: Option<JoinHandle<()>>,
+    /// Where it writes its standard error if there is no pipe for that.
+    stderr_file: Option<File>,
     keep_alive: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
     ended: bool,
@@ -134,21 +147,18 @@ impl ChildProcess {
         let command = shown(words);
         let failed = |source| CommandError::Start { command: command.clone(), source };
         let (keep_alive, until) = mpsc::channel::<()>();
+        let stderr_file = (pipe == Pipe::Neither).then(unlinked_file).transpose().map_err(failed)?;
         let (mut child, keeper) =
-            fork(words, options, pipe, until).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => CommandError::NotFound { program: program.clone() },
-                _ => failed(source),
+            fork(words, options, pipe, stderr_file.as_ref(), until).map_err(|source| {
+                match source.kind() {
+                    io::ErrorKind::NotFound => CommandError::NotFound { program: program.clone() },
+                    _ => failed(source),
+                }
             })?;
-        let (stdout, stdin) = (child.stdout.take(), child.stdin.take());
-        let is_piped = match pipe {
-            Pipe::Output => stdout.as_ref().map(|fd| fcntl_setpipe_size(fd, PIPE_BYTES)).is_some(),
-            Pipe::Input => stdin.as_ref().is_some_and(|fd| {
-                let _ = fcntl_setpipe_size(fd, PIPE_BYTES);
-                // A write must not wait where it cannot be cancelled.
-                rustix::io::ioctl_fionbio(fd, true).is_ok()
-            }),
-        };
-        let (Some(stderr), Ok(shared), true) = (child.stderr.take(), Shared::new(&child), is_piped) else {
+        let (stdout, stdin, stderr) = (child.stdout.take(), child.stdin.take(), child.stderr.take());
+        let is_piped =
+            is_piped(pipe, stdout.as_ref(), stdin.as_ref()) && stderr.is_some() == stderr_file.is_none();
+        let (Ok(shared), true) = (Shared::new(&child), is_piped) else {
             // Nothing is known of it but the handle; its pipe is closed, so it will not last.
             let _ = child.kill();
             let _ = child.wait();
@@ -162,17 +172,16 @@ impl ChildProcess {
             stdin,
             shared: Arc::clone(&shared),
             stderr: None,
+            stderr_file,
             keep_alive: Some(keep_alive),
             keeper: Some(keeper),
             ended: false,
         };
         // From here on dropping `process` ends the child.
-        process.stderr = Some(
-            thread::Builder::new()
-                .name("command-stderr".to_owned())
-                .spawn(move || keep_tail(stderr, &shared))
-                .map_err(failed)?,
-        );
+        if let Some(stderr) = stderr {
+            let keeping = thread::Builder::new().name("command-stderr".to_owned());
+            process.stderr = Some(keeping.spawn(move || keep_tail(stderr, &shared)).map_err(failed)?);
+        }
         Ok(process)
     }
 
@@ -242,8 +251,12 @@ impl ChildProcess {
         Ok(status)
     }
 
-    /// Ends the thread on standard error and takes what it kept.
+    /// Ends the thread on standard error and takes what it kept; or takes it from the file.
     fn stderr_tail(&mut self) -> String {
+        if let Some(file) = self.stderr_file.take() {
+            // It explains a failure; without it there is one all the same.
+            return String::from_utf8_lossy(&end_of(&file).unwrap_or_default()).into_owned();
+        }
         if let Some(thread) = self.stderr.take() {
             let start = Instant::now();
             while !thread.is_finished() && start.elapsed() < STDERR_GRACE {
@@ -276,11 +289,48 @@ fn cancelled() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the command was cancelled")
 }
 
+/// True if the pipe is there and as it must be.
+fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>) -> bool {
+    match pipe {
+        Pipe::Output => stdout.map(|fd| fcntl_setpipe_size(fd, PIPE_BYTES)).is_some(),
+        Pipe::Input => stdin.is_some_and(|fd| {
+            let _ = fcntl_setpipe_size(fd, PIPE_BYTES);
+            // A write must not wait where it cannot be cancelled.
+            rustix::io::ioctl_fionbio(fd, true).is_ok()
+        }),
+        Pipe::Neither => true,
+    }
+}
+
+/// A file without a name, which goes with the last handle on it. In memory where no folder gives one.
+fn unlinked_file() -> io::Result<File> {
+    // Appending: what goes on writing begins anew once the file was emptied.
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
+    let folders = ["/var/tmp", "/tmp"].into_iter();
+    let file =
+        folders.filter_map(|folder| rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()).next();
+    match file {
+        Some(file) => Ok(file.into()),
+        None => Ok(rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)?.into()),
+    }
+}
+
+/// The end of what was written to a file, which is emptied: whoever still writes to it is not read any more.
+fn end_of(file: &File) -> io::Result<Vec<u8>> {
+    let len = file.metadata()?.len();
+    let kept = len.min(STDERR_TAIL_BYTES as u64);
+    let mut tail = vec![0; kept as usize];
+    file.read_exact_at(&mut tail, len - kept)?;
+    file.set_len(0)?;
+    Ok(tail)
+}
+
 /// Starts the child from a thread that ends only when `until` is hung up.
 fn fork(
     words: &[String],
     options: &SpawnOptions,
     pipe: Pipe,
+    stderr: Option<&File>,
     until: mpsc::Receiver<()>,
 ) -> io::Result<(Child, JoinHandle<()>)> {
     let mut command = Command::new(&words[0]);
@@ -288,8 +338,12 @@ fn fork(
     match pipe {
         Pipe::Output => command.stdin(Stdio::null()).stdout(Stdio::piped()),
         Pipe::Input => command.stdin(Stdio::piped()).stdout(Stdio::null()),
+        Pipe::Neither => command.stdin(Stdio::null()).stdout(Stdio::null()),
     };
-    command.stderr(Stdio::piped());
+    command.stderr(match stderr {
+        Some(file) => file.try_clone()?.into(),
+        None => Stdio::piped(),
+    });
     for name in &options.env_remove {
         command.env_remove(name);
     }
@@ -451,4 +505,22 @@ impl Canceller {
     pub fn kill_group(&self) {
         self.shared.kill_group();
     }
+}
+
+/// Does `work` while a thread beside it looks whether to stop, and then ends the command with all its group.
+pub fn watched<T>(canceller: &Canceller, stop: &(dyn Fn() -> bool + Sync), work: impl FnOnce() -> T) -> T {
+    let (done, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = over.recv_timeout(STOP_POLL) {
+                if stop() {
+                    canceller.kill_group();
+                    return;
+                }
+            }
+        });
+        let worked = work();
+        drop(done);
+        worked
+    })
 }

@@ -18,7 +18,7 @@ mod temp;
 pub use atomic::{fsync_dir, write_file};
 pub use child::{
     Canceller, ChildProcess, CommandError, Ending, PIPE_BYTES, Pipe, STDERR_TAIL_BYTES, SpawnOptions,
-    TERM_GRACE,
+    TERM_GRACE, watched,
 };
 pub use clock::{boottime, now};
 pub use dir::{Dir, ReadFile};

@@ -70,7 +70,7 @@ fn attempt(
     } else {
         context.open(&meter)?
     };
-    hooks::before(hooks)?;
+    hooks::before(hooks, &cancel)?;
     let report = backed_up(&repository, options, &meter, &cancel)?;
     hooks::after(hooks, report.snapshot.as_ref(), meter.outcome(), &meter);
     Ok(tell(meter, &report, begin.dry_run))

@@ -16,15 +16,16 @@ pub(super) fn run<T>(
 ) -> Result<T, Error> {
     let guard = After { backup, source, after: &around.after };
     for command in &around.before {
-        once(command, &backup.options.env_remove)
-            .map_err(|err| Error::Source { name: source.to_owned(), why: format!("before it: {err}") })?;
+        let ran = once(command, &backup.options.env_remove, &|| backup.cancel.is_cancelled());
+        backup.cancel.check()?;
+        ran.map_err(|err| Error::Source { name: source.to_owned(), why: format!("before it: {err}") })?;
     }
     let captured = capture();
     drop(guard);
     captured
 }
 
-/// Runs the commands when it goes, a panic on the way out included.
+/// Runs the commands when it goes, a panic on the way out included. Who asks to stop waits for them.
 struct After<'a> {
     backup: &'a Capture<'a>,
     source: &'a str,
@@ -34,7 +35,7 @@ struct After<'a> {
 impl Drop for After<'_> {
     fn drop(&mut self) {
         for command in self.after {
-            if let Err(err) = once(command, &self.backup.options.env_remove) {
+            if let Err(err) = once(command, &self.backup.options.env_remove, &|| false) {
                 let message = format!("after it: {err}");
                 self.backup.observer.problem(&Problem::new(Severity::Missing, self.source, message));
             }
@@ -42,7 +43,11 @@ impl Drop for After<'_> {
     }
 }
 
-fn once(command: &StreamCommand, env_remove: &[String]) -> Result<(), CommandError> {
+fn once(
+    command: &StreamCommand,
+    env_remove: &[String],
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<(), CommandError> {
     let options = SpawnOptions { env_remove: env_remove.to_vec(), env: Vec::new() };
-    command.run_to_end(&options)
+    command.run_to_end(&options, stop)
 }

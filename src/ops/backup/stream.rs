@@ -9,12 +9,9 @@ use crate::Error;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{Packer, RepoError};
-use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions};
+use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions, watched};
 use crate::sys::now;
 use crate::types::{ByteSize, Class, Content, Profile};
-
-/// How often a blocked read is interrupted to see whether to stop.
-const CANCEL_POLL: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily last.
 const TAIL_BYTES: usize = 4096;
@@ -135,20 +132,8 @@ impl<'e> Capture<'e> {
         running: &mut RunningCommand,
         tail: &mut Tail,
     ) -> Result<Content, Error> {
-        let (canceller, cancel) = (running.canceller(), self.cancel);
-        let (done, over) = crossbeam_channel::bounded::<()>(0);
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = over.recv_timeout(CANCEL_POLL) {
-                    if cancel.is_cancelled() {
-                        canceller.kill_group();
-                        return;
-                    }
-                }
-            });
-            let content = self.cut(packer, &spec.name, spec.profile, &mut Tapped { input: running, tail });
-            drop(done);
-            content
+        watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
+            self.cut(packer, &spec.name, spec.profile, &mut Tapped { input: running, tail })
         })
     }
 
