@@ -97,6 +97,83 @@ for signal in INT TERM; do
     step 0 "SIG$signal: structure is right" ice -r "$repo" verify
 done
 
+for signal in HUP QUIT; do
+    stopped $signal 1.5 130 "SIG$signal in a stream" -r "$repo" backup --command "endless=$endless"
+    child_gone "SIG$signal in a stream"
+    equal "$(committed)" 1 "SIG$signal in a stream: nothing is committed"
+    equal "$(objects "$repo" leases)" 0 "SIG$signal in a stream: no lease is left"
+done
+
+# A session that is lost, in the middle of a backup that has stopped a service. What starts it again waits for $T/go.
+cat >"$T/icecore.toml" <<TOML
+repository = "$repo"
+[[source]]
+name = "endless"
+kind = "command"
+command = """$endless"""
+before = "bash -c 'echo stop >>$T/log'"
+after = "bash -c 'echo starts >>$T/log; until [ -e $T/go ]; do sleep 0.05; done; echo started >>$T/log'"
+[hooks]
+on_failure = "bash -c 'echo failed \$ICECORE_EXIT_CODE >>$T/log'"
+TOML
+
+# until_logged WORD: the log has it, within a minute.
+until_logged() {
+    local i
+    for ((i = 0; i < 600; i++)); do
+        ! grep -q "$1" "$T/log" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    fail "nothing told of '$1': $(tr '\n' '|' <"$T/log")"
+}
+
+# service SIGNAL AGAIN GO TITLE WANTED: a backup is sent SIGNAL, and AGAIN once its `after` is at work; GO lets that go on.
+service() {
+    local pid got=0
+    rm -f "$T/child" "$T/log" "$T/go"
+    set -m
+    "$ICECORE" --config "$T/icecore.toml" backup >"$T/out" 2>"$T/err" </dev/null &
+    pid=$!
+    set +m
+    (sleep 120 && kill -KILL "$pid") 2>/dev/null &
+    local watch=$!
+    until_logged stop
+    while [[ ! -s $T/child ]] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    kill -"$1" "$pid" 2>/dev/null || true
+    until_logged starts
+    kill -"$2" "$pid" 2>/dev/null || true
+    sleep 0.5
+    [[ -z $3 ]] || touch "$T/go"
+    wait "$pid" 2>/dev/null || got=$?
+    kill "$watch" 2>/dev/null || true
+    wait "$watch" 2>/dev/null || true
+    equal "$got $(tr '\n' '|' <"$T/log")" "$5" "$4"
+}
+
+service HUP HUP go "a session that is lost (SIGHUP, twice)" "130 stop|starts|started|failed 130|"
+service HUP TERM go "… and SIGTERM behind it" "130 stop|starts|started|failed 130|"
+service TERM TERM '' "the second SIGTERM does not wait for the service" "130 stop|starts|"
+equal "$(committed)" 1 "nothing is committed"
+
+# Under nohup the session may go.
+rm -f "$T/child"
+set -m
+(trap '' HUP && exec "$ICECORE" -r "$repo" backup --command "endless=$endless") >"$T/out" 2>"$T/err" </dev/null &
+deaf=$!
+set +m
+while [[ ! -s $T/child ]] && kill -0 "$deaf" 2>/dev/null; do sleep 0.05; done
+kill -HUP "$deaf" 2>/dev/null || true
+sleep 1
+if kill -0 "$deaf" 2>/dev/null && ! grep -q stopping "$T/err"; then
+    pass "a backup under nohup outlives its session"
+else
+    fail "a backup under nohup outlives its session: $(tail -n 2 "$T/err" | tr '\n' '|')"
+fi
+kill -TERM "$deaf" 2>/dev/null || true
+got=0
+wait "$deaf" 2>/dev/null || got=$?
+equal "$got" 130 "… and SIGTERM stops it"
+
 for delay in 0.2 0.5 1.5; do
     stopped KILL $delay 137 "SIGKILL after $delay s" -r "$repo" backup --command "endless=$endless"
     child=$(cat "$T/child" 2>/dev/null || true)

@@ -247,7 +247,7 @@ impl<'a> Context<'a> {
         Ok((store, id))
     }
 
-    /// What the first SIGINT or SIGTERM from now on sets.
+    /// What the first signal that asks us to end sets from now on.
     fn cancel(&self, interrupts: &Interrupts) -> Cancel {
         let cancel = Cancel::new();
         let (flag, ui) = (cancel.clone(), self.ui);

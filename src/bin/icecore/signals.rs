@@ -1,10 +1,13 @@
-//! SIGINT and SIGTERM: the first asks the operation to stop cleanly, the second ends the process at once.
+//! Signals that end a program: the first asks the operation to stop cleanly, the second ends the process at once.
+//!
+//! SIGHUP asks too, and nothing more. A session that is lost sends it twice (the kernel and the shell do), and what ends
+//! the session sends SIGTERM besides: a second one means no second thought.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
@@ -13,21 +16,27 @@ use crate::exit::INTERRUPTED;
 /// What asks the operation under way to stop.
 type Stop = Box<dyn Fn() + Send>;
 
-/// Listens to SIGINT and SIGTERM. Before an operation begins, the first one ends the process with 130; after
-/// [`Interrupts::hand_over`] it asks the operation to stop, and the second one ends the process.
+/// Listens to SIGINT, SIGTERM, SIGQUIT and SIGHUP. Before an operation begins, the first one ends the process with 130;
+/// after [`Interrupts::hand_over`] it asks the operation to stop, and the second one ends the process.
 pub struct Interrupts(Arc<Mutex<Option<Stop>>>);
 
 impl Interrupts {
     /// Begins to listen. Called after the passphrase is known: at the prompt, Ctrl-C does what it does anywhere.
     pub fn listen() -> io::Result<Self> {
         let seen = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        let ignored = ignored();
+        // Who started us under nohup wants us to outlive the session, and a shell without job control keeps Ctrl-\ from
+        // what it runs in the background.
+        let is_heard = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
+        let ending: Vec<i32> =
+            [SIGINT, SIGTERM].into_iter().chain([SIGQUIT].into_iter().filter(is_heard)).collect();
+        for &signal in &ending {
             // In this order: the shutdown looks at the flag before this very signal has set it. Both happen in the
             // handler itself, so the second signal works even if every thread hangs.
             flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&seen))?;
             flag::register(signal, Arc::clone(&seen))?;
         }
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new(ending.into_iter().chain([SIGHUP].into_iter().filter(is_heard)))?;
         let stop: Arc<Mutex<Option<Stop>>> = Arc::default();
         let waiting = Arc::clone(&stop);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -47,4 +56,11 @@ impl Interrupts {
     pub fn hand_over(&self, stop: impl Fn() + Send + 'static) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stop));
     }
+}
+
+/// The signals that this process was born ignoring, as the kernel tells: bit 0 is signal 1. None where it does not tell.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
