@@ -62,7 +62,8 @@ keep_daily = 14
 keep_weekly = 8
 keep_monthly = \"all\"
 
-# Commands around each backup, run without a shell; one, or a list. A [[source]] may have 'before' and 'after' too.
+# Commands around each backup, run without a shell; one, or a list. 'after' runs whatever happens, 'on_failure' behind it
+# for every exit code but 0. A [[source]] may have 'before' and 'after' too.
 # [hooks]
 # before = \"/usr/local/bin/before-backup\"
 # after = \"/usr/local/bin/after-backup\"

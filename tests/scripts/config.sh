@@ -83,14 +83,15 @@ rm -f "$log"
 step 0 "a path on the command line takes the place of the file's sources" ice --json backup "$T/data"
 rm -f "$log"
 
+rm -f "$log"
 dump 1000 7
 step 1 "a dump that fails" ice backup
 one_error_line "it says so"
 said=$(told)
-if [[ $said == "before none|stop|start|failed 1 "*"exit code 7|" ]]; then
-    pass "on_failure is told of it, and what was stopped runs again"
+if [[ $said == "before none|stop|start|after 1|failed 1 "*"exit code 7|" ]]; then
+    pass "what was stopped runs again, by the source's and the backup's after; then on_failure is told of it"
 else
-    fail "on_failure: $said"
+    fail "after and on_failure: $said"
 fi
 dump 300
 step 3 "a dump much smaller than the last" ice backup
@@ -118,10 +119,18 @@ equal "$(cat "$T/out")" key "the first key"
 mv "$T/away" "$T/keys"
 
 sed -i 's/^before = "bash -c .echo before.*/before = "false"/' "$T/etc/icecore.toml"
+rm -f "$log"
 snapshots=$(objects "$T/repo" snapshots)
 step 1 "a hook that fails before" ice backup
 one_error_line "it says so"
 equal "$(objects "$T/repo" snapshots)" "$snapshots" "nothing is committed"
+says 'hook .before' "it is told which"
+said=$(told)
+if [[ $said == "after 1|failed 1 "*"hook 'before' failed"* ]]; then
+    pass "what it may have stopped is started again"
+else
+    fail "after and on_failure: $said"
+fi
 step 5 "a dry run runs no hook, and sees the key all the same" ice backup --dry-run
 
 # Mistakes, wherever they are needed; and none where they are not.

@@ -114,6 +114,7 @@ command = """$endless"""
 before = "bash -c 'echo stop >>$T/log'"
 after = "bash -c 'echo starts >>$T/log; until [ -e $T/go ]; do sleep 0.05; done; echo started >>$T/log'"
 [hooks]
+after = "bash -c 'echo after \$ICECORE_EXIT_CODE >>$T/log'"
 on_failure = "bash -c 'echo failed \$ICECORE_EXIT_CODE >>$T/log'"
 TOML
 
@@ -150,8 +151,8 @@ service() {
     equal "$got $(tr '\n' '|' <"$T/log")" "$5" "$4"
 }
 
-service HUP HUP go "a session that is lost (SIGHUP, twice)" "130 stop|starts|started|failed 130|"
-service HUP TERM go "… and SIGTERM behind it" "130 stop|starts|started|failed 130|"
+service HUP HUP go "a session that is lost (SIGHUP, twice)" "130 stop|starts|started|after 130|failed 130|"
+service HUP TERM go "… and SIGTERM behind it" "130 stop|starts|started|after 130|failed 130|"
 service TERM TERM '' "the second SIGTERM does not wait for the service" "130 stop|starts|"
 equal "$(committed)" 1 "nothing is committed"
 

@@ -22,24 +22,48 @@ pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Runs `after`, once a snapshot was committed. `ICECORE_SNAPSHOT` and `ICECORE_EXIT_CODE` tell of it. One that fails is
-/// told; the snapshot is there all the same.
-pub fn after(hooks: &Hooks, snapshot: Option<&SnapshotId>, outcome: Outcome, observer: &dyn Observer) {
-    let id = snapshot.map(ToString::to_string).unwrap_or_default();
-    let env = [("ICECORE_SNAPSHOT", id), ("ICECORE_EXIT_CODE", outcome.code().to_string())];
-    for command in &hooks.after {
-        if let Err(err) = once(command, &env, &|| false) {
-            observer.problem(&Problem::new(Severity::Missing, "the hook 'after'", err));
+/// Runs `after` when it goes, whatever becomes of the backup, a panic included: what `before` stopped is not left so.
+/// One that fails is told; the snapshot, if there is one, is there all the same.
+pub struct After<'a> {
+    hooks: &'a Hooks,
+    observer: &'a dyn Observer,
+    code: u8,
+    snapshot: Option<SnapshotId>,
+}
+
+/// The exit code of a process that panicked.
+const PANICKED: u8 = 101;
+
+impl<'a> After<'a> {
+    /// From before the first `before` on.
+    pub fn new(hooks: &'a Hooks, observer: &'a dyn Observer) -> Self {
+        Self { hooks, observer, code: PANICKED, snapshot: None }
+    }
+
+    /// What the backup came to, as `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if nothing was committed) will tell.
+    pub fn tell(&mut self, code: u8, snapshot: Option<SnapshotId>) {
+        (self.code, self.snapshot) = (code, snapshot);
+    }
+}
+
+impl Drop for After<'_> {
+    fn drop(&mut self) {
+        let id = self.snapshot.map(|id| id.to_string()).unwrap_or_default();
+        let env = [("ICECORE_SNAPSHOT", id), ("ICECORE_EXIT_CODE", self.code.to_string())];
+        for command in &self.hooks.after {
+            if let Err(err) = once(command, &env, &|| false) {
+                self.observer.problem(&Problem::new(Severity::Missing, "the hook 'after'", err));
+            }
         }
     }
 }
 
-/// Runs `on_failure`, when the command is going to end with any code but 0: `ICECORE_EXIT_CODE`, and `ICECORE_ERROR` if
-/// nothing was committed.
+/// Runs `on_failure`, behind `after`, when the command is going to end with any code but 0: `ICECORE_EXIT_CODE`, and
+/// `ICECORE_ERROR` if nothing was committed.
 pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, CliError>) {
     let (code, message) = match done {
         Ok(outcome) => (outcome.code(), String::new()),
-        Err(error) => tell(error).map_or((1, String::new()), |told| (told.code, told.message)),
+        Err(error) => told(error),
     };
     let env = [("ICECORE_EXIT_CODE", code.to_string()), ("ICECORE_ERROR", message)];
     for command in &hooks.on_failure {
@@ -47,6 +71,11 @@ pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, C
             context.ui.warn(format_args!("warning: the hook 'on_failure': {err}"));
         }
     }
+}
+
+/// The exit code and the words of an error.
+pub fn told(error: &CliError) -> (u8, String) {
+    tell(error).map_or((1, String::new()), |told| (told.code, told.message))
 }
 
 /// Runs a hook, which sees no passphrase of ours, until `stop` says so.

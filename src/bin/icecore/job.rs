@@ -70,10 +70,14 @@ fn attempt(
     } else {
         context.open(&meter)?
     };
-    hooks::before(hooks, &cancel)?;
-    let report = backed_up(&repository, options, &meter, &cancel)?;
-    hooks::after(hooks, report.snapshot.as_ref(), meter.outcome(), &meter);
-    Ok(tell(meter, &report, begin.dry_run))
+    let mut after = hooks::After::new(hooks, &meter);
+    let done = hooks::before(hooks, &cancel).and_then(|()| backed_up(&repository, options, &meter, &cancel));
+    match &done {
+        Ok(report) => after.tell(meter.outcome().code(), report.snapshot),
+        Err(error) => after.tell(hooks::told(error).0, None),
+    }
+    drop(after);
+    Ok(tell(meter, &done?, begin.dry_run))
 }
 
 fn backed_up(
