@@ -249,6 +249,26 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
     assert!(said().ends_with("third\nafter\n"), "{}", said());
 }
 
+/// It would stop the service of a node at work, to store nothing.
+#[test]
+fn a_dry_run_runs_nothing_around_a_source() {
+    let world = World::new();
+    world.write("a/x", b"1");
+    let log = world.path("log");
+    let note = || vec![command(&format!("sh -c 'echo run >>{}'", log.display()))];
+    let around = || Around { before: note(), after: note() };
+    let tree = TreeSpec { around: around(), ..TreeSpec::new("a", world.path("a")) };
+    let db = CommandSpec { around: around(), ..CommandSpec::new("db", command("echo row")) };
+    let mut options =
+        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree)), SourceSpec::Command(Box::new(db))]);
+    options.dry_run = true;
+    let observer = Recording::default();
+    let report = backup(&world.repo(), options, &observer, &Cancel::new()).expect("a dry run");
+    assert_eq!((report.snapshot, report.sources.len()), (None, 2));
+    assert!(observer.problems().is_empty(), "{:?}", observer.problems());
+    assert!(!log.exists());
+}
+
 /// Who asks to stop does not wait for what stops a service, but for what starts it again.
 #[test]
 fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it_is_not() {

@@ -131,7 +131,8 @@ if [[ $said == "after 1|failed 1 "*"hook 'before' failed"* ]]; then
 else
     fail "after and on_failure: $said"
 fi
-step 5 "a dry run runs no hook, and sees the key all the same" ice backup --dry-run
+step 5 "a dry run sees the key" ice backup --dry-run
+if [[ -e $log ]]; then fail "it ran $(told)"; else pass "and runs no hook, and nothing around a source"; fi
 
 # Mistakes, wherever they are needed; and none where they are not.
 for mistake in 's/^keep_last = 2/keep_lats = 2/' 's/^kind = "command"/kind = "comand"/' 's/^ends_with/end_with/' 's/^\[retention\]/[retention/'; do

@@ -7,13 +7,17 @@ use crate::observe::{Problem, Severity};
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 
 /// Runs `capture` between its commands. Those that are to run after it do so in any case: a service that was stopped is
-/// not left so because something failed. One of them that fails is told, and makes the backup one that did not do all.
+/// not left so because something failed. One of them that fails is told, and makes the backup one that did not do all. A
+/// dry run stops nobody: it runs neither.
 pub(super) fn run<T>(
     backup: &Capture<'_>,
     source: &str,
     around: &Around,
     capture: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
+    if backup.options.dry_run {
+        return capture();
+    }
     let guard = After { backup, source, after: &around.after };
     for command in &around.before {
         let ran = once(command, &backup.options.env_remove, &|| backup.cancel.is_cancelled());

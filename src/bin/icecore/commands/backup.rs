@@ -113,7 +113,7 @@ pub struct Args {
     /// How often to make a checkpoint, from which an interrupted backup goes on (default: 5m)
     #[arg(long, value_name = "SPAN", help_heading = "How", value_parser = parse::duration)]
     checkpoint_every: Option<Duration>,
-    /// Read and count, store nothing
+    /// Read and count, store nothing; no hook runs, and nothing around a source
     #[arg(short = 'n', long, help_heading = "How")]
     dry_run: bool,
 }

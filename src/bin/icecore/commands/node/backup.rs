@@ -28,7 +28,7 @@ pub struct Args {
     /// Read every file, changed or not
     #[arg(long)]
     force: bool,
-    /// Read and count, store nothing
+    /// Read and count, store nothing; no hook runs, and nothing around a source
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
