@@ -4,11 +4,12 @@
 //! the operator has them.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::ask::{NoAnswer, Patience, answer};
+use crate::ops::Cancel;
 use crate::source::{CommandError, Ending, SpawnOptions, StreamCommand};
 use crate::sys::{is_folder, is_mount_point};
 
@@ -24,6 +25,12 @@ pub enum DockerError {
     /// The program is there, the engine does not answer.
     #[error("the Docker engine does not answer: {why}")]
     Unreachable { why: String },
+    /// The program hangs: it was given up.
+    #[error("docker {what} gave no answer within {seconds} s")]
+    NoAnswer { what: String, seconds: u64 },
+    /// We were asked to stop meanwhile.
+    #[error("docker {what} was interrupted")]
+    Interrupted { what: String },
     #[error("there is no container '{name}'{}", also(.tried))]
     NoContainer { name: String, tried: Option<String> },
     #[error("the container '{name}' is not running (it is {state})")]
@@ -52,14 +59,16 @@ impl DockerError {
             Self::NotInstalled => Some(
                 "install Docker, or name paths and a server's address instead of volumes and a container",
             ),
-            Self::Unreachable { .. } => Some("is the engine running, and may this user reach it?"),
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => {
+                Some("is the engine running, and may this user reach it?")
+            }
             Self::NoContainer { .. } => Some("'docker ps -a' lists the containers there are"),
             Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start"),
             Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes there are"),
             Self::VolumeNotHere { .. } => Some(
                 "the engine mounts such a volume while a container uses it: let one that writes nothing do so, or name the folder by 'path'",
             ),
-            Self::Failed { .. } | Self::BadAnswer { .. } => None,
+            Self::Failed { .. } | Self::BadAnswer { .. } | Self::Interrupted { .. } => None,
         }
     }
 }
@@ -179,15 +188,27 @@ struct InspectedConfig {
 pub struct Docker {
     /// Environment variables that the program does not get: those that hold our own secrets.
     env_remove: Vec<String>,
+    patience: Patience,
 }
 
 impl Docker {
     /// The engine of this machine, or that of the user's Docker context.
     pub fn new(env_remove: Vec<String>) -> Self {
-        Self { env_remove }
+        Self { env_remove, patience: Patience::default() }
     }
 
-    /// Runs `docker` with these words and returns what it printed.
+    /// The same, who waits for no answer once `cancel` is set.
+    pub fn until(mut self, cancel: &Cancel) -> Self {
+        self.patience.cancel = cancel.clone();
+        self
+    }
+
+    /// How long its answers are waited for, and those of programs in its containers.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// Runs `docker` with these words and returns what it printed. One that hangs is ended after a minute.
     ///
     /// # Errors
     /// Anything but exit code 0, with the end of what it said.
@@ -196,25 +217,22 @@ impl Docker {
         let failed = |why: String| DockerError::Failed { what: what.clone(), why };
         let all = std::iter::once("docker").chain(words.iter().copied()).map(str::to_owned).collect();
         let command = StreamCommand::from_words(all).map_err(|err| failed(err.to_string()))?;
-        let spawned =
-            command.spawn(&SpawnOptions { env_remove: self.env_remove.clone(), ..Default::default() });
-        let mut running = match spawned {
-            Err(CommandError::NotFound { .. }) => return Err(DockerError::NotInstalled),
-            other => other.map_err(|err| failed(err.to_string()))?,
-        };
-        let mut answer = Vec::new();
-        let read = (&mut running).take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
-        let read = read.map_err(|err| failed(err.to_string()))?;
-        if read as u64 == ANSWER_BYTES_MAX {
-            return Err(DockerError::BadAnswer { what, why: "it is longer than 16 MiB".into() });
-        }
-        match running.finish() {
-            Ok(_) => Ok(answer),
-            Err(CommandError::Failed { stderr_tail, ending, .. }) => {
-                Err(complaint(what, &stderr_tail, ending))
+        let options = SpawnOptions { env_remove: self.env_remove.clone(), ..Default::default() };
+        answer(&command, &options, ANSWER_BYTES_MAX, &self.patience).map_err(|none| match none {
+            NoAnswer::Command(CommandError::NotFound { .. }) => DockerError::NotInstalled,
+            NoAnswer::Command(CommandError::Failed { stderr_tail, ending, .. }) => {
+                complaint(what.clone(), &stderr_tail, ending)
             }
-            Err(err) => Err(failed(err.to_string())),
-        }
+            NoAnswer::Command(err) => failed(err.to_string()),
+            NoAnswer::Read(err) => failed(err.to_string()),
+            NoAnswer::TooLong => {
+                DockerError::BadAnswer { what: what.clone(), why: "it is longer than 16 MiB".into() }
+            }
+            NoAnswer::Late => {
+                DockerError::NoAnswer { what: what.clone(), seconds: self.patience.limit.as_secs() }
+            }
+            NoAnswer::Interrupted => DockerError::Interrupted { what: what.clone() },
+        })
     }
 
     /// True if the engine answers.

@@ -15,9 +15,9 @@ pub enum NodeError {
     #[error(transparent)]
     Compose(#[from] ComposeError),
     #[error(transparent)]
-    Docker(#[from] DockerError),
+    Docker(DockerError),
     #[error(transparent)]
-    Postgres(#[from] PostgresError),
+    Postgres(PostgresError),
     /// A captured dump is not what it should be.
     #[error("the dump '{name}' cannot be read")]
     Dump { name: String, source: Box<DumpError> },
@@ -54,6 +54,24 @@ impl NodeError {
                 Some("run it again with --replace: what is there is replaced by the whole")
             }
             Self::Refused { hint, .. } => Some(hint),
+        }
+    }
+}
+
+impl From<DockerError> for NodeError {
+    fn from(err: DockerError) -> Self {
+        match err {
+            DockerError::Interrupted { .. } => Self::Engine(Error::Interrupted),
+            err => Self::Docker(err),
+        }
+    }
+}
+
+impl From<PostgresError> for NodeError {
+    fn from(err: PostgresError) -> Self {
+        match err {
+            PostgresError::Interrupted { .. } => Self::Engine(Error::Interrupted),
+            err => Self::Postgres(err),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here goes through the operations below it and through the `docker` and PostgreSQL programs of the machine,
 //! run without a shell and without a terminal.
 
+mod ask;
 pub mod check;
 pub mod compose;
 pub mod discover;

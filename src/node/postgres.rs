@@ -1,13 +1,23 @@
 //! PostgreSQL's own programs: which words run them, inside a container or here, and what they can do.
 
-use std::io::Read;
+use std::time::Duration;
 
+use super::ask::{NoAnswer, Patience, answer};
 use super::docker::{Docker, DockerError};
 use super::profile::{Access, Server};
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 
 /// The line at the end of what `pg_dumpall` writes: a dump without it is not whole.
 pub const DUMP_COMPLETE: &str = "-- PostgreSQL database cluster dump complete";
+
+/// How long a dump waits for the lock of one table: a statement that has it may take its time, one that was forgotten in
+/// somebody's session would hold the backup for ever.
+const LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
+/// Seconds for the programs to connect, of an address each: a server may take a connection and never say a word.
+const CONNECT_SECONDS: &str = "15";
+const CONNECT_TIMEOUT: &str = "PGCONNECT_TIMEOUT";
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Why one of PostgreSQL's programs cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +26,14 @@ pub enum PostgresError {
     Command(#[from] CommandError),
     #[error("cannot read what {program} printed")]
     Read { program: String, source: std::io::Error },
+    #[error("{program} printed more than a MiB")]
+    TooLong { program: String },
+    /// It hangs: it was given up.
+    #[error("{program} gave no answer within {seconds} s")]
+    NoAnswer { program: String, seconds: u64 },
+    /// We were asked to stop meanwhile.
+    #[error("{program} was interrupted")]
+    Interrupted { program: String },
     /// Its answer is not what it should be.
     #[error("{program} --version printed '{said}', which names no version")]
     NoVersion { program: String, said: String },
@@ -67,6 +85,7 @@ pub struct Programs<'a> {
     /// The container as the engine knows it; none: the machine's own programs.
     container: Option<String>,
     spawn: SpawnOptions,
+    patience: Patience,
 }
 
 impl<'a> Programs<'a> {
@@ -77,10 +96,12 @@ impl<'a> Programs<'a> {
             Access::Direct { .. } => None,
         };
         let mut env = Vec::new();
-        if let Access::Direct { password_file: Some(file), .. } = &server.access {
-            env.push(("PGPASSFILE".to_owned(), file.clone().into_os_string()));
+        if let Access::Direct { password_file, .. } = &server.access {
+            env.push((CONNECT_TIMEOUT.to_owned(), CONNECT_SECONDS.into()));
+            env.extend(password_file.iter().map(|file| ("PGPASSFILE".to_owned(), file.into())));
         }
-        Ok(Self { server, container, spawn: SpawnOptions { env_remove: env_remove.to_vec(), env } })
+        let spawn = SpawnOptions { env_remove: env_remove.to_vec(), env };
+        Ok(Self { server, container, spawn, patience: docker.patience().clone() })
     }
 
     /// How the programs are to be started.
@@ -107,20 +128,25 @@ impl<'a> Programs<'a> {
     fn bare(&self, program: &str) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         if let Some(container) = &self.container {
-            words.extend(["docker", "exec", "-i", container].map(str::to_owned));
+            let timeout = format!("--env={CONNECT_TIMEOUT}={CONNECT_SECONDS}");
+            words.extend(["docker", "exec", "-i", &timeout, container].map(str::to_owned));
         }
         words.push(program.to_owned());
         words
     }
 
-    /// What a program prints, at most 1 MiB.
+    /// What a program prints, less than 1 MiB. One that hangs is ended after a minute.
     pub fn output(&self, words: Vec<String>) -> Result<String, PostgresError> {
         let command = StreamCommand::from_words(words)?;
-        let mut running = command.spawn(&self.spawn)?;
-        let mut said = Vec::new();
-        let read = (&mut running).take(1 << 20).read_to_end(&mut said);
-        read.map_err(|source| PostgresError::Read { program: command.shown(), source })?;
-        running.finish()?;
+        let program = command.shown();
+        let said = answer(&command, &self.spawn, ANSWER_BYTES_MAX, &self.patience);
+        let said = said.map_err(|none| match none {
+            NoAnswer::Command(err) => PostgresError::Command(err),
+            NoAnswer::Read(source) => PostgresError::Read { program, source },
+            NoAnswer::TooLong => PostgresError::TooLong { program },
+            NoAnswer::Late => PostgresError::NoAnswer { program, seconds: self.patience.limit.as_secs() },
+            NoAnswer::Interrupted => PostgresError::Interrupted { program },
+        })?;
         Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
@@ -136,15 +162,21 @@ impl<'a> Programs<'a> {
     }
 
     /// A dump of the whole cluster: with what drops the old one, and with a steady `\restrict` key where
-    /// the program takes one, so that an unchanged database gives an unchanged stream.
+    /// the program takes one, so that an unchanged database gives an unchanged stream. A table that somebody keeps locked
+    /// ends it.
     pub fn dump_command(&self, restrict_key: &str) -> Result<StreamCommand, PostgresError> {
-        let key = format!("--restrict-key={restrict_key}");
-        let mut arguments = vec!["--clean"];
-        if self.version("pg_dumpall")?.knows_restrict() {
-            arguments.push(&key);
-        }
+        let knows_restrict = self.version("pg_dumpall")?.knows_restrict();
+        let arguments = dump_arguments(knows_restrict.then_some(restrict_key));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Ok(StreamCommand::from_words(self.words("pg_dumpall", &arguments))?)
     }
+}
+
+/// What `pg_dumpall` is told; it passes the time for locks on to each `pg_dump`.
+fn dump_arguments(restrict_key: Option<&str>) -> Vec<String> {
+    let lock_wait = format!("--lock-wait-timeout={}", LOCK_WAIT.as_millis());
+    let key = restrict_key.map(|key| format!("--restrict-key={key}"));
+    ["--clean".to_owned(), lock_wait].into_iter().chain(key).collect()
 }
 
 #[cfg(test)]
@@ -169,14 +201,42 @@ mod tests {
         let access = Access::Docker { container: "c".into() };
         let server = Server { access, user: Some("aleph".into()) };
         let spawn = SpawnOptions::default();
-        let inside = Programs { server: &server, container: Some("c".into()), spawn: spawn.clone() };
+        let inside = Programs {
+            server: &server,
+            container: Some("c".into()),
+            spawn: spawn.clone(),
+            patience: Patience::default(),
+        };
         let words = inside.words("psql", &["-X"]);
-        assert_eq!(words.join(" "), "docker exec -i c psql --username=aleph --no-password -X");
+        assert_eq!(
+            words.join(" "),
+            "docker exec -i --env=PGCONNECT_TIMEOUT=15 c psql --username=aleph --no-password -X"
+        );
         let access =
             Access::Direct { address: Some("/run/pg".into()), port: Some(5433), password_file: None };
         let server = Server { access, user: None };
-        let here = Programs { server: &server, container: None, spawn };
+        let here = Programs { server: &server, container: None, spawn, patience: Patience::default() };
         let words = here.words("pg_dumpall", &["--clean"]);
         assert_eq!(words.join(" "), "pg_dumpall --host=/run/pg --port=5433 --no-password --clean");
+    }
+
+    #[test]
+    fn a_dump_does_not_wait_for_ever_for_a_lock() {
+        assert_eq!(dump_arguments(None), ["--clean", "--lock-wait-timeout=600000"]);
+        assert_eq!(dump_arguments(Some("k"))[2], "--restrict-key=k");
+    }
+
+    /// A server that hangs takes the connection and says nothing; so does `psql` then.
+    #[test]
+    fn a_program_that_hangs_is_given_up_and_one_that_connects_has_a_time_for_it() {
+        let access = Access::Direct { address: None, port: None, password_file: Some("/etc/pgpass".into()) };
+        let server = Server { access, user: None };
+        let mut programs = Programs::find(&server, &Docker::default(), &[]).expect("found");
+        let env: Vec<&str> = programs.spawn_options().env.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(env, ["PGCONNECT_TIMEOUT", "PGPASSFILE"]);
+        programs.patience.limit = Duration::from_millis(10);
+        let late = programs.output(vec!["sleep".into(), "1000".into()]).expect_err("too late");
+        assert!(matches!(&late, PostgresError::NoAnswer { .. }), "{late}");
+        assert!(late.to_string().starts_with("sleep 1000 gave no answer"), "{late}");
     }
 }

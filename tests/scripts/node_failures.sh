@@ -117,6 +117,7 @@ refused "a container that is not there"
 says pyaleph_postgrse_1 "it names the container"
 as_before
 DOCKER_HOST=unix:///nowhere/docker.sock refused "no engine there"
+says 'engine does not answer' "it says so"
 
 # The disk of the database's container full: the server stops when it cannot write its log, the dump ends half-way.
 docker run -d --name pg_full --network none --tmpfs /var/lib/postgresql/data:size=160m -e POSTGRES_USER=aleph -e POSTGRES_PASSWORD=x \

@@ -128,6 +128,11 @@ until_logged() {
     fail "nothing told of '$1': $(tr '\n' '|' <"$T/log")"
 }
 
+# until_begun PID: the command of this icecore is at work.
+until_begun() {
+    while [[ ! -s $T/child ]] && kill -0 "$1" 2>/dev/null; do sleep 0.05; done
+}
+
 # service SIGNAL AGAIN GO TITLE WANTED: a backup is sent SIGNAL, and AGAIN once its `after` is at work; GO lets that go on.
 service() {
     local pid got=0
@@ -139,7 +144,7 @@ service() {
     (sleep 120 && kill -KILL "$pid") 2>/dev/null &
     local watch=$!
     until_logged stop
-    while [[ ! -s $T/child ]] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    until_begun "$pid"
     kill -"$1" "$pid" 2>/dev/null || true
     until_logged starts
     kill -"$2" "$pid" 2>/dev/null || true
@@ -156,13 +161,34 @@ service HUP TERM go "… and SIGTERM behind it" "130 stop|starts|started|after 1
 service TERM TERM '' "the second SIGTERM does not wait for the service" "130 stop|starts|"
 equal "$(committed)" 1 "nothing is committed"
 
+# An engine that hangs.
+mkdir "$T/hangs"
+printf '#!/bin/sh\necho $$ >%s\nexec sleep 1000\n' "$T/child" >"$T/hangs/docker"
+chmod 755 "$T/hangs/docker"
+printf 'repository = "%s"\n[[source]]\nname = "db"\nkind = "postgresql"\ncontainer = "x"\n' "$repo" >"$T/hangs/icecore.toml"
+rm -f "$T/child"
+set -m
+PATH=$T/hangs:$PATH "$ICECORE" --config "$T/hangs/icecore.toml" node backup >"$T/out" 2>"$T/err" </dev/null &
+held=$!
+set +m
+until_begun "$held"
+kill -TERM "$held" 2>/dev/null || true
+(sleep 30 && kill -KILL "$held") 2>/dev/null &
+watch=$!
+got=0
+wait "$held" 2>/dev/null || got=$?
+kill "$watch" 2>/dev/null || true
+wait "$watch" 2>/dev/null || true
+equal "$got" 130 "SIGTERM while docker hangs"
+child_gone "SIGTERM while docker hangs"
+
 # Under nohup the session may go.
 rm -f "$T/child"
 set -m
 (trap '' HUP && exec "$ICECORE" -r "$repo" backup --command "endless=$endless") >"$T/out" 2>"$T/err" </dev/null &
 deaf=$!
 set +m
-while [[ ! -s $T/child ]] && kill -0 "$deaf" 2>/dev/null; do sleep 0.05; done
+until_begun "$deaf"
 kill -HUP "$deaf" 2>/dev/null || true
 sleep 1
 if kill -0 "$deaf" 2>/dev/null && ! grep -q stopping "$T/err"; then

@@ -45,7 +45,7 @@ pub struct Begin {
 pub fn run(
     context: &Context<'_>,
     begin: Begin,
-    options: impl FnOnce(&Repository) -> Result<BackupOptions, CliError>,
+    options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
 ) -> Result<Outcome, CliError> {
     let hooks = &context.config()?.hooks;
     // A dry run stores nothing and stops nobody.
@@ -62,7 +62,7 @@ fn attempt(
     context: &Context<'_>,
     begin: Begin,
     hooks: &Hooks,
-    options: impl FnOnce(&Repository) -> Result<BackupOptions, CliError>,
+    options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
 ) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
     let (repository, cancel) = if begin.init && !begin.dry_run {
@@ -82,11 +82,11 @@ fn attempt(
 
 fn backed_up(
     repository: &Repository,
-    options: impl FnOnce(&Repository) -> Result<BackupOptions, CliError>,
+    options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
     meter: &Meter,
     cancel: &Cancel,
 ) -> Result<BackupReport, CliError> {
-    let mut options = options(repository)?;
+    let mut options = options(repository, cancel)?;
     options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
     Ok(backup(repository, options, meter, cancel)?)
 }
@@ -143,6 +143,7 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
 pub fn configured(
     context: &Context<'_>,
     repository: &Repository,
+    cancel: &Cancel,
     only: &[String],
 ) -> Result<BackupOptions, CliError> {
     let config = context.config()?;
@@ -151,7 +152,7 @@ pub fn configured(
         let shown = config.file.display();
         return Err(CliError::usage(format!("there is no source '{unknown}' in {shown}")));
     }
-    let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
+    let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec()).until(cancel);
     let chosen = config.sources.iter().filter(|source| only.is_empty() || only.contains(&source.name));
     let sources =
         chosen.map(|source| spec(source, repository, &docker)).collect::<Result<Vec<_>, CliError>>()?;

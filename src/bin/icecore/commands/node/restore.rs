@@ -83,7 +83,6 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             .with_hint("'icecore node init' writes one from the compose file"));
     }
     let env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
-    let docker = Docker::new(env_remove.clone());
     let options = NodeRestoreOptions {
         scope: match (args.minimal, args.files) {
             (true, _) => Scope::Minimal,
@@ -94,12 +93,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         wait: if args.no_wait { Duration::ZERO } else { WAIT },
         hosts: args.hosts.choice(context)?,
         host: context.host()?,
-        env_remove,
+        env_remove: env_remove.clone(),
         memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
     };
     let asked: Vec<(&str, Option<&str>)> =
         args.what.iter().map(|one| (one.snapshot.as_str(), one.source.as_deref())).collect();
     let (repository, meter, cancel) = context.begin()?;
+    let docker = Docker::new(env_remove).until(&cancel);
     let mut prepared = prepare(&repository, profile, &docker, &asked, &options, &meter, &cancel)?;
     for warning in &prepared.warnings {
         meter.problem(warning);
