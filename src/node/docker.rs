@@ -318,21 +318,32 @@ impl Docker {
     }
 }
 
+/// What clients, old and new ones and podman, say in any case if the engine does not answer.
+const UNREACHABLE: [&str; 5] = [
+    "cannot connect to the docker daemon",
+    "failed to connect to the docker api",
+    "cannot connect to podman",
+    "error during connect",
+    "permission denied while trying",
+];
+
+/// What they say if what was asked about is not there. Not "no such file": that may be the engine's socket.
+const MISSING: [&str; 3] = ["no such container", "no such volume", "no such object"];
+
 /// What `docker` said, as an error: the engine out of reach is told apart.
 fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
     let said = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     let why = if said.is_empty() { ending.to_string() } else { said };
     let lower = why.to_lowercase();
-    let unreachable =
-        ["cannot connect to the docker daemon", "error during connect", "permission denied while trying"];
-    if unreachable.iter().any(|sign| lower.contains(sign)) {
+    if UNREACHABLE.iter().any(|sign| lower.contains(sign)) {
         return DockerError::Unreachable { why };
     }
     DockerError::Failed { what, why }
 }
 
 fn is_missing(why: &str) -> bool {
-    why.to_lowercase().contains("no such ")
+    let lower = why.to_lowercase();
+    MISSING.iter().any(|sign| lower.contains(sign))
 }
 
 fn answer_json<T: serde::de::DeserializeOwned>(answer: &[u8], what: &str) -> Result<T, DockerError> {
@@ -393,11 +404,26 @@ mod tests {
 
     #[test]
     fn an_engine_out_of_reach_is_told_apart() {
-        let said = "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n";
-        let err = complaint("inspect".into(), said, Ending::Code(1));
-        assert!(matches!(err, DockerError::Unreachable { .. }), "{err}");
-        let err = complaint("inspect".into(), "Error: No such container: x\n", Ending::Code(1));
-        assert!(matches!(&err, DockerError::Failed { why, .. } if is_missing(why)), "{err}");
+        let complained = |said: &str| complaint("inspect".into(), said, Ending::Code(1));
+        for said in [
+            "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n",
+            "failed to connect to the docker API at unix:///x: connect: no such file or directory\n",
+            "Cannot connect to Podman. Please verify your connection to the Linux system: dial unix /x: connect: no such file or directory\n",
+        ] {
+            let err = complained(said);
+            assert!(matches!(err, DockerError::Unreachable { .. }), "{err}");
+        }
+        for said in [
+            "Error: No such container: x\n",
+            "Error response from daemon: get x: no such volume\n",
+            "Error: no such object: \"x\"\n",
+        ] {
+            let err = complained(said);
+            assert!(matches!(&err, DockerError::Failed { why, .. } if is_missing(why)), "{err}");
+        }
+        // A failure of whatever kind is no proof that something is not there.
+        let err = complained("dial unix /x: no such host; no such file or directory\n");
+        assert!(matches!(&err, DockerError::Failed { why, .. } if !is_missing(why)), "{err}");
         let err = complaint("inspect".into(), "", Ending::Code(3));
         assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
     }
