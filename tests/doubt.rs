@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use icecore::Error;
 use icecore::format::{Snapshot, SnapshotState, SourceKind};
@@ -87,6 +88,14 @@ fn dump(words: &str) -> SourceSpec {
         smallest: 0.5,
         ..CommandSpec::new("db", command(words))
     }))
+}
+
+/// Returns once there is such a file, or after a minute.
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn good() -> (SnapshotState, Option<String>, Vec<String>) {
@@ -249,6 +258,36 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
     assert!(said().ends_with("third\nafter\n"), "{}", said());
 }
 
+/// The first one to be done would start the service again while the other copies its files.
+#[test]
+fn two_backups_at_once_do_not_share_a_service() {
+    let world = World::new();
+    world.write("a/x", b"1");
+    let at = world.folder.path().display().to_string();
+    let run = || {
+        let held = format!(
+            ": >{at}/begun; i=0; until [ -e {at}/go ] || [ $((i += 1)) -gt 3000 ]; do sleep 0.02; done; echo stop >>{at}/log"
+        );
+        let around = Around {
+            before: vec![command(&format!("sh -c '{held}'"))],
+            after: vec![command(&format!("sh -c 'echo start >>{at}/log'"))],
+        };
+        let tree = TreeSpec { around, ..TreeSpec::new("a", world.path("a")) };
+        world.attempt(vec![SourceSpec::Tree(Box::new(tree))], &[]).0
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(run);
+        wait_for(&world.path("begun"));
+        let second = run();
+        fs::write(world.path("go"), b"").expect("written");
+        let Err(Error::Source { name, why }) = second else { panic!("{second:?}") };
+        assert!(name == "a" && why.contains("another backup of it is at work"), "{why}");
+        first.join().expect("joined").expect("committed");
+    });
+    assert_eq!(fs::read_to_string(world.path("log")).expect("read"), "stop\nstart\n");
+    run().expect("the lock was let go");
+}
+
 /// It would stop the service of a node at work, to store nothing.
 #[test]
 fn a_dry_run_runs_nothing_around_a_source() {
@@ -284,9 +323,7 @@ fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it
     let cancel = Cancel::new();
     let asks = cancel.clone();
     let asking = std::thread::spawn(move || {
-        while !begun.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        wait_for(&begun);
         asks.cancel();
     });
     let stopped = backup(&world.repo(), options, &Recording::default(), &cancel);
