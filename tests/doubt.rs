@@ -288,6 +288,39 @@ fn two_backups_at_once_do_not_share_a_service() {
     run().expect("the lock was let go");
 }
 
+/// Such as a file system that is mounted for the backup alone.
+#[test]
+fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
+    let world = World::new();
+    world.write("away/a.key", b"first");
+    let (away, keys) = (world.path("away"), world.path("keys"));
+    let mount = |unchanged: bool, before: &str| {
+        let around = Around {
+            before: vec![command(before)],
+            after: vec![command(&format!("mv {} {}", keys.display(), away.display()))],
+        };
+        SourceSpec::Tree(Box::new(TreeSpec { around, unchanged, ..TreeSpec::new("keys", &keys) }))
+    };
+    let mv = format!("mv {} {}", away.display(), keys.display());
+    assert_eq!(world.run(mount(false, &mv), &[]), good());
+    assert_eq!(world.run(mount(true, &mv), &[]), good(), "no alarm before it is there");
+
+    // What does not come about is missing then; where nothing may go, what there was goes on.
+    let (missing, _) = world.attempt(vec![mount(false, "true")], &[]);
+    assert!(matches!(missing, Err(Error::Source { .. })), "{missing:?}");
+    let (state, suspect, alarms) = world.run(mount(true, "true"), &[]);
+    assert_eq!((state, alarms), (SnapshotState::Incomplete, vec!["keys".to_owned()]));
+    assert!(suspect.expect("a reason").contains("is kept"));
+    let (accepted, _) = world.attempt(vec![mount(true, "true")], &["keys"]);
+    assert!(matches!(accepted, Err(Error::Source { .. })), "{accepted:?}");
+
+    let mut options = BackupOptions::new("host", vec![mount(true, &mv)]);
+    options.dry_run = true;
+    let dry = backup(&world.repo(), options, &Recording::default(), &Cancel::new());
+    let Err(Error::Source { why, .. }) = dry else { panic!("{dry:?}") };
+    assert!(why.contains("a dry run does not run"), "{why}");
+}
+
 /// It would stop the service of a node at work, to store nothing.
 #[test]
 fn a_dry_run_runs_nothing_around_a_source() {

@@ -115,7 +115,7 @@ pub fn backup(
         return Err(Error::Source { name: name.clone(), why: why.clone() });
     }
     let baselines = baselines(&snapshots, &options, &sources);
-    let given = Given { sources, missing, baselines, parents: &parents };
+    let given = Given { sources, baselines, parents: &parents };
     let captured = capture_all(&capture, lease.as_ref(), given)?;
     let own = checkpoints.stored();
     let passing =
@@ -139,15 +139,14 @@ pub fn backup(
 struct Given<'p> {
     /// In the order in which they are captured: a database dump must not be newer than the files that it speaks of.
     sources: Vec<SourceSpec>,
-    /// Trees of which nothing may change and whose root is missing, and why it is.
-    missing: BTreeMap<String, String>,
     /// Sizes of the last good streams.
     baselines: BTreeMap<String, u64>,
     parents: &'p BTreeMap<String, ParentSource>,
 }
 
 /// Opens each tree's root for a look. A root that is missing or cannot be listed ends the backup before anything is
-/// stored, but where nothing may change: that one is an alarm, and what the last snapshot has of it goes on.
+/// stored, but where nothing may change: that one is an alarm, and what the last snapshot has of it goes on. Where
+/// something is to run before, such as what mounts it, there is nothing to see yet.
 fn look_at_trees(
     repo: &Repository,
     options: &BackupOptions,
@@ -156,9 +155,17 @@ fn look_at_trees(
     let mut missing = BTreeMap::new();
     for source in sources {
         let SourceSpec::Tree(spec) = source else { continue };
+        let is_prepared = !spec.around.before.is_empty();
+        if is_prepared && !options.dry_run {
+            continue;
+        }
         match tree::open(repo, spec) {
             Ok(_) => {}
-            Err(Error::Source { name, why }) if spec.unchanged && !options.accept.contains(&name) => {
+            Err(Error::Source { name, why }) if is_prepared => {
+                let why = format!("{why} (a dry run does not run what is to run before it)");
+                return Err(Error::Source { name, why });
+            }
+            Err(Error::Source { name, why }) if options.keeps(spec) => {
                 missing.insert(name, why);
             }
             Err(err) => return Err(err),
@@ -308,20 +315,21 @@ impl<'e> Capture<'e> {
     ) -> Result<(Vec<SourceRecord>, Vec<SourceReport>), Error> {
         let mut records = Vec::new();
         let mut reports = Vec::new();
-        let Given { sources, missing, baselines, parents } = given;
+        let Given { sources, baselines, parents } = given;
         for source in sources {
             self.cancel.check()?;
             let name = source.name().to_owned();
             self.observer.phase(&Phase::Source { name: name.clone() });
             let (parent, around) = (parents.get(&name), source.around());
-            let captured =
-                around::run(self, &name, &around, || match (source, missing.get(&name), parent) {
-                    (SourceSpec::Tree(_), Some(why), Some(parent)) => Ok(self.carried(parent, why)),
-                    (SourceSpec::Tree(spec), _, _) => {
-                        self.tree(packer, &tree::open(self.repo, &spec)?, parent)
+            let captured = around::run(self, &name, &around, || match source {
+                SourceSpec::Tree(spec) => match (tree::open(self.repo, &spec), parent) {
+                    (Err(Error::Source { why, .. }), Some(parent)) if self.options.keeps(&spec) => {
+                        Ok(self.carried(parent, &why))
                     }
-                    (stream, _, _) => self.stream(packer, stream, baselines.get(&name).copied()),
-                })?;
+                    (opened, parent) => self.tree(packer, &opened?, parent),
+                },
+                stream => self.stream(packer, stream, baselines.get(&name).copied()),
+            })?;
             self.checkpoints.finished(captured.0.clone());
             records.push(captured.0);
             reports.push(captured.1);

@@ -174,6 +174,14 @@ impl BackupOptions {
     }
 }
 
+impl BackupOptions {
+    /// True if what the last good snapshot has of a tree is to go on should the tree not be there: nothing of it may go,
+    /// and nobody says that it should.
+    pub(super) fn keeps(&self, tree: &TreeSpec) -> bool {
+        tree.unchanged && !self.accept.contains(&tree.name)
+    }
+}
+
 /// What became of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceReport {
