@@ -11,7 +11,9 @@ use icecore::Error;
 use icecore::format::{Snapshot, SnapshotState, SourceKind};
 use icecore::observe::{Recording, Severity};
 use icecore::ops::Cancel;
-use icecore::ops::backup::{Around, BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{
+    Around, BackupOptions, BackupReport, CommandSpec, Run, SourceSpec, TreeSpec, backup,
+};
 use icecore::repo::{Repository, Secret};
 use icecore::source::StreamCommand;
 use icecore::store::{MemoryStore, SharedStore};
@@ -319,6 +321,36 @@ fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
     let dry = backup(&world.repo(), options, &Recording::default(), &Cancel::new());
     let Err(Error::Source { why, .. }) = dry else { panic!("{dry:?}") };
     assert!(why.contains("a dry run does not run"), "{why}");
+}
+
+/// Such as a dump by a program in a container that is started for the backup alone.
+#[test]
+fn a_command_is_looked_for_once_what_starts_it_has_run() {
+    let world = World::new();
+    let (up, log) = (world.path("up"), world.path("log"));
+    let started = |before: &str| {
+        let around = Around {
+            before: vec![command(before)],
+            after: vec![command(&format!("sh -c 'rm -f {}; echo down >>{}'", up.display(), log.display()))],
+        };
+        let up = up.clone();
+        let run = Run::Late(Box::new(move || match up.exists() {
+            true => Ok((command("sh -c 'echo $ROW'"), vec![("ROW".to_owned(), "one".into())])),
+            false => Err(Error::Source { name: "db".into(), why: "the container is not running".into() }),
+        }));
+        let unused = command("false");
+        SourceSpec::Command(Box::new(CommandSpec { run, around, ..CommandSpec::new("db", unused) }))
+    };
+    let touch = format!("touch {}", up.display());
+    let (report, _) = world.attempt(vec![started(&touch)], &[]);
+    let snapshot = world.snapshot(&report.expect("committed"));
+    let SourceKind::Stream { command, content } = &snapshot.source("db").expect("there").kind else {
+        panic!("a stream");
+    };
+    assert_eq!((command.join(" ").as_str(), content.size), ("sh -c echo $ROW", 4));
+    let (failed, _) = world.attempt(vec![started("true")], &[]);
+    assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
+    assert_eq!(fs::read_to_string(&log).expect("read"), "down\ndown\n");
 }
 
 /// It would stop the service of a node at work, to store nothing.

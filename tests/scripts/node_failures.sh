@@ -119,6 +119,20 @@ as_before
 DOCKER_HOST=unix:///nowhere/docker.sock refused "no engine there"
 says 'engine does not answer' "it says so"
 
+# A server that runs for its dump alone.
+docker stop -t 5 "$POSTGRES" >/dev/null
+with "s|^repository = .*|repository = \"$T/late\"|; s|^container = .*|&\\
+before = [\"docker start $POSTGRES\", \"bash -c 'until docker exec $POSTGRES pg_isready -q -U aleph; do sleep 0.2; done'\"]\\
+after = \"docker stop -t 5 $POSTGRES\"|"
+step 0 "what stands before the dump starts its container" ice node backup --init --source db
+equal "$(docker inspect -f '{{.State.Status}}' "$POSTGRES")" exited "and what stands after it stops it"
+step 1 "a dry run starts nothing" ice node backup --dry-run --source db
+one_error_line "it says so"
+equal "$(docker inspect -f '{{.State.Status}}' "$POSTGRES")" exited "it does not run"
+docker start "$POSTGRES" >/dev/null
+database_ready "$POSTGRES"
+as_before
+
 # The disk of the database's container full: the server stops when it cannot write its log, the dump ends half-way.
 docker run -d --name pg_full --network none --tmpfs /var/lib/postgresql/data:size=160m -e POSTGRES_USER=aleph -e POSTGRES_PASSWORD=x \
     -e POSTGRES_DB=aleph icecore-test/postgres:15 postgres -c fsync=off -c max_wal_size=64MB >/dev/null

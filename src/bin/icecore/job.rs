@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use icecore::Error;
 use icecore::format::SnapshotState;
+use icecore::node::NodeError;
 use icecore::node::docker::{Docker, DockerError};
 use icecore::node::postgres::{DUMP_COMPLETE, Programs};
-use icecore::node::profile::Place;
+use icecore::node::profile::{Place, Server};
 use icecore::ops::Cancel;
-use icecore::ops::backup::{Around, BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{
+    Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceSpec, TreeSpec, backup,
+};
 use icecore::repo::Repository;
 use icecore::types::Profile;
 use serde::Serialize;
@@ -171,6 +175,25 @@ pub fn apply(config: &Config, options: &mut BackupOptions) {
     options.checkpoint_every = said.checkpoint_every.unwrap_or(options.checkpoint_every);
 }
 
+/// What dumps a server: container and programs are looked up, behind the source's `before` if it has one, for that may
+/// start them.
+fn dump_of(source: &Source, server: &Server, docker: &Docker, restrict_key: String) -> Result<Run, CliError> {
+    let find_out = move |server: &Server, docker: &Docker| -> Result<CommandAndEnv, NodeError> {
+        let programs = Programs::find(server, docker, &SECRET_VARIABLES.map(str::to_owned))?;
+        Ok((programs.dump_command(&restrict_key)?, programs.spawn_options().env.clone()))
+    };
+    if source.before.is_empty() {
+        return Ok(Run::Known(find_out(server, docker)?));
+    }
+    let (name, server, docker) = (source.name.clone(), server.clone(), docker.clone());
+    Ok(Run::Late(Box::new(move || {
+        find_out(&server, &docker).map_err(|err| match err.into() {
+            CliError::Engine(err) => err,
+            other => Error::Source { name, why: hooks::told(&other).1 },
+        })
+    })))
+}
+
 /// A configured source as the library takes it: volumes become folders, servers the words of a dump.
 fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
     let name = &source.name;
@@ -203,16 +226,14 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
             }))
         }
         Capture::Postgres { server, smallest } => {
-            let env_remove = SECRET_VARIABLES.map(str::to_owned);
-            let programs = Programs::find(server, docker, &env_remove)?;
-            let command = programs.dump_command(&repository.keys().restrict_key())?;
+            let run = dump_of(source, server, docker, repository.keys().restrict_key())?;
             SourceSpec::Command(Box::new(CommandSpec {
-                env: programs.spawn_options().env.clone(),
+                name: name.clone(),
+                run,
                 ends_with: Some(DUMP_COMPLETE.to_owned()),
                 smallest: *smallest,
                 profile: Profile::Dump,
                 around,
-                ..CommandSpec::new(name, command)
             }))
         }
     })

@@ -24,7 +24,9 @@ mod watch;
 use std::collections::BTreeMap;
 
 pub(in crate::ops) use content::{ContentBuilder, Writers};
-pub use options::{Around, BackupOptions, BackupReport, CommandSpec, SourceReport, SourceSpec, TreeSpec};
+pub use options::{
+    Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceReport, SourceSpec, TreeSpec,
+};
 pub(in crate::ops) use sink::EntrySink;
 
 use crossbeam_channel::bounded;

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Error;
 use crate::format::{SnapshotState, SourceCounts};
 use crate::source::{FilesFrom, FilterOptions, StreamCommand};
 use crate::types::{ByteSize, Profile, SnapshotId, Timestamp};
@@ -49,13 +50,31 @@ pub struct Around {
     pub after: Vec<StreamCommand>,
 }
 
+/// A command, and the variables that it gets besides ours.
+pub type CommandAndEnv = (StreamCommand, Vec<(String, OsString)>);
+
+/// What is run for its output.
+pub enum Run {
+    /// This.
+    Known(CommandAndEnv),
+    /// What this finds out once what is to run before it has run: a dump by a program in a container that `before` starts
+    /// cannot be spelled earlier.
+    Late(Box<dyn FnOnce() -> Result<CommandAndEnv, Error> + Send>),
+}
+
+impl Run {
+    pub(super) fn known(self) -> Result<CommandAndEnv, Error> {
+        match self {
+            Self::Known(known) => Ok(known),
+            Self::Late(find_out) => find_out(),
+        }
+    }
+}
+
 /// A command whose output is captured.
-#[derive(Debug)]
 pub struct CommandSpec {
     pub name: String,
-    pub command: StreamCommand,
-    /// Variables that it gets besides ours.
-    pub env: Vec<(String, OsString)>,
+    pub run: Run,
     /// A line that must stand within the last 4 KiB of the output: without it the stream is not whole.
     pub ends_with: Option<String>,
     /// Share of the last good one's size below which the stream is doubtful; 0: never.
@@ -68,15 +87,13 @@ pub struct CommandSpec {
 impl CommandSpec {
     /// A command with nothing special about it.
     pub fn new(name: impl Into<String>, command: StreamCommand) -> Self {
-        let (env, around) = (Vec::new(), Around::default());
         Self {
             name: name.into(),
-            command,
-            env,
+            run: Run::Known((command, Vec::new())),
             ends_with: None,
             smallest: 0.0,
             profile: Profile::Stream,
-            around,
+            around: Around::default(),
         }
     }
 }

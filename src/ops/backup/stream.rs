@@ -44,13 +44,13 @@ impl Tail {
         }
     }
 
-    fn check(&self, spec: &CommandSpec) -> Result<(), Error> {
-        let Some(line) = &spec.ends_with else { return Ok(()) };
+    fn check(&self, name: &str, ends_with: Option<&str>) -> Result<(), Error> {
+        let Some(line) = ends_with else { return Ok(()) };
         if self.0.split(|&byte| byte == b'\n').any(|one| one == line.as_bytes()) {
             return Ok(());
         }
         let why = format!("its output is not whole: the line '{line}' is missing at its end");
-        Err(Error::Source { name: spec.name.clone(), why })
+        Err(Error::Source { name: name.to_owned(), why })
     }
 }
 
@@ -91,17 +91,19 @@ impl<'e> Capture<'e> {
         let started = now();
         let (name, words, content, profile, suspect) = match source {
             SourceSpec::Command(spec) => {
-                let (env_remove, env) = (self.options.env_remove.clone(), spec.env.clone());
-                let mut running = spec.command.spawn(&SpawnOptions { env_remove, env })?;
+                let CommandSpec { name, run, ends_with, smallest, profile, around: _ } = *spec;
+                let (command, env) = run.known()?;
+                let env_remove = self.options.env_remove.clone();
+                let mut running = command.spawn(&SpawnOptions { env_remove, env })?;
                 let mut tail = Tail::default();
-                let content = self.command(packer, &spec, &mut running, &mut tail)?;
+                let content = self.command(packer, (&name, profile), &mut running, &mut tail)?;
                 running.finish().map_err(|err| tail.explain(err))?;
-                tail.check(&spec)?;
-                let suspect = baseline.and_then(|last| shrunk(content.size, last, spec.smallest));
+                tail.check(&name, ends_with.as_deref())?;
+                let suspect = baseline.and_then(|last| shrunk(content.size, last, smallest));
                 if let Some(reason) = &suspect {
-                    self.observer.problem(&Problem::new(Severity::Missing, &spec.name, reason));
+                    self.observer.problem(&Problem::new(Severity::Missing, &name, reason));
                 }
-                (spec.name, spec.command.words().to_vec(), content, spec.profile, suspect)
+                (name, command.words().to_vec(), content, profile, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
                 let profile = Profile::Stream;
@@ -128,12 +130,12 @@ impl<'e> Capture<'e> {
     fn command(
         &self,
         packer: &Packer<'_, 'e>,
-        spec: &CommandSpec,
+        (name, profile): (&str, Profile),
         running: &mut RunningCommand,
         tail: &mut Tail,
     ) -> Result<Content, Error> {
         watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
-            self.cut(packer, &spec.name, spec.profile, &mut Tapped { input: running, tail })
+            self.cut(packer, name, profile, &mut Tapped { input: running, tail })
         })
     }
 
