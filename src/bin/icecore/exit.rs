@@ -35,6 +35,8 @@ pub enum Outcome {
     Damage,
     /// A key file changed or is missing.
     Alarm,
+    /// Done, but for what is not done unasked; an error says what.
+    Refused,
 }
 
 impl Outcome {
@@ -45,6 +47,7 @@ impl Outcome {
             Self::Incomplete => INCOMPLETE,
             Self::Damage => DAMAGE,
             Self::Alarm => ALARM,
+            Self::Refused => FAILED,
         }
     }
 }

@@ -3,6 +3,9 @@
 //! What is forgotten moves to `forgotten/` and frees nothing by itself: `prune` does that, after its grace. Until then
 //! it can be brought back.
 
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
@@ -17,13 +20,14 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 
+pub use self::guard::Refusal;
 pub use self::policy::{Candidate, Period, Policy, Reason, Slots, judge};
 pub use self::undelete::{Undeleted, restorable, undelete};
 
 use super::Cancel;
 use super::list::SnapshotFilter;
 use crate::Error;
-use crate::format::{LeaseKind, SnapshotState};
+use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
 use crate::repo::{HostChoice, Lease, Repository, StoredSnapshot, landed_late};
@@ -97,7 +101,7 @@ pub struct ForgetOptions {
     pub group_by: GroupBy,
     /// Whose calendar counts.
     pub zone: TimeZone,
-    /// Also drop more than half of a group.
+    /// Also carry out what [`Group::refusal`] speaks against.
     pub force: bool,
     /// Decide and tell, touch nothing.
     pub dry_run: bool,
@@ -120,34 +124,29 @@ pub struct Group {
     pub decisions: Vec<Decision>,
 }
 
-impl Group {
-    /// True if more than half of the snapshots would go; what is of no count at all does not count.
-    pub fn loses_most(&self) -> bool {
-        let counts = |one: &&Decision| {
-            one.found.snapshot.state != SnapshotState::Checkpoint
-                && !matches!(one.reasons.as_slice(), [Reason::Replaced(_)])
-        };
-        let all = self.decisions.iter().filter(counts).count();
-        let dropped = self.decisions.iter().filter(counts).filter(|one| !one.keep).count();
-        2 * dropped > all
-    }
-}
-
 /// What a policy decided, and whether that was done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForgetReport {
     pub groups: Vec<Group>,
+    /// Refused groups' snapshots too.
     pub kept: u64,
-    /// Forgotten, or in a dry run: to be forgotten.
+    /// Forgotten, or in a dry run: to be forgotten. Nothing of a refused group.
     pub dropped: u64,
-    /// Why nothing was done though something is to be dropped, if so: groups that would lose too much.
-    pub refused: Vec<GroupKey>,
+    /// The groups that were left as they are, since they would lose too much.
+    pub refused: Vec<Refusal>,
+}
+
+impl ForgetReport {
+    /// True if nothing of this group is forgotten, whatever was decided.
+    pub fn is_refused(&self, key: &GroupKey) -> bool {
+        self.refused.iter().any(|refusal| refusal.key == *key)
+    }
 }
 
 /// Forgets what a policy does not keep.
 ///
-/// Nothing is forgotten if a group would lose more than half of its snapshots, unless that is forced: the report names
-/// such groups in `refused`, also in a dry run. A crash on the way leaves some of them forgotten.
+/// A group that would lose too much ([`Group::refusal`]) is left as it is unless that is forced, also in a dry run; the
+/// report names it in `refused`, and the other groups are carried out. A crash on the way leaves some of them forgotten.
 ///
 /// # Errors
 /// [`Error::Usage`] for an empty policy: it would keep nothing.
@@ -176,7 +175,7 @@ pub fn forget_by_policy(
     let now = now.or_else(|| all.iter().map(|one| one.stored).max()).unwrap_or_default();
     let report = plan(repo, options, all, now);
     if let Some(lease) = lease {
-        if !options.dry_run && report.refused.is_empty() {
+        if !options.dry_run {
             carry_out(repo, &lease, &report, observer, cancel)?;
         }
         // A lease that cannot be deleted expires by itself.
@@ -205,12 +204,21 @@ fn plan(
             Group { key, decisions }
         })
         .collect();
-    let count =
-        |keep| groups.iter().flat_map(|group| &group.decisions).filter(|one| one.keep == keep).count();
-    let (kept, dropped) = (count(true) as u64, count(false) as u64);
-    let too_much = groups.iter().filter(|group| !options.force && group.loses_most());
-    let refused = too_much.map(|group| group.key.clone()).collect();
-    ForgetReport { groups, kept, dropped, refused }
+    let refused: Vec<Refusal> = match options.force {
+        true => Vec::new(),
+        false => groups.iter().filter_map(Group::refusal).collect(),
+    };
+    let mut report = ForgetReport { groups, kept: 0, dropped: 0, refused };
+    let all = report.groups.iter().map(|group| group.decisions.len()).sum::<usize>() as u64;
+    report.dropped = to_forget(&report).count() as u64;
+    report.kept = all - report.dropped;
+    report
+}
+
+/// What is to be forgotten: what was decided so, but for the refused groups.
+fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
+    let groups = report.groups.iter().filter(|group| !report.is_refused(&group.key));
+    groups.flat_map(|group| &group.decisions).filter(|one| !one.keep)
 }
 
 /// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get to its end.
@@ -269,7 +277,7 @@ fn carry_out(
 ) -> Result<(), Error> {
     observer.phase(&Phase::Forget);
     observer.expect(report.dropped, false);
-    for one in report.groups.iter().flat_map(|group| &group.decisions).filter(|one| !one.keep) {
+    for one in to_forget(report) {
         cancel.check()?;
         repo.forget_snapshot(lease, &one.found.id)?;
         observer.detail("forgotten", &one.found.id);

@@ -27,8 +27,11 @@ use crate::ui::{Meter, json, text};
 ///
 /// Incomplete snapshots never take the place of a complete one: they are kept beside these, where a period has no
 /// complete one, or where nothing is newer. Protected snapshots are always kept and take no slot. Checkpoints and
-/// snapshots from the future are kept and count for nothing. If a group would lose more than half of its snapshots,
-/// nothing is forgotten without --force.
+/// snapshots from the future are kept and count for nothing.
+///
+/// A group that would lose more than half of its snapshots, and of its days more than two thirds, is left as it is
+/// without --force, for the policy or a clock may be wrong; so is one of which nothing would stay. All else is done, and
+/// the exit code is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore forget --keep-hourly 48 --keep-daily 14 --keep-weekly 8 --keep-monthly all --dry-run
@@ -56,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "WHAT", default_value = "host,sources", value_parser = group_by, help_heading = "What is judged")]
     group_by: GroupBy,
 
-    /// Forget more than half of a group's snapshots too
+    /// Forget them also where most of a group's snapshots and days would go
     #[arg(long)]
     force: bool,
     /// Run 'prune' afterwards, with its usual grace
@@ -178,13 +181,13 @@ struct Record<'a> {
     /// By which it was judged.
     time: Option<String>,
     state: String,
-    /// `keep` or `drop`.
+    /// `keep`, `drop`, or `refused`: it would be dropped if that were forced.
     action: &'static str,
     reasons: Vec<String>,
 }
 
 impl<'a> Record<'a> {
-    fn new(found: &'a StoredSnapshot, keep: bool, reasons: Vec<String>) -> Self {
+    fn new(found: &'a StoredSnapshot, action: &'static str, reasons: Vec<String>) -> Self {
         Self {
             id: found.id.to_string(),
             host: &found.snapshot.host,
@@ -192,7 +195,7 @@ impl<'a> Record<'a> {
             tags: &found.snapshot.tags,
             time: json::time(found.time()),
             state: found.snapshot.state.to_string(),
-            action: if keep { "keep" } else { "drop" },
+            action,
             reasons,
         }
     }
@@ -204,6 +207,8 @@ struct Summary {
     kept: u64,
     /// Forgotten; in a dry run: would be.
     dropped: u64,
+    /// Groups that were left as they are, since they would lose too much.
+    refused: u64,
     /// Of --prune.
     #[serde(skip_serializing_if = "Option::is_none")]
     prune: Option<prune::Summary>,
@@ -212,14 +217,17 @@ struct Summary {
 impl Summary {
     fn lines(&self) -> Vec<String> {
         let dropped = text::counted(self.dropped, "snapshot", "snapshots");
-        vec![match self.dry_run {
+        let refused = text::counted(self.refused, "group", "groups");
+        let refused = format!("{refused} would lose most of their time and need --force");
+        let done = match self.dry_run {
             true => format!("{dropped} would be forgotten, {} kept", text::number(self.kept)),
             false if self.dropped == 0 => "nothing to forget".to_owned(),
             false => format!(
                 "{dropped} forgotten, {} kept; 'icecore prune' frees the space, 'icecore undelete' brings them back until then",
                 text::number(self.kept)
             ),
-        }]
+        };
+        [done].into_iter().chain((self.dry_run && self.refused > 0).then_some(refused)).collect()
     }
 }
 
@@ -246,13 +254,13 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut out = context.ui.data()?;
     if context.ui.json {
         for one in &found {
-            out.object(&Record::new(one, false, vec!["named".to_owned()]))?;
+            out.object(&Record::new(one, "drop", vec!["named".to_owned()]))?;
         }
     }
     out.finish()?;
     let dropped = found.len() as u64;
     let prune = pruned.as_ref().map(prune::Summary::new);
-    let summary = Summary { dry_run: args.dry_run, kept: 0, dropped, prune };
+    let summary = Summary { dry_run: args.dry_run, kept: 0, dropped, refused: 0, prune };
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("forget", Outcome::Done, &summary, || {
         let verb = if args.dry_run { "would be forgotten" } else { "forgotten" };
@@ -279,40 +287,52 @@ fn by_policy(context: &Context<'_>, args: &Args, policy: Policy) -> Result<Outco
         dry_run: args.dry_run,
     };
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
-    let pruned = match report.refused.as_slice() {
-        [] => args.prune_now(context, &repository, &meter, &cancel)?,
-        _ => None,
-    };
+    let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
     tell(context, &report)?;
-    if !report.refused.is_empty() {
-        let groups: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
-        let groups = groups.join("; ");
-        if !args.dry_run {
-            let why =
-                format!("more than half of a group's snapshots would go, nothing was forgotten ({groups})");
-            let hint = "--dry-run shows what is kept and why; --force forgets them all the same";
-            return Err(Error::Refused { why, hint }.into());
-        }
-        context.ui.note(format_args!("more than half of a group would go, this needs --force ({groups})"));
-    }
-    let prune = pruned.as_ref().map(prune::Summary::new);
-    let summary = Summary { dry_run: args.dry_run, kept: report.kept, dropped: report.dropped, prune };
+    let summary = Summary {
+        dry_run: args.dry_run,
+        kept: report.kept,
+        dropped: report.dropped,
+        refused: report.refused.len() as u64,
+        prune: pruned.as_ref().map(prune::Summary::new),
+    };
+    // In a dry run nothing was asked for that could be refused.
+    let refused = refused(&report).filter(|_| !args.dry_run);
+    let outcome = if refused.is_some() { Outcome::Refused } else { Outcome::Done };
     let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("forget", Outcome::Done, &summary, || {
+    let outcome = meter.finish("forget", outcome, &summary, || {
         let mut lines = summary.lines();
         lines.extend(pruned.iter().flat_map(|report| prune::lines(report, &elapsed)));
         lines
-    }))
+    });
+    match refused {
+        Some(error) => Err(error.into()),
+        None => Ok(outcome),
+    }
+}
+
+/// Which groups were left as they are, and why, in one error.
+fn refused(report: &ForgetReport) -> Option<Error> {
+    let groups: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
+    let why = match groups.as_slice() {
+        [] => return None,
+        [one] => format!("a group would lose most of its time and was left as it is: {one}"),
+        all => format!("groups would lose most of their time and were left as they are: {}", all.join("; ")),
+    };
+    let hint = "is the policy meant so, and the clock right? --dry-run shows what is kept and why; --force forgets them";
+    Some(Error::Refused { why, hint })
 }
 
 fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     let reasons = |one: &Decision| one.reasons.iter().map(ToString::to_string).collect::<Vec<_>>();
     for group in &report.groups {
+        let dropped = if report.is_refused(&group.key) { "refused" } else { "drop" };
+        let action = |one: &Decision| if one.keep { "keep" } else { dropped };
         if context.ui.json {
             for one in &group.decisions {
-                out.object(&Record::new(&one.found, one.keep, reasons(one)))?;
+                out.object(&Record::new(&one.found, action(one), reasons(one)))?;
             }
             continue;
         }
@@ -320,7 +340,7 @@ fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
         let mut table = text::Table::new(&["", "id", "time", "state", "why"]);
         for one in &group.decisions {
             table.row([
-                if one.keep { "keep" } else { "drop" }.to_owned(),
+                action(one).to_owned(),
                 one.found.id.short(),
                 text::when(one.found.time()),
                 one.found.snapshot.state.to_string(),

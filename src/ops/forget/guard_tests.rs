@@ -1,0 +1,107 @@
+//! What forgetting by policy refuses, and what it does not.
+
+use std::collections::BTreeSet;
+
+use super::tests::{DAY, add, ids, last, options, run};
+use super::*;
+use crate::ops::testing::Lab;
+use crate::store::Folder;
+
+const HOUR: i64 = 3600;
+
+/// So many snapshots, so many seconds apart.
+fn every(lab: &Lab, seconds: i64, count: usize, host: &str) -> Vec<SnapshotId> {
+    let repo = lab.open();
+    let one = || {
+        // `add` takes a second.
+        lab.store.clock().advance(seconds - 1);
+        add(lab, &repo, |snapshot| snapshot.host = host.into())
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+fn daily(n: u32) -> Policy {
+    Policy { periods: vec![(Period::Day, Slots::Some(n))], ..Policy::default() }
+}
+
+/// Seven days of hourly backups drop 23 of 30 snapshots each day. That was taken for most of the group and refused, the
+/// prune behind it left out, every day again.
+#[test]
+fn a_daily_forget_over_hourly_backups_is_never_refused() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    for day in 0..20 {
+        every(&lab, 2 * HOUR, 12, "host");
+        let report = run(&repo, &options(daily(7)));
+        assert_eq!(report.refused, [], "day {day}");
+    }
+    assert!(ids(repo.store(), Folder::Snapshots).len() <= 8);
+}
+
+/// `keep_last = 7` where `keep_daily = 7` was meant, over a month of hourly backups.
+#[test]
+fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let all = every(&lab, 4 * HOUR, 6 * 30, "host");
+    let report = run(&repo, &options(last(7)));
+    assert_eq!((report.dropped, report.kept), (0, all.len() as u64));
+    let told = report.refused[0].to_string();
+    assert_eq!(told, "host host, sources : 173 of 180 would go, the others cover 1.0 of 29.8 days");
+    assert_eq!(ids(repo.store(), Folder::Snapshots).len(), all.len());
+    assert_eq!(run(&repo, &ForgetOptions { force: true, ..options(last(7)) }).dropped, 173);
+}
+
+/// The refused group is left alone; those of other hosts had to wait for it, and their space with them.
+#[test]
+fn a_refused_group_holds_up_no_other() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let days = every(&lab, DAY, 12, "days");
+    let hours = every(&lab, HOUR, 12, "hours");
+    let report = run(&repo, &options(last(2)));
+    let refused: Vec<_> = report.refused.iter().map(|one| one.key.host.as_deref()).collect();
+    assert_eq!(refused, [Some("days")]);
+    assert_eq!((report.kept, report.dropped), (14, 10));
+    let expected: BTreeSet<_> = days.iter().chain(&hours[10..]).copied().collect();
+    assert_eq!(ids(repo.store(), Folder::Snapshots), expected, "less than a day is not guarded");
+}
+
+/// The store's clock stood a year ahead for some backups: counted back from these, all others are too old.
+#[test]
+fn a_clock_that_was_ahead_is_refused() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    every(&lab, HOUR, 10, "host");
+    lab.store.clock().advance(365 * DAY);
+    every(&lab, HOUR, 2, "host");
+    let month = Policy { within: Some(std::time::Duration::from_secs(30 * 86_400)), ..Policy::default() };
+    let report = run(&repo, &options(month));
+    assert_eq!((report.dropped, report.refused.len()), (0, 1));
+}
+
+/// One protected snapshot of long ago is not what the policy keeps of all that time: neither does it let most of it go,
+/// nor does it make an ordinary policy look as if it kept little.
+#[test]
+fn protected_ones_stand_for_no_time() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    add(&lab, &repo, |snapshot| snapshot.protected = true);
+    lab.store.clock().advance(100 * DAY);
+    every(&lab, 12 * HOUR, 16, "host");
+    assert_eq!(run(&repo, &ForgetOptions { dry_run: true, ..options(last(2)) }).refused.len(), 1);
+    let report = run(&repo, &options(daily(7)));
+    assert_eq!((report.refused.len(), report.dropped), (0, 9));
+}
+
+#[test]
+fn no_policy_takes_the_last_of_a_group_unasked() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    every(&lab, HOUR, 1, "host");
+    let tagged = Policy { tags: vec!["misspelt".into()], ..Policy::default() };
+    let report = run(&repo, &options(tagged.clone()));
+    assert_eq!((report.dropped, report.kept), (0, 1));
+    assert!(report.refused[0].to_string().ends_with("1 of 1 would go, none would stay"));
+    assert_eq!(run(&repo, &ForgetOptions { force: true, ..options(tagged) }).dropped, 1);
+}
