@@ -6,6 +6,7 @@
 mod guard;
 #[cfg(test)]
 mod guard_tests;
+mod last_good;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
@@ -21,7 +22,7 @@ use std::fmt;
 use jiff::tz::TimeZone;
 
 pub use self::guard::Refusal;
-pub use self::policy::{Candidate, Period, Policy, Reason, Slots, judge};
+pub use self::policy::{Candidate, Period, Policy, Rank, Reason, Slots, judge};
 pub use self::undelete::{Undeleted, restorable, undelete};
 
 use super::Cancel;
@@ -191,7 +192,11 @@ fn plan(
     now: Timestamp,
 ) -> ForgetReport {
     let margin = i64::try_from(repo.lease_times().margin.as_secs()).unwrap_or(i64::MAX);
+    let horizon = now.plus_seconds(margin);
     let replaced = replaced(repo, &all);
+    // Of all that there are, whatever is judged: a source goes on when the set of sources changes.
+    let counted = all.iter().filter(|one| !replaced.contains_key(&one.id) && one.time() <= horizon);
+    let last_good = last_good::find(counted, repo.lease_times().expiry.as_secs_f64());
     let mut groups: BTreeMap<GroupKey, Vec<StoredSnapshot>> = BTreeMap::new();
     for found in all.into_iter().filter(|found| options.filter.accepts(found)) {
         groups.entry(options.group_by.key(&found)).or_default().push(found);
@@ -200,7 +205,8 @@ fn plan(
         .into_iter()
         .map(|(key, mut members)| {
             members.sort_by_key(|found| (found.time(), found.committed(), found.stored, found.id));
-            let decisions = decide(options, now.plus_seconds(margin), members, &replaced);
+            let mut decisions = decide(options, horizon, members, &replaced);
+            last_good::keep(&mut decisions, &last_good);
             Group { key, decisions }
         })
         .collect();
@@ -249,6 +255,7 @@ fn decide(
         .map(|found| Candidate {
             time: found.time(),
             state: found.snapshot.state,
+            doubtful: found.snapshot.sources.iter().any(|source| source.suspect.is_some()),
             protected: found.snapshot.protected,
             tags: &found.snapshot.tags,
         })

@@ -5,10 +5,12 @@
 //!
 //! - Checkpoints, and snapshots that claim a time of the future, are kept and count for nothing.
 //! - Protected snapshots are kept and take no slot.
-//! - Complete snapshots are judged as if there were no others. An incomplete one is kept where it is the newest of all,
-//!   where it fills a period of a rule that has no complete one (newest first, as many as the rule has slots), or where
-//!   it is itself among the last ones or within the time. So it never takes a complete one's place, and a source of
-//!   which something can never be read keeps a history all the same.
+//! - There are three ranks: complete; incomplete; doubtful, with a source that is suspect (decision 9). Complete snapshots
+//!   are judged as if there were no others, incomplete ones as if there were no doubtful ones. One of a lower rank is
+//!   kept where nothing of a higher rank is newer, where it fills a period of a rule that has none of a higher rank
+//!   (newest first, as many of each rank as the rule has slots), or where it is itself among the last ones or within the
+//!   time. So it never takes a better one's place, and a source of which something can never be read keeps a history
+//!   all the same, which damage that comes later does not push out.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -110,8 +112,40 @@ pub struct Candidate<'a> {
     /// See [`crate::repo::StoredSnapshot::time`].
     pub time: Timestamp,
     pub state: SnapshotState,
+    /// A source's capture in it is suspect.
+    pub doubtful: bool,
     pub protected: bool,
     pub tags: &'a [String],
+}
+
+/// How much a snapshot counts; better ones come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    Complete,
+    Incomplete,
+    Doubtful,
+}
+
+impl Rank {
+    const ALL: [Self; 3] = [Self::Complete, Self::Incomplete, Self::Doubtful];
+
+    fn of(one: &Candidate<'_>) -> Self {
+        match (one.doubtful, one.state) {
+            (true, _) => Self::Doubtful,
+            (false, SnapshotState::Incomplete) => Self::Incomplete,
+            (false, _) => Self::Complete,
+        }
+    }
+}
+
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Doubtful => "doubtful",
+        })
+    }
 }
 
 /// Why a snapshot is kept, or dropped.
@@ -125,10 +159,11 @@ pub enum Reason {
         number: u32,
         oldest: bool,
     },
-    /// The n-th incomplete one in a period without a complete one.
+    /// The n-th one of this rank in a period without a better one.
     Gap {
         period: Period,
         number: u32,
+        rank: Rank,
     },
     Within(Duration),
     /// The newest of its period, within this time.
@@ -142,8 +177,10 @@ pub enum Reason {
     Future,
     /// Of a backup under way, or interrupted.
     Checkpoint,
-    /// Incomplete, but there is nothing newer.
-    Newest,
+    /// Of this rank, but there is nothing newer that is better.
+    Newest(Rank),
+    /// The newest with a good capture of this source, which is suspect in all newer ones.
+    LastGood(String),
     /// Dropped: another one was put in its place.
     Replaced(SnapshotId),
     /// Dropped: no rule keeps it.
@@ -156,14 +193,15 @@ impl fmt::Display for Reason {
             Self::Last(number) => write!(f, "last {number}"),
             Self::Slot { period, number, oldest: false } => write!(f, "{period} {number}"),
             Self::Slot { period, number, oldest: true } => write!(f, "{period} {number}, the oldest"),
-            Self::Gap { period, number } => write!(f, "{period} {number} of incomplete ones"),
+            Self::Gap { period, number, rank } => write!(f, "{period} {number} of {rank} ones"),
             Self::Within(time) => write!(f, "within {}", Span(*time)),
             Self::PeriodWithin { period, time } => write!(f, "{period} within {}", Span(*time)),
             Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Protected => f.write_str("protected"),
             Self::Future => f.write_str("from the future"),
             Self::Checkpoint => f.write_str("checkpoint"),
-            Self::Newest => f.write_str("incomplete, but nothing is newer"),
+            Self::Newest(rank) => write!(f, "{rank}, but nothing is newer"),
+            Self::LastGood(source) => write!(f, "last good {source}"),
             Self::Replaced(by) => write!(f, "replaced by {}", by.short()),
             Self::NoRule => f.write_str("no rule keeps it"),
         }
@@ -211,15 +249,13 @@ pub fn judge(
         let wanted = policy.tags.iter().filter(|tag| one.tags.contains(tag));
         judge.reasons[at].extend(wanted.map(|tag| Reason::Tag(tag.clone())));
         let row = Row { at, time: one.time, local: local(one.time, zone) };
-        match (one.state, one.protected) {
-            (SnapshotState::Incomplete, false) => rows.incomplete.push(row),
-            (SnapshotState::Incomplete, true) => {}
-            (_, true) => rows.protected.push(row),
-            (_, false) => rows.complete.push(row),
-        }
+        let rank = Rank::of(one);
+        let list = if one.protected { &mut rows.protected } else { &mut rows.judged };
+        list.push((rank, row));
     }
     judge.complete(&rows);
-    judge.incomplete(&rows);
+    judge.lower(&rows, Rank::Incomplete);
+    judge.lower(&rows, Rank::Doubtful);
     judge.reasons
 }
 
@@ -240,21 +276,28 @@ struct Row {
 /// Newest first. Neither checkpoints nor what is of the future.
 #[derive(Default)]
 struct Rows {
-    complete: Vec<Row>,
-    incomplete: Vec<Row>,
-    /// Complete, and protected.
-    protected: Vec<Row>,
+    judged: Vec<(Rank, Row)>,
+    protected: Vec<(Rank, Row)>,
 }
 
 impl Rows {
-    /// The newest complete one, protected or not; by its place, which orders equal times too.
-    fn newest_complete(&self) -> Option<&Row> {
-        self.complete.first().into_iter().chain(self.protected.first()).max_by_key(|row| row.at)
+    /// Those of this rank that are judged.
+    fn of(&self, rank: Rank) -> Vec<&Row> {
+        self.judged.iter().filter(|one| one.0 == rank).map(|one| &one.1).collect()
     }
 
-    /// From when on the rules count back. Incomplete ones decide only where there is nothing else.
+    /// Those of a better rank, protected or not.
+    fn better(&self, rank: Rank) -> impl Iterator<Item = &Row> {
+        let all = self.judged.iter().chain(&self.protected);
+        all.filter(move |one| one.0 < rank).map(|one| &one.1)
+    }
+
+    /// From when on the rules count back: the newest of the best rank that there is, by its place, which orders equal
+    /// times too. Protected ones count where they are complete.
     fn anchor(&self) -> Option<Timestamp> {
-        self.newest_complete().or(self.incomplete.first()).map(|row| row.time)
+        let complete = self.better(Rank::Incomplete).max_by_key(|row| row.at);
+        let newest = |rank| self.of(rank).first().copied();
+        complete.or_else(|| Rank::ALL.into_iter().find_map(newest)).map(|row| row.time)
     }
 }
 
@@ -265,7 +308,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn complete(&mut self, rows: &Rows) {
-        let list = &rows.complete;
+        let list = &rows.of(Rank::Complete);
         if let Some(slots) = self.policy.last {
             for (row, number) in list.iter().zip(1..).take_while(|&(_, number)| slots.has(number)) {
                 self.reasons[row.at].push(Reason::Last(number));
@@ -295,32 +338,36 @@ impl Judge<'_> {
         }
     }
 
-    fn incomplete(&mut self, rows: &Rows) {
-        let list = &rows.incomplete;
+    /// Those of a rank below complete.
+    fn lower(&mut self, rows: &Rows, rank: Rank) {
+        let list = &rows.of(rank);
         if let Some(newest) = list.first()
-            && rows.newest_complete().is_none_or(|complete| complete.at < newest.at)
+            && rows.better(rank).all(|better| better.at < newest.at)
         {
-            self.reasons[newest.at].push(Reason::Newest);
+            self.reasons[newest.at].push(Reason::Newest(rank));
         }
         if let Some(slots) = self.policy.last {
+            let better = |row: &Row| {
+                let newer = rows.judged.iter().take_while(|one| one.1.at > row.at);
+                newer.filter(|one| one.0 < rank).count()
+            };
             for (before, row) in list.iter().enumerate() {
-                let newer = rows.complete.iter().take_while(|complete| complete.at > row.at).count();
-                let number = u32::try_from(before + newer + 1).unwrap_or(u32::MAX);
-                if slots.has(number) {
-                    self.reasons[row.at].push(Reason::Last(number));
+                let number = u32::try_from(before + better(row) + 1).unwrap_or(u32::MAX);
+                if !slots.has(number) {
+                    break;
                 }
+                self.reasons[row.at].push(Reason::Last(number));
             }
         }
-        let complete = || rows.complete.iter().chain(&rows.protected);
         for &(period, slots) in &self.policy.periods {
-            let mut seen: HashSet<_> = complete().map(|row| period.of(&row.local)).collect();
+            let mut seen: HashSet<_> = rows.better(rank).map(|row| period.of(&row.local)).collect();
             let alone = seen.is_empty();
             let mut number = 1;
             for (n, row) in list.iter().enumerate() {
                 let is_first = seen.insert(period.of(&row.local));
                 let fills = alone && n + 1 == list.len();
                 if slots.has(number) && (is_first || fills) {
-                    self.reasons[row.at].push(Reason::Gap { period, number });
+                    self.reasons[row.at].push(Reason::Gap { period, number, rank });
                     number += 1;
                 }
             }
@@ -328,7 +375,7 @@ impl Judge<'_> {
         let Some(anchor) = rows.anchor() else { return };
         self.within(list, anchor);
         for &(period, time) in &self.policy.periods_within {
-            let mut seen: HashSet<_> = complete().map(|row| period.of(&row.local)).collect();
+            let mut seen: HashSet<_> = rows.better(rank).map(|row| period.of(&row.local)).collect();
             for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
                 if seen.insert(period.of(&row.local)) {
                     self.reasons[row.at].push(Reason::PeriodWithin { period, time });
@@ -337,7 +384,7 @@ impl Judge<'_> {
         }
     }
 
-    fn within(&mut self, list: &[Row], anchor: Timestamp) {
+    fn within(&mut self, list: &[&Row], anchor: Timestamp) {
         let Some(time) = self.policy.within else { return };
         for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
             self.reasons[row.at].push(Reason::Within(time));

@@ -22,16 +22,21 @@ struct One {
     /// Seconds after [`START`].
     at: i64,
     state: SnapshotState,
+    doubtful: bool,
     protected: bool,
     tags: Vec<String>,
 }
 
 fn complete(at: i64) -> One {
-    One { at, state: SnapshotState::Complete, protected: false, tags: Vec::new() }
+    One { at, state: SnapshotState::Complete, doubtful: false, protected: false, tags: Vec::new() }
 }
 
 fn incomplete(at: i64) -> One {
     One { state: SnapshotState::Incomplete, ..complete(at) }
+}
+
+fn doubtful(at: i64) -> One {
+    One { doubtful: true, ..incomplete(at) }
 }
 
 fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<Reason>> {
@@ -40,6 +45,7 @@ fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<Reason>> {
         .map(|one| Candidate {
             time: Timestamp::from_seconds(START + one.at),
             state: one.state,
+            doubtful: one.doubtful,
             protected: one.protected,
             tags: &one.tags,
         })
@@ -170,6 +176,30 @@ fn a_source_that_is_never_complete_has_a_history_all_the_same() {
     assert!(kept[93..].iter().all(|&kept| kept));
 }
 
+/// A file that can never be read makes every snapshot incomplete; then the database is damaged, and each hourly dump is
+/// suspect. The doubtful ones took the slots of the incomplete ones, which were as good as such a source ever is.
+#[test]
+fn doubtful_ones_push_no_incomplete_one_out() {
+    let good = (0..10).map(|day| incomplete(day * DAY));
+    let bad = (0..240).map(|hour| doubtful(10 * DAY + hour * HOUR));
+    let ones: Vec<One> = good.chain(bad).collect();
+    let seven = period(Period::Day, 7);
+    let told = told(&seven, &ones);
+    assert_eq!(told[3], "daily 7 of incomplete ones");
+    assert!(told[3..9].iter().all(|why| why.ends_with("of incomplete ones")), "{told:?}");
+    assert_eq!(told[9], "incomplete, but nothing is newer, daily 1 of incomplete ones");
+    assert_eq!(told[249], "doubtful, but nothing is newer, daily 1 of doubtful ones");
+    assert_eq!(told[10..].iter().filter(|why| !why.is_empty()).count(), 7);
+
+    // Among the last ones they count behind all that is better and newer; a period with a better one is taken.
+    let ones = [incomplete(0), doubtful(1), incomplete(2), doubtful(3)];
+    let last = Policy { last: Some(Slots::Some(2)), ..Policy::default() };
+    let newest = ["incomplete", "doubtful"].map(|rank| format!("{rank}, but nothing is newer, last 1"));
+    assert_eq!(super::policy_tests::told(&last, &ones), ["last 2", "", &newest[0], &newest[1]]);
+    let seven = super::policy_tests::told(&seven, &ones);
+    assert_eq!((seven[1].as_str(), seven[3].as_str()), ("", "doubtful, but nothing is newer"));
+}
+
 fn arb_ones() -> impl Strategy<Value = Vec<One>> {
     let at = prop_oneof![
         (0..200i64).prop_map(|n| n * 600),
@@ -184,10 +214,11 @@ fn arb_ones() -> impl Strategy<Value = Vec<One>> {
         2 => Just(SnapshotState::Incomplete),
         1 => Just(SnapshotState::Checkpoint),
     ];
-    let one = (at, state, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
-        |(at, state, protected, tagged)| {
+    let one = (at, state, prop::bool::ANY, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
+        |(at, state, suspect, protected, tagged)| {
             let tags = if tagged { vec!["t".to_owned()] } else { Vec::new() };
-            One { at, state, protected, tags }
+            let doubtful = suspect && state == SnapshotState::Incomplete;
+            One { at, state, doubtful, protected, tags }
         },
     );
     prop::collection::vec(one, 0..60).prop_map(|mut ones| {
@@ -290,27 +321,37 @@ proptest! {
         }
     }
 
-    /// Incomplete snapshots and checkpoints change nothing for complete ones: not what is kept, nor why.
+    /// Incomplete snapshots and checkpoints change nothing for complete ones, doubtful ones nothing for all others: not
+    /// what is kept, nor why.
     #[test]
-    fn incomplete_ones_never_push_a_complete_one_out(
+    fn what_is_worse_never_pushes_a_better_one_out(
         ones in arb_ones(), policy in arb_policy(), zone_at in 0..ZONES.len(),
     ) {
         let zone = zone(ZONES[zone_at]);
-        let is_complete = |one: &One| one.state == SnapshotState::Complete;
-        let alone: Vec<One> = ones.iter().filter(|one| is_complete(one)).cloned().collect();
-        let among = run(&policy, &zone, &ones);
-        let among: Vec<_> =
-            ones.iter().zip(among).filter(|(one, _)| is_complete(one)).map(|(_, reasons)| reasons).collect();
-        prop_assert_eq!(run(&policy, &zone, &alone), among);
+        let all = run(&policy, &zone, &ones);
+        let better: [fn(&One) -> bool; 2] = [
+            |one| one.state == SnapshotState::Complete,
+            |one| one.state != SnapshotState::Checkpoint && !one.doubtful,
+        ];
+        for is_better in better {
+            let alone: Vec<One> = ones.iter().filter(|one| is_better(one)).cloned().collect();
+            let among: Vec<_> =
+                ones.iter().zip(&all).filter(|(one, _)| is_better(one)).map(|(_, why)| why.clone()).collect();
+            prop_assert_eq!(run(&policy, &zone, &alone), among);
+        }
     }
 
-    /// They do not pile up either: each rule keeps as many as it has slots, and the newest is kept.
+    /// They do not pile up either: each rule keeps as many of a rank as it has slots, and the newest is kept.
     #[test]
-    fn incomplete_ones_are_bounded(ones in arb_ones(), slots in 1..6u32, n in 0..Period::ALL.len()) {
-        let unprotected = |one: &&One| !one.protected && one.state == SnapshotState::Incomplete;
+    fn worse_ones_are_bounded(ones in arb_ones(), slots in 1..6u32, n in 0..Period::ALL.len()) {
         let all = run(&period(Period::ALL[n], slots), &TimeZone::UTC, &ones);
-        let kept = ones.iter().zip(&all).filter(|(one, why)| unprotected(one) && !why.is_empty() && one.tags.is_empty());
-        prop_assert!(kept.count() <= slots as usize + 1);
+        for doubtful in [false, true] {
+            let is_of = |one: &One| {
+                !one.protected && one.state == SnapshotState::Incomplete && one.doubtful == doubtful
+            };
+            let kept = ones.iter().zip(&all).filter(|(one, why)| is_of(one) && !why.is_empty() && one.tags.is_empty());
+            prop_assert!(kept.count() <= slots as usize + 1);
+        }
         if let Some(newest) = ones.iter().rposition(|one| one.state != SnapshotState::Checkpoint) {
             let counted = ones[newest].state == SnapshotState::Complete || !ones[newest].protected;
             prop_assert!(!counted || !all[newest].is_empty());

@@ -25,8 +25,9 @@ use crate::ui::{Meter, json, text};
 /// newest one of each period is kept, and periods without one do not count. What is forgotten frees nothing before
 /// 'prune' lets go of it, and 'undelete' brings it back until then.
 ///
-/// Incomplete snapshots never take the place of a complete one: they are kept beside these, where a period has no
-/// complete one, or where nothing is newer. Protected snapshots are always kept and take no slot. Checkpoints and
+/// Incomplete snapshots never take the place of a complete one, and doubtful ones (with a suspect source) of neither:
+/// they are kept beside these, where a period has no better one, or where nothing is newer. The last good capture of a
+/// source that is suspect since is kept in any case. Protected snapshots are always kept and take no slot. Checkpoints and
 /// snapshots from the future are kept and count for nothing.
 ///
 /// A group that would lose more than half of its snapshots, and of its days more than two thirds, is left as it is

@@ -1,0 +1,139 @@
+//! The last good capture of a source that is suspect since: kept whatever the policy says.
+//!
+//! It is what a doubtful capture is measured by, and what is restored if the doubt was right. Ranks alone do not keep
+//! it: of two sources each may be good where the other is suspect, so that all snapshots are doubtful.
+
+use std::collections::BTreeMap;
+
+use super::{Decision, Reason};
+use crate::format::SnapshotState;
+use crate::repo::{StoredSnapshot, landed_late};
+use crate::types::SnapshotId;
+
+/// By snapshot: the sources of which it holds the last good capture, while a newer one is suspect.
+///
+/// `expiry`: of leases, in seconds; a snapshot that landed outside its lease may be withdrawn and is none to rely on.
+pub(super) fn find<'s>(
+    snapshots: impl Iterator<Item = &'s StoredSnapshot>,
+    expiry: f64,
+) -> BTreeMap<SnapshotId, Vec<String>> {
+    let mut counted: Vec<&StoredSnapshot> =
+        snapshots.filter(|one| one.snapshot.state != SnapshotState::Checkpoint).collect();
+    counted.sort_by_key(|one| (one.time(), one.committed(), one.stored, one.id));
+    // Of each host's source, the newest good one and whether a newer one is suspect.
+    let mut last: BTreeMap<(&str, &str), (Option<SnapshotId>, bool)> = BTreeMap::new();
+    for one in counted {
+        for source in &one.snapshot.sources {
+            let state = last.entry((&one.snapshot.host, &source.name)).or_default();
+            if source.suspect.is_some() {
+                state.1 = true;
+            } else if !landed_late(one.stored, one.snapshot.heartbeat, expiry) {
+                *state = (Some(one.id), false);
+            }
+        }
+    }
+    let mut out: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
+    for ((_, source), (good, is_suspect)) in last {
+        if let (Some(good), true) = (good, is_suspect) {
+            out.entry(good).or_default().push(source.to_owned());
+        }
+    }
+    out
+}
+
+/// Keeps those that were found, and says why.
+pub(super) fn keep(decisions: &mut [Decision], found: &BTreeMap<SnapshotId, Vec<String>>) {
+    for one in decisions {
+        let Some(sources) = found.get(&one.found.id) else { continue };
+        if !one.keep {
+            one.reasons.retain(|reason| *reason != Reason::NoRule);
+        }
+        one.reasons.extend(sources.iter().cloned().map(Reason::LastGood));
+        one.keep = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{DAY, add, ids, last, options, run};
+    use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
+    use crate::ops::testing::Lab;
+    use crate::store::Folder;
+    use crate::types::{Content, SnapshotId};
+
+    fn stream(name: &str, is_good: bool) -> SourceRecord {
+        let content = Content { size: 0, extents: Vec::new() };
+        SourceRecord {
+            name: name.into(),
+            kind: SourceKind::Stream { command: Vec::new(), content },
+            profile: "stream-8k".into(),
+            started: Default::default(),
+            ended: Default::default(),
+            digest: [0; 32],
+            counts: SourceCounts::default(),
+            suspect: (!is_good).then(|| "half its size".into()),
+        }
+    }
+
+    /// First the keys changed, then the database shrank as well: whatever is kept of the doubtful snapshots, each
+    /// source's last good capture went with the days, and with it what `node restore` names as the newest good one.
+    #[test]
+    fn the_last_good_capture_of_each_source_is_kept() {
+        let lab = Lab::new();
+        let repo = lab.open();
+        let states =
+            [(true, true), (false, true), (false, true), (true, false), (false, false), (false, false)];
+        let made: Vec<SnapshotId> = states
+            .into_iter()
+            .map(|(db, keys)| {
+                lab.store.clock().advance(DAY / 4);
+                add(&lab, &repo, |snapshot| {
+                    snapshot.sources = vec![stream("db", db), stream("keys", keys)];
+                    let good = db && keys;
+                    snapshot.state = if good { SnapshotState::Complete } else { SnapshotState::Incomplete };
+                })
+            })
+            .collect();
+        let report = run(&repo, &options(last(1)));
+        let why = |n: usize| {
+            let reasons = &report.groups[0].decisions[n].reasons;
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(why(0), "last 1", "complete");
+        assert_eq!((why(1), why(4)), ("no rule keeps it".into(), "no rule keeps it".into()));
+        assert_eq!((why(2), why(3)), ("last good keys".into(), "last good db".into()));
+        assert_eq!(why(5), "doubtful, but nothing is newer, last 1");
+        let kept = [0, 2, 3, 5].map(|n| made[n]).into();
+        assert_eq!(ids(repo.store(), Folder::Snapshots), kept);
+
+        // A good capture of both ends it.
+        lab.store.clock().advance(60);
+        let good = add(&lab, &repo, |snapshot| {
+            snapshot.sources = vec![stream("db", true), stream("keys", true)];
+        });
+        run(&repo, &super::super::ForgetOptions { force: true, ..options(last(1)) });
+        assert_eq!(ids(repo.store(), Folder::Snapshots), [good].into());
+    }
+
+    /// The database alone is backed up by a second job: what it has seen counts, whatever the group.
+    #[test]
+    fn a_source_goes_on_in_another_set_of_sources() {
+        let lab = Lab::new();
+        let repo = lab.open();
+        let one = |sources: Vec<SourceRecord>| {
+            lab.store.clock().advance(DAY / 4);
+            add(&lab, &repo, |snapshot| snapshot.sources = sources)
+        };
+        let first = one(vec![stream("db", true), stream("files", true)]);
+        let second = one(vec![stream("db", false), stream("files", true)]);
+        let third = one(vec![stream("db", true)]);
+        let fourth = one(vec![stream("db", false)]);
+        run(&repo, &options(last(1)));
+        let kept = ids(repo.store(), Folder::Snapshots);
+        assert!(kept.contains(&third) && kept.contains(&fourth) && kept.contains(&second), "{kept:?}");
+        assert!(kept.contains(&first), "complete, in its group");
+        one(vec![stream("db", true), stream("files", true)]);
+        run(&repo, &super::super::ForgetOptions { force: true, ..options(last(1)) });
+        assert!(!ids(repo.store(), Folder::Snapshots).contains(&first));
+    }
+}
