@@ -15,7 +15,7 @@ use icecore::ops::backup::{
     Around, BackupOptions, BackupReport, CommandSpec, Run, SourceSpec, TreeSpec, backup,
 };
 use icecore::repo::{Repository, Secret};
-use icecore::source::StreamCommand;
+use icecore::source::{FilesFrom, StreamCommand};
 use icecore::store::{MemoryStore, SharedStore};
 
 struct World {
@@ -216,6 +216,48 @@ fn without_the_folder_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured(
     assert!(seen.problems().iter().any(|problem| problem.severity == Severity::Alarm));
     let (accepted, _) = world.attempt(vec![world.keys()], &["keys"]);
     assert!(matches!(accepted, Err(Error::Source { .. })), "there is nothing to accept: {accepted:?}");
+}
+
+/// What was asked for by name and is not in the snapshot was passed over: a list of another folder made an empty snapshot
+/// that was complete.
+#[test]
+fn what_is_listed_and_not_there_is_missing() {
+    let world = World::new();
+    world.write("a/x", b"1");
+    world.write("a/sub/y", b"2");
+    let listed = |list: &str| {
+        let files_from = Some(FilesFrom::parse(list.as_bytes()).expect("a list"));
+        SourceSpec::Tree(Box::new(TreeSpec { files_from, ..TreeSpec::new("a", world.path("a")) }))
+    };
+    let run = |list: &str| {
+        let (report, seen) = world.attempt(vec![listed(list)], &[]);
+        let missing = seen.problems().into_iter().filter(|problem| problem.severity == Severity::Missing);
+        let incomplete = report.as_ref().map_or(0, |report| report.sources[0].counts.incomplete);
+        let state = report.map(|report| report.state);
+        (state, incomplete, missing.map(|problem| problem.subject).collect::<Vec<_>>())
+    };
+    let (state, count, missing) = run("x\nsub/y\n");
+    assert_eq!((state.expect("committed"), count, missing.len()), (SnapshotState::Complete, 0, 0));
+    for _ in 0..2 {
+        let (state, count, missing) = run("x\nsub/z\nw\n");
+        assert_eq!((state.expect("committed"), count), (SnapshotState::Incomplete, 2));
+        assert_eq!(missing, ["a:sub/z", "a:w"]);
+    }
+    // In the parent, listed still, and gone.
+    assert_eq!(run("x\nsub/y\n").1, 0);
+    fs::remove_file(world.path("a/sub/y")).expect("removed");
+    let (state, _, missing) = run("x\nsub/y\n");
+    assert_eq!((state.expect("committed"), missing), (SnapshotState::Incomplete, vec!["a:sub/y".to_owned()]));
+
+    let before = world.repo().listed_snapshots().expect("lists").len();
+    let (state, ..) = run("b\nx/y\n");
+    let Err(Error::Source { why, .. }) = state else { panic!("{state:?}") };
+    assert!(why.contains("nothing of what is listed"), "{why}");
+    assert_eq!(world.repo().listed_snapshots().expect("lists").len(), before);
+    let mut options = BackupOptions::new("host", vec![listed("b\n")]);
+    options.allow_empty = true;
+    let report = backup(&world.repo(), options, &Recording::default(), &Cancel::new()).expect("committed");
+    assert_eq!(report.state, SnapshotState::Incomplete);
 }
 
 #[test]

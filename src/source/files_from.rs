@@ -1,7 +1,9 @@
 //! `--files-from`: the list of paths that alone are captured.
 
+use std::io;
 use std::path::Path;
 
+use super::Folder;
 use crate::sys::{PathError, read_bounded};
 use crate::types::{PathProblem, RelPath};
 
@@ -48,13 +50,16 @@ impl FilesFrom {
     }
 
     /// Takes a list of paths relative to the root (a leading `/` or `./` is allowed): NUL-separated if it holds any
-    /// NUL, else one a line.
+    /// NUL, else one a line, which may end as in Windows.
     pub fn parse(list: &[u8]) -> Result<Self, FilesFromError> {
         let separator = if list.contains(&0) { 0 } else { b'\n' };
+        let line = |line| match separator {
+            0 => line,
+            _ => <[u8]>::strip_suffix(line, b"\r").unwrap_or(line),
+        };
+        let lines = list.split(|&byte| byte == separator).map(line).enumerate();
         let mut paths = Vec::new();
-        for (i, line) in
-            list.split(|&byte| byte == separator).enumerate().filter(|(_, line)| !line.is_empty())
-        {
+        for (i, line) in lines.filter(|(_, line)| !line.is_empty()) {
             let bad = |problem| FilesFromError::Path { number: i + 1, problem };
             let mut path = RelPath::root();
             for name in line.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
@@ -112,6 +117,38 @@ impl FilesFrom {
         if is_below || path.is_root() { Wanted::Parent } else { Wanted::No }
     }
 
+    /// True unless each listed path is missing below this root.
+    pub fn any_is_there(&self, root: &Folder) -> bool {
+        let paths = self.keys().filter_map(|key| RelPath::from_key(key).ok());
+        let mut found = paths.map(|path| root.find(&path));
+        found.any(|found| !found.is_err_and(|err| is_absence(&err)))
+    }
+
+    /// Tells of each listed path that is not there, or cannot be reached without following a symlink, and why. What is
+    /// listed below a listed folder that is there is of the folder's contents, which come and go.
+    ///
+    /// Looks at the file system path by path, so that nothing is held of millions of them.
+    ///
+    /// # Errors
+    /// That of `each`, which ends it.
+    pub fn missing<E>(
+        &self,
+        root: &Folder,
+        mut each: impl FnMut(&RelPath, io::Error) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut above: Option<RelPath> = None;
+        for path in self.keys().filter_map(|key| RelPath::from_key(key).ok()) {
+            if above.as_ref().is_some_and(|above| path.is_below(above)) {
+                continue;
+            }
+            match root.find(&path) {
+                Ok(()) => above = Some(path),
+                Err(err) => each(&path, err)?,
+            }
+        }
+        Ok(())
+    }
+
     fn position(&self, key: &[u8]) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -124,6 +161,14 @@ impl FilesFrom {
         }
         Err(low)
     }
+}
+
+/// True if nothing is there for a walk; anything else is a failure to look.
+fn is_absence(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename
+    ) || err.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 #[cfg(test)]
@@ -161,6 +206,47 @@ mod tests {
         assert_eq!(list.len(), 2);
         assert_eq!(list.wanted(&path("a\nb")), Wanted::Yes);
         assert_eq!(list.wanted(&path("b")), Wanted::No);
+    }
+
+    /// A list that was written on Windows named no file that there was, and the backup was empty.
+    #[test]
+    fn lines_may_end_as_in_windows() {
+        let list = FilesFrom::parse(b"a\r\nb/c\r\n\r\n").expect("a list");
+        assert_eq!(list.keys().collect::<Vec<_>>(), [b"a".as_slice(), b"b\0c"]);
+        let list = FilesFrom::parse(b"a\r\0b").expect("a list");
+        assert_eq!(list.keys().next(), Some(b"a\r".as_slice()), "with NUL a name is taken as it is");
+    }
+
+    #[test]
+    fn what_is_listed_and_not_there_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deep = vec!["d".repeat(200); 30].join("/");
+        for path in ["a/b", "whole/c", "file"] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
+            std::fs::write(path, b"x").expect("written");
+        }
+        std::os::unix::fs::symlink("a", folder.path().join("link")).expect("made");
+        std::os::unix::fs::symlink("nowhere", folder.path().join("broken")).expect("made");
+        let root = Folder::open_root(folder.path()).expect("opens");
+        let list = |text: &str| FilesFrom::parse(text.as_bytes()).expect("a list");
+        let missing = |text: &str| {
+            let mut out = Vec::new();
+            let told = list(text).missing(&root, |path, _| {
+                out.push(path.to_string());
+                Ok::<(), ()>(())
+            });
+            assert_eq!(told, Ok(()));
+            out
+        };
+        assert_eq!(missing("a/b\na/x\nz\nfile/x\nlink/b\nbroken\nlink"), ["a/x", "file/x", "z"]);
+        assert_eq!(missing("link/b"), ["link/b"], "symlinks are captured, not followed");
+        assert!(missing("whole\nwhole/gone\n").is_empty(), "the folder stands for what is in it");
+        assert!(missing(".\nx").is_empty());
+        assert_eq!(missing(&deep), [deep.as_str()], "longer than the kernel takes at once");
+        assert!(
+            list("z\nfile").any_is_there(&root) && !list(&format!("z\n{deep}\nlink/b")).any_is_there(&root)
+        );
     }
 
     #[test]

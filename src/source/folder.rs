@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::prelude::*;
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use crate::source::file::SourceFile;
@@ -16,12 +16,17 @@ use crate::source::listing::Listing;
 use crate::source::stat::{FolderId, Stat};
 use crate::source::xattr;
 use crate::sys::{PathContext, PathError};
+use crate::types::RelPath;
 
 /// From this many names on, `stat_many` uses all cores.
 const PARALLEL_STATS_MIN: usize = 256;
 /// A file under a lease (Samba, NFS server) refuses a non-blocking open until its holder gives way.
 const LEASE_RETRIES: u32 = 20;
 const LEASE_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a path that are resolved at once; the kernel takes 4095.
+const RESOLVED_BYTES: usize = 2048;
+/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its error counts.
+const RESOLVE_RETRIES: u32 = 64;
 
 /// Whether a file system's clocks and changes are this machine's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +127,29 @@ impl Folder {
         Stat::of(self.inner.fd.as_fd(), check(name)?)
     }
 
+    /// Looks whether there is anything at a path below this folder, without listing what lies on the way.
+    ///
+    /// # Errors
+    /// Why it cannot be reached; `FilesystemLoop` where the way leads through a symlink, which a walk does not follow.
+    pub fn find(&self, path: &RelPath) -> io::Result<()> {
+        let mut at: Option<OwnedFd> = None;
+        let mut piece: Vec<u8> = Vec::new();
+        for name in path.components() {
+            if !piece.is_empty() && piece.len() + name.len() >= RESOLVED_BYTES {
+                at = Some(reach(at.as_ref().unwrap_or(&self.inner.fd), &piece)?);
+                piece.clear();
+            }
+            if !piece.is_empty() {
+                piece.push(b'/');
+            }
+            piece.extend_from_slice(check(name)?);
+        }
+        if !piece.is_empty() {
+            reach(at.as_ref().unwrap_or(&self.inner.fd), &piece)?;
+        }
+        Ok(())
+    }
+
     /// Stats many names, on all cores where that pays; results in the order of the names.
     pub fn stat_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Stat>> {
         if names.len() < PARALLEL_STATS_MIN {
@@ -205,6 +233,19 @@ fn check(name: &[u8]) -> io::Result<&[u8]> {
         b"" | b"." | b".." => Err(Errno::INVAL.into()),
         _ if name.contains(&b'/') || name.contains(&0) => Err(Errno::INVAL.into()),
         _ => Ok(name),
+    }
+}
+
+/// A handle that only says where: nothing is opened for reading, no device is woken.
+fn reach(folder: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut tries = 0;
+    loop {
+        match openat2(folder, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_RETRIES => tries += 1,
+            other => return Ok(other?),
+        }
     }
 }
 

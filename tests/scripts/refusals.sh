@@ -90,6 +90,14 @@ refused 1 "a source that is empty now" ice -r "$repo" backup "$T/data"
 step 0 "unless it may be" ice -r "$repo" backup --allow-empty "$T/data"
 rmdir "$T/data" && mv "$T/data.away" "$T/data"
 step 0 "the next backup" ice -r "$repo" backup "$T/data"
+printf 'other/file\r\nother/small\r\n' >"$T/list"
+refused 1 "a list of another folder" ice -r "$repo" backup --files-from "$T/list" "listed=$T/data"
+says 'listed' "it is told"
+printf 'file\r\nsmall\r\nnowhere\r\n' >"$T/list"
+step 3 "a list that names what is not there" ice -r "$repo" backup --files-from "$T/list" "listed=$T/data"
+says 'listed:nowhere' "it is named"
+step 0 "the rest is kept" ice -r "$repo" ls latest:listed/small
+step 0 "all of it once more" ice -r "$repo" backup "$T/data"
 verified "$repo"
 
 # Permission denied.

@@ -14,12 +14,12 @@ use super::heal::Lost;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
 use super::runs::Runs;
-use super::sink::EntrySink;
+use super::sink::{EntrySink, reason};
 use super::walk::{Walk, WalkError, WalkRules};
 use super::watch::Watch;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, Repository, Streams};
@@ -219,6 +219,7 @@ impl<'e> Capture<'e> {
             record: record.clone(),
         });
         self.walk(packer, tree, &shared, &rules, old_runs)?;
+        self.tell_missing(tree, &shared)?;
         let is_stopped = || self.cancel.is_cancelled();
         let runs = self.checkpoints.complete(&packer.feed(), &is_stopped).map_err(|err| match err {
             err if err.is_damage() && !old_runs.is_empty() => WalkError::Parent(err),
@@ -258,6 +259,9 @@ impl<'e> Capture<'e> {
         let parent_folders =
             (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
         // Where nothing may go, an alarm tells what went.
+        if shared.watch.is_none() || !has_parent {
+            self.refuse_vain_list(tree)?;
+        }
         if shared.watch.is_none() {
             self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
         }
@@ -300,6 +304,36 @@ impl<'e> Capture<'e> {
             Some(err) => Err(WalkError::Other(err)),
             None => walked,
         }
+    }
+
+    /// A list of which nothing is there is more likely one of another folder, or of an unmounted volume.
+    fn refuse_vain_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
+        let (Root::Folder(root), Some(list), false) =
+            (&tree.root, &tree.spec.files_from, self.options.allow_empty)
+        else {
+            return Ok(());
+        };
+        if list.any_is_there(root) {
+            return Ok(());
+        }
+        let why = format!(
+            "nothing of what is listed is in {}; if that is right, say --allow-empty",
+            tree.spec.path.display()
+        );
+        Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }))
+    }
+
+    /// Names what is listed and was not there to be captured: the snapshot lacks what somebody asked for by name.
+    fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
+        let (Root::Folder(root), Some(list)) = (&tree.root, &tree.spec.files_from) else { return Ok(()) };
+        let told = list.missing(root, |path, err| {
+            shared.check()?;
+            shared.sink.count_incomplete();
+            self.observer.add(Counter::Failed, 1);
+            shared.problem(path, &reason("find what is listed", &err));
+            Ok::<(), Error>(())
+        });
+        Ok(told?)
     }
 
     /// A source that had entries and has none now is more likely an unmounted volume than an empty one.

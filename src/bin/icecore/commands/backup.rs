@@ -71,7 +71,8 @@ pub struct Args {
     /// Leave out files larger than this
     #[arg(long, value_name = "SIZE", help_heading = "What to leave out")]
     exclude_larger_than: Option<ByteSize>,
-    /// Capture only what is listed in this file, one path a line from the source's root
+    /// Capture only what is listed in this file, one path a line (or NUL-separated) from the source's root; what is
+    /// listed and not there is named, and makes the snapshot incomplete
     #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
     files_from: Option<PathBuf>,
     /// Do not enter other file systems
@@ -96,7 +97,7 @@ pub struct Args {
     /// Take a much smaller stream, or a change of what must never change, in this source as good from now on
     #[arg(long, value_name = "SOURCE", help_heading = "What counts as changed")]
     accept: Vec<String>,
-    /// Accept that a source which had entries is empty now
+    /// Accept that a source which had entries is empty now, or that nothing of what is listed is there
     #[arg(long, help_heading = "What counts as changed")]
     allow_empty: bool,
 

@@ -103,7 +103,9 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
     let only = match only.is_empty() {
         true => None,
         false => {
-            Some(FilesFrom::parse(only.join("\0").as_bytes()).map_err(|why| section.error("only", why))?)
+            // Behind each a NUL, so that one alone is taken as it is too.
+            let list: String = only.into_iter().flat_map(|path| [path, "\0".to_owned()]).collect();
+            Some(FilesFrom::parse(list.as_bytes()).map_err(|why| section.error("only", why))?)
         }
     };
     Ok(Capture::Tree { place, immutable: section.flag("immutable")?, unchanged, filter, only })
