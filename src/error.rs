@@ -116,6 +116,9 @@ impl Error {
                     "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
                 ),
                 RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
+                RepoError::LatestDamaged { .. } => Some(
+                    "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
+                ),
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
                 _ => None,
             },

@@ -41,6 +41,11 @@ pub enum RepoError {
         object: String,
         what: String,
     },
+    /// A snapshot that cannot be read may be the latest; `before` is the latest of those that can be.
+    LatestDamaged {
+        damage: Box<RepoError>,
+        before: SnapshotId,
+    },
     /// No copy of a chunk can be read.
     ChunkUnreadable {
         id: ChunkId,
@@ -90,7 +95,10 @@ impl RepoError {
     /// True if it tells of damage in the repository rather than of a mishap.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::ChunkUnreadable { .. } | Self::Codec(_) => true,
+            Self::Damaged { .. }
+            | Self::LatestDamaged { .. }
+            | Self::ChunkUnreadable { .. }
+            | Self::Codec(_) => true,
             Self::Store(err) => {
                 err.is_bad_medium()
                     || matches!(
@@ -126,6 +134,9 @@ impl fmt::Display for RepoError {
                 write!(f, "to {operation} this repository, an icecore that knows '{feature}' is needed")
             }
             Self::Damaged { object, what } => write!(f, "{object} is damaged: {what}"),
+            Self::LatestDamaged { damage, before } => {
+                write!(f, "{damage}; it may be the latest, and the one before it is {}", before.short())
+            }
             Self::ChunkUnreadable { id, why } => write!(f, "chunk {} cannot be read: {why}", id.short()),
             Self::LostLease { id, why } => {
                 write!(f, "lost lease {} ({why}), nothing was committed", id.short())
@@ -154,6 +165,7 @@ impl std::error::Error for RepoError {
             Self::Index(err) => err.source(),
             Self::Path(err) => err.source(),
             Self::Codec(err) => err.source(),
+            Self::LatestDamaged { damage, .. } => damage.source(),
             _ => None,
         }
     }

@@ -130,38 +130,67 @@ impl Repository {
         &self,
         bad: &mut dyn FnMut(SnapshotId, RepoError),
     ) -> Result<Vec<StoredSnapshot>, RepoError> {
+        self.read_listed(&mut |id, _, err| bad(id, err))
+    }
+
+    /// The same; `bad` is told their store time as well.
+    fn read_listed(
+        &self,
+        bad: &mut dyn FnMut(SnapshotId, Timestamp, RepoError),
+    ) -> Result<Vec<StoredSnapshot>, RepoError> {
         let mut out = Vec::new();
         for (id, stored) in self.listed_snapshots()? {
             match self.read_snapshot(&id) {
                 Ok(snapshot) => out.push(StoredSnapshot { id, stored, snapshot }),
                 // Forgotten since the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
-                Err(err) if err.is_damage() => bad(id, err),
+                Err(err) if err.is_damage() => bad(id, stored, err),
                 Err(err) => return Err(err),
             }
         }
         Ok(out)
     }
 
+    /// The newest snapshot of these hosts that was committed.
+    ///
+    /// # Errors
+    /// The damage of one that cannot be read and was stored later: it may be the one that is meant, and an older one
+    /// shall not pass for it. Of which host it is cannot be told either.
+    fn latest(&self, hosts: &HostChoice) -> Result<StoredSnapshot, RepoError> {
+        let mut damaged: Vec<(Timestamp, SnapshotId, RepoError)> = Vec::new();
+        let all = self.read_listed(&mut |id, stored, err| damaged.push((stored, id, err)))?;
+        damaged.retain(|(_, id, _)| !all.iter().any(|one| one.snapshot.replaces == Some(*id)));
+        let newest_damage = damaged.into_iter().max_by_key(|&(stored, id, _)| (stored, id));
+        let matches = |one: &StoredSnapshot| {
+            one.snapshot.state != SnapshotState::Checkpoint
+                && match hosts {
+                    HostChoice::Host(host) => one.snapshot.host == *host,
+                    HostChoice::Any => true,
+                }
+        };
+        let found = without_replaced(all).into_iter().filter(matches);
+        let found = found.max_by_key(|one| (one.committed(), one.stored, one.id));
+        match (found, newest_damage) {
+            (Some(found), Some((stored, _, damage))) if stored > found.stored => {
+                Err(RepoError::LatestDamaged { damage: Box::new(damage), before: found.id })
+            }
+            (Some(found), _) => Ok(found),
+            (None, Some((_, _, damage))) => Err(damage),
+            (None, None) => {
+                let why = match hosts {
+                    HostChoice::Host(host) => format!("host {host} has none"),
+                    HostChoice::Any => "the repository has none".into(),
+                };
+                Err(RepoError::NoSuchSnapshot { text: "latest".into(), why })
+            }
+        }
+    }
+
     /// Finds a snapshot by id, unambiguous prefix (at least 4 hex digits), or `latest`.
     pub fn find_snapshot(&self, text: &str, hosts: &HostChoice) -> Result<StoredSnapshot, RepoError> {
         let none = |why: String| RepoError::NoSuchSnapshot { text: text.to_owned(), why };
         if text == "latest" {
-            let mut damage = None;
-            let mut all = without_replaced(self.snapshots(&mut |_, err| damage = Some(err))?);
-            all.sort_by_key(|one| (one.committed(), one.stored, one.id));
-            let matches = |one: &StoredSnapshot| {
-                one.snapshot.state != SnapshotState::Checkpoint
-                    && match hosts {
-                        HostChoice::Host(host) => one.snapshot.host == *host,
-                        HostChoice::Any => true,
-                    }
-            };
-            return all.into_iter().rev().find(matches).ok_or_else(|| match (damage, hosts) {
-                (Some(damage), _) => damage,
-                (None, HostChoice::Host(host)) => none(format!("host {host} has none")),
-                (None, HostChoice::Any) => none("the repository has none".into()),
-            });
+            return self.latest(hosts);
         }
         if text.len() < 4 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(none("a snapshot is an id of at least 4 hex digits, or 'latest'".into()));

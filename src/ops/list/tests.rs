@@ -6,7 +6,9 @@ use super::*;
 use crate::observe::Recording;
 use crate::ops::Cancel;
 use crate::ops::testing::{Lab, commit, lease, noise, tree_kind, write, write_runs};
-use crate::types::{Content, EntryFlags, Metadata, Node, Timestamp, Xattr, XattrValue};
+use crate::repo::HostChoice;
+use crate::store::{Body, ObjectKey, PutMode, Store};
+use crate::types::{Content, EntryFlags, Metadata, Node, SnapshotId, Timestamp, Xattr, XattrValue};
 
 fn at(path: &str) -> RelPath {
     RelPath::from_slashed(path.as_bytes()).expect("legal")
@@ -185,4 +187,61 @@ fn stats_add_up() {
     assert!(stats.packs > 0 && stats.stored_bytes > 0 && stats.cache_bytes > 0);
     let filter = SnapshotFilter { source: Some("db".into()), ..SnapshotFilter::default() };
     assert_eq!(snapshots(&repo, &filter, &Recording::default()).expect("listed").len(), 1);
+}
+
+/// Flips a byte of a snapshot's object, which keeps its store time.
+fn spoil(lab: &Lab, id: SnapshotId) {
+    let key = ObjectKey::Snapshot(id);
+    let mut bytes = lab.store.get(&key, 1 << 20).expect("there");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let (now, then) = (lab.store.clock().now(), lab.store.stat(&key).expect("there").modified);
+    let back = now.seconds_since(then) as i64;
+    lab.store.delete(&key).expect("deleted");
+    lab.store.clock().advance(-back);
+    lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    lab.store.clock().advance(back);
+}
+
+/// The newest one's object was damaged, and `restore latest` brought the state of an hour before without a word; so
+/// would `forget latest` have forgotten the last good one.
+#[test]
+fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
+    let lab = Lab::new();
+    write(&lab.tree().join("a"), b"a");
+    let made: Vec<SnapshotId> = (0..3)
+        .map(|n| {
+            lab.store.clock().advance(3600);
+            lab.backup(&lab.open(), &[n])
+        })
+        .collect();
+    // With a cache of their own: ours would still have the damaged one whole.
+    let fork = lab.fork();
+    spoil(&fork, made[0]);
+    let found = fork.open().find_snapshot("latest", &HostChoice::Any).expect("what is older does not matter");
+    assert_eq!(found.id, made[2]);
+
+    let fork = lab.fork();
+    spoil(&fork, made[2]);
+    let repo = fork.open();
+    let error = Error::from(repo.find_snapshot("latest", &HostChoice::Any).expect_err("refused"));
+    assert_eq!(error.kind(), crate::ErrorKind::Damage);
+    assert!(error.to_string().ends_with(&made[1].short()), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("by its id")));
+    let forget = |name: String| {
+        crate::ops::forget::forget_named(
+            &repo,
+            &[name],
+            &HostChoice::Any,
+            "host",
+            false,
+            &Recording::default(),
+        )
+    };
+    assert!(forget("latest".into()).is_err());
+    assert!(repo.find_snapshot(&made[1].to_string(), &HostChoice::Any).is_ok(), "by its id it is had");
+    // The fork's clock began anew.
+    fork.store.clock().advance(86_400);
+    let next = fork.backup(&repo, b"next");
+    assert_eq!(repo.find_snapshot("latest", &HostChoice::Any).expect("newer than the damage").id, next);
 }
