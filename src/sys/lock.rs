@@ -99,6 +99,13 @@ pub fn is_mount_point(folder: &Path) -> bool {
     folder.parent().is_some_and(|parent| device(parent) != device(folder))
 }
 
+/// True if a path leads to what is neither a file nor a folder: a device, a FIFO, a socket. Links are followed; one into
+/// `/proc`, such as `/dev/stdout`, is of this sort too, whatever the descriptor behind it is.
+pub fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        || fs::read_link(path).is_ok_and(|to| to.starts_with("/proc"))
+}
+
 /// True if the file's permissions let anybody write to it.
 pub fn is_writable_by_any(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.permissions().readonly())

@@ -84,6 +84,11 @@ step 2 "an option that is not there" ice -r "$repo" backup --no-such-option
 step 2 "no command" ice -r "$repo"
 refused 1 "a snapshot that is not there" ice -r "$repo" restore 0123456789abcdef "$T/x"
 refused 1 "a path that is not there" ice -r "$repo" cat latest:data/nowhere
+mkfifo "$T/fifo"
+refused 2 "a FIFO is not replaced by a file" ice -r "$repo" restore latest:data/small "$T/fifo"
+equal "$(stat -c %F "$T/fifo")" fifo "and is there"
+refused 2 "nor /dev/stdout" ice -r "$repo" restore latest:data/small /dev/stdout
+equal "$(stat -c %F /dev/stdout)" 'symbolic link' "and is there"
 mkdir "$T/mnt"
 mv "$T/data" "$T/data.away" && mkdir "$T/data"
 refused 1 "a source that is empty now" ice -r "$repo" backup "$T/data"

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Job;
 use crate::error::Error;
-use crate::sys::PathError;
+use crate::sys::{PathError, is_special};
 use crate::target::{MetaPolicy, OwnerPolicy, Tree};
 use crate::types::{PathProblem, RelPath};
 
@@ -33,6 +33,10 @@ impl Place {
     }
 
     /// For a single file: into `target` if that is a folder, or if other sources go there too; else to that name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is a device, a FIFO or the like: who names one means to write into it, and it would be
+    /// replaced by a file.
     pub fn for_one(
         target: &Path,
         name: &[u8],
@@ -43,6 +47,10 @@ impl Place {
         let wants_folder = !alone || target.as_os_str().as_bytes().ends_with(b"/");
         if wants_folder {
             return Ok(Self { tree: open(target, job, owner)?, base: component(name)? });
+        }
+        if is_special(target) {
+            let target = target.display();
+            return Err(Error::Usage(format!("{target} is no file; write '-' for standard output")));
         }
         match Tree::open(target, false, MetaPolicy::of_this_user(owner)) {
             Ok(tree) => Ok(Self { tree: Some(tree), base: component(name)? }),

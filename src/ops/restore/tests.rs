@@ -280,6 +280,36 @@ fn all_sources_single_files_and_streams_find_their_place() {
     assert!(matches!(error, Err(Error::Usage(_))));
 }
 
+/// `restore latest:db /dev/null`, as root, left a regular file in the place of /dev/null.
+#[test]
+fn devices_fifos_and_sockets_are_not_replaced() {
+    let world = World::new();
+    world.write("file", b"some content");
+    world.backup();
+    rustix::fs::mknodat(rustix::fs::CWD, world.to("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .expect("made");
+    let _socket = std::os::unix::net::UnixListener::bind(world.to("socket")).expect("made");
+    symlink("/dev/null", world.to("null")).expect("made");
+    // As /dev/stdout is; what it leads to may well be a file.
+    symlink("/proc/self/fd/1", world.to("out")).expect("made");
+    fs::write(world.to("plain"), b"").expect("written");
+    symlink("plain", world.to("link")).expect("made");
+    for name in ["fifo", "socket", "null", "out"] {
+        let target = || Target::Folder(world.to(name));
+        let before = fs::symlink_metadata(world.to(name)).expect("there").ino();
+        for what in [what(Some("dump"), ""), what(Some("tree"), "file")] {
+            let error = world.restore_as(what, target(), &options(), None).expect_err("refused");
+            assert!(matches!(&error, Error::Usage(why) if why.contains("'-'")), "{name}: {error}");
+        }
+        assert_eq!(fs::symlink_metadata(world.to(name)).expect("there").ino(), before, "{name}");
+    }
+    for name in ["plain", "link"] {
+        let target = Target::Folder(world.to(name));
+        clean(&world.restore_as(what(Some("tree"), "file"), target, &options(), None).expect("restored"));
+        assert_eq!(fs::read(world.to(name)).expect("reads"), b"some content");
+    }
+}
+
 #[test]
 fn a_stream_comes_out_through_windows_of_any_size() {
     let world = World::new();
