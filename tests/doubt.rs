@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,6 +192,34 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     fs::remove_dir_all(world.path("keys/a.key")).expect("removed");
     let (_, suspect, _) = world.run(world.keys(), &[]);
     assert_eq!(suspect.as_deref(), Some("a.key is missing, new.key is missing"));
+}
+
+/// A link that is made anew (`ln -sf`, a copy of the folder) has another change time and inode, and was an alarm; so was
+/// a key that could be read at last, and one that went before it ever could.
+#[test]
+fn what_is_the_same_or_was_never_captured_is_no_alarm() {
+    let world = World::new();
+    world.write("keys/a.key", b"first");
+    let link = |target: &str| {
+        let path = world.path("keys/link");
+        // Elsewhere first, so that the inode is another one.
+        std::os::unix::fs::symlink(target, world.path("keys/link.new")).expect("made");
+        fs::rename(world.path("keys/link.new"), path).expect("renamed");
+    };
+    link("a.key");
+    assert_eq!(world.run(world.keys(), &[]), good());
+    link("a.key");
+    assert_eq!(world.run(world.keys(), &[]), good());
+    fs::set_permissions(world.path("keys/a.key"), fs::Permissions::from_mode(0o400)).expect("set");
+    assert_eq!(world.run(world.keys(), &[]), good());
+    link("b.key");
+    assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
+    link("a.key");
+    assert_eq!(world.run(world.keys(), &[]), good());
+    // Another kind of thing.
+    fs::remove_file(world.path("keys/link")).expect("removed");
+    world.write("keys/link", b"a file");
+    assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
 }
 
 #[test]

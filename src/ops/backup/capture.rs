@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
 use super::heal::Lost;
 use super::sink::{EntrySink, FolderNode, reason, same_entry};
-use super::watch::Watch;
+use super::watch::{Watch, is_other, was_captured};
 use crate::Error;
 use crate::format::PAGE_BYTES_MAX;
 use crate::observe::{Counter, Observer, Problem, Severity};
@@ -170,7 +170,7 @@ impl<'a> TreeShared<'a> {
         }
         self.count(which, counter);
         if let Some(parent) = job.parent.as_deref().filter(|parent| parent.content() != entry.content()) {
-            self.alarm(&entry.path, "changed");
+            self.alarm_of_change(Some(parent), &entry);
             self.hide(parent);
         }
         if self.observer.wants_detail() {
@@ -350,7 +350,9 @@ impl<'a> TreeShared<'a> {
         if self.observer.wants_detail() {
             self.observer.detail("removed", &parent.path);
         }
-        self.alarm(&parent.path, "is missing");
+        if was_captured(parent) {
+            self.alarm(&parent.path, "is missing");
+        }
         self.hide(parent);
         let entry = Entry { path: parent.path.clone(), flags: EntryFlags::empty(), node: Node::Removed };
         Ok(self.sink.put(&entry, parent.is_folder())?)
@@ -360,6 +362,13 @@ impl<'a> TreeShared<'a> {
     pub fn alarm(&self, path: &RelPath, what: &str) {
         if let Some(watch) = &self.watch {
             watch.alarm(self.observer, self.source, path, what);
+        }
+    }
+
+    /// The same, if what the parent has is another thing now.
+    pub fn alarm_of_change(&self, parent: Option<&Entry>, now: &Entry) {
+        if parent.is_some_and(|parent| is_other(parent, now)) {
+            self.alarm(&now.path, "changed");
         }
     }
 
@@ -382,8 +391,7 @@ impl<'a> TreeShared<'a> {
         self.cancel.check()?;
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
-        let usable =
-            parent.filter(|parent| !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. }));
+        let usable = parent.filter(|parent| was_captured(parent));
         let message = match usable {
             Some(_) => {
                 self.alarm(path, "cannot be read");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::capture::{DescribeError, FileJob, describe};
 use super::sink::{FolderNode, reason, same_entry};
 use super::walk::{Entered, Seen, Step, Walk, WalkError, see_many};
+use super::watch::was_captured;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
@@ -97,7 +98,7 @@ impl Walk<'_, '_> {
         parent: Option<Entry>,
         node: Option<&Arc<FolderNode>>,
     ) -> Result<Option<Step>, WalkError> {
-        if parent.as_ref().is_some_and(|parent| !parent.is_folder()) {
+        if parent.as_ref().is_some_and(|parent| !parent.is_folder() && was_captured(parent)) {
             self.shared.alarm(&path, "changed");
         }
         // Where the listing does not tell types, patterns for folders apply only now.
@@ -243,9 +244,7 @@ impl Walk<'_, '_> {
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
         }
-        if parent.is_some() {
-            self.shared.alarm(&entry.path, "changed");
-        }
+        self.shared.alarm_of_change(parent, &entry);
         if self.shared.observer.wants_detail() {
             self.shared.observer.detail(if parent.is_some() { "changed" } else { "new" }, &entry.path);
         }

@@ -3,10 +3,28 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::observe::{Observer, Problem, Severity};
-use crate::types::RelPath;
+use crate::types::{Entry, Node, RelPath};
 
 /// So many paths are named in the snapshot's own word of it.
 const NAMED_MAX: usize = 8;
+
+/// False if the entry says only that there was something, which cannot have changed.
+pub(super) fn was_captured(parent: &Entry) -> bool {
+    !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. })
+}
+
+/// True if an entry that nothing may happen to is another thing now: its kind, content, target or device numbers. That
+/// times, owners or inodes differ is none: a restore, a copy to another disk, a `chmod` change no key.
+pub(super) fn is_other(parent: &Entry, now: &Entry) -> bool {
+    match (&parent.node, &now.node) {
+        _ if !was_captured(parent) => false,
+        (Node::File { content: old, .. }, Node::File { content: new, .. }) => old != new,
+        (Node::Symlink { target: old, .. }, Node::Symlink { target: new, .. }) => old != new,
+        (Node::Char { device: old, .. }, Node::Char { device: new, .. })
+        | (Node::Block { device: old, .. }, Node::Block { device: new, .. }) => old != new,
+        (old, new) => std::mem::discriminant(old) != std::mem::discriminant(new),
+    }
+}
 
 /// What was seen to change, by several threads.
 #[derive(Debug, Default)]
@@ -42,5 +60,50 @@ impl Watch {
         let more = seen.count - seen.first.len() as u64;
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         Some(format!("{}{more}", seen.first.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Content, DeviceNumber, EntryFlags, Extent, Metadata};
+
+    fn entry(node: Node) -> Entry {
+        Entry { path: RelPath::root(), flags: EntryFlags::empty(), node }
+    }
+
+    fn meta(mode: u16) -> Metadata {
+        Metadata { mode, inode: u64::from(mode), ..Metadata::default() }
+    }
+
+    fn file(mode: u16, bytes: &[u8]) -> Node {
+        let content = Content { size: bytes.len() as u64, extents: vec![Extent::Literal(bytes.to_vec())] };
+        Node::File { meta: meta(mode), content }
+    }
+
+    #[test]
+    fn what_changed_is_kind_content_target_or_device() {
+        let link = |mode, target: &[u8]| Node::Symlink { meta: meta(mode), target: target.to_vec() };
+        let device = |minor| DeviceNumber { major: 1, minor };
+        let made = |mode, minor| Node::Char { meta: meta(mode), device: device(minor) };
+        for (old, same, other) in [
+            (file(1, b"x"), file(2, b"x"), file(1, b"y")),
+            (link(1, b"x"), link(2, b"x"), link(1, b"y")),
+            (made(1, 3), made(2, 3), made(1, 4)),
+            (Node::Fifo { meta: meta(1) }, Node::Fifo { meta: meta(2) }, Node::Socket { meta: meta(1) }),
+            (Node::Folder { meta: meta(1) }, Node::Folder { meta: meta(2) }, file(1, b"")),
+        ] {
+            let [old, same, other] = [old, same, other].map(entry);
+            assert!(!is_other(&old, &same) && is_other(&old, &other), "{old:?}");
+        }
+    }
+
+    /// A key that could not be read when the good state was captured, and can be now.
+    #[test]
+    fn what_was_never_captured_has_not_changed() {
+        for node in [Node::Failed { reason: "denied".into() }, Node::Unknown { kind: 99, body: Vec::new() }] {
+            let old = entry(node);
+            assert!(!was_captured(&old) && !is_other(&old, &entry(file(1, b"x"))));
+        }
     }
 }
