@@ -17,7 +17,7 @@ use icecore::ops::backup::{
 };
 use icecore::repo::{Repository, Secret};
 use icecore::source::{FilesFrom, StreamCommand};
-use icecore::store::{MemoryStore, SharedStore};
+use icecore::store::{Folder, MemoryStore, SharedStore, list_all};
 
 struct World {
     folder: tempfile::TempDir,
@@ -220,6 +220,39 @@ fn what_is_the_same_or_was_never_captured_is_no_alarm() {
     fs::remove_file(world.path("keys/link")).expect("removed");
     world.write("keys/link", b"a file");
     assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
+}
+
+/// The run of the last good state was damaged: the keys were captured anew, nothing compared them, and what had been put
+/// in their place was the good state from then on. An unmounted volume passed in the same way.
+#[test]
+fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
+    let world = World::new();
+    world.write("keys/a.key", b"first");
+    world.write("files/a", b"some file");
+    let files = || SourceSpec::Tree(Box::new(TreeSpec::new("files", world.path("files"))));
+    world.attempt(vec![world.keys(), files()], &[]).0.expect("committed");
+    for pack in list_all(world.store.as_ref(), Folder::Packs).expect("listed") {
+        world.store.delete(&pack.key).expect("deleted");
+    }
+    world.write("keys/a.key", b"FIRST");
+    // Another time for the folder too, so that no page of the new run is one of the old.
+    world.write("keys/b.key", b"second");
+    for _ in 0..2 {
+        let (state, suspect, _) = world.run(world.keys(), &[]);
+        assert_eq!(state, SnapshotState::Incomplete);
+        assert_eq!(suspect.as_deref(), Some("the last good state cannot be read to compare"));
+    }
+    fs::rename(world.path("files"), world.path("mounted")).expect("renamed");
+    fs::create_dir(world.path("files")).expect("made");
+    let (report, _) = world.attempt(vec![files()], &[]);
+    let Err(Error::Source { why, .. }) = report else { panic!("{report:?}") };
+    assert!(why.contains("is empty and what the last snapshot has of it cannot be read"), "{why}");
+
+    assert_eq!(world.run(world.keys(), &["keys"]), good());
+    assert_eq!(world.run(world.keys(), &[]), good(), "it is the measure from now on");
+    fs::remove_dir(world.path("files")).expect("removed");
+    fs::rename(world.path("mounted"), world.path("files")).expect("renamed");
+    assert_eq!(world.run(files(), &[]).0, SnapshotState::Complete, "what may change is captured anew");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
-use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, Repository, Streams};
+use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
 use crate::source::{Filter, Folder, FsKind, Kind, Owners, Stat};
 use crate::sys::{PathContext, PathError, now};
 use crate::types::{Class, Profile, Timestamp};
@@ -143,16 +143,35 @@ impl<'e> Capture<'e> {
         tree: &OpenTree<'_>,
         parent: Option<&ParentSource>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
-        match self.tree_on(packer, tree, parent) {
-            Err(WalkError::Parent(err)) => {
-                let subject = format!("the parent of {}", tree.spec.name);
-                let message = format!("{err}; the source is captured anew without it");
-                self.observer.problem(&Problem::new(Severity::Damage, subject, message));
-                self.checkpoints.disown(&tree.spec.name);
-                self.tree_on(packer, tree, None).map_err(other)
-            }
+        match self.tree_on(packer, tree, parent, false) {
+            Err(WalkError::Parent(err)) => self.tree_anew(packer, tree, &err),
             result => result.map_err(other),
         }
+    }
+
+    /// Captures a tree whose parent cannot be read. Where nothing may change, nobody can tell whether anything did.
+    fn tree_anew(
+        &self,
+        packer: &Packer<'_, 'e>,
+        tree: &OpenTree<'_>,
+        err: &RepoError,
+    ) -> Result<(SourceRecord, SourceReport), Error> {
+        let is_doubtful = self.is_watched(tree.spec);
+        let doubt = if is_doubtful { ", and does not count until --accept takes it" } else { "" };
+        let subject = format!("the parent of {}", tree.spec.name);
+        let message = format!("{err}; the source is captured anew without it{doubt}");
+        self.observer.problem(&Problem::new(Severity::Damage, subject, message));
+        self.checkpoints.disown(&tree.spec.name);
+        let (mut record, report) = self.tree_on(packer, tree, None, true).map_err(other)?;
+        if is_doubtful {
+            record.suspect = Some("the last good state cannot be read to compare".to_owned());
+        }
+        Ok((record, report))
+    }
+
+    /// True if nothing in it may change, and no change is accepted.
+    fn is_watched(&self, spec: &TreeSpec) -> bool {
+        spec.unchanged && !self.options.accept.contains(&spec.name)
     }
 
     fn tree_on(
@@ -160,6 +179,7 @@ impl<'e> Capture<'e> {
         packer: &Packer<'_, 'e>,
         tree: &OpenTree<'_>,
         parent: Option<&ParentSource>,
+        parent_unreadable: bool,
     ) -> Result<(SourceRecord, SourceReport), WalkError> {
         let spec = tree.spec;
         let profile = if spec.immutable { Profile::Immutable } else { Profile::Tree };
@@ -182,7 +202,7 @@ impl<'e> Capture<'e> {
             cancel: self.cancel,
             failure: &self.checkpoints.failure,
             lost: self.lost,
-            watch: (spec.unchanged && !self.options.accept.contains(&spec.name)).then(Watch::default),
+            watch: self.is_watched(spec).then(Watch::default),
             counts: Arc::default(),
             links: Links::default(),
         };
@@ -190,6 +210,7 @@ impl<'e> Capture<'e> {
             filter: &tree.filter,
             files_from: spec.files_from.as_ref(),
             no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
+            parent_unreadable,
             force: self.options.force,
             ignore_ctime: self.options.ignore_ctime,
             ignore_inode: self.options.ignore_inode,
@@ -259,7 +280,7 @@ impl<'e> Capture<'e> {
         let parent_folders =
             (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
         // Where nothing may go, an alarm tells what went.
-        if shared.watch.is_none() || !has_parent {
+        if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
             self.refuse_vain_list(tree)?;
         }
         if shared.watch.is_none() {
@@ -343,10 +364,10 @@ impl<'e> Capture<'e> {
         rules: &WalkRules<'_>,
         parent: Option<&mut ParentCursor<'_>>,
     ) -> Result<(), WalkError> {
-        let (Root::Folder(folder), Some(parent), false) = (&tree.root, parent, self.options.allow_empty)
-        else {
+        let (Root::Folder(folder), false) = (&tree.root, self.options.allow_empty) else { return Ok(()) };
+        if parent.is_none() && !rules.parent_unreadable {
             return Ok(());
-        };
+        }
         let refuse = |why: String| Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }));
         let listing = match folder.list(rules.scratch, rules.listing_bytes) {
             Ok(listing) => listing,
@@ -355,13 +376,17 @@ impl<'e> Capture<'e> {
         if listing.total() > 0 {
             return Ok(());
         }
-        match parent.peek_behind_root()? {
-            false => Ok(()),
-            true => refuse(format!(
-                "{} is empty and was not in the last snapshot; if that is right, say --allow-empty",
-                tree.spec.path.display()
-            )),
-        }
+        let was = match parent {
+            None => "what the last snapshot has of it cannot be read",
+            Some(parent) => match parent.peek_behind_root()? {
+                true => "was not in the last snapshot",
+                false => return Ok(()),
+            },
+        };
+        refuse(format!(
+            "{} is empty and {was}; if that is right, say --allow-empty",
+            tree.spec.path.display()
+        ))
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) struct WalkRules<'a> {
     pub files_from: Option<&'a FilesFrom>,
     /// Nothing is carried over without a look at it, and nothing is skipped.
     pub no_skip: bool,
+    /// There is a parent and it cannot be read: what was there is not known.
+    pub parent_unreadable: bool,
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,
