@@ -112,6 +112,20 @@ equal "$(grep -c '"complete".*"action":"keep"' "$T/out")" 4 "keep_last keeps com
 step 0 "forget, by the file's policy" ice forget --force
 step 0 "what the first one was is still there" ice --json snapshots
 says "${id:0:8}" "it is"
+
+# The file's rules are those of its own host.
+sed 's/^host = .*/host = "b-node"/' "$T/etc/icecore.toml" >"$T/etc/other.toml"
+of_b() { ice --json snapshots --host b-node | wc -l; }
+for i in 1 2 3; do
+    step 0 "another host of the repository ($i)" ice --config "$T/etc/other.toml" backup
+done
+rm -f "$log"
+step 0 "forget, by the first host's file" ice forget
+equal "$(of_b)" 3 "leaves the other's alone"
+step 0 "unless it is told not to" ice forget --any-host
+equal "$(of_b)" 2 "as the rules say"
+step 2 "one host and any" ice forget --any-host --host b-node
+
 mv "$T/keys" "$T/away"
 step 5 "the folder of keys is gone" ice backup
 step 0 "its last good content is in the snapshot" ice cat latest:early/node.key

@@ -9,12 +9,12 @@ use icecore::ops::forget::{
 };
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
-use icecore::repo::{HostChoice, Repository, StoredSnapshot};
+use icecore::repo::{Repository, StoredSnapshot};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::prune;
-use crate::context::{Context, host_name};
+use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Meter, json, text};
@@ -47,9 +47,13 @@ pub struct Args {
     #[command(flatten)]
     keep: Keep,
 
-    /// Judge only snapshots of this host; with SNAP: whose 'latest' is meant
-    #[arg(long, value_name = "HOST", help_heading = "What is judged")]
+    /// Judge only snapshots of this host (default: of all, but with [retention] of icecore.toml those of its host alone);
+    /// with SNAP: whose 'latest' is meant
+    #[arg(long, value_name = "HOST", help_heading = "What is judged", conflicts_with = "any_host")]
     host: Option<String>,
+    /// Judge snapshots of all hosts by [retention] too; with SNAP: let 'latest' mean the newest of any host
+    #[arg(long, help_heading = "What is judged")]
+    any_host: bool,
     /// Judge only snapshots with this tag; may be given more than once
     #[arg(long, value_name = "TAG", help_heading = "What is judged")]
     tag: Vec<String>,
@@ -234,21 +238,23 @@ impl Summary {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let given = args.keep.policy();
-    // Rules on the command line take the place of the configuration's, all of them.
-    let policy = if given.is_empty() { context.config()?.retention.clone() } else { given };
+    // Rules on the command line take the place of the configuration's, all of them. Those speak of the file's own host:
+    // another one that shares the repository has a file of its own, and perhaps other rules.
+    let (policy, host) = match given.is_empty() {
+        true => (context.config()?.retention.clone(), Some(context.host()?)),
+        false => (given, None),
+    };
+    let host = if args.any_host { None } else { args.host.clone().or(host) };
     if args.snaps.is_empty() && policy.is_empty() {
         return Err(CliError::usage("say what to keep, or which snapshots to forget")
             .with_hint("[retention] in icecore.toml, or for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
     }
-    if args.snaps.is_empty() { by_policy(context, args, policy) } else { named(context, args) }
+    if args.snaps.is_empty() { by_policy(context, args, policy, host) } else { named(context, args) }
 }
 
 fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let hosts = HostChoice::Host(match &args.host {
-        Some(host) => host.clone(),
-        None => context.host()?,
-    });
+    let hosts = HostArgs { host: args.host.clone(), any_host: args.any_host }.choice(context)?;
     let found = forget_named(&repository, &args.snaps, &hosts, &host_name(), args.dry_run, &meter)?;
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
@@ -272,16 +278,17 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-fn by_policy(context: &Context<'_>, args: &Args, policy: Policy) -> Result<Outcome, CliError> {
+fn by_policy(
+    context: &Context<'_>,
+    args: &Args,
+    policy: Policy,
+    host: Option<String>,
+) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let options = ForgetOptions {
         host: host_name(),
         policy,
-        filter: SnapshotFilter {
-            host: args.host.clone(),
-            tags: args.tag.clone(),
-            source: args.source.clone(),
-        },
+        filter: SnapshotFilter { host, tags: args.tag.clone(), source: args.source.clone() },
         group_by: args.group_by,
         zone: TimeZone::system(),
         force: args.force,
