@@ -8,14 +8,17 @@ const MASK: &str = "***";
 const SECRET_NAMES: [&str; 8] =
     ["password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "restrict-key"];
 
+/// Clients whose `-p` has the password right behind it: names that begin so.
+const MYSQL_CLIENTS: [&str; 2] = ["mysql", "mariadb"];
+
 /// The words as a shell would take them, secrets masked: values of `NAME=value` and `--name value` with a name like
-/// `PGPASSWORD` or `--token`, and passwords in URLs. A guess, made to keep the usual ones out of logs: a command
+/// `PGPASSWORD` or `--token`, `-pSECRET` of MySQL's and MariaDB's programs, and passwords in URLs. A guess, made to keep the usual ones out of logs: a command
 /// that takes its secrets from a file shows none.
 pub fn shown(words: &[String]) -> String {
     let mut out = Vec::with_capacity(words.len());
-    let mut next_is_secret = false;
+    let (mut next_is_secret, mut is_mysql) = (false, false);
     for word in words {
-        let masked = if next_is_secret { Cow::Borrowed(MASK) } else { Cow::Owned(mask(word)) };
+        let masked = if next_is_secret { Cow::Borrowed(MASK) } else { Cow::Owned(mask(word, &mut is_mysql)) };
         next_is_secret =
             !next_is_secret && word.starts_with("--") && !word.contains(['=', ' ']) && is_secret_name(word);
         out.push(if masked == MASK { masked.into_owned() } else { shell_words::quote(&masked).into_owned() });
@@ -23,14 +26,32 @@ pub fn shown(words: &[String]) -> String {
     out.join(" ")
 }
 
-/// Masks within one word, which may be a whole script.
-fn mask(word: &str) -> String {
+/// Masks within one word, which may be a whole script. `is_mysql`: a client of that sort was named before.
+fn mask(word: &str, is_mysql: &mut bool) -> String {
     word.split_inclusive([' ', '\t', '\n', ';'])
         .map(|piece| {
             let text = piece.trim_end_matches([' ', '\t', '\n', ';']);
-            mask_url(&mask_value(text)) + &piece[text.len()..]
+            let masked = if *is_mysql { mask_short(text) } else { mask_value(text) };
+            *is_mysql |= is_mysql_client(text);
+            mask_url(&masked) + &piece[text.len()..]
         })
         .collect()
+}
+
+/// The password right behind a `-p`, else as [`mask_value`].
+fn mask_short(text: &str) -> String {
+    let bare = text.trim_start_matches(['\'', '"']);
+    match bare.strip_prefix("-p") {
+        Some(secret) if !secret.is_empty() => {
+            format!("{}-p{MASK}", &text[..text.len() - bare.len()])
+        }
+        _ => mask_value(text),
+    }
+}
+
+fn is_mysql_client(text: &str) -> bool {
+    let program = text.rsplit(['/', '\'', '"', '(', '`']).next().unwrap_or_default();
+    MYSQL_CLIENTS.iter().any(|client| program.starts_with(client))
 }
 
 fn mask_value(text: &str) -> String {
@@ -55,8 +76,11 @@ fn mask_url(text: &str) -> String {
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let names_a_place = ["file", "command", "path", "prompt"].iter().any(|end| name.ends_with(end));
+    // `MYSQL_PWD`, but `PWD` and `OLDPWD` are folders.
+    let is_pwd = name.ends_with("pwd") && !matches!(name.trim_start_matches('-'), "pwd" | "oldpwd");
     // `--no-password` and `--password-file` take no secret.
-    !names_a_place && !name.starts_with("--no-") && SECRET_NAMES.iter().any(|secret| name.contains(secret))
+    let is_secret = is_pwd || SECRET_NAMES.iter().any(|secret| name.contains(secret));
+    !names_a_place && !name.starts_with("--no-") && is_secret
 }
 
 #[cfg(test)]
@@ -75,6 +99,17 @@ mod tests {
             (vec!["psql", "postgres://u:p@h/db?a=b"], "psql 'postgres://u:***@h/db?a=b'"),
             (vec!["bash", "-c", "SECRET=1 run; y"], "bash -c 'SECRET=*** run; y'"),
             (vec!["a b", "é=1"], "'a b' é=1"),
+            (
+                vec!["docker", "exec", "db", "mysqldump", "-uroot", "-phunter2", "-P3306", "-p", "all"],
+                "docker exec db mysqldump -uroot '-p***' -P3306 -p all",
+            ),
+            (vec!["/usr/bin/mariadb-dump", "-phunter2"], "/usr/bin/mariadb-dump '-p***'"),
+            (vec!["sh", "-c", "mysqldump '-phunter2' x"], r#"sh -c "mysqldump '-p*** x""#),
+            (vec!["pg_dump", "-p5432", "-pall"], "pg_dump -p5432 -pall"),
+            (
+                vec!["env", "MYSQL_PWD=hunter2", "DB_PWD=hunter2", "PWD=/a", "OLDPWD=/b", "x"],
+                "env 'MYSQL_PWD=***' 'DB_PWD=***' PWD=/a OLDPWD=/b x",
+            ),
         ] {
             let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
             let text = shown(&words);

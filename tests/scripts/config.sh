@@ -126,6 +126,10 @@ step 0 "unless it is told not to" ice forget --any-host
 equal "$(of_b)" 2 "as the rules say"
 step 2 "one host and any" ice forget --any-host --host b-node
 
+printf 'another\n' >"$T/pass"
+step 0 "a second repository" ice init -r "$T/copy" --passphrase-file "$T/pass"
+step 0 "copy latest: of the file's host" ice copy latest --to "$T/copy" --to-passphrase-file "$T/pass"
+
 mv "$T/keys" "$T/away"
 step 5 "the folder of keys is gone" ice backup
 step 0 "its last good content is in the snapshot" ice cat latest:early/node.key

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
-use icecore::repo::HostChoice;
 use icecore::types::ByteSize;
 use serde::Serialize;
 
 use crate::args::Global;
-use crate::context::{Context, host_name};
+use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Ui, text};
@@ -125,7 +124,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let options = CopyOptions {
         host: host_name(),
         names: args.snaps.clone(),
-        hosts: HostChoice::Host(args.host.clone().unwrap_or_else(host_name)),
+        hosts: HostArgs { host: args.host.clone(), any_host: false }.choice(context)?,
         filter: SnapshotFilter {
             host: args.host.clone(),
             tags: args.tag.clone(),

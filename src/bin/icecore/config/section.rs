@@ -187,7 +187,10 @@ impl<'a> Section<'a> {
     ) -> Result<Option<T>, ConfigError> {
         match self.value(key).map(Spanned::get_ref) {
             Some(DeValue::Integer(number)) => {
-                parse(number.as_str()).map(Some).map_err(|why| self.error(key, why))
+                // The digits alone do not say their base: `0x30` is 48.
+                let read = i64::from_str_radix(number.as_str(), number.radix());
+                let text = read.map_or_else(|_| number.to_string(), |number| number.to_string());
+                parse(&text).map(Some).map_err(|why| self.error(key, why))
             }
             _ => self.parsed(key, parse),
         }

@@ -76,6 +76,15 @@ fn nothing_need_be_said() {
     assert!(config.sources.is_empty() && config.repository.is_none() && config.retention.is_empty());
 }
 
+/// `0x30` was read by its digits, as 30.
+#[test]
+fn numbers_are_read_in_their_base() {
+    let text = "[retention]\nkeep_hourly = 0x30\nkeep_daily = 1_0\nkeep_weekly = 0b11";
+    let periods = parse(text).expect("numbers").retention.periods;
+    let expected = [(Period::Hour, 48), (Period::Day, 10), (Period::Week, 3)];
+    assert_eq!(periods, expected.map(|(period, slots)| (period, Slots::Some(slots))));
+}
+
 /// Each mistake, the line that is named, and what the message holds.
 #[test]
 fn mistakes_are_told_with_line_and_key() {
@@ -86,6 +95,7 @@ fn mistakes_are_told_with_line_and_key() {
         ("host = \"\"", 1, "an empty name"),
         ("passphrase_file = \"a\"\npassphrase_command = \"b\"", 2, "does not go with passphrase_file"),
         ("[retention]\nkeep_daily = \"some\"", 2, "[retention] 'keep_daily': 'some' is neither"),
+        ("[retention]\nkeep_daily = -1", 2, "'-1' is neither"),
         ("[retention]\nkeep_within = \"7\"", 2, "'keep_within': '7' is no span"),
         ("[backup]\nlevel = 20", 2, "[backup] 'level': it must be 1 to 19"),
         ("[verify]\nread_data = \"yes\"", 2, "true or false"),
