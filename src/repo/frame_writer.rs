@@ -82,12 +82,7 @@ impl<'a> Feed<'a> {
     /// Returns once every chunk that any writer was given before the call is stored, durable and published; chunks
     /// given meanwhile may be as well. Other threads go on.
     pub fn publish(&self) -> Result<(), RepoError> {
-        let filling = lock(&self.open.filling).clone();
-        for frame in filling {
-            // A writer holds this lock from the claim of a chunk until the chunk lies in its frame: a chunk that
-            // counts as held by now lies in a frame that was sent, or is sent here.
-            self.send(&mut lock(&frame))?;
-        }
+        self.send_open()?;
         let (done, published) = bounded(1);
         let below = self.open.sent.load(Ordering::Acquire);
         self.barriers.send(Barrier { below, done }).map_err(|_| RepoError::Stopped)?;
@@ -95,6 +90,15 @@ impl<'a> Feed<'a> {
             recv(published) -> answer => answer.map_err(|_| RepoError::Stopped),
             recv(self.ended) -> _ => Err(RepoError::Stopped),
         }
+    }
+
+    /// Sends on their way the frames that are being filled, and those of writers that are gone.
+    ///
+    /// A writer holds its frame's lock from the claim of a chunk until the chunk lies in it: a chunk that counts as held
+    /// by now lies in a frame that was sent, or is sent here.
+    pub(super) fn send_open(&self) -> Result<(), RepoError> {
+        let filling = lock(&self.open.filling).clone();
+        filling.iter().try_for_each(|frame| self.send(&mut lock(frame)))
     }
 
     /// See [`Claims::index_grew`].

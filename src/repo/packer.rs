@@ -145,9 +145,11 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         self.hurry.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must be flushed and
-    /// dropped before.
+    /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must be dropped before; what
+    /// one left unflushed is sent, since others took it as held.
     pub fn finish(self) -> Result<Packed, RepoError> {
+        // That a stage has ended is its own to tell.
+        let _ = self.feed.send_open();
         drop(self.feed);
         let mut failure = None;
         for thread in self.threads {

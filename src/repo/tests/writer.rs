@@ -368,6 +368,32 @@ fn what_was_given_is_published_while_others_go_on() {
     assert_sound(&fixture);
 }
 
+/// A walk met damage in its parent and left its writer unflushed; the backup went on without the parent, came by the same
+/// chunk, which counted as held, and committed a snapshot that named it. It lay in the frame that was left behind, and
+/// went with it: the chunk was in no pack.
+#[test]
+fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let lease = lease(&repo);
+    let claims = Claims::new(repo.index()).expect("claims");
+    let observer = Recording::default();
+    std::thread::scope(|scope| {
+        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
+        let mut left = packer.writer(Class::Metadata);
+        let id = left.add(b"a page").expect("added");
+        drop(left);
+        let mut again = packer.writer(Class::Metadata);
+        assert_eq!(again.add(b"a page").expect("added"), id);
+        again.flush().expect("flushed");
+        drop(again);
+        packer.finish().expect("finished");
+        let place = repo.index().lookup_one(&id).expect("asked");
+        assert!(place.is_some_and(|place| place.state == PackState::Known));
+    });
+    assert_sound(&fixture);
+}
+
 /// Publishes through a store whose next put of a pack fails `late`, while a writer waits with more.
 fn publish_to_a_failing_store(late: Duration) {
     let fixture = Fixture::new();
