@@ -37,6 +37,15 @@ pub(super) struct FileJob {
     pub node: Option<Arc<FolderNode>>,
 }
 
+impl Drop for FileJob {
+    /// A file that is given up unread is not in its folder's state: whoever settles that must not call it whole.
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.revisit();
+        }
+    }
+}
+
 impl FileJob {
     pub fn was_folder(&self) -> bool {
         self.parent.as_ref().is_some_and(|parent| parent.is_folder())
@@ -107,7 +116,12 @@ impl<'a> TreeShared<'a> {
     }
 
     /// Reads a file and adds its entry.
-    pub fn capture(&self, job: FileJob, window: &mut Window, writers: &mut Writers<'_>) -> Result<(), Error> {
+    pub fn capture(
+        &self,
+        mut job: FileJob,
+        window: &mut Window,
+        writers: &mut Writers<'_>,
+    ) -> Result<(), Error> {
         self.check()?;
         if let Err(err) = self.capture_file(&job, window, writers) {
             match err {
@@ -116,7 +130,7 @@ impl<'a> TreeShared<'a> {
                 CutError::Repo(err) => return Err(err.into()),
             }
         }
-        if let Some(node) = job.node {
+        if let Some(node) = job.node.take() {
             self.sink.settle(node)?;
         }
         Ok(())

@@ -16,6 +16,8 @@ mod parents;
 mod runs;
 mod sink;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod visit;
 mod walk;

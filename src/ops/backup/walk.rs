@@ -104,6 +104,16 @@ struct Level {
     mode: Mode,
 }
 
+impl Drop for Level {
+    /// A folder that was not left in order was not seen to its end: a file of it that is read meanwhile must not make it
+    /// whole.
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.revisit();
+        }
+    }
+}
+
 /// One tree being walked.
 pub(super) struct Walk<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
@@ -261,15 +271,15 @@ impl Walk<'_, '_> {
     }
 
     fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), WalkError> {
-        let Some(done) = levels.pop() else { return Ok(()) };
+        let Some(mut done) = levels.pop() else { return Ok(()) };
         for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
             cursor.skip_below(&done.path);
         }
-        if let Some(node) = done.node {
+        if let Some(node) = done.node.take() {
             self.shared.sink.settle(node)?;
         }
         // The level above was closed on the way down: back by `..`, if it is still the same folder.
-        if let (Some(above), Some(folder)) = (levels.last_mut(), done.folder)
+        if let (Some(above), Some(folder)) = (levels.last_mut(), &done.folder)
             && above.folder.is_none()
         {
             match folder.reopen_parent(above.id) {
@@ -555,3 +565,7 @@ fn is_settled(parent: &Entry, name: &ListedName) -> bool {
         && name.kind_hint == Some(Kind::File)
         && parent.meta().is_some_and(|meta| meta.inode == name.inode)
 }
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

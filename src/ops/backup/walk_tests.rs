@@ -1,0 +1,22 @@
+//! Tests of what becomes of a folder that the walk leaves before its end.
+
+use super::super::tests::{flags_after, node};
+use super::*;
+
+/// As with a file that was given up: a reader had the last file that the walk had come to when it was stopped in the
+/// middle of the folder.
+#[test]
+fn a_folder_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = Folder::open_root(dir.path()).expect("opens");
+    let node = node();
+    drop(Level {
+        path: RelPath::root(),
+        id: folder.id(),
+        folder: Some(folder),
+        node: Some(Arc::clone(&node)),
+        skipped: None,
+        mode: Mode::Skipped,
+    });
+    assert!(flags_after(node).contains(EntryFlags::REVISIT));
+}
