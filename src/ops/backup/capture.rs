@@ -63,6 +63,8 @@ pub(super) struct TreeShared<'a> {
     pub cancel: &'a Cancel,
     /// Set by whoever works for this source on a thread of its own and failed.
     pub failure: &'a FirstError<RepoError>,
+    /// What ended a reader thread: the others and the walk stop, since nothing can be committed.
+    pub reading: FirstError<Error>,
     pub lost: &'a Lost<'a>,
     /// Nothing in the source may change.
     pub watch: Option<Watch>,
@@ -101,7 +103,7 @@ impl<'a> TreeShared<'a> {
     /// Fails if the backup shall stop, or another part of it has failed.
     pub fn check(&self) -> Result<(), Error> {
         self.cancel.check()?;
-        if self.failure.is_set() { Err(RepoError::Stopped.into()) } else { Ok(()) }
+        if self.failure.is_set() || self.reading.is_set() { Err(RepoError::Stopped.into()) } else { Ok(()) }
     }
 
     /// Adds to a count of the source and to the observer's.
@@ -304,7 +306,8 @@ impl<'a> TreeShared<'a> {
             offset += n as u64;
             self.observer.add(Counter::BytesRead, n as u64);
             self.counts.bytes_read.fetch_add(n as u64, Ordering::Relaxed);
-            if self.cancel.is_cancelled() { Err(io::Error::from(io::ErrorKind::BrokenPipe)) } else { Ok(n) }
+            self.check().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(n)
         };
         let len = end - start;
         let is_all = start == 0 && end == size;
@@ -402,7 +405,7 @@ impl<'a> TreeShared<'a> {
     /// Makes a failure visible in this snapshot and in all that follow until the path is read (PROTOCOL R7): the
     /// parent's entry goes on as stale, or there is an entry that says why there is none.
     pub fn fail(&self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), Error> {
-        self.cancel.check()?;
+        self.check()?;
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
         let usable = parent.filter(|parent| was_captured(parent));

@@ -201,6 +201,7 @@ impl<'e> Capture<'e> {
             observer: self.observer,
             cancel: self.cancel,
             failure: &self.checkpoints.failure,
+            reading: FirstError::default(),
             lost: self.lost,
             watch: self.is_watched(spec).then(Watch::default),
             counts: Arc::default(),
@@ -288,16 +289,15 @@ impl<'e> Capture<'e> {
         }
         // Each batch is at most 32 files, each with an open folder at worst: a few hundred descriptors.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
-        let failure = FirstError::default();
         let walked = std::thread::scope(|scope| {
             for n in 0..self.plan.workers {
-                let (queue, failure) = (queue.clone(), &failure);
+                let queue = queue.clone();
                 let writers = writers(packer);
                 std::thread::Builder::new()
                     .name(format!("read-{n}"))
                     .spawn_scoped(scope, move || {
                         if let Err(err) = read_files(shared, &queue, writers) {
-                            failure.set(err);
+                            shared.reading.set(err);
                         }
                     })
                     .context("start", "a reader thread")?;
@@ -321,7 +321,7 @@ impl<'e> Capture<'e> {
             drop(walk);
             walked.and_then(|()| own.flush().map_err(|err| WalkError::Other(err.into())))
         });
-        match failure.take() {
+        match shared.reading.take() {
             Some(err) => Err(WalkError::Other(err)),
             None => walked,
         }
