@@ -66,9 +66,11 @@ impl Repository {
 
     fn sync_once(&self) -> Result<SyncReport, RepoError> {
         let index = self.index();
+        // In this order: what is loaded was put before, and a later listing shows it unless it was deleted. The other way
+        // a segment that somebody else publishes into this index meanwhile would look like a deleted one.
+        let loaded = index.loaded()?;
         let mut listed = self.listed_segments()?;
         listed.extend(self.published_lately());
-        let loaded = index.loaded()?;
         let mut report = SyncReport::default();
         for id in listed.difference(&loaded) {
             match self.read_segment(id) {
