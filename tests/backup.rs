@@ -1,11 +1,15 @@
 //! Backups on real folders: what is stored, what is carried over, what is counted.
 
+mod hook;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use hook::Hook;
 use icecore::Error;
 use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::{Counter, Recording};
@@ -241,6 +245,53 @@ fn an_undecidable_name_is_read_once_more_though_its_folder_keeps_its_times() {
     let read: Vec<u64> =
         (0..3).map(|_| world.run(world.tree_options(true)).1.get(Counter::BytesRead)).collect();
     assert_eq!(read, [400, 400, 0]);
+}
+
+/// Folders far above the deepest are closed on the way down and reached by `..` on the way up. From one that was moved
+/// meanwhile there is no way back: the folder above was told of, and what was still to be seen of all others up to the
+/// root went missing without a word. In an immutable source it stayed so: nothing said to look again.
+#[test]
+fn what_lies_above_a_folder_that_was_moved_is_looked_at_again() {
+    const DEPTH: usize = 60;
+    const MOVED: usize = 10;
+    let (world, away) = (World::new(), tempfile::tempdir().expect("a folder"));
+    let folder = |depth| vec!["-"; depth].join("/");
+    for depth in 1..=DEPTH {
+        let content = [depth as u8; 400];
+        let name: String = sha256(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        world.write(&format!("{}/{name}", folder(depth)), &content);
+    }
+    let (here, there) = (world.path(&folder(MOVED)), away.path().join("moved"));
+    let moving = || {
+        let entries = AtomicU64::new(0);
+        let observer = Hook::new(|counter, _| {
+            let is_deepest = || entries.fetch_add(1, Ordering::Relaxed) == DEPTH as u64;
+            if counter == Counter::Entries && is_deepest() {
+                fs::rename(&here, &there).expect("moved");
+            }
+        });
+        let report = backup(&world.repo(), world.tree_options(true), &observer, &Cancel::new());
+        fs::rename(&there, &here).expect("moved back");
+        report.expect("backup")
+    };
+    let stale = |report: &BackupReport| -> Vec<usize> {
+        let entries =
+            world.entries(report).into_iter().filter(|entry| entry.flags.contains(EntryFlags::STALE));
+        entries.map(|entry| entry.path.to_string().split('/').count()).collect()
+    };
+    let files = |report: &BackupReport| world.entries(report).iter().filter(|entry| entry.is_file()).count();
+    world.settle();
+    let first = moving();
+    assert_eq!(first.state, SnapshotState::Incomplete);
+    assert_eq!(stale(&first), (1..MOVED).collect::<Vec<_>>());
+    assert_eq!(files(&first), DEPTH + 1 - MOVED);
+    world.settle();
+    let (second, _) = world.run(world.tree_options(true));
+    assert_eq!((second.state, files(&second)), (SnapshotState::Complete, DEPTH));
+    // Once more where all is known and nothing is listed.
+    let third = moving();
+    assert_eq!(stale(&third), (1..MOVED).collect::<Vec<_>>());
+    assert_eq!(files(&third), DEPTH);
 }
 
 #[test]

@@ -278,31 +278,50 @@ impl Walk<'_, '_> {
         if let Some(node) = done.node.take() {
             self.shared.sink.settle(node)?;
         }
-        // The level above was closed on the way down: back by `..`, if it is still the same folder.
-        if let (Some(above), Some(folder)) = (levels.last_mut(), &done.folder)
-            && above.folder.is_none()
-        {
-            match folder.reopen_parent(above.id) {
-                Ok(folder) => above.folder = Some(folder),
-                Err(err) => {
-                    let path = above.path.clone();
-                    self.shared.problem(&path, &reason("go back to the folder", &err));
-                    self.shared.observer.add(Counter::Failed, 1);
-                    if let Some(node) = &above.node {
-                        node.mark_stale();
-                    }
-                    // The rest of it is not seen in this run; what the parent has is carried over.
-                    self.keep_subtree(&path)?;
-                    above.mode = Mode::Listed {
-                        listing: None,
-                        batch: Vec::new().into_iter(),
-                        new_names: Vec::new(),
-                        only_tag: false,
-                    };
-                }
-            }
+        match levels.last_mut() {
+            Some(above) if above.folder.is_none() => self.go_back(&done, above),
+            _ => Ok(()),
         }
+    }
+
+    /// The level above was closed on the way down: back by `..`, if it is still the same folder. If not, there is no way
+    /// to those above it either, up to the first that stayed open: each says that it was not seen to its end.
+    fn go_back(&mut self, done: &Level, above: &mut Level) -> Result<(), WalkError> {
+        let way = done.folder.as_ref().map_or_else(
+            || Err(std::io::Error::other("a folder below it was moved meanwhile")),
+            |folder| folder.reopen_parent(above.id),
+        );
+        let err = match way {
+            Ok(folder) => {
+                above.folder = Some(folder);
+                return Ok(());
+            }
+            Err(err) => err,
+        };
+        self.shared.problem(&above.path, &reason("go back to the folder", &err));
+        self.shared.observer.add(Counter::Failed, 1);
+        self.own_node(above);
+        above.node.as_ref().inspect(|node| node.mark_stale());
+        // The rest of it is not seen in this run; what the parent has is carried over.
+        self.keep_subtree(&above.path)?;
+        above.mode = Mode::Listed {
+            listing: None,
+            batch: Vec::new().into_iter(),
+            new_names: Vec::new(),
+            only_tag: false,
+        };
         Ok(())
+    }
+
+    /// Gives a skipped folder an entry of its own: there is something to say of it after all.
+    fn own_node(&self, level: &mut Level) {
+        if level.node.is_none()
+            && let Some(parent) = level.skipped.take()
+        {
+            let meta = parent.meta().cloned().unwrap_or_default();
+            let node = FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs());
+            level.node = Some(Arc::new(node));
+        }
     }
 
     fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
@@ -409,13 +428,7 @@ impl Walk<'_, '_> {
         entry: &Entry,
         err: Option<std::io::Error>,
     ) -> Result<Step, WalkError> {
-        if level.node.is_none()
-            && let Some(parent) = level.skipped.take()
-        {
-            let meta = parent.meta().cloned().unwrap_or_default();
-            level.node =
-                Some(Arc::new(FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs())));
-        }
+        self.own_node(level);
         level.node.as_ref().inspect(|node| node.revisit());
         match err {
             Some(err) if err.kind() != std::io::ErrorKind::NotFound => {
