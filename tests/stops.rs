@@ -3,15 +3,17 @@
 mod hook;
 
 use std::fs;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hook::Hook;
 use icecore::Error;
-use icecore::observe::Counter;
+use icecore::observe::{Counter, Recording};
 use icecore::ops::Cancel;
-use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec, backup};
 use icecore::repo::{RepoError, Repository, Secret};
+use icecore::source::StreamCommand;
 use icecore::store::{Effect, Fault, FaultyStore, MemoryStore, Operation, SharedStore, StoreError, Trouble};
 
 struct World {
@@ -32,10 +34,34 @@ impl World {
         Repository::open(store, &Secret::empty(), self.cache.path()).expect("open")
     }
 
+    fn repo(&self) -> Repository {
+        self.repo_on(Arc::clone(&self.store))
+    }
+
     fn options(&self, immutable: bool) -> BackupOptions {
         let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
         BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
     }
+}
+
+/// Asks to stop a moment from now.
+fn cancel_soon(cancel: &Cancel) {
+    let cancel = cancel.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        cancel.cancel();
+    });
+}
+
+/// What hangs ends the run of all tests, with a word.
+fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(work()));
+    told.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| {
+        // Past the harness, which would keep it to itself.
+        let _ = writeln!(std::io::stderr(), "{what} does not end");
+        std::process::abort();
+    })
 }
 
 /// A reader that failed ended alone: the walk and the other readers went on to the end of the tree, for hours.
@@ -63,4 +89,80 @@ fn a_reader_that_failed_ends_the_walk() {
     assert!(matches!(full, Err(Error::Repo(RepoError::Store(StoreError::Full { .. })))), "{full:?}");
     let walked = observer.recording.get(Counter::Entries);
     assert!(walked < EMPTY, "the walk went on: {walked}");
+}
+
+/// A command that has closed its output and goes on: nobody looked for a request to stop while its exit was awaited.
+#[test]
+fn a_command_that_closed_its_output_and_goes_on_is_stopped() {
+    let stopped = ends("the command", || {
+        let world = World::new();
+        let words = StreamCommand::parse("sh -c 'exec >&-; sleep 9999'").expect("words");
+        let source = SourceSpec::Command(Box::new(CommandSpec::new("dump", words)));
+        let cancel = Cancel::new();
+        let observer = Hook::new(|counter, amount| {
+            // The end of the output.
+            if (counter, amount) == (Counter::BytesRead, 0) {
+                cancel_soon(&cancel);
+            }
+        });
+        backup(&world.repo(), BackupOptions::new("host", vec![source]), &observer, &cancel)
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+}
+
+/// An input that says what it has for now, in turn.
+struct Slow(Vec<Option<&'static [u8]>>, Cancel);
+
+impl std::io::Read for Slow {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.pop() {
+            Some(Some(bytes)) => {
+                buf[..bytes.len()].copy_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            Some(None) => Err(std::io::ErrorKind::WouldBlock.into()),
+            // Nothing comes any more, and no end.
+            None => {
+                self.1.cancel();
+                Err(std::io::ErrorKind::WouldBlock.into())
+            }
+        }
+    }
+}
+
+/// Standard input on which nothing came was read until something did, whoever asked to stop meanwhile.
+#[test]
+fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
+    let world = World::new();
+    let run = |answers: &[Option<&'static [u8]>]| {
+        let cancel = Cancel::new();
+        let answers = answers.iter().rev().copied().collect();
+        let input = Box::new(Slow(answers, cancel.clone()));
+        let source = SourceSpec::Stream { name: "in".into(), input };
+        let observer = Recording::default();
+        let report = backup(&world.repo(), BackupOptions::new("host", vec![source]), &observer, &cancel);
+        report.map(|_| observer.get(Counter::BytesRead))
+    };
+    let read = run(&[None, Some(b"some"), None, None, Some(b" more"), Some(b"")]);
+    assert!(matches!(read, Ok(9)), "{read:?}");
+    let stopped = run(&[None, Some(b"some"), None]);
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+}
+
+/// A terabyte of hole in a file named by its hash is hashed for a quarter of an hour.
+#[test]
+fn a_hole_that_is_being_hashed_is_left_when_asked_to_stop() {
+    let stopped = ends("the hole", || {
+        let world = World::new();
+        let file = fs::File::create(world.tree.path().join("a".repeat(64))).expect("made");
+        file.set_len(1 << 40).expect("grown");
+        let cancel = Cancel::new();
+        let observer = Hook::new(|counter, _| {
+            if counter == Counter::Entries {
+                cancel_soon(&cancel);
+            }
+        });
+        backup(&world.repo(), world.options(true), &observer, &cancel)
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }

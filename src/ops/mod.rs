@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
 use crate::observe::{Observer, Problem, Severity};
-use crate::repo::Repository;
+use crate::repo::{RepoError, Repository};
 
 /// Asks an operation to stop soon; it then returns [`Error::Interrupted`] and leaves everything in order.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +58,17 @@ impl Cancel {
 
 /// Brings the index up to date and tells of segments that cannot be read.
 pub fn sync(repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
-    for (id, why) in repo.sync()?.damaged {
+    sync_until(repo, observer, &Cancel::new())
+}
+
+/// [`sync`] until asked to stop: the first one of a large repository takes minutes.
+pub fn sync_until(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<(), Error> {
+    let mut go_on = || if cancel.is_cancelled() { Err(RepoError::Stopped) } else { Ok(()) };
+    let report = match repo.sync_while(&mut go_on) {
+        Err(RepoError::Stopped) => return Err(Error::Interrupted),
+        other => other?,
+    };
+    for (id, why) in report.damaged {
         let message = format!("{why}; 'repair index' learns from the packs what it told of");
         observer.problem(&Problem::new(Severity::Damage, format!("index segment {}", id.short()), message));
     }

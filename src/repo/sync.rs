@@ -27,10 +27,19 @@ pub struct SyncReport {
 impl Repository {
     /// Brings the index up to date with the segments listed now. Damage in the database is met with a new one.
     pub fn sync(&self) -> Result<SyncReport, RepoError> {
-        match self.sync_once() {
+        self.sync_while(&mut || Ok(()))
+    }
+
+    /// [`Repository::sync`] that asks `go_on` before it reads each segment; an error of it ends the work, and the next
+    /// sync goes on from there.
+    pub fn sync_while(
+        &self,
+        go_on: &mut dyn FnMut() -> Result<(), RepoError>,
+    ) -> Result<SyncReport, RepoError> {
+        match self.sync_once(go_on) {
             Err(RepoError::Index(err)) if err.is_damage() => {
                 self.index().recreate(&err.to_string())?;
-                Ok(SyncReport { rebuilt: true, ..self.sync_once()? })
+                Ok(SyncReport { rebuilt: true, ..self.sync_once(go_on)? })
             }
             other => other,
         }
@@ -64,7 +73,7 @@ impl Repository {
         self.ask_index(|index| index.frame(pack, number))
     }
 
-    fn sync_once(&self) -> Result<SyncReport, RepoError> {
+    fn sync_once(&self, go_on: &mut dyn FnMut() -> Result<(), RepoError>) -> Result<SyncReport, RepoError> {
         let index = self.index();
         // In this order: what is loaded was put before, and a later listing shows it unless it was deleted. The other way
         // a segment that somebody else publishes into this index meanwhile would look like a deleted one.
@@ -73,6 +82,7 @@ impl Repository {
         listed.extend(self.published_lately());
         let mut report = SyncReport::default();
         for id in listed.difference(&loaded) {
+            go_on()?;
             match self.read_segment(id) {
                 Ok(body) => match index.load(*id, &body) {
                     // Sealed and whole, yet it cannot be true: one client's mistake must not stop all others.

@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
@@ -112,6 +113,9 @@ impl Read for RunningCommand {
     }
 }
 
+/// How long standard input is waited for at once.
+const INPUT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 /// Our own standard input as a stream.
 #[derive(Debug)]
 pub struct StdinStream {
@@ -128,8 +132,18 @@ impl StdinStream {
 }
 
 impl Read for StdinStream {
+    /// Waits a moment.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing has come: who reads can look whether to stop, and read again.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&INPUT_WAIT)) {
+                Ok(0) => return Err(io::ErrorKind::WouldBlock.into()),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(err) => return Err(err.into()),
+            }
             match rustix::io::read(&self.fd, &mut *buf) {
                 Err(Errno::INTR) => {}
                 other => return Ok(other?),

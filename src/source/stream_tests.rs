@@ -226,3 +226,20 @@ fn a_hook_keeps_the_end_of_a_flood_and_is_ended_by_who_asks_to_stop() {
     let stopped = run_to_end(&["sleep", "1000"], || true);
     assert!(matches!(stopped, Some(Err(CommandError::Cancelled { .. }))), "{stopped:?}");
 }
+
+/// A read of standard input lasted until something came: nobody could be asked to stop meanwhile.
+#[test]
+fn standard_input_says_when_it_has_nothing_for_now() {
+    let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let mut input = StdinStream { fd: from };
+    let mut buf = [0; 8];
+    let err = input.read(&mut buf).expect_err("nothing came");
+    assert_eq!(err.kind(), io::ErrorKind::WouldBlock);
+    rustix::io::write(&to, b"some").expect("written");
+    assert_eq!(input.read(&mut buf).expect("read"), 4);
+    drop(to);
+    // A child of another test may hold the other end until it is another program.
+    let mut answers = std::iter::repeat_with(|| input.read(&mut buf));
+    let end = answers.find(|answer| !matches!(answer, Err(err) if err.kind() == io::ErrorKind::WouldBlock));
+    assert_eq!(end.expect("without end").expect("the end"), 0);
+}

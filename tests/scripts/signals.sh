@@ -11,6 +11,10 @@ age
 step 0 "a repository with a snapshot" ice backup --init -r "$repo" "$T/small"
 # A stream without an end, so that no machine is too fast for the signal.
 endless="bash -c 'echo \$\$ >$T/child; while :; do head -c 4000000 /dev/urandom; sleep 0.05; done'"
+mute="bash -c 'echo \$\$ >$T/child; exec >&-; sleep 9999'"
+# Standard input on which nothing comes.
+mkfifo "$T/silence"
+exec 9<>"$T/silence"
 
 milliseconds() {
     printf '%s' "$(($(date +%s%N) / 1000000))"
@@ -24,7 +28,7 @@ stopped() {
     rm -f "$T/child"
     # Without job control a background child would be born deaf to SIGINT.
     set -m
-    "$ICECORE" "$@" >"$T/out" 2>"$T/err" </dev/null &
+    "$ICECORE" "$@" >"$T/out" 2>"$T/err" <"${input-/dev/null}" &
     pid=$!
     set +m
     sleep "$delay"
@@ -90,6 +94,9 @@ for signal in INT TERM; do
     child_gone "SIG$signal in a stream"
     equal "$(committed)" 1 "SIG$signal in a stream: nothing is committed"
     equal "$(objects "$repo" leases)" 0 "SIG$signal in a stream: no lease is left"
+    stopped $signal 1.5 130 "SIG$signal while a command that closed its output goes on" -r "$repo" backup --command "mute=$mute"
+    child_gone "SIG$signal while a command that closed its output goes on"
+    input=$T/silence stopped $signal 1.5 130 "SIG$signal while nothing comes on standard input" -r "$repo" backup --stdin in
     # The highest level makes any machine slow enough.
     stopped $signal 1 130 "SIG$signal in a tree" -r "$repo" backup --level 19 "$T/data"
     equal "$(committed)" 1 "SIG$signal in a tree: nothing is committed"

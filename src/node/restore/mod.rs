@@ -152,7 +152,7 @@ pub fn prepare<'a>(
     // Snapshots that cannot be read are no advice.
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
-    crate::ops::sync(repo, observer)?;
+    crate::ops::sync_until(repo, observer, cancel)?;
     let refill = if plan.lacks_files { refill(repo, profile, &plan, cancel)? } else { None };
     let writers = match options.scope {
         Scope::Files => Vec::new(),

@@ -269,7 +269,7 @@ impl<'a> TreeShared<'a> {
             let (start, end) = (data.start.clamp(at, stat.size), data.end.min(stat.size));
             if start > at {
                 if let Some(checker) = &mut checker {
-                    update_zeros(checker, start - at);
+                    self.hash_hole(checker, start - at)?;
                 }
                 builder.push(Extent::Hole { len: start - at }, writers)?;
             }
@@ -286,6 +286,18 @@ impl<'a> TreeShared<'a> {
         }
         let content = builder.finish(writers)?;
         Ok((content, checker.map(HashChecker::finish)))
+    }
+
+    /// Hashes the zeros of a hole, which may be longer than anything that is read.
+    fn hash_hole(&self, checker: &mut HashChecker, mut len: u64) -> Result<(), CutError> {
+        static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+        while len > 0 {
+            self.check().map_err(|_| CutError::Read(io::ErrorKind::BrokenPipe.into()))?;
+            let n = len.min(ZEROS.len() as u64);
+            checker.update(&ZEROS[..n as usize]);
+            len -= n;
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
@@ -436,15 +448,6 @@ impl<'a> TreeShared<'a> {
 /// True if two stats of a file tell of the same version of its content.
 fn is_same_version(a: &Stat, b: &Stat) -> bool {
     (a.size, a.mtime, a.ctime, a.inode, a.device) == (b.size, b.mtime, b.ctime, b.inode, b.device)
-}
-
-fn update_zeros(checker: &mut HashChecker, mut len: u64) {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    while len > 0 {
-        let n = len.min(ZEROS.len() as u64);
-        checker.update(&ZEROS[..n as usize]);
-        len -= n;
-    }
 }
 
 /// Why metadata could not be taken over.

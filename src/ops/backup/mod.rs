@@ -78,7 +78,7 @@ pub fn backup(
         observer.problem(&Problem::new(Severity::Damage, format!("snapshot {}", id.short()), err));
     };
     let mut snapshots = repo.snapshots(&mut damaged)?;
-    super::sync(repo, observer)?;
+    super::sync_until(repo, observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);

@@ -17,7 +17,7 @@ pub enum SourceSpec {
     Tree(Box<TreeSpec>),
     /// A command's standard output; counts only if it exits with 0.
     Command(Box<CommandSpec>),
-    /// Whatever comes: standard input.
+    /// Whatever comes: standard input. A read that fails with `WouldBlock` is tried again, after a look at whether to stop.
     Stream { name: String, input: Box<dyn Read + Send> },
 }
 

@@ -97,7 +97,8 @@ impl Runs {
         };
         let mut pages = feed.writer(Class::Metadata);
         let mut sorted = batch.map(|batch| batch.sorted);
-        let mut put = |bytes: &[u8]| pages.add(bytes);
+        // New entries ask as they come; behind the last of them there may be millions of old ones.
+        let mut put = |bytes: &[u8]| if is_stopped() { Err(RepoError::Stopped) } else { pages.add(bytes) };
         let writer = RunWriter::new(&mut put);
         let old = MergedRuns::open(reader, old, Streams::All, false)?;
         let next = || -> Result<Option<Mention>, RepoError> {

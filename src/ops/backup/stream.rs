@@ -1,6 +1,6 @@
 //! Capturing a stream: a command's output or standard input, cut and hashed on this thread, compressed on all.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
 use super::options::{CommandSpec, SourceReport, SourceSpec};
@@ -94,10 +94,9 @@ impl<'e> Capture<'e> {
                 let CommandSpec { name, run, ends_with, smallest, profile, around: _ } = *spec;
                 let (command, env) = run.known()?;
                 let env_remove = self.options.env_remove.clone();
-                let mut running = command.spawn(&SpawnOptions { env_remove, env })?;
+                let running = command.spawn(&SpawnOptions { env_remove, env })?;
                 let mut tail = Tail::default();
-                let content = self.command(packer, (&name, profile), &mut running, &mut tail)?;
-                running.finish().map_err(|err| tail.explain(err))?;
+                let content = self.command(packer, (&name, profile), running, &mut tail)?;
                 tail.check(&name, ends_with.as_deref())?;
                 let suspect = baseline.and_then(|last| shrunk(content.size, last, smallest));
                 if let Some(reason) = &suspect {
@@ -126,16 +125,21 @@ impl<'e> Capture<'e> {
         Ok((record, SourceReport { name, counts, parent: None }))
     }
 
-    /// Reads a command's output while a watcher ends it should we be asked to stop.
+    /// Reads a command's output and waits for its exit while a watcher ends it should we be asked to stop.
     fn command(
         &self,
         packer: &Packer<'_, 'e>,
         (name, profile): (&str, Profile),
-        running: &mut RunningCommand,
+        mut running: RunningCommand,
         tail: &mut Tail,
     ) -> Result<Content, Error> {
         watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
-            self.cut(packer, name, profile, &mut Tapped { input: running, tail })
+            let content = self.cut(packer, name, profile, &mut Tapped { input: &mut running, tail })?;
+            // A command that has closed its output may run on for as long as it likes.
+            let ended = running.finish();
+            self.cancel.check()?;
+            ended.map_err(|err| tail.explain(err))?;
+            Ok(content)
         })
     }
 
@@ -149,13 +153,18 @@ impl<'e> Capture<'e> {
         let mut writers =
             Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) };
         let mut builder = ContentBuilder::default();
-        let mut read = |buf: &mut [u8]| {
+        let mut read = |buf: &mut [u8]| loop {
             if self.cancel.is_cancelled() {
-                return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+                return Err(std::io::Error::from(ErrorKind::BrokenPipe));
             }
-            let n = input.read(buf)?;
-            self.observer.add(Counter::BytesRead, n as u64);
-            Ok(n)
+            match input.read(buf) {
+                Err(err) if err.kind() == ErrorKind::WouldBlock => {}
+                Ok(n) => {
+                    self.observer.add(Counter::BytesRead, n as u64);
+                    return Ok(n);
+                }
+                failed => return failed,
+            }
         };
         let span = Span { start: 0, limit: u64::MAX, profile };
         let cut = Window::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});

@@ -1,11 +1,16 @@
-//! A folder's entry waits for its last file: what becomes of it when a file is given up.
+//! What a backup that is stopped leaves: folders that are not done, runs that are being merged.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::capture::FileJob;
+use super::runs::Runs;
 use super::sink::{EntrySink, FolderNode};
+use crate::observe::Counters;
+use crate::ops::testing::{Lab, lease, write_runs};
+use crate::repo::{ChunkReader, Claims, Packer, PackerOptions, RepoError};
 use crate::source::Folder;
-use crate::types::{EntryFlags, Metadata, RelPath};
+use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
 
 /// What a checkpoint would say of the folder once `settled` was the last hold on it.
 pub(super) fn flags_after(settled: Arc<FolderNode>) -> EntryFlags {
@@ -42,4 +47,32 @@ fn a_folder_of_which_a_file_was_given_up_is_listed_again() {
         node: Some(Arc::clone(&node)),
     });
     assert!(flags_after(node).contains(EntryFlags::REVISIT));
+}
+
+/// At the end of a source runs of millions of entries may be merged behind the last new one, and only the new ones had
+/// been counted on to look for a request to stop.
+#[test]
+fn a_merge_that_has_only_old_entries_left_is_stopped() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let held = lease(&repo);
+    let entry = |n: u32| Entry {
+        path: RelPath::root().join(format!("{n:06}").as_bytes()).expect("a path"),
+        flags: EntryFlags::empty(),
+        node: Node::Fifo { meta: Metadata::default() },
+    };
+    let runs = [(0..4000).map(entry).collect(), (4000..8000).map(entry).collect()];
+    let (all, _) = write_runs(&repo, &held, &runs, &[]);
+    let mut runs = Runs { all, own: 2 };
+    let (claims, observer) = (Claims::new(repo.index()).expect("claims"), Counters::default());
+    let reader = ChunkReader::new(&repo, 0);
+    let asked = Cell::new(0);
+    let is_stopped = || asked.replace(asked.get() + 1) > 0;
+    std::thread::scope(|scope| {
+        let options = PackerOptions { workers: 1, level: 1, dry_run: false };
+        let packer = Packer::start(scope, &repo, Some(&held), &claims, options, &observer).expect("started");
+        let merged = runs.complete(&packer.feed(), &reader, None, 0, &is_stopped);
+        assert!(matches!(merged, Err(RepoError::Stopped)), "{merged:?}");
+        packer.finish().expect("finished");
+    });
 }

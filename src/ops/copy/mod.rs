@@ -138,8 +138,8 @@ pub fn copy(
     let reading = reading_lease(from, LeaseKind::Restore, &options.host)?;
     let all = snapshots(from, &SnapshotFilter::default(), observer)?;
     let wanted = choose(from, &all, options)?;
-    crate::ops::sync(from, observer)?;
-    crate::ops::sync(to, observer)?;
+    crate::ops::sync_until(from, observer, cancel)?;
+    crate::ops::sync_until(to, observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 { cores } else { options.threads.min(64) };
     let plan = memory::plan(options.memory, threads);

@@ -68,7 +68,7 @@ pub fn diff(
 ) -> Result<(), Error> {
     let old = repo.find_snapshot(old, hosts)?.snapshot;
     let new = repo.find_snapshot(new, hosts)?.snapshot;
-    crate::ops::sync(repo, observer)?;
+    crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let names: BTreeSet<&str> =
         old.sources.iter().chain(&new.sources).map(|source| source.name.as_str()).collect();

@@ -36,7 +36,7 @@ pub fn cat(
     };
     let lease = reading_lease(repo, LeaseKind::Restore, host)?;
     let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
-    crate::ops::sync(repo, observer)?;
+    crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let source = source_of(&found, name)?;
     tell_lost(&found.snapshot, name, &what.path, observer);

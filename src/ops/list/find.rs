@@ -47,7 +47,7 @@ pub fn find(
     let patterns =
         Filter::new(&FilterOptions { excludes: vec![glob.to_owned()], ..FilterOptions::default() })?;
     let all = snapshots(repo, filter, observer)?;
-    crate::ops::sync(repo, observer)?;
+    crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let mut finder =
         Finder { reader: &reader, patterns: &patterns, cancel, runs: HashMap::new(), remembered: 0 };

@@ -39,7 +39,7 @@ pub struct Stats {
 /// Adds up a repository. The newest snapshots' runs are read.
 pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Stats, Error> {
     let all = snapshots(repo, &SnapshotFilter::default(), observer)?;
-    crate::ops::sync(repo, observer)?;
+    crate::ops::sync_until(repo, observer, cancel)?;
     let totals = repo.ask_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
     let mut out = Stats {

@@ -131,7 +131,7 @@ struct Repair<'a> {
 impl Repair<'_> {
     fn run(&mut self) -> Result<(), Error> {
         let mut listed = self.list()?;
-        crate::ops::sync(self.repo, self.observer)?;
+        crate::ops::sync_until(self.repo, self.observer, self.cancel)?;
         self.observer.phase(&Phase::Structure);
         self.end_what_was_begun(&mut listed)?;
         self.heal(&mut listed)?;

@@ -170,7 +170,7 @@ fn restore_with(
     let found = repo.find_snapshot(&what.snapshot, &options.host)?;
     let lease = take_lease(repo)?;
     let tally = Tally::new(observer, found.id);
-    super::sync(repo, observer)?;
+    super::sync_until(repo, observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores));
     let pool = rayon::ThreadPoolBuilder::new()

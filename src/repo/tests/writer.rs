@@ -438,3 +438,22 @@ fn a_barrier_behind_a_failure_tells_of_it() {
 fn a_question_that_lies_before_a_stage_that_fails_is_answered() {
     publish_to_a_failing_store(Duration::from_millis(300));
 }
+
+/// The first sync of a large repository takes minutes, under the lease of who waits for it: it could not be stopped.
+#[test]
+fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
+    let fixture = Fixture::new();
+    let writer = fixture.open("a");
+    for text in ["one", "two", "three"] {
+        back_up(&writer, text).expect("a backup");
+    }
+    let repo = fixture.open("b");
+    let mut left = 2;
+    let stopped = repo.sync_while(&mut || {
+        left -= 1;
+        if left < 0 { Err(RepoError::Stopped) } else { Ok(()) }
+    });
+    assert!(matches!(stopped, Err(RepoError::Stopped)));
+    assert_eq!(repo.index().loaded().expect("asks").len(), 2);
+    assert_eq!(repo.sync().expect("syncs").loaded, 1);
+}
