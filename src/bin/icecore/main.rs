@@ -16,6 +16,7 @@ mod ui;
 
 fn main() -> std::process::ExitCode {
     harden::forbid_core_files();
+    harden::allow_open_files();
     match args::parse() {
         Ok(cli) => exit::finish(commands::run(&cli), cli.global.json),
         Err(error) => exit::finish(Err(error), false),

@@ -1,11 +1,13 @@
 //! What a backup that is stopped leaves: folders that are not done, runs that are being merged.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::capture::FileJob;
 use super::runs::Runs;
 use super::sink::{EntrySink, FolderNode};
+use super::visit::JobBatch;
 use crate::observe::Counters;
 use crate::ops::testing::{Lab, lease, write_runs};
 use crate::repo::{ChunkReader, Claims, Packer, PackerOptions, RepoError};
@@ -28,25 +30,35 @@ pub(super) fn node() -> Arc<FolderNode> {
     Arc::new(FolderNode::new(RelPath::root(), Metadata::default(), None, false))
 }
 
+fn job(folder: &Path, node: Option<Arc<FolderNode>>) -> FileJob {
+    let folder = Folder::open_root(folder).expect("opens");
+    let stat = folder.stat_self().expect("stat");
+    let path = RelPath::root().join(b"unread").expect("a path");
+    FileJob { folder, name: b"unread".to_vec(), path, stat, is_racy: false, parent: None, node }
+}
+
 /// Of two files of a folder, one was given up unread since the backup was asked to stop, and then the other was done: the
 /// last hold on the folder, whose entry went into the last checkpoint as if all of it were there. The next backup of an
 /// immutable source passed the folder over, and the file was in no snapshot, ever.
 #[test]
 fn a_folder_of_which_a_file_was_given_up_is_listed_again() {
     let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::open_root(dir.path()).expect("opens");
-    let (node, stat) = (node(), folder.stat_self().expect("stat"));
+    let node = node();
     assert!(!flags_after(self::node()).contains(EntryFlags::REVISIT), "all of it was seen");
-    drop(FileJob {
-        folder,
-        name: b"unread".to_vec(),
-        path: RelPath::root().join(b"unread").expect("a path"),
-        stat,
-        is_racy: false,
-        parent: None,
-        node: Some(Arc::clone(&node)),
-    });
+    drop(job(dir.path(), Some(Arc::clone(&node))));
     assert!(flags_after(node).contains(EntryFlags::REVISIT));
+}
+
+/// 64 workers with batches of 32 folders each, and two more waiting for each of them, wanted 6,000 descriptors.
+#[test]
+fn a_batch_of_files_holds_few_folders_open() {
+    let folders: Vec<_> = (0..40).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let fill = |files_each: usize| {
+        let mut batch = JobBatch::default();
+        let mut jobs = folders.iter().flat_map(|dir| std::iter::repeat_n(dir, files_each));
+        jobs.position(|dir| batch.push(job(dir.path(), None))).map(|last| last + 1)
+    };
+    assert_eq!([1, 3, 8, 40].map(fill), [8, 22, 32, 32].map(Some));
 }
 
 /// At the end of a source runs of millions of entries may be merged behind the last new one, and only the new ones had

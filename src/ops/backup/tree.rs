@@ -15,6 +15,7 @@ use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
 use super::runs::Runs;
 use super::sink::{EntrySink, reason};
+use super::visit::JobBatch;
 use super::walk::{Walk, WalkError, WalkRules};
 use super::watch::Watch;
 use crate::Error;
@@ -287,7 +288,7 @@ impl<'e> Capture<'e> {
         if shared.watch.is_none() {
             self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
         }
-        // Each batch is at most 32 files, each with an open folder at worst: a few hundred descriptors.
+        // Each batch holds at most 8 open folders: 24 descriptors for each worker, with the batch that it reads.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
         let walked = std::thread::scope(|scope| {
             for n in 0..self.plan.workers {
@@ -311,8 +312,7 @@ impl<'e> Capture<'e> {
                 parent_folders,
                 writers: &mut own,
                 jobs,
-                batch: Vec::new(),
-                batch_bytes: 0,
+                batch: JobBatch::default(),
             };
             let walked = match &tree.root {
                 Root::Folder(folder) => walk.run(folder.clone()),

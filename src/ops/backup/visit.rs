@@ -12,9 +12,31 @@ use crate::repo::RepoError;
 use crate::source::{Folder, HashName, Kind, ListedName, Stat};
 use crate::types::{Entry, EntryFlags, Node, RelPath, Timestamp};
 
-/// A batch of files for a reader thread: at most this many, or this many bytes.
+/// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many folders, each of
+/// which is held open.
 const BATCH_FILES: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_FOLDERS: usize = 8;
+
+/// Files for a reader thread, as they gather.
+#[derive(Default)]
+pub(super) struct JobBatch {
+    jobs: Vec<FileJob>,
+    bytes: u64,
+    folders: usize,
+}
+
+impl JobBatch {
+    /// Adds a file; true if the batch is to be sent.
+    pub fn push(&mut self, job: FileJob) -> bool {
+        self.bytes = self.bytes.saturating_add(job.stat.size);
+        // Files come folder by folder, so a change is another one, or one more handle of the same.
+        let is_same = self.jobs.last().is_some_and(|last| last.folder.id() == job.folder.id());
+        self.folders += usize::from(!is_same);
+        self.jobs.push(job);
+        self.jobs.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES || self.folders >= BATCH_FOLDERS
+    }
+}
 
 impl Walk<'_, '_> {
     pub(super) fn visit_new(
@@ -151,8 +173,7 @@ impl Walk<'_, '_> {
             }
             return Ok(());
         }
-        self.batch_bytes += stat.size;
-        self.batch.push(FileJob {
+        let is_due = self.batch.push(FileJob {
             folder: folder.clone(),
             name: name.to_vec(),
             path,
@@ -161,19 +182,14 @@ impl Walk<'_, '_> {
             parent: parent.map(Box::new),
             node: node.cloned(),
         });
-        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
-            self.send_batch()
-        } else {
-            Ok(())
-        }
+        if is_due { self.send_batch() } else { Ok(()) }
     }
 
     pub(super) fn send_batch(&mut self) -> Result<(), WalkError> {
-        self.batch_bytes = 0;
-        if self.batch.is_empty() {
+        let batch = std::mem::take(&mut self.batch).jobs;
+        if batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.batch);
         // The readers are gone only if one of them failed; its error is the one to report.
         self.jobs.send(batch).map_err(|_| WalkError::Other(RepoError::Stopped.into()))
     }

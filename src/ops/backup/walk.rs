@@ -12,6 +12,7 @@ use super::capture::{DescribeError, FileJob, TreeShared, describe};
 use super::content::Writers;
 use super::cursor::ParentCursor;
 use super::sink::{FolderNode, reason};
+use super::visit::JobBatch;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
@@ -123,8 +124,7 @@ pub(super) struct Walk<'w, 'a> {
     pub parent_folders: Option<ParentCursor<'a>>,
     pub writers: &'w mut Writers<'a>,
     pub jobs: Sender<Vec<FileJob>>,
-    pub batch: Vec<FileJob>,
-    pub batch_bytes: u64,
+    pub batch: JobBatch,
 }
 
 impl Walk<'_, '_> {
