@@ -17,6 +17,9 @@ pub enum Claim {
     Held,
 }
 
+/// So many chunks are remembered in a dry run: what a table of 2^20 places holds, 34 MiB.
+const DRY_RUN_CHUNKS: usize = 7 << 17;
+
 /// The chunks of a writer that are on their way, and the index behind them.
 ///
 /// At most one segment interval of chunks is in flight (256 k published, as many again on their way): about 25 MiB.
@@ -27,11 +30,13 @@ pub struct Claims<'a> {
     index_is_empty: AtomicBool,
     /// The index is not asked: see [`Claims::anew`].
     anew: bool,
+    /// With so many in flight all are forgotten: see [`Claims::of_dry_run`].
+    most: usize,
 }
 
 impl std::fmt::Debug for Claims<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Claims({} in flight)", self.lock().len())
+        write!(f, "Claims({} in flight)", self.in_flight())
     }
 }
 
@@ -42,13 +47,26 @@ impl<'a> Claims<'a> {
             Err(err) if err.is_damage() => false,
             other => other?,
         };
-        Ok(Self { index, in_flight: Mutex::default(), index_is_empty: AtomicBool::new(empty), anew: false })
+        let index_is_empty = AtomicBool::new(empty);
+        Ok(Self { index, in_flight: Mutex::default(), index_is_empty, anew: false, most: usize::MAX })
+    }
+
+    /// For a dry run, in which nothing is ever published and what is in flight would grow with what is new. Every 900,000
+    /// chunks all are forgotten, and one that comes again is new again: what such a run counts as new is an upper bound.
+    pub fn of_dry_run(index: &'a Index) -> Result<Self, RepoError> {
+        Ok(Self { most: DRY_RUN_CHUNKS, ..Self::new(index)? })
     }
 
     /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of lies in packs that
     /// are damaged. The caller asks it, and knows better.
     pub fn anew(index: &'a Index) -> Self {
-        Self { index, in_flight: Mutex::default(), index_is_empty: false.into(), anew: true }
+        let index_is_empty = false.into();
+        Self { index, in_flight: Mutex::default(), index_is_empty, anew: true, most: usize::MAX }
+    }
+
+    /// How many chunks are on their way.
+    pub fn in_flight(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
@@ -61,7 +79,7 @@ impl<'a> Claims<'a> {
     /// duplicate costs room, nothing else.
     pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
         if self.anew || self.index_is_empty.load(Ordering::Acquire) {
-            return Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held });
+            return Ok(self.take(id));
         }
         if self.lock().contains(id) {
             return Ok(Claim::Held);
@@ -72,7 +90,19 @@ impl<'a> Claims<'a> {
             Err(err) if err.is_damage() => {}
             Err(err) => return Err(err.into()),
         }
-        Ok(if self.lock().insert(*id) { Claim::New } else { Claim::Held })
+        Ok(self.take(id))
+    }
+
+    fn take(&self, id: &ChunkId) -> Claim {
+        let mut in_flight = self.lock();
+        if in_flight.contains(id) {
+            return Claim::Held;
+        }
+        if in_flight.len() >= self.most {
+            in_flight.clear();
+        }
+        in_flight.insert(*id);
+        Claim::New
     }
 
     /// To be called when the index was brought up to date: it may know chunks of other writers now.

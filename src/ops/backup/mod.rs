@@ -263,7 +263,7 @@ fn capture_all<'e>(
     given: Given<'_>,
 ) -> Result<Captured, Error> {
     let &Capture { repo, options, plan, observer, cancel, checkpoints, .. } = capture;
-    let claims = Claims::new(repo.index())?;
+    let claims = if options.dry_run { Claims::of_dry_run(repo.index()) } else { Claims::new(repo.index()) }?;
     let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;

@@ -160,7 +160,8 @@ pub struct BackupOptions {
     pub memory: ByteSize,
     /// Reading and compressing threads; none: as many as cores and memory allow.
     pub threads: Option<usize>,
-    /// Scan, read and compress, store nothing.
+    /// Scan, read and compress, store nothing. What is counted as new is an upper bound where that is more than 900,000
+    /// chunks: a chunk that comes again much later may be counted again.
     pub dry_run: bool,
     /// How often what was captured so far is made a checkpoint, from which an interrupted backup goes on.
     pub checkpoint_every: Duration,

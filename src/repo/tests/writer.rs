@@ -457,3 +457,20 @@ fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
     assert_eq!(repo.index().loaded().expect("asks").len(), 2);
     assert_eq!(repo.sync().expect("syncs").loaded, 1);
 }
+
+/// Nothing that a dry run claims is ever published: what it remembered grew by 33 bytes and more with each new chunk.
+#[test]
+fn a_dry_run_does_not_remember_all_that_is_new() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let claims = Claims::of_dry_run(repo.index()).expect("claims");
+    let id = |n: u32| {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        crate::types::ChunkId::new(bytes)
+    };
+    let claim = |n| claims.claim(&id(n)).expect("claims");
+    assert!((0..1_000_000).all(|n| claim(n) == Claim::New));
+    assert_eq!((claim(999_999), claim(0)), (Claim::Held, Claim::New), "what came lately is known");
+    assert!(claims.in_flight() < 1_000_000);
+}
