@@ -14,7 +14,7 @@ use crate::observe::{Observer, Phase};
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::ChunkReader;
-use crate::source::CommandError;
+use crate::source::{CommandError, watched};
 use crate::target::FedCommand;
 use crate::types::Content;
 
@@ -303,21 +303,7 @@ impl Database<'_> {
 
     /// A watcher ends psql should we be asked to stop, also while it is busy with one statement.
     fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<(), Error> {
-        let canceller = command.canceller();
-        let (done, over) = crossbeam_channel::bounded::<()>(0);
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = over.recv_timeout(POLL) {
-                    if self.cancel.is_cancelled() {
-                        canceller.kill_group();
-                        return;
-                    }
-                }
-            });
-            let fed = self.fed(command, rules);
-            drop(done);
-            fed
-        })
+        watched(&command.canceller(), &|| self.cancel.is_cancelled(), || self.fed(command, rules))
     }
 
     fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<(), Error> {

@@ -1,8 +1,7 @@
 //! The interleavings of PROTOCOL section 4 that the engine alone can show.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{ChunkReader, LeaseTimes, RepoError, Repository, landed_late, seal_object};
@@ -10,8 +9,8 @@ use super::{Fixture, lease, snapshot, store_chunks, take_lease};
 use crate::format::{ObjectKind, encode_segment};
 use crate::index::PackState;
 use crate::store::{
-    Body, Folder, LocalStore, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store,
-    StoreError, list_all,
+    Body, Folder, HookedStore, KeyKind, LocalStore, ObjectKey, Operation, PutMode, SharedStore, Store,
+    list_all,
 };
 use crate::types::{ChunkId, Class, LeaseId, PackId, SegmentBody, SegmentId};
 
@@ -370,66 +369,6 @@ fn a_lost_or_damaged_index_is_made_anew() {
     }
 }
 
-/// What is done behind a client's back.
-type Act = Box<dyn FnOnce() + Send>;
-
-/// A store that does something of its own just behind the next listing of the segments.
-struct BehindListing {
-    inner: SharedStore,
-    act: Mutex<Option<Act>>,
-}
-
-impl fmt::Debug for BehindListing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BehindListing")
-    }
-}
-
-impl Store for BehindListing {
-    fn address(&self) -> &str {
-        self.inner.address()
-    }
-
-    fn properties(&self) -> Properties {
-        self.inner.properties()
-    }
-
-    fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
-        self.inner.put(key, body, mode)
-    }
-
-    fn spool(&self) -> Result<Spool, StoreError> {
-        self.inner.spool()
-    }
-
-    fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(key, limit)
-    }
-
-    fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_at(key, offset, buf)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        folder: Folder,
-        each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.inner.list(folder, each)?;
-        let act = if folder == Folder::Index { self.act.lock().expect("no panic").take() } else { None };
-        act.into_iter().for_each(|act| act());
-        Ok(())
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-}
-
 /// Two processes share a cache; one publishes a segment just after the other has listed them. It is loaded and not in
 /// the listing, as one that was deleted would be: it was unloaded, and what it told of counted as unknown until the next
 /// sync. Verify called that damage.
@@ -438,12 +377,11 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
     let fixture = Fixture::new();
     let other = fixture.open("shared");
     let (tell, told) = std::sync::mpsc::channel();
-    let act = move || {
+    let act = move |_: &dyn Store| {
         let held = lease(&other);
         tell.send(store_chunks(&other, &held, &[b"chunk"]).expect("stores")[0]).expect("told");
     };
-    let store = BehindListing { inner: fixture.store(), act: Mutex::default() };
-    *store.act.lock().expect("no panic") = Some(Box::new(act));
+    let store = HookedStore::behind(fixture.store(), Operation::List, KeyKind::Segment, Box::new(act));
     let repo = fixture.open_on(Arc::new(store), "shared").expect("opens");
     let report = repo.sync().expect("syncs");
     let id = told.try_recv().expect("published meanwhile");
