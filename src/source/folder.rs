@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::prelude::*;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::source::file::SourceFile;
 use crate::source::listing::Listing;
 use crate::source::stat::{FolderId, Stat};
 use crate::source::xattr;
-use crate::sys::{PathContext, PathError};
+use crate::sys::{PathContext, PathError, open_beneath};
 use crate::types::RelPath;
 
 /// From this many names on, `stat_many` uses all cores.
@@ -25,8 +25,6 @@ const LEASE_RETRIES: u32 = 20;
 const LEASE_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of a path that are resolved at once; the kernel takes 4095.
 const RESOLVED_BYTES: usize = 2048;
-/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its error counts.
-const RESOLVE_RETRIES: u32 = 64;
 
 /// Whether a file system's clocks and changes are this machine's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,14 +237,7 @@ fn check(name: &[u8]) -> io::Result<&[u8]> {
 /// A handle that only says where: nothing is opened for reading, no device is woken.
 fn reach(folder: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut tries = 0;
-    loop {
-        match openat2(folder, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_RETRIES => tries += 1,
-            other => return Ok(other?),
-        }
-    }
+    Ok(open_beneath(folder, path, flags, ResolveFlags::empty())?)
 }
 
 /// Opens without touching the access time; the kernel allows that to owners and root alone, so others try again.

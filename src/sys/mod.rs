@@ -2,6 +2,7 @@
 //! child processes.
 
 mod atomic;
+mod beneath;
 mod child;
 pub mod clock;
 mod dir;
@@ -16,6 +17,7 @@ mod sorter;
 mod temp;
 
 pub use atomic::{fsync_dir, write_file};
+pub use beneath::open_beneath;
 pub use child::{
     Canceller, ChildProcess, CommandError, Ending, PIPE_BYTES, Pipe, STDERR_TAIL_BYTES, SpawnOptions,
     TERM_GRACE, watched,

@@ -9,10 +9,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, S
 use rustix::io::Errno;
 
 use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Rules};
+use crate::sys::open_beneath;
 use crate::types::{DeviceNumber, EntryKind, Timestamp};
 
-/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its error counts.
-const OPEN_TRIES_MAX: usize = 128;
 /// Bytes of names read from a folder at once.
 pub(super) const LISTING_BYTES: usize = 32 << 10;
 
@@ -264,23 +263,6 @@ pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
 /// Opens an inode by name without acting on it, a link too.
 pub(super) fn open_path(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Opens a folder below another by a path without links; `resolve` may ask for more than that.
-pub(super) fn open_beneath(
-    folder: BorrowedFd<'_>,
-    path: &[u8],
-    flags: OFlags,
-    resolve: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut tries = 1;
-    loop {
-        match rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) if tries < OPEN_TRIES_MAX => tries += 1,
-            result => return result,
-        }
-    }
 }
 
 /// As [`open_beneath`]; a folder that belongs to the ordinary user who restores is made readable and writable for

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::dir::{Dir, Shared, open_beneath, open_writable};
+use super::dir::{Dir, Shared, open_writable};
 use super::meta::Rules;
 use super::owner::{MetaPolicy, Owners};
+use crate::sys::open_beneath;
 use crate::sys::{PathContext, PathError};
 use crate::types::RelPath;
 
