@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Error;
 use crate::repo::Repository;
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
 use crate::types::PackId;
 
 /// The packs as they were listed, with their sizes.
@@ -33,15 +33,21 @@ impl ListedPacks {
     }
 
     /// Takes a pack off the list: what remains is nobody's. Returns its size in the store, or none if it is surely not
-    /// there: one that the listing lacks is asked for, since it may have been put since, or the listing may lag behind.
+    /// there; one that the listing lacks is asked for.
     pub fn take(&mut self, repo: &Repository, id: &PackId) -> Result<Option<u64>, Error> {
-        if let Some(size) = self.0.remove(id) {
-            return Ok(Some(size));
+        match self.0.remove(id) {
+            Some(size) => Ok(Some(size)),
+            None => Ok(stat_pack(repo, id)?.map(|meta| meta.size)),
         }
-        match repo.store().stat(&ObjectKey::Pack(*id)) {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(err) if err.is_not_found() => Ok(None),
-            Err(err) => Err(err.into()),
-        }
+    }
+}
+
+/// What the store says of a pack; none if it is surely not there. For who did not find it in a listing: it may have been
+/// put since, or the listing may lag behind.
+pub(crate) fn stat_pack(repo: &Repository, id: &PackId) -> Result<Option<ObjectMeta>, Error> {
+    match repo.store().stat(&ObjectKey::Pack(*id)) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(err) if err.is_not_found() => Ok(None),
+        Err(err) => Err(err.into()),
     }
 }

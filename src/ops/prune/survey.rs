@@ -11,6 +11,7 @@ use super::roots::Roots;
 use crate::Error;
 use crate::index::{Index, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::packs::stat_pack;
 use crate::ops::sync;
 use crate::repo::{ChunkReader, FoundLease, RepoError};
 use crate::store::{Folder, ObjectKey, ObjectMeta, StoreError, list_all};
@@ -125,12 +126,8 @@ impl Run<'_> {
                 leftovers.extend(found);
                 continue;
             }
-            // Perhaps it was put since the listing, or the listing lags behind.
             let found = match found {
-                None if row.added => match self.repo.store().stat(&ObjectKey::Pack(row.id)) {
-                    Err(err) if err.is_not_found() => None,
-                    meta => Some(meta?),
-                },
+                None if row.added => stat_pack(self.repo, &row.id)?,
                 found => found,
             };
             let whole = found.filter(|meta| meta.size == row.size).map(|meta| meta.modified);

@@ -13,11 +13,12 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::packs::stat_pack;
 use crate::ops::verify::{check_all, digest};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
 use crate::repo::{Lease, Rebuilt, RepoError, Repository};
-use crate::store::{Folder, ObjectKey, StoreError, list_all};
+use crate::store::{Folder, ObjectKey, list_all};
 use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 
 /// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory and a segment.
@@ -283,15 +284,11 @@ impl Repair<'_> {
         if let Some(&size) = self.packs.listed.get(&row.id) {
             return Ok(Some(size));
         }
-        match self.repo.store().stat(&ObjectKey::Pack(row.id)) {
-            // A listing may lag behind.
-            Ok(meta) => {
-                self.packs.listed.insert(row.id, meta.size);
-                Ok(Some(meta.size))
-            }
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(err) => Err(err.into()),
+        let size = stat_pack(self.repo, &row.id)?.map(|meta| meta.size);
+        if let Some(size) = size {
+            self.packs.listed.insert(row.id, size);
         }
+        Ok(size)
     }
 
     fn read(&mut self, plan: Vec<(PackRow, u64)>, options: &RepairPacksOptions) -> Result<Vec<Bad>, Error> {
