@@ -27,7 +27,7 @@ for case in *.sh engine/[0-9]*.sh; do
         printf 'SKIP %s: %s\n' "$name" "$last"
         ;;
     *)
-        if grep -qxF "$name" pending; then
+        if grep -q '^# PENDING' "$case"; then
             skips=$((skips + 1))
             printf 'PENDING %s: exit code %d: %s (%s)\n' "$name" "$code" "$last" "$took"
         else
