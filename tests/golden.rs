@@ -51,7 +51,8 @@ impl Golden {
         command
             .env_clear()
             .env("HOME", self.dir.path())
-            .env("ICECORE_CACHE_DIR", self.dir.path().join("cache"));
+            .env("ICECORE_CACHE_DIR", self.dir.path().join("cache"))
+            .env("ICECORE_STATE_DIR", self.dir.path().join("state"));
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }

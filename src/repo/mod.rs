@@ -58,7 +58,7 @@ use crate::chunk::{Keys, MasterKey};
 use crate::format::{Config, FORMAT_VERSION};
 use crate::index::{Index, Memory};
 use crate::store::{Copy, ObjectKey, SharedStore, Store};
-use crate::sys::{Dir, PathError, now, random_bytes};
+use crate::sys::{Dir, PathError, StateDir, now, random_bytes};
 use crate::types::{PackId, RepoId, SegmentId};
 
 /// An open repository: its keys are known, its formats understood. The index is brought up to date by
@@ -78,6 +78,7 @@ pub struct Repository {
     published: Mutex<Vec<(SegmentId, Instant)>>,
     memory: Memory,
     cache: PathBuf,
+    state: Option<StateDir>,
     heads: Mutex<HashMap<PackId, PackHead>>,
     lease_times: LeaseTimes,
     config_damage: Option<String>,
@@ -180,6 +181,7 @@ impl Repository {
             published: Mutex::default(),
             memory,
             cache,
+            state: None,
             heads: Mutex::default(),
             lease_times: LeaseTimes::default(),
             config_damage,
@@ -191,6 +193,18 @@ impl Repository {
     pub fn with_lease_times(mut self, times: LeaseTimes) -> Self {
         self.lease_times = times;
         self
+    }
+
+    /// Names the directory where this machine keeps what it must remember across runs.
+    #[must_use]
+    pub fn with_state(mut self, state: Option<StateDir>) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// The directory where this machine keeps what it must remember across runs; none where it has none.
+    pub fn state(&self) -> Option<&StateDir> {
+        self.state.as_ref()
     }
 
     /// The times that leases of this process keep.

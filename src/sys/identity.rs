@@ -44,6 +44,8 @@ pub struct FileStat {
     pub modified: Timestamp,
     /// The 12 permission bits.
     pub mode: u32,
+    /// The owner's number.
+    pub owner: u32,
     /// Number of names; 0 for an open file that was removed.
     pub links: u64,
 }
@@ -57,6 +59,7 @@ impl From<Stat> for FileStat {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: Timestamp::new(stat.st_mtime, nanos).unwrap_or(Timestamp::from_seconds(stat.st_mtime)),
             mode: stat.st_mode & 0o7777,
+            owner: stat.st_uid,
             links: stat.st_nlink,
         }
     }

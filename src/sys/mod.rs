@@ -14,6 +14,7 @@ mod random;
 mod read;
 mod shown;
 mod sorter;
+mod state;
 mod temp;
 
 pub use atomic::{fsync_dir, write_file};
@@ -35,4 +36,5 @@ pub use random::random_bytes;
 pub use read::read_bounded;
 pub use shown::shown;
 pub use sorter::{Record, Sorted, Sorter};
+pub use state::StateDir;
 pub use temp::{Existing, TEMP_PREFIX, TempFile};

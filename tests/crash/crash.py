@@ -66,6 +66,7 @@ class Bench:
     def env(self):
         env = {"PATH": os.environ["PATH"], "HOME": os.path.join(self.top, "home"), "TZ": "UTC", "LC_ALL": "C"}
         env["ICECORE_CACHE_DIR"] = os.path.join(self.box, "cache")
+        env["ICECORE_STATE_DIR"] = os.path.join(self.box, "state")
         if self.secret:
             env["ICECORE_PASSPHRASE_FILE"] = self.secret
         return env

@@ -12,7 +12,7 @@ ICECORE=$(realpath -e "$ICECORE")
 T=$(mktemp -d "${TMPDIR:-/tmp}/icecore-golden.XXXXXX")
 trap 'rm -rf --one-file-system "$T"' EXIT
 for name in $(compgen -e | grep -E '^ICECORE_' || true); do unset "$name"; done
-export HOME=$T/home XDG_CONFIG_HOME=$T/config ICECORE_CACHE_DIR=$T/cache
+export HOME=$T/home XDG_CONFIG_HOME=$T/config ICECORE_CACHE_DIR=$T/cache ICECORE_STATE_DIR=$T/state
 python3 -m venv "$T/venv"
 "$T/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/../oracle/requirements.txt"
 repo=$T/repo tree=$T/tree

@@ -17,7 +17,7 @@ for case in *.sh engine/[0-9]*.sh; do
     fi
     began=$SECONDS code=0
     # Home, settings and passphrase are each script's own.
-    env -i PATH="$PATH" TMPDIR="$T" ICECORE="$ICECORE" bash "./$case" >"$T/case.out" 2>&1 </dev/null || code=$?
+    env -i PATH="$PATH" TMPDIR="$T" ICECORE="$ICECORE" ICECORE_STATE_DIR="$T/state/$name" bash "./$case" >"$T/case.out" 2>&1 </dev/null || code=$?
     last=$(tail -n 1 "$T/case.out")
     took="$((SECONDS - began)) s"
     case $code in

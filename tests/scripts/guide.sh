@@ -28,7 +28,7 @@ for folder in proc sys dev run tmp; do
     mount --rbind "/$folder" "$root/$folder"
     mount --make-rslave "$root/$folder"
 done
-rm -rf "$root/opt/pyaleph" "$root/backup" "$root/etc/icecore" "$root/var/cache/icecore" "$root/root/icecore-settings"
+rm -rf "$root/opt/pyaleph" "$root/backup" "$root/etc/icecore" "$root/var/cache/icecore" "$root/var/lib/icecore" "$root/root/icecore-settings"
 mkdir -p "$root/opt/pyaleph" "$root/backup" "$root/checkout"
 cp -a "$TESTS/../docs" "$root/checkout/docs"
 install -m 755 "$ICECORE" "$root/usr/local/bin/icecore"
@@ -104,7 +104,7 @@ age
 # What the words between the blocks say.
 all_is_lost() {
     compose "$node" down -v --remove-orphans >"$T/compose.log" 2>&1 || die "docker-compose down: $(tail -n 2 "$T/compose.log")"
-    rm -rf "$node" "$root/etc/icecore" "$root/var/cache/icecore"
+    rm -rf "$node" "$root/etc/icecore" "$root/var/cache/icecore" "$root/var/lib/icecore"
     mkdir "$node"
 }
 

@@ -78,7 +78,7 @@ for name in $(compgen -e | grep -E '^(ICECORE_|XDG_)' || true); do
     [[ $name == ICECORE_TESTS_WITHOUT_ROOT ]] || unset "$name"
 done
 export HOME=$T/home XDG_CONFIG_HOME=$T/home/config XDG_CACHE_HOME=$T/home/cache XDG_STATE_HOME=$T/home/state
-export ICECORE_CACHE_DIR=$T/cache ICECORE_PASSPHRASE='correct horse'
+export ICECORE_CACHE_DIR=$T/cache ICECORE_STATE_DIR=$T/state ICECORE_PASSPHRASE='correct horse'
 
 ice() {
     timeout 900 "$ICECORE" "$@"
@@ -87,7 +87,8 @@ ice() {
 # as_user CMD…: as an ordinary user with a home of his own, if we are root.
 as_user() {
     local settings=(HOME="$T/user" XDG_CONFIG_HOME="$T/user/config" XDG_CACHE_HOME="$T/user/cache"
-        XDG_STATE_HOME="$T/user/state" ICECORE_CACHE_DIR="$T/user/icecore-cache")
+        XDG_STATE_HOME="$T/user/state" ICECORE_CACHE_DIR="$T/user/icecore-cache"
+        ICECORE_STATE_DIR="$T/user/icecore-state")
     if [[ $EUID -eq 0 ]]; then
         chown 65534:65534 "$T/user"
         setpriv --reuid=65534 --regid=65534 --clear-groups env "${settings[@]}" "$@"

@@ -29,6 +29,8 @@ Environment:
   ICECORE_CONFIG              as --config
   ICECORE_CACHE_DIR           where the index lies (default: /var/cache/icecore for root,
                               else $XDG_CACHE_HOME/icecore or ~/.cache/icecore)
+  ICECORE_STATE_DIR           what is remembered across runs (default: /var/lib/icecore for
+                              root, else $XDG_STATE_HOME/icecore or ~/.local/state/icecore)
 
 Exit codes:
   0 done                       5 alarm: a key file changed or is missing

@@ -9,6 +9,7 @@ use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::{Cancel, reading_lease};
 use icecore::repo::{HostChoice, Lease, RepoError, Repository, Secret};
 use icecore::store::{Location, SharedStore};
+use icecore::sys::StateDir;
 use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
@@ -18,7 +19,7 @@ use crate::env::Env;
 use crate::exit::CliError;
 use crate::secret;
 use crate::signals::Interrupts;
-use crate::ui::{Meter, Ui};
+use crate::ui::{Meter, Ui, text};
 
 /// A command's surroundings: options and environment.
 pub struct Context<'a> {
@@ -26,6 +27,7 @@ pub struct Context<'a> {
     pub env: Env,
     pub ui: Ui,
     config: OnceCell<Config>,
+    state: OnceCell<Option<StateDir>>,
 }
 
 /// Where the secret of a new repository comes from, if none is given.
@@ -42,12 +44,24 @@ pub enum NewSecret {
 impl<'a> Context<'a> {
     /// The options given, and the environment of this process.
     pub fn new(global: &'a Global) -> Self {
-        Self { global, env: Env::read(), ui: Ui::new(global), config: OnceCell::new() }
+        Self {
+            global,
+            env: Env::read(),
+            ui: Ui::new(global),
+            config: OnceCell::new(),
+            state: OnceCell::new(),
+        }
     }
 
     /// The surroundings of the other repository of a command that has two: the configuration is not about it.
-    pub fn other(global: &'a Global, ui: Ui) -> Self {
-        Self { global, env: Env::read_other(), ui, config: OnceCell::from(Config::default()) }
+    pub fn other<'b>(&self, global: &'b Global, ui: Ui) -> Context<'b> {
+        Context {
+            global,
+            env: Env::read_other(),
+            ui,
+            config: OnceCell::from(Config::default()),
+            state: OnceCell::from(self.state().cloned()),
+        }
     }
 
     /// The configuration: that of the file that was named, which must be there, or of the usual one. Empty if there is
@@ -103,6 +117,22 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// The directory of what this machine must remember across runs. None, after a warning, where there is none.
+    pub fn state(&self) -> Option<&StateDir> {
+        let open = || {
+            let opened = match self.env.state_root() {
+                Some(root) => StateDir::open(root).map_err(|e| format!("{e}: {}", e.source)),
+                None => Err("HOME is not set".to_owned()),
+            };
+            let warn = |why: String| {
+                let what = "nothing is remembered for the next run";
+                self.ui.warn(format_args!("warning: {what}: {}; set ICECORE_STATE_DIR", text::clean(&why)));
+            };
+            opened.map_err(warn).ok()
+        };
+        self.state.get_or_init(open).as_ref()
+    }
+
     /// The folder of generated key files.
     fn keys_dir(&self) -> Result<PathBuf, CliError> {
         self.env.keys_dir().ok_or_else(|| {
@@ -146,6 +176,7 @@ impl<'a> Context<'a> {
                 }
             },
         };
+        let repository = repository.with_state(self.state().cloned());
         if let Some(damage) = repository.config_damage() {
             observer.problem(&Problem::new(Severity::Damage, "the configuration", damage));
         }

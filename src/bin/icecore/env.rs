@@ -22,8 +22,11 @@ pub struct Env {
     pub config: Option<PathBuf>,
     /// `ICECORE_CACHE_DIR`
     pub cache_dir: Option<PathBuf>,
+    /// `ICECORE_STATE_DIR`
+    pub state_dir: Option<PathBuf>,
     pub xdg_cache_home: Option<PathBuf>,
     pub xdg_config_home: Option<PathBuf>,
+    pub xdg_state_home: Option<PathBuf>,
     pub home: Option<PathBuf>,
     /// The effective user is root.
     pub root: bool,
@@ -71,8 +74,10 @@ impl Env {
             passphrase_command: text(command),
             config: path("ICECORE_CONFIG"),
             cache_dir: path("ICECORE_CACHE_DIR"),
+            state_dir: path("ICECORE_STATE_DIR"),
             xdg_cache_home: absolute("XDG_CACHE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
+            xdg_state_home: absolute("XDG_STATE_HOME"),
             home: absolute("HOME"),
             root: rustix::process::geteuid().is_root(),
         }
@@ -89,6 +94,22 @@ impl Env {
         }
         let base =
             self.xdg_cache_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".cache")))?;
+        Some(base.join("icecore"))
+    }
+
+    /// The directory of what must be remembered across runs: `ICECORE_STATE_DIR`, for root `/var/lib/icecore`, else
+    /// `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. None if nothing says where.
+    pub fn state_root(&self) -> Option<PathBuf> {
+        if let Some(dir) = &self.state_dir {
+            return Some(dir.clone());
+        }
+        if self.root {
+            return Some(PathBuf::from("/var/lib/icecore"));
+        }
+        let base = self
+            .xdg_state_home
+            .clone()
+            .or_else(|| self.home.as_ref().map(|home| home.join(".local/state")))?;
         Some(base.join("icecore"))
     }
 
@@ -132,6 +153,17 @@ mod tests {
         let told = Env { root: true, cache_dir: Some("/c".into()), ..user() };
         assert_eq!(told.cache_root(), Some("/c".into()));
         assert_eq!(Env::default().cache_root(), None);
+    }
+
+    #[test]
+    fn the_state_lies_where_the_user_or_the_system_says() {
+        assert_eq!(user().state_root(), Some("/home/u/.local/state/icecore".into()));
+        let xdg = Env { xdg_state_home: Some("/x".into()), ..user() };
+        assert_eq!(xdg.state_root(), Some("/x/icecore".into()));
+        let root = Env { root: true, ..xdg };
+        assert_eq!(root.state_root(), Some("/var/lib/icecore".into()));
+        assert_eq!(Env { state_dir: Some("/s".into()), ..root }.state_root(), Some("/s".into()));
+        assert_eq!(Env::default().state_root(), None);
     }
 
     #[test]

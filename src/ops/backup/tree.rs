@@ -25,7 +25,7 @@ use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
 use crate::source::{Filter, Folder, FsKind, Kind, Owners, Stat};
-use crate::sys::{PathContext, PathError, now};
+use crate::sys::{PathContext, PathError, StateDir, now};
 use crate::types::{Class, Profile, Timestamp};
 
 /// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
@@ -74,7 +74,9 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         Ok(folder) => {
             let stat = folder.stat_self().context("stat", &spec.path).map_err(named)?;
             if filter.is_never(stat.id()) {
-                return Err(refused(&"it is the repository or the cache itself"));
+                return Err(refused(
+                    &"it is the directory of the repository, of the cache or of the state itself",
+                ));
             }
             let grain = folder.fs_kind().map_or(60, FsKind::racy_grain_seconds);
             (Root::Folder(folder), stat, grain)
@@ -99,11 +101,13 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     Ok(OpenTree { spec, filter, root, stat, clock, grain_seconds })
 }
 
-/// The repository and cache folders, which are never captured.
+/// The directories of the repository, the cache and the state, which are never captured.
 fn own_folders(repo: &Repository) -> Vec<crate::source::FolderId> {
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
+    let state = repo.state().map(StateDir::path);
     [Path::new(repo.store().address()), cache_root, repo.cache_dir()]
         .into_iter()
+        .chain(state)
         .filter(|path| path.is_absolute())
         .filter_map(|path| Folder::open_root(path).ok())
         .map(|folder| folder.id())

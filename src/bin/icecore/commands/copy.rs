@@ -119,7 +119,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
     // What stops the one stops both; it is said once.
     let ui = Ui { quiet: true, ..context.ui };
-    let other = Context::other(&global, ui);
+    let other = context.other(&global, ui);
     let (to, _) = other.open(&meter)?;
     let options = CopyOptions {
         host: host_name(),
