@@ -24,6 +24,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod unlocked;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,12 +54,13 @@ pub use run_writer::{PutChunk, RunWriter};
 pub use snapshots::{HostChoice, StoredSnapshot, trusted_time, without_replaced};
 pub use sync::SyncReport;
 pub use tiers::{merged_into, tiers_to_merge};
+pub use unlocked::{Cache, Unlocked};
 
 use crate::chunk::{Keys, MasterKey};
 use crate::format::{Config, FORMAT_VERSION};
 use crate::index::{Index, Memory};
 use crate::store::{Copy, ObjectKey, SharedStore, Store};
-use crate::sys::{Dir, PathError, StateDir, now, random_bytes};
+use crate::sys::{PathError, StateDir, now, random_bytes};
 use crate::types::{PackId, RepoId, SegmentId};
 
 /// An open repository: its keys are known, its formats understood. The index is brought up to date by
@@ -144,32 +146,27 @@ impl Repository {
         Ok(configs[0].config.repository)
     }
 
+    /// The ids in the readable copies of `config`, before any key is known: one, or two where a copy is damaged.
+    /// Refuses formats and features that we cannot read.
+    pub fn identities(store: &SharedStore) -> Result<Vec<RepoId>, RepoError> {
+        let configs = keyring::read_configs(store.as_ref())?;
+        keyring::check_version(&configs[0].config)?;
+        let mut ids: Vec<RepoId> = configs.iter().map(|stored| stored.config.repository).collect();
+        ids.dedup();
+        Ok(ids)
+    }
+
     /// Opens a repository. `cache_root`: the folder below which this repository's cache lies, made if need be.
     pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
-        let configs = keyring::read_configs(store.as_ref())?;
-        for stored in &configs {
-            keyring::check_version(&stored.config)?;
-        }
-        let (master, slot, slot_copy) =
-            keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
-        let keys = Keys::derive(&master);
-        let good = configs.iter().find(|stored| keyring::check_config(stored, &keys));
-        let good = good.ok_or_else(|| {
-            RepoError::damaged("config", "its MAC is wrong: it was changed, or belongs to another repository")
-        })?;
-        let config = good.config.clone();
-        let whole = configs.iter().filter(|stored| keyring::check_config(stored, &keys)).count();
-        let config_damage = (whole < 2).then(|| {
-            let bad = if good.copy == Copy::First { Copy::Second } else { Copy::First };
-            format!("{} is missing or damaged; 'repair config' puts it back", ObjectKey::Config(bad))
-        });
-        let cache = cache_root.join(cache_name(&config, store.as_ref()));
-        for folder in [cache.clone(), cache.join("index"), cache.join("snapshots"), cache.join("scratch")] {
-            Dir::create_all(&folder, 0o700)?;
-        }
-        let (index, _) = Index::open(&cache.join("index"))?;
-        let memory = Memory::open(&cache.join("index"), config.repository);
-        Ok(Self {
+        let unlocked = Unlocked::unlock(store, secret)?;
+        let cache = unlocked.open_cache(cache_root)?;
+        Ok(unlocked.with_cache(cache))
+    }
+
+    fn opened(unlocked: Unlocked, cache: Cache) -> Self {
+        let Unlocked { store, config, keys, master, slot, slot_copy, config_damage } = unlocked;
+        let Cache { folder, index, memory } = cache;
+        Self {
             store,
             config,
             keys,
@@ -180,12 +177,12 @@ impl Repository {
             mending: Mutex::default(),
             published: Mutex::default(),
             memory,
-            cache,
+            cache: folder,
             state: None,
             heads: Mutex::default(),
             lease_times: LeaseTimes::default(),
             config_damage,
-        })
+        }
     }
 
     /// Sets other times than the protocol's, for tests.

@@ -51,6 +51,11 @@ impl StateDir {
         Ok(Self { dir: Arc::new(self.dir.open_dir(name)?) })
     }
 
+    /// Opens a directory in this one that is there already.
+    pub fn existing_sub(&self, name: &str) -> Result<Self, PathError> {
+        Ok(Self { dir: Arc::new(self.dir.open_dir(name)?) })
+    }
+
     /// Reads a file of at most `max_bytes`; none if there is no file of this name.
     pub fn read(&self, name: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, PathError> {
         match read_bounded(&self.path().join(name), max_bytes) {
