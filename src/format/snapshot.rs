@@ -94,6 +94,10 @@ pub struct SourceCounts {
     pub bytes_read: u64,
     /// Entries in the whole source that are failed, stale or torn; carried ones too.
     pub incomplete: u64,
+    /// Directories in the whole source of which the snapshot lacks names that were there. None: the source was recorded
+    /// before directories were marked, or its capture is not finished: what it lacks proves nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<u64>,
 }
 
 /// One source of a snapshot.
@@ -300,7 +304,11 @@ mod tests {
             started: time,
             ended: time,
             digest: [3; 32],
-            counts: SourceCounts { files_new: 3, ..SourceCounts::default() },
+            counts: SourceCounts {
+                files_new: 3,
+                partial: (name == "etc").then_some(0),
+                ..SourceCounts::default()
+            },
             suspect: None,
         };
         let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600, content: 70, hides: 8 };

@@ -40,17 +40,26 @@ impl EntryFlags {
     pub const TORN: Self = Self(32);
     /// An immutable file whose name proves nothing, read twice with the same result.
     pub const SETTLED: Self = Self(64);
+    /// A directory that held names which the snapshot lacks: that a name is not in the snapshot does not say that it was
+    /// not there. Marks the directory that held the name, none above it.
+    pub const PARTIAL: Self = Self(128);
+    /// Only with [`EntryFlags::PARTIAL`]: not all of these names were left out by the user's rules, or nobody knows. An
+    /// error, another file system, a directory of icecore's own, a walk that did not come to its end.
+    pub const UNSEEN: Self = Self(256);
     /// Every flag of this format version.
-    pub const ALL: Self = Self(127);
+    pub const ALL: Self = Self(511);
 
     /// No mark.
     pub const fn empty() -> Self {
         Self(0)
     }
 
-    /// The set as the format stores it; unknown bits are refused.
+    /// The set as the format stores it; unknown bits, and *unseen* without *partial*, are refused.
     pub const fn from_bits(bits: u16) -> Option<Self> {
-        if bits & !Self::ALL.0 == 0 { Some(Self(bits)) } else { None }
+        let set = Self(bits);
+        let is_known = bits & !Self::ALL.0 == 0;
+        let is_legal = !set.contains(Self::UNSEEN) || set.contains(Self::PARTIAL);
+        if is_known && is_legal { Some(set) } else { None }
     }
 
     /// The set as the format stores it.
@@ -78,6 +87,25 @@ impl EntryFlags {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+}
+
+/// Why a snapshot lacks names that a directory held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MissingNames {
+    /// The user's rules left them out, and nothing else did: patterns, a list of files, a size, a cache tag.
+    Excluded,
+    /// Some were left out for another reason: see [`EntryFlags::UNSEEN`].
+    Unseen,
+}
+
+impl MissingNames {
+    /// The flags that say so.
+    pub const fn flags(self) -> EntryFlags {
+        match self {
+            Self::Excluded => EntryFlags::PARTIAL,
+            Self::Unseen => EntryFlags::PARTIAL.with(EntryFlags::UNSEEN),
+        }
     }
 }
 
@@ -278,6 +306,15 @@ impl Entry {
     pub fn is_incomplete(&self) -> bool {
         matches!(self.node, Node::Failed { .. })
             || self.flags.intersects(EntryFlags::STALE.with(EntryFlags::TORN))
+    }
+
+    /// Why names of this directory are not in the snapshot; none if every name that it held is there.
+    pub fn missing_names(&self) -> Option<MissingNames> {
+        match () {
+            () if self.flags.contains(EntryFlags::UNSEEN) => Some(MissingNames::Unseen),
+            () if self.flags.contains(EntryFlags::PARTIAL) => Some(MissingNames::Excluded),
+            () => None,
+        }
     }
 
     /// True if the folder that holds this entry must be listed again next time.

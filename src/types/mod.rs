@@ -11,8 +11,8 @@ mod size;
 mod time;
 
 pub use entry::{
-    Content, DeviceNumber, Entry, EntryFlags, EntryKind, Extent, LITERAL_BYTES_MAX, Metadata, Node, Owner,
-    Xattr, XattrValue,
+    Content, DeviceNumber, Entry, EntryFlags, EntryKind, Extent, LITERAL_BYTES_MAX, Metadata, MissingNames,
+    Node, Owner, Xattr, XattrValue,
 };
 pub use id::{ChunkId, IdError, LeaseId, ObjectHash, PackId, PrefixMatch, RepoId, SegmentId, SnapshotId};
 pub use pack::{ChunkInfo, Class, Codec, FrameInfo, PackInfo, SegmentBody};

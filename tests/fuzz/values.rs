@@ -87,9 +87,9 @@ fn node() -> impl Strategy<Value = Node> {
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    btree_map(path(), (0u16..128, node()), 1..20).prop_map(|entries| {
-        let entry =
-            |(path, (bits, node))| Entry { path, flags: EntryFlags::from_bits(bits).expect("legal"), node };
+    let flags = (0u16..512).prop_filter_map("unseen only with partial", EntryFlags::from_bits);
+    btree_map(path(), (flags, node()), 1..20).prop_map(|entries| {
+        let entry = |(path, (flags, node))| Entry { path, flags, node };
         entries.into_iter().map(entry).collect()
     })
 }
@@ -274,6 +274,7 @@ proptest! {
         let mut snapshot = crate::seeds::snapshot(&extents);
         (snapshot.host, snapshot.started) = (text.clone(), at);
         snapshot.tags = vec![text];
+        snapshot.sources[0].counts.partial = (at.nanos() % 2 == 0).then_some(at.nanos().into());
         let SourceKind::Tree { path: root, .. } = &mut snapshot.sources[0].kind else { unreachable!("a tree") };
         *root = path;
         let bytes = encode_snapshot(&snapshot);

@@ -42,7 +42,7 @@ PACK, SEGMENT, SNAPSHOT, LEASE = 1, 2, 3, 4
 FRAME, DIRECTORY, BODY = 1, 2, 3
 DATA, METADATA = 1, 2
 FILE, FOLDER, SYMLINK, FIFO, SOCKET, CHAR, BLOCK, FAILED, REMOVED = range(1, 10)
-COVER, FLAGS = 1, 127
+COVER, PARTIAL, UNSEEN, FLAGS = 1, 128, 256, 511
 READ_FEATURES = set()
 
 
@@ -465,6 +465,7 @@ def entries_of_page(repo, chunk):
         entry.kind, entry.flags = record.byte(), record.number()
         need(1 <= entry.kind <= 9, f"{wire.what}: an entry of kind {entry.kind}")
         need(entry.flags & ~FLAGS == 0, f"{wire.what}: flags {entry.flags}")
+        need(not entry.flags & UNSEEN or entry.flags & PARTIAL, f"{wire.what}: unseen and not partial")
         if entry.kind <= BLOCK:
             entry.mode, entry.owner = record.number(), owners[record.number()]
             need(entry.mode < 0o10000, f"{wire.what}: permission bits {entry.mode:o}")

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
@@ -16,8 +16,8 @@ use crate::ops::Cancel;
 use crate::repo::{FirstError, RepoError};
 use crate::source::{Folder, HashChecker, HashName, Owners, SourceFile, Stat, metadata};
 use crate::types::{
-    Content, Entry, EntryFlags, Extent, LITERAL_BYTES_MAX, Metadata, Node, Profile, RelPath, Xattr,
-    XattrValue,
+    Content, Entry, EntryFlags, Extent, LITERAL_BYTES_MAX, Metadata, MissingNames, Node, Profile, RelPath,
+    Xattr, XattrValue,
 };
 
 /// Hard-link groups whose content is remembered, so that each is read once.
@@ -41,7 +41,7 @@ impl Drop for FileJob {
     /// A file that is given up unread is not in its folder's state: whoever settles that must not call it whole.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
-            node.revisit();
+            node.give_up();
         }
     }
 }
@@ -70,6 +70,8 @@ pub(super) struct TreeShared<'a> {
     pub watch: Option<Watch>,
     pub counts: Arc<TreeCounts>,
     pub links: Links,
+    /// Some directories could not be looked into, and show what the parent has of them.
+    pub keeps_old: AtomicBool,
 }
 
 /// The content of files that have other names, by device and inode.
@@ -430,6 +432,12 @@ impl<'a> TreeShared<'a> {
         };
         self.problem(path, &message);
         let entry = match usable {
+            Some(parent) if parent.is_folder() => {
+                self.keeps_old.store(true, Ordering::Relaxed);
+                self.sink.count_partial();
+                let flags = parent.flags.with(EntryFlags::STALE).with(MissingNames::Unseen.flags());
+                Entry { flags, ..parent.clone() }
+            }
             Some(parent) => Entry { flags: parent.flags.with(EntryFlags::STALE), ..parent.clone() },
             None => Entry {
                 path: path.clone(),

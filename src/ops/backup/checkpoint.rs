@@ -30,7 +30,7 @@ use super::sink::EntrySink;
 use super::tree::counts;
 use super::{SnapshotHead, snapshot_of};
 use crate::Error;
-use crate::format::{SnapshotState, SourceKind, SourceRecord};
+use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer};
 use crate::repo::{ChunkReader, Committed, Feed, FirstError, Lease, RepoError, Repository, StoredSnapshot};
 use crate::sys::now;
@@ -244,7 +244,7 @@ impl State {
                 runs.clone_from(&tree.runs.all);
             }
             record.ended = now();
-            record.counts = counts(&tree.counts, &tree.sink);
+            record.counts = SourceCounts { partial: None, ..counts(&tree.counts, &tree.sink) };
             inherited.remove(&record.name);
             sources.push(record);
         }

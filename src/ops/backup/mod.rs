@@ -13,6 +13,7 @@ mod cursor;
 mod heal;
 mod options;
 mod parents;
+mod rules;
 mod runs;
 mod sink;
 mod stream;
@@ -39,7 +40,9 @@ use self::parents::{ParentSource, state_of};
 use self::tree::Capture;
 use super::{Cancel, memory};
 use crate::Error;
-use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceKind, SourceRecord};
+use crate::format::{
+    FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
+};
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::repo::{
@@ -345,7 +348,9 @@ impl<'e> Capture<'e> {
     fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; what the last good snapshot has of it is kept");
         self.observer.problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
-        let record = SourceRecord { suspect: Some(reason), ..parent.record.clone() };
+        // Nothing was seen: that a name is not in the older state says nothing of this one.
+        let counts = SourceCounts { partial: None, ..parent.record.counts };
+        let record = SourceRecord { suspect: Some(reason), counts, ..parent.record.clone() };
         let report =
             SourceReport { name: record.name.clone(), counts: record.counts, parent: Some(parent.snapshot) };
         (record, report)

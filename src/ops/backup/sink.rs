@@ -9,7 +9,7 @@ use crate::Error;
 use crate::format::{PageBuilder, decode_page};
 use crate::repo::{Mention, RepoError};
 use crate::sys::{PathError, Sorted, Sorter};
-use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
+use crate::types::{Entry, EntryFlags, Metadata, MissingNames, Node, RelPath};
 
 /// The entries of one source's new run.
 ///
@@ -23,6 +23,8 @@ pub(in crate::ops) struct EntrySink {
     gathered: Mutex<Gathered>,
     /// Entries of the source that are failed, stale or torn; carried ones too.
     incomplete: AtomicU64,
+    /// Directories of the source of which names are missing; carried ones too.
+    partial: AtomicU64,
 }
 
 struct Gathered {
@@ -60,6 +62,7 @@ impl EntrySink {
             bytes,
             gathered: Mutex::new(gathered),
             incomplete: AtomicU64::new(0),
+            partial: AtomicU64::new(0),
         }
     }
 
@@ -75,7 +78,8 @@ impl EntrySink {
     /// To be called before anything below a folder is put.
     pub(super) fn begin(&self, folder: &FolderNode) {
         if !folder.was_folder() {
-            let flags = EntryFlags::REVISIT.with(folder.cover());
+            // Of what is in it nothing is certain before its own entry.
+            let flags = EntryFlags::REVISIT.with(folder.cover()).with(MissingNames::Unseen.flags());
             let node = Node::Folder { meta: folder.meta.clone() };
             let entry = Entry { path: folder.path.clone(), flags, node };
             self.lock().open.insert(folder.path.clone(), OpenFolder { entry, is_given: false });
@@ -89,6 +93,15 @@ impl EntrySink {
 
     pub fn incomplete(&self) -> u64 {
         self.incomplete.load(Ordering::Relaxed)
+    }
+
+    /// Counts a directory of which names are missing, whether its entry was added now or is carried over.
+    pub fn count_partial(&self) {
+        self.partial.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn partial(&self) -> u64 {
+        self.partial.load(Ordering::Relaxed)
     }
 
     /// Adds the folder's entry if this was the last hold on it and its parent entry differs.
@@ -169,11 +182,22 @@ pub(super) struct FolderNode {
     pub has_runs: bool,
     revisit: std::sync::atomic::AtomicBool,
     stale: std::sync::atomic::AtomicBool,
+    partial: std::sync::atomic::AtomicBool,
+    unseen: std::sync::atomic::AtomicBool,
 }
 
 impl FolderNode {
     pub fn new(path: RelPath, meta: Metadata, parent: Option<Entry>, has_runs: bool) -> Self {
-        Self { path, meta, parent, has_runs, revisit: false.into(), stale: false.into() }
+        Self {
+            path,
+            meta,
+            parent,
+            has_runs,
+            revisit: false.into(),
+            stale: false.into(),
+            partial: false.into(),
+            unseen: false.into(),
+        }
     }
 
     /// It must be listed again next time.
@@ -185,6 +209,21 @@ impl FolderNode {
     pub fn mark_stale(&self) {
         self.stale.store(true, Ordering::Relaxed);
         self.revisit();
+        self.lacks(MissingNames::Unseen);
+    }
+
+    /// A name that it holds is not in the snapshot.
+    pub fn lacks(&self, why: MissingNames) {
+        self.partial.store(true, Ordering::Relaxed);
+        if why == MissingNames::Unseen {
+            self.unseen.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The walk or a reader gave it up before its end.
+    pub fn give_up(&self) {
+        self.revisit();
+        self.lacks(MissingNames::Unseen);
     }
 
     fn was_folder(&self) -> bool {
@@ -205,6 +244,13 @@ impl FolderNode {
         if self.stale.into_inner() {
             flags = flags.with(EntryFlags::STALE);
             sink.count_incomplete();
+        }
+        if self.unseen.into_inner() {
+            flags = flags.with(MissingNames::Unseen.flags());
+        }
+        if self.partial.into_inner() {
+            flags = flags.with(MissingNames::Excluded.flags());
+            sink.count_partial();
         }
         let entry = Entry { path: self.path, flags, node: Node::Folder { meta: self.meta } };
         if self.parent.is_some_and(|parent| same_entry(&parent, &entry)) {

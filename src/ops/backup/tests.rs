@@ -46,7 +46,9 @@ fn a_folder_of_which_a_file_was_given_up_is_listed_again() {
     let node = node();
     assert!(!flags_after(self::node()).contains(EntryFlags::REVISIT), "all of it was seen");
     drop(job(dir.path(), Some(Arc::clone(&node))));
-    assert!(flags_after(node).contains(EntryFlags::REVISIT));
+    let flags = flags_after(node);
+    assert!(flags.contains(EntryFlags::REVISIT), "it is listed again");
+    assert!(flags.contains(EntryFlags::UNSEEN), "and accounts for nothing");
 }
 
 /// 64 workers with batches of 32 folders each, and two more waiting for each of them, wanted 6,000 descriptors.

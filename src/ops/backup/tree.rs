@@ -13,10 +13,11 @@ use super::cursor::ParentCursor;
 use super::heal::Lost;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
+use super::rules::WalkRules;
 use super::runs::Runs;
 use super::sink::{EntrySink, reason};
 use super::visit::JobBatch;
-use super::walk::{Walk, WalkError, WalkRules};
+use super::walk::{Walk, WalkError};
 use super::watch::Watch;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
@@ -29,7 +30,7 @@ use crate::sys::{PathContext, PathError, StateDir, now};
 use crate::types::{Class, Profile, Timestamp};
 
 /// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
-const RULES_VERSION: u32 = 1;
+const RULES_VERSION: u32 = 2;
 
 /// A tree source whose root is open: it is there and can be listed.
 pub(super) struct OpenTree<'o> {
@@ -211,6 +212,7 @@ impl<'e> Capture<'e> {
             watch: self.is_watched(spec).then(Watch::default),
             counts: Arc::default(),
             links: Links::default(),
+            keeps_old: false.into(),
         };
         let rules = WalkRules {
             filter: &tree.filter,
@@ -254,7 +256,9 @@ impl<'e> Capture<'e> {
         })?;
         record.kind = SourceKind::Tree { path, immutable: spec.immutable, runs: runs.all };
         record.ended = now();
-        record.digest = digest;
+        // The next walk must not skip what was kept of a parent that was captured by other rules.
+        let is_mixed = !same_digest && shared.keeps_old.load(Ordering::Relaxed);
+        record.digest = if is_mixed { [0; 32] } else { digest };
         record.counts = counts(&shared.counts, &sink);
         record.suspect = shared.watch.as_ref().and_then(Watch::verdict);
         let report = SourceReport {
@@ -431,5 +435,6 @@ pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
         vanished: get(&counts.vanished),
         bytes_read: get(&counts.bytes_read),
         incomplete: sink.incomplete(),
+        partial: Some(sink.partial()),
     }
 }

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
 use crate::source::{Folder, HashName, Kind, ListedName, Stat};
-use crate::types::{Entry, EntryFlags, Node, RelPath, Timestamp};
+use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
 /// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many folders, each of
 /// which is held open.
@@ -124,7 +124,10 @@ impl Walk<'_, '_> {
             self.shared.alarm(&path, "changed");
         }
         // Where the listing does not tell types, patterns for folders apply only now.
-        if self.rules.filter.is_never(stat.id()) || self.rules.filter.excludes(&path, true) {
+        let is_never = self.rules.filter.is_never(stat.id());
+        if is_never || self.rules.filter.excludes(&path, true) {
+            let why = if is_never { MissingNames::Unseen } else { MissingNames::Excluded };
+            node.inspect(|node| node.lacks(why));
             self.carry_below(&path, parent.as_ref());
             self.remove(parent.as_ref())?;
             return Ok(None);
@@ -161,6 +164,7 @@ impl Walk<'_, '_> {
         node: Option<&Arc<FolderNode>>,
     ) -> Result<(), WalkError> {
         if self.rules.filter.excludes_size(stat.size) {
+            node.inspect(|node| node.lacks(MissingNames::Excluded));
             return self.remove(parent.as_ref());
         }
         let unchanged = parent.as_ref().filter(|parent| self.is_unchanged(parent, name, &stat));

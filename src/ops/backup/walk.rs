@@ -11,16 +11,15 @@ use crossbeam_channel::Sender;
 use super::capture::{DescribeError, FileJob, TreeShared, describe};
 use super::content::Writers;
 use super::cursor::ParentCursor;
+use super::rules::WalkRules;
 use super::sink::{FolderNode, reason};
 use super::visit::JobBatch;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
-use crate::source::{
-    CACHE_TAG_NAME, FilesFrom, Filter, Folder, FolderId, HashName, Kind, ListedName, Listing, Stat, Wanted,
-};
+use crate::source::{Folder, FolderId, HashName, Kind, ListedName, Listing, Stat};
 use crate::sys::now;
-use crate::types::{Entry, EntryFlags, Node, RelPath, Timestamp};
+use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
 /// Names that are stat'ed at once.
 const BATCH_NAMES: usize = 1024;
@@ -39,25 +38,6 @@ impl From<Error> for WalkError {
     fn from(err: Error) -> Self {
         Self::Other(err)
     }
-}
-
-/// What decides how a tree is walked.
-pub(super) struct WalkRules<'a> {
-    pub filter: &'a Filter,
-    pub files_from: Option<&'a FilesFrom>,
-    /// Nothing is carried over without a look at it, and nothing is skipped.
-    pub no_skip: bool,
-    /// There is a parent and it cannot be read: what was there is not known.
-    pub parent_unreadable: bool,
-    pub force: bool,
-    pub ignore_ctime: bool,
-    pub ignore_inode: bool,
-    pub grain_seconds: i64,
-    pub scratch: &'a std::path::Path,
-    pub listing_bytes: usize,
-    pub root: Stat,
-    /// Our clock just before the root's stat.
-    pub clock: Timestamp,
 }
 
 type Named = (ListedName, Option<Seen>);
@@ -110,7 +90,7 @@ impl Drop for Level {
     /// whole.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
-            node.revisit();
+            node.give_up();
         }
     }
 }
@@ -238,6 +218,7 @@ impl Walk<'_, '_> {
             only_tag,
         };
         if self.rules.filter.excludes_mount(&self.rules.root, stat) {
+            node.lacks(MissingNames::Unseen);
             return Ok(empty(None, false));
         }
         match folder.list(self.rules.scratch, self.rules.listing_bytes) {
@@ -275,8 +256,10 @@ impl Walk<'_, '_> {
         for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
             cursor.skip_below(&done.path);
         }
-        if let Some(node) = done.node.take() {
-            self.shared.sink.settle(node)?;
+        match (done.node.take(), done.skipped.take()) {
+            (Some(node), _) => self.shared.sink.settle(node)?,
+            (None, Some(skipped)) => self.count_skipped(&skipped),
+            (None, None) => {}
         }
         match levels.last_mut() {
             Some(above) if above.folder.is_none() => self.go_back(&done, above),
@@ -319,12 +302,25 @@ impl Walk<'_, '_> {
             && let Some(parent) = level.skipped.take()
         {
             let meta = parent.meta().cloned().unwrap_or_default();
+            let missing = parent.missing_names();
             let node = FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs());
+            // It was not listed: what the parent lacks of it is still lacking.
+            if let Some(why) = missing {
+                node.lacks(why);
+            }
             level.node = Some(Arc::new(node));
         }
     }
 
+    /// A skipped directory is as the parent has it.
+    fn count_skipped(&self, parent: &Entry) {
+        if parent.missing_names().is_some() {
+            self.shared.sink.count_partial();
+        }
+    }
+
     fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
+        self.shared.keeps_old.store(true, std::sync::atomic::Ordering::Relaxed);
         for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
             match path.after_subtree() {
                 Some(after) => cursor.seek(&after),
@@ -394,6 +390,7 @@ impl Walk<'_, '_> {
         };
         let has_folders = folders.peek()?.is_some_and(|head| head.path.is_below(&entry.path));
         if self.may_skip(&stat, Some(&entry)) && !has_folders {
+            self.count_skipped(&entry);
             self.shared.count(&self.shared.counts.others, Counter::Entries);
             return Ok(Step::Stay);
         }
@@ -429,7 +426,8 @@ impl Walk<'_, '_> {
         err: Option<std::io::Error>,
     ) -> Result<Step, WalkError> {
         self.own_node(level);
-        level.node.as_ref().inspect(|node| node.revisit());
+        // What came in its place, or beside it, is not looked at in this run.
+        level.node.as_ref().inspect(|node| node.give_up());
         match err {
             Some(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 self.fail(&entry.path, Some(entry), &reason("stat", &err))?;
@@ -451,7 +449,7 @@ impl Walk<'_, '_> {
                 // A folder may have millions of names, none of which is a step of its own.
                 self.shared.check()?;
                 let more = match listing {
-                    Some(listing) => self.next_batch(&level.path, &folder, listing, *only_tag),
+                    Some(listing) => self.next_batch(&node, &folder, listing, *only_tag),
                     None => Ok(Vec::new()),
                 };
                 let names = match more {
@@ -510,7 +508,7 @@ impl Walk<'_, '_> {
     /// The next names that are to be captured, with their stats where these are wanted now; empty at the end.
     fn next_batch(
         &self,
-        path: &RelPath,
+        node: &FolderNode,
         folder: &Folder,
         listing: &mut Listing,
         only_tag: bool,
@@ -520,7 +518,10 @@ impl Walk<'_, '_> {
             if listing.next_batch(&mut names, BATCH_NAMES)? == 0 {
                 return Ok(Vec::new());
             }
-            names.retain(|name| self.is_wanted(path, name, only_tag));
+            names.retain(|name| {
+                let left_out = self.rules.left_out(&node.path, name, only_tag);
+                left_out.inspect(|why| node.lacks(*why)).is_none()
+            });
             if !names.is_empty() {
                 break;
             }
@@ -530,23 +531,6 @@ impl Walk<'_, '_> {
         }
         let seen = see_many(folder, &names);
         Ok(names.into_iter().zip(seen.into_iter().map(Some)).collect())
-    }
-
-    fn is_wanted(&self, folder: &RelPath, name: &ListedName, only_tag: bool) -> bool {
-        if only_tag && name.name != CACHE_TAG_NAME {
-            return false;
-        }
-        let rules = self.rules;
-        // A path that cannot be joined is told of later.
-        let Ok(path) = folder.join(&name.name) else { return true };
-        let is_folder = name.kind_hint == Some(Kind::Folder);
-        let wanted = rules.files_from.map_or(Wanted::Yes, |list| list.wanted(&path));
-        match wanted {
-            Wanted::No => return false,
-            Wanted::Parent if !is_folder && name.kind_hint.is_some() => return false,
-            _ => {}
-        }
-        !rules.filter.excludes(&path, is_folder)
     }
 }
 

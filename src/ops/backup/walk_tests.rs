@@ -18,5 +18,7 @@ fn a_folder_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
         skipped: None,
         mode: Mode::Skipped,
     });
-    assert!(flags_after(node).contains(EntryFlags::REVISIT));
+    let flags = flags_after(node);
+    assert!(flags.contains(EntryFlags::REVISIT), "it is listed again");
+    assert!(flags.contains(EntryFlags::UNSEEN), "and accounts for nothing");
 }

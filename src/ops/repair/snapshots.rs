@@ -399,6 +399,8 @@ fn mend_sources(mender: &mut Mender<'_, '_>, old: &Snapshot) -> Result<Option<Sn
                 if let Some(left) = mender.tree(&source.name, runs)? {
                     *runs = left.runs;
                     source.counts.incomplete = left.incomplete;
+                    // What is gone from its runs was there.
+                    source.counts.partial = None;
                     is_changed = true;
                 }
             }

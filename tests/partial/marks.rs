@@ -1,0 +1,90 @@
+//! Which directories are marked, and that the marks of what did not change cost nothing.
+
+use std::collections::BTreeMap;
+
+use icecore::ops::backup::TreeSpec;
+use icecore::source::{FilesFrom, FilterOptions, Folder};
+use icecore::types::MissingNames::{Excluded, Unseen};
+
+use super::world::World;
+
+fn with(world: &World, change: impl FnOnce(&mut FilterOptions)) -> TreeSpec {
+    let mut spec = world.spec();
+    change(&mut spec.filter);
+    spec
+}
+
+fn marked<const N: usize>(
+    of: [(&str, icecore::types::MissingNames); N],
+) -> BTreeMap<String, icecore::types::MissingNames> {
+    of.into_iter().map(|(path, why)| (path.to_owned(), why)).collect()
+}
+
+#[test]
+fn each_rule_marks_the_directory_that_held_what_it_left_out() {
+    let world = World::new();
+    world.write("a/keep", b"1");
+    world.write("a/x.log", b"1");
+    world.write("big/file", &[1; 5000]);
+    world.write("big/small", b"1");
+    world.write("cache/CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
+    world.write("cache/below/file", b"1");
+    world.write("own/repo/config", b"1");
+    world.write("plain/file", b"1");
+
+    let whole = world.backup(world.spec());
+    let whole = whole.snapshot.expect("committed");
+    assert!(world.marks(&whole).is_empty(), "nothing was left out");
+    assert_eq!(world.record(&whole).counts.partial, Some(0));
+
+    let own = Folder::open_root(&world.path("own/repo")).expect("opens").id();
+    let rules: Vec<(TreeSpec, _)> = vec![
+        (with(&world, |filter| filter.excludes = vec!["*.log".into()]), marked([("a", Excluded)])),
+        (with(&world, |filter| filter.excludes = vec!["/a/".into()]), marked([("/", Excluded)])),
+        (with(&world, |filter| filter.exclude_larger_than = Some(4000)), marked([("big", Excluded)])),
+        (with(&world, |filter| filter.exclude_caches = true), marked([("cache", Excluded)])),
+        (with(&world, |filter| filter.never = vec![own]), marked([("own", Unseen)])),
+        (
+            TreeSpec {
+                files_from: Some(FilesFrom::parse(b"a/keep\nplain").expect("a list")),
+                ..world.spec()
+            },
+            marked([("/", Excluded), ("a", Excluded)]),
+        ),
+    ];
+    for (spec, expected) in rules {
+        let snapshot = world.backup(spec).snapshot.expect("committed");
+        assert_eq!(world.marks(&snapshot), expected);
+        assert_eq!(world.record(&snapshot).counts.partial, Some(expected.len() as u64));
+    }
+    // What is captured again takes its marks away.
+    let whole = world.backup(world.spec()).snapshot.expect("committed");
+    assert!(world.marks(&whole).is_empty());
+}
+
+/// A directory that was marked and is as it was is not mentioned: no run, no chunk.
+#[test]
+fn marks_that_did_not_change_cost_nothing() {
+    for immutable in [false, true] {
+        let world = World::new();
+        world.write("a/keep", b"1");
+        world.write("a/x.log", b"1");
+        world.write("b/c/keep", b"1");
+        let spec = || TreeSpec {
+            immutable,
+            ..with(&world, |filter| filter.excludes = vec!["*.log".into(), "/b/c/".into()])
+        };
+        let first = world.backup(spec()).snapshot.expect("committed");
+        // What is racy is looked at again, and loses that flag: the third has nothing left to mention.
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        let _ = world.backup(spec());
+        let last = world.backup(spec()).snapshot.expect("committed");
+        let again = world.backup(spec()).snapshot.expect("committed");
+        let expected = marked([("a", Excluded), ("b", Excluded)]);
+        for snapshot in [first, last, again] {
+            assert_eq!(world.marks(&snapshot), expected);
+            assert_eq!(world.record(&snapshot).counts.partial, Some(2), "skipped directories count too");
+        }
+        assert_eq!(world.record(&last).kind, world.record(&again).kind, "no run was added");
+    }
+}
