@@ -43,6 +43,12 @@ pub enum Error {
         name: String,
         why: String,
     },
+    /// A source holds nothing: more likely a dump that failed, or a volume that is not mounted, than what anybody wants to
+    /// keep; nothing was stored.
+    Empty {
+        name: String,
+        why: String,
+    },
     /// It makes sense, but is not done for safety's sake.
     Refused {
         why: String,
@@ -67,6 +73,7 @@ impl Error {
             | Self::Command(_)
             | Self::NotThere(_)
             | Self::Source { .. }
+            | Self::Empty { .. }
             | Self::Refused { .. } => ErrorKind::Failed,
             Self::Unresolved { .. } => ErrorKind::Damage,
             Self::Repo(err) => match err {
@@ -126,6 +133,9 @@ impl Error {
             Self::Unresolved { .. } => Some(
                 "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
             ),
+            Self::Empty { .. } => {
+                Some("nothing was stored; if an empty source is right, run it again with --allow-empty")
+            }
             Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
             _ => None,
         }
@@ -141,6 +151,7 @@ impl fmt::Display for Error {
             Self::Filter(err) => err.fmt(f),
             Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => f.write_str(what),
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
+            Self::Empty { name, why } => write!(f, "cannot capture '{name}': {why}"),
             Self::Unresolved { count: 1, example } => {
                 write!(f, "nothing was let go, for snapshots need what cannot be had: {example}")
             }

@@ -3,10 +3,11 @@
 //! A command runs without a shell in a session of its own, so without a terminal, with nothing on its standard
 //! input.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
@@ -124,8 +125,32 @@ pub struct StdinStream {
 
 impl StdinStream {
     /// Takes standard input, which nothing else should read from then on; a pipe is enlarged to 1 MiB if allowed.
+    ///
+    /// # Errors
+    /// `BADF` if standard input is closed, or is open for writing alone; `InvalidInput` for a terminal and a directory, on
+    /// which no dump comes.
     pub fn open() -> io::Result<Self> {
-        let fd = io::stdin().as_fd().try_clone_to_owned()?;
+        Self::of(io::stdin().as_fd().try_clone_to_owned()?)
+    }
+
+    fn of(fd: OwnedFd) -> io::Result<Self> {
+        let mode = fcntl_getfl(&fd)? & OFlags::RWMODE;
+        let stat = fstat(&fd)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+
+        // The runtime puts `/dev/null`, open for reading and writing, in the place of a closed descriptor.
+        let is_null = kind == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
+        if mode == OFlags::WRONLY || is_null && mode == OFlags::RDWR {
+            return Err(Errno::BADF.into());
+        }
+        if kind == FileType::Directory {
+            return refused("it is a directory");
+        }
+        if fd.is_terminal() {
+            return refused("it is a terminal; write DUMP | icecore backup --stdin NAME");
+        }
+
         let _ = fcntl_setpipe_size(&fd, PIPE_BYTES);
         Ok(Self { fd })
     }

@@ -243,3 +243,25 @@ fn standard_input_says_when_it_has_nothing_for_now() {
     let end = answers.find(|answer| !matches!(answer, Err(err) if err.kind() == io::ErrorKind::WouldBlock));
     assert_eq!(end.expect("without end").expect("the end"), 0);
 }
+
+/// A closed descriptor read as an empty stream, which was kept as a dump of no bytes.
+#[test]
+fn standard_input_must_be_something_to_read() {
+    let open = |path: &str, write: bool| {
+        let file = std::fs::OpenOptions::new().read(true).write(write).open(path).expect("opens");
+        StdinStream::of(file.into()).map(|_| ()).map_err(|err| err.kind())
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = std::fs::File::create(folder.path().join("file")).expect("made");
+    let bad_handle = io::Error::from(Errno::BADF).kind();
+
+    assert_eq!(open("/dev/null", true), Err(bad_handle), "what stands for a closed descriptor");
+    assert_eq!(StdinStream::of(written.into()).map(|_| ()).map_err(|err| err.kind()), Err(bad_handle));
+    assert_eq!(open(&folder.path().display().to_string(), false), Err(io::ErrorKind::InvalidInput));
+    assert_eq!(open("/dev/ptmx", true), Err(io::ErrorKind::InvalidInput), "a terminal");
+
+    assert_eq!(open("/dev/null", false), Ok(()), "empty, which is for the caller to judge");
+    assert_eq!(open(&folder.path().join("file").display().to_string(), true), Ok(()));
+    let (from, _to) = rustix::pipe::pipe().expect("a pipe");
+    assert!(StdinStream::of(from).is_ok());
+}

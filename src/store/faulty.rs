@@ -8,6 +8,7 @@ use crate::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
     StoreError,
 };
+use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// Which error a fault brings.
@@ -201,6 +202,10 @@ fn cut(bytes: &mut Vec<u8>, keep: u64) {
 impl Store for FaultyStore {
     fn address(&self) -> &str {
         self.inner.address()
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        self.inner.directory()
     }
 
     fn properties(&self) -> Properties {

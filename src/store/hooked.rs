@@ -7,6 +7,7 @@ use crate::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
     StoreError,
 };
+use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// What is done; it gets the store behind the hook.
@@ -48,6 +49,10 @@ impl HookedStore {
 impl Store for HookedStore {
     fn address(&self) -> &str {
         self.inner.address()
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        self.inner.directory()
     }
 
     fn properties(&self) -> Properties {

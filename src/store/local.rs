@@ -25,7 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::store::spool::{Spool, SpoolParts};
 use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
 use crate::sys::{
-    Dir, Existing, FileKind, FileStat, PathContext, PathError, ReadFile, TEMP_PREFIX, TempFile, random_bytes,
+    Dir, Existing, FileId, FileKind, FileStat, PathContext, PathError, ReadFile, TEMP_PREFIX, TempFile,
+    random_bytes,
 };
 use crate::types::{PackId, Timestamp};
 
@@ -279,6 +280,10 @@ impl Store for LocalStore {
     /// The folder's canonical path; bytes that are not UTF-8 are written as `\xNN`.
     fn address(&self) -> &str {
         &self.address
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        self.root.stat_self().ok().map(|stat| stat.id)
     }
 
     fn properties(&self) -> Properties {

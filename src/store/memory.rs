@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError};
+use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// A clock that goes only as the test says. Clones are the same clock.
@@ -122,6 +123,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn address(&self) -> &str {
         "memory"
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        None
     }
 
     fn properties(&self) -> Properties {

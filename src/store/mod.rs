@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::sys::FileId;
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId, Timestamp};
 
 mod local;
@@ -243,6 +244,10 @@ impl StoreError {
 pub trait Store: Send + Sync + fmt::Debug {
     /// The store's address in one canonical spelling, without secrets: what names its cache.
     fn address(&self) -> &str;
+
+    /// Which directory of this machine holds the objects, as told by the open handle, whatever its path is called; `None`
+    /// for a store that is none, or whose handle cannot be asked. What walks a tree leaves this directory alone.
+    fn directory(&self) -> Option<FileId>;
 
     /// How far this store's promises go.
     fn properties(&self) -> Properties;

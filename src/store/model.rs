@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::store::{
     Body, Clock, Folder, MemoryStore, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
 };
+use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// How far the listings of a folder lag behind, in seconds of real time.
@@ -208,6 +209,10 @@ impl ModelStore {
 impl Store for ModelStore {
     fn address(&self) -> &str {
         "model"
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        None
     }
 
     fn properties(&self) -> Properties {

@@ -3,6 +3,7 @@
 use crate::store::{
     Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
 };
+use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// Another store, for reading alone: every write fails with [`StoreError::ReadOnly`] before it reaches that store.
@@ -26,6 +27,10 @@ impl ReadOnlyStore {
 impl Store for ReadOnlyStore {
     fn address(&self) -> &str {
         self.inner.address()
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        self.inner.directory()
     }
 
     fn properties(&self) -> Properties {

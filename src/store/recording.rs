@@ -6,6 +6,7 @@ use crate::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
     StoreError,
 };
+use crate::sys::FileId;
 use crate::types::Timestamp;
 
 /// One call of a store.
@@ -75,6 +76,10 @@ impl RecordingStore {
 impl Store for RecordingStore {
     fn address(&self) -> &str {
         self.inner.address()
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        self.inner.directory()
     }
 
     fn properties(&self) -> Properties {

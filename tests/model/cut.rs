@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use icecore::store::{
     Body, Folder, KeyKind, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
 };
+use icecore::sys::FileId;
 
 /// What a cut leaves of the write at which it comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +132,10 @@ impl CutStore {
 impl Store for CutStore {
     fn address(&self) -> &str {
         self.inner.address()
+    }
+
+    fn directory(&self) -> Option<FileId> {
+        self.inner.directory()
     }
 
     fn properties(&self) -> Properties {

@@ -81,7 +81,8 @@ fn shrunk(size: u64, last: u64, smallest: f64) -> Option<String> {
 
 impl<'e> Capture<'e> {
     /// Captures a stream. A command that does not exit with 0, or whose output lacks its last line, ends the backup:
-    /// nothing is committed. `baseline`: the size of the last good one, if it may not shrink much.
+    /// nothing is committed. So does a stream of no bytes, which is what a dump that failed leaves in a pipe, unless it is
+    /// allowed. `baseline`: the size of the last good one, if it may not shrink much.
     pub fn stream(
         &self,
         packer: &Packer<'_, 'e>,
@@ -98,6 +99,7 @@ impl<'e> Capture<'e> {
                 let mut tail = Tail::default();
                 let content = self.command(packer, (&name, profile), running, &mut tail)?;
                 tail.check(&name, ends_with.as_deref())?;
+                self.refuse_emptiness(&name, &content, "the command printed nothing")?;
                 let suspect = baseline.and_then(|last| shrunk(content.size, last, smallest));
                 if let Some(reason) = &suspect {
                     self.observer.problem(&Problem::new(Severity::Missing, &name, reason));
@@ -107,6 +109,7 @@ impl<'e> Capture<'e> {
             SourceSpec::Stream { name, mut input } => {
                 let profile = Profile::Stream;
                 let content = self.cut(packer, &name, profile, &mut input)?;
+                self.refuse_emptiness(&name, &content, "nothing came on standard input")?;
                 (name, Vec::new(), content, profile, None)
             }
             SourceSpec::Tree(tree) => return Err(Error::Usage(format!("'{}' is no stream", tree.name))),
@@ -123,6 +126,14 @@ impl<'e> Capture<'e> {
             suspect,
         };
         Ok((record, SourceReport { name, counts, parent: None }))
+    }
+
+    /// No earlier capture is asked: a first dump is not empty either.
+    fn refuse_emptiness(&self, name: &str, content: &Content, why: &str) -> Result<(), Error> {
+        if content.size > 0 || self.options.allow_empty {
+            return Ok(());
+        }
+        Err(Error::Empty { name: name.to_owned(), why: why.to_owned() })
     }
 
     /// Reads a command's output and waits for its exit while a watcher ends it should we be asked to stop.

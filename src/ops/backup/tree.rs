@@ -25,7 +25,7 @@ use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
-use crate::source::{Filter, Folder, FsKind, Kind, Owners, Stat};
+use crate::source::{Filter, Folder, FolderId, FsKind, Kind, Owners, Stat};
 use crate::sys::{PathContext, PathError, StateDir, now};
 use crate::types::{Class, Profile, Timestamp};
 
@@ -102,17 +102,15 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     Ok(OpenTree { spec, filter, root, stat, clock, grain_seconds })
 }
 
-/// The directories of the repository, the cache and the state, which are never captured.
-fn own_folders(repo: &Repository) -> Vec<crate::source::FolderId> {
+/// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by
+/// what their paths are called.
+fn own_folders(repo: &Repository) -> Vec<FolderId> {
+    let store = repo.store().directory().map(|id| FolderId { device: id.device, inode: id.inode });
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
-    let state = repo.state().map(StateDir::path);
-    [Path::new(repo.store().address()), cache_root, repo.cache_dir()]
-        .into_iter()
-        .chain(state)
-        .filter(|path| path.is_absolute())
-        .filter_map(|path| Folder::open_root(path).ok())
-        .map(|folder| folder.id())
-        .collect()
+    let others = [Some(cache_root), Some(repo.cache_dir()), repo.state().map(StateDir::path)];
+    let others = others.into_iter().flatten().filter(|path| !path.as_os_str().is_empty());
+    let others = others.filter_map(|path| Folder::open_root(path).ok()).map(|folder| folder.id());
+    store.into_iter().chain(others).collect()
 }
 
 impl OpenTree<'_> {

@@ -97,7 +97,7 @@ pub struct Args {
     /// Take a much smaller stream, or a change of what must never change, in this source as good from now on
     #[arg(long, value_name = "SOURCE", help_heading = "What counts as changed")]
     accept: Vec<String>,
-    /// Accept that a source which had entries is empty now, or that nothing of what is listed is there
+    /// Accept a source that had content and has none now, a stream of no bytes, or that nothing of what is listed is there
     #[arg(long, help_heading = "What counts as changed")]
     allow_empty: bool,
 
