@@ -1,13 +1,14 @@
 //! What of a source is captured: gitignore rules, sizes, file systems, cache folders.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
 use crate::source::folder::Folder;
+use crate::source::pattern::{self, Line, Pattern, PatternProblem};
+use crate::source::pattern_list::PatternList;
 use crate::source::stat::{FolderId, Kind, Stat};
 use crate::sys::{PathError, read_bounded};
 use crate::types::RelPath;
@@ -16,15 +17,15 @@ use crate::types::RelPath;
 pub const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
 const CACHE_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// Raised when the same options come to capture something else, so that nothing is carried over unseen.
-const RULES_VERSION: u32 = 1;
-/// A longer file of patterns is refused: patterns are held in memory as automata.
+const RULES_VERSION: u32 = 2;
+/// A longer file of patterns is refused: all patterns are held in memory.
 const EXCLUDE_FILE_BYTES_MAX: usize = 4 << 20;
 
 /// What is left out, as the user gave it.
 #[derive(Debug, Clone, Default)]
 pub struct FilterOptions {
     /// Patterns by gitignore's rules, from the source's root. They come after those of the files, so they win.
-    pub excludes: Vec<String>,
+    pub excludes: Vec<OsString>,
     /// Files of patterns, one a line.
     pub exclude_files: Vec<PathBuf>,
     /// Leave out what lies in folders marked as caches.
@@ -40,18 +41,37 @@ pub struct FilterOptions {
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A pattern is malformed.
-    #[error("bad pattern '{pattern}' in {place}: {message}")]
-    Pattern { place: PatternPlace, pattern: String, message: String },
-    /// A line of an exclude file is not UTF-8.
-    #[error("{place} is not UTF-8")]
-    NotUtf8 { place: PatternPlace },
+    /// A pattern given as an option can match nothing.
+    #[error("{place}, '{}', can match nothing: {problem}", shown(pattern))]
+    Pattern { place: PatternPlace, pattern: Vec<u8>, problem: PatternProblem },
+    /// A pattern holds a NUL, which no path does.
+    #[error("{place}, '{}', holds a NUL", shown(pattern))]
+    Nul { place: PatternPlace, pattern: Vec<u8> },
+    /// A pattern begins with the path of the source itself, so it was meant for absolute paths.
+    #[error(
+        "{place}, '{}', begins with the source's own path {}; patterns begin at the source's root: {advice}",
+        shown(pattern), root.display()
+    )]
+    OwnPath { place: PatternPlace, pattern: Vec<u8>, root: PathBuf, advice: String },
+    /// A pattern begins with `~/`, which only a shell replaces.
+    #[error(
+        "{place}, '{}', begins with '~', which stands for no home directory here; patterns begin at the source's \
+         root: write '/NAME', or '\\~/NAME' for a directory named '~'",
+        shown(pattern)
+    )]
+    Tilde { place: PatternPlace, pattern: Vec<u8> },
     /// An exclude file cannot be read.
     #[error(transparent)]
     File(#[from] PathError),
-    /// The patterns are fine one by one but too large together.
-    #[error("the exclude patterns cannot be combined: {message}")]
-    TooLarge { message: String },
+}
+
+/// A pattern for people. A backslash stays as it is, since patterns are full of them.
+fn shown(pattern: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(pattern).chars() {
+        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+    }
+    text
 }
 
 /// Where a pattern stands.
@@ -72,12 +92,34 @@ impl fmt::Display for PatternPlace {
     }
 }
 
+/// A pattern as it was read.
+#[derive(Debug)]
+struct GivenPattern {
+    place: PatternPlace,
+    text: Vec<u8>,
+}
+
+/// A line of an exclude file that can match nothing, which git passes over in silence.
+#[derive(Debug)]
+pub struct VainLine {
+    place: PatternPlace,
+    text: Vec<u8>,
+    problem: PatternProblem,
+}
+
+impl fmt::Display for VainLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, '{}', can match nothing: {}", self.place, shown(&self.text), self.problem)
+    }
+}
+
 /// The compiled filter of one source.
 #[derive(Debug)]
 pub struct Filter {
-    patterns: Gitignore,
+    patterns: PatternList,
     /// The patterns as they were read, comments and blank lines left out: what the digest is made of.
-    lines: Vec<String>,
+    given: Vec<GivenPattern>,
+    vain_lines: Vec<VainLine>,
     exclude_caches: bool,
     exclude_larger_than: Option<u64>,
     one_file_system: bool,
@@ -87,23 +129,20 @@ pub struct Filter {
 impl Filter {
     /// Reads the exclude files and compiles all patterns.
     pub fn new(options: &FilterOptions) -> Result<Self, FilterError> {
-        let mut patterns = Patterns { builder: GitignoreBuilder::new("."), lines: Vec::new() };
+        let mut reader = PatternReader::default();
         for file in &options.exclude_files {
-            patterns.add_file(file)?;
+            reader.add_file(file)?;
         }
         for (i, pattern) in options.excludes.iter().enumerate() {
-            // In a file this begins a comment; as an option it can only mean a name.
-            let escaped = pattern.starts_with('#').then(|| format!("\\{pattern}"));
-            patterns.add(escaped.as_deref().unwrap_or(pattern), || PatternPlace::Option { number: i + 1 })?;
+            reader.add_option(pattern.as_bytes(), PatternPlace::Option { number: i + 1 })?;
         }
-        let compiled =
-            patterns.builder.build().map_err(|error| FilterError::TooLarge { message: error.to_string() })?;
         let mut never = options.never.clone();
         never.sort_unstable();
         never.dedup();
         Ok(Self {
-            patterns: compiled,
-            lines: patterns.lines,
+            patterns: PatternList::new(reader.patterns),
+            given: reader.given,
+            vain_lines: reader.vain_lines,
             exclude_caches: options.exclude_caches,
             exclude_larger_than: options.exclude_larger_than,
             one_file_system: options.one_file_system,
@@ -111,14 +150,42 @@ impl Filter {
         })
     }
 
+    /// Lines of the exclude files that can match nothing: a mistake that the caller should report.
+    pub fn vain_lines(&self) -> &[VainLine] {
+        &self.vain_lines
+    }
+
+    /// Refuses patterns that were written for absolute paths, as other programs take them: below the root they match
+    /// nothing, and what was to be left out would be captured.
+    ///
+    /// `root` is the absolute path of the source. `has_name` returns whether the source's root holds a name; a pattern
+    /// that begins with such a name is taken as it stands.
+    pub fn refuse_absolute(&self, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Result<(), FilterError> {
+        let components: Vec<&[u8]> =
+            root.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        for GivenPattern { place, text } in &self.given {
+            let body = text.strip_prefix(b"!").unwrap_or(text);
+            if body.starts_with(b"~/") && !has_name(b"~") {
+                return Err(FilterError::Tilde { place: place.clone(), pattern: text.clone() });
+            }
+            let Some(below) = pattern_below(body, &components) else { continue };
+            if components.first().is_some_and(|first| has_name(first)) {
+                continue;
+            }
+            let advice = match below {
+                Some(rest) => format!("write '/{}'", shown(rest)),
+                None => "it would leave out the source itself".to_owned(),
+            };
+            let (place, pattern, root) = (place.clone(), text.clone(), root.to_owned());
+            return Err(FilterError::OwnPath { place, pattern, root, advice });
+        }
+        Ok(())
+    }
+
     /// True if the patterns leave this path out. A folder left out is not to be entered: what lies in it is not
     /// looked at, and no negated pattern brings it back (as with gitignore). The root is never left out.
     pub fn excludes(&self, path: &RelPath, is_folder: bool) -> bool {
-        if self.patterns.is_empty() || path.is_root() {
-            return false;
-        }
-        let slashed = path.to_slashed();
-        self.patterns.matched(Path::new(std::ffi::OsStr::from_bytes(&slashed)), is_folder).is_ignore()
+        !self.patterns.is_empty() && !path.is_root() && self.patterns.excludes(path.key(), is_folder)
     }
 
     /// True if a regular file of `size` bytes is left out.
@@ -154,71 +221,90 @@ impl Filter {
         let mut never: Vec<u64> = self.never.iter().map(|id| id.inode).collect();
         never.sort_unstable();
         let _ = writeln!(text, "never {never:?}");
-        for line in &self.lines {
-            let _ = writeln!(text, "pattern {line:?}");
+        for pattern in &self.given {
+            let _ = writeln!(text, "pattern \"{}\"", pattern.text.escape_ascii());
         }
         text
     }
 }
 
-struct Patterns {
-    builder: GitignoreBuilder,
-    lines: Vec<String>,
+#[derive(Default)]
+struct PatternReader {
+    patterns: Vec<Pattern>,
+    given: Vec<GivenPattern>,
+    vain_lines: Vec<VainLine>,
 }
 
-impl Patterns {
+impl PatternReader {
     fn add_file(&mut self, file: &Path) -> Result<(), FilterError> {
         let bytes = read_bounded(file, EXCLUDE_FILE_BYTES_MAX)?;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         for (i, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-            let place = || PatternPlace::Line { file: file.to_owned(), line: i + 1 };
-            let line = std::str::from_utf8(line).map_err(|_| FilterError::NotUtf8 { place: place() })?;
-            self.add(line.strip_suffix('\r').unwrap_or(line), place)?;
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let place = PatternPlace::Line { file: file.to_owned(), line: i + 1 };
+            if line.contains(&0) {
+                return Err(FilterError::Nul { place, pattern: line.to_owned() });
+            }
+            match pattern::parse_line(line) {
+                Line::Nothing => {}
+                Line::Pattern(pattern) => self.add(pattern, place, line),
+                Line::Never(problem) => {
+                    self.vain_lines.push(VainLine { place, text: line.to_owned(), problem });
+                }
+            }
         }
         Ok(())
     }
 
-    fn add(&mut self, line: &str, place: impl Fn() -> PatternPlace) -> Result<(), FilterError> {
-        let bad = |message| FilterError::Pattern { place: place(), pattern: line.to_owned(), message };
-        if line.contains('\0') {
-            return Err(bad("it holds a NUL".to_owned()));
+    fn add_option(&mut self, text: &[u8], place: PatternPlace) -> Result<(), FilterError> {
+        if text.contains(&0) {
+            return Err(FilterError::Nul { place, pattern: text.to_owned() });
         }
-        if line.starts_with('#') || line.trim().is_empty() {
-            return Ok(());
+        match pattern::parse(text) {
+            Line::Nothing => Err(FilterError::Pattern {
+                place,
+                pattern: text.to_owned(),
+                problem: PatternProblem::EmptyName,
+            }),
+            Line::Pattern(pattern) => {
+                self.add(pattern, place, text);
+                Ok(())
+            }
+            Line::Never(problem) => Err(FilterError::Pattern { place, pattern: text.to_owned(), problem }),
         }
-        self.builder.add_line(None, &escape_braces(line)).map_err(|error| match error {
-            ignore::Error::Glob { err, .. } => bad(err),
-            other => bad(other.to_string()),
-        })?;
-        self.lines.push(line.to_owned());
-        Ok(())
+    }
+
+    fn add(&mut self, pattern: Pattern, place: PatternPlace, text: &[u8]) {
+        self.patterns.push(pattern);
+        self.given.push(GivenPattern { place, text: text.to_owned() });
     }
 }
 
-/// Braces are ordinary characters in gitignore, alternatives in the crate: escapes those outside of `[…]`.
-fn escape_braces(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut rest = pattern;
-    while let Some(c) = rest.chars().next() {
-        let mut taken = c.len_utf8();
-        match c {
-            '{' | '}' => out.push('\\'),
-            '\\' => taken += rest[1..].chars().next().map_or(0, char::len_utf8),
-            '[' => taken = class_len(rest).unwrap_or(1),
-            _ => {}
+/// Compares a pattern that begins with `/` with the components of the source's own path. None if it is about something
+/// else. Otherwise what the pattern has after that path, if it is that long.
+fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8]>> {
+    let mut rest = pattern.strip_prefix(b"/")?;
+    for (i, component) in root.iter().enumerate() {
+        let len = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+        let (name, after) = rest.split_at(len);
+        let is_same = match name {
+            _ if name == *component => true,
+            // A wildcard in front says nothing about what was meant: '/*' is an ordinary pattern.
+            _ if i == 0 => false,
+            b"**" => return Some(None),
+            _ => {
+                matches!(pattern::parse(name), Line::Pattern(parsed) if parsed.matches(component, component, true))
+            }
+        };
+        if !is_same {
+            return None;
         }
-        out.push_str(&rest[..taken]);
-        rest = &rest[taken..];
+        rest = after.strip_prefix(b"/").unwrap_or(after);
+        if rest.is_empty() {
+            return Some(None);
+        }
     }
-    out
-}
-
-/// The length of the class that `text` begins with, `]` included; none if it is not closed.
-fn class_len(text: &str) -> Option<usize> {
-    let negated = usize::from(matches!(text.as_bytes().get(1), Some(b'!' | b'^')));
-    // A `]` right at the start is a member.
-    let body = 1 + negated + usize::from(text.as_bytes().get(1 + negated) == Some(&b']'));
-    text.get(body..)?.find(']').map(|end| body + end + 1)
+    (!root.is_empty()).then_some(Some(rest))
 }
 
 fn has_cache_tag(folder: &Folder) -> bool {
@@ -235,7 +321,7 @@ mod tests {
     use super::*;
 
     fn filter(excludes: &[&str]) -> Filter {
-        let excludes = excludes.iter().map(|&text| text.to_owned()).collect();
+        let excludes = excludes.iter().map(OsString::from).collect();
         Filter::new(&FilterOptions { excludes, ..FilterOptions::default() }).expect("good patterns")
     }
 
@@ -299,26 +385,73 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_named_with_its_place() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("list");
-        std::fs::write(&file, "# fine\nok\r\n\na[z-a]\n").expect("written");
-        let options = FilterOptions { exclude_files: vec![file.clone()], ..FilterOptions::default() };
+        let options = FilterOptions { excludes: vec!["ok".into(), "b[0-9".into()], ..Default::default() };
         match Filter::new(&options) {
-            Err(FilterError::Pattern { place, pattern, .. }) => {
-                assert_eq!(place, PatternPlace::Line { file: file.clone(), line: 4 });
-                assert_eq!(pattern, "a[z-a]");
+            Err(FilterError::Pattern { place, pattern, problem }) => {
+                assert_eq!(place, PatternPlace::Option { number: 2 });
+                assert_eq!(pattern, b"b[0-9");
+                assert_eq!(problem, PatternProblem::OpenClass);
             }
             other => panic!("{other:?}"),
         }
-        std::fs::write(&file, b"ok\n\xff\n").expect("written");
-        let error = Filter::new(&options).expect_err("not UTF-8");
-        assert!(error.to_string().starts_with("line 2 of "), "{error}");
-        let options =
-            FilterOptions { excludes: vec!["ok".into(), "b[9-0]".into()], ..FilterOptions::default() };
-        assert!(Filter::new(&options).expect_err("bad").to_string().contains("exclude option 2"));
-        let options =
-            FilterOptions { exclude_files: vec!["/nonexistent".into()], ..FilterOptions::default() };
+        for pattern in ["", "  ", "./a", "a\\"] {
+            let options = FilterOptions { excludes: vec![pattern.into()], ..Default::default() };
+            let error = Filter::new(&options).expect_err("it matches nothing");
+            assert!(error.to_string().contains("exclude option 1"), "{error}");
+        }
+        let options = FilterOptions { exclude_files: vec!["/nonexistent".into()], ..Default::default() };
         assert!(matches!(Filter::new(&options), Err(FilterError::File(_))));
+    }
+
+    #[test]
+    fn a_bad_line_of_a_file_is_passed_over_as_by_git_and_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("list");
+        std::fs::write(&file, b"# fine\nok\r\n\na[a-z\n\xff*\n").expect("written");
+        let options = FilterOptions { exclude_files: vec![file.clone()], ..Default::default() };
+
+        let filter = Filter::new(&options).expect("read");
+        let vain: Vec<String> = filter.vain_lines().iter().map(ToString::to_string).collect();
+        assert_eq!(vain.len(), 1, "{vain:?}");
+        assert!(vain[0].starts_with("line 4 of ") && vain[0].contains("'a[a-z'"), "{vain:?}");
+        assert!(filter.excludes(&path(b"ok"), false));
+        assert!(filter.excludes(&path(b"a/\xff.x"), false), "a pattern need not be UTF-8");
+    }
+
+    #[test]
+    fn patterns_for_absolute_paths_are_refused() {
+        // Source, pattern, names in its root, what the error says to write (none: accepted).
+        let cases: &[(&str, &str, &[&str], Option<&str>)] = &[
+            ("/srv/app", "/srv/app/cache", &["cache"], Some("write '/cache'")),
+            ("/srv/app", "!/srv/app/cache/keep", &["cache"], Some("write '/cache/keep'")),
+            ("/srv/app", "/srv/*/cache", &[], Some("write '/cache'")),
+            ("/home/alice", "/home/*/.cache/", &[], Some("write '/.cache/'")),
+            ("/srv/app", "/srv/**/cache", &[], Some("leave out the source itself")),
+            ("/srv/app", "/srv", &[], Some("leave out the source itself")),
+            ("/srv/app", "/srv/app/", &[], Some("leave out the source itself")),
+            ("/srv/app", "~/cache", &[], Some("begins with '~'")),
+            ("/srv/app", "~/cache", &["~"], None),
+            ("/srv/app", "/srv/app/cache", &["srv"], None),
+            ("/srv/app", "/srv/other/cache", &[], None),
+            ("/srv/app", "/srv/application", &[], None),
+            ("/srv/app", "/cache", &["cache"], None),
+            ("/srv/app", "/*", &[], None),
+            ("/srv/app", "/*/cache", &[], None),
+            ("/srv/app", "srv/app/cache", &[], None),
+            ("/", "/var/cache", &["var"], None),
+        ];
+        for (root, pattern, names, expected) in cases {
+            let has_name = |name: &[u8]| names.iter().any(|one| one.as_bytes() == name);
+            let result = filter(&[pattern]).refuse_absolute(Path::new(root), has_name);
+            match (result, expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(text)) => {
+                    let error = error.to_string();
+                    assert!(error.contains(text) && error.contains("exclude option 1"), "{error}");
+                }
+                (result, _) => panic!("{pattern} of {root}: {result:?}"),
+            }
+        }
     }
 
     #[test]
@@ -344,7 +477,7 @@ mod tests {
             with(|options| options.exclude_larger_than = Some(0)),
             with(|options| options.one_file_system = true),
             with(|options| options.never = vec![FolderId { device: 1, inode: 2 }]),
-            with(|options| options.excludes = vec!["a\npattern \"b\"".to_owned()]),
+            with(|options| options.excludes = vec!["a\npattern \"b\"".into()]),
         ];
         assert!(texts.iter().all(|text| *text != plain));
         assert_eq!(texts[3], with(|options| options.never = vec![FolderId { device: 9, inode: 2 }]));

@@ -119,7 +119,7 @@ impl Prepared<'_> {
         let Some(spot) = spot else { return Ok(report) };
         let folder = spot.make(self.profile.project.as_deref(), self.docker)?;
         for pass in passes(step.part, self.options.scope) {
-            let patterns = |patterns: &[&str]| patterns.iter().map(|&one| one.to_owned()).collect();
+            let patterns = |patterns: &[&str]| patterns.iter().map(std::ffi::OsString::from).collect();
             let options = RestoreOptions {
                 include: patterns(&pass.include),
                 exclude: patterns(&pass.exclude),

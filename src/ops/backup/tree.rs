@@ -79,6 +79,8 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                     &"it is the directory of the repository, of the cache or of the state itself",
                 ));
             }
+            let path = std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
+            filter.refuse_absolute(&path, |name| folder.stat(name).is_ok())?;
             let grain = folder.fs_kind().map_or(60, FsKind::racy_grain_seconds);
             (Root::Folder(folder), stat, grain)
         }
@@ -147,6 +149,9 @@ impl<'e> Capture<'e> {
         tree: &OpenTree<'_>,
         parent: Option<&ParentSource>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
+        for line in tree.filter.vain_lines() {
+            self.observer.problem(&Problem::new(Severity::Note, &tree.spec.name, line));
+        }
         match self.tree_on(packer, tree, parent, false) {
             Err(WalkError::Parent(err)) => self.tree_anew(packer, tree, &err),
             result => result.map_err(other),

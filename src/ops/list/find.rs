@@ -5,6 +5,7 @@
 //! be walked whole.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use super::{CACHE_BYTES, SnapshotFilter, runs_of, snapshots, tell_uncertain};
@@ -38,7 +39,7 @@ pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
 /// each snapshot that holds it. Roots and what lies below a match are no matches.
 pub fn find(
     repo: &Repository,
-    glob: &str,
+    glob: &OsStr,
     filter: &SnapshotFilter,
     observer: &dyn Observer,
     cancel: &Cancel,

@@ -75,7 +75,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
     lab.backup(&repo, b"");
     let hits = |glob: &str, filter: &SnapshotFilter| {
         let mut out = Vec::new();
-        find(&repo, glob, filter, &Recording::default(), &Cancel::new(), &mut |item| {
+        find(&repo, glob.as_ref(), filter, &Recording::default(), &Cancel::new(), &mut |item| {
             out.push((item.snapshot.id, item.entry.path.to_string()));
             Ok(())
         })

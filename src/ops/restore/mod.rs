@@ -25,6 +25,7 @@ mod report;
 mod tests;
 mod window;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
@@ -86,9 +87,9 @@ pub trait Select: fmt::Debug + Send + Sync {
 pub struct RestoreOptions {
     /// Restore only what these patterns match, with all below it; gitignore's rules, from the source's root. None:
     /// everything.
-    pub include: Vec<String>,
+    pub include: Vec<OsString>,
     /// Leave out what these match; they win over `include`.
-    pub exclude: Vec<String>,
+    pub exclude: Vec<OsString>,
     /// Restore only what this chooses of it. With `delete`, what it does not choose stays where it is there.
     pub select: Option<Arc<dyn Select>>,
     pub overwrite: Overwrite,

@@ -1,6 +1,7 @@
 //! Walking what the snapshot holds of one source, in path order: folders are made, all else fills windows.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 
 use super::execute::{Execution, is_fatal, subject};
@@ -73,7 +74,7 @@ impl<'w> Walk<'w> {
         sub: RelPath,
         runs: Option<MergedRuns<'w>>,
     ) -> Result<Self, Error> {
-        let filter = |patterns: &[String]| {
+        let filter = |patterns: &[OsString]| {
             Filter::new(&FilterOptions { excludes: patterns.to_vec(), ..FilterOptions::default() })
         };
         let options = job.options;

@@ -1,6 +1,7 @@
 //! `icecore backup`
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ pub struct Args {
 
     /// Leave out what matches, by gitignore's rules from the source's root
     #[arg(long, value_name = "GLOB", help_heading = "What to leave out")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// Leave out what matches a line of this file
     #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
     exclude_file: Vec<PathBuf>,

@@ -1,5 +1,7 @@
 //! `icecore find`
 
+use std::ffi::OsString;
+
 use icecore::ops::list::{SnapshotFilter, find};
 
 use super::{Relay, entry};
@@ -17,7 +19,7 @@ use crate::exit::{CliError, Outcome};
   icecore find passwd --host web1 --json")]
 pub struct Args {
     /// Pattern
-    glob: String,
+    glob: OsString,
     /// Only in snapshots of this host
     #[arg(long, value_name = "HOST")]
     host: Option<String>,

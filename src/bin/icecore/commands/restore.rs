@@ -1,5 +1,6 @@
 //! `icecore restore`
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -33,10 +34,10 @@ pub struct Args {
     target: PathBuf,
     /// Only what matches, by gitignore's rules from the source's root
     #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
+    include: Vec<OsString>,
     /// All but what matches
     #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// What to do with files that are there already
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::IfChanged)]
     overwrite: When,

@@ -92,7 +92,7 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
         Some(other) => return Err(section.error("unchanged", format!("'{other}' is not \"alarm\""))),
     };
     let filter = FilterOptions {
-        excludes: section.texts("exclude")?,
+        excludes: section.texts("exclude")?.into_iter().map(Into::into).collect(),
         exclude_caches: section.flag("exclude_caches")?,
         exclude_larger_than: section.parsed("exclude_larger_than", super::size)?.map(|size| size.0),
         one_file_system: section.flag("one_file_system")?,
