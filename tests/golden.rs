@@ -57,9 +57,10 @@ impl Golden {
             command.env("PATH", path);
         }
         let secret = self.expected["secret"].as_str().expect("a secret");
-        if !secret.is_empty() {
-            command.env("ICECORE_PASSPHRASE", secret);
-        }
+        match secret {
+            "" => command.env("ICECORE_NO_PASSPHRASE", "1"),
+            secret => command.env("ICECORE_PASSPHRASE", secret),
+        };
         let done =
             command.arg("--json").arg("-r").arg(&self.repo).args(words).output().expect("icecore runs");
         let out = String::from_utf8(done.stdout).expect("UTF-8");

@@ -57,6 +57,18 @@ impl IndexError {
         matches!(self, Self::Damaged { .. })
     }
 
+    /// True if the index cannot be made or written as things are: no permission, a read-only file system.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Io(error) => error.is_read_only(),
+            Self::Sqlite { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied)
+            ),
+            _ => false,
+        }
+    }
+
     pub(super) fn damaged(path: &Path, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.into() }
     }

@@ -11,6 +11,8 @@ use super::profile::Place;
 pub struct Settings {
     /// The repository's address; a path is absolute.
     pub repository: Option<String>,
+    /// The id of the repository there, where it is known.
+    pub repository_id: Option<String>,
     pub passphrase_file: Option<String>,
     pub passphrase_command: Option<String>,
     pub host: String,
@@ -37,6 +39,10 @@ const HEAD: &str = "\
 const NO_REPOSITORY: &str = "\
 # Where the backups go, best another machine: a path, sftp://user@host/path or s3://bucket/prefix. Fill it in.
 # repository = \"/mnt/backup/node\"
+";
+
+const IDENTITY: &str = "\
+# Which repository it is: another one at this address is refused. 'icecore init' and 'node backup --init' print the id.
 ";
 
 const NO_PASSPHRASE: &str = "\
@@ -74,7 +80,14 @@ keep_monthly = \"all\"
 pub fn render(node: &Discovery, settings: &Settings) -> String {
     let mut out = String::from(HEAD);
     match &settings.repository {
-        Some(repository) => line(&mut out, "repository", &quoted(repository)),
+        Some(repository) => {
+            line(&mut out, "repository", &quoted(repository));
+            out.push_str(IDENTITY);
+            match &settings.repository_id {
+                Some(id) => line(&mut out, "repository_id", &quoted(id)),
+                None => out.push_str("# repository_id = \"…\"\n"),
+            }
+        }
         None => out.push_str(NO_REPOSITORY),
     }
     match (&settings.passphrase_file, &settings.passphrase_command) {

@@ -92,6 +92,16 @@ impl RepoError {
         Self::damaged(key, what)
     }
 
+    /// True if it is the cache that cannot be made or written: no permission, a read-only file system, a file in its
+    /// place. For errors of [`super::Unlocked::open_cache`].
+    pub fn is_read_only_cache(&self) -> bool {
+        match self {
+            Self::Path(error) => error.is_read_only(),
+            Self::Index(error) => error.is_read_only(),
+            _ => false,
+        }
+    }
+
     /// True if it tells of damage in the repository rather than of a mishap.
     pub fn is_damage(&self) -> bool {
         match self {

@@ -43,6 +43,11 @@ impl Secret {
         Self { bytes: Zeroizing::new(Vec::new()), generated: true }
     }
 
+    /// True for [`Secret::empty`].
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     fn cost(&self) -> Argon2Cost {
         if self.generated { Argon2Cost::GENERATED } else { Argon2Cost::PASSPHRASE }
     }

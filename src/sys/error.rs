@@ -18,6 +18,13 @@ impl PathError {
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
+
+    /// True if the path cannot be made or written as things are: no permission, a read-only file system, a file where a
+    /// directory should be.
+    pub fn is_read_only(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+        matches!(self.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory)
+    }
 }
 
 impl fmt::Display for PathError {

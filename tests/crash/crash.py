@@ -69,6 +69,8 @@ class Bench:
         env["ICECORE_STATE_DIR"] = os.path.join(self.box, "state")
         if self.secret:
             env["ICECORE_PASSPHRASE_FILE"] = self.secret
+        else:
+            env["ICECORE_NO_PASSPHRASE"] = "1"
         return env
 
     def run(self, *words, codes=(0,), prefix=()):

@@ -69,7 +69,7 @@ class Thrash:
 
     def run(self, cache, *words, chaos=True):
         """Exit code and JSON lines; the code is negative, or 130, if the process was sent a signal."""
-        env = {"PATH": os.environ["PATH"], "HOME": self.top, "TZ": "UTC", "LC_ALL": "C", "ICECORE_CACHE_DIR": os.path.join(self.top, f"cache.{cache}"), "ICECORE_STATE_DIR": os.path.join(self.top, "state")}
+        env = {"PATH": os.environ["PATH"], "HOME": self.top, "TZ": "UTC", "LC_ALL": "C", "ICECORE_CACHE_DIR": os.path.join(self.top, f"cache.{cache}"), "ICECORE_STATE_DIR": os.path.join(self.top, "state"), "ICECORE_NO_PASSPHRASE": "1"}
         command = [self.binary, "--json", "-r", self.repo, *words]
         began = time.monotonic()
         with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
+use icecore::types::RepoId;
 
 use crate::commands::Command;
 use crate::exit::CliError;
+use crate::parse;
 
 /// Back up file trees and database dumps: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]
@@ -25,7 +27,9 @@ Environment:
   ICECORE_PASSPHRASE          the passphrase itself
   ICECORE_PASSPHRASE_FILE     as --passphrase-file
   ICECORE_PASSPHRASE_COMMAND  as --passphrase-command
+  ICECORE_NO_PASSPHRASE       1: as --no-passphrase
   ICECORE_TO_PASSPHRASE…      the same for the repository that 'copy' copies to
+                              (ICECORE_TO_NO_PASSPHRASE too)
   ICECORE_CONFIG              as --config
   ICECORE_CACHE_DIR           where the index lies (default: /var/cache/icecore for root,
                               else $XDG_CACHE_HOME/icecore or ~/.cache/icecore)
@@ -35,7 +39,7 @@ Environment:
 Exit codes:
   0 done                       5 alarm: a key file changed or is missing
   1 failed, nothing committed  10 no repository there
-  2 bad usage                  11 wrong passphrase, or none
+  2 bad usage                  11 wrong passphrase, none, or another repository than before
   3 done, but not all of it    12 the repository needs a newer icecore
   4 damage found               130 interrupted, nothing lost
 
@@ -48,7 +52,7 @@ Examples:
 #[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Repository: a path, sftp://user@host/path, user@host:/path or s3://bucket/prefix
+    /// Repository: the path of its directory (remote repositories are not supported yet)
     #[arg(short, long, global = true, value_name = "REPO")]
     pub repo: Option<OsString>,
     /// Read the passphrase from this file (less one trailing newline)
@@ -57,6 +61,12 @@ pub struct Global {
     /// Take the passphrase from the first line that this command prints; it is run without a shell
     #[arg(long, global = true, value_name = "COMMAND")]
     pub passphrase_command: Option<String>,
+    /// The repository has no passphrase: anyone who has its files can read them
+    #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
+    pub no_passphrase: bool,
+    /// Take the repository with this id for the one that is meant, whichever was used at this address before
+    #[arg(long, global = true, value_name = "ID", value_parser = parse::repository_id)]
+    pub accept_repository: Option<RepoId>,
     /// Configuration file (default: /etc/icecore/icecore.toml for root, else ~/.config/icecore/icecore.toml)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,

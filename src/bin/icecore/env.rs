@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use crate::exit::CliError;
+
 /// What the environment says that matters to a command. Empty variables count as unset, but for the passphrase.
 #[derive(Default)]
 pub struct Env {
@@ -18,6 +20,8 @@ pub struct Env {
     pub passphrase_file: Option<PathBuf>,
     /// `ICECORE_PASSPHRASE_COMMAND`
     pub passphrase_command: Option<String>,
+    /// `ICECORE_NO_PASSPHRASE`, as it was set.
+    pub no_passphrase: Option<OsString>,
     /// `ICECORE_CONFIG`
     pub config: Option<PathBuf>,
     /// `ICECORE_CACHE_DIR`
@@ -46,13 +50,14 @@ impl Env {
     /// Reads the environment of this process.
     pub fn read() -> Self {
         let [passphrase, file, command, ..] = SECRET_VARIABLES;
-        Self::read_secrets([passphrase, file, command])
+        Self::read_secrets([passphrase, file, command], "ICECORE_NO_PASSPHRASE")
     }
 
     /// The same for the other repository of a command that has two: `ICECORE_TO_PASSPHRASE` and so on.
     pub fn read_other() -> Self {
         let [.., passphrase, file, command] = SECRET_VARIABLES;
-        Self { repo: None, ..Self::read_secrets([passphrase, file, command]) }
+        let secrets = Self::read_secrets([passphrase, file, command], "ICECORE_TO_NO_PASSPHRASE");
+        Self { repo: None, ..secrets }
     }
 
     /// Everything in the environment that is text, our own secrets left out: for files that name variables.
@@ -62,7 +67,7 @@ impl Env {
         text.filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str())).collect()
     }
 
-    fn read_secrets([passphrase, file, command]: [&str; 3]) -> Self {
+    fn read_secrets([passphrase, file, command]: [&str; 3], none: &str) -> Self {
         let path = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
         // The XDG rules: a folder that is not absolute is to be ignored.
@@ -72,6 +77,7 @@ impl Env {
             passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
             passphrase_file: path(file),
             passphrase_command: text(command),
+            no_passphrase: env::var_os(none).filter(|v| !v.is_empty()),
             config: path("ICECORE_CONFIG"),
             cache_dir: path("ICECORE_CACHE_DIR"),
             state_dir: path("ICECORE_STATE_DIR"),
@@ -80,6 +86,15 @@ impl Env {
             xdg_state_home: absolute("XDG_STATE_HOME"),
             home: absolute("HOME"),
             root: rustix::process::geteuid().is_root(),
+        }
+    }
+
+    /// True if the environment says that the repository has no passphrase.
+    pub fn no_passphrase(&self) -> Result<bool, CliError> {
+        match self.no_passphrase.as_ref().map(|value| value.to_str().unwrap_or_default()) {
+            None | Some("0" | "no" | "false") => Ok(false),
+            Some("1" | "yes" | "true") => Ok(true),
+            Some(_) => Err(CliError::usage("ICECORE_NO_PASSPHRASE is neither 1 nor 0")),
         }
     }
 

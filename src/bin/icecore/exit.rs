@@ -65,8 +65,10 @@ pub enum CliError {
     Node(NodeError),
     /// The binary itself did: terminal, passphrase, output.
     Failed { message: String, source: Option<Box<dyn StdError + Send + Sync>>, hint: Option<String> },
-    /// There is a repository but no passphrase for it.
+    /// There is a repository but no passphrase for it, or it is not the one that is meant.
     Locked { message: String, hint: Option<String> },
+    /// There is no repository where one was before.
+    Absent { message: String, hint: Option<String> },
     /// Whoever read our listing has seen enough.
     BrokenPipe,
 }
@@ -93,7 +95,11 @@ impl CliError {
 
     /// This error with advice, unless it has some.
     pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
-        if let Self::Usage { hint, .. } | Self::Failed { hint, .. } | Self::Locked { hint, .. } = &mut self {
+        if let Self::Usage { hint, .. }
+        | Self::Failed { hint, .. }
+        | Self::Locked { hint, .. }
+        | Self::Absent { hint, .. } = &mut self
+        {
             hint.get_or_insert_with(|| advice.into());
         }
         self
@@ -161,6 +167,9 @@ pub fn tell(error: &CliError) -> Option<Told> {
         }
         CliError::Locked { message, hint } => {
             Told { code: WRONG_KEY, message: message.clone(), hint: hint.clone() }
+        }
+        CliError::Absent { message, hint } => {
+            Told { code: NO_REPOSITORY, message: message.clone(), hint: hint.clone() }
         }
         CliError::Node(error) => Told {
             code: code_of(error.kind()),

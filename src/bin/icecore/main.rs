@@ -9,6 +9,7 @@ mod exit;
 mod harden;
 mod hooks;
 mod job;
+mod opening;
 mod parse;
 mod secret;
 mod signals;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use icecore::ops::forget::Slots;
 use icecore::source::StreamCommand;
-use icecore::types::RelPath;
+use icecore::types::{RelPath, RepoId};
 
 /// Longest name of a source, in bytes.
 const SOURCE_NAME_BYTES_MAX: usize = 64;
@@ -130,6 +130,11 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
     let source = source_name(&String::from_utf8_lossy(source))?;
     let path = RelPath::from_slashed(path).map_err(|e| e.to_string())?;
     Ok(SnapPath { snap, source: Some(source), path })
+}
+
+/// Reads a repository's id, all 32 digits of it.
+pub fn repository_id(text: &str) -> Result<RepoId, String> {
+    text.to_ascii_lowercase().parse().map_err(|why| format!("'{text}' is not a repository's id: {why}"))
 }
 
 /// Reads `SNAP:SOURCE`, of which neither may be left out.

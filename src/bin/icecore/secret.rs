@@ -1,14 +1,17 @@
 //! Where the passphrase comes from, and the key files that icecore makes itself.
 //!
 //! In this order: `--passphrase-file`, `--passphrase-command`, the environment (`ICECORE_PASSPHRASE`, `…_FILE`,
-//! `…_COMMAND`), the repository's key file, the terminal. Whatever holds a secret is wiped when dropped.
+//! `…_COMMAND`), the repository's key file, the terminal. That a repository has no passphrase is never concluded from
+//! its opening without one: an option, the environment, the configuration or what is remembered of it says so. Whatever
+//! holds a secret is wiped when dropped.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use icecore::sys::Dir;
 use icecore::types::RepoId;
 use zeroize::Zeroizing;
 
@@ -24,10 +27,68 @@ const PASSPHRASE_BYTES_MAX: usize = 64 * 1024;
 /// Random bytes of a generated key; written as twice as many hex digits.
 const KEY_BYTES: usize = 32;
 
-const GIVE_ONE: &str = "use --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; for no secrecy, 'init --no-passphrase'";
+/// What to do where no passphrase was given.
+pub const GIVE_ONE: &str = "use --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; for a repository without a passphrase, --no-passphrase";
 
-/// The passphrase that the command line or the environment gives; none if neither does.
-pub fn given(global: &Global, env: &Env) -> Result<Option<Bytes>, CliError> {
+/// What somebody said about the passphrase.
+pub enum Said {
+    Passphrase(Given),
+    /// There is none.
+    NoPassphrase,
+}
+
+/// A passphrase, and by what it was given.
+pub struct Given {
+    pub bytes: Bytes,
+    /// For messages: `the passphrase file /root/p`, `ICECORE_PASSPHRASE`.
+    pub origin: String,
+    /// What should be said of where it came from.
+    pub warning: Option<String>,
+}
+
+impl Given {
+    fn new(bytes: Bytes, origin: String) -> Result<Self, CliError> {
+        Ok(Self { bytes: not_empty(bytes, &origin)?, origin, warning: None })
+    }
+
+    /// What the passphrase holds that its author may not see, in words. All of it counts as part of the passphrase.
+    pub fn oddity(&self) -> Option<String> {
+        let bytes = self.bytes.as_slice();
+        let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let found = [
+            (bytes.starts_with(b"\xef\xbb\xbf"), "begins with a byte order mark (BOM)"),
+            (
+                bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"),
+                "is UTF-16 text with a byte order mark (BOM)",
+            ),
+            (lines.contains(&b'\n'), "holds a second line"),
+            (bytes.ends_with(b"\n"), "ends with an empty line"),
+            (
+                lines.ends_with(b"\r"),
+                "ends with a carriage return (CR), as lines do that were written on Windows",
+            ),
+            (blank(bytes.first()) || blank(lines.last()), "begins or ends with a blank"),
+        ];
+        let found: Vec<&str> = found.into_iter().filter(|(is, _)| *is).map(|(_, words)| words).collect();
+        (!found.is_empty()).then(|| {
+            format!("{} {}, which is taken as a part of the passphrase", self.origin, found.join(" and "))
+        })
+    }
+}
+
+/// What the command line or the environment says about the passphrase; none if neither does.
+pub fn said(global: &Global, env: &Env) -> Result<Option<Said>, CliError> {
+    let given = given(global, env)?;
+    match (given, global.no_passphrase || env.no_passphrase()?) {
+        (Some(_), true) => Err(CliError::usage("--no-passphrase, and yet a passphrase was given")),
+        (Some(given), false) => Ok(Some(Said::Passphrase(given))),
+        (None, true) => Ok(Some(Said::NoPassphrase)),
+        (None, false) => Ok(None),
+    }
+}
+
+fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
     if let Some(path) = &global.passphrase_file {
         return from_file(path).map(Some);
     }
@@ -35,7 +96,7 @@ pub fn given(global: &Global, env: &Env) -> Result<Option<Bytes>, CliError> {
         return from_command(command).map(Some);
     }
     if let Some(text) = &env.passphrase {
-        return not_empty(text.clone(), "ICECORE_PASSPHRASE").map(Some);
+        return Given::new(text.clone(), "ICECORE_PASSPHRASE".to_owned()).map(Some);
     }
     if let Some(path) = &env.passphrase_file {
         return from_file(path).map(Some);
@@ -43,19 +104,28 @@ pub fn given(global: &Global, env: &Env) -> Result<Option<Bytes>, CliError> {
     env.passphrase_command.as_deref().map(from_command).transpose()
 }
 
-/// Reads a passphrase from a file, less one trailing newline.
-pub fn from_file(path: &Path) -> Result<Bytes, CliError> {
+/// Reads a passphrase from a file, less one trailing newline. A file that others may read gets a warning.
+pub fn from_file(path: &Path) -> Result<Given, CliError> {
     let shown = path.display();
     let file = File::open(path)
         .map_err(|e| CliError::failed(format!("cannot open the passphrase file {shown}"), e))?;
-    let text = read_bounded(file)
-        .map_err(|e| CliError::failed(format!("cannot read the passphrase file {shown}"), e))?;
-    not_empty(without_newline(text), &format!("the passphrase file {shown}"))
+    let failed = |e| CliError::failed(format!("cannot read the passphrase file {shown}"), e);
+    let meta = file.metadata().map_err(failed)?;
+    let text = read_bounded(file).map_err(failed)?;
+    let mut given = Given::new(without_newline(text), format!("the passphrase file {shown}"))?;
+    let mode = meta.mode() & 0o7777;
+    // A pipe or a terminal has no readers but those that hold it open.
+    if meta.is_file() && mode & 0o077 != 0 {
+        given.warning = Some(format!(
+            "the passphrase file {shown} can be read or written by others (mode {mode:04o}): chmod 600"
+        ));
+    }
+    Ok(given)
 }
 
 /// Reads a passphrase from the first line that a command prints. The command is split as POSIX words and run
 /// without a shell; it does not see our own passphrase variables, and must exit with 0.
-pub fn from_command(command: &str) -> Result<Bytes, CliError> {
+pub fn from_command(command: &str) -> Result<Given, CliError> {
     let words = shell_words::split(command)
         .map_err(|e| CliError::usage(format!("the passphrase command cannot be split into words: {e}")))?;
     let Some((program, arguments)) = words.split_first() else {
@@ -85,7 +155,7 @@ pub fn from_command(command: &str) -> Result<Bytes, CliError> {
     }
     let end = text.iter().position(|&b| b == b'\n').unwrap_or(text.len());
     let line = Bytes::new(text[..end].to_vec());
-    not_empty(line, &format!("the passphrase command '{program}'"))
+    Given::new(line, format!("the passphrase command '{program}'"))
 }
 
 /// The path of a repository's key file in the folder of key files.
@@ -140,12 +210,13 @@ pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
     write_new_file(path, &line)
 }
 
-/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its folder, which is
-/// made (mode 0700) if it is missing.
+/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its directory. Missing
+/// directories are made (mode 0700), each synced into its parent: after a power cut the key is there if the repository
+/// is.
 pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let folder = Dir::create_all(folder, 0o700).map_err(|e| e.source)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let written = file.write_all(secret).and_then(|()| file.sync_all());
         if let Err(e) = written {
@@ -153,9 +224,28 @@ pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
             let _ = fs::remove_file(path);
             return Err(e);
         }
-        File::open(folder)?.sync_all()
+        folder.sync().map_err(|e| e.source)
     };
     write().map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
+}
+
+/// Renames a key file that opens nothing any more to a free name beside it, durably, and returns that.
+pub fn retire_key_file(path: &Path) -> Result<PathBuf, CliError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".old");
+    let mut old = PathBuf::from(&name);
+    let mut number = 1;
+    while old.symlink_metadata().is_ok() {
+        number += 1;
+        let mut numbered = name.clone();
+        numbered.push(format!("-{number}"));
+        old = PathBuf::from(numbered);
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::rename(path, &old)
+        .and_then(|()| Dir::open(folder).and_then(|folder| folder.sync()).map_err(|e| e.source))
+        .map_err(|e| CliError::failed(format!("cannot rename the key file {}", path.display()), e))?;
+    Ok(old)
 }
 
 /// True if somebody can be asked.
@@ -163,13 +253,9 @@ pub fn has_terminal() -> bool {
     io::stderr().is_terminal() && OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
 }
 
-/// Asks for the passphrase of an existing repository.
-pub fn ask(prompt: &str) -> Result<Bytes, CliError> {
-    if !has_terminal() {
-        let message = "the repository is sealed, and no passphrase was given".to_owned();
-        return Err(CliError::Locked { message, hint: Some(GIVE_ONE.to_owned()) });
-    }
-    read_terminal(prompt)
+/// Asks for the passphrase of an existing repository. There must be a terminal.
+pub fn ask() -> Result<Bytes, CliError> {
+    read_terminal("Passphrase: ")
 }
 
 /// Asks for a new passphrase, twice.
@@ -244,7 +330,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(&keys).expect("a folder").mode() & 0o7777, 0o700);
         assert_eq!(from_key_file(&keys, ID).expect("readable"), Some(key.clone()));
-        assert_eq!(from_file(&path).expect("a passphrase file too"), key);
+        assert_eq!(from_file(&path).expect("a passphrase file too").bytes, key);
         assert_eq!(code(new_key_file(&keys, ID)), 1, "an old key is never replaced");
         assert_ne!(random_key().expect("random"), random_key().expect("random"));
     }
@@ -267,7 +353,7 @@ mod tests {
         let path = folder.path().join("p");
         for (text, secret) in [("a b\n", "a b"), ("a\n\n", "a\n"), (" a", " a")] {
             fs::write(&path, text).expect("write");
-            assert_eq!(from_file(&path).expect("a secret").as_slice(), secret.as_bytes());
+            assert_eq!(from_file(&path).expect("a secret").bytes.as_slice(), secret.as_bytes());
         }
         for bad in ["", "\n"] {
             fs::write(&path, bad).expect("write");
@@ -279,9 +365,79 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_sees_in_a_passphrase_is_named() {
+        let said = |bytes: &[u8]| {
+            let given = Given::new(Bytes::new(bytes.to_vec()), "it".to_owned()).expect("a secret");
+            given.oddity().unwrap_or_default()
+        };
+        for good in [&b"a b"[..], b"caf\xc3\xa9", b"\xff", b"a\rb", b"\x00"] {
+            assert_eq!(said(good), "", "{good:?}");
+        }
+        for (bytes, words) in [
+            (&b"a\r"[..], &["carriage return (CR)"][..]),
+            (b"a\r\n", &["carriage return (CR)", "an empty line"]),
+            (b"\xef\xbb\xbfa", &["byte order mark (BOM)"]),
+            (b"\xff\xfea\0", &["UTF-16"]),
+            (b"a\nb", &["second line"]),
+            (b"a\n", &["an empty line"]),
+            (b"\xef\xbb\xbfa\nb\r", &["BOM", "second line", "CR"]),
+            (b" a", &["blank"]),
+            (b"a\t", &["blank"]),
+        ] {
+            let said = said(bytes);
+            assert!(words.iter().all(|word| said.contains(word)), "{bytes:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_passphrase_file_that_others_may_read_or_write_gets_a_warning() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("p");
+        fs::write(&path, "x\n").expect("write");
+        for (mode, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o622, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+            assert_eq!(from_file(&path).expect("a secret").warning.is_some(), warned, "{mode:o}");
+        }
+        assert!(from_file(Path::new("/dev/zero")).is_err(), "longer than any passphrase");
+    }
+
+    #[test]
+    fn a_key_file_that_opens_nothing_makes_way() {
+        let keys = tempfile::tempdir().expect("a folder");
+        let (first, path) = new_key_file(keys.path(), ID).expect("a new key");
+        let old = retire_key_file(&path).expect("renamed");
+        assert_eq!(from_file(&old).expect("kept").bytes, first);
+        assert!(from_key_file(keys.path(), ID).expect("no key").is_none());
+        new_key_file(keys.path(), ID).expect("another key");
+        let older = retire_key_file(&path).expect("renamed");
+        assert_ne!(old, older, "nothing is replaced");
+        assert_eq!(from_file(&old).expect("kept").bytes, first);
+    }
+
+    #[test]
+    fn no_passphrase_is_said_in_two_places_and_contradicted_in_none() {
+        let bare = Global::default();
+        let said = |global: &Global, env: &Env| {
+            said(global, env).map(|s| s.map(|s| matches!(s, Said::NoPassphrase)))
+        };
+        assert_eq!(said(&bare, &Env::default()).expect("nothing"), None);
+        let open = Global { no_passphrase: true, ..Global::default() };
+        assert_eq!(said(&open, &Env::default()).expect("none"), Some(true));
+        for (value, is) in [("1", Some(true)), ("true", Some(true)), ("0", None), ("no", None)] {
+            let env = Env { no_passphrase: Some(value.into()), ..Env::default() };
+            assert_eq!(said(&bare, &env).expect(value), is, "{value}");
+        }
+        let odd = Env { no_passphrase: Some("maybe".into()), ..Env::default() };
+        assert_eq!(code(said(&bare, &odd)), 2);
+        let given = Env { passphrase: Some(Bytes::new(b"x".to_vec())), ..Env::default() };
+        assert_eq!(said(&bare, &given).expect("a passphrase"), Some(false));
+        assert_eq!(code(said(&open, &given)), 2, "it cannot be both");
+    }
+
+    #[test]
     fn a_command_gives_its_first_line_without_a_shell() {
         let secret = from_command("printf '%s\\nmore\\n' 'a $HOME'").expect("a secret");
-        assert_eq!(secret.as_slice(), b"a $HOME");
+        assert_eq!(secret.bytes.as_slice(), b"a $HOME");
         assert_eq!(code(from_command("false")), 1);
         assert_eq!(code(from_command("true")), 11);
         assert_eq!(code(from_command("'")), 2);
@@ -300,7 +456,7 @@ mod tests {
             ..Env::default()
         };
         let secret = |global: &Global, env: &Env| {
-            given(global, env).expect("no error").map(|s| String::from_utf8_lossy(&s).into_owned())
+            given(global, env).expect("no error").map(|s| String::from_utf8_lossy(&s.bytes).into_owned())
         };
         let bare = Global::default();
         assert_eq!(secret(&bare, &env).as_deref(), Some("text"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
-use icecore::types::ByteSize;
+use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
 
 use crate::args::Global;
@@ -40,6 +40,12 @@ pub struct Args {
     /// Take it from the first line that this command prints; it is run without a shell
     #[arg(long, value_name = "COMMAND")]
     to_passphrase_command: Option<String>,
+    /// The other repository has no passphrase
+    #[arg(long, conflicts_with_all = ["to_passphrase_file", "to_passphrase_command"])]
+    to_no_passphrase: bool,
+    /// Take the repository with this id for the other one that is meant
+    #[arg(long, value_name = "ID", value_parser = parse::repository_id)]
+    to_accept_repository: Option<RepoId>,
     /// Only snapshots of this host; with SNAP: whose 'latest' is meant
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -115,6 +121,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         repo: Some(args.to.clone()),
         passphrase_file: args.to_passphrase_file.clone(),
         passphrase_command: args.to_passphrase_command.clone(),
+        no_passphrase: args.to_no_passphrase,
+        accept_repository: args.to_accept_repository,
         ..context.global.clone()
     };
     // What stops the one stops both; it is said once.

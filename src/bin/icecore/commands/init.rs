@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::context::{Context, NewSecret};
+use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 
 /// Make a new repository
@@ -14,13 +14,10 @@ use crate::exit::{CliError, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore init -r /mnt/backup/repo
-  icecore init -r sftp://backup@host/srv/repo --passphrase-file /root/passphrase
+  icecore init -r /srv/repo --passphrase-file /root/passphrase
   icecore init -r /mnt/backup/repo --parity 5
   icecore init -r /srv/public --no-passphrase")]
 pub struct Args {
-    /// Make a repository that anyone who has its files can read
-    #[arg(long)]
-    no_passphrase: bool,
     /// Keep so much recovery data beside each pack (1 to 100 percent of it), from which 'repair packs' heals bit rot
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     parity: Option<u8>,
@@ -32,9 +29,8 @@ struct Summary {
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let otherwise = if args.no_passphrase { NewSecret::Empty } else { NewSecret::AskOrKeyFile };
     let meter = context.ui.meter();
-    let id = context.init(otherwise, args.parity)?;
+    let id = context.init(args.parity)?;
     let summary = Summary { repository: id.to_string() };
     Ok(meter.finish("init", Outcome::Done, &summary, || vec![format!("repository {id} made")]))
 }

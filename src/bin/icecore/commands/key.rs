@@ -7,7 +7,7 @@ use icecore::repo::{RepoError, Repository, Secret, SlotInfo};
 use serde::Serialize;
 
 use crate::context::{Context, host_name};
-use crate::exit::{CliError, Outcome};
+use crate::exit::{CliError, Outcome, tell};
 use crate::secret;
 use crate::ui::{json, text};
 
@@ -90,12 +90,21 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.action {
         Action::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
         Action::Change(new) => {
-            write_slot(context, new, "key change", "made in place of the old", Repository::change_key)
+            let done =
+                write_slot(context, new, "key change", "made in place of the old", Repository::change_key);
+            if done.is_ok() {
+                retire_key_file(context);
+            }
+            done
         }
         Action::List => list(context),
         Action::Remove { slot } => {
             let (repository, meter, _cancel) = context.begin()?;
+            let current = repository.key_slots()?.into_iter().find(|slot| slot.current);
             let slot = repository.remove_key(slot)?;
+            if current.is_some_and(|current| current.name == slot) {
+                retire_key_file(context);
+            }
             let line = || vec![format!("slot {slot} removed")];
             Ok(meter.finish("key remove", Outcome::Done, &Summary { slot: &slot }, line))
         }
@@ -105,12 +114,12 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 
 impl New {
     /// The new passphrase.
-    fn secret(&self) -> Result<Secret, CliError> {
+    fn secret(&self, context: &Context<'_>) -> Result<Secret, CliError> {
         if let Some(path) = &self.new_passphrase_file {
-            return Ok(Secret::passphrase(secret::from_file(path)?));
+            return Ok(context.new_secret(secret::from_file(path)?));
         }
         if let Some(command) = &self.new_passphrase_command {
-            return Ok(Secret::passphrase(secret::from_command(command)?));
+            return Ok(context.new_secret(secret::from_command(command)?));
         }
         if let Some(path) = &self.new_key_file {
             let key = secret::random_key()?;
@@ -139,9 +148,25 @@ fn write_slot(
     write: SlotWriter,
 ) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
-    let slot = write(&repository, &new.secret()?, &new.label())?;
+    let slot = write(&repository, &new.secret(context)?, &new.label())?;
     let line = || vec![format!("slot {slot} {done}")];
     Ok(meter.finish(command, Outcome::Done, &Summary { slot: &slot }, line))
+}
+
+/// Renames the key file that opened the repository, whose slot is gone: it would stand in the way of the passphrase.
+fn retire_key_file(context: &Context<'_>) {
+    let Some(path) = context.key_file.get() else { return };
+    match secret::retire_key_file(path) {
+        Ok(old) => {
+            let what = format!("the old key file opens nothing now; it was renamed to {}", old.display());
+            context.ui.note(text::clean(&what));
+        }
+        // The slot is gone all the same, and the next command names the file.
+        Err(error) => {
+            let message = tell(&error).map(|told| told.message).unwrap_or_default();
+            context.ui.warn(format_args!("warning: {message}"));
+        }
+    }
 }
 
 fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
@@ -177,7 +202,7 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
 
 fn export(context: &Context<'_>, file: &Path, new: &New) -> Result<Outcome, CliError> {
     let (repository, meter, _cancel) = context.begin()?;
-    let slot = repository.export_key(&new.secret()?, &new.label())?;
+    let slot = repository.export_key(&new.secret(context)?, &new.label())?;
     if file.as_os_str() == "-" {
         let mut out = context.ui.data()?;
         out.line(String::from_utf8_lossy(&slot))?;

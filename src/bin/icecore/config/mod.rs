@@ -12,7 +12,7 @@ use std::time::Duration;
 use icecore::node::profile::Profile;
 use icecore::ops::forget::{Period, Policy, Slots};
 use icecore::source::StreamCommand;
-use icecore::types::ByteSize;
+use icecore::types::{ByteSize, RepoId};
 use toml::de::DeTable;
 
 use crate::exit::CliError;
@@ -30,8 +30,12 @@ pub struct Config {
     /// The file itself.
     pub file: PathBuf,
     pub repository: Option<OsString>,
+    /// The repositories that the address may hold; empty: any.
+    pub repository_ids: Vec<RepoId>,
     pub passphrase_file: Option<PathBuf>,
     pub passphrase_command: Option<String>,
+    /// The repository has none.
+    pub no_passphrase: bool,
     pub cache_dir: Option<PathBuf>,
     /// The host name of snapshots.
     pub host: Option<String>,
@@ -108,14 +112,21 @@ impl Config {
         let mut config = Self {
             file: file.to_owned(),
             repository: repository(&top)?,
+            repository_ids: repository_ids(&top)?,
             passphrase_file: top.path("passphrase_file")?,
             passphrase_command: top.text("passphrase_command")?,
+            no_passphrase: top.flag("no_passphrase")?,
             cache_dir: top.path("cache_dir")?,
             host: top.parsed("host", host)?,
             ..Self::default()
         };
         if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
             return Err(top.error("passphrase_command", "it does not go with passphrase_file"));
+        }
+        if config.no_passphrase && (config.passphrase_file.is_some() || config.passphrase_command.is_some()) {
+            return Err(
+                top.error("no_passphrase", "it does not go with passphrase_file and passphrase_command")
+            );
         }
         config.backup = top.section("backup")?.map(|s| backup(&s)).transpose()?.unwrap_or_default();
         config.sources = sources::sources(&top)?;
@@ -140,6 +151,12 @@ fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
         _ => Ok(top.text.folder().join(text).into_os_string()),
     })?;
     Ok(address)
+}
+
+/// The ids that are meant: one, or those of media that take turns at the address.
+fn repository_ids(top: &Section<'_>) -> Result<Vec<RepoId>, ConfigError> {
+    let ids = top.texts("repository_id")?.into_iter().map(|text| parse::repository_id(&text));
+    ids.collect::<Result<_, _>>().map_err(|why| top.error("repository_id", why))
 }
 
 fn host(text: &str) -> Result<String, String> {

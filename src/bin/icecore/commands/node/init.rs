@@ -140,13 +140,13 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         path.map_err(|_| CliError::usage("icecore.toml takes only paths that are UTF-8"))
     };
     let (global, env) = (context.global, &context.env);
-    let repository = match global.repo.as_ref().or(env.repo.as_ref()) {
+    let location = global.repo.as_ref().or(env.repo.as_ref()).map(Location::parse).transpose();
+    let location = location.map_err(|why| CliError::usage(why.to_string()))?;
+    let repository_id = location.as_ref().and_then(|location| context.remembered(location));
+    let repository = match location {
         None => None,
-        Some(address) => Some(match Location::parse(address) {
-            Ok(Location::Local(path)) => text(absolute(&path)?)?,
-            Ok(_) => text(PathBuf::from(address))?,
-            Err(why) => return Err(CliError::usage(why.to_string())),
-        }),
+        Some(Location::Local(path)) => Some(text(absolute(&path)?)?),
+        Some(remote) => Some(remote.to_string()),
     };
     let file = global.passphrase_file.as_ref();
     let command = global.passphrase_command.clone();
@@ -155,7 +155,13 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         given => given,
     };
     let passphrase_file = file.map(|file| absolute(file).and_then(text)).transpose()?;
-    Ok(Settings { repository, passphrase_file, passphrase_command: command, host: host_name() })
+    Ok(Settings {
+        repository,
+        repository_id: repository_id.map(|id| id.to_string()),
+        passphrase_file,
+        passphrase_command: command,
+        host: host_name(),
+    })
 }
 
 fn taken(file: &Path) -> CliError {
@@ -320,12 +326,14 @@ mod tests {
     fn what_is_written_is_accepted() {
         let settings = Settings {
             host: "node-1".into(),
+            repository_id: Some("07".repeat(16)),
             repository: Some("/mnt/backup".into()),
             passphrase_file: Some("/root/p".into()),
             passphrase_command: None,
         };
         let config = accepted(&node(), &settings);
         assert_eq!(config.repository, Some("/mnt/backup".into()));
+        assert_eq!(config.repository_ids, [icecore::types::RepoId::new([7; 16])]);
         assert_eq!(config.passphrase_file, Some("/root/p".into()));
         let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);

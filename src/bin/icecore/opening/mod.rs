@@ -1,0 +1,375 @@
+//! Opening or making a command's repository: which one is meant, with which secret, and what is remembered of it.
+//!
+//! The order matters. First the id that the store shows is compared with what icecore.toml names and with the pin, so
+//! that no secret is tried on, and nothing is sent to, another repository. Then a secret unlocks it, which proves the id.
+//! Then the pin is written, and only after that the cache is opened and the operation begins.
+
+mod cache;
+mod pins;
+mod unlock;
+
+use std::path::Path;
+
+use icecore::observe::{Observer, Problem, Severity};
+use icecore::ops::Cancel;
+use icecore::repo::{RepoError, Repository, Secret};
+use icecore::store::{Location, SharedStore};
+use icecore::types::RepoId;
+use icecore::{Error, ErrorKind};
+
+pub use self::cache::{CacheNeed, TemporaryCache};
+use self::pins::{Address, Known, Pin};
+use crate::context::{Context, host_name};
+use crate::exit::CliError;
+use crate::secret::{self, Said};
+use crate::signals::Interrupts;
+use crate::ui::text;
+
+/// Where the secret of a new repository comes from if none is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NewSecret {
+    /// From the terminal if there is one, else a random key file.
+    AskOrKeyFile,
+    /// A random key file.
+    KeyFile,
+}
+
+/// Where the repository should be, and what is known of it before the store is looked at.
+#[derive(Clone)]
+struct Place {
+    location: Location,
+    /// None where it cannot be resolved; nothing is remembered then.
+    address: Option<Address>,
+    known: Known,
+    /// The repositories that icecore.toml names for this address; empty: any.
+    named: Vec<RepoId>,
+    /// The configuration is about this address.
+    own_config: bool,
+}
+
+impl Place {
+    fn pin(&self) -> Option<Pin> {
+        match self.known {
+            Known::Pinned(pin) => Some(pin),
+            _ => None,
+        }
+    }
+
+    /// The repository that should be here.
+    fn expected(&self) -> Option<RepoId> {
+        self.named.first().copied().or_else(|| self.pin().map(|pin| pin.repository))
+    }
+
+    /// The error of a store that cannot be opened, or holds no repository: told otherwise where one should be.
+    fn absent(&self, error: impl Into<Error>) -> CliError {
+        let error = error.into();
+        match self.expected() {
+            Some(id) if error.kind() == ErrorKind::NoRepository => CliError::Absent {
+                message: format!(
+                    "there is no repository at {}, which should hold repository {id}",
+                    self.location
+                ),
+                hint: Some(
+                    "is the disk mounted? If that repository is given up: 'icecore init' makes a new one there"
+                        .to_owned(),
+                ),
+            },
+            _ => error.into(),
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Opens the repository, with the passphrase from wherever it comes. Damage of its configuration is reported.
+    pub fn open(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
+        self.open_with(CacheNeed::Lasting, observer)
+    }
+
+    /// [`Context::open`] for a command that may do with a temporary cache.
+    pub fn open_with(
+        &self,
+        need: CacheNeed,
+        observer: &dyn Observer,
+    ) -> Result<(Repository, Cancel), CliError> {
+        let place = self.place()?;
+        let store = place.location.open().map_err(|e| place.absent(e))?;
+        self.open_at(&place, store, need, observer)
+    }
+
+    /// Opens the repository, or makes it if there is none and none was there before, with so many percent of recovery
+    /// data.
+    pub fn open_or_init(
+        &self,
+        parity: Option<u8>,
+        observer: &dyn Observer,
+    ) -> Result<(Repository, Cancel), CliError> {
+        let place = self.place()?;
+        let found = place.location.open().map_err(Error::from).and_then(|store| {
+            Repository::identities(&store)?;
+            Ok(store)
+        });
+        match found {
+            Ok(store) => self.open_at(&place, store, CacheNeed::Lasting, observer),
+            // A disk that is not mounted looks like this too: only where nothing was before is a new one meant.
+            Err(e) if e.kind() == ErrorKind::NoRepository && place.expected().is_none() => {
+                let (store, id) = self.init_at(&place, NewSecret::KeyFile, parity)?;
+                self.ui.note(format_args!("repository {id} made"));
+                self.advise_naming(&place, id);
+                // Looked up again: the pin is there now.
+                self.open_at(&self.place()?, store, CacheNeed::Lasting, observer)
+            }
+            Err(e) => Err(place.absent(e)),
+        }
+    }
+
+    /// Makes a repository, with so many percent of recovery data. Returns its id.
+    pub fn init(&self, parity: Option<u8>) -> Result<RepoId, CliError> {
+        let place = self.place()?;
+        if let Some(id) = place.named.first() {
+            let file = self.config()?.file.display();
+            return Err(CliError::usage(format!(
+                "{file} names repository {id}, and a new one has another id"
+            ))
+            .with_hint("take 'repository_id' out of the file first"));
+        }
+        let (_, id) = self.init_at(&place, NewSecret::AskOrKeyFile, parity)?;
+        self.advise_naming(&place, id);
+        Ok(id)
+    }
+
+    /// The repository that was used at this address before, if that is remembered.
+    pub fn remembered(&self, location: &Location) -> Option<RepoId> {
+        match Pin::load(self.state()?, &Address::of(location).ok()?) {
+            Known::Pinned(pin) => Some(pin.repository),
+            _ => None,
+        }
+    }
+
+    /// Says how a configuration file that is about this repository can name it.
+    fn advise_naming(&self, place: &Place, id: RepoId) {
+        let Ok(config) = self.config() else { return };
+        if config.repository.is_some() && place.own_config {
+            let file = config.file.display().to_string();
+            let what = format!(
+                "{} can say that no other repository is meant: repository_id = \"{id}\"",
+                text::clean(&file)
+            );
+            self.ui.note(what);
+        }
+    }
+
+    fn place(&self) -> Result<Place, CliError> {
+        let location = self.location()?;
+        let address = Address::of(&location);
+        let known = match (&address, self.state()) {
+            (Ok(address), Some(state)) => Pin::load(state, address),
+            _ => Known::Nothing,
+        };
+        let address = address
+            .map_err(|why| self.ui.warn(format_args!("warning: cannot resolve {location}: {why}")))
+            .ok();
+        if let Known::Damaged(why) | Known::Unreadable(why) = &known {
+            let what = format!("what is remembered of the repository at {location} cannot be read: {why}");
+            self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+        }
+        let config = self.config()?;
+        // What the file says is about the file's repository, not about any that is named on the command line.
+        let own = match &config.repository {
+            None => true,
+            Some(own) => Location::parse(own).ok().and_then(|own| Address::of(&own).ok()) == address,
+        };
+        Ok(Place {
+            location,
+            address,
+            known,
+            named: if own { config.repository_ids.clone() } else { Vec::new() },
+            own_config: own,
+        })
+    }
+
+    /// Chooses the repository that is meant among the ids that the store shows, or refuses.
+    fn meant(&self, place: &Place, ids: &[RepoId]) -> Result<RepoId, CliError> {
+        let shown = ids.first().map(ToString::to_string).unwrap_or_default();
+        let refused = |message: String, hint: String| Err(CliError::Locked { message, hint: Some(hint) });
+        let accept = self.global.accept_repository;
+        if !place.named.is_empty() {
+            let Some(id) = ids.iter().find(|id| place.named.contains(id)) else {
+                let file = self.config()?.file.display();
+                let names: Vec<String> = place.named.iter().map(ToString::to_string).collect();
+                let message = format!(
+                    "cannot open {}: it is another repository ({shown}) than the one that {file} names ({})",
+                    place.location,
+                    names.join(", ")
+                );
+                return refused(
+                    message,
+                    "is the right disk mounted? 'repository_id' says which it is".into(),
+                );
+            };
+            return Ok(*id);
+        }
+        if let Some(accepted) = accept {
+            if ids.contains(&accepted) {
+                return Ok(accepted);
+            }
+            let message = format!("cannot open {}: it is repository {shown}, not {accepted}", place.location);
+            return refused(message, format!("give {}accept-repository the right id", self.option_prefix));
+        }
+        match place.pin() {
+            Some(pin) if ids.contains(&pin.repository) => Ok(pin.repository),
+            Some(pin) => {
+                let message = format!(
+                    "cannot open {}: it is another repository ({shown}) than the one used before ({})",
+                    place.location, pin.repository
+                );
+                let option = format!("{}accept-repository {shown}", self.option_prefix);
+                refused(message, format!("is the right disk mounted? If this repository is meant: {option}"))
+            }
+            None => {
+                // Of two copies of the configuration one may be damaged: the one that there is a key for is right.
+                let keys = self.env.keys_dir();
+                let has_key = |id: &&RepoId| {
+                    keys.as_ref().is_some_and(|keys| secret::key_file_path(keys, **id).exists())
+                };
+                let id = ids.iter().find(has_key).or(ids.first());
+                id.copied().ok_or_else(|| CliError::usage("the repository has no id"))
+            }
+        }
+    }
+
+    fn open_at(
+        &self,
+        place: &Place,
+        store: SharedStore,
+        need: CacheNeed,
+        observer: &dyn Observer,
+    ) -> Result<(Repository, Cancel), CliError> {
+        let ids = Repository::identities(&store).map_err(|e| place.absent(e))?;
+        let id = self.meant(place, &ids)?;
+        let (unlocked, sealed, interrupts) = self.unlock(place, store, id)?;
+        // Read again under the keys: the store may have shown something else before.
+        self.meant(place, &[unlocked.id()])?;
+        self.remember(place, Pin { repository: unlocked.id(), sealed })?;
+        if !sealed {
+            let what = "it opens without a passphrase: whoever can reach it can read it";
+            observer.problem(&Problem::new(Severity::Note, "the repository", what));
+        }
+        let cache = self.open_cache(&unlocked, need)?;
+        let repository = unlocked.with_cache(cache).with_state(self.state().cloned());
+        if let Some(damage) = repository.config_damage() {
+            observer.problem(&Problem::new(Severity::Damage, "the configuration", damage));
+        }
+        Ok((repository, self.cancel(&interrupts)))
+    }
+
+    /// Remembers which repository lives at the address, if that is new.
+    fn remember(&self, place: &Place, pin: Pin) -> Result<(), CliError> {
+        let (Some(address), Some(state)) = (&place.address, self.state()) else { return Ok(()) };
+        match place.known {
+            Known::Unreadable(_) => return Ok(()),
+            Known::Pinned(known) if known == pin => return Ok(()),
+            Known::Pinned(known) if known.repository != pin.repository => {
+                let (new, old) = (pin.repository, known.repository);
+                self.ui
+                    .note(format_args!("{} is repository {new} from now on; it was {old}", place.location));
+            }
+            _ => {}
+        }
+        match pin.store(state, address, &place.known) {
+            Ok(()) => Ok(()),
+            // Another process was first; it may have met another repository.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                let now = Place { known: Pin::load(state, address), ..place.clone() };
+                self.meant(&now, &[pin.repository]).map(drop)
+            }
+            Err(e) => {
+                if place.named.is_empty() {
+                    let what = format!(
+                        "cannot remember which repository is at {}: {e}: {}; set ICECORE_STATE_DIR",
+                        place.location, e.source
+                    );
+                    self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn init_at(
+        &self,
+        place: &Place,
+        otherwise: NewSecret,
+        parity: Option<u8>,
+    ) -> Result<(SharedStore, RepoId), CliError> {
+        let store = place.location.create().map_err(Error::from)?;
+        // Before anybody is asked for a passphrase; `init_with` looks again.
+        match Repository::identify(&store) {
+            Err(RepoError::NotFound { .. }) => {}
+            Err(e) if !e.is_damage() => return Err(e.into()),
+            _ => return Err(RepoError::AlreadyThere { address: store.address().to_owned() }.into()),
+        }
+        let id = new_id()?;
+        let (secret, key_file) = match (self.said(place)?, otherwise) {
+            (Some(Said::Passphrase(given)), _) => (self.new_secret(given), None),
+            (Some(Said::NoPassphrase), _) => (Secret::empty(), None),
+            (None, NewSecret::AskOrKeyFile) if secret::has_terminal() => {
+                (Secret::passphrase(secret::ask_new()?), None)
+            }
+            (None, _) => {
+                // The key is safe on disk before anything is sealed with it.
+                let (key, path) = secret::new_key_file(&self.keys_dir()?, id)?;
+                (Secret::generated(key), Some(path))
+            }
+        };
+        let sealed = !secret.is_empty();
+        match (Repository::init_with(&store, id, &secret, &host_name(), parity), key_file) {
+            (Ok(_), Some(path)) => {
+                self.ui.warn(format_args!("The key of this repository is in {}.", path.display()));
+                self.ui.warn("Keep a copy elsewhere: without it the backup is lost.");
+            }
+            (Ok(_), None) => {}
+            (Err(error), key_file) => {
+                if let Some(path) = key_file {
+                    drop_unused_key(&store, id, &path);
+                }
+                return Err(error.into());
+            }
+        }
+        self.remember(place, Pin { repository: id, sealed })?;
+        Ok((store, id))
+    }
+
+    /// What the first signal that asks us to end sets from now on.
+    fn cancel(&self, interrupts: &Interrupts) -> Cancel {
+        let cancel = Cancel::new();
+        let (flag, ui) = (cancel.clone(), self.ui);
+        interrupts.hand_over(move || {
+            flag.cancel();
+            ui.note("stopping; once more to stop at once");
+        });
+        cancel
+    }
+}
+
+/// Removes the key file of a repository that was not made. Kept where it may have been: an `init` whose last answer was
+/// lost has made it.
+fn drop_unused_key(store: &SharedStore, id: RepoId, path: &Path) {
+    let unused = match Repository::identify(store) {
+        Ok(found) => found != id,
+        Err(e) => matches!(e, RepoError::NotFound { .. }),
+    };
+    if unused {
+        // One key file too many does no harm.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn listen() -> Result<Interrupts, CliError> {
+    Interrupts::listen().map_err(|e| CliError::failed("cannot listen to signals", e))
+}
+
+fn new_id() -> Result<RepoId, CliError> {
+    let mut bytes = [0; RepoId::LEN];
+    getrandom::fill(&mut bytes).map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+    Ok(RepoId::new(bytes))
+}

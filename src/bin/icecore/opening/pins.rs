@@ -1,0 +1,325 @@
+//! Which repository lives at which address: remembered at first use, one file an address in the state directory.
+//!
+//! A store says which repository it holds in a file that anybody who can write to the store can replace. So the id that
+//! was there at first use is kept here, and another one at the same address is refused until somebody says that it is
+//! meant. Pins are not secret, and losing them loses no data: the next use pins anew.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use icecore::store::Location;
+use icecore::sys::{Existing, PathError, StateDir};
+use icecore::types::RepoId;
+use serde::{Deserialize, Serialize};
+
+/// The directory of the pins in the state directory.
+const DIRECTORY: &str = "repositories";
+/// Longest file that is read: a path has at most 4 KiB, which JSON and hex digits multiply.
+const FILE_BYTES_MAX: usize = 64 << 10;
+/// Links that one path may lead through, as in the kernel.
+const LINKS_MAX: usize = 40;
+
+/// A repository's address in one spelling, whatever way it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(Vec<u8>);
+
+/// What is remembered of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    pub repository: RepoId,
+    /// False if it opens without a passphrase, and that was meant.
+    pub sealed: bool,
+}
+
+/// What the state directory says of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    Nothing,
+    Pinned(Pin),
+    /// There is a file that says nothing of use, and why. It is kept aside before another takes its place.
+    Damaged(String),
+    /// The file cannot be read now, and why. Nothing takes its place.
+    Unreadable(String),
+}
+
+/// A pin's file.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// For people, and as a check: the file's name is made from it.
+    address: String,
+    /// The address's bytes in hex where they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address_hex: Option<String>,
+    passphrase: bool,
+    repository: String,
+}
+
+impl Address {
+    /// The address of a location. A local path is resolved: links are followed, also where what they lead to is not
+    /// there now, so a disk that is not mounted has the address that it has when it is mounted.
+    pub fn of(location: &Location) -> io::Result<Self> {
+        match location {
+            Location::Local(path) => Ok(Self(resolved(path)?.into_os_string().into_vec())),
+            remote => Ok(Self(remote.to_string().into_bytes())),
+        }
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.json", &blake3::hash(&self.0).to_hex()[..32])
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl Pin {
+    /// Reads what is remembered of an address.
+    pub fn load(state: &StateDir, address: &Address) -> Known {
+        let name = address.file_name();
+        let read = match existing(state) {
+            Ok(Some(pins)) => pins.read(&name, FILE_BYTES_MAX),
+            Ok(None) => return Known::Nothing,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(None) => Known::Nothing,
+            Ok(Some(bytes)) => match Self::decode(&bytes, address) {
+                Ok(pin) => Known::Pinned(pin),
+                Err(why) => Known::Damaged(why),
+            },
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Known::Damaged("it is longer than any that icecore writes".to_owned())
+            }
+            Err(error) => Known::Unreadable(format!("{error}: {}", error.source)),
+        }
+    }
+
+    /// Remembers this of an address, durably. `before` is what [`Pin::load`] returned: a damaged file is kept aside.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where nothing was known and another process has pinned the address since.
+    pub fn store(self, state: &StateDir, address: &Address, before: &Known) -> Result<(), PathError> {
+        let pins = state.sub(DIRECTORY)?;
+        let name = address.file_name();
+        let existing = match before {
+            Known::Pinned(_) => Existing::Replace,
+            Known::Damaged(_) => {
+                pins.set_aside(&name)?;
+                Existing::Refuse
+            }
+            Known::Nothing | Known::Unreadable(_) => Existing::Refuse,
+        };
+        pins.write(&name, &self.encode(address), existing)
+    }
+
+    fn encode(self, address: &Address) -> Vec<u8> {
+        let text = std::str::from_utf8(&address.0);
+        let record = Record {
+            address: address.to_string(),
+            address_hex: text.is_err().then(|| hex(&address.0)),
+            passphrase: self.sealed,
+            repository: self.repository.to_string(),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn decode(bytes: &[u8], address: &Address) -> Result<Self, String> {
+        let record: Record = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let same = match &record.address_hex {
+            Some(digits) => *digits == hex(&address.0),
+            None => record.address.as_bytes() == address.0,
+        };
+        if !same {
+            return Err("it speaks of another address".to_owned());
+        }
+        let repository = record.repository.parse().map_err(|e| format!("its repository: {e}"))?;
+        Ok(Self { repository, sealed: record.passphrase })
+    }
+}
+
+/// The directory of the pins if it is there: reading creates nothing.
+fn existing(state: &StateDir) -> Result<Option<StateDir>, PathError> {
+    match state.existing_sub(DIRECTORY) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An absolute path without `.`, `..` and links. What is not there is taken as it is written.
+pub fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut left = Vec::new();
+    push_components(&mut left, &std::path::absolute(path)?);
+    let mut out = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        if part == OsStr::from_bytes(b"..") {
+            out.pop();
+            continue;
+        }
+        out.push(&part);
+        let Ok(to) = fs::read_link(&out) else { continue };
+        links += 1;
+        if links > LINKS_MAX {
+            return Err(io::Error::other("it leads through too many links"));
+        }
+        out.pop();
+        if to.is_absolute() {
+            out = PathBuf::from("/");
+        }
+        push_components(&mut left, &to);
+    }
+    Ok(out)
+}
+
+/// Puts a path's components onto a stack, the first one on top.
+fn push_components(stack: &mut Vec<OsString>, path: &Path) {
+    let wanted = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    stack.extend(wanted);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ONE: RepoId = RepoId::new([1; 16]);
+    const TWO: RepoId = RepoId::new([2; 16]);
+
+    fn address(path: impl AsRef<OsStr>) -> Address {
+        Address::of(&Location::Local(path.as_ref().into())).expect("resolves")
+    }
+
+    #[test]
+    fn a_pin_is_kept_moved_and_kept_apart_from_others() {
+        let root = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(root.path()).expect("opens");
+        let (here, there) = (address("/srv/a"), address("/srv/b"));
+        assert_eq!(Pin::load(&state, &here), Known::Nothing);
+        assert!(!root.path().join(DIRECTORY).exists(), "reading creates nothing");
+        let pin = Pin { repository: ONE, sealed: true };
+        pin.store(&state, &here, &Known::Nothing).expect("stored");
+        assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
+        assert_eq!(Pin::load(&state, &there), Known::Nothing);
+        let other = Pin { repository: TWO, sealed: false };
+        let raced = other.store(&state, &here, &Known::Nothing).expect_err("another process was first");
+        assert_eq!(raced.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
+        other.store(&state, &here, &Known::Pinned(pin)).expect("moved");
+        assert_eq!(Pin::load(&state, &here), Known::Pinned(other));
+    }
+
+    #[test]
+    fn an_address_that_is_not_utf8_is_itself() {
+        let root = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(root.path()).expect("opens");
+        let names = [&b"/srv/caf\xe9"[..], b"/srv/caf\xe8", "/srv/caf\u{fffd}".as_bytes()];
+        for (number, name) in names.into_iter().enumerate() {
+            let pin = Pin { repository: RepoId::new([number as u8; 16]), sealed: true };
+            pin.store(&state, &address(OsStr::from_bytes(name)), &Known::Nothing).expect("stored");
+        }
+        for (number, name) in names.into_iter().enumerate() {
+            let pin = Pin { repository: RepoId::new([number as u8; 16]), sealed: true };
+            assert_eq!(Pin::load(&state, &address(OsStr::from_bytes(name))), Known::Pinned(pin));
+        }
+    }
+
+    #[test]
+    fn a_damaged_pin_is_no_pin_and_is_not_lost() {
+        let root = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(root.path()).expect("opens");
+        let here = address("/srv/a");
+        let pin = Pin { repository: ONE, sealed: true };
+        let file = root.path().join(DIRECTORY).join(here.file_name());
+        let elsewhere = String::from_utf8(pin.encode(&address("/srv/b"))).expect("UTF-8");
+        let long = "x".repeat(FILE_BYTES_MAX + 1);
+        let good = String::from_utf8(pin.encode(&here)).expect("UTF-8");
+        let cut = &good[..good.len() / 2];
+        for (number, junk) in ["", "{}", "\0\0", cut, &elsewhere, &long].into_iter().enumerate() {
+            pin.store(&state, &here, &Pin::load(&state, &here)).expect("stored");
+            fs::write(&file, junk).expect("damaged");
+            let known = Pin::load(&state, &here);
+            assert!(matches!(known, Known::Damaged(_)), "{junk:.20}: {known:?}");
+            pin.store(&state, &here, &known).expect("stored anew");
+            assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
+            let aside = fs::read_dir(file.parent().expect("a parent")).expect("list").count() - 1;
+            assert_eq!(aside, number + 1, "each damaged file is kept");
+        }
+    }
+
+    #[test]
+    fn links_count_for_what_they_lead_to_also_if_that_is_not_there() {
+        let root = tempfile::tempdir().expect("a directory");
+        let top = root.path().canonicalize().expect("there");
+        fs::create_dir(top.join("disk")).expect("a directory");
+        symlink("disk", top.join("relative")).expect("a link");
+        symlink(top.join("gone/mount"), top.join("dangling")).expect("a link");
+        symlink("loop", top.join("loop")).expect("a link");
+        for (written, meant) in [
+            ("disk/repo", "disk/repo"),
+            ("disk//./repo/", "disk/repo"),
+            ("relative/repo", "disk/repo"),
+            ("relative/../relative/x/../repo", "disk/repo"),
+            ("dangling/repo", "gone/mount/repo"),
+            ("dangling/../repo", "gone/repo"),
+        ] {
+            assert_eq!(resolved(&top.join(written)).expect(written), top.join(meant), "{written}");
+        }
+        assert!(resolved(&top.join("loop/repo")).is_err());
+        let remote = Location::parse("me@Host:/srv/repo/").expect("a location");
+        assert_eq!(Address::of(&remote).expect("remote").to_string(), "sftp://me@host/srv/repo");
+    }
+
+    proptest! {
+        /// A random tree of directories and links: what is there resolves as the kernel resolves it, and what is not
+        /// resolves to one address however it is spelled.
+        #[test]
+        fn resolving_agrees_with_the_kernel(
+            links in proptest::collection::vec((0_usize..6, "(\\.\\./|[a-c]/){0,3}[a-c]"), 0..8),
+            words in proptest::collection::vec("(\\.|\\.\\.|[a-c]|new)", 1..8),
+        ) {
+            let root = tempfile::tempdir().expect("a directory");
+            let top = root.path().canonicalize().expect("there");
+            let places = ["a", "b", "a/a", "a/b", "b/a", "a/a/c"];
+            for place in places {
+                fs::create_dir_all(top.join(place)).expect("a directory");
+            }
+            for (number, (place, to)) in links.iter().enumerate() {
+                let name = ["c", "b", "a"][number % 3];
+                // A name that is taken stays what it is.
+                let _ = symlink(to, top.join(places[*place]).join(name));
+            }
+            let written = top.join(words.join("/"));
+            let found = resolved(&written);
+            match written.canonicalize() {
+                Ok(kernel) => prop_assert_eq!(found.expect("it is there"), kernel),
+                Err(_) => {
+                    let Ok(found) = found else { return Ok(()) };
+                    prop_assert_eq!(&resolved(&found).expect("again"), &found, "a resolved path stays");
+                    let spelled = format!("{}//./{}/.", top.display(), words.join("/./"));
+                    prop_assert_eq!(resolved(Path::new(&spelled)).expect("the same"), found);
+                }
+            }
+        }
+    }
+}

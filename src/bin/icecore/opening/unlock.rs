@@ -1,0 +1,200 @@
+//! Unlocking a command's repository: what is said about its passphrase, key files, the terminal.
+
+use std::path::{Path, PathBuf};
+
+use icecore::repo::{RepoError, Secret, Unlocked};
+use icecore::store::SharedStore;
+use icecore::types::RepoId;
+
+use super::{Place, listen};
+use crate::context::Context;
+use crate::exit::CliError;
+use crate::secret::{self, Given, Said};
+use crate::signals::Interrupts;
+use crate::ui::text;
+
+impl Context<'_> {
+    /// The secret of a passphrase that was given for a slot to be made; what is odd about it is reported.
+    pub fn new_secret(&self, given: Given) -> Secret {
+        self.warn_of(&given);
+        if let Some(oddity) = given.oddity() {
+            self.ui.warn(format_args!("warning: {}", text::clean(&oddity)));
+        }
+        Secret::passphrase(given.bytes)
+    }
+
+    fn warn_of(&self, given: &Given) {
+        if let Some(warning) = &given.warning {
+            self.ui.warn(format_args!("warning: {}", text::clean(warning)));
+        }
+    }
+
+    /// What is said about the passphrase, on the command line or elsewhere.
+    pub(super) fn said(&self, place: &Place) -> Result<Option<Said>, CliError> {
+        let said = match secret::said(self.global, &self.env)? {
+            Some(said) => Some(said),
+            None => self.configured(place)?,
+        };
+        if let Some(Said::Passphrase(given)) = &said {
+            self.warn_of(given);
+        }
+        Ok(said)
+    }
+
+    /// What the configuration says about the passphrase.
+    fn configured(&self, place: &Place) -> Result<Option<Said>, CliError> {
+        let config = self.config()?;
+        if place.own_config && config.no_passphrase {
+            return Ok(Some(Said::NoPassphrase));
+        }
+        if let Some(file) = &config.passphrase_file {
+            return secret::from_file(file).map(|given| Some(Said::Passphrase(given)));
+        }
+        let command = config.passphrase_command.as_deref().map(secret::from_command).transpose()?;
+        Ok(command.map(Said::Passphrase))
+    }
+
+    /// Unlocks the repository; true if that took a secret.
+    pub(super) fn unlock(
+        &self,
+        place: &Place,
+        store: SharedStore,
+        id: RepoId,
+    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+        match self.said(place)? {
+            Some(Said::Passphrase(given)) => return unlock_given(store, &given),
+            Some(Said::NoPassphrase) => return self.unlock_unsealed(place, store, id),
+            None => {}
+        }
+        let keys_dir = self.env.keys_dir();
+        let key = keys_dir.as_ref().map(|keys| secret::from_key_file(keys, id)).transpose()?.flatten();
+        if let (Some(keys_dir), Some(key)) = (&keys_dir, key) {
+            return self.unlock_with_key_file(store, secret::key_file_path(keys_dir, id), key);
+        }
+        if place.pin().is_some_and(|pin| !pin.sealed && pin.repository == id) {
+            return self.unlock_unsealed(place, store, id);
+        }
+        // Tried for the message alone: it never opens what nobody called open.
+        if Unlocked::unlock(SharedStore::clone(&store), &Secret::empty()).is_ok() {
+            return Err(self.unexpectedly_open(place, id));
+        }
+        if !secret::has_terminal() {
+            return Err(no_key(keys_dir.as_deref(), id));
+        }
+        unlock_asked(store)
+    }
+
+    fn unlock_with_key_file(
+        &self,
+        store: SharedStore,
+        path: PathBuf,
+        key: secret::Bytes,
+    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+        // A prompt may follow, at which Ctrl-C does what it does anywhere.
+        let terminal = secret::has_terminal();
+        let early = if terminal { None } else { Some(listen()?) };
+        match Unlocked::unlock(SharedStore::clone(&store), &Secret::generated(key)) {
+            Err(RepoError::WrongKey { .. }) => {
+                let message = format!(
+                    "the key file {} does not open this repository; was its key changed?",
+                    path.display()
+                );
+                if !terminal {
+                    let hint = "give the passphrase, or the right key file, with --passphrase-file";
+                    return Err(CliError::Locked { message, hint: Some(hint.to_owned()) });
+                }
+                self.ui.warn(format_args!("warning: {}", text::clean(&message)));
+                unlock_asked(store)
+            }
+            unlocked => {
+                let unlocked = unlocked?;
+                // The only set: a command opens its repository once, or twice in the same way.
+                let _ = self.key_file.set(path);
+                Ok((unlocked, true, early.map_or_else(listen, Ok)?))
+            }
+        }
+    }
+
+    /// Opens a repository of which it is said that it has no passphrase.
+    fn unlock_unsealed(
+        &self,
+        place: &Place,
+        store: SharedStore,
+        id: RepoId,
+    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+        let was_sealed = place.pin().is_some_and(|pin| pin.sealed && pin.repository == id);
+        let accepted = self.global.accept_repository == Some(id);
+        let interrupts = listen()?;
+        match Unlocked::unlock(store, &Secret::empty()) {
+            Ok(_) if was_sealed && !accepted => Err(self.unexpectedly_open(place, id)),
+            Ok(unlocked) => Ok((unlocked, false, interrupts)),
+            Err(RepoError::WrongKey { .. }) => {
+                let message =
+                    format!("cannot open {}: it has a passphrase, and should have none", place.location);
+                let hint = "give it with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE";
+                Err(CliError::Locked { message, hint: Some(hint.to_owned()) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The error of a repository that opens without a passphrase, though nobody says that this is right.
+    fn unexpectedly_open(&self, place: &Place, id: RepoId) -> CliError {
+        let prefix = self.option_prefix;
+        let was_sealed = place.pin().is_some_and(|pin| pin.sealed && pin.repository == id);
+        let (why, hint) = if was_sealed {
+            (
+                "it opens without a passphrase now, and needed one before",
+                format!(
+                    "another may stand in its place. If this is meant: {prefix}no-passphrase {prefix}accept-repository {id}"
+                ),
+            )
+        } else {
+            (
+                "it opens without a passphrase, and nothing says that this is meant",
+                format!("if this repository is meant, say so once: {prefix}no-passphrase"),
+            )
+        };
+        CliError::Locked { message: format!("cannot open {}: {why}", place.location), hint: Some(hint) }
+    }
+}
+
+/// Opens a repository with a passphrase that was given.
+fn unlock_given(store: SharedStore, given: &Given) -> Result<(Unlocked, bool, Interrupts), CliError> {
+    let interrupts = listen()?;
+    match Unlocked::unlock(store, &Secret::passphrase(given.bytes.clone())) {
+        Ok(unlocked) => Ok((unlocked, true, interrupts)),
+        Err(error @ RepoError::WrongKey { .. }) => Err(match given.oddity() {
+            Some(oddity) => CliError::Locked {
+                message: format!("{error}; {oddity}"),
+                hint: Some(
+                    "give the right passphrase; of a file only one newline at its end is left out".into(),
+                ),
+            },
+            None => error.into(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks for the passphrase on the terminal, and opens a repository with it.
+fn unlock_asked(store: SharedStore) -> Result<(Unlocked, bool, Interrupts), CliError> {
+    let secret = Secret::passphrase(secret::ask()?);
+    let interrupts = listen()?;
+    Ok((Unlocked::unlock(store, &secret)?, true, interrupts))
+}
+
+/// The error of a repository for which there is no passphrase, no key file and nobody to ask.
+fn no_key(keys_dir: Option<&Path>, id: RepoId) -> CliError {
+    let (message, hint) = match keys_dir {
+        Some(keys) => (
+            format!("no key for this repository: {} is not there", secret::key_file_path(keys, id).display()),
+            format!(
+                "put a copy of the key file back, or name it: --passphrase-file COPY. For a passphrase: {}",
+                secret::GIVE_ONE
+            ),
+        ),
+        None => ("no passphrase was given for this repository".to_owned(), secret::GIVE_ONE.to_owned()),
+    };
+    CliError::Locked { message, hint: Some(hint) }
+}
