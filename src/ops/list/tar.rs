@@ -1,9 +1,7 @@
 //! A folder as a tar archive: GNU headers, with PAX records for what they cannot say.
 
-use std::ffi::OsStr;
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use tar::{Builder, EntryType, Header};
 
@@ -20,6 +18,10 @@ use crate::types::{Class, Content, Entry, Extent, Metadata, Node, RelPath, Xattr
 /// larger ones by windows on all cores. 2 MiB.
 const SMALL_BYTES: u64 = 2 << 20;
 const BLOCK: u64 = 512;
+/// What a header has room for, of a name and of a target.
+const NAME_BYTES: usize = 100;
+/// The name of an entry that holds the next entry's name or target.
+const LONG_NAME: &[u8] = b"././@LongLink";
 
 /// Writes a folder and everything below it. `walk` stands right behind the folder's own entry, `top`.
 pub(super) fn write_tar(
@@ -80,24 +82,46 @@ impl Archive<'_, '_> {
             header.set_device_minor(device.minor).map_err(output_error)?;
         }
         self.records(entry, meta)?;
-        let path = self.name_of(entry);
-        match &entry.node {
-            Node::Symlink { target, .. } => {
-                header.set_size(0);
-                let target = Path::new(OsStr::from_bytes(target));
-                self.builder.append_link(&mut header, path, target).map_err(output_error)
-            }
-            Node::File { content, .. } => {
-                header.set_size(content.size);
-                // With no data of its own no padding either: the content is written behind it.
-                self.builder.append_data(&mut header, path, io::empty()).map_err(output_error)?;
-                self.content(content)
-            }
-            _ => {
-                header.set_size(0);
-                self.builder.append_data(&mut header, path, io::empty()).map_err(output_error)
+        let target: &[u8] = if let Node::Symlink { target, .. } = &entry.node { target } else { b"" };
+        header.set_size(entry.content().map_or(0, |content| content.size));
+        self.name(&mut header, &self.name_of(entry), target)?;
+        let Node::File { content, .. } = &entry.node else {
+            return self.builder.append(&header, io::empty()).map_err(output_error);
+        };
+        // With no data of its own no padding either: the content is written behind it.
+        self.builder.append(&header, io::empty()).map_err(output_error)?;
+        self.content(content)
+    }
+
+    /// Puts the name and a link's target into the header byte for byte. The library's own way drops what a path does
+    /// not need, such as the second slash of `a//b`, makes `//` of a link to `/`, and refuses a long name that is not
+    /// UTF-8.
+    fn name(&mut self, header: &mut Header, name: &[u8], target: &[u8]) -> Result<(), Error> {
+        for (kind, bytes) in [(EntryType::GNULongLink, target), (EntryType::GNULongName, name)] {
+            if bytes.len() > NAME_BYTES {
+                self.long_name(kind, bytes)?;
             }
         }
+        header.set_link_name_literal(&target[..target.len().min(NAME_BYTES)]).map_err(output_error)?;
+        let name = &name[..name.len().min(NAME_BYTES)];
+        if let Some(header) = header.as_gnu_mut() {
+            header.name[..name.len()].copy_from_slice(name);
+        }
+        header.set_cksum();
+        Ok(())
+    }
+
+    /// Writes what the header has no room for as an entry before it, as GNU tar does.
+    fn long_name(&mut self, kind: EntryType, bytes: &[u8]) -> Result<(), Error> {
+        let mut header = Header::new_gnu();
+        if let Some(header) = header.as_gnu_mut() {
+            header.name[..LONG_NAME.len()].copy_from_slice(LONG_NAME);
+        }
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64 + 1);
+        header.set_cksum();
+        self.builder.append(&header, bytes.chain(&b"\0"[..])).map_err(output_error)
     }
 
     fn leave_out(&self, entry: &Entry, why: &str) -> Result<(), Error> {
@@ -107,7 +131,7 @@ impl Archive<'_, '_> {
     }
 
     /// The name in the archive: relative to the folder, with a slash behind folders.
-    fn name_of(&self, entry: &Entry) -> PathBuf {
+    fn name_of(&self, entry: &Entry) -> Vec<u8> {
         let slashed = entry.path.to_slashed();
         let skip = if self.top.is_root() { 0 } else { self.top.key().len() };
         let rest = slashed[skip..].strip_prefix(b"/").unwrap_or(&slashed[skip..]);
@@ -115,7 +139,7 @@ impl Archive<'_, '_> {
         if entry.is_folder() {
             name.push(b'/');
         }
-        PathBuf::from(OsStr::from_bytes(&name))
+        name
     }
 
     /// What a GNU header cannot say: nanoseconds and extended attributes.

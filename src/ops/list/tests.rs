@@ -175,6 +175,73 @@ fn tar_holds_what_is_hard_to_hold() {
     assert_eq!(seen[3].3, records);
 }
 
+/// A library that takes names for paths drops what a path does not need, and refuses what is not text.
+#[test]
+fn tar_holds_names_and_targets_byte_for_byte() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let writer = lease(&repo);
+    let mut targets: Vec<Vec<u8>> =
+        ["/", "//", "a//b", "a/./b", "./a", "a/", "..", "../..//", " ", "a\\b", "\n"]
+            .map(Into::into)
+            .to_vec();
+    // Around the 100 bytes that a header has room for, in text and not.
+    for len in [1, 99, 100, 101, 155, 255, 256, 4095] {
+        targets.push(vec![b'/'; len]);
+        targets.push(noise(len as u64, len).iter().map(|&byte| byte.max(1)).collect());
+    }
+    let name_of = |i: usize| -> RelPath {
+        let len = [1, 99, 100, 101, 255][i % 5];
+        // The number keeps the order; the first byte is no UTF-8 in half of the names.
+        let first = if i % 2 == 0 { b'a' } else { 0xff };
+        let name = [&[first][..], &(i as u32 + 0x0101_0101).to_be_bytes(), &vec![0xfe; len]].concat();
+        let name = &name[..name.len().min(255)];
+        RelPath::root()
+            .join(name)
+            .and_then(|path| if i % 3 == 0 { path.join(name) } else { Ok(path) })
+            .expect("legal")
+    };
+    let link = |path: RelPath, target: &[u8]| Entry {
+        path,
+        flags: EntryFlags::empty(),
+        node: Node::Symlink { meta: Metadata::default(), target: target.to_vec() },
+    };
+    let mut entries: Vec<Entry> =
+        targets.iter().enumerate().map(|(i, target)| link(name_of(i), target)).collect();
+    let folders: Vec<Entry> = entries
+        .iter()
+        .filter_map(|entry| entry.path.parent().filter(|parent| !parent.is_root()))
+        .chain([RelPath::root()])
+        .map(|path| Entry {
+            path,
+            flags: EntryFlags::empty(),
+            node: Node::Folder { meta: Metadata::default() },
+        })
+        .collect();
+    entries.extend(folders);
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let runs = write_runs(&repo, &writer, &[entries.clone()], &[]).0;
+    commit(&repo, writer, vec![("t", tree_kind(&runs))]);
+
+    let bytes = bytes_of(&repo, &what("t", ""), &Recording::default());
+    let mut archive = ::tar::Archive::new(bytes.as_slice());
+    let seen: Vec<(Vec<u8>, Option<Vec<u8>>)> = archive
+        .entries()
+        .expect("entries")
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| entry.header().entry_type().is_symlink())
+        .map(|entry| (entry.path_bytes().into_owned(), entry.link_name_bytes().map(|name| name.into_owned())))
+        .collect();
+    let expected: Vec<(Vec<u8>, Option<Vec<u8>>)> = entries
+        .iter()
+        .filter_map(|entry| match &entry.node {
+            Node::Symlink { target, .. } => Some((entry.path.to_slashed(), Some(target.clone()))),
+            _ => None,
+        })
+        .collect();
+    assert!(seen == expected, "{} of {} links came out", seen.len(), expected.len());
+}
+
 #[test]
 fn stats_add_up() {
     let (lab, repo) = sample();
