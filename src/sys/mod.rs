@@ -34,7 +34,7 @@ pub use lock::{
 pub use process::{boot_id, is_dead};
 pub use random::random_bytes;
 pub use read::read_bounded;
-pub use shown::shown;
+pub use shown::{masked, shown};
 pub use sorter::{Record, Sorted, Sorter};
 pub use state::StateDir;
 pub use temp::{Existing, TEMP_PREFIX, TempFile};

@@ -29,6 +29,9 @@ pub struct Record {
     mtime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    /// The target's bytes in hex where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_hex: Option<String>,
     /// `stale`, `torn`, `provisional`; most entries have none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flags: Vec<&'static str>,
@@ -41,9 +44,10 @@ impl Record {
     pub fn new(snapshot: Option<String>, source: &str, entry: &Entry) -> Self {
         let meta = entry.meta();
         let target = match &entry.node {
-            Node::Symlink { target, .. } => Some(String::from_utf8_lossy(target).into_owned()),
+            Node::Symlink { target, .. } => Some(json::PathField::new(target)),
             _ => None,
         };
+        let (target, target_hex) = target.map_or((None, None), |field| (Some(field.path), field.path_hex));
         let reason = match &entry.node {
             Node::Failed { reason } => Some(reason.clone()),
             _ => None,
@@ -59,6 +63,7 @@ impl Record {
             gid: meta.map(|m| m.owner.gid),
             mtime: meta.and_then(|m| json::time(m.mtime)),
             target,
+            target_hex,
             flags: flags(entry),
             reason,
         }
@@ -143,5 +148,14 @@ mod tests {
             "reason": "denied",
         });
         assert_eq!(value, expected);
+
+        let link = |target: &[u8]| {
+            let node = Node::Symlink { meta: Metadata::default(), target: target.to_vec() };
+            serde_json::to_value(Record::new(None, "home", &entry(b"l", EntryFlags::empty(), node)))
+                .expect("JSON")
+        };
+        let odd = link(b"t\xfe");
+        assert_eq!((&odd["target"], &odd["target_hex"]), (&"t\u{fffd}".into(), &"74fe".into()));
+        assert!(link(b"t").get("target_hex").is_none());
     }
 }

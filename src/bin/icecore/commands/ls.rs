@@ -86,7 +86,7 @@ fn source_line(source: &SourceRecord, long: bool) -> String {
             format!("standard input, {}", text::size(content.size))
         }
         SourceKind::Stream { command, content } => {
-            format!("{}, {}", text::clean(&command.join(" ")), text::size(content.size))
+            format!("{}, {}", text::clean(&icecore::sys::shown(command)), text::size(content.size))
         }
     };
     format!("{} {} ({from})", text::when(source.started), source.name)

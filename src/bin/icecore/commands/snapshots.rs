@@ -69,7 +69,7 @@ struct SourceRecord<'a> {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     path: Option<json::PathField>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<&'a [String]>,
+    command: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     /// Entries that could not be read, or changed while they were.
@@ -103,7 +103,7 @@ impl<'a> SourceRecord<'a> {
         let (kind, path, command, size) = match &source.kind {
             SourceKind::Tree { path, .. } => ("tree", Some(json::PathField::new(path)), None, None),
             SourceKind::Stream { command, content } => {
-                ("stream", None, Some(command.as_slice()), Some(content.size))
+                ("stream", None, Some(icecore::sys::masked(command)), Some(content.size))
             }
         };
         Self {
