@@ -37,7 +37,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
+    let mut is_found = false;
     let found = find(&repository, &args.glob, &filter, &meter, &cancel, &mut |item| {
+        is_found = true;
         let id = item.snapshot.id;
         let record = entry::Record::new(Some(id.to_string()), item.source, item.entry);
         relay
@@ -45,5 +47,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     });
     relay.done(found)?;
     out.finish()?;
+    if !is_found {
+        let glob = args.glob.to_string_lossy();
+        context.ui.note(format_args!("no path matches '{glob}'; patterns begin at each source's root, as in '/notes.txt'"));
+    }
     Ok(meter.outcome())
 }
