@@ -57,7 +57,8 @@ impl World {
 
     fn tree_options(&self, immutable: bool) -> BackupOptions {
         let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
-        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
+        let sources = vec![SourceSpec::Tree(Box::new(tree))];
+        BackupOptions { grain_seconds: Some(2), ..BackupOptions::new("host", sources) }
     }
 
     fn backup(&self) -> (BackupReport, Recording) {
@@ -341,7 +342,7 @@ fn an_emptied_source_is_refused_unless_allowed() {
     world.backup();
     fs::remove_file(world.path("a")).expect("removed");
     let refused = backup(&world.repo(), world.tree_options(false), &Recording::default(), &Cancel::new());
-    assert!(matches!(refused, Err(Error::Source { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
     let options = BackupOptions { allow_empty: true, ..world.tree_options(false) };
     assert_eq!(world.names(&world.run(options).0), ["/"]);
 }

@@ -1,19 +1,29 @@
 //! What a backup captures is what is there: names that come and go, files that change while they are read, sizes and
 //! times that do not tell, attributes that cannot be read.
 
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod hook;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hook::Hook;
 use icecore::Error;
-use icecore::observe::Recording;
+use icecore::format::SnapshotState;
+use icecore::observe::{Counter, Observer, Recording};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::ops::restore::{RestoreOptions, Target, What, restore};
 use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
 use icecore::source::StreamCommand;
 use icecore::store::{LocalStore, MemoryStore, SharedStore};
-use icecore::types::Entry;
+use icecore::types::{Entry, EntryFlags, RelPath};
 
 struct World {
     folder: tempfile::TempDir,
@@ -54,6 +64,26 @@ impl World {
     fn attempt(&self, options: BackupOptions) -> (Result<BackupReport, Error>, Recording) {
         let observer = Recording::default();
         (backup(&self.repo(), options, &observer, &Cancel::new()), observer)
+    }
+
+    fn backup_with(&self, grain_seconds: i64, observer: &dyn Observer) -> Result<BackupReport, Error> {
+        let options = self.options(&self.path(""));
+        let options = BackupOptions { grain_seconds: Some(grain_seconds), ..options };
+        backup(&self.repo(), options, observer, &Cancel::new())
+    }
+
+    /// What a snapshot gives back.
+    fn restored(&self, report: &BackupReport) -> BTreeMap<PathBuf, Held> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let what = What {
+            snapshot: report.snapshot.expect("committed").to_string(),
+            source: Some("tree".into()),
+            path: RelPath::root(),
+        };
+        let target = Target::Folder(folder.path().join("back"));
+        let (options, seen) = (RestoreOptions::default(), Recording::default());
+        restore(&self.repo(), &what, target, &options, &seen, &Cancel::new()).expect("restored");
+        held(&folder.path().join("back"))
     }
 
     /// All entries of a snapshot's tree.
@@ -151,4 +181,304 @@ fn an_empty_stream_is_refused_unless_allowed() {
 
     let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", vec![stream(b"")]) };
     world.attempt(options).0.expect("allowed");
+}
+
+/// What lies at a path.
+#[derive(Debug, PartialEq, Eq)]
+enum Held {
+    File(Vec<u8>),
+    Folder,
+    Link(PathBuf),
+}
+
+/// All that lies below a folder.
+fn held(root: &Path) -> BTreeMap<PathBuf, Held> {
+    let mut out = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).min_depth(1) {
+        let entry = entry.expect("read");
+        let (path, kind) = (entry.path(), entry.file_type());
+        let held = match () {
+            () if kind.is_dir() => Held::Folder,
+            () if kind.is_file() => Held::File(fs::read(path).expect("read")),
+            () => Held::Link(fs::read_link(path).expect("read")),
+        };
+        out.insert(path.strip_prefix(root).expect("below").to_owned(), held);
+    }
+    out
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    let file = fs::OpenOptions::new().append(true).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).expect("appended");
+}
+
+/// A log grows each time it is read, and was told as torn in every snapshot.
+#[test]
+fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
+    let is_torn = |change: &(dyn Fn(&Path, u8) + Sync)| {
+        let world = World::new();
+        let log = world.path("log");
+        world.write("log", &vec![b'a'; 3_000_000]);
+        let writes = AtomicU32::new(0);
+        let observer = Hook::new(|counter, _| {
+            if counter == Counter::BytesRead {
+                change(&log, writes.fetch_add(1, Ordering::Relaxed) as u8);
+            }
+        });
+        let report = world.backup_with(0, &observer).expect("backup");
+        let entry = world.entries(&report).pop().expect("the file");
+        let is_torn = entry.flags.contains(EntryFlags::TORN);
+        let expected = if is_torn { SnapshotState::Incomplete } else { SnapshotState::Complete };
+        assert_eq!(report.state, expected);
+        if !is_torn {
+            let Some(Held::File(kept)) = world.restored(&report).remove(Path::new("log")) else {
+                panic!("no file")
+            };
+            assert!(kept.len() >= 3_000_000 && fs::read(&log).expect("read").starts_with(&kept));
+        }
+
+        // What came later is in the next one, although the file is at rest now.
+        let next = world.backup_with(0, &Recording::default()).expect("backup");
+        assert_eq!(world.restored(&next), held(&world.path("")));
+        assert_eq!(next.state, SnapshotState::Complete);
+        is_torn
+    };
+    assert!(!is_torn(&|log, _| append(log, b"line\n")));
+    assert!(!is_torn(&|log, n| if n == 0 {
+        append(log, b"once")
+    }));
+    let overwrite = |log: &Path, n: u8| {
+        let file = fs::OpenOptions::new().write(true).open(log).expect("opens");
+        file.write_all_at(&[n], 5).expect("written");
+        append(log, b"and grown");
+    };
+    assert!(is_torn(&overwrite));
+    assert!(is_torn(&|log, n| fs::write(log, vec![n; 1_000_000 + usize::from(n)]).expect("written")));
+}
+
+/// A change that came before the second reading, at a place that it had passed, and growth after that.
+#[test]
+fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
+    let world = World::new();
+    world.write("file", &vec![b'a'; 3_000_000]);
+    let calls = AtomicU32::new(0);
+    let observer = Hook::new(|counter, _| {
+        if counter == Counter::BytesRead && calls.fetch_add(1, Ordering::Relaxed) == 1 {
+            let file = fs::OpenOptions::new().write(true).open(world.path("file")).expect("opens");
+            file.write_all_at(b"changed", 0).expect("written");
+            append(&world.path("file"), b"grown");
+        }
+    });
+    let report = world.backup_with(0, &observer).expect("backup");
+    assert_eq!(report.state, SnapshotState::Complete);
+    assert_eq!(world.restored(&report), held(&world.path("")));
+}
+
+/// Any failure that said "not found" took a name for gone, and a source that is one file left an empty snapshot.
+#[test]
+fn a_source_that_is_one_file_is_never_captured_as_nothing() {
+    let world = World::new();
+    let file = world.path("only");
+    world.write("only", b"precious");
+    let run = |observer: &dyn Observer, allow_empty| {
+        let options = BackupOptions { allow_empty, ..world.options(&file) };
+        backup(&world.repo(), options, observer, &Cancel::new())
+    };
+    let at_the_scan = |act: &(dyn Fn() + Sync), allow_empty| {
+        let observer = Hook::new(|counter, _| {
+            if counter == Counter::Entries {
+                act();
+            }
+        });
+        run(&observer, allow_empty)
+    };
+    // With no capture before it, and with one.
+    for _ in 0..2 {
+        let gone = at_the_scan(&|| fs::remove_file(&file).expect("removed"), false);
+        assert!(matches!(gone, Err(Error::Empty { .. })), "{gone:?}");
+        world.write("only", b"precious");
+        run(&Recording::default(), false).expect("captured");
+    }
+    let replaced = at_the_scan(
+        &|| {
+            fs::remove_file(&file).expect("removed");
+            fs::write(&file, b"another").expect("written");
+        },
+        false,
+    );
+    let replaced = replaced.expect("captured");
+    assert_eq!(replaced.state, SnapshotState::Complete);
+    assert_eq!(world.entries(&replaced)[0].content().map(|content| content.size), Some(7));
+
+    world.write("only", b"");
+    let emptied = run(&Recording::default(), false);
+    assert!(matches!(emptied, Err(Error::Empty { .. })), "{emptied:?}");
+    let allowed = run(&Recording::default(), true).expect("allowed");
+    assert_eq!(world.entries(&allowed)[0].content().map(|content| content.size), Some(0));
+    run(&Recording::default(), false).expect("it was empty before");
+}
+
+/// A directory that is emptied behind the look that the backup takes at its sources.
+#[test]
+fn a_directory_that_is_emptied_under_the_backup_is_refused() {
+    let world = World::new();
+    world.write("a", b"1");
+    world.backup_with(0, &Recording::default()).expect("backup");
+    let observer = Hook::new(|counter, _| {
+        // The root is counted before it is listed.
+        if counter == Counter::Entries && world.path("a").exists() {
+            fs::remove_file(world.path("a")).expect("removed");
+        }
+    });
+    let refused = world.backup_with(0, &observer);
+    assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
+}
+
+/// Files that are read again because they were young, and are the same, were counted as changed.
+#[test]
+fn what_is_read_again_and_is_the_same_is_unchanged() {
+    let world = World::new();
+    world.write("file", b"young");
+    world.write("large", &vec![1; 300_000]);
+    symlink("file", world.path("link")).expect("linked");
+    let count = |grain| {
+        let seen = Recording::default();
+        let report = world.backup_with(grain, &seen).expect("backup");
+        assert_eq!(world.entries(&report).len(), 4);
+        [Counter::FilesNew, Counter::FilesChanged, Counter::FilesUnchanged, Counter::ChunksNew]
+            .map(|counter| seen.get(counter))
+    };
+    assert_eq!(count(1000)[..3], [2, 0, 0]);
+    assert_eq!(count(1000), [0, 0, 2, 0], "read again");
+    assert_eq!(count(0), [0, 0, 2, 0], "read once more, and settled");
+    let seen = Recording::default();
+    world.backup_with(0, &seen).expect("backup");
+    assert_eq!((seen.get(Counter::BytesRead), seen.get(Counter::MetadataChunksNew)), (0, 0));
+}
+
+/// A file of procfs says that it has no byte.
+#[test]
+fn a_file_is_read_to_its_end_whatever_its_size_says() {
+    let world = World::new();
+    let options = world.options(Path::new("/proc/sys/kernel/random"));
+    let report = world.attempt(options).0.expect("backup");
+    let boot_id = fs::read("/proc/sys/kernel/random/boot_id").expect("read");
+    assert_eq!(world.restored(&report).get(Path::new("boot_id")), Some(&Held::File(boot_id)));
+}
+
+/// What a hole of a young file holds is looked at, and stays a hole.
+#[test]
+fn holes_of_young_files_stay_holes() {
+    let world = World::new();
+    world.write("sparse", b"");
+    let file = fs::OpenOptions::new().write(true).open(world.path("sparse")).expect("opens");
+    file.set_len(40 << 20).expect("set");
+    file.write_all_at(&[7; 5000], 9 << 20).expect("written");
+    file.sync_all().expect("synced");
+    let run = |grain| {
+        let seen = Recording::default();
+        let report = world.backup_with(grain, &seen).expect("backup");
+        let content = world.entries(&report).pop().expect("the file").content().expect("a file").clone();
+        assert_eq!(world.restored(&report), held(&world.path("")));
+        (content, seen.get(Counter::FilesUnchanged))
+    };
+    let (young, _) = run(1000);
+    let (old, unchanged) = run(0);
+    assert_eq!((young, unchanged), (old, 1), "the same content, however it was read");
+}
+
+/// Random numbers, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// Does something to one of the files.
+fn disturb(dice: &mut Dice, path: &Path) {
+    let fresh = vec![dice.below(256) as u8; dice.below(90_000) as usize];
+    let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    let remove = || {
+        let _ = fs::remove_file(path);
+        let _ = fs::remove_dir_all(path);
+    };
+    match dice.below(9) {
+        0..3 if is_file => append(path, &fresh[..fresh.len().min(50)]),
+        3 if is_file => {
+            // In place, at any offset, with the old modification time put back.
+            let file = fs::OpenOptions::new().write(true).open(path).expect("opens");
+            let meta = file.metadata().expect("stat");
+            file.write_all_at(&[dice.below(256) as u8], dice.below(meta.len().max(1))).expect("written");
+            file.set_modified(meta.modified().expect("a time")).expect("set");
+        }
+        4 if is_file => {
+            let file = fs::OpenOptions::new().write(true).open(path).expect("opens");
+            let len = file.metadata().expect("stat").len();
+            file.set_len(dice.below(len + 1)).expect("cut");
+        }
+        5 => {
+            let other = path.with_extension("new");
+            fs::write(&other, &fresh).expect("written");
+            if path.is_dir() {
+                remove();
+            }
+            fs::rename(&other, path).expect("renamed");
+        }
+        6 => remove(),
+        7 => {
+            remove();
+            fs::create_dir(path).expect("made");
+            fs::write(path.join("inner"), &fresh).expect("written");
+        }
+        _ => {
+            remove();
+            symlink(format!("to {}", dice.below(1000)), path).expect("linked");
+        }
+    }
+}
+
+/// Files change in every way between the stat and the end of their reading. Once they are at rest, the next snapshot is
+/// the tree, although nothing says so but their stats.
+#[test]
+fn after_any_disturbance_the_next_snapshot_is_the_tree() {
+    let seed = std::env::var("ICECORE_CAPTURE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from_le_bytes(icecore::sys::random_bytes().expect("random")) | 1);
+    println!("ICECORE_CAPTURE_SEED={seed}");
+    let dice = Mutex::new(Dice(seed));
+    let world = World::new();
+    let names: Vec<String> = (0..20).map(|n| format!("{}/{n}", n % 4)).collect();
+    for name in &names {
+        let mut dice = dice.lock().expect("dice");
+        world.write(name, &vec![dice.below(256) as u8; dice.below(200_000) as usize]);
+    }
+    for round in 0..6 {
+        // So that what is not disturbed is not read for its youth.
+        std::thread::sleep(Duration::from_millis(1100));
+        let disturbed = Mutex::new(BTreeSet::new());
+        let observer = Hook::new(|counter, _| {
+            let mut dice = dice.lock().expect("dice");
+            let is_due = matches!(counter, Counter::Entries | Counter::BytesRead) && dice.below(3) == 0;
+            if is_due {
+                let name = &names[dice.below(names.len() as u64) as usize];
+                disturb(&mut dice, &world.path(name));
+                disturbed.lock().expect("names").insert(name.clone());
+            }
+        });
+        let first = world.backup_with(1, &observer).expect("backup");
+        let disturbed = disturbed.into_inner().expect("names");
+        let (back, live) = (world.restored(&first), held(&world.path("")));
+        for (path, what) in &live {
+            let is_disturbed = disturbed.iter().any(|name| path.starts_with(name));
+            assert!(is_disturbed || back.get(path) == Some(what), "round {round}, seed {seed}: {path:?}");
+        }
+
+        let second = world.backup_with(1, &Recording::default()).expect("backup");
+        assert!(world.restored(&second) == live, "round {round}, seed {seed}: {disturbed:?}");
+        assert_eq!(second.state, SnapshotState::Complete, "round {round}, seed {seed}");
+    }
 }

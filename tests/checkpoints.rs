@@ -61,7 +61,7 @@ impl World {
     fn options(&self, immutable: bool) -> BackupOptions {
         let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
-        BackupOptions { allow_empty: true, ..options }
+        BackupOptions { allow_empty: true, grain_seconds: Some(2), ..options }
     }
 
     fn run(&self, immutable: bool) -> (BackupReport, Recording) {

@@ -77,3 +77,11 @@ pub fn sync_until(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -
     }
     Ok(())
 }
+
+/// Refuses to go on where `/proc` is not mounted: what cannot be reached without it would be missing.
+fn check_proc(action: &str) -> Result<(), crate::Error> {
+    crate::sys::check_proc().map_err(|err| crate::Error::Refused {
+        why: format!("cannot {action} without /proc/self/fd: {err}"),
+        hint: "mount it: mount -t proc proc /proc",
+    })
+}

@@ -1,6 +1,7 @@
 //! One file of a source, opened for reading.
 
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -8,7 +9,11 @@ use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 use rustix::io::{Errno, pread};
 
 use crate::source::stat::{Kind, Stat};
-use crate::source::xattr;
+use crate::source::xattr::{self, Attributes};
+
+/// What a look for zeros reads at once, and the block that it tells apart.
+const ZERO_READ_BYTES: u64 = 1 << 20;
+const ZERO_BLOCK_BYTES: usize = 4 << 10;
 
 /// A regular file opened for reading. Its offset is our own: `read` and `next_data` do not disturb one another.
 #[derive(Debug)]
@@ -41,8 +46,8 @@ impl SourceFile {
         Stat::of(self.fd.as_fd(), b"")
     }
 
-    /// Extended attributes, sorted by name; none where the file system has no such thing.
-    pub fn xattrs(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    /// Extended attributes; none where the file system has no such thing.
+    pub fn xattrs(&self) -> Attributes {
         xattr::read_all(&xattr::Of::Handle(self.fd.as_fd()))
     }
 
@@ -84,6 +89,35 @@ impl SourceFile {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Looks how far from the beginning of `range` the file holds zeros: the offset of the first block of 4 KiB with anything
+    /// else in it, or the end of the range. `stop` is asked before each MiB.
+    ///
+    /// # Errors
+    /// `Interrupted` once `stop` is true.
+    pub fn zeros_until(&self, range: Range<u64>, stop: &dyn Fn() -> bool) -> io::Result<u64> {
+        let mut buf = vec![0; ZERO_READ_BYTES.min(range.end.saturating_sub(range.start)) as usize];
+        let mut at = range.start;
+        while at < range.end {
+            if stop() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let wanted = (range.end - at).min(buf.len() as u64) as usize;
+            let read = self.read_at(&mut buf[..wanted], at)?;
+            let blocks = buf[..read].chunks(ZERO_BLOCK_BYTES);
+            if let Some(block) = blocks.into_iter().position(|block| block.iter().any(|&byte| byte != 0)) {
+                return Ok(at + (block * ZERO_BLOCK_BYTES) as u64);
+            }
+            if read < wanted {
+                // Cut shorter: the next stat tells.
+                return Ok(range.end);
+            }
+            // Pages of a hole are of no use to anybody.
+            let _ = fadvise(&self.fd, at, NonZeroU64::new(read as u64), Advice::DontNeed);
+            at += read as u64;
+        }
+        Ok(range.end)
     }
 
     /// Tells the kernel that the file is read from front to back, so that it reads ahead further. What others have

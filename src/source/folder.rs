@@ -1,6 +1,7 @@
 //! Folders by handle: a tree is walked name by name from its root's handle, so its depth has no limit and nothing is
 //! followed out of it.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -12,9 +13,10 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::source::file::SourceFile;
-use crate::source::listing::Listing;
-use crate::source::stat::{FolderId, Stat};
-use crate::source::xattr;
+use crate::source::filesystem::FsKind;
+use crate::source::listing::{self, Listing};
+use crate::source::stat::{FolderId, Kind, Stat};
+use crate::source::xattr::{self, Attributes};
 use crate::sys::{PathContext, PathError, open_beneath};
 use crate::types::RelPath;
 
@@ -25,24 +27,6 @@ const LEASE_RETRIES: u32 = 20;
 const LEASE_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of a path that are resolved at once; the kernel takes 4095.
 const RESOLVED_BYTES: usize = 2048;
-
-/// Whether a file system's clocks and changes are this machine's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FsKind {
-    Local,
-    /// Also FUSE: another machine may stand behind it.
-    Network,
-}
-
-impl FsKind {
-    /// How close to now, in seconds, a modification time is not to be trusted (R17).
-    pub fn racy_grain_seconds(self) -> i64 {
-        match self {
-            Self::Local => 2,
-            Self::Network => 60,
-        }
-    }
-}
 
 /// An open folder. Clones share one descriptor, which closes with the last of them.
 #[derive(Debug, Clone)]
@@ -120,6 +104,95 @@ impl Folder {
         Listing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
     }
 
+    /// Looks for a name of a listing. None only if it is gone: `statx` does not find it, and a second listing does not show it
+    /// either. One file system lists names that it cannot find (SMB names that end in a dot), another loses one for a moment.
+    ///
+    /// # Errors
+    /// Why it cannot be reached; a name that is listed again and again and cannot be found is `Other`.
+    pub fn look(&self, name: &[u8]) -> io::Result<Option<Stat>> {
+        self.confirm(&[name], vec![self.stat(name)]).pop().unwrap_or(Ok(None))
+    }
+
+    /// True if an error can mean that a name is gone, and calls for a second look. `STALE`: another machine removed what was
+    /// found before.
+    pub fn is_missing(err: &io::Error) -> bool {
+        matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+    }
+
+    /// As [`Folder::look`] for many names, on all cores where that pays; what is missing costs one listing in all.
+    pub fn look_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Option<Stat>>> {
+        self.confirm(names, self.stat_many(names))
+    }
+
+    fn confirm<N: AsRef<[u8]>>(
+        &self,
+        names: &[N],
+        stats: Vec<io::Result<Stat>>,
+    ) -> Vec<io::Result<Option<Stat>>> {
+        let mut listed: Option<Result<HashSet<Vec<u8>>, String>> = None;
+        let looked = stats.into_iter().zip(names).map(|(stat, name)| {
+            let name = name.as_ref();
+            if !stat.as_ref().is_err_and(Self::is_missing) {
+                return stat.map(Some);
+            }
+            let listed = listed.get_or_insert_with(|| {
+                let names = names.iter().map(AsRef::as_ref);
+                self.listed_of(names).map_err(|err| err.to_string())
+            });
+            match listed {
+                Ok(listed) if !listed.contains(name) => Ok(None),
+                Ok(_) => match self.stat(name) {
+                    Err(err) if Self::is_missing(&err) => {
+                        Err(io::Error::other(format!("it is listed, and cannot be found: {err}")))
+                    }
+                    other => other.map(Some),
+                },
+                Err(why) => {
+                    Err(io::Error::other(format!("it cannot be found, nor its folder be listed: {why}")))
+                }
+            }
+        });
+        looked.collect()
+    }
+
+    /// Looks for a name that a listing does not show: none if it is gone, or if what it leads to is listed by another name,
+    /// as on a file system without case.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub fn look_unlisted(&self, name: &[u8]) -> io::Result<Option<Stat>> {
+        let stat = match self.stat(name) {
+            Err(err) if Self::is_missing(&err) => return Ok(None),
+            other => other?,
+        };
+        let has_one_name = stat.kind == Kind::Folder || stat.nlink == 1;
+        let folded = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
+        let (wanted, mut is_listed, mut is_other) = (folded(name), false, false);
+        let _one_at_a_time = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        listing::each_name(self.inner.fd.as_fd(), |entry| {
+            let listed = entry.file_name().to_bytes();
+            is_listed |= listed == name;
+            is_other |= has_one_name && entry.ino() == stat.inode || folded(listed) == wanted;
+            Ok(())
+        })?;
+        Ok((is_listed || !is_other).then_some(stat))
+    }
+
+    /// Those of the names that a listing shows now.
+    fn listed_of<'n>(&self, names: impl Iterator<Item = &'n [u8]>) -> io::Result<HashSet<Vec<u8>>> {
+        let wanted: HashSet<&[u8]> = names.collect();
+        let _one_at_a_time = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashSet::new();
+        listing::each_name(self.inner.fd.as_fd(), |entry| {
+            let name = entry.file_name().to_bytes();
+            if wanted.contains(name) {
+                found.insert(name.to_vec());
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Stats `name` without following a symlink or mounting anything.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
         Stat::of(self.inner.fd.as_fd(), check(name)?)
@@ -161,20 +234,23 @@ impl Folder {
         Ok(readlinkat(&self.inner.fd, check(name)?, Vec::new())?.into_bytes())
     }
 
-    /// Extended attributes of `name` itself, not of what a symlink points to: sorted by name, values up to 64 KiB;
-    /// none where the file system has no such thing.
+    /// Extended attributes of `name` itself, not of what a symlink points to, with values up to 64 KiB; none where the file
+    /// system has no such thing.
     ///
     /// Goes through `/proc/self/fd`, which must be mounted.
-    pub fn xattrs(&self, name: &[u8], _stat: &Stat) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    ///
+    /// # Errors
+    /// Only for what is no name.
+    pub fn xattrs(&self, name: &[u8]) -> io::Result<Attributes> {
         // User attributes lie on files and folders alone, but security labels and trusted ones on every kind, so the
         // stat's kind spares no question.
         let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(check(name)?);
-        xattr::read_all(&xattr::Of::Path(&path))
+        Ok(xattr::read_all(&xattr::Of::Path(&path)))
     }
 
     /// Extended attributes of this folder itself.
-    pub fn xattrs_self(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    pub fn xattrs_self(&self) -> Attributes {
         xattr::read_all(&xattr::Of::Handle(self.inner.fd.as_fd()))
     }
 
@@ -197,31 +273,10 @@ impl Folder {
         }
     }
 
-    /// Tells whether the file system is a network one.
+    /// Tells what kind of file system holds the folder.
     pub fn fs_kind(&self) -> io::Result<FsKind> {
         // Magic numbers are 32 bits wide and sign-extended on some machines.
-        Ok(fs_kind_of(fstatfs(&self.inner.fd)?.f_type as u32))
-    }
-}
-
-fn fs_kind_of(magic: u32) -> FsKind {
-    match magic {
-        0x6969            // NFS
-        | 0x517b          // SMB, first version
-        | 0xff53_4d42     // CIFS
-        | 0xfe53_4d42     // SMB2 and later
-        | 0x6573_5546     // FUSE: sshfs, s3fs, GlusterFS, virtiofs
-        | 0x00c3_6400     // CEPH
-        | 0x0102_1997     // 9P
-        | 0x5346_414f     // OpenAFS
-        | 0x6b41_4653     // the kernel's AFS
-        | 0x7375_7245     // Coda
-        | 0x0bd0_0bd0     // Lustre
-        | 0x4750_4653     // GPFS
-        | 0x7461_636f     // OCFS2
-        | 0x0116_1970     // GFS2
-        => FsKind::Network,
-        _ => FsKind::Local,
+        Ok(FsKind::of(fstatfs(&self.inner.fd)?.f_type as u32))
     }
 }
 

@@ -81,7 +81,7 @@ fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
     }
     mkfifoat(&here.inner.fd, "end", Mode::RUSR).expect("made");
     assert_eq!(here.stat(b"end").expect("stat").kind, Kind::Fifo);
-    assert!(here.xattrs(b"end", &here.stat(b"end").expect("stat")).is_ok(), "12 KB below the root");
+    assert!(here.xattrs(b"end").expect("a name").unread.is_none(), "12 KB below the root");
     assert_eq!(here.reopen_parent(root.id()).expect_err("not the root").raw_os_error(), Some(116));
     for &id in ids.iter().rev().skip(1) {
         here = here.reopen_parent(id).expect("the parent");
@@ -180,19 +180,19 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
     }
     let folder = Folder::open_root(dir.path()).expect("opened");
     let name = "f\u{e9}\n".as_bytes();
-    let user = |xattrs: Vec<(Vec<u8>, Vec<u8>)>| -> Vec<_> {
-        xattrs.into_iter().filter(|(name, _)| name.starts_with(b"user.")).collect()
+    let user = |xattrs: Attributes| -> Vec<_> {
+        assert!(xattrs.unread.is_none());
+        xattrs.values.into_iter().filter(|(name, _)| name.starts_with(b"user.")).collect()
     };
     let expected = [
         (b"user.a".to_vec(), b"\0\xff".to_vec()),
         (b"user.long".to_vec(), long),
         (b"user.z".to_vec(), Vec::new()),
     ];
-    let stat = folder.stat(name).expect("stat");
-    assert_eq!(user(folder.xattrs(name, &stat).expect("read")), expected);
-    assert_eq!(user(folder.open_file(name).expect("opened").xattrs().expect("read")), expected);
-    assert_eq!(user(folder.xattrs(b"l", &folder.stat(b"l").expect("stat")).expect("read")), []);
-    assert_eq!(user(folder.xattrs_self().expect("read")), []);
+    assert_eq!(user(folder.xattrs(name).expect("a name")), expected);
+    assert_eq!(user(folder.open_file(name).expect("opened").xattrs()), expected);
+    assert_eq!(user(folder.xattrs(b"l").expect("a name")), []);
+    assert_eq!(user(folder.xattrs_self()), []);
 }
 
 #[test]
@@ -204,14 +204,14 @@ fn racy_is_what_changed_within_the_grain_or_in_the_future() {
     assert!(stat.is_racy(changed.plus_seconds(-100), 2));
     assert!(stat.is_racy(changed.plus_seconds(1), 2));
     assert!(!stat.is_racy(changed.plus_seconds(2), 2));
-    assert!(stat.is_racy(changed.plus_seconds(2), FsKind::Network.racy_grain_seconds()));
+    assert!(stat.is_racy(changed.plus_seconds(2), FsKind::Network.name_window_seconds()));
 }
 
 #[test]
 fn network_file_systems_are_told_by_their_magic() {
-    assert_eq!(fs_kind_of(0x6969), FsKind::Network);
-    assert_eq!(fs_kind_of(0xff53_4d42_u32), FsKind::Network);
-    assert_eq!(fs_kind_of(0xef53), FsKind::Local);
+    assert_eq!(FsKind::of(0x6969), FsKind::Network);
+    assert_eq!(FsKind::of(0xff53_4d42_u32), FsKind::Network);
+    assert_eq!(FsKind::of(0xef53), FsKind::Local);
     assert!(Folder::open_root(Path::new("/")).expect("opened").fs_kind().is_ok());
     let folder = Folder::open_root(Path::new("/proc")).expect("opened");
     assert_eq!(folder.fs_kind().expect("told"), FsKind::Local);

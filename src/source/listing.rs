@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{RawDir, SeekFrom, seek};
+use rustix::fs::{RawDir, RawDirEntry, SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
 use crate::source::stat::Kind;
@@ -54,25 +54,12 @@ impl Slot {
 impl Listing {
     /// Reads all of a folder from its beginning.
     pub(super) fn read(fd: BorrowedFd<'_>, scratch: &Path, memory_bytes: usize) -> io::Result<Self> {
-        seek(fd, SeekFrom::Start(0))?;
         let in_memory_max = memory_bytes.min(IN_MEMORY_BYTES_MAX);
         let (mut arena, mut slots) = (Vec::new(), Vec::<Slot>::new());
         let mut sorter: Option<Sorter> = None;
         let mut total = 0;
-        let mut buffer = [const { MaybeUninit::uninit() }; READ_BUFFER_BYTES];
-        let mut entries = RawDir::new(fd, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(Errno::INTR) => continue,
-                // Removed while we hold it: an empty folder, whose stat will tell.
-                Err(Errno::NOENT) => break,
-                Err(error) => return Err(error.into()),
-            };
+        each_name(fd, |entry| {
             let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
             total += 1;
             let kind = Kind::from_type(entry.file_type()).map_or(0, Kind::to_byte);
             let slot = Slot {
@@ -82,8 +69,7 @@ impl Listing {
                 kind,
             };
             if let Some(sorter) = &mut sorter {
-                push(sorter, name, &slot)?;
-                continue;
+                return push(sorter, name, &slot);
             }
             arena.extend_from_slice(name);
             slots.push(slot);
@@ -93,7 +79,8 @@ impl Listing {
                 (arena, slots) = (Vec::new(), Vec::new());
                 sorter = Some(all);
             }
-        }
+            Ok(())
+        })?;
         let names = match sorter {
             Some(sorter) => Names::Sorted(sorter.finish().map_err(scratch_error)?),
             None => {
@@ -146,6 +133,27 @@ impl Names {
             }
         }
     }
+}
+
+/// Reads all names of a folder from its beginning, `.` and `..` left out, in the order of the file system.
+pub(super) fn each_name(
+    fd: BorrowedFd<'_>,
+    mut each: impl FnMut(&RawDirEntry<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    seek(fd, SeekFrom::Start(0))?;
+    let mut buffer = [const { MaybeUninit::uninit() }; READ_BUFFER_BYTES];
+    let mut entries = RawDir::new(fd, &mut buffer);
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+            Ok(entry) => each(&entry)?,
+            Err(Errno::INTR) => {}
+            // Removed while we hold it, and so empty, if it has no link left. Else it is an error like others.
+            Err(Errno::NOENT) if fstat(fd)?.st_nlink == 0 => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn push(sorter: &mut Sorter, name: &[u8], slot: &Slot) -> io::Result<()> {

@@ -6,6 +6,7 @@ mod stat;
 mod xattr;
 
 mod file;
+mod filesystem;
 mod folder;
 mod listing;
 
@@ -22,11 +23,13 @@ pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions, watched};
 pub use cid::Cid;
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
+pub use filesystem::FsKind;
 pub use filter::{CACHE_TAG_NAME, Filter, FilterError, FilterOptions, PatternPlace, VainLine};
-pub use folder::{Folder, FsKind};
+pub use folder::Folder;
 pub use hashname::{HashChecker, HashForm, HashName};
 pub use listing::{ListedName, Listing};
 pub use meta::{Described, Owners, XATTR_INLINE_BYTES_MAX, metadata};
 pub use pattern::PatternProblem;
 pub use stat::{FolderId, Kind, Stat};
 pub use stream::{ExitReport, RunningCommand, StdinStream, StreamCommand};
+pub use xattr::{Attributes, Unread};

@@ -34,25 +34,53 @@ impl Of<'_> {
     }
 }
 
-/// Reads all attributes, sorted by name. A file system without attributes has none; one that vanishes between the
-/// list and the read is left out.
-pub(super) fn read_all(of: &Of<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// A path's extended attributes, as far as they can be read.
+#[derive(Debug, Default)]
+pub struct Attributes {
+    /// Names and values, sorted by name, no name twice.
+    pub values: Vec<(Vec<u8>, Vec<u8>)>,
+    pub unread: Option<Unread>,
+}
+
+/// What kept attributes from being read.
+#[derive(Debug)]
+pub struct Unread {
+    /// Those whose values cannot be read, sorted; none if nobody knows which there are.
+    pub names: Option<Vec<Vec<u8>>>,
+    /// The first error.
+    pub error: io::Error,
+}
+
+/// Reads all attributes that can be read. A file system without attributes has none; one that vanishes between the list
+/// and the read is left out.
+pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     let names = match growing(|buffer| of.list(buffer)) {
         Ok(names) => names,
-        Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
+        Err(Errno::NOTSUP) => return Attributes::default(),
+        Err(error) => {
+            let unread = Unread { names: None, error: error.into() };
+            return Attributes { values: Vec::new(), unread: Some(unread) };
+        }
     };
-    let mut out = Vec::new();
+
+    let (mut values, mut unread): (_, Option<Unread>) = (Vec::new(), None);
     for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         match growing(|buffer| of.get(name, buffer)) {
-            Ok(value) => out.push((name.to_vec(), value)),
+            Ok(value) => values.push((name.to_vec(), value)),
             Err(Errno::NODATA | Errno::NOTSUP) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let unread = unread.get_or_insert_with(|| Unread { names: None, error: error.into() });
+                unread.names.get_or_insert_default().push(name.to_vec());
+            }
         }
     }
-    out.sort();
-    out.dedup_by(|a, b| a.0 == b.0);
-    Ok(out)
+
+    values.sort();
+    values.dedup_by(|a, b| a.0 == b.0);
+    if let Some(names) = unread.as_mut().and_then(|unread| unread.names.as_mut()) {
+        names.sort();
+    }
+    Attributes { values, unread }
 }
 
 /// Calls `read` with a larger buffer when what it reads does not fit; what grew meanwhile is asked for again.

@@ -16,6 +16,7 @@ mod shown;
 mod sorter;
 mod state;
 mod temp;
+mod writeback;
 
 pub use atomic::{fsync_dir, write_file};
 pub use beneath::open_beneath;
@@ -31,10 +32,11 @@ pub use lock::{
     LockFile, is_folder, is_mount_point, is_regular_file, is_special, is_writable_by_any, private_folder,
     remove_if_there,
 };
-pub use process::{boot_id, is_dead};
+pub use process::{boot_id, check_proc, is_dead};
 pub use random::random_bytes;
 pub use read::read_bounded;
 pub use shown::{masked, shown};
 pub use sorter::{Record, Sorted, Sorter};
 pub use state::StateDir;
 pub use temp::{Existing, TEMP_PREFIX, TempFile};
+pub use writeback::writeback_seconds;

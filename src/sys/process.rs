@@ -1,7 +1,10 @@
 //! Processes of this machine, by their numbers.
 
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, test_kill_process};
 
 use super::read_bounded;
@@ -17,6 +20,21 @@ pub fn boot_id() -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Looks whether `/proc/self/fd` leads to open descriptors, which is how attributes of links and devices are reached. In a
+/// rescue system or a chroot it may not be mounted, or something else may lie there.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn check_proc() -> io::Result<()> {
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let by_proc = rustix::fs::stat(format!("/proc/self/fd/{}", root.as_raw_fd()))?;
+    let by_handle = rustix::fs::fstat(&root)?;
+    if (by_proc.st_dev, by_proc.st_ino) == (by_handle.st_dev, by_handle.st_ino) {
+        return Ok(());
+    }
+    Err(io::Error::other("it leads somewhere else"))
 }
 
 /// True if there is no process of this number here. One that may not be signalled is there.
@@ -38,5 +56,6 @@ mod tests {
         assert!(is_dead(pid));
         assert!(!is_dead(0) && !is_dead(u32::MAX), "no number of a process");
         assert!(boot_id().contains("pid:["), "{}", boot_id());
+        check_proc().expect("the tests need /proc too");
     }
 }

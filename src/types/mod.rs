@@ -16,7 +16,7 @@ pub use entry::{
 };
 pub use id::{ChunkId, IdError, LeaseId, ObjectHash, PackId, PrefixMatch, RepoId, SegmentId, SnapshotId};
 pub use pack::{ChunkInfo, Class, Codec, FrameInfo, PackInfo, SegmentBody};
-pub use params::{ChunkSizes, ParamsError, Profile};
+pub use params::{ChunkSizes, ParamsError, Profile, WHOLE_FILE_BYTES_MAX};
 pub use path::{EntryName, NAME_BYTES_MAX, PATH_BYTES_MAX, PathProblem, RelPath};
 pub use size::{ByteSize, PackOffset, PlainLen, StoredLen};
 pub use time::Timestamp;

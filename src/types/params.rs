@@ -106,7 +106,7 @@ const STREAM_COARSE_FROM: u64 = 8 << 30;
 const DUMP_COARSER_FROM: u64 = 1 << 30;
 const DUMP_COARSE_FROM: u64 = 4 << 30;
 /// An immutable file of up to this many bytes is one chunk.
-const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
+pub const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Profile {
     /// Every profile.

@@ -5,25 +5,22 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::content::{ContentBuilder, CutError, Span, Window, Writers};
+use super::attributes::{Described, describe};
+use super::content::{CutError, Window, Writers};
 use super::heal::Lost;
+use super::reading::{Linked, Reading};
 use super::sink::{EntrySink, FolderNode, reason, same_entry};
 use super::watch::{Watch, is_other, was_captured};
 use crate::Error;
-use crate::format::PAGE_BYTES_MAX;
 use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{FirstError, RepoError};
-use crate::source::{Folder, HashChecker, HashName, Owners, SourceFile, Stat, metadata};
-use crate::types::{
-    Content, Entry, EntryFlags, Extent, LITERAL_BYTES_MAX, Metadata, MissingNames, Node, Profile, RelPath,
-    Xattr, XattrValue,
-};
+use crate::source::{Folder, HashName, Kind, Owners, Stat};
+use crate::sys::now;
+use crate::types::{Entry, EntryFlags, MissingNames, Node, Profile, RelPath};
 
-/// Hard-link groups whose content is remembered, so that each is read once.
-const LINK_GROUPS_MAX: usize = 64 << 10;
-/// Attributes of an entry together; with more of them it could outgrow its page.
-const XATTR_BYTES_MAX: usize = PAGE_BYTES_MAX / 4;
+/// How often a file is looked for that is replaced each time it is opened.
+const TRIES_MAX: u32 = 4;
 
 /// A file to be read.
 pub(super) struct FileJob {
@@ -33,6 +30,8 @@ pub(super) struct FileJob {
     pub stat: Stat,
     /// Modified too lately for its next change to be seen.
     pub is_racy: bool,
+    /// How late that is: see [`Stat::is_racy`].
+    pub window_seconds: i64,
     pub parent: Option<Box<Entry>>,
     pub node: Option<Arc<FolderNode>>,
 }
@@ -66,16 +65,47 @@ pub(super) struct TreeShared<'a> {
     /// What ended a reader thread: the others and the walk stop, since nothing can be committed.
     pub reading: FirstError<Error>,
     pub lost: &'a Lost<'a>,
+    /// A source may have lost all that it had.
+    pub allow_empty: bool,
     /// Nothing in the source may change.
     pub watch: Option<Watch>,
     pub counts: Arc<TreeCounts>,
     pub links: Links,
+    /// Mounted file systems of the kernel, which were not entered.
+    pub kernels: Mutex<Named>,
     /// Some directories could not be looked into, and show what the parent has of them.
     pub keeps_old: AtomicBool,
 }
 
+/// Paths, of which the first few are named.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    count: usize,
+    first: Vec<String>,
+}
+
+impl Named {
+    const NAMED_MAX: usize = 6;
+
+    fn push(&mut self, path: &RelPath) {
+        self.count += 1;
+        if self.first.len() < Self::NAMED_MAX {
+            self.first.push(path.to_string());
+        }
+    }
+
+    /// Nothing if there is none.
+    pub fn told(&self) -> Option<String> {
+        let more = match self.count - self.first.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (self.count > 0).then(|| format!("{}{more}", self.first.join(", ")))
+    }
+}
+
 /// The content of files that have other names, by device and inode.
-pub(super) type Links = Mutex<HashMap<(u64, u64), (Stat, Content)>>;
+pub(super) type Links = Mutex<HashMap<(u64, u64), Linked>>;
 
 /// What is counted of one source, by several threads.
 #[derive(Default)]
@@ -89,16 +119,6 @@ pub(super) struct TreeCounts {
     pub bytes_read: AtomicU64,
     /// Bytes of content of the parent's entries that went or changed, since they were last told to a run.
     pub hidden: AtomicU64,
-}
-
-/// What reading a file gave.
-struct Reading {
-    content: Content,
-    /// The name is a hash of the content; none if that cannot be told.
-    name_agrees: Option<bool>,
-    is_torn: bool,
-    /// The stat that belongs to the content.
-    stat: Stat,
 }
 
 impl<'a> TreeShared<'a> {
@@ -127,17 +147,42 @@ impl<'a> TreeShared<'a> {
         writers: &mut Writers<'_>,
     ) -> Result<(), Error> {
         self.check()?;
-        if let Err(err) = self.capture_file(&job, window, writers) {
+        let mut tries = 1;
+        while let Err(err) = self.capture_file(&job, window, writers) {
             match err {
-                CutError::Read(err) if err.kind() == io::ErrorKind::NotFound => self.vanished(&job)?,
+                CutError::Read(err) if Folder::is_missing(&err) => {
+                    if self.look_again(&mut job, err, tries < TRIES_MAX)? {
+                        tries += 1;
+                        continue;
+                    }
+                }
                 CutError::Read(err) => self.failed(&job, &reason("read", &err))?,
                 CutError::Repo(err) => return Err(err.into()),
+                CutError::Refused(err) => return Err(err),
             }
+            break;
         }
         if let Some(node) = job.node.take() {
             self.sink.settle(node)?;
         }
         Ok(())
+    }
+
+    /// A file that was listed cannot be found. True if it is there after all, another one of the same name, and is to be
+    /// tried again; else it is dealt with.
+    fn look_again(&self, job: &mut FileJob, err: io::Error, may_try: bool) -> Result<bool, Error> {
+        let clock = now();
+        match job.folder.look(&job.name) {
+            Ok(None) => self.vanished(job)?,
+            Ok(Some(stat)) if stat.kind == Kind::File && may_try => {
+                job.stat = stat;
+                job.is_racy = stat.is_racy(clock, job.window_seconds);
+                return Ok(true);
+            }
+            Ok(Some(_)) => self.failed(job, &reason("read", &err))?,
+            Err(err) => self.failed(job, &reason("find", &err))?,
+        }
+        Ok(false)
     }
 
     fn capture_file(
@@ -146,16 +191,31 @@ impl<'a> TreeShared<'a> {
         window: &mut Window,
         writers: &mut Writers<'_>,
     ) -> Result<(), CutError> {
-        let mut file = job.folder.open_file(&job.name).map_err(CutError::Read)?;
+        let file = job.folder.open_file(&job.name).map_err(CutError::Read)?;
         let hash = if self.immutable { HashName::parse(&job.name) } else { None };
-        let reading = self.read(&mut file, job, hash.as_ref(), window, writers)?;
-        let xattrs = file.xattrs().map_err(CutError::Read)?;
-        let meta = describe(&reading.stat, self.owners, xattrs, writers).map_err(from_describe)?;
-        let flags = self.flags(job, hash.as_ref(), &reading);
+        let reading = self.read(&file, job, hash.as_ref(), window, writers)?;
+        if job.path.is_root() && reading.content.size == 0 {
+            let had = job.parent.as_ref().and_then(|parent| parent.content()).is_some_and(|old| old.size > 0);
+            let refused = if had {
+                self.refuse_emptiness("it is empty, and was not in the last snapshot")
+            } else {
+                Ok(())
+            };
+            refused.map_err(CutError::Refused)?;
+        }
+        let old = job.parent.as_ref().and_then(|parent| parent.meta());
+        let described = describe(&reading.stat, self.owners, file.xattrs(), old, writers)?;
+        let Described { meta, lacks } = described;
+        let mut flags = self.flags(job, hash.as_ref(), &reading);
+        if let Some(why) = lacks {
+            flags = flags.with(EntryFlags::STALE);
+            self.lacks_attributes(&job.path, &why);
+        }
         // A name that proves nothing is read once more, also if its folder keeps its times (PROTOCOL R19).
         let is_unsettled =
             hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
         let again = EntryFlags::RACY.with(EntryFlags::PROVISIONAL).with(EntryFlags::TORN);
+        let again = again.with(EntryFlags::STALE);
         if let Some(node) = &job.node
             && (is_unsettled || flags.intersects(again))
         {
@@ -177,15 +237,16 @@ impl<'a> TreeShared<'a> {
 
     fn add(&self, job: &FileJob, entry: Entry) -> Result<(), crate::sys::PathError> {
         let (which, counter, verb) = match &job.parent {
+            Some(parent) if parent.node == entry.node => {
+                self.count(&self.counts.files_unchanged, Counter::FilesUnchanged);
+                // What was read again and is the same has other flags at most.
+                return if same_entry(parent, &entry) { Ok(()) } else { self.sink.put(&entry, false) };
+            }
             Some(parent) if parent.is_file() => {
                 (&self.counts.files_changed, Counter::FilesChanged, "changed")
             }
             _ => (&self.counts.files_new, Counter::FilesNew, "new"),
         };
-        if job.parent.as_ref().is_some_and(|parent| same_entry(parent, &entry)) {
-            self.count(&self.counts.files_unchanged, Counter::FilesUnchanged);
-            return Ok(());
-        }
         self.count(which, counter);
         if let Some(parent) = job.parent.as_deref().filter(|parent| parent.content() != entry.content()) {
             self.alarm_of_change(Some(parent), &entry);
@@ -199,7 +260,7 @@ impl<'a> TreeShared<'a> {
 
     fn flags(&self, job: &FileJob, hash: Option<&HashName>, reading: &Reading) -> EntryFlags {
         let mut flags = EntryFlags::empty();
-        if job.is_racy {
+        if reading.is_racy {
             flags = flags.with(EntryFlags::RACY);
         }
         if reading.is_torn {
@@ -219,155 +280,12 @@ impl<'a> TreeShared<'a> {
         flags
     }
 
-    /// Reads the content; a file that changes meanwhile is read once more, then kept as torn (PROTOCOL R17).
-    fn read(
-        &self,
-        file: &mut SourceFile,
-        job: &FileJob,
-        hash: Option<&HashName>,
-        window: &mut Window,
-        writers: &mut Writers<'_>,
-    ) -> Result<Reading, CutError> {
-        let mut before = job.stat;
-        // A name that is a hash is checked against the bytes, so those are read for every name.
-        if hash.is_none()
-            && let Some(content) = self.linked(&before, file)
-        {
-            return Ok(Reading { content, name_agrees: None, is_torn: false, stat: before });
-        }
-        let mut is_torn = false;
-        loop {
-            let checker = hash.and_then(HashName::checker);
-            let (content, name_agrees) = self.read_once(file, &before, checker, window, writers)?;
-            let after = file.stat().map_err(CutError::Read)?;
-            let steady = is_same_version(&before, &after);
-            if steady || is_torn {
-                if steady && before.nlink > 1 {
-                    self.remember_link(&before, &content);
-                }
-                return Ok(Reading { content, name_agrees, is_torn: !steady, stat: before });
-            }
-            // The second reading counts, whole or torn, up to the size that it began with.
-            is_torn = true;
-            before = after;
-        }
-    }
-
-    fn read_once(
-        &self,
-        file: &mut SourceFile,
-        stat: &Stat,
-        mut checker: Option<HashChecker>,
-        window: &mut Window,
-        writers: &mut Writers<'_>,
-    ) -> Result<(Content, Option<bool>), CutError> {
-        let mut builder = ContentBuilder::default();
-        let is_sparse = stat.may_have_holes();
-        let mut at = 0;
-        while at < stat.size {
-            let data =
-                if is_sparse { file.next_data(at).map_err(CutError::Read)? } else { Some(at..stat.size) };
-            let data = data.unwrap_or(stat.size..stat.size);
-            let (start, end) = (data.start.clamp(at, stat.size), data.end.min(stat.size));
-            if start > at {
-                if let Some(checker) = &mut checker {
-                    self.hash_hole(checker, start - at)?;
-                }
-                builder.push(Extent::Hole { len: start - at }, writers)?;
-            }
-            if start >= end {
-                break;
-            }
-            let read =
-                self.read_range(file, start, end, stat.size, &mut builder, &mut checker, window, writers)?;
-            at = start + read;
-            if at < end {
-                // It was cut short while we read; the stat behind the reading tells.
-                break;
-            }
-        }
-        let content = builder.finish(writers)?;
-        Ok((content, checker.map(HashChecker::finish)))
-    }
-
-    /// Hashes the zeros of a hole, which may be longer than anything that is read.
-    fn hash_hole(&self, checker: &mut HashChecker, mut len: u64) -> Result<(), CutError> {
-        static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
-        while len > 0 {
-            self.check().map_err(|_| CutError::Read(io::ErrorKind::BrokenPipe.into()))?;
-            let n = len.min(ZEROS.len() as u64);
-            checker.update(&ZEROS[..n as usize]);
-            len -= n;
-        }
-        Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
-    fn read_range(
-        &self,
-        file: &mut SourceFile,
-        start: u64,
-        end: u64,
-        size: u64,
-        builder: &mut ContentBuilder,
-        checker: &mut Option<HashChecker>,
-        window: &mut Window,
-        writers: &mut Writers<'_>,
-    ) -> Result<u64, CutError> {
-        let mut offset = start;
-        let mut read = |buf: &mut [u8]| {
-            let n = file.read_at(buf, offset)?;
-            offset += n as u64;
-            self.observer.add(Counter::BytesRead, n as u64);
-            self.counts.bytes_read.fetch_add(n as u64, Ordering::Relaxed);
-            self.check().map_err(|_| io::ErrorKind::BrokenPipe)?;
-            Ok(n)
-        };
-        let len = end - start;
-        let is_all = start == 0 && end == size;
-        if is_all && (len <= LITERAL_BYTES_MAX as u64 || self.profile.is_whole(len)) {
-            let bytes = window.whole(&mut read, len as usize).map_err(CutError::Read)?;
-            if let Some(checker) = checker {
-                checker.update(bytes);
-            }
-            let read = bytes.len() as u64;
-            let extent = match bytes.len() {
-                0 => return Ok(0),
-                n if n <= LITERAL_BYTES_MAX => Extent::Literal(bytes.to_vec()),
-                n => Extent::Chunk { id: writers.data.add(bytes)?, len: n as u32 },
-            };
-            builder.push(extent, writers)?;
-            return Ok(read);
-        }
-        let mut seen = |bytes: &[u8]| {
-            if let Some(checker) = checker {
-                checker.update(bytes);
-            }
-        };
-        let span = Span { start, limit: len, profile: self.profile };
-        window.cut(&mut read, span, builder, writers, &mut seen)
-    }
-
-    /// The content of another name of the same file, read in this backup.
-    fn linked(&self, stat: &Stat, file: &SourceFile) -> Option<Content> {
-        if stat.nlink < 2 {
-            return None;
-        }
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let (seen, content) = links.get(&(stat.device, stat.inode))?;
-        let same = is_same_version(seen, stat) && is_same_version(seen, file.opened_stat());
-        same.then(|| content.clone())
-    }
-
-    fn remember_link(&self, stat: &Stat, content: &Content) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if links.len() < LINK_GROUPS_MAX {
-            links.insert((stat.device, stat.inode), (*stat, content.clone()));
-        }
-    }
-
-    /// The file was listed and is gone: no error, and not in this snapshot.
+    /// The file was listed and is gone, as a second look confirmed: no error, and not in this snapshot. But a source that
+    /// is one file has nothing left then.
     fn vanished(&self, job: &FileJob) -> Result<(), Error> {
+        if job.path.is_root() {
+            self.refuse_emptiness("it was there, and is gone")?;
+        }
         self.count(&self.counts.vanished, Counter::Vanished);
         if let Some(parent) = &job.parent {
             self.remove(parent)?;
@@ -407,6 +325,26 @@ impl<'a> TreeShared<'a> {
     pub fn hide(&self, parent: &Entry) {
         let bytes = parent.content().map_or(0, |content| content.size);
         self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes a mounted file system of the kernel that was not entered.
+    pub fn leave_kernels(&self, path: &RelPath) {
+        self.kernels.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+    }
+
+    /// What guards each root against sudden emptiness. Where nothing may go, an alarm tells what went.
+    pub fn refuse_emptiness(&self, why: &str) -> Result<(), Error> {
+        if self.allow_empty || self.watch.is_some() {
+            return Ok(());
+        }
+        Err(Error::Empty { name: self.source.to_owned(), why: why.to_owned() })
+    }
+
+    /// Tells of an entry that is captured but for attributes; it has the flag *stale*, so that it is looked at again.
+    pub fn lacks_attributes(&self, path: &RelPath, why: &str) {
+        self.observer.add(Counter::Failed, 1);
+        self.sink.count_incomplete();
+        self.problem(path, &format!("{why}; all else of it is captured"));
     }
 
     fn failed(&self, job: &FileJob, why: &str) -> Result<(), Error> {
@@ -451,53 +389,4 @@ impl<'a> TreeShared<'a> {
         let was_folder = parent.is_some_and(Entry::is_folder);
         Ok(self.sink.put(&entry, was_folder || entry.is_folder())?)
     }
-}
-
-/// True if two stats of a file tell of the same version of its content.
-fn is_same_version(a: &Stat, b: &Stat) -> bool {
-    (a.size, a.mtime, a.ctime, a.inode, a.device) == (b.size, b.mtime, b.ctime, b.inode, b.device)
-}
-
-/// Why metadata could not be taken over.
-pub(super) enum DescribeError {
-    TooMuch,
-    Repo(RepoError),
-}
-
-fn from_describe(err: DescribeError) -> CutError {
-    match err {
-        DescribeError::TooMuch => {
-            CutError::Read(io::Error::other("more extended attributes than an entry can hold"))
-        }
-        DescribeError::Repo(err) => CutError::Repo(err),
-    }
-}
-
-/// Builds metadata; attribute values that are too long for the entry become chunks.
-pub(super) fn describe(
-    stat: &Stat,
-    owners: &Owners,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    writers: &mut Writers<'_>,
-) -> Result<Metadata, DescribeError> {
-    let described = metadata(stat, owners, xattrs);
-    let mut meta = described.meta;
-    for (name, value) in described.long_xattrs {
-        let len = value.len() as u32;
-        let id = writers.metadata.add(&value).map_err(DescribeError::Repo)?;
-        let at = meta.xattrs.partition_point(|xattr| xattr.name < name);
-        meta.xattrs.insert(at, Xattr { name, value: XattrValue::Chunk { id, len } });
-    }
-    let bytes: usize = meta
-        .xattrs
-        .iter()
-        .map(|xattr| {
-            let value = match &xattr.value {
-                XattrValue::Inline(value) => value.len(),
-                XattrValue::Chunk { .. } => 40,
-            };
-            xattr.name.len() + value + 8
-        })
-        .sum();
-    if bytes > XATTR_BYTES_MAX { Err(DescribeError::TooMuch) } else { Ok(meta) }
 }

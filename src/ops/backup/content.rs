@@ -113,10 +113,11 @@ pub(super) struct Span {
     pub profile: Profile,
 }
 
-/// Why cutting ended early: the source, or the repository.
+/// Why cutting ended early: the source, the repository, or what was read.
 pub(super) enum CutError {
     Read(io::Error),
     Repo(RepoError),
+    Refused(Error),
 }
 
 impl From<RepoError> for CutError {
@@ -130,6 +131,7 @@ impl CutError {
     pub fn named(self, name: &str) -> Error {
         match self {
             Self::Repo(err) => err.into(),
+            Self::Refused(err) => err,
             Self::Read(source) => PathError { action: "read", path: name.into(), source }.into(),
         }
     }

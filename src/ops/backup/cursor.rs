@@ -8,14 +8,12 @@ use crate::types::{Entry, RelPath};
 pub(super) struct ParentCursor<'a> {
     runs: MergedRuns<'a>,
     head: Option<Entry>,
-    /// A root that was taken to look behind it and put back.
-    held: Option<Entry>,
     started: bool,
 }
 
 impl<'a> ParentCursor<'a> {
     pub fn new(runs: MergedRuns<'a>) -> Self {
-        Self { runs, head: None, held: None, started: false }
+        Self { runs, head: None, started: false }
     }
 
     fn advance(&mut self) -> Result<(), WalkError> {
@@ -25,9 +23,6 @@ impl<'a> ParentCursor<'a> {
     }
 
     pub fn peek(&mut self) -> Result<Option<&Entry>, WalkError> {
-        if self.held.is_some() {
-            return Ok(self.held.as_ref());
-        }
         if !self.started {
             self.advance()?;
         }
@@ -35,30 +30,12 @@ impl<'a> ParentCursor<'a> {
     }
 
     pub fn take(&mut self) -> Result<Option<Entry>, WalkError> {
-        if let Some(held) = self.held.take() {
-            return Ok(Some(held));
-        }
         self.peek()?;
         self.started = false;
         Ok(self.head.take())
     }
 
-    /// True if the parent has anything but the root.
-    pub fn peek_behind_root(&mut self) -> Result<bool, WalkError> {
-        let Some(head) = self.peek()? else { return Ok(false) };
-        if !head.path.is_root() {
-            return Ok(true);
-        }
-        let root = self.take()?;
-        let more = self.peek()?.is_some();
-        self.held = root;
-        Ok(more)
-    }
-
     pub fn seek(&mut self, key: &[u8]) {
-        if !key.is_empty() {
-            self.held = None;
-        }
         if self.started && self.head.as_ref().is_none_or(|head| head.path.key() >= key) {
             return;
         }

@@ -6,16 +6,20 @@
 //! next backup deduplicates against; it changes nothing that was committed.
 
 mod around;
+mod attributes;
 mod capture;
 mod checkpoint;
 mod content;
 mod cursor;
+mod gone;
 mod heal;
 mod options;
 mod parents;
+mod reading;
 mod rules;
 mod runs;
 mod sink;
+mod skip;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,6 +27,7 @@ mod tree;
 mod visit;
 mod walk;
 mod watch;
+mod windows;
 
 use std::collections::BTreeMap;
 
@@ -67,6 +72,9 @@ pub fn backup(
     check(&options)?;
     repo.check_writable()?;
     let started = now();
+    if options.sources.iter().any(|source| matches!(source, SourceSpec::Tree(_))) {
+        super::check_proc("capture a tree")?;
+    }
     let mut options = options;
     let sources = std::mem::take(&mut options.sources);
     // Before anything is stored: who is missing, and who is too little to be the whole.

@@ -14,7 +14,6 @@ pub(super) struct WalkRules<'a> {
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,
-    pub grain_seconds: i64,
     pub scratch: &'a std::path::Path,
     pub listing_bytes: usize,
     pub root: Stat,

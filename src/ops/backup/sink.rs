@@ -184,6 +184,7 @@ pub(super) struct FolderNode {
     stale: std::sync::atomic::AtomicBool,
     partial: std::sync::atomic::AtomicBool,
     unseen: std::sync::atomic::AtomicBool,
+    is_unread: std::sync::atomic::AtomicBool,
 }
 
 impl FolderNode {
@@ -197,6 +198,7 @@ impl FolderNode {
             stale: false.into(),
             partial: false.into(),
             unseen: false.into(),
+            is_unread: false.into(),
         }
     }
 
@@ -210,6 +212,12 @@ impl FolderNode {
         self.stale.store(true, Ordering::Relaxed);
         self.revisit();
         self.lacks(MissingNames::Unseen);
+    }
+
+    /// Attributes of it could not be read; of what is in it nothing is missing for that.
+    pub fn lacks_attributes(&self) {
+        self.is_unread.store(true, Ordering::Relaxed);
+        self.revisit();
     }
 
     /// A name that it holds is not in the snapshot.
@@ -244,6 +252,10 @@ impl FolderNode {
         if self.stale.into_inner() {
             flags = flags.with(EntryFlags::STALE);
             sink.count_incomplete();
+        }
+        if self.is_unread.into_inner() {
+            // It was counted when it was told.
+            flags = flags.with(EntryFlags::STALE);
         }
         if self.unseen.into_inner() {
             flags = flags.with(MissingNames::Unseen.flags());

@@ -34,7 +34,16 @@ fn job(folder: &Path, node: Option<Arc<FolderNode>>) -> FileJob {
     let folder = Folder::open_root(folder).expect("opens");
     let stat = folder.stat_self().expect("stat");
     let path = RelPath::root().join(b"unread").expect("a path");
-    FileJob { folder, name: b"unread".to_vec(), path, stat, is_racy: false, parent: None, node }
+    FileJob {
+        folder,
+        name: b"unread".to_vec(),
+        path,
+        stat,
+        is_racy: false,
+        window_seconds: 0,
+        parent: None,
+        node,
+    }
 }
 
 /// Of two files of a folder, one was given up unread since the backup was asked to stop, and then the other was done: the

@@ -1,8 +1,8 @@
 //! Capturing one file tree: the walk, the reader threads, and the new run.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -19,18 +19,19 @@ use super::sink::{EntrySink, reason};
 use super::visit::JobBatch;
 use super::walk::{Walk, WalkError};
 use super::watch::Watch;
+use super::windows::Windows;
 use crate::Error;
 use crate::format::{RunRef, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
-use crate::source::{Filter, Folder, FolderId, FsKind, Kind, Owners, Stat};
+use crate::source::{Filter, Folder, FolderId, Kind, Owners, Stat};
 use crate::sys::{PathContext, PathError, StateDir, now};
 use crate::types::{Class, Profile, Timestamp};
 
 /// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
-const RULES_VERSION: u32 = 2;
+const RULES_VERSION: u32 = 3;
 
 /// A tree source whose root is open: it is there and can be listed.
 pub(super) struct OpenTree<'o> {
@@ -39,7 +40,6 @@ pub(super) struct OpenTree<'o> {
     root: Root,
     stat: Stat,
     clock: Timestamp,
-    grain_seconds: i64,
 }
 
 enum Root {
@@ -71,7 +71,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     options.never.extend(own_folders(repo));
     let filter = Filter::new(&options)?;
     let clock = now();
-    let (root, stat, grain_seconds) = match Folder::open_root(&spec.path) {
+    let (root, stat) = match Folder::open_root(&spec.path) {
         Ok(folder) => {
             let stat = folder.stat_self().context("stat", &spec.path).map_err(named)?;
             if filter.is_never(stat.id()) {
@@ -81,8 +81,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             }
             let path = std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
             filter.refuse_absolute(&path, |name| folder.stat(name).is_ok())?;
-            let grain = folder.fs_kind().map_or(60, FsKind::racy_grain_seconds);
-            (Root::Folder(folder), stat, grain)
+            (Root::Folder(folder), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
             let name = spec.path.file_name().ok_or_else(|| refused(&"it has no name"))?;
@@ -96,12 +95,11 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             if stat.kind != Kind::File {
                 return Err(refused(&format!("{} is neither a folder nor a file", spec.path.display())));
             }
-            let grain = folder.fs_kind().map_or(60, FsKind::racy_grain_seconds);
-            (Root::Single(folder, name), stat, grain)
+            (Root::Single(folder, name), stat)
         }
         Err(err) => return Err(named(err)),
     };
-    Ok(OpenTree { spec, filter, root, stat, clock, grain_seconds })
+    Ok(OpenTree { spec, filter, root, stat, clock })
 }
 
 /// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by
@@ -212,7 +210,9 @@ impl<'e> Capture<'e> {
             failure: &self.checkpoints.failure,
             reading: FirstError::default(),
             lost: self.lost,
+            allow_empty: self.options.allow_empty,
             watch: self.is_watched(spec).then(Watch::default),
+            kernels: Default::default(),
             counts: Arc::default(),
             links: Links::default(),
             keeps_old: false.into(),
@@ -225,7 +225,6 @@ impl<'e> Capture<'e> {
             force: self.options.force,
             ignore_ctime: self.options.ignore_ctime,
             ignore_inode: self.options.ignore_inode,
-            grain_seconds: self.options.grain_seconds.unwrap_or(tree.grain_seconds),
             scratch: &scratch,
             listing_bytes: self.plan.listing_bytes,
             root: tree.stat,
@@ -252,6 +251,7 @@ impl<'e> Capture<'e> {
         });
         self.walk(packer, tree, &shared, &rules, old_runs)?;
         self.tell_missing(tree, &shared)?;
+        self.tell_kernels(&shared);
         let is_stopped = || self.cancel.is_cancelled();
         let runs = self.checkpoints.complete(&packer.feed(), &is_stopped).map_err(|err| match err {
             err if err.is_damage() && !old_runs.is_empty() => WalkError::Parent(err),
@@ -289,15 +289,12 @@ impl<'e> Capture<'e> {
             })
         };
         let has_parent = !old_runs.is_empty();
-        let mut parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
+        let parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
         let parent_folders =
             (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
         // Where nothing may go, an alarm tells what went.
         if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
             self.refuse_vain_list(tree)?;
-        }
-        if shared.watch.is_none() {
-            self.refuse_sudden_emptiness(tree, rules, parent.as_mut())?;
         }
         // Each batch holds at most 8 open folders: 24 descriptors for each worker, with the batch that it reads.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
@@ -324,6 +321,7 @@ impl<'e> Capture<'e> {
                 writers: &mut own,
                 jobs,
                 batch: JobBatch::default(),
+                windows: Windows::new(self.options.grain_seconds),
             };
             let walked = match &tree.root {
                 Root::Folder(folder) => walk.run(folder.clone()),
@@ -368,36 +366,13 @@ impl<'e> Capture<'e> {
         Ok(told?)
     }
 
-    /// A source that had entries and has none now is more likely an unmounted volume than an empty one.
-    fn refuse_sudden_emptiness(
-        &self,
-        tree: &OpenTree<'_>,
-        rules: &WalkRules<'_>,
-        parent: Option<&mut ParentCursor<'_>>,
-    ) -> Result<(), WalkError> {
-        let (Root::Folder(folder), false) = (&tree.root, self.options.allow_empty) else { return Ok(()) };
-        if parent.is_none() && !rules.parent_unreadable {
-            return Ok(());
+    /// Says once which file systems of the kernel were left alone.
+    fn tell_kernels(&self, shared: &TreeShared<'_>) {
+        let named = shared.kernels.lock().unwrap_or_else(PoisonError::into_inner).told();
+        if let Some(named) = named {
+            let message = format!("not entered, since the kernel makes what is in them: {named}");
+            self.observer.problem(&Problem::new(Severity::Note, shared.source, message));
         }
-        let refuse = |why: String| Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }));
-        let listing = match folder.list(rules.scratch, rules.listing_bytes) {
-            Ok(listing) => listing,
-            Err(err) => return refuse(format!("cannot list {}: {err}", tree.spec.path.display())),
-        };
-        if listing.total() > 0 {
-            return Ok(());
-        }
-        let was = match parent {
-            None => "what the last snapshot has of it cannot be read",
-            Some(parent) => match parent.peek_behind_root()? {
-                true => "was not in the last snapshot",
-                false => return Ok(()),
-            },
-        };
-        refuse(format!(
-            "{} is empty and {was}; if that is right, say --allow-empty",
-            tree.spec.path.display()
-        ))
     }
 }
 

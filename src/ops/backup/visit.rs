@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::capture::{DescribeError, FileJob, describe};
+use super::attributes::{Described, describe};
+use super::capture::FileJob;
+use super::content::CutError;
 use super::sink::{FolderNode, reason, same_entry};
-use super::walk::{Entered, Seen, Step, Walk, WalkError, see_many};
+use super::walk::{Entered, Step, Walk, WalkError};
 use super::watch::was_captured;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
-use crate::source::{Folder, HashName, Kind, ListedName, Stat};
+use crate::source::{Folder, FsKind, HashName, Kind, ListedName, Stat};
+use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
 /// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many folders, each of
@@ -17,6 +20,46 @@ use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 const BATCH_FILES: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_FOLDERS: usize = 8;
+/// How often a folder is looked for that is replaced each time it is opened.
+const TRIES_MAX: u32 = 3;
+/// A larger file of a file system of the kernel is not read: it stands for memory or a device.
+const KERNEL_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// What a look at a name gave, and our clock just before it.
+pub(super) struct Seen {
+    /// None if the name is gone; an error says that it may be there.
+    pub stat: std::io::Result<Option<Stat>>,
+    pub clock: Timestamp,
+}
+
+impl Seen {
+    pub fn at(folder: &Folder, name: &[u8]) -> Self {
+        let clock = now();
+        Self { clock, stat: folder.look(name) }
+    }
+}
+
+/// Looks at many names of a folder, in order.
+pub(super) fn see_many(folder: &Folder, names: &[ListedName]) -> Vec<Seen> {
+    let clock = now();
+    let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
+    folder.look_many(&only_names).into_iter().map(|stat| Seen { stat, clock }).collect()
+}
+
+/// Opens a subfolder; none if it is gone, as a second look confirmed. One that is replaced at that moment is tried again.
+pub(super) fn open_listed(folder: &Folder, name: &[u8]) -> std::io::Result<Option<Folder>> {
+    for _ in 0..TRIES_MAX {
+        match folder.open_child(name) {
+            Err(err) if Folder::is_missing(&err) => match folder.look(name)? {
+                None => return Ok(None),
+                Some(stat) if stat.kind == Kind::Folder => {}
+                Some(_) => return Err(err),
+            },
+            opened => return opened.map(Some),
+        }
+    }
+    folder.open_child(name).map(Some)
+}
 
 /// Files for a reader thread, as they gather.
 #[derive(Default)]
@@ -73,10 +116,9 @@ impl Walk<'_, '_> {
     ) -> Result<Option<Step>, WalkError> {
         let clock = seen.clock;
         let stat = match seen.stat {
-            Ok(stat) => stat,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
-                self.remove(parent.as_ref())?;
+            Ok(Some(stat)) => stat,
+            Ok(None) => {
+                self.vanished(parent.as_ref())?;
                 return Ok(None);
             }
             Err(err) => {
@@ -94,7 +136,7 @@ impl Walk<'_, '_> {
             self.carry_below(&path, parent.as_ref());
         }
         self.observe_entry();
-        let is_racy = stat.is_racy(clock, self.rules.grain_seconds);
+        let is_racy = stat.is_racy(clock, self.windows.seconds(&stat));
         // An ordinary name may change in place, which its folder's times do not tell (PROTOCOL R19).
         if is_racy || self.shared.immutable && HashName::parse(name).is_none() {
             node.inspect(|node| node.revisit());
@@ -132,14 +174,20 @@ impl Walk<'_, '_> {
             self.remove(parent.as_ref())?;
             return Ok(None);
         }
-        match folder.open_child(name).and_then(|child| Ok((child.stat_self()?, child))) {
+        let opened = open_listed(folder, name);
+        match opened.and_then(|child| child.map(|child| Ok((child.stat_self()?, child))).transpose()) {
             // What was opened is what counts, should it have been swapped since the stat.
-            Ok((stat, folder)) => {
+            Ok(Some((stat, folder))) if !self.rules.filter.is_never(stat.id()) => {
                 Ok(Some(Step::Enter(Box::new(Entered { path, folder, stat, clock, parent }))))
             }
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
+            Ok(Some(_)) => {
+                node.inspect(|node| node.lacks(MissingNames::Unseen));
+                self.carry_below(&path, parent.as_ref());
                 self.remove(parent.as_ref())?;
+                Ok(None)
+            }
+            Ok(None) => {
+                self.vanished(parent.as_ref())?;
                 Ok(None)
             }
             Err(err) => {
@@ -167,6 +215,10 @@ impl Walk<'_, '_> {
             node.inspect(|node| node.lacks(MissingNames::Excluded));
             return self.remove(parent.as_ref());
         }
+        if stat.size > KERNEL_FILE_BYTES_MAX && self.windows.kind(&stat) == FsKind::Kernel {
+            node.inspect(|node| node.revisit());
+            return self.fail(&path, parent.as_ref(), "it stands for memory of the kernel, not for a file");
+        }
         let unchanged = parent.as_ref().filter(|parent| self.is_unchanged(parent, name, &stat));
         if let Some(unchanged) = unchanged
             && !self.shared.lost.is_named_by(unchanged)?
@@ -183,6 +235,7 @@ impl Walk<'_, '_> {
             path,
             stat,
             is_racy,
+            window_seconds: self.windows.seconds(&stat),
             parent: parent.map(Box::new),
             node: node.cloned(),
         });
@@ -204,7 +257,10 @@ impl Walk<'_, '_> {
         let unsettled = self.shared.immutable
             && !parent.flags.contains(EntryFlags::SETTLED)
             && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
+        // An empty file was taken by its size alone, by rules that have changed since.
+        let is_doubtful = stat.size == 0 && self.rules.no_skip;
         !self.rules.force
+            && !is_doubtful
             && !unsettled
             && !parent.flags.intersects(again)
             && content.size == stat.size
@@ -227,48 +283,73 @@ impl Walk<'_, '_> {
         node: Option<&Arc<FolderNode>>,
     ) -> Result<(), WalkError> {
         self.shared.counts.others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let described =
-            folder.xattrs(name, stat).map(|xattrs| describe(stat, self.shared.owners, xattrs, self.writers));
-        let entry = described.and_then(|meta| {
-            let meta = match meta {
-                Ok(meta) => meta,
-                Err(DescribeError::TooMuch) => {
-                    return Err(std::io::Error::other("more extended attributes than an entry can hold"));
+        let made = match self.read_other(folder, name, stat, parent) {
+            Ok(made) => made,
+            Err(CutError::Read(err)) => {
+                let look = if is_replaced(&err) { folder.look(name) } else { Ok(Some(*stat)) };
+                if matches!(look, Ok(None)) {
+                    return self.vanished(parent);
                 }
-                Err(DescribeError::Repo(err)) => return Ok(Err(err)),
-            };
-            let device = stat.rdev;
-            let made = match stat.kind {
-                Kind::Symlink => Node::Symlink { meta, target: folder.read_link(name)? },
-                Kind::Fifo => Node::Fifo { meta },
-                Kind::Socket => Node::Socket { meta },
-                Kind::Char => Node::Char { meta, device },
-                Kind::Block | Kind::File | Kind::Folder => Node::Block { meta, device },
-            };
-            Ok(Ok(made))
-        });
-        let made = match entry {
-            Ok(Ok(made)) => made,
-            Ok(Err(err)) => return Err(WalkError::Other(err.into())),
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
-                return self.remove(parent);
-            }
-            Err(err) => {
                 node.inspect(|node| node.revisit());
-                return self.fail(&path, parent, &reason("read", &err));
+                return self.fail(&path, parent, &reason("read", look.as_ref().err().unwrap_or(&err)));
             }
+            Err(err) => return Err(WalkError::Other(err.named(self.shared.source))),
         };
-        let flags = if is_racy { EntryFlags::RACY } else { EntryFlags::empty() };
+        let (made, lacks) = made;
+        let mut flags = if is_racy { EntryFlags::RACY } else { EntryFlags::empty() };
+        if let Some(why) = lacks {
+            flags = flags.with(EntryFlags::STALE);
+            node.inspect(|node| node.revisit());
+            self.shared.lacks_attributes(&path, &why);
+        }
         let entry = Entry { path, flags, node: made };
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
         }
         self.shared.alarm_of_change(parent, &entry);
-        if self.shared.observer.wants_detail() {
+        if self.shared.observer.wants_detail() && parent.is_none_or(|parent| parent.node != entry.node) {
             self.shared.observer.detail(if parent.is_some() { "changed" } else { "new" }, &entry.path);
         }
         Ok(self.shared.sink.put(&entry, parent.is_some_and(Entry::is_folder))?)
+    }
+
+    /// Reads what is neither a file nor a folder, and why attributes of it are missing.
+    fn read_other(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        stat: &Stat,
+        parent: Option<&Entry>,
+    ) -> Result<(Node, Option<String>), CutError> {
+        let attributes = folder.xattrs(name).map_err(CutError::Read)?;
+        let target = match stat.kind {
+            Kind::Symlink => Some(folder.read_link(name).map_err(CutError::Read)?),
+            _ => None,
+        };
+        if attributes.unread.as_ref().is_some_and(|unread| Folder::is_missing(&unread.error)) {
+            // Gone or replaced, if it is not there any more; else it is the attributes alone.
+            match folder.look(name).map_err(CutError::Read)? {
+                Some(now) if now.id() == stat.id() => {}
+                _ => return Err(CutError::Read(std::io::ErrorKind::NotFound.into())),
+            }
+        }
+        let old = parent.and_then(Entry::meta);
+        let Described { meta, lacks } = describe(stat, self.shared.owners, attributes, old, self.writers)?;
+        let device = stat.rdev;
+        let made = match (stat.kind, target) {
+            (Kind::Symlink, Some(target)) => Node::Symlink { meta, target },
+            (Kind::Fifo, _) => Node::Fifo { meta },
+            (Kind::Socket, _) => Node::Socket { meta },
+            (Kind::Char, _) => Node::Char { meta, device },
+            _ => Node::Block { meta, device },
+        };
+        Ok((made, lacks))
+    }
+
+    /// A name that was listed is gone, as a second look confirmed.
+    fn vanished(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
+        self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
+        self.remove(parent)
     }
 
     /// Steps over what the parent has below a path whose own entry was taken.
@@ -278,7 +359,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn remove(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
+    pub(super) fn remove(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
         let Some(parent) = parent else { return Ok(()) };
         if let Some(cursor) = &mut self.parent {
             cursor.pass_below(parent, |entry| self.shared.hide(entry))?;
@@ -294,4 +375,9 @@ impl Walk<'_, '_> {
     ) -> Result<(), WalkError> {
         Ok(self.shared.fail(path, parent, why)?)
     }
+}
+
+/// True if an error can mean that a link is gone or is no link any more.
+fn is_replaced(err: &std::io::Error) -> bool {
+    Folder::is_missing(err) || err.kind() == std::io::ErrorKind::InvalidInput
 }

@@ -4,21 +4,24 @@
 //! mentioned; files to be read go to the reader threads in batches; all else gets its entry here. A folder of an
 //! immutable source that did not change is not listed: its subfolders are known from the parent's folder pages.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::capture::{DescribeError, FileJob, TreeShared, describe};
+use super::attributes::{Described, describe};
+use super::capture::{FileJob, TreeShared};
 use super::content::Writers;
 use super::cursor::ParentCursor;
+use super::gone::Listed;
 use super::rules::WalkRules;
 use super::sink::{FolderNode, reason};
-use super::visit::JobBatch;
+use super::visit::{JobBatch, Seen, see_many};
+use super::windows::Windows;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
-use crate::source::{Folder, FolderId, HashName, Kind, ListedName, Listing, Stat};
-use crate::sys::now;
+use crate::source::{Folder, FolderId, FsKind, HashName, Kind, ListedName, Listing, Stat};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
 /// Names that are stat'ed at once.
@@ -42,44 +45,32 @@ impl From<Error> for WalkError {
 
 type Named = (ListedName, Option<Seen>);
 
-/// A stat, and our clock just before it.
-pub(super) struct Seen {
-    pub stat: std::io::Result<Stat>,
-    pub clock: Timestamp,
-}
-
-impl Seen {
-    pub fn at(folder: &Folder, name: &[u8]) -> Self {
-        let clock = now();
-        Self { clock, stat: folder.stat(name) }
-    }
-}
-
-/// Stats many names of a folder, in order.
-pub(super) fn see_many(folder: &Folder, names: &[ListedName]) -> Vec<Seen> {
-    let clock = now();
-    let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
-    folder.stat_many(&only_names).into_iter().map(|stat| Seen { stat, clock }).collect()
-}
-
-enum Mode {
+pub(super) enum Mode {
     /// Names come from the folder itself.
     Listed {
         listing: Option<Listing>,
-        batch: std::vec::IntoIter<Named>,
+        batch: Peekable<std::vec::IntoIter<Named>>,
         new_names: Vec<ListedName>,
         only_tag: bool,
+        is_closed: bool,
     },
     /// Unchanged: subfolders come from the parent.
     Skipped,
 }
 
-struct Level {
-    path: RelPath,
+impl Mode {
+    fn listed(listing: Option<Listing>, only_tag: bool, is_closed: bool) -> Self {
+        let batch = Vec::new().into_iter().peekable();
+        Self::Listed { listing, batch, new_names: Vec::new(), only_tag, is_closed }
+    }
+}
+
+pub(super) struct Level {
+    pub(super) path: RelPath,
     /// None while a deeper level is walked and too many are open.
-    folder: Option<Folder>,
+    pub(super) folder: Option<Folder>,
     id: FolderId,
-    node: Option<Arc<FolderNode>>,
+    pub(super) node: Option<Arc<FolderNode>>,
     /// The parent's entry of a folder that is skipped.
     skipped: Option<Entry>,
     mode: Mode,
@@ -105,6 +96,7 @@ pub(super) struct Walk<'w, 'a> {
     pub writers: &'w mut Writers<'a>,
     pub jobs: Sender<Vec<FileJob>>,
     pub batch: JobBatch,
+    pub windows: Windows,
 }
 
 impl Walk<'_, '_> {
@@ -139,7 +131,9 @@ impl Walk<'_, '_> {
     pub fn run_file(&mut self, folder: &Folder, name: &[u8], stat: Stat) -> Result<(), WalkError> {
         let path = RelPath::root();
         let parent = self.parent_at(&path)?;
-        let seen = Seen { stat: Ok(stat), clock: now() };
+        self.windows.learn(folder);
+        // The stat of the opening may be older than what ran before the source.
+        let seen = Seen { stat: Ok(Some(stat)), clock: self.rules.clock };
         self.visit(folder, name, path, seen, parent, None)?;
         self.send_batch()
     }
@@ -155,7 +149,9 @@ impl Walk<'_, '_> {
         Entered { path, folder, stat, clock, parent }: Entered,
     ) -> Result<(), WalkError> {
         self.shared.count(&self.shared.counts.others, Counter::Entries);
-        if self.may_skip(&stat, parent.as_ref()) {
+        let is_kernels = self.windows.learn(&folder) == FsKind::Kernel
+            && levels.last().is_some_and(|above| above.id.device != stat.device);
+        if !is_kernels && self.may_skip(&stat, parent.as_ref()) {
             let id = folder.id();
             levels.push(Level {
                 path,
@@ -167,41 +163,52 @@ impl Walk<'_, '_> {
             });
             return Ok(());
         }
-        let xattrs = match parent.as_ref().and_then(|parent| parent.meta()) {
-            // The times and the inode are those of the parent: so are the attributes.
-            Some(meta) if meta.ctime == stat.ctime && meta.inode == stat.inode && !self.rules.no_skip => None,
+        let old = parent.as_ref().and_then(|parent| parent.meta());
+        let is_open = |parent: &Entry| parent.flags.intersects(EntryFlags::REVISIT.with(EntryFlags::STALE));
+        let attributes = match old {
+            // The times and the inode are those of the parent, and were not young then: so are the attributes.
+            Some(meta)
+                if (meta.ctime, meta.inode) == (stat.ctime, stat.inode)
+                    && !self.rules.no_skip
+                    && !parent.as_ref().is_some_and(is_open) =>
+            {
+                None
+            }
             _ => Some(folder.xattrs_self()),
         };
-        let described = match xattrs {
-            Some(Ok(xattrs)) => describe(&stat, self.shared.owners, xattrs, self.writers),
-            Some(Err(err)) => {
-                self.carry_below(&path, parent.as_ref());
-                return self.fail(&path, parent.as_ref(), &reason("read the attributes", &err));
-            }
-            None => describe(&stat, self.shared.owners, Vec::new(), self.writers).map(|mut meta| {
-                if let Some(old) = parent.as_ref().and_then(|parent| parent.meta()) {
-                    meta.xattrs.clone_from(&old.xattrs);
-                }
-                meta
-            }),
-        };
-        let meta = match described {
-            Ok(meta) => meta,
-            Err(DescribeError::TooMuch) => {
-                self.carry_below(&path, parent.as_ref());
-                return self.fail(&path, parent.as_ref(), "more extended attributes than an entry can hold");
-            }
-            Err(DescribeError::Repo(err)) => return Err(WalkError::Other(err.into())),
-        };
+        let is_carried = attributes.is_none();
+        let attributes = attributes.unwrap_or_default();
+        let Described { mut meta, lacks } =
+            describe(&stat, self.shared.owners, attributes, old, self.writers)
+                .map_err(|err| WalkError::Other(err.into()))?;
+        if let Some(old) = old.filter(|_| is_carried) {
+            meta.xattrs.clone_from(&old.xattrs);
+        }
+
         let node = Arc::new(FolderNode::new(path.clone(), meta, parent, self.has_runs()));
         self.shared.sink.begin(&node);
-        if stat.is_racy(clock, self.rules.grain_seconds) {
+        if let Some(why) = lacks {
+            self.shared.lacks_attributes(&path, &why);
+            node.lacks_attributes();
+        }
+        if stat.is_racy(clock, self.windows.seconds(&stat)) {
             node.revisit();
         }
-        let mode = self.list(&path, &folder, &stat, &node)?;
+        let mode = match is_kernels {
+            true => self.leave_kernels(&path, &node),
+            false => self.list(&path, &folder, &stat, &node)?,
+        };
         let id = folder.id();
         levels.push(Level { path, folder: Some(folder), id, node: Some(node), skipped: None, mode });
         Ok(())
+    }
+
+    /// A mounted file system of the kernel is not entered: what looks like files there is made while it is read, some of it
+    /// without end.
+    fn leave_kernels(&self, path: &RelPath, node: &FolderNode) -> Mode {
+        node.lacks(MissingNames::Unseen);
+        self.shared.leave_kernels(path);
+        Mode::listed(None, false, true)
     }
 
     fn list(
@@ -211,15 +218,9 @@ impl Walk<'_, '_> {
         stat: &Stat,
         node: &Arc<FolderNode>,
     ) -> Result<Mode, WalkError> {
-        let empty = |listing, only_tag| Mode::Listed {
-            listing,
-            batch: Vec::new().into_iter(),
-            new_names: Vec::new(),
-            only_tag,
-        };
         if self.rules.filter.excludes_mount(&self.rules.root, stat) {
             node.lacks(MissingNames::Unseen);
-            return Ok(empty(None, false));
+            return Ok(Mode::listed(None, false, true));
         }
         match folder.list(self.rules.scratch, self.rules.listing_bytes) {
             Ok(listing) => {
@@ -227,7 +228,10 @@ impl Walk<'_, '_> {
                 if !after.is_ok_and(|after| (after.mtime, after.ctime) == (stat.mtime, stat.ctime)) {
                     node.revisit();
                 }
-                Ok(empty(Some(listing), self.rules.filter.is_cache_folder(folder)))
+                if path.is_root() && listing.total() == 0 {
+                    self.refuse_empty_root()?;
+                }
+                Ok(Mode::listed(Some(listing), self.rules.filter.is_cache_folder(folder), false))
             }
             Err(err) => {
                 // What the parent has below it is carried over, and the folder says that it is not the truth.
@@ -235,13 +239,27 @@ impl Walk<'_, '_> {
                 self.shared.observer.add(Counter::Failed, 1);
                 node.mark_stale();
                 self.keep_subtree(path)?;
-                Ok(empty(None, false))
+                Ok(Mode::listed(None, false, false))
             }
         }
     }
 
+    /// A source that had entries and has none now is more likely an unmounted volume than an empty one.
+    fn refuse_empty_root(&mut self) -> Result<(), WalkError> {
+        let had_names = match &mut self.parent {
+            Some(cursor) => cursor.peek()?.is_some(),
+            None => false,
+        };
+        let why = match (self.rules.parent_unreadable, had_names) {
+            (true, _) => "it is empty, and what the last snapshot has of it cannot be read",
+            (false, true) => "it is empty, and was not in the last snapshot",
+            (false, false) => return Ok(()),
+        };
+        Ok(self.shared.refuse_emptiness(why)?)
+    }
+
     /// An unchanged folder of an immutable source is not listed (PROTOCOL R7, R19).
-    fn may_skip(&self, stat: &Stat, parent: Option<&Entry>) -> bool {
+    pub(super) fn may_skip(&self, stat: &Stat, parent: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
             && parent.is_some_and(|parent| {
@@ -253,9 +271,7 @@ impl Walk<'_, '_> {
 
     fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), WalkError> {
         let Some(mut done) = levels.pop() else { return Ok(()) };
-        for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
-            cursor.skip_below(&done.path);
-        }
+        self.skip_below(&done.path);
         match (done.node.take(), done.skipped.take()) {
             (Some(node), _) => self.shared.sink.settle(node)?,
             (None, Some(skipped)) => self.count_skipped(&skipped),
@@ -287,17 +303,12 @@ impl Walk<'_, '_> {
         above.node.as_ref().inspect(|node| node.mark_stale());
         // The rest of it is not seen in this run; what the parent has is carried over.
         self.keep_subtree(&above.path)?;
-        above.mode = Mode::Listed {
-            listing: None,
-            batch: Vec::new().into_iter(),
-            new_names: Vec::new(),
-            only_tag: false,
-        };
+        above.mode = Mode::listed(None, false, false);
         Ok(())
     }
 
     /// Gives a skipped folder an entry of its own: there is something to say of it after all.
-    fn own_node(&self, level: &mut Level) {
+    pub(super) fn own_node(&self, level: &mut Level) {
         if level.node.is_none()
             && let Some(parent) = level.skipped.take()
         {
@@ -313,13 +324,19 @@ impl Walk<'_, '_> {
     }
 
     /// A skipped directory is as the parent has it.
-    fn count_skipped(&self, parent: &Entry) {
+    pub(super) fn count_skipped(&self, parent: &Entry) {
         if parent.missing_names().is_some() {
             self.shared.sink.count_partial();
         }
     }
 
-    fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
+    pub(super) fn skip_below(&mut self, path: &RelPath) {
+        for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
+            cursor.skip_below(path);
+        }
+    }
+
+    pub(super) fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
         self.shared.keeps_old.store(true, std::sync::atomic::Ordering::Relaxed);
         for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
             match path.after_subtree() {
@@ -347,105 +364,22 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// At the end of a listed folder: all that the parent still has below it is gone.
-    fn remove_rest(&mut self, path: &RelPath) -> Result<(), WalkError> {
-        loop {
-            let Some(cursor) = &mut self.parent else { return Ok(()) };
-            if !cursor.peek()?.is_some_and(|head| head.path.is_below(path)) {
-                return Ok(());
-            }
-            if let Some(gone) = cursor.take()? {
-                cursor.pass_below(&gone, |entry| self.shared.hide(entry))?;
-                self.shared.remove(&gone)?;
-            }
-        }
-    }
-
-    fn next_skipped(&mut self, level: &mut Level) -> Result<Step, WalkError> {
-        let Some(folders) = &mut self.parent_folders else { return Ok(Step::Leave) };
-        let mut key = level.path.key().to_vec();
-        if !level.path.is_root() {
-            key.push(0);
-        }
-        folders.seek(&key);
-        // The folder's own entry may still be ahead if it is the root.
-        while folders.peek()?.is_some_and(|head| head.path == level.path) {
-            folders.take()?;
-        }
-        if !folders.peek()?.is_some_and(|head| head.path.is_below(&level.path)) {
-            return Ok(Step::Leave);
-        }
-        let Some(entry) = folders.take()? else { return Ok(Step::Leave) };
-        if !entry.is_folder() {
-            return Ok(Step::Stay);
-        }
-        let (Some(folder), Some(name)) = (&level.folder, entry.path.name()) else { return Ok(Step::Leave) };
-        let seen = Seen::at(folder, name);
-        let stat = match seen.stat {
-            Ok(stat) if stat.kind == Kind::Folder && !self.rules.filter.is_never(stat.id()) => stat,
-            other => {
-                folders.skip_below(&entry.path);
-                return self.changed_under_skip(level, &entry, other.err());
-            }
-        };
-        let has_folders = folders.peek()?.is_some_and(|head| head.path.is_below(&entry.path));
-        if self.may_skip(&stat, Some(&entry)) && !has_folders {
-            self.count_skipped(&entry);
-            self.shared.count(&self.shared.counts.others, Counter::Entries);
-            return Ok(Step::Stay);
-        }
-        let opened = folder.open_child(name);
-        if let Some(cursor) = &mut self.parent {
-            // Not in step with a skipped folder: go to the entry itself, then behind it.
-            cursor.seek(entry.path.key());
-            if cursor.peek()?.is_some_and(|head| head.path == entry.path) {
-                cursor.take()?;
-            }
-        }
-        match opened {
-            Ok(folder) => Ok(Step::Enter(Box::new(Entered {
-                path: entry.path.clone(),
-                folder,
-                stat,
-                clock: seen.clock,
-                parent: Some(entry),
-            }))),
-            Err(err) => {
-                self.keep_subtree(&entry.path)?;
-                self.changed_under_skip(level, &entry, Some(err))
-            }
-        }
-    }
-
-    /// A subfolder of a skipped folder is gone, or something else: the folder did change since we looked. What is
-    /// gone is removed, what came is seen next time: the folder's times differ then, and it has the mark as well.
-    fn changed_under_skip(
-        &mut self,
-        level: &mut Level,
-        entry: &Entry,
-        err: Option<std::io::Error>,
-    ) -> Result<Step, WalkError> {
-        self.own_node(level);
-        // What came in its place, or beside it, is not looked at in this run.
-        level.node.as_ref().inspect(|node| node.give_up());
-        match err {
-            Some(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                self.fail(&entry.path, Some(entry), &reason("stat", &err))?;
-            }
-            _ => self.shared.remove(entry)?,
-        }
-        Ok(Step::Stay)
-    }
-
     fn next_listed(&mut self, level: &mut Level) -> Result<Step, WalkError> {
         let (Some(folder), Some(node)) = (level.folder.clone(), level.node.clone()) else {
             return Ok(Step::Leave);
         };
         loop {
-            let Mode::Listed { listing, batch, new_names, only_tag } = &mut level.mode else {
+            let Mode::Listed { listing, batch, new_names, only_tag, is_closed } = &mut level.mode else {
                 return Ok(Step::Stay);
             };
-            let Some((name, seen)) = batch.next() else {
+            let listed = Listed {
+                path: &level.path,
+                folder: &folder,
+                node: &node,
+                only_tag: *only_tag,
+                is_closed: *is_closed,
+            };
+            let Some((name, _)) = batch.peek() else {
                 // A folder may have millions of names, none of which is a step of its own.
                 self.shared.check()?;
                 let more = match listing {
@@ -466,10 +400,15 @@ impl Walk<'_, '_> {
                 if names.is_empty() {
                     let new_names = std::mem::take(new_names);
                     self.visit_new(&folder, &level.path, new_names, &node)?;
-                    self.remove_rest(&level.path)?;
-                    return Ok(Step::Leave);
+                    let Some(unlisted) = self.take_unlisted(&level.path, None)? else {
+                        return Ok(Step::Leave);
+                    };
+                    if let Some(step) = self.visit_unlisted(&listed, unlisted)? {
+                        return Ok(step);
+                    }
+                    continue;
                 }
-                *batch = names.into_iter();
+                *batch = names.into_iter().peekable();
                 continue;
             };
             let path = match level.path.join(&name.name) {
@@ -477,9 +416,17 @@ impl Walk<'_, '_> {
                 Err(err) => {
                     self.shared.problem(&level.path, &format!("holds a path that cannot be captured: {err}"));
                     node.mark_stale();
+                    batch.next();
                     continue;
                 }
             };
+            if let Some(unlisted) = self.take_unlisted(&level.path, Some(&path))? {
+                if let Some(step) = self.visit_unlisted(&listed, unlisted)? {
+                    return Ok(step);
+                }
+                continue;
+            }
+            let Some((name, seen)) = batch.next() else { continue };
             let parent = self.parent_at(&path)?;
             let Some(seen) = seen else {
                 // Immutable: a known name is not looked at, a new one waits to be stat'ed with others.

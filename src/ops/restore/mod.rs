@@ -166,6 +166,9 @@ fn restore_with(
     cancel: &Cancel,
     limits: Limits,
 ) -> Result<RestoreReport, Error> {
+    if matches!(target, Target::Folder(_)) {
+        super::check_proc("restore a tree")?;
+    }
     // Snapshots are listed first (PROTOCOL section 2, Reader).
     observer.phase(&Phase::Index);
     let found = repo.find_snapshot(&what.snapshot, &options.host)?;

@@ -1,0 +1,68 @@
+//! How lately something may have changed for its next change to leave no trace: by the file system that holds it, not by
+//! the one that holds the root.
+
+use std::collections::HashMap;
+
+use crate::source::{Folder, FsKind, Kind, Stat};
+use crate::sys::writeback_seconds;
+
+/// The windows of one walk; one `statfs` a file system.
+pub(super) struct Windows {
+    /// One window for everything, as the options say.
+    given: Option<i64>,
+    writeback: i64,
+    kinds: HashMap<u64, FsKind>,
+}
+
+impl Windows {
+    pub fn new(given: Option<i64>) -> Self {
+        Self { given, writeback: writeback_seconds(), kinds: HashMap::new() }
+    }
+
+    /// The kind of the file system that holds an open directory. One that cannot be asked may be anything.
+    pub fn learn(&mut self, folder: &Folder) -> FsKind {
+        let ask = || folder.fs_kind().unwrap_or(FsKind::Network);
+        *self.kinds.entry(folder.id().device).or_insert_with(ask)
+    }
+
+    /// The kind of the file system that holds what was stat'ed; a file that is mounted on its own may be on any.
+    pub fn kind(&self, stat: &Stat) -> FsKind {
+        self.kinds.get(&stat.device).copied().unwrap_or(FsKind::Network)
+    }
+
+    /// Seconds, for [`Stat::is_racy`].
+    pub fn seconds(&self, stat: &Stat) -> i64 {
+        let kind = self.kind(stat);
+        match self.given {
+            Some(given) => given,
+            None if stat.kind == Kind::File && stat.size > 0 => kind.content_window_seconds(self.writeback),
+            None => kind.name_window_seconds(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of a network file system below a local root were judged by the root's window.
+    #[test]
+    fn each_file_system_has_its_own_window() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("full"), b"x").expect("written");
+        std::fs::write(dir.path().join("empty"), b"").expect("written");
+        let folder = Folder::open_root(dir.path()).expect("opens");
+        let [full, empty] = [b"full".as_slice(), b"empty"].map(|name| folder.stat(name).expect("stat"));
+        let mut windows = Windows { given: None, writeback: 35, kinds: HashMap::new() };
+        assert_eq!(windows.seconds(&full), 60, "nothing is known of the file system yet");
+        assert_eq!(windows.learn(&folder), FsKind::Local);
+        assert_eq!((windows.seconds(&full), windows.seconds(&empty)), (35, 3));
+
+        let elsewhere = Stat { device: full.device + 1, ..full };
+        assert_eq!(windows.seconds(&elsewhere), 60);
+        windows.kinds.insert(elsewhere.device, FsKind::Network);
+        assert_eq!(windows.seconds(&Stat { size: 0, ..elsewhere }), 60);
+        windows.given = Some(0);
+        assert_eq!((windows.seconds(&full), windows.seconds(&elsewhere)), (0, 0));
+    }
+}
