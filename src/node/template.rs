@@ -37,7 +37,7 @@ const HEAD: &str = "\
 ";
 
 const NO_REPOSITORY: &str = "\
-# Where the backups go, best another machine: a path, sftp://user@host/path or s3://bucket/prefix. Fill it in.
+# Where the backups go: the path of a directory, best on another machine's disk. Fill it in.
 # repository = \"/mnt/backup/node\"
 ";
 

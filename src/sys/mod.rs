@@ -12,6 +12,7 @@ mod lock;
 mod process;
 mod random;
 mod read;
+mod sealed;
 mod shown;
 mod sorter;
 mod state;

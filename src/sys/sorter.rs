@@ -3,25 +3,20 @@
 //!
 //! Memory is about `budget_bytes` while pushing (arena and index) and again while merging (one read buffer a
 //! spill), never both. At most [`FAN_IN`] spills are merged at once; more are merged in passes, so that file
-//! descriptors stay bounded too. Spills have no name: a crash leaves nothing behind.
+//! descriptors stay bounded too. Spills have no name, and are sealed under a key that only this process has: a crash
+//! leaves nothing behind, and the disk nothing to read.
 
 use std::cmp::Ordering;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
-use rustix::io::Errno;
-
+use crate::sys::sealed::{SEALED_BYTES, SealedReader, SealedWriter};
 use crate::sys::{PathContext, PathError};
 
 /// Spills that one merge reads side by side.
 const FAN_IN: usize = 64;
 /// A spill's read buffer while merging: what the budget gives, within these bounds. It grows for a longer record.
-const READ_BUFFER_BYTES: (usize, usize) = (4 << 10, 256 << 10);
-/// The write buffer of a spill.
-const WRITE_BUFFER_BYTES: usize = 64 << 10;
+const READ_BUFFER_BYTES: (usize, usize) = (SEALED_BYTES, 16 * SEALED_BYTES);
 /// Before each record in a spill: key and value length, u32 little-endian each.
 const HEADER_BYTES: usize = 8;
 
@@ -64,8 +59,7 @@ pub struct Sorter {
 
 /// One sorted file; `level` counts the merges its records went through.
 struct Spill {
-    file: File,
-    bytes: u64,
+    file: SealedReader,
     level: u32,
 }
 
@@ -184,55 +178,29 @@ fn merge_to_spill(inputs: Vec<Spill>, budget: usize, scratch: &Path, level: u32)
     out.finish(level)
 }
 
-struct SpillWriter {
-    out: BufWriter<File>,
-    bytes: u64,
-}
+struct SpillWriter(SealedWriter);
 
 impl SpillWriter {
     fn new(scratch: &Path) -> io::Result<Self> {
-        Ok(Self { out: BufWriter::with_capacity(WRITE_BUFFER_BYTES, unnamed_file(scratch)?), bytes: 0 })
+        SealedWriter::create(scratch).map(Self)
     }
 
     fn write(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        self.out.write_all(&u32::try_from(key.len()).map_err(too_long)?.to_le_bytes())?;
-        self.out.write_all(&u32::try_from(value.len()).map_err(too_long)?.to_le_bytes())?;
-        self.out.write_all(key)?;
-        self.out.write_all(value)?;
-        self.bytes += (HEADER_BYTES + key.len() + value.len()) as u64;
-        Ok(())
+        self.0.write(&u32::try_from(key.len()).map_err(too_long)?.to_le_bytes())?;
+        self.0.write(&u32::try_from(value.len()).map_err(too_long)?.to_le_bytes())?;
+        self.0.write(key)?;
+        self.0.write(value)
     }
 
     fn finish(self, level: u32) -> io::Result<Spill> {
-        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Spill { file, bytes: self.bytes, level })
+        Ok(Spill { file: self.0.finish()?, level })
     }
-}
-
-/// A file without a name in `folder`, readable and writable by us alone.
-fn unnamed_file(folder: &Path) -> io::Result<File> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    match openat(CWD, folder, flags | OFlags::TMPFILE, mode) {
-        Ok(fd) => return Ok(fd.into()),
-        // File systems without O_TMPFILE (network ones, older FUSE): a random name, unlinked at once.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let path = folder.join(format!(".sort-{:032x}", u128::from_le_bytes(random)));
-    let fd = openat(CWD, &path, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
-    unlinkat(CWD, &path, AtFlags::empty())?;
-    Ok(fd.into())
 }
 
 /// Reads one spill forward; the current record lies whole in `buffer`.
 struct Cursor {
-    file: File,
-    file_pos: u64,
-    file_len: u64,
+    file: SealedReader,
     buffer: Vec<u8>,
     filled: usize,
     /// Where the current record's key begins in `buffer`, and its lengths.
@@ -245,8 +213,6 @@ impl Cursor {
     fn new(spill: Spill, buffer_bytes: usize) -> Self {
         Self {
             file: spill.file,
-            file_pos: 0,
-            file_len: spill.bytes,
             buffer: vec![0; buffer_bytes],
             filled: 0,
             start: 0,
@@ -267,7 +233,7 @@ impl Cursor {
     /// Goes to the next record; false at the end.
     fn advance(&mut self) -> io::Result<bool> {
         let mut at = self.start + self.key_len + self.value_len;
-        if at == self.filled && self.file_pos == self.file_len {
+        if at == self.filled && self.file.is_at_end() {
             return Ok(false);
         }
         at = self.ensure(at, HEADER_BYTES)?;
@@ -292,21 +258,8 @@ impl Cursor {
         }
         self.buffer.copy_within(at..self.filled, 0);
         self.filled -= at;
-        if self.buffer.len() < len {
-            self.buffer.resize(len, 0);
-        }
         while self.filled < len {
-            let left = usize::try_from(self.file_len - self.file_pos).unwrap_or(usize::MAX);
-            let end = self.buffer.len().min(self.filled.saturating_add(left));
-            match self.file.read_at(&mut self.buffer[self.filled..end], self.file_pos) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => {
-                    self.filled += read;
-                    self.file_pos += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            self.filled = self.file.read(&mut self.buffer, self.filled)?;
         }
         Ok(0)
     }

@@ -24,6 +24,31 @@ refused 11 "wrong passphrase, backup" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r
 refused 11 "empty passphrase" env ICECORE_PASSPHRASE= "$ICECORE" -r "$repo" snapshots
 verified "$repo"
 
+# What cannot be meant: names, sizes and paths.
+for option in --host --tag; do
+    for name in '' ' ' 'a ' $'a\tb' $'a\e[2J'; do
+        step 2 "backup $option $(printf %q "$name")" ice -r "$repo" backup "$option" "$name" "$T/data"
+        step 2 "snapshots $option $(printf %q "$name")" ice -r "$repo" snapshots "$option" "$name"
+    done
+done
+step 2 "a tag with a comma" ice -r "$repo" backup --tag a,b "$T/data"
+step 2 "a source's name of blanks" ice -r "$repo" backup " =$T/data"
+step 2 "no memory" ice -r "$repo" backup --memory 1 "$T/data"
+says 'at least 64MiB' "it says how much is needed"
+step 2 "no time to verify in" ice -r "$repo" verify --max-time 0s
+refused 2 "a named configuration that is not there" ice -r "$repo" --config "$T/none.toml" snapshots
+refused 2 "the same in the environment" env ICECORE_CONFIG="$T/none.toml" ICECORE_REPO="$repo" "$ICECORE" backup "$T/data"
+refused 2 "another user's home" ice -r '~nobody/repo' snapshots
+refused 2 "a variable that no shell replaced" env ICECORE_REPO='$HOME/repo' "$ICECORE" backup --init "$T/data"
+refused 2 "the same for the cache" env ICECORE_CACHE_DIR='~nobody/cache' "$ICECORE" -r "$repo" snapshots
+refused 2 "the same for the state" env ICECORE_STATE_DIR='$HOME/state' "$ICECORE" -r "$repo" snapshots
+mkdir "$T/elsewhere"
+ln -s "$repo" "$HOME/repo"
+step 0 "a tilde that no shell replaced" env -C "$T/elsewhere" ICECORE_CACHE_DIR='~/cache' ICECORE_STATE_DIR='~/state' "$ICECORE" --repo='~/repo' snapshots
+equal "$(find "$T/elsewhere" | wc -l)" 1 "nothing is made in a directory named ~"
+equal "$(ls -d "$HOME/cache" "$HOME/state" | wc -l)" 2 "the home directory is meant"
+rm "$HOME/repo"
+
 refused 10 "missing repository" ice -r "$T/none" snapshots
 refused 10 "missing repository, backup without --init" ice -r "$T/none" backup "$T/data"
 mkdir "$T/folder"

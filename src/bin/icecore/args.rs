@@ -56,7 +56,7 @@ pub struct Global {
     #[arg(short, long, global = true, value_name = "REPO")]
     pub repo: Option<OsString>,
     /// Read the passphrase from this file (less one trailing newline)
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command", value_parser = parse::paths())]
     pub passphrase_file: Option<PathBuf>,
     /// Take the passphrase from the first line that this command prints; it is run without a shell
     #[arg(long, global = true, value_name = "COMMAND")]
@@ -68,7 +68,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "ID", value_parser = parse::repository_id)]
     pub accept_repository: Option<RepoId>,
     /// Configuration file (default: /etc/icecore/icecore.toml for root, else ~/.config/icecore/icecore.toml)
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = parse::paths())]
     pub config: Option<PathBuf>,
     /// Print one JSON object a line on standard output
     #[arg(long, global = true)]

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::exit::CliError;
 use crate::opening::{CacheNeed, TemporaryCache};
+use crate::parse;
 use crate::ui::{Meter, Ui, text};
 
 /// A command's surroundings: options and environment.
@@ -79,10 +80,26 @@ impl<'a> Context<'a> {
         Ok(self.config.get_or_init(|| loaded.unwrap_or_default()))
     }
 
+    /// Reads what is named for a command that may not need it: a file that is not there is a mistake in any case, and so is
+    /// a variable that cannot be meant.
+    pub fn check(&self) -> Result<(), CliError> {
+        self.env.check()?;
+        if self.global.config.is_some() || self.env.config.is_some() {
+            self.config()?;
+        }
+        Ok(())
+    }
+
     /// The host name of new snapshots, and whose snapshots `latest` chooses from: the configuration's, else this
     /// machine's.
     pub fn host(&self) -> Result<String, CliError> {
-        Ok(self.config()?.host.clone().unwrap_or_else(host_name))
+        match &self.config()?.host {
+            Some(host) => Ok(host.clone()),
+            None if host_name().is_empty() => {
+                Err(CliError::usage("this machine has no name").with_hint("use --host HOST"))
+            }
+            None => Ok(host_name()),
+        }
     }
 
     /// The repository's address as it was given: by `-r`, `ICECORE_REPO` or the configuration.
@@ -99,6 +116,8 @@ impl<'a> Context<'a> {
             CliError::usage("no repository named")
                 .with_hint("use -r REPO, set ICECORE_REPO, or name it in icecore.toml")
         })?;
+        let address =
+            parse::address(&address).map_err(|why| CliError::usage(format!("the repository: {why}")))?;
         Location::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 
@@ -160,7 +179,7 @@ impl<'a> Context<'a> {
 #[derive(Debug, Default, Clone, clap::Args)]
 pub struct HostArgs {
     /// Host whose newest snapshot 'latest' means (default: this one)
-    #[arg(long, value_name = "HOST", conflicts_with = "any_host")]
+    #[arg(long, value_name = "HOST", value_parser = parse::host, conflicts_with = "any_host")]
     pub host: Option<String>,
     /// Let 'latest' mean the newest snapshot of any host
     #[arg(long)]

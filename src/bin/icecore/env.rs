@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::exit::CliError;
+use crate::parse;
 
 /// What the environment says that matters to a command. Empty variables count as unset, but for the passphrase.
 #[derive(Default)]
@@ -34,6 +35,8 @@ pub struct Env {
     pub home: Option<PathBuf>,
     /// The effective user is root.
     pub root: bool,
+    /// A variable that cannot be what is meant.
+    pub problem: Option<String>,
 }
 
 /// Variables that no child process may see.
@@ -45,6 +48,11 @@ pub const SECRET_VARIABLES: [&str; 6] = [
     "ICECORE_TO_PASSPHRASE_FILE",
     "ICECORE_TO_PASSPHRASE_COMMAND",
 ];
+
+/// The home directory, if `HOME` names one.
+pub fn home() -> Option<PathBuf> {
+    env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+}
 
 impl Env {
     /// Reads the environment of this process.
@@ -68,11 +76,15 @@ impl Env {
     }
 
     fn read_secrets([passphrase, file, command]: [&str; 3], none: &str) -> Self {
-        let path = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let mut problem = None;
+        let mut path = |name: &str| {
+            let text = env::var_os(name).filter(|v| !v.is_empty())?;
+            parse::path(&text).map_err(|why| problem = Some(format!("{name}: {why}"))).ok()
+        };
         let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
         // The XDG rules: a folder that is not absolute is to be ignored.
-        let absolute = |name: &str| path(name).filter(|p| p.is_absolute());
-        Self {
+        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let env = Self {
             repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
             passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
             passphrase_file: path(file),
@@ -84,8 +96,18 @@ impl Env {
             xdg_cache_home: absolute("XDG_CACHE_HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
             xdg_state_home: absolute("XDG_STATE_HOME"),
-            home: absolute("HOME"),
+            home: home(),
             root: rustix::process::geteuid().is_root(),
+            problem: None,
+        };
+        Self { problem, ..env }
+    }
+
+    /// Refuses a variable that cannot be what is meant.
+    pub fn check(&self) -> Result<(), CliError> {
+        match &self.problem {
+            Some(problem) => Err(CliError::usage(problem)),
+            None => Ok(()),
         }
     }
 

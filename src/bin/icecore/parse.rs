@@ -1,13 +1,14 @@
 //! Words of the command line as values: sources, snapshots and paths in them, percentages, durations.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::forget::Slots;
 use icecore::source::StreamCommand;
-use icecore::types::{RelPath, RepoId};
+use icecore::types::{ByteSize, RelPath, RepoId};
 
 /// Longest name of a source, in bytes.
 const SOURCE_NAME_BYTES_MAX: usize = 64;
@@ -36,10 +37,108 @@ pub struct SnapPath {
     pub path: RelPath,
 }
 
+/// Least memory that may be asked for.
+const MEMORY_MIN: ByteSize = ByteSize(64 << 20);
+
+/// Reads a path that no shell may have read: a leading `~/` is the home directory. What only a shell could know is
+/// refused: another user's home, a variable.
+pub fn path(text: &OsStr) -> Result<PathBuf, String> {
+    let bytes = text.as_bytes();
+    match bytes {
+        [] => Err("an empty path".to_owned()),
+        [b'~'] | [b'~', b'/', ..] => {
+            let home =
+                crate::env::home().ok_or("'~' is the home directory, and HOME does not say where it is")?;
+            // More slashes would begin a path of their own.
+            let below = bytes[1..].iter().position(|&byte| byte != b'/').map(|at| &bytes[1 + at..]);
+            Ok(below.map_or_else(|| home.clone(), |below| home.join(OsStr::from_bytes(below))))
+        }
+        [b'~', ..] => Err(format!(
+            "'{0}' begins with another user's home directory, which is not looked up: write the whole path, or ./{0} for a file of that name",
+            text.to_string_lossy()
+        )),
+        [b'$', b'{' | b'_' | b'a'..=b'z' | b'A'..=b'Z', ..] => Err(format!(
+            "'{0}' begins with a variable, which is not replaced here: write the whole path, or ./{0} for a file of that name",
+            text.to_string_lossy()
+        )),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+/// [`path`] for an argument of the command line.
+pub fn paths() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| path(&text))
+}
+
+/// Reads a repository's address as [`path`] reads a path.
+pub fn address(text: &OsStr) -> Result<OsString, String> {
+    path(text).map(PathBuf::into_os_string)
+}
+
+/// Reads a host's name: not empty, no blanks at its ends, no control characters.
+pub fn host(text: &str) -> Result<String, String> {
+    name(text, "host")
+}
+
+/// Reads a tag to be given to snapshots, or to select them: as a host's name, and without commas, which other programs
+/// put between tags.
+pub fn tag(text: &str) -> Result<String, String> {
+    if text.contains(',') {
+        return Err(format!("a tag holds no comma, and '{text}' does: give each tag by itself"));
+    }
+    name(text, "tag")
+}
+
+/// Reads a tag to be taken away: any that a snapshot may have.
+pub fn old_tag(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("an empty tag".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Reads a tag, or nothing for no tag at all.
+pub fn tag_or_none(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { tag(text) }
+}
+
+fn name(text: &str, what: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err(format!("an empty {what}"));
+    }
+    if text.trim().is_empty() {
+        return Err(format!("a {what} of nothing but blanks"));
+    }
+    if text.trim() != text || text.contains(char::is_control) {
+        return Err(format!("a {what} holds no control characters, and no blanks at its ends: {text:?}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads how much memory a command may take.
+pub fn memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size < MEMORY_MIN { Err(format!("memory is at least 64MiB, and this is {size}")) } else { Ok(size) }
+}
+
+/// Reads a size above 0.
+pub fn some_size(text: &str) -> Result<ByteSize, String> {
+    match text.parse()? {
+        ByteSize(0) => Err("it must be above 0".to_owned()),
+        size => Ok(size),
+    }
+}
+
+/// Reads a span of time above 0.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if span.is_zero() { Err("it must be above 0".to_owned()) } else { Ok(span) }
+}
+
 /// Checks a source's name: 1–64 bytes of UTF-8 without `/`, `:`, `=` and control characters.
 pub fn source_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > SOURCE_NAME_BYTES_MAX {
         return Err(format!("the name of a source has 1 to {SOURCE_NAME_BYTES_MAX} bytes"));
+    }
+    if text.trim().is_empty() {
+        return Err("the name of a source holds more than blanks".to_owned());
     }
     // `.` and `..` would be folders of their own when a source is restored to TARGET/<name>.
     if matches!(text, "." | "..") {
@@ -62,12 +161,12 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
         if path.is_empty() {
             return Err(format!("no path after '{name}='"));
         }
-        return Ok(NamedPath { name: source_name(name)?, path: PathBuf::from(OsStr::from_bytes(path)) });
+        return Ok(NamedPath { name: source_name(name)?, path: self::path(OsStr::from_bytes(path))? });
     }
     if bytes.is_empty() {
         return Err("an empty path".to_owned());
     }
-    let path = PathBuf::from(arg);
+    let path = path(arg)?;
     let name = default_name(&path)?;
     Ok(NamedPath { name, path })
 }
@@ -223,6 +322,44 @@ mod tests {
         let name = here.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
         assert_eq!(tree("."), Ok((name, ".".to_owned())));
         assert_eq!(tree("/usr/share/.."), pair("usr", "/usr/share/.."));
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_directory_or_an_error() {
+        let home = crate::env::home().expect("tests have a home");
+        let read = |text: &str| path(OsStr::new(text));
+        assert_eq!(read("~"), Ok(home.clone()));
+        assert_eq!(read("~/a b/~"), Ok(home.join("a b/~")));
+        assert_eq!(read("~//a"), Ok(home.join("a")), "never a path from the root");
+        for as_it_is in ["/~/a", "./~", "a~", "a/~/b", "./$HOME", "$", "$1", "a$HOME", "-"] {
+            assert_eq!(read(as_it_is), Ok(as_it_is.into()));
+        }
+        for bad in ["", "~user", "~user/a", "~~", "~+", "$HOME", "$HOME/a", "${HOME}/a", "$x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert_eq!(tree("n=~/x"), pair("n", &home.join("x").display().to_string()));
+        assert_eq!(tree("~/x"), pair("x", &home.join("x").display().to_string()));
+        assert!(tree("n=~user/x").is_err() && tree("$HOME/x").is_err());
+    }
+
+    #[test]
+    fn names_that_cannot_be_meant_are_refused() {
+        for good in ["a", "web-1.example.org", "käse", "a b", "(none)"] {
+            assert_eq!((host(good), tag(good)), (Ok(good.to_owned()), Ok(good.to_owned())));
+        }
+        for bad in ["", " ", "\t", "\u{a0}", " a", "a ", "a\n", "a\u{1b}[2J", "a\0b"] {
+            assert!(host(bad).is_err() && tag(bad).is_err(), "{bad:?}");
+        }
+        assert!(tag("a,b").is_err() && host("a,b").is_ok());
+        assert!(source_name(" ").is_err() && source_name("\u{3000}").is_err());
+        assert_eq!(old_tag("a,b"), Ok("a,b".to_owned()), "what is there can be taken away");
+        assert!(old_tag("").is_err());
+        assert_eq!(tag_or_none(""), Ok(String::new()));
+        assert!(tag_or_none(" ").is_err());
+        assert!(memory("1").is_err() && memory("63MiB").is_err() && memory("x").is_err());
+        assert_eq!(memory("64MiB"), Ok(ByteSize(64 << 20)));
+        assert!(some_size("0").is_err() && some_time("0s").is_err() && some_time("0h0m").is_err());
+        assert_eq!(some_size("1"), Ok(ByteSize(1)));
     }
 
     #[test]

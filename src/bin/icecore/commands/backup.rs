@@ -54,27 +54,27 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
     /// Mark the snapshot with this word
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Host name of the snapshot (default: this machine's)
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
 
     /// Leave out what matches, by gitignore's rules from the source's root
     #[arg(long, value_name = "GLOB", help_heading = "What to leave out")]
     exclude: Vec<OsString>,
     /// Leave out what matches a line of this file
-    #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
+    #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::paths())]
     exclude_file: Vec<PathBuf>,
     /// Leave out folders with a CACHEDIR.TAG
     #[arg(long, help_heading = "What to leave out")]
     exclude_caches: bool,
     /// Leave out files larger than this
-    #[arg(long, value_name = "SIZE", help_heading = "What to leave out")]
+    #[arg(long, value_name = "SIZE", help_heading = "What to leave out", value_parser = parse::some_size)]
     exclude_larger_than: Option<ByteSize>,
     /// Capture only what is listed in this file, one path a line (or NUL-separated) from the source's root; what is
     /// listed and not there is named, and makes the snapshot incomplete
-    #[arg(long, value_name = "FILE", help_heading = "What to leave out")]
+    #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::paths())]
     files_from: Option<PathBuf>,
     /// Do not enter other file systems
     #[arg(long, help_heading = "What to leave out")]
@@ -107,7 +107,7 @@ pub struct Args {
           value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
     /// Memory to keep to (default: 256 MiB)
-    #[arg(long, value_name = "SIZE", help_heading = "How")]
+    #[arg(long, value_name = "SIZE", help_heading = "How", value_parser = parse::memory)]
     memory: Option<ByteSize>,
     /// Threads that cut, hash and compress (default: one a core)
     #[arg(long, value_name = "N", help_heading = "How", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "REPO")]
     to: OsString,
     /// Read the other repository's passphrase from this file (less one trailing newline)
-    #[arg(long, value_name = "FILE", conflicts_with = "to_passphrase_command")]
+    #[arg(long, value_name = "FILE", conflicts_with = "to_passphrase_command", value_parser = parse::paths())]
     to_passphrase_file: Option<PathBuf>,
     /// Take it from the first line that this command prints; it is run without a shell
     #[arg(long, value_name = "COMMAND")]
@@ -47,10 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "ID", value_parser = parse::repository_id)]
     to_accept_repository: Option<RepoId>,
     /// Only snapshots of this host; with SNAP: whose 'latest' is meant
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
     /// Only snapshots with this tag; may be given more than once
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Only snapshots with a source of this name; they are copied whole
     #[arg(long, value_name = "NAME")]
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
     /// Memory to keep to (default: 256 MiB)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
     memory: Option<ByteSize>,
     /// Threads that compress (default: one a core)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -128,6 +128,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     // What stops the one stops both; it is said once.
     let ui = Ui { quiet: true, ..context.ui };
     let other = context.other(&global, ui);
+    other.env.check()?;
     let (to, _) = other.open(&meter)?;
     let options = CopyOptions {
         host: host_name(),

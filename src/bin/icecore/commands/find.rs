@@ -7,6 +7,7 @@ use icecore::ops::list::{SnapshotFilter, find};
 use super::{Relay, entry};
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
+use crate::parse;
 
 /// Find paths in all snapshots, newest first
 ///
@@ -21,10 +22,10 @@ pub struct Args {
     /// Pattern
     glob: OsString,
     /// Only in snapshots of this host
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
     /// Only in snapshots with this tag; may be given more than once
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Only in sources of this name
     #[arg(long, value_name = "NAME")]

@@ -49,13 +49,13 @@ pub struct Args {
 
     /// Judge only snapshots of this host (default: of all, but with [retention] of icecore.toml those of its host alone);
     /// with SNAP: whose 'latest' is meant
-    #[arg(long, value_name = "HOST", help_heading = "What is judged", conflicts_with = "any_host")]
+    #[arg(long, value_name = "HOST", help_heading = "What is judged", conflicts_with = "any_host", value_parser = parse::host)]
     host: Option<String>,
     /// Judge snapshots of all hosts by [retention] too; with SNAP: let 'latest' mean the newest of any host
     #[arg(long, help_heading = "What is judged")]
     any_host: bool,
     /// Judge only snapshots with this tag; may be given more than once
-    #[arg(long, value_name = "TAG", help_heading = "What is judged")]
+    #[arg(long, value_name = "TAG", help_heading = "What is judged", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Judge only snapshots with a source of this name
     #[arg(long, value_name = "NAME", help_heading = "What is judged")]
@@ -117,7 +117,7 @@ struct Keep {
     #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
     keep_within_yearly: Option<Duration>,
     /// All with this tag; may be given more than once
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     keep_tag: Vec<String>,
 }
 

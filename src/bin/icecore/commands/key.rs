@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome, tell};
+use crate::parse;
 use crate::secret;
 use crate::ui::{json, text};
 
@@ -46,6 +47,7 @@ enum Action {
     /// lost.
     Export {
         /// A file that does not exist yet; '-' is standard output
+        #[arg(value_parser = parse::paths())]
         file: PathBuf,
         #[command(flatten)]
         new: New,
@@ -57,12 +59,13 @@ enum Action {
 struct New {
     /// Read the new passphrase from this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["new_passphrase_command", "new_key_file"])]
+    #[arg(value_parser = parse::paths())]
     new_passphrase_file: Option<PathBuf>,
     /// Take the new passphrase from the first line that this command prints
     #[arg(long, value_name = "COMMAND", conflicts_with = "new_key_file")]
     new_passphrase_command: Option<String>,
     /// Draw a random key and write it to this new file (mode 0600)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     new_key_file: Option<PathBuf>,
     /// Says whose it is (default: this machine's name)
     #[arg(long, value_name = "TEXT")]

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use crate::args::Cli;
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
+use crate::parse;
 
 /// Write the manual pages into a folder
 #[derive(Debug, clap::Args)]
@@ -14,7 +15,7 @@ use crate::exit::{CliError, Outcome};
   icecore man /usr/local/share/man/man1")]
 pub struct Args {
     /// Folder; made if it is missing
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = parse::paths())]
     folder: PathBuf,
 }
 

@@ -62,6 +62,11 @@ pub enum Command {
 pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
     let context = Context::new(&cli.global);
     match &cli.command {
+        // It writes the file that is named.
+        Command::Node(args) if args.makes_config() => context.env.check()?,
+        _ => context.check()?,
+    }
+    match &cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Backup(args) => backup::run(&context, args),
         Command::Snapshots(args) => snapshots::run(&context, args),

@@ -31,6 +31,7 @@ pub struct Args {
           value_parser = OsStringValueParser::new().try_map(|s| parse::snap_path(&s)))]
     what: SnapPath,
     /// Where to put it; '-' is standard output
+    #[arg(value_parser = parse::paths())]
     target: PathBuf,
     /// Only what matches, by gitignore's rules from the source's root
     #[arg(long, value_name = "GLOB")]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
+use crate::parse;
 use crate::ui::{json, text};
 
 /// List the snapshots
@@ -24,10 +25,10 @@ use crate::ui::{json, text};
   icecore snapshots --json")]
 pub struct Args {
     /// Only those of this host
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
     /// Only those with this tag; may be given more than once
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
     /// Only those with a source of this name
     #[arg(long, value_name = "NAME")]

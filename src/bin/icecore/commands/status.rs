@@ -28,10 +28,10 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
     max_age: Option<Duration>,
     /// Write metrics for Prometheus' textfile collector to this file, in one step
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     prometheus: Option<PathBuf>,
     /// Only sources of this host
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = parse::host)]
     host: Option<String>,
     /// Only sources of this name
     #[arg(long, value_name = "NAME")]

@@ -23,13 +23,13 @@ pub struct Args {
     #[arg(value_name = "SNAP", required = true, value_parser = parse::snap)]
     snaps: Vec<String>,
     /// Add this tag; may be given more than once
-    #[arg(long, value_name = "TAG", group = "change")]
+    #[arg(long, value_name = "TAG", group = "change", value_parser = parse::tag)]
     add: Vec<String>,
     /// Take this tag away; may be given more than once
-    #[arg(long, value_name = "TAG", group = "change")]
+    #[arg(long, value_name = "TAG", group = "change", value_parser = parse::old_tag)]
     remove: Vec<String>,
     /// Set these tags in place of all others; '' for none
-    #[arg(long, value_name = "TAG", group = "change")]
+    #[arg(long, value_name = "TAG", group = "change", value_parser = parse::tag_or_none)]
     set: Option<Vec<String>>,
     /// Keep it whatever a policy says
     #[arg(long, group = "change", conflicts_with = "unprotect")]

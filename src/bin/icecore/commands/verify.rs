@@ -30,10 +30,10 @@ pub struct Args {
     #[arg(long, value_name = "SHARE", value_parser = parse::percentage)]
     sample: Option<f64>,
     /// Stop reading after this time (implies --read-data)
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::some_time)]
     max_time: Option<Duration>,
     /// Stop reading after so many stored bytes (implies --read-data)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = parse::some_size)]
     max_bytes: Option<ByteSize>,
 }
 

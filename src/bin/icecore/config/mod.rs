@@ -117,7 +117,7 @@ impl Config {
             passphrase_command: top.text("passphrase_command")?,
             no_passphrase: top.flag("no_passphrase")?,
             cache_dir: top.path("cache_dir")?,
-            host: top.parsed("host", host)?,
+            host: top.parsed("host", parse::host)?,
             ..Self::default()
         };
         if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
@@ -147,8 +147,8 @@ fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
     let address = top.parsed("repository", |text| match text {
         "" => Err("an empty address".to_owned()),
         // `sftp://…`, `s3://…`, `user@host:/path`
-        _ if text.contains(':') => Ok(OsString::from(text)),
-        _ => Ok(top.text.folder().join(text).into_os_string()),
+        _ if text.contains(':') && !text.starts_with(['~', '$']) => Ok(OsString::from(text)),
+        _ => Ok(top.text.folder().join(parse::path(text.as_ref())?).into_os_string()),
     })?;
     Ok(address)
 }
@@ -159,11 +159,9 @@ fn repository_ids(top: &Section<'_>) -> Result<Vec<RepoId>, ConfigError> {
     ids.collect::<Result<_, _>>().map_err(|why| top.error("repository_id", why))
 }
 
-fn host(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("an empty name".to_owned()),
-        _ => Ok(text.to_owned()),
-    }
+fn tags(section: &Section<'_>, key: &'static str) -> Result<Vec<String>, ConfigError> {
+    let tags = section.texts(key)?.into_iter().map(|text| parse::tag(&text));
+    tags.collect::<Result<_, _>>().map_err(|why| section.error(key, why))
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {
@@ -176,9 +174,9 @@ fn backup(section: &Section<'_>) -> Result<Backup, ConfigError> {
         return Err(section.error("checkpoint_every", "it must be a span above 0"));
     }
     let backup = Backup {
-        tags: section.texts("tags")?,
+        tags: tags(section, "tags")?,
         level: section.number("level", 1..=19)?.map(|n| n as i32),
-        memory: section.parsed("memory", size)?,
+        memory: section.parsed("memory", parse::memory)?,
         threads: section.number("threads", 1..=1024)?.map(|n| n as u16),
         checkpoint_every,
     };
@@ -205,7 +203,7 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
         policy.periods.extend(slots(counted)?.map(|slots| (period, slots)));
         policy.periods_within.extend(span(timed)?.map(|span| (period, span)));
     }
-    policy.tags = section.texts("keep_tags")?;
+    policy.tags = tags(section, "keep_tags")?;
     section.finish()?;
     Ok(policy)
 }
@@ -224,8 +222,8 @@ fn verify(section: &Section<'_>) -> Result<Verify, ConfigError> {
     let verify = Verify {
         read_data: section.flag("read_data")?,
         sample: section.parsed("sample", parse::percentage)?,
-        max_time: section.parsed("max_time", parse::duration)?,
-        max_bytes: section.parsed("max_bytes", size)?,
+        max_time: section.parsed("max_time", parse::some_time)?,
+        max_bytes: section.parsed("max_bytes", parse::some_size)?,
     };
     section.finish()?;
     Ok(verify)

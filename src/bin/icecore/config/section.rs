@@ -11,6 +11,8 @@ use icecore::source::StreamCommand;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::parse;
+
 /// What is wrong with a configuration, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -149,12 +151,9 @@ impl<'a> Section<'a> {
         text.map(|text| parse(&text).map_err(|why| self.error(key, why))).transpose()
     }
 
-    /// A path; a relative one begins at the file's folder.
+    /// A path; a relative one begins at the file's folder, `~/` at the home directory.
     pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
-        self.parsed(key, |text| match text {
-            "" => Err("an empty path".to_owned()),
-            _ => Ok(self.text.folder().join(text)),
-        })
+        self.parsed(key, |text| Ok(self.text.folder().join(parse::path(text.as_ref())?)))
     }
 
     /// `true` or `false`; false if it is not there.

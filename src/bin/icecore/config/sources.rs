@@ -94,7 +94,7 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
     let filter = FilterOptions {
         excludes: section.texts("exclude")?.into_iter().map(Into::into).collect(),
         exclude_caches: section.flag("exclude_caches")?,
-        exclude_larger_than: section.parsed("exclude_larger_than", super::size)?.map(|size| size.0),
+        exclude_larger_than: section.parsed("exclude_larger_than", parse::some_size)?.map(|size| size.0),
         one_file_system: section.flag("one_file_system")?,
         ..FilterOptions::default()
     };

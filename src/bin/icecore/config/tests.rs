@@ -92,7 +92,19 @@ fn mistakes_are_told_with_line_and_key() {
     let cases: &[(&str, usize, &str)] = &[
         ("repositry = \"x\"", 1, "'repositry': no such key here"),
         ("\n\nhost = 3", 3, "'host': this is a TOML integer"),
-        ("host = \"\"", 1, "an empty name"),
+        ("host = \"\"", 1, "an empty host"),
+        ("host = \" \"", 1, "blanks"),
+        ("repository = \"~user/repo\"", 1, "another user's home"),
+        ("repository = \"$HOME/repo\"", 1, "a variable"),
+        ("passphrase_file = \"~user/p\"", 1, "another user's home"),
+        ("cache_dir = \"${HOME}/c\"", 1, "a variable"),
+        ("repository_id = \"07\"", 1, "not a repository's id"),
+        ("no_passphrase = true\npassphrase_file = \"p\"", 1, "does not go with passphrase_file"),
+        ("[backup]\ntags = [\"a\", \"\"]", 2, "an empty tag"),
+        ("[backup]\ntags = \"a,b\"", 2, "no comma"),
+        ("[retention]\nkeep_tags = [\" \"]", 2, "blanks"),
+        ("[backup]\nmemory = \"1\"", 2, "at least 64MiB"),
+        ("[verify]\nmax_time = \"0s\"", 2, "above 0"),
         ("passphrase_file = \"a\"\npassphrase_command = \"b\"", 2, "does not go with passphrase_file"),
         ("[retention]\nkeep_daily = \"some\"", 2, "[retention] 'keep_daily': 'some' is neither"),
         ("[retention]\nkeep_daily = -1", 2, "'-1' is neither"),
@@ -137,6 +149,20 @@ fn mistakes_are_told_with_line_and_key() {
         let err = parse(&format!("{source}{more}\n")).expect_err(more);
         assert!(err.contains(&format!("line {line}, ")) && err.contains(what), "{more:?}: {err}");
     }
+}
+
+#[test]
+fn a_tilde_is_the_home_directory() {
+    let home = crate::env::home().expect("tests have a home");
+    let text = "repository = \"~/repo\"\npassphrase_file = \"~/p\"\ncache_dir = \"~\"\n[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"~/a\"\n";
+    let config = parse(text).expect("good");
+    assert_eq!(config.repository, Some(home.join("repo").into_os_string()));
+    assert_eq!(config.passphrase_file, Some(home.join("p")));
+    assert_eq!(config.cache_dir, Some(home.clone()));
+    let Capture::Tree { place: Place::Path(path), .. } = &config.sources[0].capture else { panic!("a path") };
+    assert_eq!(*path, home.join("a"));
+    let odd = parse("repository = \"~/a:b\"").expect("good");
+    assert_eq!(odd.repository, Some(home.join("a:b").into_os_string()), "a colon makes it no host");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, requires = "live")]
     quick: bool,
     /// Write all findings to this file, one a line: kind, hash, pins and place, between tabs; '-' is standard output
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     list: Option<PathBuf>,
     /// Show at most so many findings
     #[arg(long, value_name = "N", default_value_t = 20)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::context::{Context, host_name};
 use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
+use crate::parse;
 use crate::ui::text;
 
 /// Find the node and write its icecore.toml
@@ -30,9 +31,10 @@ use crate::ui::text;
   icecore node init --project pyaleph --output ./icecore.toml")]
 pub struct Args {
     /// The compose file, or its folder (default: the current folder)
+    #[arg(value_parser = parse::paths())]
     compose_file: Option<PathBuf>,
     /// Write to this file (default: the configuration file that is read if none is named)
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = parse::paths())]
     output: Option<PathBuf>,
     /// Name of the compose project (default: as compose names it)
     #[arg(short, long, value_name = "NAME")]

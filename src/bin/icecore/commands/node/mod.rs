@@ -15,7 +15,7 @@ use crate::exit::{CliError, Outcome};
 /// What belongs to the node is said in icecore.toml.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  icecore node init -r sftp://backup@host/srv/node /opt/pyaleph/docker-compose.yml
+  icecore node init -r /mnt/backup/node /opt/pyaleph/docker-compose.yml
   icecore node backup --init
   icecore node backup
   icecore node check
@@ -31,6 +31,13 @@ enum Command {
     Backup(backup::Args),
     Check(check::Args),
     Restore(Box<restore::Args>),
+}
+
+impl Args {
+    /// True for the command that writes a configuration file.
+    pub fn makes_config(&self) -> bool {
+        matches!(self.command, Command::Init(_))
+    }
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
