@@ -92,6 +92,11 @@ impl Container {
         matches!(self.state.as_str(), "running" | "restarting")
     }
 
+    /// A variable that the container's processes get.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.env.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    }
+
     /// The compose project and service that it belongs to.
     pub fn service(&self) -> Option<(&str, &str)> {
         let label = |name: &str| self.labels.get(name).map(String::as_str);

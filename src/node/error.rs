@@ -23,7 +23,7 @@ pub enum NodeError {
     Dump { name: String, source: Box<DumpError> },
     /// The database's restore ended half-way.
     #[error("the database is half restored: {why}")]
-    HalfRestored { why: String, kind: ErrorKind },
+    HalfRestored { why: String, kind: ErrorKind, hint: String },
     /// It makes sense, but is not done for safety's sake.
     #[error("{why}")]
     Refused { why: String, hint: String },
@@ -50,10 +50,7 @@ impl NodeError {
             Self::Compose(err) => err.hint(),
             Self::Docker(err) => err.hint(),
             Self::Postgres(_) | Self::Dump { .. } => None,
-            Self::HalfRestored { .. } => {
-                Some("run it again with --replace: what is there is replaced by the whole")
-            }
-            Self::Refused { hint, .. } => Some(hint),
+            Self::HalfRestored { hint, .. } | Self::Refused { hint, .. } => Some(hint),
         }
     }
 }

@@ -16,6 +16,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Seconds for the programs to connect, of an address each: a server may take a connection and never say a word.
 const CONNECT_SECONDS: &str = "15";
 const CONNECT_TIMEOUT: &str = "PGCONNECT_TIMEOUT";
+/// What the programs ask for when they connect: settings of the session.
+const OPTIONS: &str = "PGOPTIONS";
+/// It would be asked for when the programs connect, and not every database has a conversion to it.
+const CLIENT_ENCODING: &str = "PGCLIENTENCODING";
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -84,6 +88,10 @@ pub struct Programs<'a> {
     server: &'a Server,
     /// The container as the engine knows it; none: the machine's own programs.
     container: Option<String>,
+    /// `PGOPTIONS` as the container has it.
+    container_options: Option<String>,
+    /// Sessions begin with settings of their own.
+    has_options: bool,
     spawn: SpawnOptions,
     patience: Patience,
 }
@@ -92,16 +100,37 @@ impl<'a> Programs<'a> {
     /// Finds the server's container, which must run. `env_remove`: variables that no program gets to see.
     pub fn find(server: &'a Server, docker: &Docker, env_remove: &[String]) -> Result<Self, DockerError> {
         let container = match &server.access {
-            Access::Docker { container } => Some(docker.running_container(container)?.name),
+            Access::Docker { container } => Some(docker.running_container(container)?),
             Access::Direct { .. } => None,
         };
+        let container_options =
+            container.as_ref().and_then(|found| found.variable(OPTIONS)).map(str::to_owned);
         let mut env = Vec::new();
         if let Access::Direct { password_file, .. } = &server.access {
             env.push((CONNECT_TIMEOUT.to_owned(), CONNECT_SECONDS.into()));
             env.extend(password_file.iter().map(|file| ("PGPASSFILE".to_owned(), file.into())));
         }
         let spawn = SpawnOptions { env_remove: env_remove.to_vec(), env };
-        Ok(Self { server, container, spawn, patience: docker.patience().clone() })
+        Ok(Self {
+            server,
+            container: container.map(|found| found.name),
+            container_options,
+            has_options: false,
+            spawn,
+            patience: docker.patience().clone(),
+        })
+    }
+
+    /// The same programs, whose sessions begin with these settings: `options` makes them from what the operator has set,
+    /// in the container, or for the programs of this machine `here`.
+    #[must_use]
+    pub fn with_options(mut self, here: Option<&str>, options: impl FnOnce(Option<&str>) -> String) -> Self {
+        let inherited = if self.container.is_some() { self.container_options.as_deref() } else { here };
+        let options = options(inherited);
+        self.spawn.env.push((OPTIONS.to_owned(), options.into()));
+        self.spawn.env_remove.push(CLIENT_ENCODING.to_owned());
+        self.has_options = true;
+        self
     }
 
     /// How the programs are to be started.
@@ -129,7 +158,12 @@ impl<'a> Programs<'a> {
         let mut words: Vec<String> = Vec::new();
         if let Some(container) = &self.container {
             let timeout = format!("--env={CONNECT_TIMEOUT}={CONNECT_SECONDS}");
-            words.extend(["docker", "exec", "-i", &timeout, container].map(str::to_owned));
+            words.extend(["docker", "exec", "-i", &timeout].map(str::to_owned));
+            if self.has_options {
+                // Its value is in the environment of `docker` itself.
+                words.push(format!("--env={OPTIONS}"));
+            }
+            words.push(container.clone());
         }
         words.push(program.to_owned());
         words
@@ -204,6 +238,8 @@ mod tests {
         let inside = Programs {
             server: &server,
             container: Some("c".into()),
+            container_options: Some("-c work_mem=1GB".into()),
+            has_options: false,
             spawn: spawn.clone(),
             patience: Patience::default(),
         };
@@ -212,12 +248,27 @@ mod tests {
             words.join(" "),
             "docker exec -i --env=PGCONNECT_TIMEOUT=15 c psql --username=aleph --no-password -X"
         );
+        let inside =
+            inside.with_options(Some("-c here=1"), |own| format!("{} -c a=b", own.unwrap_or("none")));
+        assert!(inside.words("psql", &[]).join(" ").contains("PGCONNECT_TIMEOUT=15 --env=PGOPTIONS c psql"));
+        let value =
+            |programs: &Programs<'_>| programs.spawn_options().env.last().cloned().map(|(_, value)| value);
+        assert_eq!(value(&inside), Some("-c work_mem=1GB -c a=b".into()));
         let access =
             Access::Direct { address: Some("/run/pg".into()), port: Some(5433), password_file: None };
         let server = Server { access, user: None };
-        let here = Programs { server: &server, container: None, spawn, patience: Patience::default() };
+        let here = Programs {
+            server: &server,
+            container: None,
+            container_options: None,
+            has_options: false,
+            spawn,
+            patience: Patience::default(),
+        };
         let words = here.words("pg_dumpall", &["--clean"]);
         assert_eq!(words.join(" "), "pg_dumpall --host=/run/pg --port=5433 --no-password --clean");
+        let here = here.with_options(Some("-c here=1"), |own| own.unwrap_or("none").to_owned());
+        assert_eq!(value(&here), Some("-c here=1".into()));
     }
 
     #[test]

@@ -232,7 +232,9 @@ in_the_way() {
     step 0 "a dump with a command for this machine" env PATH="$W/fake:$into:$PATH" "$ICECORE" node backup
     ice cat latest:db | grep -aF '\! touch' >/dev/null || fail "the dump has no such command"
     step 1 "its restore" "${back[@]}" --replace
-    says "a command of psql where none may be" "is ended there"
+    says "a command of psql where none may be" "is refused"
+    everything >"$W/again" || fail "the database cannot be read"
+    same_file "$W/after" "$W/again" "before anything is written"
     [[ ! -e $W/pwned ]] && pass "the command did not run" || fail "the command ran"
     rm "$W/fake/pg_dumpall"
 }

@@ -11,6 +11,7 @@
 //! | `CREATE ROLE x` | the same, unless the role stayed |
 //! | `DROP ROLE`, `CREATE ROLE` of the connected role | it stays, its settings are reset |
 //! | `ALTER ROLE … WITH` of the connected role | moved to the end: it may take the rights or the password away that the rest needs |
+//! | the beginning of a database's part, where encodings need it | behind a connection to a database that takes any |
 //! | `SET transaction_timeout = 0`, which `pg_dump` writes from version 17 on | left out for an older server |
 //!
 //! Commands of `psql` pass only if they are among the few that a dump holds, and a `psql` that does not know `\restrict`
@@ -27,6 +28,9 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// Before the dump's first line: what `IF EXISTS` would say of each thing that is not there.
 const PREFIX: &[u8] = b"SET client_min_messages = warning; ";
 
+/// The line with which `pg_dump` begins the part of a database.
+pub(super) const SECTION: &[u8] = b"-- PostgreSQL database dump";
+
 /// How a dump is changed on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRules {
@@ -36,6 +40,9 @@ pub struct FilterRules {
     pub knows_restrict: bool,
     /// The server that takes the dump has the setting `transaction_timeout`: PostgreSQL 17 and later.
     pub knows_transaction_timeout: bool,
+    /// A database to which `psql` goes before the part of each database: the part sets its encoding before it connects, and
+    /// the one before may have no conversion to it.
+    pub neutral: Option<String>,
     /// What `psql` is to say on standard error once it came to the end; letters and digits. Its exit code does not tell:
     /// who loses the connection to it in the middle gives it the end of its input, which is success.
     pub last_word: Option<String>,
@@ -146,13 +153,19 @@ impl<W: Write> RestoreFilter<W> {
     /// True if a line that begins so may have to be replaced.
     fn is_of_interest(&self, piece: &Piece<'_>) -> bool {
         let is_between = piece.place == Place::Between;
-        is_between && matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'S' | b'\\'))
+        let is_comment = piece.bytes.first() == Some(&b'-') && self.rules.neutral.is_some();
+        is_between && (is_comment || matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'S' | b'\\')))
     }
 
     /// What takes a line's place; none: it passes. The line begins between statements.
     fn instead(&mut self, line: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if line.starts_with(b"\\") {
             return self.command(line);
+        }
+        if line.starts_with(b"--") {
+            let is_part = line.trim_ascii_end() == SECTION && self.key.is_none();
+            let neutral = self.rules.neutral.as_ref().filter(|_| is_part);
+            return Ok(neutral.map(|name| [b"\\connect ", name.as_bytes(), b"\n", line].concat()));
         }
         if !self.lexer.is_at_rest() {
             // The statement goes on in the next line: none of those in the table does.

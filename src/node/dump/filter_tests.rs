@@ -10,7 +10,13 @@ fn filter(text: &[u8], role: &str, knows_restrict: bool, steps: &[usize]) -> io:
 }
 
 fn rules(knows_restrict: bool) -> FilterRules {
-    FilterRules { role: "aleph".to_owned(), knows_restrict, knows_transaction_timeout: true, last_word: None }
+    FilterRules {
+        role: "aleph".to_owned(),
+        knows_restrict,
+        knows_transaction_timeout: true,
+        neutral: None,
+        last_word: None,
+    }
 }
 
 fn feed(text: &[u8], rules: FilterRules, steps: &[usize]) -> io::Result<Vec<u8>> {
@@ -215,5 +221,24 @@ proptest! {
             format!("--\n{}--\n", text.strip_prefix("\\restrict k\n").expect("it begins so"))
         };
         prop_assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+}
+
+/// The part of a database sets its encoding while `psql` is still in the database before.
+#[test]
+fn psql_goes_to_a_neutral_database_before_each_part_where_one_is_named() {
+    let part = "--\n-- PostgreSQL database dump\n--\n\n\\restrict k\nSET client_encoding = 'LATIN1';\nCREATE DATABASE d;\n\\unrestrict k\n\\connect d\n\\restrict k\nCOPY t (a) FROM stdin;\n-- PostgreSQL database dump\n\\.\nCOMMENT ON TABLE t IS '\n-- PostgreSQL database dump\n';\n-- PostgreSQL database dump complete\n\\unrestrict k\n";
+    let text = format!("-- PostgreSQL database cluster dump\n{part}{part}");
+    becomes(&text, true, &text);
+    let rules = FilterRules { neutral: Some("icecore_restore".to_owned()), ..rules(true) };
+    for steps in [&[usize::MAX][..], &[1], &[3, 7]] {
+        let out = feed(text.as_bytes(), rules.clone(), steps).expect("filtered");
+        let with = part.replacen(
+            "-- PostgreSQL database dump\n",
+            "\\connect icecore_restore\n-- PostgreSQL database dump\n",
+            1,
+        );
+        let expected = format!("-- PostgreSQL database cluster dump\n{with}{with}");
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 }

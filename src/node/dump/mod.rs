@@ -6,9 +6,12 @@ mod files;
 mod filter;
 mod head;
 mod lexer;
+mod needs;
+mod sql;
 
 pub use copy::{CopyReader, DumpError, EachRow, ROW_BYTES_MAX, RowError, Wanted, unescape};
 pub use files::{FileRow, FileType, Files, Home, PinKind, Pins, RowCounts};
 pub use filter::{FilterRules, RestoreFilter};
 pub use head::{DumpHead, HeadReader};
 pub use lexer::{CopyHeader, DumpLexer, Piece, Place};
+pub use needs::{Named, Needs, NeedsReader, Section};

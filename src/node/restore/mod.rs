@@ -7,20 +7,26 @@
 //! Everything that can be refused is refused before anything is written: parts that do not fit together, writers at
 //! work, a server out of reach or that holds other data.
 
+mod catalogue;
 mod database;
 mod execute;
+mod feed;
 mod identity;
+mod lacks;
 mod places;
 mod plan;
+mod preview;
+mod psql;
 mod select;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-pub use database::{Preview, There};
 pub use places::{Spot, Writer};
 pub use plan::{NodePart, Pick, Plan, Scope, Step, plan};
+pub use preview::{Preview, There};
 
 use super::NodeError;
 use super::check::{Against, check};
@@ -50,8 +56,12 @@ pub struct NodeRestoreOptions {
     pub hosts: HostChoice,
     /// This machine's name, for the lease.
     pub host: String,
+    /// Look for everything that stands in the way, also where something does already.
+    pub is_dry_run: bool,
     /// Environment variables that no program gets to see.
     pub env_remove: Vec<String>,
+    /// What the operator wants PostgreSQL's programs of this machine to set when they connect: `PGOPTIONS`.
+    pub pgoptions: Option<String>,
     pub memory: ByteSize,
 }
 
@@ -252,14 +262,31 @@ impl Prepared<'_> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let Some(database) = self.database(&reader, observer, cancel) else { return Ok(()) };
         let head = database.head()?;
-        match database.preview(head, wait) {
-            Ok(preview) => {
-                self.obstacles.extend(preview.obstacles(self.options.replace));
-                self.database = Some(preview);
-            }
+        let mut preview = match database.preview(head, wait) {
+            Ok(preview) => preview,
             Err(NodeError::Engine(err)) => return Err(err.into()),
-            Err(err) => self.obstacles.push(err),
+            Err(err) => {
+                self.obstacles.push(err);
+                return Ok(());
+            }
+        };
+        let mut obstacles = preview.obstacles(self.options.replace);
+        // The whole dump is read for it: not where it is refused anyway.
+        let is_clear = self.obstacles.is_empty() && obstacles.is_empty();
+        let mut notes = Vec::new();
+        if preview.is_superuser && (is_clear || self.options.is_dry_run) {
+            match database.compare(&preview) {
+                Ok(compared) => preview.compared = compared,
+                Err(NodeError::Engine(err)) => return Err(err.into()),
+                Err(err) => obstacles.push(err),
+            }
+            obstacles.extend(preview.misfits(&database.name));
+            let note = |what: &String| Problem::new(Severity::Note, &database.name, what);
+            notes.extend(preview.compared.notes.iter().map(note));
         }
+        self.warnings.extend(notes);
+        self.obstacles.extend(obstacles);
+        self.database = Some(preview);
         Ok(())
     }
 
@@ -270,12 +297,15 @@ impl Prepared<'_> {
         observer: &'s dyn Observer,
         cancel: &'s Cancel,
     ) -> Option<Database<'s>> {
-        let record = self.step(NodePart::Database)?.step.record();
+        let step = &self.step(NodePart::Database)?.step;
+        let record = step.record();
         Some(Database {
             server: &self.profile.database.as_ref()?.server,
             docker: self.docker,
             env_remove: &self.options.env_remove,
+            pgoptions: self.options.pgoptions.as_deref(),
             source: &record.name,
+            name: step.name(),
             content: stream_of(&record.kind)?,
             reader,
             observer,

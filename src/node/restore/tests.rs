@@ -116,6 +116,8 @@ fn options(scope: Scope) -> NodeRestoreOptions {
         hosts: HostChoice::Any,
         host: "here".into(),
         env_remove: Vec::new(),
+        is_dry_run: false,
+        pgoptions: None,
         memory: BUDGET_DEFAULT,
     }
 }

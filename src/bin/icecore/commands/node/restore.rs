@@ -12,7 +12,7 @@ use icecore::ops::memory;
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
-use crate::env::SECRET_VARIABLES;
+use crate::env::{Env, SECRET_VARIABLES};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 use crate::ui::{Data, text};
@@ -93,7 +93,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         wait: if args.no_wait { Duration::ZERO } else { WAIT },
         hosts: args.hosts.choice(context)?,
         host: context.host()?,
+        is_dry_run: args.dry_run,
         env_remove: env_remove.clone(),
+        pgoptions: Env::variables().remove("PGOPTIONS"),
         memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
     };
     let asked: Vec<(&str, Option<&str>)> =

@@ -1,0 +1,166 @@
+//! The tokens of one SQL statement, as far as it takes to tell what the statement names.
+//!
+//! Comments, literals and dollar quotes are told apart by the server's rules, so that text inside of them is never taken
+//! for a word of the statement.
+
+/// A token of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    /// A keyword, a name or a number, in lower case.
+    Word(String),
+    /// A name in double quotes, as it is.
+    Quoted(String),
+    /// The text of a literal.
+    Literal(String),
+    /// A dollar quote; what it holds is not kept.
+    Body,
+    Sign(u8),
+}
+
+impl Token {
+    /// True for this keyword, which is given in lower case.
+    pub fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Word(text) if text == word)
+    }
+
+    /// The name that it is, quoted or not.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Word(name) | Self::Quoted(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What is assigned where a name, a number or a literal may stand.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Word(text) | Self::Quoted(text) | Self::Literal(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Splits a statement, or several, into tokens. Whatever is cut off at its end is left out.
+pub(super) fn tokens(text: &[u8]) -> Vec<Token> {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while let Some(&byte) = text.get(at) {
+        let rest = &text[at..];
+        let taken = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Some((1, None)),
+            b'-' if rest.starts_with(b"--") => {
+                let len = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                Some((len, None))
+            }
+            b'/' if rest.starts_with(b"/*") => block_comment(rest).map(|len| (len, None)),
+            b'\'' => quoted(rest, b'\'', false).map(|(len, text)| (len, Some(Token::Literal(text)))),
+            b'"' => quoted(rest, b'"', false).map(|(len, text)| (len, Some(Token::Quoted(text)))),
+            b'e' | b'E' if rest.get(1) == Some(&b'\'') => {
+                quoted(&rest[1..], b'\'', true).map(|(len, text)| (len + 1, Some(Token::Literal(text))))
+            }
+            b'$' if tag_len(rest).is_some() => body(rest).map(|len| (len, Some(Token::Body))),
+            _ if is_word(byte) => {
+                let len = rest.iter().take_while(|&&byte| is_word(byte)).count();
+                Some((len, Some(Token::Word(lossy(&rest[..len]).to_lowercase()))))
+            }
+            sign => Some((1, Some(Token::Sign(sign)))),
+        };
+        let Some((len, token)) = taken else { break };
+        out.extend(token);
+        at += len;
+    }
+    out
+}
+
+/// The length of a comment that may hold others; none if it does not end.
+fn block_comment(text: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0_u32, 0);
+    loop {
+        match text.get(at..at + 2)? {
+            b"/*" => {
+                depth = depth.saturating_add(1);
+                at += 2;
+            }
+            b"*/" => {
+                depth -= 1;
+                at += 2;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => at += 1,
+        }
+    }
+}
+
+/// What stands between two quotes, and how long it is with them; none if it does not end.
+fn quoted(text: &[u8], quote: u8, escapes: bool) -> Option<(usize, String)> {
+    let (mut held, mut at) = (Vec::new(), 1);
+    loop {
+        let &byte = text.get(at)?;
+        if byte == quote {
+            if text.get(at + 1) != Some(&quote) {
+                return Some((at + 1, lossy(&held)));
+            }
+            at += 1;
+        } else if byte == b'\\' && escapes {
+            at += 1;
+        }
+        held.push(*text.get(at)?);
+        at += 1;
+    }
+}
+
+/// The length of `$tag$` at the text's beginning; none if there is no such tag.
+fn tag_len(text: &[u8]) -> Option<usize> {
+    let inner = text.get(1..)?;
+    let len = inner.iter().take_while(|&&byte| is_word(byte) && byte != b'$').count();
+    let is_tag = inner.get(len) == Some(&b'$') && !inner.first().is_some_and(u8::is_ascii_digit);
+    is_tag.then_some(len + 2)
+}
+
+/// The length of a dollar quote; none if it does not end.
+fn body(text: &[u8]) -> Option<usize> {
+    let len = tag_len(text)?;
+    let (tag, rest) = text.split_at(len);
+    let end = rest.windows(len).position(|part| part == tag)?;
+    Some(len + end + len)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_split_as_the_server_does() {
+        let word = |text: &str| Token::Word(text.into());
+        let literal = |text: &str| Token::Literal(text.into());
+        let text = b"CREATE /* a /* b */ c */ x \"Y\"\"z\" = 'it''s', E'a\\'b' -- CREATE y\n($1, a$b$c); $f$ 'x $g$ $f$ $$y$$";
+        let expected = [
+            word("create"),
+            word("x"),
+            Token::Quoted("Y\"z".into()),
+            Token::Sign(b'='),
+            literal("it's"),
+            Token::Sign(b','),
+            literal("a'b"),
+            Token::Sign(b'('),
+        ];
+        let found = tokens(text);
+        assert_eq!(found[..8], expected);
+        assert_eq!(
+            found[found.len() - 4..],
+            [Token::Sign(b')'), Token::Sign(b';'), Token::Body, Token::Body]
+        );
+        for cut in ["a 'b", "a \"b", "a /* b /* */", "a $x$ b $y$", "a E'b\\'"] {
+            assert_eq!(tokens(cut.as_bytes()), [word("a")], "{cut}");
+        }
+    }
+}

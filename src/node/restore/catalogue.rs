@@ -1,0 +1,130 @@
+//! The server's catalogue and its files, asked through `psql`. Nothing of it writes.
+
+use super::super::NodeError;
+use super::super::postgres::{PostgresError, Programs};
+use super::lacks::{Catalogue, Directory, Facts};
+use super::psql::{literal, query, said};
+use crate::source::{CommandError, Ending};
+
+/// Everything that can be said in one answer. A superuser may ask all of it.
+const FACTS: &str = "select json_build_object(\
+'major', current_setting('server_version_num')::int / 10000, \
+'extensions', (select coalesce(json_agg(name), '[]') from pg_available_extensions), \
+'encodings', (select json_agg(distinct pg_encoding_to_char(i)) from generate_series(0, 63) i where pg_encoding_to_char(i) <> ''), \
+'has_icu', exists (select from pg_collation where collprovider = 'i'), \
+'compressions', coalesce((select to_json(enumvals) from pg_settings where name = 'default_toast_compression'), '[\"pglz\"]'), \
+'preloaded', current_setting('shared_preload_libraries'), \
+'wal_level', current_setting('wal_level'), \
+'tablespaces', (select coalesce(json_agg(json_build_object('name', spcname, 'location', pg_tablespace_location(t.oid), \
+'databases', (select coalesce(json_agg(datname), '[]') from pg_database d \
+where d.oid in (select pg_tablespace_databases(t.oid))))), '[]') from pg_tablespace t where spcname !~ '^pg_'), \
+'held', (select json_agg(json_build_object('database', datname, \
+'prepared', (select coalesce(json_agg(gid), '[]') from pg_prepared_xacts p where p.database = datname), \
+'subscriptions', (select coalesce(json_agg(subname), '[]') from pg_subscription s where s.subdbid = d.oid), \
+'slots', (select coalesce(json_agg(slot_name), '[]') from pg_replication_slots r where r.database = datname and active))) \
+from pg_database d), \
+'base_encoding', current_setting('server_encoding'), \
+'libraries', (select setting from pg_config where name = 'PKGLIBDIR'), \
+'share', (select setting from pg_config where name = 'SHAREDIR'), \
+'has_plpgsql', exists (select from pg_language where lanname = 'plpgsql'))";
+
+/// `psql` ends so if the server refused a statement; with others it could not ask.
+const REFUSED: i32 = 1;
+
+/// A server that answers.
+pub(super) struct Asked<'a> {
+    pub programs: &'a Programs<'a>,
+    /// The database that is connected to.
+    pub base: &'static str,
+}
+
+impl Asked<'_> {
+    /// The facts.
+    pub fn facts(&self) -> Result<Facts, NodeError> {
+        self.json(FACTS)
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, question: &str) -> Result<T, NodeError> {
+        let said = self.programs.output(query(self.programs, self.base, question))?;
+        serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
+            why: format!("what the database server says of itself cannot be read: {err}"),
+            hint: "'icecore cat SNAP:SOURCE' writes the dump out, to be fed to psql by hand".into(),
+        })
+    }
+
+    /// The answer, or why the server refused the question.
+    fn answer(&self, question: &str) -> Result<Result<String, String>, NodeError> {
+        match self.programs.output(query(self.programs, self.base, question)) {
+            Ok(said) => Ok(Ok(said.trim().to_owned())),
+            Err(PostgresError::Command(CommandError::Failed {
+                ending: Ending::Code(REFUSED),
+                stderr_tail,
+                ..
+            })) => Ok(Err(said(&stderr_tail))),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+/// Names as an array of SQL.
+fn array(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    format!("array[{}]::text[]", names.join(", "))
+}
+
+impl Catalogue for Asked<'_> {
+    /// The server checks any locale in the same way.
+    fn has_locale(&self, locale: &str) -> Result<bool, NodeError> {
+        Ok(self.answer(&format!("select set_config('lc_monetary', {}, true)", literal(locale)))?.is_ok())
+    }
+
+    fn has_file(&self, path: &str) -> Result<bool, NodeError> {
+        let question = format!("select (pg_stat_file({}, true)).size is not null", literal(path));
+        Ok(self.answer(&question)?.is_ok_and(|said| said == "t"))
+    }
+
+    fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
+        self.json(&format!(
+            "select coalesce(json_agg(s), '[]') from unnest({}) s where current_setting(s, true) is null",
+            array(names)
+        ))
+    }
+
+    fn unknown_roles(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
+        self.json(&format!(
+            "select coalesce(json_agg(r), '[]') from unnest({}) r where not exists (select from pg_roles where rolname = r)",
+            array(names)
+        ))
+    }
+
+    fn directory(&self, path: &str) -> Result<Directory, NodeError> {
+        let at = literal(path);
+        let question = format!(
+            "select case when s.size is null then 'missing' when not s.isdir then 'file' else coalesce(\
+             (select min(f) from pg_ls_dir({at}) f where f ~ ('^PG_' || current_setting('server_version_num')::int / 10000 || '_')), 'fit') end \
+             from (select 1) one left join pg_stat_file({at}, true) s on true"
+        );
+        Ok(match self.answer(&question)? {
+            Ok(said) if said == "missing" => Directory::Missing,
+            Ok(said) if said == "file" => Directory::NoDirectory,
+            Ok(said) if said == "fit" && !self.is_owner(path)? => Directory::NotOwned,
+            Ok(said) if said == "fit" => Directory::Fit,
+            Ok(_) => Directory::Used,
+            Err(why) => Directory::Unreadable(why),
+        })
+    }
+}
+
+impl Asked<'_> {
+    /// False if the directory belongs to another user than the server's, who could not make a tablespace of it. No function
+    /// of the server tells an owner; a shell does, where the path has nothing in it that one could mistake.
+    fn is_owner(&self, path: &str) -> Result<bool, NodeError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-');
+        if !path.starts_with('/') || !path.bytes().all(is_plain) {
+            return Ok(true);
+        }
+        let question = format!("copy (select where false) to program 'test -O {path}'");
+        // Whatever else a server has against it is no answer.
+        Ok(self.answer(&question)?.map_or_else(|why| !why.contains("exited with exit code 1"), |_| true))
+    }
+}

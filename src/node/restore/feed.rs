@@ -1,0 +1,173 @@
+//! The dump on its way into `psql`.
+
+use super::super::NodeError;
+use super::super::dump::{FilterRules, RestoreFilter};
+use super::super::postgres::PostgresError;
+use super::database::Database;
+use super::preview::Preview;
+use super::psql::{query, said};
+use crate::observe::Phase;
+use crate::ops::content::write_content;
+use crate::source::{CommandError, Ending, watched};
+use crate::target::FedCommand;
+use crate::{Error, ErrorKind};
+
+/// `psql` ends so if the server refused a statement.
+const SQL_ERROR: i32 = 3;
+/// `psql` has `\warn` from this version on.
+const WARN_SINCE: u32 = 13;
+/// `CREATE DATABASE` has `LOCALE_PROVIDER` from this version on.
+const LOCALE_PROVIDER_SINCE: u32 = 15;
+
+impl Database<'_> {
+    /// Feeds the dump to psql.
+    pub fn restore(&self, preview: &Preview) -> Result<(), NodeError> {
+        self.observer.phase(&Phase::Restore { name: self.source.to_owned() });
+        let programs = self.writing(preview)?;
+        let run = |database: &str, statements: &[String]| -> Result<(), NodeError> {
+            for statement in statements {
+                programs.output(query(&programs, database, statement))?;
+            }
+            Ok(())
+        };
+        if preview.base != "postgres" {
+            let drop = "drop database if exists postgres".to_owned();
+            run(preview.base, &[drop, "create database postgres with template template0".to_owned()])?;
+        }
+        let neutral = preview.compared.neutral.as_deref();
+        if let Some(name) = neutral {
+            run(preview.base, &[dropped(name), created(name, preview.server_major())])?;
+        }
+
+        let first = format!("--dbname={}", neutral.unwrap_or("postgres"));
+        let words =
+            programs.words("psql", &["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", first.as_str()]);
+        let command = FedCommand::spawn(&words, programs.spawn_options()).map_err(PostgresError::from)?;
+        self.observer.expect(self.content.size, true);
+        let last_word = (preview.psql.major >= WARN_SINCE).then(last_word).transpose()?;
+        let fed = self.feed(command, preview.rules(last_word));
+
+        if let Some(name) = neutral {
+            // It is empty, and the next restore that needs one takes it.
+            let _ = run("template1", &[dropped(name)]);
+        }
+        fed.map_err(|err| NodeError::HalfRestored {
+            why: with_sources(&err),
+            kind: err.kind(),
+            hint: advice(&err, &self.name),
+        })
+    }
+
+    /// A watcher ends psql should we be asked to stop, also while it is busy with one statement.
+    fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<(), Error> {
+        watched(&command.canceller(), &|| self.cancel.is_cancelled(), || self.fed(command, rules))
+    }
+
+    fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<(), Error> {
+        let last_word = rules.last_word.clone();
+        let mut filter = RestoreFilter::new(&mut command, rules);
+        let written = write_content(self.reader, self.content, &mut filter, self.cancel, self.observer);
+        let ended = written.and_then(|()| {
+            let ended = filter.finish().map(drop);
+            ended.map_err(|err| Error::NotThere(format!("the dump '{}': {err}", self.source)))
+        });
+        self.cancel.check()?;
+        if let Err(err) = ended {
+            // Why psql took no more is in its exit; what is ours is not.
+            return match command.finish() {
+                Err(failed @ CommandError::Failed { .. }) if is_of_output(&err) => Err(failed.into()),
+                _ => Err(err),
+            };
+        }
+        let said = command.finish()?;
+        match last_word {
+            Some(word) if !said.lines().any(|line| line.trim_end() == word) => Err(Error::NotThere(format!(
+                "psql ended well, but did not come to the end of the dump '{}': the connection to it may have been cut",
+                self.source
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn dropped(database: &str) -> String {
+    format!("drop database if exists {database}")
+}
+
+/// Every encoding can be set while one is connected to a database of `SQL_ASCII`, and names and comments that belong to the
+/// whole cluster go in byte for byte.
+fn created(database: &str, server_major: u32) -> String {
+    let provider = if server_major >= LOCALE_PROVIDER_SINCE { " locale_provider libc" } else { "" };
+    format!(
+        "create database {database} template template0 encoding 'SQL_ASCII'{provider} lc_collate 'C' lc_ctype 'C'"
+    )
+}
+
+/// What to do about a database that is half restored: never what has just failed, as long as its cause is there. `name`: the
+/// dump on the command line.
+fn advice(err: &Error, name: &str) -> String {
+    let again = "then restore it again with --replace: what is there is replaced by the whole";
+    match err {
+        Error::Interrupted => {
+            "restore it again with --replace: what is there is replaced by the whole".into()
+        }
+        Error::Command(CommandError::Failed { ending, stderr_tail, .. }) => {
+            let says = |signs: &[&str]| signs.iter().any(|sign| stderr_tail.contains(sign));
+            if says(&["No space left on device", "could not extend file", "disk full"]) {
+                return format!("make room on the database server's disk, {again}");
+            }
+            if says(&["out of memory", "out of shared memory"]) {
+                return format!("give the database server more memory (its log says of what), {again}");
+            }
+            if *ending != Ending::Code(SQL_ERROR)
+                || says(&["server closed the connection", "terminating connection"])
+            {
+                return format!("see in the database server's log why it went away, {again}");
+            }
+            format!(
+                "the same dump would end there again: remove what the server objects to, {again}; or take another snapshot's; or feed it to psql by hand, which goes on after an error: icecore cat {name} | psql -d postgres"
+            )
+        }
+        _ if err.kind() == ErrorKind::Damage => format!(
+            "the repository is damaged: 'icecore verify --read-data' says what else is; take the database of another snapshot (SNAP:{}) with --replace",
+            name.rsplit_once(':').map_or(name, |(_, source)| source)
+        ),
+        Error::NotThere(_) => format!("see that the connection to the server holds, {again}"),
+        _ => format!("see that the repository can be read to the end, {again}"),
+    }
+}
+
+/// What psql says behind everything: a word that no server says by itself.
+fn last_word() -> Result<String, NodeError> {
+    let failed = |source| Error::from(CommandError::Start { command: "psql".into(), source });
+    let bytes = crate::sys::random_bytes::<8>().map_err(failed)?;
+    Ok(format!("done{:016x}", u64::from_le_bytes(bytes)))
+}
+
+/// True if an error came from the output, and not from what was to be written.
+fn is_of_output(err: &Error) -> bool {
+    let kind = match err {
+        Error::Path(err) => err.kind(),
+        // The filter's end.
+        Error::NotThere(_) => return true,
+        _ => return false,
+    };
+    kind == std::io::ErrorKind::BrokenPipe
+}
+
+/// An error and its sources, psql's in one line.
+fn with_sources(err: &Error) -> String {
+    if let Error::Command(CommandError::Failed { ending, stderr_tail, .. }) = err {
+        return format!("psql failed with {ending}: {}", said(stderr_tail));
+    }
+    if matches!(err, Error::Interrupted) {
+        return "interrupted".to_owned();
+    }
+    let mut out = err.to_string();
+    let mut source = std::error::Error::source(err);
+    while let Some(err) = source {
+        out.push_str(&format!(": {err}"));
+        source = err.source();
+    }
+    out
+}

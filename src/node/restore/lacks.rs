@@ -1,0 +1,426 @@
+//! What the dump needs, compared with what the server has: before the first write, so that nothing is dropped for a
+//! dump that cannot go in.
+
+use std::collections::BTreeSet;
+
+use super::super::NodeError;
+use super::super::dump::{Named, Needs};
+
+/// So many of a kind are named.
+const NAMED_MAX: usize = 20;
+/// Extensions that can be made only where the server loads their library when it starts.
+const PRELOADED: [&str; 6] = ["timescaledb", "pg_cron", "citus", "pgaudit", "pglogical", "pg_squeeze"];
+/// A change to a database that a subscription or a prepared transaction uses waits or fails.
+const WAL_LEVEL_LOGICAL: &str = "logical";
+
+/// A tablespace that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
+pub(super) struct Tablespace {
+    pub name: String,
+    pub location: String,
+    /// Databases that keep something in it.
+    pub databases: Vec<String>,
+}
+
+/// Why a database cannot be dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
+pub(super) struct Held {
+    pub database: String,
+    pub prepared: Vec<String>,
+    pub subscriptions: Vec<String>,
+    /// Slots of logical replication that somebody reads.
+    pub slots: Vec<String>,
+}
+
+/// What the server says of itself in one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
+pub(super) struct Facts {
+    pub major: u32,
+    pub extensions: BTreeSet<String>,
+    pub encodings: BTreeSet<String>,
+    pub has_icu: bool,
+    pub compressions: BTreeSet<String>,
+    /// As the setting `shared_preload_libraries` has it.
+    pub preloaded: String,
+    pub wal_level: String,
+    pub tablespaces: Vec<Tablespace>,
+    pub held: Vec<Held>,
+    /// The encoding of the database that is connected to first.
+    pub base_encoding: String,
+    /// Where the server has its libraries, and its other files.
+    pub libraries: String,
+    pub share: String,
+    /// The language of the blocks that the restore itself runs.
+    pub has_plpgsql: bool,
+}
+
+/// What is at the place of a tablespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Directory {
+    /// An empty one, as far as the server can say.
+    Fit,
+    Missing,
+    NoDirectory,
+    /// It belongs to another user than the server's.
+    NotOwned,
+    /// Files of a tablespace of this major version are in it.
+    Used,
+    /// The server says no.
+    Unreadable(String),
+}
+
+/// What is asked of the server beside the facts.
+pub(super) trait Catalogue {
+    /// True if the operating system has the locale.
+    fn has_locale(&self, locale: &str) -> Result<bool, NodeError>;
+    /// True if the server sees a file there.
+    fn has_file(&self, path: &str) -> Result<bool, NodeError>;
+    /// Those that the server does not know.
+    fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError>;
+    /// Those that are not there.
+    fn unknown_roles(&self, names: &[&str]) -> Result<Vec<String>, NodeError>;
+    fn directory(&self, path: &str) -> Result<Directory, NodeError>;
+}
+
+/// One thing that is not as the dump needs it, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lack {
+    pub what: String,
+    pub remedy: String,
+}
+
+/// Everything that would end the restore half-way. `replaced`: the databases that are dropped for the dump.
+pub(super) fn lacks(
+    needs: &Needs,
+    facts: &Facts,
+    replaced: &BTreeSet<&str>,
+    server: &dyn Catalogue,
+) -> Result<Vec<Lack>, NodeError> {
+    let mut found = Found { out: Vec::new(), major: facts.major };
+    if !facts.has_plpgsql {
+        found.add(
+            "the language plpgsql in the database that is connected to first".into(),
+            "make it there: create extension plpgsql".into(),
+        );
+    }
+    found.held(facts, replaced);
+    found.extensions(needs, facts);
+    found.libraries(needs, facts, server)?;
+    found.locales(needs, facts, server)?;
+    found.tablespaces(needs, facts, replaced, server)?;
+    found.names(needs, server)?;
+    Ok(found.out)
+}
+
+/// What is worth knowing, and stands in nobody's way.
+pub(super) fn notes(needs: &Needs, facts: &Facts) -> Vec<String> {
+    let mut out = Vec::new();
+    if !needs.subscriptions.is_empty() {
+        out.push(format!(
+            "it has subscriptions ({}): they come back disabled and connect to nobody; enable them by hand, where no other server has the same one",
+            listed(&needs.subscriptions)
+        ));
+    }
+    if !needs.publications.is_empty() && facts.wal_level != WAL_LEVEL_LOGICAL {
+        out.push(format!(
+            "it has publications ({}), and the server's wal_level is {}: nobody can subscribe until it is {WAL_LEVEL_LOGICAL}",
+            listed(&needs.publications),
+            facts.wal_level
+        ));
+    }
+    if needs.extensions.contains_key("timescaledb") {
+        out.push("it has the extension timescaledb, whose own tables want timescaledb_pre_restore() before the rows and timescaledb_post_restore() after them: try the restore on a server aside".into());
+    }
+    out
+}
+
+/// One error that names everything that lacks.
+pub(super) fn refusal(lacks: &[Lack]) -> Option<NodeError> {
+    if lacks.is_empty() {
+        return None;
+    }
+    let what: Vec<&str> = lacks.iter().map(|lack| lack.what.as_str()).collect();
+    let mut remedies: Vec<&str> = Vec::new();
+    for lack in lacks {
+        if !remedies.contains(&lack.remedy.as_str()) {
+            remedies.push(&lack.remedy);
+        }
+    }
+    Some(NodeError::Refused {
+        why: format!(
+            "the database server is not as the dump needs it, and nothing was written: {}",
+            what.join("; ")
+        ),
+        hint: remedies.join("; "),
+    })
+}
+
+struct Found {
+    out: Vec<Lack>,
+    major: u32,
+}
+
+impl Found {
+    fn add(&mut self, what: String, remedy: String) {
+        self.out.push(Lack { what, remedy });
+    }
+
+    /// Databases that the server will not drop.
+    fn held(&mut self, facts: &Facts, replaced: &BTreeSet<&str>) {
+        for held in facts.held.iter().filter(|held| replaced.contains(held.database.as_str())) {
+            let database = &held.database;
+            if !held.prepared.is_empty() {
+                self.add(
+                    format!(
+                        "the database '{database}' has prepared transactions ({})",
+                        held.prepared.join(", ")
+                    ),
+                    "end them in it: commit prepared, or rollback prepared".into(),
+                );
+            }
+            if !held.subscriptions.is_empty() {
+                self.add(
+                    format!(
+                        "the database '{database}' has subscriptions ({}), with which it cannot be dropped",
+                        held.subscriptions.join(", ")
+                    ),
+                    "drop them in it: alter subscription NAME disable, alter subscription NAME set (slot_name = none), drop subscription NAME".into(),
+                );
+            }
+            if !held.slots.is_empty() {
+                self.add(
+                    format!(
+                        "replication slots of the database '{database}' are in use ({})",
+                        held.slots.join(", ")
+                    ),
+                    "stop whoever replicates from it".into(),
+                );
+            }
+        }
+    }
+
+    fn extensions(&mut self, needs: &Needs, facts: &Facts) {
+        let preloaded: Vec<&str> =
+            facts.preloaded.split(',').map(|one| one.trim().trim_matches(['"', '\''])).collect();
+        for (name, database) in &needs.extensions {
+            if !facts.extensions.contains(name) {
+                self.add(
+                    format!("there is no extension '{name}'{}", of(database)),
+                    format!("install '{name}' for PostgreSQL {} where the server runs, or run an image that has it", self.major),
+                );
+            } else if PRELOADED.contains(&name.as_str()) && !preloaded.contains(&name.as_str()) {
+                self.add(
+                    format!(
+                        "the extension '{name}'{} is not among the server's shared_preload_libraries",
+                        of(database)
+                    ),
+                    format!("add '{name}' to shared_preload_libraries and restart the server"),
+                );
+            }
+        }
+        for (name, database) in needs.compressions.iter().filter(|(name, _)| *name != "default") {
+            if !facts.compressions.contains(name) {
+                self.add(
+                    format!("the server cannot compress columns by {name}{}", of(database)),
+                    format!("run a server that was built with {name}"),
+                );
+            }
+        }
+        for (name, database) in &needs.encodings {
+            if !facts.encodings.contains(name) {
+                self.add(
+                    format!("the server does not know the encoding {name}{}", of(database)),
+                    "run a server that knows it".into(),
+                );
+            }
+        }
+    }
+
+    fn libraries(&mut self, needs: &Needs, facts: &Facts, server: &dyn Catalogue) -> Result<(), NodeError> {
+        let all = needs.libraries.iter().map(|one| (one, false));
+        for ((name, database), is_preload) in all.chain(needs.preloads.iter().map(|one| (one, true))) {
+            if self.has_library(name, facts, server)? {
+                continue;
+            }
+            let what = match is_preload {
+                true => format!("there is no library '{name}', which sessions load{}", of(database)),
+                false => format!("there is no library '{name}', in which functions lie{}", of(database)),
+            };
+            let remedy = format!(
+                "install what brings the library '{name}' for PostgreSQL {} where the server runs",
+                self.major
+            );
+            self.add(what, remedy);
+        }
+        for (file, database) in &needs.dictionaries {
+            let path = format!("{}/tsearch_data/{file}", facts.share);
+            if !server.has_file(&path)? {
+                self.add(
+                    format!("there is no {path} for a text search dictionary{}", of(database)),
+                    format!("put the file {file} there, as the old server has it"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// As the server looks for it: as it is spelled, and with the ending of libraries.
+    fn has_library(&self, name: &str, facts: &Facts, server: &dyn Catalogue) -> Result<bool, NodeError> {
+        let path = match name.strip_prefix("$libdir") {
+            Some(rest) => format!("{}{rest}", facts.libraries),
+            None if name.contains('/') => name.to_owned(),
+            None => format!("{}/{name}", facts.libraries),
+        };
+        for ending in [".so", "", ".dylib"] {
+            if server.has_file(&format!("{path}{ending}"))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn locales(&mut self, needs: &Needs, facts: &Facts, server: &dyn Catalogue) -> Result<(), NodeError> {
+        let is_own = |locale: &str| matches!(locale, "C" | "POSIX");
+        for (locale, database) in needs.locales.iter().filter(|(locale, _)| !is_own(locale)) {
+            if !server.has_locale(locale)? {
+                self.add(
+                    format!("there is no locale '{locale}'{}", of(database)),
+                    format!("make the locale '{locale}' where the server runs (locale-gen, or localedef), and restart the server"),
+                );
+            }
+        }
+        if let Some(database) = needs.icu.values().next().filter(|_| !facts.has_icu) {
+            self.add(
+                format!("the server was built without ICU, whose collations are needed{}", of(database)),
+                "run a server that was built with ICU".into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn tablespaces(
+        &mut self,
+        needs: &Needs,
+        facts: &Facts,
+        replaced: &BTreeSet<&str>,
+        server: &dyn Catalogue,
+    ) -> Result<(), NodeError> {
+        for (name, place) in needs.tablespaces.iter().filter(|(_, place)| !place.is_empty()) {
+            let old = facts.tablespaces.iter().find(|there| there.name == *name);
+            let others: Vec<&str> = old.map_or_else(Vec::new, |old| {
+                let stay = old.databases.iter().map(String::as_str);
+                stay.filter(|database| !replaced.contains(database)).collect()
+            });
+            if !others.is_empty() {
+                self.add(
+                    format!(
+                        "the tablespace '{name}' is used by databases that stay ({})",
+                        others.join(", ")
+                    ),
+                    format!("move them out of the tablespace '{name}': alter database NAME set tablespace pg_default"),
+                );
+                continue;
+            }
+            let twin = facts.tablespaces.iter().find(|there| there.name != *name && there.location == *place);
+            if let Some(twin) = twin.filter(|twin| !needs.tablespaces.contains_key(&twin.name)) {
+                self.add(
+                    format!(
+                        "the directory {place} of the tablespace '{name}' belongs to the tablespace '{}'",
+                        twin.name
+                    ),
+                    format!("drop the tablespace '{}', or move it elsewhere", twin.name),
+                );
+                continue;
+            }
+            let make = format!(
+                "make the directory {place} where the server runs, empty and owned by the server's user: install -d -m 700 -o postgres {place}"
+            );
+            let what = |is: &str| format!("the directory {place} of the tablespace '{name}' {is}");
+            match server.directory(place)? {
+                Directory::Fit => {}
+                Directory::Missing => self.add(what("is not there"), make),
+                Directory::NoDirectory => self.add(what("is no directory"), make),
+                Directory::NotOwned => self.add(what("is not owned by the server's user"), make),
+                // Its own files go before it is made again.
+                Directory::Used if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}
+                Directory::Used => self.add(what("holds another server's tablespace"), make),
+                Directory::Unreadable(why) => self.add(what(&format!("cannot be used: {why}")), make),
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&mut self, needs: &Needs, server: &dyn Catalogue) -> Result<(), NodeError> {
+        // One with a dot is an extension's, and any is taken.
+        let settings: Vec<&str> =
+            needs.settings.keys().map(String::as_str).filter(|name| !name.contains('.')).collect();
+        let unknown = if settings.is_empty() { Vec::new() } else { server.unknown_settings(&settings)? };
+        for name in &unknown {
+            self.add(
+                format!(
+                    "PostgreSQL {} has no setting '{name}'{}",
+                    self.major,
+                    of(needs.settings.get(name).map_or("", String::as_str))
+                ),
+                format!("reset '{name}' on the old server and back it up again; or restore into a server of its version"),
+            );
+        }
+        let roles: Vec<&str> = needs.roles.keys().map(String::as_str).collect();
+        let unknown = if roles.is_empty() { Vec::new() } else { server.unknown_roles(&roles)? };
+        for name in &unknown {
+            self.add(
+                format!(
+                    "there is no role '{name}', which the dump names and does not make{}",
+                    of(needs.roles.get(name).map_or("", String::as_str))
+                ),
+                format!("make the role: create role \"{}\"", name.replace('"', "\"\"")),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// For which database.
+fn of(database: &str) -> String {
+    if database.is_empty() { String::new() } else { format!(" (database '{database}')") }
+}
+
+fn listed(names: &Named) -> String {
+    let first: Vec<&str> = names.keys().take(NAMED_MAX).map(String::as_str).collect();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
+}
+
+/// True if some part of the dump sets an encoding while it is connected to a database that has no conversion to it.
+pub(super) fn needs_neutral(needs: &Needs, base_encoding: &str) -> bool {
+    let mut connected = base_encoding;
+    if !converts(&needs.globals_encoding, connected) {
+        return true;
+    }
+    for section in &needs.sections {
+        if !converts(&section.client_encoding, connected) {
+            return true;
+        }
+        if !section.encoding.is_empty() {
+            connected = &section.encoding;
+        }
+    }
+    false
+}
+
+/// True if every PostgreSQL converts between a client's encoding and a database's. Some pairs that it knows beside are
+/// not counted.
+fn converts(client: &str, database: &str) -> bool {
+    let is_any = |encoding: &str| matches!(encoding, "SQL_ASCII" | "");
+    let is_unicode = |encoding: &str| matches!(encoding, "UTF8" | "UNICODE");
+    let is_mule = |encoding: &str| encoding == "MULE_INTERNAL";
+    client == database
+        || is_any(client)
+        || is_any(database)
+        || is_unicode(client) && !is_mule(database)
+        || is_unicode(database) && !is_mule(client)
+}
+
+#[cfg(test)]
+#[path = "lacks_tests.rs"]
+mod tests;

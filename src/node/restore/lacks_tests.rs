@@ -1,0 +1,255 @@
+//! Tests of the comparison: a refusal if and only if something lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::node::dump::Section;
+
+/// A server that has what it is said to have.
+#[derive(Debug, Clone, Default)]
+struct Fake {
+    facts: Facts,
+    locales: BTreeSet<String>,
+    files: BTreeSet<String>,
+    settings: BTreeSet<String>,
+    roles: BTreeSet<String>,
+    directories: BTreeMap<String, Directory>,
+}
+
+impl Catalogue for Fake {
+    fn has_locale(&self, locale: &str) -> Result<bool, NodeError> {
+        Ok(self.locales.contains(locale))
+    }
+
+    fn has_file(&self, path: &str) -> Result<bool, NodeError> {
+        Ok(self.files.contains(path))
+    }
+
+    fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
+        Ok(names.iter().filter(|name| !self.settings.contains(**name)).map(|&name| name.to_owned()).collect())
+    }
+
+    fn unknown_roles(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
+        Ok(names.iter().filter(|name| !self.roles.contains(**name)).map(|&name| name.to_owned()).collect())
+    }
+
+    fn directory(&self, path: &str) -> Result<Directory, NodeError> {
+        Ok(self.directories.get(path).cloned().unwrap_or(Directory::Missing))
+    }
+}
+
+fn server() -> Fake {
+    let facts = Facts {
+        major: 15,
+        has_icu: true,
+        has_plpgsql: true,
+        libraries: "/lib".into(),
+        share: "/share".into(),
+        base_encoding: "UTF8".into(),
+        ..Facts::default()
+    };
+    Fake { facts, ..Fake::default() }
+}
+
+fn told(needs: &Needs, server: &Fake) -> String {
+    let replaced = BTreeSet::from(["aleph", "postgres"]);
+    let lacks = lacks(needs, &server.facts, &replaced, server).expect("compared");
+    refusal(&lacks).map(|err| format!("{err}\n{}", err.hint().unwrap_or_default())).unwrap_or_default()
+}
+
+/// One thing that a dump needs, as (kind, name): how the dump says it, and how a server has it.
+fn need(needs: &mut Needs, kind: u8, name: &str) {
+    let insert = |named: &mut Named, name: String| drop(named.insert(name, "aleph".into()));
+    match kind {
+        0 => insert(&mut needs.extensions, name.into()),
+        1 => insert(&mut needs.locales, name.into()),
+        2 => insert(&mut needs.encodings, name.into()),
+        3 => drop(needs.tablespaces.insert(name.into(), format!("/ts/{name}"))),
+        4 => insert(&mut needs.libraries, format!("$libdir/{name}")),
+        5 => insert(&mut needs.preloads, name.into()),
+        6 => insert(&mut needs.dictionaries, format!("{name}.stop")),
+        7 => insert(&mut needs.settings, name.into()),
+        8 => insert(&mut needs.compressions, name.into()),
+        _ => insert(&mut needs.roles, name.into()),
+    }
+}
+
+fn give(server: &mut Fake, kind: u8, name: &str) {
+    match kind {
+        0 => drop(server.facts.extensions.insert(name.into())),
+        1 => drop(server.locales.insert(name.into())),
+        2 => drop(server.facts.encodings.insert(name.into())),
+        3 => drop(server.directories.insert(format!("/ts/{name}"), Directory::Fit)),
+        4 | 5 => drop(server.files.insert(format!("/lib/{name}.so"))),
+        6 => drop(server.files.insert(format!("/share/tsearch_data/{name}.stop"))),
+        7 => drop(server.settings.insert(name.into())),
+        8 => drop(server.facts.compressions.insert(name.into())),
+        _ => drop(server.roles.insert(name.into())),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn a_dump_is_refused_if_and_only_if_something_lacks(
+        wanted in prop::collection::btree_set((0u8..10, 0u8..6), 0..12),
+        had in prop::collection::btree_set((0u8..10, 0u8..6), 0..40),
+    ) {
+        let (mut needs, mut server) = (Needs::default(), server());
+        let name = |number: u8| format!("name{number}");
+        wanted.iter().for_each(|&(kind, number)| need(&mut needs, kind, &name(number)));
+        had.iter().for_each(|&(kind, number)| give(&mut server, kind, &name(number)));
+        // Functions and sessions find their libraries in the same place.
+        let has = |&(kind, number): &(u8, u8)| {
+            had.contains(&(kind, number)) || matches!(kind, 4 | 5) && had.contains(&(9 - kind, number))
+        };
+        let lacking: Vec<&(u8, u8)> = wanted.iter().filter(|one| !has(one)).collect();
+        let said = told(&needs, &server);
+        prop_assert_eq!(said.is_empty(), lacking.is_empty(), "{}", &said);
+        for &(_, number) in lacking {
+            let (why, hint) = said.split_once('\n').expect("both");
+            prop_assert!(why.contains(&name(number)) && !hint.is_empty(), "{}", &said);
+        }
+    }
+
+    /// Whoever follows the hops of a dump that is said to need no neutral database meets no two encodings without a
+    /// conversion.
+    #[test]
+    fn encodings_that_do_not_convert_need_a_neutral_database(
+        encodings in prop::collection::vec(prop::sample::select(vec!["UTF8", "LATIN1", "EUC_JP", "SQL_ASCII", "MULE_INTERNAL"]), 1..6),
+        base in prop::sample::select(vec!["UTF8", "LATIN1", "SQL_ASCII"]),
+    ) {
+        let section = |encoding: &&str| Section {
+            database: "x".into(),
+            encoding: (*encoding).into(),
+            client_encoding: (*encoding).into(),
+            connects: true,
+        };
+        let needs = Needs { sections: encodings.iter().map(section).collect(), ..Needs::default() };
+        // As pg_conversion has it for these.
+        let converts = |a: &str, b: &str| {
+            a == b || a == "SQL_ASCII" || b == "SQL_ASCII" || matches!((a, b), ("UTF8", "LATIN1" | "EUC_JP") | ("LATIN1" | "EUC_JP", "UTF8"))
+        };
+        let mut at = base;
+        let mut fails = false;
+        for encoding in &encodings {
+            fails |= !converts(encoding, at);
+            at = encoding;
+        }
+        prop_assert_eq!(needs_neutral(&needs, base), fails);
+    }
+}
+
+#[test]
+fn everything_that_lacks_is_told_at_once_with_what_to_do() {
+    let mut needs = Needs::default();
+    for (kind, name) in [(0, "postgis"), (1, "de_DE.utf8"), (3, "fast"), (7, "old_snapshot_threshold")] {
+        need(&mut needs, kind, name);
+    }
+    let said = told(&needs, &server());
+    for part in [
+        "there is no extension 'postgis' (database 'aleph')",
+        "there is no locale 'de_DE.utf8'",
+        "the directory /ts/fast of the tablespace 'fast' is not there",
+        "PostgreSQL 15 has no setting 'old_snapshot_threshold'",
+        "nothing was written",
+        "install 'postgis' for PostgreSQL 15",
+        "install -d -m 700 -o postgres /ts/fast",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn what_every_server_has_is_not_asked_for() {
+    let mut needs = Needs::default();
+    for locale in ["C", "POSIX"] {
+        need(&mut needs, 1, locale);
+    }
+    need(&mut needs, 7, "app.user");
+    need(&mut needs, 8, "default");
+    needs.tablespaces.insert("in_place".into(), String::new());
+    assert_eq!(told(&needs, &server()), "");
+    let without = Fake { facts: Facts { has_plpgsql: false, ..server().facts }, ..server() };
+    assert!(told(&needs, &without).contains("plpgsql"));
+    needs.icu.insert("icu".into(), "aleph".into());
+    assert_eq!(told(&needs, &server()), "");
+    let without = Fake { facts: Facts { has_icu: false, ..server().facts }, ..server() };
+    assert!(told(&needs, &without).contains("built without ICU"));
+}
+
+#[test]
+fn an_extension_that_must_be_loaded_first_is_looked_for_there() {
+    let (mut needs, mut server) = (Needs::default(), server());
+    need(&mut needs, 0, "timescaledb");
+    give(&mut server, 0, "timescaledb");
+    assert!(told(&needs, &server).contains("shared_preload_libraries"));
+    server.facts.preloaded = "pg_stat_statements, \"timescaledb\"".into();
+    assert_eq!(told(&needs, &server), "");
+    assert_eq!(notes(&needs, &server.facts).len(), 1);
+}
+
+#[test]
+fn a_directory_must_be_fit_for_a_tablespace() {
+    let mut needs = Needs::default();
+    need(&mut needs, 3, "fast");
+    let with = |directory: Directory| {
+        let mut server = server();
+        server.directories.insert("/ts/fast".into(), directory);
+        server
+    };
+    assert_eq!(told(&needs, &with(Directory::Fit)), "");
+    for (directory, what) in [
+        (Directory::NoDirectory, "is no directory"),
+        (Directory::NotOwned, "is not owned by the server's user"),
+        (Directory::Used, "holds another server's tablespace"),
+        (Directory::Unreadable("no".into()), "cannot be used: no"),
+    ] {
+        assert!(told(&needs, &with(directory)).contains(what), "{what}");
+    }
+
+    // The same server again: it is dropped with the databases in it, unless others stay.
+    let mut server = with(Directory::Used);
+    let space = |name: &str, databases: &[&str]| Tablespace {
+        name: name.into(),
+        location: "/ts/fast".into(),
+        databases: databases.iter().map(|&name| name.to_owned()).collect(),
+    };
+    server.facts.tablespaces = vec![space("fast", &["aleph"])];
+    assert_eq!(told(&needs, &server), "");
+    server.facts.tablespaces = vec![space("fast", &["aleph", "other"])];
+    assert!(told(&needs, &server).contains("used by databases that stay (other)"));
+    server.facts.tablespaces = vec![space("another", &[])];
+    assert!(told(&needs, &server).contains("belongs to the tablespace 'another'"));
+}
+
+#[test]
+fn a_database_that_cannot_be_dropped_is_told() {
+    let mut server = server();
+    let held = |database: &str| Held {
+        database: database.into(),
+        prepared: vec!["tx1".into()],
+        subscriptions: vec!["sub".into()],
+        slots: vec!["slot".into()],
+    };
+    server.facts.held = vec![held("other")];
+    assert_eq!(told(&Needs::default(), &server), "", "it is not dropped");
+    server.facts.held.push(held("aleph"));
+    let said = told(&Needs::default(), &server);
+    for part in ["prepared transactions (tx1)", "subscriptions (sub)", "in use (slot)"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn what_comes_back_asleep_is_told() {
+    let mut needs = Needs::default();
+    needs.subscriptions.insert("sub".into(), "aleph".into());
+    needs.publications.insert("pub".into(), "aleph".into());
+    let facts = |level: &str| Facts { wal_level: level.into(), ..Facts::default() };
+    let said = notes(&needs, &facts("replica"));
+    assert!(said.len() == 2 && said[0].contains("sub") && said[1].contains("replica"), "{said:?}");
+    assert_eq!(notes(&needs, &facts("logical")).len(), 1);
+}

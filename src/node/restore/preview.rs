@@ -1,0 +1,239 @@
+//! What the database server says of itself before the dump is fed, and what stands in the way.
+
+use serde::Deserialize;
+
+use super::super::NodeError;
+use super::super::dump::FilterRules;
+use super::super::postgres::Version;
+use super::database::Compared;
+use super::lacks;
+
+/// The setting `transaction_timeout` is known from this version on.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 17;
+
+/// What the server says of itself, in one query.
+pub(super) const ABOUT: &str = "select json_build_object(\
+'role', current_user, \
+'is_superuser', (select rolsuper from pg_roles where rolname = current_user), \
+'version', current_setting('server_version_num')::int, \
+'listens', current_setting('listen_addresses') <> '', \
+'is_standby', pg_is_in_recovery(), \
+'databases', (select json_agg(json_build_object(\
+'name', datname, 'can_connect', datallowconn and datconnlimit <> -2, 'is_invalid', datconnlimit = -2, \
+'bytes', case when datconnlimit = -2 then 0 else coalesce(pg_database_size(oid), 0) end, \
+'sessions', coalesce((select json_agg(distinct usename || coalesce(' from ' || host(client_addr), '') || \
+coalesce(' (' || nullif(application_name, '') || ')', '')) from pg_stat_activity a \
+where a.datid = d.oid and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'), '[]'))) \
+from pg_database d))";
+
+/// How many tables a database holds that are not the server's own or an extension's.
+pub(super) const TABLES: &str = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+where c.relkind in ('r', 'p', 'm') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' \
+and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')";
+
+#[derive(Debug, Deserialize)]
+pub(super) struct About {
+    pub role: String,
+    pub is_superuser: bool,
+    pub version: u32,
+    pub listens: bool,
+    pub is_standby: bool,
+    pub databases: Vec<There>,
+}
+
+/// A database that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct There {
+    pub name: String,
+    pub(super) can_connect: bool,
+    /// A server that went down while it dropped it left it so: nobody can use it, it can only be dropped.
+    is_invalid: bool,
+    pub bytes: u64,
+    /// Who else is connected to it.
+    pub sessions: Vec<String>,
+    /// The dump brings a database of this name.
+    #[serde(default)]
+    pub is_replaced: bool,
+    /// Tables in it, where it is replaced; none: it lets nobody look.
+    #[serde(default)]
+    pub tables: Option<u64>,
+}
+
+impl There {
+    /// Data would go with it, or might.
+    fn is_held(&self) -> bool {
+        self.is_replaced && !self.is_invalid && self.tables != Some(0)
+    }
+
+    /// For people: its name, and how much is in it.
+    fn described(&self) -> String {
+        match self.tables {
+            Some(tables) => format!("'{}' ({tables} tables)", self.name),
+            None => format!("'{}' (it takes no connections: what it holds is unknown)", self.name),
+        }
+    }
+}
+
+/// What is known before the dump is fed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Databases that the dump brings, beside `postgres` and `template1`.
+    pub brings: Vec<String>,
+    pub dumped_from: Option<Version>,
+    pub server_version: u32,
+    /// The role that connects.
+    pub role: String,
+    pub there: Vec<There>,
+    /// The database that psql connects to first.
+    pub(super) base: &'static str,
+    pub(super) psql: Version,
+    pub(super) is_superuser: bool,
+    pub(super) is_standby: bool,
+    /// Nothing lacks where nobody has compared.
+    pub(super) compared: Compared,
+}
+
+impl Preview {
+    /// Databases that would be replaced though they hold tables, or may.
+    pub fn replaced(&self) -> impl Iterator<Item = &There> {
+        self.there.iter().filter(|there| there.is_held())
+    }
+
+    pub(super) fn server_major(&self) -> u32 {
+        self.server_version / 10_000
+    }
+
+    /// How the dump is changed for this server.
+    pub(super) fn rules(&self, last_word: Option<String>) -> FilterRules {
+        FilterRules {
+            role: self.role.clone(),
+            knows_restrict: self.psql.knows_restrict(),
+            knows_transaction_timeout: self.server_major() >= TRANSACTION_TIMEOUT_SINCE,
+            neutral: self.compared.neutral.clone(),
+            last_word,
+        }
+    }
+
+    /// Why the dump cannot go in, as far as it was compared with the server. `name`: the dump on the command line.
+    pub(super) fn misfits(&self, name: &str) -> Vec<NodeError> {
+        let mix = self.compared.cannot_mix.as_ref().map(|database| NodeError::Refused {
+            why: format!("its databases have encodings between which the server does not convert, and the part of '{database}' cannot be fed apart"),
+            hint: format!("feed it to psql by hand, which goes on after an error: icecore cat {name} | psql -d postgres"),
+        });
+        lacks::refusal(&self.compared.lacks).into_iter().chain(mix).collect()
+    }
+
+    /// Why the dump is not to be fed to this server.
+    pub fn obstacles(&self, replace: bool) -> Vec<NodeError> {
+        let mut out = Vec::new();
+        let mut refuse =
+            |why: String, hint: &str| out.push(NodeError::Refused { why, hint: hint.to_owned() });
+        if self.is_standby {
+            refuse("the database server is a standby: it takes no writes".into(), "restore into its primary");
+        }
+        if !self.is_superuser {
+            refuse(
+                format!("the role {} is no superuser of the database server", self.role),
+                "a whole cluster can be restored by a superuser alone",
+            );
+        }
+        for there in self.there.iter().filter(|there| there.is_replaced && !there.sessions.is_empty()) {
+            let who = there.sessions.join(", ");
+            refuse(
+                format!("the database '{}' is in use by {who}", there.name),
+                "stop what is connected to it: it cannot be replaced meanwhile",
+            );
+        }
+        if let Some(from) = self.dumped_from.filter(|from| from.major > self.server_major()) {
+            refuse(
+                format!(
+                    "it was dumped from PostgreSQL {from}, and the server is {}: what that does not know would end the restore half-way",
+                    self.server_major()
+                ),
+                "restore into a server of that version or a newer one; 'icecore cat SNAP:SOURCE' writes the dump out, to be changed by hand",
+            );
+        }
+        if !replace {
+            let held: Vec<String> = self.replaced().map(There::described).collect();
+            if !held.is_empty() {
+                refuse(
+                    format!("the database server holds data that would be replaced: {}", held.join(", ")),
+                    "use --replace if that is what you want",
+                );
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preview() -> Preview {
+        let there = |name: &str, is_replaced, tables| There {
+            name: name.into(),
+            can_connect: true,
+            is_invalid: false,
+            bytes: 9,
+            sessions: Vec::new(),
+            is_replaced,
+            tables: Some(tables),
+        };
+        Preview {
+            brings: vec!["aleph".into()],
+            dumped_from: Some(Version { major: 15, minor: 3 }),
+            server_version: 150_018,
+            role: "aleph".into(),
+            there: vec![there("aleph", true, 0), there("postgres", true, 0), there("other", false, 0)],
+            base: "postgres",
+            psql: Version { major: 15, minor: 18 },
+            is_superuser: true,
+            is_standby: false,
+            compared: Compared::default(),
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_told() {
+        assert!(preview().obstacles(false).is_empty());
+        let mut held = preview();
+        held.there[0].tables = Some(3);
+        let said = held.obstacles(false);
+        assert!(said.len() == 1 && said[0].to_string().contains("'aleph' (3 tables)"), "{said:?}");
+        assert!(held.obstacles(true).is_empty());
+        held.there[2].sessions = vec!["x".into()];
+        assert!(held.obstacles(true).is_empty(), "another database's users do not matter");
+        held.there[0].sessions = vec!["aleph from 172.18.0.5 (pyaleph)".into()];
+        assert!(held.obstacles(true)[0].to_string().contains("172.18.0.5"));
+        (held.is_superuser, held.is_standby) = (false, true);
+        assert_eq!(held.obstacles(false).len(), 4);
+    }
+
+    /// Its statements that an older server does not know come behind those that drop what is there.
+    #[test]
+    fn a_dump_of_a_newer_server_is_refused_before_anything_is_dropped() {
+        let mut newer = preview();
+        newer.dumped_from = Some(Version { major: 16, minor: 0 });
+        let said = newer.obstacles(true);
+        assert!(said.len() == 1 && said[0].to_string().contains("16.0"), "{said:?}");
+        newer.server_version = 170_002;
+        assert!(newer.obstacles(false).is_empty());
+    }
+
+    /// A database that was closed for maintenance looked empty, and was dropped unasked.
+    #[test]
+    fn what_cannot_be_looked_into_is_not_taken_for_empty() {
+        let mut closed = preview();
+        (closed.there[0].can_connect, closed.there[0].tables) = (false, None);
+        let said = closed.obstacles(false);
+        assert!(
+            said.len() == 1 && said[0].to_string().contains("'aleph' (it takes no connections"),
+            "{said:?}"
+        );
+        assert!(closed.obstacles(true).is_empty());
+        // What a crash left in the middle of DROP DATABASE holds nothing that anybody could use.
+        closed.there[0].is_invalid = true;
+        assert!(closed.obstacles(false).is_empty());
+    }
+}
