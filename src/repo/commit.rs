@@ -15,10 +15,10 @@ pub struct Committed {
 }
 
 impl Repository {
-    /// Puts the snapshot, checks that it landed within the lease and that its parents are still roots, and ends the
-    /// lease. Everything that it refers to is stored, durable and published by then.
+    /// Puts the snapshot, checks that it landed within the lease, that its parents are still roots and that no pack in
+    /// use was dropped, and ends the lease. Everything that it refers to is stored, durable and published by then.
     ///
-    /// If it landed too late it is withdrawn: nothing was committed, and what was stored serves the next run. A
+    /// If one of these does not hold it is withdrawn: nothing was committed, and what was stored serves the next run. A
     /// crash between put and check leaves a snapshot that may have landed late: verify names it and nobody takes it
     /// as a parent (PROTOCOL R18).
     pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
@@ -93,7 +93,8 @@ impl Repository {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(&id, err.into())),
         };
-        match self.judge(lease, snapshot, stored).and_then(|()| check(lease)) {
+        let judged = self.judge(lease, snapshot, stored).and_then(|()| check(lease));
+        match judged.and_then(|()| self.check_nothing_dropped(lease)) {
             Ok(()) => Ok(Committed { id, stored, bytes }),
             Err(why) => Err(self.withdraw(&id, why)),
         }

@@ -64,6 +64,13 @@ impl Repository {
         if is_new && self.store().get(key, bytes.len() as u64).is_ok_and(|found| found == bytes) {
             return Ok(());
         }
+        // Another process may have forgotten the snapshot while the copy was read: then this name is the new copy's.
+        match self.store().stat(key) {
+            Ok(meta) if meta.modified != modified => return Ok(()),
+            Ok(_) => {}
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(err) => return Err(err.into()),
+        }
         match self.store().delete(key) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(err) => Err(err.into()),

@@ -93,6 +93,7 @@ impl Lease {
         };
         let boot = boottime();
         let store = repo.shared_store();
+        repo.baseline.begin();
         let stamp = put(&store, repo.keys(), &body, PutMode::CreateOnly)?;
         let state = State {
             started: stamp,

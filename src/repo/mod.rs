@@ -1,5 +1,6 @@
 //! A repository: formats, store and index under one set of rules.
 
+mod baseline;
 mod claims;
 mod commit;
 mod error;
@@ -78,6 +79,7 @@ pub struct Repository {
     mending: Mutex<()>,
     /// Segments that we published, and when; only where listings lag behind.
     published: Mutex<Vec<(SegmentId, Instant)>>,
+    baseline: baseline::Baseline,
     memory: Memory,
     cache: PathBuf,
     state: Option<StateDir>,
@@ -176,6 +178,7 @@ impl Repository {
             index,
             mending: Mutex::default(),
             published: Mutex::default(),
+            baseline: baseline::Baseline::default(),
             memory,
             cache: folder,
             state: None,

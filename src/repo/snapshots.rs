@@ -231,15 +231,21 @@ impl Repository {
         Ok((id, bytes.len() as u64))
     }
 
+    /// True if there is an object of this name in `snapshots/`.
+    pub fn is_listed(&self, id: &SnapshotId) -> Result<bool, RepoError> {
+        self.is_there(&ObjectKey::Snapshot(*id))
+    }
+
+    fn is_there(&self, key: &ObjectKey) -> Result<bool, RepoError> {
+        match self.store().stat(key) {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(err) => Err(err.into()),
+        }
+    }
+
     /// True if the snapshot is still a root: in `snapshots/` or in `forgotten/`.
     pub(super) fn is_root(&self, id: &SnapshotId) -> Result<bool, RepoError> {
-        for key in [ObjectKey::Snapshot(*id), ObjectKey::Forgotten(*id)] {
-            match self.store().stat(&key) {
-                Ok(_) => return Ok(true),
-                Err(StoreError::NotFound { .. }) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-        Ok(false)
+        Ok(self.is_listed(id)? || self.is_there(&ObjectKey::Forgotten(*id))?)
     }
 }

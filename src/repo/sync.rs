@@ -36,13 +36,15 @@ impl Repository {
         &self,
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
     ) -> Result<SyncReport, RepoError> {
-        match self.sync_once(go_on) {
+        let report = match self.sync_once(go_on) {
             Err(RepoError::Index(err)) if err.is_damage() => {
                 self.index().recreate(&err.to_string())?;
-                Ok(SyncReport { rebuilt: true, ..self.sync_once(go_on)? })
+                SyncReport { rebuilt: true, ..self.sync_once(go_on)? }
             }
-            other => other,
-        }
+            other => other?,
+        };
+        self.note_baseline();
+        Ok(report)
     }
 
     /// Asks the index. Damage that the question meets is met with a new database, and it is asked again: a page can

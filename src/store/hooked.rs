@@ -1,6 +1,7 @@
 //! A store that does something of a test's own behind one of its calls: what another host does in the meantime.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::{
@@ -17,6 +18,8 @@ pub type Hook = Box<dyn FnOnce(&dyn Store) + Send>;
 pub struct HookedStore {
     inner: SharedStore,
     at: (Operation, KeyKind),
+    /// How many such calls are still to be made, the one at which the hook is called among them.
+    left: AtomicU32,
     hook: Mutex<Option<Hook>>,
 }
 
@@ -27,9 +30,14 @@ impl fmt::Debug for HookedStore {
 }
 
 impl HookedStore {
-    /// Calls `hook` once: behind the first put, deletion or listing (`operation`) of objects of this kind.
+    /// Calls `hook` once: behind the first put, deletion, listing or stat (`operation`) of objects of this kind.
     pub fn behind(inner: SharedStore, operation: Operation, kind: KeyKind, hook: Hook) -> Self {
-        Self { inner, at: (operation, kind), hook: Mutex::new(Some(hook)) }
+        Self::behind_nth(inner, operation, kind, 1, hook)
+    }
+
+    /// [`HookedStore::behind`] the `nth` such call, from 1.
+    pub fn behind_nth(inner: SharedStore, operation: Operation, kind: KeyKind, nth: u32, hook: Hook) -> Self {
+        Self { inner, at: (operation, kind), left: AtomicU32::new(nth), hook: Mutex::new(Some(hook)) }
     }
 
     /// True once the hook was called.
@@ -38,7 +46,7 @@ impl HookedStore {
     }
 
     fn behind_call(&self, operation: Operation, kind: KeyKind) {
-        if self.at == (operation, kind) {
+        if self.at == (operation, kind) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
             hook.into_iter().for_each(|hook| hook(self.inner.as_ref()));
         }
@@ -78,7 +86,9 @@ impl Store for HookedStore {
     }
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
-        self.inner.stat(key)
+        let found = self.inner.stat(key);
+        self.behind_call(Operation::Stat, key.into());
+        found
     }
 
     fn list(

@@ -14,6 +14,9 @@
 //! Memory: two bits a chunk, 250 bytes a pack, the snapshots, a batch of look-ups, 9 MiB for chunks with several copies,
 //! and one frame in three forms while packs are copied.
 
+mod age;
+#[cfg(test)]
+mod clocks;
 mod copy;
 #[cfg(test)]
 mod interleavings;

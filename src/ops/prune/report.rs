@@ -72,6 +72,10 @@ pub enum Waiting {
     Lease { id: LeaseId, host: String, kind: Option<LeaseKind>, started: Timestamp },
     /// Chunks that lie nowhere else are needed; the next prune copies them.
     Needed,
+    /// Nothing was written for more than 30 days, or the store's clock jumped: that time does not count as grace.
+    Silence,
+    /// Snapshots came while others were judged, each time anew; the next prune tries again.
+    Changed,
 }
 
 /// Why copying ended before all was copied.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::age::Ages;
 use crate::Error;
 use crate::format::{Snapshot, SnapshotState};
 use crate::ops::Cancel;
@@ -26,16 +27,17 @@ pub(super) struct Roots {
     pub spent: Vec<ObjectMeta>,
     /// Listed checkpoints that nobody goes on from.
     pub old_checkpoints: Vec<ObjectMeta>,
-}
-
-/// True if `time` is more than `span` before `now`, by the store's clock.
-pub(super) fn is_older(time: Timestamp, now: Timestamp, span: Duration) -> bool {
-    now.seconds_since(time) > span.as_secs_f64()
+    /// Every name that stood in `snapshots/`.
+    pub listed: BTreeSet<SnapshotId>,
+    /// How old things are.
+    pub ages: Ages,
+    /// A forgotten snapshot stays only because of a long silence.
+    pub is_held_by_silence: bool,
 }
 
 impl Roots {
     /// Lists and reads them. `leases`: the living of others, listed before. A forgotten snapshot is a root for `grace`, and
-    /// while a lease names it.
+    /// while a lease names it, and while it stands in `snapshots/` too: somebody is about to forget it once more.
     pub fn list(
         repo: &Repository,
         leases: &[FoundLease],
@@ -49,8 +51,12 @@ impl Roots {
             .flat_map(|body| body.parents.clone())
             .collect();
         let mut roots = Self::default();
+        let mut times: Vec<Timestamp> =
+            list_all(repo.store(), Folder::Index)?.into_iter().map(|meta| meta.modified).collect();
         let listed = list_all(repo.store(), Folder::Snapshots)?;
         let forgotten = list_all(repo.store(), Folder::Forgotten)?;
+        times.extend(listed.iter().chain(&forgotten).map(|meta| meta.modified));
+        roots.ages = Ages::new(now, times);
         let mut seen = BTreeSet::new();
         // Once more: one that was put back between the two listings stands in neither.
         for meta in listed.into_iter().chain(list_all(repo.store(), Folder::Snapshots)?) {
@@ -58,17 +64,18 @@ impl Roots {
                 && seen.insert(id)
             {
                 cancel.check()?;
-                roots.listed(repo, id, meta, leases, &named, now)?;
+                roots.listed(repo, id, meta, leases, &named)?;
             }
         }
+        roots.listed.clone_from(&seen);
         for meta in forgotten {
             let ObjectKey::Forgotten(id) = meta.key else { continue };
             cancel.check()?;
             // One that was forgotten since the leases were listed may have been chosen by someone who began since.
-            let is_spent = meta.modified <= now
-                && grace.is_none_or(|grace| is_older(meta.modified, now, grace))
-                && !named.contains(&id);
-            if is_spent {
+            let may_go = meta.modified <= now && !named.contains(&id) && !roots.listed.contains(&id);
+            roots.is_held_by_silence |=
+                may_go && grace.is_some_and(|grace| roots.ages.is_held_by_silence(meta.modified, grace));
+            if may_go && grace.is_none_or(|grace| roots.ages.is_older(meta.modified, grace)) {
                 roots.spent.push(meta);
             } else if seen.insert(id) {
                 let read = repo.read_snapshot_at(&meta.key);
@@ -95,7 +102,6 @@ impl Roots {
         meta: ObjectMeta,
         leases: &[FoundLease],
         named: &BTreeSet<SnapshotId>,
-        now: Timestamp,
     ) -> Result<(), Error> {
         let read = match repo.read_snapshot(&id) {
             // Forgotten since the listing, or withdrawn.
@@ -109,7 +115,7 @@ impl Roots {
         };
         if let Ok(snapshot) = &read
             && snapshot.state == SnapshotState::Checkpoint
-            && is_older(meta.modified, now, CHECKPOINT_LIFE)
+            && self.ages.is_older(meta.modified, CHECKPOINT_LIFE)
             && !named.contains(&id)
             && !leases.iter().any(|lease| lease.id == snapshot.lease)
         {

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Run;
-use super::roots::is_older;
+use super::age::is_older;
 use crate::Error;
 use crate::format::encode_segment;
 use crate::index::{Index, PackState, Says};

@@ -1,35 +1,40 @@
 //! The sweep: packs condemned long enough ago, and that no root needs, are dropped, then deleted; then the rest of what
 //! nobody needs.
 //!
+//! **Looking again.** What is deleted was judged by a listing, and between the two a walk through all snapshots took
+//! minutes or hours. So the sweep looks again before the first deletion: a snapshot that came since, from a writer that
+//! was not counted among the living, makes it take stock anew. And it deletes nothing by its name alone: it stats the
+//! object first and deletes it only if it is the one that was judged. Packs need no such look, since their names are the
+//! hashes of their contents and are never used twice.
+//!
 //! Crash points: spent forgotten snapshots go first, so that none is left whose chunks are gone; then one segment says
 //! *dropped*, durable; then the objects go. What is left of those is deleted by the next prune.
 
 use std::collections::BTreeSet;
 
 use super::Run;
+use super::age::is_older;
 use super::report::Waiting;
-use super::roots::is_older;
 use super::survey::{Survey, minus};
 use crate::Error;
-use crate::index::{Index, PackState};
+use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Counter, Phase, Problem, Severity};
-use crate::repo::{FoundLease, Lease};
+use crate::repo::{FoundLease, Lease, RepoError};
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, SegmentBody};
+
+/// How often stock is taken anew because something changed while it was judged.
+const SURVEYS_MAX: usize = 3;
 
 impl Run<'_> {
     /// Drops and deletes what may go; notes what waits and why.
     pub(super) fn sweep(&mut self, lease: &Lease, survey: &mut Survey) -> Result<(), Error> {
         self.observer.phase(&Phase::Sweep);
-        let dropped = self.droppable(survey);
-        let dropped = self.marked_for_all(dropped)?;
+        let dropped = self.judged_again(survey)?;
+        self.witness(lease, survey)?;
         lease.check()?;
         for meta in std::mem::take(&mut survey.roots.spent) {
-            // Before its record goes: a verify must not take what was let go on purpose for a loss.
-            if let ObjectKey::Forgotten(id) = meta.key {
-                self.repo.memory().forget_snapshot(&id);
-            }
-            self.report.forgotten_deleted += u64::from(self.delete(&meta)?);
+            self.report.forgotten_deleted += u64::from(self.delete_spent(&meta)?);
         }
         if !dropped.is_empty() {
             let body = SegmentBody { dropped: dropped.clone(), ..SegmentBody::empty(lease.id()) };
@@ -51,6 +56,59 @@ impl Run<'_> {
             if let ObjectKey::Pack(id) = meta.key {
                 self.delete_pack(&id, meta.size)?;
             }
+        }
+        Ok(())
+    }
+
+    /// What may be dropped, and in the survey what is spent, by a survey that still stands.
+    fn judged_again(&mut self, survey: &mut Survey) -> Result<Vec<PackId>, Error> {
+        for _ in 0..SURVEYS_MAX {
+            let dropped = self.droppable(survey);
+            let dropped = self.marked_for_all(dropped)?;
+            let is_nothing = dropped.is_empty() && survey.roots.spent.is_empty();
+            if is_nothing || self.still_stands(survey)? {
+                return Ok(dropped);
+            }
+            *survey = self.survey()?;
+        }
+        survey.roots.spent.clear();
+        self.report.wait(Waiting::Changed);
+        Ok(Vec::new())
+    }
+
+    /// False if something came since the survey that it does not account for: a snapshot of a writer that was not among
+    /// the living, or another client's mark or drop.
+    ///
+    /// A snapshot of a living writer is accounted for: either the packs wait for that lease, or the writer saw them
+    /// condemned and does not rely on them.
+    fn still_stands(&self, survey: &Survey) -> Result<bool, Error> {
+        for (id, _) in self.repo.listed_snapshots()? {
+            if survey.roots.listed.contains(&id) {
+                continue;
+            }
+            match self.repo.read_snapshot(&id) {
+                Ok(snapshot) if survey.leases.iter().any(|lease| lease.id == snapshot.lease) => {}
+                // Withdrawn since it was listed.
+                Err(RepoError::Store(err)) if err.is_not_found() => {}
+                Err(err) if !err.is_damage() => return Err(err.into()),
+                _ => return Ok(false),
+            }
+        }
+        self.repo.sync()?;
+        let rows = self.repo.ask_index(Index::packs)?;
+        let known = |row: &PackRow| survey.live.packs.get(&row.id).map(|pack| pack.row.state);
+        Ok(rows.iter().all(|row| known(row).is_none_or(|state| state == row.state)))
+    }
+
+    /// Where something stays because of a silence that lasts until now, publishes a segment that says nothing: from its
+    /// store time on the next prune can tell how far the clock has come.
+    fn witness(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+        if survey.roots.is_held_by_silence {
+            self.report.wait(Waiting::Silence);
+        }
+        if survey.roots.ages.is_silent() && self.report.kept_waiting.contains(&Waiting::Silence) {
+            lease.check()?;
+            self.repo.publish_segment(lease.id(), &SegmentBody::empty(lease.id()))?;
         }
         Ok(())
     }
@@ -91,10 +149,11 @@ impl Run<'_> {
         for pack in condemned {
             let marked = survey.marks.get(&pack.row.id).copied().unwrap_or(survey.now);
             // At once only behind a look at the leases: a mark that is younger than that look is another's.
-            let may_go =
-                if survey.immediate { marked <= survey.now } else { is_older(marked, survey.now, grace) };
+            let ages = &survey.roots.ages;
+            let may_go = if survey.immediate { marked <= survey.now } else { ages.is_older(marked, grace) };
             if !may_go {
-                self.report.wait(Waiting::Grace);
+                let is_silence = ages.is_held_by_silence(marked, grace);
+                self.report.wait(if is_silence { Waiting::Silence } else { Waiting::Grace });
                 self.tell_who_is_at_work(survey);
                 continue;
             }
@@ -135,12 +194,12 @@ impl Run<'_> {
     pub(super) fn tidy(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         lease.check()?;
         for meta in &survey.roots.old_checkpoints {
-            self.report.checkpoints_deleted += u64::from(self.delete(meta)?);
+            self.report.checkpoints_deleted += u64::from(self.delete_judged(meta)?);
         }
         let dead_for = self.times.expiry * 2 + self.times.margin;
         for meta in list_all(self.repo.store(), Folder::Leases)? {
             if is_older(meta.modified, survey.now, dead_for) {
-                self.report.leases_swept += u64::from(self.delete(&meta)?);
+                self.report.leases_swept += u64::from(self.delete_judged(&meta)?);
             }
         }
         // A write that goes on touches its file all the time; the grace of those at work is kept whatever was asked for.
@@ -165,6 +224,35 @@ impl Run<'_> {
         self.observer.add(Counter::Done, 1);
         self.observer.add(Counter::Packs, 1);
         Ok(())
+    }
+
+    /// Deletes a forgotten snapshot that is spent; false if it is not the one that was judged, or is listed again.
+    ///
+    /// `snapshots/` is asked first. A snapshot that is no longer there never comes back under its name, and who moved it
+    /// put a new copy into `forgotten/` before. So if the copy found after that is the old one, nobody is about to rely
+    /// on it.
+    fn delete_spent(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
+        let ObjectKey::Forgotten(id) = meta.key else { return Ok(false) };
+        if self.repo.is_listed(&id)? || !self.is_the_judged(meta)? {
+            return Ok(false);
+        }
+        // Before its record goes: a verify must not take what was let go on purpose for a loss.
+        self.repo.memory().forget_snapshot(&id);
+        self.delete(meta)
+    }
+
+    /// Deletes an object if it is the one that was judged; false if it is not, or was gone already.
+    fn delete_judged(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
+        if self.is_the_judged(meta)? { self.delete(meta) } else { Ok(false) }
+    }
+
+    /// True if the object of this name was not written since it was listed.
+    fn is_the_judged(&self, meta: &ObjectMeta) -> Result<bool, Error> {
+        match self.repo.store().stat(&meta.key) {
+            Ok(now) => Ok((now.modified, now.size) == (meta.modified, meta.size)),
+            Err(err) if err.is_not_found() => Ok(false),
+            Err(err) => Err(err.into()),
+        }
     }
 
     /// Deletes an object; false if it was gone already.

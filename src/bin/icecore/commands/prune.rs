@@ -204,6 +204,8 @@ fn waiting(why: &Waiting) -> String {
             let since = text::when(*started);
             format!("a {kind} on {} has been at work since {since} (lease {})", text::clean(host), id.short())
         }
+        Waiting::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and one more grace period has to pass".to_owned(),
+        Waiting::Changed => "new snapshots came while the others were judged: the next prune tries again".to_owned(),
         Waiting::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
     }
 }

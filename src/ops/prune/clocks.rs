@@ -1,0 +1,210 @@
+//! Interleavings that only a clock outside the protocol's margin, or a deletion by name, makes dangerous.
+
+use std::sync::Arc;
+
+use super::tests::{DAY, HOUR, assert_sound, files, forget, options, read_files, run, two_backups};
+use super::*;
+use crate::observe::Counters;
+use crate::ops::forget::{forget_named, undelete};
+use crate::ops::testing::{Lab, lease};
+use crate::repo::{HostChoice, RepoError};
+use crate::store::{Body, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode, Store, list_all};
+use crate::types::SnapshotId;
+
+fn forget_as(repo: &Repository, id: SnapshotId, host: &str) {
+    let names = [id.to_string()];
+    forget_named(repo, &names, &HostChoice::Any, host, false, &Counters::default()).expect("forgotten");
+}
+
+fn undelete_now(lab: &Lab, id: SnapshotId) -> Result<SnapshotId, Error> {
+    let back = undelete(&lab.open(), &id.to_string(), "host", &Counters::default(), &Cancel::new())?;
+    Ok(back.id)
+}
+
+/// Leaves what a forget leaves that was cut off between its copy and its deletion.
+fn leave_a_copy(lab: &Lab, id: SnapshotId) {
+    let bytes = lab.store.get(&ObjectKey::Snapshot(id), 1 << 20).expect("there");
+    lab.store.put(&ObjectKey::Forgotten(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+}
+
+/// A forget that was cut off long ago left a copy. After a sweep has listed it, and before it deletes, somebody forgets
+/// the snapshot for good: the copy under that name is a new one.
+#[test]
+fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
+    // Before the walk through the snapshots, and before each of the sweep's own looks.
+    for (operation, kind, nth) in [
+        (Operation::List, KeyKind::Quarantined, 1),
+        (Operation::List, KeyKind::Snapshot, 3),
+        (Operation::List, KeyKind::Segment, 3),
+        (Operation::Stat, KeyKind::Snapshot, 1),
+        (Operation::Stat, KeyKind::Forgotten, 1),
+    ] {
+        let lab = Lab::new();
+        let repo = lab.open();
+        let (first, _second) = two_backups(&lab, &repo);
+        leave_a_copy(&lab, first);
+        lab.store.clock().advance(3 * DAY);
+        let other = lab.open();
+        let hook = Box::new(move |_: &dyn Store| forget_as(&other, first, "other"));
+        let store = HookedStore::behind_nth(lab.store.clone(), operation, kind, nth, hook);
+        let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
+        run(&hooked, &options());
+        let is_there = |key| lab.store.stat(&key).is_ok();
+        assert!(
+            is_there(ObjectKey::Snapshot(first)) || is_there(ObjectKey::Forgotten(first)),
+            "behind {operation:?} {nth} of {kind:?}: forgotten a second ago, and in neither folder"
+        );
+        if is_there(ObjectKey::Snapshot(first)) {
+            forget_as(&lab.open(), first, "host");
+        }
+        undelete_now(&lab, first).expect("brought back");
+    }
+}
+
+/// A forget that took the old copy for a stale one deletes it and puts its own, while a sweep is about to delete the old.
+#[test]
+fn a_sweep_deletes_only_the_copy_that_it_judged() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _second) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(3 * DAY);
+    let hook = Box::new(move |store: &dyn Store| {
+        let key = ObjectKey::Forgotten(first);
+        let bytes = store.get(&key, 1 << 20).expect("there");
+        store.delete(&key).expect("deleted");
+        store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    });
+    let store = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Quarantined, hook);
+    let report = run(&lab.try_open_on(Arc::new(store)).expect("opens"), &options());
+    assert_eq!(report.forgotten_deleted, 0, "{report:?}");
+    undelete_now(&lab, first).expect("brought back");
+}
+
+/// What stands in `snapshots/` too was not forgotten, however old its copy is: no sweep touches that copy.
+#[test]
+fn a_copy_of_a_listed_snapshot_is_never_spent() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    leave_a_copy(&lab, first);
+    lab.store.clock().advance(10 * DAY);
+    let report = run(&repo, &options());
+    assert_eq!((report.forgotten_deleted, report.condemned.packs), (0, 0), "{report:?}");
+}
+
+/// The store's clock is a day ahead for a minute, between two heartbeats of a writer, and a prune runs just then: the
+/// writer looks dead to it. The writer's commit notices that what it relied on was dropped.
+#[test]
+fn a_clock_that_jumps_ahead_and_back_between_two_heartbeats() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    let old = repo.read_snapshot(&first).expect("reads");
+    lab.store.clock().advance(2 * DAY);
+    let writer = lab.open();
+    let held = lease(&writer);
+    writer.sync().expect("syncs");
+    lab.store.clock().advance(-DAY);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(DAY + 60);
+    let marked = run(&repo, &options());
+    assert!(marked.condemned.packs > 0, "{marked:?}");
+    lab.store.clock().advance(60 + DAY + 3 * HOUR);
+    let swept = run(&repo, &options());
+    assert!(swept.dropped.packs > 0, "the writer looks dead: {swept:?}");
+    lab.store.clock().advance(-(DAY + 3 * HOUR));
+    let snapshot = crate::format::Snapshot { parents: vec![], ..old };
+    let err = writer.commit(held, snapshot).expect_err("its packs are gone");
+    assert!(matches!(&err, RepoError::LostLease { .. }), "{err}");
+    assert!(err.to_string().contains("was dropped since"), "{err}");
+    assert_sound(&lab.open());
+    assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
+}
+
+/// The same jump, and the writer's snapshot lands while the sweep makes up its mind: the sweep looks again, and keeps
+/// what that snapshot needs.
+#[test]
+fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, second) = two_backups(&lab, &repo);
+    let old = repo.read_snapshot(&first).expect("reads");
+    lab.store.clock().advance(2 * DAY);
+    let writer = lab.open();
+    let held = lease(&writer);
+    writer.sync().expect("syncs");
+    lab.store.clock().advance(-DAY);
+    forget(&*lab.store, first);
+    lab.store.clock().advance(DAY + 60);
+    assert!(run(&repo, &options()).condemned.packs > 0);
+    lab.store.clock().advance(60 + DAY + 3 * HOUR);
+    let clock = lab.store.clock().clone();
+    let hook = Box::new(move |_: &dyn Store| {
+        clock.advance(-(DAY + 3 * HOUR));
+        let snapshot = crate::format::Snapshot { parents: vec![], ..old.clone() };
+        writer.commit(held, snapshot).expect("nothing was dropped yet");
+        clock.advance(DAY + 3 * HOUR);
+    });
+    let store = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Quarantined, hook);
+    let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
+    let report = run(&hooked, &options());
+    assert!(report.kept_waiting.contains(&Waiting::Needed), "{report:?}");
+    assert_sound(&lab.open());
+    assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
+    let listed = lab.open().listed_snapshots().expect("listed");
+    let revived = listed.iter().find(|(id, _)| *id != second).expect("the writer's");
+    assert!(files(&lab.open(), revived.0).contains_key("old"));
+}
+
+/// The store's clock stands ten years ahead for a while (a machine without a clock battery). No grace ends by that, also
+/// not that of a pack which a mark condemned.
+#[test]
+fn a_clock_far_ahead_ends_no_grace() {
+    for is_marked in [false, true] {
+        let lab = Lab::new();
+        let repo = lab.open();
+        let (first, second) = two_backups(&lab, &repo);
+        lab.store.clock().advance(2 * DAY);
+        run(&repo, &options());
+        forget_as(&repo, first, "host");
+        if is_marked {
+            lab.store.clock().advance(DAY + HOUR);
+            assert!(run(&repo, &options()).condemned.packs > 0);
+        }
+        lab.store.clock().advance(60 + 3650 * DAY);
+        let far = run(&repo, &options());
+        assert_eq!((far.dropped.packs, far.forgotten_deleted), (0, 0), "{far:?}");
+        let witnesses = list_all(&*lab.store, Folder::Index).expect("listed").len();
+        lab.store.clock().advance(HOUR);
+        let far = run(&repo, &options());
+        assert_eq!((far.dropped.packs, far.forgotten_deleted), (0, 0), "{far:?}");
+        assert_eq!(
+            list_all(&*lab.store, Folder::Index).expect("listed").len(),
+            witnesses,
+            "one tells enough"
+        );
+        lab.store.clock().advance(-(3650 * DAY));
+        if !is_marked {
+            undelete_now(&lab, first).expect("it was forgotten an hour ago");
+        }
+        assert_sound(&lab.open());
+        assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
+    }
+}
+
+/// A repository that nobody touched for months is swept one grace after somebody prunes it again, with nothing else done.
+#[test]
+fn after_a_long_rest_one_more_grace_passes() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget_as(&repo, first, "host");
+    lab.store.clock().advance(90 * DAY);
+    let report = run(&repo, &options());
+    assert_eq!((report.forgotten_deleted, report.condemned.packs), (0, 0), "{report:?}");
+    lab.store.clock().advance(DAY + HOUR);
+    let report = run(&repo, &options());
+    assert!(report.forgotten_deleted == 1 && report.condemned.packs > 0, "{report:?}");
+    assert_sound(&lab.open());
+}
