@@ -13,6 +13,13 @@
 //! So no name of an object ever holds less than the object. An error in any step removes the temporary name, so a full
 //! disk gets its room back; an error in the last step may leave the whole object there, not yet durable.
 //!
+//! **Store time** is the file's modification time. It is not before the moment at which the object became visible under its
+//! name: behind the rename, and before the put returns, the file gets the file system's time of now. Who lists the object
+//! between the two sees it with the time of its last write, which is earlier by the duration of the sync. Nobody relies on
+//! that one: the writer learns its times after the put, and the protocol allows an hour. Where "now" would be this
+//! machine's time instead of the server's (SMB, sshfs) the file keeps the time of its last write, and a put that takes more
+//! than half of that hour fails.
+//!
 //! A folder is durable before the first object in it is reported stored, also if another process made it and was
 //! killed before its own sync.
 
@@ -21,12 +28,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::store::spool::{Spool, SpoolParts};
 use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
 use crate::sys::{
     Dir, Existing, FileId, FileKind, FileStat, PathContext, PathError, ReadFile, TEMP_PREFIX, TempFile,
-    random_bytes,
+    boottime, random_bytes,
 };
 use crate::types::{PackId, Timestamp};
 
@@ -36,6 +44,8 @@ const FILE_MODE: u32 = 0o600;
 const OPEN_PACKS_MAX: usize = 16;
 /// A disk's queue is well filled by this many readers.
 const CONNECTIONS: usize = 8;
+/// A put that takes longer fails where the object's time is that of its last write: half of what the protocol allows.
+const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
 /// Room held back for a prune on a full disk: a file of no meaning in the root.
 const RESERVE_NAME: &str = ".reserve";
 const RESERVE_BYTES: usize = 4 << 20;
@@ -50,6 +60,8 @@ pub struct LocalStore {
     root: Arc<Dir>,
     address: String,
     properties: Properties,
+    /// The file system can date an object by its own clock.
+    dates: bool,
     /// Names in the root, in `packs` and in `parity`, of folders that this process knows to survive a power cut.
     durable_top: Mutex<HashSet<String>>,
     durable_packs: Mutex<HashSet<String>>,
@@ -93,10 +105,12 @@ impl LocalStore {
             read_only,
             connections: CONNECTIONS,
         };
+        let dates = root.dates_by_its_own_clock().map_err(failed)?;
         Ok(Self {
             root: Arc::new(root),
             address,
             properties,
+            dates,
             durable_top: Mutex::default(),
             durable_packs: Mutex::default(),
             durable_parity: Mutex::default(),
@@ -223,6 +237,21 @@ impl LocalStore {
         lock(&self.open_packs).retain(|(held, _)| *held != id);
     }
 
+    /// Gives a written file its name, with a time that is not before the name.
+    fn publish(&self, file: TempFile, dir: &Dir, name: &str, existing: Existing) -> Result<(), PathError> {
+        if self.dates {
+            return file.publish_dated(dir, name, existing);
+        }
+        let begun = boottime();
+        file.publish(dir, name, existing)?;
+        if boottime().saturating_sub(begun) <= LONGEST_PUT {
+            return Ok(());
+        }
+        dir.remove_file(name)?;
+        let source = io::Error::new(io::ErrorKind::TimedOut, "its sync took more than 30 minutes");
+        Err(PathError { action: "store", path: dir.path().join(name), source })
+    }
+
     /// Lists one folder's objects; what is no regular file, or vanishes meanwhile, is passed over.
     fn list_dir(
         &self,
@@ -310,7 +339,7 @@ impl Store for LocalStore {
             PutMode::Replace => Existing::Replace,
         };
         let dir = self.make_dir(&place).map_err(failed)?;
-        file.publish(&dir, &place.name, existing).map_err(|error| match error.kind() {
+        self.publish(file, &dir, &place.name, existing).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => StoreError::Exists { key: key.clone() },
             _ => self.failed(error),
         })?;

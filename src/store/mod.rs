@@ -122,7 +122,8 @@ pub struct ObjectMeta {
     pub key: ObjectKey,
     /// Stored bytes.
     pub size: u64,
-    /// When it was last written, by the store's clock.
+    /// When it was last written, by the store's clock: not before the moment at which these bytes became visible under
+    /// this name. Until `put` returns others may see an earlier time.
     pub modified: Timestamp,
 }
 

@@ -15,6 +15,7 @@ pub fn run(make: impl Fn() -> SharedStore) {
     replace_takes_the_place_of_what_was_there(&*make());
     spooled_objects_are_like_others(&*make());
     a_dropped_spool_leaves_nothing(&*make());
+    an_objects_time_is_that_at_which_it_became_visible(&*make());
     objects_of_all_sizes_read_back(&*make());
     deleted_objects_are_gone(&*make());
     a_listing_ends_with_the_callers_error(&*make());
@@ -142,6 +143,23 @@ fn a_dropped_spool_leaves_nothing(store: &dyn Store) {
     for folder in Folder::ALL {
         assert_eq!(list_all(store, folder).expect("list"), []);
     }
+}
+
+/// What is written early and put late has the time of the put: graces and leases are counted from it.
+fn an_objects_time_is_that_at_which_it_became_visible(store: &dyn Store) {
+    let time = |key: &ObjectKey| store.stat(key).expect("stat").modified;
+    let early = spooled(store, b"written early");
+    let lease = |number| ObjectKey::Lease(LeaseId::new([number; 16]));
+    put(store, &lease(0), b"first");
+    // Until the store's clock has moved on; one that stands still in a test shows nothing.
+    for _ in 0..1000 {
+        store.put(&lease(1), Body::Bytes(b"later"), PutMode::Replace).expect("put");
+        if time(&lease(1)) > time(&lease(0)) {
+            break;
+        }
+    }
+    store.put(&pack(1), Body::Spooled(early), PutMode::CreateOnly).expect("put");
+    assert!(time(&pack(1)) >= time(&lease(1)), "it became visible after the other");
 }
 
 fn objects_of_all_sizes_read_back(store: &dyn Store) {

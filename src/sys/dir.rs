@@ -220,6 +220,13 @@ impl Dir {
         Ok(NETWORK_MAGIC.contains(&(system.f_type as u64 & 0xffff_ffff)))
     }
 
+    /// True if a file's time set to "now" comes from the clock that dates what is written: the machine's on a local file
+    /// system, the server's on NFS. SMB, sshfs and the like would take the time of this machine.
+    pub fn dates_by_its_own_clock(&self) -> Result<bool, PathError> {
+        let system = rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
+        Ok(system.f_type as u64 & 0xffff_ffff == NETWORK_MAGIC[0] || !self.is_network()?)
+    }
+
     /// The checked name, and its path for messages.
     fn child<'a>(&self, name: &'a Path) -> Result<(&'a Path, PathBuf), PathError> {
         let path = self.path.join(name);

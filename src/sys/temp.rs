@@ -10,11 +10,15 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, Timespec, Timestamps, UTIME_NOW};
 
 use crate::sys::random::random_name;
-use crate::sys::{Dir, PathContext, PathError};
+use crate::sys::{Dir, PathContext, PathError, boottime};
+
+/// After a publication that took longer than this, the file's time is made durable as well.
+const SLOW_PUBLICATION: Duration = Duration::from_secs(60);
 
 /// How every temporary file's name begins; 32 hex digits follow.
 pub const TEMP_PREFIX: &str = ".tmp-";
@@ -92,6 +96,30 @@ impl TempFile {
                 self.named = false;
             }
             Existing::Refuse => self.named = !self.dir.rename_new(&self.name, dir, name)?,
+        }
+        Ok(())
+    }
+
+    /// [`TempFile::publish`], and sets the file's time to that of its publication.
+    ///
+    /// Between the last write and the rename lies the sync, and a process can be frozen there for hours (a stopped
+    /// container, a hung disk). With the time of its last write the file would be that much older than its name when
+    /// it appears. The file system takes the time from its own clock. If the sync took more than a minute the new time
+    /// is made durable too; otherwise a power cut may leave a time that is less than a minute early.
+    pub fn publish_dated(
+        self,
+        dir: &Dir,
+        name: impl AsRef<Path>,
+        existing: Existing,
+    ) -> Result<(), PathError> {
+        let (path, begun) = (dir.path().join(name.as_ref()), boottime());
+        let file = self.file.try_clone().context("open", &path)?;
+        self.publish(dir, name, existing)?;
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        rustix::fs::futimens(&file, &times).context("set the time of", &path)?;
+        if boottime().saturating_sub(begun) > SLOW_PUBLICATION {
+            file.sync_all().context("sync", &path)?;
         }
         Ok(())
     }
