@@ -22,7 +22,13 @@ create table verified (
 create table last_snapshots (
     host text not null, source text not null, snapshot blob not null, seconds integer not null,
     nanos integer not null, mark integer not null, primary key (host, source)) strict, without rowid;
+", "
+create table times (
+    name text primary key, seconds integer not null, nanos integer not null, mark integer not null) strict, without rowid;
 "];
+
+/// Name of a row of `times`.
+const PACKS_LISTED: &str = "packs listed";
 
 /// The newest snapshot of a source that this machine committed or saw.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -117,6 +123,31 @@ impl Memory {
                 tx.prepare_cached("delete from verified where pack = ?1")?.execute([pack.as_bytes()])?;
             }
             tx.commit()
+        });
+    }
+
+    /// When the packs were last listed and compared with the index.
+    pub fn packs_listed(&self) -> Option<Timestamp> {
+        self.with(|conn| {
+            let mut statement =
+                conn.prepare_cached("select seconds, nanos, mark from times where name = ?1")?;
+            let mut rows = statement.query([PACKS_LISTED])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            Ok(self.checked_time(&[PACKS_LISTED.as_bytes()], row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .flatten()
+    }
+
+    /// Remembers when the packs were listed, by the store's clock.
+    pub fn set_packs_listed(&self, time: Timestamp) {
+        let mark = self.time_mark(&[PACKS_LISTED.as_bytes()], time.seconds(), time.nanos());
+        self.with(|conn| {
+            conn.prepare_cached("insert or replace into times values (?1, ?2, ?3, ?4)")?.execute(params![
+                PACKS_LISTED,
+                time.seconds(),
+                time.nanos(),
+                mark
+            ])
         });
     }
 
@@ -244,6 +275,7 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     let count = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     count("select count(seconds) + count(nanos) + count(mark) from verified")?;
     count("select count(seconds) + count(nanos) + count(mark) from last_snapshots")?;
+    count("select count(seconds) + count(nanos) + count(mark) from times")?;
     Ok(())
 }
 
@@ -269,10 +301,14 @@ mod tests {
         memory.set_last_snapshot("host", "b", SnapshotId::new([8; 32]), t2);
         memory.set_last_snapshot("host", "b", snapshot, t1);
         memory.set_last_snapshot("host", "a", snapshot, t2);
+        assert_eq!(memory.packs_listed(), None);
+        memory.set_packs_listed(t1);
+        memory.set_packs_listed(t2);
         assert_eq!(memory.problem(), None);
         drop(memory);
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         assert_eq!(memory.verified(&pack(1)), None);
+        assert_eq!(memory.packs_listed(), Some(t2));
         assert_eq!(memory.verified(&pack(2)), Some(t2));
         assert_eq!(memory.verified_all(), HashMap::from([(pack(2), t2), (pack(3), t2)]));
         let last: Vec<_> =

@@ -28,6 +28,7 @@ mod error;
 mod files;
 mod memory;
 mod packs;
+mod roll;
 mod schema;
 mod segments;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use self::files::{Folder, Hold, Mark, Pointer, database_path};
 pub use self::memory::{LastSnapshot, Memory};
 pub use self::packs::Says;
 use self::packs::View;
+pub use self::roll::PackRoll;
 use self::schema::{Meta, Unusable};
 use self::segments::Change;
 use crate::sys::is_regular_file;

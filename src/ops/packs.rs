@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
+use crate::index::{PackRoll, PackRow};
+use crate::ops::Cancel;
 use crate::repo::Repository;
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
 use crate::types::PackId;
@@ -40,6 +42,60 @@ impl ListedPacks {
             None => Ok(stat_pack(repo, id)?.map(|meta| meta.size)),
         }
     }
+}
+
+/// Packs whose names are compared with the index at a time.
+const BATCH: usize = 1024;
+
+/// The held packs that are not in the store, or not with their size, sorted by id. One listing; in memory a bit a pack.
+/// One that was dropped since the index was brought up to date is not missing, nor is one that only the listing lacks.
+pub(crate) fn absent_packs(repo: &Repository, cancel: &Cancel) -> Result<Vec<PackRow>, Error> {
+    loop {
+        let roll = call_roll(repo, cancel)?;
+        let mut absent = repo.ask_index(|index| index.not_shown(&roll))?;
+        if !absent.is_empty() {
+            repo.sync()?;
+            absent = repo.ask_index(|index| index.not_shown(&roll))?;
+        }
+        let mut missing = Vec::new();
+        for row in absent {
+            cancel.check()?;
+            if stat_pack(repo, &row.id)?.is_none_or(|meta| meta.size != row.size) {
+                missing.push(row);
+            }
+        }
+        if roll.is_of(repo.index()) {
+            return Ok(missing);
+        }
+    }
+}
+
+fn call_roll(repo: &Repository, cancel: &Cancel) -> Result<PackRoll, Error> {
+    let mut roll = repo.index().begin_roll();
+    let mut batch: Vec<(PackId, u64)> = Vec::with_capacity(BATCH);
+    // A listing ends with errors of the store alone: after another one the rest is passed over.
+    let mut failed = None;
+    repo.store().list(Folder::Packs, &mut |meta| {
+        if failed.is_none()
+            && let ObjectKey::Pack(id) = meta.key
+        {
+            batch.push((id, meta.size));
+            if batch.len() == BATCH {
+                failed = cancel.check().and_then(|()| shown(repo, &mut roll, &mut batch)).err();
+            }
+        }
+        Ok(())
+    })?;
+    match failed {
+        Some(err) => Err(err),
+        None => shown(repo, &mut roll, &mut batch).map(|()| roll),
+    }
+}
+
+fn shown(repo: &Repository, roll: &mut PackRoll, batch: &mut Vec<(PackId, u64)>) -> Result<(), Error> {
+    repo.ask_index(|index| index.call_roll(roll, batch))?;
+    batch.clear();
+    Ok(())
 }
 
 /// What the store says of a pack; none if it is surely not there. For who did not find it in a listing: it may have been

@@ -58,6 +58,8 @@ pub struct Status {
     /// The held pack whose bytes were longest not verified by this machine, and since when: never verified counts from
     /// when it was stored.
     pub longest_unverified: Option<(PackId, Timestamp)>,
+    /// When a backup of this machine last listed the packs and compared them with the index; none: never.
+    pub packs_listed: Option<Timestamp>,
     /// Held packs, those condemned among them.
     pub packs: u64,
     pub stored_bytes: u64,
@@ -92,6 +94,7 @@ pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observe
         now,
         sources,
         longest_unverified: None,
+        packs_listed: repo.memory().packs_listed(),
         packs: 0,
         stored_bytes: 0,
         condemned_packs: 0,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::RepoError;
-use crate::index::{Index, PackState};
-use crate::types::ChunkId;
+use crate::index::{Index, IndexError, Location, PackState};
+use crate::types::{ChunkId, PackId};
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Claims<'a> {
     anew: bool,
     /// With so many in flight all are forgotten: see [`Claims::of_dry_run`].
     most: usize,
+    /// Packs that the store does not have: see [`Claims::without`].
+    absent: HashSet<PackId>,
 }
 
 impl std::fmt::Debug for Claims<'_> {
@@ -48,7 +50,15 @@ impl<'a> Claims<'a> {
             other => other?,
         };
         let index_is_empty = AtomicBool::new(empty);
-        Ok(Self { index, in_flight: Mutex::default(), index_is_empty, anew: false, most: usize::MAX })
+        let (in_flight, absent) = Default::default();
+        Ok(Self { index, in_flight, index_is_empty, anew: false, most: usize::MAX, absent })
+    }
+
+    /// Relies on nothing in these packs, whatever the index says of them.
+    #[must_use]
+    pub fn without(mut self, absent: HashSet<PackId>) -> Self {
+        self.absent = absent;
+        self
     }
 
     /// For a dry run, in which nothing is ever published and what is in flight would grow with what is new. Every 900,000
@@ -60,8 +70,9 @@ impl<'a> Claims<'a> {
     /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of lies in packs that
     /// are damaged. The caller asks it, and knows better.
     pub fn anew(index: &'a Index) -> Self {
+        let (in_flight, absent) = Default::default();
         let index_is_empty = false.into();
-        Self { index, in_flight: Mutex::default(), index_is_empty, anew: true, most: usize::MAX }
+        Self { index, in_flight, index_is_empty, anew: true, most: usize::MAX, absent }
     }
 
     /// How many chunks are on their way.
@@ -84,13 +95,22 @@ impl<'a> Claims<'a> {
         if self.lock().contains(id) {
             return Ok(Claim::Held);
         }
-        match self.index.lookup_one(id) {
-            Ok(Some(place)) if place.state == PackState::Known => return Ok(Claim::Held),
-            Ok(_) => {}
+        match self.is_known(id) {
+            Ok(true) => return Ok(Claim::Held),
+            Ok(false) => {}
             Err(err) if err.is_damage() => {}
             Err(err) => return Err(err.into()),
         }
         Ok(self.take(id))
+    }
+
+    /// True if a known pack that the store has holds it.
+    fn is_known(&self, id: &ChunkId) -> Result<bool, IndexError> {
+        let is_good = |copy: &Location| copy.state == PackState::Known && !self.absent.contains(&copy.pack);
+        match self.absent.is_empty() {
+            true => Ok(self.index.lookup_one(id)?.as_ref().is_some_and(is_good)),
+            false => Ok(self.index.copies(id)?.iter().any(is_good)),
+        }
     }
 
     fn take(&self, id: &ChunkId) -> Claim {

@@ -26,7 +26,7 @@ use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame, SealedPack};
 use super::{Lease, RepoError, Repository};
 use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
-use crate::types::{Class, PackInfo, SegmentBody, SegmentId};
+use crate::types::{Class, PackId, PackInfo, SegmentBody, SegmentId};
 
 /// A segment is published at least this often while there is something to publish.
 const SEGMENT_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -51,6 +51,8 @@ pub struct PackerOptions {
 pub struct Packed {
     pub packs: u64,
     pub stored_bytes: u64,
+    /// The packs and their stored bytes.
+    pub ids: Vec<(PackId, u64)>,
     pub segments: Vec<SegmentId>,
 }
 
@@ -393,6 +395,7 @@ impl<'a> Publisher<'a> {
         self.observer.add(Counter::BytesStored, bytes);
         self.observer.add(Counter::Packs, 1);
         self.done.packs += 1;
+        self.done.ids.push((pack.info.id, pack.info.size));
         self.done.stored_bytes += bytes;
         self.pending_bytes += pack.info.size;
         self.pending_chunks += pack.info.chunk_count();

@@ -1,23 +1,37 @@
 //! Healing: which files must be read again because a chunk of theirs is lost (PROTOCOL R22).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::Error;
 use crate::format::decode_list_node;
+use crate::index::{Location, PackState};
 use crate::repo::{ChunkReader, RepoError};
-use crate::types::{ChunkId, Class, Entry, Extent, XattrValue};
+use crate::types::{ChunkId, Class, Entry, Extent, PackId, XattrValue};
 
 /// The chunks that no known pack holds although a snapshot needs them. Each takes 32 bytes: a lost pack of 64 MiB is
-/// 256 k of them at worst.
+/// 256 k of them at worst. Chunks in packs that are missing are not listed here but looked up one by one.
 pub(super) struct Lost<'a> {
     pub ids: BTreeSet<ChunkId>,
+    /// Held packs that the store does not have.
+    pub absent: HashSet<PackId>,
     pub reader: &'a ChunkReader<'a>,
 }
 
 impl Lost<'_> {
     /// True if nothing is lost, as a rule.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.ids.is_empty() && self.absent.is_empty()
+    }
+
+    /// True if a chunk is listed as lost, or lies in missing packs alone.
+    fn is_lost(&self, id: &ChunkId) -> Result<bool, RepoError> {
+        if self.ids.contains(id) || self.absent.is_empty() {
+            return Ok(self.ids.contains(id));
+        }
+        let copies = self.reader.repo().ask_index(|index| index.copies(id))?;
+        let is_there =
+            |copy: &Location| copy.state != PackState::Dropped && !self.absent.contains(&copy.pack);
+        Ok(!copies.iter().any(is_there))
     }
 
     /// True if an entry names a lost chunk, in its content or its attributes: it counts as changed, and what is still
@@ -27,12 +41,12 @@ impl Lost<'_> {
             return Ok(false);
         }
         let xattrs = entry.meta().map(|meta| meta.xattrs.as_slice()).unwrap_or_default();
-        let in_xattrs = xattrs.iter().any(|xattr| match &xattr.value {
-            XattrValue::Chunk { id, .. } => self.ids.contains(id),
-            XattrValue::Inline(_) => false,
-        });
-        if in_xattrs {
-            return Ok(true);
+        for xattr in xattrs {
+            if let XattrValue::Chunk { id, .. } = &xattr.value
+                && self.is_lost(id)?
+            {
+                return Ok(true);
+            }
         }
         let extents = entry.content().map(|content| content.extents.as_slice()).unwrap_or_default();
         match self.is_in(extents) {
@@ -45,9 +59,9 @@ impl Lost<'_> {
     fn is_in(&self, extents: &[Extent]) -> Result<bool, RepoError> {
         for extent in extents {
             let is_lost = match extent {
-                Extent::Chunk { id, .. } => self.ids.contains(id),
+                Extent::Chunk { id, .. } => self.is_lost(id)?,
                 Extent::Hole { .. } | Extent::Literal(_) => false,
-                Extent::List { id, .. } if self.ids.contains(id) => true,
+                Extent::List { id, .. } if self.is_lost(id)? => true,
                 Extent::List { id, len, depth } => {
                     let bytes = self.reader.chunk(Class::Metadata, id)?;
                     let listed = decode_list_node(&bytes, *len, *depth)

@@ -16,6 +16,9 @@ mod heal;
 mod options;
 mod parents;
 mod reading;
+mod presence;
+#[cfg(test)]
+mod presence_tests;
 mod rules;
 mod runs;
 mod sink;
@@ -90,6 +93,7 @@ pub fn backup(
     };
     let mut snapshots = repo.snapshots(&mut damaged)?;
     super::sync_until(repo, observer, cancel)?;
+    let absent = presence::look(repo, lease.as_ref(), observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
@@ -113,7 +117,7 @@ pub fn backup(
         snapshots.retain(|one| !passed_over.contains(&one.id));
     };
     let owners = Owners::read()?;
-    let lost = Lost { ids: repo.ask_index(Index::lost)?, reader: &reader };
+    let lost = Lost { ids: repo.ask_index(Index::lost)?, absent, reader: &reader };
     let capture = Capture {
         repo,
         reader: &reader,
@@ -275,6 +279,7 @@ fn capture_all<'e>(
 ) -> Result<Captured, Error> {
     let &Capture { repo, options, plan, observer, cancel, checkpoints, .. } = capture;
     let claims = if options.dry_run { Claims::of_dry_run(repo.index()) } else { Claims::new(repo.index()) }?;
+    let claims = claims.without(capture.lost.absent.clone());
     let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;
@@ -410,6 +415,7 @@ fn finish(
     observer: &dyn Observer,
     clear: &dyn Fn(&Committed, &[SourceRecord]),
 ) -> Result<BackupReport, Error> {
+    presence::check_own(repo, &packed)?;
     let (state, started): (SnapshotState, Timestamp) = (snapshot.state, snapshot.started);
     let mut stored_bytes = packed.stored_bytes;
     let records = snapshot.sources.clone();

@@ -82,6 +82,8 @@ struct Summary {
     live_leases: u64,
     /// Since when the pack that was longest not verified by this machine is unverified.
     longest_unverified: Option<String>,
+    /// When a backup of this machine last found all packs in the store, or named those that were missing.
+    packs_listed: Option<String>,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -107,6 +109,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         condemned_bytes: status.condemned_bytes,
         live_leases: status.leases.len() as u64,
         longest_unverified: status.longest_unverified.and_then(|(_, since)| json::time(since)),
+        packs_listed: status.packs_listed.and_then(json::time),
     };
     Ok(meter.finish("status", Outcome::Done, &summary, || lines(&status)))
 }
@@ -159,6 +162,10 @@ fn lines(status: &Status) -> Vec<String> {
     }
     if let Some((pack, since)) = status.longest_unverified {
         lines.push(format!("longest unverified: pack {}, since {}", pack.short(), text::when(since)));
+    }
+    if let Some(at) = status.packs_listed {
+        let age = Duration::from_secs_f64(status.now.seconds_since(at).max(0.0));
+        lines.push(format!("packs last listed: {} ago", text::span(age)));
     }
     for lease in &status.leases {
         let who = lease.body.as_ref().map_or_else(

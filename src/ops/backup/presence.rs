@@ -1,0 +1,81 @@
+//! Whether the packs that a backup is about to rely on are there.
+//!
+//! The index says what writers published, not what the store still has: a file system check, a sync tool or a disk that
+//! lied about a write can take a pack away. A backup that relied on it would succeed and could not be restored. So the
+//! packs are listed and compared with what the segments say of them. A pack that is missing or has another size does
+//! not count as known in this run: what it held is stored again as far as a source still has it, and who can read
+//! nothing else learns of the damage.
+
+use std::collections::HashSet;
+
+use crate::Error;
+use crate::index::{PackRow, PackState};
+use crate::observe::{Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::ops::packs::{absent_packs, stat_pack};
+use crate::repo::{Lease, Packed, RepoError, Repository};
+use crate::store::ObjectKey;
+use crate::sys::now;
+use crate::types::{PackId, Timestamp};
+
+/// Where a listing costs much, packs are listed again after a day.
+const LISTED_EVERY_SECONDS: f64 = 24.0 * 3600.0;
+/// So many missing packs are named; the rest are counted.
+const NAMED_MAX: usize = 10;
+
+/// Lists the packs, if that is due, and reports those that are missing; returns their ids. On a store whose listings are
+/// true that is each time, elsewhere once a day. The index is in step.
+pub(super) fn look(
+    repo: &Repository,
+    lease: Option<&Lease>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<HashSet<PackId>, Error> {
+    let time = lease.map_or_else(now, Lease::last_heartbeat);
+    let is_near = repo.store().properties().strong_listing;
+    if !is_near && !is_due_after(repo.memory().packs_listed(), time) {
+        return Ok(HashSet::new());
+    }
+    let absent = absent_packs(repo, cancel)?;
+    report(&absent, observer);
+    if lease.is_some() {
+        repo.memory().set_packs_listed(time);
+    }
+    Ok(absent.into_iter().map(|row| row.id).collect())
+}
+
+/// True if a look at `last` is too long ago at `time`, or lies ahead of it: then one of the two clocks was wrong.
+pub(super) fn is_due_after(last: Option<Timestamp>, time: Timestamp) -> bool {
+    last.is_none_or(|last| !(0.0..LISTED_EVERY_SECONDS).contains(&time.seconds_since(last)))
+}
+
+/// A condemned pack that is not there was dealt with by a repair: nothing new is to be said of it.
+fn report(absent: &[PackRow], observer: &dyn Observer) {
+    let known: Vec<&PackRow> = absent.iter().filter(|row| row.state == PackState::Known).collect();
+    let advice = "what it held is stored again as far as the sources still have it; 'icecore repair packs' \
+                  tells what older snapshots have lost";
+    for row in known.iter().take(NAMED_MAX) {
+        let what = format!("it is missing or cut short; {advice}");
+        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), what));
+    }
+    if known.len() > NAMED_MAX {
+        let more = format!("{} more are missing or cut short; {advice}", known.len() - NAMED_MAX);
+        observer.problem(&Problem::new(Severity::Damage, "packs", more));
+    }
+}
+
+/// Where a put need not be durable, makes sure before the commit that the packs of this run are there.
+pub(super) fn check_own(repo: &Repository, packed: &Packed) -> Result<(), Error> {
+    if repo.store().properties().durable_put { Ok(()) } else { check_stored(repo, &packed.ids) }
+}
+
+/// Fails unless these packs are in the store with these sizes.
+pub(super) fn check_stored(repo: &Repository, packs: &[(PackId, u64)]) -> Result<(), Error> {
+    for (id, size) in packs {
+        if stat_pack(repo, id)?.is_none_or(|meta| meta.size != *size) {
+            let what = "it was stored by this backup and is not there; nothing was committed";
+            return Err(RepoError::damaged(ObjectKey::Pack(*id), what).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Packs that went missing: a backup reports them, relies on nothing in them, and stores again what its sources have.
+
+use super::presence::{check_stored, is_due_after};
+use crate::observe::Recording;
+use crate::ops::Cancel;
+use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::ops::content::write_content;
+use crate::ops::repair::{RepairPacksOptions, repair_packs};
+use crate::ops::testing::{Lab, noise, write};
+use crate::ops::verify::missing;
+use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
+use crate::store::{Folder, KeyKind, ObjectKey, Operation, Store, list_all};
+use crate::types::{PackId, SnapshotId};
+
+struct Done {
+    id: SnapshotId,
+    problems: Vec<String>,
+    packs: u64,
+}
+
+fn run(lab: &Lab, repo: &Repository, immutable: bool, force: bool) -> Done {
+    let observer = Recording::default();
+    let tree = TreeSpec { immutable, ..TreeSpec::new("tree", lab.tree()) };
+    let sources = vec![SourceSpec::Tree(Box::new(tree))];
+    let options = BackupOptions { force, grain_seconds: Some(0), ..BackupOptions::new("host", sources) };
+    let report = backup(repo, options, &observer, &Cancel::new()).expect("backed up");
+    let problems = observer.problems().iter().map(ToString::to_string).collect();
+    Done { id: report.snapshot.expect("committed"), problems, packs: report.packs }
+}
+
+fn packs(lab: &Lab) -> Vec<(PackId, u64)> {
+    let listed = list_all(&*lab.store, Folder::Packs).expect("listed").into_iter();
+    listed
+        .filter_map(|meta| if let ObjectKey::Pack(id) = meta.key { Some((id, meta.size)) } else { None })
+        .collect()
+}
+
+/// Everything that the snapshot names is there, and every file reads back.
+fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
+    repo.sync().expect("syncs");
+    let found = crate::repo::StoredSnapshot {
+        id,
+        stored: Default::default(),
+        snapshot: repo.read_snapshot(&id).expect("reads"),
+    };
+    assert_eq!(missing(repo, &found, &Cancel::new()).expect("asked"), None);
+    let reader = ChunkReader::new(repo, 1 << 20);
+    let crate::format::SourceKind::Tree { runs, .. } = &found.snapshot.sources[0].kind else {
+        panic!("a tree")
+    };
+    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    while let Some(entry) = merged.next_entry().expect("reads") {
+        let Some(content) = entry.content() else { continue };
+        let mut bytes = Vec::new();
+        write_content(&reader, content, &mut bytes, &Cancel::new(), &Recording::default()).expect("whole");
+        let path = lab.tree().join(String::from_utf8(entry.path.to_slashed()).expect("text"));
+        assert!(bytes == std::fs::read(&path).expect("there"), "{}", path.display());
+    }
+}
+
+/// A tree whose names are no hashes, and one whose names are: the last one is what an immutable source skips.
+fn fill(lab: &Lab) {
+    for n in 0..4 {
+        write(&lab.tree().join(format!("folder/{n}")), &noise(n, 200_000));
+        let bytes = noise(100 + n, 3_000);
+        write(&lab.tree().join("blocks").join(hash_name(&bytes)), &bytes);
+    }
+    // Many chunks, so that its content is a list.
+    write(&lab.tree().join("large"), &noise(50, 3_000_000));
+}
+
+/// A name that is a hash of something: 64 hex digits, which nothing here checks.
+fn hash_name(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// Two backups, of which the second adds a little; then the pack of this number goes, or is cut short. False if there are
+/// fewer packs.
+fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
+    let lab = Lab::new();
+    let repo = lab.open();
+    fill(&lab);
+    run(&lab, &repo, immutable, false);
+    write(&lab.tree().join("later"), &noise(60, 500_000));
+    run(&lab, &repo, immutable, false);
+    let Some(&(id, _)) = packs(&lab).get(number) else { return false };
+    let name = ObjectKey::Pack(id);
+    match is_cut {
+        true => assert!(lab.store.damage(&name, |bytes| bytes.truncate(70))),
+        false => lab.store.delete(&name).expect("deleted"),
+    }
+    let done = run(&lab, &repo, immutable, force);
+    let is_named = |one: &String| one.starts_with(&name.to_string());
+    assert!(done.problems.iter().any(is_named), "{:?}", done.problems);
+    assert!(done.packs > 0);
+    assert_whole(&lab, &repo, done.id);
+    // The segments still say that it is there, so it is still reported; nothing more is to be stored.
+    let again = run(&lab, &repo, immutable, false);
+    assert!(again.problems.iter().any(is_named), "{:?}", again.problems);
+    assert_eq!(again.packs, 0);
+    let options = RepairPacksOptions { host: "host".into(), threads: 1, ..Default::default() };
+    repair_packs(&repo, &options, &Recording::default(), &Cancel::new()).expect("repaired");
+    let quiet = run(&lab, &repo, immutable, false);
+    assert_eq!((quiet.problems, quiet.packs), (vec![], 0));
+    assert_whole(&lab, &repo, quiet.id);
+    true
+}
+
+#[test]
+fn any_missing_pack_is_reported_and_what_it_held_is_stored_again() {
+    for (immutable, force, is_cut) in
+        [(false, false, false), (true, false, false), (false, true, false), (true, false, true)]
+    {
+        let mut number = 0;
+        while lose_one(number, immutable, force, is_cut) {
+            number += 1;
+        }
+        assert!(number > 1);
+    }
+}
+
+/// Between the sync and the listing a prune drops and deletes a pack: that is no loss.
+#[test]
+fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
+    use crate::format::{ObjectKind, encode_segment};
+    use crate::store::{Body, HookedStore, PutMode};
+    use crate::types::{SegmentBody, SegmentId};
+
+    let lab = Lab::new();
+    let repo = lab.open();
+    fill(&lab);
+    run(&lab, &repo, false, false);
+    let (gone, _) = packs(&lab)[0];
+    let keys = repo.keys().clone();
+    // Before the packs are listed, the segments were.
+    let hook = Box::new(move |store: &dyn Store| {
+        let writer = crate::types::LeaseId::new([9; 16]);
+        let body = SegmentBody { condemned: vec![gone], dropped: vec![gone], ..SegmentBody::empty(writer) };
+        let sealed = crate::repo::seal_object(&keys, ObjectKind::Segment, writer, &encode_segment(&body));
+        let (bytes, name) = sealed.expect("seals");
+        let key = ObjectKey::Segment(SegmentId::from(name));
+        store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        store.delete(&ObjectKey::Pack(gone)).expect("deleted");
+    });
+    let hooked = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Segment, hook);
+    let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
+    repo.sync().expect("syncs");
+    let absent = crate::ops::packs::absent_packs(&repo, &Cancel::new()).expect("listed");
+    assert_eq!(absent, vec![]);
+}
+
+/// Where a put need not be durable, a backup whose own pack is gone, or cut short, by the commit commits nothing.
+#[test]
+fn what_a_put_did_not_keep_is_noticed() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    fill(&lab);
+    run(&lab, &repo, false, false);
+    let stored = packs(&lab);
+    check_stored(&repo, &stored).expect("all there");
+    let cut: Vec<_> = stored.iter().map(|(id, size)| (*id, size + 1)).collect();
+    for bad in [cut, vec![(PackId::new([7; 32]), 1)]] {
+        let err = check_stored(&repo, &bad).expect_err("it is not there so");
+        assert!(err.to_string().contains("nothing was committed"), "{err}");
+    }
+}
+
+/// Where listings lag the packs are listed once a day; a clock that was ahead once does not put that off.
+#[test]
+fn the_age_of_the_last_look_is_remembered() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    fill(&lab);
+    assert_eq!(repo.memory().packs_listed(), None);
+    run(&lab, &repo, false, false);
+    let first = repo.memory().packs_listed().expect("remembered");
+    lab.store.clock().advance(3600);
+    run(&lab, &repo, false, false);
+    assert!(repo.memory().packs_listed().expect("remembered").seconds_since(first) >= 3600.0);
+    for (hours, is_due) in [(1, false), (23, false), (25, true), (-1, true)] {
+        assert_eq!(is_due_after(Some(first), first.plus_seconds(hours * 3600)), is_due, "{hours}");
+    }
+    assert!(is_due_after(None, first));
+}
