@@ -106,6 +106,8 @@ impl fmt::Display for Phase {
 pub enum Severity {
     /// Worth knowing; changes no exit code.
     Note,
+    /// To be acted on, though this operation is none the worse for it; changes no exit code.
+    Warning,
     /// Something was left out or is incomplete: exit code 3.
     Missing,
     /// The repository is damaged: exit code 4.

@@ -25,6 +25,9 @@ create table last_snapshots (
 ", "
 create table times (
     name text primary key, seconds integer not null, nanos integer not null, mark integer not null) strict, without rowid;
+create table vanished (
+    host text not null, source text not null, snapshot blob not null, seconds integer not null,
+    nanos integer not null, mark integer not null, primary key (host, source, snapshot)) strict, without rowid;
 "];
 
 /// Name of a row of `times`.
@@ -66,6 +69,11 @@ impl Memory {
                 Self { repository, inner: Mutex::new(Inner { conn, problem: Some(problem) }), _hold: None }
             }
         }
+    }
+
+    /// True if what is remembered outlives the process.
+    pub fn is_durable(&self) -> bool {
+        self._hold.is_some()
     }
 
     /// The last thing that kept this from being whole or durable, for people.
@@ -153,11 +161,22 @@ impl Memory {
 
     /// The last snapshot of each host and source, sorted by both.
     pub fn last_snapshots(&self) -> Vec<LastSnapshot> {
+        self.snapshots_of(
+            "select host, source, snapshot, seconds, nanos, mark from last_snapshots order by host, source",
+        )
+    }
+
+    /// Snapshots that were remembered and are gone, sorted by host and source.
+    pub fn vanished_snapshots(&self) -> Vec<LastSnapshot> {
+        self.snapshots_of(
+            "select host, source, snapshot, seconds, nanos, mark from vanished order by host, source, seconds",
+        )
+    }
+
+    fn snapshots_of(&self, sql: &str) -> Vec<LastSnapshot> {
         self.with(|conn| {
             let mut all = Vec::new();
-            let mut statement = conn.prepare_cached(
-                "select host, source, snapshot, seconds, nanos, mark from last_snapshots order by host, source",
-            )?;
+            let mut statement = conn.prepare_cached(sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let (host, source): (String, String) = (row.get(0)?, row.get(1)?);
@@ -182,11 +201,30 @@ impl Memory {
         });
     }
 
+    /// Remembers that a snapshot is gone, or that it turned up again.
+    pub fn set_vanished(&self, last: &LastSnapshot, is_gone: bool) {
+        let LastSnapshot { host, source, snapshot, time } = last;
+        let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
+        let mark = self.time_mark(&key, time.seconds(), time.nanos());
+        self.with(|conn| match is_gone {
+            true => conn
+                .prepare_cached("insert or replace into vanished values (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![host, source, snapshot.as_bytes(), time.seconds(), time.nanos(), mark]),
+            false => conn
+                .prepare_cached("delete from vanished where snapshot = ?1")?
+                .execute([snapshot.as_bytes().as_slice()]),
+        });
+    }
+
     /// Forgets a snapshot that was let go on purpose.
     pub fn forget_snapshot(&self, snapshot: &SnapshotId) {
         self.with(|conn| {
-            conn.prepare_cached("delete from last_snapshots where snapshot = ?1")?
-                .execute([snapshot.as_bytes().as_slice()])
+            for sql in
+                ["delete from last_snapshots where snapshot = ?1", "delete from vanished where snapshot = ?1"]
+            {
+                conn.prepare_cached(sql)?.execute([snapshot.as_bytes().as_slice()])?;
+            }
+            Ok(())
         });
     }
 
@@ -276,6 +314,7 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     count("select count(seconds) + count(nanos) + count(mark) from verified")?;
     count("select count(seconds) + count(nanos) + count(mark) from last_snapshots")?;
     count("select count(seconds) + count(nanos) + count(mark) from times")?;
+    count("select count(seconds) + count(nanos) + count(mark) from vanished")?;
     Ok(())
 }
 

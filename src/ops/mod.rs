@@ -18,6 +18,8 @@ pub mod status;
 pub mod tag;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod vanished_tests;
 pub mod verify;
 mod walk;
 
@@ -56,6 +58,20 @@ impl Cancel {
     }
 }
 
+/// Reports the snapshots that this machine remembers and the last listing lacked, each once. To be called after each
+/// listing of snapshots; [`sync`] does so.
+pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
+    for last in repo.newly_vanished() {
+        let id = last.snapshot.short();
+        let what = format!(
+            "the last snapshot of '{}' on host {} that this machine saw is gone, and nobody forgot it: was the \
+             repository put back to an older state? If that is right, 'icecore forget {id}' ends this warning",
+            last.source, last.host
+        );
+        observer.problem(&Problem::new(Severity::Warning, format!("snapshot {id}"), what));
+    }
+}
+
 /// Brings the index up to date and tells of segments that cannot be read.
 pub fn sync(repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
     sync_until(repo, observer, &Cancel::new())
@@ -68,6 +84,7 @@ pub fn sync_until(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -
         Err(RepoError::Stopped) => return Err(Error::Interrupted),
         other => other?,
     };
+    report_vanished(repo, observer);
     for (id, why) in report.damaged {
         let message = format!("{why}; 'repair index' learns from the packs what it told of");
         observer.problem(&Problem::new(Severity::Damage, format!("index segment {}", id.short()), message));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState, SourceRecord};
-use crate::index::{Index, PackState};
+use crate::index::{Index, LastSnapshot, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::walk::reading_lease;
@@ -60,6 +60,8 @@ pub struct Status {
     pub longest_unverified: Option<(PackId, Timestamp)>,
     /// When a backup of this machine last listed the packs and compared them with the index; none: never.
     pub packs_listed: Option<Timestamp>,
+    /// Snapshots that this machine remembers as the last of their sources and that are gone.
+    pub vanished: Vec<LastSnapshot>,
     /// Held packs, those condemned among them.
     pub packs: u64,
     pub stored_bytes: u64,
@@ -95,6 +97,7 @@ pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observe
         sources,
         longest_unverified: None,
         packs_listed: repo.memory().packs_listed(),
+        vanished: repo.vanished(),
         packs: 0,
         stored_bytes: 0,
         condemned_packs: 0,

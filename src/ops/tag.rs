@@ -61,6 +61,7 @@ pub fn retag(
     // All names are understood before anything changes.
     let ids = names.iter().map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
     let mut ids: Vec<SnapshotId> = ids.collect::<Result<_, RepoError>>()?;
+    crate::ops::report_vanished(repo, observer);
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));
     let mut out = Vec::new();

@@ -91,38 +91,20 @@ impl Repository {
         let (id, bytes) = self.put_snapshot(lease.id(), snapshot)?;
         let stored = match self.store().stat(&ObjectKey::Snapshot(id)) {
             Ok(meta) => meta.modified,
-            Err(err) => return Err(self.withdraw(&id, err.into())),
+            Err(err) => return Err(self.withdraw(lease, &id, err.into())),
         };
         let judged = self.judge(lease, snapshot, stored).and_then(|()| check(lease));
         match judged.and_then(|()| self.check_nothing_dropped(lease)) {
             Ok(()) => Ok(Committed { id, stored, bytes }),
-            Err(why) => Err(self.withdraw(&id, why)),
-        }
-    }
-
-    /// Remembers a snapshot as the last of its sources, unless a newer one is remembered.
-    ///
-    /// A copy, a re-tag or a repair has the time of its first: of an old snapshot it is not the last.
-    fn remember(&self, found: &StoredSnapshot) {
-        let snapshot = &found.snapshot;
-        if snapshot.state == SnapshotState::Checkpoint {
-            return;
-        }
-        let known = self.memory().last_snapshots();
-        for source in &snapshot.sources {
-            let last = known.iter().find(|last| last.host == snapshot.host && last.source == source.name);
-            let overtakes = last.is_none_or(|last| {
-                snapshot.replaces == Some(last.snapshot)
-                    || snapshot.committed.is_none_or(|committed| committed > last.time)
-            });
-            if overtakes {
-                self.memory().set_last_snapshot(&snapshot.host, &source.name, found.id, found.committed());
-            }
+            Err(why) => Err(self.withdraw(lease, &id, why)),
         }
     }
 
     /// Takes back a snapshot that does not count. Where that fails too, the error says that it is still there.
-    fn withdraw(&self, id: &SnapshotId, why: RepoError) -> RepoError {
+    ///
+    /// Somebody may have seen it: a segment says that it is not to be missed, as far as one can be put now.
+    fn withdraw(&self, lease: &Lease, id: &SnapshotId, why: RepoError) -> RepoError {
+        let _ = self.record_let_go(lease.id(), &[*id]);
         match self.store().delete(&ObjectKey::Snapshot(*id)) {
             Ok(()) | Err(StoreError::NotFound { .. }) => why,
             Err(err) => RepoError::NotWithdrawn { id: *id, why: Box::new(why), failure: err },

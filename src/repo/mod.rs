@@ -26,8 +26,9 @@ mod sync;
 mod tests;
 mod tiers;
 mod unlocked;
+mod vanished;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ use crate::format::{Config, FORMAT_VERSION};
 use crate::index::{Index, Memory};
 use crate::store::{Copy, ObjectKey, SharedStore, Store};
 use crate::sys::{PathError, StateDir, now, random_bytes};
-use crate::types::{PackId, RepoId, SegmentId};
+use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
 
 /// An open repository: its keys are known, its formats understood. The index is brought up to date by
 /// [`Repository::sync`], which every operation calls after taking its lease.
@@ -80,6 +81,8 @@ pub struct Repository {
     /// Segments that we published, and when; only where listings lag behind.
     published: Mutex<Vec<(SegmentId, Instant)>>,
     baseline: baseline::Baseline,
+    /// Vanished snapshots that were reported already.
+    reported: Mutex<BTreeSet<SnapshotId>>,
     memory: Memory,
     cache: PathBuf,
     state: Option<StateDir>,
@@ -179,6 +182,7 @@ impl Repository {
             mending: Mutex::default(),
             published: Mutex::default(),
             baseline: baseline::Baseline::default(),
+            reported: Mutex::default(),
             memory,
             cache: folder,
             state: None,
@@ -196,8 +200,18 @@ impl Repository {
     }
 
     /// Names the directory where this machine keeps what it must remember across runs.
+    ///
+    /// The memory of what was seen last lies there from now on: a cache may be deleted at any time, and with it a machine
+    /// would forget what it misses.
     #[must_use]
     pub fn with_state(mut self, state: Option<StateDir>) -> Self {
+        let name = self.cache.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(dir) = state.as_ref().and_then(|state| state.sub(&name).ok()) {
+            let memory = Memory::open(dir.path(), self.config.repository);
+            if memory.is_durable() {
+                self.memory = memory;
+            }
+        }
         self.state = state;
         self
     }

@@ -112,7 +112,8 @@ impl Repository {
         self.cache_dir().join("snapshots").join(id.to_string())
     }
 
-    /// Names and store times of all snapshots, oldest first; nothing is read.
+    /// Names and store times of all snapshots, oldest first; nothing is read. Those that this machine remembers and that
+    /// are missing are noted: see [`Repository::newly_vanished`].
     pub fn listed_snapshots(&self) -> Result<Vec<(SnapshotId, Timestamp)>, RepoError> {
         let mut out: Vec<(SnapshotId, Timestamp)> = list_all(self.store(), Folder::Snapshots)?
             .into_iter()
@@ -122,6 +123,7 @@ impl Repository {
             })
             .collect();
         out.sort_by_key(|&(id, stored)| (stored, id));
+        self.compare_with_memory(&out)?;
         Ok(out)
     }
 
@@ -148,6 +150,7 @@ impl Repository {
                 Err(err) => return Err(err),
             }
         }
+        self.remember_newest(&out);
         Ok(out)
     }
 
@@ -236,7 +239,7 @@ impl Repository {
         self.is_there(&ObjectKey::Snapshot(*id))
     }
 
-    fn is_there(&self, key: &ObjectKey) -> Result<bool, RepoError> {
+    pub(super) fn is_there(&self, key: &ObjectKey) -> Result<bool, RepoError> {
         match self.store().stat(key) {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound { .. }) => Ok(false),

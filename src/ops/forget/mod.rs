@@ -31,7 +31,7 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
-use crate::repo::{HostChoice, Lease, Repository, StoredSnapshot, landed_late};
+use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot, landed_late};
 use crate::store::ObjectKey;
 use crate::types::{SnapshotId, Timestamp};
 
@@ -171,6 +171,7 @@ pub fn forget_by_policy(
     let all = repo.snapshots(&mut |id, err| {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
     })?;
+    crate::ops::report_vanished(repo, observer);
     // The store's time. Who may not write takes the newest that the store has given.
     let now = lease.as_ref().map(Lease::last_heartbeat);
     let now = now.or_else(|| all.iter().map(|one| one.stored).max()).unwrap_or_default();
@@ -293,7 +294,8 @@ fn carry_out(
     Ok(())
 }
 
-/// Forgets snapshots given by id, prefix or `latest`; returns them in that order. In a dry run nothing is touched.
+/// Forgets snapshots given by id, prefix or `latest`; returns them in that order. In a dry run nothing is touched. One that
+/// vanished is no longer missed afterwards; it is not returned.
 ///
 /// # Errors
 /// [`Error::Refused`] if one of them is protected: nothing is forgotten then.
@@ -314,7 +316,13 @@ pub fn forget_named(
     };
     let mut found: Vec<StoredSnapshot> = Vec::new();
     for name in names {
-        let one = repo.find_snapshot(name, hosts)?;
+        let one = match (repo.find_snapshot(name, hosts), repo.vanished_named(name)) {
+            (Err(RepoError::NoSuchSnapshot { .. }), Some(id)) => {
+                no_longer_missed(repo, &id, dry_run, observer);
+                continue;
+            }
+            (found, _) => found?,
+        };
         if one.snapshot.protected {
             let why = format!("snapshot {} is protected", one.id.short());
             return Err(Error::Refused { why, hint: "'icecore tag --unprotect' lets go of it" });
@@ -323,6 +331,7 @@ pub fn forget_named(
             found.push(one);
         }
     }
+    crate::ops::report_vanished(repo, observer);
     if let Some(lease) = lease {
         observer.phase(&Phase::Forget);
         for one in &found {
@@ -333,6 +342,15 @@ pub fn forget_named(
         let _ = lease.release();
     }
     Ok(found)
+}
+
+/// The user knows that a snapshot is gone: it is missed no longer.
+fn no_longer_missed(repo: &Repository, id: &SnapshotId, dry_run: bool, observer: &dyn Observer) {
+    if !dry_run {
+        repo.memory().forget_snapshot(id);
+    }
+    let what = "it is gone from the repository, and is no longer missed";
+    observer.problem(&Problem::new(Severity::Note, format!("snapshot {}", id.short()), what));
 }
 
 /// Forgets a snapshot whose successor is committed.

@@ -136,6 +136,7 @@ fn listed(repo: &Repository, observer: &dyn Observer) -> Result<Vec<StoredSnapsh
     let found = repo.snapshots(&mut |id, err| {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
     })?;
+    crate::ops::report_vanished(repo, observer);
     Ok(found)
 }
 

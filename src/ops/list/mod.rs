@@ -67,6 +67,7 @@ pub fn snapshots(
     let all = repo.snapshots(&mut |id, err| {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
     })?;
+    crate::ops::report_vanished(repo, observer);
     let mut all = without_replaced(all);
     all.sort_by_key(|found| (found.committed(), found.stored, found.id));
     all.retain(|found| filter.accepts(found));

@@ -68,6 +68,7 @@ impl Roots {
             }
         }
         roots.listed.clone_from(&seen);
+        repo.compare_with_memory(&seen.iter().map(|id| (*id, now)).collect::<Vec<_>>())?;
         for meta in forgotten {
             let ObjectKey::Forgotten(id) = meta.key else { continue };
             cancel.check()?;

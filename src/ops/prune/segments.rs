@@ -195,5 +195,6 @@ impl<'a> Told<'a> {
                 .all(|pack| is_dropped(pack) || self.body.condemned.binary_search(pack).is_ok())
             && old.dropped.iter().all(is_dropped)
             && old.lost.iter().all(|chunk| self.body.lost.binary_search(chunk).is_ok())
+            && old.superseded.iter().all(|id| self.body.superseded.binary_search(id).is_ok())
     }
 }

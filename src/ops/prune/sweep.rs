@@ -7,7 +7,7 @@
 //! object first and deletes it only if it is the one that was judged. Packs need no such look, since their names are the
 //! hashes of their contents and are never used twice.
 //!
-//! Crash points: spent forgotten snapshots go first, so that none is left whose chunks are gone; then one segment says
+//! Crash points: one segment names the spent forgotten snapshots, so that nobody misses them; they go first, so that none is left whose chunks are gone; then one segment says
 //! *dropped*, durable; then the objects go. What is left of those is deleted by the next prune.
 
 use std::collections::BTreeSet;
@@ -21,8 +21,10 @@ use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{FoundLease, Lease, RepoError};
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
-use crate::types::{PackId, SegmentBody};
+use crate::types::{PackId, SegmentBody, SnapshotId};
 
+/// Snapshots that one segment records: 512 KiB.
+const RECORDED_MAX: usize = 16 << 10;
 /// How often stock is taken anew because something changed while it was judged.
 const SURVEYS_MAX: usize = 3;
 
@@ -33,6 +35,7 @@ impl Run<'_> {
         let dropped = self.judged_again(survey)?;
         self.witness(lease, survey)?;
         lease.check()?;
+        self.record_spent(lease, survey)?;
         for meta in std::mem::take(&mut survey.roots.spent) {
             self.report.forgotten_deleted += u64::from(self.delete_spent(&meta)?);
         }
@@ -98,6 +101,20 @@ impl Run<'_> {
         let rows = self.repo.ask_index(Index::packs)?;
         let known = |row: &PackRow| survey.live.packs.get(&row.id).map(|pack| pack.row.state);
         Ok(rows.iter().all(|row| known(row).is_none_or(|state| state == row.state)))
+    }
+
+    /// Says in the index which forgotten snapshots are about to be deleted: whoever remembers one as the last of its
+    /// source must not take it for a loss. It comes first, so a crash leaves a record of what is still there.
+    fn record_spent(&self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+        let spent = survey.roots.spent.iter().filter_map(|meta| match meta.key {
+            ObjectKey::Forgotten(id) => Some(id),
+            _ => None,
+        });
+        let spent: Vec<SnapshotId> = spent.collect();
+        for ids in spent.chunks(RECORDED_MAX) {
+            self.repo.record_let_go(lease.id(), ids)?;
+        }
+        Ok(())
     }
 
     /// Where something stays because of a silence that lasts until now, publishes a segment that says nothing: from its
@@ -236,7 +253,6 @@ impl Run<'_> {
         if self.repo.is_listed(&id)? || !self.is_the_judged(meta)? {
             return Ok(false);
         }
-        // Before its record goes: a verify must not take what was let go on purpose for a loss.
         self.repo.memory().forget_snapshot(&id);
         self.delete(meta)
     }

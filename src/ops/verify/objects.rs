@@ -10,7 +10,7 @@ use crate::format::{
     ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot, decode_segment,
     decode_snapshot, encode_directory,
 };
-use crate::index::{Index, LastSnapshot, PackRow, PackState};
+use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::packs::ListedPacks;
@@ -43,9 +43,7 @@ impl Objects {
         let mut objects = Self::of(Vec::new());
         objects.check_config(repo)?;
         objects.check_slots(repo, observer)?;
-        // Before the listing: a snapshot that is committed meanwhile must not seem to have vanished.
-        let last = repo.memory().last_snapshots();
-        objects.check_snapshots(repo, &last, cancel)?;
+        objects.check_snapshots(repo, cancel)?;
         let sync = repo.sync()?;
         if sync.rebuilt {
             observer.problem(&Problem::new(Severity::Note, "the index", "it was damaged and was built anew"));
@@ -117,12 +115,7 @@ impl Objects {
         Ok(())
     }
 
-    fn check_snapshots(
-        &mut self,
-        repo: &Repository,
-        last: &[LastSnapshot],
-        cancel: &Cancel,
-    ) -> Result<(), Error> {
+    fn check_snapshots(&mut self, repo: &Repository, cancel: &Cancel) -> Result<(), Error> {
         let listed = repo.listed_snapshots()?;
         let forgotten = list_all(repo.store(), Folder::Forgotten)?;
         for &(id, stored) in &listed {
@@ -143,9 +136,7 @@ impl Objects {
                 self.report.find(FindingKind::LateSnapshot, ObjectKey::Snapshot(found.id), what);
             }
         }
-        for last in last {
-            self.check_vanished(repo, last)?;
-        }
+        self.report_vanished(repo);
         Ok(())
     }
 
@@ -175,38 +166,19 @@ impl Objects {
         Ok(())
     }
 
-    fn check_vanished(&mut self, repo: &Repository, last: &LastSnapshot) -> Result<(), Error> {
-        let overtaken = self.snapshots.iter().any(|found| {
-            // A re-tag, a repair or what was brought back stands for the snapshot that it replaces, and for its first.
-            found.id == last.snapshot
-                || found.first() == last.snapshot
-                || found.snapshot.replaces == Some(last.snapshot)
-                || found.snapshot.host == last.host
-                    && found.committed() >= last.time
-                    && found.snapshot.source(&last.source).is_some()
-        });
-        if overtaken {
-            return Ok(());
+    fn report_vanished(&mut self, repo: &Repository) {
+        // Each is a finding, so that no warning repeats it.
+        let _ = repo.newly_vanished();
+        for last in repo.vanished() {
+            let what = format!(
+                "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten; if that is right, \
+                 'icecore forget {}' ends this",
+                last.source,
+                last.host,
+                last.snapshot.short()
+            );
+            self.report.find(FindingKind::SnapshotVanished, ObjectKey::Snapshot(last.snapshot), what);
         }
-        for key in [ObjectKey::Snapshot(last.snapshot), ObjectKey::Forgotten(last.snapshot)] {
-            match repo.store().stat(&key) {
-                Ok(_) => {
-                    if matches!(key, ObjectKey::Forgotten(_)) {
-                        // It was let go on purpose: that a sweep deletes it soon is no loss.
-                        repo.memory().forget_snapshot(&last.snapshot);
-                    }
-                    return Ok(());
-                }
-                Err(err) if err.is_not_found() => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-        let what = format!(
-            "the last snapshot of {} on host {} that this machine saw is gone and was not forgotten",
-            last.source, last.host
-        );
-        self.report.find(FindingKind::SnapshotVanished, ObjectKey::Snapshot(last.snapshot), what);
-        Ok(())
     }
 
     fn check_segments(&mut self, repo: &Repository, cancel: &Cancel) -> Result<(), Error> {

@@ -84,6 +84,8 @@ struct Summary {
     longest_unverified: Option<String>,
     /// When a backup of this machine last found all packs in the store, or named those that were missing.
     packs_listed: Option<String>,
+    /// Snapshots that this machine saw, that are gone, and that nobody forgot.
+    vanished: Vec<String>,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -110,6 +112,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         live_leases: status.leases.len() as u64,
         longest_unverified: status.longest_unverified.and_then(|(_, since)| json::time(since)),
         packs_listed: status.packs_listed.and_then(json::time),
+        vanished: vanished(&status),
     };
     Ok(meter.finish("status", Outcome::Done, &summary, || lines(&status)))
 }
@@ -177,6 +180,14 @@ fn lines(status: &Status) -> Vec<String> {
     lines
 }
 
+/// The vanished snapshots, each once.
+fn vanished(status: &Status) -> Vec<String> {
+    let mut ids: Vec<String> = status.vanished.iter().map(|one| one.snapshot.to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
 fn metrics(status: &Status) -> Metrics {
     let mut out = Metrics::default();
     let each = |value: &dyn Fn(&SourceStatus) -> Option<f64>| -> Vec<(Vec<(&'static str, String)>, f64)> {
@@ -214,6 +225,11 @@ fn metrics(status: &Status) -> Metrics {
         "icecore_condemned_bytes",
         "Stored bytes of packs that wait for a sweep.",
         single(status.condemned_bytes as f64),
+    );
+    out.gauge(
+        "icecore_vanished_snapshots",
+        "Snapshots that this machine saw, that are gone, and that nobody forgot.",
+        single(vanished(status).len() as f64),
     );
     out.gauge("icecore_live_leases", "Other processes at work.", single(status.leases.len() as f64));
     out.gauge(

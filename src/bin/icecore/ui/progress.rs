@@ -251,6 +251,7 @@ impl Observer for Meter {
     fn problem(&self, problem: &Problem) {
         let (severity, rank) = match problem.severity {
             Severity::Note => ("note", 0),
+            Severity::Warning => ("warning", 0),
             Severity::Missing => ("missing", 1),
             Severity::Damage => ("damage", 2),
             Severity::Alarm => ("alarm", 3),

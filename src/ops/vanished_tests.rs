@@ -1,0 +1,244 @@
+//! A repository that somebody put back to an older state: whoever remembers a later one says so, in every command, until
+//! told that it is right. What was forgotten on purpose is missed by nobody.
+
+use crate::Error;
+use crate::observe::{Recording, Severity};
+use crate::ops::Cancel;
+use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+use crate::ops::forget::{forget_named, undelete};
+use crate::ops::list::{LsItem, SnapshotFilter, ls, snapshots};
+use crate::ops::prune::{PruneOptions, prune};
+use crate::ops::restore::{RestoreOptions, Target, What, restore};
+use crate::ops::status::{StatusOptions, status};
+use crate::ops::tag::{TagChange, retag};
+use crate::ops::testing::{Lab, lease, noise, write};
+use crate::ops::verify::{FindingKind, VerifyOptions, verify};
+use crate::repo::{HostChoice, Repository, Secret};
+use crate::store::{HookedStore, KeyKind, ObjectKey, Operation, SharedStore, Store};
+use crate::types::{RelPath, SnapshotId};
+
+const DAY: i64 = 24 * 3600;
+
+/// Backs up the lab's tree; the warnings.
+fn back_up(lab: &Lab, repo: &Repository) -> (SnapshotId, Vec<String>) {
+    let observer = Recording::default();
+    let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", lab.tree())))];
+    let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", sources) };
+    let report = backup(repo, options, &observer, &Cancel::new()).expect("backed up");
+    (report.snapshot.expect("committed"), warnings(&observer))
+}
+
+fn warnings(observer: &Recording) -> Vec<String> {
+    let problems = observer.problems();
+    problems.iter().filter(|one| one.severity == Severity::Warning).map(ToString::to_string).collect()
+}
+
+/// `count` backups, a minute apart, of a file that changes.
+fn history(lab: &Lab, repo: &Repository, count: u64) -> Vec<SnapshotId> {
+    let each = |n| {
+        write(&lab.tree().join("file"), &noise(n, 5000));
+        lab.store.clock().advance(60);
+        back_up(lab, repo).0
+    };
+    (0..count).map(each).collect()
+}
+
+/// Another machine, with a cache of its own in `dir`.
+fn machine(lab: &Lab, dir: &tempfile::TempDir, name: &str) -> Repository {
+    Repository::open(lab.store.clone(), &Secret::empty(), &dir.path().join(name)).expect("opens")
+}
+
+fn listed_warnings(repo: &Repository) -> Vec<String> {
+    let observer = Recording::default();
+    snapshots(repo, &SnapshotFilter::default(), &observer).expect("listed");
+    warnings(&observer)
+}
+
+fn what() -> What {
+    What { snapshot: "latest".into(), source: Some("tree".into()), path: RelPath::root() }
+}
+
+fn list_what() -> crate::ops::list::What {
+    let (snapshot, source) = ("latest".into(), Some("tree".into()));
+    crate::ops::list::What { snapshot, hosts: HostChoice::Any, source, path: RelPath::root() }
+}
+
+/// Every operation, by name, that lists snapshots.
+fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
+    let cancel = Cancel::new();
+    let run = |name: &'static str, act: &dyn Fn(&Repository, &Recording) -> Result<(), Error>| {
+        let (repo, observer) = (lab.open(), Recording::default());
+        act(&repo, &observer).unwrap_or_else(|err| panic!("{name}: {err}"));
+        (name, warnings(&observer))
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    vec![
+        run("snapshots", &|repo, observer| snapshots(repo, &SnapshotFilter::default(), observer).map(drop)),
+        run("ls", &|repo, observer| ls(repo, &list_what(), false, observer, &mut |_: LsItem<'_>| Ok(()))),
+        run("restore", &|repo, observer| {
+            let target = Target::Folder(folder.path().join("t"));
+            restore(repo, &what(), target, &RestoreOptions::default(), observer, &cancel).map(drop)
+        }),
+        run("status", &|repo, observer| {
+            let found = status(repo, &StatusOptions { host: "host".into(), ..Default::default() }, observer)?;
+            assert_eq!(found.vanished.len(), 1);
+            Ok(())
+        }),
+        run("undelete", &|repo, observer| {
+            let refused = undelete(repo, "abcdef", "host", observer, &cancel);
+            assert!(refused.is_err(), "there is none of this name");
+            Ok(())
+        }),
+        run("tag", &|repo, observer| {
+            let change = TagChange { set: Some(vec!["x".into()]), ..TagChange::default() };
+            retag(repo, &["latest".into()], &HostChoice::Any, &change, "host", observer, &cancel).map(drop)
+        }),
+        run("prune", &|repo, observer| prune(repo, &PruneOptions::new("host"), observer, &cancel).map(drop)),
+        run("backup", &|repo, observer| {
+            let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", lab.tree())))];
+            backup(repo, BackupOptions::new("host", sources), observer, &cancel).map(drop)
+        }),
+        run("snapshots, after a backup", &|repo, observer| {
+            snapshots(repo, &SnapshotFilter::default(), observer).map(drop)
+        }),
+    ]
+}
+
+/// The newest snapshot is deleted behind everybody's back.
+#[test]
+fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
+    let lab = Lab::new();
+    let made = history(&lab, &lab.open(), 3);
+    let gone = made[2];
+    lab.store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
+    for (name, warned) in every_operation(&lab) {
+        assert_eq!(warned.len(), 1, "{name}: {warned:?}");
+        assert!(warned[0].starts_with(&format!("snapshot {}: ", gone.short())), "{name}: {warned:?}");
+    }
+    let check = || verify(&lab.open(), &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    let kinds: Vec<_> = check().expect("verified").findings.iter().map(|found| found.kind).collect();
+    assert_eq!(kinds, [FindingKind::SnapshotVanished]);
+    // `icecore forget ID` says that it is right; in a dry run it says nothing.
+    for (dry_run, left) in [(true, 1), (false, 0)] {
+        let names = [gone.short().to_string()];
+        let found =
+            forget_named(&lab.open(), &names, &HostChoice::Any, "host", dry_run, &Recording::default());
+        assert_eq!(found.expect("acknowledged"), vec![]);
+        assert_eq!(listed_warnings(&lab.open()).len(), left);
+    }
+    assert!(check().expect("verified").is_clean());
+    let names = [gone.to_string()];
+    forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default())
+        .expect_err("it is not there, and nobody misses it");
+}
+
+/// It turned up again: a medium that was not mounted whole, a listing that lacked it.
+#[test]
+fn one_that_turns_up_again_is_not_missed() {
+    let lab = Lab::new();
+    let made = history(&lab, &lab.open(), 2);
+    let key = ObjectKey::Snapshot(made[1]);
+    let bytes = lab.store.get(&key, 1 << 20).expect("there");
+    lab.store.delete(&key).expect("deleted");
+    assert_eq!(listed_warnings(&lab.open()).len(), 1);
+    lab.store.put(&key, crate::store::Body::Bytes(&bytes), crate::store::PutMode::CreateOnly).expect("put");
+    assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
+}
+
+/// The whole store is replaced by a copy of yesterday's. It is noticed by who made the later snapshots and by who only
+/// listed them, also after the next backup.
+#[test]
+fn a_store_put_back_to_an_older_state_is_noticed() {
+    let lab = Lab::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    history(&lab, &lab.open(), 2);
+    let yesterday = std::sync::Arc::new(lab.store.fork());
+    history(&lab, &lab.open(), 2);
+    let admin = machine(&lab, &dir, "admin");
+    assert_eq!(listed_warnings(&admin), Vec::<String>::new());
+    drop(admin);
+    let old = |cache: &std::path::Path| {
+        let store: SharedStore = yesterday.clone();
+        Repository::open(store, &Secret::empty(), cache).expect("opens")
+    };
+    let admin = old(&dir.path().join("admin"));
+    assert_eq!(listed_warnings(&admin).len(), 1);
+    let maker = lab.try_open_on(yesterday.clone()).expect("opens");
+    let (_, warned) = back_up(&lab, &maker);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    drop(maker);
+    assert_eq!(listed_warnings(&lab.try_open_on(yesterday.clone()).expect("opens")).len(), 1);
+    assert_eq!(listed_warnings(&old(&dir.path().join("stranger"))), Vec::<String>::new(), "who knew nothing");
+}
+
+/// It goes between the listing of a backup and its commit: the new snapshot does not take its place in silence. A stream
+/// has no parent for which the commit looks.
+#[test]
+fn one_that_vanishes_during_a_backup_is_noticed() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let stream = |repo: &Repository| {
+        let input = Box::new(std::io::Cursor::new(noise(1, 3000)));
+        let sources = vec![SourceSpec::Stream { name: "db".into(), input }];
+        backup(repo, BackupOptions::new("host", sources), &Recording::default(), &Cancel::new())
+    };
+    let gone = stream(&repo).expect("backed up").snapshot.expect("committed");
+    lab.store.clock().advance(60);
+    let hook = Box::new(move |store: &dyn Store| store.delete(&ObjectKey::Snapshot(gone)).expect("deleted"));
+    let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Pack, hook);
+    stream(&lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens")).expect("backed up");
+    assert_eq!(listed_warnings(&lab.open()).len(), 1);
+}
+
+/// Forgotten and swept by another machine, the segment that says so merged into another one since, and looked at with an
+/// index that knew it or a new one: no machine misses it.
+#[test]
+fn what_another_machine_forgot_and_swept_is_not_missed() {
+    let lab = Lab::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    let made = history(&lab, &lab.open(), 3);
+    let asleep = machine(&lab, &dir, "asleep");
+    assert_eq!(listed_warnings(&asleep), Vec::<String>::new());
+    let admin = machine(&lab, &dir, "admin");
+    forget_named(&admin, &[made[2].to_string()], &HostChoice::Any, "admin", false, &Recording::default())
+        .expect("forgotten");
+    for day in 0..12 {
+        write(&lab.tree().join("other"), &noise(100 + day, 5000));
+        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("other", lab.tree())))];
+        backup(&admin, BackupOptions::new("admin", sources), &Recording::default(), &Cancel::new())
+            .expect("backed up");
+        lab.store.clock().advance(DAY + 3600);
+        prune(&admin, &PruneOptions::new("admin"), &Recording::default(), &Cancel::new()).expect("pruned");
+    }
+    assert!(lab.store.stat(&ObjectKey::Forgotten(made[2])).is_err(), "swept");
+    assert_eq!(listed_warnings(&asleep), Vec::<String>::new());
+    assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
+}
+
+/// A snapshot that its writer withdrew may have been listed by another machine in between.
+#[test]
+fn what_was_withdrawn_is_not_missed() {
+    let lab = Lab::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    let made = history(&lab, &lab.open(), 1)[0];
+    let other = machine(&lab, &dir, "other");
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sees = std::sync::Arc::clone(&seen);
+    let looks = machine(&lab, &dir, "other");
+    let hook = Box::new(move |store: &dyn Store| {
+        let all = looks.snapshots(&mut |_, _| {}).expect("listed");
+        sees.lock().expect("alone").extend(all.iter().map(|one| one.id));
+        // Its parent goes, so that it is withdrawn.
+        store.delete(&ObjectKey::Snapshot(made)).expect("deleted");
+    });
+    let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Snapshot, hook);
+    let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
+    let held = lease(&repo);
+    let snapshot = repo.read_snapshot(&made).expect("reads");
+    let snapshot = crate::format::Snapshot { parents: vec![made], ..snapshot };
+    repo.commit(held, snapshot).expect_err("its parent is gone");
+    let withdrawn = seen.lock().expect("alone").iter().any(|id| *id != made);
+    assert!(withdrawn, "the other machine saw it");
+    let warned = listed_warnings(&other);
+    assert!(warned.iter().all(|one| one.contains(&made.short().to_string())), "{warned:?}");
+}
