@@ -77,7 +77,7 @@ pub fn retag(
 
 fn retag_one(repo: &Repository, id: &SnapshotId, change: &TagChange, host: &str) -> Result<Retagged, Error> {
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
-    lease.set_parents(&[*id]);
+    lease.set_parents(&[*id])?;
     // Listed and read after the lease began, as any parent.
     let mut damage = None;
     let all = repo.snapshots(&mut |bad, err| {

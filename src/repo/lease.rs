@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::marker::Marker;
 use super::objects::seal_object;
 use super::{RepoError, Repository};
 use crate::chunk::Keys;
@@ -14,6 +15,9 @@ use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
 use crate::store::{Body, ObjectKey, PutMode, SharedStore, StoreError};
 use crate::sys::{boot_id, boottime};
 use crate::types::{LeaseId, SnapshotId, Timestamp};
+
+/// Parents that a lease names at most: 67 bytes each, within what is read of a lease.
+const PARENTS_MAX: usize = 230_000;
 
 /// How the protocol's times are set; tests shorten them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,10 @@ struct Shared {
     times: LeaseTimes,
     state: Mutex<State>,
     wake: Condvar,
+    /// False after a heartbeat that failed: the lease's time in the store is not known then. Held by who writes one.
+    is_certain: Mutex<bool>,
+    /// On this machine's disk: that the holder lives, and when it last wrote the lease.
+    marker: Option<Marker>,
 }
 
 /// A lease held. Dropped without [`Lease::release`], it is removed too, as far as that goes.
@@ -70,7 +78,7 @@ pub struct Lease {
     thread: Option<JoinHandle<()>>,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -94,7 +102,9 @@ impl Lease {
         let boot = boottime();
         let store = repo.shared_store();
         repo.baseline.begin();
+        let marker = Marker::set(repo, body.id);
         let stamp = put(&store, repo.keys(), &body, PutMode::CreateOnly)?;
+        marker.iter().for_each(|marker| marker.note(stamp));
         let state = State {
             started: stamp,
             last: stamp,
@@ -111,6 +121,8 @@ impl Lease {
             times,
             state: Mutex::new(state),
             wake: Condvar::new(),
+            is_certain: Mutex::new(true),
+            marker,
         });
         let beating = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || beating.run());
@@ -138,9 +150,18 @@ impl Lease {
         self.shared.times.expiry
     }
 
-    /// Names the snapshots that the holder relies on, from the next heartbeat on.
-    pub fn set_parents(&self, parents: &[SnapshotId]) {
+    /// Names the snapshots that the holder relies on, from the next heartbeat on: at most 230,000, since others read no
+    /// longer lease.
+    pub fn set_parents(&self, parents: &[SnapshotId]) -> Result<(), RepoError> {
+        if parents.len() > PARENTS_MAX {
+            let why = format!(
+                "it would rely on {} snapshots at once, at most {PARENTS_MAX} are possible",
+                parents.len()
+            );
+            return Err(RepoError::Refused { why });
+        }
         lock(&self.shared.state).parents = parents.to_vec();
+        Ok(())
     }
 
     /// Fails if the lease is lost: its holder must stop and commit nothing.
@@ -210,6 +231,8 @@ impl Shared {
 
     /// Writes a heartbeat and judges the gap since the last by the store's clock and by our own.
     fn beat(&self) -> Result<(), RepoError> {
+        // One at a time: each compares what it finds with what the last one wrote.
+        let mut is_certain = lock(&self.is_certain);
         let body = {
             let mut state = lock(&self.state);
             self.judge_clock(&mut state);
@@ -217,7 +240,14 @@ impl Shared {
             LeaseBody { started: Some(state.started), parents: state.parents.clone(), ..self.body.clone() }
         };
         let boot = boottime();
+        if *is_certain {
+            self.check_own()?;
+        }
+        // A put that fails may have landed.
+        *is_certain = false;
         let stamp = put(&self.store, &self.keys, &body, PutMode::Replace)?;
+        *is_certain = true;
+        self.marker.iter().for_each(|marker| marker.note(stamp));
         let mut state = lock(&self.state);
         if stamp.seconds_since(state.last) > self.times.expiry.as_secs_f64() {
             state.lost = Some("the store's clock says that it expired between two heartbeats".into());
@@ -227,6 +257,22 @@ impl Shared {
         state.last = stamp;
         state.boot_last = boot;
         Ok(())
+    }
+
+    /// Fails if somebody else wrote the lease since our last heartbeat: a clone of this machine goes on with the same
+    /// work, and whoever ends first would delete the lease of the other. A lease that is gone was swept while the
+    /// store's clock was wrong; it is put again.
+    fn check_own(&self) -> Result<(), RepoError> {
+        let found = match self.store.stat(&ObjectKey::Lease(self.body.id)) {
+            Ok(meta) => meta.modified,
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(err) => return Err(err.into()),
+        };
+        let mut state = lock(&self.state);
+        if found != state.last {
+            state.lost = Some("another process writes it; was this machine cloned while it ran?".into());
+        }
+        self.verdict(&state)
     }
 
     fn judge_clock(&self, state: &mut State) {

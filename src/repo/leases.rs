@@ -7,8 +7,8 @@ use crate::store::{Folder, ObjectKey, StoreError, list_all};
 use crate::sys::{boot_id, is_dead};
 use crate::types::{LeaseId, Timestamp};
 
-/// Longest plain lease that is read.
-const LEASE_BYTES_MAX: usize = 1 << 20;
+/// Longest plain lease that is read and written: 16 MiB, some 250,000 parents.
+pub(super) const LEASE_BYTES_MAX: usize = 16 << 20;
 
 /// A lease as it was found in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct FoundLease {
     pub modified: Timestamp,
     /// What it says; none if it cannot be read. It counts all the same.
     pub body: Option<LeaseBody>,
+    /// This machine can prove that its holder is gone: see [`FoundLease::is_dead_here`].
+    pub is_orphan: bool,
 }
 
 impl FoundLease {
@@ -35,10 +37,13 @@ impl FoundLease {
     }
 
     /// True if its holder was a process of this boot of this machine, under this host's name, and is gone.
+    ///
+    /// That no process has its number is not enough, for a clone of this machine may have one. The file that the holder
+    /// kept must be here too, unlocked, and must tell of the lease's last heartbeat.
     pub fn is_dead_here(&self, host: &str) -> bool {
         let here = boot_id();
         let ours = |body: &&LeaseBody| !here.is_empty() && body.boot == here && body.host == host;
-        self.body.as_ref().filter(ours).is_some_and(|body| is_dead(body.pid))
+        self.is_orphan && self.body.as_ref().filter(ours).is_some_and(|body| is_dead(body.pid))
     }
 }
 
@@ -57,7 +62,8 @@ impl Repository {
                 Err(StoreError::Short { .. } | StoreError::TooLong { .. }) => None,
                 Err(err) => return Err(err.into()),
             };
-            out.push(FoundLease { id, modified: meta.modified, body });
+            let is_orphan = self.holder_is_gone(id, meta.modified);
+            out.push(FoundLease { id, modified: meta.modified, body, is_orphan });
         }
         Ok(out)
     }

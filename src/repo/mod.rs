@@ -9,6 +9,7 @@ mod frame_writer;
 mod keyring;
 mod lease;
 mod leases;
+mod marker;
 mod mend;
 mod merge;
 mod objects;

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::sys::{PathContext, PathError};
 
@@ -58,6 +59,20 @@ impl LockFile {
         self.file.write_all_at(&[byte], 0).context("write", &self.path)
     }
 
+    /// Replaces what the file holds: not durable, and not atomic for who reads without the lock.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), PathError> {
+        self.file.set_len(0).context("write", &self.path)?;
+        self.file.write_all_at(bytes, 0).context("write", &self.path)
+    }
+
+    /// What the file holds, up to 4 KiB.
+    pub fn read(&self) -> Result<Vec<u8>, PathError> {
+        let mut bytes = vec![0; 4096];
+        let len = self.file.read_at(&mut bytes, 0).context("read", &self.path)?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
     /// Makes the state durable.
     pub fn sync(&self) -> Result<(), PathError> {
         self.file.sync_data().context("sync", &self.path)
@@ -80,6 +95,21 @@ pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("remove", path),
         _ => Ok(()),
+    }
+}
+
+/// Removes the files of a folder that nobody holds and that were last written longer ago than `age`. What cannot be
+/// removed stays.
+pub fn remove_unlocked(dir: &Path, age: Duration) {
+    let Ok(listed) = fs::read_dir(dir) else { return };
+    for path in listed.filter_map(|entry| Some(entry.ok()?.path())) {
+        let written = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
+        let is_old = written
+            .and_then(|found| found.modified().ok()?.elapsed().ok())
+            .is_some_and(|elapsed| elapsed > age);
+        if is_old && LockFile::open(&path).is_ok_and(|lock| matches!(lock.try_lock(), Ok(true))) {
+            let _ = fs::remove_file(&path);
+        }
     }
 }
 

@@ -104,7 +104,7 @@ pub fn backup(
         let parents = choose_parents(repo, &snapshots, &options, &sources)?;
         if let Some(lease) = &lease {
             let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
-            lease.set_parents(&ids);
+            lease.set_parents(&ids)?;
         }
         if checkpoints.inherit(&parents)? {
             break parents;

@@ -324,7 +324,7 @@ impl Copier<'_> {
         parents.extend(self.bases.values().map(|base| base.owner));
         parents.sort_unstable();
         parents.dedup();
-        lease.set_parents(&parents);
+        lease.set_parents(&parents)?;
         let (translated, packed) = match self.pack(&lease, found) {
             Ok(done) => done,
             Err(Trouble::Other(err)) => return Err(err),

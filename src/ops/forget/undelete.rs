@@ -70,7 +70,7 @@ pub fn undelete(
     observer.phase(&Phase::Index);
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
     let wanted = find(repo, name, observer)?;
-    lease.set_parents(&[wanted.id]);
+    lease.set_parents(&[wanted.id])?;
     lease.refresh(std::time::Duration::ZERO)?;
     observer.phase(&Phase::Structure);
     crate::ops::sync(repo, observer)?;

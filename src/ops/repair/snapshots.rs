@@ -303,7 +303,7 @@ impl Repair<'_> {
 
     fn lease(&self, parent: &StoredSnapshot) -> Result<Lease, Error> {
         let lease = Lease::take(self.repo, LeaseKind::Repair, &self.options.host, self.repo.lease_times())?;
-        lease.set_parents(&[parent.id]);
+        lease.set_parents(&[parent.id])?;
         Ok(lease)
     }
 

@@ -7,7 +7,7 @@ use super::{Fixture, lease, snapshot, take_lease};
 use crate::format::{LeaseBody, LeaseKind, SnapshotState};
 use crate::repo::{FoundLease, Lease, LeaseTimes, RepoError, Repository, Secret};
 use crate::store::{Body, Clock, Folder, ModelWorld, ObjectKey, PutMode, SharedStore, Store, list_all};
-use crate::types::{LeaseId, Timestamp};
+use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 #[test]
 fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
@@ -113,7 +113,7 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
 }
 
 /// `prune --now` does not wait for a process that is gone; but it must have been one of this boot, of these process
-/// numbers and under this name, or it may live on elsewhere.
+/// numbers and under this name, and its file must lie here, or it may live on elsewhere.
 #[test]
 fn a_holder_is_dead_here_only_if_it_was_here() {
     let mut child = std::process::Command::new("true").spawn().expect("runs");
@@ -130,10 +130,76 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
     };
     let dead = |body: &LeaseBody| {
         let (id, modified) = (body.id, Timestamp::from_seconds(1));
-        FoundLease { id, modified, body: Some(body.clone()) }.is_dead_here("host")
+        FoundLease { id, modified, body: Some(body.clone()), is_orphan: true }.is_dead_here("host")
     };
     assert!(dead(&body));
+    let modified = Timestamp::from_seconds(1);
+    let unproved = FoundLease { id: body.id, modified, body: Some(body.clone()), is_orphan: false };
+    assert!(!unproved.is_dead_here("host"), "a clone of this machine may run it");
     assert!(!dead(&LeaseBody { host: "other".into(), ..body.clone() }));
     assert!(!dead(&LeaseBody { boot: "another boot".into(), ..body.clone() }));
     assert!(!dead(&LeaseBody { pid: std::process::id(), ..body.clone() }));
+}
+
+/// Two clones of one machine: the same boot id, host name and process numbers, each with a disk of its own. What runs in one
+/// is missing in the other, and is not taken for dead there.
+#[test]
+fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
+    let fixture = Fixture::new();
+    let (one, clone) = (fixture.open("one"), fixture.open("clone"));
+    let orphans = |repo: &crate::repo::Repository| {
+        let found = repo.leases().expect("lists");
+        found.iter().map(|lease| lease.is_orphan).collect::<Vec<_>>()
+    };
+    let held = lease(&one);
+    held.refresh(Duration::ZERO).expect("beats");
+    assert_eq!((orphans(&one), orphans(&clone)), (vec![false], vec![false]), "it lives");
+    let id = held.id();
+    let marker = one.cache_dir().join("leases").join(id.to_string());
+    let text = std::fs::read(&marker).expect("there");
+    let bytes = fixture.memory.get(&ObjectKey::Lease(id), 1 << 20).expect("there");
+    let stamp = fixture.memory.stat(&ObjectKey::Lease(id)).expect("there").modified;
+    held.release().expect("released");
+    assert!(!marker.exists(), "it went with the lease");
+    // What a killed process leaves, at the same store time.
+    let clock = fixture.memory.clock();
+    let later = clock.now();
+    clock.set(stamp);
+    fixture.memory.put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    clock.set(later);
+    std::fs::write(&marker, &text).expect("written");
+    assert_eq!((orphans(&one), orphans(&clone)), (vec![true], vec![false]), "killed here, unknown there");
+    // The clone's process goes on with the lease: whoever died here was not the only one.
+    fixture.memory.put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::Replace).expect("put");
+    assert_eq!(orphans(&one), [false]);
+}
+
+/// Two clones that go on with one backup write one lease. The first to see that stops.
+#[test]
+fn a_lease_that_somebody_else_writes_is_lost() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("one");
+    let held = lease(&repo);
+    held.refresh(Duration::ZERO).expect("beats");
+    let key = ObjectKey::Lease(held.id());
+    let bytes = fixture.memory.get(&key, 1 << 20).expect("there");
+    fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::Replace).expect("put");
+    let err = held.refresh(Duration::ZERO).expect_err("not ours alone");
+    assert!(err.to_string().contains("another process writes it"), "{err}");
+    held.check().expect_err("it stays lost");
+}
+
+/// `copy` onto a repository of years of hourly backups names all of its snapshots: others read them, so they stay roots.
+#[test]
+fn a_lease_of_many_parents_is_read() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("one");
+    let held = lease(&repo);
+    let parents: Vec<SnapshotId> =
+        (0..20_000_u32).map(|n| SnapshotId::new(*blake3::hash(&n.to_le_bytes()).as_bytes())).collect();
+    held.set_parents(&parents).expect("possible");
+    held.refresh(Duration::ZERO).expect("beats");
+    let found = repo.leases().expect("lists");
+    assert_eq!(found[0].body.as_ref().expect("read").parents, parents);
+    held.set_parents(&vec![parents[0]; 300_000]).expect_err("nobody would read it");
 }
