@@ -470,7 +470,7 @@ fn a_parent_may_be_tagged_and_forgotten_under_a_backup() {
     let repo = lab.open();
     let parent = lab.backup(&repo, &noise(1, 5000));
     let lease = crate::ops::testing::lease(&repo);
-    lease.set_parents(&[parent]);
+    lease.set_parents(&[parent]).expect("few parents");
     let next = tag(&lab.open(), parent, &protect(true)).expect("tagged");
     let next = tag(&lab.open(), next, &protect(false)).expect("tagged");
     forget(&lab.open(), next).expect("forgotten");
