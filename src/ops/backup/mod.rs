@@ -15,10 +15,10 @@ mod gone;
 mod heal;
 mod options;
 mod parents;
-mod reading;
 mod presence;
 #[cfg(test)]
 mod presence_tests;
+mod reading;
 mod rules;
 mod runs;
 mod sink;

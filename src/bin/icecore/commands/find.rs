@@ -50,7 +50,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     out.finish()?;
     if !is_found {
         let glob = args.glob.to_string_lossy();
-        context.ui.note(format_args!("no path matches '{glob}'; patterns begin at each source's root, as in '/notes.txt'"));
+        context.ui.note(format_args!(
+            "no path matches '{glob}'; patterns begin at each source's root, as in '/notes.txt'"
+        ));
     }
     Ok(meter.outcome())
 }
