@@ -282,13 +282,13 @@ def measure(tool: Tool, data: dict, record: dict) -> None:
     warm(source)
     if command := tool.init():
         measured(command, tool.env, f"{tool.name}, init")
-    time.sleep(3)  # older than any racy window
+    time.sleep(37)  # older than any racy window
     step("first", tool.backup(source))
     step("unchanged", tool.backup(source))
     if "change" in data:
         # A second state of the same thing; what it adds to the repository is told.
         changed = data["change"]()
-        time.sleep(3)
+        time.sleep(37)
         step("changed", tool.backup(changed))
     else:
         changed = source

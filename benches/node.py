@@ -72,7 +72,7 @@ class Node:
     def settle(self) -> None:
         """Waits until all is older than any racy window, and lies in the page cache."""
         self.shell("pg_value checkpoint")
-        time.sleep(3)
+        time.sleep(37)
         for folder in (self.local, self.kubo):
             warm(folder)
 

@@ -245,7 +245,7 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
     };
     assert!(!is_torn(&|log, _| append(log, b"line\n")));
     assert!(!is_torn(&|log, n| if n == 0 {
-        append(log, b"once")
+        append(log, b"once");
     }));
     let overwrite = |log: &Path, n: u8| {
         let file = fs::OpenOptions::new().write(true).open(log).expect("opens");

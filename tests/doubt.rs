@@ -245,8 +245,8 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
     fs::rename(world.path("files"), world.path("mounted")).expect("renamed");
     fs::create_dir(world.path("files")).expect("made");
     let (report, _) = world.attempt(vec![files()], &[]);
-    let Err(Error::Source { why, .. }) = report else { panic!("{report:?}") };
-    assert!(why.contains("is empty and what the last snapshot has of it cannot be read"), "{why}");
+    let Err(Error::Empty { why, .. }) = report else { panic!("{report:?}") };
+    assert!(why.contains("is empty, and what the last snapshot has of it cannot be read"), "{why}");
 
     assert_eq!(world.run(world.keys(), &["keys"]), good());
     assert_eq!(world.run(world.keys(), &[]), good(), "it is the measure from now on");

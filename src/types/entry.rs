@@ -30,13 +30,15 @@ impl EntryFlags {
     /// A folder that must be listed next time: its listing was racy or failed, a child needs another look, or one of an
     /// immutable source is no hash and may change in place.
     pub const REVISIT: Self = Self(2);
-    /// Modified within the clock's grain of the scan that read it: read again next time.
+    /// Modified so shortly before the stat that its next change may leave the stat as it is, or known to have changed
+    /// since: read again next time.
     pub const RACY: Self = Self(4);
     /// An immutable file whose content does not match its name.
     pub const PROVISIONAL: Self = Self(8);
-    /// The parent's entry, kept because the path could not be read this time.
+    /// The parent's entry, kept because the path could not be read this time; or an entry of now of which extended attributes
+    /// could not be read or had no room. Looked at again next time.
     pub const STALE: Self = Self(16);
-    /// Changed while it was read, twice.
+    /// Changed while it was read, twice, and not by growing alone.
     pub const TORN: Self = Self(32);
     /// An immutable file whose name proves nothing, read twice with the same result.
     pub const SETTLED: Self = Self(64);

@@ -213,9 +213,10 @@ repo_bytes() {
     du -sb --apparent-size "$1" | cut -f1
 }
 
-# Waits until what was just written is older than the racy window (2 s), so that it may be judged by its times.
+# Waits until what was just written is older than the racy window (35 s, by the kernel's usual settings), so that the next
+# backup judges it by its times. A file that is younger is read again, and counts as unchanged if it is.
 age() {
-    sleep 3
+    sleep 37
 }
 
 # verified REPO [TITLE]: every byte of the repository is right.

@@ -4,7 +4,6 @@
 //! mentioned; files to be read go to the reader threads in batches; all else gets its entry here. A folder of an
 //! immutable source that did not change is not listed: its subfolders are known from the parent's folder pages.
 
-use std::iter::Peekable;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -49,7 +48,7 @@ pub(super) enum Mode {
     /// Names come from the folder itself.
     Listed {
         listing: Option<Listing>,
-        batch: Peekable<std::vec::IntoIter<Named>>,
+        batch: std::vec::IntoIter<Named>,
         new_names: Vec<ListedName>,
         only_tag: bool,
         is_closed: bool,
@@ -60,7 +59,7 @@ pub(super) enum Mode {
 
 impl Mode {
     fn listed(listing: Option<Listing>, only_tag: bool, is_closed: bool) -> Self {
-        let batch = Vec::new().into_iter().peekable();
+        let batch = Vec::new().into_iter();
         Self::Listed { listing, batch, new_names: Vec::new(), only_tag, is_closed }
     }
 }
@@ -379,7 +378,7 @@ impl Walk<'_, '_> {
                 only_tag: *only_tag,
                 is_closed: *is_closed,
             };
-            let Some((name, _)) = batch.peek() else {
+            let Some((name, _)) = batch.as_slice().first() else {
                 // A folder may have millions of names, none of which is a step of its own.
                 self.shared.check()?;
                 let more = match listing {
@@ -408,7 +407,7 @@ impl Walk<'_, '_> {
                     }
                     continue;
                 }
-                *batch = names.into_iter().peekable();
+                *batch = names.into_iter();
                 continue;
             };
             let path = match level.path.join(&name.name) {
