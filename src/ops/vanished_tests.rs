@@ -177,16 +177,19 @@ fn a_store_put_back_to_an_older_state_is_noticed() {
 fn one_that_vanishes_during_a_backup_is_noticed() {
     let lab = Lab::new();
     let repo = lab.open();
-    let stream = |repo: &Repository| {
-        let input = Box::new(std::io::Cursor::new(noise(1, 3000)));
+    // Other bytes each time, so that a pack is put.
+    let stream = |repo: &Repository, seed| {
+        let input = Box::new(std::io::Cursor::new(noise(seed, 3000)));
         let sources = vec![SourceSpec::Stream { name: "db".into(), input }];
         backup(repo, BackupOptions::new("host", sources), &Recording::default(), &Cancel::new())
     };
-    let gone = stream(&repo).expect("backed up").snapshot.expect("committed");
+    let gone = stream(&repo, 1).expect("backed up").snapshot.expect("committed");
     lab.store.clock().advance(60);
     let hook = Box::new(move |store: &dyn Store| store.delete(&ObjectKey::Snapshot(gone)).expect("deleted"));
     let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Pack, hook);
-    stream(&lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens")).expect("backed up");
+    let hooked = std::sync::Arc::new(hooked);
+    stream(&lab.try_open_on(hooked.clone()).expect("opens"), 2).expect("backed up");
+    assert!(hooked.was_called());
     assert_eq!(listed_warnings(&lab.open()).len(), 1);
 }
 
