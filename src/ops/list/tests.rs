@@ -193,12 +193,14 @@ fn tar_holds_names_and_targets_byte_for_byte() {
     let name_of = |i: usize| -> RelPath {
         let len = [1, 99, 100, 101, 255][i % 5];
         // The number keeps the order; the first byte is no UTF-8 in half of the names.
-        let first = if i % 2 == 0 { b'a' } else { 0xff };
-        let name = [&[first][..], &(i as u32 + 0x0101_0101).to_be_bytes(), &vec![0xfe; len]].concat();
+        let first = if i.is_multiple_of(2) { b'a' } else { 0xff };
+        let mut number = (i as u32 + 0x0101_0101).to_le_bytes();
+        number.reverse();
+        let name = [&[first][..], &number, &vec![0xfe; len]].concat();
         let name = &name[..name.len().min(255)];
         RelPath::root()
             .join(name)
-            .and_then(|path| if i % 3 == 0 { path.join(name) } else { Ok(path) })
+            .and_then(|path| if i.is_multiple_of(3) { path.join(name) } else { Ok(path) })
             .expect("legal")
     };
     let link = |path: RelPath, target: &[u8]| Entry {
@@ -230,7 +232,9 @@ fn tar_holds_names_and_targets_byte_for_byte() {
         .expect("entries")
         .map(|entry| entry.expect("an entry"))
         .filter(|entry| entry.header().entry_type().is_symlink())
-        .map(|entry| (entry.path_bytes().into_owned(), entry.link_name_bytes().map(|name| name.into_owned())))
+        .map(|entry| {
+            (entry.path_bytes().into_owned(), entry.link_name_bytes().map(std::borrow::Cow::into_owned))
+        })
         .collect();
     let expected: Vec<(Vec<u8>, Option<Vec<u8>>)> = entries
         .iter()
