@@ -282,7 +282,7 @@ same_rows() {
 }
 
 # What of kubo's repository is no backup's business.
-KUBO_JUNK=(/repo.lock /api /gateway /datastore/LOCK /blocks/.temp/ '/blocks/*/put-*')
+KUBO_JUNK=(/repo.lock /api /gateway /datastore/LOCK /blocks/.temp/ '/blocks/*/put-*' /provider-keystore/ /autoconf/ /telemetry_uuid)
 
 # keep_truth NAME FOLDER: file storage and keys as they are now, to judge a restore by.
 keep_truth() {

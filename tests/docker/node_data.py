@@ -228,7 +228,7 @@ def kubo_rest(kubo: Path, rng: random.Random) -> None:
         ],
         "type": "mount",
     }
-    for name in ("datastore", "keystore", "blocks/.temp", "blocks/AA"):
+    for name in ("datastore", "keystore", "blocks/.temp", "blocks/AA", "provider-keystore/0", "autoconf"):
         (kubo / name).mkdir(parents=True, exist_ok=True)
     kept = {
         "config": json.dumps(config, indent=2),
@@ -245,6 +245,8 @@ def kubo_rest(kubo: Path, rng: random.Random) -> None:
         "keystore/key_onswyzq": rng.randbytes(64),
     }
     left_out = {"repo.lock": "", "api": "/ip4/127.0.0.1/tcp/5001", "gateway": "http://127.0.0.1:8080", "datastore/LOCK": ""}
+    left_out |= {"provider-keystore/0/CURRENT": "MANIFEST-000002\n", "provider-keystore/0/MANIFEST-000002": rng.randbytes(200)}
+    left_out |= {"autoconf/autoconf.json": "{}", "telemetry_uuid": "a-random-name"}
     left_out |= {"blocks/.temp/put-1": "half a block", "blocks/AA/put-2345": "half another"}
     for name, data in (kept | left_out).items():
         (kubo / name).write_bytes(data if isinstance(data, bytes) else data.encode())

@@ -160,6 +160,8 @@ class Rows:
     def metrics(self, count: int, since: float) -> None:
         rows = [[stamp(since + i), self.hash(), self.hash(), round(self.rng.random(), 6), round(self.rng.random() * 9, 6)] for i in range(count)]
         self.copy("crn_metrics (measured_at, item_hash, node_id, base_latency, full_check_latency)", rows)
+        rows = [[stamp(since + i * 40), self.hash(), self.hash(), i, round(self.rng.random() * 9, 6)] for i in range(max(10, count // 10))]
+        self.copy("ccn_metrics (measured_at, item_hash, node_id, pending_messages, base_latency)", rows)
 
     def everything(self, lines: "list[list]", posts: int) -> None:
         self.out.write("begin;\n" + (HERE / "schema.sql").read_text())
