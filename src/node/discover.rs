@@ -8,6 +8,8 @@ use super::docker::{Container, Docker, DockerError, Mount, Volume};
 use super::profile::Place;
 use crate::sys::{Dir, FileKind};
 
+mod places;
+
 /// Where pyaleph keeps its files, in its container.
 const LOCAL_STORAGE: &str = "/var/lib/pyaleph";
 /// Where kubo keeps its repository, in its container.
@@ -61,7 +63,10 @@ pub struct Discovery {
     pub no_engine: Option<String>,
     pub database: Option<FoundDatabase>,
     pub local_storage: Option<FoundTree>,
+    /// The repository of the kubo that files are added to.
     pub ipfs: Option<FoundTree>,
+    /// Those of other services with one.
+    pub other_ipfs: Vec<FoundTree>,
     pub keys: Option<FoundTree>,
     /// The configuration, and what else of its folder is worth keeping.
     pub config: Option<FoundFiles>,
@@ -200,10 +205,11 @@ impl Finder<'_> {
     fn find(&mut self, project: &Project) {
         self.database(project);
         self.out.local_storage = self.tree(project, LOCAL_STORAGE);
-        self.out.ipfs = self.tree(project, IPFS);
+        self.ipfs(project);
         self.keys(project);
         self.configuration(project);
         self.writers(project);
+        self.uncovered(project);
     }
 
     /// The containers of a service, as the engine knows them.
@@ -422,6 +428,7 @@ impl Finder<'_> {
         let database = self.out.database.as_ref().map(|database| database.service.clone());
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
         let mut places: Vec<Place> = parts.into_iter().flatten().map(|part| part.place.clone()).collect();
+        places.extend(self.out.other_ipfs.iter().map(|part| part.place.clone()));
         places.extend(self.out.database.as_ref().and_then(|database| database.data.clone()));
         let is_config = |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
         if let Some(config) = &self.out.config {

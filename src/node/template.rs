@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::discover::{Discovery, FoundFiles, FoundTree};
+use super::kubo::PASSING;
 use super::profile::Place;
 
 /// What goes into the file beside the node's parts.
@@ -26,7 +27,7 @@ const KEYS: &str = "keys";
 const CONFIG: &str = "config";
 const COMPOSE: &str = "compose";
 
-/// Left out of kubo's repository: its lock and addresses, and what it is still writing.
+/// Left out of kubo's repository beside [`PASSING`]: its lock and addresses, and what it is still writing.
 const IPFS_EXCLUDES: [&str; 7] =
     ["/repo.lock", "/api", "/gateway", "/datastore/LOCK", "/blocks/.temp/", "/blocks/*/put-*", "*.tmp"];
 
@@ -103,6 +104,7 @@ pub fn render(node: &Discovery, settings: &Settings) -> String {
     out.push_str(ORDER);
     database(&mut out, node);
     storage(&mut out, node);
+    other_ipfs(&mut out, node);
     keys_and_config(&mut out, node);
     out.push_str(RETENTION);
     parts(&mut out, node);
@@ -149,17 +151,28 @@ fn storage(out: &mut String, node: &Discovery) {
     }
     match &node.ipfs {
         Some(found) => {
-            out.push_str("\n# kubo's repository: its blocks are named by their hashes; its lock and what it is still writing are left out.\n");
+            out.push_str("\n# kubo's repository: its blocks are named by their hashes; its lock, and what it is still writing or\n# makes anew by itself, are left out.\n");
             source(out, IPFS, "tree");
             place(out, found);
             immutable(out, node);
-            line(out, "exclude", &list(IPFS_EXCLUDES));
+            line(out, "exclude", &list(IPFS_EXCLUDES.into_iter().chain(PASSING)));
         }
         None => missing(
             out,
             "kubo's repository (/data/ipfs in its container) was not found. Fill in the volume, or a path.",
             &tree(IPFS, "volume", "pyaleph_pyaleph-ipfs"),
         ),
+    }
+}
+
+/// Repositories of other kubo services. They are no part of the node to `node restore`: 'icecore restore' brings them back.
+fn other_ipfs(out: &mut String, node: &Discovery) {
+    for (number, found) in node.other_ipfs.iter().enumerate() {
+        out.push_str("\n# Another kubo's repository. 'icecore node restore' leaves it in the repository; 'icecore restore' brings it back.\n");
+        source(out, &format!("{IPFS}-{}", number + 2), "tree");
+        place(out, found);
+        immutable(out, node);
+        line(out, "exclude", &list(IPFS_EXCLUDES.into_iter().chain(PASSING)));
     }
 }
 
@@ -338,7 +351,7 @@ mod tests {
         assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);
         assert_eq!(sources[0]["user"].as_str(), Some("al\\eph\u{7f}\n"));
         assert_eq!(sources[1]["not_older_than"].as_str(), Some("db"));
-        assert_eq!(sources[2]["exclude"].as_array().map(Vec::len), Some(7));
+        assert_eq!(sources[2]["exclude"].as_array().map(Vec::len), Some(10));
         assert_eq!(sources[3]["path"].as_str(), Some("/opt/no\"de/keys"));
         assert_eq!(sources[3]["unchanged"].as_str(), Some("alarm"));
         assert_eq!(table["node"]["writers"][1].as_str(), Some("a"));

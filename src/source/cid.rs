@@ -40,12 +40,61 @@ impl Cid {
         Some(Self { multihash: Some(hash.to_vec()) })
     }
 
-    /// Where kubo's flatfs keeps the root block, from the repository's folder: `blocks/XX/<multihash>.data`, `XX`
-    /// being the two letters before the key's last (`next-to-last/2`). None if the data stand in the CID itself.
-    pub fn block_path(&self) -> Option<RelPath> {
+    /// Where kubo's flatfs keeps the root block, from the repository's folder: `blocks/XX/<multihash>.data`. None if the data
+    /// stand in the CID itself.
+    pub fn block_path(&self, sharding: Sharding) -> Option<RelPath> {
         let key = to_base32(self.multihash.as_ref()?, b'A');
-        let folder = &key[key.len().checked_sub(3)?..key.len() - 1];
-        RelPath::from_slashed(&[b"blocks/", folder, b"/", &key, b".data"].concat()).ok()
+        let folder = sharding.folder(&key);
+        RelPath::from_slashed(&[b"blocks/", folder.as_slice(), b"/", &key, b".data"].concat()).ok()
+    }
+}
+
+/// Which letters of a block's key name its folder in flatfs, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sharding {
+    /// The first ones.
+    Prefix(usize),
+    /// The last ones.
+    Suffix(usize),
+    /// Those before the last one.
+    NextToLast(usize),
+}
+
+impl Default for Sharding {
+    /// What kubo makes if nothing else is asked for.
+    fn default() -> Self {
+        Self::NextToLast(2)
+    }
+}
+
+impl Sharding {
+    /// Reads what the file `SHARDING` holds: `/repo/flatfs/shard/v1/next-to-last/2`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, count) = text.trim().strip_prefix("/repo/flatfs/shard/v1/")?.split_once('/')?;
+        let count = count.parse().ok().filter(|count| (1..=TEXT_BYTES_MAX).contains(count))?;
+        match kind {
+            "prefix" => Some(Self::Prefix(count)),
+            "suffix" => Some(Self::Suffix(count)),
+            "next-to-last" => Some(Self::NextToLast(count)),
+            _ => None,
+        }
+    }
+
+    /// The folder of a key; one that is too short is filled up with `_`.
+    fn folder(self, key: &[u8]) -> Vec<u8> {
+        let padded = |count: usize| [&vec![b'_'; count][..], key].concat();
+        match self {
+            Self::Prefix(count) => [key, &vec![b'_'; count][..]].concat()[..count].to_vec(),
+            Self::Suffix(count) => {
+                let text = padded(count);
+                text[text.len() - count..].to_vec()
+            }
+            Self::NextToLast(count) => {
+                let text = padded(count + 1);
+                let at = text.len() - count - 1;
+                text[at..at + count].to_vec()
+            }
+        }
     }
 }
 
@@ -54,7 +103,7 @@ mod tests {
     use super::*;
 
     fn block(cid: &str) -> Option<String> {
-        let path = Cid::parse(cid.as_bytes()).expect("a CID").block_path()?;
+        let path = Cid::parse(cid.as_bytes()).expect("a CID").block_path(Sharding::default())?;
         Some(String::from_utf8(path.to_slashed()).expect("ASCII"))
     }
 
@@ -71,6 +120,33 @@ mod tests {
         }
         let raw = block("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").expect("a block");
         assert!(raw.starts_with("blocks/") && raw.ends_with(".data") && raw.contains("/CIQL"), "{raw}");
+    }
+
+    /// As go-ds-flatfs does it.
+    #[test]
+    fn a_repository_may_have_other_folders() {
+        let cid = Cid::parse(b"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn").expect("a CID");
+        for (text, folder) in [
+            ("/repo/flatfs/shard/v1/next-to-last/2", "X3"),
+            ("/repo/flatfs/shard/v1/next-to-last/3\n", "LX3"),
+            ("/repo/flatfs/shard/v1/prefix/5", "CIQFT"),
+            ("/repo/flatfs/shard/v1/suffix/2", "3Y"),
+        ] {
+            let path = cid.block_path(Sharding::parse(text).expect(text)).expect("a block").to_slashed();
+            let path = String::from_utf8(path).expect("ASCII");
+            assert_eq!(path.split('/').nth(1), Some(folder), "{text}");
+        }
+        assert_eq!(Sharding::NextToLast(3).folder(b"AB"), b"__A");
+        assert_eq!(Sharding::Prefix(3).folder(b"A"), b"A__");
+        for text in [
+            "",
+            "/repo/flatfs/shard/v1/other/2",
+            "/repo/flatfs/shard/v2/prefix/2",
+            "/repo/flatfs/shard/v1/prefix/0",
+            "/repo/flatfs/shard/v1/prefix/99999",
+        ] {
+            assert_eq!(Sharding::parse(text), None, "{text}");
+        }
     }
 
     #[test]

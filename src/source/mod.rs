@@ -20,7 +20,7 @@ mod pattern_list;
 mod stream;
 
 pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions, watched};
-pub use cid::Cid;
+pub use cid::{Cid, Sharding};
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
 pub use filesystem::FsKind;

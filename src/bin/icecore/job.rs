@@ -6,6 +6,7 @@ use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::node::NodeError;
 use icecore::node::docker::{Docker, DockerError};
+use icecore::node::kubo::Blocks;
 use icecore::node::postgres::{DUMP_COMPLETE, Programs};
 use icecore::node::profile::{Place, Server};
 use icecore::ops::Cancel;
@@ -160,9 +161,25 @@ pub fn configured(
     let chosen = config.sources.iter().filter(|source| only.is_empty() || only.contains(&source.name));
     let sources =
         chosen.map(|source| spec(source, repository, &docker)).collect::<Result<Vec<_>, CliError>>()?;
+    tell_of_blocks(context, config, &sources);
     let mut options = BackupOptions::new(context.host()?, sources);
     apply(config, &mut options);
     Ok(options)
+}
+
+/// kubo's blocks in a database are no files that never change: what is copied while kubo writes is not whole.
+fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]) {
+    let Some(part) = &config.node.ipfs else { return };
+    let is_held = |source: &&Source| source.name == part.source && source.before.is_empty();
+    if !config.sources.iter().any(|source| is_held(&source)) {
+        return;
+    }
+    for source in sources {
+        let SourceSpec::Tree(tree) = source else { continue };
+        if let Some(trouble) = Blocks::at(&tree.path).trouble().filter(|_| tree.name == part.source) {
+            context.ui.warn(format_args!("note: {}: {trouble}", part.source));
+        }
+    }
 }
 
 /// Takes over `[backup]`.

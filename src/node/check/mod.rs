@@ -3,6 +3,7 @@
 //! The rows of the dump are sorted outside memory by hash, which is the order of names in local storage, and joined
 //! with what is stored there; what lies in kubo's blocks is sorted once more, by the blocks' paths.
 
+mod blocks;
 mod live;
 mod report;
 mod snapshot;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use blocks::stored_blocks;
 pub use report::{CheckReport, Finding, FindingKind, PlaceReport};
 
 use self::live::{LiveBlocks, LiveFolder, Looking};
@@ -27,7 +29,7 @@ use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::source::Folder;
+use crate::source::{Folder, Sharding};
 use crate::sys::{PathContext, PathError, Sorter};
 use crate::types::{Content, RelPath};
 
@@ -96,6 +98,7 @@ pub fn check(
     let files = read_files(&reader, found, profile, observer, cancel)?;
     let at = Surroundings { reader: &reader, found, against, observer, cancel, scratch: repo.scratch_dir() };
     let mut report = CheckReport { rows: files.counts, ..CheckReport::default() };
+    let kept = at.blocks(profile.ipfs.as_ref())?;
 
     let mut blocks = Sorter::new(&at.scratch, SORT_BYTES);
     {
@@ -106,15 +109,25 @@ pub fn check(
         })?;
         let name = part.map_or("", |part| &part.source);
         let tally = Tally::new(name, part.is_some(), &mut report.local, each);
-        join_local(files, side, tally, &mut blocks, cancel, &mut report.pinned, &mut report.missing)?;
+        let mut out = BlocksOut { sharding: kept.sharding(), blocks: &mut blocks };
+        join_local(files, side, tally, &mut out, cancel, &mut report.pinned, &mut report.missing)?;
     }
     let part = profile.ipfs.as_ref();
-    let folder = at.folder(|folders| &folders.ipfs);
-    let side = at.side(part, "IPFS", folder, |folder, looking| {
-        LiveBlocks::open(folder, looking).map(|side| Box::new(side) as _)
-    })?;
     let name = part.map_or("", |part| &part.source);
-    let tally = Tally::new(name, part.is_some(), &mut report.ipfs, each);
+    let side = match kept.trouble() {
+        Some(why) => {
+            let message = format!("{why}; its blocks were not looked for");
+            observer.problem(&Problem::new(Severity::Missing, name, message));
+            Box::new(Nothing)
+        }
+        None => {
+            let folder = at.folder(|folders| &folders.ipfs);
+            at.side(part, "IPFS", folder, |folder, looking| {
+                LiveBlocks::open(folder, looking).map(|side| Box::new(side) as _)
+            })?
+        }
+    };
+    let tally = Tally::new(name, part.is_some() && kept.trouble().is_none(), &mut report.ipfs, each);
     join_blocks(blocks, side, tally, cancel, &mut report.missing)?;
     Ok(report)
 }
@@ -247,12 +260,18 @@ impl<'a> Surroundings<'a> {
     }
 }
 
+/// Where what must lie in kubo is put for the next join.
+struct BlocksOut<'a> {
+    sharding: Sharding,
+    blocks: &'a mut Sorter,
+}
+
 /// Joins the rows with local storage; what must lie in kubo is pushed for the next join.
 fn join_local(
     mut files: Files,
     side: Box<dyn Side + '_>,
     mut tally: Tally<'_, '_>,
-    blocks: &mut Sorter,
+    out: &mut BlocksOut<'_>,
     cancel: &Cancel,
     pinned: &mut u64,
     missing: &mut u64,
@@ -260,7 +279,7 @@ fn join_local(
     let mut stored = Cursor::new(side);
     while let Some(row) = files.next()? {
         cancel.check()?;
-        let (home, block) = row.home();
+        let (home, block) = row.home(out.sharding);
         let needed = row.pins.must_be_there();
         *pinned += u64::from(needed);
         let there = stored.at(&row.hash, &mut tally)?;
@@ -279,7 +298,7 @@ fn join_local(
             && let Some(block) = block
             && (home == Home::Both || home == Home::Ipfs && !has_copy)
         {
-            blocks.push(block.key(), &BlockWant::encode(is_missing, row.pins, &row.hash))?;
+            out.blocks.push(block.key(), &BlockWant::encode(is_missing, row.pins, &row.hash))?;
         }
     }
     stored.rest(&mut tally)

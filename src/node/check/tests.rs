@@ -9,7 +9,7 @@ use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::testing::{Lab, write};
 use crate::repo::HostChoice;
-use crate::source::Cid;
+use crate::source::{Cid, Sharding};
 
 const V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
@@ -168,7 +168,10 @@ fn whole_node() -> Node {
     node.put(&format!("local/{RAW}"), b"hello world");
     node.row(RAW, 11, "file", &["tx"]);
     let raw_block = String::from_utf8(
-        Cid::parse(RAW.as_bytes()).and_then(|cid| cid.block_path()).expect("a block").to_slashed(),
+        Cid::parse(RAW.as_bytes())
+            .and_then(|cid| cid.block_path(Sharding::default()))
+            .expect("a block")
+            .to_slashed(),
     );
     node.put(&format!("ipfs/{}", raw_block.expect("ASCII")), b"hello world");
     node.put(&format!("local/{V0}"), b"small");
@@ -208,7 +211,10 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     fs::remove_file(node.path(&format!("local/{RAW}"))).expect("removed");
     node.row(OTHER, 3, "file", &["tx"]);
     node.row("not/a\\tname", 3, "file", &["later"]);
-    let other = Cid::parse(OTHER.as_bytes()).and_then(|cid| cid.block_path()).expect("a block").to_string();
+    let other = Cid::parse(OTHER.as_bytes())
+        .and_then(|cid| cid.block_path(Sharding::default()))
+        .expect("a block")
+        .to_string();
 
     for checked in [node.snapshot(), node.live(false), node.live(true)] {
         let mut expected: Vec<String> = Vec::new();
@@ -367,4 +373,47 @@ fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
     assert!(has(V0) && has(RAW) && has(OTHER) && has(&sha(b"file 7")) && has(&sha(b"unsized")));
     assert!(!has(V1) && !has(&sha(b"gone")) && !has(&sha(b"gone too")));
     assert_eq!(names.len(), 604);
+}
+
+/// kubo advises `next-to-last/3` beyond some millions of blocks: every block was missed.
+#[test]
+fn blocks_are_looked_for_where_the_repository_keeps_them() {
+    let mut node = Node::new();
+    node.row(V1, 123_456, "dir", &["message"]);
+    node.put("ipfs/blocks/SHARDING", b"/repo/flatfs/shard/v1/next-to-last/3\n");
+    for (place, missing) in [("blocks/LX3", 0), ("blocks/X3", 1)] {
+        let name = BLOCK.rsplit('/').next().expect("a name");
+        node.put(&format!("ipfs/{place}/{name}"), BLOCK_BYTES);
+        for checked in [node.snapshot(), node.live(false), node.live(true)] {
+            assert_eq!((checked.report.missing, checked.report.ipfs.wanted), (missing, 1), "{place}");
+            assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+        }
+        fs::remove_dir_all(node.path(&format!("ipfs/{place}"))).expect("removed");
+    }
+}
+
+/// A kubo that keeps its blocks in a database has no file for any of them: each one was told as missing.
+#[test]
+fn a_database_of_blocks_is_told_once_and_no_block_is_missed() {
+    let node = whole_node();
+    fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
+    node.put("ipfs/datastore_spec", br#"{"path":"pebbleds","type":"pebbleds"}"#);
+    for checked in [node.snapshot(), node.live(false), node.live(true)] {
+        assert_eq!((checked.report.missing, checked.report.ipfs.wanted), (0, 0));
+        assert_eq!(checked.problems.len(), 1, "{:?}", checked.problems);
+        assert!(
+            checked.problems[0].contains("stores blocks in a database (pebbleds)"),
+            "{:?}",
+            checked.problems
+        );
+    }
+    // Letters that nobody knows are no better.
+    node.put("ipfs/datastore_spec", b"{}");
+    node.put("ipfs/blocks/SHARDING", b"/repo/flatfs/shard/v9/odd/2");
+    let checked = node.snapshot();
+    assert!(
+        checked.report.missing == 0 && checked.problems[0].contains("v9/odd/2"),
+        "{:?}",
+        checked.problems
+    );
 }

@@ -3,6 +3,7 @@
 //! What matters for a node is read, strictly; the rest of a file is passed over. Reading is bounded, for a compose file
 //! may come from anywhere.
 
+mod config;
 mod read;
 mod variables;
 mod yaml;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::PathError;
 
+pub use config::{IpfsHosts, ipfs_hosts};
 pub use read::{load, read_text};
 
 /// Names under which compose looks for its file, and those of the file that is laid over it.

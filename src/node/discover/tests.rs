@@ -321,8 +321,8 @@ fn of_several_databases_the_likeliest_is_taken() {
     assert_eq!(found("command: psql"), ("b".into(), 0, vec!["node-c-1".into()]));
     let same = "environment: [POSTGRES_DB=x], volumes: ['/d:/var/lib/postgresql/data']";
     let (service, notes, _) = found(same);
-    // The other database, and the folder that is not there.
-    assert_eq!((service.as_str(), notes), ("a", 2));
+    // The other database, its volume that no source covers, and the folder that is not there.
+    assert_eq!((service.as_str(), notes), ("a", 3));
 }
 
 #[test]
@@ -334,4 +334,78 @@ fn images_of_postgresql_are_known() {
     for image in ["postgres-exporter", "prom/postgres_exporter:1", "postgres/tool", ""] {
         assert!(!is(image), "{image}");
     }
+}
+
+/// Storage goes to the daemon that config.yml names, and the first of two services was taken without a word.
+#[test]
+fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_too() {
+    let node = NODE.replace(
+        "  watch:",
+        "  ipfs-pinning:\n    image: example/kubo\n    volumes: ['pinned:/data/ipfs']\n  watch:",
+    );
+    let node = node.replace("volumes: {files: ,", "volumes: {pinned: , files: ,");
+    for (config, main, note) in [
+        ("ipfs: {host: ipfs, pinning: {host: ipfs-pinning}}", "node_pinned", "ipfs.pinning.host"),
+        ("ipfs: {host: ipfs-pinning}", "node_pinned", "ipfs.host"),
+        ("ipfs: {host: ipfs}", "node_ipfs", "ipfs.host"),
+        ("x: y", "node_ipfs", "stands first"),
+    ] {
+        let files = [("docker-compose.yml", node.as_str()), ("config.yml", config)];
+        let found = Fixture::new(&files).found(None);
+        let other = if main == "node_ipfs" { "node_pinned" } else { "node_ipfs" };
+        let place = |tree: &FoundTree| tree.place.clone();
+        assert_eq!(found.ipfs.as_ref().map(place), Some(Place::Volume(main.into())), "{config}");
+        assert_eq!(found.other_ipfs.iter().map(place).collect::<Vec<_>>(), [Place::Volume(other.into())]);
+        assert!(
+            found.notes.iter().any(|text| text.contains("several services") && text.contains(note)),
+            "{:?}",
+            found.notes
+        );
+        assert!(found.writers.iter().any(|name| name.contains("ipfs-pinning")), "{:?}", found.writers);
+    }
+    let files = [("docker-compose.yml", NODE), ("config.yml", "ipfs: {pinning: {host: far.example}}")];
+    let found = Fixture::new(&files).found(None);
+    assert!(found.notes.iter().any(|text| text.contains("'far.example'")), "{:?}", found.notes);
+}
+
+#[test]
+fn volumes_that_no_source_covers_are_told_once_each() {
+    let node = NODE.replace(
+        "  redis: {image: redis}",
+        "  caddy: {image: caddy, volumes: ['caddy-data:/data', 'caddy-config:/config', '/tmp/x']}\n  caddy2: {image: caddy, volumes: ['caddy-data:/data']}\n  grafana: {image: grafana}",
+    );
+    let node = node.replace("volumes: {files: ,", "volumes: {caddy-data: , caddy-config: , files: ,");
+    let nameless = "0123456789abcdef".repeat(4);
+    let mut grafana = container("node", "grafana", "node-grafana-1", "running");
+    grafana.mounts = vec![Mount {
+        volume: nameless.clone(),
+        source: format!("/v/{nameless}").into(),
+        destination: "/var/lib/grafana".into(),
+    }];
+    let engine = Fake { containers: vec![grafana], ..Fake::default() };
+    let found =
+        Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")]).found(Some(&engine));
+    let told = |what: &str| found.notes.iter().filter(|text| text.contains(what)).count();
+    assert_eq!((told("'node_caddy-data'"), told("'node_caddy-config'")), (1, 1), "{:?}", found.notes);
+    assert_eq!(
+        (told("/var/lib/grafana of 'grafana'"), told("/tmp/x of 'caddy'")),
+        (1, 1),
+        "{:?}",
+        found.notes
+    );
+    for covered in ["node_files", "node_db", "node_ipfs"] {
+        assert_eq!(told(&format!("covers the volume '{covered}'")), 0, "{:?}", found.notes);
+    }
+}
+
+/// Images of PostgreSQL 18 and later have their volume one folder up.
+#[test]
+fn a_database_s_volume_is_found_where_newer_images_have_it() {
+    let node = NODE
+        .replace("db:/var/lib/postgresql/data", "db:/var/lib/postgresql")
+        .replace("postgres:15.1", "postgres:18");
+    let found = Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")]).found(None);
+    let database = found.database.expect("a database");
+    assert_eq!(database.data, Some(Place::Volume("node_db".into())));
+    assert!(found.notes.iter().all(|text| !text.contains("node_db")), "{:?}", found.notes);
 }

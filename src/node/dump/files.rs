@@ -10,7 +10,7 @@ use crate::observe::{Observer, Phase};
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::repo::ChunkReader;
-use crate::source::Cid;
+use crate::source::{Cid, Sharding};
 use crate::sys::{PathError, Sorted, Sorter};
 use crate::types::{Content, RelPath};
 
@@ -139,9 +139,9 @@ pub struct FileRow {
 impl FileRow {
     /// Where the node keeps it, and its root block in kubo if it has one: SHA-256 names and CIDs of at most 1 MiB lie
     /// in local storage, longer ones and every folder in kubo alone, sync archives in both.
-    pub fn home(&self) -> (Home, Option<RelPath>) {
+    pub fn home(&self, sharding: Sharding) -> (Home, Option<RelPath>) {
         // What is no CID can lie nowhere else; the root of an inline CID is in its name.
-        let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path()) else {
+        let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path(sharding)) else {
             return (Home::Local, None);
         };
         let home = match self.kind {
@@ -161,7 +161,8 @@ impl FileRow {
     /// True if the node needs it in local storage: it must be there, and lies there or may (a message's content is
     /// read from there whatever its length).
     pub fn is_wanted_locally(&self) -> bool {
-        self.pins.must_be_there() && (self.home().0 != Home::Ipfs || self.pins.has(PinKind::Content))
+        self.pins.must_be_there()
+            && (self.home(Sharding::default()).0 != Home::Ipfs || self.pins.has(PinKind::Content))
     }
 }
 

@@ -107,7 +107,7 @@ fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
         (INLINE, 3 * mib, FileType::File, none.with(PinKind::GracePeriod), Home::Local, false),
     ] {
         let row = FileRow { hash: hash.into(), size, kind, pins };
-        assert_eq!((row.home().0, row.is_wanted_locally()), (home, locally), "{row:?}");
-        assert_eq!(row.home().1.is_some(), hash.len() != 64 && hash != INLINE);
+        assert_eq!((row.home(Sharding::default()).0, row.is_wanted_locally()), (home, locally), "{row:?}");
+        assert_eq!(row.home(Sharding::default()).1.is_some(), hash.len() != 64 && hash != INLINE);
     }
 }

@@ -175,30 +175,28 @@ impl NeedsReader {
         let Some((kind, rest)) = rest.split_first() else { return };
         let named = skip(rest, &["if", "not", "exists"]);
         let name = || named.first().and_then(Token::name).map(str::to_owned);
-        match kind {
-            Token::Word(kind) => match kind.as_str() {
-                "role" => {
-                    if let Some(name) = name().filter(|_| self.created_roles.len() < NAMES_MAX) {
-                        self.created_roles.insert(name);
-                    }
+        let Token::Word(kind) = kind else { return };
+        match kind.as_str() {
+            "role" => {
+                if let Some(name) = name().filter(|_| self.created_roles.len() < NAMES_MAX) {
+                    self.created_roles.insert(name);
                 }
-                "extension" => self.need(|needs| &mut needs.extensions, name()),
-                "subscription" => self.need(|needs| &mut needs.subscriptions, name()),
-                "publication" => self.need(|needs| &mut needs.publications, name()),
-                // Without a handler it is an extension by another name.
-                "language" if !rest.iter().any(|token| token.is("handler")) => {
-                    self.need(|needs| &mut needs.extensions, name());
-                }
-                "database" => self.create_database(rest),
-                "tablespace" => self.create_tablespace(rest),
-                "collation" => self.create_collation(rest),
-                "function" | "procedure" => self.create_function(rest),
-                "text" => self.create_dictionary(rest),
-                "schema" => self.roles_after(rest, "authorization"),
-                "user" => self.roles_after(rest, "for"),
-                "policy" => self.roles_after(rest, "to"),
-                _ => {}
-            },
+            }
+            "extension" => self.need(|needs| &mut needs.extensions, name()),
+            "subscription" => self.need(|needs| &mut needs.subscriptions, name()),
+            "publication" => self.need(|needs| &mut needs.publications, name()),
+            // Without a handler it is an extension by another name.
+            "language" if !rest.iter().any(|token| token.is("handler")) => {
+                self.need(|needs| &mut needs.extensions, name());
+            }
+            "database" => self.create_database(rest),
+            "tablespace" => self.create_tablespace(rest),
+            "collation" => self.create_collation(rest),
+            "function" | "procedure" => self.create_function(rest),
+            "text" => self.create_dictionary(rest),
+            "schema" => self.roles_after(rest, "authorization"),
+            "user" => self.roles_after(rest, "for"),
+            "policy" => self.roles_after(rest, "to"),
             _ => {}
         }
     }
@@ -405,8 +403,8 @@ impl NeedsReader {
     }
 
     fn role(&mut self, role: &Token) {
-        let is_special = ["public", "current_user", "current_role", "session_user", "group"];
-        let name = role.name().filter(|name| !is_special.contains(name));
+        let is_special = ["public", "current_user", "current_role", "session_user", "group", "default"];
+        let name = role.value().filter(|name| !is_special.contains(name));
         self.need(|needs| &mut needs.roles, name.map(str::to_owned));
     }
 

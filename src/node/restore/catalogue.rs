@@ -106,7 +106,7 @@ impl Catalogue for Asked<'_> {
         );
         Ok(match self.answer(&question)? {
             Ok(said) if said == "missing" => Directory::Missing,
-            Ok(said) if said == "file" => Directory::NoDirectory,
+            Ok(said) if said == "file" => Directory::AnotherKind,
             Ok(said) if said == "fit" && !self.is_owner(path)? => Directory::NotOwned,
             Ok(said) if said == "fit" => Directory::Fit,
             Ok(_) => Directory::Used,

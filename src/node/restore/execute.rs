@@ -1,29 +1,36 @@
 //! Doing what was decided on.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::super::NodeError;
-use super::super::check::pinned_local_names;
+use super::super::check::{pinned_local_names, stored_blocks};
+use super::super::kubo::{Blocks, PASSING};
 use super::select::Chooser;
 use super::{CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, Placed, Prepared, Scope};
+use crate::Error;
+use crate::format::{RunRef, SourceKind};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
-use crate::repo::{ChunkReader, HostChoice};
+use crate::repo::{ChunkReader, HostChoice, MergedRuns, Streams};
 use crate::target::OwnerPolicy;
 use crate::types::RelPath;
 
-/// kubo's data bases: files of one belong together, so what is there is replaced as a whole.
+/// kubo's data bases: files of one belong together, so what is there is replaced as a whole. A later version of kubo may
+/// have others, which their files give away.
 const KUBO_DATABASES: [&str; 3] = ["/datastore/", "/badgerds/", "/pebbleds/"];
 /// kubo's blocks, and the folders that they lie in.
 const KUBO_BLOCKS: &str = "/blocks/";
 const KUBO_BLOCK_FOLDERS: &str = "/blocks/*/";
+/// No kubo has so many.
+const DATABASES_MAX: usize = 100;
 
 /// One walk of a part: patterns, what becomes of what is there.
 struct Pass {
-    include: Vec<&'static str>,
-    exclude: Vec<&'static str>,
+    include: Vec<String>,
+    exclude: Vec<String>,
     overwrite: Overwrite,
     delete: bool,
 }
@@ -34,8 +41,8 @@ impl Pass {
     }
 }
 
-/// The walks of a part.
-fn passes(part: NodePart, scope: Scope) -> Vec<Pass> {
+/// The walks of a part. `databases`: directories of kubo's repository that are replaced as a whole, as patterns.
+fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     let overwrite = match scope {
         Scope::Files => Overwrite::IfSizeDiffers,
         Scope::All | Scope::Minimal => Overwrite::IfChanged,
@@ -43,24 +50,62 @@ fn passes(part: NodePart, scope: Scope) -> Vec<Pass> {
     match (part, scope) {
         (NodePart::Ipfs, Scope::Files) => {
             // The rest is kubo's own, and kubo may be at work.
-            vec![Pass { include: vec![KUBO_BLOCKS], ..Pass::all(overwrite) }]
+            vec![Pass { include: vec![KUBO_BLOCKS.to_owned()], ..Pass::all(overwrite) }]
         }
         (NodePart::Ipfs, _) => {
+            let mut exclude = databases.clone();
+            exclude.extend(PASSING.map(str::to_owned));
+            if scope == Scope::Minimal {
+                exclude.push(KUBO_BLOCK_FOLDERS.to_owned());
+            }
             let databases = Pass {
-                include: KUBO_DATABASES.to_vec(),
+                include: databases,
                 // Not even looked at.
-                exclude: vec![KUBO_BLOCKS],
+                exclude: vec![KUBO_BLOCKS.to_owned()],
                 delete: true,
                 ..Pass::all(overwrite)
             };
-            let mut exclude = KUBO_DATABASES.to_vec();
-            if scope == Scope::Minimal {
-                exclude.push(KUBO_BLOCK_FOLDERS);
-            }
             vec![databases, Pass { exclude, ..Pass::all(overwrite) }]
         }
         _ => vec![Pass::all(overwrite)],
     }
+}
+
+/// Directories at the top of a captured kubo repository that hold a database, as patterns: those that are known, and those
+/// with the files by which LevelDB, Pebble and Badger find their own. What kubo makes anew is none.
+fn databases(reader: &ChunkReader<'_>, runs: &[RunRef], cancel: &Cancel) -> Result<Vec<String>, Error> {
+    let mut found: Vec<String> = KUBO_DATABASES.map(str::to_owned).to_vec();
+    let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
+    while let Some(entry) = merged.next_entry()? {
+        cancel.check()?;
+        let path = entry.path.to_slashed();
+        if path == b"blocks" {
+            // Behind all that is in it.
+            merged.seek(b"blocks\x01");
+            continue;
+        }
+        let Some(top) = path.split(|&byte| byte == b'/').next().filter(|top| top.len() < path.len()) else {
+            continue;
+        };
+        let name = entry.path.name().unwrap_or_default();
+        let is_sign = name == b"CURRENT" || name == b"MANIFEST" || name.starts_with(b"marker.manifest.");
+        if let (true, Ok(top)) = (is_sign, std::str::from_utf8(top)) {
+            let pattern = format!("/{}/", escaped(top));
+            if !found.contains(&pattern)
+                && !PASSING.contains(&pattern.as_str())
+                && found.len() < DATABASES_MAX
+            {
+                found.push(pattern);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A name as a pattern that matches it alone.
+fn escaped(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.chars().flat_map(|c| [(!is_plain(c)).then_some('\\'), Some(c)]).flatten().collect()
 }
 
 impl Prepared<'_> {
@@ -118,11 +163,17 @@ impl Prepared<'_> {
         let mut report = PartReport::new(placed);
         let Some(spot) = spot else { return Ok(report) };
         let folder = spot.make(self.profile.project.as_deref(), self.docker)?;
-        for pass in passes(step.part, self.options.scope) {
-            let patterns = |patterns: &[&str]| patterns.iter().map(std::ffi::OsString::from).collect();
+        let databases = match &step.record().kind {
+            SourceKind::Tree { runs, .. } if step.part == NodePart::Ipfs => {
+                databases(&ChunkReader::new(self.repo, CACHE_BYTES), runs, cancel)?
+            }
+            _ => Vec::new(),
+        };
+        for pass in passes(step.part, self.options.scope, databases) {
+            let patterns = |patterns: Vec<String>| patterns.into_iter().map(OsString::from).collect();
             let options = RestoreOptions {
-                include: patterns(&pass.include),
-                exclude: patterns(&pass.exclude),
+                include: patterns(pass.include),
+                exclude: patterns(pass.exclude),
                 select: chooser.clone().map(|chooser| chooser as _),
                 overwrite: pass.overwrite,
                 delete: pass.delete,
@@ -153,6 +204,10 @@ impl Prepared<'_> {
         }
         if step.part == NodePart::Ipfs && self.options.scope == Scope::Files {
             tell_of_kubo(&report.source, &folder, observer);
+            if let SourceKind::Tree { runs, .. } = &step.record().kind {
+                let reader = ChunkReader::new(self.repo, CACHE_BYTES);
+                tell_of_blocks(&report.source, &stored_blocks(&reader, runs, cancel)?, observer);
+            }
         }
         Ok(report)
     }
@@ -215,6 +270,16 @@ fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Obse
 fn tell_of_kubo(source: &str, folder: &Path, observer: &dyn Observer) {
     if !crate::sys::is_regular_file(&folder.join("config")) {
         let what = "there is no 'config' beside the blocks: kubo would begin with a new identity; restore it without --files first";
+        observer.problem(&Problem::new(Severity::Missing, source, what));
+    }
+}
+
+/// Blocks that are no files come back with the rest of the repository alone.
+fn tell_of_blocks(source: &str, blocks: &Blocks, observer: &dyn Observer) {
+    if let Blocks::Database(kind) = blocks {
+        let what = format!(
+            "this kubo stores blocks in a database ({kind}), of which --files restores nothing; stop kubo and restore it without --files"
+        );
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }
 }

@@ -1,5 +1,5 @@
-//! Secrets that a restore would overwrite: keys, and kubo's `config`, which holds its private key. Those that are there
-//! may be nowhere else.
+//! Secrets that a restore would overwrite: keys, and the identity in kubo's `config`, which holds its private key. Those
+//! that are there may be nowhere else. The rest of `config` is none: kubo and its init scripts rewrite it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -82,14 +82,22 @@ fn others(
         if only.is_some_and(|only| only != path) {
             break;
         }
-        if is_other(&reader, &entry, &folder.join(std::ffi::OsStr::from_bytes(&path)), cancel)? {
+        let there = folder.join(std::ffi::OsStr::from_bytes(&path));
+        if is_other(&reader, &entry, &there, only.is_some(), cancel)? {
             others.push(String::from_utf8_lossy(&path).into_owned());
         }
     }
     Ok(others)
 }
 
-fn is_other(reader: &ChunkReader<'_>, entry: &Entry, there: &Path, cancel: &Cancel) -> Result<bool, Error> {
+/// `is_kubo`: it is kubo's `config`.
+fn is_other(
+    reader: &ChunkReader<'_>,
+    entry: &Entry,
+    there: &Path,
+    is_kubo: bool,
+    cancel: &Cancel,
+) -> Result<bool, Error> {
     let Node::File { content, .. } = &entry.node else { return Ok(false) };
     if content.size > FILE_BYTES_MAX {
         return Ok(false);
@@ -102,5 +110,36 @@ fn is_other(reader: &ChunkReader<'_>, entry: &Entry, there: &Path, cancel: &Canc
     };
     let mut stored = Vec::new();
     write_content(reader, content, &mut stored, cancel, &Counters::default())?;
-    Ok(found != stored)
+    Ok(match (identity(&found), identity(&stored)) {
+        (Some(found), Some(stored)) if is_kubo => found != stored,
+        _ => found != stored,
+    })
+}
+
+/// The name and the private key in kubo's `config`; none if it has none.
+fn identity(config: &[u8]) -> Option<(String, String)> {
+    let config: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let text = |key: &str| Some(config.get("Identity")?.get(key)?.as_str()?.to_owned());
+    Some((text("PeerID")?, text("PrivKey")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_alone_is_compared() {
+        let config = |peer: &str, key: &str, rest: &str| {
+            format!(
+                r#"{{"Identity":{{"PeerID":"{peer}","PrivKey":"{key}"}},"Reprovider":{{"Strategy":"{rest}"}}}}"#
+            )
+        };
+        let of = |peer, key, rest| identity(config(peer, key, rest).as_bytes());
+        assert_eq!(of("p", "k", "all"), of("p", "k", "pinned"));
+        assert!(of("p", "k", "all").is_some() && of("p", "k", "all") != of("p", "other", "all"));
+        assert_ne!(of("p", "k", "all"), of("q", "k", "all"));
+        for text in ["", "{}", "identity", r#"{"Identity":{"PeerID":"p"}}"#] {
+            assert_eq!(identity(text.as_bytes()), None, "{text}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::super::dump::{Named, Needs};
 const NAMED_MAX: usize = 20;
 /// Extensions that can be made only where the server loads their library when it starts.
 const PRELOADED: [&str; 6] = ["timescaledb", "pg_cron", "citus", "pgaudit", "pglogical", "pg_squeeze"];
-/// A change to a database that a subscription or a prepared transaction uses waits or fails.
+/// What publications need.
 const WAL_LEVEL_LOGICAL: &str = "logical";
 
 /// A tablespace that is there.
@@ -60,7 +60,8 @@ pub(super) enum Directory {
     /// An empty one, as far as the server can say.
     Fit,
     Missing,
-    NoDirectory,
+    /// It is a file or the like.
+    AnotherKind,
     /// It belongs to another user than the server's.
     NotOwned,
     /// Files of a tablespace of this major version are in it.
@@ -339,7 +340,7 @@ impl Found {
             match server.directory(place)? {
                 Directory::Fit => {}
                 Directory::Missing => self.add(what("is not there"), make),
-                Directory::NoDirectory => self.add(what("is no directory"), make),
+                Directory::AnotherKind => self.add(what("is no directory"), make),
                 Directory::NotOwned => self.add(what("is not owned by the server's user"), make),
                 // Its own files go before it is made again.
                 Directory::Used if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}

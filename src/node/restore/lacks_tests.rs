@@ -202,7 +202,7 @@ fn a_directory_must_be_fit_for_a_tablespace() {
     };
     assert_eq!(told(&needs, &with(Directory::Fit)), "");
     for (directory, what) in [
-        (Directory::NoDirectory, "is no directory"),
+        (Directory::AnotherKind, "is no directory"),
         (Directory::NotOwned, "is not owned by the server's user"),
         (Directory::Used, "holds another server's tablespace"),
         (Directory::Unreadable("no".into()), "cannot be used: no"),

@@ -197,6 +197,55 @@ fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     assert_eq!(node.read("ipfs/blocks/AA/one.data").as_deref(), Some("a block"));
 }
 
+/// Newer versions of kubo have databases of their own: what they make anew stays away, and one that nobody knows is replaced
+/// as a whole, since files of two times are no database.
+#[test]
+fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
+    let node = Node::new();
+    for (path, content) in [
+        ("ipfs/provider-keystore/0/CURRENT", "MANIFEST-000001"),
+        ("ipfs/provider-keystore/0/MANIFEST-000001", "torn"),
+        ("ipfs/autoconf/autoconf.json", "{}"),
+        ("ipfs/telemetry_uuid", "uuid"),
+        ("ipfs/new [db]/CURRENT", "MANIFEST-000007"),
+        ("ipfs/new [db]/MANIFEST-000007", "x"),
+        ("ipfs/keystore/key_self", "key"),
+    ] {
+        node.put(path, content);
+    }
+    node.backup();
+    write(&node.to("ipfs/new [db]/000099.ldb"), b"of another time");
+    write(&node.to("ipfs/keystore/key_other"), b"key");
+    write(&node.to("ipfs/datastore/000099.ldb"), b"of another time");
+    node.restore(Scope::All, &["ipfs"]);
+    for gone in [
+        "ipfs/provider-keystore",
+        "ipfs/autoconf",
+        "ipfs/telemetry_uuid",
+        "ipfs/new [db]/000099.ldb",
+        "ipfs/datastore/000099.ldb",
+    ] {
+        assert!(!node.to(gone).exists(), "{gone}");
+    }
+    for there in [
+        "ipfs/new [db]/CURRENT",
+        "ipfs/new [db]/MANIFEST-000007",
+        "ipfs/keystore/key_self",
+        "ipfs/keystore/key_other",
+    ] {
+        assert!(node.read(there).is_some(), "{there}");
+    }
+}
+
+#[test]
+fn blocks_in_a_database_are_not_promised_by_files_alone() {
+    let node = Node::new();
+    node.put("ipfs/datastore_spec", r#"{"path":"pebbleds","type":"pebbleds"}"#);
+    node.backup();
+    let (_, observer) = node.restore(Scope::Files, &["ipfs"]);
+    assert!(observer.problems().iter().any(|one| one.message.contains("blocks in a database (pebbleds)")));
+}
+
 #[test]
 fn at_first_only_what_the_node_needs_to_start_comes_back() {
     let node = Node::new();

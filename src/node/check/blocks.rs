@@ -1,0 +1,63 @@
+//! How the kubo that is looked at keeps its blocks.
+
+use super::{Against, Surroundings};
+use crate::Error;
+use crate::format::{RunRef, SourceKind, SourceRecord};
+use crate::node::NodeError;
+use crate::node::kubo::{Blocks, FILE_BYTES_MAX, SHARDING, SPEC};
+use crate::node::profile::Part;
+use crate::observe::Counters;
+use crate::ops::Cancel;
+use crate::ops::content::write_content;
+use crate::repo::{ChunkReader, MergedRuns, Streams};
+use crate::types::{Node, RelPath};
+
+impl Surroundings<'_> {
+    /// Reads it from the snapshot or from the live folder; a part that is not there keeps them as usual.
+    pub(super) fn blocks(&self, part: Option<&Part>) -> Result<Blocks, NodeError> {
+        let Some(part) = part else { return Ok(Blocks::default()) };
+        match self.against {
+            Against::Live { .. } => {
+                Ok(self.folder(|folders| &folders.ipfs).map_or_else(Blocks::default, Blocks::at))
+            }
+            Against::Snapshot => match self.found.snapshot.source(&part.source) {
+                Some(SourceRecord { kind: SourceKind::Tree { runs, .. }, .. }) => {
+                    Ok(stored_blocks(self.reader, runs, self.cancel)?)
+                }
+                _ => Ok(Blocks::default()),
+            },
+        }
+    }
+}
+
+/// How a captured kubo keeps its blocks.
+pub(in super::super) fn stored_blocks(
+    reader: &ChunkReader<'_>,
+    runs: &[RunRef],
+    cancel: &Cancel,
+) -> Result<Blocks, Error> {
+    let sharding = stored_file(reader, runs, SHARDING, cancel)?;
+    let spec = stored_file(reader, runs, SPEC, cancel)?;
+    Ok(Blocks::read(sharding.as_deref(), spec.as_deref()))
+}
+
+/// A small file of a captured tree; none if it is not there, or is larger than what is looked for.
+fn stored_file(
+    reader: &ChunkReader<'_>,
+    runs: &[RunRef],
+    path: &str,
+    cancel: &Cancel,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Ok(path) = RelPath::from_slashed(path.as_bytes()) else { return Ok(None) };
+    // A page that cannot be read is told by whoever goes through all of them.
+    let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
+    merged.seek(path.key());
+    let Some(entry) = merged.next_entry()? else { return Ok(None) };
+    let Node::File { content, .. } = &entry.node else { return Ok(None) };
+    if entry.path != path || content.size > FILE_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut out = Vec::new();
+    write_content(reader, content, &mut out, cancel, &Counters::default())?;
+    Ok(Some(out))
+}

@@ -1,0 +1,54 @@
+//! pyaleph's `config.yml`, as far as it says which kubo is the node's.
+
+use std::path::Path;
+
+use super::yaml::{self, Node, Value};
+use crate::sys::read_bounded;
+
+/// Longer ones are not read.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The hosts under which pyaleph reaches kubo; in a compose project, names of services.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IpfsHosts {
+    /// `ipfs.host`.
+    pub host: Option<String>,
+    /// `ipfs.pinning.host`: files are added and pinned there, where it is set.
+    pub pinning: Option<String>,
+}
+
+/// Reads them; a file that cannot be read says nothing.
+pub fn ipfs_hosts(config: &Path) -> IpfsHosts {
+    let text = read_bounded(config, FILE_BYTES_MAX).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.map_or_else(IpfsHosts::default, |text| parse(&text))
+}
+
+fn parse(text: &str) -> IpfsHosts {
+    let Ok(Some(top)) = yaml::read(text) else { return IpfsHosts::default() };
+    let host = |node: Option<&Node>| match &node?.get("host")?.value.value {
+        Value::Text(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let ipfs = top.get("ipfs").map(|entry| &entry.value);
+    let pinning = ipfs.and_then(|ipfs| ipfs.get("pinning")).map(|entry| &entry.value);
+    IpfsHosts { host: host(ipfs), pinning: host(pinning) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_kubo_are_read() {
+        let hosts = |text: &str| {
+            let IpfsHosts { host, pinning } = parse(text);
+            (host.unwrap_or_default(), pinning.unwrap_or_default())
+        };
+        let both = "ipfs:\n  enabled: true\n  host: ipfs\n  port: 5001\n  pinning:\n    host: ipfs-pinning\n    port: 5001\n";
+        assert_eq!(hosts(both), ("ipfs".into(), "ipfs-pinning".into()));
+        assert_eq!(hosts("ipfs: {host: kubo, pinning: {host: null}}"), ("kubo".into(), String::new()));
+        for text in ["", "ipfs:", "ipfs: []", "x: {host: y}", ": :", "a: [1"] {
+            assert_eq!(hosts(text), (String::new(), String::new()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! kubo's repositories, where there are several, and volumes that no source covers.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::super::compose::{IpfsHosts, MountSource, Project, Service, ServiceMount, ipfs_hosts};
+use super::super::kubo::Blocks;
+use super::super::profile::Place;
+use super::{CONFIG, Finder, IPFS, mounted_at, paths};
+
+/// How long the name is that the engine gives to a volume without one.
+const NAMELESS_DIGITS: usize = 64;
+
+impl Finder<'_> {
+    /// kubo's repository: of several that of the service which pyaleph's configuration names.
+    pub(super) fn ipfs(&mut self, project: &Project) {
+        let hosts = config_file(project).map_or_else(IpfsHosts::default, |file| ipfs_hosts(&file));
+        let wanted = hosts.pinning.as_ref().or(hosts.host.as_ref());
+        let mut found: Vec<(&Service, &ServiceMount)> = Vec::new();
+        for service in &project.services {
+            let mounts = service.mounts.iter().filter(|mount| mount.target == IPFS);
+            found.extend(mounts.map(|mount| (service, mount)));
+        }
+        // A service beside kubo may mount the same repository.
+        let mut seen = BTreeSet::new();
+        let is_wanted = |service: &Service| wanted.is_some_and(|host| is_called(service, host));
+        found.sort_by_key(|(service, _)| !is_wanted(service));
+        found.retain(|(service, mount)| {
+            let place = self.mounted(project, service, mount).map(|place| format!("{place:?}"));
+            seen.insert(place.unwrap_or_else(|| service.name.clone()))
+        });
+        let names: Vec<&str> = found.iter().map(|(service, _)| service.name.as_str()).collect();
+        let is_named = found.first().is_some_and(|(service, _)| is_wanted(service));
+        match (names.as_slice(), wanted) {
+            ([first, others @ ..], _) if !others.is_empty() => {
+                let why = match (is_named, &hosts.pinning) {
+                    (true, Some(_)) => "ipfs.pinning.host of config.yml names it",
+                    (true, None) => "ipfs.host of config.yml names it",
+                    (false, _) => "config.yml names neither, and it stands first",
+                };
+                self.note(format!(
+                    "several services have a repository of kubo's: files are taken to be added to '{first}' ({why}); '{}' is captured too, as a source of its own",
+                    others.join("', '")
+                ));
+            }
+            ([only], Some(host)) if !is_named && !is_local(host) => self.note(format!(
+                "config.yml says that files are added to kubo at '{host}', which is no service here: only the repository of '{only}' is captured"
+            )),
+            ([], Some(host)) if !is_local(host) => self.note(format!(
+                "config.yml says that files are added to kubo at '{host}', which is no service here: its repository is not captured"
+            )),
+            _ => {}
+        }
+        let mut trees: Vec<_> =
+            found.into_iter().filter_map(|(service, mount)| self.place(project, service, mount)).collect();
+        for tree in &trees {
+            let trouble = tree.folder.as_deref().and_then(|folder| Blocks::at(folder).trouble());
+            if let Some(trouble) = trouble {
+                self.note(trouble);
+            }
+        }
+        if !trees.is_empty() {
+            self.out.ipfs = Some(trees.remove(0));
+        }
+        self.out.other_ipfs = trees;
+    }
+
+    /// A note for each volume of the project that no source covers.
+    pub(super) fn uncovered(&mut self, project: &Project) {
+        let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
+        let mut covered: Vec<Place> = parts.into_iter().flatten().map(|part| part.place.clone()).collect();
+        covered.extend(self.out.other_ipfs.iter().map(|part| part.place.clone()));
+        covered.extend(self.out.database.as_ref().and_then(|database| database.data.clone()));
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut notes = Vec::new();
+        for service in &project.services {
+            for mount in &service.mounts {
+                let target = &mount.target;
+                match &mount.source {
+                    MountSource::Path(_) => {}
+                    MountSource::Nameless => {
+                        // What the engine has there is told below.
+                        if self.real(service, target).is_none() && !self.is_of_a_part(target) {
+                            notes.push(format!(
+                                "{target} of '{}' is in a volume without a name, which no source covers",
+                                service.name
+                            ));
+                        }
+                    }
+                    MountSource::Volume(_) => {
+                        let Some(place @ Place::Volume(name)) = &self.mounted(project, service, mount) else {
+                            continue;
+                        };
+                        if !covered.contains(place) && told.insert(name.clone()) {
+                            notes.push(format!(
+                                "no source covers the volume '{name}' ({target} of '{}'): if it holds what cannot be made again, add a [[source]] with volume = \"{name}\"",
+                                service.name
+                            ));
+                        }
+                    }
+                }
+            }
+            for container in self.of_service(service) {
+                for mount in container.mounts.iter().filter(|mount| is_nameless(&mount.volume)) {
+                    let is_covered = covered.contains(&Place::Volume(mount.volume.clone()));
+                    if !is_covered && told.insert(mount.volume.clone()) {
+                        notes.push(format!(
+                            "{} of '{}' is in a volume without a name, which no source covers, and which compose may lose: give it a name in the compose file if it holds what cannot be made again",
+                            mount.destination.display(),
+                            service.name
+                        ));
+                    }
+                }
+            }
+        }
+        self.out.notes.extend(notes);
+    }
+
+    /// True for what one of the parts has at this path of its container.
+    fn is_of_a_part(&self, target: &str) -> bool {
+        [super::LOCAL_STORAGE, IPFS, super::KEYS].contains(&target) || target.starts_with(super::DATABASE)
+    }
+}
+
+/// pyaleph's configuration on this machine, if it can be found.
+fn config_file(project: &Project) -> Option<std::path::PathBuf> {
+    let named =
+        |path: &Path| path.file_name().is_some_and(|name| name == "config.yml" || name == "config.yaml");
+    match mounted_at(project, CONFIG).map(|(_, mount)| &mount.source) {
+        Some(MountSource::Path(path)) => Some(path.clone()),
+        _ => {
+            let mounted = paths(project).map(|(_, path)| path).find(|path| named(path));
+            Some(mounted.map_or_else(|| project.folder.join("config.yml"), Path::to_owned))
+        }
+    }
+}
+
+/// True if other containers of the project reach the service by this name.
+fn is_called(service: &Service, host: &str) -> bool {
+    service.name == host || service.container_name.as_deref() == Some(host)
+}
+
+fn is_local(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1")
+}
+
+fn is_nameless(volume: &str) -> bool {
+    volume.len() == NAMELESS_DIGITS && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

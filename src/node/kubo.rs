@@ -1,0 +1,120 @@
+//! kubo's repository: where its blocks lie, and what in it is no backup's business.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::source::Sharding;
+use crate::sys::read_bounded;
+
+/// Files that say how blocks are kept, below the repository's directory.
+pub const SHARDING: &str = "blocks/SHARDING";
+pub const SPEC: &str = "datastore_spec";
+/// They are longer in no repository.
+pub const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What a running kubo makes anew, and rewrites all the time: what it still has to announce, what it fetched from the
+/// network, the name under which it reports itself.
+pub const PASSING: [&str; 3] = ["/provider-keystore/", "/autoconf/", "/telemetry_uuid"];
+
+/// How a repository keeps its blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocks {
+    /// A file each.
+    Flatfs(Sharding),
+    /// In a database of this kind, such as `pebbleds`: no file has the name of a block.
+    Database(String),
+    /// A file each, in directories that this version cannot tell.
+    Unknown(String),
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self::Flatfs(Sharding::default())
+    }
+}
+
+impl Blocks {
+    /// Reads what the two files say; one that is not there, or makes no sense, says nothing.
+    pub fn read(sharding: Option<&[u8]>, spec: Option<&[u8]>) -> Self {
+        let spec: Option<Value> = spec.and_then(|text| serde_json::from_slice(text).ok());
+        let mount = spec.as_ref().map(|spec| mount_of_blocks(spec, 0));
+        let kind = mount.and_then(|mount| mount.get("type")).and_then(Value::as_str);
+        if let Some(kind) = kind.filter(|&kind| kind != "flatfs") {
+            return Self::Database(kind.to_owned());
+        }
+        let told = mount.and_then(|mount| mount.get("shardFunc")).and_then(Value::as_str);
+        let text = sharding.map(|text| String::from_utf8_lossy(text).trim().to_owned());
+        match text.filter(|text| !text.is_empty()).or_else(|| told.map(str::to_owned)) {
+            None => Self::default(),
+            Some(text) => Sharding::parse(&text).map_or(Self::Unknown(text), Self::Flatfs),
+        }
+    }
+
+    /// Those of a repository on this machine.
+    pub fn at(repository: &Path) -> Self {
+        let read = |name: &str| read_bounded(&repository.join(name), FILE_BYTES_MAX as usize).ok();
+        Self::read(read(SHARDING).as_deref(), read(SPEC).as_deref())
+    }
+
+    /// Where files of blocks lie; of a database that says nothing.
+    pub fn sharding(&self) -> Sharding {
+        if let Self::Flatfs(sharding) = self { *sharding } else { Sharding::default() }
+    }
+
+    /// Why they cannot be captured one by one, nor looked for, if so.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Flatfs(_) => None,
+            Self::Database(kind) => Some(format!(
+                "this kubo stores blocks in a database ({kind}), which is whole in a backup only while kubo is stopped or from a snapshot of the file system: stop it in 'before' and start it in 'after'"
+            )),
+            Self::Unknown(text) => {
+                Some(format!("this kubo keeps its blocks in directories that icecore does not know ({text})"))
+            }
+        }
+    }
+}
+
+/// The part of a specification that is about blocks. Measuring and the like stand around another one.
+fn mount_of_blocks(spec: &Value, depth: u32) -> &Value {
+    const DEPTH_MAX: u32 = 8;
+    if depth > DEPTH_MAX {
+        return spec;
+    }
+    if let Some(child) = spec.get("child") {
+        return mount_of_blocks(child, depth + 1);
+    }
+    let Some(mounts) = spec.get("mounts").and_then(Value::as_array) else { return spec };
+    let at = |point: &str| {
+        mounts.iter().find(|mount| mount.get("mountpoint").and_then(Value::as_str) == Some(point))
+    };
+    at("/blocks").or_else(|| at("/")).map_or(spec, |mount| mount_of_blocks(mount, depth + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As kubo writes it with its profiles `flatfs`, `pebbleds` and `badgerds`.
+    #[test]
+    fn what_keeps_the_blocks_is_read() {
+        let flatfs = br#"{"mounts":[{"mountpoint":"/blocks","path":"blocks","shardFunc":"/repo/flatfs/shard/v1/next-to-last/2","type":"flatfs"},{"mountpoint":"/","path":"datastore","type":"levelds"}],"type":"mount"}"#;
+        let three = b"/repo/flatfs/shard/v1/next-to-last/3\n";
+        let blocks = |sharding: Option<&[u8]>, spec: &[u8]| Blocks::read(sharding, Some(spec));
+        assert_eq!(blocks(None, flatfs), Blocks::Flatfs(Sharding::NextToLast(2)));
+        assert_eq!(blocks(Some(three), flatfs), Blocks::Flatfs(Sharding::NextToLast(3)));
+        for (kind, spec) in [
+            ("pebbleds", &br#"{"path":"pebbleds","type":"pebbleds"}"#[..]),
+            ("badgerds", br#"{"path":"badgerds","type":"badgerds"}"#),
+            ("levelds", br#"{"type":"mount","mounts":[{"mountpoint":"/","type":"measure","child":{"type":"levelds"}}]}"#),
+        ] {
+            assert_eq!(blocks(None, spec), Blocks::Database(kind.into()));
+            assert!(blocks(None, spec).trouble().is_some_and(|text| text.contains(kind)));
+        }
+        assert_eq!(Blocks::read(None, None), Blocks::default());
+        assert_eq!(blocks(None, b"no json"), Blocks::default());
+        let odd = blocks(Some(b"/repo/flatfs/shard/v9/odd"), flatfs);
+        assert!(matches!(&odd, Blocks::Unknown(text) if text.ends_with("odd")), "{odd:?}");
+    }
+}
