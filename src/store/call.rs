@@ -12,12 +12,14 @@ pub enum Operation {
     Stat,
     List,
     Delete,
+    /// Counted for the object as it was named before.
+    Rename,
 }
 
 impl Operation {
     /// True if the operation changes what the store holds.
     pub const fn is_write(self) -> bool {
-        matches!(self, Self::Put | Self::Delete)
+        matches!(self, Self::Put | Self::Delete | Self::Rename)
     }
 }
 
@@ -46,7 +48,9 @@ impl From<&ObjectKey> for KeyKind {
             ObjectKey::Forgotten(_) => Self::Forgotten,
             ObjectKey::Lease(_) => Self::Lease,
             ObjectKey::Parity(_) => Self::Parity,
-            ObjectKey::QuarantinedPack(_) | ObjectKey::QuarantinedSnapshot(_) => Self::Quarantined,
+            ObjectKey::QuarantinedPack(_)
+            | ObjectKey::QuarantinedSnapshot(_)
+            | ObjectKey::QuarantinedSegment(_) => Self::Quarantined,
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::types::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Trouble {
     Io,
+    /// What a bad sector or a loose cable gives: `EIO`.
+    Medium,
+    TimedOut,
     Full,
     Denied,
     ReadOnly,
@@ -52,10 +55,12 @@ pub struct Fault {
 struct Plan {
     /// With the number of matching calls still to pass.
     pending: Vec<(Fault, u32)>,
-    /// Puts and deletes that still succeed before the store is dead.
+    /// Writes that still succeed before the store is dead.
     writes_left: Option<u64>,
     writes: u64,
     dead: bool,
+    /// Objects of which no byte can be read until the medium is well again.
+    unreadable: Vec<(ObjectKey, Trouble)>,
 }
 
 /// Another store, with faults planned by call. A fault fires once; of several that match a call the first planned does.
@@ -64,12 +69,18 @@ pub struct FaultyStore {
     inner: SharedStore,
     plan: Mutex<Plan>,
     late: Duration,
+    rename: bool,
 }
 
 impl FaultyStore {
     /// Wraps a store; without planned faults it behaves like it.
     pub fn new(inner: SharedStore) -> Self {
-        Self { inner, plan: Mutex::default(), late: Duration::ZERO }
+        Self { inner, plan: Mutex::default(), late: Duration::ZERO, rename: true }
+    }
+
+    /// It cannot rename, as object stores cannot.
+    pub fn without_rename(self) -> Self {
+        Self { rename: false, ..self }
     }
 
     /// Its faults strike only after so long, as those of a disk that tries for a while before it gives up.
@@ -88,6 +99,23 @@ impl FaultyStore {
         self.lock().writes_left = Some(writes);
     }
 
+    /// From now on every read of this object fails so; it can be listed, renamed and deleted.
+    pub fn make_unreadable(&self, key: &ObjectKey, trouble: Trouble) {
+        self.lock().unreadable.push((key.clone(), trouble));
+    }
+
+    /// What was made unreadable reads again.
+    pub fn make_readable(&self) {
+        self.lock().unreadable.clear();
+    }
+
+    /// Fails for an object that was made unreadable.
+    fn read(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let trouble =
+            self.lock().unreadable.iter().find(|(held, _)| held == key).map(|(_, trouble)| *trouble);
+        trouble.map_or(Ok(()), |trouble| Err(self.error(trouble, &key.to_string())))
+    }
+
     /// Puts and deletes that were tried so far.
     pub fn writes(&self) -> u64 {
         self.lock().writes
@@ -104,6 +132,11 @@ impl FaultyStore {
         let plan = self.lock();
         assert!(plan.pending.is_empty(), "planned faults that did not fire: {:?}", plan.pending);
         assert!(plan.writes_left.is_none() || plan.dead, "the store was to die and did not");
+    }
+
+    /// True if every planned fault has fired.
+    pub fn all_fired(&self) -> bool {
+        self.lock().pending.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
@@ -155,6 +188,12 @@ impl FaultyStore {
         let source = |kind| io::Error::new(kind, "a planned fault");
         match trouble {
             Trouble::Io => StoreError::Io { action: "use", subject, source: source(io::ErrorKind::Other) },
+            Trouble::Medium => {
+                StoreError::Io { action: "read", subject, source: io::Error::from_raw_os_error(5) }
+            }
+            Trouble::TimedOut => {
+                StoreError::Io { action: "read", subject, source: source(io::ErrorKind::TimedOut) }
+            }
             Trouble::Full => StoreError::Full { address, source: source(io::ErrorKind::StorageFull) },
             Trouble::Denied => {
                 StoreError::Denied { subject, source: source(io::ErrorKind::PermissionDenied) }
@@ -187,6 +226,11 @@ impl FaultyStore {
     }
 }
 
+fn no_rename(key: &ObjectKey) -> StoreError {
+    let source = io::Error::new(io::ErrorKind::Unsupported, "this store cannot rename");
+    StoreError::Io { action: "rename", subject: key.to_string(), source }
+}
+
 fn flip(bytes: &mut [u8], at: u64) {
     if !bytes.is_empty() {
         let at = usize::try_from(at % bytes.len() as u64).expect("less than the length");
@@ -209,7 +253,8 @@ impl Store for FaultyStore {
     }
 
     fn properties(&self) -> Properties {
-        self.inner.properties()
+        let inner = self.inner.properties();
+        Properties { rename: inner.rename && self.rename, ..inner }
     }
 
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
@@ -240,6 +285,7 @@ impl Store for FaultyStore {
 
     fn get(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, StoreError> {
         let effect = self.next_on(Operation::Get, key)?;
+        self.read(key)?;
         match effect {
             Some(Effect::Torn(found)) => {
                 let wanted = self.inner.get(key, limit)?.len() as u64;
@@ -261,6 +307,7 @@ impl Store for FaultyStore {
 
     fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let effect = self.next_on(Operation::ReadAt, key)?;
+        self.read(key)?;
         match effect {
             Some(Effect::Torn(found) | Effect::Short(found)) => {
                 let wanted = offset.saturating_add(buf.len() as u64);
@@ -287,6 +334,20 @@ impl Store for FaultyStore {
     ) -> Result<(), StoreError> {
         let effect = self.next(Operation::List, Some(folder.into()), folder.name())?;
         self.around(effect, folder.name(), || self.inner.list(folder, each))
+    }
+
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        let effect = self.next_on(Operation::Rename, from)?;
+        self.around(effect, &from.to_string(), || match self.rename {
+            true => self.inner.rename(from, to),
+            false => Err(no_rename(from)),
+        })?;
+        // The bad sectors move with the name.
+        let mut plan = self.lock();
+        for (key, _) in plan.unreadable.iter_mut().filter(|(key, _)| key == from) {
+            key.clone_from(to);
+        }
+        Ok(())
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {

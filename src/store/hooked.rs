@@ -101,6 +101,12 @@ impl Store for HookedStore {
         Ok(())
     }
 
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        self.inner.rename(from, to)?;
+        self.behind_call(Operation::Rename, from.into());
+        Ok(())
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.inner.delete(key)?;
         self.behind_call(Operation::Delete, key.into());

@@ -10,7 +10,11 @@
 //! | the rename | whole, or gone | no, or whole: never torn, for the bytes were durable before the name was |
 //! | the sync of the object's folder | gone | whole |
 //!
-//! So no name of an object ever holds less than the object. An error in any step removes the temporary name, so a full
+//! A file system that can neither rename without replacing nor make hard links (some network mounts) is looked at before
+//! the rename: names of objects hold 32 random bytes or a hash of them, so nobody gives one to other bytes. The name of
+//! `config` is reserved by an empty file, which a crash may leave: `init` writes `config.2` first, and either copy opens.
+//!
+//! So no other name of an object ever holds less than the object. An error in any step removes the temporary name, so a full
 //! disk gets its room back; an error in the last step may leave the whole object there, not yet durable.
 //!
 //! **Store time** is the file's modification time. It is not before the moment at which the object became visible under its
@@ -103,6 +107,7 @@ impl LocalStore {
             durable_put: read_only || root.try_sync().map_err(failed)?,
             strong_listing: !root.is_network().map_err(failed)?,
             read_only,
+            rename: true,
             connections: CONNECTIONS,
         };
         let dates = root.dates_by_its_own_clock().map_err(failed)?;
@@ -158,7 +163,9 @@ impl LocalStore {
             }
             ObjectKey::Pack(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Packs, id.to_string()) },
             ObjectKey::Parity(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Parity, id.to_string()) },
-            ObjectKey::QuarantinedPack(_) | ObjectKey::QuarantinedSnapshot(_) => {
+            ObjectKey::QuarantinedPack(_)
+            | ObjectKey::QuarantinedSnapshot(_)
+            | ObjectKey::QuarantinedSegment(_) => {
                 let text = key.to_string();
                 plain(Folder::Quarantine, text.rsplit('/').next().unwrap_or(&text).to_owned())
             }
@@ -335,7 +342,9 @@ impl Store for LocalStore {
             },
         };
         let existing = match mode {
-            PutMode::CreateOnly => Existing::Refuse,
+            // Its name is the only one that two writers give to different bytes.
+            PutMode::CreateOnly if matches!(key, ObjectKey::Config(_)) => Existing::Reserve,
+            PutMode::CreateOnly => Existing::RefuseSeen,
             PutMode::Replace => Existing::Replace,
         };
         let dir = self.make_dir(&place).map_err(failed)?;
@@ -398,6 +407,24 @@ impl Store for LocalStore {
             Folder::Parity => self.list_fans(&dir, ObjectKey::Parity, each),
             _ => self.list_dir(&dir, |name| ObjectKey::from_name(folder, name), each),
         }
+    }
+
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        let (old, new) = (self.place(from)?, self.place(to)?);
+        let source = self.find_dir(&old).map_err(|error| self.failed_on(from, error))?;
+        let target = self.make_dir(&new).map_err(|error| self.failed(error))?;
+        if let ObjectKey::Pack(id) = from {
+            self.close_pack(*id);
+        }
+        source.move_file(&old.name, &target, &new.name).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists { key: to.clone() },
+            _ => self.failed_on(from, error),
+        })?;
+        if to.folder() == Some(Folder::Quarantine) {
+            // Not where the file is another user's; who needs the time looks at it.
+            let _ = target.touch(&new.name);
+        }
+        Ok(())
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
@@ -472,13 +499,15 @@ impl Store for LocalStore {
 }
 
 impl LocalStore {
-    /// The error of a read that met the end before the size it had seen: the file shrank meanwhile.
+    /// The error of a read that met the end before the size it had seen. Where the file has that size still, it was
+    /// only this read that ended early.
     fn short(&self, key: &ObjectKey, wanted: u64, file: &ReadFile, error: PathError) -> StoreError {
-        if error.kind() != io::ErrorKind::UnexpectedEof {
-            return self.failed(error);
+        match file.stat() {
+            Ok(stat) if error.kind() == io::ErrorKind::UnexpectedEof && stat.size < wanted => {
+                StoreError::Short { key: key.clone(), wanted, found: stat.size }
+            }
+            _ => self.failed(error),
         }
-        let found = file.stat().map_or(0, |stat| stat.size);
-        StoreError::Short { key: key.clone(), wanted, found }
     }
 }
 

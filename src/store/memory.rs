@@ -135,6 +135,7 @@ impl Store for MemoryStore {
             durable_put: true,
             strong_listing: true,
             read_only: false,
+            rename: true,
             connections: 8,
         }
     }
@@ -197,6 +198,19 @@ impl Store for MemoryStore {
     ) -> Result<(), StoreError> {
         // Not under the lock: `each` may call the store.
         self.objects().into_iter().filter(|meta| meta.key.folder() == Some(folder)).try_for_each(each)
+    }
+
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        let mut objects = lock(&self.objects);
+        if objects.contains_key(to) {
+            return Err(StoreError::Exists { key: to.clone() });
+        }
+        let mut object = objects.remove(from).ok_or_else(|| StoreError::NotFound { key: from.clone() })?;
+        if to.folder() == Some(Folder::Quarantine) {
+            object.modified = self.clock.now();
+        }
+        objects.insert(to.clone(), object);
+        Ok(())
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {

@@ -71,8 +71,11 @@ pub enum ObjectKey {
     Parity(PackId),
     /// `quarantine/<pack id>.pack`: a damaged pack, set aside by a repair
     QuarantinedPack(PackId),
-    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, set aside by a repair
+    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, or what cannot be read as one, set aside by a
+    /// repair
     QuarantinedSnapshot(SnapshotId),
+    /// `quarantine/<segment id>.segment`: what cannot be read as an index segment, set aside by a repair
+    QuarantinedSegment(SegmentId),
 }
 
 /// What `list` lists.
@@ -170,6 +173,8 @@ pub struct Properties {
     pub strong_listing: bool,
     /// Writes are refused: the store or its mount is read-only.
     pub read_only: bool,
+    /// [`Store::rename`] works: an object can be set aside without being read.
+    pub rename: bool,
     /// How many requests the store serves well at once.
     pub connections: usize,
 }
@@ -235,9 +240,16 @@ impl StoreError {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// True if the medium cannot read some bytes (`EIO`): what a bad sector gives, on a store that is there otherwise.
+    /// True if the medium cannot read some bytes (`EIO`): a bad sector, or a cable, on a store that is there otherwise.
     pub fn is_bad_medium(&self) -> bool {
         matches!(self, Self::Io { action: "read", source, .. } if source.raw_os_error() == Some(5))
+    }
+
+    /// True for an error of reading one object that says nothing about its bytes: a bad sector or cable, a timeout, a
+    /// stale handle, a permission, a read that ended before the object does. The next try may succeed, so nobody may
+    /// take the object for damaged. A store that is not there at all is [`StoreError::Unreachable`], which ends a command.
+    pub fn is_unreadable_now(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Denied { .. })
     }
 }
 
@@ -279,6 +291,17 @@ pub trait Store: Send + Sync + fmt::Debug {
         folder: Folder,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
+
+    /// Gives an object another name without touching its bytes, which need not be readable. For setting objects aside,
+    /// and for taking them back.
+    ///
+    /// Durable when it returns. A crash leaves the object under one of its names, or under both. An object that comes to
+    /// `quarantine/` gets the time of this call as its store time, where the store can set it; another keeps its time.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if the new name is taken by another object, [`StoreError::NotFound`] if the old one is not
+    /// there. Always fails where [`Properties::rename`] is false.
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError>;
 
     /// Removes an object; [`StoreError::NotFound`] if there is none.
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
@@ -332,6 +355,7 @@ impl fmt::Display for ObjectKey {
             Self::Parity(id) => write!(f, "parity/{:02x}/{id}", id.as_bytes()[31]),
             Self::QuarantinedPack(id) => write!(f, "quarantine/{id}{QUARANTINED_PACK}"),
             Self::QuarantinedSnapshot(id) => write!(f, "quarantine/{id}{QUARANTINED_SNAPSHOT}"),
+            Self::QuarantinedSegment(id) => write!(f, "quarantine/{id}{QUARANTINED_SEGMENT}"),
         }
     }
 }
@@ -339,6 +363,7 @@ impl fmt::Display for ObjectKey {
 /// What the names of objects in quarantine end in.
 const QUARANTINED_PACK: &str = ".pack";
 const QUARANTINED_SNAPSHOT: &str = ".snapshot";
+const QUARANTINED_SEGMENT: &str = ".segment";
 
 impl ObjectKey {
     /// The folder in which `list` shows the object; none for `config`.
@@ -352,7 +377,9 @@ impl ObjectKey {
             Self::Forgotten(_) => Some(Folder::Forgotten),
             Self::Lease(_) => Some(Folder::Leases),
             Self::Parity(_) => Some(Folder::Parity),
-            Self::QuarantinedPack(_) | Self::QuarantinedSnapshot(_) => Some(Folder::Quarantine),
+            Self::QuarantinedPack(_) | Self::QuarantinedSnapshot(_) | Self::QuarantinedSegment(_) => {
+                Some(Folder::Quarantine)
+            }
         }
     }
 
@@ -374,10 +401,15 @@ impl ObjectKey {
             Folder::Forgotten => name.parse().ok().map(Self::Forgotten),
             Folder::Leases => name.parse().ok().map(Self::Lease),
             Folder::Parity => name.parse().ok().map(Self::Parity),
-            Folder::Quarantine => match name.strip_suffix(QUARANTINED_PACK) {
-                Some(id) => id.parse().ok().map(Self::QuarantinedPack),
-                None => name.strip_suffix(QUARANTINED_SNAPSHOT)?.parse().ok().map(Self::QuarantinedSnapshot),
-            },
+            Folder::Quarantine => {
+                let (id, suffix) = name.split_at_checked(name.find('.')?)?;
+                match suffix {
+                    QUARANTINED_PACK => id.parse().ok().map(Self::QuarantinedPack),
+                    QUARANTINED_SNAPSHOT => id.parse().ok().map(Self::QuarantinedSnapshot),
+                    QUARANTINED_SEGMENT => id.parse().ok().map(Self::QuarantinedSegment),
+                    _ => None,
+                }
+            }
         }
     }
 }

@@ -264,6 +264,11 @@ impl Store for ModelStore {
         listed.into_iter().try_for_each(each)
     }
 
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        self.change(from, |memory| memory.rename(from, to))?;
+        self.change(to, |_| Ok(()))
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.change(key, |memory| memory.delete(key))
     }

@@ -65,6 +65,10 @@ impl Store for ReadOnlyStore {
         self.inner.list(folder, each)
     }
 
+    fn rename(&self, _from: &ObjectKey, _to: &ObjectKey) -> Result<(), StoreError> {
+        self.refused()
+    }
+
     fn delete(&self, _key: &ObjectKey) -> Result<(), StoreError> {
         self.refused()
     }
@@ -96,6 +100,7 @@ mod tests {
         let read_only = |result| matches!(result, Err(StoreError::ReadOnly { .. }));
         assert!(read_only(store.put(&lease, Body::Bytes(b"x"), PutMode::Replace)));
         assert!(read_only(store.delete(&before[0].key)));
+        assert!(read_only(store.rename(&before[0].key, &lease)));
         assert!(read_only(store.spool().map(drop)));
         assert!(read_only(store.sweep_unfinished(Timestamp::default()).map(drop)));
         assert!(read_only(store.set_reserve(true)));

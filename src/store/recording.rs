@@ -134,6 +134,12 @@ impl Store for RecordingStore {
         result
     }
 
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        let result = self.inner.rename(from, to);
+        self.record(Operation::Rename, from, 0, &result);
+        result
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let result = self.inner.delete(key);
         self.record(Operation::Delete, key, 0, &result);

@@ -18,6 +18,7 @@ pub fn run(make: impl Fn() -> SharedStore) {
     an_objects_time_is_that_at_which_it_became_visible(&*make());
     objects_of_all_sizes_read_back(&*make());
     deleted_objects_are_gone(&*make());
+    renamed_objects_keep_their_bytes(&*make());
     a_listing_ends_with_the_callers_error(&*make());
     of_many_writers_of_one_name_one_wins(&make());
     readers_see_the_old_or_the_new(&make());
@@ -190,6 +191,31 @@ fn deleted_objects_are_gone(store: &dyn Store) {
     }
 }
 
+fn renamed_objects_keep_their_bytes(store: &dyn Store) {
+    let (place, aside) = (pack(1), ObjectKey::QuarantinedPack(PackId::new([1; 32])));
+    put(store, &place, b"bytes");
+    let before = store.stat(&place).expect("stat").modified;
+    if !store.properties().rename {
+        assert!(store.rename(&place, &aside).is_err());
+        return;
+    }
+    assert!(store.rename(&pack(2), &aside).expect_err("missing").is_not_found());
+    // Some stores keep what was read at hand.
+    store.read_at(&place, 0, &mut [0; 5]).expect("read");
+    store.rename(&place, &aside).expect("set aside");
+    check_missing(store, &place);
+    assert_eq!(store.get(&aside, 9).expect("get"), b"bytes");
+    assert!(store.stat(&aside).expect("stat").modified >= before, "the time of the move");
+    put(store, &place, b"others");
+    let error = store.rename(&place, &aside).expect_err("taken");
+    assert!(matches!(&error, StoreError::Exists { key } if *key == aside), "{error:?}");
+    assert_eq!(store.get(&place, 9).expect("get"), b"others");
+    store.delete(&place).expect("delete");
+    store.rename(&aside, &place).expect("taken back");
+    assert_eq!(store.get(&place, 9).expect("get"), b"bytes");
+    check_missing(store, &aside);
+}
+
 fn a_listing_ends_with_the_callers_error(store: &dyn Store) {
     for number in 0..3 {
         put(store, &pack(number), b"x");
@@ -283,5 +309,6 @@ fn one_key_of_each_kind() -> Vec<ObjectKey> {
         ObjectKey::Parity(PackId::new([1; 32])),
         ObjectKey::QuarantinedPack(PackId::new([1; 32])),
         ObjectKey::QuarantinedSnapshot(SnapshotId::new([4; 32])),
+        ObjectKey::QuarantinedSegment(SegmentId::new([4; 32])),
     ]
 }

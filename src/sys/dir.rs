@@ -110,8 +110,8 @@ impl Dir {
     }
 
     /// Makes a file that did not exist, open for reading and writing, with these permission bits whatever the umask.
-    pub(super) fn create_file(&self, name: &str, mode: u32) -> Result<File, PathError> {
-        let (name, path) = self.child(Path::new(name))?;
+    pub(super) fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, PathError> {
+        let (name, path) = self.child(name.as_ref())?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let bits = Mode::from_raw_mode(mode);
         let fd =
@@ -140,6 +140,17 @@ impl Dir {
         Ok(false)
     }
 
+    /// Gives a file of this folder a new place if that looks free; `AlreadyExists` if it does not.
+    pub(super) fn rename_if_unseen(&self, from: &str, to_dir: &Self, to: &Path) -> Result<(), PathError> {
+        match to_dir.stat(to) {
+            Ok(_) => {
+                Err(io::Error::from(io::ErrorKind::AlreadyExists)).context("rename to", to_dir.path.join(to))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename_over(from, to_dir, to),
+            Err(error) => Err(error),
+        }
+    }
+
     fn link_new(&self, from: &str, to_dir: &Self, to: &Path, path: &Path) -> Result<(), PathError> {
         match rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty()) {
             // NFS sends a request again when its answer was lost: the name may be taken by ourselves.
@@ -150,6 +161,37 @@ impl Dir {
             }
             done => done.context("link", path),
         }
+    }
+
+    /// Moves a file of this folder to a name that is free, durably; `AlreadyExists` if another file has it. A crash
+    /// leaves one of the names, or both, and to do it again ends the same.
+    pub fn move_file(&self, from: &str, to_dir: &Self, to: &str) -> Result<(), PathError> {
+        let is_moved = match self.rename_new(from, to_dir, Path::new(to)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // The second name of the same file is what a crash left.
+                let is_same = self.stat(from)?.id == to_dir.stat(to)?.id;
+                if is_same { Ok(false) } else { Err(error) }
+            }
+            // Names of objects are not given to other bytes by anybody.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.rename_if_unseen(from, to_dir, Path::new(to)).map(|()| true)
+            }
+            done => done,
+        }?;
+        to_dir.sync()?;
+        if !is_moved {
+            self.remove_file(from)?;
+        }
+        self.sync()
+    }
+
+    /// Sets the times of a file to now, by the clock of the file system.
+    pub fn touch(&self, name: impl AsRef<Path>) -> Result<(), PathError> {
+        let (name, path) = self.child(name.as_ref())?;
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .context("set the time of", path)
     }
 
     /// Removes a file, or a symlink itself.

@@ -30,6 +30,12 @@ pub enum Existing {
     Refuse,
     /// Take its place in one step.
     Replace,
+    /// As `Refuse`. On a file system that has no such step: look, then rename. Two processes that publish the name at the
+    /// same moment replace one another there, so this is for names that nobody else gives to other bytes.
+    RefuseSeen,
+    /// As `Refuse`. On a file system that has no such step: make the name with an empty file, which only one process can,
+    /// then take its place. A crash between leaves the empty file.
+    Reserve,
 }
 
 /// A file under a temporary name, removed when dropped.
@@ -96,6 +102,13 @@ impl TempFile {
                 self.named = false;
             }
             Existing::Refuse => self.named = !self.dir.rename_new(&self.name, dir, name)?,
+            Existing::RefuseSeen | Existing::Reserve => match self.dir.rename_new(&self.name, dir, name) {
+                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                    self.rename_in_two_steps(dir, name, existing)?;
+                    self.named = false;
+                }
+                done => self.named = !done?,
+            },
         }
         Ok(())
     }
@@ -122,6 +135,18 @@ impl TempFile {
             file.sync_all().context("sync", &path)?;
         }
         Ok(())
+    }
+
+    /// For file systems that can neither rename without replacing nor make hard links.
+    fn rename_in_two_steps(&self, dir: &Dir, name: &Path, existing: Existing) -> Result<(), PathError> {
+        if existing == Existing::RefuseSeen {
+            return self.dir.rename_if_unseen(&self.name, dir, name);
+        }
+        drop(dir.create_file(name, 0o600)?);
+        self.dir.rename_over(&self.name, dir, name).inspect_err(|_| {
+            // The empty file is of no use to anybody.
+            let _ = dir.remove_file(name);
+        })
     }
 }
 
@@ -165,6 +190,26 @@ mod tests {
         temp(b"third").publish(&dir, "a", Existing::Replace).expect("publish");
         assert_eq!(std::fs::read(root.path().join("a")).expect("read"), b"third");
         assert_eq!(names(root.path()), ["a"]);
+    }
+
+    #[test]
+    fn without_a_rename_that_refuses_two_steps_do() {
+        let root = tempfile::tempdir().expect("a folder");
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        let publish = |bytes: &[u8], name: &str, existing| {
+            let mut temp = TempFile::create(&dir, 0o600).expect("create");
+            temp.write_all(bytes).expect("write");
+            let done = temp.rename_in_two_steps(&dir, Path::new(name), existing);
+            temp.named = done.is_err();
+            done
+        };
+        for (name, existing) in [("seen", Existing::RefuseSeen), ("reserved", Existing::Reserve)] {
+            publish(b"first", name, existing).expect("free");
+            let error = publish(b"second", name, existing).expect_err("taken");
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read(root.path().join(name)).expect("read"), b"first");
+        }
+        assert_eq!(names(root.path()), ["reserved", "seen"]);
     }
 
     #[test]

@@ -185,6 +185,10 @@ impl Store for CutStore {
         self.inner.list(folder, each)
     }
 
+    fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
+        self.write(|| self.inner.rename(from, to))
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.write(|| self.inner.delete(key))
     }

@@ -27,6 +27,24 @@ fn path_of(store: &LocalStore, key: &ObjectKey) -> PathBuf {
 }
 
 #[test]
+fn what_is_set_aside_is_the_same_file() {
+    use std::os::unix::fs::MetadataExt;
+    let (_root, store) = new_store();
+    put(&store, &pack(1));
+    let inode = fs::metadata(path_of(&store, &pack(1))).expect("there").ino();
+    // A file that cannot be read at all.
+    fs::set_permissions(path_of(&store, &pack(1)), fs::Permissions::from_mode(0)).expect("changed");
+    let aside = ObjectKey::QuarantinedPack(PackId::new([1; 32]));
+    store.rename(&pack(1), &aside).expect("set aside");
+    assert_eq!(fs::metadata(path_of(&store, &aside)).expect("there").ino(), inode);
+    // What a crash leaves that could only link: both names of one file.
+    fs::hard_link(path_of(&store, &aside), path_of(&store, &pack(1))).expect("linked");
+    store.rename(&pack(1), &aside).expect("ended");
+    assert!(!path_of(&store, &pack(1)).exists());
+    assert_eq!(fs::metadata(path_of(&store, &aside)).expect("there").ino(), inode);
+}
+
+#[test]
 fn it_keeps_the_contract() {
     let root = tempfile::tempdir().expect("a folder");
     let number = std::cell::Cell::new(0);
