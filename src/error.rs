@@ -5,7 +5,7 @@ use std::fmt;
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
-use crate::store::StoreError;
+use crate::store::{Folder, StoreError};
 use crate::sys::PathError;
 
 /// What callers act on; the binary's exit codes follow from it.
@@ -85,6 +85,8 @@ impl Error {
                 }
                 RepoError::WrongKey { .. } => ErrorKind::WrongKey,
                 RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => ErrorKind::NeedsNewer,
+                RepoError::ChunkUnreadable { .. } | RepoError::LatestDamaged { .. } => ErrorKind::Damage,
+                RepoError::Store(err) if err.is_bad_medium() => ErrorKind::Damage,
                 err if err.is_damage() => ErrorKind::Damage,
                 _ => ErrorKind::Failed,
             },
@@ -101,6 +103,9 @@ impl Error {
                 RepoError::AlreadyThere { .. } => {
                     Some("choose another folder, or use this repository as it is")
                 }
+                RepoError::WrongKey { costly: 1.., .. } => Some(
+                    "give the right passphrase; --costly-key tries those too, with up to 1 GiB of memory and minutes of time each",
+                ),
                 RepoError::WrongKey { .. } => Some(
                     "give the right passphrase with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE",
                 ),
@@ -126,7 +131,13 @@ impl Error {
                 RepoError::LatestDamaged { .. } => Some(
                     "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
                 ),
+                RepoError::Damaged { object, .. } if object.starts_with(Folder::Snapshots.name()) => Some(
+                    "'icecore repair snapshots' sets aside what cannot be read as a snapshot, and heals it where a cache has it",
+                ),
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
+                RepoError::ChunkUnreadable { .. } | RepoError::Store(StoreError::Io { .. }) => {
+                    Some("it may be whole: check the disk, its cable or the mount, then run it again")
+                }
                 _ => None,
             },
             Self::Refused { hint, .. } => Some(hint),

@@ -175,7 +175,7 @@ impl Window {
         fetcher.each_frame(&self.wants, &self.packs, keep, |(): &mut (), opened| {
             for (number, want) in opened.wants.iter().enumerate() {
                 let bytes = opened.bytes(number).map_err(|why| {
-                    Error::Repo(RepoError::ChunkUnreadable { id: want.id, why: why.to_owned() })
+                    Error::Repo(RepoError::ChunkUnreadable { id: want.id, why: why.to_owned(), now: false })
                 })?;
                 let mut slot = slots[want.owner as usize].lock().unwrap_or_else(PoisonError::into_inner);
                 slot.copy_from_slice(bytes);

@@ -22,9 +22,11 @@ pub enum RepoError {
     AlreadyThere {
         address: String,
     },
-    /// No key slot opens with the given passphrase.
+    /// No key slot opens with the given passphrase. `costly`: slots that were not tried because they ask for far more
+    /// memory or time than those that this version makes.
     WrongKey {
         slots: usize,
+        costly: usize,
     },
     /// The repository has a format version above ours.
     NewerFormat {
@@ -46,10 +48,11 @@ pub enum RepoError {
         damage: Box<RepoError>,
         before: SnapshotId,
     },
-    /// No copy of a chunk can be read.
+    /// No copy of a chunk can be read. `now`: a copy could not be read this time, and may be whole.
     ChunkUnreadable {
         id: ChunkId,
         why: String,
+        now: bool,
     },
     /// Our lease ended while we worked: what was written is kept, but not committed.
     LostLease {
@@ -102,22 +105,35 @@ impl RepoError {
         }
     }
 
-    /// True if it tells of damage in the repository rather than of a mishap.
+    /// True if it tells of damage in the repository: an object is gone, too short, or was read whole and is not what it
+    /// should be. An object that cannot be read at the moment is not damaged.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Damaged { .. }
-            | Self::LatestDamaged { .. }
-            | Self::ChunkUnreadable { .. }
-            | Self::Codec(_) => true,
-            Self::Store(err) => {
-                err.is_bad_medium()
-                    || matches!(
-                        err,
-                        StoreError::Short { .. } | StoreError::TooLong { .. } | StoreError::NotFound { .. }
-                    )
-            }
+            Self::Damaged { .. } | Self::Codec(_) => true,
+            Self::LatestDamaged { damage, .. } => damage.is_damage(),
+            Self::ChunkUnreadable { now, .. } => !now,
+            Self::Store(err) => matches!(
+                err,
+                StoreError::Short { .. } | StoreError::TooLong { .. } | StoreError::NotFound { .. }
+            ),
             _ => false,
         }
+    }
+
+    /// True if an object could not be read this time, whatever it holds: see [`StoreError::is_unreadable_now`].
+    pub fn is_unreadable_now(&self) -> bool {
+        match self {
+            Self::Store(err) => err.is_unreadable_now(),
+            Self::LatestDamaged { damage, .. } => damage.is_unreadable_now(),
+            Self::ChunkUnreadable { now, .. } => *now,
+            _ => false,
+        }
+    }
+
+    /// True if one object cannot be had, for now or for good, and others may well be: for who reads on, and for who has
+    /// another copy. Who takes an object for lost asks [`RepoError::is_damage`].
+    pub fn is_unavailable(&self) -> bool {
+        self.is_damage() || self.is_unreadable_now()
     }
 }
 
@@ -130,12 +146,20 @@ impl fmt::Display for RepoError {
             Self::Codec(err) => err.fmt(f),
             Self::NotFound { address } => write!(f, "there is no repository at {address}"),
             Self::AlreadyThere { address } => write!(f, "there is a repository at {address} already"),
-            Self::WrongKey { slots: 0 } => f.write_str("the repository has no readable key slot"),
-            Self::WrongKey { slots: 1 } => {
-                f.write_str("the passphrase does not open the repository's key slot")
-            }
-            Self::WrongKey { slots } => {
-                write!(f, "the passphrase opens none of the repository's {slots} key slots")
+            Self::WrongKey { slots, costly } => {
+                match slots {
+                    0 if *costly > 0 => f.write_str("no key slot of the repository was tried")?,
+                    0 => f.write_str("the repository has no readable key slot")?,
+                    1 => f.write_str("the passphrase does not open the repository's key slot")?,
+                    _ => write!(f, "the passphrase opens none of the repository's {slots} key slots")?,
+                }
+                match costly {
+                    0 => Ok(()),
+                    1 => f.write_str("; one more asks for unusually much memory or time and was not tried"),
+                    _ => {
+                        write!(f, "; {costly} more ask for unusually much memory or time and were not tried")
+                    }
+                }
             }
             Self::NewerFormat { found, known } => {
                 write!(f, "the repository has format {found}, this icecore knows formats up to {known}")
@@ -147,7 +171,7 @@ impl fmt::Display for RepoError {
             Self::LatestDamaged { damage, before } => {
                 write!(f, "{damage}; it may be the latest, and the one before it is {}", before.short())
             }
-            Self::ChunkUnreadable { id, why } => write!(f, "chunk {} cannot be read: {why}", id.short()),
+            Self::ChunkUnreadable { id, why, .. } => write!(f, "chunk {} cannot be read: {why}", id.short()),
             Self::LostLease { id, why } => {
                 write!(f, "lost lease {} ({why}), nothing was committed", id.short())
             }

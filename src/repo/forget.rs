@@ -110,7 +110,7 @@ impl Repository {
                 }
                 // Swept since the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
-                Err(err) if err.is_damage() => bad(id, err),
+                Err(err) if err.is_unavailable() => bad(id, err),
                 Err(err) => return Err(err),
             }
         }

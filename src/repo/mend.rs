@@ -16,7 +16,7 @@ impl Repository {
             let body = match self.read_segment(&id) {
                 Ok(body) => body,
                 Err(RepoError::Store(err)) if err.is_not_found() => continue,
-                Err(err) if err.is_damage() => continue,
+                Err(err) if err.is_unavailable() => continue,
                 Err(err) => return Err(err),
             };
             for info in body.packs.into_iter().filter(|info| packs.contains(&info.id)) {

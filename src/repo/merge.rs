@@ -56,10 +56,10 @@ impl<'a> MergedRuns<'a> {
         let mut streams = Vec::new();
         for (run, at) in runs.iter().enumerate() {
             let root = match read_root(reader, at) {
-                Err(err) if tolerant && err.is_damage() => {
+                Err(err) if tolerant && err.is_unavailable() => {
                     let mut cursor = RunCursor::new(Default::default(), true);
-                    let (from, why) = (RelPath::root(), err.to_string());
-                    let lost = Uncertain { from, until: None, chunk: at.root, why };
+                    let (from, why, now) = (RelPath::root(), err.to_string(), err.is_unreadable_now());
+                    let lost = Uncertain { from, until: None, chunk: at.root, why, now };
                     cursor.uncertain = Some(vec![lost]);
                     streams.push(Stream { run, in_folders: true, cursor });
                     continue;

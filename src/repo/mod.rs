@@ -3,7 +3,9 @@
 mod baseline;
 mod claims;
 mod commit;
+mod configs;
 mod error;
+mod examine;
 mod forget;
 mod frame_writer;
 mod keyring;
@@ -26,6 +28,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod unlock;
 mod unlocked;
 mod vanished;
 
@@ -39,6 +42,7 @@ use std::time::Instant;
 pub use claims::{Claim, Claims};
 pub use commit::{Committed, landed_late};
 pub use error::RepoError;
+pub use examine::Verdict;
 pub use forget::ForgottenSnapshot;
 pub use frame_writer::{Feed, FrameWriter};
 pub use keyring::{Secret, SlotInfo};
@@ -60,11 +64,12 @@ pub use tiers::{merged_into, tiers_to_merge};
 pub use unlocked::{Cache, Unlocked};
 
 use crate::chunk::{Keys, MasterKey};
-use crate::format::{Config, FORMAT_VERSION};
+use crate::format::{Config, FORMAT_VERSION, KeySlot, encode_key_slot};
 use crate::index::{Index, Memory};
-use crate::store::{Copy, ObjectKey, SharedStore, Store};
+use crate::store::{Body, Copy, ObjectKey, PutMode, SharedStore, Store, StoreError};
 use crate::sys::{PathError, StateDir, now, random_bytes};
 use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
+use configs::Configs;
 
 /// An open repository: its keys are known, its formats understood. The index is brought up to date by
 /// [`Repository::sync`], which every operation calls after taking its lease.
@@ -90,6 +95,8 @@ pub struct Repository {
     heads: Mutex<HashMap<PackId, PackHead>>,
     lease_times: LeaseTimes,
     config_damage: Option<String>,
+    /// The bytes of the copy of `config` that counts.
+    config_bytes: Vec<u8>,
 }
 
 impl fmt::Debug for Repository {
@@ -126,9 +133,9 @@ impl Repository {
         if parity.is_some_and(|percent| !(1..=100).contains(&percent)) {
             return Err(RepoError::Refused { why: "recovery data is 1 to 100 percent of the data".into() });
         }
-        match keyring::read_configs(store.as_ref()) {
+        match Configs::read(store.as_ref()).map(drop) {
             Err(RepoError::NotFound { .. }) => {}
-            Ok(_) | Err(RepoError::Damaged { .. }) => {
+            Ok(()) | Err(RepoError::Damaged { .. }) => {
                 return Err(RepoError::AlreadyThere { address: store.address().to_owned() });
             }
             Err(err) => return Err(err),
@@ -139,38 +146,34 @@ impl Repository {
         keyring::store_slot(store.as_ref(), &slot)?;
         let mut config = Config::new(id, now());
         config.parity = parity;
-        keyring::store_config(store.as_ref(), &config, &keys)?;
+        configs::store_config(store.as_ref(), &config, &keys)?;
         // A repository without it is as good; the first prune tries again.
         let _ = store.set_reserve(true);
         Ok(id)
     }
 
-    /// The id in `config`, before any key is known; refuses formats and features that we cannot read.
+    /// The id in `config`, before any key is known: where its copies differ, the one that a key slot names too. Refuses
+    /// formats and features that we cannot read.
     pub fn identify(store: &SharedStore) -> Result<RepoId, RepoError> {
-        let configs = keyring::read_configs(store.as_ref())?;
-        keyring::check_version(&configs[0].config)?;
-        Ok(configs[0].config.repository)
+        let ids = Configs::read(store.as_ref())?.ids(store.as_ref())?;
+        ids.first().copied().ok_or_else(|| RepoError::NotFound { address: store.address().to_owned() })
     }
 
-    /// The ids in the readable copies of `config`, before any key is known: one, or two where a copy is damaged.
-    /// Refuses formats and features that we cannot read.
+    /// The ids in the readable copies of `config`, before any key is known: one, or two where a copy is damaged, the
+    /// likely one first. Refuses formats and features that we cannot read.
     pub fn identities(store: &SharedStore) -> Result<Vec<RepoId>, RepoError> {
-        let configs = keyring::read_configs(store.as_ref())?;
-        keyring::check_version(&configs[0].config)?;
-        let mut ids: Vec<RepoId> = configs.iter().map(|stored| stored.config.repository).collect();
-        ids.dedup();
-        Ok(ids)
+        Configs::read(store.as_ref())?.ids(store.as_ref())
     }
 
     /// Opens a repository. `cache_root`: the folder below which this repository's cache lies, made if need be.
     pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
-        let unlocked = Unlocked::unlock(store, secret)?;
+        let unlocked = Unlocked::unlock_near(store, secret, Some(cache_root))?;
         let cache = unlocked.open_cache(cache_root)?;
         Ok(unlocked.with_cache(cache))
     }
 
     fn opened(unlocked: Unlocked, cache: Cache) -> Self {
-        let Unlocked { store, config, keys, master, slot, slot_copy, config_damage } = unlocked;
+        let Unlocked { store, config, config_bytes, keys, master, slot, slot_copy, config_damage } = unlocked;
         let Cache { folder, index, memory } = cache;
         Self {
             store,
@@ -190,6 +193,7 @@ impl Repository {
             heads: Mutex::default(),
             lease_times: LeaseTimes::default(),
             config_damage,
+            config_bytes,
         }
     }
 
@@ -300,7 +304,14 @@ impl Repository {
     pub fn key_slots(&self) -> Result<Vec<SlotInfo>, RepoError> {
         let mut out = Vec::new();
         for name in keyring::slot_names(self.store())? {
-            let (slot, damage) = keyring::read_slot(self.store(), &name);
+            let (slot, mut damage) = keyring::read_slot(self.store(), &name);
+            if let Some(slot) = slot.as_ref().filter(|slot| !self.is_ours(slot)) {
+                let what = match slot.repository == self.id() {
+                    true => "it holds the key of another repository".to_owned(),
+                    false => format!("it belongs to repository {}", slot.repository),
+                };
+                damage = damage.or(Some(what));
+            }
             let (label, created) = slot.map_or_else(Default::default, |slot| (slot.label, slot.created));
             out.push(SlotInfo { current: name == self.slot, name, label, created, damage });
         }
@@ -323,8 +334,8 @@ impl Repository {
                 why: format!("'{prefix}' is not the beginning of one key slot's name"),
             });
         };
-        let others = slots.iter().filter(|other| other.name != slot.name);
-        if others.filter(|other| other.damage.is_none()).count() == 0 {
+        let mut others = slots.iter().filter(|other| other.name != slot.name);
+        if !others.any(|other| other.damage.is_none()) {
             return Err(RepoError::Refused { why: "the last whole key slot is never removed".into() });
         }
         self.delete_slot(&slot.name)?;
@@ -342,23 +353,43 @@ impl Repository {
     /// repository opens even if all its slots are lost.
     pub fn export_key(&self, secret: &Secret, label: &str) -> Result<Vec<u8>, RepoError> {
         let slot = keyring::make_slot(&self.master, self.id(), secret, label)?;
-        Ok(crate::format::encode_key_slot(&slot))
+        Ok(encode_key_slot(&slot))
     }
 
+    /// True if the slot says that it holds this repository's key.
+    fn is_ours(&self, slot: &KeySlot) -> bool {
+        slot.repository == self.id() && slot.check == self.master.check_value()
+    }
+
+    /// Deletes a slot, and puts it back if then no whole slot is left: another process may have removed the others since
+    /// they were listed. Of two such processes the one that lists last puts its slot back, so that one stays.
     fn delete_slot(&self, name: &str) -> Result<(), RepoError> {
-        for copy in [Copy::First, Copy::Second] {
-            match self.store.delete(&ObjectKey::KeySlot(name.to_owned(), copy)) {
+        let copies = [Copy::First, Copy::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
+        let slot = keyring::read_slot(self.store(), name).0.filter(|slot| self.is_ours(slot));
+        for key in &copies {
+            match self.store.delete(key) {
                 Err(err) if !err.is_not_found() => return Err(err.into()),
                 _ => {}
             }
         }
-        Ok(())
+        let left = self.key_slots().map(|slots| slots.iter().any(|slot| slot.damage.is_none()));
+        let (Ok(false) | Err(_), Some(slot)) = (&left, slot) else { return left.map(drop) };
+        let bytes = encode_key_slot(&slot);
+        for key in copies.iter().rev() {
+            match self.store.put(key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+                Ok(()) | Err(StoreError::Exists { .. }) => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        left?;
+        let why = format!("the other key slots were removed at the same time: slot {name} was put back");
+        Err(RepoError::Refused { why })
     }
 
     /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns what it mended.
     pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
         self.check_writable()?;
-        keyring::mend(self.store(), &self.config, &self.keys, &(self.slot.clone(), self.slot_copy))
+        keyring::mend(self.store(), &self.config_bytes, &(self.slot.clone(), self.slot_copy))
     }
 
     fn heads(&self) -> std::sync::MutexGuard<'_, HashMap<PackId, PackHead>> {
@@ -367,9 +398,9 @@ impl Repository {
 }
 
 /// The cache's folder name: two copies of one repository at two addresses have two caches (PROTOCOL section 1).
-fn cache_name(config: &Config, store: &dyn Store) -> String {
+fn cache_name(id: RepoId, store: &dyn Store) -> String {
     let address = blake3::hash(store.address().as_bytes()).to_hex();
-    format!("{}-{}-v{FORMAT_VERSION}", config.repository, &address[..16])
+    format!("{id}-{}-v{FORMAT_VERSION}", &address[..16])
 }
 
 /// Random bytes from the system.

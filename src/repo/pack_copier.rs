@@ -78,7 +78,7 @@ impl<'a> PackCopier<'a> {
         };
         let (mut packed, plain) = match self.repo.read_frame_twice(pack, number, &row) {
             Ok(both) => both,
-            Err(err) if err.is_damage() => (Vec::new(), Vec::new()),
+            Err(err) if err.is_unavailable() => (Vec::new(), Vec::new()),
             Err(err) => return Err(err),
         };
         let pieces = self.pieces(info, &plain);

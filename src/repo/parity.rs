@@ -60,14 +60,14 @@ impl Repository {
         let mut at = 0;
         while at < size {
             let mut piece = vec![0; (size - at).min(1 << 20) as usize];
-            store.read_at(&pack, at, &mut piece)?;
+            self.read_at(&pack, at, &mut piece)?;
             hasher.update(&piece);
             at += piece.len() as u64;
         }
         if size == 0 || PackId::from(hasher.finish()) != *id {
             return Err(RepoError::bad_object(&pack, "its bytes do not hash to its name"));
         }
-        let parity = parity_of(id, size, percent, &mut |at, buf| store.read_at(&pack, at, buf))?;
+        let parity = parity_of(id, size, percent, &mut |at, buf| self.read_at(&pack, at, buf))?;
         let key = ObjectKey::Parity(*id);
         match store.delete(&key) {
             Ok(()) | Err(StoreError::NotFound { .. }) => {}
@@ -86,7 +86,7 @@ impl Repository {
             Ok(Some((found, None))) => found,
             Ok(Some((_, Some(what)))) => return Ok(ParityState::Damaged(what)),
             Ok(None) => return Ok(ParityState::Missing),
-            Err(err) if err.is_damage() => return Ok(ParityState::Damaged(err.to_string())),
+            Err(err) if err.is_unavailable() => return Ok(ParityState::Damaged(err.to_string())),
             Err(err) => return Err(err),
         };
         if found.shape.size != size {
@@ -111,14 +111,14 @@ impl Repository {
         let mut buf = Vec::new();
         for (n, from) in (0..shape.data).zip(&mut from) {
             for (copy, _) in copies.iter().filter(|(_, size)| shard_end(shape, n) <= *size) {
-                let mut read = |at, part: &mut [u8]| self.store().read_at(copy, at, part);
+                let mut read = |at, part: &mut [u8]| self.read_at(copy, at, part);
                 match read_data_shard(shape, n, &mut buf, &mut read).map_err(RepoError::from) {
                     Ok(()) if head.data.get(n as usize) == Some(&shard_hash(&buf)) => {
                         *from = Some(copy);
                         break;
                     }
                     Ok(()) => {}
-                    Err(err) if err.is_damage() => {}
+                    Err(err) if err.is_unavailable() => {}
                     Err(err) => return Err(err),
                 }
             }
@@ -130,10 +130,9 @@ impl Repository {
         };
         let mut read = |at: u64, part: &mut [u8]| {
             let copy = from[(at / u64::from(shape.shard)) as usize];
-            copy.map_or(Ok(()), |copy| self.store().read_at(copy, at, part))
+            copy.map_or(Ok(()), |copy| self.read_at(copy, at, part))
         };
-        let mut read_parity =
-            |at: u64, part: &mut [u8]| self.store().read_at(&key, found.shards_at + at, part);
+        let mut read_parity = |at: u64, part: &mut [u8]| self.read_at(&key, found.shards_at + at, part);
         let lost = recover(shape, &is_whole, &parity_is_whole, &mut read, &mut read_parity)
             .map_err(|err| parity_error(&key, err))?;
         self.assemble(id, shape, &lost, &mut read)
@@ -175,9 +174,9 @@ impl Repository {
         let mut out = Vec::with_capacity(found.shape.parity as usize);
         for (n, hash) in (0..).zip(&found.head.parity) {
             let at = found.shards_at + n * u64::from(found.shape.shard);
-            out.push(match self.store().read_at(&key, at, &mut shard).map_err(RepoError::from) {
+            out.push(match self.read_at(&key, at, &mut shard).map_err(RepoError::from) {
                 Ok(()) => shard_hash(&shard) == *hash,
-                Err(err) if err.is_damage() => false,
+                Err(err) if err.is_unavailable() => false,
                 Err(err) => return Err(err),
             });
         }
@@ -198,8 +197,10 @@ impl Repository {
         let (head, what) = match (first, second) {
             (Ok(first), Ok(second)) if first == second => (first, None),
             (Ok(_), Ok(_)) => return Err(RepoError::bad_object(&key, "its two heads differ")),
-            (Ok(first), Err(err)) if err.is_damage() => (first, Some(format!("its second head: {err}"))),
-            (Err(err), Ok(second)) if err.is_damage() => (second, Some(format!("its first head: {err}"))),
+            (Ok(first), Err(err)) if err.is_unavailable() => (first, Some(format!("its second head: {err}"))),
+            (Err(err), Ok(second)) if err.is_unavailable() => {
+                (second, Some(format!("its first head: {err}")))
+            }
             (Err(err), _) | (_, Err(err)) => return Err(err),
         };
         let shape = Shape {
@@ -222,10 +223,10 @@ impl Repository {
     fn first_head(&self, key: &ObjectKey) -> Result<ParityHead, RepoError> {
         let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
         let mut bytes = vec![0; PARITY_HEAD_BYTES_LEAST];
-        self.store().read_at(key, 0, &mut bytes)?;
+        self.read_at(key, 0, &mut bytes)?;
         let len = parity_head_len(&bytes).map_err(|err| bad(&err))?;
         bytes.resize(len.min(PARITY_HEAD_BYTES_MAX), 0);
-        self.store().read_at(key, 0, &mut bytes)?;
+        self.read_at(key, 0, &mut bytes)?;
         decode_parity_head(&bytes).map_err(|err| bad(&err))
     }
 
@@ -233,11 +234,11 @@ impl Repository {
         let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
         let end_at = size.checked_sub(PARITY_END_BYTES as u64).ok_or_else(|| bad(&"it is cut"))?;
         let mut end = [0; PARITY_END_BYTES];
-        self.store().read_at(key, end_at, &mut end)?;
+        self.read_at(key, end_at, &mut end)?;
         let len = decode_parity_end(&end).map_err(|err| bad(&err))?;
         let at = end_at.checked_sub(len as u64).ok_or_else(|| bad(&"it is cut"))?;
         let mut bytes = vec![0; len];
-        self.store().read_at(key, at, &mut bytes)?;
+        self.read_at(key, at, &mut bytes)?;
         decode_parity_head(&bytes).map_err(|err| bad(&err))
     }
 }

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{RepoError, Repository};
 use crate::chunk::{FRAME_PLAIN_BYTES_MAX, ObjectSeal, Opener, PartKind, SealClass};
 use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{FrameRow, Index, Location};
-use crate::store::ObjectKey;
+use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkId, Class, PackId};
 
 /// The beginning of a pack: what is needed to open its frames.
@@ -47,15 +48,29 @@ impl Repository {
         self.heads().remove(id);
     }
 
+    /// Reads a part of an object. A read that ended early, of an object that is long enough, is an error of this read and
+    /// says nothing about the object.
+    pub fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        match self.store().read_at(key, offset, buf) {
+            Err(StoreError::Short { wanted, .. })
+                if self.store().stat(key).is_ok_and(|meta| meta.size >= wanted) =>
+            {
+                let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the read ended early");
+                Err(StoreError::Io { action: "read", subject: key.to_string(), source })
+            }
+            done => done,
+        }
+    }
+
     /// Reads the head of a pack that lies under any name, as it is in the store now.
     pub fn head_of(&self, key: &ObjectKey) -> Result<PackHead, RepoError> {
         let mut bytes = vec![0; HEADER_BYTES];
-        self.store().read_at(key, 0, &mut bytes)?;
+        self.read_at(key, 0, &mut bytes)?;
         // A header that has grown: its length is in its first 12 bytes.
         let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
         if len > HEADER_BYTES && len <= 4096 {
             bytes.resize(len, 0);
-            self.store().read_at(key, 0, &mut bytes)?;
+            self.read_at(key, 0, &mut bytes)?;
         }
         let (header, len) =
             decode_header(&bytes, ObjectKind::Pack).map_err(|err| RepoError::bad_object(key, err))?;
@@ -68,7 +83,7 @@ impl Repository {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
         let mut sealed = vec![0; row.stored as usize];
-        self.store().read_at(&key, row.offset, &mut sealed)?;
+        self.read_at(&key, row.offset, &mut sealed)?;
         self.open_frame(&key, &head, number, row, sealed)
     }
 
@@ -95,7 +110,7 @@ impl Repository {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
         let mut sealed = vec![0; row.stored as usize];
-        self.store().read_at(&key, row.offset, &mut sealed)?;
+        self.read_at(&key, row.offset, &mut sealed)?;
         self.unseal(&key, &head, number, row, &mut sealed)?;
         let plain = self.unpack(&key, number, row, sealed.clone())?;
         Ok((sealed, plain))
@@ -183,11 +198,15 @@ impl<'a> ChunkReader<'a> {
             place = self.repo.locate(id)?;
         }
         let Some(place) = place else {
-            return Err(RepoError::ChunkUnreadable { id: *id, why: "no index segment tells of it".into() });
+            return Err(RepoError::ChunkUnreadable {
+                id: *id,
+                why: "no index segment tells of it".into(),
+                now: false,
+            });
         };
         match self.read(class, id, &place) {
             Ok(bytes) => Ok(bytes),
-            Err(err) if err.is_damage() => self.other_copy(class, id, &place, &err),
+            Err(err) if err.is_unavailable() => self.other_copy(class, id, &place, &err),
             Err(err) => Err(err),
         }
     }
@@ -210,16 +229,17 @@ impl<'a> ChunkReader<'a> {
         first: &RepoError,
     ) -> Result<Vec<u8>, RepoError> {
         self.make_sure()?;
+        let mut now = first.is_unreadable_now();
         for place in self.repo.ask_index(|index| index.copies(id))? {
             if (place.pack, place.frame) == (tried.pack, tried.frame) {
                 continue;
             }
             match self.read(class, id, &place) {
-                Err(err) if err.is_damage() => {}
+                Err(err) if err.is_unavailable() => now |= err.is_unreadable_now(),
                 other => return other,
             }
         }
-        Err(RepoError::ChunkUnreadable { id: *id, why: first.to_string() })
+        Err(RepoError::ChunkUnreadable { id: *id, why: first.to_string(), now })
     }
 
     fn read(&self, class: Class, id: &ChunkId, place: &Location) -> Result<Vec<u8>, RepoError> {

@@ -17,8 +17,10 @@ pub struct Rebuilt {
     pub packs: u64,
     pub chunks: u64,
     pub segments: Vec<SegmentId>,
-    /// Packs whose directory cannot be read.
+    /// Packs that no segment tells of and whose directory is damaged: nothing can be made of them.
     pub unreadable: Vec<(PackId, String)>,
+    /// Packs that no segment tells of and that cannot be read now.
+    pub unreadable_now: Vec<(PackId, String)>,
     /// Segments that cannot be read.
     pub damaged_segments: Vec<(SegmentId, String)>,
 }
@@ -41,11 +43,11 @@ impl Repository {
         let mut trailer = [0; TRAILER_BYTES];
         let at =
             size.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| bad(&"it is shorter than its trailer"))?;
-        self.store().read_at(key, at, &mut trailer)?;
+        self.read_at(key, at, &mut trailer)?;
         let trailer =
             decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX)).map_err(|err| bad(&err))?;
         let mut bytes = vec![0; trailer.directory_len as usize];
-        self.store().read_at(key, trailer.directory_offset, &mut bytes)?;
+        self.read_at(key, trailer.directory_offset, &mut bytes)?;
         let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
         let seal = ObjectSeal::new(self.keys(), SealClass::Index, &head.random, &head.header);
         let mut plain = body.sealed.to_vec();
@@ -99,6 +101,7 @@ impl Repository {
                 }
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if err.is_damage() => out.unreadable.push((id, err.to_string())),
+                Err(err) if err.is_unreadable_now() => out.unreadable_now.push((id, err.to_string())),
                 Err(err) => return Err(err),
             }
             if chunks >= PACK_CHUNKS_FULL {

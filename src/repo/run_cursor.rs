@@ -14,6 +14,8 @@ pub struct Uncertain {
     /// The root, node or page that cannot be read.
     pub chunk: ChunkId,
     pub why: String,
+    /// It cannot be read now, and may be whole.
+    pub now: bool,
 }
 
 #[derive(Debug)]
@@ -63,8 +65,10 @@ impl RunCursor {
                 self.open_node(reader, &page, until.as_ref(), depth - 1)
             };
             match (opened, &mut self.uncertain) {
-                (Err(err), Some(noted)) if err.is_damage() => {
-                    noted.push(Uncertain { from: page.first, until, chunk: page.id, why: err.to_string() });
+                (Err(err), Some(noted)) if err.is_unavailable() => {
+                    let now = err.is_unreadable_now();
+                    let (chunk, why) = (page.id, err.to_string());
+                    noted.push(Uncertain { from: page.first, until, chunk, why, now });
                 }
                 (opened, _) => opened?,
             }

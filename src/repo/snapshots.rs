@@ -11,7 +11,7 @@ use crate::format::{
 };
 use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
 use crate::sys::{Existing, read_bounded, write_file};
-use crate::types::{LeaseId, PrefixMatch, SnapshotId, Timestamp};
+use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp};
 
 /// A snapshot with its name and the store's time of its commit.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +108,24 @@ impl Repository {
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
+    /// A snapshot from this machine's cache, checked by name and seal; none if the cache does not have it whole.
+    pub fn cached_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
+        let limit = stored_limit(SNAPSHOT_BYTES_MAX) as usize;
+        let bytes = read_bounded(&self.snapshot_cache_path(id), limit).ok()?;
+        let key = ObjectKey::Snapshot(*id);
+        let (_, plain) =
+            open_object(self.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX).ok()?;
+        decode_snapshot(&plain).ok()
+    }
+
+    /// Reads the snapshot whose bytes have this hash and lie under another name.
+    pub fn read_misnamed_snapshot(&self, key: &ObjectKey, hash: ObjectHash) -> Result<Snapshot, RepoError> {
+        let bytes = self.store().get(key, stored_limit(SNAPSHOT_BYTES_MAX))?;
+        let name = ObjectKey::Snapshot(SnapshotId::from(hash));
+        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, &name, &bytes, SNAPSHOT_BYTES_MAX)?;
+        decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
+    }
+
     fn snapshot_cache_path(&self, id: &SnapshotId) -> PathBuf {
         self.cache_dir().join("snapshots").join(id.to_string())
     }
@@ -146,7 +164,7 @@ impl Repository {
                 Ok(snapshot) => out.push(StoredSnapshot { id, stored, snapshot }),
                 // Forgotten since the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
-                Err(err) if err.is_damage() => bad(id, stored, err),
+                Err(err) if err.is_unavailable() => bad(id, stored, err),
                 Err(err) => return Err(err),
             }
         }

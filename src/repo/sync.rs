@@ -96,7 +96,7 @@ impl Repository {
                 },
                 // Deleted since the listing: whoever superseded it is listed next time.
                 Err(RepoError::Store(err)) if err.is_not_found() => continue,
-                Err(err) if err.is_damage() => {
+                Err(err) if err.is_unavailable() => {
                     report.damaged.push((*id, err.to_string()));
                     continue;
                 }

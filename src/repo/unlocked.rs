@@ -4,11 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{RepoError, Repository, Secret, cache_name, keyring};
+use super::configs::{Configs, StoredConfig};
+use super::unlock::{OpenedSlot, last_slot, remember_slot, unlock};
+use super::{RepoError, Repository, Secret, cache_name};
 use crate::chunk::{Keys, MasterKey};
 use crate::format::Config;
 use crate::index::{Index, Memory};
-use crate::store::{Copy, ObjectKey, SharedStore};
+use crate::store::{Copy, SharedStore};
 use crate::sys::Dir;
 use crate::types::RepoId;
 
@@ -16,6 +18,8 @@ use crate::types::RepoId;
 pub struct Unlocked {
     pub(super) store: SharedStore,
     pub(super) config: Config,
+    /// The bytes of the copy of `config` that counts.
+    pub(super) config_bytes: Vec<u8>,
     pub(super) keys: Keys,
     pub(super) master: MasterKey,
     pub(super) slot: String,
@@ -37,24 +41,33 @@ impl Unlocked {
     /// # Errors
     /// [`RepoError::WrongKey`] if the secret opens no slot.
     pub fn unlock(store: SharedStore, secret: &Secret) -> Result<Self, RepoError> {
-        let configs = keyring::read_configs(store.as_ref())?;
-        for stored in &configs {
-            keyring::check_version(&stored.config)?;
+        Self::unlock_near(store, secret, None)
+    }
+
+    /// The same; the slot that opened the last time, as the repository's cache below `cache_root` says, is tried first.
+    pub fn unlock_near(
+        store: SharedStore,
+        secret: &Secret,
+        cache_root: Option<&Path>,
+    ) -> Result<Self, RepoError> {
+        let configs = Configs::read(store.as_ref())?;
+        let mut failed = None;
+        for id in configs.ids(store.as_ref())? {
+            let cache = cache_root.map(|root| root.join(cache_name(id, store.as_ref())));
+            let last = cache.as_deref().and_then(last_slot);
+            match unlock(store.as_ref(), id, secret, last.as_deref()) {
+                Ok(opened) => return Self::with_key(store, configs, opened),
+                Err(err) => failed = failed.or(Some(err)),
+            }
         }
-        let (master, slot, slot_copy) =
-            keyring::unlock(store.as_ref(), configs[0].config.repository, secret)?;
+        Err(failed.unwrap_or_else(|| RepoError::NotFound { address: store.address().to_owned() }))
+    }
+
+    fn with_key(store: SharedStore, configs: Configs, opened: OpenedSlot) -> Result<Self, RepoError> {
+        let OpenedSlot { master, slot, copy: slot_copy } = opened;
         let keys = Keys::derive(&master);
-        let good = configs.iter().find(|stored| keyring::check_config(stored, &keys));
-        let good = good.ok_or_else(|| {
-            RepoError::damaged("config", "its MAC is wrong: it was changed, or belongs to another repository")
-        })?;
-        let config = good.config.clone();
-        let whole = configs.iter().filter(|stored| keyring::check_config(stored, &keys)).count();
-        let config_damage = (whole < 2).then(|| {
-            let bad = if good.copy == Copy::First { Copy::Second } else { Copy::First };
-            format!("{} is missing or damaged; 'repair config' puts it back", ObjectKey::Config(bad))
-        });
-        Ok(Self { store, config, keys, master, slot, slot_copy, config_damage })
+        let (StoredConfig { config, bytes: config_bytes, .. }, config_damage) = configs.choose(&keys)?;
+        Ok(Self { store, config, config_bytes, keys, master, slot, slot_copy, config_damage })
     }
 
     /// The repository's identity, authenticated.
@@ -64,10 +77,11 @@ impl Unlocked {
 
     /// Opens this repository's cache below `cache_root`, and makes it if need be.
     pub fn open_cache(&self, cache_root: &Path) -> Result<Cache, RepoError> {
-        let folder = cache_root.join(cache_name(&self.config, self.store.as_ref()));
+        let folder = cache_root.join(cache_name(self.id(), self.store.as_ref()));
         for part in [folder.clone(), folder.join("index"), folder.join("snapshots"), folder.join("scratch")] {
             Dir::create_all(&part, 0o700)?;
         }
+        remember_slot(&folder, &self.slot);
         let (index, _) = Index::open(&folder.join("index"))?;
         let memory = Memory::open(&folder.join("index"), self.config.repository);
         Ok(Cache { folder, index, memory })

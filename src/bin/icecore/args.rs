@@ -67,6 +67,9 @@ pub struct Global {
     /// Take the repository with this id for the one that is meant, whichever was used at this address before
     #[arg(long, global = true, value_name = "ID", value_parser = parse::repository_id)]
     pub accept_repository: Option<RepoId>,
+    /// Try the passphrase also on key slots that ask for unusually much memory or time (up to 1 GiB, minutes each)
+    #[arg(long, global = true)]
+    pub costly_key: bool,
     /// Configuration file (default: /etc/icecore/icecore.toml for root, else ~/.config/icecore/icecore.toml)
     #[arg(long, global = true, value_name = "FILE", value_parser = parse::paths())]
     pub config: Option<PathBuf>,

@@ -1,9 +1,14 @@
-//! Key slots as a command that was cut off leaves them.
+//! Key slots and `config` as a command that was cut off leaves them, as a medium damages them, and as somebody plants
+//! them who has no key.
 
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, Store, list_all};
+use crate::format::{KeySlot, decode_key_slot, encode_key_slot};
+use crate::store::{
+    Body, Copy, Effect, Fault, FaultyStore, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode,
+    RecordingStore, Store, Trouble, list_all,
+};
 
 fn slot_keys(store: &dyn Store) -> Vec<ObjectKey> {
     list_all(store, Folder::Keys).expect("listed").into_iter().map(|meta| meta.key).collect()
@@ -25,7 +30,7 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
             keys.iter().find(|key| matches!(key, ObjectKey::KeySlot(_, c) if *c == copy)).expect("a copy");
         let bytes = fixture.memory.get(key, 1 << 16).expect("read");
         fixture.memory.delete(key).expect("deleted");
-        assert!(matches!(wrong(&fixture), RepoError::WrongKey { slots: 1 }), "{}", wrong(&fixture));
+        assert!(matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }), "{}", wrong(&fixture));
         fixture.open("a");
         fixture.memory.put(key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
     }
@@ -44,7 +49,7 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
         fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
     }
     fixture.open("a");
-    assert!(matches!(wrong(&fixture), RepoError::WrongKey { slots: 1 }), "{}", wrong(&fixture));
+    assert!(matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }), "{}", wrong(&fixture));
     // Nothing but another repository's slots is another matter.
     for key in slot_keys(&*fixture.memory) {
         fixture.memory.delete(&key).expect("deleted");
@@ -54,4 +59,186 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
         fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
     }
     assert!(wrong(&fixture).is_damage());
+}
+
+#[test]
+fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    for copy in [Copy::First, Copy::Second] {
+        let key = ObjectKey::Config(copy);
+        let good = fixture.memory.get(&key, 1 << 16).expect("read");
+        // Each byte of the first copy; of the second, which is read in the same way, some.
+        let step = if copy == Copy::First { 1 } else { 13 };
+        for at in (0..good.len()).step_by(step) {
+            let bit = 1 << (at % 7);
+            fixture.memory.damage(&key, |bytes| bytes[at] ^= bit).then_some(()).expect("damaged");
+            let id = Repository::identify(&fixture.store());
+            assert_eq!(
+                id.unwrap_or_else(|err| panic!("byte {at} of {key}: {err}")),
+                repo.id(),
+                "byte {at} of {key}"
+            );
+            let opened = fixture.open_on(fixture.store(), "a");
+            let opened = opened.unwrap_or_else(|err| panic!("byte {at} of {key}: {err}"));
+            assert!(opened.config_damage().is_some_and(|what| what.contains("repair config")), "byte {at}");
+            assert_eq!(opened.repair_config().expect("mended"), [key.to_string()], "byte {at}");
+            assert!(fixture.memory.get(&key, 1 << 16).expect("read") == good, "byte {at} of {key} is healed");
+        }
+    }
+    assert!(fixture.open("a").config_damage().is_none());
+}
+
+#[test]
+fn of_two_authentic_copies_of_config_the_first_counts() {
+    let fixture = Fixture::new();
+    let keys = fixture.open("a").keys().clone();
+    let mut config = fixture.open("a").config().clone();
+    config.parity = Some(7);
+    let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
+    fixture.memory.damage(&ObjectKey::Config(Copy::Second), |bytes| *bytes = other.clone());
+    let repo = fixture.open("a");
+    assert_eq!(repo.config().parity, None);
+    assert!(repo.config_damage().is_some_and(|what| what.contains("differ")), "{:?}", repo.config_damage());
+    repo.repair_config().expect("mended");
+    assert!(fixture.open("a").config_damage().is_none());
+    // A feature that either of them asks for is respected.
+    config.features.read.push("unheard-of".into());
+    let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
+    fixture.memory.damage(&ObjectKey::Config(Copy::Second), |bytes| *bytes = other.clone());
+    let refused = fixture.open_on(fixture.store(), "a").expect_err("an unknown feature");
+    assert!(matches!(refused, RepoError::UnknownFeature { .. }), "{refused}");
+}
+
+#[test]
+fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
+    let fixture = Fixture::new();
+    for kind in [KeyKind::Config, KeyKind::KeySlot] {
+        for nth in [1, 2] {
+            for trouble in [Trouble::Medium, Trouble::TimedOut, Trouble::Denied] {
+                let faulty = FaultyStore::new(fixture.store());
+                let effect = Effect::ErrorBefore(trouble);
+                faulty.plan(Fault { operation: Operation::Get, kind: Some(kind), nth, effect });
+                let faulty = Arc::new(faulty);
+                let opened = fixture.open_on(faulty.clone(), &format!("{kind:?} {nth} {trouble:?}"));
+                opened.unwrap_or_else(|err| panic!("{kind:?} {nth} {trouble:?}: {err}"));
+                faulty.assert_all_fired();
+            }
+        }
+    }
+    // Where no copy can be read, that is said, and not that the passphrase is wrong or nothing is there.
+    for (kind, gets) in [(KeyKind::Config, 2), (KeyKind::KeySlot, 2)] {
+        let faulty = FaultyStore::new(fixture.store());
+        for nth in 1..=gets {
+            let effect = Effect::ErrorBefore(Trouble::Medium);
+            faulty.plan(Fault { operation: Operation::Get, kind: Some(kind), nth, effect });
+        }
+        let err = fixture.open_on(Arc::new(faulty), "none").expect_err("nothing can be read");
+        assert!(err.is_unreadable_now(), "{kind:?}: {err}");
+    }
+}
+
+/// Puts both copies of a slot under this name.
+fn plant(fixture: &Fixture, name: &str, change: impl FnOnce(&mut KeySlot)) {
+    let keys = slot_keys(&*fixture.memory);
+    let mut slot = decode_key_slot(&fixture.memory.get(&keys[0], 1 << 16).expect("read")).expect("a slot");
+    change(&mut slot);
+    for copy in [Copy::First, Copy::Second] {
+        let key = ObjectKey::KeySlot(name.into(), copy);
+        fixture.memory.put(&key, Body::Bytes(&encode_key_slot(&slot)), PutMode::CreateOnly).expect("put");
+    }
+}
+
+#[test]
+fn a_slot_that_costs_too_much_is_not_tried_unasked() {
+    let fixture = Fixture::new();
+    for (n, (memory_kib, passes)) in
+        [(1 << 20, 100), (1 << 20, 1), ((256 << 10) + 1, 1), (64 << 10, 13), (64, 12_289)]
+            .into_iter()
+            .enumerate()
+    {
+        plant(&fixture, &format!("{n:016}"), |slot| (slot.memory_kib, slot.passes) = (memory_kib, passes));
+    }
+    // Behind these, ours opens all the same.
+    fixture.open("a");
+    let err = wrong(&fixture);
+    assert!(matches!(err, RepoError::WrongKey { slots: 1, costly: 5 }), "{err}");
+    assert!(err.to_string().contains("5 more ask for unusually much memory"), "{err}");
+}
+
+#[test]
+fn many_slots_of_moderate_cost_are_bounded_together() {
+    // 300 slots that ask for just less than what is tried unasked would take minutes.
+    let fixture = Fixture::new();
+    for n in 0..300 {
+        plant(&fixture, &format!("{n:016}"), |slot| {
+            (slot.memory_kib, slot.passes) = (8, 98_000);
+            slot.salt[0] ^= n as u8;
+        });
+    }
+    fixture.open("a");
+    // Opened with the cheapest first: none of them was tried.
+    let store = Arc::new(RecordingStore::new(fixture.store()));
+    fixture.open_on(store.clone(), "a").expect("opens");
+    assert_eq!(store.count(Operation::Get, KeyKind::KeySlot), 2, "the slot that opened last is read first");
+    assert_eq!(store.count(Operation::List, KeyKind::KeySlot), 0);
+}
+
+#[test]
+fn the_slot_that_opened_last_may_be_gone_or_another() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let old = repo.key_slots().expect("listed").remove(0).name;
+    let new = repo.add_key(&Secret::empty(), "second").expect("added");
+    repo.remove_key(&old).expect("removed");
+    assert!(
+        fixture.open("a").key_slots().expect("listed").iter().all(|slot| slot.name == new && slot.current)
+    );
+    // What the cache says is no more than a guess.
+    for entry in walkdir::WalkDir::new(fixture.caches.path()) {
+        let entry = entry.expect("listed");
+        if entry.file_name() == "slot" {
+            for text in ["", "../../etc/passwd", "\u{1}", "0123456789abcdef", &"a".repeat(65)] {
+                std::fs::write(entry.path(), text).expect("written");
+                fixture.open("a");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_that_remove_a_slot_each_at_once_leave_one() {
+    let fixture = Fixture::new();
+    let repo = fixture.open("a");
+    let first = repo.key_slots().expect("listed").remove(0).name;
+    let second = repo.add_key(&Secret::empty(), "second").expect("added");
+    // Another process removes the other slot while this one deletes its own.
+    let gone = second.clone();
+    let hook = move |store: &dyn Store| {
+        for copy in [Copy::First, Copy::Second] {
+            store.delete(&ObjectKey::KeySlot(gone.clone(), copy)).expect("deleted");
+        }
+    };
+    let hooked = HookedStore::behind(fixture.store(), Operation::Delete, KeyKind::KeySlot, Box::new(hook));
+    let other = fixture.open_on(Arc::new(hooked), "b").expect("opens");
+    let err = other.remove_key(&first).expect_err("it would be the last");
+    assert!(matches!(err, RepoError::Refused { .. }) && err.to_string().contains("put back"), "{err}");
+    let left = fixture.open("a").key_slots().expect("listed");
+    assert!(left.len() == 1 && left[0].name == first && left[0].damage.is_none(), "{left:?}");
+}
+
+#[test]
+fn a_slot_of_another_repository_is_not_counted_as_the_one_that_stays() {
+    let (fixture, strange) = (Fixture::new(), Fixture::new());
+    for key in slot_keys(&*strange.memory) {
+        let bytes = strange.memory.get(&key, 1 << 16).expect("read");
+        fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    }
+    plant(&fixture, "f00d", |slot| slot.check[0] ^= 1);
+    let repo = fixture.open("a");
+    let slots = repo.key_slots().expect("listed");
+    assert_eq!(slots.iter().filter(|slot| slot.damage.is_none()).count(), 1, "{slots:?}");
+    let ours = slots.into_iter().find(|slot| slot.current).expect("the one that opened").name;
+    assert!(matches!(repo.remove_key(&ours), Err(RepoError::Refused { .. })));
+    fixture.open("a");
 }

@@ -62,7 +62,7 @@ impl Context<'_> {
         id: RepoId,
     ) -> Result<(Unlocked, bool, Interrupts), CliError> {
         match self.said(place)? {
-            Some(Said::Passphrase(given)) => return unlock_given(store, &given),
+            Some(Said::Passphrase(given)) => return self.unlock_given(store, &given),
             Some(Said::NoPassphrase) => return self.unlock_unsealed(place, store, id),
             None => {}
         }
@@ -75,13 +75,13 @@ impl Context<'_> {
             return self.unlock_unsealed(place, store, id);
         }
         // Tried for the message alone: it never opens what nobody called open.
-        if Unlocked::unlock(SharedStore::clone(&store), &Secret::empty()).is_ok() {
+        if self.try_secret(SharedStore::clone(&store), Secret::empty()).is_ok() {
             return Err(self.unexpectedly_open(place, id));
         }
         if !secret::has_terminal() {
             return Err(no_key(keys_dir.as_deref(), id));
         }
-        unlock_asked(store)
+        self.unlock_asked(store)
     }
 
     fn unlock_with_key_file(
@@ -93,7 +93,7 @@ impl Context<'_> {
         // A prompt may follow, at which Ctrl-C does what it does anywhere.
         let terminal = secret::has_terminal();
         let early = if terminal { None } else { Some(listen()?) };
-        match Unlocked::unlock(SharedStore::clone(&store), &Secret::generated(key)) {
+        match self.try_secret(SharedStore::clone(&store), Secret::generated(key)) {
             Err(RepoError::WrongKey { .. }) => {
                 let message = format!(
                     "the key file {} does not open this repository; was its key changed?",
@@ -104,7 +104,7 @@ impl Context<'_> {
                     return Err(CliError::Locked { message, hint: Some(hint.to_owned()) });
                 }
                 self.ui.warn(format_args!("warning: {}", text::clean(&message)));
-                unlock_asked(store)
+                self.unlock_asked(store)
             }
             unlocked => {
                 let unlocked = unlocked?;
@@ -125,7 +125,7 @@ impl Context<'_> {
         let was_sealed = place.pin().is_some_and(|pin| pin.sealed && pin.repository == id);
         let accepted = self.global.accept_repository == Some(id);
         let interrupts = listen()?;
-        match Unlocked::unlock(store, &Secret::empty()) {
+        match self.try_secret(store, Secret::empty()) {
             Ok(_) if was_sealed && !accepted => Err(self.unexpectedly_open(place, id)),
             Ok(unlocked) => Ok((unlocked, false, interrupts)),
             Err(RepoError::WrongKey { .. }) => {
@@ -157,31 +157,41 @@ impl Context<'_> {
         };
         CliError::Locked { message: format!("cannot open {}: {why}", place.location), hint: Some(hint) }
     }
-}
 
-/// Opens a repository with a passphrase that was given.
-fn unlock_given(store: SharedStore, given: &Given) -> Result<(Unlocked, bool, Interrupts), CliError> {
-    let interrupts = listen()?;
-    match Unlocked::unlock(store, &Secret::passphrase(given.bytes.clone())) {
-        Ok(unlocked) => Ok((unlocked, true, interrupts)),
-        Err(error @ RepoError::WrongKey { .. }) => Err(match given.oddity() {
-            Some(oddity) => CliError::Locked {
-                message: format!("{error}; {oddity}"),
-                hint: Some(
-                    "give the right passphrase; of a file only one newline at its end is left out".into(),
-                ),
-            },
-            None => error.into(),
-        }),
-        Err(error) => Err(error.into()),
+    /// Opens a repository with a passphrase that was given.
+    fn unlock_given(
+        &self,
+        store: SharedStore,
+        given: &Given,
+    ) -> Result<(Unlocked, bool, Interrupts), CliError> {
+        let interrupts = listen()?;
+        match self.try_secret(store, Secret::passphrase(given.bytes.clone())) {
+            Ok(unlocked) => Ok((unlocked, true, interrupts)),
+            Err(error @ RepoError::WrongKey { .. }) => Err(match given.oddity() {
+                Some(oddity) => CliError::Locked {
+                    message: format!("{error}; {oddity}"),
+                    hint: Some(
+                        "give the right passphrase; of a file only one newline at its end is left out".into(),
+                    ),
+                },
+                None => error.into(),
+            }),
+            Err(error) => Err(error.into()),
+        }
     }
-}
 
-/// Asks for the passphrase on the terminal, and opens a repository with it.
-fn unlock_asked(store: SharedStore) -> Result<(Unlocked, bool, Interrupts), CliError> {
-    let secret = Secret::passphrase(secret::ask()?);
-    let interrupts = listen()?;
-    Ok((Unlocked::unlock(store, &secret)?, true, interrupts))
+    /// Asks for the passphrase on the terminal, and opens a repository with it.
+    fn unlock_asked(&self, store: SharedStore) -> Result<(Unlocked, bool, Interrupts), CliError> {
+        let secret = Secret::passphrase(secret::ask()?);
+        let interrupts = listen()?;
+        Ok((self.try_secret(store, secret)?, true, interrupts))
+    }
+
+    /// Tries a secret on the key slots; the one that opened the last time, as the cache says, is tried first.
+    fn try_secret(&self, store: SharedStore, secret: Secret) -> Result<Unlocked, RepoError> {
+        let secret = if self.global.costly_key { secret.even_if_costly() } else { secret };
+        Unlocked::unlock_near(store, &secret, self.cache_root().ok().as_deref())
+    }
 }
 
 /// The error of a repository for which there is no passphrase, no key file and nobody to ask.

@@ -1,0 +1,158 @@
+//! The two copies of `config`. Neither is believed before its MAC was checked, so whatever is wrong with one of them, also
+//! with its repository id or its format, leaves the other to open the repository.
+
+use super::RepoError;
+use super::keyring::{SMALL_BYTES_MAX, read_slot, slot_names};
+use crate::chunk::Keys;
+use crate::format::{Config, FORMAT_VERSION, decode_config, encode_config};
+use crate::store::{Body, Copy, ObjectKey, PutMode, Store, StoreError};
+use crate::types::RepoId;
+
+/// A copy of `config` as it lies in the store.
+pub(super) struct StoredConfig {
+    pub config: Config,
+    pub bytes: Vec<u8>,
+    pub copy: Copy,
+}
+
+impl StoredConfig {
+    /// True if its MAC is right.
+    pub fn is_authentic(&self, keys: &Keys) -> bool {
+        decode_config(&self.bytes).is_ok_and(|(_, under, mac)| keys.config_mac_agrees(under, &mac))
+    }
+}
+
+/// The copies of `config` that decode, and what is wrong with the others.
+pub(super) struct Configs {
+    /// At least one; the first copy first.
+    pub found: Vec<StoredConfig>,
+    pub trouble: Vec<(Copy, String)>,
+}
+
+impl Configs {
+    /// Reads both copies.
+    ///
+    /// # Errors
+    /// Where neither decodes: that of a copy that cannot be read now, else that of a damaged one, else
+    /// [`RepoError::NotFound`].
+    pub fn read(store: &dyn Store) -> Result<Self, RepoError> {
+        let mut configs = Self { found: Vec::new(), trouble: Vec::new() };
+        let (mut damage, mut unreadable) = (None, None);
+        for copy in [Copy::First, Copy::Second] {
+            let key = ObjectKey::Config(copy);
+            match store.get(&key, SMALL_BYTES_MAX) {
+                Ok(bytes) => match decode_config(&bytes).map(|(config, ..)| config) {
+                    Ok(config) => configs.found.push(StoredConfig { config, bytes, copy }),
+                    Err(err) => {
+                        configs.trouble.push((copy, format!("{key} is damaged: {err}")));
+                        damage = Some(RepoError::bad_object(&key, err));
+                    }
+                },
+                Err(StoreError::NotFound { .. }) => configs.trouble.push((copy, format!("{key} is missing"))),
+                Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
+                    configs.trouble.push((copy, format!("{key} is damaged: {err}")));
+                    damage = Some(RepoError::bad_object(&key, err));
+                }
+                Err(err) if err.is_unreadable_now() => {
+                    configs.trouble.push((copy, format!("{key} cannot be read now: {err}")));
+                    unreadable = Some(err);
+                }
+                Err(err) => return Err(err.into()),
+            }
+        }
+        match (configs.found.is_empty(), unreadable, damage) {
+            (false, ..) => Ok(configs),
+            (true, Some(err), _) => Err(err.into()),
+            (true, None, Some(damage)) => Err(damage),
+            (true, None, None) => Err(RepoError::NotFound { address: store.address().to_owned() }),
+        }
+    }
+
+    /// The repository ids that a copy of a format and features that we know claims, the likely one first: where the
+    /// copies differ, the id that a key slot names too.
+    ///
+    /// # Errors
+    /// That no copy has a format or features that we know.
+    pub fn ids(&self, store: &dyn Store) -> Result<Vec<RepoId>, RepoError> {
+        let mut ids: Vec<RepoId> = Vec::new();
+        let mut refused = None;
+        for stored in &self.found {
+            match check_version(&stored.config) {
+                Ok(()) if !ids.contains(&stored.config.repository) => ids.push(stored.config.repository),
+                Ok(()) => {}
+                Err(err) => refused = refused.or(Some(err)),
+            }
+        }
+        if ids.len() > 1 {
+            let named = slot_names(store)?;
+            let named: Vec<RepoId> =
+                named.iter().filter_map(|name| Some(read_slot(store, name).0?.repository)).collect();
+            ids.sort_by_key(|id| !named.contains(id));
+        }
+        match refused {
+            Some(err) if ids.is_empty() => Err(err),
+            _ => Ok(ids),
+        }
+    }
+
+    /// The authentic copy that counts, and what is wrong with the other. Of two authentic ones that differ, as a change
+    /// of settings that was cut off leaves them, the first counts, and the features of both must be known.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] if no copy is authentic.
+    pub fn choose(mut self, keys: &Keys) -> Result<(StoredConfig, Option<String>), RepoError> {
+        let (mut good, bad): (Vec<_>, Vec<_>) =
+            self.found.into_iter().partition(|stored| stored.is_authentic(keys));
+        if good.is_empty() {
+            let newer = bad.iter().find_map(|stored| check_version(&stored.config).err());
+            return Err(newer.unwrap_or_else(|| {
+                let what = "its MAC is wrong: it was changed, or belongs to another repository";
+                RepoError::damaged("config", what)
+            }));
+        }
+        for stored in &good {
+            check_version(&stored.config)?;
+        }
+        for stored in bad {
+            let what = format!("{} is damaged: its MAC is wrong", ObjectKey::Config(stored.copy));
+            self.trouble.push((stored.copy, what));
+        }
+        let first = good.remove(0);
+        if good.iter().any(|second| second.bytes != first.bytes) {
+            let what = "config and config.2 differ, both with a right MAC, and config counts";
+            self.trouble.push((Copy::Second, what.into()));
+        }
+        let trouble = self.trouble.into_iter().next();
+        Ok((first, trouble.map(|(_, what)| format!("{what}; 'icecore repair config' puts it right"))))
+    }
+}
+
+/// Refuses formats and features that this code does not know.
+fn check_version(config: &Config) -> Result<(), RepoError> {
+    if config.format > FORMAT_VERSION {
+        return Err(RepoError::NewerFormat { found: config.format, known: FORMAT_VERSION });
+    }
+    match config.features.read.first() {
+        Some(feature) => Err(RepoError::UnknownFeature { operation: "read", feature: feature.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Writes `config`, second copy first: the first makes the repository.
+pub(super) fn store_config(store: &dyn Store, config: &Config, keys: &Keys) -> Result<(), RepoError> {
+    let bytes = encode_config(config, |under| keys.config_mac(under));
+    for copy in [Copy::Second, Copy::First] {
+        let key = ObjectKey::Config(copy);
+        match store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+            Ok(()) => {}
+            Err(StoreError::Exists { .. }) => {
+                return Err(RepoError::AlreadyThere { address: store.address().to_owned() });
+            }
+            Err(err) => return Err(err.into()),
+        }
+        if store.get(&key, SMALL_BYTES_MAX)? != bytes {
+            return Err(RepoError::bad_object(&key, "it reads back otherwise than it was written"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! A second look at an object that could not be read: is it damaged, foreign, or only out of reach at the moment?
+
+use super::{RepoError, Repository, open_object, stored_limit};
+use crate::chunk::object_hash;
+use crate::format::ObjectKind;
+use crate::store::{ObjectKey, StoreError};
+use crate::types::{ObjectHash, Timestamp};
+
+/// What a second look shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is not there any more.
+    Gone,
+    /// It cannot be read to its end now: nothing is known of it.
+    UnreadableNow(String),
+    /// It was read to its end, twice with the same bytes, and is not what its name says or was not sealed with this
+    /// repository's key. `hash`: of its bytes; none if it is longer than such an object may be.
+    Broken { hash: Option<ObjectHash>, what: String, stored: Timestamp },
+    /// It was sealed with this repository's key, under its name.
+    Authentic,
+}
+
+impl Repository {
+    /// Looks at an object of one sealed part (segment, snapshot) of at most `limit` plain bytes, in the store and not in
+    /// the cache.
+    ///
+    /// # Errors
+    /// That the store cannot be reached.
+    pub fn examine(&self, key: &ObjectKey, kind: ObjectKind, limit: usize) -> Result<Verdict, RepoError> {
+        let meta = match self.store().stat(key) {
+            Ok(meta) => meta,
+            Err(StoreError::NotFound { .. }) => return Ok(Verdict::Gone),
+            Err(err) if err.is_unreadable_now() => return Ok(Verdict::UnreadableNow(err.to_string())),
+            Err(err) => return Err(err.into()),
+        };
+        let stored = meta.modified;
+        if meta.size > stored_limit(limit) {
+            let what = format!("it has {} bytes, more than an object of its kind", meta.size);
+            return Ok(Verdict::Broken { hash: None, what, stored });
+        }
+        let mut first: Option<Vec<u8>> = None;
+        for _ in 0..2 {
+            let bytes = match self.store().get(key, stored_limit(limit)) {
+                Ok(bytes) => bytes,
+                Err(StoreError::NotFound { .. }) => return Ok(Verdict::Gone),
+                Err(err @ (StoreError::Short { .. } | StoreError::TooLong { .. })) => {
+                    return Ok(Verdict::UnreadableNow(err.to_string()));
+                }
+                Err(err) if err.is_unreadable_now() => return Ok(Verdict::UnreadableNow(err.to_string())),
+                Err(err) => return Err(err.into()),
+            };
+            if bytes.len() as u64 != meta.size || first.as_ref().is_some_and(|first| *first != bytes) {
+                return Ok(Verdict::UnreadableNow("two reads of it gave different bytes".into()));
+            }
+            first = Some(bytes);
+        }
+        let bytes = first.unwrap_or_default();
+        Ok(match open_object(self.keys(), kind, key, &bytes, limit) {
+            Ok(_) => Verdict::Authentic,
+            Err(RepoError::Damaged { what, .. }) => {
+                Verdict::Broken { hash: Some(object_hash(&bytes)), what, stored }
+            }
+            Err(err) => return Err(err),
+        })
+    }
+}
