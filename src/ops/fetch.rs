@@ -16,7 +16,7 @@ use crate::index::{FrameRow, Location};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, FirstError, RepoError, Repository};
-use crate::store::{ObjectKey, StoreError};
+use crate::store::ObjectKey;
 use crate::types::{ChunkId, Class, PackId};
 
 /// Ids looked up at once: the index answers a batch from one moment, and others may ask in between.
@@ -413,7 +413,7 @@ fn tasks(wants: &[Want]) -> Vec<Range<usize>> {
 
 /// True if an error concerns what was read, so that the rest may well be readable.
 pub(super) fn is_of_one_object(err: &RepoError) -> bool {
-    err.is_damage() || matches!(err, RepoError::Store(StoreError::Io { .. } | StoreError::Denied { .. }))
+    err.is_unavailable()
 }
 
 /// An error with its causes, in one line.

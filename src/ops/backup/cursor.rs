@@ -66,5 +66,5 @@ impl<'a> ParentCursor<'a> {
 
 /// Damage ends the use of the parent; anything else ends the backup.
 pub(super) fn parent_error(err: RepoError) -> WalkError {
-    if err.is_damage() { WalkError::Parent(err) } else { WalkError::Other(err.into()) }
+    if err.is_unavailable() { WalkError::Parent(err) } else { WalkError::Other(err.into()) }
 }

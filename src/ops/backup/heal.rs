@@ -50,7 +50,7 @@ impl Lost<'_> {
         }
         let extents = entry.content().map(|content| content.extents.as_slice()).unwrap_or_default();
         match self.is_in(extents) {
-            Err(err) if err.is_damage() => Ok(true),
+            Err(err) if err.is_unavailable() => Ok(true),
             other => Ok(other?),
         }
     }

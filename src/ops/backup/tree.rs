@@ -254,7 +254,7 @@ impl<'e> Capture<'e> {
         self.tell_kernels(&shared);
         let is_stopped = || self.cancel.is_cancelled();
         let runs = self.checkpoints.complete(&packer.feed(), &is_stopped).map_err(|err| match err {
-            err if err.is_damage() && !old_runs.is_empty() => WalkError::Parent(err),
+            err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Parent(err),
             err => WalkError::Other(err.into()),
         })?;
         record.kind = SourceKind::Tree { path, immutable: spec.immutable, runs: runs.all };
@@ -284,7 +284,7 @@ impl<'e> Capture<'e> {
         let cursor = |which| {
             let runs = MergedRuns::open(self.reader, old_runs, which, false);
             runs.map(ParentCursor::new).map_err(|err| match err {
-                err if err.is_damage() => WalkError::Parent(err),
+                err if err.is_unavailable() => WalkError::Parent(err),
                 err => WalkError::Other(err.into()),
             })
         };

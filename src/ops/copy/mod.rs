@@ -289,7 +289,7 @@ impl Copier<'_> {
                     self.there.insert(twin.first(), twin);
                 }
                 // Gone again, or damaged: the listing of all tells of such, when it is made.
-                Err(err) if err.is_damage() => {}
+                Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
             }
         }
@@ -328,7 +328,7 @@ impl Copier<'_> {
         let (translated, packed) = match self.pack(&lease, found) {
             Ok(done) => done,
             Err(Trouble::Other(err)) => return Err(err),
-            Err(Trouble::Source(err)) if !err.is_damage() => return Err(err.into()),
+            Err(Trouble::Source(err)) if !err.is_unavailable() => return Err(err.into()),
             Err(Trouble::Source(err)) => {
                 let what = format!("{err}; it was not copied");
                 self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(found.id), &what));

@@ -45,7 +45,7 @@ impl<'r, 'a> Pairs<'r, 'a> {
         self.asked += 1;
         while !self.ended && self.read < self.asked + AHEAD {
             match self.step() {
-                Err(err) if err.is_damage() => self.ended = true,
+                Err(err) if err.is_unavailable() => self.ended = true,
                 other => other?,
             }
         }

@@ -104,7 +104,7 @@ impl Copier<'_> {
             Some(Ok(pair)) => pair,
             None => (None, None),
             // What was copied before cannot be read here or there: it is no help any more.
-            Some(Err(err)) if err.is_damage() => {
+            Some(Err(err)) if err.is_unavailable() => {
                 *join = None;
                 (None, None)
             }

@@ -65,7 +65,8 @@ pub fn undelete(
     repo.check_writable()?;
     if !repo.store().properties().strong_listing {
         let why = "this store lists objects with delay: whether a prune is at work cannot be known";
-        return Err(RepoError::Refused { why: why.into() }.into());
+        let hint = "run it on the machine on whose disk the repository lies, not over a network mount";
+        return Err(Error::Refused { why: why.into(), hint });
     }
     observer.phase(&Phase::Index);
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;

@@ -108,7 +108,7 @@ impl Run<'_> {
                     chunks += count;
                     copied.waiting.push(pack.row.id);
                 }
-                Err(Error::Repo(err)) if err.is_damage() => {
+                Err(Error::Repo(err)) if err.is_unavailable() => {
                     let what =
                         format!("{err}; it stays as it is, 'icecore verify --read-data' tells what it hits");
                     self.observer.problem(&Problem::new(

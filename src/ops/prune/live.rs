@@ -4,7 +4,7 @@
 //! the pack of the lowest id, so that two prunes that see the same choose the same. Only a held pack that is listed
 //! with its size holds anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::roots::Roots;
 use crate::Error;
@@ -16,6 +16,8 @@ use crate::types::{ChunkId, PackId, Timestamp};
 
 /// Things that cannot be had and are named.
 const TOLD_MAX: usize = 20;
+/// Missing chunks of snapshots in quarantine that are remembered: 12 MiB.
+const MISSING_MAX: usize = 256 << 10;
 /// Chunks with several copies that are weighed against one another; of more the copy in the lowest pack counts: 9 MiB.
 const SEVERAL_MAX: usize = 256 << 10;
 
@@ -62,6 +64,10 @@ pub(super) struct Live {
     /// Mentions of what cannot be had, and the first of them: object, and why.
     pub unresolved: u64,
     pub told: Vec<(String, String)>,
+    /// Chunks that snapshots in quarantine need and that no pack has.
+    pub missing: HashSet<ChunkId>,
+    /// There are more of them than are known: what hangs below metadata that is missing, or too many.
+    pub is_blind: bool,
 }
 
 impl Live {
@@ -215,17 +221,28 @@ impl Judge for Marker<'_> {
         let mut all_there = true;
         for ((id, _), _) in batch.iter().zip(missing).filter(|(_, missing)| *missing) {
             all_there = false;
+            self.miss(*id);
             self.tell(format!("chunk {}", id.short()), "no held pack that is there has it".into());
         }
         Ok(all_there)
     }
 
     fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String) {
+        self.miss(*id);
+        self.out.is_blind |= self.tolerant;
         self.tell(format!("{piece} {}", id.short()), why);
     }
 }
 
 impl Marker<'_> {
+    fn miss(&mut self, id: ChunkId) {
+        if self.tolerant && self.out.missing.len() < MISSING_MAX {
+            self.out.missing.insert(id);
+        } else {
+            self.out.is_blind |= self.tolerant;
+        }
+    }
+
     fn tell(&mut self, object: String, why: String) {
         if self.tolerant {
             return;

@@ -22,6 +22,7 @@ mod copy;
 mod interleavings;
 mod live;
 mod plan;
+mod quarantine;
 mod report;
 mod roots;
 mod segments;
@@ -41,7 +42,7 @@ use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
-use crate::store::StoreError;
+use crate::store::{Folder, StoreError, list_all};
 use crate::types::Timestamp;
 use plan::Plan;
 use survey::Survey;
@@ -156,6 +157,8 @@ impl Run<'_> {
             }
         }
         self.tidy(lease, &survey)?;
+        self.sweep_quarantine(lease, &survey)?;
+        self.tell_held(&survey);
         self.merge_segments(lease)?;
         self.tell_pending(&survey);
         Ok(())
@@ -236,6 +239,17 @@ impl Run<'_> {
         self.report.freed_bytes = self.report.dropped.bytes;
         self.report.forgotten_deleted = survey.roots.spent.len() as u64;
         self.report.checkpoints_deleted = survey.roots.old_checkpoints.len() as u64;
+        let aside = list_all(self.repo.store(), Folder::Quarantine)?;
+        let spent = self.spent_in_quarantine(&aside, &survey)?;
+        for meta in aside {
+            if spent.contains(&meta.key) {
+                self.report.quarantine_deleted.add(meta.size);
+                self.report.freed_bytes += meta.size;
+            } else {
+                self.report.quarantined.add(meta.size);
+            }
+        }
+        self.tell_held(&survey);
         self.tell_pending(&survey);
         Ok(())
     }

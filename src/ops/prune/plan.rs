@@ -21,11 +21,15 @@ pub(super) struct Until {
     pub grace: Option<Timestamp>,
     /// When the oldest lease of others began.
     pub oldest_lease: Option<Timestamp>,
+    /// Packs stored until then may be needed by a snapshot in quarantine that cannot be read.
+    pub unknown_needs: Option<Timestamp>,
 }
 
 impl Until {
     fn allows(&self, stored: Timestamp) -> bool {
-        self.grace.is_none_or(|until| stored < until) && self.oldest_lease.is_none_or(|until| stored < until)
+        self.grace.is_none_or(|until| stored < until)
+            && self.oldest_lease.is_none_or(|until| stored < until)
+            && self.unknown_needs.is_none_or(|needs| stored > needs)
     }
 }
 
@@ -158,7 +162,7 @@ mod tests {
     }
 
     const BIG: u64 = 64 << 20;
-    const ANY: Until = Until { grace: None, oldest_lease: None };
+    const ANY: Until = Until { grace: None, oldest_lease: None, unknown_needs: None };
 
     #[test]
     fn dead_packs_go_and_mostly_dead_ones_are_copied_worst_first() {
@@ -195,9 +199,10 @@ mod tests {
         let packs = [1, 2, 3].map(|n| pack(n, BIG, 0, PackState::Known));
         let at = |n| Some(Timestamp::from_seconds(n));
         let dead = |until| Plan::make(packs.iter(), &until).dead;
-        assert_eq!(dead(Until { grace: at(3), oldest_lease: None }), ids(&[1, 2]));
-        assert_eq!(dead(Until { grace: at(3), oldest_lease: at(2) }), ids(&[1]));
-        assert_eq!(dead(Until { grace: None, oldest_lease: at(1) }), ids(&[]));
+        assert_eq!(dead(Until { grace: at(3), ..ANY }), ids(&[1, 2]));
+        assert_eq!(dead(Until { grace: at(3), oldest_lease: at(2), ..ANY }), ids(&[1]));
+        assert_eq!(dead(Until { oldest_lease: at(1), ..ANY }), ids(&[]));
+        assert_eq!(dead(Until { unknown_needs: at(2), ..ANY }), ids(&[3]), "only what came later");
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub enum Waiting {
     Silence,
     /// Snapshots came while others were judged, each time anew; the next prune tries again.
     Changed,
+    /// A snapshot in quarantine that cannot be read may need it.
+    Unknown,
 }
 
 /// Why copying ended before all was copied.
@@ -121,6 +123,15 @@ pub struct PruneReport {
     pub pending_until: Option<Timestamp>,
     /// Why they wait.
     pub kept_waiting: Vec<Waiting>,
+    /// Packs that no readable snapshot needs and that are kept for snapshots in quarantine that cannot be read …
+    pub held: Amount,
+    /// … of which there are so many …
+    pub unreadable_aside: u64,
+    /// … and until when.
+    pub held_until: Option<Timestamp>,
+    /// Objects that were deleted from quarantine, and those that are left there.
+    pub quarantine_deleted: Amount,
+    pub quarantined: Amount,
     /// Small segments replaced by one.
     pub segments_merged: u64,
     pub segments_deleted: u64,

@@ -21,6 +21,10 @@ pub(super) struct Roots {
     pub snapshots: Vec<StoredSnapshot>,
     /// Set aside by a repair: what of them resolves is live, what does not was lost before.
     pub quarantined: Vec<Snapshot>,
+    /// The objects of these, and the first snapshot of which each is one.
+    pub aside: Vec<(ObjectMeta, SnapshotId)>,
+    /// What lies in quarantine as a snapshot and cannot be read; true: not now. What they need is not known.
+    pub unknown: Vec<(ObjectMeta, bool)>,
     /// Snapshots that cannot be read: what they need is not known.
     pub unreadable: Vec<(String, String)>,
     /// Forgotten snapshots that are nobody's root any more.
@@ -84,12 +88,16 @@ impl Roots {
             }
         }
         for meta in list_all(repo.store(), Folder::Quarantine)? {
-            if matches!(meta.key, ObjectKey::QuarantinedSnapshot(_)) {
-                match repo.read_snapshot_at(&meta.key) {
-                    Ok(snapshot) => roots.quarantined.push(snapshot),
-                    Err(err) if err.is_damage() => {}
-                    Err(err) => return Err(err.into()),
+            let ObjectKey::QuarantinedSnapshot(id) = meta.key else { continue };
+            match repo.read_snapshot_at(&meta.key) {
+                Ok(snapshot) => {
+                    roots.aside.push((meta, snapshot.original.unwrap_or(id)));
+                    roots.quarantined.push(snapshot);
                 }
+                // Put back by a repair since the listing.
+                Err(RepoError::Store(err)) if err.is_not_found() => {}
+                Err(err) if err.is_unavailable() => roots.unknown.push((meta, err.is_unreadable_now())),
+                Err(err) => return Err(err.into()),
             }
         }
         roots.snapshots.sort_by_key(|found| std::cmp::Reverse((found.stored, found.id)));
@@ -135,7 +143,7 @@ impl Roots {
         match read {
             Ok(snapshot) => self.snapshots.push(StoredSnapshot { id, stored, snapshot }),
             Err(RepoError::Store(err)) if err.is_not_found() => {}
-            Err(err) if err.is_damage() => self.unreadable.push((key.to_string(), err.to_string())),
+            Err(err) if err.is_unavailable() => self.unreadable.push((key.to_string(), err.to_string())),
             Err(err) => return Err(err.into()),
         }
         Ok(())

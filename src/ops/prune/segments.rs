@@ -93,7 +93,7 @@ impl Run<'_> {
     fn segment(&self, id: &SegmentId) -> Result<Option<SegmentBody>, Error> {
         match self.repo.read_segment(id) {
             Ok(body) => Ok(Some(body)),
-            Err(err) if err.is_damage() => Ok(None),
+            Err(err) if err.is_unavailable() => Ok(None),
             Err(err) => Err(err.into()),
         }
     }

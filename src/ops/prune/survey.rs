@@ -72,6 +72,7 @@ impl Run<'_> {
         let until = Until {
             grace: grace.map(|grace| minus(now, grace)),
             oldest_lease: leases.iter().map(|lease| lease.started(&self.times)).min(),
+            unknown_needs: roots.unknown_needs(now, self.times.margin),
         };
         Ok(Survey { now, leases, immediate, until, roots, marks, leftovers, live })
     }
@@ -159,7 +160,7 @@ impl Run<'_> {
                     found.push(info);
                 }
                 Err(RepoError::Store(StoreError::NotFound { .. })) => {}
-                Err(err) if err.is_damage() => {
+                Err(err) if err.is_unavailable() => {
                     self.observer.problem(&Problem::new(Severity::Damage, &meta.key, err));
                 }
                 Err(err) => return Err(err.into()),

@@ -143,7 +143,7 @@ impl Run<'_> {
             }
             match self.repo.read_segment(&says.segment) {
                 Ok(body) => readable.extend(body.condemned),
-                Err(err) if err.is_damage() => {
+                Err(err) if err.is_unavailable() => {
                     let what = format!("{err}; what it condemns is not let go");
                     let subject = ObjectKey::Segment(says.segment);
                     self.observer.problem(&Problem::new(Severity::Damage, subject, what));
@@ -182,6 +182,8 @@ impl Run<'_> {
                 self.wait_for(lease);
             } else if pack.needed {
                 self.report.wait(Waiting::Needed);
+            } else if survey.until.unknown_needs.is_some_and(|needs| pack.there.is_some_and(|t| t <= needs)) {
+                self.report.wait(Waiting::Unknown);
             } else {
                 dropped.push(pack.row.id);
             }

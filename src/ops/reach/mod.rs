@@ -233,7 +233,7 @@ impl<'a, J: Judge> Walker<'a, J> {
                 self.chunk(*id, u32::try_from(bytes.len()).unwrap_or(u32::MAX))?;
                 Ok(Some(bytes))
             }
-            Err(err) if err.is_damage() => {
+            Err(err) if err.is_unavailable() => {
                 self.unreadable(piece, id, err);
                 Ok(None)
             }

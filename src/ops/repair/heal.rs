@@ -1,12 +1,13 @@
 //! Recovery data at work: damaged packs put together again, and recovery data written where it is lacking.
 //!
-//! Damaged object copied into quarantine → deleted from `packs/` → whole bytes put under the same name → the copy in
-//! quarantine deleted. The copy counts as a source all the time, so a repair that was cut off is ended by the next.
+//! Damaged object set aside → whole bytes put under its name → the one in quarantine deleted. Where the store cannot rename:
+//! whole bytes put into quarantine → damaged object deleted → whole bytes put under its name → the copy deleted. What lies
+//! in quarantine counts as a source all the time, so a repair that was cut off is ended by the next.
 
 use std::collections::BTreeSet;
 
 use super::packs::{Bad, DamagedPack, Fate, Repair};
-use super::quarantine::{remove, set_aside};
+use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
 use crate::chunk::ObjectHasher;
 use crate::index::{Index, PackState};
@@ -47,7 +48,7 @@ impl Repair<'_> {
         }
         match self.repo.reconstruct(&id, &copies) {
             Ok(spool) => Ok(Some(spool)),
-            Err(err) if err.is_damage() => {
+            Err(err) if err.is_unavailable() => {
                 self.observer.detail("not healed", &err);
                 Ok(None)
             }
@@ -63,9 +64,9 @@ impl Repair<'_> {
         while at < size {
             self.cancel.check()?;
             let mut piece = vec![0; (size - at).min(1 << 20) as usize];
-            match store.read_at(key, at, &mut piece).map_err(RepoError::from) {
+            match self.repo.read_at(key, at, &mut piece).map_err(RepoError::from) {
                 Ok(()) => {}
-                Err(err) if err.is_damage() => return Ok(None),
+                Err(err) if err.is_unavailable() => return Ok(None),
                 Err(err) => return Err(err.into()),
             }
             hasher.update(&piece);
@@ -80,20 +81,7 @@ impl Repair<'_> {
         let size = spool.len();
         if let Some(lease) = self.lease {
             lease.check()?;
-            let (place, aside) = (ObjectKey::Pack(id), ObjectKey::QuarantinedPack(id));
-            if bad.size > 0 && !set_aside(self.repo, &place, &aside, self.cancel)? {
-                // Another damaged copy lies there; one of them is enough beside the whole bytes in our hands.
-                remove(self.repo, &aside)?;
-                set_aside(self.repo, &place, &aside, self.cancel)?;
-            }
-            // An object of no bytes has nothing to set aside.
-            remove(self.repo, &place)?;
-            match self.repo.store().put(&place, Body::Spooled(spool), PutMode::CreateOnly) {
-                // Another repair was faster.
-                Ok(()) | Err(StoreError::Exists { .. }) => {}
-                Err(err) => return Err(err.into()),
-            }
-            remove(self.repo, &aside)?;
+            self.put_in_place(&bad, spool)?;
             self.repo.forget_head(&id);
             self.packs.quarantined.retain(|holder| holder.id != id);
         }
@@ -102,6 +90,43 @@ impl Repair<'_> {
         self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Pack(id), what));
         self.report.damaged.push(DamagedPack { id, what: bad.what, fate: Fate::Healed });
         Ok(())
+    }
+
+    /// Puts the whole bytes of a pack in the place of what is there. They lie under one of its names at every step, so the
+    /// object that they replace holds nothing that they do not, whether it can be read or not.
+    fn put_in_place(&self, bad: &Bad, spool: Spool) -> Result<(), Error> {
+        let (repo, store) = (self.repo, self.repo.store());
+        let (place, aside) = (ObjectKey::Pack(bad.row.id), ObjectKey::QuarantinedPack(bad.row.id));
+        let put = |key: &ObjectKey, spool| match store.put(key, Body::Spooled(spool), PutMode::CreateOnly) {
+            // Another repair was faster.
+            Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
+            Err(err) => Err(err),
+        };
+        if bad.size == 0 {
+            // An object of no bytes has nothing to set aside.
+            remove(repo, &place)?;
+            put(&place, spool)?;
+            return remove(repo, &aside);
+        }
+        if store.properties().rename {
+            if set_aside(repo, &place, &aside, self.cancel)? != SetAside::Done {
+                // Another damaged copy lies there; one of them is enough beside the whole bytes in our hands.
+                remove(repo, &aside)?;
+                set_aside(repo, &place, &aside, self.cancel)?;
+            }
+            put(&place, spool)?;
+            return remove(repo, &aside);
+        }
+        let size = spool.len();
+        remove(repo, &aside)?;
+        put(&aside, spool)?;
+        let Some(again) = self.copy_if_whole(&aside, size, &bad.row.id)? else {
+            let what = "the whole bytes that were put there do not read back";
+            return Err(RepoError::damaged(&aside, what).into());
+        };
+        remove(repo, &place)?;
+        put(&place, again)?;
+        remove(repo, &aside)
     }
 
     /// Writes recovery data for known packs that lack it, or whose own is damaged.
@@ -124,7 +149,7 @@ impl Repair<'_> {
                 match self.repo.write_parity(&row.id, row.size, percent) {
                     Ok(()) => {}
                     // Read by nobody yet, and damaged: a repair that reads it comes to it.
-                    Err(err) if err.is_damage() => {
+                    Err(err) if err.is_unavailable() => {
                         self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), err));
                         continue;
                     }

@@ -12,21 +12,24 @@ mod salvage;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 pub use packs::{DamagedPack, Fate, PacksReport, RepairPacksOptions, repair_packs};
 pub use snapshots::{RepairSnapshotsOptions, Replaced, SnapshotsReport, repair_snapshots};
 
 use crate::Error;
-use crate::format::LeaseKind;
+use crate::format::{LeaseKind, ObjectKind, SEGMENT_BYTES_MAX};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
-use crate::repo::{Lease, Rebuilt, RepoError, Repository};
+use crate::repo::{Lease, Rebuilt, RepoError, Repository, Verdict};
 use crate::store::ObjectKey;
+use crate::types::SegmentId;
+use quarantine::{SetAside, set_aside};
 
 /// Throws the local index away, loads every segment, and publishes new segments for the packs that none tells of.
 ///
-/// Nothing is deleted. Packs whose directory cannot be read, and segments that cannot be read, are told to the observer
-/// as damage. A crash leaves some of the new segments; the next repair goes on behind them.
+/// Nothing is deleted. Packs whose directory cannot be read, and segments that cannot be read, are reported to the observer
+/// as damage; segments that are damaged or foreign are set aside in quarantine afterwards. A crash leaves some of the new segments; the next repair goes on behind them.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled.
@@ -45,14 +48,42 @@ pub fn repair_index(
         other => other?,
     };
     tell(&rebuilt, observer);
+    set_segments_aside(repo, &lease, &rebuilt, observer, cancel)?;
     // A lease that cannot be deleted expires by itself.
     let _ = lease.release();
     Ok(rebuilt)
 }
 
+/// Sets aside damaged and foreign segments. What the packs tell of them is published again by then; that such a segment
+/// condemned a pack is not known to anybody who did not load it before, so nobody relies on it.
+fn set_segments_aside(
+    repo: &Repository,
+    lease: &Lease,
+    rebuilt: &Rebuilt,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    for (id, _) in &rebuilt.damaged_segments {
+        let key = ObjectKey::Segment(*id);
+        let Verdict::Broken { hash, .. } = repo.examine(&key, ObjectKind::Segment, SEGMENT_BYTES_MAX)? else {
+            continue;
+        };
+        lease.check()?;
+        let to = ObjectKey::QuarantinedSegment(hash.map_or(*id, SegmentId::from));
+        if set_aside(repo, &key, &to, cancel)? == SetAside::Done {
+            observer.problem(&Problem::new(Severity::Note, key, format!("it was set aside as {to}")));
+        }
+    }
+    Ok(())
+}
+
 fn tell(rebuilt: &Rebuilt, observer: &dyn Observer) {
     for (id, why) in &rebuilt.unreadable {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(*id), why));
+    }
+    for (id, why) in &rebuilt.unreadable_now {
+        let what = format!("cannot be read now: {why}");
+        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(*id), what));
     }
     for (id, why) in &rebuilt.damaged_segments {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Segment(*id), why));

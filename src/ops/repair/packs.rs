@@ -1,13 +1,18 @@
 //! Repairing packs: what is damaged or gone is saved as far as it opens, told as condemned and lost, and set aside.
 //!
-//! Saved chunks durable in new packs → segment: condemned, lost → damaged object copied into quarantine → deleted from
-//! `packs/`. States only move forward, so a repair that was cut off at any step is ended by the next one, and two at
-//! once do no harm: both save, both condemn. A condemned pack is dropped by a later prune. What was lost is looked for
-//! again each time: in packs that came back, in quarantine.
+//! Saved chunks durable in new packs → segment: condemned, lost → damaged object set aside in quarantine. States only move
+//! forward, so a repair that was cut off at any step is ended by the next one, and two at once do no harm: both save, both
+//! condemn. A condemned pack is dropped by a later prune. What was lost is looked for again each time: in packs that came
+//! back, in quarantine.
+//!
+//! A pack that cannot be read now is not damaged. It is condemned as well, so that nobody builds on it and backups store
+//! anew what they meet of it, but stays where it is: whoever reads finds its chunks there once it can be read, a prune keeps
+//! it as long as a snapshot needs it, and a repair that can read it stores anew what it holds. Where many packs cannot be
+//! read it is the medium, and not even that is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::quarantine::set_aside;
+use super::quarantine::{SetAside, set_aside};
 use super::salvage::{Holder, salvage, without_good_copy};
 use crate::Error;
 use crate::format::LeaseKind;
@@ -24,6 +29,9 @@ use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 /// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory and a segment.
 const BATCH_CHUNKS: usize = 256 << 10;
 
+/// Packs that cannot be read now, which count as packs in trouble however many there are in all.
+const UNREADABLE_FEW: u64 = 8;
+
 /// Which packs are looked at, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RepairPacksOptions {
@@ -33,6 +41,8 @@ pub struct RepairPacksOptions {
     pub packs: Vec<String>,
     /// Read none: only packs that are gone or have another size than they should.
     pub quick: bool,
+    /// Set packs aside too that cannot be read now, as if they were damaged: for when they will not be readable again.
+    pub set_aside_unreadable: bool,
     /// Look and tell, change nothing.
     pub dry_run: bool,
     /// Packs read at a time; 0: as many as there are cores.
@@ -47,6 +57,7 @@ impl Default for RepairPacksOptions {
             host: String::new(),
             packs: Vec::new(),
             quick: false,
+            set_aside_unreadable: false,
             dry_run: false,
             threads: 0,
             memory: memory::BUDGET_DEFAULT,
@@ -63,6 +74,12 @@ pub enum Fate {
     Saved,
     /// Some of what it held is lost; it was set aside.
     Lost,
+    /// It cannot be read now, and some of what it holds is nowhere else: lost for now. It stays where it is, condemned.
+    LostForNow,
+    /// It cannot be read now. Nothing was done with it.
+    Unreadable,
+    /// No segment tells of it and it is no pack: it was set aside.
+    Foreign,
 }
 
 /// A pack that was found damaged.
@@ -86,6 +103,10 @@ pub struct PacksReport {
     pub saved_bytes: u64,
     /// Chunks that this repair could read nowhere, and that were not known as lost before.
     pub lost_chunks: u64,
+    /// The same, of packs that cannot be read now: they may come back.
+    pub lost_for_now: u64,
+    /// Packs that cannot be read now.
+    pub unreadable_now: u64,
     /// Chunks that earlier repairs told as lost and that are still nowhere.
     pub still_lost: u64,
     /// Orphan packs that were taken into the index.
@@ -97,7 +118,7 @@ pub struct PacksReport {
 impl PacksReport {
     /// True if nothing was found damaged, or all of it was put right.
     pub fn is_whole(&self) -> bool {
-        self.lost_chunks == 0
+        self.lost_chunks == 0 && self.unreadable_now == 0
     }
 }
 
@@ -126,6 +147,8 @@ pub(super) struct Bad {
     /// Its size in the store; 0 if it is not there.
     pub size: u64,
     pub what: String,
+    /// It could not be read this time; nothing is known against it.
+    pub now: bool,
 }
 
 /// Finds damaged packs, saves what can be read of them, and sets them aside.
@@ -155,7 +178,9 @@ pub fn repair_packs(
     let mut repair = Repair {
         repo,
         lease: lease.as_ref(),
+        set_aside_unreadable: options.set_aside_unreadable,
         packs: Packs::default(),
+        listed_again: false,
         report: PacksReport::default(),
         observer,
         cancel,
@@ -173,7 +198,10 @@ pub(super) struct Repair<'a> {
     pub repo: &'a Repository,
     /// None in a dry run.
     pub lease: Option<&'a Lease>,
+    pub set_aside_unreadable: bool,
     pub packs: Packs,
+    /// `packs/` was listed once more since a pack was missed in it.
+    listed_again: bool,
     pub report: PacksReport,
     pub observer: &'a dyn Observer,
     pub cancel: &'a Cancel,
@@ -188,6 +216,7 @@ impl Repair<'_> {
         let bad = self.find(options)?;
         let bad = self.heal(bad)?;
         self.packs.bad = bad.iter().map(|bad| bad.row.id).collect();
+        let bad = self.leave_to_the_medium(bad);
         self.search_for_lost()?;
         let mut batch = Vec::new();
         let mut chunks = 0;
@@ -203,7 +232,8 @@ impl Repair<'_> {
         self.renew_parity()?;
         self.report.still_lost = self.repo.ask_index(Index::lost)?.len() as u64;
         if self.lease.is_some() {
-            self.report.still_lost = self.report.still_lost.saturating_sub(self.report.lost_chunks);
+            let new = self.report.lost_chunks + self.report.lost_for_now;
+            self.report.still_lost = self.report.still_lost.saturating_sub(new);
         }
         Ok(())
     }
@@ -217,9 +247,36 @@ impl Repair<'_> {
             other => other?,
         };
         super::tell(&adopted, self.observer);
-        let Rebuilt { packs, .. } = adopted;
+        let Rebuilt { packs, unreadable, unreadable_now, .. } = adopted;
         self.report.adopted_packs = packs;
+        self.report.unreadable_now += unreadable_now.len() as u64;
+        for (id, what) in unreadable {
+            lease.check()?;
+            // Packs are put whole, and their directories with them: it is not the beginning of one.
+            let (from, to) = (ObjectKey::Pack(id), ObjectKey::QuarantinedPack(id));
+            if set_aside(self.repo, &from, &to, self.cancel)? == SetAside::Done {
+                self.report.damaged.push(DamagedPack { id, what, fate: Fate::Foreign });
+            }
+        }
         Ok(())
+    }
+
+    /// Takes out packs that cannot be read now, where there are so many that the medium or the connection is in trouble and
+    /// not the packs: to condemn them all would have all their data stored once more. They are told and left alone.
+    fn leave_to_the_medium(&mut self, bad: Vec<Bad>) -> Vec<Bad> {
+        let unreadable = bad.iter().filter(|bad| bad.now).count() as u64;
+        self.report.unreadable_now += unreadable;
+        let is_medium = unreadable > UNREADABLE_FEW && unreadable * 4 > self.report.packs_read;
+        if !is_medium || self.set_aside_unreadable {
+            return bad;
+        }
+        let (unreadable, bad): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(|bad| bad.now);
+        for Bad { row, what, .. } in unreadable {
+            let message = format!("cannot be read now, as many others: nothing was done with it: {what}");
+            self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), message));
+            self.report.damaged.push(DamagedPack { id: row.id, what, fate: Fate::Unreadable });
+        }
+        bad
     }
 
     fn list(&mut self) -> Result<(), Error> {
@@ -261,12 +318,12 @@ impl Repair<'_> {
             let Some(size) = self.size_of(&row)? else {
                 // A condemned pack that is gone was dealt with by an earlier repair, unless it holds more than that
                 // one knew of.
-                bad.push(Bad { row, size: 0, what: "it is not in the store".into() });
+                bad.push(Bad { row, size: 0, what: "it is not in the store".into(), now: false });
                 continue;
             };
             if size != row.size {
                 let what = format!("it has {size} bytes in the store, {} by the index", row.size);
-                bad.push(Bad { row, size, what });
+                bad.push(Bad { row, size, what, now: false });
             } else if !options.quick && chosen.as_ref().is_none_or(|chosen| chosen.contains(&row.id)) {
                 plan.push((row, size));
             }
@@ -283,6 +340,14 @@ impl Repair<'_> {
     fn size_of(&mut self, row: &PackRow) -> Result<Option<u64>, Error> {
         if let Some(&size) = self.packs.listed.get(&row.id) {
             return Ok(Some(size));
+        }
+        // What one listing lacks, another and a look at the name must lack as well.
+        if !self.listed_again {
+            self.listed_again = true;
+            self.relist(1)?;
+            if let Some(&size) = self.packs.listed.get(&row.id) {
+                return Ok(Some(size));
+            }
         }
         let size = stat_pack(self.repo, &row.id)?.map(|meta| meta.size);
         if let Some(size) = size {
@@ -306,7 +371,7 @@ impl Repair<'_> {
         let damaged = checks.into_iter().filter_map(|check| {
             let what = check.findings.into_iter().map(|(_, what)| what).next()?;
             let (row, size) = *rows.get(&check.id)?;
-            Some(Bad { row, size, what })
+            Some(Bad { row, size, what, now: check.unreadable_now })
         });
         Ok(damaged.collect())
     }
@@ -320,7 +385,7 @@ impl Repair<'_> {
                 Ok(body) => body.packs.iter().for_each(|pack| {
                     told.entry(pack.id).or_insert_with(|| digest(pack));
                 }),
-                Err(err) if err.is_damage() => {}
+                Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
             }
         }
@@ -388,12 +453,18 @@ impl Repair<'_> {
         self.report.saved_bytes += saved.bytes;
         let known = self.repo.ask_index(Index::lost)?;
         let lost: Vec<ChunkId> = saved.lost.difference(&known).copied().collect();
-        self.report.lost_chunks += lost.len() as u64;
+        let unreadable: BTreeSet<PackId> = held.iter().filter(|bad| bad.now).map(|bad| bad.row.id).collect();
+        let in_unreadable =
+            |id: &ChunkId| ids.iter().any(|(pack, ids)| unreadable.contains(pack) && ids.contains(id));
+        let for_now = lost.iter().filter(|id| in_unreadable(id)).count() as u64;
+        self.report.lost_for_now += for_now;
+        self.report.lost_chunks += lost.len() as u64 - for_now;
         for bad in &held {
             self.note(bad, ids.get(&bad.row.id), &saved.lost, &lost);
         }
         self.publish(&held, lost)?;
-        for bad in held.iter().filter(|bad| bad.size > 0) {
+        let all = self.set_aside_unreadable;
+        for bad in held.iter().filter(|bad| bad.size > 0 && (!bad.now || all)) {
             self.set_aside(bad)?;
         }
         Ok(())
@@ -413,14 +484,22 @@ impl Repair<'_> {
             // An earlier repair told of it.
             return;
         }
-        let fate = if gone > 0 { Fate::Lost } else { Fate::Saved };
+        let fate = match gone {
+            0 => Fate::Saved,
+            _ if bad.now && !self.set_aside_unreadable => Fate::LostForNow,
+            _ => Fate::Lost,
+        };
+        let all = ids.map_or(0, BTreeSet::len);
         let (severity, rest) = match fate {
-            Fate::Lost => {
-                (Severity::Damage, format!("{gone} of {} chunks are lost", ids.map_or(0, BTreeSet::len)))
-            }
+            Fate::Lost => (Severity::Damage, format!("{gone} of {all} chunks are lost")),
+            Fate::LostForNow => (
+                Severity::Damage,
+                format!("{gone} of {all} chunks are lost for now: the pack stays where it is"),
+            ),
             _ => (Severity::Note, "nothing is lost: all that it held is stored elsewhere".to_owned()),
         };
-        let message = format!("{}; {rest}", bad.what);
+        let now = if bad.now { "it cannot be read now: " } else { "" };
+        let message = format!("{now}{}; {rest}", bad.what);
         self.observer.problem(&Problem::new(severity, ObjectKey::Pack(bad.row.id), message));
         self.report.damaged.push(DamagedPack { id: bad.row.id, what: bad.what.clone(), fate });
     }
@@ -440,8 +519,13 @@ impl Repair<'_> {
         let Some(lease) = self.lease else { return Ok(()) };
         lease.check()?;
         let (from, to) = (ObjectKey::Pack(bad.row.id), ObjectKey::QuarantinedPack(bad.row.id));
-        if !set_aside(self.repo, &from, &to, self.cancel)? {
-            let what = format!("{to} is there already, with other bytes: {from} was left where it is");
+        let what = match set_aside(self.repo, &from, &to, self.cancel)? {
+            SetAside::Done => None,
+            SetAside::Taken => Some(format!("{to} is there already, with other bytes")),
+            SetAside::Unreadable => Some("the store cannot rename it and it cannot be read".to_owned()),
+        };
+        if let Some(what) = what {
+            let what = format!("it was left where it is: {what}");
             self.observer.problem(&Problem::new(Severity::Note, from, what));
         }
         self.repo.forget_head(&bad.row.id);

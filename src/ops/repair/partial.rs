@@ -109,6 +109,15 @@ impl Mender<'_, '_> {
         }
     }
 
+    /// The same for a range of paths; fails too if it only cannot be read now.
+    fn make_sure_of(&self, range: &Uncertain) -> Result<(), Error> {
+        if range.now {
+            let why = range.why.clone();
+            return Err(RepoError::ChunkUnreadable { id: range.chunk, why, now: true }.into());
+        }
+        self.make_sure_it_is_lost(&range.chunk)
+    }
+
     /// What is left of an entry; none if nothing is lost.
     fn entry(&mut self, entry: &Entry) -> Result<Option<Mended>, Error> {
         if self.judge.entry(entry)?.is_none() {
@@ -175,7 +184,7 @@ impl Mender<'_, '_> {
             }
         }
         for range in mentions.take_uncertain() {
-            self.make_sure_it_is_lost(&range.chunk)?;
+            self.make_sure_of(&range)?;
             is_whole = false;
         }
         let left = if is_whole { Some(run.clone()) } else { self.rewrite(run)? };
@@ -194,6 +203,7 @@ impl Mender<'_, '_> {
             }
             sink.put(&mention.entry, mention.in_folders)?;
         }
+        mentions.take_uncertain().iter().try_for_each(|range| self.make_sure_of(range))?;
         match sink.cut()? {
             Some(mut left) => {
                 let left = self.write(|| left.sorted.next())?;
@@ -229,6 +239,7 @@ impl Mender<'_, '_> {
             self.cancel.check()?;
             let mention = walk.next_mention()?;
             for range in walk.take_uncertain() {
+                self.make_sure_of(&range)?;
                 self.lost.add(source, &range.from, None);
                 ranges.push(range);
             }

@@ -1,60 +1,80 @@
-//! Setting damaged objects aside: copied into `quarantine/` first, deleted from their place second.
+//! Setting damaged objects aside, in `quarantine/`: by another name where the store can rename, so that their bytes stay
+//! where they are and need not be readable; else by a copy, made only of what was read to its end.
 
 use crate::Error;
 use crate::chunk::ObjectHasher;
 use crate::ops::Cancel;
 use crate::repo::{RepoError, Repository};
-use crate::store::{Body, ObjectKey, PutMode, Store, StoreError};
+use crate::store::{Body, ObjectKey, PutMode, StoreError};
+use crate::types::ObjectHash;
 
 /// Objects are copied in pieces of this size: 1 MiB.
 const PIECE: usize = 1 << 20;
-/// Where a piece cannot be read, it is tried again in sectors of 4 KiB.
-const SECTOR: usize = 4 << 10;
 
-/// Copies an object to its place in quarantine, then deletes it. What the medium does not give reads as zeros there.
+/// What came of setting an object aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SetAside {
+    /// It is in quarantine now, or another repair was faster.
+    Done,
+    /// Another object has its name in quarantine: both stay where they are.
+    Taken,
+    /// It cannot be read now and the store cannot rename: it stays where it is.
+    Unreadable,
+}
+
+/// Moves an object to its place in quarantine.
 ///
-/// False if there is another object of that name in quarantine already: then nothing was deleted. A crash leaves the
-/// copy beside the object, or both gone their way: to do it again ends the same.
+/// A crash leaves it in one of the places, or in both: to do it again ends the same.
 pub(super) fn set_aside(
     repo: &Repository,
     from: &ObjectKey,
     to: &ObjectKey,
     cancel: &Cancel,
-) -> Result<bool, Error> {
+) -> Result<SetAside, Error> {
     let store = repo.store();
-    let size = match store.stat(from) {
-        Ok(meta) => meta.size,
-        Err(StoreError::NotFound { .. }) => return Ok(true),
-        Err(err) => return Err(err.into()),
-    };
-    let mut spool = store.spool()?;
-    let mut hasher = ObjectHasher::default();
-    let copied = each_piece(store, from, size, cancel, &mut |bytes| {
-        hasher.update(bytes);
-        Ok(spool.append(bytes)?)
-    });
-    match copied {
-        // Another repair has just set it aside.
-        Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => return Ok(true),
-        copied => copied?,
+    if !store.properties().rename {
+        return copy_aside(repo, from, to, cancel);
     }
-    match store.put(to, Body::Spooled(spool), PutMode::CreateOnly) {
-        Ok(()) => {}
+    match store.rename(from, to) {
+        Ok(()) | Err(StoreError::NotFound { .. }) => Ok(SetAside::Done),
         Err(StoreError::Exists { .. }) => {
-            let held = store.stat(to)?.size;
-            let mut other = ObjectHasher::default();
-            each_piece(store, to, held, cancel, &mut |bytes| {
-                other.update(bytes);
-                Ok(())
-            })?;
-            if other.finish() != hasher.finish() {
-                return Ok(false);
-            }
+            let hashes = (hash_of(repo, from, cancel)?, hash_of(repo, to, cancel)?);
+            let (Some(one), Some(other)) = hashes else { return Ok(SetAside::Taken) };
+            drop_twin(repo, from, one == other)
         }
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// For stores that cannot rename: what is deleted was read to its end, and its copy was read back.
+fn copy_aside(
+    repo: &Repository,
+    from: &ObjectKey,
+    to: &ObjectKey,
+    cancel: &Cancel,
+) -> Result<SetAside, Error> {
+    let mut spool = repo.store().spool()?;
+    let read = each_piece(repo, from, cancel, &mut |bytes| Ok(spool.append(bytes)?));
+    let hash = match read {
+        Ok(Some(hash)) => hash,
+        Ok(None) => return Ok(SetAside::Unreadable),
+        Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => return Ok(SetAside::Done),
+        Err(err) => return Err(err),
+    };
+    match repo.store().put(to, Body::Spooled(spool), PutMode::CreateOnly) {
+        Ok(()) | Err(StoreError::Exists { .. }) => {}
         Err(err) => return Err(err.into()),
+    }
+    drop_twin(repo, from, hash_of(repo, to, cancel)? == Some(hash))
+}
+
+/// Deletes an object of which an equal one lies in quarantine.
+fn drop_twin(repo: &Repository, from: &ObjectKey, is_equal: bool) -> Result<SetAside, Error> {
+    if !is_equal {
+        return Ok(SetAside::Taken);
     }
     remove(repo, from)?;
-    Ok(true)
+    Ok(SetAside::Done)
 }
 
 /// Deletes an object that may be gone already.
@@ -65,45 +85,36 @@ pub(super) fn remove(repo: &Repository, key: &ObjectKey) -> Result<(), Error> {
     }
 }
 
+/// The hash of an object's bytes; none if it cannot be read to its end now.
+fn hash_of(repo: &Repository, key: &ObjectKey, cancel: &Cancel) -> Result<Option<ObjectHash>, Error> {
+    each_piece(repo, key, cancel, &mut |_| Ok(()))
+}
+
+/// Reads an object to its end; returns the hash of its bytes, or none if it cannot be read now.
 fn each_piece(
-    store: &dyn Store,
+    repo: &Repository,
     key: &ObjectKey,
-    size: u64,
     cancel: &Cancel,
     each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<Option<ObjectHash>, Error> {
+    let size = match repo.store().stat(key) {
+        Ok(meta) => meta.size,
+        Err(err) if err.is_unreadable_now() => return Ok(None),
+        Err(err) => return Err(err.into()),
+    };
+    let mut hasher = ObjectHasher::default();
     let mut at = 0;
     while at < size {
         cancel.check()?;
         let mut piece = vec![0; (size - at).min(PIECE as u64) as usize];
-        read_what_goes(store, key, at, &mut piece)?;
+        match repo.read_at(key, at, &mut piece) {
+            Ok(()) => {}
+            Err(err) if err.is_unreadable_now() => return Ok(None),
+            Err(err) => return Err(err.into()),
+        }
+        hasher.update(&piece);
         each(&piece)?;
         at += piece.len() as u64;
     }
-    Ok(())
-}
-
-/// Fills `buf` with what the medium gives; sectors that it does not give are zeros.
-pub(super) fn read_what_goes(
-    store: &dyn Store,
-    key: &ObjectKey,
-    at: u64,
-    buf: &mut [u8],
-) -> Result<(), StoreError> {
-    match store.read_at(key, at, buf) {
-        Err(err) if err.is_bad_medium() => {}
-        other => return other,
-    }
-    let mut start = 0;
-    while start < buf.len() {
-        // Up to the next boundary of a sector in the object.
-        let len = (SECTOR - (at as usize + start) % SECTOR).min(buf.len() - start);
-        let sector = &mut buf[start..start + len];
-        match store.read_at(key, at + start as u64, sector) {
-            Err(err) if err.is_bad_medium() => sector.fill(0),
-            other => other?,
-        }
-        start += len;
-    }
-    Ok(())
+    Ok(Some(hasher.finish()))
 }

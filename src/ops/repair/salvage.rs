@@ -40,12 +40,12 @@ impl Holder {
     fn contents(&self, repo: &Repository) -> Result<Option<(PackHead, Vec<FrameInfo>)>, Error> {
         let head = match repo.head_of(&self.key) {
             Ok(head) => head,
-            Err(err) if err.is_damage() => return Ok(None),
+            Err(err) if err.is_unavailable() => return Ok(None),
             Err(err) => return Err(err.into()),
         };
         match repo.directory_of(&self.key, &self.id, self.size, &head) {
             Ok(info) => Ok(Some((head, info.frames))),
-            Err(err) if err.is_damage() => {
+            Err(err) if err.is_unavailable() => {
                 let frames = self.told.first().map(|info| info.frames.clone());
                 Ok(frames.map(|frames| (head, frames)))
             }
@@ -135,13 +135,13 @@ impl Work<'_> {
             }
             let row = row_of(frame);
             let mut sealed = vec![0; row.stored as usize];
-            let plain = match self.repo.store().read_at(&holder.key, row.offset, &mut sealed) {
+            let plain = match self.repo.read_at(&holder.key, row.offset, &mut sealed) {
                 Ok(()) => self.repo.open_frame(&holder.key, &head, number, &row, sealed),
                 Err(err) => Err(err.into()),
             };
             let plain = match plain {
                 Ok(plain) => plain,
-                Err(err) if err.is_damage() => continue,
+                Err(err) if err.is_unavailable() => continue,
                 Err(err) => return Err(err.into()),
             };
             let mut offset = 0;
@@ -172,7 +172,7 @@ impl Work<'_> {
             let Some(row) = self.repo.frame_row(&pack, number)? else { continue };
             let plain = match self.repo.read_frame(&pack, number, &row) {
                 Ok(plain) => plain,
-                Err(err) if err.is_damage() => continue,
+                Err(err) if err.is_unavailable() => continue,
                 Err(err) => return Err(err.into()),
             };
             for (id, copy) in chunks {

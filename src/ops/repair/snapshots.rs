@@ -1,8 +1,8 @@
 //! Repairing snapshots: one that names what is lost gives way to a partial one that says so; one that was set aside comes
 //! back when all that it names is there again.
 //!
-//! Chunks durable, segment → the new snapshot, which names the one that it replaces → the old one is copied away →
-//! deleted from `snapshots/`. Of two that are listed the replaced one does not count, so a crash between the steps shows
+//! Chunks durable, segment → the new snapshot, which names the one that it replaces → the old one is
+//! set aside. Of two that are listed the replaced one does not count, so a crash between the steps shows
 //! nobody both, and the next repair ends it. Originals lie in `quarantine/`; a partial one whose original came back goes
 //! the way of a forgotten one.
 
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lost::LostList;
 use super::partial::{MendedRuns, Mender};
-use super::quarantine::{remove, set_aside};
+use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
 use crate::format::{
     LeaseKind, ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceKind, decode_snapshot,
@@ -34,6 +34,8 @@ pub struct RepairSnapshotsOptions {
     pub host: String,
     /// These alone, given by id or unambiguous prefix; none: all.
     pub snapshots: Vec<String>,
+    /// Set snapshots aside too that cannot be read now, as if they were damaged: for when they will not be readable again.
+    pub set_aside_unreadable: bool,
     /// Look and tell, change nothing.
     pub dry_run: bool,
     /// Memory to keep within.
@@ -42,7 +44,13 @@ pub struct RepairSnapshotsOptions {
 
 impl Default for RepairSnapshotsOptions {
     fn default() -> Self {
-        Self { host: String::new(), snapshots: Vec::new(), dry_run: false, memory: memory::BUDGET_DEFAULT }
+        Self {
+            host: String::new(),
+            snapshots: Vec::new(),
+            set_aside_unreadable: false,
+            dry_run: false,
+            memory: memory::BUDGET_DEFAULT,
+        }
     }
 }
 
@@ -64,14 +72,21 @@ pub struct SnapshotsReport {
     pub partial: Vec<Replaced>,
     /// Partial snapshots that gave way to their originals, or to ones that lack less.
     pub healed: Vec<Replaced>,
-    /// Snapshots that cannot be read themselves.
+    /// What cannot be read as a snapshot and was set aside, and why: damaged, or put there by somebody without the key.
+    pub set_aside: Vec<(ObjectKey, String)>,
+    /// Snapshots that cannot be read themselves and stay where they are.
     pub unreadable: u64,
+    /// Snapshots that cannot be read now, or need what cannot be read now: nothing was done with them.
+    pub unreadable_now: u64,
 }
 
 impl SnapshotsReport {
     /// True if nothing was found that lacks something, or cannot be read.
     pub fn is_whole(&self) -> bool {
-        self.partial.is_empty() && self.unreadable == 0
+        self.partial.is_empty()
+            && self.set_aside.is_empty()
+            && self.unreadable == 0
+            && self.unreadable_now == 0
     }
 }
 
@@ -117,19 +132,20 @@ pub fn repair_snapshots(
     Ok(report)
 }
 
-struct Repair<'a> {
-    repo: &'a Repository,
-    options: &'a RepairSnapshotsOptions,
-    lease: Option<&'a Lease>,
+pub(super) struct Repair<'a> {
+    pub repo: &'a Repository,
+    pub options: &'a RepairSnapshotsOptions,
+    pub lease: Option<&'a Lease>,
     reader: &'a ChunkReader<'a>,
     sorter_bytes: usize,
-    observer: &'a dyn Observer,
-    cancel: &'a Cancel,
-    report: SnapshotsReport,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a Cancel,
+    pub report: SnapshotsReport,
 }
 
 impl Repair<'_> {
     fn run(&mut self) -> Result<(), Error> {
+        self.set_unreadable_aside()?;
         let mut listed = self.list()?;
         crate::ops::sync_until(self.repo, self.observer, self.cancel)?;
         self.observer.phase(&Phase::Structure);
@@ -154,15 +170,9 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn list(&mut self) -> Result<Vec<StoredSnapshot>, Error> {
-        let mut bad = 0;
-        let observer = self.observer;
-        let listed = self.repo.snapshots(&mut |id, err| {
-            bad += 1;
-            observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
-        })?;
-        self.report.unreadable = bad;
-        Ok(listed)
+    /// The snapshots that can be read; the others were told of.
+    fn list(&self) -> Result<Vec<StoredSnapshot>, Error> {
+        Ok(self.repo.snapshots(&mut |_, _| {})?)
     }
 
     /// Ends repairs that were cut off between the new snapshot and the old one's way out.
@@ -191,7 +201,7 @@ impl Repair<'_> {
 
     fn quarantine(&self, id: &SnapshotId) -> Result<(), Error> {
         let (from, to) = (ObjectKey::Snapshot(*id), ObjectKey::QuarantinedSnapshot(*id));
-        if !self.options.dry_run && !set_aside(self.repo, &from, &to, self.cancel)? {
+        if !self.options.dry_run && set_aside(self.repo, &from, &to, self.cancel)? != SetAside::Done {
             return Err(RepoError::damaged(to, "it is there already, with other bytes").into());
         }
         Ok(())
@@ -236,8 +246,7 @@ impl Repair<'_> {
     fn clear(&self, aside: &mut Vec<StoredSnapshot>, listed: &[StoredSnapshot]) -> Result<(), Error> {
         let is_back = |found: &StoredSnapshot| {
             let root = Some(found.snapshot.original.unwrap_or(found.id));
-            let whole =
-                listed.iter().filter(|one| one.snapshot.original == root && lacks(&one.snapshot) == 0);
+            let whole = listed.iter().filter(|one| Some(one.first()) == root && lacks(&one.snapshot) == 0);
             let mut sources = whole.map(|one| &one.snapshot.sources);
             sources.any(|whole| found.snapshot.lost.is_some() || *whole == found.snapshot.sources)
         };
@@ -262,7 +271,7 @@ impl Repair<'_> {
             match opened.map(|(_, plain)| decode_snapshot(&plain)) {
                 Ok(Ok(snapshot)) => out.push(StoredSnapshot { id, stored: meta.modified, snapshot }),
                 Ok(Err(_)) => {}
-                Err(err) if err.is_damage() => {}
+                Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
             }
         }
@@ -301,7 +310,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn lease(&self, parent: &StoredSnapshot) -> Result<Lease, Error> {
+    pub(super) fn lease(&self, parent: &StoredSnapshot) -> Result<Lease, Error> {
         let lease = Lease::take(self.repo, LeaseKind::Repair, &self.options.host, self.repo.lease_times())?;
         lease.set_parents(&[parent.id])?;
         Ok(lease)
@@ -319,8 +328,18 @@ impl Repair<'_> {
         self.repo.sync()?;
         let mut nothing_kept = MendedRuns::new();
         let runs = if lease.is_some() { runs } else { &mut nothing_kept };
-        let Some((mut snapshot, lost)) = self.mend(found, damage, runs, lease.as_ref())? else {
-            return Ok(());
+        let (mut snapshot, lost) = match self.mend(found, damage, runs, lease.as_ref()) {
+            Ok(Some(mended)) => mended,
+            Ok(None) => return Ok(()),
+            // What it misses may come back: it stays as it is.
+            Err(Error::Repo(err @ RepoError::ChunkUnreadable { now: true, .. })) => {
+                self.report.unreadable_now += 1;
+                let what =
+                    format!("{err}; the snapshot was left as it is: run this again once that can be read");
+                self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(found.id), what));
+                return Ok(());
+            }
+            Err(err) => return Err(err),
         };
         let count = lost.count();
         snapshot.state = SnapshotState::Incomplete;
@@ -410,7 +429,7 @@ fn mend_sources(mender: &mut Mender<'_, '_>, old: &Snapshot) -> Result<Option<Sn
 }
 
 /// How many paths a snapshot lacks something of.
-fn lacks(snapshot: &Snapshot) -> u64 {
+pub(super) fn lacks(snapshot: &Snapshot) -> u64 {
     snapshot.lost.as_ref().map_or(0, |lost| lost.count)
 }
 

@@ -1,9 +1,12 @@
 //! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is cut off.
 
+mod faults;
 mod matrix;
 mod packs;
 mod parity;
+mod quarantine;
 mod snapshots;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +16,14 @@ use crate::observe::Recording;
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::ops::list::{SnapshotFilter, snapshots};
-use crate::ops::repair::{PacksReport, RepairPacksOptions, repair_packs};
+use crate::ops::repair::{
+    PacksReport, RepairPacksOptions, RepairSnapshotsOptions, repair_config, repair_packs, repair_snapshots,
+};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
 use crate::repo::{ChunkReader, MergedRuns, Repository, Secret, StoredSnapshot, Streams};
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
-use crate::types::{ByteSize, PackId};
+use crate::types::{ByteSize, PackId, SnapshotId};
 
 /// Small and large files, a stream with list nodes.
 fn sample() -> (Lab, Vec<u8>) {
@@ -114,4 +119,23 @@ fn stream_of(repo: &Repository, found: &StoredSnapshot) -> Result<Vec<u8>, crate
     let reader = ChunkReader::new(repo, 1 << 20);
     write_content(&reader, content, &mut out, &Cancel::new(), &Recording::default())?;
     Ok(out)
+}
+
+/// The files and the stream of a snapshot.
+type Content = (BTreeMap<String, Vec<u8>>, Vec<u8>);
+
+/// What each snapshot held before the damage, by its first id.
+fn contents(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
+    let repo = lab.open();
+    let held = listed(&repo).into_iter();
+    held.map(|found| (found.id, (files_of(&repo, &found), stream_of(&repo, &found).expect("read")))).collect()
+}
+
+/// All repairs, in the order in which they are advised.
+fn run_repairs(repo: &Repository) -> Result<(), crate::Error> {
+    let (observer, cancel) = (Recording::default(), Cancel::new());
+    repair_config(repo, &cancel)?;
+    repair(repo)?;
+    repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel)?;
+    Ok(())
 }

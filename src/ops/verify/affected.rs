@@ -140,7 +140,7 @@ impl<'a> Judge<'a> {
         }
         let bytes = match self.reader.chunk(Class::Metadata, id) {
             Ok(bytes) => bytes,
-            Err(err) if err.is_damage() => return Ok(Some(Why::List(*id, err.to_string()))),
+            Err(err) if err.is_unavailable() => return Ok(Some(Why::List(*id, err.to_string()))),
             Err(err) => return Err(err.into()),
         };
         let why = match decode_list_node(&bytes, len, depth) {

@@ -13,10 +13,11 @@ use crate::format::{
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
+use crate::ops::fetch::with_sources;
 use crate::ops::packs::ListedPacks;
 use crate::repo::{Repository, StoredSnapshot, landed_late, open_object, stored_limit};
 use crate::store::{Copy, Folder, ObjectKey, StoreError, list_all};
-use crate::types::{PackId, PackInfo, SnapshotId, Timestamp};
+use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
 
@@ -64,7 +65,7 @@ impl Objects {
                 },
             };
             self.report.find(
-                FindingKind::ConfigDamaged,
+                kind_of(&what, FindingKind::ConfigDamaged),
                 &key,
                 format!("{what}; 'repair config' puts it back from its twin"),
             );
@@ -99,7 +100,7 @@ impl Objects {
                 if only_missing {
                     observer.problem(&Problem::new(Severity::Note, key, what));
                 } else {
-                    self.report.find(FindingKind::KeySlotDamaged, &key, what);
+                    self.report.find(kind_of(&what, FindingKind::KeySlotDamaged), &key, what);
                 }
             }
             // What is sealed in a slot cannot be checked without its passphrase; that both copies agree can.
@@ -236,8 +237,8 @@ impl Objects {
                 self.report.find(FindingKind::WrongSize, key, err);
                 Ok(None)
             }
-            Err(err) if err.is_bad_medium() => {
-                self.report.find(FindingKind::ObjectUnreadable, key, err);
+            Err(err) if err.is_unreadable_now() => {
+                self.report.find(FindingKind::UnreadableNow, key, with_sources(&err));
                 Ok(None)
             }
             Err(err) => Err(err.into()),
@@ -327,9 +328,17 @@ impl Objects {
             }
         }
         self.tell_parity(repo, observer)?;
-        let aside = list_all(repo.store(), Folder::Quarantine)?.len();
-        if aside > 0 {
-            let what = format!("{aside} objects were set aside by repairs");
+        let aside = list_all(repo.store(), Folder::Quarantine)?;
+        if !aside.is_empty() {
+            let bytes = ByteSize(aside.iter().map(|meta| meta.size).sum());
+            let objects = if aside.len() == 1 {
+                "1 object was".to_owned()
+            } else {
+                format!("{} objects were", aside.len())
+            };
+            let what = format!(
+                "{objects} set aside by repairs ({bytes}); 'icecore prune' deletes what nothing can be saved from any more"
+            );
             observer.problem(&Problem::new(Severity::Note, Folder::Quarantine.name(), what));
         }
         Ok(())
@@ -372,6 +381,11 @@ pub(in crate::ops) fn digest(pack: &PackInfo) -> [u8; 32] {
 }
 
 const MISSING: &str = "it is missing";
+const UNREADABLE: &str = "it cannot be read now";
+
+fn kind_of(what: &str, otherwise: FindingKind) -> FindingKind {
+    if what.starts_with(UNREADABLE) { FindingKind::UnreadableNow } else { otherwise }
+}
 
 /// A small object's bytes, or what is wrong with it.
 fn small(repo: &Repository, key: &ObjectKey) -> Result<Result<Vec<u8>, String>, Error> {
@@ -379,6 +393,7 @@ fn small(repo: &Repository, key: &ObjectKey) -> Result<Result<Vec<u8>, String>, 
         Ok(bytes) => Ok(Ok(bytes)),
         Err(StoreError::NotFound { .. }) => Ok(Err(MISSING.into())),
         Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => Ok(Err(err.to_string())),
+        Err(err) if err.is_unreadable_now() => Ok(Err(format!("{UNREADABLE}: {}", with_sources(&err)))),
         Err(err) => Err(err.into()),
     }
 }

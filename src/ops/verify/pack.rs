@@ -9,6 +9,7 @@ use crate::format::{HEADER_BYTES, ObjectKind, decode_header};
 use crate::index::{FrameRow, PackRow, PackState};
 use crate::observe::{Counter, Observer};
 use crate::ops::Cancel;
+use crate::ops::fetch::with_sources;
 use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkInfo, PackId, PackInfo};
@@ -32,6 +33,8 @@ pub(in crate::ops) struct PackCheck {
     pub damage: PackDamage,
     /// What is wrong with its recovery data.
     pub parity: Option<String>,
+    /// It could not be read to its end this time: nothing is known of what it holds.
+    pub unreadable_now: bool,
 }
 
 /// Reads a pack whole. `told`: the hash of what the segments say of it.
@@ -50,6 +53,7 @@ pub(super) fn check_pack(
         findings: Vec::new(),
         damage: PackDamage::default(),
         parity: None,
+        unreadable_now: false,
     };
     let key = ObjectKey::Pack(pack.id);
     let mut pass = Pass { repo, key, size, hasher: ObjectHasher::default(), at: 0, observer, cancel, check };
@@ -82,9 +86,10 @@ pub(super) fn check_pack(
             check.damage.frames.extend(0..pack.frames);
             Ok(check)
         }
-        Err(Error::Repo(RepoError::Store(err))) if err.is_bad_medium() => {
-            check.findings.push((FindingKind::ObjectUnreadable, format!("its medium is bad: {err}")));
+        Err(Error::Repo(RepoError::Store(err))) if err.is_unreadable_now() => {
+            check.findings.push((FindingKind::UnreadableNow, with_sources(&err)));
             check.damage.frames.extend(0..pack.frames);
+            check.unreadable_now = true;
             Ok(check)
         }
         Err(err) => Err(err),
@@ -154,11 +159,11 @@ impl Pass<'_> {
         if self.size < HEADER_BYTES as u64 {
             return Ok(Err("the pack ends within its header".into()));
         }
-        self.repo.store().read_at(&self.key, 0, &mut bytes)?;
+        self.repo.read_at(&self.key, 0, &mut bytes)?;
         let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
         if len > HEADER_BYTES && len <= 4096 && len as u64 <= self.size {
             bytes.resize(len, 0);
-            self.repo.store().read_at(&self.key, 0, &mut bytes)?;
+            self.repo.read_at(&self.key, 0, &mut bytes)?;
         }
         Ok(match decode_header(&bytes, ObjectKind::Pack) {
             Ok((header, len)) => {
@@ -253,7 +258,7 @@ impl Pass<'_> {
 
     fn read(&mut self, len: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; len];
-        self.repo.store().read_at(&self.key, self.at, &mut bytes)?;
+        self.repo.read_at(&self.key, self.at, &mut bytes)?;
         self.hasher.update(&bytes);
         self.at += len as u64;
         self.check.bytes += len as u64;

@@ -12,6 +12,8 @@ pub const LISTED_MAX: usize = 10_000;
 pub enum FindingKind {
     /// It is there and cannot be opened.
     ObjectUnreadable,
+    /// It could not be read this time: its medium, the connection or a permission is in the way. It may be whole.
+    UnreadableNow,
     /// It should be there and is not.
     ObjectMissing,
     /// The store tells another size than the index.
@@ -46,6 +48,7 @@ impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ObjectUnreadable => "object unreadable",
+            Self::UnreadableNow => "cannot be read now",
             Self::ObjectMissing => "object missing",
             Self::WrongSize => "wrong size",
             Self::HashMismatch => "hash mismatch",

@@ -23,7 +23,7 @@ use crate::ui::{Meter, json, text};
 ///
 /// Snapshots that no rule keeps are forgotten. They are judged by host and set of sources, in the local time zone; the
 /// newest one of each period is kept, and periods without one do not count. What is forgotten frees nothing before
-/// 'prune' lets go of it, and 'undelete' brings it back until then.
+/// 'prune' lets go of it, and 'undelete' brings it back until then, but not over a network mount.
 ///
 /// Incomplete snapshots never take the place of a complete one, and doubtful ones (with a suspect source) of neither:
 /// they are kept beside these, where a period has no better one, or where nothing is newer. The last good capture of a
@@ -220,7 +220,8 @@ struct Summary {
 }
 
 impl Summary {
-    fn lines(&self) -> Vec<String> {
+    /// `comes_back`: the store lets a forgotten snapshot be brought back.
+    fn lines(&self, comes_back: bool) -> Vec<String> {
         let dropped = text::counted(self.dropped, "snapshot", "snapshots");
         let refused = text::counted(self.refused, "group", "groups");
         let refused = format!("{refused} would lose most of their time and need --force");
@@ -228,8 +229,13 @@ impl Summary {
             true => format!("{dropped} would be forgotten, {} kept", text::number(self.kept)),
             false if self.dropped == 0 => "nothing to forget".to_owned(),
             false => format!(
-                "{dropped} forgotten, {} kept; 'icecore prune' frees the space, 'icecore undelete' brings them back until then",
-                text::number(self.kept)
+                "{dropped} forgotten, {} kept; 'icecore prune' frees the space, {}",
+                text::number(self.kept),
+                match comes_back {
+                    true => "'icecore undelete' brings them back until then",
+                    false =>
+                        "until then they can be brought back on the machine whose disk it is, not over this mount",
+                }
             ),
         };
         [done].into_iter().chain((self.dry_run && self.refused > 0).then_some(refused)).collect()
@@ -310,7 +316,7 @@ fn by_policy(
     let outcome = if refused.is_some() { Outcome::Refused } else { Outcome::Done };
     let elapsed = text::span(meter.elapsed());
     let outcome = meter.finish("forget", outcome, &summary, || {
-        let mut lines = summary.lines();
+        let mut lines = summary.lines(repository.store().properties().strong_listing);
         lines.extend(pruned.iter().flat_map(|report| prune::lines(report, &elapsed)));
         lines
     });

@@ -80,6 +80,13 @@ pub struct Summary {
     pending_until: Option<String>,
     /// Why they wait.
     waiting: Vec<String>,
+    /// Kept for snapshots in quarantine that cannot be read.
+    held: Packs,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_until: Option<String>,
+    /// Objects deleted from quarantine, and left there.
+    quarantine_deleted: Packs,
+    quarantined: Packs,
     segments_merged: u64,
     segments_deleted: u64,
     leases_swept: u64,
@@ -135,6 +142,10 @@ impl Summary {
             pending: report.pending.into(),
             pending_until: report.pending_until.and_then(json::time),
             waiting: report.kept_waiting.iter().map(waiting).collect(),
+            held: report.held.into(),
+            held_until: report.held_until.and_then(json::time),
+            quarantine_deleted: report.quarantine_deleted.into(),
+            quarantined: report.quarantined.into(),
             segments_merged: report.segments_merged,
             segments_deleted: report.segments_deleted,
             leases_swept: report.leases_swept,
@@ -191,6 +202,31 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         lines.push(format!("waiting{until}: {amount}; run prune again then"));
         lines.extend(report.kept_waiting.iter().map(|why| format!("  {}", waiting(why))));
     }
+    lines.extend(quarantine_lines(report, would));
+    lines
+}
+
+fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let objects = |amount: Amount| {
+        format!("{} ({})", text::counted(amount.packs, "object", "objects"), text::size(amount.bytes))
+    };
+    if report.quarantine_deleted.packs > 0 {
+        lines.push(format!("quarantine: {} {would}deleted", objects(report.quarantine_deleted)));
+    }
+    if report.quarantined.packs > 0 {
+        let what = "'icecore repair packs' and 'icecore repair snapshots' take from there what can be saved";
+        lines.push(format!("quarantine: {}; {what}", objects(report.quarantined)));
+    }
+    if let Some(until) = report.held_until {
+        let snapshots = text::counted(report.unreadable_aside, "snapshot", "snapshots");
+        lines.push(format!(
+            "kept until {} for {snapshots} in quarantine that cannot be read: {} ({})",
+            text::when(until),
+            text::size(report.held.bytes),
+            text::counted(report.held.packs, "pack", "packs"),
+        ));
+    }
     lines
 }
 
@@ -206,6 +242,7 @@ fn waiting(why: &Waiting) -> String {
         }
         Waiting::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and one more grace period has to pass".to_owned(),
         Waiting::Changed => "new snapshots came while the others were judged: the next prune tries again".to_owned(),
+        Waiting::Unknown => "a snapshot in quarantine that cannot be read may need it".to_owned(),
         Waiting::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
     }
 }

@@ -55,6 +55,10 @@ struct PacksArgs {
     /// Read none: look only for packs that are gone or have another size than they should
     #[arg(long, conflicts_with = "packs")]
     quick: bool,
+    /// Set packs aside too that cannot be read now, and note as lost what only they hold. They keep their bytes in
+    /// quarantine; once they can be read there, this command takes from them what is lost
+    #[arg(long)]
+    set_aside_unreadable: bool,
     /// Look and tell, change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -75,6 +79,9 @@ struct SnapshotsArgs {
     /// Snapshots to repair, by id or the beginning of one (default: all)
     #[arg(value_name = "SNAP")]
     snapshots: Vec<String>,
+    /// Set snapshots aside too that cannot be read now
+    #[arg(long)]
+    set_aside_unreadable: bool,
     /// Look and tell, change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -102,7 +109,7 @@ struct ConfigSummary {
 struct PackRecord<'a> {
     pack: String,
     what: &'a str,
-    /// `healed`, `saved` or `lost`.
+    /// `healed`, `saved`, `lost`, `lost for now`, `cannot be read now` or `not a pack, set aside`.
     fate: &'static str,
 }
 
@@ -116,6 +123,10 @@ struct PacksSummary {
     /// Plain bytes of them.
     saved_bytes: u64,
     lost_chunks: u64,
+    /// The same, of packs that cannot be read now.
+    lost_for_now: u64,
+    /// Packs that cannot be read now.
+    unreadable_now: u64,
     /// Lost by earlier damage, and still nowhere.
     still_lost: u64,
     adopted_packs: u64,
@@ -143,7 +154,12 @@ struct SnapshotsSummary {
     partial: u64,
     /// Partial snapshots that better ones replaced.
     healed: u64,
+    /// Objects that cannot be read as snapshots and stay where they are.
     unreadable: u64,
+    /// Snapshots that cannot be read now, or need what cannot be.
+    unreadable_now: u64,
+    /// Objects that cannot be read as snapshots and are in quarantine now.
+    set_aside: u64,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -198,6 +214,7 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         host: host_name(),
         packs: args.packs.clone(),
         quick: args.quick,
+        set_aside_unreadable: args.set_aside_unreadable,
         dry_run: args.dry_run,
         ..RepairPacksOptions::default()
     };
@@ -209,6 +226,9 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
             Fate::Healed => "healed",
             Fate::Saved => "saved",
             Fate::Lost => "lost",
+            Fate::LostForNow => "lost for now",
+            Fate::Unreadable => "cannot be read now",
+            Fate::Foreign => "not a pack, set aside",
         };
         let record = PackRecord { pack: pack.id.to_string(), what: &pack.what, fate };
         out.record(&record, || text::clean(&format!("pack {}: {fate} ({})", pack.id, pack.what)))?;
@@ -223,6 +243,8 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         saved_chunks: report.saved_chunks,
         saved_bytes: report.saved_bytes,
         lost_chunks: report.lost_chunks,
+        lost_for_now: report.lost_for_now,
+        unreadable_now: report.unreadable_now,
         still_lost: report.still_lost,
         adopted_packs: report.adopted_packs,
         parity_written: report.parity_written,
@@ -252,6 +274,18 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             if dry_run { "would be lost" } else { "lost" },
         ));
     }
+    if report.unreadable_now > 0 {
+        if report.lost_for_now > 0 {
+            let chunks = text::counted(report.lost_for_now, "chunk", "chunks");
+            lines.push(format!("{chunks} lost for now: in packs that cannot be read"));
+        }
+        lines.push(format!(
+            "{} cannot be read now and {} where it is: check the disk, its cable or the mount, then run this again; copy \
+             what a disk gives only now and then with ddrescue. --set-aside-unreadable gives up on what stays unreadable",
+            text::counted(report.unreadable_now, "pack", "packs"),
+            if report.unreadable_now == 1 { "stays" } else { "each stays" },
+        ));
+    }
     if report.still_lost > 0 {
         lines.push(format!(
             "lost by earlier damage and not seen since: {}",
@@ -276,6 +310,7 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     let options = RepairSnapshotsOptions {
         host: host_name(),
         snapshots: args.snapshots.clone(),
+        set_aside_unreadable: args.set_aside_unreadable,
         dry_run: args.dry_run,
         ..RepairSnapshotsOptions::default()
     };
@@ -300,6 +335,8 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
         partial: report.partial.len() as u64,
         healed: report.healed.len() as u64,
         unreadable: report.unreadable,
+        unreadable_now: report.unreadable_now,
+        set_aside: report.set_aside.len() as u64,
     };
     Ok(meter.finish("repair snapshots", outcome, &summary, || {
         let mut lines = vec![format!(
@@ -308,6 +345,19 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
             text::number(summary.partial),
             text::number(summary.healed),
         )];
+        if summary.set_aside > 0 {
+            lines.push(format!(
+                "{} cannot be read as snapshots and {} set aside; 'icecore prune' keeps what only they may need for 30 days",
+                text::counted(summary.set_aside, "object", "objects"),
+                if summary.dry_run { "would be" } else { "were" },
+            ));
+        }
+        if summary.unreadable_now > 0 {
+            lines.push(format!(
+                "{} cannot be read now: check the disk, its cable or the mount, then run this again",
+                text::counted(summary.unreadable_now, "snapshot", "snapshots"),
+            ));
+        }
         if summary.dry_run {
             lines.push("nothing was changed".to_owned());
         }

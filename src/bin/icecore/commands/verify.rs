@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use icecore::ops::verify::{Hit, VerifyOptions, VerifyReport, verify};
+use icecore::ops::verify::{FindingKind, Hit, VerifyOptions, VerifyReport, verify};
 use icecore::types::ByteSize;
 use serde::Serialize;
 
@@ -114,7 +114,40 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         affected: report.affected_count,
     };
     let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("verify", outcome, &summary, || summary.lines(options.read_data, &elapsed)))
+    Ok(meter.finish("verify", outcome, &summary, || {
+        let mut lines = summary.lines(options.read_data, &elapsed);
+        lines.extend(next_steps(&report).map(|step| format!("next: {step}")));
+        lines
+    }))
+}
+
+/// What to do about the findings, in the order in which it is done.
+fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
+    use FindingKind::{
+        ChunkMismatch, ChunkUnresolved, ConfigDamaged, DirectoryMismatch, FrameDamaged, HashMismatch,
+        KeySlotDamaged, ObjectMissing, ObjectUnreadable, ParityDamaged, RunUnreadable, SealBroken,
+        UnreadableNow, WrongSize,
+    };
+    let has = |kinds: &[FindingKind], folder: &str| {
+        report.findings.iter().any(|one| kinds.contains(&one.kind) && one.object.starts_with(folder))
+    };
+    let broken = [HashMismatch, SealBroken, ObjectUnreadable, WrongSize, ObjectMissing];
+    let in_packs = [FrameDamaged, ChunkMismatch, DirectoryMismatch, ParityDamaged];
+    let packs = has(&broken, "packs") || has(&in_packs, "");
+    let snapshots = has(&broken, "snapshots") || has(&broken, "forgotten");
+    let lost = packs || has(&[ChunkUnresolved, RunUnreadable], "");
+    [
+        (
+            has(&[UnreadableNow], ""),
+            "check the disk, its cable or the mount, and verify again: what cannot be read now may be whole",
+        ),
+        (has(&[ConfigDamaged, KeySlotDamaged], ""), "'icecore repair config'"),
+        (has(&broken, "index"), "'icecore repair index'"),
+        (lost, "'icecore repair packs' saves what still opens; then back up again, which stores what is lost anew"),
+        (lost || snapshots, "'icecore repair snapshots'"),
+    ]
+    .into_iter()
+    .filter_map(|(is_needed, step)| is_needed.then_some(step))
 }
 
 /// Findings and the paths hit, as data.

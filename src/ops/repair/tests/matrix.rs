@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::ops::prune::{PruneOptions, prune};
-use crate::ops::repair::{RepairSnapshotsOptions, repair_config, repair_snapshots};
 use crate::repo::{Lease, RepoError};
 use crate::store::{Body, Copy, PutMode, Store};
-use crate::types::{LeaseId, SegmentId, SnapshotId};
+use crate::types::{LeaseId, SegmentId};
 
 /// What is done to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +124,9 @@ fn expected(kind: Kind, action: Action, parity: bool) -> (bool, bool) {
         // What a segment told is learnt from the packs; the object itself stays and is told of.
         (Kind::Segment, Delete) => (true, true),
         (Kind::Segment, _) => (true, false),
-        // This machine has not seen it before: nobody misses it. One that cannot be read is told of.
+        // This machine has not seen it before: nobody misses it. One that cannot be read is told of, and set aside.
         (Kind::Snapshot | Kind::Forgotten, Delete) => (false, true),
-        (Kind::Snapshot | Kind::Forgotten, _) => (true, false),
+        (Kind::Snapshot | Kind::Forgotten, _) => (true, true),
     }
 }
 
@@ -191,15 +190,6 @@ fn harm(lab: &Lab, kind: Kind, key: &ObjectKey, action: Action) -> bool {
     true
 }
 
-type Content = (BTreeMap<String, Vec<u8>>, Vec<u8>);
-
-/// What each snapshot held before the damage, by its first id.
-fn contents(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
-    let repo = lab.open();
-    let held = listed(&repo).into_iter();
-    held.map(|found| (found.id, (files_of(&repo, &found), stream_of(&repo, &found).expect("read")))).collect()
-}
-
 /// Every snapshot that can be read holds what it held, or says what it lacks; errors are no wrong bytes.
 fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str) {
     let repo = lab.open();
@@ -260,14 +250,6 @@ fn the_rest_is_equal(
         equal += 1;
     }
     equal
-}
-
-fn run_repairs(repo: &Repository) -> Result<(), crate::Error> {
-    let (observer, cancel) = (Recording::default(), Cancel::new());
-    repair_config(repo, &cancel)?;
-    repair(repo)?;
-    repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel)?;
-    Ok(())
 }
 
 /// Runs all cells of a kind; returns how many there were.

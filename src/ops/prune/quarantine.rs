@@ -1,0 +1,163 @@
+//! What lies in quarantine: how long it holds other things back, and when it goes itself.
+//!
+//! A snapshot that cannot be read may need any pack that was there when it was set aside. None of these is let go for
+//! [`QUARANTINE_LIFE`]: time to put the object back from a copy, or to read it from a better medium. Then it is given up,
+//! and goes, and what only it needed goes as anything that nobody needs.
+//!
+//! A damaged pack stays as long as it could give a chunk that a snapshot needs and no other pack has: snapshots that a
+//! repair set aside are the only ones that can need such chunks, since a prune refuses to work for any other. A repair
+//! that is under way may be reading from quarantine: nothing goes then.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Run;
+use super::roots::{Roots, is_older};
+use super::survey::Survey;
+use crate::Error;
+use crate::format::LeaseKind;
+use crate::index::{Location, PackState};
+use crate::repo::Lease;
+use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::types::{ChunkId, PackId, PackInfo, Timestamp};
+
+/// What cannot be read stays in quarantine for so long: 30 days.
+pub(super) const QUARANTINE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Roots {
+    /// Packs stored until this time may be needed by a snapshot in quarantine that cannot be read; none if there is no
+    /// such snapshot. `margin`: how far the store's clock may be off.
+    pub fn unknown_needs(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
+        let since = self.unknown_since(now)?;
+        Some(since.plus_seconds(i64::try_from(margin.as_secs()).unwrap_or(i64::MAX)))
+    }
+
+    /// When the last of them was set aside.
+    pub fn unknown_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let young = self.unknown.iter().filter(|(meta, _)| !is_older(meta.modified, now, QUARANTINE_LIFE));
+        young.map(|(meta, _)| meta.modified).max()
+    }
+}
+
+impl Run<'_> {
+    /// Tells what is kept for snapshots in quarantine that cannot be read, and until when.
+    pub(super) fn tell_held(&mut self, survey: &Survey) {
+        let Some(needs) = survey.until.unknown_needs else { return };
+        for pack in survey.live.packs.values() {
+            let is_held = pack.live == 0 && pack.row.added && pack.there.is_some_and(|there| there <= needs);
+            if is_held {
+                self.report.held.add(pack.row.size);
+            }
+        }
+        let life = i64::try_from(QUARANTINE_LIFE.as_secs()).unwrap_or(i64::MAX);
+        let since = survey.roots.unknown_since(survey.now);
+        self.report.held_until = since.map(|since| since.plus_seconds(life));
+        self.report.unreadable_aside = survey.roots.unknown.len() as u64;
+    }
+
+    /// Deletes what is of no use in quarantine any more.
+    pub(super) fn sweep_quarantine(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
+        let aside = list_all(self.repo.store(), Folder::Quarantine)?;
+        let is_repairing = survey
+            .leases
+            .iter()
+            .any(|lease| lease.body.as_ref().is_none_or(|body| body.kind == LeaseKind::Repair));
+        let spent = match is_repairing {
+            true => BTreeSet::new(),
+            false => self.spent_in_quarantine(&aside, survey)?,
+        };
+        for meta in aside {
+            self.cancel.check()?;
+            if spent.contains(&meta.key) {
+                lease.check()?;
+                self.delete(&meta)?;
+                self.report.quarantine_deleted.add(meta.size);
+            } else {
+                self.report.quarantined.add(meta.size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of these objects that nothing can be gained from.
+    pub(super) fn spent_in_quarantine(
+        &self,
+        aside: &[ObjectMeta],
+        survey: &Survey,
+    ) -> Result<BTreeSet<ObjectKey>, Error> {
+        let is_given_up = |meta: &ObjectMeta| is_older(meta.modified, survey.now, QUARANTINE_LIFE);
+        let roots = &survey.roots;
+        let mut spent = BTreeSet::new();
+        // What cannot be read now may be whole.
+        let broken = roots.unknown.iter().filter(|(meta, now)| !now && is_given_up(meta));
+        spent.extend(broken.map(|(meta, _)| meta.key.clone()));
+        // The snapshot that stands for it was let go by a policy or by name, and its original is not to come back.
+        let orphaned = roots.aside.iter().filter(|(meta, first)| {
+            is_given_up(meta) && !roots.snapshots.iter().any(|one| one.first() == *first)
+        });
+        spent.extend(orphaned.map(|(meta, _)| meta.key.clone()));
+        for meta in aside {
+            if matches!(meta.key, ObjectKey::QuarantinedSegment(_)) && is_given_up(meta) {
+                spent.insert(meta.key.clone());
+            }
+        }
+        // Whatever a snapshot that cannot be read needs, a damaged pack may have it.
+        if survey.until.unknown_needs.is_none() {
+            spent.extend(self.spent_packs(aside, survey)?);
+        }
+        Ok(spent)
+    }
+
+    fn spent_packs(&self, aside: &[ObjectMeta], survey: &Survey) -> Result<Vec<ObjectKey>, Error> {
+        let packs: Vec<(PackId, &ObjectMeta)> = aside
+            .iter()
+            .filter_map(|meta| match meta.key {
+                ObjectKey::QuarantinedPack(id) => Some((id, meta)),
+                _ => None,
+            })
+            .collect();
+        let told = self.repo.told_of(&packs.iter().map(|(id, _)| *id).collect())?;
+        let mut spent = Vec::new();
+        for (id, meta) in packs {
+            self.cancel.check()?;
+            let Some(mut infos) = self.own_directory(&id, meta)? else { continue };
+            infos.extend(told.get(&id).cloned().unwrap_or_default());
+            let chunks = infos.iter().flat_map(|info| &info.frames).flat_map(|frame| &frame.chunks);
+            let ids: BTreeSet<ChunkId> = chunks.map(|chunk| chunk.id).collect();
+            if !self.could_save(&ids, survey)? {
+                spent.push(meta.key.clone());
+            }
+        }
+        Ok(spent)
+    }
+
+    /// What a pack in quarantine says that it holds; none if it cannot be read now. Damage leaves what segments say.
+    fn own_directory(&self, id: &PackId, meta: &ObjectMeta) -> Result<Option<Vec<PackInfo>>, Error> {
+        let head = self.repo.head_of(&meta.key);
+        let info = head.and_then(|head| self.repo.directory_of(&meta.key, id, meta.size, &head));
+        match info {
+            Ok(info) => Ok(Some(vec![info])),
+            Err(err) if err.is_damage() => Ok(Some(Vec::new())),
+            Err(err) if err.is_unreadable_now() => Ok(None),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// True if one of these chunks is needed, or may be, and no known pack that is there has it.
+    fn could_save(&self, ids: &BTreeSet<ChunkId>, survey: &Survey) -> Result<bool, Error> {
+        let live = &survey.live;
+        for id in ids {
+            if !live.is_blind && !live.missing.contains(id) {
+                continue;
+            }
+            let holds = |copy: &Location| {
+                let pack = live.packs.get(&copy.pack);
+                copy.state == PackState::Known && pack.is_some_and(|pack| pack.there.is_some())
+            };
+            if !self.repo.ask_index(|index| index.copies(id))?.iter().any(holds) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,119 @@
+//! A fault at each call of the repairs, one after the other: with the medium healthy again everything restores.
+
+use super::unreadable::contents_by_first;
+use super::*;
+use crate::store::{Effect, Fault, Operation, Store, Trouble};
+
+/// What a call may meet, by operation.
+fn effects(operation: Operation) -> &'static [Effect] {
+    match operation {
+        Operation::Get | Operation::ReadAt => &[
+            Effect::ErrorBefore(Trouble::Medium),
+            Effect::ErrorBefore(Trouble::TimedOut),
+            Effect::Torn(3),
+            Effect::Short(3),
+        ],
+        Operation::Stat | Operation::List => &[Effect::ErrorBefore(Trouble::Medium)],
+        Operation::Put | Operation::Delete | Operation::Rename | Operation::Spool => {
+            &[Effect::ErrorBefore(Trouble::Io), Effect::ErrorAfter(Trouble::TimedOut)]
+        }
+    }
+}
+
+const OPERATIONS: [Operation; 8] = [
+    Operation::Get,
+    Operation::ReadAt,
+    Operation::Stat,
+    Operation::List,
+    Operation::Put,
+    Operation::Delete,
+    Operation::Rename,
+    Operation::Spool,
+];
+
+/// Repairs a fork of `lab` with one fault; true if there were calls enough for it to strike.
+fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
+    let faulty = FaultyStore::new(fork.store.clone());
+    let faulty = Arc::new(if renames { faulty } else { faulty.without_rename() });
+    assert_eq!(lab.store.objects(), fork.store.objects());
+    let cache = tempfile::tempdir().expect("a folder");
+    let repo = on_faulty(fork, &faulty, &cache);
+    faulty.plan(fault);
+    // Each for itself, as somebody runs one after the other whatever came of the first.
+    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let _ = repair_config(&repo, &cancel);
+    let _ = repair(&repo);
+    let _ = repair_snapshots(&repo, &RepairSnapshotsOptions::default(), &observer, &cancel);
+    faulty.all_fired()
+}
+
+/// Sweeps over all calls; `heal` makes of a repaired repository one that holds all that `before` holds.
+fn sweep(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, renames: bool, heal: &dyn Fn(&Lab)) -> usize {
+    let mut positions = 0;
+    for operation in OPERATIONS {
+        for &effect in effects(operation) {
+            for nth in (1..).step_by(step()) {
+                let fork = lab.fork();
+                let fault = Fault { operation, kind: None, nth, effect };
+                if !struck(lab, &fork, fault, renames) {
+                    break;
+                }
+                positions += 1;
+                run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{fault:?}: {err}"));
+                heal(&fork);
+                let now = contents_by_first(&fork);
+                assert!(now.keys().eq(before.keys()), "{fault:?}: the snapshots");
+                for (id, content) in before {
+                    assert!(now[id] == *content, "{fault:?}, renames {renames}: snapshot {}", id.short());
+                }
+            }
+        }
+    }
+    positions
+}
+
+/// Every how manieth call is tried: `ICECORE_FAULT_STEP`, 1 for each of them.
+fn step() -> usize {
+    std::env::var("ICECORE_FAULT_STEP").ok().and_then(|step| step.parse().ok()).unwrap_or(7)
+}
+
+fn small() -> (Lab, Vec<u8>) {
+    let lab = Lab::new();
+    write(&lab.tree().join("a"), &noise(1, 3000));
+    write(&lab.tree().join("b/c"), &noise(2, 40_000));
+    let stream = noise(3, 9000);
+    lab.backup(&lab.open(), &stream);
+    (lab, stream)
+}
+
+#[test]
+fn a_fault_at_each_call_of_a_repair_of_a_whole_repository_costs_nothing() {
+    let (lab, _) = small();
+    let before = contents_by_first(&lab);
+    assert!(sweep(&lab, &before, true, &|_| {}) > 15);
+}
+
+#[test]
+fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
+    // A damaged pack, whose content the source still has: it is set aside, the snapshot gives way to a partial one, the
+    // next backup heals it. And a damaged object in `snapshots/`, which is set aside too.
+    let (lab, stream) = small();
+    let before = contents_by_first(&lab);
+    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[100] ^= 1);
+    let junk = ObjectKey::Snapshot(SnapshotId::new([0xab; 32]));
+    lab.store
+        .put(&junk, crate::store::Body::Bytes(&noise(9, 300)), crate::store::PutMode::CreateOnly)
+        .expect("put");
+    let heal = |fork: &Lab| {
+        // The same folder is the source.
+        let repo = fork.open();
+        let healer = lab.backup(&repo, &stream);
+        run_repairs(&repo).expect("repaired");
+        let lease = crate::ops::testing::lease(&repo);
+        repo.forget_snapshot(&lease, &healer).expect("forgotten");
+    };
+    for renames in [true, false] {
+        assert!(sweep(&lab, &before, renames, &heal) > 15);
+    }
+}

@@ -1,0 +1,169 @@
+//! What is set aside, how long it holds other things back, and when it goes.
+
+use super::unreadable::contents_by_first;
+use super::*;
+use crate::ops::prune::{PruneOptions, PruneReport, prune};
+use crate::ops::repair::repair_index;
+use crate::store::{Body, Folder, PutMode, Store, list_all};
+use crate::types::SegmentId;
+
+const DAY: i64 = 24 * 3600;
+
+fn prune_later(lab: &Lab, seconds: i64) -> Result<PruneReport, crate::Error> {
+    lab.store.clock().advance(seconds);
+    prune(&lab.open(), &PruneOptions::new("host"), &Recording::default(), &Cancel::new())
+}
+
+fn repair_all_snapshots(repo: &Repository) -> crate::ops::repair::SnapshotsReport {
+    let options = RepairSnapshotsOptions::default();
+    repair_snapshots(repo, &options, &Recording::default(), &Cancel::new()).expect("repaired")
+}
+
+fn aside(lab: &Lab) -> Vec<ObjectKey> {
+    let listed = list_all(&*lab.store, Folder::Quarantine).expect("listed");
+    listed.into_iter().map(|meta| meta.key).collect()
+}
+
+/// Two snapshots that share nothing; returns them.
+fn two() -> (Lab, SnapshotId, SnapshotId) {
+    let lab = Lab::new();
+    let repo = lab.open();
+    write(&lab.tree().join("first"), &noise(1, 300_000));
+    let first = lab.backup(&repo, &noise(5, 5000));
+    std::fs::remove_file(lab.tree().join("first")).expect("removed");
+    write(&lab.tree().join("second"), &noise(2, 300_000));
+    lab.store.clock().advance(DAY);
+    let second = lab.backup(&repo, &noise(6, 5000));
+    drop(repo);
+    // Another machine, whose cache has none of it.
+    (lab.fork(), first, second)
+}
+
+#[test]
+fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
+    let (lab, first, second) = two();
+    lab.store.damage(&ObjectKey::Snapshot(first), |bytes| bytes[70] ^= 1);
+    assert!(matches!(prune_later(&lab, 2 * DAY), Err(crate::Error::Unresolved { .. })));
+    let report = repair_all_snapshots(&lab.open());
+    assert!(report.set_aside.len() == 1 && !report.is_whole(), "{report:?}");
+    assert_eq!(aside(&lab).len(), 1);
+    assert!(lab.store.stat(&ObjectKey::Snapshot(first)).is_err());
+    assert!(repair_all_snapshots(&lab.open()).is_whole());
+    let bytes = lab.store.total_bytes();
+    let report = prune_later(&lab, 2 * DAY).expect("it is in nobody's way");
+    assert!(report.held.bytes > 250_000 && report.held_until.is_some(), "{report:?}");
+    assert!(report.dropped.packs == 0 && report.condemned.packs == 0, "{report:?}");
+    prune_later(&lab, 26 * DAY).expect("pruned");
+    assert!(lab.store.total_bytes() + 2000 > bytes, "nothing went so far");
+    let report = prune_later(&lab, 3 * DAY).expect("pruned");
+    assert!(report.held_until.is_none() && report.condemned.packs > 0, "{report:?}");
+    assert!(report.quarantine_deleted.packs == 1 && aside(&lab).is_empty(), "{report:?}");
+    prune_later(&lab, 2 * DAY).expect("pruned");
+    assert!(lab.store.total_bytes() + 250_000 < bytes, "what only that one needed is gone");
+    let left = contents_by_first(&lab);
+    assert!(left.keys().eq([&second]) && left[&second].0["second"] == noise(2, 300_000));
+    assert_clean(&lab);
+}
+
+#[test]
+fn a_damaged_snapshot_is_put_back_from_a_cache_that_has_it() {
+    let lab = Lab::new();
+    write(&lab.tree().join("f"), &noise(1, 50_000));
+    let stream = noise(2, 9000);
+    let id = lab.backup(&lab.open(), &stream);
+    let before = contents_by_first(&lab);
+    lab.store.damage(&ObjectKey::Snapshot(id), |bytes| bytes.truncate(100));
+    let report = repair_all_snapshots(&lab.open());
+    assert!(report.healed.len() == 1 && report.healed[0].old == id, "{report:?}");
+    let after = contents_by_first(&lab.fork());
+    assert!(after == before, "under another id, the same snapshot");
+    assert_clean(&lab);
+}
+
+#[test]
+fn snapshots_that_changed_places_are_found_again() {
+    let (lab, first, second) = two();
+    let before = contents_by_first(&lab);
+    let lab = lab.fork();
+    let (one, other) = (ObjectKey::Snapshot(first), ObjectKey::Snapshot(second));
+    let (a, b) = (lab.store.get(&one, 1 << 20).expect("read"), lab.store.get(&other, 1 << 20).expect("read"));
+    lab.store.damage(&one, |bytes| bytes.clone_from(&b));
+    lab.store.damage(&other, |bytes| bytes.clone_from(&a));
+    assert_eq!(repair_all_snapshots(&lab.open()).healed.len(), 2);
+    assert!(contents_by_first(&lab) == before);
+    repair_all_snapshots(&lab.open());
+    assert!(aside(&lab).is_empty(), "nothing in quarantine that is not listed too");
+}
+
+#[test]
+fn junk_under_any_name_is_in_nobodys_way_for_long() {
+    let (lab, ..) = two();
+    let before = contents_by_first(&lab);
+    let lab = lab.fork();
+    let junk = [
+        ObjectKey::Snapshot(SnapshotId::new([1; 32])),
+        ObjectKey::Forgotten(SnapshotId::new([2; 32])),
+        ObjectKey::Segment(SegmentId::new([3; 32])),
+        ObjectKey::Pack(PackId::new([4; 32])),
+        ObjectKey::Snapshot(SnapshotId::new([5; 32])),
+    ];
+    for (n, key) in (0..).zip(&junk) {
+        // Empty, short, and with the beginning of one of ours.
+        let mut bytes = noise(n, [0, 7, 100, 300, 4000][n as usize]);
+        if n == 4 {
+            bytes[..61].copy_from_slice(&contents_of_any(&lab)[..61]);
+        }
+        lab.store.put(key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    }
+    for round in 0..2 {
+        repair_index(&lab.open(), "host", &Recording::default(), &Cancel::new()).expect("repaired");
+        run_repairs(&lab.open()).expect("repaired");
+        for key in &junk {
+            assert!(lab.store.stat(key).is_err(), "{key} was set aside");
+        }
+        assert_clean(&lab);
+        prune_later(&lab, 2 * DAY).expect("pruned");
+        // The same comes once more under the same name, with other bytes.
+        if round == 0 {
+            for key in &junk {
+                lab.store.put(key, Body::Bytes(b"other bytes"), PutMode::CreateOnly).expect("put");
+            }
+        }
+    }
+    assert!(contents_by_first(&lab) == before);
+    for _ in 0..3 {
+        prune_later(&lab, 32 * DAY).expect("pruned");
+    }
+    assert!(aside(&lab).is_empty(), "{:?}", aside(&lab));
+    assert!(contents_by_first(&lab) == before);
+}
+
+fn contents_of_any(lab: &Lab) -> Vec<u8> {
+    let key = list_all(&*lab.store, Folder::Snapshots).expect("listed").swap_remove(0).key;
+    lab.store.get(&key, 1 << 20).expect("read")
+}
+
+#[test]
+fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
+    let (lab, stream) = sample();
+    let before = contents_by_first(&lab);
+    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    lab.store.damage(&ObjectKey::Pack(id), |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    run_repairs(&lab.open()).expect("repaired");
+    assert!(aside(&lab).contains(&ObjectKey::QuarantinedPack(id)));
+    let report = prune_later(&lab, 2 * DAY).expect("pruned");
+    assert!(report.quarantined.packs > 0, "{report:?}");
+    assert!(aside(&lab).contains(&ObjectKey::QuarantinedPack(id)), "the original may still gain from it");
+    // The source still has what is lost.
+    lab.backup(&lab.open(), &stream);
+    run_repairs(&lab.open()).expect("repaired");
+    let report = prune_later(&lab, DAY).expect("pruned");
+    assert!(aside(&lab).is_empty() && report.quarantine_deleted.bytes > 1_000_000, "{report:?}");
+    assert!(report.freed_bytes >= report.quarantine_deleted.bytes, "its bytes are counted");
+    let after = contents_by_first(&lab);
+    assert!(before.iter().all(|(id, content)| after[id] == *content));
+    assert_clean(&lab);
+}

@@ -1,0 +1,183 @@
+//! What lies under the name of a snapshot and cannot be read as one: set aside in quarantine, so that it does not stand in
+//! the way of prunes and backups.
+//!
+//! A snapshot of which whole bytes are found elsewhere, in this machine's cache or under another name, is put again first,
+//! as a new object that replaces the broken one. What is set aside is named by the hash of its bytes, so that another
+//! object that comes under the same name later finds its place free. Of what only it may need a prune knows nothing:
+//! it keeps all packs that were there for a while (`ops::prune`), and tells.
+
+use std::collections::BTreeMap;
+
+use super::quarantine::{SetAside, set_aside};
+use super::snapshots::{Repair, Replaced, lacks};
+use crate::Error;
+use crate::format::{ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState};
+use crate::observe::{Problem, Severity};
+use crate::repo::{RepoError, StoredSnapshot, Verdict};
+use crate::store::{Folder, ObjectKey, list_all};
+use crate::types::{ObjectHash, SnapshotId, Timestamp};
+
+/// An object that is no snapshot, under the name of one.
+struct Broken {
+    key: ObjectKey,
+    id: SnapshotId,
+    hash: Option<ObjectHash>,
+    what: String,
+    stored: Timestamp,
+}
+
+impl Repair<'_> {
+    /// Sets aside what cannot be read as a snapshot, in `snapshots/` and in `forgotten/`.
+    pub(super) fn set_unreadable_aside(&mut self) -> Result<(), Error> {
+        let mut broken = Vec::new();
+        for folder in [Folder::Snapshots, Folder::Forgotten] {
+            for meta in list_all(self.repo.store(), folder)? {
+                self.cancel.check()?;
+                broken.extend(self.look_at(&meta.key)?);
+            }
+        }
+        let misnamed = self.misnamed(&broken)?;
+        for one in broken {
+            self.cancel.check()?;
+            self.deal_with_broken(one, &misnamed)?;
+        }
+        Ok(())
+    }
+
+    /// The object, if it is to be set aside.
+    fn look_at(&mut self, key: &ObjectKey) -> Result<Option<Broken>, Error> {
+        let (ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id)) = *key else { return Ok(None) };
+        let first = match self.repo.read_snapshot_at(key) {
+            Ok(_) => return Ok(None),
+            Err(err) if err.is_unavailable() => err,
+            Err(err) => return Err(err.into()),
+        };
+        let (hash, what, stored) = match self.repo.examine(key, ObjectKind::Snapshot, SNAPSHOT_BYTES_MAX)? {
+            Verdict::Gone => return Ok(None),
+            Verdict::Broken { hash, what, stored } => (hash, what, stored),
+            Verdict::Authentic => {
+                // Whoever has the key made it, perhaps a newer icecore: not ours to move.
+                self.report.unreadable += 1;
+                self.observer.problem(&Problem::new(Severity::Damage, key, first));
+                return Ok(None);
+            }
+            Verdict::UnreadableNow(what) if self.options.set_aside_unreadable => {
+                (None, format!("it cannot be read now: {what}"), Timestamp::default())
+            }
+            Verdict::UnreadableNow(what) => {
+                self.report.unreadable_now += 1;
+                let what = format!("it cannot be read now, and was left where it is: {what}");
+                self.observer.problem(&Problem::new(Severity::Damage, key, what));
+                return Ok(None);
+            }
+        };
+        Ok(Some(Broken { key: key.clone(), id, hash, what, stored }))
+    }
+
+    /// Snapshots that lie whole under the names of others.
+    fn misnamed(&self, broken: &[Broken]) -> Result<BTreeMap<SnapshotId, Snapshot>, Error> {
+        let mut found = BTreeMap::new();
+        for one in broken {
+            let Some(hash) = one.hash.filter(|hash| SnapshotId::from(*hash) != one.id) else { continue };
+            match self.repo.read_misnamed_snapshot(&one.key, hash) {
+                Ok(snapshot) => {
+                    found.insert(SnapshotId::from(hash), snapshot);
+                }
+                Err(err) if err.is_unavailable() => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    fn deal_with_broken(
+        &mut self,
+        one: Broken,
+        misnamed: &BTreeMap<SnapshotId, Snapshot>,
+    ) -> Result<(), Error> {
+        let whole = self.repo.cached_snapshot(&one.id).or_else(|| misnamed.get(&one.id).cloned());
+        let whole = whole.filter(|whole| {
+            matches!(one.key, ObjectKey::Snapshot(_)) && whole.state != SnapshotState::Checkpoint
+        });
+        let mut known = self.what_is_known(&one.id);
+        if let Some(snapshot) = whole {
+            let id = self.put_again(&one, snapshot)?;
+            known = match id {
+                Some(id) => format!("a whole copy of it was found and is snapshot {} now", id.short()),
+                None => "a whole copy of it was found".into(),
+            };
+        }
+        if !self.options.dry_run && !self.move_aside(&one)? {
+            return Ok(());
+        }
+        let message =
+            format!("{}; it was set aside{}{known}", one.what, if known.is_empty() { "" } else { ": " });
+        self.observer.problem(&Problem::new(Severity::Note, &one.key, message));
+        self.report.set_aside.push((one.key, one.what));
+        Ok(())
+    }
+
+    /// What this machine remembers of a snapshot.
+    fn what_is_known(&self, id: &SnapshotId) -> String {
+        let last = self.repo.memory().last_snapshots();
+        let of: Vec<String> = last
+            .iter()
+            .filter(|last| last.snapshot == *id)
+            .map(|last| format!("{} of host {}", last.source, last.host))
+            .collect();
+        if of.is_empty() { String::new() } else { format!("it was the last snapshot of {}", of.join(", ")) }
+    }
+
+    /// Commits a snapshot again of which the object is broken. The old name stays a root until then.
+    fn put_again(&mut self, one: &Broken, snapshot: Snapshot) -> Result<Option<SnapshotId>, Error> {
+        let found = StoredSnapshot { id: one.id, stored: one.stored, snapshot };
+        let mut replaced = Replaced { old: one.id, new: None, lost: lacks(&found.snapshot) };
+        if !self.options.dry_run {
+            let lease = self.lease(&found)?;
+            replaced.new = Some(self.repo.commit(lease, found.successor())?.id);
+        }
+        let new = replaced.new;
+        self.report.healed.push(replaced);
+        Ok(new)
+    }
+
+    /// True if it lies in quarantine now.
+    fn move_aside(&mut self, one: &Broken) -> Result<bool, Error> {
+        let Some(lease) = self.lease else { return Ok(false) };
+        lease.check()?;
+        let to = ObjectKey::QuarantinedSnapshot(one.hash.map_or(one.id, SnapshotId::from));
+        let what = match set_aside(self.repo, &one.key, &to, self.cancel)? {
+            SetAside::Done if self.is_of_now(&to)? => {
+                self.repo.memory().forget_snapshot(&one.id);
+                return Ok(true);
+            }
+            SetAside::Done => {
+                // From its time a prune reckons how long it keeps what only this snapshot may need.
+                self.repo.store().rename(&to, &one.key)?;
+                "its time cannot be set: run this as the user to whom it belongs".to_owned()
+            }
+            SetAside::Taken => format!("{to} is there already, with other bytes"),
+            SetAside::Unreadable => "the store cannot rename it and it cannot be read".to_owned(),
+        };
+        self.report.unreadable += 1;
+        let what = format!("{}; it was left where it is: {what}", one.what);
+        self.observer.problem(&Problem::new(Severity::Damage, &one.key, what));
+        Ok(false)
+    }
+
+    /// True if the store time of what was just set aside is not long ago.
+    fn is_of_now(&self, key: &ObjectKey) -> Result<bool, Error> {
+        let Some(lease) = self.lease.filter(|_| self.repo.store().properties().rename) else {
+            return Ok(true);
+        };
+        match self.repo.store().stat(key) {
+            Ok(meta) => {
+                let margin = self.repo.lease_times().margin.as_secs_f64();
+                Ok(lease.started().seconds_since(meta.modified) <= margin)
+            }
+            // Another repair has dealt with it.
+            Err(err) if err.is_not_found() => Ok(true),
+            Err(err) => Err(RepoError::from(err).into()),
+        }
+    }
+}
