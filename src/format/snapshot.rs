@@ -121,6 +121,10 @@ pub struct SourceRecord {
     /// what never changes. Such a snapshot is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<String>,
+    /// Owners are numbers that mean nothing outside of it, as in a container's volume: a restore sets these, whatever
+    /// names they have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub numeric_owners: bool,
 }
 
 /// What a repaired snapshot lacks.
@@ -310,6 +314,7 @@ mod tests {
                 ..SourceCounts::default()
             },
             suspect: None,
+            numeric_owners: false,
         };
         let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600, content: 70, hides: 8 };
         let extents = vec![

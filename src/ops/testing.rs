@@ -142,6 +142,7 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
         digest: [0; 32],
         counts: SourceCounts::default(),
         suspect: None,
+        numeric_owners: false,
     };
     let snapshot = Snapshot {
         format: 1,

@@ -217,6 +217,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
     let around = Around { before: source.before.clone(), after: source.after.clone() };
     Ok(match &source.capture {
         Capture::Tree { place, immutable, unchanged, filter, only } => {
+            let numeric_owners = matches!(place, Place::Volume(_));
             let path = match place {
                 Place::Path(path) => path.clone(),
                 Place::Volume(volume) => {
@@ -229,6 +230,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 files_from: only.clone(),
                 immutable: *immutable,
                 unchanged: *unchanged,
+                numeric_owners,
                 around,
                 ..TreeSpec::new(name, path)
             }))

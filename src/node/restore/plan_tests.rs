@@ -40,6 +40,7 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
             digest: [0; 32],
             counts: SourceCounts::default(),
             suspect: None,
+            numeric_owners: false,
         }
     };
     let snapshot = Snapshot {

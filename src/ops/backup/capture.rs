@@ -116,6 +116,8 @@ pub(super) struct TreeCounts {
     pub others: AtomicU64,
     pub removed: AtomicU64,
     pub vanished: AtomicU64,
+    /// Unfinished files of a restore, left out.
+    pub leftovers: AtomicU64,
     pub bytes_read: AtomicU64,
     /// Bytes of content of the parent's entries that went or changed, since they were last told to a run.
     pub hidden: AtomicU64,

@@ -118,6 +118,9 @@ pub struct TreeSpec {
     pub parent: Option<(SnapshotId, String)>,
     /// Nothing in it is ever to change or go: if it does, that is an alarm, and the snapshot does not count as good.
     pub unchanged: bool,
+    /// Owners are numbers that mean nothing on this host, as in a container's volume: a restore does not map their names.
+    /// Paths in which container engines keep files are taken for such in any case.
+    pub numeric_owners: bool,
     pub around: Around,
 }
 
@@ -132,6 +135,7 @@ impl TreeSpec {
             immutable: false,
             parent: None,
             unchanged: false,
+            numeric_owners: false,
             around: Around::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The rules of a walk: what of a tree is captured, and what is looked at again.
 
 use crate::source::{CACHE_TAG_NAME, FilesFrom, Filter, Kind, ListedName, Stat, Wanted};
+use crate::target::is_temporary_name;
 use crate::types::{MissingNames, RelPath, Timestamp};
 
 /// What decides how a tree is walked.
@@ -21,10 +22,18 @@ pub(super) struct WalkRules<'a> {
     pub clock: Timestamp,
 }
 
+/// True for what a restore has under way in this directory, or a killed one has left: never part of a backup.
+pub(super) fn is_leftover(name: &ListedName) -> bool {
+    is_temporary_name(&name.name) && name.kind_hint != Some(Kind::Folder)
+}
+
 impl WalkRules<'_> {
     /// Why a name is not to be captured; none if it is.
     pub fn left_out(&self, folder: &RelPath, name: &ListedName, only_tag: bool) -> Option<MissingNames> {
         if only_tag && name.name != CACHE_TAG_NAME {
+            return Some(MissingNames::Excluded);
+        }
+        if is_leftover(name) {
             return Some(MissingNames::Excluded);
         }
         // A path that cannot be joined is told of later.

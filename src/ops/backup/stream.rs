@@ -124,6 +124,7 @@ impl<'e> Capture<'e> {
             digest: [0; 32],
             counts,
             suspect,
+            numeric_owners: false,
         };
         Ok((record, SourceReport { name, counts, parent: None }))
     }

@@ -61,6 +61,15 @@ pub(super) struct Capture<'e> {
     pub checkpoints: &'e Checkpoints<'e>,
 }
 
+/// True for paths in which containers keep their files: below the engines' usual directories, and volumes wherever those
+/// were moved to. Their owners are numbers of the containers' own users.
+fn is_of_containers(path: &Path) -> bool {
+    let parts: Vec<&std::ffi::OsStr> = path.iter().collect();
+    let is_volume = |window: &[&std::ffi::OsStr]| window[0] == "volumes" && window[2] == "_data";
+    ["/var/lib/docker", "/var/lib/containers", "/var/snap/docker"].iter().any(|root| path.starts_with(root))
+        || parts.windows(3).any(is_volume)
+}
+
 /// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the backup before
 /// anything is stored.
 pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree<'o>, Error> {
@@ -242,6 +251,7 @@ impl<'e> Capture<'e> {
             digest: if same_digest || old_runs.is_empty() { digest } else { [0; 32] },
             counts: SourceCounts::default(),
             suspect: None,
+            numeric_owners: spec.numeric_owners || is_of_containers(&spec.path),
         };
         self.checkpoints.begin(UnderWay {
             sink: Arc::clone(&sink),
@@ -252,6 +262,7 @@ impl<'e> Capture<'e> {
         self.walk(packer, tree, &shared, &rules, old_runs)?;
         self.tell_missing(tree, &shared)?;
         self.tell_kernels(&shared);
+        self.tell_leftovers(&shared);
         let is_stopped = || self.cancel.is_cancelled();
         let runs = self.checkpoints.complete(&packer.feed(), &is_stopped).map_err(|err| match err {
             err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Parent(err),
@@ -354,6 +365,16 @@ impl<'e> Capture<'e> {
     }
 
     /// Names what is listed and was not there to be captured: the snapshot lacks what somebody asked for by name.
+    fn tell_leftovers(&self, shared: &TreeShared<'_>) {
+        let what = match shared.counts.leftovers.load(std::sync::atomic::Ordering::Relaxed) {
+            0 => return,
+            1 => "1 unfinished file of a restore (.icecore-…) was left out".to_owned(),
+            count => format!("{count} unfinished files of a restore (.icecore-…) were left out"),
+        };
+        let what = format!("{what}; the next restore into that directory removes what a killed one left");
+        self.observer.problem(&Problem::new(Severity::Note, shared.source, what));
+    }
+
     fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
         let (Root::Folder(root), Some(list)) = (&tree.root, &tree.spec.files_from) else { return Ok(()) };
         let told = list.missing(root, |path, err| {

@@ -13,7 +13,7 @@ use super::capture::{FileJob, TreeShared};
 use super::content::Writers;
 use super::cursor::ParentCursor;
 use super::gone::Listed;
-use super::rules::WalkRules;
+use super::rules::{WalkRules, is_leftover};
 use super::sink::{FolderNode, reason};
 use super::visit::{JobBatch, Seen, see_many};
 use super::windows::Windows;
@@ -465,6 +465,9 @@ impl Walk<'_, '_> {
                 return Ok(Vec::new());
             }
             names.retain(|name| {
+                if is_leftover(name) {
+                    self.shared.counts.leftovers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
                 let left_out = self.rules.left_out(&node.path, name, only_tag);
                 left_out.inspect(|why| node.lacks(*why)).is_none()
             });

@@ -72,6 +72,7 @@ mod tests {
             digest: [0; 32],
             counts: SourceCounts::default(),
             suspect: (!is_good).then(|| "half its size".into()),
+            numeric_owners: false,
         }
     }
 
