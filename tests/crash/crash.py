@@ -269,6 +269,30 @@ def pruning(record):
     record.record("backup after the sweep", "backup", f"data={bench.data}", must=[fourth, fifth])
 
 
+def restoring(record):
+    """A snapshot is restored: into nothing, over an older state, where nothing may be replaced, and a stream to a file."""
+    bench = record.bench
+    first, second = begun(record)
+    target = os.path.join(bench.box, "target")
+    whole = {"target": "target", "snapshot": second}
+    record.record("restore", "restore", f"{second}:data", target, **whole)
+    shutil.rmtree(target)
+    bench.run("restore", f"{first}:data", target)
+    with open(os.path.join(target, "mine"), "wb") as file:
+        file.write(b"not in the snapshot")
+    record.record("restore over another", "restore", f"{second}:data", target, "--delete", **whole)
+    shutil.rmtree(target)
+    record.record("restore --overwrite never", "restore", f"{second}:data", target, "--overwrite", "never", **whole, contents=True)
+    shutil.rmtree(target)
+    dump = os.path.join(bench.top, "dump")
+    with open(dump, "wb") as file:
+        file.write(record.rng.randbytes(90_000))
+    third = bench.run("backup", "--command", f"dump=cat {dump}")[-1]["snapshot"]
+    os.mkdir(target)
+    record.record("restore of a stream", "restore", f"{third}:dump", os.path.join(target, "dump"), target="target", dump=dump)
+    shutil.rmtree(target)
+
+
 def repairs(record):
     """What was lost is put back as far as it can be."""
     bench = record.bench
@@ -316,6 +340,40 @@ def spoil(path, rng):
 # ------------------------------------------------------------------------------------------------------------ checks
 
 
+def contents(root, times=True):
+    """What the files below a folder hold, by path, with their times; a folder has neither."""
+    found = {}
+    for base, folders, files in os.walk(root):
+        for name in folders:
+            found[os.path.relpath(os.path.join(base, name), root)] = None
+        for name in files:
+            path = os.path.join(base, name)
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, root)] = (os.stat(path).st_mtime_ns if times else 0, file.read())
+    return found
+
+
+def check_restore(bench, op, reported):
+    """What was reported is whole; what was not becomes whole when the same restore runs again, which reads nothing back."""
+    target = os.path.join(bench.box, op["target"])
+    if "dump" in op:
+        with open(op["dump"], "rb") as file:
+            wanted = file.read()
+        for again in (False, True):
+            if again:
+                bench.run(*op["words"])
+            if again or reported:
+                equal({name: data for name, (_, data) in contents(target).items()}, {"dump": wanted}, "the restored stream")
+        return
+    wanted = contents(bench.data)
+    if reported:
+        equal(contents(target), wanted, "what was reported as restored")
+    bench.run(*op["words"])
+    equal(contents(target), wanted, "the second restore")
+    if not op.get("contents"):
+        equal(tree_digest(target), op["known"][op["snapshot"]], "the second restore's metadata")
+
+
 def check(bench, op, cut, rng):
     """Everything that must hold in the box, where the power failed at `cut` of the operation."""
     reported = any(event[0] == "report" for event in op["events"][:cut])
@@ -336,6 +394,9 @@ def check(bench, op, cut, rng):
         elif bench.code == 4:
             bench.run("repair", "config")
     opening(bench, secrets, all_of_them=reported)
+    if "target" in op:
+        check_restore(bench, op, reported)
+        return
     for words in op.get("again", ()):
         bench.run(*words, codes=op.get("again_codes", (0,)))
     lossy = op.get("lossy")
@@ -389,7 +450,15 @@ def opening(bench, secrets, all_of_them):
 
 def equal(found, wanted, what):
     if found != wanted:
-        raise Failed(f"{what} differs from what was backed up")
+        raise Failed(f"{what} differs from what was backed up{difference(found, wanted)}")
+
+
+def difference(found, wanted):
+    """The first path that differs, where paths are known."""
+    if not isinstance(found, dict):
+        return ""
+    odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name, "") != wanted.get(name, ""))
+    return f": {odd[:3]}"
 
 
 def place(bench, op, task, keep=None):
@@ -425,7 +494,7 @@ def worker(bench, number, count):
 def told(event):
     if event[0] == "entry":
         return f"{'set' if event[3] is not None else 'remove'} the name {event[2].decode(errors='replace')}"
-    return {"write": "write", "size": "set a length", "sync": "sync", "said": "said something", "report": "reported"}[event[0]]
+    return {"sync all": "sync all", "time": "set a time", "write": "write", "size": "set a length", "sync": "sync", "said": "said something", "report": "reported"}[event[0]]
 
 
 def plan(operations, options):
@@ -469,7 +538,7 @@ def main():
     parser.add_argument("--states", type=int, default=600)
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     parser.add_argument("--only")
-    parser.add_argument("--stories", default="years,forgetting,pruning,repairs,parity")
+    parser.add_argument("--stories", default="years,forgetting,pruning,repairs,parity,restoring")
     parser.add_argument("--keep", action="store_true", help="keep every state, as it was before it was looked at")
     parser.add_argument("--worker", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -483,7 +552,7 @@ def main():
     os.makedirs(bench.data, exist_ok=True)
     record = Recorder(bench, random.Random(options.seed))
     for story in options.stories.split(","):
-        {"years": years, "forgetting": forgetting, "pruning": pruning, "repairs": repairs, "parity": parity}[story](record)
+        {"years": years, "forgetting": forgetting, "pruning": pruning, "repairs": repairs, "parity": parity, "restoring": restoring}[story](record)
     tasks = plan(record.operations, options)
     with open(os.path.join(bench.top, "plan"), "wb") as file:
         pickle.dump((record.operations, tasks, options.keep), file)

@@ -2,7 +2,7 @@
 
 It is weaker than ext4: bytes not synced may be lost page by page, also those of a file whose name is durable; names not synced by
 a sync of their folder may be lost in any combination. A rename is kept whole, or as a second name, or not at all. A file's
-sync says nothing of its name.
+sync says nothing of its name. A file's time is one more change that may be lost or kept by itself.
 """
 
 import hashlib
@@ -10,17 +10,19 @@ import os
 import random
 
 PAGE = 4096
-CHANGES = ("entry", "write", "size")
+CHANGES = ("entry", "write", "size", "time")
 VARIANTS = ("kept", "lost", "data lost", "names lost", "prefix", "subset", "subset again")
 
 
 def durable(events, cut):
     """Of the first `cut` events, the numbers of those that a sync among them has made durable."""
-    synced = {}
+    synced, all_before = {}, 0
     for event in events[:cut]:
         if event[0] == "sync":
             synced[event[1]] = max(synced.get(event[1], 0), event[2])
-    return {i for i, e in enumerate(events[:cut]) if e[0] in CHANGES and i < synced.get(e[1], 0)}
+        elif event[0] == "sync all":
+            all_before = max(all_before, event[1])
+    return {i for i, e in enumerate(events[:cut]) if e[0] in CHANGES and i < max(all_before, synced.get(e[1], 0))}
 
 
 def pieces(event):
@@ -34,7 +36,8 @@ def pieces(event):
 
 
 def chosen(events, cut, variant, rng):
-    """The events that took effect: durable ones, and of the pending ones those that the variant keeps."""
+    """The events that took effect: durable ones, and of the pending ones those that the variant keeps; and the numbers of those
+    that took effect whole."""
     safe = durable(events, cut)
     keep, kept = [], set()
     limit, odds = {}, rng.choice((0.2, 0.5, 0.8))
@@ -46,7 +49,7 @@ def chosen(events, cut, variant, rng):
         if event[0] not in CHANGES:
             continue
         if i not in safe:
-            if variant == "lost" or variant == "data lost" and event[0] != "entry" or variant == "names lost" and event[0] == "entry":
+            if variant == "lost" or variant == "data lost" and event[0] in ("write", "size") or variant == "names lost" and event[0] == "entry":
                 continue
             if variant == "prefix" and i >= limit[event[1]]:
                 continue
@@ -65,7 +68,7 @@ def chosen(events, cut, variant, rng):
             continue
         kept.add(i)
         keep.append(event)
-    return keep
+    return keep, kept
 
 
 def state(nodes, times, events, cut, variant, seed):
@@ -75,7 +78,10 @@ def state(nodes, times, events, cut, variant, seed):
     for node in nodes:
         (entries if node.folder else contents)[node.number] = node.base.copy() if node.folder else node.base
         mtimes[node.number] = node.mtime
-    for event in chosen(events, cut, variant, rng):
+    took_effect, whole = chosen(events, cut, variant, rng)
+    for event in took_effect:
+        if event[0] == "time":
+            continue
         if event[0] == "entry":
             if event[3] is None:
                 entries[event[1]].pop(event[2], None)
@@ -93,6 +99,8 @@ def state(nodes, times, events, cut, variant, seed):
     for i, event in enumerate(events[:cut]):
         if event[0] in ("write", "size"):
             mtimes[event[1]] = int(times[i] * 1e9)
+        elif event[0] == "time" and i in whole:
+            mtimes[event[1]] = event[2]
         elif event[0] == "entry" and event[3] is not None and mtimes[event[3]] is None:
             mtimes[event[3]] = int(times[i] * 1e9)
     files, folders = {}, []

@@ -8,6 +8,8 @@ The list has these events, in the order in which the calls returned:
     ("write", node, offset, bytes)                 bytes of a file
     ("size", node, size)                           a file's length
     ("sync", node, before)                         what the node's events numbered below `before` did is durable
+    ("sync all", before)                           so is what all nodes' events did
+    ("time", node, ns)                             a file's or directory's modification time
     ("said",), ("report",)                         a write to standard output, and the last one
 
 Nodes are numbers; the first ones are those of the base. What the log holds and this cannot follow is an error, never left out.
@@ -20,7 +22,7 @@ import stat
 CALLS = (
     "open,openat,openat2,creat,close,dup,dup2,dup3,fcntl,lseek,read,write,pwrite64,writev,pwritev,pwritev2,truncate,ftruncate,fallocate,"
     "fsync,fdatasync,sync_file_range,sync,syncfs,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,"
-    "rmdir,mmap,sendfile,copy_file_range,splice,mknod,mknodat,chdir,fchdir,vfork,fork,execve,io_uring_setup"
+    "rmdir,mmap,sendfile,copy_file_range,splice,mknod,mknodat,chdir,fchdir,vfork,fork,execve,io_uring_setup,utimensat"
 )
 LINE = re.compile(rb"^(\d+) +(\d+\.\d+) (.*)$")
 CALL = re.compile(rb"^(\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+|\?)( .*)?$", re.S)
@@ -292,9 +294,28 @@ class Trace:
         """Promises nothing."""
 
     def on_sync(self, args, _, began):
-        raise Unknown("sync or syncfs")
+        raise Unknown("sync")
 
-    on_syncfs = on_sync
+    def on_syncfs(self, args, _, began):
+        # All of the box lies on one file system.
+        if self.file(args[0]):
+            self.events.append(("sync all", began))
+
+    def on_utimensat(self, args, *_):
+        if args[1] == b"NULL":
+            file = self.file(args[0])
+            node = file.node if file else None
+        else:
+            found = self.find(args[0], args[1])
+            node = found[2] if found else None
+        if node is None:
+            return
+        spec = b", ".join(args[2:])
+        times = re.match(rb"\[(?:UTIME_OMIT|UTIME_NOW|\{[^}]*\}[^,]*), (?:(UTIME_OMIT)|\{tv_sec=(-?\d+), tv_nsec=(\d+)\})", spec)
+        if not times:
+            raise Unknown(f"utimensat {spec[:200]!r}")
+        if not times[1]:
+            self.events.append(("time", node.number, int(times[2]) * 10**9 + int(times[3])))
 
     def moved(self, source, target, flags=b""):
         if not source and not target:
