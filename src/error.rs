@@ -32,6 +32,8 @@ pub enum ErrorKind {
 pub enum Error {
     Repo(RepoError),
     Path(PathError),
+    /// What was written may not survive a crash: a sync failed.
+    NotDurable(PathError),
     Command(CommandError),
     Filter(FilterError),
     /// What was asked for makes no sense.
@@ -70,6 +72,7 @@ impl Error {
             Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
             Self::Interrupted => ErrorKind::Interrupted,
             Self::Path(_)
+            | Self::NotDurable(_)
             | Self::Command(_)
             | Self::NotThere(_)
             | Self::Source { .. }
@@ -140,6 +143,9 @@ impl Error {
                 }
                 _ => None,
             },
+            Self::NotDurable(_) => Some(
+                "check the disk and its free space, then run it again: files that may not be whole are written again",
+            ),
             Self::Refused { hint, .. } => Some(hint),
             Self::Unresolved { .. } => Some(
                 "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
@@ -157,7 +163,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Repo(err) => err.fmt(f),
-            Self::Path(err) => err.fmt(f),
+            Self::Path(err) | Self::NotDurable(err) => err.fmt(f),
             Self::Command(err) => err.fmt(f),
             Self::Filter(err) => err.fmt(f),
             Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => f.write_str(what),
@@ -181,7 +187,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Repo(err) => err.source(),
-            Self::Path(err) => err.source(),
+            Self::Path(err) | Self::NotDurable(err) => err.source(),
             Self::Command(err) => err.source(),
             Self::Filter(err) => err.source(),
             _ => None,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::types::{RelPath, Timestamp};
+
 /// What is counted. Each thing is counted in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
@@ -57,6 +59,8 @@ pub enum Phase {
     Plan,
     /// Writing files.
     Restore { name: String },
+    /// Waiting until what was restored is on the disk.
+    Sync { name: String },
     /// Checking that everything listed resolves.
     Structure,
     /// Reading packs and checking every chunk.
@@ -87,6 +91,7 @@ impl fmt::Display for Phase {
             Self::Commit => f.write_str("committing"),
             Self::Plan => f.write_str("planning"),
             Self::Restore { name } => write!(f, "restoring {name}"),
+            Self::Sync { name } => write!(f, "writing {name} to the disk"),
             Self::Structure => f.write_str("checking structure"),
             Self::Data => f.write_str("checking data"),
             Self::Copy { name } => write!(f, "copying {name}"),
@@ -139,6 +144,29 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What a dry run says would be done to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlannedVerb {
+    /// Nothing is there.
+    Write,
+    /// Something else is there.
+    Overwrite,
+    Delete,
+}
+
+/// One thing that a dry run would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned<'a> {
+    pub verb: PlannedVerb,
+    pub source: &'a str,
+    /// Below the source's root.
+    pub path: &'a RelPath,
+    /// The modification time of the file that is there.
+    pub here: Option<Timestamp>,
+    /// It is younger than the one that would replace it.
+    pub is_newer: bool,
+}
+
 /// Receives an operation's events, from several threads at once; must not block for long.
 pub trait Observer: Send + Sync {
     /// Adds to a counter.
@@ -152,6 +180,8 @@ pub trait Observer: Send + Sync {
     fn problem(&self, problem: &Problem);
     /// A line of detail for who asked for it (`-v`): the path just handled.
     fn detail(&self, verb: &'static str, subject: &dyn fmt::Display);
+    /// Something that a dry run would do.
+    fn planned(&self, _: &Planned<'_>) {}
     /// True if [`Observer::detail`] is wanted; asked before the text is made.
     fn wants_detail(&self) -> bool {
         false
@@ -184,6 +214,7 @@ impl Observer for Counters {
 pub struct Recording {
     counters: Counters,
     log: Mutex<(Vec<Phase>, Vec<Problem>)>,
+    planned: Mutex<Vec<String>>,
 }
 
 impl Recording {
@@ -195,6 +226,11 @@ impl Recording {
     /// The problems so far, in the order they came.
     pub fn problems(&self) -> Vec<Problem> {
         self.lock().1.clone()
+    }
+
+    /// What would be done, in the order it came: verb, path, and whether a newer file is there.
+    pub fn planned_so_far(&self) -> Vec<String> {
+        self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// The phases so far.
@@ -217,6 +253,11 @@ impl Observer for Recording {
     fn expect(&self, _: u64, _: bool) {}
     fn problem(&self, problem: &Problem) {
         self.lock().1.push(problem.clone());
+    }
+    fn planned(&self, planned: &Planned<'_>) {
+        let newer = if planned.is_newer { " (newer)" } else { "" };
+        let line = format!("{:?} {}/{}{newer}", planned.verb, planned.source, planned.path);
+        self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
     }
     fn detail(&self, _: &'static str, _: &dyn fmt::Display) {}
 }

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Rules};
+use super::durable::{Way, Writes, sync_dir, sync_file};
+use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Rules, Times};
+use super::temp::Replace;
 use crate::sys::open_beneath;
 use crate::types::{DeviceNumber, EntryKind, Timestamp};
 
@@ -89,6 +91,7 @@ pub(super) struct Shared {
     /// Where temporary names start; random, so that two restores into one tree do not meet.
     pub(super) temp_seed: u64,
     pub(super) temp_count: AtomicU64,
+    pub(super) writes: Writes,
 }
 
 /// An open folder of the target; clones share the handle.
@@ -98,6 +101,7 @@ pub(super) struct Shared {
 #[derive(Debug, Clone)]
 pub struct Dir {
     inner: Arc<Inner>,
+    replace: Replace,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,36 @@ struct Inner {
     shared: Arc<Shared>,
     /// Whether new paths inherit an ACL: one of the three states below.
     default_acl: AtomicU8,
+    /// Its device, and how that is synced, once something was written in it.
+    way: OnceLock<(u64, Way)>,
+    /// The generation of [`Writes`] in which it was noted.
+    noted: AtomicU64,
+    /// It holds names that are to be synced by its own handle.
+    is_unsynced: AtomicBool,
+}
+
+impl Inner {
+    fn way(&self) -> (u64, Way) {
+        *self.way.get_or_init(|| match Existing::of_handle(self.fd.as_fd()) {
+            Ok(found) => (found.device, self.shared.writes.way(found.device, self.fd.as_fd())),
+            // What cannot even be looked at is synced by itself, and that says what is wrong.
+            Err(_) => (0, Way::EachFile),
+        })
+    }
+
+    fn sync(&self) {
+        if self.is_unsynced.swap(false, Ordering::AcqRel)
+            && let Err(err) = sync_dir(&self.fd)
+        {
+            self.shared.writes.fail(err);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.sync();
+    }
 }
 
 const ACL_UNKNOWN: u8 = 0;
@@ -114,7 +148,50 @@ const ACL_PRESENT: u8 = 2;
 
 impl Dir {
     pub(super) fn new(fd: OwnedFd, shared: Arc<Shared>) -> Self {
-        Self { inner: Arc::new(Inner { fd, shared, default_acl: AtomicU8::new(ACL_UNKNOWN) }) }
+        let inner = Inner {
+            fd,
+            shared,
+            default_acl: AtomicU8::new(ACL_UNKNOWN),
+            way: OnceLock::new(),
+            noted: AtomicU64::new(0),
+            is_unsynced: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner), replace: Replace::Anything }
+    }
+
+    /// This directory, where what gets a name through the handle replaces only what `replace` says.
+    #[must_use]
+    pub fn replacing(&self, replace: Replace) -> Self {
+        Self { inner: Arc::clone(&self.inner), replace }
+    }
+
+    pub(super) fn replace(&self) -> Replace {
+        self.replace
+    }
+
+    /// How the file system of this directory is synced.
+    pub(super) fn way(&self) -> Way {
+        self.inner.way().1
+    }
+
+    /// Notes that something in this directory, or the directory itself, has changed. Called after the change.
+    pub(super) fn changed(&self) {
+        let (device, way) = self.inner.way();
+        match way {
+            Way::Never => {}
+            Way::EachFile => self.inner.is_unsynced.store(true, Ordering::Release),
+            Way::Together => {
+                let writes = &self.inner.shared.writes;
+                if self.inner.noted.load(Ordering::Acquire) != writes.generation() {
+                    self.inner.noted.store(writes.note(device, self.fd()), Ordering::Release);
+                }
+            }
+        }
+    }
+
+    /// Syncs this directory where that is done one by one.
+    pub(super) fn sync_names(&self) {
+        self.inner.sync();
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -178,6 +255,9 @@ impl Dir {
             Some(Errno::LOOP | Errno::NOTDIR) => io::ErrorKind::AlreadyExists.into(),
             _ => error,
         })?;
+        if is_new {
+            self.changed();
+        }
         if is_new && self.gives_acl() {
             meta::remove_inherited_acls(folder.fd())?;
         }
@@ -211,6 +291,31 @@ impl Dir {
         list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
     }
 
+    /// True if the listing has exactly this name, not only one that the file system takes for the same.
+    pub fn lists(&self, name: &[u8]) -> io::Result<bool> {
+        let fd = rustix::fs::openat(self.fd(), c".", FOLDER_FLAGS, Mode::empty())?;
+        let mut is_there = false;
+        list(fd.as_fd(), |listed, _| {
+            is_there |= listed == name;
+            Ok(!is_there)
+        })?;
+        Ok(is_there)
+    }
+
+    /// The attributes that keep this user from replacing a name, as `chattr` calls them: `i` (immutable) or `a` (append
+    /// only), of the path itself or of this directory; true for the directory.
+    pub fn locked_by_flag(&self, name: &[u8]) -> Option<(char, bool)> {
+        let flags_of = |name: &[u8], is_dir: bool| {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+            let found = rustix::fs::statx(self.fd(), name, flags, StatxFlags::BASIC_STATS).ok()?;
+            if found.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
+                return Some(('i', is_dir));
+            }
+            found.stx_attributes.contains(StatxAttributes::APPEND).then_some(('a', is_dir))
+        };
+        flags_of(name, false).or_else(|| flags_of(b"", true))
+    }
+
     /// Removes one name; a folder must be empty.
     ///
     /// # Errors
@@ -218,22 +323,38 @@ impl Dir {
     /// `EISDIR` or `ENOTDIR` if it is not what `is_folder` says.
     pub fn remove(&self, name: &[u8], is_folder: bool) -> io::Result<()> {
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        Ok(rustix::fs::unlinkat(self.fd(), component(name)?, flags)?)
+        rustix::fs::unlinkat(self.fd(), component(name)?, flags)?;
+        self.changed();
+        Ok(())
     }
 
     /// Gives this folder its metadata, attributes that the entry lacks removed. To be called when all below it is
     /// done: making a name in it changes its mtime, and its mode may shut its owner out.
     pub fn set_folder_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         let handle = Handle::open(self.fd());
-        let report = meta::apply(self.rules(), &handle, EntryKind::Folder, Before::Existing, to_set);
+        let report =
+            meta::apply(self.rules(), &handle, EntryKind::Folder, Before::Existing, to_set, Times::Now);
         self.inner.default_acl.store(ACL_UNKNOWN, Ordering::Relaxed);
+        // One that is as it was may hold files that are kept and not durable yet: that costs nothing where all of a
+        // file system is synced together.
+        if self.way() == Way::Together || report.as_ref().is_ok_and(|report| report.is_changed) {
+            self.changed();
+        }
         report
     }
 
     /// Gives a path that is there its metadata and leaves its content: for what is found equal.
     pub fn set_meta(&self, name: &[u8], kind: EntryKind, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         let fd = open_path(self.fd(), component(name)?)?;
-        meta::apply(self.rules(), &Handle::path(fd.as_fd()), kind, Before::Existing, to_set)
+        let handle = Handle::path(fd.as_fd());
+        let report = meta::apply(self.rules(), &handle, kind, Before::Existing, to_set, Times::Now)?;
+        if report.is_changed {
+            if kind == EntryKind::File && self.way() == Way::EachFile {
+                sync_file(self.open_existing_file(name)?)?;
+            }
+            self.changed();
+        }
+        Ok(report)
     }
 
     /// True if new paths in this folder inherit an ACL; asked once for each handle.

@@ -1,7 +1,8 @@
 //! Setting owner, mode, extended attributes and times, in the order in which none undoes another.
 //!
-//! chown clears setuid bits and capabilities, chmod changes an ACL's mask, and both change nothing of the times: so
-//! owner, mode, attributes, times. What cannot be set is reported, never fatal: the content is there by then.
+//! chown clears setuid bits and capabilities; the mode's group bits are the ACL's mask, and without the ACL they would be
+//! the owning group's rights; and none of these changes the times. So: owner, ACL, mode, other attributes, times. What
+//! cannot be set is reported, never fatal: the content is there by then.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -18,6 +19,9 @@ const SETUID: u16 = 0o4000;
 const SETGID: u16 = 0o2000;
 /// Times that every file system holds: 1970 to January 2038.
 const COMMON_SECONDS: std::ops::Range<i64> = 0..1 << 31;
+/// More than the coarsest grain of a file system's times (FAT: 2 s).
+const GRAIN_SECONDS: f64 = 4.0;
+const DAY_SECONDS: i64 = 86_400;
 /// Linux stops at 64 KiB for a list of names and for a value.
 const XATTR_BYTES_MAX: usize = 64 << 10;
 
@@ -56,6 +60,11 @@ pub struct MetaRefusal {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MetaReport {
     pub refused: Vec<MetaRefusal>,
+    /// Something was set or removed.
+    pub is_changed: bool,
+    /// Which inode it was.
+    pub device: u64,
+    pub inode: u64,
 }
 
 impl MetaReport {
@@ -70,6 +79,19 @@ impl MetaReport {
         }
         result.is_ok()
     }
+
+    /// True if this part was refused.
+    pub fn has_refused(&self, what: &MetaPart) -> bool {
+        self.refused.iter().any(|refusal| refusal.what == *what)
+    }
+}
+
+/// When a path gets its modification time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Times {
+    Now,
+    /// By another call; until then it has one that differs from it.
+    Later,
 }
 
 /// How metadata is set in one tree.
@@ -121,10 +143,7 @@ impl<'a> Handle<'a> {
     }
 
     fn set_mtime(&self, mtime: Timestamp) -> rustix::io::Result<()> {
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: mtime.seconds(), tv_nsec: mtime.nanos().into() },
-        };
+        let times = mtime_alone(mtime);
         match &self.proc_path {
             None => rustix::fs::futimens(self.fd, &times),
             Some(path) => rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::empty()),
@@ -208,21 +227,47 @@ pub(super) fn apply(
     kind: EntryKind,
     before: Before,
     to_set: &MetaToSet<'_>,
+    times: Times,
 ) -> io::Result<MetaReport> {
     let now = Existing::of_handle(handle.fd)?;
     if now.kind != Some(kind) {
         return Err(io::Error::other("another process replaced the path while it was written"));
     }
-    let mut setter = Setter { rules, handle, kind, now, report: MetaReport::default() };
+    let report = MetaReport { device: now.device, inode: now.inode, ..MetaReport::default() };
+    let mut setter = Setter { rules, handle, kind, now, report };
     let (uid, gid) = rules.owners.local_ids(&to_set.meta.owner);
     let mut mode = to_set.meta.mode & 0o7777;
     let is_chowned = setter.set_owner(uid, gid);
     if kind != EntryKind::Symlink {
-        mode = setter.set_mode(mode, uid, gid, is_chowned);
+        mode &= setter.set_acl(before, to_set.xattrs);
+        setter.set_mode(mode, uid, gid, is_chowned);
     }
-    setter.set_xattrs(before, mode, to_set.xattrs);
-    setter.set_times(before, to_set.meta.mtime);
+    setter.set_xattrs(before, to_set.xattrs);
+    match times {
+        Times::Now => setter.set_times(before, to_set.meta.mtime),
+        Times::Later => setter.keep_from(to_set.meta.mtime),
+    }
     Ok(setter.report)
+}
+
+/// Sets the mtime of what has a name in a directory, a link too. Returns why it was refused, if it was.
+pub(super) fn set_mtime_of(dir: BorrowedFd<'_>, name: &[u8], mtime: Timestamp) -> Option<MetaRefusal> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let mut result = rustix::fs::utimensat(dir, name, &mtime_alone(mtime), flags);
+    if result.is_ok() && !COMMON_SECONDS.contains(&mtime.seconds()) {
+        match rustix::fs::statx(dir, name, flags, rustix::fs::StatxFlags::BASIC_STATS) {
+            Ok(found) if found.stx_mtime.tv_sec == mtime.seconds() => {}
+            _ => result = Err(Errno::OVERFLOW),
+        }
+    }
+    result.err().map(|errno| MetaRefusal { what: MetaPart::Times, errno: errno.raw_os_error() })
+}
+
+fn mtime_alone(mtime: Timestamp) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds(), tv_nsec: mtime.nanos().into() },
+    }
 }
 
 struct Setter<'a> {
@@ -256,6 +301,7 @@ impl Setter<'_> {
             result = Err(Errno::INVAL);
         }
         self.report.note(MetaPart::Owner, result);
+        self.report.is_changed |= is_changed;
         is_changed
     }
 
@@ -267,9 +313,9 @@ impl Setter<'_> {
         self.handle.chown(uid.map(Uid::from_raw), gid.map(Gid::from_raw))
     }
 
-    /// Returns the mode that the path is to have now: without setuid and setgid bits if it belongs to another than
-    /// the entry's owner, whose rights a program would else take.
-    fn set_mode(&mut self, wanted: u16, uid: u32, gid: u32, is_chowned: bool) -> u16 {
+    /// Sets the mode, without setuid and setgid bits if the path belongs to another than the entry's owner, whose rights
+    /// a program would else take.
+    fn set_mode(&mut self, wanted: u16, uid: u32, gid: u32, is_chowned: bool) {
         let mut mode = wanted;
         if self.kind != EntryKind::Folder {
             if self.now.uid != uid {
@@ -280,8 +326,11 @@ impl Setter<'_> {
             }
         }
         let is_cleared_by_chown = is_chowned && mode & (SETUID | SETGID) != 0;
-        let mut result =
-            if mode != self.now.mode || is_cleared_by_chown { self.handle.chmod(mode) } else { Ok(()) };
+        let mut result = Ok(());
+        if mode != self.now.mode || is_cleared_by_chown {
+            self.report.is_changed = true;
+            result = self.handle.chmod(mode);
+        }
         if result.is_ok() && !self.rules.policy.is_root && mode & SETGID != 0 {
             // The kernel drops setgid without a word where the caller is not in the group.
             match Existing::of_handle(self.handle.fd) {
@@ -293,18 +342,30 @@ impl Setter<'_> {
             result = Err(Errno::PERM);
         }
         self.report.note(MetaPart::Mode, result);
-        mode
     }
 
-    fn set_xattrs(&mut self, before: Before, mode: u16, wanted: &[(&[u8], &[u8])]) {
+    /// Sets or removes the ACL, before the mode: the mode's group bits may be no more than the ACL's mask. Returns the
+    /// mode bits that may be set: where the ACL is refused, the owning group keeps to what the ACL gives it.
+    fn set_acl(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) -> u16 {
+        let Some((name, value)) = wanted.iter().find(|(name, _)| *name == acl::ACCESS) else {
+            if before == (Before::New { inherited_acl: true }) {
+                self.remove_xattr(acl::ACCESS);
+            }
+            return 0o7777;
+        };
+        if before == Before::Existing && self.has_xattr(name, value) {
+            return 0o7777;
+        }
+        if self.set_xattr(name, value) { 0o7777 } else { bits_without_acl(value) }
+    }
+
+    fn set_xattrs(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) {
+        // The ACL has its own place in the order.
+        let is_link = self.kind == EntryKind::Symlink;
+        let is_set_before = |name: &[u8]| name == acl::ACCESS && !is_link;
         let is_wanted = |name: &[u8]| wanted.iter().any(|(other, _)| *other == name);
         match before {
-            Before::New { inherited_acl: false } => {}
-            Before::New { inherited_acl: true } => {
-                if self.kind != EntryKind::Symlink && !is_wanted(acl::ACCESS) {
-                    self.remove_xattr(acl::ACCESS);
-                }
-            }
+            Before::New { .. } => {}
             Before::Existing => match self.handle.xattr_names() {
                 Ok(names) => names
                     .split(|&b| b == 0)
@@ -316,17 +377,20 @@ impl Setter<'_> {
             },
         }
         for (name, value) in wanted {
-            if before == Before::Existing && self.has_xattr(name, value) {
-                continue;
-            }
-            let is_set = self.report.note(MetaPart::Xattr(name.to_vec()), self.handle.set_xattr(name, value));
-            if !is_set && *name == acl::ACCESS {
-                self.tighten_group(mode, value);
+            let is_there = before == Before::Existing && self.has_xattr(name, value);
+            if !is_set_before(name) && !is_there {
+                self.set_xattr(name, value);
             }
         }
     }
 
+    fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> bool {
+        self.report.is_changed = true;
+        self.report.note(MetaPart::Xattr(name.to_vec()), self.handle.set_xattr(name, value))
+    }
+
     fn remove_xattr(&mut self, name: &[u8]) {
+        self.report.is_changed = true;
         self.report.note(MetaPart::Xattr(name.to_vec()), self.handle.remove_xattr(name));
     }
 
@@ -336,12 +400,15 @@ impl Setter<'_> {
         self.handle.xattr(name, &mut found).is_ok_and(|len| found.get(..len) == Some(value))
     }
 
-    /// Takes from the owning group what only the ACL's mask allowed, the ACL being refused.
-    fn tighten_group(&mut self, mode: u16, acl_value: &[u8]) {
-        let rights = acl::owning_group_rights(acl_value).unwrap_or(0);
-        let tight = mode & (!0o070 | rights << 3);
-        if tight != mode {
-            self.report.note(MetaPart::Mode, self.handle.chmod(tight));
+    /// Sees to it that the path has another time than the one that it is to get later, by more than a file system's
+    /// grain: the clock may be just there.
+    fn keep_from(&mut self, mtime: Timestamp) {
+        if mtime.seconds_since(self.now.mtime).abs() >= GRAIN_SECONDS {
+            return;
+        }
+        let day = if mtime.seconds() > DAY_SECONDS * 365 * 20 { -DAY_SECONDS } else { DAY_SECONDS };
+        if let Err(errno) = self.handle.set_mtime(mtime.plus_seconds(day)) {
+            self.report.note(MetaPart::Times, Err(errno));
         }
     }
 
@@ -349,6 +416,7 @@ impl Setter<'_> {
         if before == Before::Existing && self.now.mtime == mtime {
             return;
         }
+        self.report.is_changed = true;
         let mut result = self.handle.set_mtime(mtime);
         if result.is_ok() && !COMMON_SECONDS.contains(&mtime.seconds()) {
             // A file system clamps what it cannot hold, without a word.
@@ -361,6 +429,12 @@ impl Setter<'_> {
     }
 }
 
+/// The mode bits left where an ACL is refused: the owning group gets what the ACL gives it, not the mask's rights.
+fn bits_without_acl(acl_value: &[u8]) -> u16 {
+    let rights = acl::owning_group_rights(acl_value).unwrap_or(0);
+    0o7707 | rights << 3
+}
+
 /// True for attributes that are part of what a backup holds and are removed where the entry lacks them; labels of
 /// security modules and attributes that a file system makes up are left to the machine.
 fn is_managed(name: &[u8]) -> bool {
@@ -370,252 +444,5 @@ fn is_managed(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use rustix::fs::OFlags;
-
-    use super::*;
-    use crate::target::testing::{
-        acl_value, as_ordinary_user, fixture, found, is_root, open, own_meta, path, plain, root_of,
-    };
-    use crate::target::{Dir, OwnerPolicy};
-
-    fn xattrs_of(dir: &Dir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let fd = rustix::fs::openat(dir.fd(), name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())
-            .expect("open");
-        let handle = Handle::open(fd.as_fd());
-        let names = handle.xattr_names().expect("names");
-        let mut found: Vec<_> = names
-            .split(|&b| b == 0)
-            .filter(|name| is_managed(name))
-            .map(|name| {
-                let mut value = vec![0; XATTR_BYTES_MAX];
-                let length = handle.xattr(name, &mut value).expect("a value");
-                (name.to_vec(), value[..length].to_vec())
-            })
-            .collect();
-        found.sort();
-        found
-    }
-
-    fn refused(report: &MetaReport) -> Vec<(MetaPart, Errno)> {
-        report.refused.iter().map(|r| (r.what.clone(), Errno::from_raw_os_error(r.errno))).collect()
-    }
-
-    #[test]
-    fn attributes_and_acls_are_set() {
-        let (_folder, tree) = fixture();
-        let root = root_of(&tree);
-        let meta = own_meta(0o770);
-        let acl = acl_value(4321);
-        let long = vec![7; 3000];
-        let xattrs: [(&[u8], &[u8]); 4] = [
-            (b"system.posix_acl_access", &acl),
-            (b"user.empty", b""),
-            (b"user.long", &long),
-            (b"user.\xff", b"\0\x01"),
-        ];
-        let to_set = MetaToSet { meta: &meta, xattrs: &xattrs };
-        assert_eq!(refused(&root.write_file(b"f", b"x", &to_set).expect("a file")), []);
-        let expected = xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()));
-        assert_eq!(xattrs_of(&root, b"f"), expected);
-        assert_eq!(found(&root, b"f").mode, 0o770);
-        // What the entry lacks goes, what differs is changed.
-        let fewer: [(&[u8], &[u8]); 1] = [(b"user.empty", b"no more")];
-        let to_set = MetaToSet { meta: &meta, xattrs: &fewer };
-        assert!(root.set_meta(b"f", EntryKind::File, &to_set).expect("set").is_clean());
-        assert_eq!(xattrs_of(&root, b"f"), [(b"user.empty".to_vec(), b"no more".to_vec())]);
-        assert_eq!(found(&root, b"f").mode, 0o770);
-    }
-
-    #[test]
-    fn what_a_default_acl_gives_is_taken_away() {
-        let (_folder, tree) = fixture();
-        let root = root_of(&tree);
-        let acl = acl_value(4321);
-        let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
-        // Known to give none, until it is given one.
-        assert!(!folder.gives_acl());
-        let meta = own_meta(0o750);
-        let with_default: [(&[u8], &[u8]); 1] = [(acl::DEFAULT, &acl)];
-        let to_set = MetaToSet { meta: &meta, xattrs: &with_default };
-        assert!(folder.set_folder_meta(&to_set).expect("set").is_clean());
-        // The test's own check: it does inherit.
-        rustix::fs::mkdirat(folder.fd(), c"control", Mode::RWXU).expect("a folder");
-        assert_eq!(xattrs_of(&folder, b"control").len(), 2);
-
-        let meta = own_meta(0o644);
-        assert!(folder.write_file(b"f", b"x", &plain(&meta)).expect("a file").is_clean());
-        assert_eq!(xattrs_of(&folder, b"f"), []);
-        assert_eq!(found(&folder, b"f").mode, 0o644);
-        assert!(folder.fifo(b"p", &plain(&meta)).expect("a pipe").is_clean());
-        assert_eq!(found(&folder, b"p").mode, 0o644);
-        let fd = crate::target::dir::open_path(folder.fd(), b"p").expect("a handle");
-        assert_eq!(Handle::path(fd.as_fd()).xattr_names().expect("names"), b"");
-        let (inner, _) = folder.make_folder(b"inner").expect("a folder");
-        assert_eq!(xattrs_of(&folder, b"inner"), []);
-        assert!(!inner.gives_acl());
-
-        // An update of the folder itself removes it.
-        assert!(folder.set_folder_meta(&plain(&own_meta(0o755))).expect("set").is_clean());
-        assert_eq!(xattrs_of(&root, b"d"), []);
-        assert_eq!(found(&root, b"d").mode, 0o755);
-    }
-
-    #[test]
-    fn capabilities_and_setuid_survive_a_change_of_owner() {
-        if !is_root() {
-            return;
-        }
-        let (_folder, tree) = fixture();
-        let root = root_of(&tree);
-        let mut meta = own_meta(0o6755);
-        (meta.owner.uid, meta.owner.gid) = (1000, 1000);
-        // cap_net_raw=ep, revision 2 (linux/capability.h).
-        let mut capability = 0x0200_0001_u32.to_le_bytes().to_vec();
-        capability.extend_from_slice(&(1_u32 << 13).to_le_bytes());
-        capability.extend_from_slice(&[0; 12]);
-        let xattrs: [(&[u8], &[u8]); 2] = [(b"security.capability", &capability), (b"trusted.x", b"y")];
-        let to_set = MetaToSet { meta: &meta, xattrs: &xattrs };
-        assert_eq!(refused(&root.write_file(b"f", b"x", &to_set).expect("a file")), []);
-        let expected = xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()));
-        assert_eq!(xattrs_of(&root, b"f"), expected);
-        (meta.owner.uid, meta.owner.gid) = (1001, 1001);
-        let to_set = MetaToSet { meta: &meta, xattrs: &xattrs };
-        assert_eq!(refused(&root.set_meta(b"f", EntryKind::File, &to_set).expect("set")), []);
-        assert_eq!(xattrs_of(&root, b"f"), expected);
-        let found = found(&root, b"f");
-        assert_eq!((found.mode, found.uid, found.gid), (0o6755, 1001, 1001));
-    }
-
-    #[test]
-    fn times_before_1970_and_after_2038_and_beyond() {
-        let (_folder, tree) = fixture();
-        let root = root_of(&tree);
-        let mut meta = own_meta(0o644);
-        for (seconds, nanos) in [(-1, 1), (-2_000_000_000, 999_999_999), (0, 0), (5_000_000_000, 1)] {
-            meta.mtime = Timestamp::new(seconds, nanos).expect("a time");
-            assert_eq!(refused(&root.write_file(b"f", b"", &plain(&meta)).expect("a file")), []);
-            assert_eq!(found(&root, b"f").mtime, meta.mtime);
-        }
-        // No file system of Linux holds this: it is told, the file is there.
-        meta.mtime = Timestamp::from_seconds(i64::MAX);
-        let report = root.write_file(b"far", b"x", &plain(&meta)).expect("a file");
-        if found(&root, b"far").mtime != meta.mtime {
-            assert_eq!(refused(&report), [(MetaPart::Times, Errno::OVERFLOW)]);
-        }
-    }
-
-    #[test]
-    fn folders_get_their_times_after_what_is_in_them() {
-        let (_folder, tree) = fixture();
-        let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
-        let meta = own_meta(0o2750);
-        let _ = folder.write_file(b"f", b"", &plain(&meta)).expect("a file");
-        assert!(folder.set_folder_meta(&plain(&meta)).expect("set").is_clean());
-        let found = found(&root_of(&tree), b"d");
-        assert_eq!((found.mode, found.mtime), (0o2750, meta.mtime));
-        // A folder with the setgid bit gives its group to what is made in it, which is put right.
-        assert!(folder.write_file(b"g", b"", &plain(&meta)).expect("a file").is_clean());
-    }
-
-    #[test]
-    fn an_equal_path_is_left_alone() {
-        let (_folder, tree) = fixture();
-        let root = root_of(&tree);
-        let meta = own_meta(0o644);
-        let _ = root.write_file(b"f", b"", &plain(&meta)).expect("a file");
-        let changed = |dir: &Dir| {
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            let mask = rustix::fs::StatxFlags::BASIC_STATS;
-            let found = rustix::fs::statx(dir.fd(), b"f".as_slice(), flags, mask).expect("stat");
-            (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec)
-        };
-        let before = changed(&root);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        assert!(root.set_meta(b"f", EntryKind::File, &plain(&meta)).expect("set").is_clean());
-        assert_eq!(changed(&root), before);
-    }
-
-    #[test]
-    fn without_owners_no_program_runs_as_another() {
-        if !is_root() {
-            return;
-        }
-        let (folder, _) = fixture();
-        let tree = open(folder.path(), OwnerPolicy::Keep);
-        let root = root_of(&tree);
-        let mut meta = own_meta(0o6755);
-        (meta.owner.uid, meta.owner.gid) = (1000, 0);
-        let report = root.write_file(b"f", b"x", &plain(&meta)).expect("a file");
-        assert_eq!(refused(&report), [(MetaPart::Mode, Errno::PERM)]);
-        let found = found(&root, b"f");
-        assert_eq!((found.mode, found.uid), (0o2755, 0), "setuid to root would be another's program as root");
-    }
-
-    #[test]
-    fn an_owner_that_the_kernel_cannot_have_is_refused() {
-        let (_folder, tree) = fixture();
-        let mut meta = own_meta(0o4755);
-        meta.owner.uid = u32::MAX;
-        let report = root_of(&tree).write_file(b"f", b"x", &plain(&meta)).expect("a file");
-        assert_eq!(refused(&report), [(MetaPart::Owner, Errno::INVAL), (MetaPart::Mode, Errno::PERM)]);
-    }
-
-    #[test]
-    fn an_ordinary_user_is_told_what_was_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("open to all");
-        as_ordinary_user(|| {
-            let tree = open(folder.path(), OwnerPolicy::Numeric);
-            let root = root_of(&tree);
-            let own = own_meta(0o4755);
-            assert_eq!(refused(&root.write_file(b"own", b"x", &plain(&own)).expect("a file")), []);
-            assert_eq!(found(&root, b"own").mode, 0o4755);
-
-            let mut other = own_meta(0o6755);
-            (other.owner.uid, other.owner.gid) = (0, 0);
-            let xattrs: [(&[u8], &[u8]); 2] = [(b"trusted.x", b"y"), (b"user.x", b"y")];
-            let to_set = MetaToSet { meta: &other, xattrs: &xattrs };
-            let report = root.write_file(b"other", b"x", &to_set).expect("a file all the same");
-            let expected = [
-                (MetaPart::Owner, Errno::PERM),
-                (MetaPart::Mode, Errno::PERM),
-                (MetaPart::Xattr(b"trusted.x".to_vec()), Errno::PERM),
-            ];
-            assert_eq!(refused(&report), expected);
-            let found = found(&root, b"other");
-            assert_eq!((found.mode, found.mtime), (0o755, other.mtime));
-            assert_eq!(xattrs_of(&root, b"other"), [(b"user.x".to_vec(), b"y".to_vec())]);
-
-            // A folder of one's own that one has locked is restored into.
-            let (inner, _) = tree.make_folder(&path("locked")).expect("a folder");
-            assert!(inner.set_folder_meta(&plain(&own_meta(0o100))).expect("set").is_clean());
-            let tree = open(folder.path(), OwnerPolicy::Numeric);
-            let (inner, is_new) = tree.make_folder(&path("locked/below")).expect("a folder");
-            assert!(is_new);
-            let _ = inner.write_file(b"f", b"", &plain(&own)).expect("a file");
-        });
-    }
-
-    #[test]
-    fn a_refused_acl_gives_the_owning_group_no_more_than_it_had() {
-        let (_folder, tree) = fixture();
-        let root = root_of(&tree);
-        let meta = own_meta(0o670);
-        let _ = root.write_file(b"f", b"", &plain(&meta)).expect("a file");
-        let fd = root.open_existing_file(b"f").expect("a file");
-        let mut setter = Setter {
-            rules: root.rules(),
-            handle: &Handle::open(fd.as_fd()),
-            kind: EntryKind::File,
-            now: found(&root, b"f"),
-            report: MetaReport::default(),
-        };
-        setter.tighten_group(0o670, &acl_value(4321));
-        assert_eq!(found(&root, b"f").mode, 0o640);
-        setter.tighten_group(0o670, b"no acl");
-        assert_eq!(found(&root, b"f").mode, 0o600);
-    }
-}
+#[path = "meta_tests.rs"]
+mod tests;

@@ -6,12 +6,14 @@
 //! no slash. What to write, overwrite or delete is decided by the layers above.
 //!
 //! Files, links and special files are made under a temporary name, get their metadata and are then renamed, so a
-//! crash leaves the old or the new path, and at worst a name that [`is_temporary_name`] tells. Nothing is synced
-//! until [`Tree::sync`].
+//! crash leaves the old or the new path, and at worst a name that [`is_temporary_name`] tells. What was written is
+//! durable once [`Tree::sync`] has succeeded; files get their times after that ([`Dir::settle`]).
 
 mod acl;
 mod command;
 mod dir;
+mod durable;
+mod leftover;
 mod meta;
 mod node;
 mod owner;
@@ -24,7 +26,8 @@ mod testing;
 
 pub use command::FedCommand;
 pub use dir::{Dir, Existing};
+pub use durable::Durability;
 pub use meta::{MetaPart, MetaRefusal, MetaReport, MetaToSet};
 pub use owner::{MetaPolicy, OwnerPolicy};
-pub use temp::{TempFile, is_temporary_name};
+pub use temp::{Replace, TempFile, Unsettled, WholeFile, is_temporary_name};
 pub use tree::Tree;

@@ -6,18 +6,19 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Mode};
 
 use super::dir::{Dir, component, open_path};
-use super::meta::{self, Before, Handle, MetaReport, MetaToSet};
+use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Times};
 use super::temp::TempName;
 use crate::types::{DeviceNumber, EntryKind};
 
 /// Special files are made for their owner alone; the entry's mode comes after its owner.
 const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// Each replaces what has the name, if that is no folder.
+/// Each replaces what has the name, as far as the handle's [`Replace`](super::Replace) allows it.
 ///
 /// # Errors
 ///
-/// `EISDIR` for a folder of that name; `PermissionDenied` for a device without the right to make one.
+/// `EISDIR` for a folder of that name; `AlreadyExists` for something that must not be replaced; `PermissionDenied` for
+/// a device without the right to make one.
 impl Dir {
     /// Makes a symlink to `target`, 1–4095 bytes, which is not looked at.
     pub fn symlink(&self, name: &[u8], target: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
@@ -109,7 +110,7 @@ impl Dir {
         let (temp, ()) = TempName::make(self, make)?;
         let fd = open_path(self.fd(), temp.as_bytes())?;
         let before = Before::New { inherited_acl: self.gives_acl() };
-        let report = meta::apply(self.rules(), &Handle::path(fd.as_fd()), kind, before, to_set)?;
+        let report = meta::apply(self.rules(), &Handle::path(fd.as_fd()), kind, before, to_set, Times::Now)?;
         temp.rename(name)?;
         Ok(report)
     }

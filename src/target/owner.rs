@@ -13,7 +13,8 @@ const NAMES_FILE_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OwnerPolicy {
     /// The local ids of the entry's user and group names, as `/etc/passwd` and `/etc/group` have them; the entry's
-    /// numbers where a name is empty or unknown here. Number 0 stays 0 whatever it was called.
+    /// numbers where a name is empty or unknown here. Number 0 stays 0 whatever it was called. A restore takes
+    /// [`Numeric`](Self::Numeric) for sources that say that their owners are numbers alone.
     #[default]
     Names,
     /// The entry's numbers.

@@ -37,6 +37,7 @@ impl Dir {
             Err(Errno::NOTDIR | Errno::LOOP) => return self.remove(name, false),
             result => result?,
         };
+        self.changed();
         let mut pending_total = 0;
         let mut levels = vec![enter(name.to_vec(), &current, &mut pending_total)?];
         while let Some(level) = levels.last_mut() {

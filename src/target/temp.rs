@@ -4,21 +4,58 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::dir::{Dir, Shared, component};
-use super::meta::{self, Before, Handle, MetaReport, MetaToSet};
-use crate::types::EntryKind;
+use super::dir::{Dir, Existing, Shared, component};
+use super::durable::{Way, sync_file};
+use super::meta::{self, Before, Handle, MetaRefusal, MetaReport, MetaToSet, Times};
+use crate::types::{EntryKind, Timestamp};
 
 const PREFIX: &[u8] = b".icecore-";
 /// Names that are taken are passed over this often.
 const NAME_TRIES_MAX: usize = 64;
 
-/// True for the names that unfinished paths have: `.icecore-` and 16 hexadecimal digits.
+/// True for the names that unfinished paths have: `.icecore-` and 16 hexadecimal digits in lower case.
 pub fn is_temporary_name(name: &[u8]) -> bool {
-    name.strip_prefix(PREFIX)
-        .is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+    name.strip_prefix(PREFIX).is_some_and(|digits| {
+        digits.len() == 16 && digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// What may be replaced by something that gets its name. A directory never is.
+///
+/// It keeps a file system that takes two names for one (without case, or with names that it normalizes) from replacing
+/// what the same restore has just written: what was looked up under a name is no longer what has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    Anything,
+    /// Nothing has the name.
+    Nothing,
+    /// Only this inode, if anything has the name.
+    Only {
+        device: u64,
+        inode: u64,
+    },
+}
+
+impl Replace {
+    /// What was found may be replaced, and nothing that came later.
+    pub fn found(found: Option<&Existing>) -> Self {
+        found.map_or(Self::Nothing, |found| Self::Only { device: found.device, inode: found.inode })
+    }
+}
+
+/// A file that has its name and all but its time, which waits until its content is durable: whatever becomes of the
+/// machine, a file with the time that it had when it was backed up is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsettled {
+    pub device: u64,
+    pub inode: u64,
+    /// The time that it is to have.
+    pub mtime: Timestamp,
+    /// Others may write to its directory, so it is looked at before it gets its time.
+    pub is_shared: bool,
 }
 
 impl Shared {
@@ -63,10 +100,38 @@ impl TempName {
 
     /// Puts what was made in the place of `name`.
     pub(super) fn rename(mut self, name: &[u8]) -> io::Result<()> {
-        rustix::fs::renameat(self.dir.fd(), &self.name, self.dir.fd(), component(name)?)?;
+        put(&self.dir, &self.name, component(name)?)?;
         self.name.clear();
+        self.dir.changed();
         Ok(())
     }
+}
+
+/// Renames within a directory, replacing only what the handle says.
+fn put(dir: &Dir, from: &[u8], to: &[u8]) -> io::Result<()> {
+    let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
+    let is_free = match dir.replace() {
+        Replace::Anything => false,
+        Replace::Nothing => true,
+        Replace::Only { device, inode } => match dir.stat(to)? {
+            None => true,
+            Some(found) if (found.device, found.inode) == (device, inode) => false,
+            Some(_) => return Err(taken()),
+        },
+    };
+    if is_free {
+        match rustix::fs::renameat_with(dir.fd(), from, dir.fd(), to, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => return Err(taken()),
+            // Not every file system knows it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if dir.stat(to)?.is_some() => {
+                return Err(taken());
+            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(rustix::fs::renameat(dir.fd(), from, dir.fd(), to)?)
 }
 
 impl Drop for TempName {
@@ -114,6 +179,13 @@ impl AsFd for TempFile {
 }
 
 impl TempFile {
+    /// Shows other restores that this file is not a remnant: for files that keep their temporary name longer than a
+    /// moment.
+    pub fn hold(&self) {
+        // Not every file system has locks; then its age has to tell.
+        let _ = rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive);
+    }
+
     /// Writes all bytes at an offset, from any thread; what is never written is a hole.
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -149,18 +221,105 @@ impl TempFile {
         Ok(rustix::fs::ftruncate(&self.fd, size)?)
     }
 
-    /// Sets metadata and puts the file in the place of `name`, which it replaces if that is no folder. Not synced.
+    /// Sets metadata and gives the file its name; what may be replaced is the directory handle's rule. Not synced.
     ///
     /// # Errors
     ///
-    /// `EISDIR` for a folder of that name. The temporary file is removed then, `name` is as it was.
+    /// `EISDIR` for a directory of that name, `AlreadyExists` for something that must not be replaced. The temporary
+    /// file is removed then, `name` is as it was.
     pub fn persist(self, name: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+        self.put(name, to_set, Times::Now).map(|(report, _)| report)
+    }
+
+    /// As [`persist`](Self::persist), but a crash leaves no file of this name that looks finished and is not: where
+    /// files are synced together it gets its time by [`Dir::settle`], after [`Tree::sync`](super::Tree::sync); elsewhere
+    /// it is synced before it gets its name, and nothing is returned to settle.
+    pub fn persist_unsettled(
+        self,
+        name: &[u8],
+        to_set: &MetaToSet<'_>,
+    ) -> io::Result<(MetaReport, Option<Unsettled>)> {
+        let times = match self.name.dir.way() {
+            Way::EachFile => Times::Now,
+            Way::Together | Way::Never => Times::Later,
+        };
+        self.put(name, to_set, times)
+    }
+
+    /// Sets all metadata and leaves the temporary name, until [`Tree::sync_files`](super::Tree::sync_files) has made
+    /// the content durable: for files that count as whole once they have their name, whatever their time.
+    pub fn complete(self, to_set: &MetaToSet<'_>) -> io::Result<(MetaReport, WholeFile)> {
+        let before = Before::New { inherited_acl: self.name.dir.gives_acl() };
+        let dir = &self.name.dir;
+        let report = meta::apply(
+            dir.rules(),
+            &Handle::open(self.fd.as_fd()),
+            EntryKind::File,
+            before,
+            to_set,
+            Times::Now,
+        )?;
+        if dir.way() == Way::EachFile {
+            sync_file(&self.fd)?;
+        }
+        dir.changed();
+        self.hold();
+        Ok((report, WholeFile(self)))
+    }
+
+    fn put(
+        self,
+        name: &[u8],
+        to_set: &MetaToSet<'_>,
+        times: Times,
+    ) -> io::Result<(MetaReport, Option<Unsettled>)> {
         let dir = &self.name.dir;
         let before = Before::New { inherited_acl: dir.gives_acl() };
         let handle = Handle::open(self.fd.as_fd());
-        let report = meta::apply(dir.rules(), &handle, EntryKind::File, before, to_set)?;
+        let report = meta::apply(dir.rules(), &handle, EntryKind::File, before, to_set, times)?;
+        if dir.way() == Way::EachFile {
+            sync_file(&self.fd)?;
+        }
         self.name.rename(name)?;
-        Ok(report)
+        let unsettled = (times == Times::Later).then_some(Unsettled {
+            device: report.device,
+            inode: report.inode,
+            mtime: to_set.meta.mtime,
+            is_shared: true,
+        });
+        Ok((report, unsettled))
+    }
+}
+
+/// A file with content and metadata that has its temporary name still; removed when dropped.
+#[derive(Debug)]
+pub struct WholeFile(TempFile);
+
+impl WholeFile {
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`TempFile::persist`].
+    pub fn put(self, name: &[u8]) -> io::Result<()> {
+        self.0.name.rename(name)
+    }
+}
+
+impl Dir {
+    /// Gives a file the time that waited until its content was durable. Returns why that was refused, if it was.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if another process has put something else in its place.
+    pub fn settle(&self, name: &[u8], file: &Unsettled) -> io::Result<Option<MetaRefusal>> {
+        let is_it = |found: Existing| (found.device, found.inode) == (file.device, file.inode);
+        if file.is_shared && !self.stat(name)?.is_some_and(is_it) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let refusal = meta::set_mtime_of(self.fd(), name, file.mtime);
+        self.changed();
+        Ok(refusal)
     }
 }
 

@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::dir::{Dir, Shared, open_writable};
-use super::meta::Rules;
+use super::durable::{Durability, Writes};
+use super::meta::{Handle, Rules};
 use super::owner::{MetaPolicy, Owners};
 use crate::sys::open_beneath;
 use crate::sys::{PathContext, PathError};
@@ -28,6 +29,10 @@ pub struct Tree {
     root: Dir,
     /// Path key and handle, the last used at the end.
     cached: Mutex<Vec<(Vec<u8>, Dir)>>,
+    /// The root was made when the tree was opened.
+    is_made: bool,
+    /// Directories outside of the tree in which one on the way to the root was made, until they are synced.
+    above: Mutex<Vec<Dir>>,
 }
 
 impl Tree {
@@ -38,9 +43,17 @@ impl Tree {
     ///
     /// `Unsupported` where the kernel, or a sandbox around us, does not offer `openat2`.
     pub fn open(root: &Path, create: bool, policy: MetaPolicy) -> Result<Self, PathError> {
-        if create {
-            make_all(root)?;
-        }
+        Self::open_with(root, create, policy, Durability::Full)
+    }
+
+    /// [`Tree::open`] with a choice of how writes are made durable.
+    pub fn open_with(
+        root: &Path,
+        create: bool,
+        policy: MetaPolicy,
+        durability: Durability,
+    ) -> Result<Self, PathError> {
+        let made = if create { make_all(root)? } else { Vec::new() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty()).context("open the target", root)?;
         match open_beneath(fd.as_fd(), b".", flags, ResolveFlags::empty()) {
@@ -60,8 +73,24 @@ impl Tree {
                 .map_err(|error| io::Error::other(error.to_string()))
                 .context("choose temporary names in", root)?,
             temp_count: AtomicU64::new(0),
+            writes: Writes::new(durability),
         };
-        Ok(Self { root: Dir::new(fd, Arc::new(shared)), cached: Mutex::new(Vec::new()) })
+        let shared = Arc::new(shared);
+        let mut above = Vec::new();
+        for path in &made {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let fd = rustix::fs::open(parent, flags, Mode::empty()).context("open", parent)?;
+            let dir = Dir::new(fd, Arc::clone(&shared));
+            dir.changed();
+            above.push(dir);
+        }
+        Ok(Self {
+            root: Dir::new(fd, shared),
+            cached: Mutex::new(Vec::new()),
+            is_made: !made.is_empty(),
+            above: Mutex::new(above),
+        })
     }
 
     /// Opens a folder that is there.
@@ -88,19 +117,69 @@ impl Tree {
         Ok(folder)
     }
 
-    /// [`Dir::make_folder`] by path; the folder above must be there. The root is there always.
+    /// [`Dir::make_folder`] by path; the folder above must be there. The root is always there, and counts as made if
+    /// opening the tree has made it.
     pub fn make_folder(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
-            return Ok((self.root.clone(), false));
+            return Ok((self.root.clone(), self.is_made));
         };
         let (folder, is_new) = self.folder(&parent)?.make_folder(name)?;
         self.remember(path.key(), &folder);
         Ok((folder, is_new))
     }
 
-    /// Makes all that was written durable: `syncfs` of the root's file system.
+    /// Lets an ordinary user write into his own root, as into every directory below it. Returns its mode where that was
+    /// changed: it is to be set again if nothing else sets it.
+    pub fn unlock_root(&self) -> io::Result<Option<u16>> {
+        let found = self.root.stat_self()?;
+        let shared = self.root.shared();
+        if shared.rules.policy.is_root || found.uid != shared.euid || found.mode & 0o700 == 0o700 {
+            return Ok(None);
+        }
+        self.set_root_mode(found.mode | 0o700)?;
+        Ok(Some(found.mode))
+    }
+
+    /// Sets the root's permission bits.
+    pub fn set_root_mode(&self, mode: u16) -> io::Result<()> {
+        Handle::open(self.root.fd()).chmod(mode)?;
+        self.root.changed();
+        Ok(())
+    }
+
+    /// True if root restores.
+    pub fn is_roots(&self) -> bool {
+        self.root.rules().policy.is_root
+    }
+
+    /// Makes all that was written through this tree durable, on every file system below its root. Handles to
+    /// directories that are still held elsewhere must be dropped first.
+    ///
+    /// # Errors
+    ///
+    /// A write that failed, now or in the background: what was written since the last call may be lost in a crash.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(self.root.fd())?)
+        // Dropped handles sync their directories where that is done one by one.
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.above.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.root.sync_names();
+        self.root.shared().writes.sync()
+    }
+
+    /// Makes the content of files durable that were written through this tree, their names left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
+    pub fn sync_files(&self) -> io::Result<()> {
+        self.root.shared().writes.sync()
+    }
+
+    /// As [`sync`](Self::sync), and what others wrote on the root's file system with it: a file that was there and is
+    /// kept may not be durable yet.
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.root.changed();
+        self.sync()
     }
 
     /// The deepest open folder on the way to `path`, and how many bytes of its key (with the separator) lead there.
@@ -155,21 +234,23 @@ fn step_len(rest: &[u8]) -> usize {
         .unwrap_or(rest.len())
 }
 
-/// Makes a folder and those above it that are missing.
-fn make_all(path: &Path) -> Result<(), PathError> {
+/// Makes a folder and those above it that are missing; returns the ones that were made.
+fn make_all(path: &Path) -> Result<Vec<PathBuf>, PathError> {
     let mut sofar = PathBuf::new();
+    let mut made = Vec::new();
     for part in path.components() {
         sofar.push(part);
         if matches!(part, Component::Normal(_)) {
             match rustix::fs::mkdir(sofar.as_os_str().as_bytes(), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => made.push(sofar.clone()),
+                Err(Errno::EXIST) => {}
                 // Part of a read-only or foreign tree that is there: whether it is all there, opening it tells.
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) if sofar != path => {}
                 Err(errno) => return Err(errno).context("create the target folder", &sofar),
             }
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ fn commit(
         digest: [0; 32],
         counts: SourceCounts::default(),
         suspect: None,
+        numeric_owners: false,
     };
     let snapshot = Snapshot {
         format: FORMAT_VERSION,

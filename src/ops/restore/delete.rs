@@ -5,7 +5,7 @@
 
 use super::plan::Walk;
 use crate::error::Error;
-use crate::observe::{Problem, Severity};
+use crate::observe::{PlannedVerb, Problem, Severity};
 use crate::sys::Sorter;
 use crate::types::{EntryKind, RelPath};
 
@@ -49,7 +49,14 @@ impl Walk<'_> {
             if self.exclude.excludes(path, there.kind == Some(EntryKind::Folder)) {
                 return Ok(false);
             }
-            if !is_dry {
+            // Where two spellings are one name, this may be what was just restored.
+            let is_one_name = there.nlink < 2 || there.kind == Some(EntryKind::Folder);
+            if is_one_name && self.job.claimed.has(&parent, &there) {
+                return Ok(false);
+            }
+            if is_dry {
+                self.would(PlannedVerb::Delete, path, Some(&there), None);
+            } else {
                 dir.remove_tree(name)?;
             }
             Ok(true)

@@ -4,21 +4,27 @@ use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Job;
+use super::claimed::NAME_TAKEN;
+use super::compare::Compared;
 use super::place::Place;
-use super::window::{Action, Item, Link, Window};
+use super::settle::{Nameless, Waiting};
+use super::window::{Action, Item, Leader, Link, Window};
 use crate::error::Error;
-use crate::observe::{Counter, Severity};
+use crate::observe::{Counter, Problem, Severity};
 use crate::ops::fetch::{Fetcher, Opened, Want};
 use crate::sys::PathError;
-use crate::target::{Dir, MetaToSet, TempFile, Tree};
+use crate::target::{Dir, MetaReport, MetaToSet, TempFile, Tree};
 use crate::types::{EntryKind, Node, RelPath};
 
 /// Items without wants that a thread takes at once.
 const BATCH: usize = 32;
+
+/// Files of more bytes may be under way for longer than a moment.
+const HELD_BYTES_MIN: u64 = 256 << 10;
 
 /// Writes windows of one source into its place.
 pub(super) struct Execution<'a> {
@@ -29,14 +35,25 @@ pub(super) struct Execution<'a> {
     pub source: &'a str,
     pub place: &'a Place,
     pub sub: RelPath,
+    pub waiting: Waiting,
+    /// Kept files that turned out to differ, to be written after all.
+    pub differing: Mutex<Vec<Item>>,
+}
+
+/// What a window leaves to be written in a later one.
+#[derive(Default)]
+pub(super) struct Left {
+    pub items: Vec<Item>,
+    /// Names of these items, once they are written.
+    pub links: Vec<Link>,
 }
 
 /// What a thread keeps from item to item: the folder that it wrote to last.
 #[derive(Default)]
-struct Hand(Option<(Vec<u8>, Dir)>);
+pub(super) struct Hand(Option<(Vec<u8>, Dir)>);
 
 /// Why an item came to nothing: the item's own affair, or the end of the restore.
-enum Trouble {
+pub(super) enum Trouble {
     Item(Severity, String),
     Fatal(Error),
 }
@@ -48,8 +65,8 @@ impl From<Error> for Trouble {
 }
 
 impl Execution<'_> {
-    /// Does all that a window holds; returns links that must be written as files of their own.
-    pub fn run(&self, window: &mut Window) -> Result<Vec<Link>, Error> {
+    /// Does all that a window holds; returns what must be written in another one.
+    pub fn run(&self, window: &mut Window) -> Result<Left, Error> {
         let items = &window.items;
         let ready: Vec<u32> = (0..items.len() as u32)
             .filter(|&n| items[n as usize].is_planned && items[n as usize].progress().left == 0)
@@ -68,6 +85,8 @@ impl Execution<'_> {
             })?;
             wants = later;
         }
+        // Links are made to names.
+        self.name_all()?;
         self.links(std::mem::take(&mut window.links))
     }
 
@@ -122,10 +141,10 @@ impl Execution<'_> {
             return Err(Trouble::Item(severity, why));
         }
         let name = item.path.name().unwrap_or_default();
-        let dir = self.folder_of(hand, &item.path)?;
-        if item.action == Action::Keep {
-            let Some((kind, meta)) = kind_and_meta(&item.node) else { return Ok(()) };
-            return self.apply(item, meta, |to_set| dir.set_meta(name, kind, to_set));
+        let dir = self.dir_of(hand, &item.path).map_err(|err| self.trouble(&item.path, err))?;
+        let dir = dir.replacing(item.rule.replace);
+        if item.action != Action::Write {
+            return self.kept(item, &dir, name);
         }
         match &item.node {
             Node::File { .. } => {
@@ -150,13 +169,60 @@ impl Execution<'_> {
         }
     }
 
+    /// What is there and may stay: it is compared if that was asked for, and its metadata corrected.
+    fn kept(&self, item: &Item, dir: &Dir, name: &[u8]) -> Result<(), Trouble> {
+        if self.job.options.verify
+            && let Node::File { content, .. } = &item.node
+        {
+            let trouble = |err: io::Error| {
+                Trouble::Item(Severity::Missing, format!("what is there cannot be compared: {err}"))
+            };
+            let file = dir.open_existing_file(name).map_err(trouble)?;
+            match self.job.compare(file, content)?.map_err(trouble)? {
+                Compared::Equal => self.job.tally.verified(),
+                Compared::Differs => return self.differs(item),
+                Compared::Unknown(why) => return Err(Trouble::Item(Severity::Damage, why)),
+            }
+        }
+        match kind_and_meta(&item.node) {
+            Some((kind, meta)) if item.action == Action::Keep => {
+                self.apply(item, meta, |to_set| dir.set_meta(name, kind, to_set))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A file of equal size and time holds something else.
+    fn differs(&self, item: &Item) -> Result<(), Trouble> {
+        self.job.tally.differs();
+        if item.action == Action::Look {
+            let why = "its content differs from the snapshot's, and it was left as it is";
+            return Err(Trouble::Item(Severity::Missing, why.into()));
+        }
+        let why = "its content differed from the snapshot's, at equal size and time; it is written again";
+        self.job.observer.problem(&Problem::new(Severity::Note, self.subject(&item.path), why));
+        if let Some(leader) = &item.leader {
+            leader.is_late.store(true, Ordering::Relaxed);
+        }
+        let (path, node) = (item.path.clone(), item.node.clone());
+        let again = Item::new(path, node, Action::Write, item.leader.clone(), item.rule);
+        self.differing.lock().unwrap_or_else(PoisonError::into_inner).push(again);
+        item.progress().is_put_off = true;
+        Ok(())
+    }
+
+    /// Gives a path what `act` sets; notes that its name is this restore's.
     fn apply(
         &self,
         item: &Item,
         meta: &crate::types::Metadata,
-        act: impl FnOnce(&MetaToSet<'_>) -> io::Result<crate::target::MetaReport>,
+        act: impl FnOnce(&MetaToSet<'_>) -> io::Result<MetaReport>,
     ) -> Result<(), Trouble> {
-        self.with_meta(&item.path, meta, act)?.map_err(|err| self.trouble(&item.path, err))
+        let identity = self.with_meta(&item.path, meta, act)?.map_err(|err| self.trouble(&item.path, err))?;
+        if item.rule.is_claim {
+            self.job.claimed.add(&item.path.parent().unwrap_or_default(), identity);
+        }
+        Ok(())
     }
 
     /// A frame was opened: what it holds of each file is written.
@@ -203,8 +269,13 @@ impl Execution<'_> {
             match &progress.temp {
                 Some(temp) => Arc::clone(temp),
                 None => {
-                    let dir = self.folder_of(hand, &item.path)?;
-                    let temp = Arc::new(dir.temp_file().map_err(|err| self.trouble(&item.path, err))?);
+                    let temp = self
+                        .dir_of(hand, &item.path)
+                        .and_then(|dir| dir.replacing(item.rule.replace).temp_file());
+                    let temp = Arc::new(temp.map_err(|err| self.trouble(&item.path, err))?);
+                    if item.size > HELD_BYTES_MIN || item.is_carried || !item.is_planned {
+                        temp.hold();
+                    }
                     progress.temp = Some(Arc::clone(&temp));
                     temp
                 }
@@ -260,47 +331,104 @@ impl Execution<'_> {
         if item.data_end < item.size {
             temp.set_len(item.size).map_err(|err| self.trouble(&item.path, err))?;
         }
+        if self.job.options.overwrite.leaves_most() {
+            let mut whole = None;
+            let done = self.with_meta(&item.path, meta, |to_set| {
+                let (report, file) = temp.complete(to_set)?;
+                whole = Some(file);
+                Ok(report)
+            })?;
+            let identity = done.map_err(|err| self.trouble(&item.path, err))?;
+            if let Some(file) = whole {
+                item.progress().is_put_off = true;
+                self.keep_nameless(Nameless::new(item, file, identity))?;
+            }
+            return Ok(());
+        }
         let name = item.path.name().unwrap_or_default();
-        self.apply(item, meta, |to_set| temp.persist(name, to_set))
+        let mut unsettled = None;
+        self.apply(item, meta, |to_set| {
+            let (report, file) = temp.persist_unsettled(name, to_set)?;
+            unsettled = file;
+            Ok(report)
+        })?;
+        if let Some(mut file) = unsettled {
+            // Nobody else has a way into a directory that this restore has made.
+            file.is_shared = item.rule.is_claim;
+            self.waiting.push(&item.path, &file, item.size).map_err(Error::from)?;
+        }
+        Ok(())
     }
 
     /// Counts an item that is done, or reports why it is not.
     fn settle(&self, item: &Item, result: Result<(), Trouble>) -> Result<(), Error> {
         match result {
-            Ok(()) if item.action == Action::Keep => self.job.tally.unchanged(),
+            Ok(()) if item.progress().is_put_off => {}
+            Ok(()) if item.action != Action::Write => self.job.tally.unchanged(),
             Ok(()) => {
-                self.job.tally.file_written(item.size);
-                if self.job.observer.wants_detail() {
-                    self.job.observer.detail("restored", &self.subject(&item.path));
-                }
+                let is_file = matches!(item.node, Node::File { .. });
+                self.written(&item.path, item.size, is_file);
             }
-            Err(Trouble::Fatal(err)) => return Err(err),
-            Err(Trouble::Item(severity, why)) => {
-                if let Some(leader) = &item.leader {
-                    leader.has_failed.store(true, Ordering::Relaxed);
-                }
-                self.job.tally.fail(severity, &self.subject(&item.path), &why);
-            }
+            Err(trouble) => self.came_to_nothing(&item.path, item.leader.as_deref(), trouble)?,
         }
         Ok(())
     }
 
-    /// Makes other names of files that are written; those that cannot be are returned.
-    fn links(&self, links: Vec<Link>) -> Result<Vec<Link>, Error> {
-        let mut apart = Vec::new();
-        for link in links {
-            self.job.cancel.check()?;
-            if link.leader.has_failed.load(Ordering::Relaxed) {
-                apart.push(link);
-                continue;
-            }
-            match self.link(&link) {
-                Ok(true) => self.job.tally.linked(),
-                Ok(false) => self.job.tally.unchanged(),
-                Err(_) => apart.push(link),
+    /// Counts what was written; a file's content was read back if that was asked for.
+    pub(super) fn written(&self, path: &RelPath, size: u64, is_file: bool) {
+        self.job.tally.file_written(size);
+        if is_file && self.job.options.verify {
+            self.job.tally.verified();
+        }
+        if self.job.observer.wants_detail() {
+            self.job.observer.detail("restored", &self.subject(path));
+        }
+    }
+
+    /// Reports why a path could not be restored, or ends the restore.
+    pub(super) fn came_to_nothing(
+        &self,
+        path: &RelPath,
+        leader: Option<&Leader>,
+        trouble: Trouble,
+    ) -> Result<(), Error> {
+        match trouble {
+            Trouble::Fatal(err) => Err(err),
+            Trouble::Item(severity, why) => {
+                if let Some(leader) = leader {
+                    leader.has_failed.store(true, Ordering::Relaxed);
+                }
+                self.job.tally.fail(severity, &self.subject(path), &why);
+                Ok(())
             }
         }
-        Ok(apart)
+    }
+
+    /// Makes other names of files that are written; those that cannot be are returned, as files of their own.
+    fn links(&self, links: Vec<Link>) -> Result<Left, Error> {
+        let items = std::mem::take(&mut *self.differing.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Left { items, links: Vec::new() };
+        for link in links {
+            self.job.cancel.check()?;
+            if link.leader.is_late.load(Ordering::Relaxed) {
+                left.links.push(link);
+                continue;
+            }
+            let done = match link.leader.has_failed.load(Ordering::Relaxed) {
+                true => Err(io::ErrorKind::NotFound.into()),
+                false => self.link(&link),
+            };
+            match done {
+                Ok(true) => self.job.tally.linked(),
+                Ok(false) => self.job.tally.unchanged(),
+                Err(_) => left.items.push(link.apart()),
+            }
+        }
+        // Written by the next window, and the links to them after them.
+        for item in &left.items {
+            item.leader.iter().for_each(|leader| leader.is_late.store(false, Ordering::Relaxed));
+        }
+        Ok(left)
     }
 
     /// False if the names belong together already.
@@ -316,11 +444,17 @@ impl Execution<'_> {
         {
             return Ok(false);
         }
-        dir.hard_link(name, &from, from_name)?;
+        dir.replacing(link.rule.replace).hard_link(name, &from, from_name)?;
+        if link.rule.is_claim
+            && let Some(here) = dir.stat(name)?
+        {
+            self.job.claimed.add(&parent(&link.path), (here.device, here.inode));
+        }
         Ok(true)
     }
 
-    fn folder_of(&self, hand: &mut Hand, path: &RelPath) -> Result<Dir, Trouble> {
+    /// The directory that holds a path.
+    pub(super) fn dir_of(&self, hand: &mut Hand, path: &RelPath) -> io::Result<Dir> {
         let key = path.key();
         let parent = &key[..key.iter().rposition(|&b| b == 0).unwrap_or(0)];
         if let Hand(Some((held, dir))) = hand
@@ -328,19 +462,20 @@ impl Execution<'_> {
         {
             return Ok(dir.clone());
         }
-        let dir =
-            self.tree.folder(&path.parent().unwrap_or_default()).map_err(|err| self.trouble(path, err))?;
+        let dir = self.tree.folder(&path.parent().unwrap_or_default())?;
         *hand = Hand(Some((parent.to_vec(), dir.clone())));
         Ok(dir)
     }
 
     /// Sorts an error of the target: a full or failing disk ends the restore.
-    fn trouble(&self, path: &RelPath, err: io::Error) -> Trouble {
+    pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> Trouble {
         if is_fatal(&err) {
             let path = PathBuf::from(self.subject(path));
             return Trouble::Fatal(Error::Path(PathError { action: "restore", path, source: err }));
         }
-        Trouble::Item(Severity::Missing, format!("cannot be written: {err}"))
+        let dir = path.parent().and_then(|parent| self.tree.folder(&parent).ok());
+        let why = why_refused(&err, dir.as_ref(), path.name().unwrap_or_default());
+        Trouble::Item(Severity::Missing, format!("cannot be written: {why}"))
     }
 
     /// A path of the target as people know it: `SOURCE/PATH`.
@@ -355,6 +490,21 @@ pub(super) fn is_fatal(err: &io::Error) -> bool {
         err.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
     )
+}
+
+/// What stands behind an error of the target, as far as it can be told.
+pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> String {
+    if err.kind() == io::ErrorKind::AlreadyExists {
+        return NAME_TAKEN.to_owned();
+    }
+    if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
+        && let Some((flag, is_dir)) = dir.and_then(|dir| dir.locked_by_flag(name))
+    {
+        let what = if is_dir { "its directory" } else { "what is there" };
+        let flag_name = if flag == 'i' { "immutable" } else { "append-only" };
+        return format!("{what} is {flag_name} (chattr +{flag}); 'chattr -{flag}' lifts that");
+    }
+    err.to_string()
 }
 
 /// A path of a source as people know it.
@@ -376,7 +526,7 @@ fn frame_counts(wants: &[Want], items: &[Item]) -> Vec<u32> {
     counts
 }
 
-fn kind_and_meta(node: &Node) -> Option<(EntryKind, &crate::types::Metadata)> {
+pub(super) fn kind_and_meta(node: &Node) -> Option<(EntryKind, &crate::types::Metadata)> {
     Some(match node {
         Node::File { meta, .. } => (EntryKind::File, meta),
         Node::Folder { meta } => (EntryKind::Folder, meta),

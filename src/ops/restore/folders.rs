@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::claimed::NAME_TAKEN;
 use super::plan::{Level, LevelState, Walk};
 use crate::error::Error;
 use crate::format::{PageBuilder, decode_page};
@@ -9,6 +10,9 @@ use crate::observe::Severity;
 use crate::repo::RepoError;
 use crate::sys::Sorter;
 use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
+
+/// What else there is where a directory is to be made is left alone.
+const IN_THE_WAY: &str = "something that is no directory has its name";
 
 impl Walk<'_> {
     /// Leaves folders that `path` is not in.
@@ -34,7 +38,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn folder(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
-        let made = self.reach_parent(path).and_then(|()| self.make(path, true));
+        let made = self.reach_parent(path).and_then(|()| self.make(path, true, self.is_fresh(path)));
         let is_fresh = match made {
             Ok(is_fresh) => is_fresh,
             Err(err) => {
@@ -49,6 +53,9 @@ impl Walk<'_> {
         self.push_level(path, LevelState::There { is_fresh });
         if is_fresh || !self.job.options.overwrite.leaves_most() {
             self.remember(path, meta)?;
+        }
+        if !is_fresh {
+            self.clear_leftovers(path)?;
         }
         if !is_fresh && self.job.options.delete {
             self.note_names(path)?;
@@ -65,8 +72,13 @@ impl Walk<'_> {
             if let LevelState::Pending(meta) = &self.levels[n].state {
                 let meta = meta.clone();
                 let above = path_of(&self.here[..self.levels[n].key_len])?;
-                let is_fresh = self.make(&above, true)?;
+                let is_above_fresh =
+                    n > 0 && matches!(self.levels[n - 1].state, LevelState::There { is_fresh: true });
+                let is_fresh = self.make(&above, true, is_above_fresh)?;
                 self.levels[n].state = LevelState::There { is_fresh };
+                if !is_fresh {
+                    self.clear_leftovers(&above).map_err(io::Error::other)?;
+                }
                 if is_fresh {
                     self.remember(&above, &meta).map_err(io::Error::other)?;
                 }
@@ -83,29 +95,88 @@ impl Walk<'_> {
                 from + key[from..].iter().position(|&b| b == 0).unwrap_or(key.len() - from)
             };
             let above = path_of(&key[..len])?;
-            let is_fresh = self.make(&above, false)?;
+            let is_fresh = self.make(&above, false, self.is_fresh(&above))?;
             self.push_level(&above, LevelState::There { is_fresh });
         }
         Ok(())
     }
 
-    /// Makes a folder; true if it was not there.
-    fn make(&self, path: &RelPath, may_replace: bool) -> io::Result<bool> {
+    /// Makes a directory; true if it was not there. `is_above_fresh`: the one above was made by this restore, so whatever
+    /// has the name is another path of it.
+    fn make(&self, path: &RelPath, may_replace: bool, is_above_fresh: bool) -> io::Result<bool> {
         let target = self.target_of(path)?;
         let Some(tree) = &self.place.tree else { return Ok(true) };
         if self.job.options.dry_run {
             return Ok(tree.folder(&target).is_err());
         }
-        let may_replace = may_replace && !self.job.options.overwrite.leaves_most();
-        match tree.make_folder(&target) {
+        let taken = || io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN);
+        let may_replace = may_replace && !is_above_fresh && !self.job.options.overwrite.leaves_most();
+        let is_twice = match (target.parent(), target.name()) {
+            (Some(parent), Some(name)) if !is_above_fresh => self.job.claimed.add_name(&parent, name),
+            _ => false,
+        };
+        let (dir, is_new) = match tree.make_folder(&target) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists && may_replace => {
                 if let (Some(parent), Some(name)) = (target.parent(), target.name()) {
-                    tree.folder(&parent)?.remove(name, false)?;
+                    let dir = tree.folder(&parent)?;
+                    if let Some(found) = dir.stat(name)? {
+                        self.job.claimed.claim(&parent, &dir, name, &found, is_twice)?;
+                    }
+                    dir.remove(name, false)?;
                 }
-                tree.make_folder(&target).map(|(_, is_fresh)| is_fresh)
+                tree.make_folder(&target)?
             }
-            result => result.map(|(_, is_fresh)| is_fresh),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(if is_above_fresh { taken() } else { io::Error::other(IN_THE_WAY) });
+            }
+            result => result?,
+        };
+        let (Some(parent), Some(name), false) = (target.parent(), target.name(), is_above_fresh) else {
+            return if is_new || !is_above_fresh { Ok(is_new) } else { Err(taken()) };
+        };
+        let found = dir.stat_self()?;
+        if is_new {
+            self.job.claimed.add(&parent, (found.device, found.inode));
+        } else {
+            self.job.claimed.claim(&parent, &tree.folder(&parent)?, name, &found, is_twice)?;
         }
+        Ok(is_new)
+    }
+
+    /// Removes what restores that were killed left in a directory that was there; a dry run names it.
+    pub(super) fn clear_leftovers(&mut self, path: &RelPath) -> Result<(), Error> {
+        let Some(tree) = &self.place.tree else { return Ok(()) };
+        let is_dry = self.job.options.dry_run;
+        let found = self.target_of(path).and_then(|target| tree.folder(&target)?.leftovers(!is_dry));
+        match found {
+            Ok(names) => {
+                for name in names {
+                    self.job.tally.leftover();
+                    let verb = if is_dry { "would remove leftover" } else { "removed leftover" };
+                    if self.job.observer.wants_detail() {
+                        let name = String::from_utf8_lossy(&name).into_owned();
+                        self.job.observer.detail(verb, &format!("{}/{name}", self.subject(path)));
+                    }
+                }
+                Ok(())
+            }
+            // A directory that may not be listed: what is to be written in it is what counts.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The same for the directory that a single file or stream goes to.
+    pub(super) fn clear_beside_a_file(&mut self, first: Option<&Entry>) -> Result<(), Error> {
+        let Some(tree) = &self.place.tree else { return Ok(()) };
+        if first.is_none_or(Entry::is_folder) {
+            return Ok(());
+        }
+        let parent = self.place.base.parent().unwrap_or_default();
+        let is_dry = self.job.options.dry_run;
+        if let Ok(names) = tree.folder(&parent).and_then(|dir| dir.leftovers(!is_dry)) {
+            names.iter().for_each(|_| self.job.tally.leftover());
+        }
+        Ok(())
     }
 
     /// Keeps a folder's metadata until all in it is done.
@@ -114,6 +185,9 @@ impl Walk<'_> {
             return Ok(());
         }
         let target = self.target_of(path).map_err(|err| self.path_error("restore", path, err))?;
+        if target.is_root() {
+            self.root_mode = None;
+        }
         let mut key = (!(target.depth() as u32)).to_le_bytes().to_vec();
         key.reverse();
         key.extend_from_slice(target.key());
@@ -143,6 +217,10 @@ impl Walk<'_> {
                 let why = format!("its metadata cannot be set: {err}");
                 self.job.tally.fail(Severity::Missing, &execution.subject(&path), &why);
             }
+        }
+        if let Some(mode) = self.root_mode.take() {
+            let set = execution.tree.set_root_mode(mode);
+            set.map_err(|err| self.path_error("restore the mode of", &self.sub, err))?;
         }
         Ok(())
     }

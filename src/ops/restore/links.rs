@@ -44,7 +44,11 @@ impl Walk<'_> {
         if self.groups.len() >= limits.link_groups || self.group_bytes + len > limits.link_bytes {
             return Membership::Alone;
         }
-        let leader = Arc::new(Leader { path: target.clone(), has_failed: AtomicBool::new(false) });
+        let leader = Arc::new(Leader {
+            path: target.clone(),
+            has_failed: AtomicBool::new(false),
+            is_late: AtomicBool::new(false),
+        });
         self.group_bytes += len;
         self.groups.insert(key, Group { leader: Arc::clone(&leader), digest, left: meta.nlink - 1 });
         Membership::Leader(leader)

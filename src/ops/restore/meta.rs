@@ -9,14 +9,14 @@ use crate::target::{MetaPart, MetaReport, MetaToSet};
 use crate::types::{Class, Metadata, RelPath, XattrValue};
 
 impl Execution<'_> {
-    /// Calls `act` with what a path's metadata is to be and reports what was refused. The outer error ends the
-    /// restore, the inner one is the path's.
+    /// Calls `act` with what a path's metadata is to be and reports what was refused; returns the path's device and
+    /// inode. The outer error ends the restore, the inner one is the path's.
     pub fn with_meta(
         &self,
         path: &RelPath,
         meta: &Metadata,
         act: impl FnOnce(&MetaToSet<'_>) -> io::Result<MetaReport>,
-    ) -> Result<io::Result<()>, Error> {
+    ) -> Result<io::Result<(u64, u64)>, Error> {
         let mut values: Vec<(&[u8], std::borrow::Cow<'_, [u8]>)> = Vec::new();
         for xattr in &meta.xattrs {
             let value = match &xattr.value {
@@ -36,11 +36,20 @@ impl Execution<'_> {
         }
         let xattrs: Vec<(&[u8], &[u8])> =
             values.iter().map(|(name, value)| (*name, value.as_ref())).collect();
-        Ok(act(&MetaToSet { meta, xattrs: &xattrs }).map(|report| self.tell_refused(path, meta, &report)))
+        Ok(act(&MetaToSet { meta, xattrs: &xattrs }).map(|report| {
+            self.tell_refused(path, meta, &report);
+            (report.device, report.inode)
+        }))
     }
 
     fn tell_refused(&self, path: &RelPath, meta: &Metadata, report: &MetaReport) {
         for refusal in &report.refused {
+            // Only root may give files away: for anybody else one line at the end says so.
+            let is_usual = refusal.errno == rustix::io::Errno::PERM.raw_os_error();
+            if refusal.what == MetaPart::Owner && is_usual && !self.tree.is_roots() {
+                self.job.tally.owner_not_set();
+                continue;
+            }
             let what = match &refusal.what {
                 MetaPart::Owner => format!("owner {}:{}", meta.owner.uid, meta.owner.gid),
                 MetaPart::Mode => format!("mode {:o}", meta.mode),

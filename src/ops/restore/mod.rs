@@ -3,24 +3,31 @@
 //! ```text
 //! runs ─walk─▶ folders are made; files, links and special files fill a window
 //!                 window full ─▶ looked up, sorted by pack and frame, each frame opened once, files written
-//! end ─▶ names that the snapshot lacks deleted (--delete) ─▶ folders' metadata, deepest first
+//! end ─▶ synced ─▶ files' times ─▶ names that the snapshot lacks deleted (--delete) ─▶ folders' metadata, deepest first
+//!     ─▶ synced
 //! ```
 //!
 //! Memory: a window of at most 40 MiB, a frame and its stored bytes for each thread, what is known of 64 k groups of
 //! hard links; folders' metadata and the names for `--delete` are sorted outside memory. A crash leaves some paths
-//! restored, some not, and at worst temporary names, which the next restore with `--delete` removes. What cannot be
-//! restored is reported by path and the rest goes on. Nothing is synced.
+//! restored, some not, and at worst temporary names, which the next restore removes; no path that has the size and time
+//! of the snapshot's has another content. What cannot be restored is reported by path and the rest goes on.
 
+mod claimed;
+mod compare;
 #[cfg(test)]
 mod damage_tests;
 mod delete;
+#[cfg(test)]
+mod durable_tests;
 mod execute;
 mod folders;
 mod links;
 mod meta;
 mod place;
 mod plan;
+mod preview;
 mod report;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -42,11 +49,12 @@ use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
 use crate::repo::{ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, Streams};
 use crate::store::StoreError;
-use crate::target::OwnerPolicy;
+use crate::target::{Durability, OwnerPolicy};
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
 pub use report::{RestoreReport, UncertainRange};
 
+use claimed::Claimed;
 use place::Place;
 use plan::Walk;
 use report::Tally;
@@ -96,7 +104,7 @@ pub struct RestoreOptions {
     /// Delete below restored folders what the snapshot lacks. What `exclude` matches stays.
     pub delete: bool,
     pub owner: OwnerPolicy,
-    /// Read back what was written and compare it.
+    /// Read back what was written, and what is kept because size and time are equal; what differs is written again.
     pub verify: bool,
     /// Count and report, change nothing.
     pub dry_run: bool,
@@ -105,6 +113,8 @@ pub struct RestoreOptions {
     pub threads: Option<usize>,
     /// Whose snapshots `latest` means.
     pub host: HostChoice,
+    /// Whether the restore is durable when it has succeeded; anything but the default is for tests.
+    pub durability: Durability,
 }
 
 impl Default for RestoreOptions {
@@ -121,6 +131,7 @@ impl Default for RestoreOptions {
             memory: memory::BUDGET_DEFAULT,
             threads: None,
             host: HostChoice::Any,
+            durability: Durability::default(),
         }
     }
 }
@@ -194,6 +205,7 @@ fn restore_with(
         cancel,
         tally: &tally,
         is_repaired: found.snapshot.lost.is_some(),
+        claimed: Claimed::new(),
     };
     let sources = chosen(&found.snapshot.sources, what, &target)?;
     for source in &sources {
@@ -205,6 +217,7 @@ fn restore_with(
             for source in sources {
                 job.source(source, what, &folder)?;
             }
+            tally.say_counted(&folder.display().to_string(), options.dry_run);
         }
     }
     if let Some(lease) = lease {
@@ -268,6 +281,7 @@ struct Job<'a> {
     tally: &'a Tally<'a>,
     /// The snapshot lacks something since a repair.
     is_repaired: bool,
+    claimed: Claimed,
 }
 
 impl<'a> Job<'a> {
@@ -353,7 +367,10 @@ impl<'a> Job<'a> {
                 let mut merged = self.open_runs(runs)?;
                 let first = self.first_entry(&mut merged, source, what)?;
                 let is_folder = first.as_ref().is_none_or(Entry::is_folder);
-                let owner = self.options.owner;
+                let owner = match self.options.owner {
+                    OwnerPolicy::Names if source.numeric_owners => OwnerPolicy::Numeric,
+                    asked => asked,
+                };
                 let place = if is_folder {
                     Place::for_tree(folder, source.name.as_bytes(), alone, self, owner)?
                 } else {

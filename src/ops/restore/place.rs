@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Job;
 use crate::error::Error;
@@ -17,6 +17,8 @@ pub(super) struct Place {
     pub tree: Option<Tree>,
     /// Of the folder or file that is restored.
     pub base: RelPath,
+    /// Of the tree's root, for messages.
+    pub path: PathBuf,
 }
 
 impl Place {
@@ -29,7 +31,7 @@ impl Place {
         owner: OwnerPolicy,
     ) -> Result<Self, Error> {
         let base = if alone { RelPath::root() } else { component(name)? };
-        Ok(Self { tree: open(target, job, owner)?, base })
+        Ok(Self { tree: open(target, job, owner)?, base, path: target.to_owned() })
     }
 
     /// For a single file: into `target` if that is a folder, or if other sources go there too; else to that name.
@@ -46,19 +48,21 @@ impl Place {
     ) -> Result<Self, Error> {
         let wants_folder = !alone || target.as_os_str().as_bytes().ends_with(b"/");
         if wants_folder {
-            return Ok(Self { tree: open(target, job, owner)?, base: component(name)? });
+            let path = target.to_owned();
+            return Ok(Self { tree: open(target, job, owner)?, base: component(name)?, path });
         }
         if is_special(target) {
             let target = target.display();
             return Err(Error::Usage(format!("{target} is no file; write '-' for standard output")));
         }
-        match Tree::open(target, false, MetaPolicy::of_this_user(owner)) {
-            Ok(tree) => Ok(Self { tree: Some(tree), base: component(name)? }),
+        match Tree::open_with(target, false, MetaPolicy::of_this_user(owner), job.options.durability) {
+            Ok(tree) => Ok(Self { tree: Some(tree), base: component(name)?, path: target.to_owned() }),
             Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 let Some(name) = target.file_name() else { return Err(err.into()) };
                 let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let tree = open(parent.unwrap_or(Path::new(".")), job, owner)?;
-                Ok(Self { tree, base: component(name.as_bytes())? })
+                let parent = parent.unwrap_or(Path::new("."));
+                let tree = open(parent, job, owner)?;
+                Ok(Self { tree, base: component(name.as_bytes())?, path: parent.to_owned() })
             }
             Err(err) => Err(err.into()),
         }
@@ -94,7 +98,7 @@ fn component(name: &[u8]) -> Result<RelPath, Error> {
 
 fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>, PathError> {
     let is_dry = job.options.dry_run;
-    match Tree::open(target, !is_dry, MetaPolicy::of_this_user(owner)) {
+    match Tree::open_with(target, !is_dry, MetaPolicy::of_this_user(owner), job.options.durability) {
         Ok(tree) => Ok(Some(tree)),
         Err(err) if is_dry && err.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(err) => Err(err),

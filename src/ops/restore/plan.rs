@@ -3,22 +3,28 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
+use std::sync::Mutex;
 
-use super::execute::{Execution, is_fatal, subject};
+use super::execute::{Execution, is_fatal, subject, why_refused};
 use super::links::{Group, Membership};
 use super::place::Place;
-use super::window::{Action, Item, Link, Window};
+use super::settle::Waiting;
+use super::window::{Action, Item, Link, Rule, Window};
 use super::{Job, Overwrite};
 use crate::error::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
-use crate::observe::Severity;
+use crate::observe::{PlannedVerb, Severity};
 use crate::ops::content::ContentReader;
 use crate::ops::fetch::{Want, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
 use crate::source::{Filter, FilterOptions};
 use crate::sys::{PathError, Sorter};
-use crate::target::{Dir, Existing};
+use crate::target::{Dir, Existing, Replace};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
+
+/// Why an entry that is not what its name says is not restored over a file that is.
+const KEPT_WHOLE: &str =
+    "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
 
 /// A folder on the way to where the walk is.
 pub(super) struct Level {
@@ -56,10 +62,14 @@ pub(super) struct Walk<'w> {
     selected: Option<RelPath>,
     /// The last path that is no folder: nothing can be below it.
     leaf: Option<RelPath>,
-    /// Names that could not be linked, to be written as files of their own.
-    apart: Vec<Link>,
+    /// To be written in a later window: names that could not be linked, and kept files that differ.
+    apart: Vec<Item>,
+    /// Links to these.
+    late_links: Vec<Link>,
     pub(super) groups: HashMap<(u64, u64), Group>,
     pub(super) group_bytes: usize,
+    /// The mode that the target's root had, where it was changed to write into it and no entry sets it.
+    pub(super) root_mode: Option<u16>,
     /// Depth (complement) and path in the target → the folder's entry.
     pub(super) folders: Sorter,
     /// Paths in the source of what was found in restored folders, for `--delete`.
@@ -97,10 +107,12 @@ impl<'w> Walk<'w> {
             selected: None,
             leaf: None,
             apart: Vec::new(),
+            late_links: Vec::new(),
             groups: HashMap::new(),
             group_bytes: 0,
-            folders: Sorter::new(&scratch, job.sorter_bytes / 2),
-            found: Sorter::new(&scratch, job.sorter_bytes / 2),
+            root_mode: None,
+            folders: Sorter::new(&scratch, job.sorter_bytes / 3),
+            found: Sorter::new(&scratch, job.sorter_bytes / 3),
             job,
             source,
             place,
@@ -117,8 +129,15 @@ impl<'w> Walk<'w> {
             source: &self.source.name,
             place: self.place,
             sub: self.sub.clone(),
+            waiting: Waiting::new(&self.job.repo.scratch_dir(), self.job.sorter_bytes / 3),
+            differing: Mutex::default(),
         });
+        if let (Some(tree), false) = (&self.place.tree, self.job.options.dry_run) {
+            let unlocked = tree.unlock_root();
+            self.root_mode = unlocked.map_err(|err| self.path_error("restore into", &self.sub, err))?;
+        }
         self.select_from_above();
+        self.clear_beside_a_file(first.as_ref())?;
         let mut next = first;
         loop {
             self.job.cancel.check()?;
@@ -133,13 +152,15 @@ impl<'w> Walk<'w> {
             self.entry(entry)?;
         }
         self.flush_all()?;
+        self.settle()?;
         let mut is_certain = true;
         for lost in self.runs.as_mut().map(MergedRuns::take_uncertain).unwrap_or_default() {
             self.job.tally.uncertain(&self.source.name, lost);
             is_certain = false;
         }
         self.delete(is_certain)?;
-        self.finish_folders()
+        self.finish_folders()?;
+        self.finish_durably()
     }
 
     fn entry(&mut self, entry: Entry) -> Result<(), Error> {
@@ -193,7 +214,7 @@ impl<'w> Walk<'w> {
             Node::Removed => Ok(()),
             node => {
                 self.leaf = Some(path.clone());
-                let result = self.leaf_item(&path, node);
+                let result = self.leaf_item(&path, node, flags);
                 if self.window.is_full(&self.job.limits) {
                     self.flush()?;
                 }
@@ -235,7 +256,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn leaf_item(&mut self, path: &RelPath, node: Node) -> Result<(), Error> {
+    fn leaf_item(&mut self, path: &RelPath, node: Node, flags: EntryFlags) -> Result<(), Error> {
         let ready = self.reach_parent(path).and_then(|()| {
             let target = self.target_of(path)?;
             let existing = self.existing(path, &target)?;
@@ -245,51 +266,73 @@ impl<'w> Walk<'w> {
             Ok(ready) => ready,
             Err(err) => return self.refuse(path, &err, ""),
         };
+        let is_claim = !self.is_fresh(path);
+        let mut rule = Rule { replace: Replace::found(existing.as_ref()), is_claim };
         let action = match &existing {
             None => Action::Write,
-            Some(found) if self.leaves(found, &node) => {
-                self.job.tally.unchanged();
+            Some(found) if self.leaves(found, &node) => match self.looks(path, found, &node) {
+                true => Action::Look,
+                false => return Ok(()),
+            },
+            Some(found)
+                if flags.contains(EntryFlags::PROVISIONAL)
+                    && self.is_what_its_name_says(found, &target)? =>
+            {
+                self.job.tally.incomplete(&self.subject(path), KEPT_WHOLE);
                 return Ok(());
             }
             Some(found) if found.kind == Some(EntryKind::Folder) => {
                 if let Err(err) = self.clear_folder(&target) {
                     return self.refuse(path, &err, ": a folder is in its place");
                 }
+                rule.replace = Replace::Nothing;
                 Action::Write
             }
             Some(found) if self.is_same(found, &node, &target) => Action::Keep,
             Some(_) => Action::Write,
         };
+        if flags.contains(EntryFlags::PROVISIONAL) && action == Action::Write {
+            self.job.tally.provisional();
+        }
         if self.job.options.dry_run {
-            match action {
-                Action::Keep => self.job.tally.unchanged(),
-                Action::Write => self.job.tally.file_written(size_of(&node)),
-            }
-            return Ok(());
+            return self.preview_item(path, &target, &node, action, existing.as_ref());
         }
         let leader = match self.group(&target, &node) {
+            _ if action == Action::Look => None,
             Membership::Follower(leader) => {
-                self.window.push_link(Link { path: target, leader, node, may_exist: existing.is_some() });
+                let may_exist = existing.is_some();
+                self.window.push_link(Link { path: target, leader, node, may_exist, rule });
                 return Ok(());
             }
             Membership::Leader(leader) => Some(leader),
             Membership::Alone => None,
         };
-        self.add(Item::new(target, node, action, leader))
+        self.add(Item::new(target, node, action, leader, rule))
     }
 
     /// What is at a path; nothing can be in a folder that we made.
     fn existing(&mut self, path: &RelPath, target: &RelPath) -> io::Result<Option<Existing>> {
-        let is_fresh =
-            matches!(self.levels.last(), Some(Level { state: LevelState::There { is_fresh: true }, .. }));
-        if is_fresh && *path != self.sub {
+        if self.is_fresh(path) {
             return Ok(None);
         }
         let Some(dir) = self.parent_dir(target)? else { return Ok(None) };
-        dir.stat(target.name().unwrap_or_default())
+        let name = target.name().unwrap_or_default();
+        let parent = target.parent().unwrap_or_default();
+        let is_twice = self.job.claimed.add_name(&parent, name);
+        let found = dir.stat(name)?;
+        if let Some(found) = &found {
+            self.job.claimed.claim(&parent, &dir, name, found, is_twice)?;
+        }
+        Ok(found)
     }
 
-    fn parent_dir(&mut self, target: &RelPath) -> io::Result<Option<Dir>> {
+    /// True if the directory that a path goes to was made by this restore.
+    pub(super) fn is_fresh(&self, path: &RelPath) -> bool {
+        let above = self.levels.last().map(|level| &level.state);
+        *path != self.sub && matches!(above, Some(LevelState::There { is_fresh: true }))
+    }
+
+    pub(super) fn parent_dir(&mut self, target: &RelPath) -> io::Result<Option<Dir>> {
         if let Some(dir) = &self.dir {
             return Ok(Some(dir.clone()));
         }
@@ -311,6 +354,7 @@ impl<'w> Walk<'w> {
         let name = target.name().unwrap_or_default();
         let options = self.job.options;
         if options.dry_run {
+            self.would(PlannedVerb::Delete, &self.place.source_of(&self.sub, target), None, None);
             return Ok(());
         }
         if options.delete && options.exclude.is_empty() {
@@ -356,10 +400,11 @@ impl<'w> Walk<'w> {
     /// Puts an item into the window, with what it takes.
     fn add(&mut self, mut item: Item) -> Result<(), Error> {
         let content = match &mut item.node {
-            Node::File { content, .. } => std::mem::take(content),
+            // What is kept has its content, to be compared.
+            Node::File { content, .. } if item.action == Action::Write => std::mem::take(content),
             _ => Content::default(),
         };
-        if item.action == Action::Keep || content.extents.is_empty() {
+        if content.extents.is_empty() {
             self.window.push(item);
             return Ok(());
         }
@@ -408,23 +453,31 @@ impl<'w> Walk<'w> {
         let Some(execution) = &self.execution else { return Ok(()) };
         if !self.window.is_empty() {
             let mut window = std::mem::take(&mut self.window);
-            self.apart.extend(execution.run(&mut window)?);
+            let left = execution.run(&mut window)?;
+            self.apart.extend(left.items);
+            self.late_links.extend(left.links);
             self.window = window.next();
         }
-        Ok(())
+        self.settle_if_due()
     }
 
-    /// Writes names that could not be linked as files of their own.
+    /// Writes what a window has left.
     fn write_apart(&mut self) -> Result<(), Error> {
-        while let Some(link) = self.apart.pop() {
-            self.add(Item::new(link.path, link.node, Action::Write, None))?;
+        while let Some(item) = self.apart.pop() {
+            self.add(item)?;
+        }
+        for link in std::mem::take(&mut self.late_links) {
+            self.window.push_link(link);
+            if self.window.is_full(&self.job.limits) {
+                self.flush()?;
+            }
         }
         Ok(())
     }
 
     fn flush_all(&mut self) -> Result<(), Error> {
         self.flush()?;
-        while !self.apart.is_empty() {
+        while !self.apart.is_empty() || !self.late_links.is_empty() {
             self.write_apart()?;
             self.flush()?;
         }
@@ -435,11 +488,11 @@ impl<'w> Walk<'w> {
         self.place.target_of(&self.sub, path)
     }
 
-    fn subject(&self, path: &RelPath) -> String {
+    pub(super) fn subject(&self, path: &RelPath) -> String {
         subject(&self.source.name, path)
     }
 
-    fn fail(&self, severity: Severity, path: &RelPath, why: &str) {
+    pub(super) fn fail(&self, severity: Severity, path: &RelPath, why: &str) {
         self.job.tally.fail(severity, &self.subject(path), why);
     }
 
@@ -449,7 +502,11 @@ impl<'w> Walk<'w> {
             let err = io::Error::new(err.kind(), err.to_string());
             return Err(self.path_error("restore", path, err));
         }
-        self.fail(Severity::Missing, path, &format!("cannot be written{more}: {err}"));
+        let target = self.target_of(path).unwrap_or_default();
+        let parent = target.parent().zip(self.place.tree.as_ref());
+        let dir = parent.and_then(|(parent, tree)| tree.folder(&parent).ok());
+        let why = why_refused(err, dir.as_ref(), target.name().unwrap_or_default());
+        self.fail(Severity::Missing, path, &format!("cannot be written{more}: {why}"));
         Ok(())
     }
 
@@ -463,7 +520,7 @@ impl<'w> Walk<'w> {
     }
 }
 
-fn size_of(node: &Node) -> u64 {
+pub(super) fn size_of(node: &Node) -> u64 {
     match node {
         Node::File { content, .. } => content.size,
         _ => 0,

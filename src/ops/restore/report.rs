@@ -41,6 +41,14 @@ pub struct RestoreReport {
     pub incomplete: u64,
     /// Parts of metadata that could not be set, or not be read.
     pub refused_meta: u64,
+    /// Owners that an ordinary user may not set; not counted as refused.
+    pub owners_not_set: u64,
+    /// With `verify`: files whose content was read back and is the snapshot's.
+    pub verified: u64,
+    /// With `verify`: files whose content differed, though size and time did not.
+    pub different: u64,
+    /// Unfinished files of restores that were killed, removed (in a dry run: that would be).
+    pub leftovers: u64,
     pub uncertain: Vec<UncertainRange>,
 }
 
@@ -64,6 +72,11 @@ pub(super) struct Tally<'a> {
     failed: AtomicU64,
     incomplete: AtomicU64,
     refused: AtomicU64,
+    owners: AtomicU64,
+    verified: AtomicU64,
+    different: AtomicU64,
+    leftovers: AtomicU64,
+    provisional: AtomicU64,
     uncertain: Mutex<Vec<UncertainRange>>,
 }
 
@@ -85,6 +98,11 @@ impl<'a> Tally<'a> {
             failed: AtomicU64::new(0),
             incomplete: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            owners: AtomicU64::new(0),
+            verified: AtomicU64::new(0),
+            different: AtomicU64::new(0),
+            leftovers: AtomicU64::new(0),
+            provisional: AtomicU64::new(0),
             uncertain: Mutex::default(),
         }
     }
@@ -139,6 +157,51 @@ impl<'a> Tally<'a> {
         self.observer.problem(&Problem::new(Severity::Missing, subject, why));
     }
 
+    /// An owner that an ordinary user may not set; one line at the end tells of all.
+    pub fn owner_not_set(&self) {
+        add(&self.owners, 1);
+    }
+
+    pub fn verified(&self) {
+        add(&self.verified, 1);
+    }
+
+    pub fn differs(&self) {
+        add(&self.different, 1);
+    }
+
+    /// An unfinished file of a restore that was killed was removed.
+    pub fn leftover(&self) {
+        add(&self.leftovers, 1);
+    }
+
+    /// A file was restored whose content is not what its name says.
+    pub fn provisional(&self) {
+        add(&self.provisional, 1);
+    }
+
+    /// Says once what was counted and not reported path by path.
+    pub fn say_counted(&self, target: &str, is_dry: bool) {
+        let say = |message: String| {
+            self.observer.problem(&Problem::new(Severity::Note, target, message));
+        };
+        let counted = |of: &AtomicU64, one: &str, many: &str| match of.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            count => Some(format!("{count} {many}")),
+        };
+        if let Some(owners) = counted(&self.owners, "owner was", "owners were") {
+            say(format!("{owners} not set: not running as root (--no-owner says that this is meant)"));
+        }
+        if let Some(files) = counted(&self.leftovers, "unfinished file", "unfinished files") {
+            let verb = if is_dry { "would be removed" } else { "removed" };
+            say(format!("{files} of a restore that was killed: {verb}"));
+        }
+        if let Some(files) = counted(&self.provisional, "file", "files") {
+            say(format!("{files} restored whose content was not what the name says when it was backed up"));
+        }
+    }
+
     /// A part of a path's metadata that cannot be read.
     pub fn damaged_meta(&self, subject: &str, why: &str) {
         add(&self.refused, 1);
@@ -173,6 +236,10 @@ impl<'a> Tally<'a> {
             failed: self.failed.into_inner(),
             incomplete: self.incomplete.into_inner(),
             refused_meta: self.refused.into_inner(),
+            owners_not_set: self.owners.into_inner(),
+            verified: self.verified.into_inner(),
+            different: self.different.into_inner(),
+            leftovers: self.leftovers.into_inner(),
             uncertain: self.uncertain.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }

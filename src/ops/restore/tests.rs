@@ -35,7 +35,7 @@ impl World {
         Repository::open(shared, &Secret::empty(), self.cache.path()).expect("open")
     }
 
-    fn from(&self, name: &str) -> PathBuf {
+    pub fn from(&self, name: &str) -> PathBuf {
         self.tree.path().join(name)
     }
 
@@ -88,11 +88,20 @@ pub(super) fn what(source: Option<&str>, path: &str) -> What {
 }
 
 pub(super) fn options() -> RestoreOptions {
-    RestoreOptions { owner: OwnerPolicy::Numeric, ..RestoreOptions::default() }
+    let durability = Durability::Skipped;
+    RestoreOptions { owner: OwnerPolicy::Numeric, durability, ..RestoreOptions::default() }
 }
 
 fn tiny() -> Limits {
-    Limits { window_bytes: 1 << 20, window_wants: 3, open_files: 2, link_groups: 1, link_bytes: 1 << 20 }
+    Limits {
+        window_bytes: 1 << 20,
+        window_wants: 3,
+        open_files: 2,
+        link_groups: 1,
+        link_bytes: 1 << 20,
+        unsettled_files: 2,
+        unsettled_bytes: 1 << 20,
+    }
 }
 
 /// Bytes that do not compress, the same for one seed.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::observe::Severity;
 use crate::ops::fetch::Want;
-use crate::target::TempFile;
+use crate::target::{Replace, TempFile};
 use crate::types::{ByteSize, Metadata, Node, RelPath};
 
 /// How much a window holds.
@@ -20,6 +20,9 @@ pub(super) struct Limits {
     /// Groups of hard links that are remembered, and the bytes of their paths.
     pub link_groups: usize,
     pub link_bytes: usize,
+    /// With so many files, or bytes of files, without their times, what was written is synced in between.
+    pub unsettled_files: u64,
+    pub unsettled_bytes: u64,
 }
 
 impl Limits {
@@ -33,6 +36,8 @@ impl Limits {
             open_files: 256,
             link_groups: 64 << 10,
             link_bytes: 8 << 20,
+            unsettled_files: 256 << 10,
+            unsettled_bytes: 4 << 30,
         }
     }
 }
@@ -41,8 +46,19 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Write,
-    /// Its content is there: only its metadata is corrected.
+    /// Its content is there: only its metadata is corrected, and its content compared if that was asked for.
     Keep,
+    /// It is compared, and left as it is.
+    Look,
+}
+
+/// How a path gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// What may be replaced.
+    pub replace: Replace,
+    /// The directory was there before, so the name is to be noted as this restore's.
+    pub is_claim: bool,
 }
 
 /// The first name of a group of hard links.
@@ -52,6 +68,8 @@ pub(super) struct Leader {
     pub path: RelPath,
     /// It could not be restored, so nothing can be linked to it.
     pub has_failed: AtomicBool,
+    /// It is written in a later window, and so are the links to it.
+    pub is_late: AtomicBool,
 }
 
 /// A file, link or special file to be restored.
@@ -63,6 +81,7 @@ pub(super) struct Item {
     pub node: Node,
     pub action: Action,
     pub leader: Option<Arc<Leader>>,
+    pub rule: Rule,
     pub size: u64,
     /// Bytes kept in the entry, and where they go.
     pub literals: Vec<(u64, Vec<u8>)>,
@@ -84,15 +103,18 @@ pub(super) struct Progress {
     pub temp: Option<Arc<TempFile>>,
     /// Why it cannot be restored.
     pub failure: Option<(Severity, String)>,
+    /// It is counted when it is done, which is later.
+    pub is_put_off: bool,
 }
 
 impl Item {
-    pub fn new(path: RelPath, node: Node, action: Action, leader: Option<Arc<Leader>>) -> Self {
+    pub fn new(path: RelPath, node: Node, action: Action, leader: Option<Arc<Leader>>, rule: Rule) -> Self {
         Self {
             path,
             node,
             action,
             leader,
+            rule,
             size: 0,
             literals: Vec::new(),
             data_end: 0,
@@ -145,6 +167,14 @@ pub(super) struct Link {
     pub node: Node,
     /// Something may be there already.
     pub may_exist: bool,
+    pub rule: Rule,
+}
+
+impl Link {
+    /// The name as a file of its own.
+    pub fn apart(self) -> Item {
+        Item::new(self.path, self.node, Action::Write, None, self.rule)
+    }
 }
 
 /// What is done in one go.

@@ -51,10 +51,10 @@ pub struct Args {
     /// Do not set owners
     #[arg(long, conflicts_with = "numeric_ids")]
     no_owner: bool,
-    /// Read back and compare what was written
+    /// Read every selected file back, those that are kept too, and write again what differs
     #[arg(long)]
     verify: bool,
-    /// Tell what would be done, write nothing
+    /// List what would be written, overwritten and deleted; write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct Args {
 enum When {
     /// Write every file anew
     Always,
-    /// Write files whose size or time differs
+    /// Write files whose size or modification time differs (contents are not compared; --verify does)
     IfChanged,
     /// Leave every file that is there
     Never,
@@ -87,6 +87,13 @@ struct Summary {
     incomplete: u64,
     /// Parts of metadata that could not be set.
     refused_metadata: u64,
+    /// Owners that only root may set.
+    owners_not_set: u64,
+    /// With --verify: files whose content was compared and is the snapshot's, and files that differed.
+    verified: u64,
+    different: u64,
+    /// Unfinished files of restores that were killed.
+    leftovers: u64,
     /// Ranges of paths of which nothing is known.
     uncertain: u64,
 }
@@ -160,21 +167,26 @@ impl Summary {
             failed: report.failed,
             incomplete: report.incomplete,
             refused_metadata: report.refused_meta,
+            owners_not_set: report.owners_not_set,
+            verified: report.verified,
+            different: report.different,
+            leftovers: report.leftovers,
             uncertain: report.uncertain.len() as u64,
         }
     }
 
     fn lines(&self, elapsed: &str) -> Vec<String> {
+        let (dry, would) = if self.dry_run { ("dry run: ", "would be ") } else { ("", "") };
         let mut line = format!(
-            "{}{}, {} written ({}), {} unchanged",
-            if self.dry_run { "dry run: " } else { "" },
+            "{dry}{}, {} {would}written ({}), {} unchanged",
             text::counted(self.entries, "entry", "entries"),
             text::number(self.files_written),
             text::size(self.bytes_written),
             text::number(self.files_unchanged),
         );
         for (count, what) in [
-            (self.deleted, "deleted"),
+            (self.verified, "verified"),
+            (self.different, "different at equal size and time"),
             (self.failed, "failed"),
             (self.incomplete, "not whole in the snapshot"),
             (self.refused_metadata, "pieces of metadata not set"),
@@ -182,6 +194,9 @@ impl Summary {
             if count > 0 {
                 line.push_str(&format!(", {} {what}", text::number(count)));
             }
+        }
+        if self.deleted > 0 {
+            line.push_str(&format!(", {} {would}deleted", text::number(self.deleted)));
         }
         vec![format!("{line}, in {elapsed}")]
     }

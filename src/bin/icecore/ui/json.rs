@@ -1,14 +1,15 @@
 //! `--json`: one object a line on standard output. Each has a field `type`; a program must pass over types and
 //! fields that it does not know. Names of fields do not change and do not go away.
 //!
-//! `progress` (at most one a second), `problem`, `detail` (with `-v`), `summary` (once, at the end) and `error` (in
+//! `progress` (at most one a second), `problem`, `detail` (with `-v`), `planned` (a dry run of `restore`), `summary` (once, at the end) and `error` (in
 //! place of a summary) tell how an operation goes. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`,
 //! `file`, `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path that is not
 //! UTF-8 has its bytes in `path_hex`.
 
 use std::io::{self, Write};
 
-use icecore::types::Timestamp;
+use icecore::observe::{Planned, PlannedVerb};
+use icecore::types::{RelPath, Timestamp};
 use serde::Serialize;
 
 use crate::exit::Told;
@@ -67,6 +68,47 @@ pub struct ProblemEvent<'a> {
 pub struct DetailEvent<'a> {
     pub verb: &'static str,
     pub subject: &'a str,
+}
+
+/// What a dry run would do to a path.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "planned")]
+pub struct PlannedEvent {
+    /// `write`, `overwrite` or `delete`.
+    pub action: &'static str,
+    #[serde(flatten)]
+    pub path: PathField,
+    /// The modification time of the file that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub here: Option<String>,
+    /// The file that is there is newer than the snapshot's.
+    pub here_is_newer: bool,
+}
+
+impl PlannedEvent {
+    /// The event as it is printed; the path has the source's name in front.
+    pub fn new(planned: &Planned<'_>) -> Self {
+        Self {
+            action: match planned.verb {
+                PlannedVerb::Write => "write",
+                PlannedVerb::Overwrite => "overwrite",
+                PlannedVerb::Delete => "delete",
+            },
+            path: PathField::new(&joined(planned.source, planned.path)),
+            here: planned.here.and_then(time),
+            here_is_newer: planned.is_newer,
+        }
+    }
+}
+
+/// A path of a source as people write it: the source's name, a slash, the path.
+fn joined(source: &str, path: &RelPath) -> Vec<u8> {
+    let mut bytes = source.as_bytes().to_vec();
+    if !path.is_root() {
+        bytes.push(b'/');
+        bytes.extend(path.key().iter().map(|&byte| if byte == 0 { b'/' } else { byte }));
+    }
+    bytes
 }
 
 /// The command's end; `body` is its own.

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use icecore::observe::{Counter, Counters, Observer, Phase, Problem, Severity};
+use icecore::observe::{Counter, Counters, Observer, Phase, Planned, PlannedVerb, Problem, Severity};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -278,9 +278,46 @@ impl Observer for Meter {
         }
     }
 
+    fn planned(&self, planned: &Planned<'_>) {
+        if self.state.ui.json {
+            json::emit(&json::PlannedEvent::new(planned));
+            return;
+        }
+        let line = planned_line(planned);
+        let print = || {
+            // Whoever has seen enough ends nothing.
+            let _ = writeln!(io::stdout().lock(), "{}", text::clean(&line));
+        };
+        match &self.state.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     fn wants_detail(&self) -> bool {
         self.state.ui.verbose
     }
+}
+
+/// What a dry run says of one path.
+fn planned_line(planned: &Planned<'_>) -> String {
+    let here = match planned.here {
+        Some(here) if planned.verb == PlannedVerb::Overwrite => {
+            let newer = if planned.is_newer { ", newer than the snapshot's" } else { "" };
+            format!(" (here {}{newer})", text::when(here))
+        }
+        _ => String::new(),
+    };
+    let verb = match planned.verb {
+        PlannedVerb::Write => "write",
+        PlannedVerb::Overwrite => "overwrite",
+        PlannedVerb::Delete => "delete",
+    };
+    let (source, path) = (planned.source, planned.path);
+    if path.is_root() {
+        return format!("would {verb} {source}{here}");
+    }
+    format!("would {verb} {source}/{path}{here}")
 }
 
 /// Bytes a second over the last few looks.

@@ -1,0 +1,166 @@
+//! Comparing a file that is there with what the snapshot holds, byte for byte: chunks by their ids, which needs no chunk
+//! of the repository.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::Job;
+use super::plan::Walk;
+use crate::error::Error;
+use crate::observe::{Counter, Severity};
+use crate::ops::content::ContentReader;
+use crate::ops::fetch::{is_of_one_object, with_sources};
+use crate::source::HashName;
+use crate::target::Existing;
+use crate::types::{Class, Content, EntryKind, Extent, Node, RelPath};
+
+/// Bytes of a hole that are looked at in one go.
+const ZEROS: usize = 64 << 10;
+/// Bytes that are hashed in one go.
+const HASH_BYTES: usize = 256 << 10;
+
+impl Walk<'_> {
+    /// Decides about a file that is left as it is, whatever the snapshot holds: true if its content is to be compared;
+    /// else it is counted, and reported where it is known to differ.
+    pub(super) fn looks(&self, path: &RelPath, found: &Existing, node: &Node) -> bool {
+        let Node::File { content, .. } = node else {
+            self.job.tally.unchanged();
+            return false;
+        };
+        let is_alike = found.kind == Some(EntryKind::File) && found.size == content.size;
+        if self.job.options.verify && is_alike {
+            return true;
+        }
+        if self.job.options.verify {
+            self.job.tally.differs();
+            self.fail(Severity::Missing, path, "it differs from the snapshot's, and was left as it is");
+        } else {
+            self.job.tally.unchanged();
+        }
+        false
+    }
+
+    /// True if a file that is there has a hash for a name, and its content is of that hash.
+    pub(super) fn is_what_its_name_says(
+        &mut self,
+        found: &Existing,
+        target: &RelPath,
+    ) -> Result<bool, Error> {
+        let name = target.name().unwrap_or_default();
+        let checker = HashName::parse(name).and_then(|hash| hash.checker());
+        let (Some(mut checker), Some(EntryKind::File)) = (checker, found.kind) else { return Ok(false) };
+        let Ok(Some(dir)) = self.parent_dir(target) else { return Ok(false) };
+        let Ok(file) = dir.open_existing_file(name) else { return Ok(false) };
+        let mut buffer = vec![0; HASH_BYTES];
+        let mut at = 0;
+        loop {
+            self.job.cancel.check()?;
+            match rustix::io::retry_on_intr(|| rustix::io::pread(&file, buffer.as_mut_slice(), at)) {
+                Ok(0) => return Ok(checker.finish()),
+                Ok(count) => {
+                    checker.update(&buffer[..count]);
+                    at += count as u64;
+                }
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+}
+
+/// How a file compares.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Compared {
+    Equal,
+    Differs,
+    /// A part of the repository that tells what it should be cannot be read.
+    Unknown(String),
+}
+
+impl Job<'_> {
+    /// Compares an open file with a content. The file's size must be known to be equal.
+    ///
+    /// # Errors
+    /// The outer one ends the restore, the inner one is a failure to read the file.
+    pub(super) fn compare(&self, file: impl AsFd, content: &Content) -> Result<io::Result<Compared>, Error> {
+        let (file, mut at) = (file.as_fd(), 0);
+        let mut extents = ContentReader::new(self.reader, content);
+        let mut buffer = Vec::new();
+        loop {
+            self.cancel.check()?;
+            let extent = match extents.next_extent() {
+                Ok(Some(extent)) => extent,
+                Ok(None) => return Ok(Ok(Compared::Equal)),
+                Err(err) if is_of_one_object(&err) => {
+                    return Ok(Ok(Compared::Unknown(with_sources(&err))));
+                }
+                Err(err) => return Err(err.into()),
+            };
+            let is_equal = match self.is_equal(file, at, &extent, &mut buffer) {
+                Ok(is_equal) => is_equal,
+                Err(err) => return Ok(Err(err)),
+            };
+            if !is_equal {
+                return Ok(Ok(Compared::Differs));
+            }
+            at += extent.len();
+            self.observer.add(Counter::BytesRead, extent.len());
+        }
+    }
+
+    fn is_equal(
+        &self,
+        file: BorrowedFd<'_>,
+        at: u64,
+        extent: &Extent,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        match extent {
+            Extent::Hole { len } => self.is_zero(file, at, *len, buffer),
+            Extent::Literal(bytes) => Ok(read_at(file, at, bytes.len(), buffer)? && buffer == bytes),
+            Extent::Chunk { id, len } => Ok(read_at(file, at, *len as usize, buffer)?
+                && self.repo.keys().chunk_id(Class::Data, buffer) == *id),
+            // The reader gives what a list stands for.
+            Extent::List { .. } => Ok(false),
+        }
+    }
+
+    fn is_zero(&self, file: BorrowedFd<'_>, mut at: u64, len: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let end = at + len;
+        while at < end {
+            // What is not allocated is not read.
+            match rustix::fs::seek(file, SeekFrom::Data(at)) {
+                Ok(data) if data >= end => return Ok(true),
+                Err(Errno::NXIO) => return Ok(true),
+                Ok(data) => at = at.max(data),
+                Err(_) => {}
+            }
+            let step = (end - at).min(ZEROS as u64);
+            if !read_at(file, at, step as usize, buffer)? || buffer.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            at += step;
+            if self.cancel.is_cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Reads `len` bytes into the buffer; false if the file ends before.
+fn read_at(file: BorrowedFd<'_>, at: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    buffer.resize(len, 0);
+    let mut done = 0;
+    while done < len {
+        match rustix::io::pread(file, &mut buffer[done..], at + done as u64) {
+            Ok(0) => return Ok(false),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,72 @@
+//! What a dry run says of each path: that it would be written, overwritten or deleted. Nothing is held; each is said as
+//! soon as it is known.
+
+use super::compare::Compared;
+use super::execute::kind_and_meta;
+use super::plan::{Walk, size_of};
+use super::window::Action;
+use crate::error::Error;
+use crate::observe::{Planned, PlannedVerb};
+use crate::target::Existing;
+use crate::types::{EntryKind, Node, RelPath, Timestamp};
+
+impl Walk<'_> {
+    /// Counts and reports what would become of one entry.
+    pub(super) fn preview_item(
+        &mut self,
+        path: &RelPath,
+        target: &RelPath,
+        node: &Node,
+        action: Action,
+        existing: Option<&Existing>,
+    ) -> Result<(), Error> {
+        let is_different =
+            action != Action::Write && self.job.options.verify && !self.is_equal(target, node)?;
+        if is_different {
+            self.job.tally.differs();
+        }
+        if action != Action::Write && !(is_different && action == Action::Keep) {
+            self.job.tally.unchanged();
+            return Ok(());
+        }
+        let (deed, here) = match existing {
+            Some(found) => (PlannedVerb::Overwrite, Some(found)),
+            None => (PlannedVerb::Write, None),
+        };
+        self.would(deed, path, here, kind_and_meta(node).map(|(_, meta)| meta.mtime));
+        self.job.tally.file_written(size_of(node));
+        Ok(())
+    }
+
+    /// Says what would be done to a path. `here` is what is there, `theirs` the time of the snapshot's.
+    pub(super) fn would(
+        &self,
+        verb: PlannedVerb,
+        path: &RelPath,
+        here: Option<&Existing>,
+        theirs: Option<Timestamp>,
+    ) {
+        let here = here.filter(|found| found.kind != Some(EntryKind::Folder)).map(|found| found.mtime);
+        let is_newer = here.zip(theirs).is_some_and(|(here, theirs)| here > theirs);
+        self.job.observer.planned(&Planned { verb, source: &self.source.name, path, here, is_newer });
+    }
+
+    /// Compares a file at once: a dry run has no windows.
+    fn is_equal(&mut self, target: &RelPath, node: &Node) -> Result<bool, Error> {
+        let Node::File { content, .. } = node else { return Ok(true) };
+        let name = target.name().unwrap_or_default();
+        let file = self.parent_dir(target).and_then(|dir| match dir {
+            Some(dir) => dir.open_existing_file(name),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        });
+        let Ok(file) = file else { return Ok(false) };
+        match self.job.compare(file, content)? {
+            Ok(Compared::Equal) => {
+                self.job.tally.verified();
+                Ok(true)
+            }
+            // What cannot be compared would be written again, or reported.
+            _ => Ok(false),
+        }
+    }
+}

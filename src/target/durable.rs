@@ -1,0 +1,221 @@
+//! What was written is made durable before a restore reports success.
+//!
+//! Where `syncfs` writes all of a file system and reports what could not be written, files are written first and synced
+//! together; their times are set only then. Everywhere else (FUSE, network file systems, overlays, Linux before 5.8)
+//! each file is synced before it gets its name, and each directory when the last handle to it is dropped.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+/// File systems with unsynced writes that are known at once, each by an open handle; with more, the oldest is synced.
+const UNSYNCED_MAX: usize = 64;
+/// Devices whose way is remembered.
+const KNOWN_MAX: usize = 4096;
+
+/// `statfs` types whose `syncfs` reports every failed write since Linux 5.8.
+const SYNCED_AS_A_WHOLE: [u64; 14] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0xf2f5_2010, // F2FS
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0x2011_bab0, // exFAT
+    0x4d44,      // FAT
+    0x7366_746e, // NTFS (ntfs3)
+    0x3153_464a, // JFS
+    0x482b,      // HFS+
+    0x3434,      // NILFS
+];
+
+/// What a tree does about durability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Each file system's own way.
+    #[default]
+    Full,
+    /// As on file systems whose `syncfs` cannot be relied on.
+    EachFile,
+    /// Nothing is synced, for tests; times are still set last.
+    Skipped,
+}
+
+/// How one file system makes writes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Together,
+    EachFile,
+    Never,
+}
+
+/// Which file systems hold unsynced writes of one tree.
+#[derive(Debug)]
+pub(super) struct Writes {
+    durability: Durability,
+    /// `syncfs` reports failed writes.
+    has_reports: bool,
+    /// Counts the times that file systems were taken off the list.
+    generation: AtomicU64,
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    known: Vec<(u64, Way)>,
+    /// Device, and a handle that was opened before what was written: errors since then are reported.
+    unsynced: Vec<(u64, OwnedFd)>,
+    /// The first sync that failed by the way.
+    failure: Option<io::Error>,
+}
+
+impl Writes {
+    pub fn new(durability: Durability) -> Self {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let has_reports = linux_version(&release).is_some_and(|version| version >= (5, 8));
+        Self { durability, has_reports, generation: AtomicU64::new(1), list: Mutex::default() }
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How the file system of an open directory is synced.
+    pub fn way(&self, device: u64, dir: BorrowedFd<'_>) -> Way {
+        match self.durability {
+            Durability::Skipped => return Way::Never,
+            Durability::EachFile => return Way::EachFile,
+            Durability::Full if !self.has_reports => return Way::EachFile,
+            Durability::Full => {}
+        }
+        if let Some((_, way)) = self.list().known.iter().find(|(known, _)| *known == device) {
+            return *way;
+        }
+        let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type as u64 & 0xffff_ffff);
+        let is_whole = kind.is_ok_and(|kind| SYNCED_AS_A_WHOLE.contains(&kind));
+        let way = if is_whole { Way::Together } else { Way::EachFile };
+        let mut list = self.list();
+        if list.known.len() < KNOWN_MAX {
+            list.known.push((device, way));
+        }
+        way
+    }
+
+    /// Notes a directory in which something was written that is to be synced together with its file system. Returns the
+    /// generation in which it is noted.
+    pub fn note(&self, device: u64, dir: BorrowedFd<'_>) -> u64 {
+        let mut list = self.list();
+        if !list.unsynced.iter().any(|(known, _)| *known == device) {
+            if list.unsynced.len() >= UNSYNCED_MAX {
+                let (_, oldest) = list.unsynced.remove(0);
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                if let Err(errno) = sync_whole(&oldest) {
+                    list.failure.get_or_insert(errno.into());
+                }
+            }
+            match rustix::io::fcntl_dupfd_cloexec(dir, 3) {
+                Ok(fd) => list.unsynced.push((device, fd)),
+                Err(errno) => {
+                    list.failure.get_or_insert(errno.into());
+                }
+            }
+        }
+        self.generation()
+    }
+
+    /// Notes that something could not be synced.
+    pub fn fail(&self, err: io::Error) {
+        self.list().failure.get_or_insert(err);
+    }
+
+    /// Syncs every file system that was written to.
+    ///
+    /// # Errors
+    /// The first failure since the last call; what was written may be lost then.
+    pub fn sync(&self) -> io::Result<()> {
+        let unsynced = {
+            let mut list = self.list();
+            // Before the sync: what is written from now on is noted again.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            std::mem::take(&mut list.unsynced)
+        };
+        for (_, fd) in &unsynced {
+            if let Err(errno) = sync_whole(fd) {
+                self.fail(errno.into());
+            }
+        }
+        self.list().failure.take().map_or(Ok(()), Err)
+    }
+}
+
+fn sync_whole(fd: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::fs::syncfs(fd))
+}
+
+/// Syncs an open file.
+pub(super) fn sync_file(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fsync(fd.as_fd()))?)
+}
+
+/// Syncs an open directory, where its file system knows how.
+pub(super) fn sync_dir(fd: impl AsFd) -> io::Result<()> {
+    match rustix::io::retry_on_intr(|| rustix::fs::fsync(fd.as_fd())) {
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The first two numbers of a kernel's release.
+fn linux_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert_eq!(linux_version("5.10.0-28-amd64"), Some((5, 10)));
+        assert_eq!(linux_version("6.1"), Some((6, 1)));
+        assert!(linux_version("5.7.19-generic").is_some_and(|version| version < (5, 8)));
+        assert_eq!(linux_version("odd"), None);
+    }
+
+    #[test]
+    fn a_failure_is_reported_once_and_by_the_next_sync() {
+        let writes = Writes::new(Durability::Full);
+        writes.fail(Errno::IO.into());
+        writes.fail(Errno::NOSPC.into());
+        assert_eq!(writes.sync().expect_err("failed").raw_os_error(), Some(Errno::IO.raw_os_error()));
+        writes.sync().expect("nothing since");
+    }
+
+    #[test]
+    fn file_systems_are_noted_once_and_never_without_bound() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fd = rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+            .expect("open");
+        let writes = Writes::new(Durability::Full);
+        let first = writes.note(1, fd.as_fd());
+        assert_eq!(writes.note(1, fd.as_fd()), first);
+        for device in 2..=UNSYNCED_MAX as u64 {
+            assert_eq!(writes.note(device, fd.as_fd()), first);
+        }
+        // One more: the oldest is synced, and whoever noted it before notes it again.
+        assert_ne!(writes.note(1000, fd.as_fd()), first);
+        assert_eq!(writes.list().unsynced.len(), UNSYNCED_MAX);
+        writes.sync().expect("synced");
+        assert!(writes.list().unsynced.is_empty());
+    }
+}

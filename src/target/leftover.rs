@@ -1,0 +1,151 @@
+//! What a killed restore left: paths under temporary names that no living process holds.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::dir::Dir;
+use super::temp::is_temporary_name;
+use crate::sys::now;
+
+/// Leftovers of one directory that are looked at in one go; the next restore finds the others.
+const NAMES_MAX: usize = 4096;
+/// A living restore leaves a path that it does not lock for less than this under its temporary name.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What has not changed for so long needs no second look.
+const RECENT_SECONDS: i64 = 10;
+/// Where files cannot be locked, one that is younger may belong to a living restore.
+const AGE_SECONDS_MIN: i64 = 3600;
+
+impl Dir {
+    /// Finds what killed restores left in this directory and, with `remove`, removes it; returns its names.
+    ///
+    /// A name is taken for a leftover only if it has exactly the form of a temporary name, is no directory, belongs to
+    /// this user (for root, who gives files away: to anybody, where not everybody may make files), and is not held by a
+    /// restore that is still running: that one has the file locked, or renames it within a moment.
+    pub fn leftovers(&self, remove: bool) -> io::Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        self.names(|name, _| {
+            if is_temporary_name(name) && names.len() < NAMES_MAX {
+                names.push(name.to_vec());
+            }
+            Ok(())
+        })?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let from_all = self.rules().policy.is_root && self.stat_self()?.mode & 0o002 == 0;
+        let mut found: Vec<(Vec<u8>, Statx)> = names
+            .into_iter()
+            .filter_map(|name| self.look(&name, from_all).map(|stat| (name, stat)))
+            .collect();
+        found.retain(|(name, stat)| self.is_free(name, stat));
+        let clock = now().seconds();
+        if found.iter().any(|(_, stat)| is_recent(stat, clock)) {
+            std::thread::sleep(PAUSE);
+            found.retain(|(name, stat)| self.is_still(name, stat, from_all) && self.is_free(name, stat));
+        }
+        if remove {
+            found.retain(|(name, _)| self.remove(name, false).is_ok());
+        }
+        Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn look(&self, name: &[u8], from_all: bool) -> Option<Statx> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statx(self.fd(), name, flags, StatxFlags::BASIC_STATS).ok()?;
+        let is_ours = from_all || stat.stx_uid == self.shared().euid;
+        (is_ours && kind(&stat) != FileType::Directory).then_some(stat)
+    }
+
+    /// True if nothing was done to it since.
+    fn is_still(&self, name: &[u8], before: &Statx, from_all: bool) -> bool {
+        let all = |stat: &Statx| {
+            (stat.stx_ino, stat.stx_size, stat.stx_nlink, stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
+        };
+        self.look(name, from_all).is_some_and(|stat| all(&stat) == all(before))
+    }
+
+    /// True if no living restore has it locked.
+    fn is_free(&self, name: &[u8], stat: &Statx) -> bool {
+        if kind(stat) != FileType::RegularFile {
+            return true;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::openat(self.fd(), name, flags, Mode::empty()) else { return false };
+        match lock(&fd) {
+            Ok(()) => true,
+            Err(Errno::WOULDBLOCK) => false,
+            Err(_) => now().seconds().saturating_sub(stat.stx_ctime.tv_sec) > AGE_SECONDS_MIN,
+        }
+    }
+}
+
+/// True if a living restore may just be making it; of a time that lies ahead nobody can tell.
+fn is_recent(stat: &Statx, clock: i64) -> bool {
+    clock.saturating_sub(stat.stx_ctime.tv_sec) < RECENT_SECONDS
+}
+
+fn kind(stat: &Statx) -> FileType {
+    FileType::from_raw_mode(stat.stx_mode.into())
+}
+
+fn lock(fd: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::fs::flock(fd.as_fd(), FlockOperation::NonBlockingLockExclusive)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use crate::target::OwnerPolicy;
+    use crate::target::testing::{as_ordinary_user, fixture, is_root, names, open, own_meta, plain, root_of};
+
+    #[test]
+    fn only_what_nobody_holds_is_removed() {
+        let (folder, tree) = fixture();
+        let root = root_of(&tree);
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at(".icecore-0123456789abcdef"), "dead").expect("a file");
+        std::fs::write(at(".icecore-1123456789abcdef"), "").expect("a file");
+        symlink("x", at(".icecore-2123456789abcdef")).expect("a link");
+        for other in [
+            ".icecore-0123456789abcde",
+            ".icecore-0123456789abcdef0",
+            "icecore-0123456789abcdef",
+            ".icecore-0123456789ABCDEF",
+        ] {
+            std::fs::write(at(other), "another's").expect("a file");
+        }
+        std::fs::create_dir(at(".icecore-3123456789abcdef")).expect("a directory");
+        let living = root.temp_file().expect("a file");
+        living.write_at(b"x", 0).expect("written");
+        living.hold();
+        // Another restore, so another handle.
+        let other = root_of(&open(folder.path(), OwnerPolicy::Numeric));
+        assert_eq!(other.leftovers(false).expect("listed").len(), 3);
+        assert_eq!(names(&root).len(), 9);
+        assert_eq!(other.leftovers(true).expect("removed").len(), 3);
+        assert_eq!(names(&root).len(), 6);
+        assert!(living.persist(b"done", &plain(&own_meta(0o644))).expect("in place").is_clean());
+        assert_eq!(std::fs::read(at("done")).expect("read"), b"x");
+    }
+
+    #[test]
+    fn what_another_user_left_is_not_touched_by_an_ordinary_one() {
+        if !is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("open to all");
+        std::fs::write(folder.path().join(".icecore-0123456789abcdef"), "root's").expect("a file");
+        as_ordinary_user(|| {
+            let tree = open(folder.path(), OwnerPolicy::Numeric);
+            assert!(root_of(&tree).leftovers(true).expect("listed").is_empty());
+        });
+        assert!(folder.path().join(".icecore-0123456789abcdef").exists());
+    }
+}
