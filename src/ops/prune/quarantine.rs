@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Run;
-use super::roots::{Roots, is_older};
+use super::roots::Roots;
 use super::survey::Survey;
 use crate::Error;
 use crate::format::LeaseKind;
@@ -27,14 +27,14 @@ pub(super) const QUARANTINE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600)
 impl Roots {
     /// Packs stored until this time may be needed by a snapshot in quarantine that cannot be read; none if there is no
     /// such snapshot. `margin`: how far the store's clock may be off.
-    pub fn unknown_needs(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
-        let since = self.unknown_since(now)?;
+    pub fn unknown_needs(&self, margin: Duration) -> Option<Timestamp> {
+        let since = self.unknown_since()?;
         Some(since.plus_seconds(i64::try_from(margin.as_secs()).unwrap_or(i64::MAX)))
     }
 
     /// When the last of them was set aside.
-    pub fn unknown_since(&self, now: Timestamp) -> Option<Timestamp> {
-        let young = self.unknown.iter().filter(|(meta, _)| !is_older(meta.modified, now, QUARANTINE_LIFE));
+    pub fn unknown_since(&self) -> Option<Timestamp> {
+        let young = self.unknown.iter().filter(|(meta, _)| !self.ages.is_older(meta.modified, QUARANTINE_LIFE));
         young.map(|(meta, _)| meta.modified).max()
     }
 }
@@ -50,7 +50,7 @@ impl Run<'_> {
             }
         }
         let life = i64::try_from(QUARANTINE_LIFE.as_secs()).unwrap_or(i64::MAX);
-        let since = survey.roots.unknown_since(survey.now);
+        let since = survey.roots.unknown_since();
         self.report.held_until = since.map(|since| since.plus_seconds(life));
         self.report.unreadable_aside = survey.roots.unknown.len() as u64;
     }
@@ -85,7 +85,7 @@ impl Run<'_> {
         aside: &[ObjectMeta],
         survey: &Survey,
     ) -> Result<BTreeSet<ObjectKey>, Error> {
-        let is_given_up = |meta: &ObjectMeta| is_older(meta.modified, survey.now, QUARANTINE_LIFE);
+        let is_given_up = |meta: &ObjectMeta| survey.roots.ages.is_older(meta.modified, QUARANTINE_LIFE);
         let roots = &survey.roots;
         let mut spent = BTreeSet::new();
         // What cannot be read now may be whole.

@@ -72,7 +72,7 @@ impl Run<'_> {
         let until = Until {
             grace: grace.map(|grace| minus(now, grace)),
             oldest_lease: leases.iter().map(|lease| lease.started(&self.times)).min(),
-            unknown_needs: roots.unknown_needs(now, self.times.margin),
+            unknown_needs: roots.unknown_needs(self.times.margin),
         };
         Ok(Survey { now, leases, immediate, until, roots, marks, leftovers, live })
     }
