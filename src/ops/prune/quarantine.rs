@@ -34,7 +34,8 @@ impl Roots {
 
     /// When the last of them was set aside.
     pub fn unknown_since(&self) -> Option<Timestamp> {
-        let young = self.unknown.iter().filter(|(meta, _)| !self.ages.is_older(meta.modified, QUARANTINE_LIFE));
+        let young =
+            self.unknown.iter().filter(|(meta, _)| !self.ages.is_older(meta.modified, QUARANTINE_LIFE));
         young.map(|(meta, _)| meta.modified).max()
     }
 }

@@ -217,7 +217,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
     world.write("b/file", b"2");
     world.backup();
     clean(&world.restore(&options()));
-    let names = ["a/.icecore-0123456789abcdef", ".icecore-fedcba9876543210"];
+    let names = ["a/.icecore-0123456789abcdef", "b/.icecore-fedcba9876543210"];
     let leave = || {
         for name in names {
             fs::write(world.to(name), "half of a file").expect("written");
