@@ -46,7 +46,7 @@ struct Losses {
 impl Losses {
     fn new(seed: u64) -> Self {
         Self {
-            scene: Scene::without_lag(seed),
+            scene: Scene::with_strong_listing(seed),
             rng: Rng(seed ^ 0x1055),
             kept: BTreeMap::new(),
             last: [None, None],
