@@ -251,9 +251,36 @@ pub fn percentage(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads a span of time: `90s`, `10m`, `2h`, `30d`, `1w`, `1y` (365 days), or several of them as in `1h30m`.
+/// Reads a span of time: `90s`, `10min` or `10m`, `2h`, `30d`, `1w`, `1mo` (30 days), `1y` (365 days), or several of
+/// them as in `1h30min`. `H` is an hour as well.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("'{text}' is no span of time; write for example 90s, 10m, 2h, 30d or 1h30m");
+    let example = "90s, 10min, 2h, 30d or 1h30min";
+    span(text, example, |unit| if unit == "m" { Some(60) } else { unit_seconds(unit) })
+}
+
+/// Reads a span of a retention rule, as [`duration`] does. A bare `m` is refused: it is a month in restic and borg, and a
+/// minute elsewhere.
+pub fn retention_span(text: &str) -> Result<Duration, String> {
+    span(text, "36h, 30d, 8w, 6mo or 1y", unit_seconds)
+}
+
+/// Seconds in a unit whose meaning is the same everywhere.
+fn unit_seconds(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "s" => 1,
+        "min" => 60,
+        "h" | "H" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        "mo" => 30 * 86_400,
+        "y" => 365 * 86_400,
+        _ => return None,
+    })
+}
+
+/// Reads numbers with units; `seconds` knows the units.
+fn span(text: &str, example: &str, seconds: impl Fn(&str) -> Option<u64>) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is no span of time; write for example {example}");
     let mut rest = text.trim();
     let mut total: u64 = 0;
     if rest.is_empty() {
@@ -262,25 +289,27 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
-        let unit = match rest.as_bytes()[digits] {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            b'd' => 86_400,
-            b'w' => 604_800,
-            b'y' => 31_536_000,
-            _ => return Err(bad()),
+        let end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let unit = &rest[digits..end];
+
+        let Some(unit) = seconds(unit) else {
+            return Err(match unit {
+                "m" | "M" => format!(
+                    "'{number}{unit}' can mean a minute or a month: write {number}mo (30 days) or {number}min"
+                ),
+                _ => bad(),
+            });
         };
         total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
-        rest = &rest[digits + 1..];
+        rest = &rest[end..];
     }
     Ok(Duration::from_secs(total))
 }
 
-/// Reads a number of slots; 0 is no rule.
+/// Reads a number of slots; 0 is no rule. `all` is restic's `unlimited`, and `-1` there and in borg.
 pub fn slots(text: &str) -> Result<Slots, String> {
     match text {
-        "all" => Ok(Slots::All),
+        "all" | "unlimited" | "-1" => Ok(Slots::All),
         _ => text.parse().map(Slots::Some).map_err(|_| format!("'{text}' is neither a number nor 'all'")),
     }
 }
@@ -410,8 +439,83 @@ mod tests {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
         assert_eq!(duration("1y1d"), Ok(Duration::from_secs(366 * 86_400)));
-        for bad in ["", "10", "m", "1x", "1h30", "99999999999999999999s", "é"] {
-            assert!(duration(bad).is_err(), "{bad}");
+        for bad in ["", "10", "m", "1x", "1h30", "99999999999999999999s", "é", "1é", "-1d", "1d-1h", "1 d"]
+        {
+            assert!(duration(bad).is_err() && retention_span(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// What restic and borg take for a span of a retention rule, in seconds; none: two tools differ, or it is nothing.
+    #[test]
+    fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
+        const HOUR: u64 = 3600;
+        const DAY: u64 = 24 * HOUR;
+        let table = [
+            ("7d", Some(7 * DAY)),
+            ("2h", Some(2 * HOUR)),
+            ("48H", Some(48 * HOUR)),
+            ("4w", Some(28 * DAY)),
+            ("1y", Some(365 * DAY)),
+            ("75y", Some(75 * 365 * DAY)),
+            ("1y7d2h", Some(365 * DAY + 7 * DAY + 2 * HOUR)),
+            ("1mo", Some(30 * DAY)),
+            ("1min", Some(60)),
+            ("1y5mo7d2h", Some((365 + 5 * 30 + 7) * DAY + 2 * HOUR)),
+            // A month in restic and in borg's keep_within, a minute here and in systemd.
+            ("1m", None),
+            ("1y5m7d2h", None),
+            ("6m", None),
+            // A minute in borg, a month in systemd.
+            ("1M", None),
+            ("2Y", None),
+            ("1W", None),
+        ];
+        for (text, seconds) in table {
+            assert_eq!(retention_span(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(
+            retention_span("1y5m").expect_err("ambiguous"),
+            "'5m' can mean a minute or a month: write 5mo (30 days) or 5min"
+        );
+    }
+
+    /// Whatever is composed of units that mean one thing is their sum, in either parser; with a bare `m` anywhere in it a
+    /// retention rule refuses it.
+    #[test]
+    fn composed_spans_are_sums() {
+        let units = [("s", 1), ("min", 60), ("h", 3600), ("H", 3600), ("d", 86_400), ("w", 604_800)];
+        let units = units.into_iter().chain([("mo", 2_592_000), ("y", 31_536_000)]).collect::<Vec<_>>();
+        let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..500 {
+            let (mut text, mut seconds) = (String::new(), 0);
+            for _ in 0..=next(4) {
+                let (number, (name, unit)) = (next(400) as u64, units[next(units.len())]);
+                text.push_str(&format!("{number}{name}"));
+                seconds += number * unit;
+            }
+            assert_eq!(duration(&text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(retention_span(&text), duration(&text), "{text}");
+            let with_m = format!("{text}{}m", next(9));
+            assert!(
+                retention_span(&with_m).expect_err("refused").contains("a minute or a month"),
+                "{with_m}"
+            );
+            assert!(duration(&with_m).is_ok(), "{with_m}");
+        }
+    }
+
+    #[test]
+    fn slots_without_end_have_the_names_of_other_tools() {
+        for all in ["all", "unlimited", "-1"] {
+            assert_eq!(slots(all), Ok(Slots::All), "{all}");
+        }
+        assert_eq!((slots("0"), slots("7")), (Ok(Slots::Some(0)), Ok(Slots::Some(7))));
+        for bad in ["", "-2", "some", "1.5", "ALL"] {
+            assert!(slots(bad).is_err(), "{bad}");
         }
     }
 }

@@ -214,7 +214,7 @@ struct Span(Duration);
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        for (unit, name) in [(86_400, "d"), (3600, "h"), (60, "min")] {
+        for (unit, name) in [(365 * 86_400, "y"), (86_400, "d"), (3600, "h"), (60, "min")] {
             if seconds.is_multiple_of(unit) {
                 return write!(f, "{} {name}", seconds / unit);
             }

@@ -78,43 +78,45 @@ pub struct Args {
 /// The rules. Each keeps what it says; what none keeps is dropped.
 #[derive(Debug, clap::Args)]
 #[group(id = "rules", multiple = true)]
-#[command(next_help_heading = "What is kept (N is a number or 'all')")]
+#[command(
+    next_help_heading = "What is kept (N is a number or 'all'; SPAN is for example 36h, 30d, 8w, 6mo or 1y)"
+)]
 struct Keep {
     /// The newest N
-    #[arg(long, value_name = "N", value_parser = parse::slots)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_last: Option<Slots>,
     /// The newest of each of the last N hours that have any
-    #[arg(long, value_name = "N", value_parser = parse::slots)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_hourly: Option<Slots>,
     /// The newest of each of the last N days that have any
-    #[arg(long, value_name = "N", value_parser = parse::slots)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_daily: Option<Slots>,
     /// The newest of each of the last N weeks (Monday to Sunday) that have any
-    #[arg(long, value_name = "N", value_parser = parse::slots)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_weekly: Option<Slots>,
     /// The newest of each of the last N months that have any
-    #[arg(long, value_name = "N", value_parser = parse::slots)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_monthly: Option<Slots>,
     /// The newest of each of the last N years that have any
-    #[arg(long, value_name = "N", value_parser = parse::slots)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse::slots)]
     keep_yearly: Option<Slots>,
     /// All that are less than this older than the newest complete one
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within: Option<Duration>,
     /// The newest of each hour within this
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_hourly: Option<Duration>,
     /// The newest of each day within this
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_daily: Option<Duration>,
     /// The newest of each week within this
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_weekly: Option<Duration>,
     /// The newest of each month within this
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_monthly: Option<Duration>,
     /// The newest of each year within this
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::retention_span)]
     keep_within_yearly: Option<Duration>,
     /// All with this tag; may be given more than once
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
@@ -136,7 +138,9 @@ fn group_by(text: &str) -> Result<GroupBy, String> {
 
 impl Keep {
     fn policy(&self) -> Policy {
+        // As in restic, none of anything is no rule.
         let set = |slots: Option<Slots>| slots.filter(|&slots| slots != Slots::Some(0));
+        let span = |span: Option<Duration>| span.filter(|span| !span.is_zero());
         let counted =
             [self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
         let timed = [
@@ -150,8 +154,8 @@ impl Keep {
         Policy {
             last: set(self.keep_last),
             periods: periods.clone().zip(counted).filter_map(|(p, n)| Some((p, set(n)?))).collect(),
-            within: self.keep_within,
-            periods_within: periods.zip(timed).filter_map(|(p, time)| Some((p, time?))).collect(),
+            within: span(self.keep_within),
+            periods_within: periods.zip(timed).filter_map(|(p, time)| Some((p, span(time)?))).collect(),
             tags: self.keep_tag.clone(),
         }
     }
@@ -394,7 +398,24 @@ mod tests {
         let year = args(&["--keep-within-yearly", "2y"]).expect("good words").keep.policy();
         assert_eq!(year.periods_within, [(Period::Year, Duration::from_secs(2 * 365 * 86_400))]);
         assert!(args(&["--keep-last", "0"]).expect("good words").keep.policy().is_empty());
-        assert!(args(&["--keep-last", "some"]).is_err() && args(&["--keep-last", "-1"]).is_err());
+        assert!(args(&["--keep-within", "0d"]).expect("good words").keep.policy().is_empty());
+        assert!(args(&["--keep-last", "some"]).is_err() && args(&["--keep-last", "-2"]).is_err());
+        // As in restic and borg.
+        let all =
+            args(&["--keep-last", "-1", "--keep-daily", "unlimited"]).expect("good words").keep.policy();
+        assert_eq!((all.last, all.periods), (Some(Slots::All), vec![(Period::Day, Slots::All)]));
+    }
+
+    /// restic's manual has this policy: a month there, a minute to others.
+    #[test]
+    fn a_rule_in_minutes_or_months_is_refused() {
+        for option in ["", "-hourly", "-daily", "-weekly", "-monthly", "-yearly"] {
+            let error = args(&[&format!("--keep-within{option}"), "1m"]).expect_err("ambiguous").to_string();
+            assert!(
+                error.contains("'1m' can mean a minute or a month: write 1mo (30 days) or 1min"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -189,7 +189,10 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
         let slots = section.number_or_text(key, parse::slots)?;
         Ok(slots.filter(|&slots| slots != Slots::Some(0)))
     };
-    let span = |key| section.parsed(key, parse::duration);
+    let span = |key| {
+        let span = section.parsed(key, parse::retention_span)?;
+        Ok(span.filter(|span| !span.is_zero()))
+    };
     let counted = ["keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"];
     let timed = [
         "keep_within_hourly",

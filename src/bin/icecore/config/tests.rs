@@ -79,6 +79,9 @@ fn nothing_need_be_said() {
 /// `0x30` was read by its digits, as 30.
 #[test]
 fn numbers_are_read_in_their_base() {
+    let all =
+        parse("[retention]\nkeep_last = -1\nkeep_within = \"0d\"").expect("as in restic and borg").retention;
+    assert_eq!((all.last, all.within), (Some(Slots::All), None));
     let text = "[retention]\nkeep_hourly = 0x30\nkeep_daily = 1_0\nkeep_weekly = 0b11";
     let periods = parse(text).expect("numbers").retention.periods;
     let expected = [(Period::Hour, 48), (Period::Day, 10), (Period::Week, 3)];
@@ -107,7 +110,12 @@ fn mistakes_are_told_with_line_and_key() {
         ("[verify]\nmax_time = \"0s\"", 2, "above 0"),
         ("passphrase_file = \"a\"\npassphrase_command = \"b\"", 2, "does not go with passphrase_file"),
         ("[retention]\nkeep_daily = \"some\"", 2, "[retention] 'keep_daily': 'some' is neither"),
-        ("[retention]\nkeep_daily = -1", 2, "'-1' is neither"),
+        ("[retention]\nkeep_daily = -2", 2, "'-2' is neither"),
+        (
+            "[retention]\nkeep_within_weekly = \"1m\"",
+            2,
+            "'1m' can mean a minute or a month: write 1mo (30 days) or 1min",
+        ),
         ("[retention]\nkeep_within = \"7\"", 2, "'keep_within': '7' is no span"),
         ("[backup]\nlevel = 20", 2, "[backup] 'level': it must be 1 to 19"),
         ("[verify]\nread_data = \"yes\"", 2, "true or false"),
