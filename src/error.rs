@@ -131,6 +131,9 @@ impl Error {
                     "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
                 ),
                 RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
+                RepoError::NoSuchSnapshot { .. } => Some(
+                    "'icecore snapshots' lists ids, hosts and sources; --host HOST or --any-host says whose 'latest' is meant",
+                ),
                 RepoError::LatestDamaged { .. } => Some(
                     "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
                 ),

@@ -1,6 +1,7 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
 pub mod backup;
+mod choose;
 pub mod content;
 pub mod copy;
 pub mod diff;
@@ -18,11 +19,14 @@ pub mod status;
 pub mod tag;
 #[cfg(test)]
 pub(crate) mod testing;
+mod things;
 #[cfg(test)]
 mod vanished_tests;
 pub mod verify;
 mod walk;
 
+pub use choose::choose;
+pub(crate) use choose::newest;
 pub use walk::reading_lease;
 
 use std::sync::Arc;
@@ -30,7 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
 use crate::observe::{Observer, Problem, Severity};
-use crate::repo::{RepoError, Repository};
+use crate::repo::{RepoError, Repository, StoredSnapshot};
 
 /// Asks an operation to stop soon; it then returns [`Error::Interrupted`] and leaves everything in order.
 #[derive(Debug, Clone, Default)]
@@ -101,4 +105,20 @@ fn check_proc(action: &str) -> Result<(), crate::Error> {
         why: format!("cannot {action} without /proc/self/fd: {err}"),
         hint: "mount it: mount -t proc proc /proc",
     })
+}
+
+/// Reports in one note how many snapshots have an object whose time is not what is sealed in it. Nothing depends on
+/// these times but the sweep's grace.
+pub(crate) fn tell_times(repo: &Repository, all: &[StoredSnapshot], observer: &dyn Observer) {
+    let times = repo.lease_times();
+    let what = match all.iter().filter(|one| one.times_differ(&times)).count() {
+        0 => return,
+        1 => "the stored and the sealed time of 1 snapshot differ: it".to_owned(),
+        count => format!("the stored and the sealed times of {count} snapshots differ: they"),
+    };
+    let message = format!(
+        "{what} landed after the writer's lease had ended, or the repository was copied without its files' times; \
+         the sealed times count"
+    );
+    observer.problem(&Problem::new(Severity::Note, "snapshots", message));
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Error;
-use crate::format::{LeaseKind, SnapshotState, SourceRecord};
+use crate::format::{LeaseKind, SnapshotState, SourceKind, SourceRecord};
 use crate::index::{Index, LastSnapshot, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::walk::reading_lease;
-use crate::repo::{FoundLease, Lease, Repository, StoredSnapshot, landed_late};
+use crate::repo::{FoundLease, Lease, LeaseTimes, Repository, StoredSnapshot};
 use crate::store::{Folder, ObjectKey, list_all};
 use crate::sys::now;
 use crate::types::{PackId, SnapshotId, Timestamp};
@@ -46,6 +46,10 @@ pub struct SourceStatus {
     pub good: Option<Capture>,
     /// The newest in whatever state.
     pub newest: Capture,
+    /// Why the newest is not to be trusted, if so.
+    pub suspect: Option<String>,
+    /// It is a tree that must never change: that it is suspect is an alarm.
+    pub is_alarm: bool,
 }
 
 /// What was found.
@@ -77,6 +81,11 @@ impl Status {
     pub fn age(&self, good: &Capture) -> f64 {
         self.now.seconds_since(good.committed).max(0.0)
     }
+
+    /// True if the capture is dated later than the store's clock may jump: how old it is is not known.
+    pub fn is_ahead(&self, capture: &Capture) -> bool {
+        is_ahead(capture, self.now)
+    }
 }
 
 /// Looks at snapshots, segments and leases; no pack is read.
@@ -88,10 +97,10 @@ pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observe
     let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
     let found = snapshots(repo, &options.filter, observer)?;
     crate::ops::sync(repo, observer)?;
-    let newest = found.iter().map(|one| one.stored).max();
+    let newest = found.iter().map(StoredSnapshot::committed).max();
     let now =
         lease.as_ref().map_or_else(|| newest.map_or_else(now, |at| at.max(now())), Lease::last_heartbeat);
-    let sources = sources(repo, &found, options.filter.source.as_deref());
+    let sources = sources(&found, options.filter.source.as_deref(), now);
     let mut status = Status {
         now,
         sources,
@@ -109,34 +118,37 @@ pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observe
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+    tell_suspects(&status, options.max_age.is_some(), observer);
     if let Some(max_age) = options.max_age {
         tell_late(&status, max_age, observer);
     }
     Ok(status)
 }
 
-/// A snapshot that landed late may lack anything: it is no good backup.
-fn sources(repo: &Repository, found: &[StoredSnapshot], name: Option<&str>) -> Vec<SourceStatus> {
-    let expiry = repo.lease_times().expiry.as_secs_f64();
+fn is_ahead(capture: &Capture, now: Timestamp) -> bool {
+    capture.committed.seconds_since(now) > LeaseTimes::default().margin.as_secs_f64()
+}
+
+fn sources(found: &[StoredSnapshot], name: Option<&str>, now: Timestamp) -> Vec<SourceStatus> {
     let mut out: BTreeMap<(&str, &str), SourceStatus> = BTreeMap::new();
     // Oldest first, by their commits.
     for one in found.iter().filter(|one| one.snapshot.state != SnapshotState::Checkpoint) {
         let sources =
             one.snapshot.sources.iter().filter(|source| name.is_none_or(|name| source.name == name));
         for source in sources {
-            let in_time = !landed_late(one.stored, one.snapshot.heartbeat, expiry);
-            let newest = Capture {
-                snapshot: one.id,
-                committed: one.committed(),
-                complete: in_time && is_whole(one, source),
-            };
+            let newest =
+                Capture { snapshot: one.id, committed: one.committed(), complete: is_whole(one, source) };
             let good = newest.complete.then_some(newest);
+            let suspect = source.suspect.clone();
+            let is_alarm = suspect.is_some() && matches!(source.kind, SourceKind::Tree { .. });
             let (host, name) = (one.snapshot.host.as_str(), source.name.as_str());
             out.entry((host, name))
                 .and_modify(|status| {
                     status.snapshots += 1;
-                    status.good = good.or(status.good);
-                    status.newest = newest;
+                    // One from the future says nothing about age while there is another.
+                    let is_better = |good: &Capture| status.good.is_none() || !is_ahead(good, now);
+                    status.good = good.filter(is_better).or(status.good);
+                    (status.newest, status.suspect, status.is_alarm) = (newest, suspect.clone(), is_alarm);
                 })
                 .or_insert_with(|| SourceStatus {
                     host: host.to_owned(),
@@ -144,6 +156,8 @@ fn sources(repo: &Repository, found: &[StoredSnapshot], name: Option<&str>) -> V
                     snapshots: 1,
                     good,
                     newest,
+                    suspect,
+                    is_alarm,
                 });
         }
     }
@@ -207,6 +221,34 @@ impl Status {
     }
 }
 
+/// What is suspect in the newest backup of a source; what must never change, in any case.
+fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
+    for one in &status.sources {
+        let Some(reason) = &one.suspect else { continue };
+        let (severity, what) = match (one.is_alarm, is_judged) {
+            (true, _) => (Severity::Alarm, "an alarm stands"),
+            (false, true) => (Severity::Missing, "it is suspect"),
+            (false, false) => (Severity::Note, "it is suspect"),
+        };
+        let good = match &one.good {
+            Some(good) => format!("the last good one is {}", good.snapshot.short()),
+            None => "there is no good one".to_owned(),
+        };
+        let subject = format!("source {} on host {}", one.source, one.host);
+        let message = format!("{what} since snapshot {}: {reason}; {good}", one.newest.snapshot.short());
+        observer.problem(&Problem::new(severity, subject, message));
+    }
+}
+
+/// A span in the largest unit of which it has at least two, to one digit where that is a few.
+fn rounded(seconds: f64) -> String {
+    let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= 2.0 * unit).unwrap_or((1.0, "s"));
+    let value = seconds / unit;
+    let digits = usize::from(value < 10.0 && value.fract() >= 0.05);
+    format!("{value:.digits$} {name}")
+}
+
 fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
     let tell = |subject: String, what: String| {
         observer.problem(&Problem::new(Severity::Missing, subject, what));
@@ -217,11 +259,18 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
     for one in &status.sources {
         let subject = format!("source {} on host {}", one.source, one.host);
         match &one.good {
-            None => tell(subject, "there is no complete backup".into()),
-            Some(good) if status.age(good) > max_age.as_secs_f64() => {
-                let hours = status.age(good) / 3600.0;
+            None => tell(subject, "there is no good backup".into()),
+            Some(good) if status.is_ahead(good) => {
                 let id = good.snapshot.short();
-                tell(subject, format!("the last complete backup, {id}, is {hours:.1} hours old"));
+                tell(
+                    subject,
+                    format!("the last good backup, {id}, is dated in the future: how old it is is not known"),
+                );
+            }
+            Some(good) if status.age(good) > max_age.as_secs_f64() => {
+                let (age, limit) = (rounded(status.age(good)), rounded(max_age.as_secs_f64()));
+                let id = good.snapshot.short();
+                tell(subject, format!("the last good backup, {id}, is {age} old, the limit is {limit}"));
             }
             Some(_) => {}
         }

@@ -1,11 +1,12 @@
 //! Other tags on a snapshot, or its protection: a new snapshot object in the place of the old one.
 
 use super::forget::forget_replaced;
+use super::verify::resolves;
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
 use crate::observe::{Observer, Phase};
 use crate::ops::Cancel;
-use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot, landed_late};
+use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::types::SnapshotId;
 
 /// What is changed. `set` comes first, then `add`, then `remove`.
@@ -67,7 +68,7 @@ pub fn retag(
     let mut out = Vec::new();
     for id in ids {
         cancel.check()?;
-        let done = retag_one(repo, &id, change, host)?;
+        let done = retag_one(repo, &id, change, host, cancel)?;
         observer.detail("tagged", &done.id.unwrap_or(id));
         out.push(done);
     }
@@ -75,7 +76,13 @@ pub fn retag(
     Ok(out)
 }
 
-fn retag_one(repo: &Repository, id: &SnapshotId, change: &TagChange, host: &str) -> Result<Retagged, Error> {
+fn retag_one(
+    repo: &Repository,
+    id: &SnapshotId,
+    change: &TagChange,
+    host: &str,
+    cancel: &Cancel,
+) -> Result<Retagged, Error> {
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
     lease.set_parents(&[*id])?;
     // Listed and read after the lease began, as any parent.
@@ -90,7 +97,7 @@ fn retag_one(repo: &Repository, id: &SnapshotId, change: &TagChange, host: &str)
             RepoError::NoSuchSnapshot { text: id.to_string(), why: "it was forgotten meanwhile".into() };
         return Err(damage.unwrap_or(none).into());
     };
-    check(repo, found, &all)?;
+    check(repo, found, &all, cancel)?;
     let tags = change.tags(&found.snapshot.tags);
     let protected = change.protect.unwrap_or(found.snapshot.protected);
     let mut done = Retagged { from: *id, id: None, tags: tags.clone(), protected };
@@ -105,16 +112,28 @@ fn retag_one(repo: &Repository, id: &SnapshotId, change: &TagChange, host: &str)
     Ok(done)
 }
 
-/// Refuses what a new object would make look better than it is.
-fn check(repo: &Repository, found: &StoredSnapshot, all: &[StoredSnapshot]) -> Result<(), Error> {
+/// Metadata frames kept while a snapshot is looked through.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Refuses what a new object would make look better than it is: one that landed late and lacks something.
+fn check(
+    repo: &Repository,
+    found: &StoredSnapshot,
+    all: &[StoredSnapshot],
+    cancel: &Cancel,
+) -> Result<(), Error> {
     let refuse = |why: String, hint| Err(Error::Refused { why, hint });
     let id = found.id.short();
     if found.snapshot.state == SnapshotState::Checkpoint {
         return refuse(format!("{id} is a checkpoint"), "it goes when its backup is done");
     }
-    if landed_late(found.stored, found.snapshot.heartbeat, repo.lease_times().expiry.as_secs_f64()) {
-        let why = format!("snapshot {id} landed after its lease had expired, what it needs may be gone");
-        return refuse(why, "'icecore verify' tells whether it is whole");
+    if found.landed_late(&repo.lease_times()) {
+        repo.sync()?;
+        let reader = ChunkReader::new(repo, CACHE_BYTES);
+        if !resolves(&reader, found, cancel)? {
+            let why = format!("snapshot {id} landed after its lease had expired, and what it needs is gone");
+            return refuse(why, "'icecore verify' names what is affected");
+        }
     }
     match all.iter().find(|other| other.snapshot.replaces == Some(found.id)) {
         Some(by) => refuse(

@@ -9,7 +9,7 @@ use crate::observe::Counters;
 use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::{Claims, Lease, Packer, PackerOptions, Repository, RunWriter, Secret};
-use crate::store::{MemoryStore, SharedStore};
+use crate::store::{Body, MemoryStore, PutMode, SharedStore, Store};
 use crate::sys::now;
 use crate::types::{Class, Content, Entry, Extent, SnapshotId};
 
@@ -43,6 +43,24 @@ impl Lab {
     /// The same objects in another store, with another cache.
     pub fn fork(&self) -> Self {
         Self::with_store(self.store.fork())
+    }
+
+    /// The same objects in a store of its own, put there in another order at times that `shuffle` gives: a copy by a tool
+    /// that keeps no times. The clocks agree afterwards.
+    pub fn copied_without_times(&self, mut shuffle: impl FnMut() -> u64) -> Self {
+        let copy = Self::with_store(MemoryStore::new());
+        let mut objects = self.store.objects();
+        objects.sort_by_cached_key(|_| shuffle());
+        let now = self.store.clock().now();
+        for meta in objects {
+            let day = 86_400;
+            let back = i64::try_from(shuffle() % (400 * day)).expect("small") - 30 * day as i64;
+            copy.store.clock().set(now.plus_seconds(-back));
+            let bytes = self.store.get(&meta.key, u64::MAX >> 1).expect("there");
+            copy.store.put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        }
+        copy.store.clock().set(now);
+        copy
     }
 
     pub fn try_open(&self) -> Result<Repository, crate::repo::RepoError> {
@@ -163,6 +181,31 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
         lost: None,
         other: Default::default(),
     };
+    repo.commit(lease, snapshot).expect("committed").id
+}
+
+/// Commits a complete, empty snapshot of `host`, changed as asked.
+pub fn commit_as(repo: &Repository, lease: Lease, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
+    let mut snapshot = Snapshot {
+        format: 1,
+        state: SnapshotState::Complete,
+        host: "host".into(),
+        tags: Vec::new(),
+        program: "test".into(),
+        started: lease.started(),
+        ended: lease.started(),
+        lease: lease.id(),
+        heartbeat: lease.started(),
+        parents: Vec::new(),
+        sources: Vec::new(),
+        protected: false,
+        replaces: None,
+        original: None,
+        committed: None,
+        lost: None,
+        other: Default::default(),
+    };
+    change(&mut snapshot);
     repo.commit(lease, snapshot).expect("committed").id
 }
 

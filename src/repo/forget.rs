@@ -10,7 +10,7 @@ use crate::types::{SnapshotId, Timestamp};
 /// A snapshot in `forgotten/`, which no sweep has deleted yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForgottenSnapshot {
-    /// The store's time of its commit was lost when it was moved: `stored` is the best that it says itself.
+    /// The object's time in `snapshots/` was lost when it was moved: `stored` is its heartbeat.
     pub found: StoredSnapshot,
     /// When it was forgotten, by the store's clock.
     pub forgotten: Timestamp,
@@ -104,8 +104,7 @@ impl Repository {
             }
             match self.read_snapshot_cached(&meta.key, &id) {
                 Ok(snapshot) => {
-                    let mut found = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
-                    found.stored = self.likely_commit(&found);
+                    let found = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
                     out.push(ForgottenSnapshot { found, forgotten: meta.modified });
                 }
                 // Swept since the listing.
@@ -115,14 +114,5 @@ impl Repository {
             }
         }
         Ok(out)
-    }
-
-    /// When a snapshot landed, as far as it tells by itself: no earlier than its heartbeat, no later than that and the
-    /// lease's expiry; within these its own clock is believed.
-    fn likely_commit(&self, found: &StoredSnapshot) -> Timestamp {
-        let snapshot = &found.snapshot;
-        let behind = snapshot.ended.seconds_since(snapshot.heartbeat);
-        let is_likely = (0.0..=self.lease_times().expiry.as_secs_f64()).contains(&behind);
-        if is_likely { snapshot.ended } else { snapshot.heartbeat }
     }
 }

@@ -58,7 +58,7 @@ pub use reader::{ChunkReader, PackHead};
 pub use rebuild::Rebuilt;
 pub use run_cursor::Uncertain;
 pub use run_writer::{PutChunk, RunWriter};
-pub use snapshots::{HostChoice, StoredSnapshot, trusted_time, without_replaced};
+pub use snapshots::{HostChoice, Latest, StoredSnapshot, last_built_on, trusted_time, without_replaced};
 pub use sync::SyncReport;
 pub use tiers::{merged_into, tiers_to_merge};
 pub use unlocked::{Cache, Unlocked};

@@ -109,7 +109,7 @@ impl Repository {
         let known = self.memory().last_snapshots();
         let mut seen = BTreeSet::new();
         let mut newest: Vec<&StoredSnapshot> = found.iter().collect();
-        newest.sort_by_key(|one| std::cmp::Reverse((one.committed(), one.stored, one.id)));
+        newest.sort_by_key(|one| std::cmp::Reverse(one.order()));
         for one in newest.into_iter().filter(|one| one.snapshot.state != SnapshotState::Checkpoint) {
             for source in &one.snapshot.sources {
                 if !seen.insert((one.snapshot.host.as_str(), source.name.as_str())) {

@@ -12,6 +12,7 @@ mod lock;
 mod process;
 mod random;
 mod read;
+mod recorded;
 mod sealed;
 mod shown;
 mod sorter;
@@ -36,6 +37,7 @@ pub use lock::{
 pub use process::{boot_id, check_proc, is_dead};
 pub use random::random_bytes;
 pub use read::read_bounded;
+pub use recorded::recorded_path;
 pub use shown::{masked, shown};
 pub use sorter::{Record, Sorted, Sorter};
 pub use state::StateDir;

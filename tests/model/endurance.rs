@@ -117,6 +117,7 @@ impl Year {
             policy,
             filter: Default::default(),
             group_by: GroupBy::default(),
+            by_name: std::collections::BTreeSet::new(),
             zone: jiff::tz::TimeZone::UTC,
             force: true,
             dry_run: false,

@@ -178,7 +178,7 @@ impl<'a> Context<'a> {
 /// Whose snapshots `latest` chooses from.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub struct HostArgs {
-    /// Host whose newest snapshot 'latest' means (default: this one)
+    /// Host whose newest snapshot 'latest' means (default: this one; where it has none, the only one that has)
     #[arg(long, value_name = "HOST", value_parser = parse::host, conflicts_with = "any_host")]
     pub host: Option<String>,
     /// Let 'latest' mean the newest snapshot of any host
@@ -192,10 +192,10 @@ impl HostArgs {
         if self.any_host {
             return Ok(HostChoice::Any);
         }
-        Ok(HostChoice::Host(match &self.host {
-            Some(host) => host.clone(),
-            None => context.host()?,
-        }))
+        Ok(match &self.host {
+            Some(host) => HostChoice::Host(host.clone()),
+            None => HostChoice::Own(context.host()?),
+        })
     }
 }
 

@@ -58,11 +58,11 @@ impl Drop for After<'_> {
     }
 }
 
-/// Runs `on_failure`, behind `after`, when the command is going to end with any code but 0: `ICECORE_EXIT_CODE`, and
-/// `ICECORE_ERROR` if nothing was committed.
-pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, CliError>) {
+/// Runs `on_failure`, after `after`, when the command is going to end with any code but 0. `ICECORE_EXIT_CODE` is the
+/// code; `ICECORE_ERROR` the error if nothing was committed, else `reported`: the lines of warnings, damage and alarms.
+pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, CliError>, reported: &str) {
     let (code, message) = match done {
-        Ok(outcome) => (outcome.code(), String::new()),
+        Ok(outcome) => (outcome.code(), reported.to_owned()),
         Err(error) => told(error),
     };
     let env = [("ICECORE_EXIT_CODE", code.to_string()), ("ICECORE_ERROR", message)];

@@ -56,9 +56,10 @@ pub fn run(
     // A dry run stores nothing and stops nobody.
     let none = Hooks::default();
     let hooks = if begin.dry_run { &none } else { hooks };
-    let done = attempt(context, begin, hooks, options);
+    let mut reported = String::new();
+    let done = attempt(context, begin, hooks, options, &mut reported);
     if !matches!(done, Ok(Outcome::Done)) {
-        hooks::on_failure(context, hooks, &done);
+        hooks::on_failure(context, hooks, &done, &reported);
     }
     done
 }
@@ -68,6 +69,7 @@ fn attempt(
     begin: Begin,
     hooks: &Hooks,
     options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
+    reported: &mut String,
 ) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
     let (repository, cancel) = if begin.init && !begin.dry_run {
@@ -82,6 +84,7 @@ fn attempt(
         Err(error) => after.tell(hooks::told(error).0, None),
     }
     drop(after);
+    *reported = meter.reported();
     Ok(tell(meter, &done?, begin.dry_run))
 }
 

@@ -17,6 +17,8 @@ const SOURCE_NAME_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedPath {
     pub name: String,
+    /// The name is the path's last component.
+    pub is_derived: bool,
     pub path: PathBuf,
 }
 
@@ -32,6 +34,7 @@ pub struct NamedCommand {
 pub struct SnapPath {
     /// As [`snap`] gives it.
     pub snap: String,
+    /// Empty in `SNAP:` and in `SNAP:/PATH`, which name none.
     pub source: Option<String>,
     /// Below the source's root; the root itself if nothing was given.
     pub path: RelPath,
@@ -161,14 +164,15 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
         if path.is_empty() {
             return Err(format!("no path after '{name}='"));
         }
-        return Ok(NamedPath { name: source_name(name)?, path: self::path(OsStr::from_bytes(path))? });
+        let path = self::path(OsStr::from_bytes(path))?;
+        return Ok(NamedPath { name: source_name(name)?, is_derived: false, path });
     }
     if bytes.is_empty() {
         return Err("an empty path".to_owned());
     }
     let path = path(arg)?;
     let name = default_name(&path)?;
-    Ok(NamedPath { name, path })
+    Ok(NamedPath { name, is_derived: true, path })
 }
 
 /// A tree's name if none is given: its path's last component, `root` for `/`.
@@ -204,8 +208,13 @@ pub fn snap(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     if !(4..=64).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let what = if text.is_empty() {
+            "no snapshot is named".to_owned()
+        } else {
+            format!("'{text}' is no snapshot")
+        };
         return Err(format!(
-            "'{text}' is no snapshot: write 'latest' or the first digits of an id, 4 at least"
+            "{what}: write 'latest' or the first digits of an id, 4 at least; 'icecore snapshots' lists them"
         ));
     }
     Ok(text.to_ascii_lowercase())
@@ -226,8 +235,12 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
         Some(at) => (&rest[..at], &rest[at + 1..]),
         None => (rest, &rest[rest.len()..]),
     };
-    let source = source_name(&String::from_utf8_lossy(source))?;
     let path = RelPath::from_slashed(path).map_err(|e| e.to_string())?;
+    // The library says which sources there are.
+    let source = match source {
+        [] => String::new(),
+        name => source_name(&String::from_utf8_lossy(name))?,
+    };
     Ok(SnapPath { snap, source: Some(source), path })
 }
 
@@ -422,8 +435,12 @@ mod tests {
         assert_eq!(deep.path.to_slashed(), b"a/b:c");
         assert!(parse("0a11:home").expect("a source").path.is_root());
         assert!(snap_path(OsStr::from_bytes(b"0a11:home/\xff")).is_ok());
-        for bad in ["", "xyz", "abc", "wxyz", "latest:", "latest:/x", "latest:a/../b", &"0".repeat(65)] {
+        for bad in ["", ":a", "xyz", "abc", "wxyz", "latest:a=b", "latest:a/../b", &"0".repeat(65)] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+        // Which sources there are is known once the repository is open.
+        for none in ["latest:", "latest:/", "latest:/srv/app"] {
+            assert_eq!(parse(none).expect("a form to be told").source.as_deref(), Some(""), "{none}");
         }
         assert!(snap_source("latest").is_err() && snap_source("latest:x/y").is_err());
     }

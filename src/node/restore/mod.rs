@@ -35,7 +35,7 @@ use super::profile::{Access, Place, Profile};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
-use crate::ops::{Cancel, reading_lease};
+use crate::ops::{Cancel, newest, reading_lease};
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
 use crate::types::{ByteSize, Content, SnapshotId};
 
@@ -156,8 +156,13 @@ pub fn prepare<'a>(
     let lease = reading_lease(repo, LeaseKind::Restore, &options.host)?;
     let mut picks = Vec::new();
     for &(snapshot, source) in asked {
-        let snapshot = repo.find_snapshot(snapshot, &options.hosts).map_err(Error::from)?;
-        picks.push(Pick { snapshot, source: source.map(str::to_owned) });
+        let is_latest = snapshot == "latest";
+        let snapshot = match is_latest {
+            // A part that is suspect is refused or reported below, with more to say.
+            true => newest(repo, &options.hosts, source, observer)?.0,
+            false => repo.find_snapshot(snapshot, &options.hosts).map_err(Error::from)?,
+        };
+        picks.push(Pick { snapshot, source: source.map(str::to_owned), is_latest });
     }
     // Snapshots that cannot be read are no advice.
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);

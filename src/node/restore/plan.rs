@@ -80,6 +80,8 @@ pub enum Scope {
 pub struct Pick {
     pub snapshot: StoredSnapshot,
     pub source: Option<String>,
+    /// It was not named by its id.
+    pub is_latest: bool,
 }
 
 /// One part and the capture that it comes from.
@@ -171,7 +173,7 @@ pub fn plan(
         let place = part.part(profile).map(|(_, place)| place.clone());
         let step = Step { part, snapshot: snapshot.clone(), number, place };
         fits_its_kind(&step)?;
-        is_whole(&step, picked.is_some(), all, &mut plan)?;
+        is_whole(&step, picked.is_some_and(|pick| !pick.is_latest), all, &mut plan)?;
         plan.steps.push(step);
     }
     if plan.steps.is_empty() {
@@ -241,8 +243,8 @@ fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
         .into())
 }
 
-/// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely doubtful is taken if
-/// it was named by itself.
+/// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely suspect is taken if
+/// it was named by itself, by its id.
 fn is_whole(step: &Step, is_named: bool, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), NodeError> {
     let record = step.record();
     let (source, must_be) = (&record.name, matches!(step.part, NodePart::Keys | NodePart::Database));
@@ -312,7 +314,7 @@ fn newest<'s>(
         .filter(|one| one.snapshot.host == like.snapshot.host)
         .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
         .filter(wanted)
-        .max_by_key(|one| (one.committed(), one.stored, one.id))
+        .max_by_key(|one| one.order())
 }
 
 /// Tells of sources that are no part of the node.

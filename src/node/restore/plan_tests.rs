@@ -78,6 +78,7 @@ fn spoil(mut snapshot: StoredSnapshot, source: &str, by: impl FnOnce(&mut Source
 
 fn picks(picks: &[(&StoredSnapshot, Option<&str>)]) -> Vec<Pick> {
     let pick = |&(snapshot, source): &(&StoredSnapshot, Option<&str>)| Pick {
+        is_latest: false,
         snapshot: snapshot.clone(),
         source: source.map(str::to_owned),
     };

@@ -253,7 +253,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
         (node.lab.open(), node.profile(), Docker::default(), options(Scope::Minimal));
     let (observer, cancel) = (Recording::default(), Cancel::new());
     let found = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
-    let pick = Pick { snapshot: found, source: None };
+    let pick = Pick { snapshot: found, source: None, is_latest: false };
     let plan = plan(&profile, &[pick], Scope::Minimal, &[]).expect("a plan");
     crate::ops::sync(&repo, &observer).expect("synced");
     let placed = |step: Step| {
@@ -308,7 +308,7 @@ fn what_the_network_must_refill_is_counted() {
         local_storage: Some(Part { source: "elsewhere".into(), place: Place::Path(node.to("local")) }),
         ..profile
     };
-    let pick = Pick { snapshot: found, source: None };
+    let pick = Pick { snapshot: found, source: None, is_latest: false };
     let plan = plan(&profile, &[pick], Scope::All, &[]).expect("a plan");
     assert!(plan.lacks_files);
     let told = refill(&repo, &profile, &plan, &Cancel::new()).expect("counted").expect("some");

@@ -13,6 +13,8 @@ mod content;
 mod cursor;
 mod gone;
 mod heal;
+#[cfg(test)]
+mod names_tests;
 mod options;
 mod parents;
 mod presence;
@@ -44,8 +46,9 @@ use crossbeam_channel::bounded;
 
 use self::checkpoint::{Checkpoints, Overtaken};
 use self::heal::Lost;
-use self::parents::{ParentSource, state_of};
+use self::parents::{Chooser, ParentSource, state_of};
 use self::tree::Capture;
+use super::things::Thing;
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{
@@ -92,6 +95,7 @@ pub fn backup(
         observer.problem(&Problem::new(Severity::Damage, format!("snapshot {}", id.short()), err));
     };
     let mut snapshots = repo.snapshots(&mut damaged)?;
+    super::tell_times(repo, &snapshots, observer);
     super::sync_until(repo, observer, cancel)?;
     let absent = presence::look(repo, lease.as_ref(), observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -100,8 +104,22 @@ pub fn backup(
     let head = SnapshotHead { host: options.host.clone(), tags: options.tags.clone(), started };
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
+    let mut looked_at_names = false;
     let parents = loop {
-        let parents = choose_parents(repo, &snapshots, &options, &sources)?;
+        let mut chooser = Chooser {
+            repo,
+            reader: &reader,
+            snapshots: &snapshots,
+            host: &options.host,
+            observer,
+            cancel,
+            judged: BTreeMap::new(),
+        };
+        if !looked_at_names {
+            look_at_names(&chooser, &options, &sources)?;
+            looked_at_names = true;
+        }
+        let parents = choose_parents(&mut chooser, &sources)?;
         if let Some(lease) = &lease {
             let ids: Vec<SnapshotId> = parents.values().map(|parent| parent.snapshot).collect();
             lease.set_parents(&ids)?;
@@ -242,10 +260,38 @@ pub fn is_source_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name != "." && name != ".." && !name.contains(['/', ':', '=', '\0'])
 }
 
-fn choose_parents(
-    repo: &Repository,
-    snapshots: &[StoredSnapshot],
+/// Compares what each name stands for with what it stood for in the newest snapshot that has it. A name that was derived
+/// from a path is that path's; one that was given may be moved, which is reported.
+fn look_at_names(
+    chooser: &Chooser<'_>,
     options: &BackupOptions,
+    sources: &[SourceSpec],
+) -> Result<(), Error> {
+    for source in sources {
+        let name = source.name();
+        let (Some(now), Some((one, record))) = (source.thing(), chooser.newest(name)) else { continue };
+        let before = Thing::of(&record.kind);
+        if before == now {
+            continue;
+        }
+        let was = format!("it was {before} in snapshot {} and is {now} now", one.id.short());
+        let message = match source {
+            _ if before.fits(&now) => format!("{was}, which is taken for the same"),
+            SourceSpec::Tree(spec) if spec.is_name_derived && !options.moved && spec.parent.is_none() => {
+                return Err(Error::Usage(format!(
+                    "source '{name}': {was}; if that is another directory, give it a name: NAME={now}; if it was \
+                     moved, say --moved"
+                )));
+            }
+            _ => format!("{was}; its history continues"),
+        };
+        chooser.observer.problem(&Problem::new(Severity::Note, format!("source '{name}'"), message));
+    }
+    Ok(())
+}
+
+fn choose_parents(
+    chooser: &mut Chooser<'_>,
     sources: &[SourceSpec],
 ) -> Result<BTreeMap<String, ParentSource>, Error> {
     let mut out = BTreeMap::new();
@@ -253,10 +299,9 @@ fn choose_parents(
         let SourceSpec::Tree(spec) = source else { continue };
         let name = &spec.name;
         let parent = match &spec.parent {
-            Some((snapshot, source)) => Some(parents::named(snapshots, snapshot, source)?),
+            Some((snapshot, source)) => Some(chooser.named(snapshot, source)?),
             // What changes is measured by the last good state, until the change is accepted.
-            None if spec.unchanged => parents::latest_good(repo, snapshots, &options.host, name),
-            None => parents::latest(repo, snapshots, &options.host, name),
+            None => chooser.latest(name, &spec.thing(), spec.unchanged)?,
         };
         if let Some(parent) = parent {
             out.insert(name.clone(), parent);

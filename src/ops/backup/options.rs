@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Error;
 use crate::format::{SnapshotState, SourceCounts};
+use crate::ops::things::Thing;
 use crate::source::{FilesFrom, FilterOptions, StreamCommand};
+use crate::sys::recorded_path;
 use crate::types::{ByteSize, Profile, SnapshotId, Timestamp};
 
 /// One thing to capture.
@@ -22,6 +25,18 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
+    /// What its name stands for; none where that is found out late.
+    pub(super) fn thing(&self) -> Option<Thing> {
+        match self {
+            Self::Tree(tree) => Some(tree.thing()),
+            Self::Command(command) => match &command.run {
+                Run::Known((command, _)) => Some(Thing::command(command.words())),
+                Run::Late(_) => None,
+            },
+            Self::Stream { .. } => Some(Thing::command(&[])),
+        }
+    }
+
     /// The source's name in the snapshot.
     pub fn name(&self) -> &str {
         match self {
@@ -108,6 +123,8 @@ impl std::fmt::Debug for SourceSpec {
 #[derive(Debug)]
 pub struct TreeSpec {
     pub name: String,
+    /// Nobody gave the name, it is the path's last component: then it stands for one path, and another one is refused.
+    pub is_name_derived: bool,
     pub path: PathBuf,
     pub filter: FilterOptions,
     /// Only these paths and what leads to them.
@@ -125,10 +142,16 @@ pub struct TreeSpec {
 }
 
 impl TreeSpec {
+    /// The directory or file by which it is recorded.
+    pub(super) fn thing(&self) -> Thing {
+        Thing::Tree(recorded_path(&self.path).into_os_string().into_vec())
+    }
+
     /// A tree with nothing special about it.
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self {
             name: name.into(),
+            is_name_derived: false,
             path: path.into(),
             filter: FilterOptions::default(),
             files_from: None,
@@ -157,6 +180,8 @@ pub struct BackupOptions {
     /// What was modified within so many seconds of its scan is read again next time; none: as the kind of file system
     /// asks for.
     pub grain_seconds: Option<i64>,
+    /// Accept that a name which nobody gave stands for another path than before.
+    pub moved: bool,
     /// Accept that a source which had entries has none now.
     pub allow_empty: bool,
     /// Sources of which what would be doubtful or an alarm is accepted, as what is good from now on.
@@ -185,6 +210,7 @@ impl BackupOptions {
             ignore_ctime: false,
             ignore_inode: false,
             grain_seconds: None,
+            moved: false,
             allow_empty: false,
             accept: BTreeSet::new(),
             memory: crate::ops::memory::BUDGET_DEFAULT,

@@ -1,8 +1,15 @@
 //! Which snapshot a source builds on (PROTOCOL R18).
 
+use std::collections::BTreeMap;
+
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
-use crate::repo::{Repository, StoredSnapshot, landed_late, trusted_time};
+use crate::observe::{Observer, Problem, Severity};
+use crate::ops::Cancel;
+use crate::ops::things::Thing;
+use crate::ops::verify::resolves;
+use crate::repo::{ChunkReader, Repository, StoredSnapshot, trusted_time};
+use crate::store::ObjectKey;
 use crate::types::SnapshotId;
 
 /// A source of an earlier snapshot.
@@ -21,32 +28,91 @@ impl ParentSource {
     }
 }
 
-/// The snapshot of this host that holds the source of this name and whose scan of it started last.
-pub(super) fn latest(
-    repo: &Repository,
-    snapshots: &[StoredSnapshot],
-    host: &str,
-    name: &str,
-) -> Option<ParentSource> {
-    let expiry = repo.lease_times().expiry.as_secs_f64();
-    let candidates = snapshots
-        .iter()
-        .filter(|one| one.snapshot.host == host && !landed_late(one.stored, one.snapshot.heartbeat, expiry));
-    let sources = candidates.filter_map(|one| Some((one, one.snapshot.source(name)?)));
-    let newest = sources
-        .max_by_key(|(one, source)| (trusted_time(source.started, one.committed()), one.stored, one.id));
-    newest.map(|(one, source)| ParentSource::new(one, source))
+/// Chooses parents among the snapshots that were listed after the lease began.
+pub(super) struct Chooser<'a> {
+    pub repo: &'a Repository,
+    pub reader: &'a ChunkReader<'a>,
+    pub snapshots: &'a [StoredSnapshot],
+    pub host: &'a str,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a Cancel,
+    /// Whether snapshots that landed late are whole.
+    pub judged: BTreeMap<SnapshotId, bool>,
 }
 
-/// As [`latest`], of the committed snapshots whose capture of the source is good.
-pub(super) fn latest_good(
-    repo: &Repository,
-    snapshots: &[StoredSnapshot],
-    host: &str,
-    name: &str,
-) -> Option<ParentSource> {
-    let good: Vec<StoredSnapshot> = snapshots.iter().filter(|one| is_good(one, name)).cloned().collect();
-    latest(repo, &good, host, name)
+impl<'a> Chooser<'a> {
+    /// The snapshot of this host that holds the source of this name and whose scan of it started last, and its record.
+    pub fn newest(&self, name: &str) -> Option<(&StoredSnapshot, &SourceRecord)> {
+        self.by_scan(name).pop()
+    }
+
+    /// The snapshots of this host that hold the source of this name, by the start of its scan.
+    fn by_scan(&self, name: &str) -> Vec<(&'a StoredSnapshot, &'a SourceRecord)> {
+        let of_host = self.snapshots.iter().filter(|one| one.snapshot.host == self.host);
+        let mut sources: Vec<(&StoredSnapshot, &SourceRecord)> =
+            of_host.filter_map(|one| Some((one, one.snapshot.source(name)?))).collect();
+        sources.sort_by_key(|(one, source)| {
+            // A commit comes after the checkpoints of the same scan.
+            let is_commit = one.snapshot.state != SnapshotState::Checkpoint;
+            (trusted_time(source.started, one.committed()), one.committed(), is_commit, one.order())
+        });
+        sources
+    }
+
+    /// What a source builds on: the snapshot of this host and name, best of the same path, whose scan started last; with
+    /// `good_only` of the committed ones whose capture of it is good.
+    pub fn latest(
+        &mut self,
+        name: &str,
+        thing: &Thing,
+        good_only: bool,
+    ) -> Result<Option<ParentSource>, Error> {
+        let mut sources = self.by_scan(name);
+        sources.retain(|(one, _)| !good_only || is_good(one, name));
+        sources.sort_by_key(|(_, source)| Thing::of(&source.kind).fits(thing));
+        for (one, source) in sources.into_iter().rev() {
+            if self.is_usable(one)? {
+                return Ok(Some(ParentSource::new(one, source)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// False for a snapshot that landed after its lease had ended and lacks something. One that is whole is as good as
+    /// any: all that it names lies in packs that were known after our lease began, as if each chunk had been found there
+    /// by itself. One is looked through per backup; where that fails, the others that landed late are passed over.
+    fn is_usable(&mut self, one: &StoredSnapshot) -> Result<bool, Error> {
+        if !one.landed_late(&self.repo.lease_times()) {
+            return Ok(true);
+        }
+        if let Some(&is_whole) = self.judged.get(&one.id) {
+            return Ok(is_whole);
+        }
+        if self.judged.values().any(|is_whole| !is_whole) {
+            return Ok(false);
+        }
+        let is_whole = resolves(self.reader, one, self.cancel)?;
+        self.judged.insert(one.id, is_whole);
+        if !is_whole {
+            let message =
+                "it landed after its lease had expired, and what it needs is gone: nothing builds on it";
+            self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(one.id), message));
+        }
+        Ok(is_whole)
+    }
+
+    /// The source that was named with `--parent`.
+    pub fn named(&mut self, snapshot: &SnapshotId, source: &str) -> Result<ParentSource, Error> {
+        let parent = named(self.snapshots, snapshot, source)?;
+        let one = self.snapshots.iter().find(|one| one.id == *snapshot);
+        match one.map(|one| self.is_usable(one)).transpose()? {
+            Some(false) => Err(Error::Refused {
+                why: format!("snapshot {} lacks chunks: nothing can build on it", snapshot.short()),
+                hint: "without --parent the newest one that is whole is taken",
+            }),
+            _ => Ok(parent),
+        }
+    }
 }
 
 /// The source's record in the newest committed snapshot whose capture of it is good.
@@ -56,7 +122,7 @@ pub(super) fn last_good<'s>(
     name: &str,
 ) -> Option<&'s SourceRecord> {
     let good = snapshots.iter().filter(|one| one.snapshot.host == host && is_good(one, name));
-    let newest = good.max_by_key(|one| (one.committed(), one.stored, one.id))?;
+    let newest = good.max_by_key(|one| one.order())?;
     newest.snapshot.source(name)
 }
 
@@ -65,12 +131,7 @@ fn is_good(one: &StoredSnapshot, name: &str) -> bool {
         && one.snapshot.source(name).is_some_and(|source| source.suspect.is_none())
 }
 
-/// The source that was named with `--parent`.
-pub(super) fn named(
-    snapshots: &[StoredSnapshot],
-    snapshot: &SnapshotId,
-    source: &str,
-) -> Result<ParentSource, Error> {
+fn named(snapshots: &[StoredSnapshot], snapshot: &SnapshotId, source: &str) -> Result<ParentSource, Error> {
     let one = snapshots.iter().find(|one| one.id == *snapshot);
     let one = one.ok_or_else(|| Error::NotThere(format!("there is no snapshot {}", snapshot.short())))?;
     let record = one.snapshot.source(source);

@@ -27,7 +27,7 @@ use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
 use crate::source::{Filter, Folder, FolderId, Kind, Owners, Stat};
-use crate::sys::{PathContext, PathError, StateDir, now};
+use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
 use crate::types::{Class, Profile, Timestamp};
 
 /// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
@@ -126,7 +126,8 @@ impl OpenTree<'_> {
     /// A digest of everything that decides what is captured.
     fn digest(&self) -> [u8; 32] {
         let spec = self.spec;
-        let path = std::os::unix::ffi::OsStrExt::as_bytes(spec.path.as_os_str());
+        let path = recorded_path(&spec.path).into_os_string();
+        let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
         let mut hasher = blake3::Hasher::new();
         for part in [
             format!("icecore capture rules {RULES_VERSION}").as_bytes(),
@@ -239,7 +240,7 @@ impl<'e> Capture<'e> {
             root: tree.stat,
             clock: tree.clock,
         };
-        let path = std::os::unix::ffi::OsStrExt::as_bytes(spec.path.as_os_str()).to_vec();
+        let path = std::os::unix::ffi::OsStringExt::into_vec(recorded_path(&spec.path).into_os_string());
         let started = now();
         let mut record = SourceRecord {
             name: spec.name.clone(),

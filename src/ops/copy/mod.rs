@@ -23,6 +23,7 @@ use crate::Error;
 use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceKind};
 use crate::index::Index;
 use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::choose::choose;
 use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::walk::reading_lease;
@@ -137,7 +138,7 @@ pub fn copy(
     observer.phase(&Phase::Index);
     let reading = reading_lease(from, LeaseKind::Restore, &options.host)?;
     let all = snapshots(from, &SnapshotFilter::default(), observer)?;
-    let wanted = choose(from, &all, options)?;
+    let wanted = wanted(from, &all, options, observer)?;
     crate::ops::sync_until(from, observer, cancel)?;
     crate::ops::sync_until(to, observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -167,17 +168,18 @@ pub fn copy(
     Ok(copier.report)
 }
 
-fn choose(
+fn wanted(
     from: &Repository,
     all: &[StoredSnapshot],
     options: &CopyOptions,
+    observer: &dyn Observer,
 ) -> Result<BTreeSet<SnapshotId>, Error> {
     if options.names.is_empty() {
         return Ok(all.iter().filter(|found| options.filter.accepts(found)).map(|found| found.id).collect());
     }
     let mut wanted = BTreeSet::new();
     for name in &options.names {
-        let found = from.find_snapshot(name, &options.hosts)?;
+        let found = choose(from, name, &options.hosts, None, observer)?;
         if found.snapshot.state == SnapshotState::Checkpoint {
             return Err(Error::NotThere(format!(
                 "{} is a checkpoint, which is not copied",

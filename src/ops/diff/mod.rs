@@ -14,6 +14,7 @@ use crate::Error;
 use crate::format::{RunRef, SourceKind};
 use crate::observe::Observer;
 use crate::ops::Cancel;
+use crate::ops::choose::choose;
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, HostChoice, Repository};
 use crate::types::{ChunkId, Content, Entry, Node, RelPath};
@@ -66,8 +67,8 @@ pub fn diff(
     cancel: &Cancel,
     each: &mut EachDiff<'_>,
 ) -> Result<(), Error> {
-    let old = repo.find_snapshot(old, hosts)?.snapshot;
-    let new = repo.find_snapshot(new, hosts)?.snapshot;
+    let old = choose(repo, old, hosts, None, observer)?.snapshot;
+    let new = choose(repo, new, hosts, None, observer)?.snapshot;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let names: BTreeSet<&str> =

@@ -105,3 +105,34 @@ fn no_policy_takes_the_last_of_a_group_unasked() {
     assert!(report.refused[0].to_string().ends_with("1 of 1 would go, none would stay"));
     assert_eq!(run(&repo, &ForgetOptions { force: true, ..options(tagged) }).dropped, 1);
 }
+
+/// The store's clock went back by a month (a dead battery): what was backed up since is dated before what it was built on,
+/// and a policy would drop the newest as the oldest.
+#[test]
+fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let mut made = every(&lab, DAY, 3, "host");
+    lab.store.clock().advance(-30 * DAY);
+    for _ in 0..2 {
+        lab.store.clock().advance(DAY);
+        let parents = made.last().copied().into_iter().collect();
+        made.push(add(&lab, &repo, |snapshot| snapshot.parents = parents));
+    }
+    lab.store.clock().advance(30 * DAY);
+    let report = run(&repo, &options(last(3)));
+    assert_eq!((report.dropped, report.refused.len()), (0, 1));
+    assert_eq!(report.refused[0].disorder, Some((made[3], made[2])));
+    let why = report.refused[0].to_string();
+    assert!(why.contains("the store's clock was wrong") && why.contains(&made[3].short()), "{why}");
+    // Nothing to drop is nothing to refuse; and a jump within the protocol's margin is none.
+    assert_eq!(run(&repo, &options(last(9))).refused, []);
+    let forced = run(&repo, &ForgetOptions { force: true, ..options(last(3)) });
+    assert_eq!((forced.dropped, ids(repo.store(), Folder::Snapshots).len()), (2, 3));
+    let other = Lab::new();
+    let repo = other.open();
+    let first = add(&other, &repo, |_| {});
+    other.store.clock().advance(-1800);
+    add(&other, &repo, |snapshot| snapshot.parents = vec![first]);
+    assert_eq!(run(&repo, &options(last(1))).refused, []);
+}

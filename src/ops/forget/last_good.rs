@@ -5,35 +5,42 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decision, Reason};
+use super::group::Names;
+use super::{Decision, Reason, Unsettled};
 use crate::format::SnapshotState;
-use crate::repo::{StoredSnapshot, landed_late};
+use crate::ops::things::Thing;
+use crate::repo::StoredSnapshot;
 use crate::types::SnapshotId;
+
+/// A host's name, and what it stands for.
+type Source<'s> = (&'s str, &'s str, Option<Thing>);
 
 /// By snapshot: the sources of which it holds the last good capture, while a newer one is suspect.
 ///
-/// `expiry`: of leases, in seconds; a snapshot that landed outside its lease may be withdrawn and is none to rely on.
+/// A snapshot that may be withdrawn is none to rely on.
 pub(super) fn find<'s>(
     snapshots: impl Iterator<Item = &'s StoredSnapshot>,
-    expiry: f64,
+    unsettled: &Unsettled,
+    names: &Names<'_>,
 ) -> BTreeMap<SnapshotId, Vec<String>> {
     let mut counted: Vec<&StoredSnapshot> =
         snapshots.filter(|one| one.snapshot.state != SnapshotState::Checkpoint).collect();
-    counted.sort_by_key(|one| (one.time(), one.committed(), one.stored, one.id));
+    counted.sort_by_key(|one| (one.time(), one.order()));
     // Of each host's source, the newest good one and whether a newer one is suspect.
-    let mut last: BTreeMap<(&str, &str), (Option<SnapshotId>, bool)> = BTreeMap::new();
+    let mut last: BTreeMap<Source<'_>, (Option<SnapshotId>, bool)> = BTreeMap::new();
     for one in counted {
         for source in &one.snapshot.sources {
-            let state = last.entry((&one.snapshot.host, &source.name)).or_default();
+            let thing = names.thing(&one.snapshot.host, source);
+            let state = last.entry((&one.snapshot.host, &source.name, thing)).or_default();
             if source.suspect.is_some() {
                 state.1 = true;
-            } else if !landed_late(one.stored, one.snapshot.heartbeat, expiry) {
+            } else if !unsettled.has(one) {
                 *state = (Some(one.id), false);
             }
         }
     }
     let mut out: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
-    for ((_, source), (good, is_suspect)) in last {
+    for ((_, source, _), (good, is_suspect)) in last {
         if let (Some(good), true) = (good, is_suspect) {
             out.entry(good).or_default().push(source.to_owned());
         }

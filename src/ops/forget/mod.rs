@@ -3,6 +3,11 @@
 //! What is forgotten moves to `forgotten/` and frees nothing by itself: `prune` does that, after its grace. Until then
 //! it can be brought back.
 
+#[cfg(test)]
+mod copied_tests;
+mod group;
+#[cfg(test)]
+mod group_tests;
 mod guard;
 #[cfg(test)]
 mod guard_tests;
@@ -16,11 +21,11 @@ mod prune_tests;
 mod tests;
 mod undelete;
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use jiff::tz::TimeZone;
+use std::collections::{BTreeMap, BTreeSet};
 
+use self::group::Names;
+pub use self::group::{GroupBy, GroupKey};
 pub use self::guard::Refusal;
 pub use self::policy::{Candidate, Period, Policy, Rank, Reason, Slots, judge};
 pub use self::undelete::{Undeleted, restorable, undelete};
@@ -31,65 +36,10 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
-use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot, landed_late};
+use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
-use crate::types::{SnapshotId, Timestamp};
-
-/// What snapshots must have in common to be judged together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GroupBy {
-    pub host: bool,
-    /// The set of their sources' names.
-    pub sources: bool,
-    pub tags: bool,
-}
-
-impl Default for GroupBy {
-    fn default() -> Self {
-        Self { host: true, sources: true, tags: false }
-    }
-}
-
-/// What the snapshots of a group have in common; none where it does not matter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupKey {
-    pub host: Option<String>,
-    /// Sorted.
-    pub sources: Option<Vec<String>>,
-    /// Sorted.
-    pub tags: Option<Vec<String>>,
-}
-
-impl fmt::Display for GroupKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.host.iter().map(|host| format!("host {host}"));
-        let sources = self.sources.iter().map(|names| format!("sources {}", names.join(" ")));
-        let tags = self.tags.iter().map(|tags| match tags.as_slice() {
-            [] => "no tags".to_owned(),
-            tags => format!("tags {}", tags.join(" ")),
-        });
-        let parts: Vec<String> = host.chain(sources).chain(tags).collect();
-        f.write_str(if parts.is_empty() { "all snapshots" } else { "" })?;
-        f.write_str(&parts.join(", "))
-    }
-}
-
-impl GroupBy {
-    fn key(self, found: &StoredSnapshot) -> GroupKey {
-        let sorted = |mut texts: Vec<String>| {
-            texts.sort();
-            texts.dedup();
-            texts
-        };
-        let snapshot = &found.snapshot;
-        let names = || snapshot.sources.iter().map(|source| source.name.clone()).collect();
-        GroupKey {
-            host: self.host.then(|| snapshot.host.clone()),
-            sources: self.sources.then(|| sorted(names())),
-            tags: self.tags.then(|| sorted(snapshot.tags.clone())),
-        }
-    }
-}
+use crate::sys;
+use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 /// What is forgotten by policy.
 #[derive(Debug, Clone)]
@@ -100,6 +50,9 @@ pub struct ForgetOptions {
     /// Snapshots that it does not accept are neither counted nor touched.
     pub filter: SnapshotFilter,
     pub group_by: GroupBy,
+    /// Sources whose names were given for good, in a configuration: what they stand for is not compared, so that their
+    /// history continues at another path.
+    pub by_name: BTreeSet<String>,
     /// Whose calendar counts.
     pub zone: TimeZone,
     /// Also carry out what [`Group::refusal`] speaks against.
@@ -172,10 +125,18 @@ pub fn forget_by_policy(
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
     })?;
     crate::ops::report_vanished(repo, observer);
-    // The store's time. Who may not write takes the newest that the store has given.
-    let now = lease.as_ref().map(Lease::last_heartbeat);
-    let now = now.or_else(|| all.iter().map(|one| one.stored).max()).unwrap_or_default();
-    let report = plan(repo, options, all, now);
+    crate::ops::tell_times(repo, &all, observer);
+    // The store's time. Without write access it is this machine's, or the newest that the store is known to have given.
+    let newest = all.iter().map(|one| one.snapshot.heartbeat).max();
+    let now = || newest.map_or_else(sys::now, |newest| newest.max(sys::now()));
+    let now = lease.as_ref().map_or_else(now, Lease::last_heartbeat);
+    let unsettled = Unsettled::find(repo, &all)?;
+    let names = Names::new(&all, &options.by_name);
+    for (host, name, things) in names.moved() {
+        let message = format!("it was {}; judged as one, by its name", things.join(", then "));
+        observer.problem(&Problem::new(Severity::Note, format!("source '{name}' of host {host}"), message));
+    }
+    let report = plan(repo, options, all, now, (&names, &unsettled));
     if let Some(lease) = lease {
         if !options.dry_run {
             carry_out(repo, &lease, &report, observer, cancel)?;
@@ -191,21 +152,22 @@ fn plan(
     options: &ForgetOptions,
     all: Vec<StoredSnapshot>,
     now: Timestamp,
+    (names, unsettled): (&Names<'_>, &Unsettled),
 ) -> ForgetReport {
     let margin = i64::try_from(repo.lease_times().margin.as_secs()).unwrap_or(i64::MAX);
     let horizon = now.plus_seconds(margin);
-    let replaced = replaced(repo, &all);
+    let replaced = replaced(&all, unsettled);
     // Of all that there are, whatever is judged: a source goes on when the set of sources changes.
     let counted = all.iter().filter(|one| !replaced.contains_key(&one.id) && one.time() <= horizon);
-    let last_good = last_good::find(counted, repo.lease_times().expiry.as_secs_f64());
+    let last_good = last_good::find(counted, unsettled, names);
     let mut groups: BTreeMap<GroupKey, Vec<StoredSnapshot>> = BTreeMap::new();
     for found in all.into_iter().filter(|found| options.filter.accepts(found)) {
-        groups.entry(options.group_by.key(&found)).or_default().push(found);
+        groups.entry(options.group_by.key(&found, names)).or_default().push(found);
     }
     let groups: Vec<Group> = groups
         .into_iter()
         .map(|(key, mut members)| {
-            members.sort_by_key(|found| (found.time(), found.committed(), found.stored, found.id));
+            members.sort_by_key(|found| (found.time(), found.order()));
             let mut decisions = decide(options, horizon, members, &replaced);
             last_good::keep(&mut decisions, &last_good);
             Group { key, decisions }
@@ -228,14 +190,34 @@ fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
     groups.flat_map(|group| &group.decisions).filter(|one| !one.keep)
 }
 
-/// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get to its end.
-///
-/// A successor that landed outside its lease may be withdrawn any moment, and counts for nothing here.
-fn replaced(repo: &Repository, all: &[StoredSnapshot]) -> BTreeMap<SnapshotId, SnapshotId> {
-    let expiry = repo.lease_times().expiry.as_secs_f64();
+/// Snapshots that their writers may withdraw at any moment: those that landed after the lease had ended, while the lease
+/// is listed. A copy without its files' times looks late too, but its writers are gone, and so are their leases.
+#[derive(Debug, Default)]
+struct Unsettled(BTreeSet<SnapshotId>);
+
+impl Unsettled {
+    fn find(repo: &Repository, all: &[StoredSnapshot]) -> Result<Self, Error> {
+        let times = repo.lease_times();
+        let late: Vec<&StoredSnapshot> = all.iter().filter(|one| one.landed_late(&times)).collect();
+        if late.is_empty() {
+            return Ok(Self::default());
+        }
+        let leases: BTreeSet<LeaseId> = repo.leases()?.into_iter().map(|lease| lease.id).collect();
+        let unsettled = late.into_iter().filter(|one| leases.contains(&one.snapshot.lease));
+        Ok(Self(unsettled.map(|one| one.id).collect()))
+    }
+
+    fn has(&self, one: &StoredSnapshot) -> bool {
+        self.0.contains(&one.id)
+    }
+}
+
+/// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get to its end. A successor
+/// that may be withdrawn counts for nothing here.
+fn replaced(all: &[StoredSnapshot], unsettled: &Unsettled) -> BTreeMap<SnapshotId, SnapshotId> {
     let first: BTreeMap<SnapshotId, SnapshotId> = all.iter().map(|one| (one.id, one.first())).collect();
-    let in_time = all.iter().filter(|one| !landed_late(one.stored, one.snapshot.heartbeat, expiry));
-    in_time
+    let settled = all.iter().filter(|one| !unsettled.has(one));
+    settled
         .filter_map(|one| {
             let old = one.snapshot.replaces?;
             (first.get(&old) == Some(&one.first())).then_some((old, one.id))

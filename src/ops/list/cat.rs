@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use super::tar::write_tar;
-use super::{CACHE_BYTES, What, no_path, source_of};
+use super::{CACHE_BYTES, What, no_path};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::Observer;
 use crate::ops::Cancel;
+use crate::ops::choose::source_of;
 use crate::ops::content::write_content;
 use crate::ops::lost::tell_lost;
 use crate::ops::walk::{Walk, reading_lease};
@@ -35,10 +36,10 @@ pub fn cat(
         return Err(Error::Usage("which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into()));
     };
     let lease = reading_lease(repo, LeaseKind::Restore, host)?;
-    let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
+    let found = what.find(repo, observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let source = source_of(&found, name)?;
+    let source = source_of(&found, &what.snapshot, name, &what.path)?;
     tell_lost(&found.snapshot, name, &what.path, observer);
     match &source.kind {
         SourceKind::Stream { content, .. } if what.path.is_root() => {

@@ -18,6 +18,7 @@ use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
+use crate::ops::choose::{choose, source_of};
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, HostChoice, Repository, StoredSnapshot, Uncertain, without_replaced};
 use crate::store::ObjectKey;
@@ -33,9 +34,18 @@ pub struct What {
     pub snapshot: String,
     /// Whose snapshots count as `latest`.
     pub hosts: HostChoice,
+    /// An empty name is that of a path without one, which is refused with the form that is right.
     pub source: Option<String>,
     /// The root unless a path was given; only with a source.
     pub path: RelPath,
+}
+
+impl What {
+    /// The snapshot that is meant.
+    fn find(&self, repo: &Repository, observer: &dyn Observer) -> Result<StoredSnapshot, Error> {
+        let source = self.source.as_deref().filter(|name| !name.is_empty());
+        choose(repo, &self.snapshot, &self.hosts, source, observer)
+    }
 }
 
 /// Which snapshots are meant; all that is given must fit.
@@ -58,7 +68,8 @@ impl SnapshotFilter {
     }
 }
 
-/// The snapshots, oldest first by the store's time, checkpoints among them, without those that another one replaces; those that cannot be read are told as damage.
+/// The snapshots, oldest first by what is sealed in them, checkpoints among them, without those that another one
+/// replaces. Those that cannot be read are reported as damage, and times that a copy has lost in a note.
 pub fn snapshots(
     repo: &Repository,
     filter: &SnapshotFilter,
@@ -68,8 +79,8 @@ pub fn snapshots(
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
     })?;
     crate::ops::report_vanished(repo, observer);
+    super::tell_times(repo, &all, observer);
     let mut all = without_replaced(all);
-    all.sort_by_key(|found| (found.committed(), found.stored, found.id));
     all.retain(|found| filter.accepts(found));
     Ok(all)
 }
@@ -101,7 +112,7 @@ pub fn ls(
     observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
-    let found = repo.find_snapshot(&what.snapshot, &what.hosts)?;
+    let found = what.find(repo, observer)?;
     crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     if let Some(lost) = &found.snapshot.lost {
@@ -110,7 +121,7 @@ pub fn ls(
         observer.problem(&Problem::new(Severity::Note, format!("snapshot {}", found.id.short()), message));
     }
     if let Some(name) = &what.source {
-        let source = source_of(&found, name)?;
+        let source = source_of(&found, &what.snapshot, name, &what.path)?;
         return ls_source(&reader, &found, source, &what.path, recursive, observer, each);
     }
     for source in &found.snapshot.sources {
@@ -161,15 +172,6 @@ fn ls_below(
         }
     }
     Ok(())
-}
-
-/// The source of this name.
-fn source_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a SourceRecord, Error> {
-    found.snapshot.source(name).ok_or_else(|| {
-        let names: Vec<&str> = found.snapshot.sources.iter().map(|source| source.name.as_str()).collect();
-        let id = found.id.short();
-        Error::NotThere(format!("snapshot {id} has no source '{name}'; it has {}", names.join(", ")))
-    })
 }
 
 fn no_path(source: &SourceRecord, path: &RelPath) -> Error {

@@ -6,7 +6,7 @@ use super::{CACHE_BYTES, SnapshotFilter, snapshots, tree_size};
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind};
 use crate::index::Index;
-use crate::observe::Observer;
+use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository};
 
@@ -59,6 +59,13 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
     for found in all.iter().filter(|found| committed(found.snapshot.state)) {
         for source in &found.snapshot.sources {
             latest.insert((&found.snapshot.host, &source.name), source);
+        }
+    }
+    for ((host, name), source) in &latest {
+        if let Some(reason) = &source.suspect {
+            let subject = format!("source {name} on host {host}");
+            let message = format!("its newest capture is suspect: {reason}");
+            observer.problem(&Problem::new(Severity::Note, subject, message));
         }
     }
     let reader = ChunkReader::new(repo, CACHE_BYTES);

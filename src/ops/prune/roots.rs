@@ -100,7 +100,7 @@ impl Roots {
                 Err(err) => return Err(err.into()),
             }
         }
-        roots.snapshots.sort_by_key(|found| std::cmp::Reverse((found.stored, found.id)));
+        roots.snapshots.sort_by_key(|found| std::cmp::Reverse(found.order()));
         Ok(roots)
     }
 

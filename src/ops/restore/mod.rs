@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use rayon::ThreadPool;
 
+use super::choose::{choose, source_of};
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
 use super::lost::tell_lost;
@@ -47,7 +48,9 @@ use super::{Cancel, memory};
 use crate::error::Error;
 use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
-use crate::repo::{ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, Streams};
+use crate::repo::{
+    ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, StoredSnapshot, Streams,
+};
 use crate::store::StoreError;
 use crate::target::{Durability, OwnerPolicy};
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
@@ -141,7 +144,8 @@ impl Default for RestoreOptions {
 pub struct What {
     /// An id, its unambiguous prefix, or `latest`.
     pub snapshot: String,
-    /// None: all sources, each into a folder of its name.
+    /// None: all sources, each into a folder of its name. An empty name is that of a path without one, which is refused
+    /// with the form that is right.
     pub source: Option<String>,
     /// The root: the whole source.
     pub path: RelPath,
@@ -182,7 +186,8 @@ fn restore_with(
     }
     // Snapshots are listed first (PROTOCOL section 2, Reader).
     observer.phase(&Phase::Index);
-    let found = repo.find_snapshot(&what.snapshot, &options.host)?;
+    let named = what.source.as_deref().filter(|name| !name.is_empty());
+    let found = choose(repo, &what.snapshot, &options.host, named, observer)?;
     let lease = take_lease(repo)?;
     let tally = Tally::new(observer, found.id);
     super::sync_until(repo, observer, cancel)?;
@@ -207,7 +212,7 @@ fn restore_with(
         is_repaired: found.snapshot.lost.is_some(),
         claimed: Claimed::new(),
     };
-    let sources = chosen(&found.snapshot.sources, what, &target)?;
+    let sources = chosen(&found, what, &target)?;
     for source in &sources {
         tally.lost(tell_lost(&found.snapshot, &source.name, &what.path, observer));
     }
@@ -246,26 +251,25 @@ fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
 
 /// The sources that are asked for.
 fn chosen<'s>(
-    all: &'s [SourceRecord],
+    found: &'s StoredSnapshot,
     what: &What,
     target: &Target<'_>,
 ) -> Result<Vec<&'s SourceRecord>, Error> {
-    let Some(name) = &what.source else {
-        if matches!(target, Target::Stdout(_)) && all.len() != 1 {
-            return Err(Error::Usage(format!(
-                "the snapshot has {} sources; name one to write to standard output",
-                all.len()
-            )));
-        }
-        return Ok(all.iter().collect());
-    };
-    match all.iter().find(|source| source.name == *name) {
-        Some(source) => Ok(vec![source]),
-        None => {
-            let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
-            Err(Error::NotThere(format!("the snapshot has no source '{name}'; it has {}", names.join(", "))))
-        }
+    if let Some(name) = &what.source {
+        return Ok(vec![source_of(found, &what.snapshot, name, &what.path)?]);
     }
+    let all = &found.snapshot.sources;
+    if matches!(target, Target::Stdout(_)) && all.len() != 1 {
+        let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
+        return Err(Error::Usage(format!(
+            "snapshot {} has {} sources; name one to write to standard output: {}:SOURCE (it has {})",
+            found.id.short(),
+            all.len(),
+            what.snapshot,
+            names.join(", ")
+        )));
+    }
+    Ok(all.iter().collect())
 }
 
 /// What all parts of one restore share.
@@ -298,11 +302,19 @@ impl<'a> Job<'a> {
             SourceKind::Tree { runs, .. } => {
                 entry = self.first_entry(&mut self.open_runs(runs)?, source, what)?;
                 let not_a_file = || {
-                    let name = &source.name;
-                    Error::Usage(format!(
-                        "'{name}/{}' is no file; only a file or stream can be written to standard output",
-                        what.path
-                    ))
+                    let named = match what.path.is_root() {
+                        true => source.name.clone(),
+                        false => format!("{}/{}", source.name, what.path),
+                    };
+                    match &entry {
+                        Some(other) if !other.is_folder() => Error::Usage(format!(
+                            "'{named}' is neither a file nor a stream, and cannot be written to standard output"
+                        )),
+                        _ => Error::Usage(format!(
+                            "'{named}' is a directory: 'icecore cat {}:{named}' writes it as tar",
+                            what.snapshot
+                        )),
+                    }
                 };
                 entry.as_ref().and_then(Entry::content).ok_or_else(not_a_file)?
             }

@@ -104,6 +104,7 @@ pub fn verify(
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let mut damage = Damage::default();
     let reach = structure(&reader, &mut objects, &mut damage, observer, cancel)?;
+    objects.tell_late(repo, &reach.suspects, observer);
 
     let mut suspects = reach.suspects;
     if options.read_data {
@@ -155,6 +156,16 @@ pub(in crate::ops) fn suspects(
     Ok((Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects, damage))
 }
 
+/// True if all that a snapshot needs lies in known packs that are there with their size. The index is in step with a
+/// listing made after the caller's lease began: then the caller may rely on these chunks as on any that it finds there.
+pub(in crate::ops) fn resolves(
+    reader: &ChunkReader<'_>,
+    found: &StoredSnapshot,
+    cancel: &Cancel,
+) -> Result<bool, Error> {
+    Ok(suspects(reader, vec![found.clone()], true, cancel)?.0.is_empty())
+}
+
 /// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on the way: chunk
 /// numbers, and what did not resolve, are then others.
 fn structure(
@@ -195,7 +206,7 @@ fn remember_snapshots(repo: &Repository, objects: &Objects) {
     let known = repo.memory().last_snapshots();
     let mut found: Vec<&StoredSnapshot> = objects.snapshots.iter().collect();
     // The newest is remembered last.
-    found.sort_by_key(|found| (found.committed(), found.stored));
+    found.sort_by_key(|found| found.order());
     for found in found {
         if found.snapshot.state == SnapshotState::Checkpoint {
             continue;

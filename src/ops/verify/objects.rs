@@ -15,7 +15,7 @@ use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::fetch::with_sources;
 use crate::ops::packs::ListedPacks;
-use crate::repo::{Repository, StoredSnapshot, landed_late, open_object, stored_limit};
+use crate::repo::{Repository, StoredSnapshot, open_object, stored_limit};
 use crate::store::{Copy, Folder, ObjectKey, StoreError, list_all};
 use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
 
@@ -129,16 +129,27 @@ impl Objects {
         }
         self.snapshots.reverse();
         self.report.snapshots = self.snapshots.len() as u64;
-        let expiry = repo.lease_times().expiry.as_secs_f64();
-        for found in &self.snapshots {
-            if landed_late(found.stored, found.snapshot.heartbeat, expiry) {
+        self.report_vanished(repo);
+        Ok(())
+    }
+
+    /// Names snapshots that landed after their lease had ended and need what is not there; a late one that is whole is
+    /// as good as any. `suspects`: the sources that need what is not there.
+    pub fn tell_late(
+        &mut self,
+        repo: &Repository,
+        suspects: &[(SnapshotId, usize)],
+        observer: &dyn Observer,
+    ) {
+        crate::ops::tell_times(repo, &self.snapshots, observer);
+        let times = repo.lease_times();
+        for found in self.snapshots.iter().filter(|found| found.landed_late(&times)) {
+            if suspects.iter().any(|(id, _)| *id == found.id) {
                 let what = "it landed after its lease had expired: a prune may have deleted what it needs, and no \
                             backup builds on it";
                 self.report.find(FindingKind::LateSnapshot, ObjectKey::Snapshot(found.id), what);
             }
         }
-        self.report_vanished(repo);
-        Ok(())
     }
 
     /// Read from the store, whatever the cache holds.

@@ -19,7 +19,8 @@ use crate::parse::{self, NamedCommand, NamedPath};
 /// Capture file trees and streams as one snapshot
 ///
 /// Streams are captured first, then trees, in the order given. A source's name is its path's last component unless
-/// one is given as NAME=PATH (only if no '/' stands before the first '='). If a command fails, or a path is missing or
+/// one is given as NAME=PATH (only if no '/' stands before the first '='). Two directories whose paths end alike need
+/// names; under a name that was not given, another path than last time is refused. If a command fails, or a path is missing or
 /// cannot be listed, nothing is committed. Single files that cannot be read are named and counted (exit code 3).
 ///
 /// Without any source the sources of icecore.toml are captured, in their order there.
@@ -95,6 +96,9 @@ pub struct Args {
     /// Compare with this source of this snapshot (default: the last of the same host and name)
     #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
     parent: Option<(String, String)>,
+    /// The directory was moved: continue the history of its name, which is the path's last component, at another path
+    #[arg(long, help_heading = "What counts as changed")]
+    moved: bool,
     /// Take a much smaller stream, or a change of what must never change, in this source as good from now on
     #[arg(long, value_name = "SOURCE", help_heading = "What counts as changed")]
     accept: Vec<String>,
@@ -212,6 +216,7 @@ impl Args {
         options.ignore_ctime = self.ignore_ctime;
         options.ignore_inode = self.ignore_inode;
         options.allow_empty = self.allow_empty;
+        options.moved = self.moved;
         options.accept = self.accept.iter().cloned().collect();
         options.memory = self.memory.unwrap_or(options.memory);
         options.checkpoint_every = self.checkpoint_every.unwrap_or(options.checkpoint_every);
@@ -239,11 +244,12 @@ impl Args {
             one_file_system: self.one_file_system,
             ..FilterOptions::default()
         };
-        for NamedPath { name, path } in &self.paths {
+        for NamedPath { name, is_derived, path } in &self.paths {
             sources.push(SourceSpec::Tree(Box::new(TreeSpec {
                 filter: filter.clone(),
                 files_from: files_from.clone(),
                 immutable: self.immutable,
+                is_name_derived: *is_derived,
                 parent: parent.clone(),
                 ..TreeSpec::new(name, path)
             })));

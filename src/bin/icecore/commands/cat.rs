@@ -25,7 +25,9 @@ pub struct Args {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     if args.what.source.is_none() {
-        return Err(CliError::usage("no source named").with_hint("write SNAP:SOURCE, for example latest:db"));
+        let hint =
+            format!("write {snap}:SOURCE; 'icecore ls {snap}' lists the sources", snap = args.what.snap);
+        return Err(CliError::usage("no source named").with_hint(hint));
     }
     if context.ui.json {
         return Err(CliError::usage("'cat' writes contents, not JSON"));

@@ -1,5 +1,6 @@
 //! `icecore forget`
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use icecore::Error;
@@ -21,9 +22,9 @@ use crate::ui::{Meter, json, text};
 
 /// Forget snapshots, by name or by a policy
 ///
-/// Snapshots that no rule keeps are forgotten. They are judged by host and set of sources, in the local time zone; the
-/// newest one of each period is kept, and periods without one do not count. What is forgotten frees nothing before
-/// 'prune' lets go of it, and 'undelete' brings it back until then, but not over a network mount.
+/// Snapshots that no rule keeps are forgotten. They are judged by host, set of sources and their paths, in the local
+/// time zone; the newest one of each period is kept, and periods without one do not count. What is forgotten frees
+/// nothing before 'prune' lets go of it, and 'undelete' brings it back until then, but not over a network mount.
 ///
 /// Incomplete snapshots never take the place of a complete one, and doubtful ones (with a suspect source) of neither:
 /// they are kept beside these, where a period has no better one, or where nothing is newer. The last good capture of a
@@ -31,8 +32,8 @@ use crate::ui::{Meter, json, text};
 /// snapshots from the future are kept and count for nothing.
 ///
 /// A group that would lose more than half of its snapshots, and of its days more than two thirds, is left as it is
-/// without --force, for the policy or a clock may be wrong; so is one of which nothing would stay. All else is done, and
-/// the exit code is 1.
+/// without --force, for the policy or a clock may be wrong; so is one of which nothing would stay, and one whose times
+/// contradict each other. All else is done, and the exit code is 1, with --dry-run too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore forget --keep-hourly 48 --keep-daily 14 --keep-weekly 8 --keep-monthly all --dry-run
@@ -60,9 +61,11 @@ pub struct Args {
     /// Judge only snapshots with a source of this name
     #[arg(long, value_name = "NAME", help_heading = "What is judged")]
     source: Option<String>,
-    /// What snapshots judged together have in common: host, sources, tags, or '' for nothing
-    #[arg(long, value_name = "WHAT", default_value = "host,sources", value_parser = group_by, help_heading = "What is judged")]
-    group_by: GroupBy,
+    /// What snapshots judged together have in common: host, sources (the set of names), paths (the names, and each
+    /// tree's path and stream's program), tags, or none (default: host,paths; by [retention] the sources of icecore.toml
+    /// by their names alone)
+    #[arg(long, value_name = "WHAT", value_parser = group_by, help_heading = "What is judged")]
+    group_by: Option<GroupBy>,
 
     /// Forget them also where most of a group's snapshots and days would go
     #[arg(long)]
@@ -124,13 +127,17 @@ struct Keep {
 }
 
 fn group_by(text: &str) -> Result<GroupBy, String> {
-    let mut by = GroupBy { host: false, sources: false, tags: false };
+    let mut by = GroupBy { host: false, sources: false, paths: false, tags: false };
+    if text.trim() == "none" {
+        return Ok(by);
+    }
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         match word {
             "host" => by.host = true,
             "sources" => by.sources = true,
+            "paths" => by.paths = true,
             "tags" => by.tags = true,
-            _ => return Err(format!("'{word}' is none of host, sources, tags")),
+            _ => return Err(format!("'{word}' is none of host, sources, paths, tags; 'none' stands alone")),
         }
     }
     Ok(by)
@@ -227,8 +234,6 @@ impl Summary {
     /// `comes_back`: the store lets a forgotten snapshot be brought back.
     fn lines(&self, comes_back: bool) -> Vec<String> {
         let dropped = text::counted(self.dropped, "snapshot", "snapshots");
-        let refused = text::counted(self.refused, "group", "groups");
-        let refused = format!("{refused} would lose most of their time and need --force");
         let done = match self.dry_run {
             true => format!("{dropped} would be forgotten, {} kept", text::number(self.kept)),
             false if self.dropped == 0 => "nothing to forget".to_owned(),
@@ -242,7 +247,7 @@ impl Summary {
                 }
             ),
         };
-        [done].into_iter().chain((self.dry_run && self.refused > 0).then_some(refused)).collect()
+        vec![done]
     }
 }
 
@@ -250,16 +255,39 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let given = args.keep.policy();
     // Rules on the command line take the place of the configuration's, all of them. Those speak of the file's own host:
     // another one that shares the repository has a file of its own, and perhaps other rules.
-    let (policy, host) = match given.is_empty() {
-        true => (context.config()?.retention.clone(), Some(context.host()?)),
-        false => (given, None),
+    let (policy, host, by_name) = match given.is_empty() {
+        true => {
+            let config = context.config()?;
+            // Their names were given, and continue at another path.
+            let names: BTreeSet<String> = config.sources.iter().map(|source| source.name.clone()).collect();
+            (config.retention.clone(), Some(context.host()?), names)
+        }
+        false => (given, None, BTreeSet::new()),
     };
+    let by_name = if args.group_by.is_some() { BTreeSet::new() } else { by_name };
     let host = if args.any_host { None } else { args.host.clone().or(host) };
     if args.snaps.is_empty() && policy.is_empty() {
         return Err(CliError::usage("say what to keep, or which snapshots to forget")
             .with_hint("[retention] in icecore.toml, or for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
     }
-    if args.snaps.is_empty() { by_policy(context, args, policy, host) } else { named(context, args) }
+    if !args.snaps.is_empty() {
+        return named(context, args);
+    }
+    let filter = SnapshotFilter { host, tags: args.tag.clone(), source: args.source.clone() };
+    by_policy(
+        context,
+        args,
+        ForgetOptions {
+            host: host_name(),
+            policy,
+            filter,
+            group_by: args.group_by.unwrap_or_default(),
+            by_name,
+            zone: TimeZone::system(),
+            force: args.force,
+            dry_run: args.dry_run,
+        },
+    )
 }
 
 fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
@@ -288,22 +316,8 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     }))
 }
 
-fn by_policy(
-    context: &Context<'_>,
-    args: &Args,
-    policy: Policy,
-    host: Option<String>,
-) -> Result<Outcome, CliError> {
+fn by_policy(context: &Context<'_>, args: &Args, options: ForgetOptions) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let options = ForgetOptions {
-        host: host_name(),
-        policy,
-        filter: SnapshotFilter { host, tags: args.tag.clone(), source: args.source.clone() },
-        group_by: args.group_by,
-        zone: TimeZone::system(),
-        force: args.force,
-        dry_run: args.dry_run,
-    };
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
@@ -315,8 +329,7 @@ fn by_policy(
         refused: report.refused.len() as u64,
         prune: pruned.as_ref().map(prune::Summary::new),
     };
-    // In a dry run nothing was asked for that could be refused.
-    let refused = refused(&report).filter(|_| !args.dry_run);
+    let refused = refused(&report);
     let outcome = if refused.is_some() { Outcome::Refused } else { Outcome::Done };
     let elapsed = text::span(meter.elapsed());
     let outcome = meter.finish("forget", outcome, &summary, || {
@@ -335,8 +348,8 @@ fn refused(report: &ForgetReport) -> Option<Error> {
     let groups: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
     let why = match groups.as_slice() {
         [] => return None,
-        [one] => format!("a group would lose most of its time and was left as it is: {one}"),
-        all => format!("groups would lose most of their time and were left as they are: {}", all.join("; ")),
+        [one] => format!("1 group was left as it is: {one}"),
+        all => format!("{} groups were left as they are: {}", all.len(), all.join("; ")),
     };
     let hint = "is the policy meant so, and the clock right? --dry-run shows what is kept and why; --force forgets them";
     Some(Error::Refused { why, hint })
@@ -429,9 +442,12 @@ mod tests {
     #[test]
     fn groups_are_named_by_what_they_share() {
         let by = |words: &[&str]| args(words).expect("good words").group_by;
-        assert_eq!(by(&[]), GroupBy::default());
-        assert_eq!(by(&["--group-by", ""]), GroupBy { host: false, sources: false, tags: false });
-        assert_eq!(by(&["--group-by", "tags,host"]), GroupBy { host: true, sources: false, tags: true });
-        assert!(args(&["--group-by", "paths"]).is_err());
+        let none = GroupBy { host: false, sources: false, paths: false, tags: false };
+        assert_eq!(by(&[]), None);
+        assert_eq!((by(&["--group-by", ""]), by(&["--group-by", "none"])), (Some(none), Some(none)));
+        assert_eq!(by(&["--group-by", "host,paths"]), Some(GroupBy::default()));
+        assert_eq!(by(&["--group-by", "tags,host"]), Some(GroupBy { host: true, tags: true, ..none }));
+        assert_eq!(by(&["--group-by", "host,sources"]), Some(GroupBy { host: true, sources: true, ..none }));
+        assert!(args(&["--group-by", "folders"]).is_err() && args(&["--group-by", "none,host"]).is_err());
     }
 }

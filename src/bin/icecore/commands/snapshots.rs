@@ -14,7 +14,8 @@ use crate::ui::{json, text};
 
 /// List the snapshots
 ///
-/// Oldest first. An incomplete snapshot holds entries that could not be read; a checkpoint is what an interrupted
+/// Oldest first, by the time that counts: when a backup was begun, and where the host's clock was more than a day off when
+/// it was committed by the store's. An incomplete snapshot holds entries that could not be read; a checkpoint is what an interrupted
 /// backup left to go on from. With --forgotten: what 'forget' has let go of and 'undelete' brings back, until a prune has
 /// its data.
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,9 @@ pub struct Args {
 struct Record<'a> {
     id: String,
     host: &'a str,
+    /// The time that counts: when it was begun, by the store's clock where that is more than a day off.
+    time: Option<String>,
+    /// By the host's clock.
     started: Option<String>,
     ended: Option<String>,
     /// `complete`, `incomplete` or `checkpoint`.
@@ -86,6 +90,7 @@ impl<'a> Record<'a> {
         Self {
             id: stored.id.to_string(),
             host: &snapshot.host,
+            time: json::time(stored.time()),
             started: json::time(snapshot.started),
             ended: json::time(snapshot.ended),
             state: snapshot.state.to_string(),
@@ -128,7 +133,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         let found = found.filter(|one| filter.accepts(&one.found));
         found.map(|one| (one.found, Some(one.forgotten))).collect()
     } else {
-        snapshots(&repository, &filter, &meter)?.into_iter().map(|found| (found, None)).collect()
+        let mut found = snapshots(&repository, &filter, &meter)?;
+        found.sort_by_key(|found| (found.time(), found.order()));
+        found.into_iter().map(|found| (found, None)).collect()
     };
     meter.end();
     let mut out = context.ui.data()?;
@@ -145,6 +152,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
+/// A claimed time that differs from the one that counts by more than this is shown too.
+const CLAIM_SHOWN_SECONDS: f64 = 60.0;
+
 /// A snapshot, and when it was forgotten.
 type Row = (StoredSnapshot, Option<Timestamp>);
 
@@ -152,11 +162,11 @@ fn table(list: &[Row], forgotten: bool) -> text::Table {
     let headings = ["id", "time", "host", "state", "sources", "tags"];
     let headings = headings.into_iter().chain(forgotten.then_some("forgotten"));
     let mut table = text::Table::new(&headings.collect::<Vec<_>>());
-    for (StoredSnapshot { id, snapshot, .. }, forgotten) in list {
+    for (stored @ StoredSnapshot { id, snapshot, .. }, forgotten) in list {
         let names: Vec<&str> = snapshot.sources.iter().map(|s| s.name.as_str()).collect();
         let cells = [
             id.short(),
-            text::when(snapshot.started),
+            time(stored),
             snapshot.host.clone(),
             state(snapshot),
             names.join(" "),
@@ -165,6 +175,15 @@ fn table(list: &[Row], forgotten: bool) -> text::Table {
         table.row(cells.into_iter().chain(forgotten.map(text::when)));
     }
     table
+}
+
+/// The time that counts, and beside it what the host's clock said where that is something else.
+fn time(stored: &StoredSnapshot) -> String {
+    let (time, claimed) = (stored.time(), stored.snapshot.started);
+    match claimed.seconds_since(time).abs() > CLAIM_SHOWN_SECONDS {
+        true => format!("{} (claimed: {})", text::when(time), text::when(claimed)),
+        false => text::when(time),
+    }
 }
 
 /// The state, and what else is to be known of a snapshot.

@@ -17,7 +17,8 @@ use crate::ui::{json, text};
 ///
 /// A backup of a source is good if all of the source was captured; that another source of the same snapshot was not does
 /// not matter. Ages are by the store's clock. With --max-age, a source whose last good backup is older, or that has
-/// none, is named and the exit code is 3; also if there is no backup at all.
+/// none, or whose newest is suspect, is named and the exit code is 3; also if there is no backup at all. While the newest
+/// backup of what must never change (unchanged = "alarm") is suspect, the exit code is 5.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore status
@@ -49,6 +50,21 @@ struct SourceRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     good: Option<CaptureRecord>,
     newest: CaptureRecord,
+    /// Of the newest: `complete`, `incomplete`, `suspect` or `alarm`.
+    state: &'static str,
+    /// Why the newest is not to be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suspect: Option<&'a str>,
+}
+
+/// What is to be said of the newest backup of a source.
+fn state(one: &SourceStatus) -> &'static str {
+    match (&one.suspect, one.is_alarm, one.newest.complete) {
+        (Some(_), true, _) => "alarm",
+        (Some(_), false, _) => "suspect",
+        (None, _, true) => "complete",
+        (None, _, false) => "incomplete",
+    }
 }
 
 #[derive(Serialize)]
@@ -127,6 +143,8 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
                 snapshots: one.snapshots,
                 good: one.good.as_ref().map(|good| CaptureRecord::new(status, good)),
                 newest: CaptureRecord::new(status, &one.newest),
+                state: state(one),
+                suspect: one.suspect.as_deref(),
             })?;
         }
         return out.finish();
@@ -145,11 +163,17 @@ fn row(status: &Status, one: &SourceStatus) -> [String; 6] {
     let (good, age) = match &one.good {
         Some(good) => (
             format!("{} {}", good.snapshot.short(), text::when(good.committed)),
-            text::span(Duration::from_secs_f64(status.age(good))),
+            match status.is_ahead(good) {
+                true => "in the future".to_owned(),
+                false => text::span(Duration::from_secs_f64(status.age(good))),
+            },
         ),
         None => ("none".to_owned(), String::new()),
     };
-    let newest = if one.newest.complete { "complete" } else { "incomplete" };
+    let newest = match state(one) {
+        "alarm" => "ALARM",
+        state => state,
+    };
     [one.host.clone(), one.source.clone(), text::number(one.snapshots), good, age, newest.to_owned()]
 }
 
@@ -209,6 +233,16 @@ fn metrics(status: &Status) -> Metrics {
         "icecore_snapshot_incomplete",
         "1 if the newest backup of the source is not complete.",
         each(&|one| Some(f64::from(u8::from(!one.newest.complete)))),
+    );
+    out.gauge(
+        "icecore_snapshot_suspect",
+        "1 if the newest backup of the source is suspect: much smaller than before, or a change of what never changes.",
+        each(&|one| Some(f64::from(u8::from(one.suspect.is_some())))),
+    );
+    out.gauge(
+        "icecore_snapshot_alarm",
+        "1 if the newest backup of the source is suspect and the source must never change.",
+        each(&|one| Some(f64::from(u8::from(one.is_alarm)))),
     );
     out.gauge(
         "icecore_snapshots",

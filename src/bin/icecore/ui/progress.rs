@@ -20,6 +20,8 @@ use crate::exit::Outcome;
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 /// How often a JSON progress event is written.
 const EMIT_EVERY: Duration = Duration::from_secs(1);
+/// Lines of problems that are kept; an environment variable holds at most 128 KiB.
+const REPORTED_BYTES_MAX: usize = 16 << 10;
 /// The rate shown is that of so many drawings: 5 s.
 const RATE_SAMPLES: usize = 25;
 
@@ -37,6 +39,8 @@ struct State {
     counters: Counters,
     stage: Mutex<Stage>,
     worst: AtomicU8,
+    /// The first lines of what was worse than a note.
+    reported: Mutex<String>,
     /// The phase is worth drawing; nothing is drawn before the first one.
     begun: AtomicBool,
     bar: Option<ProgressBar>,
@@ -85,6 +89,7 @@ impl Meter {
                 total: None,
             }),
             worst: AtomicU8::new(0),
+            reported: Mutex::default(),
             begun: AtomicBool::new(false),
             bar,
         });
@@ -128,6 +133,11 @@ impl Meter {
             2 => Outcome::Damage,
             _ => Outcome::Alarm,
         }
+    }
+
+    /// The lines of warnings, damage and alarms so far, as people read them; no more than 16 KiB of them.
+    pub fn reported(&self) -> String {
+        self.state.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the drawing and tells the end: with `--json` a `summary` of `body`, else `lines` on standard error.
@@ -221,6 +231,17 @@ impl State {
         }
     }
 
+    /// Keeps a line for whoever is to be told at the end.
+    fn report(&self, line: &str) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() + line.len() < REPORTED_BYTES_MAX {
+            if !reported.is_empty() {
+                reported.push('\n');
+            }
+            reported.push_str(line);
+        }
+    }
+
     /// Prints a line on standard error beside the bar.
     fn say(&self, line: impl fmt::Display) {
         match &self.bar {
@@ -258,10 +279,13 @@ impl Observer for Meter {
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
         let Problem { subject, message, .. } = problem;
+        let label = if problem.severity == Severity::Missing { "warning" } else { severity };
+        if problem.severity != Severity::Note {
+            self.state.report(&format!("{label}: {}", text::clean(&problem.to_string())));
+        }
         if self.state.ui.json {
             json::emit(&json::ProblemEvent { severity, subject, message });
         } else if !(self.state.ui.quiet && problem.severity == Severity::Note) {
-            let label = if problem.severity == Severity::Missing { "warning" } else { severity };
             self.state.say(format_args!("{label}: {}", text::clean(&problem.to_string())));
         }
     }

@@ -115,7 +115,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         }
     };
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
-    let found = repository.find_snapshot(&args.snap, &args.hosts.choice(context)?)?;
+    let found = icecore::ops::choose(&repository, &args.snap, &args.hosts.choice(context)?, None, &meter)?;
     icecore::ops::sync_until(&repository, &meter, &cancel)?;
 
     let mut list = List::open(context, args)?;

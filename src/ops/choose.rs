@@ -1,0 +1,160 @@
+//! Which snapshot is meant by a name, and what is to be known before somebody relies on it.
+//!
+//! `latest` is the newest snapshot, whatever its state, and `latest:SOURCE` the newest that has the source. A capture that
+//! is suspect (docs/decisions/0009-doubtful-captures-do-not-count.md) is not hidden and not passed over in silence: who
+//! asks for it is told, and told the last good one.
+
+use crate::Error;
+use crate::format::{SnapshotState, SourceKind, SourceRecord};
+use crate::observe::{Observer, Problem, Severity};
+use crate::repo::{HostChoice, Latest, RepoError, Repository, StoredSnapshot, without_replaced};
+use crate::types::RelPath;
+
+/// Finds a snapshot by id, prefix or `latest`, to read from it; `source`: what of it is asked for.
+///
+/// What is worth knowing is reported: that `latest` is of another host, or older than the newest snapshot, in a note; that
+/// what is asked for is suspect as missing where it was asked for as `latest`, which ends the command with exit code 3,
+/// and in a note where the snapshot was named by its id.
+pub fn choose(
+    repo: &Repository,
+    text: &str,
+    hosts: &HostChoice,
+    source: Option<&str>,
+    observer: &dyn Observer,
+) -> Result<StoredSnapshot, Error> {
+    if text != "latest" {
+        let found = repo.find_snapshot(text, hosts)?;
+        if suspects(&found, source).next().is_some() {
+            let all = without_replaced(repo.snapshots(&mut |_, _| {})?);
+            tell_suspect(&found, source, &all, Severity::Note, observer);
+        }
+        return Ok(found);
+    }
+    let (found, all) = newest(repo, hosts, source, observer)?;
+    tell_suspect(&found, source, &all, Severity::Missing, observer);
+    Ok(found)
+}
+
+/// The newest snapshot, or the newest with a source, whatever its state; and all committed ones. That it is of another
+/// host, or older than the newest snapshot, is reported in a note.
+pub(crate) fn newest(
+    repo: &Repository,
+    hosts: &HostChoice,
+    source: Option<&str>,
+    observer: &dyn Observer,
+) -> Result<(StoredSnapshot, Vec<StoredSnapshot>), Error> {
+    let Latest { found, all, is_other_host, newest } = match (repo.latest(hosts, source), source) {
+        (Err(err @ RepoError::NoSuchSnapshot { .. }), Some(_)) => {
+            return Err(Error::NotThere(err.to_string()));
+        }
+        (latest, _) => latest?,
+    };
+    super::tell_times(repo, &all, observer);
+    if let (true, HostChoice::Own(host)) = (is_other_host, hosts) {
+        let message = format!("this host, {host}, has none; it is of {}, the only host", found.snapshot.host);
+        observer.problem(&Problem::new(Severity::Note, subject(&found), message));
+    }
+    if let (Some(source), true) = (source, newest != found.id) {
+        let message =
+            format!("it is the newest with a source '{source}'; {}, the newest, has none", newest.short());
+        observer.problem(&Problem::new(Severity::Note, subject(&found), message));
+    }
+    Ok((found, all))
+}
+
+fn subject(found: &StoredSnapshot) -> String {
+    format!("snapshot {}", found.id.short())
+}
+
+/// Its sources that are asked for and suspect.
+fn suspects<'s>(
+    found: &'s StoredSnapshot,
+    source: Option<&'s str>,
+) -> impl Iterator<Item = (&'s SourceRecord, &'s str)> {
+    let asked = found.snapshot.sources.iter().filter(move |one| source.is_none_or(|name| one.name == name));
+    asked.filter_map(|one| Some((one, one.suspect.as_deref()?)))
+}
+
+fn tell_suspect(
+    found: &StoredSnapshot,
+    source: Option<&str>,
+    all: &[StoredSnapshot],
+    severity: Severity,
+    observer: &dyn Observer,
+) {
+    for (record, reason) in suspects(found, source) {
+        let good = match last_good(all, &found.snapshot.host, &record.name) {
+            Some(good) => format!("the last good one is {}", good.id.short()),
+            None => "there is no good one".to_owned(),
+        };
+        let subject = format!("{} is suspect", subject(found));
+        let message = format!("{}: {reason}; {good}", record.name);
+        observer.problem(&Problem::new(severity, subject, message));
+    }
+}
+
+/// The newest committed snapshot of the host whose capture of the source is not suspect.
+pub(super) fn last_good<'s>(
+    all: &'s [StoredSnapshot],
+    host: &str,
+    source: &str,
+) -> Option<&'s StoredSnapshot> {
+    let good = all.iter().filter(|one| {
+        let is_good = one.snapshot.source(source).is_some_and(|record| record.suspect.is_none());
+        is_good && one.snapshot.host == host && one.snapshot.state != SnapshotState::Checkpoint
+    });
+    good.max_by_key(|one| one.order())
+}
+
+/// The source of this name. An empty name is that of a path that was written without one: `latest:/srv/app`.
+///
+/// # Errors
+/// They say which sources there are.
+pub(super) fn source_of<'a>(
+    found: &'a StoredSnapshot,
+    text: &str,
+    name: &str,
+    path: &RelPath,
+) -> Result<&'a SourceRecord, Error> {
+    if let Some(source) = found.snapshot.source(name) {
+        return Ok(source);
+    }
+    let sources = &found.snapshot.sources;
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    let (id, names) = (found.id.short(), names.join(", "));
+    if !name.is_empty() {
+        return Err(Error::NotThere(format!("snapshot {id} has no source '{name}'; it has {names}")));
+    }
+    let written = if path.is_root() { format!("{text}:") } else { format!("{text}:/{path}") };
+    let example = match suggestion(sources, path) {
+        Some((name, rest)) if rest.is_root() => format!(", for example {text}:{name}"),
+        Some((name, rest)) => format!(", for example {text}:{name}/{rest}"),
+        None => String::new(),
+    };
+    Err(Error::Usage(format!(
+        "'{written}' names no source: write SNAP:SOURCE/PATH{example}; snapshot {id} has the sources {names}"
+    )))
+}
+
+/// What was probably meant by an absolute path: the one below a source's own path, or one that begins with its name.
+fn suggestion<'a>(sources: &'a [SourceRecord], path: &RelPath) -> Option<(&'a str, RelPath)> {
+    let key = path.to_slashed();
+    let below = |prefix: &[u8]| -> Option<RelPath> {
+        let rest = key.strip_prefix(prefix)?;
+        (prefix.is_empty() || rest.is_empty() || rest[0] == b'/')
+            .then(|| RelPath::from_slashed(rest).ok())
+            .flatten()
+    };
+    let by_path = sources.iter().find_map(|source| match &source.kind {
+        SourceKind::Tree { path, .. } => Some((source.name.as_str(), below(path.strip_prefix(b"/")?)?)),
+        SourceKind::Stream { .. } => None,
+    });
+    let by_name =
+        || sources.iter().find_map(|source| Some((source.name.as_str(), below(source.name.as_bytes())?)));
+    let first = || sources.first().map(|source| (source.name.as_str(), RelPath::root()));
+    by_path.or_else(by_name).or_else(first)
+}
+
+#[cfg(test)]
+#[path = "choose_tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! Which snapshots are judged together.
+//!
+//! One name can stand for two things: `/home/alice/data` and `/home/bob/data`, backed up by two jobs, are both `data`.
+//! Judged together, the one's snapshots would be dropped as older states of the other. So what a name stands for counts as
+//! well: a tree's recorded path, a stream's program.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::format::SourceRecord;
+use crate::ops::things::Thing;
+use crate::repo::StoredSnapshot;
+
+/// What snapshots must have in common to be judged together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupBy {
+    pub host: bool,
+    /// The set of their sources' names.
+    pub sources: bool,
+    /// The same, and what each stands for: a tree's path, a stream's program.
+    pub paths: bool,
+    pub tags: bool,
+}
+
+impl Default for GroupBy {
+    fn default() -> Self {
+        Self { host: true, sources: false, paths: true, tags: false }
+    }
+}
+
+/// What the snapshots of a group have in common; none where it does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    pub host: Option<String>,
+    /// Names, and what each stands for where that matters; sorted.
+    pub sources: Option<Vec<(String, Option<Thing>)>>,
+    /// Sorted.
+    pub tags: Option<Vec<String>>,
+}
+
+impl fmt::Display for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = |(name, thing): &(String, Option<Thing>)| match thing {
+            None => name.clone(),
+            Some(thing) => format!("{name} ({thing})"),
+        };
+        let host = self.host.iter().map(|host| format!("host {host}"));
+        let sources = self.sources.iter().map(|all| {
+            let all: Vec<String> = all.iter().map(source).collect();
+            format!("sources {}", all.join(" "))
+        });
+        let tags = self.tags.iter().map(|tags| match tags.as_slice() {
+            [] => "no tags".to_owned(),
+            tags => format!("tags {}", tags.join(" ")),
+        });
+        let parts: Vec<String> = host.chain(sources).chain(tags).collect();
+        f.write_str(if parts.is_empty() { "all snapshots" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl GroupBy {
+    pub(super) fn key(self, found: &StoredSnapshot, names: &Names<'_>) -> GroupKey {
+        let snapshot = &found.snapshot;
+        let source = |record: &SourceRecord| {
+            let thing = self.paths.then(|| names.thing(&snapshot.host, record)).flatten();
+            (record.name.clone(), thing)
+        };
+        let mut sources: Vec<_> = snapshot.sources.iter().map(source).collect();
+        sources.sort();
+        let mut tags = snapshot.tags.clone();
+        tags.sort();
+        tags.dedup();
+        GroupKey {
+            host: self.host.then(|| snapshot.host.clone()),
+            sources: (self.sources || self.paths).then_some(sources),
+            tags: self.tags.then_some(tags),
+        }
+    }
+}
+
+/// What the names of all sources stand for.
+pub(super) struct Names<'a> {
+    by_name: &'a BTreeSet<String>,
+    /// What each host's name stood for, but for relative paths.
+    absolute: BTreeMap<(String, String), BTreeSet<Thing>>,
+}
+
+impl<'a> Names<'a> {
+    /// `by_name`: names that are one thing, whatever is recorded.
+    pub fn new(all: &[StoredSnapshot], by_name: &'a BTreeSet<String>) -> Self {
+        let mut absolute: BTreeMap<(String, String), BTreeSet<Thing>> = BTreeMap::new();
+        for one in all {
+            for record in &one.snapshot.sources {
+                let thing = Thing::of(&record.kind);
+                if !thing.is_relative() {
+                    let name = (one.snapshot.host.clone(), record.name.clone());
+                    absolute.entry(name).or_default().insert(thing);
+                }
+            }
+        }
+        Self { by_name, absolute }
+    }
+
+    /// Names that alone count, of which each stood for several things: host, name and the things.
+    pub fn moved(&self) -> impl Iterator<Item = (&str, &str, Vec<String>)> {
+        let several =
+            self.absolute.iter().filter(|((_, name), all)| self.by_name.contains(name) && all.len() > 1);
+        several.map(|((host, name), all)| {
+            (host.as_str(), name.as_str(), all.iter().map(ToString::to_string).collect())
+        })
+    }
+
+    /// What a record is of; none where its name alone counts. A relative path, which earlier versions recorded, is the
+    /// one absolute path of the same name that ends with it.
+    pub fn thing(&self, host: &str, record: &SourceRecord) -> Option<Thing> {
+        if self.by_name.contains(&record.name) {
+            return None;
+        }
+        let thing = Thing::of(&record.kind);
+        if !thing.is_relative() {
+            return Some(thing);
+        }
+        let all = self.absolute.get(&(host.to_owned(), record.name.clone()));
+        let mut fitting = all.into_iter().flatten().filter(|one| one.fits(&thing));
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => Some(one.clone()),
+            _ => Some(thing),
+        }
+    }
+}

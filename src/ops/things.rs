@@ -1,0 +1,107 @@
+//! What a source's name stands for: the directory whose path is recorded, or the program whose output is captured.
+
+use std::fmt;
+
+use crate::format::SourceKind;
+
+/// The thing behind a source's name. Of a stream the program alone: arguments change all the time, and may be secrets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Thing {
+    /// The root's path, as it is recorded.
+    Tree(Vec<u8>),
+    /// The program's file name; empty for standard input.
+    Stream(String),
+}
+
+impl Thing {
+    /// What a record is of.
+    pub fn of(kind: &SourceKind) -> Self {
+        match kind {
+            SourceKind::Tree { path, .. } => Self::Tree(path.clone()),
+            SourceKind::Stream { command, .. } => Self::command(command),
+        }
+    }
+
+    /// What a command captures.
+    pub fn command(words: &[String]) -> Self {
+        let program = words.first().map(|word| word.rsplit('/').next().unwrap_or(word));
+        Self::Stream(program.unwrap_or_default().to_owned())
+    }
+
+    /// True for a tree whose path is not absolute: records of earlier versions have the path as it was typed.
+    pub fn is_relative(&self) -> bool {
+        matches!(self, Self::Tree(path) if !path.starts_with(b"/"))
+    }
+
+    /// True if both may be one thing: they are equal, or the one is a relative path and the other an absolute one that
+    /// ends with it.
+    pub fn fits(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tree(one), Self::Tree(two)) if self.is_relative() != other.is_relative() => {
+                let (relative, absolute) = if self.is_relative() { (one, two) } else { (two, one) };
+                ends_with(absolute, relative)
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(path) => f.write_str(&String::from_utf8_lossy(path)),
+            Self::Stream(program) if program.is_empty() => f.write_str("standard input"),
+            Self::Stream(program) => write!(f, "the output of {program}"),
+        }
+    }
+}
+
+/// True if the absolute path ends with the components of the relative one. What `.` and `..` stood for is not known.
+fn ends_with(absolute: &[u8], relative: &[u8]) -> bool {
+    let names = |path: &[u8]| -> Vec<Vec<u8>> {
+        let all = path.split(|&byte| byte == b'/');
+        all.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
+    };
+    let relative = names(relative);
+    let known = relative.iter().rposition(|name| name == b"..").map_or(0, |at| at + 1);
+    names(absolute).ends_with(&relative[known..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(path: &str) -> Thing {
+        Thing::Tree(path.into())
+    }
+
+    #[test]
+    fn a_relative_path_of_an_old_record_fits_what_ends_with_it() {
+        for (relative, absolute, fits) in [
+            ("data", "/home/alice/data", true),
+            ("./data/", "/home/alice/data", true),
+            ("alice/data", "/home/alice/data", true),
+            ("../alice/data", "/home/alice/data", true),
+            (".", "/home/alice/data", true),
+            ("..", "/home", true),
+            ("bob/data", "/home/alice/data", false),
+            ("ata", "/home/alice/data", false),
+            ("data", "/home/alice/data/x", false),
+        ] {
+            assert_eq!(tree(relative).fits(&tree(absolute)), fits, "{relative} {absolute}");
+            assert_eq!(tree(absolute).fits(&tree(relative)), fits, "{relative} {absolute}");
+        }
+        assert!(!tree("/a/data").fits(&tree("/b/data")) && tree("/a").fits(&tree("/a")));
+        assert!(!tree("a/data").fits(&tree("data")), "two relative ones are as different as they look");
+    }
+
+    #[test]
+    fn of_a_stream_the_program_counts() {
+        let thing =
+            |words: &[&str]| Thing::command(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(thing(&["pg_dump", "-U", "a"]), thing(&["/usr/bin/pg_dump", "--password=x"]));
+        assert!(!thing(&["pg_dump"]).fits(&thing(&["mysqldump"])) && !thing(&[]).fits(&thing(&["cat"])));
+        assert!(!thing(&["/x"]).fits(&tree("/x")));
+        assert_eq!(thing(&[]).to_string(), "standard input");
+    }
+}
