@@ -16,6 +16,7 @@ fn record(name: &str, suspect: Option<&str>) -> SourceRecord {
         digest: [0; 32],
         counts: SourceCounts::default(),
         suspect: suspect.map(str::to_owned),
+        numeric_owners: false,
     }
 }
 

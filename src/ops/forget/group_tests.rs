@@ -18,6 +18,7 @@ fn record(name: &str, kind: SourceKind) -> SourceRecord {
         digest: [0; 32],
         counts: SourceCounts::default(),
         suspect: None,
+        numeric_owners: false,
     }
 }
 
