@@ -33,7 +33,7 @@ fn what_is_set_aside_is_the_same_file() {
     put(&store, &pack(1));
     let inode = fs::metadata(path_of(&store, &pack(1))).expect("there").ino();
     // A file that cannot be read at all.
-    fs::set_permissions(path_of(&store, &pack(1)), fs::Permissions::from_mode(0)).expect("changed");
+    fs::set_permissions(path_of(&store, &pack(1)), fs::Permissions::from_mode(0o0)).expect("changed");
     let aside = ObjectKey::QuarantinedPack(PackId::new([1; 32]));
     store.rename(&pack(1), &aside).expect("set aside");
     assert_eq!(fs::metadata(path_of(&store, &aside)).expect("there").ino(), inode);
