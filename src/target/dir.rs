@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::durable::{Way, Writes, sync_dir, sync_file};
 use super::meta::{self, Before, Handle, MetaReport, MetaToSet, Rules, Times};
+use super::protect::Protection;
 use super::temp::Replace;
 use crate::sys::open_beneath;
 use crate::types::{DeviceNumber, EntryKind, Timestamp};
@@ -92,6 +93,7 @@ pub(super) struct Shared {
     pub(super) temp_seed: u64,
     pub(super) temp_count: AtomicU64,
     pub(super) writes: Writes,
+    pub(super) protection: Protection,
 }
 
 /// An open folder of the target; clones share the handle.
@@ -320,8 +322,14 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// `EISDIR` or `ENOTDIR` if it is not what `is_folder` says.
+    /// `EISDIR` or `ENOTDIR` if it is not what `is_folder` says; [`super::InUse`] if it is protected.
     pub fn remove(&self, name: &[u8], is_folder: bool) -> io::Result<()> {
+        let protection = &self.inner.shared.protection;
+        if protection.is_any()
+            && let Some(found) = self.stat(name)?
+        {
+            protection.check(&found)?;
+        }
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         rustix::fs::unlinkat(self.fd(), component(name)?, flags)?;
         self.changed();
@@ -386,34 +394,39 @@ pub(super) fn open_path(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Resu
     rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// As [`open_beneath`]; a folder that belongs to the ordinary user who restores is made readable and writable for
+/// As [`open_beneath`], but a protected folder is not opened ([`super::InUse`]); a folder that belongs to the ordinary user who restores is made readable and writable for
 /// that user, as its final mode is set at the end.
 pub(super) fn open_writable(
     shared: &Shared,
     folder: BorrowedFd<'_>,
     path: &[u8],
     resolve: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
+) -> io::Result<OwnedFd> {
     let opened = open_beneath(folder, path, FOLDER_FLAGS, resolve);
-    if shared.rules.policy.is_root {
-        return opened;
+    if shared.rules.policy.is_root && !shared.protection.is_any() {
+        return Ok(opened?);
     }
     match opened {
         Ok(fd) => {
             unlock(shared, fd.as_fd(), &Handle::open(fd.as_fd()))?;
             Ok(fd)
         }
-        Err(Errno::ACCESS) => {
+        Err(Errno::ACCESS) if !shared.rules.policy.is_root => {
             let fd = open_beneath(folder, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, resolve)?;
             unlock(shared, fd.as_fd(), &Handle::path(fd.as_fd()))?;
-            open_beneath(folder, path, FOLDER_FLAGS, resolve)
+            Ok(open_beneath(folder, path, FOLDER_FLAGS, resolve)?)
         }
-        Err(errno) => Err(errno),
+        Err(errno) => Err(errno.into()),
     }
 }
 
-fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> rustix::io::Result<()> {
+/// Makes an ordinary user's own folder usable for that user; one that is protected is an error.
+fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Result<()> {
     let found = Existing::of_handle(fd)?;
+    shared.protection.check(&found)?;
+    if shared.rules.policy.is_root {
+        return Ok(());
+    }
     if found.uid == shared.euid && found.mode & 0o700 != 0o700 {
         handle.chmod(found.mode | 0o700)?;
     }

@@ -1,5 +1,6 @@
 //! Removing a folder with all below it, at any depth with one open handle.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -7,101 +8,249 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::dir::{Dir, Existing, component, list, open_writable};
+use super::durable::{Way, sync_dir};
+use super::protect::InUse;
 use crate::types::EntryKind;
 
 /// Names of folders still to be removed that are held at once, over all depths; each depth holds at least one.
 const PENDING_NAMES_MAX: usize = 512;
 
+/// Says of a path whether it stays, with all below it: its components joined by 0x00, from the name that is removed
+/// on, and its kind.
+pub type Stays<'s> = dyn FnMut(&[u8], Option<EntryKind>) -> bool + 's;
+
+/// What became of a tree that was removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that are gone, folders among them.
+    pub names: u64,
+    /// Something that stayed, and so do the folders above it: the path, as [`Stays`] gets it, and why. None: all is gone.
+    pub kept: Option<(Vec<u8>, Kept)>,
+}
+
+/// Why something was not removed; the more surprising the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// The caller said that it stays.
+    Asked,
+    /// It is protected.
+    InUse(&'static str),
+    /// Something is mounted there, which is not ours.
+    Mount,
+}
+
 /// An open folder under removal, or one above it.
 struct Level {
     name: Vec<u8>,
+    /// Length of its path in [`Removal::key`].
+    key_len: usize,
     /// Device and inode, by which the way up is checked.
     identity: (u64, u64),
-    /// Folders in it that were seen and are still there.
+    /// Folders in it that were seen and are still there; the last is removed next.
     pending: Vec<Vec<u8>>,
     /// The listing was cut short.
     has_more: bool,
+    /// Something in it stays.
+    has_kept: bool,
+    /// Folders up to this name were dealt with. Set once something stays: then listings are taken in order, as what
+    /// stays would be met again and again.
+    after: Option<Vec<u8>>,
+}
+
+/// What a name turned out to be.
+enum Opened {
+    Folder(OwnedFd),
+    NoFolder,
+    Gone,
+    Kept(Kept),
+}
+
+struct Removal<'r> {
+    root: &'r Dir,
+    stays: &'r mut Stays<'r>,
+    /// The path of the folder at hand.
+    key: Vec<u8>,
+    pending_total: usize,
+    done: Removed,
 }
 
 impl Dir {
-    /// Removes a folder and all below it, or whatever else has the name. Links are removed, never followed. What a
-    /// crash leaves is a part of the tree.
+    /// Removes a folder and all below it, or whatever else has the name, but for what `stays`, what is protected, and
+    /// what is mounted below. Links are removed, never followed. What a crash leaves is a part of the tree.
     ///
     /// # Errors
     ///
-    /// Stops at the first thing that cannot be removed. `EXDEV` at a mount point: what is mounted is not ours. If
-    /// another process moves a folder from under the removal, that is an error too, and nothing outside is touched.
-    pub fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
+    /// Stops at the first thing that cannot be removed. If another process moves a folder from under the removal, that
+    /// is an error too, and nothing outside is touched.
+    pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<Removed> {
         let name = component(name)?;
-        let mut current = match self.open_to_remove(self.fd(), name) {
-            Err(Errno::NOTDIR | Errno::LOOP) => return self.remove(name, false),
-            result => result?,
-        };
-        self.changed();
-        let mut pending_total = 0;
-        let mut levels = vec![enter(name.to_vec(), &current, &mut pending_total)?];
+        let mut removal =
+            Removal { root: self, stays, key: Vec::new(), pending_total: 0, done: Removed::default() };
+        match removal.open(self.fd(), name)? {
+            Opened::Folder(folder) => {
+                self.changed();
+                removal.run(name, folder)?;
+            }
+            Opened::NoFolder => {
+                self.remove(name, false)?;
+                removal.done.names += 1;
+            }
+            Opened::Gone => return Err(Errno::NOENT.into()),
+            Opened::Kept(why) => removal.done.kept = Some((name.to_vec(), why)),
+        }
+        Ok(removal.done)
+    }
+}
+
+impl Removal<'_> {
+    fn run(&mut self, name: &[u8], mut current: OwnedFd) -> io::Result<()> {
+        let mut levels = vec![self.enter(name, &current)?];
         while let Some(level) = levels.last_mut() {
             if let Some(child) = level.pending.pop() {
-                pending_total -= 1;
-                match self.open_to_remove(current.as_fd(), &child) {
-                    Ok(fd) => {
+                self.pending_total -= 1;
+                match self.open(current.as_fd(), &child)? {
+                    Opened::Folder(fd) => {
                         current = fd;
-                        levels.push(enter(child, &current, &mut pending_total)?);
+                        levels.push(self.enter(&child, &current)?);
                     }
-                    Err(Errno::NOENT) => {}
-                    Err(Errno::NOTDIR | Errno::LOOP) => unlink(current.as_fd(), &child)?,
-                    Err(errno) => return Err(errno.into()),
+                    Opened::Gone => {}
+                    Opened::NoFolder => self.unlink(current.as_fd(), &child)?,
+                    Opened::Kept(why) => {
+                        level.has_kept = true;
+                        self.keep(level.key_len, &child, why);
+                    }
                 }
             } else if level.has_more {
                 rustix::fs::seek(&current, SeekFrom::Start(0))?;
-                fill(level, current.as_fd(), &mut pending_total)?;
+                self.fill(level, current.as_fd())?;
             } else {
                 let Some(done) = levels.pop() else { break };
-                match levels.last() {
-                    None => remove_empty(self.fd(), &done.name)?,
+                if done.has_kept && self.root.way() == Way::EachFile {
+                    sync_dir(&current)?;
+                }
+                let above = match levels.last_mut() {
+                    None => self.root.fd(),
                     Some(above) => {
+                        above.has_kept |= done.has_kept;
+                        self.key.truncate(above.key_len);
                         current = open_parent(&current, above.identity)?;
-                        remove_empty(current.as_fd(), &done.name)?;
+                        current.as_fd()
                     }
+                };
+                if !done.has_kept {
+                    remove_empty(above, &done.name)?;
+                    self.done.names += 1;
                 }
             }
         }
         Ok(())
     }
 
-    fn open_to_remove(&self, folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-        open_writable(self.shared(), folder, name, ResolveFlags::NO_XDEV)
-    }
-}
-
-fn enter(name: Vec<u8>, folder: &OwnedFd, pending_total: &mut usize) -> io::Result<Level> {
-    let found = Existing::of_handle(folder.as_fd())?;
-    let identity = (found.device, found.inode);
-    let mut level = Level { name, identity, pending: Vec::new(), has_more: false };
-    fill(&mut level, folder.as_fd(), pending_total)?;
-    Ok(level)
-}
-
-/// Removes all that is no folder and notes folders, until there are too many of these.
-fn fill(level: &mut Level, folder: BorrowedFd<'_>, pending_total: &mut usize) -> io::Result<()> {
-    level.has_more = false;
-    list(folder, |name, kind| {
-        if kind != Some(EntryKind::Folder) {
-            unlink(folder, name)?;
-            return Ok(true);
+    fn open(&self, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<Opened> {
+        match open_writable(self.root.shared(), folder, name, ResolveFlags::NO_XDEV) {
+            Ok(fd) => Ok(Opened::Folder(fd)),
+            Err(err) => match (InUse::of(&err), Errno::from_io_error(&err)) {
+                (Some(reason), _) => Ok(Opened::Kept(Kept::InUse(reason.what))),
+                (_, Some(Errno::NOTDIR | Errno::LOOP)) => Ok(Opened::NoFolder),
+                (_, Some(Errno::NOENT)) => Ok(Opened::Gone),
+                (_, Some(Errno::XDEV)) => Ok(Opened::Kept(Kept::Mount)),
+                _ => Err(err),
+            },
         }
-        level.pending.push(name.to_vec());
-        *pending_total += 1;
-        level.has_more = *pending_total >= PENDING_NAMES_MAX;
-        Ok(!level.has_more)
-    })
+    }
+
+    fn enter(&mut self, name: &[u8], folder: &OwnedFd) -> io::Result<Level> {
+        let found = Existing::of_handle(folder.as_fd())?;
+        push(&mut self.key, name);
+        let mut level = Level {
+            name: name.to_vec(),
+            key_len: self.key.len(),
+            identity: (found.device, found.inode),
+            pending: Vec::new(),
+            has_more: false,
+            has_kept: false,
+            after: None,
+        };
+        self.fill(&mut level, folder.as_fd())?;
+        Ok(level)
+    }
+
+    /// Removes all that is no folder and notes folders, until there are too many of these.
+    fn fill(&mut self, level: &mut Level, folder: BorrowedFd<'_>) -> io::Result<()> {
+        let room = PENDING_NAMES_MAX.saturating_sub(self.pending_total).max(1);
+        let in_order = level.has_kept;
+        let mut noted = BTreeSet::new();
+        level.has_more = false;
+        list(folder, |name, kind| {
+            self.key.truncate(level.key_len);
+            push(&mut self.key, name);
+            if (self.stays)(&self.key, kind) {
+                level.has_kept = true;
+                self.keep(level.key_len, name, Kept::Asked);
+            } else if kind != Some(EntryKind::Folder) {
+                level.has_kept |= self.remove_leaf(level.key_len, folder, name)?;
+            } else if !in_order {
+                noted.insert(name.to_vec());
+                level.has_more = noted.len() >= room;
+            } else if level.after.as_deref().is_none_or(|after| name > after) {
+                noted.insert(name.to_vec());
+                if noted.len() > room {
+                    noted.pop_last();
+                    level.has_more = true;
+                }
+            }
+            Ok(in_order || !level.has_more)
+        })?;
+        self.key.truncate(level.key_len);
+        if in_order {
+            level.after = noted.last().cloned().or(level.after.take());
+        }
+        self.pending_total += noted.len();
+        level.pending = noted.into_iter().rev().collect();
+        Ok(())
+    }
+
+    /// Removes what is no folder; true if it is protected and stays.
+    fn remove_leaf(&mut self, key_len: usize, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+        let protection = &self.root.shared().protection;
+        if protection.may_be_file(name) {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let found = rustix::fs::statx(folder, name, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
+            if let Err(reason) = protection.check(&Existing::from(&found)) {
+                self.keep(key_len, name, Kept::InUse(reason.what));
+                return Ok(true);
+            }
+        }
+        self.unlink(folder, name)?;
+        Ok(false)
+    }
+
+    fn unlink(&mut self, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+            Ok(()) => {
+                self.done.names += 1;
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Notes what stays in a folder, if it is more surprising than what is noted.
+    fn keep(&mut self, key_len: usize, name: &[u8], why: Kept) {
+        if self.done.kept.as_ref().is_none_or(|(_, known)| *known < why) {
+            let mut key = self.key[..key_len].to_vec();
+            push(&mut key, name);
+            self.done.kept = Some((key, why));
+        }
+    }
 }
 
-fn unlink(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno.into()),
+fn push(key: &mut Vec<u8>, name: &[u8]) {
+    if !key.is_empty() {
+        key.push(0);
     }
+    key.extend_from_slice(name);
 }
 
 fn remove_empty(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
@@ -127,8 +276,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::target::testing::{as_ordinary_user, errno, fixture, names, open, path, root_of};
-    use crate::target::{OwnerPolicy, Tree};
+    use crate::target::testing::{as_ordinary_user, errno, fixture, names, open, path, removed, root_of};
+    use crate::target::{Durability, OwnerPolicy, Tree};
 
     #[test]
     fn all_below_goes_and_links_are_not_followed() {
@@ -143,11 +292,11 @@ mod tests {
         symlink(outside.path(), at("a/b/out")).expect("a link");
         symlink(outside.path(), at("top")).expect("a link");
         let root = root_of(&tree);
-        root.remove_tree(b"a").expect("removed");
-        root.remove_tree(b"top").expect("removed");
+        assert_eq!(removed(&root, b"a"), Removed { names: 5, kept: None });
+        assert_eq!(removed(&root, b"top"), Removed { names: 1, kept: None });
         assert!(names(&root).is_empty());
         assert!(outside.path().join("keep").exists());
-        assert_eq!(errno(root.remove_tree(b"a")), Some(Errno::NOENT));
+        assert_eq!(errno(root.remove_tree(b"a", &mut |_, _| false)), Some(Errno::NOENT));
     }
 
     #[test]
@@ -158,7 +307,7 @@ mod tests {
                 std::fs::create_dir_all(folder.path().join(format!("a/{top}/{number}"))).expect("a folder");
             }
         }
-        root_of(&tree).remove_tree(b"a").expect("removed");
+        removed(&root_of(&tree), b"a");
         assert!(names(&root_of(&tree)).is_empty());
     }
 
@@ -186,8 +335,71 @@ mod tests {
             std::fs::write(at("a/b/f"), b"").expect("a file");
             std::fs::set_permissions(at("a/b"), PermissionsExt::from_mode(0o000)).expect("locked");
             std::fs::set_permissions(at("a"), PermissionsExt::from_mode(0o500)).expect("locked");
-            root_of(&tree).remove_tree(b"a").expect("removed");
+            removed(&root_of(&tree), b"a");
         });
         assert!(!at("a").exists());
+    }
+
+    /// What stays must not be met for ever, nor hide what comes after it: there are more folders with something that
+    /// stays than are noted at once.
+    #[test]
+    fn what_stays_does_not_keep_the_rest() {
+        let (folder, tree) = fixture();
+        for number in 0..PENDING_NAMES_MAX + 100 {
+            std::fs::create_dir_all(folder.path().join(format!("a/{number}/gone"))).expect("a folder");
+            if number % 5 != 0 {
+                std::fs::write(folder.path().join(format!("a/{number}/keep")), b"").expect("a file");
+            }
+        }
+        let root = root_of(&tree);
+        let removed = root.remove_tree(b"a", &mut |path, _| path.ends_with(b"keep")).expect("removed");
+        assert!(matches!(removed.kept, Some((_, Kept::Asked))), "{removed:?}");
+        for number in 0..PENDING_NAMES_MAX + 100 {
+            let at = folder.path().join(format!("a/{number}"));
+            assert_eq!(at.join("keep").exists(), number % 5 != 0, "{number}");
+            assert_eq!(at.exists(), number % 5 != 0, "{number}");
+            assert!(!at.join("gone").exists(), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_protected_stays_at_any_depth() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a/b/repo/packs", "a/b/other", "a/c"] {
+            std::fs::create_dir_all(at(name)).expect("a folder");
+        }
+        for name in ["a/b/repo/config", "a/b/other/config", "a/c/icecore.toml", "icecore.toml"] {
+            std::fs::write(at(name), b"x").expect("a file");
+        }
+        let mut protection = crate::target::Protection::default();
+        protection.add(&at("a/b/repo"), "the repository");
+        protection.add(&at("a/c/icecore.toml"), "the settings");
+        let policy = crate::target::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
+        let tree = Tree::open_with(folder.path(), false, policy, Durability::default(), protection.clone())
+            .expect("a target");
+        let root = root_of(&tree);
+
+        let removed = root.remove_tree(b"a", &mut |_, _| false).expect("removed");
+        assert!(matches!(removed.kept, Some((_, Kept::InUse(_)))), "{removed:?}");
+        assert!(at("a/b/repo/packs").exists() && at("a/b/repo/config").exists());
+        assert!(at("a/c/icecore.toml").exists() && !at("a/b/other").exists());
+
+        let is_in_use = |result: io::Result<()>| InUse::of(&result.expect_err("refused")).is_some();
+        assert!(is_in_use(tree.make_folder(&path("a/b/repo")).map(drop)), "not entered");
+        let below = tree.folder(&path("a/c")).expect("a folder");
+        assert!(is_in_use(below.remove(b"icecore.toml", false)), "not removed");
+        let meta = crate::target::testing::own_meta(0o600);
+        let written = below.write_file(b"icecore.toml", b"other", &crate::target::testing::plain(&meta));
+        assert!(is_in_use(written.map(drop)), "not replaced");
+        assert_eq!(std::fs::read(at("a/c/icecore.toml")).expect("read"), b"x");
+        let written = root.write_file(b"icecore.toml", b"other", &crate::target::testing::plain(&meta));
+        assert!(written.is_ok(), "another file of that name is not protected");
+
+        for (place, is_refused) in
+            [("a/b/repo", true), ("a/b/repo/packs/not/there", true), ("a/b", false), ("new/place", false)]
+        {
+            assert_eq!(protection.check_around(&at(place)).is_err(), is_refused, "{place}");
+        }
     }
 }

@@ -100,6 +100,12 @@ impl TempName {
 
     /// Puts what was made in the place of `name`.
     pub(super) fn rename(mut self, name: &[u8]) -> io::Result<()> {
+        let protection = &self.dir.shared().protection;
+        if protection.may_be_file(name)
+            && let Some(found) = self.dir.stat(name)?
+        {
+            protection.check(&found)?;
+        }
         put(&self.dir, &self.name, component(name)?)?;
         self.name.clear();
         self.dir.changed();

@@ -6,7 +6,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::{Dir, Existing, MetaPolicy, MetaToSet, OwnerPolicy, Tree};
+use super::{Dir, Existing, MetaPolicy, MetaToSet, OwnerPolicy, Removed, Tree};
 use crate::types::{Metadata, Owner, RelPath, Timestamp};
 
 /// An ACL attribute: owner rwx, a user of this id rwx, owning group r, mask rwx, others none.
@@ -74,6 +74,13 @@ pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
     .expect("a listing");
     names.sort();
     names
+}
+
+/// Removes a tree, of which everything goes.
+pub(super) fn removed(dir: &Dir, name: &[u8]) -> Removed {
+    let removed = dir.remove_tree(name, &mut |_, _| false).expect("removed");
+    assert_eq!(removed.kept, None);
+    removed
 }
 
 pub(super) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<Errno> {

@@ -14,6 +14,7 @@ use super::dir::{Dir, Shared, open_writable};
 use super::durable::{Durability, Writes};
 use super::meta::{Handle, Rules};
 use super::owner::{MetaPolicy, Owners};
+use super::protect::Protection;
 use crate::sys::open_beneath;
 use crate::sys::{PathContext, PathError};
 use crate::types::RelPath;
@@ -43,15 +44,18 @@ impl Tree {
     ///
     /// `Unsupported` where the kernel, or a sandbox around us, does not offer `openat2`.
     pub fn open(root: &Path, create: bool, policy: MetaPolicy) -> Result<Self, PathError> {
-        Self::open_with(root, create, policy, Durability::Full)
+        Self::open_with(root, create, policy, Durability::Full, Protection::default())
     }
 
-    /// [`Tree::open`] with a choice of how writes are made durable.
+    /// [`Tree::open`] with a choice of how writes are made durable. Below the root, nothing that is protected is entered,
+    /// replaced or removed ([`super::InUse`]); whether the root itself lies in something protected, the caller asks
+    /// before ([`Protection::check_around`]).
     pub fn open_with(
         root: &Path,
         create: bool,
         policy: MetaPolicy,
         durability: Durability,
+        protection: Protection,
     ) -> Result<Self, PathError> {
         let made = if create { make_all(root)? } else { Vec::new() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -74,6 +78,7 @@ impl Tree {
                 .context("choose temporary names in", root)?,
             temp_count: AtomicU64::new(0),
             writes: Writes::new(durability),
+            protection,
         };
         let shared = Arc::new(shared);
         let mut above = Vec::new();
@@ -259,7 +264,7 @@ mod tests {
 
     use super::*;
     use crate::target::OwnerPolicy;
-    use crate::target::testing::{errno, fixture, names, own_meta, path, plain, root_of};
+    use crate::target::testing::{errno, fixture, names, own_meta, path, plain, removed, root_of};
 
     /// A hostile repository holds the link `a -> /etc` and then `a/passwd`.
     #[test]
@@ -297,7 +302,10 @@ mod tests {
             assert_eq!(kind(root.hard_link(name, &root, b"x")), io::ErrorKind::InvalidInput);
             assert_eq!(kind(root.hard_link(b"x", &root, name)), io::ErrorKind::InvalidInput);
             assert_eq!(kind(root.remove(name, false)), io::ErrorKind::InvalidInput);
-            assert_eq!(kind(root.remove_tree(name)), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                kind(root.remove_tree(name, &mut |_, _| false).map(drop)),
+                io::ErrorKind::InvalidInput
+            );
             assert_eq!(kind(root.stat(name).map(drop)), io::ErrorKind::InvalidInput);
         }
         assert!(names(&root).is_empty());
@@ -343,7 +351,7 @@ mod tests {
         let (folder, tree) = fixture();
         let (old, _) = tree.make_folder(&path("a")).expect("a folder");
         tree.make_folder(&path("a/b")).expect("a folder");
-        root_of(&tree).remove_tree(b"a").expect("removed");
+        removed(&root_of(&tree), b"a");
         assert_eq!(errno(tree.folder(&path("a/b"))), Some(Errno::NOENT));
         let (new, is_new) = tree.make_folder(&path("a")).expect("a folder");
         assert!(is_new && new.stat_self().expect("stat").nlink > 0);
@@ -367,7 +375,7 @@ mod tests {
             // Without any handle at hand.
             tree.cached.lock().expect("the cache").clear();
             assert_eq!(names(&tree.folder(&deep).expect("the deepest")), [b"f"]);
-            root_of(&tree).remove_tree(name.as_bytes()).expect("removed");
+            removed(&root_of(&tree), name.as_bytes());
             assert!(names(&root_of(&tree)).is_empty());
         }
     }

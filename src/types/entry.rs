@@ -79,6 +79,17 @@ impl EntryFlags {
         self.0 & other.0 != 0
     }
 
+    /// Why names of a directory with these flags are not in the snapshot; none if every name that it held is there.
+    pub const fn missing_names(self) -> Option<MissingNames> {
+        if self.contains(Self::UNSEEN) {
+            Some(MissingNames::Unseen)
+        } else if self.contains(Self::PARTIAL) {
+            Some(MissingNames::Excluded)
+        } else {
+            None
+        }
+    }
+
     /// This set and `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
@@ -312,11 +323,7 @@ impl Entry {
 
     /// Why names of this directory are not in the snapshot; none if every name that it held is there.
     pub fn missing_names(&self) -> Option<MissingNames> {
-        match () {
-            () if self.flags.contains(EntryFlags::UNSEEN) => Some(MissingNames::Unseen),
-            () if self.flags.contains(EntryFlags::PARTIAL) => Some(MissingNames::Excluded),
-            () => None,
-        }
+        self.flags.missing_names()
     }
 
     /// True if the folder that holds this entry must be listed again next time.

@@ -2,4 +2,5 @@
 //! `--delete` deletes nothing there.
 
 mod marks;
+mod property;
 mod world;

@@ -17,6 +17,8 @@ use icecore::types::{Entry, MissingNames, SnapshotId};
 pub struct World {
     pub tree: tempfile::TempDir,
     cache: tempfile::TempDir,
+    /// For backups by an ordinary user.
+    pub user_cache: tempfile::TempDir,
     pub store: SharedStore,
 }
 
@@ -24,11 +26,16 @@ impl World {
     pub fn new() -> Self {
         let store: SharedStore = Arc::new(MemoryStore::new());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
-        Self { tree: tempfile::tempdir().expect("tree"), cache: tempfile::tempdir().expect("cache"), store }
+        let dir = || tempfile::tempdir().expect("a directory");
+        Self { tree: dir(), cache: dir(), user_cache: dir(), store }
     }
 
     pub fn repo(&self) -> Repository {
         Repository::open(self.store.clone(), &Secret::empty(), self.cache.path()).expect("open")
+    }
+
+    pub fn repo_of_user(&self) -> Repository {
+        Repository::open(self.store.clone(), &Secret::empty(), self.user_cache.path()).expect("open")
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use icecore::ops::{Cancel, reading_lease};
 use icecore::repo::{HostChoice, Lease, Repository};
 use icecore::store::Location;
 use icecore::sys::StateDir;
+use icecore::target::Protection;
 
 use crate::args::Global;
 use crate::config::Config;
@@ -151,6 +152,29 @@ impl<'a> Context<'a> {
             opened.map_err(warn).ok()
         };
         self.state.get_or_init(open).as_ref()
+    }
+
+    /// What a restore must leave alone so that this program works on: settings, keys, the files that it was told to use.
+    pub fn protection(&self) -> Result<Protection, CliError> {
+        let config = self.config()?;
+        let mut held = Protection::default();
+        let settings = self.env.config_dir();
+        let configuration = self.global.config.as_ref().or(self.env.config.as_ref());
+        let passphrases = [
+            self.global.passphrase_file.as_ref(),
+            self.env.passphrase_file.as_ref(),
+            config.passphrase_file.as_ref(),
+        ];
+        for (path, what) in [(settings.as_ref(), "the settings directory, which holds the keys")]
+            .into_iter()
+            .chain([(configuration, "the configuration file in use")])
+            .chain(passphrases.map(|file| (file, "the passphrase file in use")))
+        {
+            if let Some(path) = path {
+                held.add(path, what);
+            }
+        }
+        Ok(held)
     }
 
     /// The folder of generated key files.

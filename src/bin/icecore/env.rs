@@ -162,7 +162,9 @@ impl Env {
         Some(self.config_dir()?.join("icecore.toml"))
     }
 
-    fn config_dir(&self) -> Option<PathBuf> {
+    /// The directory of settings and keys: for root `/etc/icecore`, else `$XDG_CONFIG_HOME/icecore` or
+    /// `~/.config/icecore`. None if nothing says where.
+    pub fn config_dir(&self) -> Option<PathBuf> {
         if self.root {
             return Some(PathBuf::from("/etc/icecore"));
         }

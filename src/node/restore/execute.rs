@@ -180,6 +180,7 @@ impl Prepared<'_> {
                 // Containers have users of their own: names of this machine mean nothing to them.
                 owner: OwnerPolicy::Numeric,
                 memory: self.options.memory,
+                protect: self.options.protect.clone(),
                 host: HostChoice::Any,
                 ..RestoreOptions::default()
             };

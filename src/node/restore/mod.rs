@@ -37,6 +37,7 @@ use crate::format::{LeaseKind, SourceKind};
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::{Cancel, newest, reading_lease};
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
+use crate::target::Protection;
 use crate::types::{ByteSize, Content, SnapshotId};
 
 use database::Database;
@@ -62,6 +63,8 @@ pub struct NodeRestoreOptions {
     pub env_remove: Vec<String>,
     /// What the operator wants PostgreSQL's programs of this machine to set when they connect: `PGOPTIONS`.
     pub pgoptions: Option<String>,
+    /// What is never entered, replaced or deleted; see [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
+    pub protect: Protection,
     pub memory: ByteSize,
 }
 

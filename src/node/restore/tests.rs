@@ -118,6 +118,7 @@ fn options(scope: Scope) -> NodeRestoreOptions {
         env_remove: Vec::new(),
         is_dry_run: false,
         pgoptions: None,
+        protect: Protection::default(),
         memory: BUDGET_DEFAULT,
     }
 }

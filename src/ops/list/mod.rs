@@ -5,6 +5,7 @@
 
 mod cat;
 mod find;
+mod missing;
 mod stats;
 mod tar;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub use cat::cat;
 pub use find::{FindItem, find};
+pub use missing::missing;
 pub use stats::{Stats, stats};
 
 use crate::Error;

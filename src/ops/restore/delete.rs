@@ -1,15 +1,77 @@
-//! `--delete`: what restored folders hold and the snapshot lacks.
+//! `--delete`: what restored folders hold and the snapshot accounts for as absent.
+//!
+//! That a snapshot lacks a name does not say that it was not there: a rule, another file system, an error or a walk
+//! that did not end may have kept it out. What is doubtful is left alone and told of; docs/format.md, "What a snapshot
+//! lacks", has the conditions.
 //!
 //! The names found in folders that were there before come out of the sorter in the order of the runs, which are
 //! walked a second time beside them; so no folder's names are held in memory.
 
+use std::io;
+
+use super::kept::{Doubt, Left, read_found};
 use super::plan::Walk;
 use crate::error::Error;
+use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{PlannedVerb, Problem, Severity};
 use crate::sys::Sorter;
-use crate::types::{EntryKind, RelPath};
+use crate::target::{InUse, Kept, Removed};
+use crate::types::{EntryFlags, EntryKind, RelPath};
+
+/// Why a source as a whole accounts for nothing that it lacks; none if its directories say so one by one.
+pub(super) fn blindness(
+    is_checkpoint: bool,
+    is_repaired: bool,
+    source: &SourceRecord,
+) -> Option<&'static str> {
+    match source.kind {
+        _ if is_checkpoint => Some("the snapshot is a checkpoint of a backup that did not come to its end"),
+        _ if is_repaired => Some("the snapshot lacks something since a repair"),
+        SourceKind::Tree { .. } if source.counts.partial.is_none() => Some(
+            "the snapshot does not say which directories it holds whole: it is of an older icecore, or the source could not be looked at",
+        ),
+        _ => None,
+    }
+}
 
 impl Walk<'_> {
+    /// Why what the snapshot lacks right in a directory with these flags may have been there.
+    pub(super) fn doubt(&self, path: &RelPath, flags: EntryFlags) -> Option<Doubt> {
+        if self.blind.is_some() {
+            return Some(Doubt::Source);
+        }
+        if self.is_stale(path, flags) {
+            return Some(Doubt::Stale);
+        }
+        let missing = flags.missing_names().map(Doubt::from);
+        missing.filter(|doubt| *doubt != Doubt::Excluded || !self.job.options.delete_excluded)
+    }
+
+    /// True if what the snapshot shows at a path is not certain to be what was there: an older state of it, or of a
+    /// directory above it.
+    pub(super) fn is_stale(&self, path: &RelPath, flags: EntryFlags) -> bool {
+        flags.contains(EntryFlags::STALE) || self.stale.as_ref().is_some_and(|stale| path.is_below(stale))
+    }
+
+    /// Looks whether a directory above the path that is restored is stale.
+    pub(super) fn look_above(&mut self) -> Result<(), Error> {
+        if !self.job.options.deletes() || self.sub.is_root() || self.run_refs.is_empty() {
+            return Ok(());
+        }
+        let mut above: Vec<RelPath> = std::iter::successors(self.sub.parent(), RelPath::parent).collect();
+        let mut runs = self.job.open_runs(self.run_refs)?;
+        while let Some(directory) = above.pop() {
+            runs.seek(directory.key());
+            let entry = runs.next_entry()?.filter(|entry| entry.path == directory);
+            let is_certain = runs.take_uncertain().is_empty();
+            if !is_certain || entry.is_none_or(|entry| entry.flags.contains(EntryFlags::STALE)) {
+                self.stale = Some(directory);
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what was found and the runs do not name. Where the runs cannot be read in full, nothing is removed.
     pub(super) fn delete(&mut self, is_certain: bool) -> Result<(), Error> {
         let found = std::mem::replace(&mut self.found, Sorter::new(&self.job.repo.scratch_dir(), 0));
@@ -17,10 +79,13 @@ impl Walk<'_> {
         let mut runs = self.job.open_runs(self.run_refs)?;
         let mut named: Option<RelPath> = None;
         let mut is_certain = is_certain;
-        while let Some((key, _)) = found.next()? {
+        let job = self.job;
+        let mut left = Left::new(job.tally, job.observer, &self.source.name, self.blind);
+        while let Some((key, value)) = found.next()? {
             self.job.cancel.check()?;
             // Names are what the file system gave: one that the format cannot hold is not in the snapshot.
             let Ok(path) = RelPath::from_key(key) else { continue };
+            let (doubt, is_folder) = read_found(value);
             if named.as_ref().is_none_or(|named| *named < path) {
                 runs.seek(path.key());
                 named = runs.next_entry()?.map(|entry| entry.path);
@@ -32,46 +97,96 @@ impl Walk<'_> {
                 self.job.observer.problem(&Problem::new(Severity::Note, &self.source.name, why));
                 return Ok(());
             }
-            if named.as_ref() != Some(&path) && !below_of(named.as_ref(), &path) {
-                self.delete_one(&path)?;
+            if named.as_ref() == Some(&path) || below_of(named.as_ref(), &path) {
+                continue;
+            }
+            match doubt {
+                None => self.delete_one(&path)?,
+                Some(_) if self.exclude.excludes(&path, is_folder) => {}
+                Some(doubt) => left.add(&path, doubt),
             }
         }
+        left.finish();
         Ok(())
     }
 
     fn delete_one(&self, path: &RelPath) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else { return Ok(()) };
-        let is_dry = self.job.options.dry_run;
         let done = self.target_of(path).and_then(|target| {
-            let (Some(parent), Some(name)) = (target.parent(), target.name()) else { return Ok(false) };
+            let (Some(parent), Some(name)) = (target.parent(), target.name()) else { return Ok(None) };
             let dir = tree.folder(&parent)?;
-            let Some(there) = dir.stat(name)? else { return Ok(false) };
+            let Some(there) = dir.stat(name)? else { return Ok(None) };
             if self.exclude.excludes(path, there.kind == Some(EntryKind::Folder)) {
-                return Ok(false);
+                return Ok(None);
             }
             // Where two spellings are one name, this may be what was just restored.
             let is_one_name = there.nlink < 2 || there.kind == Some(EntryKind::Folder);
             if is_one_name && self.job.claimed.has(&parent, &there) {
-                return Ok(false);
+                return Ok(None);
             }
-            if is_dry {
+            if self.job.options.dry_run {
+                self.job.protection.check(&there)?;
                 self.would(PlannedVerb::Delete, path, Some(&there), None);
-            } else {
-                dir.remove_tree(name)?;
+                return Ok(Some(Removed { names: 1, kept: None }));
             }
-            Ok(true)
+            let above = path.parent().unwrap_or_default();
+            dir.remove_tree(name, &mut |below, kind| self.stays(&above, below, kind)).map(Some)
         });
         match done {
-            Ok(true) => {
-                self.job.tally.deleted();
-                if self.job.observer.wants_detail() {
-                    self.job.observer.detail("deleted", path);
+            Ok(None) => Ok(()),
+            Ok(Some(removed)) => {
+                if removed.names > 0 {
+                    self.tell_deleted(path);
                 }
-                Ok(())
+                match removed.kept {
+                    None | Some((_, Kept::Asked)) => Ok(()),
+                    Some((_, Kept::InUse(what))) => {
+                        self.left_in_use(path, &InUse { what });
+                        Ok(())
+                    }
+                    Some((at, Kept::Mount)) => {
+                        let at = RelPath::from_key(at).unwrap_or_default();
+                        let err = io::Error::other(format!("something is mounted on '{at}'"));
+                        self.refuse_deletion(path, &err)
+                    }
+                }
             }
-            Ok(false) => Ok(()),
-            Err(err) => self.refuse_deletion(path, &err),
+            Err(err) => match InUse::of(&err) {
+                Some(reason) => {
+                    self.left_in_use(path, reason);
+                    Ok(())
+                }
+                None => self.refuse_deletion(path, &err),
+            },
         }
+    }
+
+    /// True if the restore's own patterns keep what is found below a directory `above`.
+    fn stays(&self, above: &RelPath, below: &[u8], kind: Option<EntryKind>) -> bool {
+        if self.job.options.exclude.is_empty() {
+            return false;
+        }
+        let mut key = above.key().to_vec();
+        if !key.is_empty() {
+            key.push(0);
+        }
+        key.extend_from_slice(below);
+        // A path that the format cannot hold cannot be matched: it stays.
+        RelPath::from_key(key)
+            .map_or(true, |path| self.exclude.excludes(&path, kind == Some(EntryKind::Folder)))
+    }
+
+    fn tell_deleted(&self, path: &RelPath) {
+        self.job.tally.deleted();
+        if self.job.observer.wants_detail() {
+            self.job.observer.detail("deleted", path);
+        }
+    }
+
+    fn left_in_use(&self, path: &RelPath, reason: &InUse) {
+        self.job.tally.not_deleted();
+        let message = format!("not deleted: it is or holds {}", reason.what);
+        self.job.observer.problem(&Problem::new(Severity::Note, self.subject(path), message));
     }
 }
 
@@ -79,3 +194,7 @@ impl Walk<'_> {
 fn below_of(named: Option<&RelPath>, path: &RelPath) -> bool {
     named.is_some_and(|named| named.is_below(path))
 }
+
+#[cfg(test)]
+#[path = "delete_tests.rs"]
+mod tests;

@@ -3,12 +3,14 @@
 use std::io;
 
 use super::claimed::NAME_TAKEN;
+use super::kept::{Doubt, found_value};
 use super::plan::{Level, LevelState, Walk};
 use crate::error::Error;
 use crate::format::{PageBuilder, decode_page};
 use crate::observe::Severity;
 use crate::repo::RepoError;
 use crate::sys::Sorter;
+use crate::target::InUse;
 use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
 
 /// What else there is where a directory is to be made is left alone.
@@ -37,8 +39,10 @@ impl Walk<'_> {
         self.dir = None;
     }
 
-    pub(super) fn folder(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
-        let made = self.reach_parent(path).and_then(|()| self.make(path, true, self.is_fresh(path)));
+    pub(super) fn folder(&mut self, path: &RelPath, meta: &Metadata, flags: EntryFlags) -> Result<(), Error> {
+        // Where an older state is shown, something else may have been there, and never been captured.
+        let may_replace = !self.is_stale(path, flags);
+        let made = self.reach_parent(path).and_then(|()| self.make(path, may_replace, self.is_fresh(path)));
         let is_fresh = match made {
             Ok(is_fresh) => is_fresh,
             Err(err) => {
@@ -57,8 +61,8 @@ impl Walk<'_> {
         if !is_fresh {
             self.clear_leftovers(path)?;
         }
-        if !is_fresh && self.job.options.delete {
-            self.note_names(path)?;
+        if !is_fresh && self.job.options.deletes() {
+            self.note_names(path, self.doubt(path, flags))?;
         }
         Ok(())
     }
@@ -74,7 +78,9 @@ impl Walk<'_> {
                 let above = path_of(&self.here[..self.levels[n].key_len])?;
                 let is_above_fresh =
                     n > 0 && matches!(self.levels[n - 1].state, LevelState::There { is_fresh: true });
-                let is_fresh = self.make(&above, true, is_above_fresh)?;
+                let is_stale =
+                    self.stale.as_ref().is_some_and(|stale| above == *stale || above.is_below(stale));
+                let is_fresh = self.make(&above, !is_stale, is_above_fresh)?;
                 self.levels[n].state = LevelState::There { is_fresh };
                 if !is_fresh {
                     self.clear_leftovers(&above).map_err(io::Error::other)?;
@@ -107,7 +113,10 @@ impl Walk<'_> {
         let target = self.target_of(path)?;
         let Some(tree) = &self.place.tree else { return Ok(true) };
         if self.job.options.dry_run {
-            return Ok(tree.folder(&target).is_err());
+            return match tree.folder(&target) {
+                Err(err) if InUse::of(&err).is_some() => Err(err),
+                found => Ok(found.is_err()),
+            };
         }
         let taken = || io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN);
         let may_replace = may_replace && !is_above_fresh && !self.job.options.overwrite.leaves_most();
@@ -225,7 +234,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn note_names(&mut self, path: &RelPath) -> Result<(), Error> {
+    /// Notes what a directory holds, and whether it may go if the snapshot lacks it.
+    fn note_names(&mut self, path: &RelPath, doubt: Option<Doubt>) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else { return Ok(()) };
         let mut failure = None;
         let mut key = path.key().to_vec();
@@ -235,10 +245,10 @@ impl Walk<'_> {
         let len = key.len();
         let found = &mut self.found;
         let listed = self.place.target_of(&self.sub, path).and_then(|target| {
-            tree.folder(&target)?.names(|name, _| {
+            tree.folder(&target)?.names(|name, kind| {
                 key.truncate(len);
                 key.extend_from_slice(name);
-                found.push(&key, &[]).map_err(|err| {
+                found.push(&key, &found_value(doubt, kind)).map_err(|err| {
                     failure = Some(err);
                     io::ErrorKind::Other.into()
                 })

@@ -21,6 +21,7 @@ mod delete;
 mod durable_tests;
 mod execute;
 mod folders;
+mod kept;
 mod links;
 mod meta;
 mod place;
@@ -35,7 +36,7 @@ mod window;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::ThreadPool;
@@ -46,13 +47,14 @@ use super::fetch::Fetcher;
 use super::lost::tell_lost;
 use super::{Cancel, memory};
 use crate::error::Error;
-use crate::format::{LeaseKind, RunRef, SourceKind, SourceRecord};
+use crate::format::{LeaseKind, RunRef, SnapshotState, SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase};
 use crate::repo::{
     ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, StoredSnapshot, Streams,
 };
 use crate::store::StoreError;
-use crate::target::{Durability, OwnerPolicy};
+use crate::sys::StateDir;
+use crate::target::{Durability, OwnerPolicy, Protection};
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
 pub use report::{RestoreReport, UncertainRange};
@@ -104,8 +106,13 @@ pub struct RestoreOptions {
     /// Restore only what this chooses of it. With `delete`, what it does not choose stays where it is there.
     pub select: Option<Arc<dyn Select>>,
     pub overwrite: Overwrite,
-    /// Delete below restored folders what the snapshot lacks. What `exclude` matches stays.
+    /// Delete below restored directories what the snapshot accounts for as absent; see `docs/format.md`, "What a snapshot
+    /// lacks". What `exclude` matches stays.
     pub delete: bool,
+    /// The same also in directories from which the rules of the backup kept names, and nothing else did.
+    pub delete_excluded: bool,
+    /// What is never entered, replaced or deleted, beside the repository, its cache and the state directory.
+    pub protect: Protection,
     pub owner: OwnerPolicy,
     /// Read back what was written, and what is kept because size and time are equal; what differs is written again.
     pub verify: bool,
@@ -128,6 +135,8 @@ impl Default for RestoreOptions {
             select: None,
             overwrite: Overwrite::default(),
             delete: false,
+            delete_excluded: false,
+            protect: Protection::default(),
             owner: OwnerPolicy::default(),
             verify: false,
             dry_run: false,
@@ -136,6 +145,13 @@ impl Default for RestoreOptions {
             host: HostChoice::Any,
             durability: Durability::default(),
         }
+    }
+}
+
+impl RestoreOptions {
+    /// True if anything at all is to be deleted.
+    fn deletes(&self) -> bool {
+        self.delete || self.delete_excluded
     }
 }
 
@@ -211,6 +227,8 @@ fn restore_with(
         tally: &tally,
         is_repaired: found.snapshot.lost.is_some(),
         claimed: Claimed::new(),
+        is_checkpoint: found.snapshot.state == SnapshotState::Checkpoint,
+        protection: protection(repo, options),
     };
     let sources = chosen(&found, what, &target)?;
     for source in &sources {
@@ -231,6 +249,31 @@ fn restore_with(
     }
     observer.phase(&Phase::End);
     Ok(tally.into_report())
+}
+
+/// What a restore from this repository must not touch: a store in a directory of this machine, its cache, what it
+/// remembers, and what the caller says.
+fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
+    let mut held = options.protect.clone();
+    let what = "the repository in use";
+    if let Some(store) = repo.store().directory() {
+        held.add_directory((store.device, store.inode), what);
+    }
+    let store = Path::new(repo.store().address());
+    if store.is_absolute() {
+        // A part of it may be mounted elsewhere.
+        for part in ["packs", "index", "snapshots", "forgotten", "leases", "keys", "parity", "quarantine"] {
+            held.add(&store.join(part), what);
+        }
+    }
+    let cache = repo.cache_dir();
+    held.add(cache, "the cache in use");
+    // It may be a directory of many things, such as /tmp.
+    held.add_open(cache.parent().unwrap_or(cache), "the directory of caches in use");
+    if let Some(state) = repo.state().map(StateDir::path) {
+        held.add(state, "the state directory of this machine");
+    }
+    held
 }
 
 /// A lease, so that no prune takes packs away while they are read; none where the store takes no writes.
@@ -286,6 +329,9 @@ struct Job<'a> {
     /// The snapshot lacks something since a repair.
     is_repaired: bool,
     claimed: Claimed,
+    /// The snapshot is that of a backup under way.
+    is_checkpoint: bool,
+    protection: Protection,
 }
 
 impl<'a> Job<'a> {

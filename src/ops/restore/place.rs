@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Job;
 use crate::error::Error;
 use crate::sys::{PathError, is_special};
-use crate::target::{MetaPolicy, OwnerPolicy, Tree};
+use crate::target::{InUse, MetaPolicy, OwnerPolicy, Tree};
 use crate::types::{PathProblem, RelPath};
 
 /// An open target and the path in it that the restored root gets.
@@ -55,7 +55,8 @@ impl Place {
             let target = target.display();
             return Err(Error::Usage(format!("{target} is no file; write '-' for standard output")));
         }
-        match Tree::open_with(target, false, MetaPolicy::of_this_user(owner), job.options.durability) {
+        check_around(target, job)?;
+        match open_tree(target, false, job, owner) {
             Ok(tree) => Ok(Self { tree: Some(tree), base: component(name)?, path: target.to_owned() }),
             Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 let Some(name) = target.file_name() else { return Err(err.into()) };
@@ -96,11 +97,32 @@ fn component(name: &[u8]) -> Result<RelPath, Error> {
     RelPath::root().join(name).map_err(|err| Error::Usage(err.to_string()))
 }
 
-fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>, PathError> {
+/// Opens a target directory, and makes it if it is missing, but in a dry run.
+fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>, Error> {
     let is_dry = job.options.dry_run;
-    match Tree::open_with(target, !is_dry, MetaPolicy::of_this_user(owner), job.options.durability) {
+    check_around(target, job)?;
+    match open_tree(target, !is_dry, job, owner) {
         Ok(tree) => Ok(Some(tree)),
         Err(err) if is_dry && err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(err),
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn open_tree(path: &Path, create: bool, job: &Job<'_>, owner: OwnerPolicy) -> Result<Tree, PathError> {
+    let policy = MetaPolicy::of_this_user(owner);
+    Tree::open_with(path, create, policy, job.options.durability, job.protection.clone())
+}
+
+/// Refuses a target in the repository and the like, before anything is made there.
+fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
+    let Err(err) = job.protection.check_around(target) else { return Ok(()) };
+    let target = target.display();
+    match InUse::of(&err) {
+        Some(InUse { what }) => Err(Error::Refused {
+            why: format!("cannot restore into {target}: it is or lies in {what}"),
+            hint: "restore into another directory, and copy from there what you need",
+        }),
+        // Opening it tells more.
+        None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Mutex;
 
+use super::delete::blindness;
 use super::execute::{Execution, is_fatal, subject, why_refused};
 use super::links::{Group, Membership};
 use super::place::Place;
@@ -19,7 +20,7 @@ use crate::ops::fetch::{Want, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
 use crate::source::{Filter, FilterOptions};
 use crate::sys::{PathError, Sorter};
-use crate::target::{Dir, Existing, Replace};
+use crate::target::{Dir, Existing, InUse, Kept, Replace};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
 /// Why an entry that is not what its name says is not restored over a file that is.
@@ -74,6 +75,10 @@ pub(super) struct Walk<'w> {
     pub(super) folders: Sorter,
     /// Paths in the source of what was found in restored folders, for `--delete`.
     pub(super) found: Sorter,
+    /// Why the source accounts for nothing that it lacks.
+    pub(super) blind: Option<&'static str>,
+    /// The topmost directory at hand that is shown as an older snapshot has it.
+    pub(super) stale: Option<RelPath>,
 }
 
 impl<'w> Walk<'w> {
@@ -113,6 +118,8 @@ impl<'w> Walk<'w> {
             root_mode: None,
             folders: Sorter::new(&scratch, job.sorter_bytes / 3),
             found: Sorter::new(&scratch, job.sorter_bytes / 3),
+            blind: blindness(job.is_checkpoint, job.is_repaired, source),
+            stale: None,
             job,
             source,
             place,
@@ -138,6 +145,7 @@ impl<'w> Walk<'w> {
         }
         self.select_from_above();
         self.clear_beside_a_file(first.as_ref())?;
+        self.look_above()?;
         let mut next = first;
         loop {
             self.job.cancel.check()?;
@@ -177,6 +185,9 @@ impl<'w> Walk<'w> {
             return Ok(());
         }
         self.leave_levels(&path);
+        if is_folder && flags.contains(EntryFlags::STALE) && !self.is_stale(&path, EntryFlags::empty()) {
+            self.stale = Some(path.clone());
+        }
         if !self.selects(&path, is_folder) {
             if let Node::Folder { meta } = node {
                 self.push_level(&path, LevelState::Pending(Box::new(meta)));
@@ -202,7 +213,7 @@ impl<'w> Walk<'w> {
             incomplete("it changed while it was backed up: its content may never have been like this");
         }
         match node {
-            Node::Folder { meta } => self.folder(&path, &meta),
+            Node::Folder { meta } => self.folder(&path, &meta, flags),
             Node::Failed { reason } => {
                 incomplete(&format!("the snapshot lacks it: {reason}"));
                 Ok(())
@@ -282,14 +293,19 @@ impl<'w> Walk<'w> {
                 return Ok(());
             }
             Some(found) if found.kind == Some(EntryKind::Folder) => {
-                if let Err(err) = self.clear_folder(&target) {
+                if let Err(err) = self.clear_folder(path, &target, flags) {
                     return self.refuse(path, &err, ": a folder is in its place");
                 }
                 rule.replace = Replace::Nothing;
                 Action::Write
             }
             Some(found) if self.is_same(found, &node, &target) => Action::Keep,
-            Some(_) => Action::Write,
+            Some(found) => {
+                if let Err(reason) = self.job.protection.check(found) {
+                    return self.refuse(path, &reason.into(), "");
+                }
+                Action::Write
+            }
         };
         if flags.contains(EntryFlags::PROVISIONAL) && action == Action::Write {
             self.job.tally.provisional();
@@ -348,17 +364,34 @@ impl<'w> Walk<'w> {
     }
 
     /// Removes a folder that stands where something else goes: an empty one, or with `--delete` all below it, unless
-    /// patterns say that some of it is to stay.
-    fn clear_folder(&mut self, target: &RelPath) -> io::Result<()> {
+    /// patterns say that some of it is to stay, or the snapshot shows an older state and does not know of it.
+    fn clear_folder(&mut self, path: &RelPath, target: &RelPath, flags: EntryFlags) -> io::Result<()> {
         let Some(dir) = self.parent_dir(target)? else { return Ok(()) };
         let name = target.name().unwrap_or_default();
         let options = self.job.options;
+        let may_empty = options.deletes()
+            && options.exclude.is_empty()
+            && self.blind.is_none()
+            && !self.is_stale(path, flags);
         if options.dry_run {
-            self.would(PlannedVerb::Delete, &self.place.source_of(&self.sub, target), None, None);
+            // Fails as the removal would.
+            let below = dir.open_folder(name)?;
+            if !may_empty {
+                below.names(|_, _| Err(io::ErrorKind::DirectoryNotEmpty.into()))?;
+            }
+            self.would(PlannedVerb::Delete, path, None, None);
             return Ok(());
         }
-        if options.delete && options.exclude.is_empty() {
-            return dir.remove_tree(name).inspect(|()| self.job.tally.deleted());
+        if may_empty {
+            let removed = dir.remove_tree(name, &mut |_, _| false)?;
+            if removed.names > 0 {
+                self.job.tally.deleted();
+            }
+            return match removed.kept {
+                None => Ok(()),
+                Some((_, Kept::InUse(what))) => Err(InUse { what }.into()),
+                Some(_) => Err(io::Error::other("something is mounted below it")),
+            };
         }
         dir.remove(name, true)
     }

@@ -34,6 +34,9 @@ pub struct RestoreReport {
     pub bytes_written: u64,
     /// Things deleted because the snapshot lacks them; a folder with all below it is one.
     pub deleted: u64,
+    /// Names that the snapshot lacks and that were not deleted, as it does not say that they were not there, or as the
+    /// program needs them.
+    pub not_deleted: u64,
     /// Paths that could not be restored; each was reported.
     pub failed: u64,
     /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version does not know; paths that
@@ -69,6 +72,7 @@ pub(super) struct Tally<'a> {
     unchanged: AtomicU64,
     bytes: AtomicU64,
     deleted: AtomicU64,
+    not_deleted: AtomicU64,
     failed: AtomicU64,
     incomplete: AtomicU64,
     refused: AtomicU64,
@@ -95,6 +99,7 @@ impl<'a> Tally<'a> {
             unchanged: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
+            not_deleted: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             incomplete: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -131,6 +136,10 @@ impl<'a> Tally<'a> {
     pub fn deleted(&self) {
         add(&self.deleted, 1);
         self.observer.add(Counter::Removed, 1);
+    }
+
+    pub fn not_deleted(&self) {
+        add(&self.not_deleted, 1);
     }
 
     /// A path that cannot be restored.
@@ -233,6 +242,7 @@ impl<'a> Tally<'a> {
             files_unchanged: self.unchanged.into_inner(),
             bytes_written: self.bytes.into_inner(),
             deleted: self.deleted.into_inner(),
+            not_deleted: self.not_deleted.into_inner(),
             failed: self.failed.into_inner(),
             incomplete: self.incomplete.into_inner(),
             refused_meta: self.refused.into_inner(),

@@ -1,6 +1,6 @@
 //! How an entry of a tree is shown by `ls` and `find`.
 
-use icecore::types::{Entry, EntryFlags, Node};
+use icecore::types::{Entry, EntryFlags, MissingNames, Node};
 use serde::Serialize;
 
 use crate::ui::{json, text};
@@ -35,6 +35,9 @@ pub struct Record {
     /// `stale`, `torn`, `provisional`; most entries have none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flags: Vec<&'static str>,
+    /// A directory held names that the snapshot lacks: `excluded`, by the rules of the backup alone, or `unseen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -65,6 +68,7 @@ impl Record {
             target,
             target_hex,
             flags: flags(entry),
+            partial: partial(entry),
             reason,
         }
     }
@@ -74,6 +78,32 @@ fn flags(entry: &Entry) -> Vec<&'static str> {
     let names =
         [(EntryFlags::STALE, "stale"), (EntryFlags::TORN, "torn"), (EntryFlags::PROVISIONAL, "provisional")];
     names.into_iter().filter(|(flag, _)| entry.flags.contains(*flag)).map(|(_, name)| name).collect()
+}
+
+fn partial(entry: &Entry) -> Option<&'static str> {
+    entry.missing_names().map(|why| match why {
+        MissingNames::Excluded => "excluded",
+        MissingNames::Unseen => "unseen",
+    })
+}
+
+/// The path, and what of it the snapshot lacks.
+pub fn why(source: &str, entry: &Entry) -> String {
+    let mut line = short(source, entry);
+    if let Node::Failed { reason } = &entry.node {
+        line.push_str(&format!(": {}", text::clean(reason)));
+    }
+    push_notes(&mut line, entry);
+    line
+}
+
+/// What is not a full capture says so.
+fn push_notes(line: &mut String, entry: &Entry) {
+    let mut notes: Vec<String> = flags(entry).into_iter().map(str::to_owned).collect();
+    notes.extend(partial(entry).map(|why| format!("partial: {why}")));
+    if !notes.is_empty() {
+        line.push_str(&format!(" [{}]", notes.join(", ")));
+    }
 }
 
 /// `source/path`, as the command line takes it after `SNAP:`.
@@ -112,10 +142,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
         Node::Failed { reason } => line.push_str(&format!(": {}", text::clean(reason))),
         _ => {}
     }
-    let flags = flags(entry);
-    if !flags.is_empty() {
-        line.push_str(&format!(" [{}]", flags.join(", ")));
-    }
+    push_notes(&mut line, entry);
     line
 }
 

@@ -2,7 +2,7 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::format::{SourceKind, SourceRecord};
-use icecore::ops::list::{LsItem, ls};
+use icecore::ops::list::{LsItem, ls, missing};
 use serde::Serialize;
 
 use super::{Relay, entry, what};
@@ -16,7 +16,8 @@ use crate::ui::{json, text};
 #[command(after_help = "Examples:
   icecore ls latest
   icecore ls latest:home/projects -l
-  icecore ls 4f1c:etc --recursive --json")]
+  icecore ls 4f1c:etc --recursive --json
+  icecore ls latest --missing")]
 pub struct Args {
     /// Snapshot, source and path
     #[arg(value_name = "SNAP[:SOURCE[/PATH]]",
@@ -28,6 +29,9 @@ pub struct Args {
     /// List folders in folders too
     #[arg(short = 'R', long)]
     recursive: bool,
+    /// List only what the snapshot lacks: what could not be read, and directories from which something kept names
+    #[arg(long, conflicts_with = "recursive")]
+    missing: bool,
     #[command(flatten)]
     hosts: HostArgs,
 }
@@ -43,24 +47,33 @@ struct Source<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     started: Option<String>,
+    /// How many of a tree's directories held names that the snapshot lacks; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<u64>,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
-    let listed =
-        ls(&repository, &what(context, &args.what, &args.hosts)?, args.recursive, &meter, &mut |item| {
-            cancel.check()?;
-            relay.pass(match item {
-                LsItem::Source(source) => out.record(&Source::new(source), || source_line(source, args.long)),
-                LsItem::Entry { source, entry: found } => {
-                    out.record(&entry::Record::new(None, source, found), || {
-                        if args.long { entry::long(source, found) } else { entry::short(source, found) }
-                    })
-                }
-            })
-        });
+    let asked = what(context, &args.what, &args.hosts)?;
+    let mut each = |item: LsItem<'_>| {
+        cancel.check()?;
+        relay.pass(match item {
+            LsItem::Source(source) => out.record(&Source::new(source), || source_line(source, args.long)),
+            LsItem::Entry { source, entry: found } => {
+                out.record(&entry::Record::new(None, source, found), || match args.long {
+                    true => entry::long(source, found),
+                    false if args.missing => entry::why(source, found),
+                    false => entry::short(source, found),
+                })
+            }
+        })
+    };
+    let listed = match args.missing {
+        true => missing(&repository, &asked, &meter, &mut each),
+        false => ls(&repository, &asked, args.recursive, &meter, &mut each),
+    };
     relay.done(listed)?;
     out.finish()?;
     Ok(meter.outcome())
@@ -72,7 +85,8 @@ impl<'a> Source<'a> {
             SourceKind::Tree { .. } => ("tree", None),
             SourceKind::Stream { content, .. } => ("stream", Some(content.size)),
         };
-        Self { name: &source.name, kind, size, started: json::time(source.started) }
+        let partial = source.counts.partial;
+        Self { name: &source.name, kind, size, started: json::time(source.started), partial }
     }
 }
 

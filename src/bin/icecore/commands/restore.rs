@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
 use icecore::repo::HostChoice;
-use icecore::target::OwnerPolicy;
+use icecore::target::{OwnerPolicy, Protection};
 use serde::Serialize;
 
 use crate::context::{Context, HostArgs};
@@ -42,9 +42,17 @@ pub struct Args {
     /// What to do with files that are there already
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::IfChanged)]
     overwrite: When,
-    /// Delete what the snapshot does not have, below restored folders only
+    /// Delete what was not there when it was backed up, below restored directories only
+    ///
+    /// Names that a rule, an error or another file system kept out of the backup are left alone, and so are the
+    /// repository, its cache and the settings directory, wherever they lie.
     #[arg(long)]
     delete: bool,
+    /// With --delete, delete also in directories from which the rules of the backup left out names
+    ///
+    /// The rules are those of the backup: patterns, lists of files, sizes, cache tags. What --exclude matches here stays.
+    #[arg(long)]
+    delete_excluded: bool,
     /// Set owners by number, not by name
     #[arg(long)]
     numeric_ids: bool,
@@ -81,6 +89,8 @@ struct Summary {
     hard_links: u64,
     bytes_written: u64,
     deleted: u64,
+    /// Names that the snapshot lacks and that were left, as it does not say that they were not there.
+    not_deleted: u64,
     /// Paths that could not be restored.
     failed: u64,
     /// Entries that the snapshot itself does not hold whole.
@@ -109,7 +119,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         source: args.what.source.clone(),
         path: args.what.path.clone(),
     };
-    let options = options(args, args.hosts.choice(context)?);
+    let options = options(args, args.hosts.choice(context)?, context.protection()?);
     let report = if to_stdout {
         let mut out = context.ui.data()?;
         let report = restore(&repository, &what, Target::Stdout(&mut out), &options, &meter, &cancel)?;
@@ -131,7 +141,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
-fn options(args: &Args, host: HostChoice) -> RestoreOptions {
+fn options(args: &Args, host: HostChoice, protect: Protection) -> RestoreOptions {
     RestoreOptions {
         include: args.include.clone(),
         exclude: args.exclude.clone(),
@@ -141,6 +151,8 @@ fn options(args: &Args, host: HostChoice) -> RestoreOptions {
             When::Never => Overwrite::Never,
         },
         delete: args.delete,
+        delete_excluded: args.delete_excluded,
+        protect,
         owner: match (args.no_owner, args.numeric_ids) {
             (true, _) => OwnerPolicy::Keep,
             (false, true) => OwnerPolicy::Numeric,
@@ -164,6 +176,7 @@ impl Summary {
             hard_links: report.hard_links,
             bytes_written: report.bytes_written,
             deleted: report.deleted,
+            not_deleted: report.not_deleted,
             failed: report.failed,
             incomplete: report.incomplete,
             refused_metadata: report.refused_meta,
@@ -187,6 +200,7 @@ impl Summary {
         for (count, what) in [
             (self.verified, "verified"),
             (self.different, "different at equal size and time"),
+            (self.not_deleted, "not deleted"),
             (self.failed, "failed"),
             (self.incomplete, "not whole in the snapshot"),
             (self.refused_metadata, "pieces of metadata not set"),

@@ -96,6 +96,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         is_dry_run: args.dry_run,
         env_remove: env_remove.clone(),
         pgoptions: Env::variables().remove("PGOPTIONS"),
+        protect: context.protection()?,
         memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
     };
     let asked: Vec<(&str, Option<&str>)> =

@@ -1,0 +1,66 @@
+//! What a snapshot does not contain.
+
+use super::{CACHE_BYTES, EachLs, LsItem, What, no_path, source_of, tell_uncertain};
+use crate::Error;
+use crate::format::{SourceKind, SourceRecord};
+use crate::observe::Observer;
+use crate::ops::walk::Walk;
+use crate::repo::{ChunkReader, Repository, StoredSnapshot};
+use crate::types::{Entry, RelPath};
+
+/// Lists, in path order and at any depth, the entries of a snapshot that are no full capture (failed, stale, torn), and
+/// the directories that held names which it lacks ([`Entry::missing_names`]); with a source and a path, those at and
+/// below it. Sources are not listed themselves.
+///
+/// # Errors
+/// [`Error::NotThere`] if there is no such source or path.
+pub fn missing(
+    repo: &Repository,
+    what: &What,
+    observer: &dyn Observer,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    let found = what.find(repo, observer)?;
+    crate::ops::sync(repo, observer)?;
+    let reader = ChunkReader::new(repo, CACHE_BYTES);
+    match &what.source {
+        Some(name) => {
+            let source = source_of(&found, &what.snapshot, name, &what.path)?;
+            missing_of(&reader, &found, source, &what.path, observer, each)
+        }
+        None => found
+            .snapshot
+            .sources
+            .iter()
+            .try_for_each(|source| missing_of(&reader, &found, source, &RelPath::root(), observer, each)),
+    }
+}
+
+fn missing_of(
+    reader: &ChunkReader<'_>,
+    found: &StoredSnapshot,
+    source: &SourceRecord,
+    path: &RelPath,
+    observer: &dyn Observer,
+    each: &mut EachLs<'_>,
+) -> Result<(), Error> {
+    let SourceKind::Tree { runs, .. } = &source.kind else { return Ok(()) };
+    let mut walk = Walk::open(reader, runs, true)?;
+    let mut tell = |entry: &Entry| match entry.is_incomplete() || entry.missing_names().is_some() {
+        true => each(LsItem::Entry { source: &source.name, entry }),
+        false => Ok(()),
+    };
+    let top = walk.entry_at(path)?;
+    let result = match &top {
+        None if !path.is_root() => Err(no_path(source, path)),
+        Some(entry) if !entry.is_folder() => tell(entry),
+        top => top.iter().try_for_each(&mut tell).and_then(|()| {
+            while let Some(entry) = walk.next_below(path)? {
+                tell(&entry)?;
+            }
+            Ok(())
+        }),
+    };
+    tell_uncertain(&mut walk, found, source, observer);
+    result
+}

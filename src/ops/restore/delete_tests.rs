@@ -1,0 +1,92 @@
+//! `--delete` where the snapshot as a whole, or a directory of it, accounts for nothing.
+
+use std::fs;
+
+use super::super::tests::{World, options, what};
+use super::*;
+use crate::format::{Snapshot, SnapshotState};
+use crate::observe::Recording;
+use crate::ops::restore::{RestoreOptions, RestoreReport, Target};
+use crate::ops::testing::lease;
+use crate::target::Protection;
+
+/// Restores over a target that holds a file which the snapshot lacks; true if that is still there.
+fn restored(world: &World, options: &RestoreOptions) -> (bool, RestoreReport, Recording) {
+    fs::create_dir_all(world.to("a")).expect("a directory");
+    fs::write(world.to("a/mine"), b"not in the snapshot").expect("a file");
+    let target = Target::Folder(world.target.path().into());
+    let (report, seen) = world.restore_as(what(Some("tree"), ""), target, options, None).expect("restored");
+    (world.to("a/mine").exists(), report, seen)
+}
+
+fn deleting() -> RestoreOptions {
+    RestoreOptions { delete: true, delete_excluded: true, ..options() }
+}
+
+/// Puts the newest snapshot again, changed.
+fn again(world: &World, change: impl FnOnce(&mut Snapshot)) {
+    let repo = world.repo();
+    let newest = repo.find_snapshot("latest", &crate::repo::HostChoice::Any).expect("found");
+    let mut snapshot = newest.snapshot;
+    change(&mut snapshot);
+    snapshot.parents = Vec::new();
+    repo.commit(lease(&repo), snapshot).expect("committed");
+}
+
+#[test]
+fn a_snapshot_that_accounts_for_nothing_deletes_nothing() {
+    let world = World::new();
+    world.write("a/file", b"1");
+    world.backup();
+    let (is_there, report, _) = restored(&world, &deleting());
+    assert!(!is_there, "it was not there when it was backed up");
+    assert_eq!((report.deleted, report.not_deleted), (1, 0));
+
+    // Captured before directories were marked, or carried over unseen.
+    again(&world, |snapshot| snapshot.sources.iter_mut().for_each(|source| source.counts.partial = None));
+    let (is_there, report, seen) = restored(&world, &deleting());
+    assert!(is_there);
+    assert_eq!((report.deleted, report.not_deleted), (0, 1));
+    let problems = seen.problems();
+    assert!(
+        problems.iter().any(|one| one.severity == Severity::Missing && one.message.contains("older icecore")),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn why_a_source_accounts_for_nothing() {
+    let world = World::new();
+    world.write("a/file", b"1");
+    world.backup();
+    let repo = world.repo();
+    let newest = repo.find_snapshot("latest", &crate::repo::HostChoice::Any).expect("found");
+    assert_eq!(newest.snapshot.state, SnapshotState::Complete);
+    let source = newest.snapshot.source("tree").expect("there");
+    assert_eq!(blindness(false, false, source), None);
+    assert!(blindness(true, false, source).is_some_and(|why| why.contains("checkpoint")));
+    assert!(blindness(false, true, source).is_some_and(|why| why.contains("repair")));
+    assert_eq!(blindness(false, false, newest.snapshot.source("dump").expect("a stream")), None);
+}
+
+/// The repository's own directory, or what the program needs, is inside the target, or the target inside of it.
+#[test]
+fn what_is_in_use_is_neither_deleted_nor_restored_into() {
+    let world = World::new();
+    world.write("a/file", b"1");
+    world.backup();
+    fs::create_dir_all(world.to("b/keys")).expect("a directory");
+    fs::write(world.to("b/keys/key"), b"secret").expect("a file");
+    let mut protect = Protection::default();
+    protect.add(&world.to("b/keys"), "the keys");
+    let options = RestoreOptions { protect, ..deleting() };
+    let (is_there, report, seen) = restored(&world, &options);
+    assert!(!is_there && world.to("b/keys/key").exists());
+    assert_eq!(report.not_deleted, 1);
+    assert!(seen.problems().iter().any(|one| one.message.contains("the keys")));
+
+    let inside = Target::Folder(world.to("b/keys/new"));
+    let refused = world.restore_as(what(Some("tree"), ""), inside, &options, None).expect_err("refused");
+    assert!(refused.to_string().contains("lies in the keys"), "{refused}");
+    assert!(!world.to("b/keys/new").exists(), "and nothing was made there");
+}

@@ -1,0 +1,154 @@
+//! What `--delete` leaves alone, as the snapshot does not say that it was not there.
+
+use super::report::Tally;
+use crate::observe::{Observer, Problem, Severity};
+use crate::types::{EntryKind, MissingNames, RelPath};
+
+/// So many directories are named one by one.
+const NAMED_MAX: u64 = 8;
+
+/// Why a name that a snapshot lacks may have been there when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Doubt {
+    /// The rules of the backup left out names of its directory.
+    Excluded = 1,
+    /// Not all names of its directory were seen.
+    Unseen = 2,
+    /// Its directory, or one above it, is shown as an older snapshot has it.
+    Stale = 3,
+    /// The whole source accounts for nothing.
+    Source = 4,
+}
+
+impl From<MissingNames> for Doubt {
+    fn from(why: MissingNames) -> Self {
+        match why {
+            MissingNames::Excluded => Self::Excluded,
+            MissingNames::Unseen => Self::Unseen,
+        }
+    }
+}
+
+/// A name that was found in a restored directory, as the sorter holds it: may it go, and what is it?
+pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8; 2] {
+    [doubt.map_or(0, |doubt| doubt as u8), u8::from(kind == Some(EntryKind::Folder))]
+}
+
+/// What [`found_value`] says. What reads back otherwise than it was written is in doubt.
+pub(super) fn read_found(value: &[u8]) -> (Option<Doubt>, bool) {
+    let doubt = match value.first() {
+        Some(0) => None,
+        Some(1) => Some(Doubt::Excluded),
+        Some(2) => Some(Doubt::Unseen),
+        Some(3) => Some(Doubt::Stale),
+        _ => Some(Doubt::Source),
+    };
+    (doubt, value.get(1) == Some(&1))
+}
+
+/// Names that are left alone, told by directory. They come in path order.
+pub(super) struct Left<'a> {
+    tally: &'a Tally<'a>,
+    observer: &'a dyn Observer,
+    source: &'a str,
+    /// Why the whole source accounts for nothing.
+    blind: Option<&'static str>,
+    /// The directory at hand and those above it that hold any: how many, and why.
+    open: Vec<(RelPath, u64, Doubt)>,
+    told: u64,
+    untold_directories: u64,
+    untold_names: u64,
+    /// Names of a source that accounts for nothing.
+    unknown_names: u64,
+}
+
+impl<'a> Left<'a> {
+    pub fn new(
+        tally: &'a Tally<'a>,
+        observer: &'a dyn Observer,
+        source: &'a str,
+        blind: Option<&'static str>,
+    ) -> Self {
+        let (told, untold_directories, untold_names, unknown_names) = (0, 0, 0, 0);
+        Self {
+            tally,
+            observer,
+            source,
+            blind,
+            open: Vec::new(),
+            told,
+            untold_directories,
+            untold_names,
+            unknown_names,
+        }
+    }
+
+    /// A name is left alone.
+    pub fn add(&mut self, path: &RelPath, doubt: Doubt) {
+        self.tally.not_deleted();
+        if self.observer.wants_detail() {
+            self.observer.detail("not deleted", path);
+        }
+        if doubt == Doubt::Source {
+            self.unknown_names += 1;
+            return;
+        }
+        let directory = path.parent().unwrap_or_default();
+        self.leave(Some(&directory));
+        match self.open.last_mut() {
+            Some((open, count, _)) if *open == directory => *count += 1,
+            _ => self.open.push((directory, 1, doubt)),
+        }
+    }
+
+    /// Leaves the directories that `next` is not in.
+    fn leave(&mut self, next: Option<&RelPath>) {
+        let is_left = |(open, ..): &mut (RelPath, u64, Doubt)| {
+            next.is_none_or(|next| next != open && !next.is_below(open))
+        };
+        while let Some((directory, count, doubt)) = self.open.pop_if(is_left) {
+            self.tell(&directory, count, doubt);
+        }
+    }
+
+    fn tell(&mut self, directory: &RelPath, count: u64, doubt: Doubt) {
+        if self.told == NAMED_MAX {
+            self.untold_directories += 1;
+            self.untold_names += count;
+            return;
+        }
+        self.told += 1;
+        let why = match doubt {
+            Doubt::Excluded => {
+                "the rules of the backup left out names of this directory (--delete-excluded deletes them)"
+            }
+            Doubt::Unseen => "the backup did not see all that this directory held",
+            Doubt::Stale | Doubt::Source => "the backup could not look into this directory",
+        };
+        let subject = super::execute::subject(self.source, directory);
+        let message = format!("{} not in the snapshot and not deleted: {why}", names(count));
+        self.observer.problem(&Problem::new(Severity::Note, subject, message));
+    }
+
+    /// Tells the rest.
+    pub fn finish(mut self) {
+        self.leave(None);
+        if self.untold_directories > 0 {
+            let message = format!(
+                "the same in {} more directories: {} not deleted",
+                self.untold_directories,
+                names(self.untold_names)
+            );
+            self.observer.problem(&Problem::new(Severity::Note, self.source, message));
+        }
+        if let (Some(why), true) = (self.blind, self.unknown_names > 0) {
+            let message = format!("{} not in the snapshot and not deleted: {why}", names(self.unknown_names));
+            self.observer.problem(&Problem::new(Severity::Missing, self.source, message));
+        }
+    }
+}
+
+fn names(count: u64) -> String {
+    if count == 1 { "1 name is".to_owned() } else { format!("{count} names are") }
+}

@@ -1,0 +1,150 @@
+//! What no restore enters, replaces or deletes: the directories and files that the program itself needs.
+//!
+//! They are known by device and inode, so by whatever path they are met: at any depth, below another mount of the same
+//! file system, through a name that is a link to them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::dir::Existing;
+use crate::types::EntryKind;
+
+/// Directories and files that are left alone.
+#[derive(Debug, Clone, Default)]
+pub struct Protection {
+    held: Vec<Held>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    /// Device and inode.
+    identity: (u64, u64),
+    /// `the repository in use` or the like.
+    what: &'static str,
+    /// A file's own name: a file is only compared under this one.
+    file_name: Option<Vec<u8>>,
+    /// Nothing may be restored into it either.
+    is_closed: bool,
+}
+
+/// Why something was left alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it is {what}, which a restore never changes: restore into another directory and copy from there")]
+pub struct InUse {
+    pub what: &'static str,
+}
+
+impl InUse {
+    /// The reason, if an error of this layer has it.
+    pub fn of(err: &io::Error) -> Option<&Self> {
+        err.get_ref()?.downcast_ref()
+    }
+}
+
+impl From<InUse> for io::Error {
+    fn from(reason: InUse) -> Self {
+        Self::other(reason)
+    }
+}
+
+impl Protection {
+    /// Adds the directory or file at a path, links followed; nothing if there is none.
+    pub fn add(&mut self, path: &Path, what: &'static str) {
+        self.hold(path, what, true);
+    }
+
+    /// Adds a directory into which a restore may go if it is asked to: it is only not entered from above.
+    pub fn add_open(&mut self, path: &Path, what: &'static str) {
+        self.hold(path, what, false);
+    }
+
+    /// As [`add`](Self::add), a directory by its device and inode.
+    pub fn add_directory(&mut self, identity: (u64, u64), what: &'static str) {
+        self.push(Held { identity, what, file_name: None, is_closed: true });
+    }
+
+    fn hold(&mut self, path: &Path, what: &'static str, is_closed: bool) {
+        // What is not there, or not to be reached by this user, is not to be met below a target either.
+        let Ok(fd) = open_path(CWD, path.as_os_str().as_bytes(), OFlags::empty()) else { return };
+        let Ok(found) = Existing::of_handle(fd.as_fd()) else { return };
+        let is_folder = found.kind == Some(EntryKind::Folder);
+        let file_name = if is_folder { None } else { path.file_name().map(|name| name.as_bytes().to_vec()) };
+        self.push(Held { identity: (found.device, found.inode), what, file_name, is_closed });
+    }
+
+    fn push(&mut self, new: Held) {
+        match self.held.iter_mut().find(|held| held.identity == new.identity) {
+            Some(held) => held.is_closed |= new.is_closed,
+            None => self.held.push(new),
+        }
+    }
+
+    /// Fails if what was found is one of them.
+    pub fn check(&self, found: &Existing) -> Result<(), InUse> {
+        match self.held.iter().find(|held| held.identity == (found.device, found.inode)) {
+            Some(Held { what, .. }) => Err(InUse { what }),
+            None => Ok(()),
+        }
+    }
+
+    /// True unless nothing is protected.
+    pub(super) fn is_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// True if a file of this name may be one of them.
+    pub(super) fn may_be_file(&self, name: &[u8]) -> bool {
+        self.held.iter().any(|held| held.file_name.as_deref() == Some(name))
+    }
+
+    /// Fails if a path is one of them, or lies in one, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`InUse`], in the way that [`InUse::of`] tells; what the system says of the directories above it.
+    pub fn check_around(&self, path: &Path) -> io::Result<()> {
+        if !self.held.iter().any(|held| held.is_closed) {
+            return Ok(());
+        }
+        let there =
+            path.ancestors().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+        let mut folder = None;
+        for above in there {
+            match open_path(CWD, above.as_os_str().as_bytes(), OFlags::empty()) {
+                Ok(fd) => {
+                    folder = Some(fd);
+                    break;
+                }
+                Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        let Some(mut folder) = folder else { return Ok(()) };
+        let mut found = Existing::of_handle(folder.as_fd())?;
+        if found.kind != Some(EntryKind::Folder) {
+            return Ok(self.check_closed(&found)?);
+        }
+        loop {
+            self.check_closed(&found)?;
+            folder = open_path(folder.as_fd(), b"..", OFlags::DIRECTORY)?;
+            let above = Existing::of_handle(folder.as_fd())?;
+            // The root is its own parent.
+            if (above.device, above.inode) == (found.device, found.inode) {
+                return Ok(());
+            }
+            found = above;
+        }
+    }
+
+    fn check_closed(&self, found: &Existing) -> Result<(), InUse> {
+        let is_it = |held: &&Held| held.is_closed && held.identity == (found.device, found.inode);
+        self.held.iter().find(is_it).map_or(Ok(()), |held| Err(InUse { what: held.what }))
+    }
+}
+
+fn open_path(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(from, path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
