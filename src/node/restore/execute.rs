@@ -32,12 +32,12 @@ struct Pass {
     include: Vec<String>,
     exclude: Vec<String>,
     overwrite: Overwrite,
-    delete: bool,
+    replace_whole: bool,
 }
 
 impl Pass {
     fn all(overwrite: Overwrite) -> Self {
-        Self { include: Vec::new(), exclude: Vec::new(), overwrite, delete: false }
+        Self { include: Vec::new(), exclude: Vec::new(), overwrite, replace_whole: false }
     }
 }
 
@@ -62,7 +62,8 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
                 include: databases,
                 // Not even looked at.
                 exclude: vec![KUBO_BLOCKS.to_owned()],
-                delete: true,
+                // A mixture would be no database, so it does not matter what the snapshot accounts for.
+                replace_whole: true,
                 ..Pass::all(overwrite)
             };
             vec![databases, Pass { exclude, ..Pass::all(overwrite) }]
@@ -176,7 +177,7 @@ impl Prepared<'_> {
                 exclude: patterns(pass.exclude),
                 select: chooser.clone().map(|chooser| chooser as _),
                 overwrite: pass.overwrite,
-                delete: pass.delete,
+                replace_whole: pass.replace_whole,
                 // Containers have users of their own: names of this machine mean nothing to them.
                 owner: OwnerPolicy::Numeric,
                 memory: self.options.memory,

@@ -9,7 +9,7 @@ use crate::node::profile::{Database, Part, Server};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::ops::memory::BUDGET_DEFAULT;
-use crate::ops::testing::{Lab, write};
+use crate::ops::testing::{Lab, lease, write};
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
@@ -177,6 +177,18 @@ fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
     assert_eq!(report.parts[0].deleted, 1);
     assert_eq!(node.read("ipfs/datastore/000009.ldb"), None);
     assert_eq!(node.read("ipfs/datastore/CURRENT").as_deref(), Some("current"));
+    assert!(node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some());
+
+    // Nor where the snapshot does not say which names were not there.
+    let repo = node.lab.open();
+    let mut snapshot = repo.find_snapshot("latest", &HostChoice::Any).expect("found").snapshot;
+    snapshot.sources.iter_mut().for_each(|source| source.counts.partial = None);
+    snapshot.parents = Vec::new();
+    repo.commit(lease(&repo), snapshot).expect("committed");
+    write(&node.to("ipfs/datastore/000010.ldb"), b"mine");
+    let (report, _) = node.restore(Scope::All, &["ipfs"]);
+    assert_eq!(report.parts[0].deleted, 1);
+    assert_eq!(node.read("ipfs/datastore/000010.ldb"), None);
     assert!(node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some());
 }
 

@@ -37,14 +37,19 @@ pub(super) fn blindness(
 impl Walk<'_> {
     /// Why what the snapshot lacks right in a directory with these flags may have been there.
     pub(super) fn doubt(&self, path: &RelPath, flags: EntryFlags) -> Option<Doubt> {
-        if self.blind.is_some() {
-            return Some(Doubt::Source);
+        if !self.is_accounted_for(path, flags) {
+            return Some(if self.blind.is_some() { Doubt::Source } else { Doubt::Stale });
         }
-        if self.is_stale(path, flags) {
-            return Some(Doubt::Stale);
+        if self.job.options.replace_whole {
+            return None;
         }
         let missing = flags.missing_names().map(Doubt::from);
         missing.filter(|doubt| *doubt != Doubt::Excluded || !self.job.options.delete_excluded)
+    }
+
+    /// True if what the snapshot shows at a path takes the place of what is there.
+    pub(super) fn is_accounted_for(&self, path: &RelPath, flags: EntryFlags) -> bool {
+        self.job.options.replace_whole || self.blind.is_none() && !self.is_stale(path, flags)
     }
 
     /// True if what the snapshot shows at a path is not certain to be what was there: an older state of it, or of a

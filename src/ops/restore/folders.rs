@@ -41,7 +41,7 @@ impl Walk<'_> {
 
     pub(super) fn folder(&mut self, path: &RelPath, meta: &Metadata, flags: EntryFlags) -> Result<(), Error> {
         // Where an older state is shown, something else may have been there, and never been captured.
-        let may_replace = !self.is_stale(path, flags);
+        let may_replace = self.job.options.replace_whole || !self.is_stale(path, flags);
         let made = self.reach_parent(path).and_then(|()| self.make(path, may_replace, self.is_fresh(path)));
         let is_fresh = match made {
             Ok(is_fresh) => is_fresh,

@@ -111,6 +111,9 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// The same also in directories from which the rules of the backup kept names, and nothing else did.
     pub delete_excluded: bool,
+    /// The same whatever the snapshot accounts for: for directories whose files make no sense beside those of another
+    /// time.
+    pub replace_whole: bool,
     /// What is never entered, replaced or deleted, beside the repository, its cache and the state directory.
     pub protect: Protection,
     pub owner: OwnerPolicy,
@@ -136,6 +139,7 @@ impl Default for RestoreOptions {
             overwrite: Overwrite::default(),
             delete: false,
             delete_excluded: false,
+            replace_whole: false,
             protect: Protection::default(),
             owner: OwnerPolicy::default(),
             verify: false,
@@ -151,7 +155,7 @@ impl Default for RestoreOptions {
 impl RestoreOptions {
     /// True if anything at all is to be deleted.
     fn deletes(&self) -> bool {
-        self.delete || self.delete_excluded
+        self.delete || self.delete_excluded || self.replace_whole
     }
 }
 

@@ -369,10 +369,7 @@ impl<'w> Walk<'w> {
         let Some(dir) = self.parent_dir(target)? else { return Ok(()) };
         let name = target.name().unwrap_or_default();
         let options = self.job.options;
-        let may_empty = options.deletes()
-            && options.exclude.is_empty()
-            && self.blind.is_none()
-            && !self.is_stale(path, flags);
+        let may_empty = options.deletes() && options.exclude.is_empty() && self.is_accounted_for(path, flags);
         if options.dry_run {
             // Fails as the removal would.
             let below = dir.open_folder(name)?;
