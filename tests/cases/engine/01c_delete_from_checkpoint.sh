@@ -2,13 +2,15 @@
 # A checkpoint holds what an interrupted backup had come to. `restore --delete` of one took all that it had not come to for deleted.
 # Right: nothing is deleted.
 . "$(dirname "$0")/lib.sh"
+needs strace
 mkdir -p "$T/src"
 for d in $(seq 40); do mkdir "$T/src/d$d"; for f in $(seq 25); do head -c 20000 /dev/urandom >"$T/src/d$d/f$f"; done; done
 setup ice -q -r "$R" init
 id=
-for wait in 0.3 0.6 1 2 3; do
-    "$ICECORE" -q -r "$R" backup src="$T/src" --checkpoint-every 1s & backup=$!
-    sleep "$wait"; kill -INT $backup 2>/dev/null; wait $backup
+# Listing takes at least 8 s, so the backup is interrupted on the way.
+for wait in 3 5 7; do
+    strace -f -qq -o /dev/null -e trace=getdents64 -e inject=getdents64:delay_enter=200000 \
+        timeout -s INT "$wait" "$ICECORE" -q -r "$R" backup src="$T/src" --checkpoint-every 1s
     id=$(ice -r "$R" snapshots --json 2>/dev/null | grep '"state":"checkpoint"' | grep -o '"id":"[0-9a-f]*"' | head -n 1 | cut -d'"' -f4)
     [ -z "$id" ] || break
 done
