@@ -38,9 +38,16 @@ pub(super) fn set_aside(
     match store.rename(from, to) {
         Ok(()) | Err(StoreError::NotFound { .. }) => Ok(SetAside::Done),
         Err(StoreError::Exists { .. }) => {
-            let hashes = (hash_of(repo, from, cancel)?, hash_of(repo, to, cancel)?);
-            let (Some(one), Some(other)) = hashes else { return Ok(SetAside::Taken) };
-            drop_twin(repo, from, one == other)
+            let one = match hash_of(repo, from, cancel) {
+                // Another repair moved it since.
+                Err(err) if is_gone(&err) => return Ok(SetAside::Done),
+                hash => hash?,
+            };
+            let other = match hash_of(repo, to, cancel) {
+                Err(err) if is_gone(&err) => return Ok(SetAside::Taken),
+                hash => hash?,
+            };
+            drop_twin(repo, from, one.is_some() && one == other)
         }
         Err(err) => Err(err.into()),
     }
@@ -58,7 +65,7 @@ fn copy_aside(
     let hash = match read {
         Ok(Some(hash)) => hash,
         Ok(None) => return Ok(SetAside::Unreadable),
-        Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => return Ok(SetAside::Done),
+        Err(err) if is_gone(&err) => return Ok(SetAside::Done),
         Err(err) => return Err(err),
     };
     match repo.store().put(to, Body::Spooled(spool), PutMode::CreateOnly) {
@@ -75,6 +82,10 @@ fn drop_twin(repo: &Repository, from: &ObjectKey, is_equal: bool) -> Result<SetA
     }
     remove(repo, from)?;
     Ok(SetAside::Done)
+}
+
+fn is_gone(err: &Error) -> bool {
+    matches!(err, Error::Repo(RepoError::Store(StoreError::NotFound { .. })))
 }
 
 /// Deletes an object that may be gone already.

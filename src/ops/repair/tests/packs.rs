@@ -168,7 +168,8 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
         let reference = repair(&whole.open()).expect("repaired").lost_chunks;
         assert_eq!(lost, reference, "cut after {writes} writes");
     }
-    assert!(cuts >= 8, "{cuts} cuts");
+    // New packs, their segment, the segment that condemns, two packs moved, and the lease around them.
+    assert!(cuts >= 7, "{cuts} cuts");
 }
 
 /// Many times, since the two meet at another step each time: once one deleted what the other was copying away.

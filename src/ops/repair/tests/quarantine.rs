@@ -118,11 +118,12 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
         ObjectKey::Pack(PackId::new([4; 32])),
         ObjectKey::Snapshot(SnapshotId::new([5; 32])),
     ];
+    let ours = contents_of_any(&lab);
     for (n, key) in (0..).zip(&junk) {
         // Empty, short, and with the beginning of one of ours.
         let mut bytes = noise(n, [0, 7, 100, 300, 4000][n as usize]);
         if n == 4 {
-            bytes[..61].copy_from_slice(&contents_of_any(&lab)[..61]);
+            bytes[..61].copy_from_slice(&ours[..61]);
         }
         lab.store.put(key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
     }
