@@ -88,6 +88,8 @@ impl Error {
                 }
                 RepoError::WrongKey { .. } => ErrorKind::WrongKey,
                 RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => ErrorKind::NeedsNewer,
+                // What cannot be read now may be whole.
+                RepoError::ChunkUnreadable { now: true, .. } => ErrorKind::Failed,
                 RepoError::ChunkUnreadable { .. } | RepoError::LatestDamaged { .. } => ErrorKind::Damage,
                 RepoError::Store(err) if err.is_bad_medium() => ErrorKind::Damage,
                 err if err.is_damage() => ErrorKind::Damage,

@@ -128,7 +128,7 @@ step 2 "one host and any" ice forget --any-host --host b-node
 
 printf 'another\n' >"$T/pass"
 step 0 "a second repository" ice init -r "$T/copy" --passphrase-file "$T/pass"
-step 0 "copy latest: of the file's host" ice copy latest --to "$T/copy" --to-passphrase-file "$T/pass"
+step 3 "copy latest: of the file's host, and suspect" ice copy latest --to "$T/copy" --to-passphrase-file "$T/pass"
 
 mv "$T/keys" "$T/away"
 step 5 "the folder of keys is gone" ice backup

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use icecore::format::LeaseKind;
 use icecore::ops::{Cancel, reading_lease};
@@ -76,19 +76,19 @@ impl<'a> Context<'a> {
             None => None,
         };
         if let (Some(file), None) = (named, &loaded) {
-            return Err(CliError::usage(format!("there is no configuration file {}", file.display())));
+            return Err(no_config(file));
         }
         Ok(self.config.get_or_init(|| loaded.unwrap_or_default()))
     }
 
-    /// Reads what is named for a command that may not need it: a file that is not there is a mistake in any case, and so is
-    /// a variable that cannot be meant.
+    /// Looks at what is named for a command that may not need it: a file that is not there is a mistake in any case, and
+    /// so is a variable that cannot be meant.
     pub fn check(&self) -> Result<(), CliError> {
         self.env.check()?;
-        if self.global.config.is_some() || self.env.config.is_some() {
-            self.config()?;
+        match self.global.config.as_ref().or(self.env.config.as_ref()) {
+            Some(file) if !file.exists() => Err(no_config(file)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The host name of new snapshots, and whose snapshots `latest` chooses from: the configuration's, else this
@@ -226,4 +226,8 @@ impl HostArgs {
 /// This machine's name.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn no_config(file: &Path) -> CliError {
+    CliError::usage(format!("there is no configuration file {}", file.display()))
 }

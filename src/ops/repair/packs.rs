@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::quarantine::{SetAside, set_aside};
+use super::quarantine::{SetAside, set_aside, set_foreign_aside};
 use super::salvage::{Holder, salvage, without_good_copy};
 use crate::Error;
 use crate::format::LeaseKind;
@@ -253,8 +253,7 @@ impl Repair<'_> {
         for (id, what) in unreadable {
             lease.check()?;
             // Packs are put whole, and their directories with them: it is not the beginning of one.
-            let (from, to) = (ObjectKey::Pack(id), ObjectKey::QuarantinedPack(id));
-            if set_aside(self.repo, &from, &to, self.cancel)? == SetAside::Done {
+            if set_foreign_aside(self.repo, id, self.cancel)? == SetAside::Done {
                 self.report.damaged.push(DamagedPack { id, what, fate: Fate::Foreign });
             }
         }

@@ -6,7 +6,7 @@ use crate::chunk::ObjectHasher;
 use crate::ops::Cancel;
 use crate::repo::{RepoError, Repository};
 use crate::store::{Body, ObjectKey, PutMode, StoreError};
-use crate::types::ObjectHash;
+use crate::types::{ObjectHash, PackId};
 
 /// Objects are copied in pieces of this size: 1 MiB.
 const PIECE: usize = 1 << 20;
@@ -50,6 +50,19 @@ pub(super) fn set_aside(
             drop_twin(repo, from, one.is_some() && one == other)
         }
         Err(err) => Err(err.into()),
+    }
+}
+
+/// Moves what lies under a pack's name and is none to quarantine: under that name, or under the hash of its bytes if
+/// other bytes came under that name before.
+pub(super) fn set_foreign_aside(repo: &Repository, id: PackId, cancel: &Cancel) -> Result<SetAside, Error> {
+    let from = ObjectKey::Pack(id);
+    match set_aside(repo, &from, &ObjectKey::QuarantinedPack(id), cancel)? {
+        SetAside::Taken => match hash_of(repo, &from, cancel)? {
+            Some(hash) => set_aside(repo, &from, &ObjectKey::QuarantinedPack(hash.into()), cancel),
+            None => Ok(SetAside::Taken),
+        },
+        done => Ok(done),
     }
 }
 
