@@ -10,7 +10,6 @@ mod cut;
 mod deeds;
 mod endurance;
 mod interleavings;
-mod losses;
 mod machine;
 mod scene;
 mod script;
