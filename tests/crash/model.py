@@ -100,7 +100,7 @@ def state(nodes, times, events, cut, variant, seed):
         if event[0] in ("write", "size"):
             mtimes[event[1]] = int(times[i] * 1e9)
         elif event[0] == "time" and i in whole:
-            mtimes[event[1]] = event[2]
+            mtimes[event[1]] = int(times[i] * 1e9) if event[2] is None else event[2]
         elif event[0] == "entry" and event[3] is not None and mtimes[event[3]] is None:
             mtimes[event[3]] = int(times[i] * 1e9)
     files, folders = {}, []

@@ -9,7 +9,7 @@ The list has these events, in the order in which the calls returned:
     ("size", node, size)                           a file's length
     ("sync", node, before)                         what the node's events numbered below `before` did is durable
     ("sync all", before)                           so is what all nodes' events did
-    ("time", node, ns)                             a file's or directory's modification time
+    ("time", node, ns)                             a file's or directory's modification time; None: that of the call
     ("said",), ("report",)                         a write to standard output, and the last one
 
 Nodes are numbers; the first ones are those of the base. What the log holds and this cannot follow is an error, never left out.
@@ -145,6 +145,10 @@ class Trace:
         parts = [p for p in parts if p not in (b"", b".")]
         if not parts:
             return (None, None, folder)
+        if parts == [b".."]:
+            # None above the box.
+            above = [node for node in self.nodes if node.folder and any(child is folder for child in node.live.values())]
+            return (None, None, above[0]) if above else None
         if b".." in parts:
             raise Unknown(f"a path with ..: {path!r}")
         for part in parts[:-1]:
@@ -311,6 +315,9 @@ class Trace:
         if node is None:
             return
         spec = b", ".join(args[2:])
+        if spec.startswith(b"[UTIME_NOW, UTIME_NOW]"):
+            self.events.append(("time", node.number, None))
+            return
         times = re.match(rb"\[(?:UTIME_OMIT|UTIME_NOW|\{[^}]*\}[^,]*), (?:(UTIME_OMIT)|\{tv_sec=(-?\d+), tv_nsec=(\d+)\})", spec)
         if not times:
             raise Unknown(f"utimensat {spec[:200]!r}")

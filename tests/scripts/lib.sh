@@ -111,12 +111,12 @@ step() {
     fi
 }
 
-# The last step's stderr is one `error:` line, at most one `hint:` behind it, and warnings at most besides.
+# The last step's stderr is one `error:` line, at most one `hint:` behind it, and at most warnings and notes besides.
 one_error_line() {
     local errors hints others
     errors=$(grep -c '^error: .' "$T/err" || true)
     hints=$(grep -c '^hint: .' "$T/err" || true)
-    others=$(grep -vcE '^(error|hint|warning): |^$' "$T/err" || true)
+    others=$(grep -vcE '^(error|hint|warning|note): |^$' "$T/err" || true)
     if [[ $errors -eq 1 && $hints -le 1 && $others -eq 0 ]]; then
         pass "$1: $(grep '^error: ' "$T/err" | cut -c1-160)"
     else
