@@ -28,13 +28,17 @@ create table times (
 create table vanished (
     host text not null, source text not null, snapshot blob not null, seconds integer not null,
     nanos integer not null, mark integer not null, primary key (host, source, snapshot)) strict, without rowid;
+", "
+create table newest_listed (
+    host text not null, source text not null, snapshot blob not null, seconds integer not null,
+    nanos integer not null, mark integer not null, primary key (host, source)) strict, without rowid;
 "];
 
 /// Name of a row of `times`.
 const PACKS_LISTED: &str = "packs listed";
 
 /// The newest snapshot of a source that this machine committed or saw.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LastSnapshot {
     pub host: String,
     pub source: String,
@@ -159,10 +163,27 @@ impl Memory {
         });
     }
 
-    /// The last snapshot of each host and source, sorted by both.
+    /// The last snapshot of each host and source that this machine committed, and the newest that it saw listed, sorted by
+    /// host and source: each once, so one or two of a source.
     pub fn last_snapshots(&self) -> Vec<LastSnapshot> {
+        let mut all = self.last_committed();
+        all.extend(self.newest_listed());
+        all.sort_by(|a, b| (&a.host, &a.source, a.snapshot).cmp(&(&b.host, &b.source, b.snapshot)));
+        all.dedup_by(|a, b| (&a.host, &a.source, a.snapshot) == (&b.host, &b.source, b.snapshot));
+        all
+    }
+
+    /// The last snapshot of each host and source that this machine committed, sorted by both.
+    pub fn last_committed(&self) -> Vec<LastSnapshot> {
         self.snapshots_of(
             "select host, source, snapshot, seconds, nanos, mark from last_snapshots order by host, source",
+        )
+    }
+
+    /// The newest snapshot of each host and source that this machine saw listed, sorted by both.
+    pub fn newest_listed(&self) -> Vec<LastSnapshot> {
+        self.snapshots_of(
+            "select host, source, snapshot, seconds, nanos, mark from newest_listed order by host, source",
         )
     }
 
@@ -191,13 +212,30 @@ impl Memory {
         .unwrap_or_default()
     }
 
-    /// Remembers the last snapshot of a source.
-    pub fn set_last_snapshot(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
+    /// Remembers the last snapshot of a source that this machine committed.
+    pub fn set_last_committed(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
+        let sql = "insert or replace into last_snapshots values (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.set_snapshot(sql, (host, source), snapshot, time);
+    }
+
+    /// Remembers the newest snapshot of a source that a listing showed.
+    pub fn set_newest_listed(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
+        let sql = "insert or replace into newest_listed values (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.set_snapshot(sql, (host, source), snapshot, time);
+    }
+
+    fn set_snapshot(&self, sql: &str, (host, source): (&str, &str), snapshot: SnapshotId, time: Timestamp) {
         let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
         let mark = self.time_mark(&key, time.seconds(), time.nanos());
         self.with(|conn| {
-            conn.prepare_cached("insert or replace into last_snapshots values (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![host, source, snapshot.as_bytes(), time.seconds(), time.nanos(), mark])
+            conn.prepare_cached(sql)?.execute(params![
+                host,
+                source,
+                snapshot.as_bytes(),
+                time.seconds(),
+                time.nanos(),
+                mark
+            ])
         });
     }
 
@@ -219,9 +257,11 @@ impl Memory {
     /// Forgets a snapshot that was let go on purpose.
     pub fn forget_snapshot(&self, snapshot: &SnapshotId) {
         self.with(|conn| {
-            for sql in
-                ["delete from last_snapshots where snapshot = ?1", "delete from vanished where snapshot = ?1"]
-            {
+            for sql in [
+                "delete from last_snapshots where snapshot = ?1",
+                "delete from newest_listed where snapshot = ?1",
+                "delete from vanished where snapshot = ?1",
+            ] {
                 conn.prepare_cached(sql)?.execute([snapshot.as_bytes().as_slice()])?;
             }
             Ok(())
@@ -315,6 +355,7 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     count("select count(seconds) + count(nanos) + count(mark) from last_snapshots")?;
     count("select count(seconds) + count(nanos) + count(mark) from times")?;
     count("select count(seconds) + count(nanos) + count(mark) from vanished")?;
+    count("select count(seconds) + count(nanos) + count(mark) from newest_listed")?;
     Ok(())
 }
 
@@ -337,9 +378,9 @@ mod tests {
         memory.set_verified(&[(pack(1), t1), (pack(2), t1), (pack(3), t2)]);
         memory.set_verified(&[(pack(2), t2)]);
         memory.forget_packs(&[pack(1)]);
-        memory.set_last_snapshot("host", "b", SnapshotId::new([8; 32]), t2);
-        memory.set_last_snapshot("host", "b", snapshot, t1);
-        memory.set_last_snapshot("host", "a", snapshot, t2);
+        memory.set_last_committed("host", "b", SnapshotId::new([8; 32]), t2);
+        memory.set_last_committed("host", "b", snapshot, t1);
+        memory.set_last_committed("host", "a", snapshot, t2);
         assert_eq!(memory.packs_listed(), None);
         memory.set_packs_listed(t1);
         memory.set_packs_listed(t2);
@@ -353,10 +394,16 @@ mod tests {
         let last: Vec<_> =
             memory.last_snapshots().into_iter().map(|l| (l.source, l.snapshot, l.time)).collect();
         assert_eq!(last, [("a".to_owned(), snapshot, t2), ("b".to_owned(), snapshot, t1)]);
-        memory.set_last_snapshot("host", "c", SnapshotId::new([8; 32]), t1);
+        memory.set_last_committed("host", "c", SnapshotId::new([8; 32]), t1);
+        memory.set_newest_listed("host", "a", snapshot, t2);
+        memory.set_newest_listed("host", "c", SnapshotId::new([7; 32]), t1);
+        let last: Vec<_> =
+            memory.last_snapshots().into_iter().map(|l| (l.source, l.snapshot.as_bytes()[0])).collect();
+        let expected = [("a", 9), ("b", 9), ("c", 7), ("c", 8)].map(|(name, id)| (name.to_owned(), id));
+        assert_eq!(last, expected, "each once, though one is both");
         memory.forget_snapshot(&snapshot);
         let last: Vec<_> = memory.last_snapshots().into_iter().map(|l| l.source).collect();
-        assert_eq!(last, ["c"]);
+        assert_eq!(last, ["c", "c"]);
     }
 
     #[test]
@@ -389,7 +436,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let memory = Memory::open(dir.path(), RepoId::new([2; 16]));
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
-        memory.set_last_snapshot("host", "a", SnapshotId::new([9; 32]), Timestamp::from_seconds(1));
+        memory.set_last_committed("host", "a", SnapshotId::new([9; 32]), Timestamp::from_seconds(1));
         assert_eq!((memory.verified_all().len(), memory.last_snapshots().len()), (1, 1));
         drop(memory);
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));

@@ -132,6 +132,47 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
         .expect_err("it is not there, and nobody misses it");
 }
 
+/// A snapshot of several sources is remembered once for each of them: `icecore forget ID` found its id twice, called it
+/// ambiguous, and ended with "no snapshot has an id that begins with it".
+#[test]
+fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let tree = |name: &str| SourceSpec::Tree(Box::new(TreeSpec::new(name, lab.tree())));
+    let options = BackupOptions::new("host", vec![tree("a"), tree("b")]);
+    let done = backup(&repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
+    let gone = done.snapshot.expect("committed");
+    lab.store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
+    assert_eq!(listed_warnings(&lab.open()).len(), 1);
+
+    let names = [gone.short().to_string()];
+    let found = forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default());
+    assert_eq!(found.expect("acknowledged"), vec![]);
+    assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
+}
+
+/// The store's clock is years behind when a snapshot is committed: in each listing an older one seems to be the newest,
+/// and took its place in the memory. Then it is deleted.
+#[test]
+fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
+    let lab = Lab::new();
+    // A stream: it has no parent that would say which came first.
+    let stream = |seed| {
+        let input = Box::new(std::io::Cursor::new(noise(seed, 3000)));
+        let sources = vec![SourceSpec::Stream { name: "db".into(), input }];
+        let options = BackupOptions::new("host", sources);
+        backup(&lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up")
+    };
+    stream(1);
+    lab.store.clock().advance(-20 * 365 * DAY);
+    let gone = stream(2).snapshot.expect("committed");
+    assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
+
+    lab.store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
+    let warned = listed_warnings(&lab.open());
+    assert!(warned.len() == 1 && warned[0].contains(&gone.short().to_string()), "{warned:?}");
+}
+
 /// It turned up again: a medium that was not mounted whole, a listing that lacked it.
 #[test]
 fn one_that_turns_up_again_is_not_missed() {

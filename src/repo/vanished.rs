@@ -1,7 +1,7 @@
 //! Snapshots that this machine remembers and the repository lacks.
 //!
 //! Who can write to the store can delete its newest snapshots and so put it back to an older state, without any key.
-//! A client remembers the last snapshot of each source that it committed or saw. Whenever `snapshots/` is listed, one of
+//! A client remembers the last snapshot of each source that it committed, and the newest that it saw. Whenever `snapshots/` is listed, one of
 //! these that is not listed is looked for: it may have been forgotten, set aside by a repair, or forgotten and swept by
 //! another machine, which a sealed index segment then says. If it is nowhere, it has vanished. A vanished snapshot
 //! stays remembered, whatever is committed after it, until it turns up or somebody says that it need not be missed.
@@ -105,8 +105,11 @@ impl Repository {
     }
 
     /// Remembers the newest committed snapshot of each source, as far as a listing shows it.
-    pub(super) fn remember_newest(&self, found: &[StoredSnapshot]) {
-        let known = self.memory().last_snapshots();
+    ///
+    /// It takes nothing from what this machine remembers as committed by itself: a snapshot that was committed while the
+    /// store's clock was behind seems older than those before it, and would not be missed.
+    pub fn remember_newest(&self, found: &[StoredSnapshot]) {
+        let known = self.memory().newest_listed();
         let mut seen = BTreeSet::new();
         let mut newest: Vec<&StoredSnapshot> = found.iter().collect();
         newest.sort_by_key(|one| std::cmp::Reverse(one.order()));
@@ -121,7 +124,7 @@ impl Repository {
                         && (last.snapshot == one.id || last.time > one.committed())
                 });
                 if !is_known {
-                    self.memory().set_last_snapshot(
+                    self.memory().set_newest_listed(
                         &one.snapshot.host,
                         &source.name,
                         one.id,
@@ -141,22 +144,33 @@ impl Repository {
         if snapshot.state == SnapshotState::Checkpoint {
             return;
         }
-        let known = self.memory().last_snapshots();
+        let (committed, listed) = (self.memory().last_committed(), self.memory().newest_listed());
         for source in &snapshot.sources {
-            let last = known.iter().find(|last| last.host == snapshot.host && last.source == source.name);
-            let overtakes = last.is_none_or(|last| {
+            let of_source = |last: &&LastSnapshot| last.host == snapshot.host && last.source == source.name;
+            let overtakes = |last: &LastSnapshot| {
                 snapshot.replaces == Some(last.snapshot)
                     || snapshot.committed.is_none_or(|committed| committed > last.time)
-            });
-            if !overtakes {
+            };
+            let last = committed.iter().find(of_source);
+            if !last.is_none_or(overtakes) {
                 continue;
             }
+            // In the next listing too, unless the store's clock is behind.
+            let newest = listed.iter().find(of_source);
+            let is_newest = newest.is_none_or(|newest| newest.time <= found.committed());
+
+            let overtaken: BTreeSet<&LastSnapshot> =
+                last.into_iter().chain(newest.filter(|_| is_newest)).collect();
             // The commit has looked for its parents already.
-            if let Some(last) = last.filter(|last| !snapshot.parents.contains(&last.snapshot)) {
+            for last in overtaken.into_iter().filter(|last| !snapshot.parents.contains(&last.snapshot)) {
                 // What cannot be looked for now is looked for by nobody later; the snapshot is in all the same.
                 let _ = self.look_for(last);
             }
-            self.memory().set_last_snapshot(&snapshot.host, &source.name, found.id, found.committed());
+            let (host, name, time) = (&snapshot.host, &source.name, found.committed());
+            self.memory().set_last_committed(host, name, found.id, time);
+            if is_newest {
+                self.memory().set_newest_listed(host, name, found.id, time);
+            }
         }
     }
 }

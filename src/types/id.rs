@@ -161,6 +161,8 @@ impl<T: Ord + fmt::Display> PrefixMatch<T> {
         let mut found: Vec<T> =
             candidates.into_iter().filter(|id| id.to_string().starts_with(prefix)).collect();
         found.sort();
+        // The same id may come from several places: a snapshot of two sources is remembered twice.
+        found.dedup();
         match found.len() {
             0 => Self::None,
             1 => found.pop().map_or(Self::None, Self::One),
@@ -189,5 +191,6 @@ mod tests {
         assert_eq!(PrefixMatch::find("2", [a, b]), PrefixMatch::None);
         assert_eq!(PrefixMatch::find("11", [a, b]), PrefixMatch::One(a));
         assert_eq!(PrefixMatch::find("1", [b, a]), PrefixMatch::Many(vec![a, b]));
+        assert_eq!(PrefixMatch::find("11", [a, b, a]), PrefixMatch::One(a), "one id, given twice");
     }
 }

@@ -10,6 +10,7 @@ mod cut;
 mod deeds;
 mod endurance;
 mod interleavings;
+mod losses;
 mod machine;
 mod scene;
 mod script;

@@ -66,6 +66,12 @@ impl Scene {
         Self::on(ModelWorld::new(&Clock::stepping(icecore::sys::now(), 1_000_000), seed))
     }
 
+    /// On a store that promises true listings, as a local one does: packs are listed by every backup.
+    pub fn with_strong_listing(seed: u64) -> Self {
+        let world = ModelWorld::new(&Clock::stepping(icecore::sys::now(), 1_000_000), seed);
+        Self::on(world.with_strong_listing())
+    }
+
     fn on(world: ModelWorld) -> Self {
         init(&shared(world.client()));
         let dir = scratch();

@@ -34,7 +34,7 @@ pub use report::{AffectedPath, Finding, FindingKind, Hit, LISTED_MAX, VerifyRepo
 pub(crate) use single::missing;
 
 use crate::Error;
-use crate::format::{LeaseKind, SnapshotState};
+use crate::format::LeaseKind;
 use crate::index::PackState;
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::walk::reading_lease;
@@ -121,7 +121,7 @@ pub fn verify(
     }
     objects.tell_repairs(repo, observer)?;
     data::tell_age(repo, &mut objects);
-    remember_snapshots(repo, &objects);
+    repo.remember_newest(&objects.snapshots);
     if let Some(lease) = lease {
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
@@ -197,28 +197,5 @@ fn structure(
         }
         objects.tell_orphans(observer);
         return Ok(reach);
-    }
-}
-
-/// Remembers the newest snapshot of each source, so that the next verify notices if it is gone. One that was remembered
-/// and is newer stays: its loss is told until it is seen or overtaken.
-fn remember_snapshots(repo: &Repository, objects: &Objects) {
-    let known = repo.memory().last_snapshots();
-    let mut found: Vec<&StoredSnapshot> = objects.snapshots.iter().collect();
-    // The newest is remembered last.
-    found.sort_by_key(|found| found.order());
-    for found in found {
-        if found.snapshot.state == SnapshotState::Checkpoint {
-            continue;
-        }
-        for source in &found.snapshot.sources {
-            let host = &found.snapshot.host;
-            let newer = known.iter().any(|last| {
-                last.host == *host && last.source == source.name && last.time >= found.committed()
-            });
-            if !newer {
-                repo.memory().set_last_snapshot(host, &source.name, found.id, found.committed());
-            }
-        }
     }
 }
