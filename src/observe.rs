@@ -129,12 +129,20 @@ pub struct Problem {
     pub subject: String,
     /// What happened and what follows from it.
     pub message: String,
+    /// What to do about it, where that can be said.
+    pub hint: Option<String>,
 }
 
 impl Problem {
     /// A problem of this weight.
     pub fn new(severity: Severity, subject: impl fmt::Display, message: impl fmt::Display) -> Self {
-        Self { severity, subject: subject.to_string(), message: message.to_string() }
+        Self { severity, subject: subject.to_string(), message: message.to_string(), hint: None }
+    }
+
+    /// The same with advice.
+    pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
+        self.hint = Some(advice.into());
+        self
     }
 }
 

@@ -56,10 +56,12 @@ pub struct Counts {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "problem")]
 pub struct ProblemEvent<'a> {
-    /// `note`, `missing` or `damage`.
+    /// `note`, `warning`, `missing`, `damage` or `alarm`.
     pub severity: &'static str,
     pub subject: &'a str,
     pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'a str>,
 }
 
 /// A path that was handled, with `-v`.
@@ -194,7 +196,8 @@ mod tests {
 
     #[test]
     fn events_are_one_line_each_with_stable_names() {
-        let problem = ProblemEvent { severity: "missing", subject: "a\nb", message: "cannot open" };
+        let problem =
+            ProblemEvent { severity: "missing", subject: "a\nb", message: "cannot open", hint: None };
         assert_eq!(
             line(&problem),
             "{\"type\":\"problem\",\"severity\":\"missing\",\"subject\":\"a\\nb\",\"message\":\"cannot open\"}\n"

@@ -278,15 +278,18 @@ impl Observer for Meter {
             Severity::Alarm => ("alarm", 3),
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
-        let Problem { subject, message, .. } = problem;
+        let Problem { subject, message, hint, .. } = problem;
         let label = if problem.severity == Severity::Missing { "warning" } else { severity };
         if problem.severity != Severity::Note {
             self.state.report(&format!("{label}: {}", text::clean(&problem.to_string())));
         }
         if self.state.ui.json {
-            json::emit(&json::ProblemEvent { severity, subject, message });
+            json::emit(&json::ProblemEvent { severity, subject, message, hint: hint.as_deref() });
         } else if !(self.state.ui.quiet && problem.severity == Severity::Note) {
             self.state.say(format_args!("{label}: {}", text::clean(&problem.to_string())));
+            if let Some(hint) = hint {
+                self.state.say(format_args!("hint: {}", text::clean(hint)));
+            }
         }
     }
 
