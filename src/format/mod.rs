@@ -7,6 +7,7 @@ mod config;
 mod content;
 mod envelope;
 mod frames;
+mod image;
 mod keyslot;
 mod lease;
 mod page;
@@ -24,6 +25,7 @@ pub use envelope::{
     decode_trailer, encode_body_prefix, encode_header, encode_trailer,
 };
 pub use frames::{decode_directory, encode_directory};
+pub use image::{IMAGE_TEXT_BYTES_MAX, IMAGES_MAX, ServiceImage, legal_images};
 pub use keyslot::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 pub use lease::{LeaseBody, LeaseKind, decode_lease, encode_lease};
 pub use page::{PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder, decode_page};

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
+use super::image::{self, ServiceImage};
 use super::text::{
     JsonError, as_bytes, as_hex, as_text, as_text_option, as_texts, as_time, as_time_option, from_json,
     to_json,
@@ -178,6 +179,9 @@ pub struct Snapshot {
     #[serde(with = "as_texts")]
     pub parents: Vec<SnapshotId>,
     pub sources: Vec<SourceRecord>,
+    /// The images that the node's services ran with, by service; see [`legal_images`](super::legal_images).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ServiceImage>,
     /// No policy lets go of it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub protected: bool,
@@ -225,6 +229,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
         return Err(JsonError(format!("'{}' is no legal source name", bad.escape_debug())));
     }
+    image::check(&snapshot.images)?;
     Ok(snapshot)
 }
 
@@ -346,6 +351,7 @@ mod tests {
                     },
                 ),
             ],
+            images: Vec::new(),
             protected: false,
             replaces: None,
             original: None,
@@ -364,6 +370,13 @@ mod tests {
             original: Some(SnapshotId::new([6; 32])),
             committed: Timestamp::new(1_700_000_001, 3),
             lost: Some(Lost { count: 2, paths }),
+            images: vec![ServiceImage {
+                service: "ipfs".into(),
+                image: "ipfs/kubo:stable".into(),
+                id: format!("sha256:{}", "5c".repeat(32)),
+                digest: None,
+                sources: vec!["ipfs".into()],
+            }],
             ..sample()
         };
         let bytes = encode_snapshot(&snapshot);
@@ -389,6 +402,15 @@ mod tests {
         let mut twice = sample();
         twice.sources[0].name = "db".into();
         assert!(decode_snapshot(&encode_snapshot(&twice)).is_err());
+        let odd = ServiceImage {
+            service: "db".into(),
+            image: "a b".into(),
+            id: format!("sha256:{}", "5c".repeat(32)),
+            digest: None,
+            sources: Vec::new(),
+        };
+        let odd = Snapshot { images: vec![odd], ..sample() };
+        assert!(decode_snapshot(&encode_snapshot(&odd)).is_err());
         let newer = Snapshot { format: 2, ..sample() };
         let err = decode_snapshot(&encode_snapshot(&newer)).expect_err("refused");
         assert!(err.to_string().contains("newer"), "{err}");

@@ -29,7 +29,11 @@ impl Default for Patience {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    Command(CommandError),
+    /// With what it printed before it failed.
+    Command {
+        err: CommandError,
+        said: Vec<u8>,
+    },
     Read(std::io::Error),
     /// It is longer than what is read.
     TooLong,
@@ -46,7 +50,8 @@ pub(super) fn answer(
     longest: u64,
     patience: &Patience,
 ) -> Result<Vec<u8>, NoAnswer> {
-    let mut running = command.spawn(options).map_err(NoAnswer::Command)?;
+    let none = |err| NoAnswer::Command { err, said: Vec::new() };
+    let mut running = command.spawn(options).map_err(none)?;
     let (start, is_late) = (Instant::now(), AtomicBool::new(false));
     let stop = || {
         is_late.store(start.elapsed() >= patience.limit, Ordering::Relaxed);
@@ -58,8 +63,10 @@ pub(super) fn answer(
         if read as u64 == longest {
             return Err(NoAnswer::TooLong);
         }
-        running.finish().map_err(NoAnswer::Command)?;
-        Ok(answer)
+        match running.finish() {
+            Ok(_) => Ok(answer),
+            Err(err) => Err(NoAnswer::Command { err, said: answer }),
+        }
     });
     match answered {
         Err(_) if patience.cancel.is_cancelled() => Err(NoAnswer::Interrupted),
@@ -104,6 +111,9 @@ mod tests {
         let long = asked("head -c 100 /dev/zero", LIMIT, false);
         assert!(matches!(long, Some(Err(NoAnswer::TooLong))), "{long:?}");
         let failed = asked("sh -c 'echo x; exit 3'", LIMIT, false);
-        assert!(matches!(failed, Some(Err(NoAnswer::Command(CommandError::Failed { .. })))), "{failed:?}");
+        assert!(
+            matches!(&failed, Some(Err(NoAnswer::Command { err: CommandError::Failed { .. }, said })) if said == b"x\n"),
+            "{failed:?}"
+        );
     }
 }

@@ -77,7 +77,10 @@ impl DockerError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     pub name: String,
+    /// As it was named when the container was made.
     pub image: String,
+    /// The engine's own name of that image: `sha256:…`.
+    pub image_id: String,
     /// `running`, `exited`, `paused` …
     pub state: String,
     pub labels: BTreeMap<String, String>,
@@ -95,6 +98,11 @@ impl Container {
     /// A variable that the container's processes get.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.env.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// True if this is its name, in the spelling of either version of compose.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || other_spelling(name).is_some_and(|other| other == self.name)
     }
 
     /// The compose project and service that it belongs to.
@@ -166,6 +174,8 @@ impl Volume {
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
     name: String,
+    #[serde(default)]
+    image: String,
     state: InspectedState,
     config: InspectedConfig,
     #[serde(default)]
@@ -218,25 +228,39 @@ impl Docker {
     /// # Errors
     /// Anything but exit code 0, with the end of what it said.
     pub fn run(&self, words: &[&str]) -> Result<Vec<u8>, DockerError> {
+        self.run_partly(words).map_err(|(err, _)| err)
+    }
+
+    /// The same; an error comes with what the program printed before it.
+    pub(super) fn run_partly(&self, words: &[&str]) -> Result<Vec<u8>, (DockerError, Vec<u8>)> {
         let what = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
         let failed = |why: String| DockerError::Failed { what: what.clone(), why };
         let all = std::iter::once("docker").chain(words.iter().copied()).map(str::to_owned).collect();
-        let command = StreamCommand::from_words(all).map_err(|err| failed(err.to_string()))?;
+        let command = StreamCommand::from_words(all).map_err(|err| (failed(err.to_string()), Vec::new()))?;
         let options = SpawnOptions { env_remove: self.env_remove.clone(), ..Default::default() };
-        answer(&command, &options, ANSWER_BYTES_MAX, &self.patience).map_err(|none| match none {
-            NoAnswer::Command(CommandError::NotFound { .. }) => DockerError::NotInstalled,
-            NoAnswer::Command(CommandError::Failed { stderr_tail, ending, .. }) => {
-                complaint(what.clone(), &stderr_tail, ending)
-            }
-            NoAnswer::Command(err) => failed(err.to_string()),
-            NoAnswer::Read(err) => failed(err.to_string()),
-            NoAnswer::TooLong => {
-                DockerError::BadAnswer { what: what.clone(), why: "it is longer than 16 MiB".into() }
-            }
-            NoAnswer::Late => {
-                DockerError::NoAnswer { what: what.clone(), seconds: self.patience.limit.as_secs() }
-            }
-            NoAnswer::Interrupted => DockerError::Interrupted { what: what.clone() },
+        answer(&command, &options, ANSWER_BYTES_MAX, &self.patience).map_err(|none| {
+            let mut printed = Vec::new();
+            let err = match none {
+                NoAnswer::Command { err, said } => {
+                    printed = said;
+                    match err {
+                        CommandError::NotFound { .. } => DockerError::NotInstalled,
+                        CommandError::Failed { stderr_tail, ending, .. } => {
+                            complaint(what.clone(), &stderr_tail, ending)
+                        }
+                        err => failed(err.to_string()),
+                    }
+                }
+                NoAnswer::Read(err) => failed(err.to_string()),
+                NoAnswer::TooLong => {
+                    DockerError::BadAnswer { what: what.clone(), why: "it is longer than 16 MiB".into() }
+                }
+                NoAnswer::Late => {
+                    DockerError::NoAnswer { what: what.clone(), seconds: self.patience.limit.as_secs() }
+                }
+                NoAnswer::Interrupted => DockerError::Interrupted { what: what.clone() },
+            };
+            (err, printed)
         })
     }
 
@@ -290,6 +314,20 @@ impl Docker {
         self.listed(&["ps", "-q", "--no-trunc", "--filter", &filter])
     }
 
+    /// The containers of these names, running or not, in the spelling of either version of compose. Names of which there
+    /// is no container are passed over.
+    pub fn named(&self, names: &[&str]) -> Result<Vec<Container>, DockerError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let spellings = names.iter().flat_map(|name| [Some((*name).to_owned()), other_spelling(name)]);
+        let filters: Vec<String> =
+            spellings.flatten().map(|name| format!("--filter=name=^{}$", escaped(&name))).collect();
+        let mut words = vec!["ps", "-aq", "--no-trunc"];
+        words.extend(filters.iter().map(String::as_str));
+        self.listed(&words)
+    }
+
     fn listed(&self, words: &[&str]) -> Result<Vec<Container>, DockerError> {
         let ids = self.run(words)?;
         let ids = String::from_utf8_lossy(&ids).into_owned();
@@ -333,12 +371,15 @@ const UNREACHABLE: [&str; 5] = [
 ];
 
 /// What they say if what was asked about is not there. Not "no such file": that may be the engine's socket.
-const MISSING: [&str; 3] = ["no such container", "no such volume", "no such object"];
+const MISSING: [&str; 5] =
+    ["no such container", "no such volume", "no such object", "no such image", "image not known"];
 
 /// What `docker` said, as an error: the engine out of reach is told apart.
 fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
-    let said = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    let why = if said.is_empty() { ending.to_string() } else { said };
+    let mut said: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // The same for each of many things that were asked about.
+    said.dedup();
+    let why = if said.is_empty() { ending.to_string() } else { said.join("; ") };
     let lower = why.to_lowercase();
     if UNREACHABLE.iter().any(|sign| lower.contains(sign)) {
         return DockerError::Unreachable { why };
@@ -346,12 +387,15 @@ fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
     DockerError::Failed { what, why }
 }
 
-fn is_missing(why: &str) -> bool {
+pub(super) fn is_missing(why: &str) -> bool {
     let lower = why.to_lowercase();
     MISSING.iter().any(|sign| lower.contains(sign))
 }
 
-fn answer_json<T: serde::de::DeserializeOwned>(answer: &[u8], what: &str) -> Result<T, DockerError> {
+pub(super) fn answer_json<T: serde::de::DeserializeOwned>(
+    answer: &[u8],
+    what: &str,
+) -> Result<T, DockerError> {
     serde_json::from_slice(answer)
         .map_err(|err| DockerError::BadAnswer { what: what.to_owned(), why: err.to_string() })
 }
@@ -363,12 +407,25 @@ fn containers(answer: &[u8], what: &str) -> Result<Vec<Container>, DockerError> 
         .map(|one| Container {
             name: one.name.trim_start_matches('/').to_owned(),
             image: one.config.image,
+            image_id: full_id(&one.image),
             state: one.state.status,
             labels: one.config.labels.unwrap_or_default(),
             env: one.config.env.unwrap_or_default(),
             mounts: one.mounts,
         })
         .collect())
+}
+
+/// An image's id with its algorithm, which podman leaves out.
+pub(super) fn full_id(id: &str) -> String {
+    let is_bare = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_bare { format!("sha256:{id}") } else { id.to_owned() }
+}
+
+/// A name as a pattern that matches it alone.
+fn escaped(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    name.chars().flat_map(|c| [(!is_plain(c)).then_some('\\'), Some(c)]).flatten().collect()
 }
 
 /// The name that another version of compose gives the same container: version 1 joins project, service and number by

@@ -10,6 +10,7 @@ pub mod discover;
 pub mod docker;
 pub mod dump;
 mod error;
+pub mod images;
 pub mod kubo;
 pub mod postgres;
 pub mod profile;

@@ -175,7 +175,7 @@ impl<'a> Programs<'a> {
         let program = command.shown();
         let said = answer(&command, &self.spawn, ANSWER_BYTES_MAX, &self.patience);
         let said = said.map_err(|none| match none {
-            NoAnswer::Command(err) => PostgresError::Command(err),
+            NoAnswer::Command { err, .. } => PostgresError::Command(err),
             NoAnswer::Read(source) => PostgresError::Read { program, source },
             NoAnswer::TooLong => PostgresError::TooLong { program },
             NoAnswer::Late => PostgresError::NoAnswer { program, seconds: self.patience.limit.as_secs() },

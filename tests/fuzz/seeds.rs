@@ -245,6 +245,13 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
             source("files", SourceKind::Tree { path: b"/var/\xff".to_vec(), immutable: true, runs }),
             source("db", SourceKind::Stream { command: vec!["pg_dump".into()], content }),
         ],
+        images: vec![ServiceImage {
+            service: "ipfs".into(),
+            image: "ipfs/kubo:stable".into(),
+            id: format!("sha256:{}", "0a".repeat(32)),
+            digest: Some(format!("ipfs/kubo@sha256:{}", "1b".repeat(32))),
+            sources: vec!["files".into()],
+        }],
         protected: false,
         replaces: None,
         original: None,

@@ -17,6 +17,21 @@ fn time() -> impl Strategy<Value = Timestamp> {
     (any::<i64>(), 0u32..1_000_000_000).prop_map(|(s, n)| Timestamp::new(s, n).expect("legal"))
 }
 
+/// Most of them legal.
+fn images() -> impl Strategy<Value = Vec<ServiceImage>> {
+    let id =
+        prop_oneof![9 => hash().prop_map(|hash| format!("sha256:{}", ChunkId::new(hash))), 1 => "\\PC{0,9}"];
+    let image = ("[a-d_-]{0,3}", "\\PC{0,3}[a-z:]{1,300}", id, any::<bool>(), vec("[ -~]{0,9}", 0..3));
+    let image = image.prop_map(|(service, image, id, is_pulled, sources)| ServiceImage {
+        digest: is_pulled.then(|| format!("{service}@{id}")),
+        service,
+        image,
+        id,
+        sources,
+    });
+    vec(image, 0..6)
+}
+
 fn path() -> impl Strategy<Value = RelPath> {
     let name = prop_oneof![
         "[a-c.]{1,3}x",
@@ -248,7 +263,10 @@ proptest! {
     }
 
     #[test]
-    fn json(path in vec(any::<u8>(), 0..20), text in ".{0,12}", at in time(), extents in extents(), harms in harms()) {
+    fn json(
+        path in vec(any::<u8>(), 0..20), text in ".{0,12}", at in time(), extents in extents(), images in images(),
+        harms in harms(),
+    ) {
         let lease = LeaseBody {
             id: LeaseId::new([1; 16]),
             kind: LeaseKind::Prune,
@@ -277,6 +295,7 @@ proptest! {
         snapshot.sources[0].counts.partial = (at.nanos() % 2 == 0).then_some(at.nanos().into());
         let SourceKind::Tree { path: root, .. } = &mut snapshot.sources[0].kind else { unreachable!("a tree") };
         *root = path;
+        snapshot.images = legal_images(images);
         let bytes = encode_snapshot(&snapshot);
         prop_assert_eq!(decode_snapshot(&bytes), Ok(snapshot));
         judge::snapshot(&harmed(bytes, &harms));

@@ -16,6 +16,7 @@ import argparse
 import heapq
 import json
 import os
+import re
 import resource
 import stat
 import struct
@@ -372,8 +373,31 @@ class Repository:
         found = []
         for name in self.names(folder):
             what = f"{folder}/{name.hex()}"
-            found.append((name.hex(), parse_json(self.body(folder, name, SNAPSHOT, "snapshot", 16 * MIB), what)))
+            snapshot = parse_json(self.body(folder, name, SNAPSHOT, "snapshot", 16 * MIB), what)
+            check_images(snapshot.get("images", []), what)
+            found.append((name.hex(), snapshot))
         return found
+
+
+DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
+
+
+def check_images(images, what):
+    """The container images of a node's services."""
+    need(len(images) <= 256, f"{what}: {len(images)} images")
+    services = [image["service"] for image in images]
+    need(services == sorted(set(services)), f"{what}: images out of order")
+    for image in images:
+        sources = image.get("sources", [])
+        texts = [image["service"], image["image"], image["id"], *sources]
+        need(DIGEST.fullmatch(image["id"]), f"{what}: an image's id {image['id']!r}")
+        if "digest" in image:
+            texts.append(image["digest"])
+            name, _, digest = image["digest"].partition("@")
+            need(name and DIGEST.fullmatch(digest), f"{what}: an image's digest {image['digest']!r}")
+        need(len(sources) <= 64, f"{what}: an image of {len(sources)} sources")
+        for text in texts:
+            need(re.fullmatch(r"[!-~]{1,512}", text), f"{what}: an image's text {text!r}")
 
 
 # ------------------------------------------------------------------------------------------------- contents and runs

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use icecore::Error;
-use icecore::format::SnapshotState;
+use icecore::format::{ServiceImage, SnapshotState};
 use icecore::node::NodeError;
 use icecore::node::docker::{Docker, DockerError};
+use icecore::node::images::images_in_use;
 use icecore::node::kubo::Blocks;
 use icecore::node::postgres::{DUMP_COMPLETE, Programs};
 use icecore::node::profile::{Place, Server};
+use icecore::node::restore::NodePart;
+use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{
     Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceSpec, TreeSpec, backup,
@@ -50,7 +53,7 @@ pub struct Begin {
 pub fn run(
     context: &Context<'_>,
     begin: Begin,
-    options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
+    options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
 ) -> Result<Outcome, CliError> {
     let hooks = &context.config()?.hooks;
     // A dry run stores nothing and stops nobody.
@@ -68,7 +71,7 @@ fn attempt(
     context: &Context<'_>,
     begin: Begin,
     hooks: &Hooks,
-    options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
+    options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
     reported: &mut String,
 ) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
@@ -90,11 +93,11 @@ fn attempt(
 
 fn backed_up(
     repository: &Repository,
-    options: impl FnOnce(&Repository, &Cancel) -> Result<BackupOptions, CliError>,
+    options: impl FnOnce(&Repository, &Meter, &Cancel) -> Result<BackupOptions, CliError>,
     meter: &Meter,
     cancel: &Cancel,
 ) -> Result<BackupReport, CliError> {
-    let mut options = options(repository, cancel)?;
+    let mut options = options(repository, meter, cancel)?;
     options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
     Ok(backup(repository, options, meter, cancel)?)
 }
@@ -151,6 +154,7 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
 pub fn configured(
     context: &Context<'_>,
     repository: &Repository,
+    meter: &Meter,
     cancel: &Cancel,
     only: &[String],
 ) -> Result<BackupOptions, CliError> {
@@ -166,8 +170,29 @@ pub fn configured(
         chosen.map(|source| spec(source, repository, &docker)).collect::<Result<Vec<_>, CliError>>()?;
     tell_of_blocks(context, config, &sources);
     let mut options = BackupOptions::new(context.host()?, sources);
+    options.images = images(config, &options, &docker, meter);
     apply(config, &mut options);
     Ok(options)
+}
+
+/// The images that the node's services run with, if anything of the node is captured. They are for the record alone: an
+/// engine without an answer costs no backup.
+fn images(config: &Config, options: &BackupOptions, docker: &Docker, meter: &Meter) -> Vec<ServiceImage> {
+    let is_captured = |source: &str| options.sources.iter().any(|spec| spec.name() == source);
+    if !NodePart::ALL.into_iter().filter_map(|part| part.source(&config.node)).any(is_captured) {
+        return Vec::new();
+    }
+    let (images, err) = match images_in_use(&config.node, docker) {
+        Ok((images, err)) => (images, err),
+        Err(err) => (Vec::new(), Some(err)),
+    };
+    // Where there is no Docker there are no images; whoever asked to stop is answered by the backup.
+    let err = err.filter(|err| !matches!(err, DockerError::NotInstalled | DockerError::Interrupted { .. }));
+    if let Some(err) = err {
+        let what = format!("the snapshot will not record which images the services ran with: {err}");
+        meter.problem(&Problem::new(Severity::Note, "images", what));
+    }
+    images
 }
 
 /// kubo's blocks in a database are no files that never change: what is copied while kubo writes is not whole.

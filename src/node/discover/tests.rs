@@ -116,6 +116,7 @@ fn container(project: &str, service: &str, name: &str, state: &str) -> Container
     Container {
         name: name.into(),
         image: "x".into(),
+        image_id: String::new(),
         state: state.into(),
         labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         env: Vec::new(),

@@ -55,6 +55,7 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
         heartbeat: at(second),
         parents: Vec::new(),
         sources: sources.iter().enumerate().map(record).collect(),
+        images: Vec::new(),
         protected: false,
         replaces: None,
         original: None,

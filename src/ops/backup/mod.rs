@@ -52,7 +52,8 @@ use super::things::Thing;
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{
-    FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
+    FORMAT_VERSION, LeaseKind, ServiceImage, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
+    legal_images,
 };
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
@@ -101,7 +102,12 @@ pub fn backup(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
-    let head = SnapshotHead { host: options.host.clone(), tags: options.tags.clone(), started };
+    let head = SnapshotHead {
+        host: options.host.clone(),
+        tags: options.tags.clone(),
+        images: legal_images(options.images.iter().cloned()),
+        started,
+    };
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
     let mut looked_at_names = false;
@@ -419,6 +425,7 @@ impl<'e> Capture<'e> {
 struct SnapshotHead {
     host: String,
     tags: Vec<String>,
+    images: Vec<ServiceImage>,
     started: Timestamp,
 }
 
@@ -441,6 +448,7 @@ fn snapshot_of(head: &SnapshotHead, mut parents: Vec<SnapshotId>, sources: Vec<S
         heartbeat: head.started,
         parents,
         sources,
+        images: head.images.clone(),
         protected: false,
         replaces: None,
         original: None,

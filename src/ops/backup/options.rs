@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Error;
-use crate::format::{SnapshotState, SourceCounts};
+use crate::format::{ServiceImage, SnapshotState, SourceCounts};
 use crate::ops::things::Thing;
 use crate::source::{FilesFrom, FilterOptions, StreamCommand};
 use crate::sys::recorded_path;
@@ -196,6 +196,8 @@ pub struct BackupOptions {
     pub checkpoint_every: Duration,
     /// Environment variables that commands do not get.
     pub env_remove: Vec<String>,
+    /// The images of the containers whose data is captured, for the record; those that are not legal are left out.
+    pub images: Vec<ServiceImage>,
 }
 
 impl BackupOptions {
@@ -218,6 +220,7 @@ impl BackupOptions {
             dry_run: false,
             checkpoint_every: Duration::from_secs(5 * 60),
             env_remove: Vec::new(),
+            images: Vec::new(),
         }
     }
 }

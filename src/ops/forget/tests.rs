@@ -44,6 +44,7 @@ fn empty(now: Timestamp) -> Snapshot {
         heartbeat: now,
         parents: Vec::new(),
         sources: Vec::new(),
+        images: Vec::new(),
         protected: false,
         replaces: None,
         original: None,

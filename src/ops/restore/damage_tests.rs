@@ -110,6 +110,7 @@ fn commit(
         heartbeat: now(),
         parents: Vec::new(),
         sources: vec![source],
+        images: Vec::new(),
         protected: false,
         replaces: None,
         original: None,

@@ -102,6 +102,7 @@ fn snapshot(parents: &[SnapshotId]) -> Snapshot {
         heartbeat: Timestamp::default(),
         parents: parents.to_vec(),
         sources: vec![],
+        images: Vec::new(),
         protected: false,
         replaces: None,
         original: None,

@@ -128,9 +128,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let from_config = args.names_no_source() && !context.config()?.sources.is_empty();
     args.check(from_config)?;
     let begin = Begin { init: args.init, parity: args.parity, dry_run: args.dry_run };
-    job::run(context, begin, |repository, cancel| {
+    job::run(context, begin, |repository, meter, cancel| {
         if from_config {
-            let mut options = job::configured(context, repository, cancel, &args.source)?;
+            let mut options = job::configured(context, repository, meter, cancel, &args.source)?;
             args.settle(&mut options);
             return Ok(options);
         }

@@ -64,6 +64,33 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
     sources: Vec<SourceRecord<'a>>,
+    /// The images that the node's services ran with; absent where none was recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<Image<'a>>,
+}
+
+/// The image of a service. `digest` is the one in its registry, absent where it is in none.
+#[derive(Serialize)]
+struct Image<'a> {
+    service: &'a str,
+    image: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+    /// The snapshot's sources that its container used.
+    sources: &'a [String],
+}
+
+impl<'a> Image<'a> {
+    fn new(image: &'a format::ServiceImage) -> Self {
+        Self {
+            service: &image.service,
+            image: &image.image,
+            id: &image.id,
+            digest: image.digest.as_deref(),
+            sources: &image.sources,
+        }
+    }
 }
 
 /// One source of a snapshot. `path` is a tree's, `command` and `size` a stream's.
@@ -100,6 +127,7 @@ impl<'a> Record<'a> {
             original: snapshot.original.map(|id| id.to_string()),
             forgotten: forgotten.and_then(json::time),
             sources: snapshot.sources.iter().map(SourceRecord::new).collect(),
+            images: snapshot.images.iter().map(Image::new).collect(),
         }
     }
 }

@@ -45,8 +45,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     // A good guest on a live node. Where it is not allowed, the job runs all the same.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     let begin = Begin { init: args.init, parity: None, dry_run: args.dry_run };
-    job::run(context, begin, |repository, cancel| {
-        let mut options = job::configured(context, repository, cancel, &args.source)?;
+    job::run(context, begin, |repository, meter, cancel| {
+        let mut options = job::configured(context, repository, meter, cancel, &args.source)?;
         options.force = args.force;
         options.dry_run = args.dry_run;
         options.accept = args.accept.iter().cloned().collect();

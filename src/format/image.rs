@@ -1,0 +1,135 @@
+//! The container images that a node's services ran with, in a snapshot (docs/format.md, "Snapshot").
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::text::JsonError;
+
+/// Most images of a snapshot.
+pub const IMAGES_MAX: usize = 256;
+/// Longest text of an image: the engine takes names of 255 bytes, tags of 128, and a digest.
+pub const IMAGE_TEXT_BYTES_MAX: usize = 512;
+/// Most sources of an image.
+const SOURCES_MAX: usize = 64;
+
+/// The image of a service's container at the backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceImage {
+    /// The service of the compose project, or the container's name where it belongs to none.
+    pub service: String,
+    /// As the compose file names it: `postgres:15.1`.
+    pub image: String,
+    /// The engine's own name of the image: `sha256:…`. Another engine may give the same image another one.
+    pub id: String,
+    /// The image in its registry: `postgres@sha256:…`. None: it was never pulled or pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The node's sources that the container uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+}
+
+impl ServiceImage {
+    /// True if every text is within the bounds of the format.
+    fn is_legal(&self) -> bool {
+        let texts = [&self.service, &self.image].into_iter().chain(&self.sources);
+        texts.into_iter().all(|text| is_word(text))
+            && self.sources.len() <= SOURCES_MAX
+            && is_digest(&self.id)
+            && self.digest.as_deref().is_none_or(is_pinned)
+    }
+}
+
+/// What an encoder may write of these: those that are legal, one a service, ordered by service.
+pub fn legal_images(images: impl IntoIterator<Item = ServiceImage>) -> Vec<ServiceImage> {
+    let mut images: Vec<ServiceImage> = images.into_iter().filter(ServiceImage::is_legal).collect();
+    images.sort_by(|a, b| a.service.cmp(&b.service));
+    images.dedup_by(|a, b| a.service == b.service);
+    images.truncate(IMAGES_MAX);
+    images
+}
+
+/// Refuses what [`legal_images`] would not have returned.
+pub(super) fn check(images: &[ServiceImage]) -> Result<(), JsonError> {
+    if images.len() > IMAGES_MAX {
+        return Err(JsonError(format!("more than {IMAGES_MAX} images")));
+    }
+    if let Some(bad) = images.iter().find(|image| !image.is_legal()) {
+        let service: String = bad.service.chars().take(100).collect();
+        return Err(JsonError(format!("the image of service '{}' is not legal", service.escape_debug())));
+    }
+    let services: BTreeSet<&str> = images.iter().map(|image| image.service.as_str()).collect();
+    if services.len() != images.len() || !images.is_sorted_by(|a, b| a.service < b.service) {
+        return Err(JsonError("images that are not in the order of their services".into()));
+    }
+    Ok(())
+}
+
+/// Printable ASCII without blanks, within the bound.
+fn is_word(text: &str) -> bool {
+    (1..=IMAGE_TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// `sha256:…`, or by another algorithm.
+fn is_digest(text: &str) -> bool {
+    let Some((algorithm, hex)) = text.split_once(':') else { return false };
+    let is_hex = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_name = algorithm.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    !algorithm.is_empty() && is_name && is_hex && (32..=128).contains(&hex.len()) && is_word(text)
+}
+
+/// `NAME@sha256:…`
+fn is_pinned(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(name, digest)| !name.is_empty() && is_digest(digest)) && is_word(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(service: &str) -> ServiceImage {
+        ServiceImage {
+            service: service.into(),
+            image: "ipfs/kubo:stable".into(),
+            id: format!("sha256:{}", "0a".repeat(32)),
+            digest: Some(format!("ipfs/kubo@sha256:{}", "1b".repeat(32))),
+            sources: vec!["ipfs".into()],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let same = image("ipfs");
+        assert_eq!(serde_json::from_value(serde_json::json!(same)).ok(), Some(same.clone()));
+        let bare = ServiceImage { digest: None, sources: Vec::new(), ..same };
+        let value = serde_json::json!(bare);
+        assert_eq!(value.as_object().map(serde_json::Map::len), Some(3), "what says nothing is absent");
+        assert_eq!(serde_json::from_value(value).ok(), Some(bare));
+    }
+
+    #[test]
+    fn what_an_encoder_does_not_write_is_refused() {
+        let long = "x".repeat(IMAGE_TEXT_BYTES_MAX + 1);
+        let bad = [
+            ServiceImage { service: String::new(), ..image("a") },
+            ServiceImage { service: long.clone(), ..image("a") },
+            ServiceImage { image: "a\nimage: evil".into(), ..image("a") },
+            ServiceImage { image: long.clone(), ..image("a") },
+            ServiceImage { id: "latest".into(), ..image("a") },
+            ServiceImage { id: format!("sha256:{}", "0A".repeat(32)), ..image("a") },
+            ServiceImage { digest: Some(format!("sha256:{}", "0a".repeat(32))), ..image("a") },
+            ServiceImage { sources: vec!["x".into(); SOURCES_MAX + 1], ..image("a") },
+            ServiceImage { sources: vec![long], ..image("a") },
+        ];
+        for bad in bad {
+            assert!(check(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
+            assert_eq!(legal_images([bad, image("b")]), [image("b")]);
+        }
+        assert!(check(&[image("b"), image("a")]).is_err() && check(&[image("a"), image("a")]).is_err());
+        let many: Vec<ServiceImage> = (0..=IMAGES_MAX).map(|n| image(&format!("s{n}"))).collect();
+        assert!(check(&many).is_err());
+        let legal = legal_images(many.into_iter().rev());
+        assert_eq!((legal.len(), check(&legal)), (IMAGES_MAX, Ok(())));
+    }
+}

@@ -1,0 +1,229 @@
+//! Container images: which one a service runs with, and which one this machine has under a name.
+//!
+//! A name such as `postgres:15` stands for whatever was pulled under it last. What stays the same is an image's digest in
+//! its registry, and within one engine its id.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::docker::{Container, Docker, DockerError, answer_json, full_id, is_missing};
+use super::profile::{Access, Place, Profile};
+use crate::format::{ServiceImage, legal_images};
+
+/// The registry that is meant where a name has none, and its part for images without an owner.
+const USUAL_REGISTRIES: [&str; 2] = ["docker.io/", "index.docker.io/"];
+const USUAL_OWNER: &str = "library/";
+const USUAL_TAG: &str = "latest";
+
+/// An image that the engine has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalImage {
+    /// `sha256:…`
+    pub id: String,
+    /// `NAME:TAG`
+    pub tags: Vec<String>,
+    /// `NAME@sha256:…`, one for each registry that it was pulled from or pushed to.
+    pub digests: Vec<String>,
+}
+
+/// What a compose file says as `image:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    name: String,
+    tag: Option<String>,
+    digest: Option<String>,
+}
+
+impl Reference {
+    /// Reads a name; none if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest.to_owned())),
+            None => (text, None),
+        };
+        // A colon before the last slash is a port's.
+        let from = name.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match name[from..].find(':') {
+            Some(at) => (&name[..from + at], Some(name[from + at + 1..].to_owned())),
+            None => (name, digest.is_none().then(|| USUAL_TAG.to_owned())),
+        };
+        let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+        if name.is_empty() || name.ends_with('/') || is_empty(&tag) || is_empty(&digest) {
+            return None;
+        }
+        let usual = USUAL_REGISTRIES.iter().find_map(|registry| name.strip_prefix(registry));
+        let name = usual.unwrap_or(name);
+        let short = name.strip_prefix(USUAL_OWNER).filter(|rest| !rest.contains('/')).unwrap_or(name);
+        Some(Self { name: short.to_owned(), tag, digest })
+    }
+
+    /// The digest that it names, if it names one: then it never stands for another image.
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// The engine has this image under the name.
+    fn is_of(&self, image: &LocalImage) -> bool {
+        let is_same = |text: &String| match (&self.digest, Self::parse(text)) {
+            (Some(_), Some(other)) => other.name == self.name && other.digest == self.digest,
+            (None, Some(other)) => other.name == self.name && other.tag == self.tag,
+            (_, None) => false,
+        };
+        image.digests.iter().chain(&image.tags).any(is_same)
+    }
+}
+
+/// The image that this machine has under a name of the compose file.
+pub fn found<'i>(name: &str, images: &'i [LocalImage]) -> Option<&'i LocalImage> {
+    let by_id = images.iter().find(|image| image.id == full_id(name));
+    let reference = Reference::parse(name);
+    by_id.or_else(|| images.iter().find(|image| reference.as_ref().is_some_and(|name| name.is_of(image))))
+}
+
+/// `sha256:…` of `NAME@sha256:…`.
+pub fn bare_digest(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, digest)| digest)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+}
+
+fn local_images(answer: &[u8]) -> Result<Vec<LocalImage>, DockerError> {
+    let found: Vec<Inspected> = answer_json(answer, "image inspect")?;
+    let image = |one: Inspected| LocalImage {
+        id: full_id(&one.id),
+        tags: one.repo_tags.unwrap_or_default(),
+        digests: one.repo_digests.unwrap_or_default(),
+    };
+    Ok(found.into_iter().map(image).collect())
+}
+
+impl Docker {
+    /// The images of these names or ids, in one question; those that the engine does not have are passed over.
+    pub fn images(&self, names: &BTreeSet<&str>) -> Result<Vec<LocalImage>, DockerError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let words: Vec<&str> = ["image", "inspect", "--"].into_iter().chain(names.iter().copied()).collect();
+        match self.run_partly(&words) {
+            Ok(answer) => local_images(&answer),
+            Err((DockerError::Failed { why, .. }, answer)) if is_missing(&why) || is_no_name(&why) => {
+                local_images(&answer)
+            }
+            Err((err, _)) => Err(err),
+        }
+    }
+}
+
+/// What the engine says of a name that no image can have.
+fn is_no_name(why: &str) -> bool {
+    why.to_lowercase().contains("invalid reference format")
+}
+
+/// The images that the node's services run with: those of its compose project, and of the containers that the profile
+/// names. A container need not run; one that `docker compose run` made does not count.
+///
+/// Three questions to the engine, whatever the number of services. Where the last one has no answer, what the others told
+/// is returned with the error.
+///
+/// # Errors
+/// The engine has no answer at all.
+pub fn images_in_use(
+    profile: &Profile,
+    docker: &Docker,
+) -> Result<(Vec<ServiceImage>, Option<DockerError>), DockerError> {
+    let containers = by_service(containers(profile, docker)?);
+    let ids: BTreeSet<&str> = containers.values().map(|container| container.image_id.as_str()).collect();
+    let (images, err) = match docker.images(&ids) {
+        Ok(images) => (images, None),
+        Err(err) => (Vec::new(), Some(err)),
+    };
+    let used = containers.iter().map(|(service, container)| in_use(service, container, &images, profile));
+    Ok((legal_images(used), err))
+}
+
+/// The containers of the node.
+pub(super) fn containers(profile: &Profile, docker: &Docker) -> Result<Vec<Container>, DockerError> {
+    let mut found = match &profile.project {
+        Some(project) => docker.project(project)?,
+        None => Vec::new(),
+    };
+    let database = database_container(profile);
+    let named = database.into_iter().chain(profile.writers.iter().map(String::as_str));
+    let missing: Vec<&str> =
+        named.filter(|name| !found.iter().any(|container| container.is_called(name))).collect();
+    found.extend(docker.named(&missing)?);
+    Ok(found)
+}
+
+fn database_container(profile: &Profile) -> Option<&str> {
+    match &profile.database.as_ref()?.server.access {
+        Access::Docker { container } => Some(container),
+        Access::Direct { .. } => None,
+    }
+}
+
+/// One container a service: one that runs rather than one that does not, else the first by name.
+fn by_service(mut containers: Vec<Container>) -> BTreeMap<String, Container> {
+    let is_once = |container: &Container| {
+        container.labels.get("com.docker.compose.oneoff").is_some_and(|once| once == "True")
+    };
+    containers.retain(|container| !is_once(container));
+    containers.sort_by(|a, b| (!a.is_running(), &a.name).cmp(&(!b.is_running(), &b.name)));
+    let mut services = BTreeMap::new();
+    for container in containers {
+        let service = container.service().map_or_else(|| container.name.clone(), |(_, name)| name.to_owned());
+        services.entry(service).or_insert(container);
+    }
+    services
+}
+
+fn in_use(service: &str, container: &Container, images: &[LocalImage], profile: &Profile) -> ServiceImage {
+    let image = images.iter().find(|image| image.id == container.image_id);
+    let digest = image.and_then(|image| digest_of(&container.image, &image.digests));
+    ServiceImage {
+        service: service.to_owned(),
+        image: container.image.clone(),
+        id: container.image_id.clone(),
+        digest: digest.cloned(),
+        sources: sources_of(container, profile),
+    }
+}
+
+/// The digest in the registry that a name is of, else the first.
+pub fn digest_of<'d>(name: &str, digests: &'d [String]) -> Option<&'d String> {
+    let name = Reference::parse(name).map(|reference| reference.name);
+    let is_of = |digest: &&String| Reference::parse(digest).map(|reference| reference.name) == name;
+    digests.iter().find(is_of).or_else(|| digests.first())
+}
+
+/// The node's sources that a container uses, in the order in which parts come back.
+fn sources_of(container: &Container, profile: &Profile) -> Vec<String> {
+    let uses = |place: &Place| {
+        container.mounts.iter().any(|mount| match place {
+            Place::Volume(name) => mount.volume == *name,
+            // Whoever has the whole machine, such as what measures it, uses none of it.
+            Place::Path(path) => {
+                let is_all = mount.source.parent().is_none();
+                !is_all && (mount.source.starts_with(path) || path.starts_with(&mount.source))
+            }
+        })
+    };
+    let parts = [&profile.keys, &profile.config, &profile.local_storage, &profile.ipfs];
+    let parts = parts.into_iter().flatten().filter(|part| uses(&part.place)).map(|part| part.source.clone());
+    let is_server = database_container(profile).is_some_and(|name| container.is_called(name));
+    let database = profile.database.as_ref().filter(|_| is_server).map(|database| database.source.clone());
+    parts.chain(database).collect()
+}
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;
