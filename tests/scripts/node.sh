@@ -131,6 +131,7 @@ destroy
 step 1 "the plan of a restore, with what stands in its way" ice node restore latest --dry-run
 says "$POSTGRES" "the database's server is not there"
 says 'local-storage.*volume pyaleph_pyaleph-local-storage' "the plan says what goes where"
+says "image of ipfs: icecore-test/sleeper .*the same as here" "and which images the snapshot ran with"
 equal "$(docker volume ls -q | wc -l) $(ls "$node")" "0 $(printf 'docker-compose.yml\nicecore.toml\nother.toml')" "a plan touches nothing"
 step 0 "node restore latest" restore latest
 node_up "$node"

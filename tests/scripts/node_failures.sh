@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What goes wrong with a Core Channel Node's backups and restores, on a Docker engine: dumps cut short, alarms, refusals, an old
-# psql, partial restores, a database captured as files. By an icecore.toml written by hand; node.sh has the life of a node.
+# What goes wrong with a Core Channel Node's backups and restores, on a Docker engine: dumps cut short, alarms, refusals, other
+# images than before, an old psql, partial restores, a database captured as files. By an icecore.toml written by hand; node.sh has the life of a node.
 #
 # SCALE (0.02) is the size of the node.
 # shellcheck source-path=SCRIPTDIR
@@ -214,6 +214,73 @@ step 0 "a database older than the file storage" ice node restore "$C" "$A:db" --
 same_rows "$A" "is accepted"
 step 1 "a database that is doubtful" ice node restore "$D" --replace --dry-run
 one_error_line "it is refused"
+
+# ---------------------------------------------------------------------------------------------------- other images than then
+
+# image_of SERVICE: what the last listing of the plan says of it.
+image_of() {
+    python3 - "$1" "$T/out" <<'PY'
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[2], encoding="utf-8") if line.startswith("{")]
+found = [line for line in lines if line.get("type") == "image" and line["service"] == sys.argv[1]]
+warned = [line for line in lines if line.get("type") == "problem" and line["subject"] == f"service '{sys.argv[1]}'"]
+print(*(found[0].get(key, "-") for key in ("state", "id", "here_digest")), *(f"{w['severity']}:{w['hint'].split(': ', 1)[1]}" for w in warned))
+PY
+}
+# warned TEXT: on standard error.
+warned() {
+    if grep -qE -- "$1" "$T/err"; then pass "$2"; else fail "$2: no '$1' in: $(head -n 5 "$T/err" | tr '\n' '|')"; fi
+}
+id_of() { docker image inspect -f '{{.Id}}' "$1"; }
+then=$(id_of icecore-test/sleeper) server=$(id_of icecore-test/postgres:15)
+step 0 "the images of a snapshot" ice --json snapshots
+grep "$C" "$T/out" >"$T/line"
+equal "$(python3 -c 'import json, sys
+for image in json.load(sys.stdin)["images"]: print(image["service"], image["image"], image["id"], "/".join(image["sources"]))' <"$T/line")" \
+    "ipfs icecore-test/sleeper $then ipfs
+postgres icecore-test/postgres:15 $server db
+pyaleph icecore-test/sleeper $then keys/config/local-storage
+pyaleph-api icecore-test/sleeper $then config/local-storage" "every service's image is recorded, with the sources that it uses"
+step 0 "a dry run compares them" ice --json node restore "$C" --replace --dry-run
+equal "$(image_of ipfs)" "same $then $then" "kubo's is the same"
+docker commit "${PROJECT}_ipfs_1" icecore-test/sleeper:latest >/dev/null
+now=$(id_of icecore-test/sleeper)
+step 0 "a dry run after another image was pulled under the name" ice --json node restore "$C" --replace --dry-run
+equal "$(image_of ipfs)" "other $then $now warning:image: $then" "it warns of kubo's, and says how to pin the one of the snapshot"
+equal "$(image_of pyaleph | cut -d' ' -f1) $(image_of postgres | cut -d' ' -f1)" "other same" "and of pyaleph's, not of the server's"
+step 1 "a restore that is refused" ice node restore "$C"
+warned "^warning: service 'ipfs': .*may refuse the snapshot's settings" "has warned before it touched anything"
+warned "^hint: .*at service 'ipfs': image: $then\$" "with the line to write"
+sed -i "/^  ipfs:/,/image:/s|image: .*|image: $then|" "$node/docker-compose.yml"
+step 0 "a dry run of a restore that leaves the pinned compose file" ice --json node restore "$C:db" "$C:ipfs" --replace --dry-run
+equal "$(image_of ipfs | cut -d' ' -f1) $(image_of pyaleph | cut -d' ' -f1)" "same other" "the pinned one is the same"
+step 0 "of one that puts the compose file of the snapshot back" ice --json node restore "$C" --replace --dry-run
+equal "$(image_of ipfs | cut -d' ' -f1)" other "it is not"
+compose "$node" up -d ipfs >"$T/compose.log" 2>&1
+equal "$(docker inspect -f '{{.Image}}' "${PROJECT}_ipfs_1")" "$then" "the engine takes the line"
+compose "$node" stop ipfs >"$T/compose.log" 2>&1
+sed -i "/^  ipfs:/,/image:/s|image: .*|image: icecore-test/sleeper:9|" "$node/docker-compose.yml"
+step 0 "a compose file that names another image" ice --json node restore "$C:db" "$C:ipfs" --replace --dry-run
+equal "$(image_of ipfs)" "other $then - warning:image: $then" "is warned about"
+sed -i "/^  ipfs:/,/image:/s|image: .*|image: icecore-test/sleeper|" "$node/docker-compose.yml"
+docker tag "$then" icecore-test/sleeper:latest
+
+# The engine's list of containers has no answer, all else has.
+mkdir -p "$T/mute"
+cat >"$T/mute/docker" <<SH
+#!/bin/sh
+if [ "\$1" = ps ]; then
+    echo 'Cannot connect to the Docker daemon' >&2
+    exit 1
+fi
+exec $(command -v docker) "\$@"
+SH
+chmod 755 "$T/mute/docker"
+PATH=$T/mute:$PATH step 0 "a backup while the engine does not say which containers there are" ice --json node backup
+says '"severity":"note","subject":"images"' "has a note"
+id=$(field snapshot)
+step 0 "its record" ice --json snapshots
+if grep "$id" "$T/out" | grep -q '"images"'; then fail "has no images"; else pass "has no images"; fi
 
 # An old psql, which does not know \restrict.
 image_postgres_old

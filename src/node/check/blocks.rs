@@ -36,25 +36,26 @@ pub(in super::super) fn stored_blocks(
     runs: &[RunRef],
     cancel: &Cancel,
 ) -> Result<Blocks, Error> {
-    let sharding = stored_file(reader, runs, SHARDING, cancel)?;
-    let spec = stored_file(reader, runs, SPEC, cancel)?;
+    let sharding = stored_file(reader, runs, SHARDING.as_bytes(), FILE_BYTES_MAX, cancel)?;
+    let spec = stored_file(reader, runs, SPEC.as_bytes(), FILE_BYTES_MAX, cancel)?;
     Ok(Blocks::read(sharding.as_deref(), spec.as_deref()))
 }
 
-/// A small file of a captured tree; none if it is not there, or is larger than what is looked for.
-fn stored_file(
+/// A small file of a captured tree; none if it is not there, or has more than `longest` bytes.
+pub(in super::super) fn stored_file(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
-    path: &str,
+    path: &[u8],
+    longest: u64,
     cancel: &Cancel,
 ) -> Result<Option<Vec<u8>>, Error> {
-    let Ok(path) = RelPath::from_slashed(path.as_bytes()) else { return Ok(None) };
+    let Ok(path) = RelPath::from_slashed(path) else { return Ok(None) };
     // A page that cannot be read is told by whoever goes through all of them.
     let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
     merged.seek(path.key());
     let Some(entry) = merged.next_entry()? else { return Ok(None) };
     let Node::File { content, .. } = &entry.node else { return Ok(None) };
-    if entry.path != path || content.size > FILE_BYTES_MAX {
+    if entry.path != path || content.size > longest {
         return Ok(None);
     }
     let mut out = Vec::new();

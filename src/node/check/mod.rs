@@ -13,7 +13,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub(super) use blocks::stored_blocks;
+pub(super) use blocks::{stored_blocks, stored_file};
 pub use report::{CheckReport, Finding, FindingKind, PlaceReport};
 
 use self::live::{LiveBlocks, LiveFolder, Looking};

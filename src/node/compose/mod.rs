@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use crate::sys::PathError;
 
 pub use config::{IpfsHosts, ipfs_hosts};
-pub use read::{load, read_text};
+pub(super) use read::clean;
+pub use read::{load, load_with, read_text};
 
 /// Names under which compose looks for its file, and those of the file that is laid over it.
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -75,6 +76,25 @@ pub struct Request<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// The project's name, if it is told.
     pub project: Option<&'a str>,
+}
+
+/// Files that a project is read from as if they were there already, before those that are: what a restore is about to
+/// write.
+#[derive(Clone, Copy, Default)]
+pub struct Files<'a>(Option<&'a ReadFile<'a>>);
+
+/// The content of a file by its absolute path; none where it has none.
+pub type ReadFile<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
+
+impl<'a> Files<'a> {
+    /// The files that `read` has.
+    pub fn new(read: &'a ReadFile<'a>) -> Self {
+        Self(Some(read))
+    }
+
+    fn get(self, file: &Path) -> Option<Vec<u8>> {
+        self.0.and_then(|read| read(file))
+    }
 }
 
 /// A compose project, as far as it matters here.

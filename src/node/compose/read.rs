@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::variables::{Lines, Variables};
 use super::yaml::{self, Entry, Merging, Node, Value, shown};
 use super::{
-    ComposeError, FILES, MountSource, OVERRIDES, Project, Request, Service, ServiceMount, normalised,
+    ComposeError, FILES, Files, MountSource, OVERRIDES, Project, Request, Service, ServiceMount, normalised,
 };
 use crate::sys::{Dir, PathError, read_bounded};
 
@@ -19,20 +19,26 @@ const FILES_MAX: usize = 64;
 
 /// Reads a project: its compose file, what is laid over it, and the `.env` file beside it.
 pub fn load(request: Request<'_>) -> Result<Project, ComposeError> {
+    load_with(request, Files::default())
+}
+
+/// The same as the project will be once `files` are written.
+pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, ComposeError> {
     let path = clean(request.path);
-    let is_folder = Dir::open(&path).is_ok();
+    let is_folder = Dir::open(&path).is_ok() || first_of(files, &path, &FILES).is_some();
     let folder = if is_folder { path.clone() } else { folder_of(&path) };
     let mut reader = Reader {
         variables: Variables::new(request.environment),
         project: Project { folder: folder.clone(), ..Project::default() },
+        laid_over: files,
         file: PathBuf::new(),
         named: None,
         home: request.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
     };
     reader.dot_env(&folder.join(".env"))?;
-    let files = if is_folder { reader.files_of_folder()? } else { with_override(path) };
-    for file in files {
-        let text = bounded_text(&file)?;
+    let read = if is_folder { reader.files_of_folder()? } else { with_override(files, path) };
+    for file in read {
+        let text = bounded_text(files, &file)?;
         reader.read(&file, &text)?;
     }
     reader.finish(request.project)
@@ -47,6 +53,7 @@ pub fn read_text(
     let mut reader = Reader {
         variables: Variables::new(environment),
         project: Project { folder: folder.to_owned(), ..Project::default() },
+        laid_over: Files::default(),
         file: PathBuf::new(),
         named: None,
         home: None,
@@ -56,9 +63,9 @@ pub fn read_text(
 }
 
 /// A file that was named, and what is laid over it if it has one of the usual names.
-fn with_override(file: PathBuf) -> Vec<PathBuf> {
+fn with_override(files: Files<'_>, file: PathBuf) -> Vec<PathBuf> {
     let usual = file.file_name().is_some_and(|name| FILES.iter().any(|usual| name == *usual));
-    let over = if usual { first_of(&folder_of(&file), &OVERRIDES) } else { None };
+    let over = if usual { first_of(files, &folder_of(&file), &OVERRIDES) } else { None };
     [Some(file), over].into_iter().flatten().collect()
 }
 
@@ -66,14 +73,24 @@ fn folder_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
-fn first_of(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    let open = Dir::open(folder).ok()?;
-    names.iter().find(|name| open.stat(name).is_ok()).map(|name| folder.join(name))
+fn first_of(files: Files<'_>, folder: &Path, names: &[&str]) -> Option<PathBuf> {
+    let open = Dir::open(folder).ok();
+    let is_there = |file: &PathBuf, name: &str| {
+        files.get(file).is_some() || open.as_ref().is_some_and(|open| open.stat(name).is_ok())
+    };
+    names
+        .iter()
+        .map(|name| (folder.join(name), name))
+        .find(|(file, name)| is_there(file, name))
+        .map(|(file, _)| file)
 }
 
 /// A file's text.
-fn bounded_text(file: &Path) -> Result<String, ComposeError> {
-    let bytes = read_bounded(file, FILE_BYTES_MAX)?;
+fn bounded_text(files: Files<'_>, file: &Path) -> Result<String, ComposeError> {
+    let bytes = match files.get(file) {
+        Some(bytes) => bytes,
+        None => read_bounded(file, FILE_BYTES_MAX)?,
+    };
     String::from_utf8(bytes).map_err(|err| {
         let before = &err.as_bytes()[..err.utf8_error().valid_up_to()];
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -85,6 +102,7 @@ fn bounded_text(file: &Path) -> Result<String, ComposeError> {
 struct Reader<'a> {
     variables: Variables<'a>,
     project: Project,
+    laid_over: Files<'a>,
     /// The file that is being read.
     file: PathBuf,
     /// What a file says as `name:`.
@@ -105,10 +123,10 @@ impl Reader<'_> {
             let names = named.split(between.unwrap_or(":")).filter(|name| !name.is_empty());
             return Ok(names.take(FILES_MAX).map(|name| clean(&folder.join(name))).collect());
         }
-        let Some(file) = first_of(folder, &FILES) else {
+        let Some(file) = first_of(self.laid_over, folder, &FILES) else {
             return Err(ComposeError::NoFile { folder: folder.clone() });
         };
-        let over = first_of(folder, &OVERRIDES);
+        let over = first_of(self.laid_over, folder, &OVERRIDES);
         Ok([Some(file), over].into_iter().flatten().collect())
     }
 
@@ -125,7 +143,7 @@ impl Reader<'_> {
     }
 
     fn env_file(&mut self, file: &Path) -> Result<Lines, ComposeError> {
-        let text = bounded_text(file)?;
+        let text = bounded_text(self.laid_over, file)?;
         let lines = self.variables.read_file(&text).map_err(|(line, why)| {
             let file = file.to_owned();
             ComposeError::Wrong { file, line, key: String::new(), why }
@@ -505,7 +523,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// Takes `.`, `..` and doubled slashes out of an absolute path, as compose does: by its words alone.
-fn clean(path: &Path) -> PathBuf {
+pub(in super::super) fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {
         match component {

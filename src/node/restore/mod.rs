@@ -12,6 +12,7 @@ mod database;
 mod execute;
 mod feed;
 mod identity;
+mod images;
 mod lacks;
 mod places;
 mod plan;
@@ -22,8 +23,10 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use images::{ImageCheck, Verdict};
 pub use places::{Spot, Writer};
 pub use plan::{NodePart, Pick, Plan, Scope, Step, plan};
 pub use preview::{Preview, There};
@@ -61,6 +64,8 @@ pub struct NodeRestoreOptions {
     pub is_dry_run: bool,
     /// Environment variables that no program gets to see.
     pub env_remove: Vec<String>,
+    /// The environment that compose would have, for variables in the compose file.
+    pub environment: BTreeMap<String, String>,
     /// What the operator wants PostgreSQL's programs of this machine to set when they connect: `PGOPTIONS`.
     pub pgoptions: Option<String>,
     /// What is never entered, replaced or deleted; see [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
@@ -88,6 +93,8 @@ pub struct Prepared<'a> {
     pub writers: Vec<Writer>,
     /// What the database server said; none where the database is not restored, or the server is out of reach.
     pub database: Option<Preview>,
+    /// The images that the services ran with, and those that there are; none where none was recorded.
+    pub images: Vec<ImageCheck>,
     pub warnings: Vec<Problem>,
     /// Why it is not done as it stands, the first to be told first.
     pub obstacles: Vec<NodeError>,
@@ -185,6 +192,7 @@ pub fn prepare<'a>(
         steps: Vec::new(),
         writers,
         database: None,
+        images: Vec::new(),
         warnings: plan.warnings.into_iter().chain(refill).collect(),
         obstacles: Vec::new(),
     };
@@ -198,6 +206,7 @@ pub fn prepare<'a>(
             prepared.obstacles.extend(identity::obstacle(repo, placed, options.scope, cancel)?);
         }
     }
+    prepared.look_at_images(cancel)?;
     prepared.look_at_database(observer, cancel)?;
     Ok(prepared)
 }

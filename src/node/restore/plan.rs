@@ -182,6 +182,7 @@ pub fn plan(
     if let Some(base) = base {
         others(profile, &base.snapshot, &mut plan);
     }
+    settings(&mut plan);
     ages(&plan, all)?;
     Ok(plan)
 }
@@ -325,6 +326,27 @@ fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
     for record in snapshot.snapshot.sources.iter().filter(|record| !is_part(&record.name)) {
         let what = "it is no part of the node and stays in the repository; 'icecore restore' takes it out";
         plan.warnings.push(Problem::new(Severity::Note, &record.name, what));
+    }
+}
+
+/// Reports where the compose file, pyaleph's configuration and the script that sets kubo up are of another snapshot than what
+/// they are for.
+fn settings(plan: &mut Plan) {
+    let Some(config) = plan.step(NodePart::Config) else { return };
+    let is_other = |step: &&Step| step.snapshot.id != config.snapshot.id;
+    let parts = [NodePart::Ipfs, NodePart::Database];
+    let others: Vec<String> = parts
+        .into_iter()
+        .filter_map(|part| plan.step(part))
+        .filter(is_other)
+        .map(|step| format!("the {} of {}", step.part.name(), step.name()))
+        .collect();
+    if !others.is_empty() {
+        let what = format!(
+            "the compose file, the configuration and kubo's script in it are of another snapshot than {}: they may not fit",
+            others.join(" and ")
+        );
+        plan.warnings.push(Problem::new(Severity::Note, config.name(), what));
     }
 }
 

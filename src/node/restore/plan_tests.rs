@@ -226,6 +226,26 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
     }
 }
 
+/// The compose file, the configuration and the script that sets kubo up lie in one source, so they are always of one
+/// snapshot; kubo's repository may be of another one.
+#[test]
+fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
+    let (old, new) = (good(1, 1000), good(2, 2000));
+    let told = |asked: &[(&StoredSnapshot, Option<&str>)]| {
+        let made = plan(&profile(), &picks(asked), Scope::All, &[]).expect("a plan");
+        made.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&[(&new, None)]), [""; 0]);
+    assert_eq!(told(&[(&new, Some("config")), (&new, Some("ipfs"))]), [""; 0]);
+    let said = told(&[(&old, None), (&new, Some("ipfs"))]);
+    let wanted = format!("of another snapshot than the IPFS of {}:ipfs:", new.id.short());
+    assert!(said.len() == 1 && said[0].contains(&wanted), "{said:?}");
+    assert!(said[0].starts_with(&format!("{}:config: ", old.id.short())), "{said:?}");
+    let said = told(&[(&new, None), (&old, Some("config"))]);
+    assert!(said.len() == 1 && said[0].contains(":ipfs and the database of "), "{said:?}");
+    assert_eq!(told(&[(&new, Some("config"))]), [""; 0], "nothing that it could not fit");
+}
+
 #[test]
 fn file_storage_that_is_not_whole_is_told_and_taken() {
     let bad = spoil(good(1, 1000), "local", |record| record.counts.incomplete = 1);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::format::ServiceImage;
 use crate::node::profile::{Database, Part, Server};
 use crate::observe::Recording;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
@@ -117,6 +118,7 @@ fn options(scope: Scope) -> NodeRestoreOptions {
         host: "here".into(),
         env_remove: Vec::new(),
         is_dry_run: false,
+        environment: BTreeMap::new(),
         pgoptions: None,
         protect: Protection::default(),
         memory: BUDGET_DEFAULT,
@@ -259,6 +261,63 @@ fn blocks_in_a_database_are_not_promised_by_files_alone() {
     assert!(observer.problems().iter().any(|one| one.message.contains("blocks in a database (pebbleds)")));
 }
 
+/// What counts is the compose file that will be there: the snapshot's if the restore brings it, with the variables of the
+/// snapshot's `.env` file; else the one that is there.
+#[test]
+fn images_are_compared_with_the_compose_file_as_it_will_be() {
+    let node = Node::new();
+    let compose = |image: &str| format!("services:\n  ipfs:\n    image: {image}\n  pyaleph:\n    build: .\n");
+    node.put("config/docker-compose.yml", &compose("ipfs/kubo:$KUBO"));
+    node.put("config/.env", "KUBO=stored\n");
+    let image = |service: &str| ServiceImage {
+        service: service.into(),
+        image: "ipfs/kubo:ran".into(),
+        id: format!("sha256:{}", "5c".repeat(32)),
+        digest: None,
+        sources: vec!["ipfs".into()],
+    };
+    let trees = ["ipfs", "config"]
+        .map(|name| SourceSpec::Tree(Box::new(TreeSpec::new(name, node.lab.tree().join(name)))));
+    // Out of order, and one that no container can have.
+    let images = vec![image("pyaleph"), image("ipfs"), image("gone"), image("a b")];
+    let backed_up = BackupOptions { images, ..BackupOptions::new("host", trees.into()) };
+    let done = backup(&node.lab.open(), backed_up, &Recording::default(), &Cancel::new()).expect("backed up");
+    let repo = node.lab.open();
+    let id = done.snapshot.expect("committed").to_string();
+    let stored = repo.find_snapshot(&id, &HostChoice::Any).expect("found").snapshot;
+    let services: Vec<&str> = stored.images.iter().map(|image| image.service.as_str()).collect();
+    assert_eq!(services, ["gone", "ipfs", "pyaleph"]);
+
+    let config = Some(Part { source: "config".into(), place: Place::Path(node.to("config")) });
+    let profile = Profile { config, ..node.profile() };
+    let docker = Docker::default();
+    let compared = |sources: &[&str], scope: Scope| {
+        let options = options(scope);
+        let asked: Vec<(&str, Option<&str>)> =
+            sources.iter().map(|&source| (id.as_str(), Some(source))).collect();
+        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let prepared =
+            prepare(&repo, &profile, &docker, &asked, &options, &observer, &cancel).expect("a plan");
+        let now = |check: &ImageCheck| match (&check.now, &check.verdict) {
+            (Some(now), _) => now.clone(),
+            (None, Verdict::Unknown(why)) => why.clone(),
+            (None, _) => panic!("{check:?}"),
+        };
+        prepared.images.iter().map(now).collect::<Vec<_>>()
+    };
+    let gone = "the compose file has no service 'gone'";
+    let built = "the compose file names no image for it";
+    assert_eq!(compared(&["config", "ipfs"], Scope::All), [gone, "ipfs/kubo:stored", built]);
+    assert_eq!(compared(&["ipfs"], Scope::All), ["no compose file is known"; 3]);
+    write(&node.to("config/docker-compose.yml"), compose("ipfs/kubo:here").as_bytes());
+    assert_eq!(compared(&["ipfs"], Scope::All), [gone, "ipfs/kubo:here", built]);
+    assert_eq!(compared(&["config", "ipfs"], Scope::All), [gone, "ipfs/kubo:stored", built]);
+    write(&node.to("config/docker-compose.yml"), b"services: [");
+    let bad = compared(&["ipfs"], Scope::All);
+    assert!(bad.iter().all(|why| why.starts_with("the compose file cannot be read: ")), "{bad:?}");
+    assert_eq!(compared(&["ipfs"], Scope::Files), [""; 0], "the node runs already");
+}
+
 #[test]
 fn at_first_only_what_the_node_needs_to_start_comes_back() {
     let node = Node::new();
@@ -282,6 +341,7 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
         steps: plan.steps.into_iter().map(placed).collect(),
         writers: Vec::new(),
         database: None,
+        images: Vec::new(),
         warnings: Vec::new(),
         obstacles: Vec::new(),
     };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use icecore::node::docker::Docker;
 use icecore::node::restore::{
-    NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport, Placed, Prepared, Preview, Scope, Spot,
-    Writer, prepare,
+    ImageCheck, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport, Placed, Prepared, Preview,
+    Scope, Spot, Verdict, Writer, prepare,
 };
 use icecore::observe::Observer;
 use icecore::ops::memory;
@@ -25,7 +25,8 @@ const WAIT: Duration = Duration::from_secs(60);
 /// Puts keys, configuration and file storage where icecore.toml says they live, then feeds the dump to the database
 /// server, which must run. Containers that write to the node's data must be stopped; volumes that are missing are made.
 /// Nothing is written if anything stands in the way. A snapshot names all of the node's sources; SNAP:SOURCE takes one
-/// from another snapshot. File storage older than the database is refused.
+/// from another snapshot. File storage older than the database is refused. Where another image would run than the one that
+/// the snapshot ran with, that is told first, with the line that pins the image.
 ///
 /// After a total loss of the machine: bring back the configuration and keys alone first (latest:config latest:keys),
 /// start the database (docker compose up -d postgres), then run it for all.
@@ -95,6 +96,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         host: context.host()?,
         is_dry_run: args.dry_run,
         env_remove: env_remove.clone(),
+        environment: Env::variables(),
         pgoptions: Env::variables().remove("PGOPTIONS"),
         protect: context.protection()?,
         memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
@@ -160,6 +162,30 @@ enum PlanRecord {
         bytes: u64,
         sessions: Vec<String>,
     },
+    Image {
+        service: String,
+        snapshot: String,
+        /// What it ran with, as the compose file named it.
+        image: String,
+        id: String,
+        /// In its registry; absent where it was in none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+        /// `same`, `other`, `not-here` (it will be pulled) or `unknown`.
+        state: &'static str,
+        /// Why it is unknown.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// What the compose file will name; absent where that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        here: Option<String>,
+        /// The image that is here under that name; absent where none is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        here_digest: Option<String>,
+        /// The line of the compose file that pins what the snapshot ran with.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pin: Option<String>,
+    },
     Obstacle {
         message: String,
         hint: Option<String>,
@@ -176,6 +202,7 @@ fn show(prepared: &Prepared<'_>, out: &mut Data) -> Result<(), CliError> {
 fn records(prepared: &Prepared<'_>) -> Vec<PlanRecord> {
     let mut records: Vec<PlanRecord> = prepared.steps.iter().map(PlanRecord::step).collect();
     records.extend(prepared.writers.iter().map(PlanRecord::container));
+    records.extend(prepared.images.iter().map(PlanRecord::image));
     records.extend(prepared.database.iter().flat_map(PlanRecord::databases));
     records.extend(prepared.obstacles.iter().map(|obstacle| PlanRecord::Obstacle {
         message: obstacle.to_string(),
@@ -204,6 +231,27 @@ impl PlanRecord {
             name: writer.name.clone(),
             state: writer.state.clone(),
             must_stop: writer.is_at_work(),
+        }
+    }
+
+    fn image(check: &ImageCheck) -> Self {
+        let (state, why) = match &check.verdict {
+            Verdict::Same => ("same", None),
+            Verdict::Other => ("other", None),
+            Verdict::NotHere => ("not-here", None),
+            Verdict::Unknown(why) => ("unknown", Some(why.clone())),
+        };
+        Self::Image {
+            service: check.was.service.clone(),
+            snapshot: check.snapshot.to_string(),
+            image: check.was.image.clone(),
+            id: check.was.id.clone(),
+            digest: check.was.digest.clone(),
+            state,
+            why,
+            here: check.now.clone(),
+            here_digest: check.local_digest().map(str::to_owned),
+            pin: check.pin.clone(),
         }
     }
 
@@ -250,6 +298,17 @@ impl PlanRecord {
                     sessions => format!(", in use by {}", sessions.join(", ")),
                 };
                 format!("database '{name}': replaces what is there ({tables}, {}{used})", text::size(*bytes))
+            }
+            Self::Image { service, image, id, digest, state, why, here, here_digest, .. } => {
+                let ran = format!("image of {service}: {image} ({})", digest.as_ref().unwrap_or(id));
+                let here = here.as_deref().unwrap_or("?");
+                match (*state, here_digest, why) {
+                    ("same", _, _) => format!("{ran}, the same as here"),
+                    ("not-here", _, _) => format!("{ran}, {here} is to be pulled"),
+                    (_, _, Some(why)) => format!("{ran}, what is here is not known: {why}"),
+                    (_, Some(digest), None) => format!("{ran}, here: {here} ({digest}), another one"),
+                    (_, None, None) => format!("{ran}, here: {here}, another one"),
+                }
             }
             Self::Obstacle { message, .. } => format!("in the way: {message}"),
         };

@@ -1,0 +1,300 @@
+//! Which images the snapshot's services ran with, and which ones they will run with once the node is restored.
+//!
+//! A newer pyaleph migrates the database, a newer kubo refuses old settings: a restored node may not start, or not be what
+//! was backed up, though every byte of it came back. Nothing is refused for it; the operator is warned, and told how to
+//! pin the image that the snapshot ran with.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::super::check::stored_file;
+use super::super::compose::{self, ComposeError, Files, Project, Request};
+use super::super::docker::DockerError;
+use super::super::images::{LocalImage, Reference, bare_digest, containers, digest_of, found};
+use super::super::profile::Profile;
+use super::plan::{NodePart, Step};
+use super::{CACHE_BYTES, Placed, Prepared, Scope, Spot};
+use crate::Error;
+use crate::format::{ServiceImage, SourceKind};
+use crate::observe::{Problem, Severity};
+use crate::ops::Cancel;
+use crate::repo::ChunkReader;
+use crate::types::SnapshotId;
+
+/// Larger compose files are not read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a service is to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Server,
+    Kubo,
+    Node,
+    Other,
+}
+
+/// The image of one service: what the snapshot ran with, and what there is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageCheck {
+    /// The snapshot that recorded it.
+    pub snapshot: SnapshotId,
+    pub was: ServiceImage,
+    /// What the compose file will name once it is restored; none: it is not known.
+    pub now: Option<String>,
+    /// The image that this machine has under that name.
+    pub local: Option<LocalImage>,
+    pub verdict: Verdict,
+    /// The line of the compose file that pins the image of the snapshot; none: this machine does not have it, and no
+    /// registry is known that does.
+    pub pin: Option<String>,
+}
+
+/// Whether a service will run with the image of the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Same,
+    Other,
+    /// The name is the same, and this machine has nothing under it yet: what will be pulled may be another image.
+    NotHere,
+    /// It cannot be known, for this reason.
+    Unknown(String),
+}
+
+impl ImageCheck {
+    /// Compares. `now`: the name in the compose file, or why there is none; `images`: those that the engine has of all
+    /// that could be meant, or why it does not say.
+    fn new(
+        snapshot: SnapshotId,
+        was: ServiceImage,
+        now: Result<String, String>,
+        images: Result<&[LocalImage], &str>,
+    ) -> Self {
+        let all = images.unwrap_or_default();
+        let local = now.as_ref().ok().and_then(|name| found(name, all));
+        let verdict = match &now {
+            Err(why) => Verdict::Unknown(why.clone()),
+            Ok(name) => verdict(&was, name, local, images.err()),
+        };
+        let is_here = all.iter().any(|image| image.id == was.id);
+        let pin = was.digest.clone().or_else(|| is_here.then(|| was.id.clone()));
+        let pin = pin.map(|pin| format!("image: {pin}"));
+        Self { snapshot, was, now: now.ok(), local: local.cloned(), verdict, pin }
+    }
+
+    /// The image of the snapshot, as far as it can be told: in its registry, else in its engine.
+    pub fn was_digest(&self) -> &str {
+        self.was.digest.as_deref().unwrap_or(&self.was.id)
+    }
+
+    /// The one that is here, by the same rule.
+    pub fn local_digest(&self) -> Option<&str> {
+        let local = self.local.as_ref()?;
+        let name = self.now.as_deref().unwrap_or_default();
+        Some(digest_of(name, &local.digests).unwrap_or(&local.id))
+    }
+
+    /// What to tell the operator before the first write. `answered`: the engine said which images it has.
+    fn problem(&self, profile: &Profile, answered: bool) -> Option<Problem> {
+        let ran = format!("the snapshot ran with {} ({})", self.was.image, self.was_digest());
+        let name = self.now.as_deref().unwrap_or_default();
+        let (severity, now) = match (&self.verdict, self.local_digest()) {
+            (Verdict::Same | Verdict::Unknown(_), _) => return None,
+            (Verdict::Other, Some(local)) => {
+                (Severity::Warning, format!("{name} is another image here ({local})"))
+            }
+            (Verdict::Other, None) => (Severity::Warning, format!("the compose file names {name}")),
+            (Verdict::NotHere, _) => (
+                Severity::Note,
+                "it is not on this machine, and what will be pulled under that name may be another one"
+                    .into(),
+            ),
+        };
+        let risk = match role(&self.was, profile) {
+            Role::Server => "the database would run on another version of its server",
+            Role::Kubo => {
+                "another version of kubo may refuse the snapshot's settings, or migrate its repository"
+            }
+            Role::Node => "another version may migrate the database, which the older one cannot use then",
+            Role::Other => "another version may not fit what the snapshot holds",
+        };
+        let service = &self.was.service;
+        let problem = Problem::new(severity, format!("service '{service}'"), format!("{ran}; {now}: {risk}"));
+        Some(match &self.pin {
+            Some(pin) => problem.with_hint(format!(
+                "to start what the snapshot ran with, write into the compose file after the restore, at service '{service}': {pin}"
+            )),
+            None if answered => problem.with_hint(format!(
+                "{} was in no registry and is not here: bring it from where it is by docker save and docker load",
+                self.was.id
+            )),
+            None => problem,
+        })
+    }
+}
+
+fn verdict(was: &ServiceImage, name: &str, local: Option<&LocalImage>, no_answer: Option<&str>) -> Verdict {
+    let reference = Reference::parse(name);
+    let is_was = |digest: &str| {
+        let digest = bare_digest(digest);
+        was.digest.as_deref().map(bare_digest) == Some(digest) || was.id == digest
+    };
+    let is_digest = reference.as_ref().is_some_and(|reference| reference.digest().is_some());
+    match (local, no_answer) {
+        (Some(image), _) if is_was(&image.id) || image.digests.iter().any(|digest| is_was(digest)) => {
+            Verdict::Same
+        }
+        (Some(_), _) => Verdict::Other,
+        // A name that pins an image needs no image to be known.
+        (None, _) if is_digest || name.starts_with("sha256:") => {
+            if is_was(name) {
+                Verdict::Same
+            } else {
+                Verdict::Other
+            }
+        }
+        (None, _) if reference.is_none() => Verdict::Unknown(format!("'{name}' names no image")),
+        (None, _) if reference != Reference::parse(&was.image) => Verdict::Other,
+        (None, Some(why)) => Verdict::Unknown(why.to_owned()),
+        (None, None) => Verdict::NotHere,
+    }
+}
+
+fn role(image: &ServiceImage, profile: &Profile) -> Role {
+    let uses = |part: NodePart| {
+        part.source(profile).is_some_and(|source| image.sources.iter().any(|one| one == source))
+    };
+    match () {
+        () if uses(NodePart::Database) => Role::Server,
+        () if uses(NodePart::Ipfs) && !uses(NodePart::Keys) => Role::Kubo,
+        () if uses(NodePart::LocalStorage) || uses(NodePart::Keys) => Role::Node,
+        () => Role::Other,
+    }
+}
+
+/// The recorded images that matter: those of the snapshot whose database comes back, since its rows are of the version
+/// that ran then, but kubo's image from the snapshot whose kubo comes back.
+fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s ServiceImage)> {
+    let step = |part: NodePart| steps.iter().map(|placed| &placed.step).find(|step| step.part == part);
+    let base = step(NodePart::Database).or_else(|| steps.first().map(|placed| &placed.step));
+    let Some(base) = base else { return Vec::new() };
+    let of =
+        |step: &'s Step| step.snapshot.snapshot.images.iter().map(move |image| (step.snapshot.id, image));
+    let is_kubo = |image: &ServiceImage| role(image, profile) == Role::Kubo;
+    let Some(ipfs) = step(NodePart::Ipfs).filter(|ipfs| ipfs.snapshot.id != base.snapshot.id) else {
+        return of(base).collect();
+    };
+    let mut images: Vec<_> = of(base).filter(|(_, image)| !is_kubo(image)).collect();
+    images.extend(of(ipfs).filter(|(_, image)| is_kubo(image)));
+    images
+}
+
+impl Prepared<'_> {
+    /// Compares the images that the snapshot ran with and those that there are. Whatever cannot be found out is part of
+    /// the answer.
+    pub(super) fn look_at_images(&mut self, cancel: &Cancel) -> Result<(), Error> {
+        // With --files the node is at work already.
+        if self.options.scope == Scope::Files {
+            return Ok(());
+        }
+        let recorded: Vec<(SnapshotId, ServiceImage)> = recorded(&self.steps, self.profile)
+            .into_iter()
+            .map(|(snapshot, image)| (snapshot, image.clone()))
+            .collect();
+        if recorded.is_empty() {
+            return Ok(());
+        }
+        let project = self.project(cancel);
+        cancel.check()?;
+        let named = |image: &ServiceImage| match &project {
+            Err(why) => Err(why.clone()),
+            Ok(project) => named(project, &image.service),
+        };
+        let nows: Vec<Result<String, String>> = recorded.iter().map(|(_, image)| named(image)).collect();
+        let asked = nows.iter().flatten().map(String::as_str).filter(|name| Reference::parse(name).is_some());
+        let asked: BTreeSet<&str> =
+            asked.chain(recorded.iter().map(|(_, image)| image.id.as_str())).collect();
+        let images = match self.docker.images(&asked) {
+            Err(DockerError::Interrupted { .. }) => return Err(Error::Interrupted),
+            images => images.map_err(|err| err.to_string()),
+        };
+        for ((snapshot, was), now) in recorded.into_iter().zip(nows) {
+            let images = images.as_deref().map_err(String::as_str);
+            let check = ImageCheck::new(snapshot, was, now, images);
+            self.warnings.extend(check.problem(self.profile, images.is_ok()));
+            self.images.push(check);
+        }
+        Ok(())
+    }
+
+    /// The compose project as it will be after the restore, or why it is not known: beside the configuration, else where
+    /// the containers that are there come from.
+    fn project(&self, cancel: &Cancel) -> Result<Project, String> {
+        let reader = ChunkReader::new(self.repo, CACHE_BYTES);
+        let restored = self.step(NodePart::Config).and_then(|placed| Some((placed, folder(placed)?)));
+        // What is damaged is reported by the restore of the configuration.
+        let stored = |file: &Path| {
+            let (placed, folder) = restored.as_ref()?;
+            let below = file.strip_prefix(folder).ok()?;
+            let SourceKind::Tree { runs, .. } = &placed.step.record().kind else { return None };
+            stored_file(&reader, runs, below.as_os_str().as_bytes(), FILE_BYTES_MAX, cancel).ok()?
+        };
+        let beside = match (&restored, &self.profile.config) {
+            (Some((_, folder)), _) => Some(folder.clone()),
+            (None, Some(part)) => Spot::find(&part.place, self.docker).ok().and_then(|spot| there(&spot)),
+            (None, None) => None,
+        };
+        let environment = &self.options.environment;
+        let project = self.profile.project.as_deref();
+        let load = |path: &Path, environment| {
+            compose::load_with(Request { path, environment, project }, Files::new(&stored))
+        };
+        match beside.map(|folder| load(&folder, environment)) {
+            Some(Ok(project)) => return Ok(project),
+            Some(Err(ComposeError::NoFile { .. })) | None => {}
+            Some(Err(ComposeError::Path(err))) if err.kind() == std::io::ErrorKind::NotFound => {}
+            Some(Err(err)) => return Err(format!("the compose file cannot be read: {err}")),
+        }
+        let Some((folder, files)) = self.compose_files() else {
+            return Err("no compose file is known".into());
+        };
+        let mut environment = environment.clone();
+        environment.insert("COMPOSE_FILE".into(), files);
+        environment.insert("COMPOSE_PATH_SEPARATOR".into(), ",".into());
+        load(&folder, &environment).map_err(|err| format!("the compose file cannot be read: {err}"))
+    }
+
+    /// The directory and the files from which compose made the containers that are there.
+    fn compose_files(&self) -> Option<(PathBuf, String)> {
+        let found = containers(self.profile, self.docker).ok()?;
+        found.iter().find_map(|container| {
+            let label = |name: &str| container.labels.get(&format!("com.docker.compose.project.{name}"));
+            Some((PathBuf::from(label("working_dir")?), label("config_files")?.clone()))
+        })
+    }
+}
+
+/// The image that a project names for a service.
+fn named(project: &Project, service: &str) -> Result<String, String> {
+    let found = project.services.iter().find(|one| one.name == service);
+    let Some(found) = found else { return Err(format!("the compose file has no service '{service}'")) };
+    let image = found.image.clone().filter(|image| !image.is_empty());
+    image.ok_or_else(|| "the compose file names no image for it".to_owned())
+}
+
+/// The directory of a place, unless it is a volume that is still to be made.
+fn there(spot: &Spot) -> Option<PathBuf> {
+    match spot {
+        Spot::Folder(folder) | Spot::Volume { folder: Some(folder), .. } => Some(compose::clean(folder)),
+        Spot::Volume { folder: None, .. } => None,
+    }
+}
+
+/// The directory that a step restores into.
+fn folder(placed: &Placed) -> Option<PathBuf> {
+    there(placed.spot.as_ref()?)
+}
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;
