@@ -88,7 +88,7 @@ fn command(words: &str) -> StreamCommand {
 fn dump(words: &str) -> SourceSpec {
     SourceSpec::Command(Box::new(CommandSpec {
         ends_with: Some("-- done".into()),
-        smallest: 0.5,
+        smallest: Some(0.5),
         ..CommandSpec::new("db", command(words))
     }))
 }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::source::folder::Folder;
+use crate::source::misread;
 use crate::source::pattern::{self, Line, Pattern, PatternProblem};
 use crate::source::pattern_list::PatternList;
 use crate::source::stat::{FolderId, Kind, Stat};
@@ -66,7 +67,7 @@ pub enum FilterError {
 }
 
 /// A pattern for people. A backslash stays as it is, since patterns are full of them.
-fn shown(pattern: &[u8]) -> String {
+pub(super) fn shown(pattern: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(pattern).chars() {
         if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
@@ -161,8 +162,7 @@ impl Filter {
     /// `root` is the absolute path of the source. `has_name` returns whether the source's root holds a name; a pattern
     /// that begins with such a name is taken as it stands.
     pub fn refuse_absolute(&self, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Result<(), FilterError> {
-        let components: Vec<&[u8]> =
-            root.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let components = components_of(root);
         for GivenPattern { place, text } in &self.given {
             let body = text.strip_prefix(b"!").unwrap_or(text);
             if body.starts_with(b"~/") && !has_name(b"~") {
@@ -180,6 +180,17 @@ impl Filter {
             return Err(FilterError::OwnPath { place, pattern, root, advice });
         }
         Ok(())
+    }
+
+    /// What to warn of: patterns that are legal, match nothing as things are, and look as if they were written by another
+    /// program's rules. `root` and `has_name` as for [`refuse_absolute`](Self::refuse_absolute).
+    pub fn misread(&self, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Vec<String> {
+        let components = components_of(root);
+        let advised = self.given.iter().filter_map(|GivenPattern { place, text }| {
+            let advice = misread::advice(text, &components, &has_name)?;
+            Some(format!("{place}, '{}', may leave out nothing: {advice}", shown(text)))
+        });
+        advised.collect()
     }
 
     /// True if the patterns leave this path out. A folder left out is not to be entered: what lies in it is not
@@ -278,6 +289,10 @@ impl PatternReader {
         self.patterns.push(pattern);
         self.given.push(GivenPattern { place, text: text.to_owned() });
     }
+}
+
+fn components_of(root: &Path) -> Vec<&[u8]> {
+    root.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect()
 }
 
 /// Compares a pattern that begins with `/` with the components of the source's own path. None if it is about something

@@ -15,6 +15,7 @@ mod files_from;
 mod filter;
 mod hashname;
 mod meta;
+mod misread;
 mod pattern;
 mod pattern_list;
 mod stream;

@@ -223,6 +223,21 @@ impl Dir {
         Ok(Existing::of_handle(self.fd())?)
     }
 
+    /// True if something is mounted on this folder: its `..` is on another file system, or the kernel says so (Linux 5.8),
+    /// also of bind mounts.
+    pub fn is_mount_point(&self) -> io::Result<bool> {
+        let stat = |path: &std::ffi::CStr| {
+            let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::statx(self.fd(), path, flags, StatxFlags::BASIC_STATS)
+        };
+        let own = stat(c"")?;
+        if own.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(own.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        }
+        let above = stat(c"..")?;
+        Ok((own.stx_dev_major, own.stx_dev_minor) != (above.stx_dev_major, above.stx_dev_minor))
+    }
+
     /// A symlink's target, 1–4095 bytes.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         Ok(rustix::fs::readlinkat(self.fd(), component(name)?, Vec::new())?.into_bytes())

@@ -48,8 +48,10 @@ impl EntryFlags {
     /// Only with [`EntryFlags::PARTIAL`]: not all of these names were left out by the user's rules, or nobody knows. An
     /// error, another file system, a directory of icecore's own, a walk that did not come to its end.
     pub const UNSEEN: Self = Self(256);
+    /// A directory on which something was mounted below the source's root.
+    pub const MOUNT: Self = Self(512);
     /// Every flag of this format version.
-    pub const ALL: Self = Self(511);
+    pub const ALL: Self = Self(1023);
 
     /// No mark.
     pub const fn empty() -> Self {

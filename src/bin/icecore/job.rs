@@ -278,7 +278,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 name: name.clone(),
                 run,
                 ends_with: Some(DUMP_COMPLETE.to_owned()),
-                smallest: *smallest,
+                smallest: Some(*smallest),
                 profile: Profile::Dump,
                 around,
             }))

@@ -75,6 +75,8 @@ pub(super) struct TreeShared<'a> {
     pub kernels: Mutex<Named>,
     /// Some directories could not be looked into, and show what the parent has of them.
     pub keeps_old: AtomicBool,
+    /// Some directories were not listed, as nothing in them can have changed.
+    pub has_skipped: AtomicBool,
 }
 
 /// Paths, of which the first few are named.
@@ -113,7 +115,12 @@ pub(super) struct TreeCounts {
     pub files_new: AtomicU64,
     pub files_changed: AtomicU64,
     pub files_unchanged: AtomicU64,
+    /// All that are no files.
     pub others: AtomicU64,
+    /// Of [`others`](Self::others), the directories.
+    pub folders: AtomicU64,
+    /// What the parent has that is no directory, and went or changed.
+    pub gone: AtomicU64,
     pub removed: AtomicU64,
     pub vanished: AtomicU64,
     /// Unfinished files of a restore, left out.
@@ -325,6 +332,9 @@ impl<'a> TreeShared<'a> {
 
     /// Counts the content of an entry of the parent's that the new run hides.
     pub fn hide(&self, parent: &Entry) {
+        if !parent.is_folder() && was_captured(parent) {
+            self.counts.gone.fetch_add(1, Ordering::Relaxed);
+        }
         let bytes = parent.content().map_or(0, |content| content.size);
         self.counts.hidden.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -340,6 +350,27 @@ impl<'a> TreeShared<'a> {
             return Ok(());
         }
         Err(Error::Empty { name: self.source.to_owned(), why: why.to_owned() })
+    }
+
+    /// Refuses a source of which nothing but directories was captured, and of which the parent has more: rules that leave out
+    /// everything, or directories of which each lost what it had.
+    pub fn refuse_nothing_left(&self) -> Result<(), Error> {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        let files = [&counts.files_new, &counts.files_changed, &counts.files_unchanged];
+        let is_something = files.into_iter().any(|count| get(count) > 0)
+            || get(&counts.others) > get(&counts.folders)
+            || self.sink.incomplete() > 0
+            || self.keeps_old.load(Ordering::Relaxed)
+            || self.has_skipped.load(Ordering::Relaxed);
+        let gone = get(&counts.gone);
+        if is_something || gone == 0 {
+            return Ok(());
+        }
+        let files = if gone == 1 { "1 file".to_owned() } else { format!("{gone} files") };
+        self.refuse_emptiness(&format!(
+            "nothing of it was captured but directories, by the rules of this backup, and the last snapshot has {files} of it"
+        ))
     }
 
     /// Tells of an entry that is captured but for attributes; it has the flag *stale*, so that it is looked at again.

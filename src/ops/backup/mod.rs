@@ -11,6 +11,7 @@ mod capture;
 mod checkpoint;
 mod content;
 mod cursor;
+mod emptiness;
 mod gone;
 mod heal;
 #[cfg(test)]
@@ -217,15 +218,16 @@ fn look_at_trees(
     Ok(missing)
 }
 
-/// Sizes of the last good streams of those sources that may not shrink much.
+/// Sizes of the last good streams, of those sources of which not any size is accepted.
 fn baselines(
     snapshots: &[StoredSnapshot],
     options: &BackupOptions,
     sources: &[SourceSpec],
 ) -> BTreeMap<String, u64> {
     let measured = sources.iter().filter_map(|source| match source {
-        SourceSpec::Command(command) if command.smallest > 0.0 => Some(&command.name),
-        _ => None,
+        SourceSpec::Command(command) => Some(&command.name),
+        SourceSpec::Stream { name, .. } => Some(name),
+        SourceSpec::Tree(_) => None,
     });
     measured
         .filter(|name| !options.accept.contains(*name))

@@ -92,8 +92,9 @@ pub struct CommandSpec {
     pub run: Run,
     /// A line that must stand within the last 4 KiB of the output: without it the stream is not whole.
     pub ends_with: Option<String>,
-    /// Share of the last good one's size below which the stream is doubtful; 0: never.
-    pub smallest: f64,
+    /// Share of the last good one's size below which the stream is doubtful; 0: never. None: a tenth, if the last good one
+    /// had 64 KiB or more.
+    pub smallest: Option<f64>,
     /// How it is cut: [`Profile::Stream`] or [`Profile::Dump`].
     pub profile: Profile,
     pub around: Around,
@@ -106,7 +107,7 @@ impl CommandSpec {
             name: name.into(),
             run: Run::Known((command, Vec::new())),
             ends_with: None,
-            smallest: 0.0,
+            smallest: None,
             profile: Profile::Stream,
             around: Around::default(),
         }

@@ -185,6 +185,7 @@ pub(super) struct FolderNode {
     partial: std::sync::atomic::AtomicBool,
     unseen: std::sync::atomic::AtomicBool,
     is_unread: std::sync::atomic::AtomicBool,
+    is_mount: std::sync::atomic::AtomicBool,
 }
 
 impl FolderNode {
@@ -199,6 +200,7 @@ impl FolderNode {
             partial: false.into(),
             unseen: false.into(),
             is_unread: false.into(),
+            is_mount: false.into(),
         }
     }
 
@@ -226,6 +228,17 @@ impl FolderNode {
         if why == MissingNames::Unseen {
             self.unseen.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Something is mounted on it, or was when it was seen last.
+    pub fn mark_mount(&self) {
+        self.is_mount.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the last snapshot saw something mounted on it, and this walk does not.
+    pub fn was_unmounted(&self) -> bool {
+        let was_mount = self.parent.as_ref().is_some_and(|parent| parent.flags.contains(EntryFlags::MOUNT));
+        was_mount && !self.is_mount.load(Ordering::Relaxed)
     }
 
     /// The walk or a reader gave it up before its end.
@@ -256,6 +269,9 @@ impl FolderNode {
         if self.is_unread.into_inner() {
             // It was counted when it was told.
             flags = flags.with(EntryFlags::STALE);
+        }
+        if self.is_mount.into_inner() {
+            flags = flags.with(EntryFlags::MOUNT);
         }
         if self.unseen.into_inner() {
             flags = flags.with(MissingNames::Unseen.flags());

@@ -51,6 +51,8 @@ impl Walk<'_, '_> {
         if self.may_skip(&stat, Some(&entry)) && !has_folders {
             self.count_skipped(&entry);
             self.shared.count(&self.shared.counts.others, Counter::Entries);
+            self.shared.counts.folders.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.shared.has_skipped.store(true, std::sync::atomic::Ordering::Relaxed);
             return Ok(Step::Stay);
         }
         let opened = open_listed(folder, name);

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read};
 
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
+use super::emptiness::{Sample, empty_file};
 use super::options::{CommandSpec, SourceReport, SourceSpec};
 use super::tree::Capture;
 use crate::Error;
@@ -18,16 +19,29 @@ const TAIL_BYTES: usize = 4096;
 /// How much of the output is quoted where it explains a failure.
 const EXPLANATION_BYTES: usize = 512;
 
+/// A stream that nobody measures otherwise is doubtful below this share of the last good one.
+const SMALLEST_DEFAULT: f64 = 0.1;
+/// Shorter ones may shrink to anything then: they are lists and texts that vary.
+const MEASURED_BYTES_MIN: u64 = 64 << 10;
+
 /// The end of what was read.
-#[derive(Default)]
-struct Tail(Vec<u8>);
+struct Tail {
+    bytes: Vec<u8>,
+    /// Nothing but zeros was read so far.
+    is_zeros: bool,
+}
 
 impl Tail {
+    fn new() -> Self {
+        Self { bytes: Vec::new(), is_zeros: true }
+    }
+
     fn take(&mut self, bytes: &[u8]) {
+        self.is_zeros = self.is_zeros && bytes.iter().all(|&byte| byte == 0);
         let new = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
-        let surplus = (self.0.len() + new.len()).saturating_sub(TAIL_BYTES);
-        self.0.drain(..surplus.min(self.0.len()));
-        self.0.extend_from_slice(new);
+        let surplus = (self.bytes.len() + new.len()).saturating_sub(TAIL_BYTES);
+        self.bytes.drain(..surplus.min(self.bytes.len()));
+        self.bytes.extend_from_slice(new);
     }
 
     /// Programs that start others, `docker exec` among them, say on standard *output* why they could not.
@@ -36,7 +50,7 @@ impl Tail {
             CommandError::Failed { command, ending: Ending::Code(code @ (126 | 127)), stderr_tail }
                 if stderr_tail.trim().is_empty() =>
             {
-                let end = &self.0[self.0.len().saturating_sub(EXPLANATION_BYTES)..];
+                let end = &self.bytes[self.bytes.len().saturating_sub(EXPLANATION_BYTES)..];
                 let stderr_tail = String::from_utf8_lossy(end).into_owned();
                 CommandError::Failed { command, ending: Ending::Code(code), stderr_tail }
             }
@@ -46,7 +60,7 @@ impl Tail {
 
     fn check(&self, name: &str, ends_with: Option<&str>) -> Result<(), Error> {
         let Some(line) = ends_with else { return Ok(()) };
-        if self.0.split(|&byte| byte == b'\n').any(|one| one == line.as_bytes()) {
+        if self.bytes.split(|&byte| byte == b'\n').any(|one| one == line.as_bytes()) {
             return Ok(());
         }
         let why = format!("its output is not whole: the line '{line}' is missing at its end");
@@ -55,12 +69,12 @@ impl Tail {
 }
 
 /// An input whose end is remembered.
-struct Tapped<'t, R> {
+struct Tapped<'t, R: ?Sized> {
     input: &'t mut R,
     tail: &'t mut Tail,
 }
 
-impl<R: Read> Read for Tapped<'_, R> {
+impl<R: Read + ?Sized> Read for Tapped<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = self.input.read(buf)?;
         self.tail.take(&buf[..read]);
@@ -68,8 +82,12 @@ impl<R: Read> Read for Tapped<'_, R> {
     }
 }
 
-/// Why a stream of this size is doubtful after one of `last` bytes, if it is.
-fn shrunk(size: u64, last: u64, smallest: f64) -> Option<String> {
+/// Why a stream of this size is doubtful after one of `last` bytes, if it is. `smallest`: see [`CommandSpec::smallest`].
+fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
+    let smallest = match smallest {
+        None if last < MEASURED_BYTES_MIN => return None,
+        smallest => smallest.unwrap_or(SMALLEST_DEFAULT),
+    };
     ((size as f64) < last as f64 * smallest).then(|| {
         format!(
             "{} is much less than the {} of the last good one; the snapshot does not count until --accept takes it",
@@ -81,8 +99,8 @@ fn shrunk(size: u64, last: u64, smallest: f64) -> Option<String> {
 
 impl<'e> Capture<'e> {
     /// Captures a stream. A command that does not exit with 0, or whose output lacks its last line, ends the backup:
-    /// nothing is committed. So does a stream of no bytes, which is what a dump that failed leaves in a pipe, unless it is
-    /// allowed. `baseline`: the size of the last good one, if it may not shrink much.
+    /// nothing is committed. So does a stream of no bytes, or an empty file of a compressor, which is what a dump that failed
+    /// leaves in a pipe, unless it is allowed. `baseline`: the size of the last good one, unless any size is accepted.
     pub fn stream(
         &self,
         packer: &Packer<'_, 'e>,
@@ -96,24 +114,27 @@ impl<'e> Capture<'e> {
                 let (command, env) = run.known()?;
                 let env_remove = self.options.env_remove.clone();
                 let running = command.spawn(&SpawnOptions { env_remove, env })?;
-                let mut tail = Tail::default();
+                let mut tail = Tail::new();
                 let content = self.command(packer, (&name, profile), running, &mut tail)?;
                 tail.check(&name, ends_with.as_deref())?;
-                self.refuse_emptiness(&name, &content, "the command printed nothing")?;
+                self.refuse_emptiness(&name, &content, &tail, "the command printed nothing")?;
                 let suspect = baseline.and_then(|last| shrunk(content.size, last, smallest));
-                if let Some(reason) = &suspect {
-                    self.observer.problem(&Problem::new(Severity::Missing, &name, reason));
-                }
                 (name, command.words().to_vec(), content, profile, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
                 let profile = Profile::Stream;
-                let content = self.cut(packer, &name, profile, &mut input)?;
-                self.refuse_emptiness(&name, &content, "nothing came on standard input")?;
-                (name, Vec::new(), content, profile, None)
+                let mut tail = Tail::new();
+                let mut tapped = Tapped { input: &mut *input, tail: &mut tail };
+                let content = self.cut(packer, &name, profile, &mut tapped)?;
+                self.refuse_emptiness(&name, &content, &tail, "nothing came on standard input")?;
+                let suspect = baseline.and_then(|last| shrunk(content.size, last, None));
+                (name, Vec::new(), content, profile, suspect)
             }
             SourceSpec::Tree(tree) => return Err(Error::Usage(format!("'{}' is no stream", tree.name))),
         };
+        if let Some(reason) = &suspect {
+            self.observer.problem(&Problem::new(Severity::Missing, &name, reason));
+        }
         let counts = SourceCounts { bytes_read: content.size, ..SourceCounts::default() };
         let record = SourceRecord {
             name: name.clone(),
@@ -130,11 +151,19 @@ impl<'e> Capture<'e> {
     }
 
     /// No earlier capture is asked: a first dump is not empty either.
-    fn refuse_emptiness(&self, name: &str, content: &Content, why: &str) -> Result<(), Error> {
-        if content.size > 0 || self.options.allow_empty {
+    fn refuse_emptiness(&self, name: &str, content: &Content, tail: &Tail, why: &str) -> Result<(), Error> {
+        if self.options.allow_empty {
             return Ok(());
         }
-        Err(Error::Empty { name: name.to_owned(), why: why.to_owned() })
+        let sample = Sample { tail: &tail.bytes, size: content.size, is_zeros: tail.is_zeros };
+        let why = match empty_file(&sample) {
+            _ if content.size == 0 => why.to_owned(),
+            Some(kind) => {
+                format!("it is a {kind} that holds nothing: did the command before the last one fail?")
+            }
+            None => return Ok(()),
+        };
+        Err(Error::Empty { name: name.to_owned(), why })
     }
 
     /// Reads a command's output and waits for its exit while a watcher ends it should we be asked to stop.

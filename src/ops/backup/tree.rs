@@ -37,6 +37,8 @@ const RULES_VERSION: u32 = 3;
 pub(super) struct OpenTree<'o> {
     pub spec: &'o TreeSpec,
     filter: Filter,
+    /// What is to be warned of in the filter.
+    misread: Vec<String>,
     root: Root,
     stat: Stat,
     clock: Timestamp,
@@ -79,6 +81,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     let mut options = spec.filter.clone();
     options.never.extend(own_folders(repo));
     let filter = Filter::new(&options)?;
+    let mut misread = Vec::new();
     let clock = now();
     let (root, stat) = match Folder::open_root(&spec.path) {
         Ok(folder) => {
@@ -90,6 +93,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             }
             let path = std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
             filter.refuse_absolute(&path, |name| folder.stat(name).is_ok())?;
+            misread = filter.misread(&path, |name| folder.stat(name).is_ok());
             (Root::Folder(folder), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
@@ -108,7 +112,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         }
         Err(err) => return Err(named(err)),
     };
-    Ok(OpenTree { spec, filter, root, stat, clock })
+    Ok(OpenTree { spec, filter, misread, root, stat, clock })
 }
 
 /// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by
@@ -159,6 +163,9 @@ impl<'e> Capture<'e> {
     ) -> Result<(SourceRecord, SourceReport), Error> {
         for line in tree.filter.vain_lines() {
             self.observer.problem(&Problem::new(Severity::Note, &tree.spec.name, line));
+        }
+        for line in &tree.misread {
+            self.observer.problem(&Problem::new(Severity::Warning, &tree.spec.name, line));
         }
         match self.tree_on(packer, tree, parent, false) {
             Err(WalkError::Parent(err)) => self.tree_anew(packer, tree, &err),
@@ -226,6 +233,7 @@ impl<'e> Capture<'e> {
             counts: Arc::default(),
             links: Links::default(),
             keeps_old: false.into(),
+            has_skipped: false.into(),
         };
         let rules = WalkRules {
             filter: &tree.filter,
@@ -261,6 +269,7 @@ impl<'e> Capture<'e> {
             record: record.clone(),
         });
         self.walk(packer, tree, &shared, &rules, old_runs)?;
+        shared.refuse_nothing_left()?;
         self.tell_missing(tree, &shared)?;
         self.tell_kernels(&shared);
         self.tell_leftovers(&shared);

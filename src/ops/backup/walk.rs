@@ -69,6 +69,8 @@ pub(super) struct Level {
     /// None while a deeper level is walked and too many are open.
     pub(super) folder: Option<Folder>,
     id: FolderId,
+    /// See [`Stat::mount_id`].
+    mount_id: u64,
     pub(super) node: Option<Arc<FolderNode>>,
     /// The parent's entry of a folder that is skipped.
     skipped: Option<Entry>,
@@ -148,14 +150,20 @@ impl Walk<'_, '_> {
         Entered { path, folder, stat, clock, parent }: Entered,
     ) -> Result<(), WalkError> {
         self.shared.count(&self.shared.counts.others, Counter::Entries);
+        self.shared.counts.folders.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let is_mount = levels
+            .last()
+            .is_some_and(|above| (above.id.device, above.mount_id) != (stat.device, stat.mount_id));
         let is_kernels = self.windows.learn(&folder) == FsKind::Kernel
             && levels.last().is_some_and(|above| above.id.device != stat.device);
         if !is_kernels && self.may_skip(&stat, parent.as_ref()) {
             let id = folder.id();
+            self.shared.has_skipped.store(true, std::sync::atomic::Ordering::Relaxed);
             levels.push(Level {
                 path,
                 folder: Some(folder),
                 id,
+                mount_id: stat.mount_id,
                 node: None,
                 skipped: parent,
                 mode: Mode::Skipped,
@@ -185,6 +193,9 @@ impl Walk<'_, '_> {
         }
 
         let node = Arc::new(FolderNode::new(path.clone(), meta, parent, self.has_runs()));
+        if is_mount {
+            node.mark_mount();
+        }
         self.shared.sink.begin(&node);
         if let Some(why) = lacks {
             self.shared.lacks_attributes(&path, &why);
@@ -198,7 +209,16 @@ impl Walk<'_, '_> {
             false => self.list(&path, &folder, &stat, &node)?,
         };
         let id = folder.id();
-        levels.push(Level { path, folder: Some(folder), id, node: Some(node), skipped: None, mode });
+        let mount_id = stat.mount_id;
+        levels.push(Level {
+            path,
+            folder: Some(folder),
+            id,
+            mount_id,
+            node: Some(node),
+            skipped: None,
+            mode,
+        });
         Ok(())
     }
 
@@ -230,6 +250,9 @@ impl Walk<'_, '_> {
                 if path.is_root() && listing.total() == 0 {
                     self.refuse_empty_root()?;
                 }
+                if listing.total() == 0 && self.is_unmounted(path, node)? {
+                    return self.keep_unmounted(path, node);
+                }
                 Ok(Mode::listed(Some(listing), self.rules.filter.is_cache_folder(folder), false))
             }
             Err(err) => {
@@ -241,6 +264,29 @@ impl Walk<'_, '_> {
                 Ok(Mode::listed(None, false, false))
             }
         }
+    }
+
+    /// True if a directory is empty, and was not while something was mounted on it.
+    fn is_unmounted(&mut self, path: &RelPath, node: &FolderNode) -> Result<bool, WalkError> {
+        if self.shared.allow_empty || !node.was_unmounted() {
+            return Ok(false);
+        }
+        let Some(cursor) = &mut self.parent else { return Ok(false) };
+        Ok(cursor.peek()?.is_some_and(|next| next.path.is_below(path)))
+    }
+
+    /// What the last snapshot has below an empty mount point stays: more likely nothing is mounted there than that all was
+    /// deleted.
+    fn keep_unmounted(&mut self, path: &RelPath, node: &FolderNode) -> Result<Mode, WalkError> {
+        let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
+                   it, or say --allow-empty";
+        self.shared.problem(path, why);
+        self.shared.observer.add(Counter::Failed, 1);
+        node.mark_stale();
+        // The next backup asks the same.
+        node.mark_mount();
+        self.keep_subtree(path)?;
+        Ok(Mode::listed(None, false, false))
     }
 
     /// A source that had entries and has none now is more likely an unmounted volume than an empty one.
@@ -313,7 +359,11 @@ impl Walk<'_, '_> {
         {
             let meta = parent.meta().cloned().unwrap_or_default();
             let missing = parent.missing_names();
+            let parent_flags = parent.flags;
             let node = FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs());
+            if parent_flags.contains(EntryFlags::MOUNT) {
+                node.mark_mount();
+            }
             // It was not listed: what the parent lacks of it is still lacking.
             if let Some(why) = missing {
                 node.lacks(why);

@@ -11,6 +11,7 @@ fn a_folder_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
     let folder = Folder::open_root(dir.path()).expect("opens");
     let node = node();
     drop(Level {
+        mount_id: 0,
         path: RelPath::root(),
         id: folder.id(),
         folder: Some(folder),

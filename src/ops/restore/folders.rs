@@ -62,7 +62,11 @@ impl Walk<'_> {
             self.clear_leftovers(path)?;
         }
         if !is_fresh && self.job.options.deletes() {
-            self.note_names(path, self.doubt(path, flags))?;
+            let doubt = match self.doubt(path, flags) {
+                None if self.is_mounted_since(path, flags) => Some(Doubt::Mounted),
+                doubt => doubt,
+            };
+            self.note_names(path, doubt)?;
         }
         Ok(())
     }
@@ -232,6 +236,18 @@ impl Walk<'_> {
             set.map_err(|err| self.path_error("restore the mode of", &self.sub, err))?;
         }
         Ok(())
+    }
+
+    /// True if something is mounted on a directory of the target, and was not when the snapshot was made: what is there
+    /// now was never seen. The directory that the user named is taken as it is.
+    fn is_mounted_since(&self, path: &RelPath, flags: EntryFlags) -> bool {
+        let Some(tree) = &self.place.tree else { return false };
+        if *path == self.sub || flags.contains(EntryFlags::MOUNT) || self.job.options.replace_whole {
+            return false;
+        }
+        // What cannot be looked at is not deleted from either.
+        let found = self.target_of(path).and_then(|target| tree.folder(&target)?.is_mount_point());
+        found.unwrap_or(true)
     }
 
     /// Notes what a directory holds, and whether it may go if the snapshot lacks it.

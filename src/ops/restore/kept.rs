@@ -19,6 +19,8 @@ pub(super) enum Doubt {
     Stale = 3,
     /// The whole source accounts for nothing.
     Source = 4,
+    /// Something is mounted on its directory now that was not there for the backup.
+    Mounted = 5,
 }
 
 impl From<MissingNames> for Doubt {
@@ -42,6 +44,7 @@ pub(super) fn read_found(value: &[u8]) -> (Option<Doubt>, bool) {
         Some(1) => Some(Doubt::Excluded),
         Some(2) => Some(Doubt::Unseen),
         Some(3) => Some(Doubt::Stale),
+        Some(5) => Some(Doubt::Mounted),
         _ => Some(Doubt::Source),
     };
     (doubt, value.get(1) == Some(&1))
@@ -124,6 +127,7 @@ impl<'a> Left<'a> {
                 "the rules of the backup left out names of this directory (--delete-excluded deletes them)"
             }
             Doubt::Unseen => "the backup did not see all that this directory held",
+            Doubt::Mounted => "something is mounted on this directory that was not there for the backup",
             Doubt::Stale | Doubt::Source => "the backup could not look into this directory",
         };
         let subject = super::execute::subject(self.source, directory);

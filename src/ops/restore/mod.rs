@@ -434,6 +434,8 @@ impl<'a> Job<'a> {
                     asked => asked,
                 };
                 let place = if is_folder {
+                    let whole = if alone { folder.to_owned() } else { folder.join(&source.name) };
+                    place::refuse_above(&whole, source, &what.path, self)?;
                     Place::for_tree(folder, source.name.as_bytes(), alone, self, owner)?
                 } else {
                     let name = what.path.name().unwrap_or(source.name.as_bytes());

@@ -1,11 +1,14 @@
 //! Where in the target a source goes.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Job;
 use crate::error::Error;
+use crate::format::{SourceKind, SourceRecord};
 use crate::sys::{PathError, is_special};
 use crate::target::{InUse, MetaPolicy, OwnerPolicy, Tree};
 use crate::types::{PathProblem, RelPath};
@@ -125,4 +128,38 @@ fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
         // Opening it tells more.
         None => Ok(()),
     }
+}
+
+/// Refuses to delete in a directory above the one that the snapshot shows: the user meant that one, and all beside it
+/// would go. `sub`: what is restored of the source.
+pub(super) fn refuse_above(
+    target: &Path,
+    source: &SourceRecord,
+    sub: &RelPath,
+    job: &Job<'_>,
+) -> Result<(), Error> {
+    let SourceKind::Tree { path, .. } = &source.kind else { return Ok(()) };
+    if !job.options.deletes() || job.options.replace_whole {
+        return Ok(());
+    }
+    let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    let Some(target_identity) = identity(target) else { return Ok(()) };
+    let is_target = |path: &Path| identity(path) == Some(target_identity);
+
+    let mut shown = PathBuf::from(OsStr::from_bytes(path));
+    shown.extend(sub.key().split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes));
+    let is_above = shown.ancestors().skip(1).filter(|above| above.is_absolute()).any(is_target);
+    // A snapshot of another machine has other paths; the root of the system is above everything.
+    let is_whole_system = is_target(Path::new("/")) && shown != Path::new("/");
+    if !is_above && !is_whole_system {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        why: format!(
+            "cannot delete in {}: the snapshot shows {}, and what lies beside it would be deleted",
+            target.display(),
+            shown.display()
+        ),
+        hint: "restore into that directory itself, or without --delete",
+    })
 }

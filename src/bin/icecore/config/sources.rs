@@ -36,7 +36,8 @@ pub enum Capture {
         /// A line without which the stream is not whole.
         ends_with: Option<String>,
         /// Share of the last good one's size below which it is doubtful; 0: never.
-        smallest: f64,
+        /// None: what a stream is measured by where nothing is said.
+        smallest: Option<f64>,
         profile: Cutting,
     },
     Postgres {
@@ -115,7 +116,7 @@ fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
     section.needed("command")?;
     let command = section.parsed("command", |text| StreamCommand::parse(text).map_err(|e| e.to_string()))?;
     let command = command.ok_or_else(|| section.error("command", "this key is missing"))?;
-    let smallest = if section.has("smallest") { smallest(section)? } else { 0.0 };
+    let smallest = section.has("smallest").then(|| smallest(section)).transpose()?;
     let profile = section.parsed("chunk", |text| match text {
         "2KiB" => Ok(Cutting::Dump),
         "8KiB" => Ok(Cutting::Stream),
