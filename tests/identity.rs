@@ -442,3 +442,49 @@ fn an_address_is_recognised_in_every_spelling() {
         assert_eq!(done.status.code(), Some(11), "{spelling}: {}", String::from_utf8_lossy(&done.stderr));
     }
 }
+
+/// A link that is set to another repository is another repository at the same address, whichever link on the way it is.
+#[test]
+fn a_link_that_leads_elsewhere_now_is_noticed() {
+    let bench = Bench::new();
+    bench.reset();
+    let link = |name: &str, to: &str| {
+        let path = bench.path(name);
+        if path.symlink_metadata().is_ok() {
+            fs::remove_file(&path).expect("a link");
+        }
+        std::os::unix::fs::symlink(to, path).expect("a link");
+    };
+    let ends_with = |name: &str, words: &[&str], code: i32, why: &str| {
+        let done = bench.run_at(&bench.path(name), words);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{why}: {said}");
+    };
+    link("current", "repo");
+    link("backup", "current");
+    ends_with("backup", &["snapshots"], 0, "first use through two links");
+
+    link("current", "other");
+    for name in ["backup", "current"] {
+        ends_with(name, &["snapshots"], 11, "the second link leads elsewhere");
+        ends_with(name, &["restore", "latest", &bench.path("target").display().to_string()], 11, "a restore");
+    }
+    ends_with("other", &["snapshots"], 0, "the place itself is as it was");
+
+    // The same repository, moved.
+    copy(&bench.path("repo"), &bench.path("moved"));
+    link("current", "moved");
+    ends_with("backup", &["snapshots"], 0, "the link leads to the same repository elsewhere");
+
+    // A directory, or nothing, in a link's place.
+    fs::remove_file(bench.path("backup")).expect("a link");
+    copy(&bench.path("other"), &bench.path("backup"));
+    ends_with("backup", &["snapshots"], 11, "a directory in the link's place");
+    remove(&bench.path("backup"));
+    let tree = format!("t={}", bench.path("tree").display());
+    ends_with("backup", &["backup", "--init", &tree], 10, "no second one is made where one was");
+
+    link("backup", "other");
+    ends_with("backup", &["snapshots", "--accept-repository", &bench.other], 0, "it is meant");
+    ends_with("backup", &["snapshots"], 0, "from now on");
+}

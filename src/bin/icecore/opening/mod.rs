@@ -18,7 +18,7 @@ use icecore::types::RepoId;
 use icecore::{Error, ErrorKind};
 
 pub use self::cache::{CacheNeed, TemporaryCache};
-use self::pins::{Address, Known, Pin};
+use self::pins::{Address, Known, Pin, Remembered};
 use crate::context::{Context, host_name};
 use crate::exit::CliError;
 use crate::secret::{self, Said};
@@ -38,9 +38,9 @@ enum NewSecret {
 #[derive(Clone)]
 struct Place {
     location: Location,
-    /// None where it cannot be resolved; nothing is remembered then.
-    address: Option<Address>,
-    known: Known,
+    /// Its addresses, as typed first, and what is remembered of each. Empty where it cannot be resolved; nothing is
+    /// remembered then.
+    remembered: Vec<Remembered>,
     /// The repositories that icecore.toml names for this address; empty: any.
     named: Vec<RepoId>,
     /// The configuration is about this address.
@@ -48,16 +48,24 @@ struct Place {
 }
 
 impl Place {
-    fn pin(&self) -> Option<Pin> {
-        match self.known {
-            Known::Pinned(pin) => Some(pin),
-            _ => None,
-        }
+    /// What is remembered of the addresses that led to a repository before.
+    fn pins(&self) -> impl Iterator<Item = Pin> {
+        self.remembered.iter().filter_map(Remembered::pin)
+    }
+
+    /// The repository took a secret before, at any of the addresses.
+    fn was_sealed(&self, id: RepoId) -> bool {
+        self.pins().any(|pin| pin.sealed && pin.repository == id)
+    }
+
+    /// The repository was used without a passphrase before, and never with one.
+    fn was_unsealed(&self, id: RepoId) -> bool {
+        !self.was_sealed(id) && self.pins().any(|pin| pin.repository == id)
     }
 
     /// The repository that should be here.
     fn expected(&self) -> Option<RepoId> {
-        self.named.first().copied().or_else(|| self.pin().map(|pin| pin.repository))
+        self.named.first().copied().or_else(|| self.pins().next().map(|pin| pin.repository))
     }
 
     /// The error of a store that cannot be opened, or holds no repository: told otherwise where one should be.
@@ -139,10 +147,8 @@ impl Context<'_> {
 
     /// The repository that was used at this address before, if that is remembered.
     pub fn remembered(&self, location: &Location) -> Option<RepoId> {
-        match Pin::load(self.state()?, &Address::of(location).ok()?) {
-            Known::Pinned(pin) => Some(pin.repository),
-            _ => None,
-        }
+        let remembered = Remembered::load(self.state(), Address::all_of(location).ok()?);
+        remembered.iter().find_map(Remembered::pin).map(|pin| pin.repository)
     }
 
     /// Says how a configuration file that is about this repository can name it.
@@ -160,28 +166,27 @@ impl Context<'_> {
 
     fn place(&self) -> Result<Place, CliError> {
         let location = self.location()?;
-        let address = Address::of(&location);
-        let known = match (&address, self.state()) {
-            (Ok(address), Some(state)) => Pin::load(state, address),
-            _ => Known::Nothing,
-        };
-        let address = address
-            .map_err(|why| self.ui.warn(format_args!("warning: cannot resolve {location}: {why}")))
-            .ok();
-        if let Known::Damaged(why) | Known::Unreadable(why) = &known {
-            let what = format!("what is remembered of the repository at {location} cannot be read: {why}");
-            self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+        let addresses = Address::all_of(&location).unwrap_or_else(|why| {
+            self.ui.warn(format_args!("warning: cannot resolve {location}: {why}"));
+            Vec::new()
+        });
+        let resolved = addresses.last().cloned();
+        let remembered = Remembered::load(self.state(), addresses);
+        for Remembered { address, known } in &remembered {
+            if let Known::Damaged(why) | Known::Unreadable(why) = known {
+                let what = format!("what is remembered of the repository at {address} cannot be read: {why}");
+                self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+            }
         }
         let config = self.config()?;
         // What the file says is about the file's repository, not about any that is named on the command line.
         let own = match &config.repository {
             None => true,
-            Some(own) => Location::parse(own).ok().and_then(|own| Address::of(&own).ok()) == address,
+            Some(own) => Location::parse(own).ok().and_then(|own| Address::of(&own).ok()) == resolved,
         };
         Ok(Place {
             location,
-            address,
-            known,
+            remembered,
             named: if own { config.repository_ids.clone() } else { Vec::new() },
             own_config: own,
         })
@@ -215,16 +220,20 @@ impl Context<'_> {
             let message = format!("cannot open {}: it is repository {shown}, not {accepted}", place.location);
             return refused(message, format!("give {}accept-repository the right id", self.option_prefix));
         }
-        match place.pin() {
-            Some(pin) if ids.contains(&pin.repository) => Ok(pin.repository),
-            Some(pin) => {
-                let message = format!(
-                    "cannot open {}: it is another repository ({shown}) than the one used before ({})",
-                    place.location, pin.repository
-                );
-                let option = format!("{}accept-repository {shown}", self.option_prefix);
-                refused(message, format!("is the right disk mounted? If this repository is meant: {option}"))
-            }
+        // A link, or a place that a link leads to, may have been replaced: each address must have led to this one.
+        if let Some(pin) = place.pins().find(|pin| !ids.contains(&pin.repository)) {
+            let message = format!(
+                "cannot open {}: it is another repository ({shown}) than the one used before ({})",
+                place.location, pin.repository
+            );
+            let option = format!("{}accept-repository {shown}", self.option_prefix);
+            return refused(
+                message,
+                format!("is the right disk mounted? If this repository is meant: {option}"),
+            );
+        }
+        match place.pins().next() {
+            Some(pin) => Ok(pin.repository),
             None => {
                 // Of two copies of the configuration one may be damaged: the one that there is a key for is right.
                 let keys = self.env.keys_dir();
@@ -264,35 +273,35 @@ impl Context<'_> {
 
     /// Remembers which repository lives at the address, if that is new.
     fn remember(&self, place: &Place, pin: Pin) -> Result<(), CliError> {
-        let (Some(address), Some(state)) = (&place.address, self.state()) else { return Ok(()) };
-        match place.known {
-            Known::Unreadable(_) => return Ok(()),
-            Known::Pinned(known) if known == pin => return Ok(()),
-            Known::Pinned(known) if known.repository != pin.repository => {
-                let (new, old) = (pin.repository, known.repository);
-                self.ui
-                    .note(format_args!("{} is repository {new} from now on; it was {old}", place.location));
-            }
-            _ => {}
+        let Some(state) = self.state() else { return Ok(()) };
+        if let Some(known) = place.pins().find(|known| known.repository != pin.repository) {
+            let (new, old) = (pin.repository, known.repository);
+            self.ui.note(format_args!("{} is repository {new} from now on; it was {old}", place.location));
         }
-        match pin.store(state, address, &place.known) {
-            Ok(()) => Ok(()),
-            // Another process was first; it may have met another repository.
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                let now = Place { known: Pin::load(state, address), ..place.clone() };
-                self.meant(&now, &[pin.repository]).map(drop)
-            }
-            Err(e) => {
-                if place.named.is_empty() {
-                    let what = format!(
-                        "cannot remember which repository is at {}: {e}: {}; set ICECORE_STATE_DIR",
-                        place.location, e.source
-                    );
-                    self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+
+        let is_new = |one: &&Remembered| !matches!(one.known, Known::Unreadable(_)) && one.pin() != Some(pin);
+        for Remembered { address, known } in place.remembered.iter().filter(is_new) {
+            match pin.store(state, address, known) {
+                Ok(()) => {}
+                // Another process was first; it may have met another repository.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    let now = Remembered { address: address.clone(), known: Pin::load(state, address) };
+                    let now = Place { remembered: vec![now], ..place.clone() };
+                    self.meant(&now, &[pin.repository])?;
                 }
-                Ok(())
+                Err(e) => {
+                    if place.named.is_empty() {
+                        let what = format!(
+                            "cannot remember which repository is at {address}: {e}: {}; set ICECORE_STATE_DIR",
+                            e.source
+                        );
+                        self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+                    }
+                    break;
+                }
             }
         }
+        Ok(())
     }
 
     fn init_at(

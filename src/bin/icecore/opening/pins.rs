@@ -23,9 +23,16 @@ const FILE_BYTES_MAX: usize = 64 << 10;
 /// Links that one path may lead through, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// A repository's address in one spelling, whatever way it was written.
+/// One address of a repository: a path without `.` and repeated slashes, or a remote location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(Vec<u8>);
+
+/// An address, and what the state directory says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub address: Address,
+    pub known: Known,
+}
 
 /// What is remembered of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +70,22 @@ impl Address {
     /// there now, so a disk that is not mounted has the address that it has when it is mounted.
     pub fn of(location: &Location) -> io::Result<Self> {
         match location {
-            Location::Local(path) => Ok(Self(resolved(path)?.into_os_string().into_vec())),
+            Location::Local(path) => Ok(Self::of_path(resolved(path)?)),
             remote => Ok(Self(remote.to_string().into_bytes())),
         }
+    }
+
+    /// Every address that leads to a location: as it was typed, with each link on the way replaced in turn, and last
+    /// the one of [`Address::of`]. A link can be set to another place, so the place alone does not say what was meant.
+    pub fn all_of(location: &Location) -> io::Result<Vec<Self>> {
+        match location {
+            Location::Local(path) => Ok(spellings(path)?.into_iter().map(Self::of_path).collect()),
+            remote => Ok(vec![Self(remote.to_string().into_bytes())]),
+        }
+    }
+
+    fn of_path(path: PathBuf) -> Self {
+        Self(path.into_os_string().into_vec())
     }
 
     fn file_name(&self) -> String {
@@ -76,6 +96,25 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl Remembered {
+    /// Reads what is remembered of each of these addresses.
+    pub fn load(state: Option<&StateDir>, addresses: Vec<Address>) -> Vec<Self> {
+        let with_known = |address| {
+            let known = state.map_or(Known::Nothing, |state| Pin::load(state, &address));
+            Self { address, known }
+        };
+        addresses.into_iter().map(with_known).collect()
+    }
+
+    /// The pin, if there is one.
+    pub fn pin(&self) -> Option<Pin> {
+        match self.known {
+            Known::Pinned(pin) => Some(pin),
+            _ => None,
+        }
     }
 }
 
@@ -161,10 +200,20 @@ fn hex(bytes: &[u8]) -> String {
 
 /// An absolute path without `.`, `..` and links. What is not there is taken as it is written.
 pub fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut spellings = spellings(path)?;
+    Ok(spellings.pop().unwrap_or_default())
+}
+
+/// The absolute spellings of a path, one before each link that is followed; the last one is [`resolved`]. A `..` after a
+/// link stays in a spelling, for what is above depends on the link. Links of `/proc` name what a process holds and not
+/// a place, so a path through one has the resolved spelling alone.
+fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut left = Vec::new();
     push_components(&mut left, &std::path::absolute(path)?);
+
+    let mut found = Vec::new();
+    let mut is_lasting = true;
     let mut out = PathBuf::from("/");
-    let mut links = 0;
     while let Some(part) = left.pop() {
         if part == OsStr::from_bytes(b"..") {
             out.pop();
@@ -172,17 +221,24 @@ pub fn resolved(path: &Path) -> io::Result<PathBuf> {
         }
         out.push(&part);
         let Ok(to) = fs::read_link(&out) else { continue };
-        links += 1;
-        if links > LINKS_MAX {
+        if found.len() == LINKS_MAX {
             return Err(io::Error::other("it leads through too many links"));
         }
+
+        is_lasting &= !out.starts_with("/proc");
+        let rest: PathBuf = left.iter().rev().collect();
+        found.push(if rest.as_os_str().is_empty() { out.clone() } else { out.join(rest) });
         out.pop();
         if to.is_absolute() {
             out = PathBuf::from("/");
         }
         push_components(&mut left, &to);
     }
-    Ok(out)
+    if !is_lasting {
+        found.clear();
+    }
+    found.push(out);
+    Ok(found)
 }
 
 /// Puts a path's components onto a stack, the first one on top.
@@ -290,6 +346,31 @@ mod tests {
         assert_eq!(Address::of(&remote).expect("remote").to_string(), "sftp://me@host/srv/repo");
     }
 
+    #[test]
+    fn every_link_on_the_way_gives_an_address() {
+        let root = tempfile::tempdir().expect("a directory");
+        let top = root.path().canonicalize().expect("there");
+        fs::create_dir(top.join("disk")).expect("a directory");
+        symlink("current/repo", top.join("backup")).expect("a link");
+        symlink(top.join("disk"), top.join("current")).expect("a link");
+        for (written, expected) in [
+            ("disk//./repo/", &["disk/repo"][..]),
+            ("backup/.", &["backup", "current/repo", "disk/repo"]),
+            ("disk/../backup/x", &["backup/x", "current/repo/x", "disk/repo/x"]),
+            ("current/../repo", &["current/../repo", "repo"]),
+        ] {
+            let expected: Vec<PathBuf> = expected.iter().map(|path| top.join(path)).collect();
+            assert_eq!(spellings(&top.join(written)).expect(written), expected, "{written}");
+        }
+        let held = PathBuf::from("/proc/self/cwd/repo");
+        let cwd = std::env::current_dir().expect("there").canonicalize().expect("there");
+        assert_eq!(
+            spellings(&held).expect("resolves"),
+            [cwd.join("repo")],
+            "a process's own link names no place"
+        );
+    }
+
     proptest! {
         /// A random tree of directories and links: what is there resolves as the kernel resolves it, and what is not
         /// resolves to one address however it is spelled.
@@ -311,6 +392,11 @@ mod tests {
             }
             let written = top.join(words.join("/"));
             let found = resolved(&written);
+            if let Ok(found) = &found {
+                for spelling in spellings(&written).expect("it resolved") {
+                    prop_assert_eq!(&resolved(&spelling).expect("the same"), found, "{}", spelling.display());
+                }
+            }
             match written.canonicalize() {
                 Ok(kernel) => prop_assert_eq!(found.expect("it is there"), kernel),
                 Err(_) => {

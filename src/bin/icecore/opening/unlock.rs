@@ -71,7 +71,7 @@ impl Context<'_> {
         if let (Some(keys_dir), Some(key)) = (&keys_dir, key) {
             return self.unlock_with_key_file(store, secret::key_file_path(keys_dir, id), key);
         }
-        if place.pin().is_some_and(|pin| !pin.sealed && pin.repository == id) {
+        if place.was_unsealed(id) {
             return self.unlock_unsealed(place, store, id);
         }
         // Tried for the message alone: it never opens what nobody called open.
@@ -122,7 +122,7 @@ impl Context<'_> {
         store: SharedStore,
         id: RepoId,
     ) -> Result<(Unlocked, bool, Interrupts), CliError> {
-        let was_sealed = place.pin().is_some_and(|pin| pin.sealed && pin.repository == id);
+        let was_sealed = place.was_sealed(id);
         let accepted = self.global.accept_repository == Some(id);
         let interrupts = listen()?;
         match self.try_secret(store, Secret::empty()) {
@@ -141,7 +141,7 @@ impl Context<'_> {
     /// The error of a repository that opens without a passphrase, though nobody says that this is right.
     fn unexpectedly_open(&self, place: &Place, id: RepoId) -> CliError {
         let prefix = self.option_prefix;
-        let was_sealed = place.pin().is_some_and(|pin| pin.sealed && pin.repository == id);
+        let was_sealed = place.was_sealed(id);
         let (why, hint) = if was_sealed {
             (
                 "it opens without a passphrase now, and needed one before",
