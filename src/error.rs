@@ -108,6 +108,9 @@ impl Error {
                 RepoError::AlreadyThere { .. } => {
                     Some("choose another folder, or use this repository as it is")
                 }
+                RepoError::Store(StoreError::Occupied { .. }) => Some(
+                    "give the repository a directory of its own, such as a new one below: --repo DIRECTORY/icecore",
+                ),
                 RepoError::WrongKey { costly: 1.., .. } => Some(
                     "give the right passphrase; --costly-key tries those too, with up to 1 GiB of memory and minutes of time each",
                 ),

@@ -27,6 +27,9 @@
 //! A folder is durable before the first object in it is reported stored, also if another process made it and was
 //! killed before its own sync.
 
+mod names;
+mod reserve;
+
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -34,12 +37,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use names::is_foreign;
+
 use crate::store::spool::{Spool, SpoolParts};
 use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
-use crate::sys::{
-    Dir, Existing, FileId, FileKind, FileStat, PathContext, PathError, ReadFile, TEMP_PREFIX, TempFile,
-    boottime, random_bytes,
-};
+use crate::sys::{Dir, Existing, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime};
 use crate::types::{PackId, Timestamp};
 
 const FOLDER_MODE: u32 = 0o700;
@@ -50,14 +52,11 @@ const OPEN_PACKS_MAX: usize = 16;
 const CONNECTIONS: usize = 8;
 /// A put that takes longer fails where the object's time is that of its last write: half of what the protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
-/// Room held back for a prune on a full disk: a file of no meaning in the root.
-const RESERVE_NAME: &str = ".reserve";
-const RESERVE_BYTES: usize = 4 << 20;
 /// The folders that every repository has; those of parity and of quarantine are made when they are needed.
 const FOLDERS: [Folder; 6] =
     [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
 
-/// A store in a folder, which may hold other files too. Objects are reached from the folder that was opened, one name
+/// A store in a folder. Other files that came there later are left alone. Objects are reached from the folder that was opened, one name
 /// at a time, so that no symlink leads out of it and a medium unmounted meanwhile is noticed.
 #[derive(Debug)]
 pub struct LocalStore {
@@ -82,12 +81,18 @@ struct Place {
 }
 
 impl LocalStore {
-    /// Makes the folder, its missing parents and the folders of objects, all durable, and opens it. Folders that
-    /// exist are taken as they are.
+    /// Makes the folder, its missing parents and the folders of objects, all durable, and opens it. A folder that holds a
+    /// store already, or part of one, is taken as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Occupied`] if the folder holds anything else: a backup of what is above would leave that out.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let failed = |error| StoreError::from_path(&path.display().to_string(), error);
         let root = Dir::create_all(path, FOLDER_MODE).map_err(|error| unreachable_root(path, error))?;
+        if let Some(name) = names::first_foreign(&root).map_err(failed)? {
+            return Err(StoreError::Occupied { address: path.display().to_string(), name });
+        }
         for folder in FOLDERS {
             root.make_dir(folder.name(), FOLDER_MODE).map_err(failed)?;
         }
@@ -451,7 +456,7 @@ impl Store for LocalStore {
         let (mut count, mut bytes) = (0, 0);
         for name in self.root.names().map_err(|error| self.failed(error))? {
             let name = name.map_err(|error| self.failed(error))?;
-            if !is_temporary(&name) {
+            if !names::is_temporary(&name) {
                 continue;
             }
             let remove = || -> Result<Option<u64>, PathError> {
@@ -472,29 +477,13 @@ impl Store for LocalStore {
         Ok((count, bytes))
     }
 
-    /// 4 MiB of random bytes: a file system that compresses or leaves holes must not take them for nothing.
     fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
-        if !hold {
-            return match self.root.remove_file(RESERVE_NAME) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
-                _ => Ok(()),
-            };
-        }
-        if self.root.stat(RESERVE_NAME).is_ok() {
-            return Ok(());
-        }
-        let write = || {
-            let mut file = TempFile::create(&self.root, FILE_MODE)?;
-            for _ in 0..RESERVE_BYTES / (64 << 10) {
-                let noise: [u8; 64 << 10] = random_bytes().context("read", "the system's random source")?;
-                file.write_all(&noise)?;
-            }
-            file.publish(&self.root, RESERVE_NAME, Existing::Refuse)
-        };
-        match write() {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed(error)),
-            _ => Ok(()),
-        }
+        let set = if hold { reserve::hold(&self.root) } else { reserve::give_back(&self.root) };
+        set.map_err(|error| self.failed(error))
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        reserve::is_of_use(&self.root)
     }
 }
 
@@ -545,11 +534,6 @@ fn fan(id: PackId) -> String {
 
 fn is_fan(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_temporary(name: &str) -> bool {
-    name.strip_prefix(TEMP_PREFIX)
-        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 fn same(a: &Dir, b: &Dir) -> bool {

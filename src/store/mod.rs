@@ -28,7 +28,7 @@ mod recording;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
-pub use local::LocalStore;
+pub use local::{LocalStore, is_foreign};
 pub use locate::{LocateError, Location};
 pub use readonly::ReadOnlyStore;
 pub use spool::Spool;
@@ -196,6 +196,8 @@ pub enum StoreError {
     Full { address: String, source: io::Error },
     /// Access was denied.
     Denied { subject: String, source: io::Error },
+    /// A store cannot be made here: the folder holds other files, such as the one of this name.
+    Occupied { address: String, name: String },
     /// The store is not there (no such folder, no such host).
     Unreachable { address: String, source: io::Error },
     /// Anything else; `subject` is the object or the address.
@@ -216,6 +218,9 @@ impl fmt::Display for StoreError {
             Self::ReadOnly { address } => write!(f, "{address} is read-only"),
             Self::Full { address, .. } => write!(f, "no space left in {address}"),
             Self::Denied { subject, .. } => write!(f, "permission denied for {subject}"),
+            Self::Occupied { address, name } => {
+                write!(f, "cannot make a repository in {address}: it holds other files, such as '{name}'")
+            }
             Self::Unreachable { address, .. } => write!(f, "cannot reach {address}"),
             Self::Io { action, subject, .. } => write!(f, "cannot {action} {subject}"),
         }
@@ -316,6 +321,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// that it must before it can free more. Nothing happens where room cannot be held or is (not) held already.
     fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// True if the store may have no room for a few small objects, so that its reserve is of use. False where it cannot
+    /// tell.
+    fn is_nearly_full(&self) -> bool {
+        false
     }
 }
 

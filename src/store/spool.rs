@@ -177,6 +177,7 @@ impl StoreError {
             Self::Exists { .. } => io::ErrorKind::AlreadyExists,
             Self::Short { .. } => io::ErrorKind::UnexpectedEof,
             Self::TooLong { .. } => io::ErrorKind::FileTooLarge,
+            Self::Occupied { .. } => io::ErrorKind::DirectoryNotEmpty,
         }
     }
 }

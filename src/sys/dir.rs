@@ -1,9 +1,11 @@
 //! Open folders: files are reached by one name at a time, so that no symlink can lead anywhere else, and a folder
 //! that is renamed, unmounted or replaced under its path is never mistaken for the one that was opened.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -216,14 +218,29 @@ impl Dir {
     /// The names in the folder that are UTF-8, `.` and `..` left out, in no order, as the kernel hands them out:
     /// memory does not grow with the folder. Names made or removed meanwhile may be missed or met.
     pub fn names(&self) -> Result<impl Iterator<Item = Result<String, PathError>> + '_, PathError> {
+        Ok(self.all_names()?.filter_map(|name| name.map(|name| name.into_string().ok()).transpose()))
+    }
+
+    /// [`Dir::names`] with those that are not UTF-8.
+    pub fn all_names(&self) -> Result<impl Iterator<Item = Result<OsString, PathError>> + '_, PathError> {
         let entries = rustix::fs::Dir::read_from(&self.fd).context("list", &self.path)?;
         Ok(entries.filter_map(|entry| match entry {
-            Ok(entry) => match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => None,
-                Ok(name) => Some(Ok(name.to_owned())),
+            Ok(entry) => match entry.file_name().to_bytes() {
+                b"." | b".." => None,
+                name => Some(Ok(OsStr::from_bytes(name).to_owned())),
             },
             Err(error) => Some(Err(error).context("list", &self.path)),
         }))
+    }
+
+    /// How many bytes an ordinary user may still write to the file system; an error where it does not say.
+    pub fn available_bytes(&self) -> Result<u64, PathError> {
+        let system = rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
+        if system.f_blocks == 0 {
+            let unknown = io::Error::new(io::ErrorKind::Unsupported, "it does not say how large it is");
+            return Err(unknown).context("stat the file system of", &self.path);
+        }
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     /// Makes durable which names the folder holds, where the file system can (see [`Dir::try_sync`]).

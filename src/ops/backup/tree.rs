@@ -118,12 +118,15 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
 /// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by
 /// what their paths are called.
 fn own_folders(repo: &Repository) -> Vec<FolderId> {
-    let store = repo.store().directory().map(|id| FolderId { device: id.device, inode: id.inode });
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
     let others = [Some(cache_root), Some(repo.cache_dir()), repo.state().map(StateDir::path)];
     let others = others.into_iter().flatten().filter(|path| !path.as_os_str().is_empty());
     let others = others.filter_map(|path| Folder::open_root(path).ok()).map(|folder| folder.id());
-    store.into_iter().chain(others).collect()
+    repository_folder(repo).into_iter().chain(others).collect()
+}
+
+fn repository_folder(repo: &Repository) -> Option<FolderId> {
+    repo.store().directory().map(|id| FolderId { device: id.device, inode: id.inode })
 }
 
 impl OpenTree<'_> {
@@ -237,6 +240,7 @@ impl<'e> Capture<'e> {
         };
         let rules = WalkRules {
             filter: &tree.filter,
+            repository: repository_folder(self.repo),
             files_from: spec.files_from.as_ref(),
             no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
             parent_unreadable,

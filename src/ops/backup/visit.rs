@@ -9,7 +9,7 @@ use super::sink::{FolderNode, reason, same_entry};
 use super::walk::{Entered, Step, Walk, WalkError};
 use super::watch::was_captured;
 use crate::Error;
-use crate::observe::Counter;
+use crate::observe::{Counter, Problem, Severity};
 use crate::repo::RepoError;
 use crate::source::{Folder, FsKind, HashName, Kind, ListedName, Stat};
 use crate::sys::now;
@@ -168,6 +168,9 @@ impl Walk<'_, '_> {
         // Where the listing does not tell types, patterns for folders apply only now.
         let is_never = self.rules.filter.is_never(stat.id());
         if is_never || self.rules.filter.excludes(&path, true) {
+            if is_never {
+                self.tell_beside_repository(folder, name, &path, &stat);
+            }
             let why = if is_never { MissingNames::Unseen } else { MissingNames::Excluded };
             node.inspect(|node| node.lacks(why));
             self.carry_below(&path, parent.as_ref());
@@ -198,6 +201,22 @@ impl Walk<'_, '_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Warns of other people's files in the repository's directory, which is left out whole.
+    fn tell_beside_repository(&self, above: &Folder, name: &[u8], path: &RelPath, stat: &Stat) {
+        let found = match self.rules.beside_repository(above, name, stat) {
+            Ok(Some((count, first))) => {
+                let first = String::from_utf8_lossy(&first).into_owned();
+                let names = if count == 1 { "one name".to_owned() } else { format!("{count} names") };
+                format!("with {names} that are not the repository's, such as '{first}': move them elsewhere")
+            }
+            Ok(None) => return,
+            Err(err) => format!("and what else is there is not known: {}", reason("list it", &err)),
+        };
+        let subject = format!("{}:{path}", self.shared.source);
+        let message = format!("it is the repository's directory, which is left out, {found}");
+        self.shared.observer.problem(&Problem::new(Severity::Warning, subject, message));
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one job")]

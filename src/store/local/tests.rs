@@ -320,3 +320,72 @@ fn the_reserve_is_held_and_given_back() {
     store.set_reserve(false).expect("given back");
     assert_eq!(size(), None);
 }
+
+#[test]
+fn a_directory_that_holds_other_files_is_not_taken() {
+    let refused = |prepare: &dyn Fn(&Path)| {
+        let dir = tempfile::tempdir().expect("a directory");
+        prepare(dir.path());
+        let before = names_below(dir.path());
+        match LocalStore::create(dir.path()) {
+            Ok(_) => None,
+            Err(StoreError::Occupied { name, .. }) => {
+                assert_eq!(names_below(dir.path()), before, "nothing is made there");
+                Some(name)
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let file = |name: &'static str| {
+        move |dir: &Path| {
+            fs::create_dir_all(dir.join(name).parent().expect("a parent")).expect("a directory");
+            fs::write(dir.join(name), b"x").expect("a file");
+        }
+    };
+    let folder =
+        |name: &'static str| move |dir: &Path| fs::create_dir_all(dir.join(name)).expect("a directory");
+
+    for name in ["thesis", ".hidden", "packs", ".tmp-notes", "Config", "lost+found2"] {
+        assert_eq!(refused(&file(name)).as_deref(), Some(name));
+    }
+    // Names of a repository's folders, and other things in them.
+    for (name, first) in [("packs/x", "packs"), ("index/notes.txt", "index"), ("keys/My Key", "keys")] {
+        assert_eq!(refused(&file(name)).as_deref(), Some(first), "{name}");
+    }
+    assert_eq!(refused(&folder("snapshots/2024")).as_deref(), Some("snapshots"));
+    assert_eq!(refused(&folder("photos")).as_deref(), Some("photos"));
+    let odd = |dir: &Path| {
+        let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
+        fs::write(dir.join(name), b"x").expect("a file");
+    };
+    assert_eq!(refused(&odd).as_deref(), Some("caf\u{fffd}"));
+    let link = |dir: &Path| std::os::unix::fs::symlink("/etc", dir.join("packs")).expect("a link");
+    assert_eq!(refused(&link).as_deref(), Some("packs"));
+
+    // What the system puts there, and what an interrupted `init` left at each of its steps.
+    for name in ["lost+found", ".Trash-1000", "System Volume Information", "keys", "leases"] {
+        assert_eq!(refused(&folder(name)), None, "{name}");
+    }
+    for name in
+        [".DS_Store", ".nfs000000000001", "keys/0123456789abcdef.2", "keys/0123456789abcdef", "config.2"]
+    {
+        assert_eq!(refused(&file(name)), None, "{name}");
+    }
+    let unfinished = format!(".tmp-{}", "0f".repeat(16));
+    assert_eq!(refused(&|dir: &Path| fs::write(dir.join(&unfinished), b"x").expect("a file")), None);
+    let whole = |dir: &Path| drop(LocalStore::create(dir).expect("makes"));
+    assert_eq!(refused(&whole), None, "a store that is there is opened");
+}
+
+fn names_below(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("list") {
+        let path = entry.expect("an entry").path();
+        if path.symlink_metadata().expect("stat").is_dir() {
+            found.extend(names_below(&path));
+        }
+        found.push(path);
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,60 @@
+//! The reserve of a local store: a file of no meaning in the root, whose room a command uses on a full disk.
+
+use std::io;
+use std::sync::Arc;
+
+use super::FILE_MODE;
+use crate::sys::{Dir, Existing, PathContext, PathError, TempFile, random_bytes};
+
+pub(super) const NAME: &str = ".reserve";
+/// The sizes that are tried, in bytes: on a disk that is nearly full a smaller reserve is better than none.
+const SIZES: [usize; 3] = [4 << 20, 2 << 20, 1 << 20];
+const BLOCK_BYTES: usize = 64 << 10;
+/// With more room than this the reserve is not needed.
+const ROOM_BYTES: u64 = 16 << 20;
+
+/// Makes the reserve unless it is there.
+pub(super) fn hold(root: &Arc<Dir>) -> Result<(), PathError> {
+    if root.stat(NAME).is_ok() {
+        return Ok(());
+    }
+    let mut done = Ok(());
+    for bytes in SIZES {
+        done = write(root, bytes);
+        match &done {
+            Err(error) if is_full(error) => {}
+            _ => break,
+        }
+    }
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
+}
+
+/// Random bytes: a file system that compresses or leaves holes must not take them for nothing.
+fn write(root: &Arc<Dir>, bytes: usize) -> Result<(), PathError> {
+    let mut file = TempFile::create(root, FILE_MODE)?;
+    for _ in 0..bytes / BLOCK_BYTES {
+        let noise: [u8; BLOCK_BYTES] = random_bytes().context("read", "the system's random source")?;
+        file.write_all(&noise)?;
+    }
+    file.publish(root, NAME, Existing::Refuse)
+}
+
+fn is_full(error: &PathError) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Removes the reserve if it is there.
+pub(super) fn give_back(root: &Dir) -> Result<(), PathError> {
+    match root.remove_file(NAME) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// True if the disk is nearly full, or does not say how full it is.
+pub(super) fn is_of_use(root: &Dir) -> bool {
+    root.available_bytes().map_or(true, |bytes| bytes < ROOM_BYTES)
+}
