@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::marker::Marker;
 use super::objects::seal_object;
+use super::room::SpareRoom;
 use super::{RepoError, Repository};
 use crate::chunk::Keys;
 use crate::format::{LeaseBody, LeaseKind, ObjectKind, encode_lease};
@@ -76,6 +77,8 @@ struct Shared {
 pub struct Lease {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Dropped last: what is left of the room is held back again once the lease is gone.
+    _room: Option<SpareRoom>,
 }
 
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,6 +87,9 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Lease {
     /// Puts a lease under a random name and learns its start from the store.
+    ///
+    /// On a store that is nearly full a lease of [`LeaseKind::Repair`] gives the reserve back until it ends: its holder
+    /// writes little, and forgetting is how room is made.
     pub fn take(
         repo: &Repository,
         kind: LeaseKind,
@@ -103,7 +109,16 @@ impl Lease {
         let store = repo.shared_store();
         repo.baseline.begin();
         let marker = Marker::set(repo, body.id);
-        let stamp = put(&store, repo.keys(), &body, PutMode::CreateOnly)?;
+        let mut room = (kind == LeaseKind::Repair).then(|| SpareRoom::new(&store));
+        let put_new = || put(&store, repo.keys(), &body, PutMode::CreateOnly);
+        let stamp = match (put_new(), &mut room) {
+            // A quota, which the store does not count as its own room.
+            (Err(RepoError::Store(StoreError::Full { .. })), Some(room)) => {
+                room.give_back();
+                put_new()?
+            }
+            (done, _) => done?,
+        };
         marker.iter().for_each(|marker| marker.note(stamp));
         let state = State {
             started: stamp,
@@ -127,7 +142,7 @@ impl Lease {
         let beating = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || beating.run());
         let thread = thread.map_err(|source| super::io_error("start", "the heartbeat thread", source))?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread), _room: room })
     }
 
     /// The lease's name, which packs, segments and snapshots carry as their writer.

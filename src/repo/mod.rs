@@ -21,6 +21,7 @@ mod packer;
 mod parity;
 mod reader;
 mod rebuild;
+mod room;
 mod run_cursor;
 mod run_writer;
 mod snapshots;
@@ -321,12 +322,14 @@ impl Repository {
     /// Adds a key slot; returns its name.
     pub fn add_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
         self.check_writable()?;
+        let _room = room::SpareRoom::new(&self.store);
         keyring::store_slot(self.store(), &keyring::make_slot(&self.master, self.id(), secret, label)?)
     }
 
     /// Removes a key slot given by an unambiguous prefix of its name; never the last that is whole.
     pub fn remove_key(&self, prefix: &str) -> Result<String, RepoError> {
         self.check_writable()?;
+        let _room = room::SpareRoom::new(&self.store);
         let slots = self.key_slots()?;
         let mut found = slots.iter().filter(|slot| slot.name.starts_with(prefix));
         let (Some(slot), None) = (found.next(), found.next()) else {
@@ -344,6 +347,7 @@ impl Repository {
 
     /// Replaces the slot that opened the repository: the new one is stored and read back before the old one goes.
     pub fn change_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
+        let _room = room::SpareRoom::new(&self.store);
         let name = self.add_key(secret, label)?;
         self.delete_slot(&self.slot)?;
         Ok(name)
@@ -389,6 +393,7 @@ impl Repository {
     /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns what it mended.
     pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
         self.check_writable()?;
+        let _room = room::SpareRoom::new(&self.store);
         keyring::mend(self.store(), &self.config_bytes, &(self.slot.clone(), self.slot_copy))
     }
 

@@ -368,6 +368,10 @@ impl Store for FaultyStore {
         }
         self.inner.set_reserve(hold)
     }
+
+    fn is_nearly_full(&self) -> bool {
+        self.inner.is_nearly_full()
+    }
 }
 
 #[cfg(test)]

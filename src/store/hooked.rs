@@ -120,6 +120,10 @@ impl Store for HookedStore {
     fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
         self.inner.set_reserve(hold)
     }
+
+    fn is_nearly_full(&self) -> bool {
+        self.inner.is_nearly_full()
+    }
 }
 
 #[cfg(test)]

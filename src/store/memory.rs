@@ -225,6 +225,10 @@ impl Store for MemoryStore {
     fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
         Ok(())
     }
+
+    fn is_nearly_full(&self) -> bool {
+        false
+    }
 }
 
 fn meta_of(key: &ObjectKey, object: &Object) -> ObjectMeta {

@@ -280,6 +280,10 @@ impl Store for ModelStore {
     fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
         Ok(())
     }
+
+    fn is_nearly_full(&self) -> bool {
+        false
+    }
 }
 
 /// SplitMix64's finish: neighbours in, strangers out.

@@ -80,6 +80,10 @@ impl Store for ReadOnlyStore {
     fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
         self.refused()
     }
+
+    fn is_nearly_full(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -153,6 +153,10 @@ impl Store for RecordingStore {
     fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
         self.inner.set_reserve(hold)
     }
+
+    fn is_nearly_full(&self) -> bool {
+        self.inner.is_nearly_full()
+    }
 }
 
 #[cfg(test)]

@@ -74,6 +74,38 @@ backed_up() {
     cp -a "$T/tree" "$T/last"
 }
 
+# find_last TITLE [OPTION]: LAST is the last snapshot that is listed.
+find_last() {
+    step 0 "$1: the newest" ice --json -r "$repo" snapshots ${2-}
+    last=$(python3 -c 'import json, sys; print([json.loads(l)["id"] for l in open(sys.argv[1]) if json.loads(l)["type"] == "snapshot"][-1])' "$T/out")
+}
+
+# Commands that free room, or write little, use the reserve.
+by_the_reserve() {
+    local kind=$1 forgotten
+    step 0 "$kind: prune with room, again" ice -r "$repo" prune
+    fill "$T/mnt" 0
+    step 0 "$kind: forget on a full disk" ice -r "$repo" forget --keep-last 1 --force
+    step 0 "$kind: forget by name on a full disk" ice -r "$repo" forget latest
+    find_last "$kind" --forgotten
+    forgotten=$last
+    step 0 "$kind: undelete on a full disk" ice -r "$repo" undelete "$forgotten"
+    step 0 "$kind: tag on a full disk" ice -r "$repo" tag latest --add full
+    step 0 "$kind: repair index on a full disk" ice -r "$repo" repair index
+    step 0 "$kind: repair packs on a full disk" ice -r "$repo" repair packs
+    step 0 "$kind: repair snapshots on a full disk" ice -r "$repo" repair snapshots
+    rm "$repo/config.2"
+    step 0 "$kind: repair config on a full disk" ice -r "$repo" repair config
+    step 0 "$kind: key add on a full disk" ice -r "$repo" key add --new-key-file "$T/key.$kind"
+    step 0 "$kind: the keys" ice --json -r "$repo" key list
+    step 0 "$kind: key remove on a full disk" ice -r "$repo" key remove \
+        "$(python3 -c 'import json, sys; print([k["slot"] for k in map(json.loads, open(sys.argv[1])) if k.get("current") is False][0])' "$T/out")"
+    if [[ -e $repo/.reserve ]]; then pass "$kind: there is a reserve again"; else fail "$kind: the reserve is gone"; fi
+    rm -f "$T/mnt/filler"
+    find_last "$kind"
+    goes_on "$kind, after all that on a full disk"
+}
+
 on_disk() {
     local kind=$1 round free command filler before after
     repo=$T/mnt/repo
@@ -106,8 +138,7 @@ on_disk() {
         rm -f "$T/mnt/filler"
         if [[ ${command[0]} == tag || ${command[0]} == forget ]]; then
             # A tag makes a new snapshot object in the old one's place.
-            step 0 "$kind $round: the newest" ice --json -r "$repo" snapshots
-            last=$(python3 -c 'import json, sys; print([json.loads(l)["id"] for l in open(sys.argv[1]) if json.loads(l)["type"] == "snapshot"][-1])' "$T/out")
+            find_last "$kind $round"
         elif [[ ${command[0]} == backup ]]; then
             # What it committed, if it did, is the tree as it is.
             backed_up "$kind $round: a backup with room"
@@ -135,10 +166,7 @@ on_disk() {
     if (($(available "$T/mnt") > 0)); then pass "$kind: there is room again"; else fail "$kind: still full"; fi
     rm -f "$T/mnt/filler"
     goes_on "$kind, after the prune"
-    fill "$T/mnt" 0
-    tried "$kind: forget on a full disk" ice -r "$repo" forget --keep-last 1 --force
-    rm -f "$T/mnt/filler"
-    goes_on "$kind, after the forget"
+    by_the_reserve "$kind"
 }
 
 mount -t tmpfs -o size=40m tmpfs "$T/mnt" || die "mount -t tmpfs"

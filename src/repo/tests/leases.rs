@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::{Fixture, lease, snapshot, take_lease};
 use crate::format::{LeaseBody, LeaseKind, SnapshotState};
 use crate::repo::{FoundLease, Lease, LeaseTimes, RepoError, Repository, Secret};
-use crate::store::{Body, Clock, Folder, ModelWorld, ObjectKey, PutMode, SharedStore, Store, list_all};
+use crate::store::{
+    Body, Clock, Effect, Fault, FaultyStore, Folder, KeyKind, ModelWorld, ObjectKey, Operation, PutMode,
+    SharedStore, Store, Trouble, list_all,
+};
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
 #[test]
@@ -202,4 +205,26 @@ fn a_lease_of_many_parents_is_read() {
     let found = repo.leases().expect("lists");
     assert_eq!(found[0].body.as_ref().expect("read").parents, parents);
     held.set_parents(&vec![parents[0]; 300_000]).expect_err("nobody would read it");
+}
+
+/// A quota can be used up on a disk with room: the reserve is given back when the lease itself does not fit.
+#[test]
+fn a_lease_to_forget_under_uses_the_reserve_where_it_does_not_fit() {
+    let full = Fault {
+        operation: Operation::Put,
+        kind: Some(KeyKind::Lease),
+        nth: 1,
+        effect: Effect::ErrorBefore(Trouble::Full),
+    };
+    for (kind, is_taken) in [(LeaseKind::Repair, true), (LeaseKind::Backup, false)] {
+        let fixture = Fixture::new();
+        let faulty = Arc::new(FaultyStore::new(fixture.store()));
+        let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
+        faulty.plan(full);
+        let lease = Lease::take(&repo, kind, "host", repo.lease_times());
+        faulty.assert_all_fired();
+        assert_eq!(lease.is_ok(), is_taken, "{kind:?}");
+        drop(lease);
+        assert_eq!(list_all(repo.store(), Folder::Leases).expect("lists"), []);
+    }
 }
