@@ -6,7 +6,7 @@
 /// What stands in a secret's place.
 const MASK: &str = "***";
 /// A name that holds one of these (in any case) has a secret for its value.
-const SECRET_NAMES: [&str; 13] = [
+const SECRET_NAMES: [&str; 14] = [
     "password",
     "passwd",
     "passphrase",
@@ -20,41 +20,84 @@ const SECRET_NAMES: [&str; 13] = [
     "cookie",
     "credential",
     "private-key",
+    "bearer",
 ];
-/// Names that are secret as a whole, and mean something else inside of others.
-const WHOLE_SECRET_NAMES: [&str; 4] = ["pass", "pw", "pin", "auth"];
+/// Names that are secret as a whole, or as the last part of a name (`DB_PASS`, `--account-key`), and mean something else
+/// inside of others.
+const LAST_SECRET_NAMES: [&str; 7] = ["pass", "pw", "pswd", "pin", "auth", "sig", "creds"];
+/// The same as the last part only: `--key` most often names a file.
+const LAST_PART_SECRET_NAMES: [&str; 2] = ["key", "signature"];
+/// Parts of a name in a URL's query, where a key and a signature are secrets too.
+const SECRET_QUERY_NAMES: [&str; 8] = ["pass", "pwd", "token", "key", "secret", "sig", "auth", "session"];
+/// What a name ends in that says where a secret is, and takes none.
+const PLACES: [&str; 5] = ["file", "command", "path", "prompt", "stdin"];
 
-/// How an option of one letter gives a secret to a program.
+/// How an option gives a secret to a program.
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
     /// `-pSECRET`.
     Attached,
     /// `-p SECRET` or `-pSECRET`.
     Either,
+    /// `-k SECRET`: what is attached makes another option of it.
+    Separate,
     /// `-u USER:SECRET`, with this character between them, attached or not.
     After(char),
+    /// `-b NAME=SECRET`; without `=` it names a file.
+    Cookie,
 }
 
 /// Programs by the beginning of their names, and the options that hold a secret. There `-p` of `psql` is a port.
-const OPTIONS: [(&str, &[&str], Form); 17] = [
+const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("mysql", &["-p"], Form::Attached),
     ("mariadb", &["-p"], Form::Attached),
+    ("mariabackup", &["-p"], Form::Attached),
+    ("xtrabackup", &["-p"], Form::Attached),
+    ("mydumper", &["-p"], Form::Either),
     ("sshpass", &["-p"], Form::Either),
     ("mongo", &["-p"], Form::Either),
     ("redis-cli", &["-a"], Form::Either),
     ("valkey-cli", &["-a"], Form::Either),
+    ("keydb-cli", &["-a"], Form::Either),
     ("ldap", &["-w"], Form::Either),
     ("sqlcmd", &["-P"], Form::Either),
     ("bcp", &["-P"], Form::Either),
+    ("isql", &["-P"], Form::Either),
+    ("tsql", &["-P"], Form::Either),
+    ("sqsh", &["-P"], Form::Either),
+    ("gbak", &["-pas"], Form::Separate),
     ("cqlsh", &["-p"], Form::Either),
+    ("cypher-shell", &["-p"], Form::Either),
+    ("cbbackup", &["-p"], Form::Either),
+    ("influx", &["-t"], Form::Either),
+    ("etcdctl", &["--user"], Form::After(':')),
     ("zip", &["-P"], Form::Either),
     ("unzip", &["-P"], Form::Either),
     ("7z", &["-p"], Form::Attached),
-    ("curl", &["-u", "--user", "-U", "--proxy-user"], Form::After(':')),
+    ("rar", &["-p", "-hp"], Form::Attached),
+    ("openssl", &["-k", "-K"], Form::Separate),
+    ("ssh-keygen", &["-N", "-P"], Form::Separate),
+    ("curl", &["-u", "--user", "-U", "--proxy-user", "-E", "--cert"], Form::After(':')),
+    ("curl", &["-b", "--cookie"], Form::Cookie),
     ("http", &["-a", "--auth"], Form::After(':')),
+    ("wget", &["--user"], Form::After(':')),
     ("lftp", &["-u"], Form::After(',')),
-    ("smbclient", &["-U", "--user"], Form::After('%')),
+    ("ncftp", &["-p"], Form::Either),
+    ("smb", &["-U", "--user"], Form::After('%')),
+    ("rpcclient", &["-U", "--user"], Form::After('%')),
+    ("snmp", &["-A", "-X", "-c"], Form::Either),
+    ("ipmitool", &["-P"], Form::Either),
+    ("kopia", &["-p"], Form::Either),
+    // `docker login -p`, and those of other programs.
+    ("login", &["-p"], Form::Either),
+    ("aws", &["aws_secret_access_key", "aws_session_token"], Form::Separate),
+    // A name and a secret without an option.
+    ("sqlplus", &[""], Form::After('/')),
+    ("expdp", &[""], Form::After('/')),
+    ("rman", &["target="], Form::After('/')),
 ];
+/// Programs whose words are a script.
+const SHELLS: [&str; 3] = ["ssh", "eval", "mosh"];
 
 /// The words as a shell would take them, secrets masked.
 pub fn shown(words: &[String]) -> String {
@@ -66,7 +109,7 @@ pub fn shown(words: &[String]) -> String {
 }
 
 /// The words, each with its secrets masked: values of names like `PGPASSWORD`, `--token` or `Authorization:`, passwords in
-/// URLs, and the options of [`OPTIONS`], also within a word that is a script.
+/// URLs and secrets in their queries, and the options of [`OPTIONS`], also within a word that is a script.
 pub fn masked(words: &[String]) -> Vec<String> {
     let mut masker = Masker::default();
     words.iter().map(|word| masker.word(word)).collect()
@@ -77,6 +120,9 @@ pub fn masked(words: &[String]) -> Vec<String> {
 struct Masker {
     options: Vec<(&'static [&'static str], Form)>,
     next: Next,
+    /// The next word is a script: what follows a secret there is not part of it.
+    is_script: bool,
+    has_shell: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -84,9 +130,14 @@ enum Next {
     #[default]
     Plain,
     Secret,
-    /// A secret if it is quoted, as in SQL's `PASSWORD 'x'`.
-    SecretIfQuoted,
+    /// A secret if it follows in the same word, as in `password= x`.
+    SecretInWord,
+    /// A secret if `=` or `:` comes first; or if it is quoted, as in SQL's `PASSWORD 'x'`.
+    SecretIfAssigned {
+        or_quoted: bool,
+    },
     SecretAfter(char),
+    Cookie,
     /// The rest of a header, to the end of the word or to this quote.
     Rest(Option<char>),
     /// A secret that began with this quote.
@@ -95,15 +146,30 @@ enum Next {
 
 impl Masker {
     fn word(&mut self, word: &str) -> String {
+        let is_script = self.is_script || self.has_shell;
+        let program = word.rsplit('/').next().unwrap_or_default();
+        self.has_shell |= SHELLS.contains(&program);
+        // `-c`, `-lc`: what a shell or a database's client runs.
+        self.is_script = word.len() <= 4 && word.starts_with('-') && word.ends_with('c');
+        if let Some(masked) = self.whole_word(word) {
+            return masked;
+        }
+
         let mut out = String::with_capacity(word.len());
         for piece in word.split_inclusive([' ', '\t', '\n', ';']) {
             let text = piece.trim_end_matches([' ', '\t', '\n', ';']);
             if !text.is_empty() {
+                let is_first = out.trim().is_empty();
                 out.push_str(&self.piece(text));
+                // Blanks of a secret itself: `PGPASSWORD=two words` as one word of `env`.
+                if is_first && !is_script && out.ends_with(MASK) {
+                    self.next = Next::Plain;
+                    return out;
+                }
             }
             out.push_str(&piece[text.len()..]);
         }
-        if let Next::Rest(_) | Next::ToQuote(_) = self.next {
+        if let Next::Rest(_) | Next::ToQuote(_) | Next::SecretInWord = self.next {
             self.next = Next::Plain;
         }
         // Several masks in a row stand for one secret with blanks.
@@ -113,6 +179,23 @@ impl Masker {
         out
     }
 
+    /// A word that the one before says to be a secret, or to hold one at its end.
+    fn whole_word(&mut self, word: &str) -> Option<String> {
+        let masked = match self.next {
+            // An option that stands where its value was expected.
+            Next::Secret if !word.starts_with("--") => MASK.to_owned(),
+            Next::SecretAfter(between) => match word.find(between) {
+                Some(at) => format!("{}{MASK}", &word[..=at]),
+                None => word.to_owned(),
+            },
+            Next::Cookie if word.contains('=') => MASK.to_owned(),
+            Next::Cookie => word.to_owned(),
+            _ => return None,
+        };
+        self.next = Next::Plain;
+        Some(masked)
+    }
+
     fn piece(&mut self, text: &str) -> String {
         match std::mem::take(&mut self.next) {
             Next::Plain => {}
@@ -120,9 +203,18 @@ impl Masker {
             Next::Rest(quote) => return self.within(text, Next::Rest(quote), quote),
             // An option that stands where its value was expected.
             Next::Secret if text.starts_with("--") => {}
-            Next::Secret => return self.secret("", text),
-            Next::SecretIfQuoted if text.starts_with(['\'', '"']) => return self.secret("", text),
-            Next::SecretIfQuoted => {}
+            Next::Secret | Next::SecretInWord => return self.secret("", text),
+            Next::Cookie if !text.contains('=') => return text.to_owned(),
+            Next::Cookie => return self.secret("", text),
+            Next::SecretIfAssigned { .. } if ["=", ":", "=>", ":="].contains(&text) => {
+                self.next = Next::SecretInWord;
+                return text.to_owned();
+            }
+            Next::SecretIfAssigned { .. } if text.starts_with('=') => return self.secret("=", &text[1..]),
+            Next::SecretIfAssigned { or_quoted: true } if text.starts_with(['\'', '"']) => {
+                return self.secret("", text);
+            }
+            Next::SecretIfAssigned { .. } => {}
             Next::SecretAfter(between) => {
                 if let Some(at) = text.find(between) {
                     return self.secret(&text[..=at], &text[at + 1..]);
@@ -130,18 +222,19 @@ impl Masker {
                 return text.to_owned();
             }
         }
+        let masked = self.option(text).or_else(|| self.named_value(text));
         self.note_program(text);
-        let masked = self.short_option(text).or_else(|| self.named_value(text));
         masked.unwrap_or_else(|| {
             self.next = expected_after(text);
-            mask_url(text)
+            mask_query(&mask_url(text))
         })
     }
 
-    /// Masks a secret, and remembers if it goes on beyond a blank because it is quoted.
+    /// Masks a secret, and remembers if it goes on beyond a blank because it, or what stands before it, is quoted.
     fn secret(&mut self, before: &str, secret: &str) -> String {
-        let quote = secret.chars().next().filter(|c| matches!(c, '\'' | '"'));
-        if let Some(quote) = quote.filter(|&quote| secret.len() == 1 || !secret[1..].contains(quote)) {
+        let own = secret.chars().next().filter(|c| matches!(c, '\'' | '"'));
+        let rest = if own.is_some() { &secret[1..] } else { secret };
+        if let Some(quote) = own.or_else(|| open_quote(before)).filter(|&quote| !rest.contains(quote)) {
             self.next = Next::ToQuote(quote);
         }
         format!("{before}{MASK}")
@@ -165,32 +258,35 @@ impl Masker {
     }
 
     /// An option of a known program that holds a secret.
-    fn short_option(&mut self, text: &str) -> Option<String> {
+    fn option(&mut self, text: &str) -> Option<String> {
         let bare = text.trim_start_matches(['\'', '"']);
         let quotes = &text[..text.len() - bare.len()];
-        for &(options, form) in &self.options {
-            let Some(option) = options.iter().find(|option| bare.starts_with(**option)) else { continue };
-            let value = &bare[option.len()..];
-            let value =
-                if option.starts_with("--") { value.strip_prefix('=').unwrap_or(value) } else { value };
-            let before = &bare[..bare.len() - value.len()];
+        for at in 0..self.options.len() {
+            let (options, form) = self.options[at];
+            let Some(value) = options.iter().find_map(|option| value_of(bare, option)) else { continue };
+            let before = format!("{quotes}{}", &bare[..bare.len() - value.len()]);
+            if value.is_empty() {
+                self.next = match form {
+                    Form::Attached => continue,
+                    Form::Either | Form::Separate => Next::Secret,
+                    Form::After(between) => Next::SecretAfter(between),
+                    Form::Cookie => Next::Cookie,
+                };
+                return Some(text.to_owned());
+            }
             match form {
-                Form::Attached if value.is_empty() => {}
-                Form::Either if value.is_empty() => {
-                    self.next = Next::Secret;
-                    return Some(text.to_owned());
-                }
-                Form::After(between) if value.is_empty() => {
-                    self.next = Next::SecretAfter(between);
-                    return Some(text.to_owned());
-                }
-                Form::Attached | Form::Either => {
-                    return Some(self.secret(&format!("{quotes}{before}"), value));
-                }
+                Form::Attached | Form::Either => return Some(self.secret(&before, value)),
+                Form::Cookie if value.contains('=') => return Some(self.secret(&before, value)),
+                Form::Cookie | Form::Separate => {}
                 Form::After(between) => {
-                    let Some(at) = value.find(between) else { continue };
-                    let before = format!("{quotes}{before}{}", &value[..=at]);
-                    return Some(self.secret(&before, &value[at + 1..]));
+                    let Some(at) = value.find(between).filter(|_| !value.starts_with(['/', '.', '@'])) else {
+                        continue;
+                    };
+                    let secret = &value[at + 1..];
+                    // What names a place after the secret, as in `scott/tiger@database`.
+                    let place = secret.rfind('@').filter(|_| between == '/').map_or("", |at| &secret[at..]);
+                    let masked = self.secret(&format!("{before}{}", &value[..=at]), secret);
+                    return Some(format!("{masked}{place}"));
                 }
             }
         }
@@ -208,6 +304,10 @@ impl Masker {
             return Some(format!("{}{deeper}", &text[..=at]));
         }
         if value.is_empty() {
+            // Of a connection string; an upper-case one is a variable of a shell that is set to nothing.
+            if text.ends_with('=') && name.chars().all(|c| c.is_ascii_lowercase()) {
+                self.next = Next::SecretInWord;
+            }
             if text.ends_with(':') {
                 let quote =
                     name.chars().find(|c| matches!(c, '\'' | '"')).filter(|_| !name.ends_with(['\'', '"']));
@@ -219,150 +319,98 @@ impl Masker {
     }
 }
 
-/// What the next piece is after this one: the value of `--token` or `-password`, or in SQL that of `PASSWORD 'x'` and
-/// `IDENTIFIED BY 'x'`.
+/// The quote that begins in a text and does not end there.
+fn open_quote(text: &str) -> Option<char> {
+    let mut open = None;
+    for quote in text.chars().filter(|c| matches!(c, '\'' | '"')) {
+        match open {
+            None => open = Some(quote),
+            Some(other) if other == quote => open = None,
+            Some(_) => {}
+        }
+    }
+    open
+}
+
+/// What is attached to an option, if this is that option: nothing, or a value. A long option's value follows `=`.
+fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
+    let value = text.strip_prefix(option)?;
+    if !option.starts_with("--") || value.is_empty() { Some(value) } else { value.strip_prefix('=') }
+        .filter(|_| !option.is_empty() || !text.starts_with('-'))
+}
+
+/// What the next piece is after this one: the value of `--token` or `-password`, in SQL that of `PASSWORD 'x'` and
+/// `IDENTIFIED BY 'x'`, in a connection string that of `password = x`.
 fn expected_after(text: &str) -> Next {
     let is_option = text.starts_with('-') && text.len() > 2 && !text.contains('=');
-    if is_option && is_secret_name(bare_name(text)) {
-        Next::Secret
-    } else if ["password", "by"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        Next::SecretIfQuoted
-    } else {
-        Next::Plain
+    let or_quoted = ["password", "by"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    match is_secret_name(bare_name(text)) {
+        true if is_option => Next::Secret,
+        false if !or_quoted => Next::Plain,
+        _ => Next::SecretIfAssigned { or_quoted },
     }
 }
 
 /// A name without what surrounds it: dashes, quotes, braces, and what stands before it in a list.
 fn bare_name(name: &str) -> &str {
-    let name = name.rsplit([',', '{', '[', '&', '?']).next().unwrap_or(name);
+    let name = name.rsplit([',', '{', '[', '&', '?', '#']).next().unwrap_or(name);
     name.trim_matches(['\'', '"', '`', '(', ' '])
 }
 
+/// Masks the password of `scheme://user:password@host`, and of `user:password@host`.
 fn mask_url(text: &str) -> String {
-    let Some(start) = text.find("://").map(|at| at + 3) else { return text.to_owned() };
+    let start = text.find("://").map_or(0, |at| at + 3);
     let host_end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
     let Some(at) = text[start..host_end].rfind('@').map(|at| start + at) else { return text.to_owned() };
+    // An image by its digest.
+    if start == 0 && text[at..].starts_with("@sha256:") {
+        return text.to_owned();
+    }
     match text[start..at].find(':') {
         Some(colon) => format!("{}:{MASK}{}", &text[..start + colon], &text[at..]),
         None => text.to_owned(),
     }
 }
 
+/// Masks secrets in a URL's query and fragment, each up to the next parameter.
+fn mask_query(text: &str) -> String {
+    let Some(begin) = text.find(['?', '#']) else { return text.to_owned() };
+    let mut out = text[..begin].to_owned();
+    for part in text[begin..].split_inclusive(['?', '&', '#']) {
+        let parameter = part.trim_end_matches(['?', '&', '#']);
+        let secret = parameter.split_once('=').filter(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            let is_secret = SECRET_QUERY_NAMES.iter().any(|secret| name.contains(secret));
+            !value.is_empty() && (is_secret || is_secret_name(&name))
+        });
+        match secret {
+            Some((name, value)) => {
+                let quote = if value.ends_with(['\'', '"']) { &value[value.len() - 1..] } else { "" };
+                out.push_str(&format!("{name}={MASK}{quote}"));
+            }
+            None => out.push_str(parameter),
+        }
+        out.push_str(&part[parameter.len()..]);
+    }
+    out
+}
+
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let names_a_place = ["file", "command", "path", "prompt"].iter().any(|end| name.ends_with(end));
+    let names_a_place = PLACES.iter().any(|end| name.ends_with(end));
     let bare = name.trim_start_matches('-');
     // `MYSQL_PWD`, but `PWD` and `OLDPWD` are directories.
     let is_pwd = name.ends_with("pwd") && !matches!(bare, "pwd" | "oldpwd");
-    let is_whole = WHOLE_SECRET_NAMES.contains(&bare);
+    // `-storepass`, `DBPASS`; a bypass is none.
+    let is_pass = bare.ends_with("pass") && !bare.ends_with("bypass");
+    let (before, last) = bare.rsplit_once(['-', '_', '.']).unwrap_or(("", bare));
+    let is_last =
+        LAST_SECRET_NAMES.contains(&last) || (!before.is_empty() && LAST_PART_SECRET_NAMES.contains(&last));
     // `--no-password` and `--password-file` take no secret.
-    let is_secret = is_pwd || is_whole || SECRET_NAMES.iter().any(|secret| name.contains(secret));
+    let is_secret = is_pwd || is_pass || is_last || SECRET_NAMES.iter().any(|secret| name.contains(secret));
     !names_a_place && !name.starts_with("--no-") && is_secret
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each way to give a secret, bare and inside of a script, with a secret drawn at random.
-    #[test]
-    fn no_way_to_give_a_secret_shows_it() {
-        let ways: [&[&str]; 30] = [
-            &["env", "PGPASSWORD=@", "x"],
-            &["env", "DB_PASSWD=@", "x"],
-            &["env", "MYSQL_PWD=@", "x"],
-            &["env", "RESTIC_PASSWORD=@", "x"],
-            &["env", "AWS_SECRET_ACCESS_KEY=@", "x"],
-            &["env", "GITHUB_TOKEN=@", "x"],
-            &["x", "--password", "@"],
-            &["x", "--password=@"],
-            &["x", "-password", "@"],
-            &["x", "--pass", "@"],
-            &["x", "--pass=@"],
-            &["x", "--api-key", "@"],
-            &["x", "--client-secret", "@"],
-            &["mysqldump", "-uroot", "-p@"],
-            &["mariadb-dump", "--password=@"],
-            &["sshpass", "-p", "@"],
-            &["sshpass", "-p@"],
-            &["mongodump", "-u", "a", "-p", "@"],
-            &["redis-cli", "-a", "@"],
-            &["ldapsearch", "-w", "@"],
-            &["sqlcmd", "-P", "@"],
-            &["7z", "a", "-p@"],
-            &["zip", "-P", "@"],
-            &["curl", "-u", "a:@"],
-            &["curl", "--user", "a:@"],
-            &["curl", "-H", "Authorization: Basic @"],
-            &["curl", "--header=X-Auth-Token: @"],
-            &["lftp", "-u", "a,@"],
-            &["smbclient", "-U", "a%@"],
-            &["psql", "postgresql://a:@@h/d"],
-        ];
-        let secrets = ["hunter2", "p4$$", "x=y", "a/b", "-dash", "q\"uote", "äö", "123"];
-        for way in ways {
-            for secret in secrets {
-                // A password in a URL has its slashes escaped.
-                if way[0] == "psql" && secret.contains('/') {
-                    continue;
-                }
-                let fill = |word: &&str| word.replacen('@', &format!("Qz{secret}Zq"), 1);
-                let words: Vec<String> = way.iter().map(fill).collect();
-                let script = vec!["sh".to_owned(), "-c".to_owned(), shell_words::join(&words)];
-                for words in [words, script] {
-                    let all = format!("{} {}", shown(&words), masked(&words).concat());
-                    assert!(!all.contains("Qz") && !all.contains("Zq"), "{words:?}: {all}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn secrets_are_masked_and_all_else_is_as_typed() {
-        for (words, expected) in [
-            (vec!["docker", "exec", "-e", "PGPASSWORD=hunter2", "pg"], "docker exec -e PGPASSWORD=*** pg"),
-            (vec!["x", "--token", "abc", "--token=abc", "y"], "x --token *** --token=*** y"),
-            (
-                vec!["x", "--password-file", "/p", "--no-password", "y"],
-                "x --password-file /p --no-password y",
-            ),
-            (vec!["psql", "postgres://u:p@h/db?a=b"], "psql 'postgres://u:***@h/db?a=b'"),
-            (vec!["bash", "-c", "SECRET=1 run; y"], "bash -c 'SECRET=*** run; y'"),
-            (vec!["a b", "é=1"], "'a b' é=1"),
-            (
-                vec!["docker", "exec", "db", "mysqldump", "-uroot", "-phunter2", "-P3306", "-p", "all"],
-                "docker exec db mysqldump -uroot '-p***' -P3306 -p all",
-            ),
-            (vec!["/usr/bin/mariadb-dump", "-phunter2"], "/usr/bin/mariadb-dump '-p***'"),
-            (vec!["sh", "-c", "mysqldump '-phunter2' x"], r#"sh -c "mysqldump '-p*** x""#),
-            (vec!["curl", "-u", "me:hunter2", "http://h/"], "curl -u 'me:***' http://h/"),
-            (vec!["curl", "-ume:hunter2", "--user=me:hunter2"], "curl '-ume:***' '--user=me:***'"),
-            (vec!["docker", "exec", "-u", "999:999", "pg"], "docker exec -u 999:999 pg"),
-            (vec!["curl", "-H", "Authorization: Bearer hunter2", "x"], "curl -H 'Authorization: ***' x"),
-            (vec!["sh", "-c", "curl -H 'X-Api-Key: hunter2' x"], r#"sh -c "curl -H 'X-Api-Key: *** x""#),
-            (vec!["sh", "-c", "dump --password 'hunter2 is long' x"], "sh -c 'dump --password *** x'"),
-            (vec!["sh", "-c", "PGPASSWORD='hunter2 x' pg_dumpall"], "sh -c 'PGPASSWORD=*** pg_dumpall'"),
-            (vec!["sshpass", "-p", "hunter2", "ssh", "-p", "22", "h"], "sshpass -p *** ssh -p *** h"),
-            (vec!["redis-cli", "-a", "hunter2", "--rdb", "-"], "redis-cli -a *** --rdb -"),
-            (vec!["mongodump", "--uri", "mongodb://u:hunter2@h"], "mongodump --uri 'mongodb://u:***@h'"),
-            (vec!["psql", "host=h password=hunter2 dbname=d"], "psql 'host=h password=*** dbname=d'"),
-            (vec!["psql", "-c", "ALTER ROLE a PASSWORD 'hunter2'"], "psql -c 'ALTER ROLE a PASSWORD ***'"),
-            (vec!["x", "{\"user\":\"a\",\"password\":\"hunter2\"}"], r#"x '{"user":"a","password":***'"#),
-            (vec!["openssl", "enc", "-pass", "pass:hunter2"], "openssl enc -pass ***"),
-            (vec!["x", "--password", "--verbose", "y"], "x --password --verbose y"),
-            (vec!["pg_dump", "-p5432", "-pall"], "pg_dump -p5432 -pall"),
-            (
-                vec!["env", "MYSQL_PWD=hunter2", "DB_PWD=hunter2", "PWD=/a", "OLDPWD=/b", "x"],
-                "env 'MYSQL_PWD=***' 'DB_PWD=***' PWD=/a OLDPWD=/b x",
-            ),
-        ] {
-            let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
-            let text = shown(&words);
-            assert!(
-                text == expected || shell_words::split(&text).ok() == shell_words::split(expected).ok(),
-                "{text}"
-            );
-            assert!(!text.contains("hunter2"));
-        }
-    }
-}
+#[path = "shown_tests.rs"]
+mod tests;
