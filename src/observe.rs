@@ -121,12 +121,60 @@ pub enum Severity {
     Alarm,
 }
 
+/// What an event is about: a path, an object or a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    text: String,
+    path: Option<Vec<u8>>,
+}
+
+impl Subject {
+    /// A path below a source's root.
+    pub fn path(path: &RelPath) -> Self {
+        Self::joined("", path)
+    }
+
+    /// A path of a source that is captured: `SOURCE:PATH`.
+    pub fn captured(source: &str, path: &RelPath) -> Self {
+        Self::joined(&format!("{source}:"), path)
+    }
+
+    /// A path of a snapshot's source, as commands take it: `SOURCE/PATH`.
+    pub fn within(source: &str, path: &RelPath) -> Self {
+        if path.is_root() { Self::from(source) } else { Self::joined(&format!("{source}/"), path) }
+    }
+
+    fn joined(before: &str, path: &RelPath) -> Self {
+        let bytes = [before.as_bytes(), &path.to_slashed()].concat();
+        Self { text: format!("{before}{path}"), path: (!path.is_root()).then_some(bytes) }
+    }
+
+    /// As people read it: bytes that are not UTF-8, control characters and backslashes of a path are escaped.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Every byte of it; of a path as it is, with slashes between its names.
+    pub fn bytes(&self) -> &[u8] {
+        self.path.as_deref().unwrap_or(self.text.as_bytes())
+    }
+}
+
+impl<T: fmt::Display> From<T> for Subject {
+    /// Anything that is not a path.
+    fn from(thing: T) -> Self {
+        Self { text: thing.to_string(), path: None }
+    }
+}
+
 /// One thing that went wrong without ending the operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub severity: Severity,
     /// The path, object or source it is about, as people read it.
     pub subject: String,
+    /// The same with every byte of a path ([`Subject::bytes`]).
+    pub subject_bytes: Vec<u8>,
     /// What happened and what follows from it.
     pub message: String,
     /// What to do about it, where that can be said.
@@ -135,8 +183,10 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of this weight.
-    pub fn new(severity: Severity, subject: impl fmt::Display, message: impl fmt::Display) -> Self {
-        Self { severity, subject: subject.to_string(), message: message.to_string(), hint: None }
+    pub fn new(severity: Severity, subject: impl Into<Subject>, message: impl fmt::Display) -> Self {
+        let subject = subject.into();
+        let subject_bytes = subject.bytes().to_vec();
+        Self { severity, subject: subject.text, subject_bytes, message: message.to_string(), hint: None }
     }
 
     /// The same with advice.
@@ -187,7 +237,7 @@ pub trait Observer: Send + Sync {
     /// Something went wrong without ending the operation.
     fn problem(&self, problem: &Problem);
     /// A line of detail for who asked for it (`-v`): the path just handled.
-    fn detail(&self, verb: &'static str, subject: &dyn fmt::Display);
+    fn detail(&self, verb: &'static str, subject: &Subject);
     /// Something that a dry run would do.
     fn planned(&self, _: &Planned<'_>) {}
     /// True if [`Observer::detail`] is wanted; asked before the text is made.
@@ -214,7 +264,7 @@ impl Observer for Counters {
     fn phase(&self, _: &Phase) {}
     fn expect(&self, _: u64, _: bool) {}
     fn problem(&self, _: &Problem) {}
-    fn detail(&self, _: &'static str, _: &dyn fmt::Display) {}
+    fn detail(&self, _: &'static str, _: &Subject) {}
 }
 
 /// An observer that remembers counters, phases and problems, for tests and reports.
@@ -267,5 +317,5 @@ impl Observer for Recording {
         let line = format!("{:?} {}/{}{newer}", planned.verb, planned.source, planned.path);
         self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
     }
-    fn detail(&self, _: &'static str, _: &dyn fmt::Display) {}
+    fn detail(&self, _: &'static str, _: &Subject) {}
 }

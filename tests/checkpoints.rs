@@ -2,7 +2,6 @@
 //! the tree, and what was captured before is not read again.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -220,7 +219,7 @@ impl Observer for Stopper {
     fn problem(&self, problem: &Problem) {
         panic!("{problem}");
     }
-    fn detail(&self, _: &'static str, _: &dyn Display) {}
+    fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
 }
 
 #[test]
@@ -336,7 +335,7 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
         fn problem(&self, problem: &Problem) {
             panic!("{problem}");
         }
-        fn detail(&self, _: &'static str, _: &dyn Display) {}
+        fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
     }
     let mut world = World::new();
     for n in 0..40 {

@@ -1,7 +1,7 @@
 //! Telling what a repaired snapshot lacks to whoever takes something out of it.
 
 use crate::format::Snapshot;
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::RelPath;
 
 /// Tells what a source of a repaired snapshot lacks at or below a path, as far as the snapshot names it; returns how many
@@ -20,8 +20,10 @@ pub(super) fn tell_lost(snapshot: &Snapshot, source: &str, below: &RelPath, obse
             Some(bytes) => format!("{bytes} bytes of it were lost before a repair and read as zeros"),
             None => "it, or what was known of it, was lost before a repair".to_owned(),
         };
-        let slash = if path.path.is_empty() { "" } else { "/" };
-        let subject = format!("{source}{slash}{}", String::from_utf8_lossy(&path.path));
+        let subject = match RelPath::from_slashed(&path.path) {
+            Ok(path) => Subject::within(source, &path),
+            Err(_) => Subject::from(format!("{source}/{}", path.path.escape_ascii())),
+        };
         observer.problem(&Problem::new(Severity::Missing, subject, what));
     }
     let unnamed = lost.count.saturating_sub(lost.paths.len() as u64);

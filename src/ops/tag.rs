@@ -4,7 +4,7 @@ use super::forget::forget_replaced;
 use super::verify::resolves;
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
-use crate::observe::{Observer, Phase};
+use crate::observe::{Observer, Phase, Subject};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::types::SnapshotId;
@@ -69,7 +69,7 @@ pub fn retag(
     for id in ids {
         cancel.check()?;
         let done = retag_one(repo, &id, change, host, cancel)?;
-        observer.detail("tagged", &done.id.unwrap_or(id));
+        observer.detail("tagged", &Subject::from(done.id.unwrap_or(id)));
         out.push(done);
     }
     observer.phase(&Phase::End);

@@ -26,5 +26,5 @@ impl<F: Fn(Counter, u64) + Send + Sync> Observer for Hook<F> {
     fn problem(&self, problem: &Problem) {
         self.recording.problem(problem);
     }
-    fn detail(&self, _: &'static str, _: &dyn std::fmt::Display) {}
+    fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
 }

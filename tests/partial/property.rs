@@ -187,7 +187,7 @@ impl Observer for Stopper {
     fn problem(&self, problem: &Problem) {
         self.recording.problem(problem);
     }
-    fn detail(&self, verb: &'static str, subject: &dyn std::fmt::Display) {
+    fn detail(&self, verb: &'static str, subject: &icecore::observe::Subject) {
         self.recording.detail(verb, subject);
     }
 }

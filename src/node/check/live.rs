@@ -12,10 +12,11 @@ use super::listed;
 use super::stored::{Fault, Held, Side, Stored};
 use crate::Error;
 use crate::node::NodeError;
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
 use crate::source::{Folder, HashChecker, HashName, Kind, ListedName, Listing};
 use crate::sys::{PathError, now};
+use crate::types::RelPath;
 
 /// Names looked at in one go.
 const BATCH_NAMES: usize = 256;
@@ -178,7 +179,10 @@ impl Looking<'_> {
             ErrorKind::InvalidInput => Held::NoFile,
             _ if Errno::from_io_error(&err) == Some(Errno::LOOP) => Held::NoFile,
             _ => {
-                let subject = format!("{}:{}", self.source, name.escape_ascii());
+                let subject = match RelPath::root().join(name) {
+                    Ok(path) => Subject::captured(&self.source, &path),
+                    Err(_) => Subject::from(format!("{}:{}", self.source, name.escape_ascii())),
+                };
                 let message = format!("cannot be read: {err}");
                 self.observer.problem(&Problem::new(Severity::Missing, subject, message));
                 Held::File { size: None, fault: None }

@@ -12,7 +12,7 @@ use super::reading::{Linked, Reading};
 use super::sink::{EntrySink, FolderNode, reason, same_entry};
 use super::watch::{Watch, is_other, was_captured};
 use crate::Error;
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
 use crate::repo::{FirstError, RepoError};
 use crate::source::{Folder, HashName, Kind, Owners, Stat};
@@ -144,7 +144,7 @@ impl<'a> TreeShared<'a> {
     }
 
     pub fn problem(&self, path: &RelPath, message: &str) {
-        let subject = format!("{}:{path}", self.source);
+        let subject = Subject::captured(self.source, path);
         self.observer.problem(&Problem::new(Severity::Missing, subject, message));
     }
 
@@ -236,7 +236,7 @@ impl<'a> TreeShared<'a> {
         }
         if flags.contains(EntryFlags::PROVISIONAL) {
             let message = "its content does not match its name; kept, and looked at again next time";
-            let subject = format!("{}:{}", self.source, job.path);
+            let subject = Subject::captured(self.source, &job.path);
             self.observer.problem(&Problem::new(Severity::Note, subject, message));
         }
         let entry =
@@ -262,7 +262,7 @@ impl<'a> TreeShared<'a> {
             self.hide(parent);
         }
         if self.observer.wants_detail() {
-            self.observer.detail(verb, &entry.path);
+            self.observer.detail(verb, &Subject::path(&entry.path));
         }
         self.sink.put(&entry, job.was_folder())
     }
@@ -306,7 +306,7 @@ impl<'a> TreeShared<'a> {
     pub fn remove(&self, parent: &Entry) -> Result<(), Error> {
         self.count(&self.counts.removed, Counter::Removed);
         if self.observer.wants_detail() {
-            self.observer.detail("removed", &parent.path);
+            self.observer.detail("removed", &Subject::path(&parent.path));
         }
         if was_captured(parent) {
             self.alarm(&parent.path, "is missing");

@@ -9,7 +9,7 @@ use super::sink::{FolderNode, reason, same_entry};
 use super::walk::{Entered, Step, Walk, WalkError};
 use super::watch::was_captured;
 use crate::Error;
-use crate::observe::{Counter, Problem, Severity};
+use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::repo::RepoError;
 use crate::source::{Folder, FsKind, HashName, Kind, ListedName, Stat};
 use crate::sys::now;
@@ -214,7 +214,7 @@ impl Walk<'_, '_> {
             Ok(None) => return,
             Err(err) => format!("and what else is there is not known: {}", reason("list it", &err)),
         };
-        let subject = format!("{}:{path}", self.shared.source);
+        let subject = Subject::captured(self.shared.source, path);
         let message = format!("it is the repository's directory, which is left out, {found}");
         self.shared.observer.problem(&Problem::new(Severity::Warning, subject, message));
     }
@@ -327,7 +327,9 @@ impl Walk<'_, '_> {
         }
         self.shared.alarm_of_change(parent, &entry);
         if self.shared.observer.wants_detail() && parent.is_none_or(|parent| parent.node != entry.node) {
-            self.shared.observer.detail(if parent.is_some() { "changed" } else { "new" }, &entry.path);
+            self.shared
+                .observer
+                .detail(if parent.is_some() { "changed" } else { "new" }, &Subject::path(&entry.path));
         }
         Ok(self.shared.sink.put(&entry, parent.is_some_and(Entry::is_folder))?)
     }

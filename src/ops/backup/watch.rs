@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{Entry, Node, RelPath};
 
 /// So many paths are named in the snapshot's own word of it.
@@ -41,7 +41,7 @@ impl Watch {
     pub fn alarm(&self, observer: &dyn Observer, source: &str, path: &RelPath, what: &str) {
         let message =
             format!("{what}, which must never be; the snapshot does not count until --accept takes it");
-        observer.problem(&Problem::new(Severity::Alarm, format!("{source}:{path}"), message));
+        observer.problem(&Problem::new(Severity::Alarm, Subject::captured(source, path), message));
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.count += 1;
         if seen.first.len() < NAMED_MAX {

@@ -207,7 +207,7 @@ fn two_copies_at_once_do_not_copy_all_twice() {
         fn problem(&self, problem: &Problem) {
             panic!("{problem}");
         }
-        fn detail(&self, _: &'static str, _: &dyn std::fmt::Display) {}
+        fn detail(&self, _: &'static str, _: &crate::observe::Subject) {}
     }
     let (from, to, ids) = sample();
     let observer = Other { labs: (&from, &to), begun: false.into() };

@@ -34,7 +34,7 @@ use super::Cancel;
 use super::list::SnapshotFilter;
 use crate::Error;
 use crate::format::LeaseKind;
-use crate::observe::{Counter, Observer, Phase, Problem, Severity};
+use crate::observe::{Counter, Observer, Phase, Problem, Severity, Subject};
 use crate::ops::walk::reading_lease;
 use crate::repo::{HostChoice, Lease, RepoError, Repository, StoredSnapshot};
 use crate::store::ObjectKey;
@@ -270,7 +270,7 @@ fn carry_out(
     for one in to_forget(report) {
         cancel.check()?;
         repo.forget_snapshot(lease, &one.found.id)?;
-        observer.detail("forgotten", &one.found.id);
+        observer.detail("forgotten", &Subject::from(one.found.id));
         observer.add(Counter::Done, 1);
     }
     Ok(())
@@ -318,7 +318,7 @@ pub fn forget_named(
         observer.phase(&Phase::Forget);
         for one in &found {
             repo.forget_snapshot(&lease, &one.id)?;
-            observer.detail("forgotten", &one.id);
+            observer.detail("forgotten", &Subject::from(one.id));
         }
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tar::{Builder, EntryType, Header};
 
 use crate::Error;
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::ops::walk::Walk;
@@ -126,7 +126,11 @@ impl Archive<'_, '_> {
 
     fn leave_out(&self, entry: &Entry, why: &str) -> Result<(), Error> {
         self.observer.add(Counter::Failed, 1);
-        self.observer.problem(&Problem::new(Severity::Missing, &entry.path, format!("left out: {why}")));
+        self.observer.problem(&Problem::new(
+            Severity::Missing,
+            Subject::path(&entry.path),
+            format!("left out: {why}"),
+        ));
         Ok(())
     }
 
@@ -154,7 +158,7 @@ impl Archive<'_, '_> {
             let name = std::str::from_utf8(&xattr.name).ok().filter(|name| !name.contains('='));
             let Some(name) = name else {
                 let what = "an extended attribute was left out: tar cannot hold its name";
-                self.observer.problem(&Problem::new(Severity::Missing, &entry.path, what));
+                self.observer.problem(&Problem::new(Severity::Missing, Subject::path(&entry.path), what));
                 continue;
             };
             let value = match &xattr.value {

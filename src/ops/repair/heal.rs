@@ -11,7 +11,7 @@ use super::quarantine::{SetAside, remove, set_aside};
 use crate::Error;
 use crate::chunk::ObjectHasher;
 use crate::index::{Index, PackState};
-use crate::observe::{Problem, Severity};
+use crate::observe::{Problem, Severity, Subject};
 use crate::repo::RepoError;
 use crate::store::{Body, Folder, ObjectKey, PutMode, Spool, StoreError, list_all};
 use crate::types::PackId;
@@ -49,7 +49,7 @@ impl Repair<'_> {
         match self.repo.reconstruct(&id, &copies) {
             Ok(spool) => Ok(Some(spool)),
             Err(err) if err.is_unavailable() => {
-                self.observer.detail("not healed", &err);
+                self.observer.detail("not healed", &Subject::from(&err));
                 Ok(None)
             }
             Err(err) => Err(err.into()),

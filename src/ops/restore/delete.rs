@@ -13,7 +13,7 @@ use super::kept::{Doubt, Left, read_found};
 use super::plan::Walk;
 use crate::error::Error;
 use crate::format::{SourceKind, SourceRecord};
-use crate::observe::{PlannedVerb, Problem, Severity};
+use crate::observe::{PlannedVerb, Problem, Severity, Subject};
 use crate::sys::Sorter;
 use crate::target::{InUse, Kept, Removed};
 use crate::types::{EntryFlags, EntryKind, RelPath};
@@ -184,7 +184,7 @@ impl Walk<'_> {
     fn tell_deleted(&self, path: &RelPath) {
         self.job.tally.deleted();
         if self.job.observer.wants_detail() {
-            self.job.observer.detail("deleted", path);
+            self.job.observer.detail("deleted", &Subject::path(path));
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a restore reports is true and lasts: nothing that is cut off looks finished, what is kept is compared when asked,
 //! leftovers go, a dry run says what would happen.
 
-use std::fmt;
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -24,7 +23,7 @@ impl Observer for StopsAtSync<'_> {
     }
     fn expect(&self, _: u64, _: bool) {}
     fn problem(&self, _: &Problem) {}
-    fn detail(&self, _: &'static str, _: &dyn fmt::Display) {}
+    fn detail(&self, _: &'static str, _: &crate::observe::Subject) {}
 }
 
 fn cut_off(world: &World, options: &RestoreOptions) {

@@ -14,7 +14,7 @@ use super::place::Place;
 use super::settle::{Nameless, Waiting};
 use super::window::{Action, Item, Leader, Link, Window};
 use crate::error::Error;
-use crate::observe::{Counter, Problem, Severity};
+use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::ops::fetch::{Fetcher, Opened, Want};
 use crate::sys::PathError;
 use crate::target::{Dir, MetaReport, MetaToSet, TempFile, Tree};
@@ -398,7 +398,7 @@ impl Execution<'_> {
                 if let Some(leader) = leader {
                     leader.has_failed.store(true, Ordering::Relaxed);
                 }
-                self.job.tally.fail(severity, &self.subject(path), &why);
+                self.job.tally.fail(severity, self.subject(path), &why);
                 Ok(())
             }
         }
@@ -470,7 +470,7 @@ impl Execution<'_> {
     /// Sorts an error of the target: a full or failing disk ends the restore.
     pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> Trouble {
         if is_fatal(&err) {
-            let path = PathBuf::from(self.subject(path));
+            let path = PathBuf::from(self.subject(path).text());
             return Trouble::Fatal(Error::Path(PathError { action: "restore", path, source: err }));
         }
         let dir = path.parent().and_then(|parent| self.tree.folder(&parent).ok());
@@ -479,8 +479,8 @@ impl Execution<'_> {
     }
 
     /// A path of the target as people know it: `SOURCE/PATH`.
-    pub fn subject(&self, path: &RelPath) -> String {
-        subject(self.source, &self.place.source_of(&self.sub, path))
+    pub fn subject(&self, path: &RelPath) -> Subject {
+        Subject::within(self.source, &self.place.source_of(&self.sub, path))
     }
 }
 
@@ -505,11 +505,6 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> St
         return format!("{what} is {flag_name} (chattr +{flag}); 'chattr -{flag}' lifts that");
     }
     err.to_string()
-}
-
-/// A path of a source as people know it.
-pub(super) fn subject(source: &str, path: &RelPath) -> String {
-    if path.is_root() { source.to_owned() } else { format!("{source}/{path}") }
 }
 
 /// True if `next` goes right behind `want` in their file.

@@ -167,8 +167,10 @@ impl Walk<'_> {
                     self.job.tally.leftover();
                     let verb = if is_dry { "would remove leftover" } else { "removed leftover" };
                     if self.job.observer.wants_detail() {
-                        let name = String::from_utf8_lossy(&name).into_owned();
-                        self.job.observer.detail(verb, &format!("{}/{name}", self.subject(path)));
+                        // Temporary names are short, so only a path that is too long already fails.
+                        let subject =
+                            path.join(&name).map_or_else(|_| self.subject(path), |path| self.subject(&path));
+                        self.job.observer.detail(verb, &subject);
                     }
                 }
                 Ok(())
@@ -228,7 +230,7 @@ impl Walk<'_> {
                 .with_meta(&path, meta, |to_set| execution.tree.folder(&path)?.set_folder_meta(to_set))?;
             if let Err(err) = set {
                 let why = format!("its metadata cannot be set: {err}");
-                self.job.tally.fail(Severity::Missing, &execution.subject(&path), &why);
+                self.job.tally.fail(Severity::Missing, execution.subject(&path), &why);
             }
         }
         if let Some(mode) = self.root_mode.take() {

@@ -1,7 +1,7 @@
 //! What `--delete` leaves alone, as the snapshot does not say that it was not there.
 
 use super::report::Tally;
-use crate::observe::{Observer, Problem, Severity};
+use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::{EntryKind, MissingNames, RelPath};
 
 /// So many directories are named one by one.
@@ -91,7 +91,7 @@ impl<'a> Left<'a> {
     pub fn add(&mut self, path: &RelPath, doubt: Doubt) {
         self.tally.not_deleted();
         if self.observer.wants_detail() {
-            self.observer.detail("not deleted", path);
+            self.observer.detail("not deleted", &Subject::path(path));
         }
         if doubt == Doubt::Source {
             self.unknown_names += 1;
@@ -130,7 +130,7 @@ impl<'a> Left<'a> {
             Doubt::Mounted => "something is mounted on this directory that was not there for the backup",
             Doubt::Stale | Doubt::Source => "the backup could not look into this directory",
         };
-        let subject = super::execute::subject(self.source, directory);
+        let subject = Subject::within(self.source, directory);
         let message = format!("{} not in the snapshot and not deleted: {why}", names(count));
         self.observer.problem(&Problem::new(Severity::Note, subject, message));
     }

@@ -26,7 +26,7 @@ impl Execution<'_> {
                     Err(err) if is_of_one_object(&err) => {
                         let name = xattr.name.escape_ascii();
                         let why = format!("attribute {name} cannot be read: {}", with_sources(&err));
-                        self.job.tally.damaged_meta(&self.subject(path), &why);
+                        self.job.tally.damaged_meta(self.subject(path), &why);
                         continue;
                     }
                     Err(err) => return Err(err.into()),
@@ -58,7 +58,7 @@ impl Execution<'_> {
                 MetaPart::Xattr(name) => format!("attribute {}", name.escape_ascii()),
             };
             let error = io::Error::from_raw_os_error(refusal.errno);
-            self.job.tally.refused(&self.subject(path), &format!("{what} could not be set: {error}"));
+            self.job.tally.refused(self.subject(path), &format!("{what} could not be set: {error}"));
         }
     }
 }

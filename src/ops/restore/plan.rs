@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Mutex;
 
 use super::delete::blindness;
-use super::execute::{Execution, is_fatal, subject, why_refused};
+use super::execute::{Execution, is_fatal, why_refused};
 use super::links::{Group, Membership};
 use super::place::Place;
 use super::settle::Waiting;
@@ -14,7 +14,7 @@ use super::window::{Action, Item, Link, Rule, Window};
 use super::{Job, Overwrite};
 use crate::error::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
-use crate::observe::{PlannedVerb, Severity};
+use crate::observe::{PlannedVerb, Severity, Subject};
 use crate::ops::content::ContentReader;
 use crate::ops::fetch::{Want, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
@@ -202,7 +202,7 @@ impl<'w> Walk<'w> {
             (path, flags, node) = (entry.path, entry.flags, entry.node);
         }
         self.job.tally.add_entry();
-        let incomplete = |why: &str| self.job.tally.incomplete(&self.subject(&path), why);
+        let incomplete = |why: &str| self.job.tally.incomplete(self.subject(&path), why);
         if self.job.is_repaired && flags.intersects(EntryFlags::STALE.with(EntryFlags::TORN)) {
             incomplete(
                 "a repair had to leave out some of it, or it could not be read whole when it was backed up",
@@ -289,7 +289,7 @@ impl<'w> Walk<'w> {
                 if flags.contains(EntryFlags::PROVISIONAL)
                     && self.is_what_its_name_says(found, &target)? =>
             {
-                self.job.tally.incomplete(&self.subject(path), KEPT_WHOLE);
+                self.job.tally.incomplete(self.subject(path), KEPT_WHOLE);
                 return Ok(());
             }
             Some(found) if found.kind == Some(EntryKind::Folder) => {
@@ -518,12 +518,12 @@ impl<'w> Walk<'w> {
         self.place.target_of(&self.sub, path)
     }
 
-    pub(super) fn subject(&self, path: &RelPath) -> String {
-        subject(&self.source.name, path)
+    pub(super) fn subject(&self, path: &RelPath) -> Subject {
+        Subject::within(&self.source.name, path)
     }
 
     pub(super) fn fail(&self, severity: Severity, path: &RelPath, why: &str) {
-        self.job.tally.fail(severity, &self.subject(path), why);
+        self.job.tally.fail(severity, self.subject(path), why);
     }
 
     /// Reports a path that the target refuses, or ends the restore where every path would be.
@@ -546,7 +546,7 @@ impl<'w> Walk<'w> {
     }
 
     pub(super) fn path_error(&self, action: &'static str, path: &RelPath, source: io::Error) -> Error {
-        Error::Path(PathError { action, path: self.subject(path).into(), source })
+        Error::Path(PathError { action, path: self.subject(path).text().into(), source })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::observe::{Counter, Observer, Problem, Severity};
+use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::repo::Uncertain;
 use crate::types::{RelPath, SnapshotId};
 
@@ -143,14 +143,14 @@ impl<'a> Tally<'a> {
     }
 
     /// A path that cannot be restored.
-    pub fn fail(&self, severity: Severity, subject: &str, why: &str) {
+    pub fn fail(&self, severity: Severity, subject: impl Into<Subject>, why: &str) {
         add(&self.failed, 1);
         self.observer.add(Counter::Failed, 1);
         self.observer.problem(&Problem::new(severity, subject, why));
     }
 
     /// A path that the snapshot itself does not hold as it was.
-    pub fn incomplete(&self, subject: &str, why: &str) {
+    pub fn incomplete(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.incomplete, 1);
         self.observer.problem(&Problem::new(Severity::Missing, subject, why));
     }
@@ -161,7 +161,7 @@ impl<'a> Tally<'a> {
     }
 
     /// A part of a path's metadata that was refused.
-    pub fn refused(&self, subject: &str, why: &str) {
+    pub fn refused(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.refused, 1);
         self.observer.problem(&Problem::new(Severity::Missing, subject, why));
     }
@@ -212,7 +212,7 @@ impl<'a> Tally<'a> {
     }
 
     /// A part of a path's metadata that cannot be read.
-    pub fn damaged_meta(&self, subject: &str, why: &str) {
+    pub fn damaged_meta(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.refused, 1);
         self.observer.problem(&Problem::new(Severity::Damage, subject, why));
     }

@@ -179,7 +179,7 @@ impl Execution<'_> {
             Ok(Some(refusal)) => {
                 let error = io::Error::from_raw_os_error(refusal.errno);
                 let why = format!("modification time could not be set: {error}");
-                self.job.tally.refused(&self.subject(path), &why);
+                self.job.tally.refused(self.subject(path), &why);
                 return Ok(());
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
@@ -187,7 +187,7 @@ impl Execution<'_> {
             }
             Err(err) => format!("its modification time cannot be set: {err}"),
         };
-        self.job.tally.fail(Severity::Missing, &self.subject(path), &why);
+        self.job.tally.fail(Severity::Missing, self.subject(path), &why);
         Ok(())
     }
 

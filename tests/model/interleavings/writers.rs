@@ -305,5 +305,5 @@ impl icecore::observe::Observer for StopsAfter {
     fn phase(&self, _: &icecore::observe::Phase) {}
     fn expect(&self, _: u64, _: bool) {}
     fn problem(&self, _: &icecore::observe::Problem) {}
-    fn detail(&self, _: &'static str, _: &dyn std::fmt::Display) {}
+    fn detail(&self, _: &'static str, _: &icecore::observe::Subject) {}
 }

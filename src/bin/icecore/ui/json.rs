@@ -4,7 +4,7 @@
 //! `progress` (at most one a second), `problem`, `detail` (with `-v`), `planned` (a dry run of `restore`), `summary` (once, at the end) and `error` (in
 //! place of a summary) tell how an operation goes. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`,
 //! `file`, `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path that is not
-//! UTF-8 has its bytes in `path_hex`.
+//! UTF-8 has its bytes in `path_hex`, a `subject` in `subject_hex`. Both are exact: nothing in them is escaped but by JSON.
 
 use std::io::{self, Write};
 
@@ -58,7 +58,8 @@ pub struct Counts {
 pub struct ProblemEvent<'a> {
     /// `note`, `warning`, `missing`, `damage` or `alarm`.
     pub severity: &'static str,
-    pub subject: &'a str,
+    #[serde(flatten)]
+    pub subject: SubjectField,
     pub message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'a str>,
@@ -67,9 +68,10 @@ pub struct ProblemEvent<'a> {
 /// A path that was handled, with `-v`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "detail")]
-pub struct DetailEvent<'a> {
+pub struct DetailEvent {
     pub verb: &'static str,
-    pub subject: &'a str,
+    #[serde(flatten)]
+    pub subject: SubjectField,
 }
 
 /// What a dry run would do to a path.
@@ -164,6 +166,22 @@ impl PathField {
     }
 }
 
+/// What an event is about, with the same rules as [`PathField`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SubjectField {
+    pub subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_hex: Option<String>,
+}
+
+impl SubjectField {
+    /// A path, or the name of anything else.
+    pub fn new(bytes: &[u8]) -> Self {
+        let PathField { path, path_hex } = PathField::new(bytes);
+        Self { subject: path, subject_hex: path_hex }
+    }
+}
+
 /// A time as RFC 3339 in UTC; none for a time outside the years -9999 to 9999.
 pub fn time(at: Timestamp) -> Option<String> {
     let nanos = i32::try_from(at.nanos()).ok()?;
@@ -196,14 +214,23 @@ mod tests {
 
     #[test]
     fn events_are_one_line_each_with_stable_names() {
-        let problem =
-            ProblemEvent { severity: "missing", subject: "a\nb", message: "cannot open", hint: None };
+        let problem = ProblemEvent {
+            severity: "missing",
+            subject: SubjectField::new(b"a\nb"),
+            message: "cannot open",
+            hint: None,
+        };
         assert_eq!(
             line(&problem),
             "{\"type\":\"problem\",\"severity\":\"missing\",\"subject\":\"a\\nb\",\"message\":\"cannot open\"}\n"
         );
-        let detail = DetailEvent { verb: "new", subject: "a" };
+        let detail = DetailEvent { verb: "new", subject: SubjectField::new(b"a") };
         assert_eq!(line(&detail), "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\"}\n");
+        let odd = DetailEvent { verb: "new", subject: SubjectField::new(b"a\\\xff") };
+        assert_eq!(
+            line(&odd),
+            "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\\\\\u{fffd}\",\"subject_hex\":\"615cff\"}\n"
+        );
         let told = Told { code: 10, message: "no repository".to_owned(), hint: None };
         assert_eq!(
             line(&ErrorEvent::new(&told)),

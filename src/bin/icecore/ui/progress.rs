@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use icecore::observe::{Counter, Counters, Observer, Phase, Planned, PlannedVerb, Problem, Severity};
+use icecore::observe::{
+    Counter, Counters, Observer, Phase, Planned, PlannedVerb, Problem, Severity, Subject,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -278,13 +280,18 @@ impl Observer for Meter {
             Severity::Alarm => ("alarm", 3),
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
-        let Problem { subject, message, hint, .. } = problem;
+        let hint = problem.hint.as_deref();
         let label = if problem.severity == Severity::Missing { "warning" } else { severity };
         if problem.severity != Severity::Note {
             self.state.report(&format!("{label}: {}", text::clean(&problem.to_string())));
         }
         if self.state.ui.json {
-            json::emit(&json::ProblemEvent { severity, subject, message, hint: hint.as_deref() });
+            json::emit(&json::ProblemEvent {
+                severity,
+                subject: json::SubjectField::new(&problem.subject_bytes),
+                message: &problem.message,
+                hint,
+            });
         } else if !(self.state.ui.quiet && problem.severity == Severity::Note) {
             self.state.say(format_args!("{label}: {}", text::clean(&problem.to_string())));
             if let Some(hint) = hint {
@@ -293,15 +300,14 @@ impl Observer for Meter {
         }
     }
 
-    fn detail(&self, verb: &'static str, subject: &dyn fmt::Display) {
+    fn detail(&self, verb: &'static str, subject: &Subject) {
         if !self.state.ui.verbose {
             return;
         }
-        let subject = subject.to_string();
         if self.state.ui.json {
-            json::emit(&json::DetailEvent { verb, subject: &subject });
+            json::emit(&json::DetailEvent { verb, subject: json::SubjectField::new(subject.bytes()) });
         } else {
-            self.state.say(format_args!("{verb} {}", text::clean(&subject)));
+            self.state.say(format_args!("{verb} {}", text::clean(subject.text())));
         }
     }
 
