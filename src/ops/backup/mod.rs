@@ -18,7 +18,7 @@ mod heal;
 mod names_tests;
 mod options;
 mod parents;
-mod presence;
+pub(super) mod presence;
 #[cfg(test)]
 mod presence_tests;
 mod reading;

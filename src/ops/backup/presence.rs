@@ -1,4 +1,4 @@
-//! Whether the packs that a backup is about to rely on are there.
+//! Whether the packs that a backup, or a copy, is about to rely on are there.
 //!
 //! The index says what writers published, not what the store still has: a file system check, a sync tool or a disk that
 //! lied about a write can take a pack away. A backup that relied on it would succeed and could not be restored. So the
@@ -25,7 +25,7 @@ const NAMED_MAX: usize = 10;
 
 /// Lists the packs, if that is due, and reports those that are missing; returns their ids. On a store whose listings are
 /// true that is each time, elsewhere once a day. The index is in step.
-pub(super) fn look(
+pub(in crate::ops) fn look(
     repo: &Repository,
     lease: Option<&Lease>,
     observer: &dyn Observer,

@@ -6,7 +6,7 @@
 //!
 //! What was copied before is not read again: runs of copied snapshots are known by their roots; for a run that is new,
 //! contents are compared with those of an earlier copied snapshot of the same source, path by path, and within a content
-//! chunk by chunk. A destination that has lost chunks is trusted in nothing: all is read, which heals it.
+//! chunk by chunk. A destination that has lost chunks or packs is trusted in nothing: all is read, which heals it.
 //!
 //! Each snapshot is committed by itself, under a lease of its own, with the snapshots that it builds on as parents. A
 //! crash leaves those that were committed, and chunks that the next copy finds there.
@@ -16,13 +16,14 @@ mod pairs;
 mod tests;
 mod translate;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceKind};
 use crate::index::Index;
 use crate::observe::{Observer, Phase, Problem, Severity};
+use crate::ops::backup::presence;
 use crate::ops::choose::choose;
 use crate::ops::forget::forget_replaced;
 use crate::ops::list::{SnapshotFilter, snapshots};
@@ -32,7 +33,7 @@ use crate::repo::{
     StoredSnapshot, landed_late, without_replaced,
 };
 use crate::store::ObjectKey;
-use crate::types::{ByteSize, ChunkId, Content, SnapshotId};
+use crate::types::{ByteSize, ChunkId, Content, PackId, SnapshotId};
 
 /// How snapshots are copied.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +142,7 @@ pub fn copy(
     let wanted = wanted(from, &all, options, observer)?;
     crate::ops::sync_until(from, observer, cancel)?;
     crate::ops::sync_until(to, observer, cancel)?;
+    let absent = presence::look(to, None, observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 { cores } else { options.threads.min(64) };
     let plan = memory::plan(options.memory, threads);
@@ -154,6 +156,7 @@ pub fn copy(
         observer,
         cancel,
         runs: HashMap::new(),
+        absent,
         seen: BTreeSet::new(),
         there: BTreeMap::new(),
         bases: BTreeMap::new(),
@@ -202,6 +205,8 @@ struct Copier<'a> {
     packing: PackerOptions,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
+    /// Packs that the destination's index names and that are not in its store.
+    absent: HashSet<PackId>,
     /// What became of the source's runs, by their roots, and a snapshot of the destination that holds each.
     runs: HashMap<ChunkId, (RunRef, SnapshotId)>,
     /// The destination's snapshots that were looked at, and of these by their first ones those that count.
@@ -301,7 +306,7 @@ impl Copier<'_> {
 
     /// Lets go of what the destination does not hold any more, now that our lease has begun.
     fn check_known(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
-        if !self.to.repo().ask_index(Index::lost)?.is_empty() {
+        if !self.absent.is_empty() || !self.to.repo().ask_index(Index::lost)?.is_empty() {
             self.runs.clear();
             self.bases.clear();
         }
@@ -358,7 +363,7 @@ impl Copier<'_> {
         lease: &Lease,
         found: &StoredSnapshot,
     ) -> Result<(translate::Translated, Packed), Trouble> {
-        let claims = Claims::new(self.to.repo().index())?;
+        let claims = Claims::new(self.to.repo().index())?.without(self.absent.clone());
         std::thread::scope(|scope| {
             let packer =
                 Packer::start(scope, self.to.repo(), Some(lease), &claims, self.packing, self.observer)?;
