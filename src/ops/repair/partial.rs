@@ -2,8 +2,9 @@
 //!
 //! Each run that names something lost is replaced by one that does not, once for all snapshots that share it, hidden
 //! entries included: a prune refuses to work while any run names what is not there. In front of them a snapshot gets a
-//! run of its own that makes the next backup look again: folders above what is lost are marked *revisit*, and entries
-//! that older runs show where a page is lost are marked *stale*.
+//! run of its own that makes the next backup look again: folders above what is lost are marked *revisit*, directories
+//! of which a lost page may have held names are marked *partial* and *unseen* as well, and entries that older runs show
+//! where a page is lost are marked *stale*.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,9 @@ use crate::ops::verify::Judge;
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Mention, MergedRuns, RepoError, RunWriter, Streams, Uncertain};
 use crate::store::ObjectKey;
-use crate::types::{ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath, XattrValue};
+use crate::types::{
+    ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath, XattrValue,
+};
 
 /// Mended runs by the root of the run that they replace; none: nothing of it can be read.
 pub(super) type MendedRuns = HashMap<ChunkId, Option<RunRef>>;
@@ -46,6 +49,8 @@ struct Above {
     entry: Entry,
     /// Its entry goes into the front run.
     is_changed: bool,
+    /// A lost page may have held names of it.
+    lacks_names: bool,
 }
 
 /// What a mended tree is.
@@ -241,6 +246,8 @@ impl Mender<'_, '_> {
             for range in walk.take_uncertain() {
                 self.make_sure_of(&range)?;
                 self.lost.add(source, &range.from, None);
+                let touched = above.iter_mut().filter(|above| touches(&range, &above.entry.path));
+                touched.for_each(|above| above.lacks_names = true);
                 ranges.push(range);
             }
             let Some(Mention { mut entry, in_folders }) = mention else { break };
@@ -267,7 +274,9 @@ impl Mender<'_, '_> {
             }
             incomplete += u64::from(entry.is_incomplete());
             if entry.is_folder() {
-                above.push(Above { is_changed: is_doubtful, entry });
+                // A page of one tree of a run may be read, and be lost, before the other tree shows the directory.
+                let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
+                above.push(Above { is_changed: is_doubtful, lacks_names, entry });
             } else if is_doubtful {
                 sink.put(&entry, in_folders)?;
             }
@@ -287,7 +296,7 @@ impl Mender<'_, '_> {
             above.iter_mut().for_each(|above| above.is_changed = true);
             let meta = Metadata { mode: 0o700, nlink: 1, ..Metadata::default() };
             let entry = Entry { path, flags: EntryFlags::STALE, node: Node::Folder { meta } };
-            above.push(Above { entry, is_changed: true });
+            above.push(Above { entry, is_changed: true, lacks_names: true });
         }
         count
     }
@@ -296,10 +305,13 @@ impl Mender<'_, '_> {
 /// Leaves the folders that `next` is not below.
 fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Result<(), Error> {
     while let Some(last) = above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path))) {
-        if last.is_changed {
+        if last.is_changed || last.lacks_names {
             let mut entry = last.entry;
             // What it covers is covered by the runs behind; here it would hide what they hold in front of that.
             entry.flags = entry.flags.with(EntryFlags::REVISIT).without(EntryFlags::COVER);
+            if last.lacks_names {
+                entry.flags = entry.flags.with(MissingNames::Unseen.flags());
+            }
             sink.put(&entry, true)?;
         }
     }
@@ -308,6 +320,13 @@ fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Re
 
 fn is_in(range: &Uncertain, path: &RelPath) -> bool {
     *path >= range.from && range.until.as_ref().is_none_or(|until| path < until)
+}
+
+/// True if names of a directory, or of one below it, may lie in the range. Only directories above the range's first
+/// path and those in the range itself can have lost names.
+fn touches(range: &Uncertain, directory: &RelPath) -> bool {
+    let reaches_it = range.from <= *directory || range.from.is_below(directory);
+    reaches_it && range.until.as_ref().is_none_or(|until| directory < until)
 }
 
 fn meta_of(node: &mut Node) -> Option<&mut Metadata> {

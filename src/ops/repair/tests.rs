@@ -3,6 +3,7 @@
 mod faults;
 mod matrix;
 mod packs;
+mod pages;
 mod parity;
 mod quarantine;
 mod snapshots;
