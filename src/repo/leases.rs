@@ -24,10 +24,14 @@ pub struct FoundLease {
 
 impl FoundLease {
     /// When its holder began, as far as it is known. A lease that cannot be read could be as old as any lease.
+    ///
+    /// Its holder would have stopped long before a life of twice the longest, whatever the lease says. So one that the store
+    /// dates far in the future began in the future, and what was condemned before does not wait for it.
     pub fn started(&self, times: &LeaseTimes) -> Timestamp {
+        let before = |lives: i64| self.modified.plus_seconds(-lives * seconds(times.longest));
         match &self.body {
-            Some(body) => body.started.unwrap_or(self.modified),
-            None => self.modified.plus_seconds(-seconds(times.longest)),
+            Some(body) => body.started.unwrap_or(self.modified).max(before(2)),
+            None => before(1),
         }
     }
 

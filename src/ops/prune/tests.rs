@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ErrorKind;
+use crate::format::LeaseKind;
 use crate::observe::{Counters, Recording};
 use crate::ops::restore::{RestoreOptions, Target, What, restore};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
-use crate::repo::Secret;
+use crate::repo::{Lease, Secret};
 use crate::store::{
     Body, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, PutMode, SharedStore, Store,
     Trouble, list_all,
 };
 use crate::target::OwnerPolicy;
-use crate::types::{ByteSize, RelPath, SnapshotId};
+use crate::types::{ByteSize, LeaseId, RelPath, SnapshotId};
 
 pub(super) const HOUR: i64 = 3600;
 pub(super) const DAY: i64 = 24 * HOUR;
@@ -305,6 +306,49 @@ fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
     let report = run(&repo, &options());
     assert_eq!((report.leases_swept, report.checkpoints_deleted), (1, 1));
     assert!(lab.store.get(&ObjectKey::Snapshot(id), 1 << 20).is_err());
+    assert_sound(&repo);
+}
+
+/// Among the leases lie some that nobody holds: what is no lease, another repository's, and ones that the store dates years
+/// ahead, since its clock was wrong when they were written.
+#[test]
+fn junk_among_the_leases_does_not_stop_it_for_ever() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    let (first, _) = two_backups(&lab, &repo);
+    forget(&*lab.store, first);
+    let left_by = |lab: &Lab, kind| {
+        let lease = Lease::take(&lab.open(), kind, "elsewhere", repo.lease_times()).expect("taken");
+        let key = ObjectKey::Lease(lease.id());
+        let bytes = lab.store.get(&key, 1 << 20).expect("there");
+        lease.release().expect("released");
+        (key, bytes)
+    };
+    let foreign = left_by(&Lab::new(), LeaseKind::Prune);
+    let no_lease = |n| (ObjectKey::Lease(LeaseId::new([n; 16])), b"no lease".to_vec());
+    let own = [LeaseKind::Prune, LeaseKind::Backup, LeaseKind::Repair].map(|kind| left_by(&lab, kind));
+    let now = lab.store.clock().now();
+    let put = |(key, bytes): &(ObjectKey, Vec<u8>), ahead: i64| {
+        lab.store.clock().set(now.plus_seconds(ahead));
+        lab.store.put(key, Body::Bytes(bytes), PutMode::CreateOnly).expect("put");
+        lab.store.clock().set(now);
+    };
+    put(&no_lease(1), 0);
+    put(&foreign, 0);
+    put(&no_lease(2), 3 * DAY);
+    put(&no_lease(3), 15_000 * DAY);
+    own.iter().for_each(|lease| put(lease, 15_000 * DAY));
+
+    let mut dropped = 0;
+    for day in 0..8 {
+        lab.store.clock().set(now.plus_seconds(day * DAY));
+        let report = run(&repo, &options());
+        assert!(!report.other_prune, "day {day}");
+        dropped += report.dropped.packs;
+        // Nobody knows when the holder of the one that is three days ahead began, until it is too old itself.
+        assert!(day > 3 || dropped == 0, "day {day}");
+    }
+    assert!(dropped > 0, "what the forgotten snapshot alone needs is gone");
     assert_sound(&repo);
 }
 
