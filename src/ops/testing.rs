@@ -1,5 +1,6 @@
 //! A repository in memory and trees to back up, for tests of operations.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,10 +9,13 @@ use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceCounts, So
 use crate::observe::Counters;
 use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
-use crate::repo::{Claims, Lease, Packer, PackerOptions, Repository, RunWriter, Secret};
+use crate::repo::{
+    ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunWriter, Secret, Streams,
+};
+use crate::source::Folder;
 use crate::store::{Body, MemoryStore, PutMode, SharedStore, Store};
 use crate::sys::now;
-use crate::types::{Class, Content, Entry, Extent, SnapshotId};
+use crate::types::{Class, Content, Entry, Extent, MissingNames, SnapshotId};
 
 pub struct Lab {
     pub store: Arc<MemoryStore>,
@@ -85,7 +89,18 @@ impl Lab {
 
     /// Backs up the folder as `tree`, and `stream` as `db` if it is not empty.
     pub fn backup(&self, repo: &Repository, stream: &[u8]) -> SnapshotId {
-        let tree = TreeSpec::new("tree", self.tree());
+        self.backup_as(repo, TreeSpec::new("tree", self.tree()), stream)
+    }
+
+    /// The same by other rules, but for `*.log` and the directory `own`, of which the snapshot says so.
+    pub fn backup_in_part(&self, repo: &Repository) -> SnapshotId {
+        let mut tree = TreeSpec::new("tree", self.tree());
+        tree.filter.excludes = vec!["*.log".into()];
+        tree.filter.never = vec![Folder::open_root(&self.tree().join("own")).expect("opens").id()];
+        self.backup_as(repo, tree, &[])
+    }
+
+    fn backup_as(&self, repo: &Repository, tree: TreeSpec, stream: &[u8]) -> SnapshotId {
         let mut sources = vec![SourceSpec::Tree(Box::new(tree))];
         if !stream.is_empty() {
             let input = Box::new(std::io::Cursor::new(stream.to_vec()));
@@ -95,6 +110,19 @@ impl Lab {
         let report = backup(repo, options, &Counters::default(), &Cancel::new()).expect("backed up");
         report.snapshot.expect("committed")
     }
+}
+
+/// The directories of the source `tree` of which a snapshot says that it lacks names, and how many it says that these are.
+pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingNames>, Option<u64>) {
+    repo.sync().expect("synced");
+    let snapshot = repo.read_snapshot(&id).expect("read");
+    let source = snapshot.source("tree").expect("the tree");
+    let SourceKind::Tree { runs, .. } = &source.kind else { panic!("a tree") };
+    let reader = ChunkReader::new(repo, 1 << 20);
+    let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
+    let entries = std::iter::from_fn(|| merged.next_entry().expect("read"));
+    let marked = entries.filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?)));
+    (marked.collect(), source.counts.partial)
 }
 
 /// Bytes that do not shrink, the same for the same seed.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::*;
 use crate::observe::{Counter, Counters, Recording};
 use crate::ops::list::{What, cat};
-use crate::ops::testing::{Lab, noise, write};
+use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::Secret;
 use crate::store::{FaultyStore, MemoryStore, SharedStore, Store};
-use crate::types::{PackId, RelPath};
+use crate::types::{MissingNames, PackId, RelPath};
 
 fn options() -> CopyOptions {
     CopyOptions {
@@ -301,4 +301,32 @@ fn names_and_filters_choose() {
     assert!(run(&from, &to, &CopyOptions { filter, ..options() }).0.items.is_empty());
     let (report, _) = run(&from, &to, &CopyOptions { names: vec!["latest".into()], ..options() });
     assert_eq!(report.items.iter().map(|item| item.found.id).collect::<Vec<_>>(), ids[2..]);
+}
+
+/// A tree of which `backup_in_part` leaves something out in two directories, and what it says of it.
+fn in_part(lab: &Lab) -> (BTreeMap<String, MissingNames>, Option<u64>) {
+    for file in ["a/keep", "a/x.log", "b/keep", "own/file"] {
+        write(&lab.tree().join(file), b"1");
+    }
+    let marks = [("/", MissingNames::Unseen), ("a", MissingNames::Excluded)];
+    (marks.map(|(path, why)| (path.to_owned(), why)).into(), Some(2))
+}
+
+#[test]
+fn a_copy_says_what_its_original_lacks() {
+    let (from, to) = (Lab::new(), Lab::new());
+    let expected = in_part(&from);
+    let repo = from.open();
+    from.backup_in_part(&repo);
+    // Runs that were copied before, and one more.
+    for turn in 0..2 {
+        let id = from.backup_in_part(&repo);
+        assert_eq!(marks(&repo, id), expected, "{turn}");
+        let (report, _) = run(&from, &to, &options());
+        let CopyOutcome::Copied(copy) = report.items.last().expect("one").outcome else {
+            panic!("not copied")
+        };
+        assert_eq!(marks(&to.open(), copy), expected, "{turn}");
+        write(&from.tree().join("b/new"), b"1");
+    }
 }

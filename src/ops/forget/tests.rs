@@ -7,7 +7,7 @@ use crate::format::{ObjectKind, Snapshot, SnapshotState, encode_segment};
 use crate::observe::Counters;
 use crate::ops::list::{What, cat, snapshots};
 use crate::ops::tag::{TagChange, retag};
-use crate::ops::testing::{Lab, noise, write};
+use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
@@ -526,4 +526,22 @@ fn who_may_not_write_can_still_ask() {
         matches!(refused, Err(Error::Repo(RepoError::Store(StoreError::ReadOnly { .. })))),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_re_tag_and_an_undeleted_snapshot_say_what_the_original_lacks() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    for file in ["a/keep", "a/x.log", "own/file"] {
+        write(&lab.tree().join(file), b"1");
+    }
+    let id = lab.backup_in_part(&repo);
+    let before = marks(&repo, id);
+    assert_eq!((before.0.len(), before.1), (2, Some(2)), "{before:?}");
+    let tagged = tag(&repo, id, &protect(true)).expect("tagged");
+    assert!(tagged != id && marks(&repo, tagged) == before);
+    let tagged = tag(&repo, tagged, &protect(false)).expect("tagged");
+    forget(&repo, tagged).expect("forgotten");
+    let back = bring_back(&repo, tagged).expect("brought back").id;
+    assert!(back != tagged && marks(&repo, back) == before);
 }

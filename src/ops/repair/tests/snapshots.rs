@@ -3,7 +3,7 @@
 use super::*;
 use crate::format::SnapshotState;
 use crate::ops::repair::{RepairSnapshotsOptions, SnapshotsReport, repair_snapshots};
-use crate::ops::testing::{commit, lease, tree_kind, write_runs};
+use crate::ops::testing::{commit, lease, marks, tree_kind, write_runs};
 use crate::store::Store;
 use crate::types::{ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath};
 
@@ -266,4 +266,28 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
         assert!(expected.partial.is_empty() == heals && expected.healed.is_empty() != heals);
     }
     assert!(cuts >= 15, "{cuts} cuts");
+}
+
+/// Directories that were marked stay so, those above what is lost as well; how many there are nobody says any more.
+#[test]
+fn a_repaired_snapshot_says_what_the_original_lacks() {
+    let lab = Lab::new();
+    let repo = lab.open();
+    write(&lab.tree().join("a/large"), &noise(1, 200_000));
+    for file in ["a/x.log", "b/y.log", "b/keep", "own/file"] {
+        write(&lab.tree().join(file), b"1");
+    }
+    let old = lab.backup_in_part(&repo);
+    let before = marks(&repo, old);
+    assert_eq!((before.0.len(), before.1), (3, Some(3)), "{before:?}");
+    let (pack, offset, _) = frames(&lab).into_iter().find(|frame| frame.2 == Class::Data).expect("one");
+    lab.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+    repair(&repo).expect("repaired");
+    let partial = mend(&repo).expect("mended").partial[0].new.expect("committed");
+    assert_eq!(marks(&repo, partial), (before.0.clone(), None));
+
+    let next = lab.backup_in_part(&repo);
+    assert_eq!(marks(&repo, next), before);
+    let healed = mend(&repo).expect("mended").healed[0].new.expect("committed");
+    assert_eq!(marks(&repo, healed), before);
 }
