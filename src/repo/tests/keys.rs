@@ -4,11 +4,14 @@
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::format::{KeySlot, decode_key_slot, encode_key_slot};
+use crate::chunk::{Argon2Cost, wrap_key};
+use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
+use crate::repo::unlock::unlock;
 use crate::store::{
     Body, Copy, Effect, Fault, FaultyStore, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode,
     RecordingStore, Store, Trouble, list_all,
 };
+use crate::sys::now;
 
 fn slot_keys(store: &dyn Store) -> Vec<ObjectKey> {
     list_all(store, Folder::Keys).expect("listed").into_iter().map(|meta| meta.key).collect()
@@ -164,6 +167,53 @@ fn a_slot_that_costs_too_much_is_not_tried_unasked() {
     let err = wrong(&fixture);
     assert!(matches!(err, RepoError::WrongKey { slots: 1, costly: 5 }), "{err}");
     assert!(err.to_string().contains("5 more ask for unusually much memory"), "{err}");
+}
+
+/// Puts a slot that opens with another secret, at such a cost.
+fn plant_costly(fixture: &Fixture, name: &str, secret: &[u8], cost: Argon2Cost) {
+    let id = fixture.open("planter").id();
+    let master = unlock(&*fixture.memory, id, &Secret::empty(), None).expect("opens").master;
+    let mut slot = KeySlot::new(id, now(), "costly".into(), (cost.memory_kib, cost.passes), [7; 32]);
+    slot.check = master.check_value();
+    let key = wrap_key(secret, &slot.salt, cost).expect("derived");
+    slot.wrapped = master.wrap(&key, &key_slot_aad(&slot));
+    for copy in [Copy::First, Copy::Second] {
+        let key = ObjectKey::KeySlot(name.into(), copy);
+        fixture.memory.put(&key, Body::Bytes(&encode_key_slot(&slot)), PutMode::CreateOnly).expect("put");
+    }
+}
+
+#[test]
+fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
+    let fixture = Fixture::new();
+    let usual = fixture.open("a").key_slots().expect("listed").remove(0).name;
+    // The least that is costly.
+    let least = Argon2Cost { memory_kib: (256 << 10) + 8, passes: 1 };
+    plant_costly(&fixture, "costly", b"other", least);
+    let open = |secret: Secret, cache: &str| {
+        Repository::open(fixture.store(), &secret, &fixture.caches.path().join(cache))
+    };
+    let other = || Secret::passphrase(Zeroizing::new(b"other".to_vec()));
+    let err = open(other(), "a").expect_err("not tried");
+    assert!(matches!(err, RepoError::WrongKey { slots: 1, costly: 1 }), "{err}");
+    for _ in 0..2 {
+        // With a cache that knows the slot as well: what opened last time is no reason to try it unasked.
+        let repo = open(other().even_if_costly(), "a").expect("opens");
+        let current = repo.key_slots().expect("listed").into_iter().find(|slot| slot.current);
+        assert_eq!(current.expect("one").name, "costly");
+        open(other(), "a").expect_err("not tried");
+    }
+
+    // The secret of a cheap slot is found before any costly one is tried; these would take a minute each.
+    for n in 0..20 {
+        plant(&fixture, &format!("{n:016}"), |slot| {
+            (slot.memory_kib, slot.passes) = (1 << 20, 100);
+            slot.salt[0] ^= n as u8;
+        });
+    }
+    let repo = open(Secret::empty().even_if_costly(), "b").expect("opens");
+    let current = repo.key_slots().expect("listed").into_iter().find(|slot| slot.current);
+    assert_eq!(current.expect("one").name, usual);
 }
 
 #[test]
