@@ -3,20 +3,7 @@
 # As 03, for what else two names that are one can meet: directories (which would be merged), links, hard links, names that a
 # file system normalizes (HFS+, APFS, ZFS), targets that are there already, --delete.
 # Right: of each pair the first is there, whole, after every run; the other is named, exit code 3; nothing restored is deleted.
-#
-# Exit code 0: right, 1: wrong, 77: cannot be tried here.
-set -u
-: "${ICECORE:?the path of the icecore binary}"
-T=$(mktemp -d) || exit 2
-undo=()
-leave() { local one; cd /; for one in "${undo[@]}"; do eval "$one" >/dev/null 2>&1; done; rm -rf "$T"; }
-trap leave EXIT
-export HOME=$T/home ICECORE_CACHE_DIR=$T/cache ICECORE_REPO=$T/repo ICECORE_PASSPHRASE=x ICECORE_CONFIG=$T/icecore.toml LC_ALL=C.UTF-8
-mkdir -p "$HOME" && : >"$ICECORE_CONFIG" && cd "$T" || exit 2
-ice() { "$ICECORE" "$@"; }
-wrong() { echo "WRONG: $*"; exit 1; }
-right() { echo "RIGHT: $*"; exit 0; }
-cannot() { echo "CANNOT BE TRIED HERE: $*"; exit 77; }
+. "$(dirname "$0")/lib.sh"
 
 python=
 for p in python3 /usr/bin/python3; do $p -c 'import fuse; fuse.Fuse' 2>/dev/null && python=$p; done

@@ -2,15 +2,7 @@
 # A pattern that leaves out nothing, because it was written by another program's rules: everything that it was meant to
 # leave out (secrets, caches) ends up in the backup. So do lines that git passes over in silence.
 # Right: as an option it is refused (exit code 2); a line of an exclude file, which git passes over, is named.
-set -u
-: "${ICECORE:?the path of the icecore binary}"
-T=$(mktemp -d) || exit 2
-trap 'cd /; rm -rf "$T"' EXIT
-export HOME=$T/home ICECORE_CACHE_DIR=$T/cache ICECORE_STATE_DIR=$T/state ICECORE_REPO=$T/repo ICECORE_PASSPHRASE=x ICECORE_CONFIG=$T/icecore.toml LC_ALL=C.UTF-8
-mkdir -p "$HOME" && : >"$ICECORE_CONFIG" && cd "$T" || exit 2
-ice() { "$ICECORE" "$@"; }
-wrong() { echo "WRONG: $*"; exit 1; }
-right() { echo "RIGHT: $*"; exit 0; }
+. "$(dirname "$0")/lib.sh"
 
 mkdir -p s/cache && echo 1 >s/cache/big && echo 1 >s/f
 ice -q init || exit 2

@@ -2,17 +2,7 @@
 # restic and tar as an ordinary user: owners that only root can set are no news. A warning for each file and exit code 3 drown
 # the one line that matters.
 # Right: one line says how many owners were not set, exit code 0; what else is missing is still named, exit code 3.
-#
-# Exit code 0: right, 1: wrong, 77: cannot be tried here.
-set -u
-: "${ICECORE:?the path of the icecore binary}"
-T=$(mktemp -d) || exit 2
-trap 'cd /; rm -rf "$T"' EXIT
-export HOME=$T/home ICECORE_CACHE_DIR=$T/cache ICECORE_REPO=$T/repo ICECORE_PASSPHRASE=x ICECORE_CONFIG=$T/icecore.toml LC_ALL=C.UTF-8
-mkdir -p "$HOME" && : >"$ICECORE_CONFIG" && cd "$T" || exit 2
-wrong() { echo "WRONG: $*"; exit 1; }
-right() { echo "RIGHT: $*"; exit 0; }
-cannot() { echo "CANNOT BE TRIED HERE: $*"; exit 77; }
+. "$(dirname "$0")/lib.sh"
 
 [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || cannot "root and setpriv are wanted"
 mkdir s && for i in 1 2 3 4 5; do echo $i >s/$i; done

@@ -6,7 +6,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 cd "$TESTS/cases"
-for case in *.sh engine/[0-9]*.sh; do
+for case in [0-9]*.sh engine/[0-9]*.sh; do
     name=${case%.sh}
     if [[ -n ${CASES-} ]]; then
         wanted=
