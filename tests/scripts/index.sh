@@ -10,7 +10,6 @@ repo=$T/repo
 mkdir "$T/data"
 cp -a /usr/include/linux "$T/data/" 2>/dev/null || cp -a /usr/share/perl5 "$T/data/" || die "no tree of some size on this machine"
 head -c 3000000 /dev/urandom >"$T/data/random"
-age
 
 # The cache folder's SQLite files (by their magic).
 databases() {

@@ -7,7 +7,6 @@ repo=$T/repo
 mkdir "$T/data"
 head -c 300000 /dev/urandom >"$T/data/file"
 printf 'hello\n' >"$T/data/small"
-age
 step 0 "a repository to refuse with" ice backup --init -r "$repo" "$T/data"
 
 # refused CODE TITLE CMD…: refused in one line; no snapshot more; the repository is right.

@@ -45,7 +45,6 @@ printf 'something new\n' >"$T/tree/new file"
 rm "$T/tree/link"
 printf 'a line more\n' >>"$(find "$T/tree/include" -maxdepth 1 -type f | sort | head -n 1)"
 mv "$T/tree/empty" "$T/tree/moved"
-age
 packs=$(objects "$repo" packs)
 step 0 "backup of four changes" ice --json -r "$repo" backup "$T/tree"
 field_is files_new -eq 1 "one file is new"
