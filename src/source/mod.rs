@@ -19,6 +19,7 @@ mod misread;
 mod pattern;
 mod pattern_list;
 mod stream;
+mod unmatched;
 
 pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions, watched};
 pub use cid::{Cid, Sharding};
@@ -33,4 +34,5 @@ pub use meta::{Described, Owners, XATTR_INLINE_BYTES_MAX, metadata};
 pub use pattern::PatternProblem;
 pub use stat::{FolderId, Kind, Stat};
 pub use stream::{ExitReport, RunningCommand, StdinStream, StreamCommand};
+pub use unmatched::Unmatched;
 pub use xattr::{Attributes, Unread};

@@ -1,6 +1,7 @@
 //! Words of the command line as values: sources, snapshots and paths in them, percentages, durations.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,18 @@ pub struct SnapPath {
     pub source: Option<String>,
     /// Below the source's root; the root itself if nothing was given.
     pub path: RelPath,
+}
+
+/// As it is written on the command line.
+impl fmt::Display for SnapPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.snap)?;
+        match &self.source {
+            None => Ok(()),
+            Some(source) if self.path.is_root() => write!(f, ":{source}"),
+            Some(source) => write!(f, ":{source}/{}", self.path),
+        }
+    }
 }
 
 /// Least memory that may be asked for.

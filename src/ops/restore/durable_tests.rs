@@ -103,7 +103,7 @@ fn what_is_never_replaced_gets_its_name_when_it_is_whole() {
     world.write("d/linked", b"one file of two names");
     fs::hard_link(world.from("d/linked"), world.from("d/twice")).expect("a link");
     world.backup();
-    for overwrite in [Overwrite::Never, Overwrite::IfSizeDiffers] {
+    for overwrite in [Overwrite::Never, Overwrite::IfSizeDiffers, Overwrite::IfNewer] {
         let _ = fs::remove_dir_all(world.to("d"));
         let found = world.restore(&RestoreOptions { overwrite, ..options() });
         clean(&found);

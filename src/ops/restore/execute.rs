@@ -331,7 +331,7 @@ impl Execution<'_> {
         if item.data_end < item.size {
             temp.set_len(item.size).map_err(|err| self.trouble(&item.path, err))?;
         }
-        if self.job.options.overwrite.leaves_most() {
+        if self.job.options.overwrite.trusts_names() {
             let mut whole = None;
             let done = self.with_meta(&item.path, meta, |to_set| {
                 let (report, file) = temp.complete(to_set)?;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::Overwrite;
 use super::claimed::NAME_TAKEN;
 use super::kept::{Doubt, found_value};
 use super::plan::{Level, LevelState, Walk};
@@ -11,10 +12,13 @@ use crate::observe::Severity;
 use crate::repo::RepoError;
 use crate::sys::Sorter;
 use crate::target::InUse;
-use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
+use crate::types::{Entry, EntryFlags, EntryKind, Metadata, Node, RelPath};
 
 /// What else there is where a directory is to be made is left alone.
 const IN_THE_WAY: &str = "something that is no directory has its name";
+
+const NEWER_IN_THE_WAY: &str =
+    "something that is no directory has its name, and the snapshot's directory is not newer";
 
 impl Walk<'_> {
     /// Leaves folders that `path` is not in.
@@ -42,7 +46,8 @@ impl Walk<'_> {
     pub(super) fn folder(&mut self, path: &RelPath, meta: &Metadata, flags: EntryFlags) -> Result<(), Error> {
         // Where an older state is shown, something else may have been there, and never been captured.
         let may_replace = self.job.options.replace_whole || !self.is_stale(path, flags);
-        let made = self.reach_parent(path).and_then(|()| self.make(path, may_replace, self.is_fresh(path)));
+        let made =
+            self.reach_parent(path).and_then(|()| self.make(path, meta, may_replace, self.is_fresh(path)));
         let is_fresh = match made {
             Ok(is_fresh) => is_fresh,
             Err(err) => {
@@ -84,7 +89,7 @@ impl Walk<'_> {
                     n > 0 && matches!(self.levels[n - 1].state, LevelState::There { is_fresh: true });
                 let is_stale =
                     self.stale.as_ref().is_some_and(|stale| above == *stale || above.is_below(stale));
-                let is_fresh = self.make(&above, !is_stale, is_above_fresh)?;
+                let is_fresh = self.make(&above, &meta, !is_stale, is_above_fresh)?;
                 self.levels[n].state = LevelState::There { is_fresh };
                 if !is_fresh {
                     self.clear_leftovers(&above).map_err(io::Error::other)?;
@@ -105,17 +110,31 @@ impl Walk<'_> {
                 from + key[from..].iter().position(|&b| b == 0).unwrap_or(key.len() - from)
             };
             let above = path_of(&key[..len])?;
-            let is_fresh = self.make(&above, false, self.is_fresh(&above))?;
+            let is_fresh = self.make(&above, &Metadata::default(), false, self.is_fresh(&above))?;
             self.push_level(&above, LevelState::There { is_fresh });
         }
         Ok(())
     }
 
-    /// Makes a directory; true if it was not there. `is_above_fresh`: the one above was made by this restore, so whatever
+    /// Makes a directory; true if it was not there. `meta`: as the snapshot has it. `is_above_fresh`: the one above was made by this restore, so whatever
     /// has the name is another path of it.
-    fn make(&self, path: &RelPath, may_replace: bool, is_above_fresh: bool) -> io::Result<bool> {
+    fn make(
+        &self,
+        path: &RelPath,
+        meta: &Metadata,
+        may_replace: bool,
+        is_above_fresh: bool,
+    ) -> io::Result<bool> {
         let target = self.target_of(path)?;
         let Some(tree) = &self.place.tree else { return Ok(true) };
+        if self.job.options.overwrite == Overwrite::IfNewer
+            && let (Some(parent), Some(name)) = (target.parent(), target.name())
+            && let Ok(Some(found)) = tree.folder(&parent).and_then(|dir| dir.stat(name))
+            && found.kind != Some(EntryKind::Folder)
+            && found.mtime >= meta.mtime
+        {
+            return Err(io::Error::other(NEWER_IN_THE_WAY));
+        }
         if self.job.options.dry_run {
             return match tree.folder(&target) {
                 Err(err) if InUse::of(&err).is_some() => Err(err),

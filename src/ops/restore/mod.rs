@@ -31,13 +31,14 @@ mod report;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod unmatched;
 mod window;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
@@ -52,12 +53,13 @@ use crate::observe::{Observer, Phase};
 use crate::repo::{
     ChunkReader, HostChoice, Lease, MergedRuns, RepoError, Repository, StoredSnapshot, Streams,
 };
+use crate::source::Unmatched;
 use crate::store::StoreError;
 use crate::sys::StateDir;
 use crate::target::{Durability, OwnerPolicy, Protection};
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
-pub use report::{RestoreReport, UncertainRange};
+pub use report::{RestoreReport, UncertainRange, UnmatchedInclude};
 
 use claimed::Claimed;
 use place::Place;
@@ -74,6 +76,9 @@ pub enum Overwrite {
     /// corrected; all else is replaced.
     #[default]
     IfChanged,
+    /// As [`IfChanged`](Self::IfChanged), but what is there is replaced only if the snapshot's modification time is newer;
+    /// that goes for whatever is there, of whatever kind. Directories are entered, and their metadata is set.
+    IfNewer,
     /// A regular file of another size is replaced, whatever else exists is left as it is; folders are entered. For files
     /// whose names tell their content, put beside a program at work.
     IfSizeDiffers,
@@ -85,6 +90,12 @@ impl Overwrite {
     /// True if things that are no regular files, and folders' metadata, are left as they are.
     fn leaves_most(self) -> bool {
         matches!(self, Self::IfSizeDiffers | Self::Never)
+    }
+
+    /// True if a file that a crash leaves with another time than the snapshot's would not be written again: then each file
+    /// gets its name only once it is durable.
+    fn trusts_names(self) -> bool {
+        self.leaves_most() || self == Self::IfNewer
     }
 }
 
@@ -233,6 +244,7 @@ fn restore_with(
         claimed: Claimed::new(),
         is_checkpoint: found.snapshot.state == SnapshotState::Checkpoint,
         protection: protection(repo, options),
+        unmatched: Mutex::new(Unmatched::new(&options.include)),
     };
     let sources = chosen(&found, what, &target)?;
     for source in &sources {
@@ -241,7 +253,7 @@ fn restore_with(
     match target {
         Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
         Target::Folder(folder) => {
-            for source in sources {
+            for source in &sources {
                 job.source(source, what, &folder)?;
             }
             tally.say_counted(&folder.display().to_string(), options.dry_run);
@@ -252,7 +264,10 @@ fn restore_with(
         let _ = lease.release();
     }
     observer.phase(&Phase::End);
-    Ok(tally.into_report())
+    let unmatched = job.unmatched.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let unmatched = unmatched.patterns().map(|pattern| unmatched::explained(pattern, &sources, &what.path));
+    let unmatched = unmatched.collect();
+    Ok(tally.into_report(unmatched))
 }
 
 /// What a restore from this repository must not touch: a store in a directory of this machine, its cache, what it
@@ -336,6 +351,8 @@ struct Job<'a> {
     /// The snapshot is that of a backup under way.
     is_checkpoint: bool,
     protection: Protection,
+    /// The include patterns that have matched nothing. The walk of a source holds them while it runs.
+    unmatched: Mutex<Unmatched>,
 }
 
 impl<'a> Job<'a> {

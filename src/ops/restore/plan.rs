@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::delete::blindness;
-use super::execute::{Execution, is_fatal, why_refused};
+use super::execute::{Execution, is_fatal, kind_and_meta, why_refused};
 use super::links::{Group, Membership};
 use super::place::Place;
 use super::settle::Waiting;
@@ -18,7 +18,7 @@ use crate::observe::{PlannedVerb, Severity, Subject};
 use crate::ops::content::ContentReader;
 use crate::ops::fetch::{Want, is_of_one_object, with_sources};
 use crate::repo::MergedRuns;
-use crate::source::{Filter, FilterOptions};
+use crate::source::{Filter, FilterOptions, Unmatched};
 use crate::sys::{PathError, Sorter};
 use crate::target::{Dir, Existing, InUse, Kept, Replace};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
@@ -52,6 +52,8 @@ pub(super) struct Walk<'w> {
     pub(super) run_refs: &'w [RunRef],
     pub(super) exclude: Filter,
     include: Option<Filter>,
+    /// Which include patterns have matched nothing, in this source and those before it.
+    unmatched: Unmatched,
     pub(super) execution: Option<Execution<'w>>,
     window: Window,
     pub(super) levels: Vec<Level>,
@@ -102,6 +104,7 @@ impl<'w> Walk<'w> {
         Ok(Self {
             exclude: filter(&options.exclude)?,
             include,
+            unmatched: std::mem::take(&mut *job.unmatched.lock().unwrap_or_else(PoisonError::into_inner)),
             execution: None,
             runs,
             run_refs,
@@ -159,6 +162,8 @@ impl<'w> Walk<'w> {
             }
             self.entry(entry)?;
         }
+        *self.job.unmatched.lock().unwrap_or_else(PoisonError::into_inner) =
+            std::mem::take(&mut self.unmatched);
         self.flush_all()?;
         self.settle()?;
         let mut is_certain = true;
@@ -184,6 +189,7 @@ impl<'w> Walk<'w> {
             }
             return Ok(());
         }
+        self.unmatched.note(&path, is_folder);
         self.leave_levels(&path);
         if is_folder && flags.contains(EntryFlags::STALE) && !self.is_stale(&path, EntryFlags::empty()) {
             self.stale = Some(path.clone());
@@ -240,11 +246,11 @@ impl<'w> Walk<'w> {
         let Some(include) = &self.include else { return };
         let mut above = self.sub.parent();
         while let Some(folder) = above {
-            if include.excludes(&folder, true) {
-                self.selected = Some(folder);
-                return;
-            }
+            self.unmatched.note(&folder, true);
             above = folder.parent();
+            if self.selected.is_none() && include.excludes(&folder, true) {
+                self.selected = Some(folder);
+            }
         }
     }
 
@@ -281,6 +287,12 @@ impl<'w> Walk<'w> {
         let mut rule = Rule { replace: Replace::found(existing.as_ref()), is_claim };
         let action = match &existing {
             None => Action::Write,
+            Some(found) if self.is_newer_here(found, &node, &target) => {
+                match self.looks(path, found, &node) {
+                    true => Action::Look,
+                    false => return Ok(()),
+                }
+            }
             Some(found) if self.leaves(found, &node) => match self.looks(path, found, &node) {
                 true => Action::Look,
                 false => return Ok(()),
@@ -399,13 +411,24 @@ impl<'w> Walk<'w> {
         match self.job.options.overwrite {
             Overwrite::Never => true,
             Overwrite::IfSizeDiffers => !both_files || found.size == size_of(node),
-            Overwrite::Always | Overwrite::IfChanged => false,
+            Overwrite::Always | Overwrite::IfChanged | Overwrite::IfNewer => false,
         }
+    }
+
+    /// True if what is there is left because the snapshot's is not newer.
+    fn is_newer_here(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
+        let is_newer = self.job.options.overwrite == Overwrite::IfNewer
+            && kind_and_meta(node).is_some_and(|(_, meta)| found.mtime >= meta.mtime)
+            && !self.is_same(found, node, target);
+        if is_newer {
+            self.job.tally.newer_here();
+        }
+        is_newer
     }
 
     /// True if what is there need not be written again.
     fn is_same(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
-        if self.job.options.overwrite != Overwrite::IfChanged {
+        if !matches!(self.job.options.overwrite, Overwrite::IfChanged | Overwrite::IfNewer) {
             return false;
         }
         match node {

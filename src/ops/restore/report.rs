@@ -1,5 +1,6 @@
 //! What a restore did and could not do.
 
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -30,6 +31,8 @@ pub struct RestoreReport {
     pub hard_links: u64,
     /// What was there and was left.
     pub files_unchanged: u64,
+    /// Of these, what was left because the snapshot's is not newer.
+    pub newer_here: u64,
     /// Bytes of files written, holes included.
     pub bytes_written: u64,
     /// Things deleted because the snapshot lacks them; a folder with all below it is one.
@@ -52,7 +55,18 @@ pub struct RestoreReport {
     pub different: u64,
     /// Unfinished files of restores that were killed, removed (in a dry run: that would be).
     pub leftovers: u64,
+    /// With `include`: the patterns that matched nothing of what `exclude` leaves, in the order in which they were given.
+    /// Such a pattern does not make the restore incomplete; what it means, the caller knows.
+    pub unmatched: Vec<UnmatchedInclude>,
     pub uncertain: Vec<UncertainRange>,
+}
+
+/// An include pattern that matched nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmatchedInclude {
+    pub pattern: OsString,
+    /// What was probably meant, where the pattern begins with a source's own path or name.
+    pub meant: Option<OsString>,
 }
 
 impl RestoreReport {
@@ -70,6 +84,7 @@ pub(super) struct Tally<'a> {
     written: AtomicU64,
     links: AtomicU64,
     unchanged: AtomicU64,
+    newer: AtomicU64,
     bytes: AtomicU64,
     deleted: AtomicU64,
     not_deleted: AtomicU64,
@@ -97,6 +112,7 @@ impl<'a> Tally<'a> {
             written: AtomicU64::new(0),
             links: AtomicU64::new(0),
             unchanged: AtomicU64::new(0),
+            newer: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             not_deleted: AtomicU64::new(0),
@@ -131,6 +147,11 @@ impl<'a> Tally<'a> {
     pub fn unchanged(&self) {
         add(&self.unchanged, 1);
         self.observer.add(Counter::FilesUnchanged, 1);
+    }
+
+    /// What is there is left, as the snapshot's is not newer; it is counted as unchanged as well.
+    pub fn newer_here(&self) {
+        add(&self.newer, 1);
     }
 
     pub fn deleted(&self) {
@@ -233,13 +254,14 @@ impl<'a> Tally<'a> {
         self.uncertain.lock().unwrap_or_else(PoisonError::into_inner).push(range);
     }
 
-    pub fn into_report(self) -> RestoreReport {
+    pub fn into_report(self, unmatched: Vec<UnmatchedInclude>) -> RestoreReport {
         RestoreReport {
             snapshot: self.snapshot,
             entries: self.entries.into_inner(),
             files_written: self.written.into_inner(),
             hard_links: self.links.into_inner(),
             files_unchanged: self.unchanged.into_inner(),
+            newer_here: self.newer.into_inner(),
             bytes_written: self.bytes.into_inner(),
             deleted: self.deleted.into_inner(),
             not_deleted: self.not_deleted.into_inner(),
@@ -250,6 +272,7 @@ impl<'a> Tally<'a> {
             verified: self.verified.into_inner(),
             different: self.different.into_inner(),
             leftovers: self.leftovers.into_inner(),
+            unmatched,
             uncertain: self.uncertain.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }

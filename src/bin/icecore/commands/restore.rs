@@ -1,10 +1,14 @@
 //! `icecore restore`
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use icecore::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Target, What, restore};
+use icecore::observe::{Observer, Problem, Severity};
+use icecore::ops::restore::{
+    Overwrite, RestoreOptions, RestoreReport, Target, UnmatchedInclude, What, restore,
+};
 use icecore::repo::HostChoice;
 use icecore::target::{OwnerPolicy, Protection};
 use serde::Serialize;
@@ -12,7 +16,7 @@ use serde::Serialize;
 use crate::context::{Context, HostArgs};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
-use crate::ui::text;
+use crate::ui::{Meter, json, text};
 
 /// Put a snapshot, a source or a path of it back
 ///
@@ -33,7 +37,7 @@ pub struct Args {
     /// Where to put it; '-' is standard output
     #[arg(value_parser = parse::paths())]
     target: PathBuf,
-    /// Only what matches, by gitignore's rules from the source's root
+    /// Only what matches, by gitignore's rules from the source's root; one that matches nothing is named (exit code 3)
     #[arg(long, value_name = "GLOB")]
     include: Vec<OsString>,
     /// All but what matches
@@ -75,6 +79,8 @@ enum When {
     Always,
     /// Write files whose size or modification time differs (contents are not compared; --verify does)
     IfChanged,
+    /// As if-changed, but only where the snapshot's modification time is newer than that of what is there
+    IfNewer,
     /// Leave every file that is there
     Never,
 }
@@ -86,6 +92,8 @@ struct Summary {
     entries: u64,
     files_written: u64,
     files_unchanged: u64,
+    /// With --overwrite if-newer, of these: left because the snapshot's is not newer.
+    newer_here: u64,
     hard_links: u64,
     bytes_written: u64,
     deleted: u64,
@@ -106,12 +114,35 @@ struct Summary {
     leftovers: u64,
     /// Ranges of paths of which nothing is known.
     uncertain: u64,
+    /// The include patterns that matched nothing.
+    unmatched: Vec<PatternField>,
+}
+
+/// A pattern as text, and in hex where the text does not tell all.
+#[derive(Serialize)]
+struct PatternField {
+    pattern: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pattern_hex: Option<String>,
+}
+
+impl PatternField {
+    fn new(one: &UnmatchedInclude) -> Self {
+        let json::PathField { path, path_hex } = json::PathField::new(one.pattern.as_bytes());
+        Self { pattern: path, pattern_hex: path_hex }
+    }
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let to_stdout = args.target == Path::new("-");
     if context.ui.json && to_stdout {
         return Err(CliError::usage("standard output cannot take both contents and JSON"));
+    }
+    if to_stdout && !(args.include.is_empty() && args.exclude.is_empty()) {
+        let hint = "name the file itself: SNAP:SOURCE/PATH";
+        return Err(
+            CliError::usage("--include and --exclude choose no part of a single file").with_hint(hint)
+        );
     }
     let (repository, meter, cancel) = context.begin()?;
     let what = What {
@@ -129,9 +160,10 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         let target = Target::Folder(args.target.clone());
         restore(&repository, &what, target, &options, &meter, &cancel)?
     };
+    let is_unmatched = tell_unmatched(context, args, &report, &meter);
     let outcome = if !report.uncertain.is_empty() {
         Outcome::Damage
-    } else if report.is_complete() {
+    } else if report.is_complete() && !is_unmatched {
         Outcome::Done
     } else {
         Outcome::Incomplete
@@ -141,6 +173,38 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
+/// Names the include patterns that matched nothing, or says that together they selected nothing; true if there is
+/// anything to say.
+fn tell_unmatched(context: &Context<'_>, args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
+    let tell = |message: String| meter.problem(&Problem::new(Severity::Missing, &args.what, message));
+    let hint = |advice: String| context.ui.note(format_args!("hint: {}", text::clean(&advice)));
+
+    for one in &report.unmatched {
+        let but = if report.uncertain.is_empty() { "" } else { " that can be read" };
+        let left = if args.exclude.is_empty() { "" } else { " that --exclude leaves" };
+        tell(format!("--include '{}' matches nothing{but}{left}", one.pattern.to_string_lossy()));
+    }
+    let meant = report.unmatched.iter().find_map(|one| one.meant.as_ref());
+    match (report.unmatched.first(), meant) {
+        (_, Some(meant)) => {
+            let meant = meant.to_string_lossy();
+            hint(format!("patterns begin at the source's root: write --include '{meant}'"));
+        }
+        (Some(_), None) => {
+            let what = &args.what;
+            hint(format!(
+                "patterns begin at the source's root, as in '/notes.txt'; 'icecore ls -R {what}' lists what there is"
+            ));
+        }
+        (None, _) if args.include.is_empty() || report.entries > 0 => return false,
+        (None, _) => {
+            tell("--include and --exclude together select nothing".to_owned());
+            hint("a pattern that begins with '!' only takes back what one before it selects".to_owned());
+        }
+    }
+    true
+}
+
 fn options(args: &Args, host: HostChoice, protect: Protection) -> RestoreOptions {
     RestoreOptions {
         include: args.include.clone(),
@@ -148,6 +212,7 @@ fn options(args: &Args, host: HostChoice, protect: Protection) -> RestoreOptions
         overwrite: match args.overwrite {
             When::Always => Overwrite::Always,
             When::IfChanged => Overwrite::IfChanged,
+            When::IfNewer => Overwrite::IfNewer,
             When::Never => Overwrite::Never,
         },
         delete: args.delete,
@@ -173,6 +238,7 @@ impl Summary {
             entries: report.entries,
             files_written: report.files_written,
             files_unchanged: report.files_unchanged,
+            newer_here: report.newer_here,
             hard_links: report.hard_links,
             bytes_written: report.bytes_written,
             deleted: report.deleted,
@@ -185,6 +251,7 @@ impl Summary {
             different: report.different,
             leftovers: report.leftovers,
             uncertain: report.uncertain.len() as u64,
+            unmatched: report.unmatched.iter().map(PatternField::new).collect(),
         }
     }
 
@@ -197,6 +264,9 @@ impl Summary {
             text::size(self.bytes_written),
             text::number(self.files_unchanged),
         );
+        if self.newer_here > 0 {
+            line.push_str(&format!(" ({} not newer in the snapshot)", text::number(self.newer_here)));
+        }
         for (count, what) in [
             (self.verified, "verified"),
             (self.different, "different at equal size and time"),

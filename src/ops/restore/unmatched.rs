@@ -1,0 +1,77 @@
+//! What was probably meant by an include pattern that matched nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::UnmatchedInclude;
+use crate::format::{SourceKind, SourceRecord};
+use crate::types::RelPath;
+
+/// The pattern, and what it would have to be where it is written as other programs take it: from `/`, from the name of
+/// the source, or from the path that is restored. `sub`: the path in the source that is restored.
+pub(super) fn explained(pattern: &OsStr, sources: &[&SourceRecord], sub: &RelPath) -> UnmatchedInclude {
+    let text = pattern.as_bytes();
+    let anchored = |rest: &[u8]| OsString::from_vec([b"/", rest].concat());
+    let from_path = || {
+        sources.iter().find_map(|source| match &source.kind {
+            SourceKind::Tree { path, .. } => below(text, path).map(anchored),
+            SourceKind::Stream { .. } => None,
+        })
+    };
+    let from_name = || {
+        let relative = text.strip_prefix(b"/").unwrap_or(text);
+        sources.iter().find_map(|source| below(relative, source.name.as_bytes()).map(anchored))
+    };
+    let from_sub = || {
+        let rest = text.strip_prefix(b"/").filter(|rest| !rest.is_empty() && !sub.is_root())?;
+        let sub = sub.to_slashed();
+        below(rest, &sub).is_none().then(|| anchored(&[&sub[..], b"/", rest].concat()))
+    };
+    let meant = from_path().or_else(from_name).or_else(from_sub);
+    UnmatchedInclude { pattern: pattern.to_owned(), meant }
+}
+
+/// What a pattern has below a directory with whose path it begins.
+fn below<'p>(pattern: &'p [u8], directory: &[u8]) -> Option<&'p [u8]> {
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    let rest = pattern.strip_prefix(directory)?.strip_prefix(b"/")?;
+    (!directory.is_empty() && !rest.is_empty()).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::SourceCounts;
+
+    #[test]
+    fn a_pattern_that_is_written_for_another_program_is_understood() {
+        let source = |name: &str, path: &str| SourceRecord {
+            name: name.into(),
+            kind: SourceKind::Tree { path: path.into(), immutable: false, runs: Vec::new() },
+            profile: "tree".into(),
+            started: Default::default(),
+            ended: Default::default(),
+            digest: [0; 32],
+            counts: SourceCounts::default(),
+            suspect: None,
+            numeric_owners: false,
+        };
+        let (docs, root) = (source("docs", "/srv/docs"), source("root", "/"));
+        for (pattern, sub, meant) in [
+            ("/srv/docs/git", "", Some("/git")),
+            ("/srv/docs/*.pem", "", Some("/*.pem")),
+            ("docs/git/", "", Some("/git/")),
+            ("/docs/git", "", Some("/git")),
+            ("/srv/documents/git", "", None),
+            ("/srv/docs/", "", None),
+            ("nosuch", "", None),
+            ("/c", "a/b", Some("/a/b/c")),
+            ("/a/b/c", "a/b", None),
+            ("c", "a/b", None),
+        ] {
+            let sub = RelPath::from_slashed(sub.as_bytes()).expect("a path");
+            let found = explained(OsStr::new(pattern), &[&root, &docs], &sub);
+            assert_eq!(found.meant.as_deref(), meant.map(OsStr::new), "{pattern} {sub}");
+        }
+    }
+}
