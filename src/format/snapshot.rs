@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::FORMAT_VERSION;
 use super::image::{self, ServiceImage};
 use super::text::{
-    JsonError, as_bytes, as_hex, as_text, as_text_option, as_texts, as_time, as_time_option, from_json,
-    to_json,
+    JsonError, as_bytes, as_bytes_list, as_hex, as_text, as_text_option, as_texts, as_time, as_time_option,
+    from_json, to_json,
 };
 use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, SnapshotId, Timestamp};
 
@@ -99,6 +99,9 @@ pub struct SourceCounts {
     /// before directories were marked, or its capture is not finished: what it lacks proves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<u64>,
+    /// Of these: directories of which something else than the user's rules kept names. None: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<u64>,
 }
 
 /// One source of a snapshot.
@@ -126,6 +129,20 @@ pub struct SourceRecord {
     /// names they have.
     #[serde(default, skip_serializing_if = "is_false")]
     pub numeric_owners: bool,
+    /// Paths that the source was captured at before and was moved away from: its history continues theirs. An empty one
+    /// is that of a stream. Such a path counts for itself again if a later snapshot has the source at it.
+    #[serde(with = "as_bytes_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub moved_from: Vec<Vec<u8>>,
+}
+
+impl SourceRecord {
+    /// The root's path; empty for a stream.
+    pub fn path(&self) -> &[u8] {
+        match &self.kind {
+            SourceKind::Tree { path, .. } => path,
+            SourceKind::Stream { .. } => &[],
+        }
+    }
 }
 
 /// What a repaired snapshot lacks.
@@ -316,10 +333,12 @@ mod tests {
             counts: SourceCounts {
                 files_new: 3,
                 partial: (name == "etc").then_some(0),
+                unseen: (name == "etc").then_some(0),
                 ..SourceCounts::default()
             },
             suspect: None,
             numeric_owners: false,
+            moved_from: if name == "etc" { vec![b"/old/\xff".to_vec(), Vec::new()] } else { Vec::new() },
         };
         let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600, content: 70, hides: 8 };
         let extents = vec![

@@ -158,6 +158,21 @@ pub(super) mod as_bytes {
     }
 }
 
+/// Lists of what [`as_bytes`] takes.
+pub(super) mod as_bytes_list {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(values: &[Vec<u8>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(|value| as_bytes::encode(value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let bad = || D::Error::custom("not a byte string");
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| as_bytes::decode(text).ok_or_else(bad)).collect()
+    }
+}
+
 /// Bytes as lower-case hex.
 pub(super) mod as_hex {
     use super::*;

@@ -17,6 +17,7 @@ fn record(name: &str, suspect: Option<&str>) -> SourceRecord {
         counts: SourceCounts::default(),
         suspect: suspect.map(str::to_owned),
         numeric_owners: false,
+        moved_from: Vec::new(),
     }
 }
 

@@ -1,13 +1,15 @@
 //! How a repository is doing: the last good backup of each source, and what else a monitor wants to know.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Error;
-use crate::format::{LeaseKind, SnapshotState, SourceKind, SourceRecord};
+use crate::format::LeaseKind;
 use crate::index::{Index, LastSnapshot, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
-use crate::ops::list::{SnapshotFilter, snapshots};
+use crate::ops::list::{Lacking, Lacks, MissingLister, SnapshotFilter, snapshots};
 use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository, StoredSnapshot};
 use crate::store::{Folder, ObjectKey, list_all};
@@ -23,6 +25,8 @@ pub struct StatusOptions {
     pub filter: SnapshotFilter,
     /// A source whose last good backup is older than this is told as a problem.
     pub max_age: Option<Duration>,
+    /// List what the newest capture of each source lacks, as far as [`SourceStatus::lacking`] says.
+    pub list_missing: bool,
 }
 
 /// A capture of a source.
@@ -35,11 +39,14 @@ pub struct Capture {
     pub complete: bool,
 }
 
-/// One source of one host.
+/// One source of one host: what has one name and one recorded path, or is a stream of that name. What was captured at a
+/// path that the source was moved away from counts as its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
     pub host: String,
     pub source: String,
+    /// The recorded path of its root; none for a stream.
+    pub path: Option<Vec<u8>>,
     /// Committed snapshots that hold it.
     pub snapshots: u64,
     /// The newest that is complete; none: there is none.
@@ -50,6 +57,24 @@ pub struct SourceStatus {
     pub suspect: Option<String>,
     /// It is a tree that must never change: that it is suspect is an alarm.
     pub is_alarm: bool,
+    /// How much the newest lacks.
+    pub lacks: Lacks,
+    /// If that was asked for and it lacks anything: its first paths.
+    pub lacking: Option<Lacking>,
+}
+
+impl SourceStatus {
+    /// The source as people know it: with its path where another one of the host has the same name.
+    fn subject(&self, all: &[Self]) -> String {
+        let Self { host, source, .. } = self;
+        let is_one = all.iter().filter(|other| other.host == *host && other.source == *source).count() < 2;
+        match (&self.path, is_one) {
+            (Some(path), false) => {
+                format!("source {source} ({}) on host {host}", String::from_utf8_lossy(path))
+            }
+            _ => format!("source {source} on host {host}"),
+        }
+    }
 }
 
 /// What was found.
@@ -57,7 +82,7 @@ pub struct SourceStatus {
 pub struct Status {
     /// The store's time, or this machine's where nothing can be written.
     pub now: Timestamp,
-    /// Sorted by host and source.
+    /// Sorted by host, source and path.
     pub sources: Vec<SourceStatus>,
     /// The held pack whose bytes were longest not verified by this machine, and since when: never verified counts from
     /// when it was stored.
@@ -88,7 +113,7 @@ impl Status {
     }
 }
 
-/// Looks at snapshots, segments and leases; no pack is read.
+/// Looks at snapshots, segments and leases. No pack is read, but for what is to be listed of sources that lack something.
 ///
 /// What is too old is told to the observer as missing, also if there is no backup at all.
 pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observer) -> Result<Status, Error> {
@@ -100,7 +125,10 @@ pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observe
     let newest = found.iter().map(StoredSnapshot::committed).max();
     let now =
         lease.as_ref().map_or_else(|| newest.map_or_else(now, |at| at.max(now())), Lease::last_heartbeat);
-    let sources = sources(&found, options.filter.source.as_deref(), now);
+    let mut sources = rows::rows(&found, options.filter.source.as_deref(), now);
+    if options.list_missing {
+        list_missing(repo, &found, &mut sources);
+    }
     let mut status = Status {
         now,
         sources,
@@ -129,52 +157,13 @@ fn is_ahead(capture: &Capture, now: Timestamp) -> bool {
     capture.committed.seconds_since(now) > LeaseTimes::default().margin.as_secs_f64()
 }
 
-fn sources(found: &[StoredSnapshot], name: Option<&str>, now: Timestamp) -> Vec<SourceStatus> {
-    let mut out: BTreeMap<(&str, &str), SourceStatus> = BTreeMap::new();
-    // Oldest first, by their commits.
-    for one in found.iter().filter(|one| one.snapshot.state != SnapshotState::Checkpoint) {
-        let sources =
-            one.snapshot.sources.iter().filter(|source| name.is_none_or(|name| source.name == name));
-        for source in sources {
-            let newest =
-                Capture { snapshot: one.id, committed: one.committed(), complete: is_whole(one, source) };
-            let good = newest.complete.then_some(newest);
-            let suspect = source.suspect.clone();
-            let is_alarm = suspect.is_some() && matches!(source.kind, SourceKind::Tree { .. });
-            let (host, name) = (one.snapshot.host.as_str(), source.name.as_str());
-            out.entry((host, name))
-                .and_modify(|status| {
-                    status.snapshots += 1;
-                    // One from the future says nothing about age while there is another.
-                    let is_better = |good: &Capture| status.good.is_none() || !is_ahead(good, now);
-                    status.good = good.filter(is_better).or(status.good);
-                    (status.newest, status.suspect, status.is_alarm) = (newest, suspect.clone(), is_alarm);
-                })
-                .or_insert_with(|| SourceStatus {
-                    host: host.to_owned(),
-                    source: name.to_owned(),
-                    snapshots: 1,
-                    good,
-                    newest,
-                    suspect,
-                    is_alarm,
-                });
-        }
+/// Lists the first paths of what the newest capture of each source lacks.
+fn list_missing(repo: &Repository, found: &[StoredSnapshot], sources: &mut [SourceStatus]) {
+    let lister = MissingLister::new(repo);
+    for one in sources.iter_mut().filter(|one| !one.lacks.is_nothing()) {
+        let newest = found.iter().find(|found| found.id == one.newest.snapshot);
+        one.lacking = newest.and_then(|newest| lister.list(newest, newest.snapshot.source(&one.source)?));
     }
-    out.into_values().collect()
-}
-
-fn is_whole(found: &StoredSnapshot, source: &SourceRecord) -> bool {
-    source.counts.incomplete == 0
-        && source.suspect.is_none()
-        && match &found.snapshot.lost {
-            None => true,
-            // Only the first paths are named: where that is not all, it may be any source's.
-            Some(lost) => {
-                lost.count == lost.paths.len() as u64
-                    && lost.paths.iter().all(|path| path.source != source.name)
-            }
-        }
 }
 
 fn leases(
@@ -234,7 +223,7 @@ fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
             Some(good) => format!("the last good one is {}", good.snapshot.short()),
             None => "there is no good one".to_owned(),
         };
-        let subject = format!("source {} on host {}", one.source, one.host);
+        let subject = one.subject(&status.sources);
         let message = format!("{what} since snapshot {}: {reason}; {good}", one.newest.snapshot.short());
         observer.problem(&Problem::new(severity, subject, message));
     }
@@ -257,7 +246,7 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
         tell("the repository".into(), "there is no backup".into());
     }
     for one in &status.sources {
-        let subject = format!("source {} on host {}", one.source, one.host);
+        let subject = one.subject(&status.sources);
         match &one.good {
             None => tell(subject, "there is no good backup".into()),
             Some(good) if status.is_ahead(good) => {
@@ -280,6 +269,7 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::SnapshotState;
     use crate::observe::Recording;
     use crate::ops::testing::{Lab, lease, noise, write};
     use crate::repo::Repository;

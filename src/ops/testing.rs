@@ -189,6 +189,7 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
         counts: SourceCounts::default(),
         suspect: None,
         numeric_owners: false,
+        moved_from: Vec::new(),
     };
     let snapshot = Snapshot {
         format: 1,

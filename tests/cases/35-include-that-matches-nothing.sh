@@ -44,7 +44,7 @@ for dry in '' --dry-run; do
     named='' expect 3 latest:s to $dry --include notes.txt --include '!*.txt'
     grep -q 'select nothing' out || wrong "what selects nothing together is not named"
 done
-[ -e to/notes.txt ] && [ -e to/other/g ] || wrong "what matches is not restored"
+[ -e to/s/notes.txt ] && [ -e to/other/g ] && [ -e to/git/deep/f ] || wrong "what matches is not restored"
 
 rc=0
 ice restore latest:s to --json --include nosuch --include $'odd\xff' >out 2>err || rc=$?

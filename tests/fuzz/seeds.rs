@@ -226,6 +226,7 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         counts: SourceCounts::default(),
         suspect: None,
         numeric_owners: false,
+        moved_from: Vec::new(),
     };
     let runs = vec![RunRef { root: ChunkId::new([9; 32]), entries: 5, bytes: 700, content: 9, hides: 0 }];
     let size = extents.iter().map(Extent::len).sum();

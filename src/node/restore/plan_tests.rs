@@ -41,6 +41,7 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
             counts: SourceCounts::default(),
             suspect: None,
             numeric_owners: false,
+            moved_from: Vec::new(),
         }
     };
     let snapshot = Snapshot {

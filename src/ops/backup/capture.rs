@@ -405,7 +405,7 @@ impl<'a> TreeShared<'a> {
         let entry = match usable {
             Some(parent) if parent.is_folder() => {
                 self.keeps_old.store(true, Ordering::Relaxed);
-                self.sink.count_partial();
+                self.sink.count_partial(MissingNames::Unseen);
                 let flags = parent.flags.with(EntryFlags::STALE).with(MissingNames::Unseen.flags());
                 Entry { flags, ..parent.clone() }
             }

@@ -244,7 +244,7 @@ impl State {
                 runs.clone_from(&tree.runs.all);
             }
             record.ended = now();
-            record.counts = SourceCounts { partial: None, ..counts(&tree.counts, &tree.sink) };
+            record.counts = SourceCounts { partial: None, unseen: None, ..counts(&tree.counts, &tree.sink) };
             inherited.remove(&record.name);
             sources.push(record);
         }

@@ -14,6 +14,7 @@ mod cursor;
 mod emptiness;
 mod gone;
 mod heal;
+mod names;
 #[cfg(test)]
 mod names_tests;
 mod options;
@@ -49,7 +50,6 @@ use self::checkpoint::{Checkpoints, Overtaken};
 use self::heal::Lost;
 use self::parents::{Chooser, ParentSource, state_of};
 use self::tree::Capture;
-use super::things::Thing;
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{
@@ -111,7 +111,7 @@ pub fn backup(
     };
     let checkpoints = Checkpoints::new(repo, lease.as_ref(), &reader, &head, observer);
     let mut passed_over: Vec<SnapshotId> = Vec::new();
-    let mut looked_at_names = false;
+    let mut moved: Option<BTreeMap<String, Vec<Vec<u8>>>> = None;
     let parents = loop {
         let mut chooser = Chooser {
             repo,
@@ -122,9 +122,9 @@ pub fn backup(
             cancel,
             judged: BTreeMap::new(),
         };
-        if !looked_at_names {
-            look_at_names(&chooser, &options, &sources)?;
-            looked_at_names = true;
+        if moved.is_none() {
+            names::look(&chooser, &options, &sources)?;
+            moved = Some(names::moved_from(&chooser, options.moved, &sources));
         }
         let parents = choose_parents(&mut chooser, &sources)?;
         if let Some(lease) = &lease {
@@ -160,7 +160,10 @@ pub fn backup(
     }
     let baselines = baselines(&snapshots, &options, &sources);
     let given = Given { sources, baselines, parents: &parents };
-    let captured = capture_all(&capture, lease.as_ref(), given)?;
+    let mut captured = capture_all(&capture, lease.as_ref(), given)?;
+    for record in &mut captured.records {
+        record.moved_from = moved.as_mut().and_then(|moved| moved.remove(&record.name)).unwrap_or_default();
+    }
     let own = checkpoints.stored();
     let passing =
         |parent: &SnapshotId| parents.values().any(|one| one.is_checkpoint && one.snapshot == *parent);
@@ -266,36 +269,6 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
 /// True if a text can name a source.
 pub fn is_source_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name != "." && name != ".." && !name.contains(['/', ':', '=', '\0'])
-}
-
-/// Compares what each name stands for with what it stood for in the newest snapshot that has it. A name that was derived
-/// from a path is that path's; one that was given may be moved, which is reported.
-fn look_at_names(
-    chooser: &Chooser<'_>,
-    options: &BackupOptions,
-    sources: &[SourceSpec],
-) -> Result<(), Error> {
-    for source in sources {
-        let name = source.name();
-        let (Some(now), Some((one, record))) = (source.thing(), chooser.newest(name)) else { continue };
-        let before = Thing::of(&record.kind);
-        if before == now {
-            continue;
-        }
-        let was = format!("it was {before} in snapshot {} and is {now} now", one.id.short());
-        let message = match source {
-            _ if before.fits(&now) => format!("{was}, which is taken for the same"),
-            SourceSpec::Tree(spec) if spec.is_name_derived && !options.moved && spec.parent.is_none() => {
-                return Err(Error::Usage(format!(
-                    "source '{name}': {was}; if that is another directory, give it a name: NAME={now}; if it was \
-                     moved, say --moved"
-                )));
-            }
-            _ => format!("{was}; its history continues"),
-        };
-        chooser.observer.problem(&Problem::new(Severity::Note, format!("source '{name}'"), message));
-    }
-    Ok(())
 }
 
 fn choose_parents(
@@ -415,7 +388,7 @@ impl<'e> Capture<'e> {
         let reason = format!("{why}; what the last good snapshot has of it is kept");
         self.observer.problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
         // Nothing was seen: that a name is not in the older state says nothing of this one.
-        let counts = SourceCounts { partial: None, ..parent.record.counts };
+        let counts = SourceCounts { partial: None, unseen: None, ..parent.record.counts };
         let record = SourceRecord { suspect: Some(reason), counts, ..parent.record.clone() };
         let report =
             SourceReport { name: record.name.clone(), counts: record.counts, parent: Some(parent.snapshot) };

@@ -47,7 +47,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// The snapshots of this host that hold the source of this name, by the start of its scan.
-    fn by_scan(&self, name: &str) -> Vec<(&'a StoredSnapshot, &'a SourceRecord)> {
+    pub fn by_scan(&self, name: &str) -> Vec<(&'a StoredSnapshot, &'a SourceRecord)> {
         let of_host = self.snapshots.iter().filter(|one| one.snapshot.host == self.host);
         let mut sources: Vec<(&StoredSnapshot, &SourceRecord)> =
             of_host.filter_map(|one| Some((one, one.snapshot.source(name)?))).collect();

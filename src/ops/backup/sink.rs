@@ -25,6 +25,8 @@ pub(in crate::ops) struct EntrySink {
     incomplete: AtomicU64,
     /// Directories of the source of which names are missing; carried ones too.
     partial: AtomicU64,
+    /// Of these: something else than the user's rules kept names.
+    unseen: AtomicU64,
 }
 
 struct Gathered {
@@ -63,6 +65,7 @@ impl EntrySink {
             gathered: Mutex::new(gathered),
             incomplete: AtomicU64::new(0),
             partial: AtomicU64::new(0),
+            unseen: AtomicU64::new(0),
         }
     }
 
@@ -96,8 +99,15 @@ impl EntrySink {
     }
 
     /// Counts a directory of which names are missing, whether its entry was added now or is carried over.
-    pub fn count_partial(&self) {
+    pub fn count_partial(&self, why: MissingNames) {
         self.partial.fetch_add(1, Ordering::Relaxed);
+        if why == MissingNames::Unseen {
+            self.unseen.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn unseen(&self) -> u64 {
+        self.unseen.load(Ordering::Relaxed)
     }
 
     pub fn partial(&self) -> u64 {
@@ -278,7 +288,9 @@ impl FolderNode {
         }
         if self.partial.into_inner() {
             flags = flags.with(MissingNames::Excluded.flags());
-            sink.count_partial();
+        }
+        if let Some(why) = flags.missing_names() {
+            sink.count_partial(why);
         }
         let entry = Entry { path: self.path, flags, node: Node::Folder { meta: self.meta } };
         if self.parent.is_some_and(|parent| same_entry(&parent, &entry)) {

@@ -146,6 +146,7 @@ impl<'e> Capture<'e> {
             counts,
             suspect,
             numeric_owners: false,
+            moved_from: Vec::new(),
         };
         Ok((record, SourceReport { name, counts, parent: None }))
     }

@@ -265,6 +265,7 @@ impl<'e> Capture<'e> {
             counts: SourceCounts::default(),
             suspect: None,
             numeric_owners: spec.numeric_owners || is_of_containers(&spec.path),
+            moved_from: Vec::new(),
         };
         self.checkpoints.begin(UnderWay {
             sink: Arc::clone(&sink),
@@ -449,5 +450,6 @@ pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
         bytes_read: get(&counts.bytes_read),
         incomplete: sink.incomplete(),
         partial: Some(sink.partial()),
+        unseen: Some(sink.unseen()),
     }
 }

@@ -374,8 +374,8 @@ impl Walk<'_, '_> {
 
     /// A skipped directory is as the parent has it.
     pub(super) fn count_skipped(&self, parent: &Entry) {
-        if parent.missing_names().is_some() {
-            self.shared.sink.count_partial();
+        if let Some(why) = parent.missing_names() {
+            self.shared.sink.count_partial(why);
         }
     }
 

@@ -54,6 +54,7 @@ fn sources(random: &mut Random) -> Vec<SourceRecord> {
             counts: SourceCounts { incomplete: u64::from(random.one_in(6)), ..SourceCounts::default() },
             suspect: random.one_in(5).then(|| "odd".into()),
             numeric_owners: false,
+            moved_from: Vec::new(),
         });
     }
     out

@@ -80,7 +80,7 @@ impl GroupBy {
 }
 
 /// What the names of all sources stand for.
-pub(super) struct Names<'a> {
+pub(in crate::ops) struct Names<'a> {
     by_name: &'a BTreeSet<String>,
     /// What each host's name stood for, but for relative paths.
     absolute: BTreeMap<(String, String), BTreeSet<Thing>>,

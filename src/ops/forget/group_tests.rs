@@ -19,6 +19,7 @@ fn record(name: &str, kind: SourceKind) -> SourceRecord {
         counts: SourceCounts::default(),
         suspect: None,
         numeric_owners: false,
+        moved_from: Vec::new(),
     }
 }
 

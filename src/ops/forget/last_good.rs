@@ -80,6 +80,7 @@ mod tests {
             counts: SourceCounts::default(),
             suspect: (!is_good).then(|| "half its size".into()),
             numeric_owners: false,
+            moved_from: Vec::new(),
         }
     }
 

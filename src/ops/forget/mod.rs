@@ -24,7 +24,7 @@ mod undelete;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::group::Names;
+pub(super) use self::group::Names;
 pub use self::group::{GroupBy, GroupKey};
 pub use self::guard::Refusal;
 pub use self::policy::{Candidate, Period, Policy, Rank, Reason, Slots, judge};

@@ -5,6 +5,7 @@
 
 mod cat;
 mod find;
+mod lacking;
 mod missing;
 mod stats;
 mod tar;
@@ -13,6 +14,7 @@ mod tests;
 
 pub use cat::cat;
 pub use find::{FindItem, find};
+pub use lacking::{LACKING_PATHS_MAX, Lacking, LackingPath, Lacks, MissingLister, WhyLacking};
 pub use missing::missing;
 pub use stats::{Stats, stats};
 

@@ -97,6 +97,7 @@ fn commit(
         counts: SourceCounts::default(),
         suspect: None,
         numeric_owners: false,
+        moved_from: Vec::new(),
     };
     let snapshot = Snapshot {
         format: FORMAT_VERSION,

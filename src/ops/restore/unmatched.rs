@@ -55,6 +55,7 @@ mod tests {
             counts: SourceCounts::default(),
             suspect: None,
             numeric_owners: false,
+            moved_from: Vec::new(),
         };
         let (docs, root) = (source("docs", "/srv/docs"), source("root", "/"));
         for (pattern, sub, meant) in [

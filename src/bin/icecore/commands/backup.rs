@@ -96,7 +96,8 @@ pub struct Args {
     /// Compare with this source of this snapshot (default: the last of the same host and name)
     #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
     parent: Option<(String, String)>,
-    /// The directory was moved: continue the history of its name, which is the path's last component, at another path
+    /// The directory was moved: continue the history of its name at this path; the paths that it had before are no sources
+    /// of their own any more (see status)
     #[arg(long, help_heading = "What counts as changed")]
     moved: bool,
     /// Take a much smaller stream, or a change of what must never change, in this source as good from now on

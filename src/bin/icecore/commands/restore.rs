@@ -160,7 +160,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         let target = Target::Folder(args.target.clone());
         restore(&repository, &what, target, &options, &meter, &cancel)?
     };
-    let is_unmatched = tell_unmatched(context, args, &report, &meter);
+    let is_unmatched = tell_unmatched(args, &report, &meter);
     let outcome = if !report.uncertain.is_empty() {
         Outcome::Damage
     } else if report.is_complete() && !is_unmatched {
@@ -175,33 +175,31 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 
 /// Names the include patterns that matched nothing, or says that together they selected nothing; true if there is
 /// anything to say.
-fn tell_unmatched(context: &Context<'_>, args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
-    let tell = |message: String| meter.problem(&Problem::new(Severity::Missing, &args.what, message));
-    let hint = |advice: String| context.ui.note(format_args!("hint: {}", text::clean(&advice)));
+fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
+    let tell = |message: String, hint: String| {
+        meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));
+    };
+    let can_read = if report.uncertain.is_empty() { "" } else { " that can be read" };
+    let is_left = if args.exclude.is_empty() { "" } else { " that --exclude leaves" };
 
-    for one in &report.unmatched {
-        let but = if report.uncertain.is_empty() { "" } else { " that can be read" };
-        let left = if args.exclude.is_empty() { "" } else { " that --exclude leaves" };
-        tell(format!("--include '{}' matches nothing{but}{left}", one.pattern.to_string_lossy()));
+    for UnmatchedInclude { pattern, meant } in &report.unmatched {
+        let hint = match meant {
+            Some(meant) => {
+                format!("patterns begin at the source's root: write --include '{}'", meant.to_string_lossy())
+            }
+            None => format!(
+                "patterns begin at the source's root, as in '/notes.txt'; 'icecore ls -R {}' lists what there is",
+                args.what
+            ),
+        };
+        let pattern = pattern.to_string_lossy();
+        tell(format!("--include '{pattern}' matches nothing{can_read}{is_left}"), hint);
     }
-    let meant = report.unmatched.iter().find_map(|one| one.meant.as_ref());
-    match (report.unmatched.first(), meant) {
-        (_, Some(meant)) => {
-            let meant = meant.to_string_lossy();
-            hint(format!("patterns begin at the source's root: write --include '{meant}'"));
-        }
-        (Some(_), None) => {
-            let what = &args.what;
-            hint(format!(
-                "patterns begin at the source's root, as in '/notes.txt'; 'icecore ls -R {what}' lists what there is"
-            ));
-        }
-        (None, _) if args.include.is_empty() || report.entries > 0 => return false,
-        (None, _) => {
-            tell("--include and --exclude together select nothing".to_owned());
-            hint("a pattern that begins with '!' only takes back what one before it selects".to_owned());
-        }
+    if !report.unmatched.is_empty() || args.include.is_empty() || report.entries > 0 {
+        return !report.unmatched.is_empty();
     }
+    let hint = "a pattern that begins with '!' only takes back what one before it selects";
+    tell("--include and --exclude together select nothing".to_owned(), hint.to_owned());
     true
 }
 

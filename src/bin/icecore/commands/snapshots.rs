@@ -1,22 +1,25 @@
 //! `icecore snapshots`
 
-use icecore::format::{self, SourceKind};
+use icecore::format::{self, LeaseKind, SourceKind};
 use icecore::ops::forget::restorable;
-use icecore::ops::list::{SnapshotFilter, snapshots};
-use icecore::repo::StoredSnapshot;
+use icecore::ops::list::{Lacking, Lacks, MissingLister, SnapshotFilter, snapshots};
+use icecore::ops::{Cancel, reading_lease, sync_until};
+use icecore::repo::{Repository, StoredSnapshot};
 use icecore::types::Timestamp;
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
-use crate::ui::{json, text};
+use crate::ui::lacking::Missing;
+use crate::ui::{Meter, json, text};
 
 /// List the snapshots
 ///
 /// Oldest first, by the time that counts: when a backup was begun, and where the host's clock was more than a day off when
 /// it was committed by the store's. An incomplete snapshot holds entries that could not be read; a checkpoint is what an interrupted
-/// backup left to go on from. With --forgotten: what 'forget' has let go of and 'undelete' brings back, until a prune has
+/// backup left to go on from. With --json, each source has what the snapshot lacks of it; its paths are listed for the
+/// 20 newest of the snapshots that lack something. With --forgotten: what 'forget' has let go of and 'undelete' brings back, until a prune has
 /// its data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -109,11 +112,19 @@ struct SourceRecord<'a> {
     /// Why its capture is not to be trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspect: Option<&'a str>,
+    /// What the snapshot lacks of it; absent if it is known to lack nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Missing<'a>>,
 }
 
 impl<'a> Record<'a> {
-    fn new(stored: &'a StoredSnapshot, forgotten: Option<Timestamp>) -> Self {
+    /// `lacking`: the paths that the snapshot lacks of each source, where they were listed.
+    fn new(stored: &'a StoredSnapshot, forgotten: Option<Timestamp>, lacking: &'a [Option<Lacking>]) -> Self {
         let snapshot = &stored.snapshot;
+        let source = |(number, source)| {
+            let lacking = lacking.get(number).and_then(Option::as_ref);
+            SourceRecord::new(source, Missing::new(&Lacks::of(stored, source), lacking))
+        };
         Self {
             id: stored.id.to_string(),
             host: &snapshot.host,
@@ -126,14 +137,14 @@ impl<'a> Record<'a> {
             lost: snapshot.lost.as_ref().map(|lost| lost.count),
             original: snapshot.original.map(|id| id.to_string()),
             forgotten: forgotten.and_then(json::time),
-            sources: snapshot.sources.iter().map(SourceRecord::new).collect(),
+            sources: snapshot.sources.iter().enumerate().map(source).collect(),
             images: snapshot.images.iter().map(Image::new).collect(),
         }
     }
 }
 
 impl<'a> SourceRecord<'a> {
-    fn new(source: &'a format::SourceRecord) -> Self {
+    fn new(source: &'a format::SourceRecord, missing: Option<Missing<'a>>) -> Self {
         let (kind, path, command, size) = match &source.kind {
             SourceKind::Tree { path, .. } => ("tree", Some(json::PathField::new(path)), None, None),
             SourceKind::Stream { command, content } => {
@@ -148,12 +159,13 @@ impl<'a> SourceRecord<'a> {
             size,
             incomplete: source.counts.incomplete,
             suspect: source.suspect.as_deref(),
+            missing,
         }
     }
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let (repository, mut meter, _cancel) = context.begin()?;
+    let (repository, mut meter, cancel) = context.begin()?;
     let filter =
         SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
     let list: Vec<Row> = if args.forgotten {
@@ -165,11 +177,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         found.sort_by_key(|found| (found.time(), found.order()));
         found.into_iter().map(|found| (found, None)).collect()
     };
+    let lacking =
+        if context.ui.json { list_missing(&repository, &list, &meter, &cancel)? } else { Vec::new() };
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
-        for (stored, forgotten) in &list {
-            out.object(&Record::new(stored, *forgotten))?;
+        for ((stored, forgotten), lacking) in list.iter().zip(&lacking) {
+            out.object(&Record::new(stored, *forgotten, lacking))?;
         }
     } else {
         for line in table(&list, args.forgotten).lines() {
@@ -179,6 +193,44 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     out.finish()?;
     Ok(meter.outcome())
 }
+
+/// What the newest of the snapshots that lack something lack of each of their sources; none for the others.
+fn list_missing(
+    repository: &Repository,
+    list: &[Row],
+    meter: &Meter,
+    cancel: &Cancel,
+) -> Result<Vec<Vec<Option<Lacking>>>, CliError> {
+    let mut out: Vec<Vec<Option<Lacking>>> = vec![Vec::new(); list.len()];
+    let lacks = |found: &StoredSnapshot| {
+        found.snapshot.sources.iter().any(|source| !Lacks::of(found, source).is_nothing())
+    };
+    let listed: Vec<usize> =
+        (0..list.len()).rev().filter(|&number| lacks(&list[number].0)).take(LISTED_MAX).collect();
+    if listed.is_empty() {
+        return Ok(out);
+    }
+
+    // Nothing was read from packs before: neither a lease nor the index is needed where nothing is missing.
+    let lease = reading_lease(repository, LeaseKind::Restore, &host_name())?;
+    sync_until(repository, meter, cancel)?;
+    let lister = MissingLister::new(repository);
+    for number in listed {
+        if cancel.is_cancelled() {
+            return Err(icecore::Error::Interrupted.into());
+        }
+        let found = &list[number].0;
+        out[number] = found.snapshot.sources.iter().map(|source| lister.list(found, source)).collect();
+    }
+    if let Some(lease) = lease {
+        // A lease that cannot be deleted expires by itself.
+        let _ = lease.release();
+    }
+    Ok(out)
+}
+
+/// Snapshots whose lists of files are read for what they lack.
+const LISTED_MAX: usize = 20;
 
 /// A claimed time that differs from the one that counts by more than this is shown too.
 const CLAIM_SHOWN_SECONDS: f64 = 60.0;

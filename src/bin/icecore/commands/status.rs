@@ -10,13 +10,15 @@ use serde::Serialize;
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
+use crate::ui::lacking::{Missing, how_much};
 use crate::ui::prometheus::Metrics;
 use crate::ui::{json, text};
 
 /// Tell how old the last good backup of each source is
 ///
 /// A backup of a source is good if all of the source was captured; that another source of the same snapshot was not does
-/// not matter. Ages are by the store's clock. With --max-age, a source whose last good backup is older, or that has
+/// not matter. A source is what has one name and one path on one host; what was captured before it was moved counts as
+/// its own. Ages are by the store's clock. With --max-age, a source whose last good backup is older, or that has
 /// none, or whose newest is suspect, is named and the exit code is 3; also if there is no backup at all. While the newest
 /// backup of what must never change (unchanged = "alarm") is suspect, the exit code is 5.
 #[derive(Debug, clap::Args)]
@@ -45,6 +47,9 @@ pub struct Args {
 struct SourceRecord<'a> {
     host: &'a str,
     source: &'a str,
+    /// The recorded path of its root; absent for a stream.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    path: Option<json::PathField>,
     snapshots: u64,
     /// The last good backup; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +60,9 @@ struct SourceRecord<'a> {
     /// Why the newest is not to be trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspect: Option<&'a str>,
+    /// What the newest lacks; absent if it is known to lack nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Missing<'a>>,
 }
 
 /// What is to be said of the newest backup of a source.
@@ -110,6 +118,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         host: host_name(),
         filter: SnapshotFilter { host: args.host.clone(), tags: Vec::new(), source: args.source.clone() },
         max_age: args.max_age,
+        list_missing: context.ui.json,
     };
     let status = status(&repository, &options, &meter)?;
     meter.end();
@@ -140,16 +149,19 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
             out.object(&SourceRecord {
                 host: &one.host,
                 source: &one.source,
+                path: one.path.as_deref().map(json::PathField::new),
                 snapshots: one.snapshots,
                 good: one.good.as_ref().map(|good| CaptureRecord::new(status, good)),
                 newest: CaptureRecord::new(status, &one.newest),
                 state: state(one),
                 suspect: one.suspect.as_deref(),
+                missing: Missing::new(&one.lacks, one.lacking.as_ref()),
             })?;
         }
         return out.finish();
     }
-    let mut table = text::Table::new(&["host", "source", ">snapshots", "last good", ">age", "newest"]);
+    let mut table =
+        text::Table::new(&["host", "source", ">snapshots", "last good", ">age", "newest", "path"]);
     for one in &status.sources {
         table.row(row(status, one));
     }
@@ -159,7 +171,7 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
     out.finish()
 }
 
-fn row(status: &Status, one: &SourceStatus) -> [String; 6] {
+fn row(status: &Status, one: &SourceStatus) -> [String; 7] {
     let (good, age) = match &one.good {
         Some(good) => (
             format!("{} {}", good.snapshot.short(), text::when(good.committed)),
@@ -174,7 +186,8 @@ fn row(status: &Status, one: &SourceStatus) -> [String; 6] {
         "alarm" => "ALARM",
         state => state,
     };
-    [one.host.clone(), one.source.clone(), text::number(one.snapshots), good, age, newest.to_owned()]
+    let path = one.path.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+    [one.host.clone(), one.source.clone(), text::number(one.snapshots), good, age, newest.to_owned(), path]
 }
 
 fn lines(status: &Status) -> Vec<String> {
@@ -194,6 +207,14 @@ fn lines(status: &Status) -> Vec<String> {
         let age = Duration::from_secs_f64(status.now.seconds_since(at).max(0.0));
         lines.push(format!("packs last listed: {} ago", text::span(age)));
     }
+    for one in &status.sources {
+        let Some(how_much) = how_much(&one.lacks) else { continue };
+        let snapshot = one.newest.snapshot.short();
+        lines.push(text::clean(&format!(
+            "{} on {} lacks {how_much}: icecore ls --missing {snapshot}:{}",
+            one.source, one.host, one.source
+        )));
+    }
     for lease in &status.leases {
         let who = lease.body.as_ref().map_or_else(
             || "an unreadable lease".to_owned(),
@@ -212,10 +233,18 @@ fn vanished(status: &Status) -> Vec<String> {
     ids
 }
 
+/// The path as a label, which is text: that of another path is another text. Empty for a stream.
+fn path_label(one: &SourceStatus) -> String {
+    let json::PathField { path, path_hex } = json::PathField::new(one.path.as_deref().unwrap_or_default());
+    path_hex.map_or(path, |hex| format!("hex:{hex}"))
+}
+
 fn metrics(status: &Status) -> Metrics {
     let mut out = Metrics::default();
     let each = |value: &dyn Fn(&SourceStatus) -> Option<f64>| -> Vec<(Vec<(&'static str, String)>, f64)> {
-        let labels = |one: &SourceStatus| vec![("host", one.host.clone()), ("source", one.source.clone())];
+        let labels = |one: &SourceStatus| {
+            vec![("host", one.host.clone()), ("source", one.source.clone()), ("path", path_label(one))]
+        };
         status.sources.iter().filter_map(|one| Some((labels(one), value(one)?))).collect()
     };
     let unix = |at: icecore::types::Timestamp| at.seconds() as f64 + f64::from(at.nanos()) / 1e9;
@@ -243,6 +272,11 @@ fn metrics(status: &Status) -> Metrics {
         "icecore_snapshot_alarm",
         "1 if the newest backup of the source is suspect and the source must never change.",
         each(&|one| Some(f64::from(u8::from(one.is_alarm)))),
+    );
+    out.gauge(
+        "icecore_snapshot_missing_entries",
+        "Entries that the newest backup of the source lacks, or has not as they were.",
+        each(&|one| Some(one.lacks.incomplete as f64)),
     );
     out.gauge(
         "icecore_snapshots",

@@ -1,6 +1,7 @@
 //! What people and programs see: data and JSON lines on standard output, all else on standard error.
 
 pub mod json;
+pub mod lacking;
 pub mod progress;
 pub mod prometheus;
 pub mod text;

@@ -1,0 +1,109 @@
+//! What a snapshot lacks of a source, in JSON and in a line of text.
+
+use icecore::ops::list::{Lacking, LackingPath, Lacks};
+use serde::Serialize;
+
+use super::{json, text};
+
+/// What a snapshot lacks of a source.
+#[derive(Debug, Serialize)]
+pub struct Missing<'a> {
+    /// Entries that are failed, stale or torn.
+    incomplete: u64,
+    /// Directories of which names are missing; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<u64>,
+    /// Of these: directories of which something else than the rules of the backup kept names; absent where that is not
+    /// known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unseen: Option<u64>,
+    /// Paths that a repair could not save.
+    lost: u64,
+    /// The first of them, in the order of paths.
+    paths: Vec<MissingPath<'a>>,
+    /// There are more; `icecore ls --missing` lists all.
+    cut: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MissingPath<'a> {
+    #[serde(flatten)]
+    path: json::PathField,
+    /// `failed`, `stale`, `torn`, `excluded`, `unseen` or `lost`.
+    why: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl<'a> Missing<'a> {
+    /// None where nothing is known to be missing. `lacking`: none where no paths were listed.
+    pub fn new(lacks: &Lacks, lacking: Option<&'a Lacking>) -> Option<Self> {
+        if lacks.is_nothing() {
+            return None;
+        }
+        let paths = lacking.map_or(&[][..], |lacking| &lacking.paths);
+        Some(Self {
+            incomplete: lacks.incomplete,
+            partial: lacks.partial,
+            unseen: lacks.unseen,
+            lost: lacks.lost,
+            paths: paths.iter().map(MissingPath::new).collect(),
+            cut: lacking.is_none_or(|lacking| lacking.is_cut),
+        })
+    }
+}
+
+impl<'a> MissingPath<'a> {
+    fn new(one: &'a LackingPath) -> Self {
+        Self {
+            path: json::PathField::new(&one.path.to_slashed()),
+            why: one.why.name(),
+            reason: one.reason.as_deref(),
+        }
+    }
+}
+
+/// How much is missing, but for what the rules of the backup left out; none if that is nothing.
+pub fn how_much(lacks: &Lacks) -> Option<String> {
+    let lost = lacks.lost + u64::from(lacks.lost == 0 && lacks.is_lost_cut);
+    let parts = [
+        (lacks.incomplete, text::counted(lacks.incomplete, "entry", "entries")),
+        (lacks.unseen.unwrap_or(0), {
+            let unseen = lacks.unseen.unwrap_or(0);
+            format!("names in {}", text::counted(unseen, "directory", "directories"))
+        }),
+        (lost, {
+            let more = if lacks.is_lost_cut { "at least " } else { "" };
+            format!("{more}{} since a repair", text::counted(lost, "path", "paths"))
+        }),
+    ];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_rules_left_out_is_no_news() {
+        let lacks = Lacks { partial: Some(3), unseen: Some(0), ..Lacks::default() };
+        assert_eq!(how_much(&lacks), None);
+        let value = serde_json::to_value(Missing::new(&lacks, None)).expect("JSON");
+        let expected = serde_json::json!({
+            "incomplete": 0, "partial": 3, "unseen": 0, "lost": 0, "paths": [], "cut": true,
+        });
+        assert_eq!(value, expected);
+        assert!(Missing::new(&Lacks::default(), None).is_none());
+    }
+
+    #[test]
+    fn each_kind_is_counted() {
+        let lacks = Lacks { incomplete: 1, partial: Some(3), unseen: Some(2), lost: 4, is_lost_cut: false };
+        let told = how_much(&lacks).expect("something");
+        assert_eq!(told, "1 entry, names in 2 directories, 4 paths since a repair");
+        let lacks = Lacks { is_lost_cut: true, ..Lacks::default() };
+        assert_eq!(how_much(&lacks).as_deref(), Some("at least 1 path since a repair"));
+    }
+}

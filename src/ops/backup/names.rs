@@ -1,0 +1,97 @@
+//! What the names of sources stand for, from one backup to the next.
+
+use std::collections::BTreeMap;
+
+use super::parents::Chooser;
+use super::{BackupOptions, SourceSpec};
+use crate::Error;
+use crate::format::{SnapshotState, SourceRecord};
+use crate::observe::{Problem, Severity};
+use crate::ops::things::Thing;
+use crate::repo::StoredSnapshot;
+
+/// Paths that a source was moved away from and that its record holds; the newest.
+const MOVED_FROM_MAX: usize = 100;
+
+/// Compares what each name stands for with what it stood for in the newest snapshot that has it. A name that was derived
+/// from a path is that path's; one that was given may be moved, which is reported.
+pub(super) fn look(
+    chooser: &Chooser<'_>,
+    options: &BackupOptions,
+    sources: &[SourceSpec],
+) -> Result<(), Error> {
+    for source in sources {
+        let name = source.name();
+        let (Some(now), Some((one, record))) = (source.thing(), chooser.newest(name)) else { continue };
+        let before = Thing::of(&record.kind);
+        if before == now {
+            continue;
+        }
+        let was = format!("it was {before} in snapshot {} and is {now} now", one.id.short());
+        let message = match source {
+            _ if before.fits(&now) => format!("{was}, which is taken for the same"),
+            SourceSpec::Tree(spec) if spec.is_name_derived && !options.moved && spec.parent.is_none() => {
+                return Err(Error::Usage(format!(
+                    "source '{name}': {was}; if that is another directory, give it a name: NAME={now}; if it was \
+                     moved, say --moved"
+                )));
+            }
+            _ => format!("{was}; its history continues"),
+        };
+        chooser.observer.problem(&Problem::new(Severity::Note, format!("source '{name}'"), message));
+    }
+    Ok(())
+}
+
+/// By the name of a source: the paths whose history it continues, as its record will have them.
+///
+/// A source that is captured at a path for the first time continues what its name stood for before. One that was captured
+/// there before keeps what its last record has, but for paths at which somebody has captured it since: two jobs that use
+/// one name in turn are two sources. `is_moved`: the user says that it continues all paths of its name.
+pub(super) fn moved_from(
+    chooser: &Chooser<'_>,
+    is_moved: bool,
+    sources: &[SourceSpec],
+) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let mut out = BTreeMap::new();
+    for source in sources {
+        let Some(now) = source.thing() else { continue };
+        let mut all = chooser.by_scan(source.name());
+        all.retain(|(one, _)| one.snapshot.state != SnapshotState::Checkpoint);
+        let paths = paths_continued(&all, &now, is_moved);
+        if !paths.is_empty() {
+            out.insert(source.name().to_owned(), paths);
+        }
+    }
+    out
+}
+
+/// `all`: the committed captures of one name, oldest first.
+fn paths_continued(all: &[(&StoredSnapshot, &SourceRecord)], now: &Thing, is_moved: bool) -> Vec<Vec<u8>> {
+    let is_own = |record: &SourceRecord| match (Thing::of(&record.kind), now) {
+        // The program of a stream may change.
+        (Thing::Stream(_), Thing::Stream(_)) => true,
+        (before, now) => before.fits(now),
+    };
+    let last_own = all.iter().rposition(|(_, record)| is_own(record));
+    let Some(from) = last_own.or_else(|| all.len().checked_sub(1)) else { return Vec::new() };
+
+    // What the last record continues, and nobody has captured since.
+    let mut paths: Vec<Vec<u8>> = all[from].1.moved_from.clone();
+    paths.retain(|path| all[from + 1..].iter().all(|(_, record)| record.path() != path));
+    if last_own.is_none() {
+        paths.push(all[from].1.path().to_vec());
+    }
+    if is_moved {
+        let others = all.iter().filter(|(_, record)| !is_own(record));
+        paths.extend(others.map(|(_, record)| record.path().to_vec()));
+    }
+
+    // The newest stand last. What has no snapshot any more is nothing to continue.
+    let mut seen = std::collections::BTreeSet::new();
+    let mut paths: Vec<Vec<u8>> = paths.into_iter().rev().filter(|path| seen.insert(path.clone())).collect();
+    paths.retain(|path| all.iter().any(|(_, record)| record.path() == path && !is_own(record)));
+    paths.truncate(MOVED_FROM_MAX);
+    paths.reverse();
+    paths
+}
