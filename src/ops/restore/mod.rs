@@ -12,6 +12,8 @@
 //! restored, some not, and at worst temporary names, which the next restore removes; no path that has the size and time
 //! of the snapshot's has another content. What cannot be restored is reported by path and the rest goes on.
 
+#[cfg(test)]
+mod choice_tests;
 mod claimed;
 mod compare;
 #[cfg(test)]
