@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
-# PENDING: a second restore does not yet see that two Unicode spellings are one name there; all else in this script is right.
 # As 03, for what else two names that are one can meet: directories (which would be merged), links, hard links, names that a
 # file system normalizes (HFS+, APFS, ZFS), targets that are there already, --delete.
 # Right: of each pair the first is there, whole, after every run; the other is named, exit code 3; nothing restored is deleted.

@@ -39,11 +39,10 @@ impl Claimed {
         self.note(self.hasher.hash_one((parent.key(), identity)))
     }
 
-    /// Notes a name, whatever its case: some file systems number their inodes by path, so that one file has as many as it
-    /// has spellings. True if one that differs in case alone was noted before.
+    /// Notes a name, whatever its case and its Unicode form: some file systems number their inodes by path, so that one file
+    /// has as many as it has spellings. True if one that may be another spelling of it was noted before.
     pub fn add_name(&self, parent: &RelPath, name: &[u8]) -> bool {
-        let folded = String::from_utf8_lossy(name).to_lowercase();
-        self.note(self.hasher.hash_one((parent.key(), "name", folded)))
+        self.note(self.hasher.hash_one((parent.key(), "name", folded(name))))
     }
 
     fn note(&self, one: u64) -> bool {
@@ -84,23 +83,95 @@ impl Claimed {
         is_twice: bool,
     ) -> io::Result<()> {
         let is_known = self.add(parent, (found.device, found.inode));
-        if !(is_known || is_twice) || !self.is_alias(dir, name, found)? {
+        let is_taken = match (is_known, is_twice) {
+            (false, false) => false,
+            (_, true) => self.is_alias(dir, name, found, is_known)? || ignores_case(dir, name)?,
+            (true, false) => self.is_alias(dir, name, found, true)?,
+        };
+        if !is_taken {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN))
     }
 
     /// True if the directory has no such name, though something is found by it. Hard links are names of their own.
-    fn is_alias(&self, dir: &Dir, name: &[u8], found: &Existing) -> io::Result<bool> {
+    /// `is_known`: what was found was found or put there before.
+    fn is_alias(&self, dir: &Dir, name: &[u8], found: &Existing, is_known: bool) -> io::Result<bool> {
         let swapped: Vec<u8> = name.iter().map(|&b| swap_case(b)).collect();
         if name.is_ascii() && (swapped == name || dir.stat(&swapped)?.is_none()) {
             return Ok(false);
         }
-        let is_one_name = found.nlink < 2 || found.kind == Some(EntryKind::Folder);
+        // Names that only fold alike are many in some languages.
+        let is_one_name = is_known && (found.nlink < 2 || found.kind == Some(EntryKind::Folder));
         if !is_one_name && self.listings.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {
             return Ok(false);
         }
         Ok(!dir.lists(name)?)
+    }
+}
+
+/// True if a name is listed in a directory that finds it in another case too: it is the one spelling that the directory
+/// has of both, whichever was asked for first.
+fn ignores_case(dir: &Dir, name: &[u8]) -> io::Result<bool> {
+    let swapped: Vec<u8> = name.iter().map(|&byte| swap_case(byte)).collect();
+    Ok(swapped != name && dir.stat(&swapped)?.is_some() && !dir.lists(&swapped)?)
+}
+
+/// A name in lower case, with one mark for each letter that has a combining mark or may be written with one (Unicode
+/// Standard Annex 15). Equal for all spellings of a name; now and then also for different names.
+fn folded(name: &[u8]) -> String {
+    const MARKED: char = '\u{fffc}';
+    let mut out = String::with_capacity(name.len());
+    for c in String::from_utf8_lossy(name).to_lowercase().chars() {
+        match c {
+            // Combining marks, and the vowels and finals of Hangul.
+            '\u{300}'..='\u{36f}'
+            | '\u{591}'..='\u{5bd}'
+            | '\u{653}'..='\u{655}'
+            | '\u{93c}'
+            | '\u{9bc}'
+            | '\u{1161}'..='\u{11ff}'
+            | '\u{3099}'..='\u{309a}' => {
+                if out.pop().is_some() {
+                    out.push(MARKED);
+                }
+            }
+            _ if is_composed(c) => out.push(MARKED),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// True for letters in lower case that may be written as another letter and a combining mark; for a few others of their
+/// blocks too.
+fn is_composed(c: char) -> bool {
+    match c {
+        // Latin, Greek, Arabic, Devanagari, Bengali, Latin and Greek extended, Hangul, Hebrew.
+        '\u{c0}'..='\u{24f}'
+        | '\u{390}'
+        | '\u{3ac}'..='\u{3b0}'
+        | '\u{3ca}'..='\u{3ce}'
+        | '\u{622}'..='\u{626}'
+        | '\u{958}'..='\u{95f}'
+        | '\u{9dc}'..='\u{9df}'
+        | '\u{1e00}'..='\u{1fff}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{fb1d}'..='\u{fb4e}' => true,
+        // Cyrillic.
+        '\u{439}' | '\u{450}' | '\u{451}' | '\u{453}' | '\u{457}' | '\u{45c}'..='\u{45e}' | '\u{477}' => true,
+        '\u{4c2}' | '\u{4d1}'..='\u{4f9}' => true,
+        // Kana with a sound mark; katakana are in the order of hiragana.
+        '\u{3041}'..='\u{30fe}' => {
+            let place = u32::from(c) - if c >= '\u{30a1}' { 0x30a1 } else { 0x3041 };
+            match place {
+                0x0b..=0x21 => place % 2 == 1,
+                0x24 | 0x26 | 0x28 | 0x53 | 0x5d => true,
+                0x2f..=0x3c => place % 3 != 1,
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 
@@ -124,6 +195,20 @@ mod tests {
         }
         assert!(!claimed.add_name(&dir(1), b"README") && claimed.add_name(&dir(1), b"readme"));
         assert!(!claimed.add_name(&dir(2), b"readme"), "another directory");
+        assert!(!claimed.add_name(&dir(1), "caf\u{e9}".as_bytes()));
+        assert!(claimed.add_name(&dir(1), "CAFE\u{301}".as_bytes()));
+        for (composed, apart) in [
+            ("\u{439}", "\u{438}\u{306}"),
+            ("\u{304c}", "\u{304b}\u{3099}"),
+            ("\u{30d1}", "\u{30cf}\u{309a}"),
+            ("\u{d55c}", "\u{1112}\u{1161}\u{11ab}"),
+            ("\u{1ed9}", "o\u{323}\u{302}"),
+            ("\u{390}", "\u{3b9}\u{308}\u{301}"),
+        ] {
+            assert_eq!(folded(composed.as_bytes()), folded(apart.as_bytes()), "{composed}");
+        }
+        assert_ne!(folded("и".as_bytes()), folded("н".as_bytes()));
+        assert_ne!(folded("か".as_bytes()), folded("き".as_bytes()));
         assert!(!claimed.add(&dir(1), (1, 0)), "another directory");
         assert!(!claimed.add(&dir(0), (2, 0)), "another device");
     }
