@@ -31,7 +31,7 @@ use rustix::process::{
     setsid, waitid,
 };
 
-use super::shown::shown;
+use super::shown::{masked_output, shown};
 
 /// Wanted size of the pipe to or from the child: fewer switches between it and us. More than the user's limit is refused
 /// by the kernel, which leaves the default of 64 KiB.
@@ -125,6 +125,8 @@ pub enum Pipe {
 /// A child under way. Dropping it kills it and its process group.
 #[derive(Debug)]
 pub struct ChildProcess {
+    words: Vec<String>,
+    /// The words for people, secrets masked.
     command: String,
     child: Child,
     stdout: Option<ChildStdout>,
@@ -166,6 +168,7 @@ impl ChildProcess {
         };
         let shared = Arc::new(shared);
         let mut process = Self {
+            words: words.to_vec(),
             command: command.clone(),
             child,
             stdout,
@@ -219,7 +222,7 @@ impl ChildProcess {
     }
 
     /// Closes the pipe and waits for the child to exit, which may take as long as it likes; cancelling ends the wait.
-    /// Processes that it left behind are left alone. Returns the end of what it said on standard error.
+    /// Processes that it left behind are left alone. Returns the end of what it said on standard error, secrets masked.
     ///
     /// # Errors
     /// Anything but exit code 0.
@@ -228,7 +231,8 @@ impl ChildProcess {
         self.stdin = None;
         let command = self.command.clone();
         let status = self.wait().map_err(|source| CommandError::Wait { command: command.clone(), source })?;
-        let stderr_tail = self.stderr_tail();
+        // Programs repeat their addresses and settings in what they complain of.
+        let stderr_tail = masked_output(&self.stderr_tail(), &self.words);
         if self.is_cancelled() {
             return Err(CommandError::Cancelled { command });
         }

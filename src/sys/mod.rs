@@ -38,7 +38,7 @@ pub use process::{boot_id, check_proc, is_dead};
 pub use random::random_bytes;
 pub use read::read_bounded;
 pub use recorded::recorded_path;
-pub use shown::{masked, shown};
+pub use shown::{masked, masked_output, shown};
 pub use sorter::{Record, Sorted, Sorter};
 pub use state::StateDir;
 pub use temp::{Existing, TEMP_PREFIX, TempFile};

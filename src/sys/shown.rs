@@ -5,6 +5,8 @@
 
 /// What stands in a secret's place.
 const MASK: &str = "***";
+/// Shorter ones stand in too many words for others.
+const SECRET_BYTES_MIN: usize = 4;
 /// A name that holds one of these (in any case) has a secret for its value.
 const SECRET_NAMES: [&str; 14] = [
     "password",
@@ -113,6 +115,27 @@ pub fn shown(words: &[String]) -> String {
 pub fn masked(words: &[String]) -> Vec<String> {
     let mut masker = Masker::default();
     words.iter().map(|word| masker.word(word)).collect()
+}
+
+/// What a command printed, secrets masked: each line as if it were a script, and what is masked in the command's own words
+/// wherever it stands.
+pub fn masked_output(text: &str, words: &[String]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets_of(words).iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
+        text = text.replace(secret, MASK);
+    }
+    let lines =
+        text.split_inclusive('\n').map(|line| Masker { is_script: true, ..Masker::default() }.word(line));
+    lines.collect()
+}
+
+/// What is masked in words of which one part is.
+fn secrets_of(words: &[String]) -> Vec<String> {
+    let secret = |(word, masked): (&String, String)| {
+        let (before, after) = masked.split_once(MASK).filter(|(_, after)| !after.contains(MASK))?;
+        Some(word.strip_prefix(before)?.strip_suffix(after)?.to_owned())
+    };
+    words.iter().zip(masked(words)).filter_map(secret).collect()
 }
 
 /// What the words so far say of the next.

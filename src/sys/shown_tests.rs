@@ -177,3 +177,17 @@ fn secrets_are_masked_and_all_else_is_as_typed() {
         assert!(!text.contains("hunter2"));
     }
 }
+
+/// `could not connect to postgres://u:SECRET@h`, and what the command's own words hide.
+#[test]
+fn what_a_command_printed_is_masked() {
+    let words = ["dump", "--password=hunter2", "--host", "h"].map(str::to_owned);
+    let text = "could not connect to postgres://u:other1@h/db\nthe password hunter2 was rejected\nPGPASSWORD=other2 x\n";
+    let masked = masked_output(text, &words);
+    assert!(!["hunter2", "other1", "other2"].iter().any(|secret| masked.contains(secret)), "{masked}");
+    assert_eq!(masked.lines().count(), 3, "{masked}");
+    assert!(masked.contains("the password *** was rejected"), "{masked}");
+
+    let plain = "FATAL:  password authentication failed for user \"aleph\"\ncurl: (7) Failed to connect to h port 80\n";
+    assert_eq!(masked_output(plain, &words), plain);
+}

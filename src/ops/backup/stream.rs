@@ -11,7 +11,7 @@ use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Problem, Severity};
 use crate::repo::{Packer, RepoError};
 use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions, watched};
-use crate::sys::now;
+use crate::sys::{masked_output, now};
 use crate::types::{ByteSize, Class, Content, Profile};
 
 /// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily last.
@@ -45,13 +45,13 @@ impl Tail {
     }
 
     /// Programs that start others, `docker exec` among them, say on standard *output* why they could not.
-    fn explain(&self, err: CommandError) -> CommandError {
+    fn explain(&self, err: CommandError, words: &[String]) -> CommandError {
         match err {
             CommandError::Failed { command, ending: Ending::Code(code @ (126 | 127)), stderr_tail }
                 if stderr_tail.trim().is_empty() =>
             {
                 let end = &self.bytes[self.bytes.len().saturating_sub(EXPLANATION_BYTES)..];
-                let stderr_tail = String::from_utf8_lossy(end).into_owned();
+                let stderr_tail = masked_output(&String::from_utf8_lossy(end), words);
                 CommandError::Failed { command, ending: Ending::Code(code), stderr_tail }
             }
             err => err,
@@ -115,7 +115,7 @@ impl<'e> Capture<'e> {
                 let env_remove = self.options.env_remove.clone();
                 let running = command.spawn(&SpawnOptions { env_remove, env })?;
                 let mut tail = Tail::new();
-                let content = self.command(packer, (&name, profile), running, &mut tail)?;
+                let content = self.command(packer, (&name, profile), running, &mut tail, command.words())?;
                 tail.check(&name, ends_with.as_deref())?;
                 self.refuse_emptiness(&name, &content, &tail, "the command printed nothing")?;
                 let suspect = baseline.and_then(|last| shrunk(content.size, last, smallest));
@@ -174,13 +174,14 @@ impl<'e> Capture<'e> {
         (name, profile): (&str, Profile),
         mut running: RunningCommand,
         tail: &mut Tail,
+        words: &[String],
     ) -> Result<Content, Error> {
         watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
             let content = self.cut(packer, name, profile, &mut Tapped { input: &mut running, tail })?;
             // A command that has closed its output may run on for as long as it likes.
             let ended = running.finish();
             self.cancel.check()?;
-            ended.map_err(|err| tail.explain(err))?;
+            ended.map_err(|err| tail.explain(err, words))?;
             Ok(content)
         })
     }
