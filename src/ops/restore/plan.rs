@@ -433,7 +433,10 @@ impl<'w> Walk<'w> {
         }
         match node {
             Node::File { meta, content } => {
-                found.kind == Some(EntryKind::File) && found.size == content.size && found.mtime == meta.mtime
+                found.kind == Some(EntryKind::File)
+                    && found.size == content.size
+                    && found.mtime == meta.mtime
+                    && !shares_metadata(found, meta)
             }
             Node::Symlink { target: to, .. } => {
                 let name = target.name().unwrap_or_default();
@@ -578,4 +581,11 @@ pub(super) fn size_of(node: &Node) -> u64 {
         Node::File { content, .. } => content.size,
         _ => 0,
     }
+}
+
+/// True if what is there has other names, the snapshot's has none, and its mode or owner is to be set: that would change
+/// the other names, which may be files of their own in the snapshot.
+fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
+    let owner = (meta.owner.uid, meta.owner.gid);
+    found.nlink > 1 && meta.nlink < 2 && (found.mode, found.uid, found.gid) != (meta.mode, owner.0, owner.1)
 }
