@@ -159,7 +159,8 @@ pub fn backup(
         return Err(Error::Source { name: name.clone(), why: why.clone() });
     }
     let baselines = baselines(&snapshots, &options, &sources);
-    let given = Given { sources, baselines, parents: &parents };
+    let doubts = doubts(&snapshots, &options, &sources);
+    let given = Given { sources, baselines, doubts, parents: &parents };
     let mut captured = capture_all(&capture, lease.as_ref(), given)?;
     for record in &mut captured.records {
         record.moved_from = moved.as_mut().and_then(|moved| moved.remove(&record.name)).unwrap_or_default();
@@ -188,6 +189,7 @@ struct Given<'p> {
     sources: Vec<SourceSpec>,
     /// Sizes of the last good streams.
     baselines: BTreeMap<String, u64>,
+    doubts: BTreeMap<String, String>,
     parents: &'p BTreeMap<String, ParentSource>,
 }
 
@@ -243,6 +245,36 @@ fn baselines(
         })
         .collect()
 }
+
+/// Why sources are suspect whatever is captured: their last capture was, nobody has accepted it, and no good one is left
+/// to compare with. Were the next one good, a change that nobody has seen would be what all later ones are measured by.
+fn doubts(
+    snapshots: &[StoredSnapshot],
+    options: &BackupOptions,
+    sources: &[SourceSpec],
+) -> BTreeMap<String, String> {
+    let is_compared = |source: &&SourceSpec| match source {
+        SourceSpec::Tree(tree) => tree.unchanged,
+        SourceSpec::Command(command) => command.smallest != Some(0.0),
+        SourceSpec::Stream { .. } => true,
+    };
+    let compared = sources.iter().filter(is_compared).map(SourceSpec::name);
+    compared
+        .filter(|name| !options.accept.contains(*name))
+        .filter(|name| parents::last_good(snapshots, &options.host, name).is_none())
+        .filter_map(|name| {
+            let last = parents::last_committed(snapshots, &options.host, name)?;
+            let why = last.suspect.as_ref()?;
+            Some((
+                name.to_owned(),
+                format!("{NO_GOOD_ONE}: {}", why.trim_start_matches(NO_GOOD_ONE).trim_start_matches(": ")),
+            ))
+        })
+        .collect()
+}
+
+/// How such a reason begins.
+const NO_GOOD_ONE: &str = "no good snapshot of it is left to compare with, and the last one was not accepted";
 
 fn check(options: &BackupOptions) -> Result<(), Error> {
     if options.sources.is_empty() {
@@ -361,7 +393,7 @@ impl<'e> Capture<'e> {
     ) -> Result<(Vec<SourceRecord>, Vec<SourceReport>), Error> {
         let mut records = Vec::new();
         let mut reports = Vec::new();
-        let Given { sources, baselines, parents } = given;
+        let Given { sources, baselines, doubts, parents } = given;
         for source in sources {
             self.cancel.check()?;
             let name = source.name().to_owned();
@@ -376,6 +408,14 @@ impl<'e> Capture<'e> {
                 },
                 stream => self.stream(packer, stream, baselines.get(&name).copied()),
             })?;
+            let mut captured = captured;
+            if let (None, Some(why)) = (&captured.0.suspect, doubts.get(&name)) {
+                let is_tree = matches!(captured.0.kind, SourceKind::Tree { .. });
+                let severity = if is_tree { Severity::Alarm } else { Severity::Missing };
+                let message = format!("{why}; the snapshot does not count until --accept takes it");
+                self.observer.problem(&Problem::new(severity, &name, message));
+                captured.0.suspect = Some(why.clone());
+            }
             self.checkpoints.finished(captured.0.clone());
             records.push(captured.0);
             reports.push(captured.1);

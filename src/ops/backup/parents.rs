@@ -126,6 +126,19 @@ pub(super) fn last_good<'s>(
     newest.snapshot.source(name)
 }
 
+/// The source's record in the newest committed snapshot that has it.
+pub(super) fn last_committed<'s>(
+    snapshots: &'s [StoredSnapshot],
+    host: &str,
+    name: &str,
+) -> Option<&'s SourceRecord> {
+    let has = |one: &&StoredSnapshot| {
+        let is_commit = one.snapshot.state != SnapshotState::Checkpoint;
+        one.snapshot.host == host && is_commit && one.snapshot.source(name).is_some()
+    };
+    snapshots.iter().filter(has).max_by_key(|one| one.order())?.snapshot.source(name)
+}
+
 fn is_good(one: &StoredSnapshot, name: &str) -> bool {
     one.snapshot.state != SnapshotState::Checkpoint
         && one.snapshot.source(name).is_some_and(|source| source.suspect.is_none())
