@@ -102,6 +102,14 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Repo(err) => match err {
+                RepoError::Store(StoreError::Unreachable { source, .. })
+                    if source.kind() != std::io::ErrorKind::NotFound
+                        && source.kind() != std::io::ErrorKind::NotADirectory =>
+                {
+                    Some(
+                        "is it mounted, and does its server answer? A stale mount must be unmounted and mounted again",
+                    )
+                }
                 RepoError::NotFound { .. } | RepoError::Store(StoreError::Unreachable { .. }) => {
                     Some("check the address given with --repo; 'icecore init' makes a new repository")
                 }

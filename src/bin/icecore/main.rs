@@ -18,6 +18,7 @@ mod ui;
 fn main() -> std::process::ExitCode {
     harden::forbid_core_files();
     harden::allow_open_files();
+    signals::survive_file_size_limit();
     match args::parse() {
         Ok(cli) => exit::finish(commands::run(&cli), cli.global.json),
         Err(error) => exit::finish(Err(error), false),

@@ -7,11 +7,18 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
 use crate::exit::INTERRUPTED;
+
+/// Makes a write beyond the limit on the sizes of files (`ulimit -f`) fail with an error, as a full disk does, where the
+/// signal would end the process, and what is to run after a backup with it.
+pub fn survive_file_size_limit() {
+    // A handler, which no child inherits. Nobody looks at the flag; without a handler there is what there was before.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
 
 /// What asks the operation under way to stop.
 type Stop = Box<dyn Fn() + Send>;
