@@ -11,7 +11,9 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
-use crate::sys::{Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shown, watched};
+use crate::sys::{
+    Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shell_syntax, shown, watched,
+};
 
 /// A command, as words: no shell is involved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +29,11 @@ pub struct ExitReport {
 }
 
 impl StreamCommand {
-    /// Splits a text as POSIX shells split words; nothing is expanded.
+    /// Splits a text as POSIX shells split words; nothing is expanded, and what only a shell understands is refused.
     pub fn parse(words: &str) -> Result<Self, CommandError> {
+        if let Some(syntax) = shell_syntax(words) {
+            return Err(CommandError::Shell(syntax));
+        }
         Self::from_words(shell_words::split(words).map_err(|_| CommandError::Words)?)
     }
 

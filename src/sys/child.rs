@@ -80,6 +80,9 @@ pub enum CommandError {
     /// The words cannot be split (an open quote).
     #[error("the command's words cannot be split: a quote is not closed")]
     Words,
+    /// It is written for a shell.
+    #[error("'{0}' is understood by a shell only, and none runs the command: write sh -c 'COMMAND'")]
+    Shell(String),
     /// There is no word.
     #[error("the command is empty")]
     Empty,

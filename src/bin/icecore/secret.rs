@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use icecore::sys::Dir;
+use icecore::sys::{Dir, shell_syntax};
 use icecore::types::RepoId;
 use zeroize::Zeroizing;
 
@@ -126,6 +126,11 @@ pub fn from_file(path: &Path) -> Result<Given, CliError> {
 /// Reads a passphrase from the first line that a command prints. The command is split as POSIX words and run
 /// without a shell; it does not see our own passphrase variables, and must exit with 0.
 pub fn from_command(command: &str) -> Result<Given, CliError> {
+    if let Some(syntax) = shell_syntax(command) {
+        return Err(CliError::usage(format!(
+            "'{syntax}' in the passphrase command is understood by a shell only, and none runs it: write sh -c 'COMMAND'"
+        )));
+    }
     let words = shell_words::split(command)
         .map_err(|e| CliError::usage(format!("the passphrase command cannot be split into words: {e}")))?;
     let Some((program, arguments)) = words.split_first() else {
