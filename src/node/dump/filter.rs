@@ -12,6 +12,7 @@
 //! | `DROP ROLE`, `CREATE ROLE` of the connected role | it stays, its settings are reset |
 //! | `ALTER ROLE … WITH` of the connected role | moved to the end: it may take the rights or the password away that the rest needs |
 //! | the beginning of a database's part, where encodings need it | behind a connection to a database that takes any |
+//! | `CREATE EVENT TRIGGER` | the same, after a setting by which it does not fire in this session: `pg_dump` refreshes materialized views after it |
 //! | `SET transaction_timeout = 0`, which `pg_dump` writes from version 17 on | left out for an older server |
 //!
 //! Commands of `psql` pass only if they are among the few that a dump holds, and a `psql` that does not know `\restrict`
@@ -167,8 +168,11 @@ impl<W: Write> RestoreFilter<W> {
             let neutral = self.rules.neutral.as_ref().filter(|_| is_part);
             return Ok(neutral.map(|name| [b"\\connect ", name.as_bytes(), b"\n", line].concat()));
         }
+        if line.starts_with(b"CREATE EVENT TRIGGER ") {
+            return Ok(Some([b"SET session_replication_role = replica;\n", line].concat()));
+        }
         if !self.lexer.is_at_rest() {
-            // The statement goes on in the next line: none of those in the table does.
+            // The statement goes on in the next line: none of the others in the table does.
             return Ok(None);
         }
         let Some(statement) = line.strip_suffix(b"\n").unwrap_or(line).strip_suffix(b";") else {

@@ -242,3 +242,15 @@ fn psql_goes_to_a_neutral_database_before_each_part_where_one_is_named() {
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 }
+
+/// A trigger that refuses DDL is there when the materialized views are refreshed.
+#[test]
+fn event_triggers_do_not_fire_while_the_rest_is_restored() {
+    let text = "SELECT 1;\nCREATE EVENT TRIGGER no_ddl ON ddl_command_start\n   EXECUTE FUNCTION public.refuse();\n\nREFRESH MATERIALIZED VIEW public.m;\nSELECT '\nCREATE EVENT TRIGGER x';\n";
+    let mut filter = RestoreFilter::new(Vec::new(), rules(true));
+    filter.write_all(text.as_bytes()).expect("written");
+    let out = String::from_utf8(filter.finish().expect("whole")).expect("text");
+    let set = "SET session_replication_role = replica;\n";
+    assert!(out.contains(&format!("{set}CREATE EVENT TRIGGER no_ddl")), "{out}");
+    assert_eq!(out.matches(set).count(), 1, "{out}");
+}
