@@ -222,7 +222,13 @@ fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String
 /// Ends the process: prints the error, if there is one, and gives the exit code.
 pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
     let error = match result {
-        Ok(outcome) => return ExitCode::from(outcome.code()),
+        Ok(outcome) => {
+            let Some(lost) = json::lost_events() else { return ExitCode::from(outcome.code()) };
+            let _ =
+                writeln!(io::stderr().lock(), "error: cannot write all events to standard output: {lost}");
+            // What was done is done; only who reads the events does not know of it.
+            return ExitCode::from(if outcome.code() == 0 { FAILED } else { outcome.code() });
+        }
         Err(error) => error,
     };
     if let CliError::Clap(error) = &error {

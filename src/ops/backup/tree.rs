@@ -106,7 +106,17 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             let name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
             let stat = folder.stat(&name).context("stat", &spec.path).map_err(named)?;
             if stat.kind != Kind::File {
-                return Err(refused(&format!("{} is neither a folder nor a file", spec.path.display())));
+                let path = spec.path.display();
+                let advice = match stat.kind {
+                    Kind::Symlink => {
+                        "it is a link to something else than a directory: give what it leads to (readlink -f)"
+                    }
+                    Kind::Fifo => {
+                        "it is a pipe: give it as standard input (--stdin NAME), or its command (--command NAME=…)"
+                    }
+                    _ => "only directories, files, commands and standard input are sources",
+                };
+                return Err(refused(&format!("{path} is neither a directory nor a regular file: {advice}")));
             }
             (Root::Single(folder, name), stat)
         }

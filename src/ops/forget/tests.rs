@@ -388,7 +388,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let repo = Repository::open(store.clone(), &Secret::empty(), cache.path()).expect("opens");
     let refused = bring_back(&repo, id).expect_err("refused");
     assert!(store.was_called());
-    assert!(refused.to_string().contains("let go of its data"), "{refused}");
+    assert!(refused.to_string().contains("what it needs is not there"), "{refused}");
     assert!(ids(lab.store.as_ref(), Folder::Snapshots).is_empty(), "it was withdrawn");
 }
 

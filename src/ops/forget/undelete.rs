@@ -147,11 +147,8 @@ fn successor(listed: &[StoredSnapshot], id: SnapshotId) -> Option<SnapshotId> {
 
 fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
     Error::Refused {
-        why: format!(
-            "snapshot {} cannot be brought back, a prune has let go of its data: {what}",
-            wanted.id.short()
-        ),
-        hint: "what a sweep has dropped is gone; other snapshots of the same source may hold the files",
+        why: format!("cannot bring back snapshot {}: what it needs is not there: {what}", wanted.id.short()),
+        hint: "a prune may have deleted it, which is final; if not, 'icecore repair packs' tells what is missing. Other snapshots of the same source may hold the files",
     }
 }
 

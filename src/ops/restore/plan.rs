@@ -214,7 +214,9 @@ impl<'w> Walk<'w> {
                 "a repair had to leave out some of it, or it could not be read whole when it was backed up",
             );
         } else if flags.contains(EntryFlags::STALE) {
-            incomplete("it could not be read when it was backed up: this is an older state");
+            incomplete(
+                "it, or attributes of it, could not be read when it was backed up: this is an older state, or lacks those",
+            );
         } else if flags.contains(EntryFlags::TORN) {
             incomplete("it changed while it was backed up: its content may never have been like this");
         }

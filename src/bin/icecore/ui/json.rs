@@ -7,6 +7,7 @@
 //! UTF-8 has its bytes in `path_hex`, a `subject` in `subject_hex`. Both are exact: nothing in them is escaped but by JSON.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use icecore::observe::{Planned, PlannedVerb};
 use icecore::types::{RelPath, Timestamp};
@@ -195,11 +196,22 @@ pub fn write_line<T: Serialize>(out: &mut impl Write, object: &T) -> io::Result<
     out.write_all(&line)
 }
 
-/// Writes one event to standard output, at once. A reader who has left does not end an operation that is under way:
-/// a backup goes on without an audience.
+/// The first error of an event that could not be written, unless its reader had left.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes one event to standard output, at once. A failure does not end an operation that is under way: see
+/// [`lost_events`].
 pub fn emit<T: Serialize>(event: &T) {
     let mut out = io::stdout().lock();
-    let _ = write_line(&mut out, event).and_then(|()| out.flush());
+    match write_line(&mut out, event).and_then(|()| out.flush()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => drop(LOST.set(err)),
+        _ => {}
+    }
+}
+
+/// Why events are missing in the output, if any are: the disk that it goes to is full, for instance.
+pub fn lost_events() -> Option<&'static io::Error> {
+    LOST.get()
 }
 
 #[cfg(test)]
