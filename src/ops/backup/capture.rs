@@ -369,7 +369,7 @@ impl<'a> TreeShared<'a> {
         }
         let files = if gone == 1 { "1 file".to_owned() } else { format!("{gone} files") };
         self.refuse_emptiness(&format!(
-            "nothing of it was captured but directories, by the rules of this backup, and the last snapshot has {files} of it"
+            "nothing but directories is left of it, or its rules leave out all else; the last snapshot has {files} of it"
         ))
     }
 
