@@ -2,7 +2,7 @@
 
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::Error;
@@ -244,6 +244,10 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
     };
     if status.sources.is_empty() {
         tell("the repository".into(), "there is no backup".into());
+    }
+    // Whoever monitors reads the exit code.
+    for id in status.vanished.iter().map(|one| one.snapshot).collect::<BTreeSet<SnapshotId>>() {
+        tell(format!("snapshot {}", id.short()), "it is gone, and nobody forgot it".into());
     }
     for one in &status.sources {
         let subject = one.subject(&status.sources);

@@ -19,7 +19,8 @@ use crate::ui::{json, text};
 /// A backup of a source is good if all of the source was captured; that another source of the same snapshot was not does
 /// not matter. A source is what has one name and one path on one host; what was captured before it was moved counts as
 /// its own. Ages are by the store's clock. With --max-age, a source whose last good backup is older, or that has
-/// none, or whose newest is suspect, is named and the exit code is 3; also if there is no backup at all. While the newest
+/// none, or whose newest is suspect, is named and the exit code is 3; also if there is no backup at all, or if a snapshot is
+/// gone that nobody forgot. While the newest
 /// backup of what must never change (unchanged = "alarm") is suspect, the exit code is 5.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
