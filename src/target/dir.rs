@@ -29,6 +29,8 @@ pub struct Existing {
     /// Bytes; of a link its target's length.
     pub size: u64,
     pub mtime: Timestamp,
+    /// When the file system last changed the inode, by its own clock.
+    pub ctime: Timestamp,
     /// The 12 permission bits.
     pub mode: u16,
     pub uid: u32,
@@ -48,16 +50,35 @@ impl Existing {
         rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
             .map(|found| Self::from(&found))
     }
+
+    /// True if it has this modification time, or what its file system makes of it: some keep seconds (ext3, HFS+), pairs of
+    /// them (FAT) or parts of a second (SMB, NTFS) alone, and cut off the rest. That this one does is seen by the time that
+    /// it gave the inode itself.
+    pub fn has_mtime(&self, wanted: Timestamp) -> bool {
+        self.mtime == wanted
+            || GRAINS.into_iter().any(|(seconds, nanos)| {
+                let cut = |time: Timestamp| {
+                    let kept = if seconds > 0 { 0 } else { time.nanos() - time.nanos() % nanos };
+                    Timestamp::new(time.seconds() - time.seconds().rem_euclid(seconds.max(1)), kept)
+                };
+                cut(self.ctime) == Some(self.ctime) && cut(wanted) == Some(self.mtime)
+            })
+    }
 }
+
+/// How coarse times of file systems are: whole numbers of these seconds, or of these nanoseconds.
+const GRAINS: [(i64, u32); 5] = [(0, 100), (0, 1000), (0, 1_000_000), (1, 1), (2, 1)];
 
 impl From<&Statx> for Existing {
     fn from(found: &Statx) -> Self {
-        let mtime = found.stx_mtime;
+        let (mtime, ctime) = (found.stx_mtime, found.stx_ctime);
         Self {
             kind: kind_of(FileType::from_raw_mode(found.stx_mode.into())),
             size: found.stx_size,
             mtime: Timestamp::new(mtime.tv_sec, mtime.tv_nsec)
                 .unwrap_or(Timestamp::from_seconds(mtime.tv_sec)),
+            ctime: Timestamp::new(ctime.tv_sec, ctime.tv_nsec)
+                .unwrap_or(Timestamp::from_seconds(ctime.tv_sec)),
             mode: found.stx_mode & 0o7777,
             uid: found.stx_uid,
             gid: found.stx_gid,
@@ -478,4 +499,41 @@ pub(super) fn list(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_the_file_system_cut_is_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let of = |mtime: Timestamp, ctime: Timestamp| {
+            let stat =
+                rustix::fs::statx(rustix::fs::CWD, dir.path(), AtFlags::empty(), StatxFlags::BASIC_STATS);
+            Existing { mtime, ctime, ..Existing::from(&stat.expect("stat")) }
+        };
+        let time = |seconds, nanos| Timestamp::new(seconds, nanos).expect("a time");
+        let (wanted, fine) = (time(1001, 678_901_234), time(2001, 123_456_789));
+        for (mtime, ctime, is_same) in [
+            (wanted, fine, true),
+            (time(1001, 678_901_200), time(2001, 123_456_700), true),
+            (time(1001, 678_901_000), time(2001, 123_456_000), true),
+            (time(1001, 0), time(2001, 0), true),
+            (time(1000, 0), time(2000, 0), true),
+            // The file system keeps more than that: somebody else set the time.
+            (time(1001, 0), fine, false),
+            (time(1001, 678_901_200), fine, false),
+            (time(1000, 0), time(2001, 0), false),
+            (time(1002, 0), time(2000, 0), false),
+            (time(1001, 678_901_300), time(2001, 123_456_700), false),
+        ] {
+            assert_eq!(of(mtime, ctime).has_mtime(wanted), is_same, "{mtime:?} {ctime:?}");
+        }
+        let early = time(-3, 500_000_000);
+        assert!(
+            of(time(-4, 0), time(2000, 0)).has_mtime(early)
+                && of(time(-3, 0), time(2001, 0)).has_mtime(early)
+        );
+    }
 }

@@ -437,7 +437,7 @@ impl<'w> Walk<'w> {
             Node::File { meta, content } => {
                 found.kind == Some(EntryKind::File)
                     && found.size == content.size
-                    && found.mtime == meta.mtime
+                    && found.has_mtime(meta.mtime)
                     && !shares_metadata(found, meta)
             }
             Node::Symlink { target: to, .. } => {
