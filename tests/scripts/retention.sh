@@ -116,7 +116,7 @@ step 0 "metrics" ice -r "$repo" status --prometheus "$T/icecore.prom"
 umask 022
 equal "$(stat -c %a "$T/icecore.prom")" 644 "can be read by others"
 cp "$T/icecore.prom" "$T/out"
-says '^icecore_last_success_timestamp_seconds\{host="[^"]+",source="data"\} [0-9]{10}' "and tell the last success"
+says '^icecore_last_success_timestamp_seconds\{host="[^"]+",source="data",path="[^"]*data"\} [0-9]{10}' "and tell the last success"
 
 # Another repository.
 printf 'another\n' >"$T/pass"
