@@ -3,16 +3,7 @@
 # with 0: a script that checks the exit code goes on as if the files were back.
 # Right: each pattern that matches nothing is named, also beside one that matches, exit code 3, with a hint; so with
 # --dry-run and --json. A negated pattern selects nothing and is not named.
-#
-# Exit code 0: right, 1: wrong, 77: cannot be tried here.
-set -u
-: "${ICECORE:?the path of the icecore binary}"
-T=$(mktemp -d) || exit 2
-trap 'cd /; rm -rf "$T"' EXIT
-export HOME=$T/home ICECORE_CACHE_DIR=$T/cache ICECORE_STATE_DIR=$T/state ICECORE_REPO=$T/repo ICECORE_PASSPHRASE=x
-export ICECORE_CONFIG=$T/icecore.toml LC_ALL=C.UTF-8
-mkdir -p "$HOME" && : >"$ICECORE_CONFIG" && cd "$T" || exit 2
-ice() { "$ICECORE" "$@"; }
+. "$(dirname "$0")/lib.sh"
 wrong() { echo "WRONG: $*: $(cat out)"; exit 1; }
 
 mkdir -p s/git/deep other && echo 1 >s/git/deep/f && echo 2 >s/notes.txt && echo 3 >other/g

@@ -3,16 +3,7 @@
 # has stopped. And what a snapshot lacks could be learned from `ls --missing` alone.
 # Right: a row for each path, in text, JSON and metrics, and --max-age judges each; a directory that was moved keeps one row;
 # `status` and `snapshots --json` say what is missing.
-#
-# Exit code 0: right, 1: wrong, 77: cannot be tried here.
-set -u
-: "${ICECORE:?the path of the icecore binary}"
-T=$(mktemp -d) || exit 2
-trap 'cd /; rm -rf "$T"' EXIT
-export HOME=$T/home ICECORE_CACHE_DIR=$T/cache ICECORE_STATE_DIR=$T/state ICECORE_REPO=$T/repo ICECORE_PASSPHRASE=x
-export ICECORE_CONFIG=$T/icecore.toml LC_ALL=C.UTF-8
-mkdir -p "$HOME" && : >"$ICECORE_CONFIG" && cd "$T" || exit 2
-ice() { "$ICECORE" "$@"; }
+. "$(dirname "$0")/lib.sh"
 wrong() { echo "WRONG: $*: $(cat out)"; exit 1; }
 
 mkdir -p a/data b/data/cache c && echo 1 >a/data/f && echo 2 >b/data/f && echo 3 >b/data/cache/x && echo 4 >c/f
