@@ -102,7 +102,8 @@ impl Claimed {
             return Ok(false);
         }
         // Names that only fold alike are many in some languages.
-        let is_one_name = is_known && (found.nlink < 2 || found.kind == Some(EntryKind::Folder));
+        let is_one_name =
+            (is_known || name.is_ascii()) && (found.nlink < 2 || found.kind == Some(EntryKind::Folder));
         if !is_one_name && self.listings.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {
             return Ok(false);
         }
