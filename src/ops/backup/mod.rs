@@ -399,7 +399,7 @@ impl<'e> Capture<'e> {
             let name = source.name().to_owned();
             self.observer.phase(&Phase::Source { name: name.clone() });
             let (parent, around) = (parents.get(&name), source.around());
-            let captured = around::run(self, &name, &around, || match source {
+            let mut captured = around::run(self, &name, &around, || match source {
                 SourceSpec::Tree(spec) => match (tree::open(self.repo, &spec), parent) {
                     (Err(Error::Source { why, .. }), Some(parent)) if self.options.keeps(&spec) => {
                         Ok(self.carried(parent, &why))
@@ -408,7 +408,6 @@ impl<'e> Capture<'e> {
                 },
                 stream => self.stream(packer, stream, baselines.get(&name).copied()),
             })?;
-            let mut captured = captured;
             if let (None, Some(why)) = (&captured.0.suspect, doubts.get(&name)) {
                 let is_tree = matches!(captured.0.kind, SourceKind::Tree { .. });
                 let severity = if is_tree { Severity::Alarm } else { Severity::Missing };

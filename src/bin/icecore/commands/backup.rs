@@ -48,7 +48,8 @@ pub struct Args {
     /// Capture standard input under this name
     #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
     stdin: Option<String>,
-    /// Capture what a command prints; split as POSIX words and run without a shell
+    /// Capture what a command prints; split as POSIX words and run without a shell, so operators and variables outside of
+    /// quotes are refused: write sh -c 'COMMAND'
     #[arg(long, value_name = "NAME=WORDS", value_parser = parse::named_command)]
     command: Vec<NamedCommand>,
     /// Of the sources of icecore.toml, which are captured if none is named here, only this one
