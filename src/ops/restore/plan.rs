@@ -10,7 +10,7 @@ use super::execute::{Execution, is_fatal, kind_and_meta, why_refused};
 use super::links::{Group, Membership};
 use super::place::Place;
 use super::settle::Waiting;
-use super::shared::{SharedInodes, has_other_names, shares_metadata};
+use super::shared::{SharedInodes, shares_metadata};
 use super::window::{Action, Item, Link, Rule, Window};
 use super::{Job, Overwrite};
 use crate::error::Error;
@@ -461,17 +461,6 @@ impl<'w> Walk<'w> {
             Node::Block { device, .. } => found.kind == Some(EntryKind::Block) && found.rdev == *device,
             Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => false,
         }
-    }
-
-    /// True if what is there has names beyond those of the snapshot's file, and extended attributes may be set on it or taken
-    /// from it: that would change these names too.
-    fn shares_attributes(&mut self, found: &Existing, meta: &Metadata, target: &RelPath) -> bool {
-        if !has_other_names(found, meta) {
-            return false;
-        }
-        let name = target.name().unwrap_or_default();
-        !meta.xattrs.is_empty()
-            || self.parent_dir(target).ok().flatten().is_none_or(|dir| dir.may_have_xattrs(name))
     }
 
     /// Puts an item into the window, with what it takes.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::execute::kind_and_meta;
+use super::plan::Walk;
 use crate::target::Existing;
-use crate::types::{Metadata, Node};
+use crate::types::{Metadata, Node, RelPath};
 
 /// Inodes that are remembered at once.
 const INODES_MAX: usize = 64 << 10;
@@ -48,6 +49,19 @@ impl SharedInodes {
     }
 }
 
+impl Walk<'_> {
+    /// True if what is there has names beyond those of the snapshot's file, and extended attributes may be set on it or taken
+    /// from it: that would change these names too.
+    pub(super) fn shares_attributes(&mut self, found: &Existing, meta: &Metadata, target: &RelPath) -> bool {
+        if !has_other_names(found, meta) {
+            return false;
+        }
+        let name = target.name().unwrap_or_default();
+        !meta.xattrs.is_empty()
+            || self.parent_dir(target).ok().flatten().is_none_or(|dir| dir.may_have_xattrs(name))
+    }
+}
+
 /// True if what is there has names beyond those of the snapshot's file, and setting the mode or owner would change these
 /// too: they may be files of their own in the snapshot, or lie outside of the target.
 pub(super) fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
@@ -55,7 +69,7 @@ pub(super) fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
 }
 
 /// True if what is there has more names than the snapshot's file.
-pub(super) fn has_other_names(found: &Existing, meta: &Metadata) -> bool {
+fn has_other_names(found: &Existing, meta: &Metadata) -> bool {
     found.nlink > meta.nlink.max(1)
 }
 
