@@ -144,8 +144,11 @@ impl Error {
                     "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
                 ),
                 RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
-                RepoError::NoSuchSnapshot { .. } => Some(
+                RepoError::NoSuchSnapshot { text, .. } if text.starts_with("latest") => Some(
                     "'icecore snapshots' lists ids, hosts and sources; --host HOST or --any-host says whose 'latest' is meant",
+                ),
+                RepoError::NoSuchSnapshot { .. } => Some(
+                    "'icecore snapshots' lists the ids, 'icecore snapshots --forgotten' those that 'undelete' brings back",
                 ),
                 RepoError::LatestDamaged { .. } => Some(
                     "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
@@ -154,6 +157,12 @@ impl Error {
                     "'icecore repair snapshots' sets aside what cannot be read as a snapshot, and heals it where a cache has it",
                 ),
                 err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
+                // The error says what to use in its place.
+                RepoError::Store(StoreError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::Unsupported =>
+                {
+                    None
+                }
                 RepoError::ChunkUnreadable { .. } | RepoError::Store(StoreError::Io { .. }) => {
                     Some("it may be whole: check the disk, its cable or the mount, then run it again")
                 }

@@ -334,7 +334,9 @@ impl Repository {
         let mut found = slots.iter().filter(|slot| slot.name.starts_with(prefix));
         let (Some(slot), None) = (found.next(), found.next()) else {
             return Err(RepoError::Refused {
-                why: format!("'{prefix}' is not the beginning of one key slot's name"),
+                why: format!(
+                    "'{prefix}' is not the beginning of one key slot's name: 'icecore key list' shows the names"
+                ),
             });
         };
         let mut others = slots.iter().filter(|other| other.name != slot.name);

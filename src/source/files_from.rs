@@ -53,6 +53,8 @@ impl FilesFrom {
     /// NUL, else one a line, which may end as in Windows.
     pub fn parse(list: &[u8]) -> Result<Self, FilesFromError> {
         let separator = if list.contains(&0) { 0 } else { b'\n' };
+        // Editors of Windows put a byte order mark in front.
+        let list = if separator == 0 { list } else { list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list) };
         let line = |line| match separator {
             0 => line,
             _ => <[u8]>::strip_suffix(line, b"\r").unwrap_or(line),
@@ -115,6 +117,17 @@ impl FilesFrom {
         let is_below =
             next < self.len() && RelPath::from_key(self.key(next)).is_ok_and(|next| next.is_below(path));
         if is_below || path.is_root() { Wanted::Parent } else { Wanted::No }
+    }
+
+    /// What the first of the listed paths below `path` is from there; none if none is below it.
+    pub fn first_below(&self, path: &RelPath) -> Option<RelPath> {
+        if path.is_root() {
+            return None;
+        }
+        let (Ok(at) | Err(at)) = self.position(path.key());
+        let next = self.keys().skip(at).find(|key| *key != path.key())?;
+        let rest = next.strip_prefix(path.key())?.strip_prefix(&[0])?;
+        RelPath::from_key(rest).ok()
     }
 
     /// True unless each listed path is missing below this root.
@@ -213,6 +226,10 @@ mod tests {
     fn lines_may_end_as_in_windows() {
         let list = FilesFrom::parse(b"a\r\nb/c\r\n\r\n").expect("a list");
         assert_eq!(list.keys().collect::<Vec<_>>(), [b"a".as_slice(), b"b\0c"]);
+        let list = FilesFrom::parse(b"\xef\xbb\xbfa\r\nb\r\n").expect("a list");
+        assert_eq!(list.keys().collect::<Vec<_>>(), [b"a", b"b"], "a byte order mark is no part of a name");
+        let list = FilesFrom::parse(b"\xef\xbb\xbfa\0").expect("a list");
+        assert_eq!(list.keys().next(), Some(b"\xef\xbb\xbfa".as_slice()), "with NUL it is");
         let list = FilesFrom::parse(b"a\r\0b").expect("a list");
         assert_eq!(list.keys().next(), Some(b"a\r".as_slice()), "with NUL a name is taken as it is");
     }
@@ -247,6 +264,18 @@ mod tests {
         assert!(
             list("z\nfile").any_is_there(&root) && !list(&format!("z\n{deep}\nlink/b")).any_is_there(&root)
         );
+    }
+
+    #[test]
+    fn a_path_below_another_is_found() {
+        let list = |text: &str| FilesFrom::parse(text.as_bytes()).expect("a list");
+        let below = |text: &str, at: &str| list(text).first_below(&path(at)).map(|found| found.to_string());
+        assert_eq!(below("/srv/app/a/b\n/srv/app/c\nz", "srv/app").as_deref(), Some("a/b"));
+        assert_eq!(below("/srv/app\n/srv/app/c", "srv/app").as_deref(), Some("c"));
+        for text in ["a\nz", "/srv/app", "/srv/application/x", "srv", "z"] {
+            assert_eq!(below(text, "srv/app"), None, "{text}");
+        }
+        assert_eq!(below("a", ""), None, "a source of the whole machine");
     }
 
     #[test]

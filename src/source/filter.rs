@@ -5,6 +5,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::source::folder::Folder;
 use crate::source::misread;
@@ -27,8 +28,10 @@ const EXCLUDE_FILE_BYTES_MAX: usize = 4 << 20;
 pub struct FilterOptions {
     /// Patterns by gitignore's rules, from the source's root. They come after those of the files, so they win.
     pub excludes: Vec<OsString>,
-    /// Files of patterns, one a line.
+    /// Files of patterns, one a line. They are read for each source: none of them may be a pipe where there are several.
     pub exclude_files: Vec<PathBuf>,
+    /// Files of patterns that were read, whose patterns come after those of `exclude_files`.
+    pub exclude_texts: Vec<PatternText>,
     /// Leave out what lies in folders marked as caches.
     pub exclude_caches: bool,
     /// Leave out regular files larger than this, in bytes.
@@ -37,6 +40,39 @@ pub struct FilterOptions {
     pub one_file_system: bool,
     /// Folders that are never captured, whatever their path: the repository and the cache folder.
     pub never: Vec<FolderId>,
+    /// What errors call the patterns of `excludes`.
+    pub given_as: GivenAs,
+}
+
+/// A file of patterns that was read once for all sources, since a pipe holds nothing a second time.
+#[derive(Debug, Clone)]
+pub struct PatternText {
+    /// What errors call it.
+    path: PathBuf,
+    bytes: Arc<[u8]>,
+}
+
+impl PatternText {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is longer than 4 MiB.
+    pub fn read(path: &Path) -> Result<Self, FilterError> {
+        let bytes = read_bounded(path, EXCLUDE_FILE_BYTES_MAX)?;
+        Ok(Self { path: path.to_owned(), bytes: bytes.into() })
+    }
+}
+
+/// What a pattern is to who gave it, since not every one excludes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GivenAs {
+    /// One of several to leave out.
+    #[default]
+    Exclude,
+    /// One of several to select.
+    Include,
+    /// The only one, to search for.
+    Search,
 }
 
 /// Why the options cannot be used.
@@ -78,8 +114,8 @@ pub(super) fn shown(pattern: &[u8]) -> String {
 /// Where a pattern stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternPlace {
-    /// The n-th `--exclude`, counted from 1.
-    Option { number: usize },
+    /// The n-th that was given in a list of options, counted from 1.
+    Option { given_as: GivenAs, number: usize },
     /// A line of a file, counted from 1.
     Line { file: PathBuf, line: usize },
 }
@@ -87,7 +123,9 @@ pub enum PatternPlace {
 impl fmt::Display for PatternPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Option { number } => write!(f, "exclude option {number}"),
+            Self::Option { given_as: GivenAs::Exclude, number } => write!(f, "exclude option {number}"),
+            Self::Option { given_as: GivenAs::Include, number } => write!(f, "include option {number}"),
+            Self::Option { given_as: GivenAs::Search, .. } => f.write_str("the pattern"),
             Self::Line { file, line } => write!(f, "line {line} of {}", file.display()),
         }
     }
@@ -132,10 +170,14 @@ impl Filter {
     pub fn new(options: &FilterOptions) -> Result<Self, FilterError> {
         let mut reader = PatternReader::default();
         for file in &options.exclude_files {
-            reader.add_file(file)?;
+            reader.add_text(&PatternText::read(file)?)?;
+        }
+        for text in &options.exclude_texts {
+            reader.add_text(text)?;
         }
         for (i, pattern) in options.excludes.iter().enumerate() {
-            reader.add_option(pattern.as_bytes(), PatternPlace::Option { number: i + 1 })?;
+            let place = PatternPlace::Option { given_as: options.given_as, number: i + 1 };
+            reader.add_option(pattern.as_bytes(), place)?;
         }
         let mut never = options.never.clone();
         never.sort_unstable();
@@ -183,14 +225,23 @@ impl Filter {
     }
 
     /// What to warn of: patterns that are legal, match nothing as things are, and look as if they were written by another
-    /// program's rules. `root` and `has_name` as for [`refuse_absolute`](Self::refuse_absolute).
-    pub fn misread(&self, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Vec<String> {
+    /// program's rules, or take back what nothing leaves out. `root` and `has_name` as for
+    /// [`refuse_absolute`](Self::refuse_absolute); `name` is the source's, which listings print in front of its paths.
+    pub fn misread(&self, name: &str, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Vec<String> {
         let components = components_of(root);
         let advised = self.given.iter().filter_map(|GivenPattern { place, text }| {
-            let advice = misread::advice(text, &components, &has_name)?;
+            let advice = misread::advice(text, &components, &has_name)
+                .or_else(|| misread::advice(text, &[name.as_bytes()], &has_name))?;
             Some(format!("{place}, '{}', may leave out nothing: {advice}", shown(text)))
         });
-        advised.collect()
+        let negated = self.given.iter().take_while(|given| given.text.starts_with(b"!"));
+        let vain = negated.map(|GivenPattern { place, text }| {
+            format!(
+                "{place}, '{}', takes back what a pattern before it leaves out, and there is none",
+                shown(text)
+            )
+        });
+        advised.chain(vain).collect()
     }
 
     /// True if the patterns leave this path out. A folder left out is not to be entered: what lies in it is not
@@ -247,12 +298,11 @@ struct PatternReader {
 }
 
 impl PatternReader {
-    fn add_file(&mut self, file: &Path) -> Result<(), FilterError> {
-        let bytes = read_bounded(file, EXCLUDE_FILE_BYTES_MAX)?;
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    fn add_text(&mut self, text: &PatternText) -> Result<(), FilterError> {
+        let bytes = text.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text.bytes);
         for (i, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let place = PatternPlace::Line { file: file.to_owned(), line: i + 1 };
+            let place = PatternPlace::Line { file: text.path.clone(), line: i + 1 };
             if line.contains(&0) {
                 return Err(FilterError::Nul { place, pattern: line.to_owned() });
             }
@@ -403,7 +453,7 @@ mod tests {
         let options = FilterOptions { excludes: vec!["ok".into(), "b[0-9".into()], ..Default::default() };
         match Filter::new(&options) {
             Err(FilterError::Pattern { place, pattern, problem }) => {
-                assert_eq!(place, PatternPlace::Option { number: 2 });
+                assert_eq!(place, PatternPlace::Option { given_as: GivenAs::Exclude, number: 2 });
                 assert_eq!(pattern, b"b[0-9");
                 assert_eq!(problem, PatternProblem::OpenClass);
             }
@@ -416,6 +466,15 @@ mod tests {
         }
         let options = FilterOptions { exclude_files: vec!["/nonexistent".into()], ..Default::default() };
         assert!(matches!(Filter::new(&options), Err(FilterError::File(_))));
+    }
+
+    #[test]
+    fn a_negated_pattern_with_none_before_it_is_warned_of() {
+        let warned = |patterns: &[&str]| {
+            filter(patterns).misread("home", Path::new("/srv/h"), |name| name == b"there").len()
+        };
+        assert_eq!([warned(&["!a"]), warned(&["!a", "!b", "c"]), warned(&["c", "!a"])], [1, 2, 0]);
+        assert_eq!([warned(&["home/a"]), warned(&["there/a"]), warned(&["homes/a"])], [1, 0, 0], "the name");
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub use cid::{Cid, Sharding};
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
 pub use filesystem::FsKind;
-pub use filter::{CACHE_TAG_NAME, Filter, FilterError, FilterOptions, PatternPlace, VainLine};
+pub use filter::{
+    CACHE_TAG_NAME, Filter, FilterError, FilterOptions, GivenAs, PatternPlace, PatternText, VainLine,
+};
 pub use folder::Folder;
 pub use hashname::{HashChecker, HashForm, HashName};
 pub use listing::{ListedName, Listing};

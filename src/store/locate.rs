@@ -35,9 +35,16 @@ pub enum LocateError {
     Scheme { scheme: String },
     /// A location of this scheme, badly written; `why` says what is wrong.
     Malformed { scheme: &'static str, why: &'static str },
+    /// `scheme:` as other programs write their remote repositories.
+    OtherProgram { scheme: &'static str },
+    /// `file:///path`, which is a path alone here.
+    FileUrl,
     /// A remote address must be UTF-8.
     NotText,
 }
+
+/// What other backup programs write before a `:` for what they reach in their own ways.
+const OTHER_PROGRAMS: [&str; 7] = ["azure", "b2", "gs", "rclone", "rest", "swift", "webdav"];
 
 impl fmt::Display for LocateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +55,13 @@ impl fmt::Display for LocateError {
                 f.write_str("user@host:/path or s3://bucket/prefix")
             }
             Self::Malformed { scheme, why } => write!(f, "not a good {scheme} location: {why}"),
+            Self::OtherProgram { scheme } => write!(
+                f,
+                "'{scheme}:' is not supported; a location is a path, and a path with a ':' is written './{scheme}:…'"
+            ),
+            Self::FileUrl => {
+                f.write_str("'file://' is not part of a path: write the path alone, such as /srv/repo")
+            }
             Self::NotText => f.write_str("a remote location must be UTF-8"),
         }
     }
@@ -78,6 +92,16 @@ impl Location {
         }
         let text = text.to_str().ok_or(LocateError::NotText)?;
         let (before, after) = text.split_at(colon);
+        if !after.starts_with(":/") {
+            match before {
+                "sftp" => return Err(bad_sftp("write sftp://user@host/path")),
+                "s3" => return Err(LocateError::Malformed { scheme: "s3", why: "write s3://bucket/prefix" }),
+                _ => {}
+            }
+            if let Some(scheme) = OTHER_PROGRAMS.into_iter().find(|scheme| *scheme == before) {
+                return Err(LocateError::OtherProgram { scheme });
+            }
+        }
         if !is_scheme {
             return sftp(before, None, &after[1..]);
         }
@@ -90,6 +114,7 @@ impl Location {
                 sftp(authority, port, path)
             }
             "s3" => s3(rest),
+            "file" => Err(LocateError::FileUrl),
             // What stands there may be anything, also a secret: only what looks like a scheme is shown.
             scheme
                 if scheme.len() <= 16 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+') =>
@@ -276,6 +301,22 @@ mod tests {
         }
         let error = parse("sftp://me:hunter2@host/p").expect_err("a password");
         assert!(!error.to_string().contains("hunter2") && error.to_string().contains("password"));
+    }
+
+    #[test]
+    fn what_other_programs_take_is_answered_with_what_is_right_here() {
+        for (text, right) in [
+            ("rest:https://me:hunter2@host:8000/", "'rest:' is not supported"),
+            ("rclone:remote:path", "'rclone:' is not supported"),
+            ("b2:bucket:path", "'b2:' is not supported"),
+            ("sftp:me@host:/srv", "write sftp://user@host/path"),
+            ("s3:s3.example.org/bucket", "write s3://bucket/prefix"),
+            ("file:///srv/repo", "write the path alone"),
+        ] {
+            let said = parse(text).expect_err(text).to_string();
+            assert!(said.contains(right) && !said.contains("hunter2"), "{text}: {said}");
+        }
+        assert_eq!(parse("rest:/srv").map(|it| it.to_string()), Ok("sftp://rest/srv".to_owned()), "a host");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use icecore::types::RepoId;
 
 use crate::commands::Command;
@@ -86,17 +86,47 @@ pub struct Global {
 
 /// Reads the process's command line.
 pub fn parse() -> Result<Cli, CliError> {
-    Cli::try_parse().map_err(CliError::Clap)
+    parse_from(std::env::args_os()).map_err(CliError::Clap)
+}
+
+/// True if the process's command line asks for JSON. It is known of words too that do not parse as a whole.
+pub fn asks_for_json() -> bool {
+    is_json_among(std::env::args_os().skip(1))
+}
+
+fn is_json_among(words: impl IntoIterator<Item = OsString>) -> bool {
+    words.into_iter().take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = with_negative_numbers(Cli::command());
+    let mut matches = command.try_get_matches_from_mut(words)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|err| err.format(&mut command))
+}
+
+/// Lets options that take a quantity have a value such as `-1h`, so that the error is about the value; an unknown option
+/// `-1` would be reported, with the advice to write `-- -1`.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    const QUANTITIES: [&str; 5] = ["N", "PERCENT", "SHARE", "SIZE", "SPAN"];
+    let command = command.mut_args(|arg| {
+        let is_quantity = arg
+            .get_value_names()
+            .is_some_and(|names| names.iter().any(|name| QUANTITIES.contains(&name.as_str())));
+        if is_quantity { arg.allow_hyphen_values(true) } else { arg }
+    });
+    command.mut_subcommands(with_negative_numbers)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
+    fn parsed(words: &[&str]) -> Result<Cli, clap::Error> {
+        parse_from(words.iter().map(OsString::from))
+    }
+
     fn code(words: &[&str]) -> i32 {
-        Cli::try_parse_from(words).map_or_else(|e| e.exit_code(), |_| -1)
+        parsed(words).map_or_else(|e| e.exit_code(), |_| -1)
     }
 
     #[test]
@@ -132,5 +162,30 @@ mod tests {
         assert_eq!(code(&["icecore", "backup", "a:b=/x"]), 2);
         assert_eq!(code(&["icecore", "--version"]), 0);
         assert_eq!(code(&["icecore", "restore", "--help"]), 0);
+    }
+
+    #[test]
+    fn a_negative_quantity_is_a_bad_value_and_no_unknown_option() {
+        for words in [
+            ["icecore", "status", "--max-age", "-1h"],
+            ["icecore", "forget", "--keep-within", "-30d"],
+            ["icecore", "forget", "--keep-daily", "-2"],
+            ["icecore", "backup", "--exclude-larger-than", "-1"],
+            ["icecore", "backup", "--threads", "-1"],
+            ["icecore", "init", "--parity", "-5"],
+            ["icecore", "verify", "--sample", "-5%"],
+        ] {
+            let error = parsed(&words).expect_err("a quantity below 0").to_string();
+            assert!(error.contains(words[2]) && error.contains("invalid value"), "{words:?}: {error}");
+            assert!(!error.contains("-- "), "{words:?}: {error}");
+        }
+        assert!(parsed(&["icecore", "forget", "--keep-daily", "-1"]).is_ok(), "as in restic: all");
+    }
+
+    #[test]
+    fn json_is_asked_for_wherever_it_stands_before_two_dashes() {
+        let asks = |words: &[&str]| is_json_among(words.iter().map(OsString::from));
+        assert!(asks(&["ls", "latest~1", "--json"]) && asks(&["--json", "nosuch"]));
+        assert!(!asks(&["ls", "--", "--json"]) && !asks(&["ls"]));
     }
 }

@@ -232,6 +232,9 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
         Err(error) => error,
     };
     if let CliError::Clap(error) = &error {
+        if json && error.use_stderr() {
+            json::emit(&json::ErrorEvent::new(&told_usage(error)));
+        }
         // A usage error is 2, help and version are 0; a reader of the help who left is no error either.
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
@@ -246,6 +249,22 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
     // Nobody is left to be told of a failure to write there.
     let _ = write_told(&mut stderr, &told);
     ExitCode::from(told.code)
+}
+
+/// What the parser of the command line says, as an error of ours: its first paragraph is the message, its tips are the
+/// hint. The usage and the advice to try `--help` are left out.
+fn told_usage(error: &clap::Error) -> Told {
+    let rendered = error.render().to_string();
+    let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+    let joined = |lines: Vec<&str>| text::clean(&lines.join(" "));
+    let message = joined(text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect());
+    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    let hint = if tips.is_empty() {
+        "'icecore COMMAND --help' lists what there is".to_owned()
+    } else {
+        joined(tips)
+    };
+    Told { code: u8::try_from(error.exit_code()).unwrap_or(USAGE), message, hint: Some(hint) }
 }
 
 fn write_told(out: &mut impl Write, told: &Told) -> io::Result<()> {
@@ -287,6 +306,23 @@ mod tests {
         let error = CliError::failed("cannot open x", inner);
         let told = tell(&error).expect("an error");
         assert_eq!((told.code, told.message.as_str()), (1, "cannot open x: line one; line two"));
+    }
+
+    /// With `--json` every failure is an event, the parser's too.
+    #[test]
+    fn an_error_of_the_parser_is_one_line_and_a_hint() {
+        use clap::Parser;
+        let said =
+            |words: &[&str]| told_usage(&crate::args::Cli::try_parse_from(words).expect_err("bad usage"));
+        let value = said(&["icecore", "ls", "latest~1"]);
+        assert_eq!(value.code, 2);
+        assert!(value.message.starts_with("invalid value 'latest~1'"), "{}", value.message);
+        let missing = said(&["icecore", "restore", "latest"]);
+        assert!(missing.message.ends_with("provided: <TARGET>"), "{}", missing.message);
+        let unknown = said(&["icecore", "snapshots", "--hots", "x"]);
+        assert_eq!(unknown.hint.as_deref(), Some("a similar argument exists: '--host'"));
+        let escape = said(&["icecore", "ls", "\u{1b}[2J"]);
+        assert!(!escape.message.contains('\u{1b}'), "{}", escape.message);
     }
 
     #[test]

@@ -98,8 +98,22 @@ fn backed_up(
     cancel: &Cancel,
 ) -> Result<BackupReport, CliError> {
     let mut options = options(repository, meter, cancel)?;
+    check_accepted(&options)?;
     options.env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
     Ok(backup(repository, options, meter, cancel)?)
+}
+
+/// Refuses to accept a source that is not captured: most often its name is mistyped, and the one that was meant would
+/// stay suspect.
+fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
+    let names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
+    match options.accept.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("--accept '{name}' names no source of this backup");
+            Err(CliError::usage(message).with_hint(format!("its sources are: {}", names.join(", "))))
+        }
+    }
 }
 
 fn tell(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {

@@ -21,6 +21,6 @@ fn main() -> std::process::ExitCode {
     signals::survive_file_size_limit();
     match args::parse() {
         Ok(cli) => exit::finish(commands::run(&cli), cli.global.json),
-        Err(error) => exit::finish(Err(error), false),
+        Err(error) => exit::finish(Err(error), args::asks_for_json()),
     }
 }

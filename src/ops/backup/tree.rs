@@ -1,5 +1,6 @@
 //! Capturing one file tree: the walk, the reader threads, and the new run.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -26,9 +27,9 @@ use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
-use crate::source::{Filter, Folder, FolderId, Kind, Owners, Stat};
+use crate::source::{FilesFrom, Filter, Folder, FolderId, Kind, Owners, Stat};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
-use crate::types::{Class, Profile, Timestamp};
+use crate::types::{Class, Profile, RelPath, Timestamp};
 
 /// Changes whenever the rules of what is captured do: then nothing is skipped once (PROTOCOL R17).
 const RULES_VERSION: u32 = 3;
@@ -93,7 +94,10 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             }
             let path = std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
             filter.refuse_absolute(&path, |name| folder.stat(name).is_ok())?;
-            misread = filter.misread(&path, |name| folder.stat(name).is_ok());
+            misread = filter.misread(&spec.name, &path, |name| folder.stat(name).is_ok());
+            if let Some(list) = &spec.files_from {
+                refuse_absolute_list(list, &path, &folder)?;
+            }
             (Root::Folder(folder), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
@@ -123,6 +127,20 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         Err(err) => return Err(named(err)),
     };
     Ok(OpenTree { spec, filter, misread, root, stat, clock })
+}
+
+/// Refuses a list of absolute paths, as other programs take them: below the root they name nothing, and what was to be
+/// captured would not be. A list is taken as it stands where the root holds the first component of its own path.
+fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &Folder) -> Result<(), Error> {
+    let Ok(own) = RelPath::from_slashed(path.as_os_str().as_bytes()) else { return Ok(()) };
+    let Some(below) = list.first_below(&own) else { return Ok(()) };
+    let first = own.key().split(|&byte| byte == 0).next().unwrap_or_default();
+    if root.stat(first).is_ok() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "the list of files has '{own}/{below}', which begins with the source's own path; listed paths begin at the source's root: write '{below}'"
+    )))
 }
 
 /// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by

@@ -114,14 +114,19 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
     let none = |why: String| Error::Repo(RepoError::NoSuchSnapshot { text: name.to_owned(), why });
     let one = match PrefixMatch::find(name, forgotten.iter().map(|one| one.found.id)) {
         PrefixMatch::One(id) => forgotten.into_iter().find(|one| one.found.id == id),
-        PrefixMatch::Many(ids) => return Err(none(format!("{} forgotten ones begin so", ids.len()))),
+        PrefixMatch::Many(ids) => {
+            return Err(none(format!("{} forgotten ones have ids that begin with it", ids.len())));
+        }
         PrefixMatch::None => None,
     };
     let Some(one) = one else {
         return Err(match damage {
             Some((id, err)) if begins(&id) => err.into(),
             _ if listed.iter().any(|found| begins(&found.id)) => none("it is not forgotten".into()),
-            _ => none("none that was forgotten begins so; a sweep may have deleted it".into()),
+            _ => none(
+                "no forgotten snapshot has an id that begins with it; a prune may have removed it already"
+                    .into(),
+            ),
         });
     };
     if one.found.snapshot.state == SnapshotState::Checkpoint {

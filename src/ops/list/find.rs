@@ -5,17 +5,19 @@
 //! be walked whole.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::{CACHE_BYTES, SnapshotFilter, runs_of, snapshots, tell_uncertain};
 use crate::Error;
-use crate::format::RunRef;
+use crate::format::{RunRef, SourceRecord};
 use crate::observe::Observer;
 use crate::ops::Cancel;
+use crate::ops::restore::meant;
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::source::{Filter, FilterOptions};
+use crate::source::{Filter, FilterOptions, GivenAs};
 use crate::types::{ChunkId, Entry, RelPath};
 
 /// Matching paths of one run that are remembered.
@@ -31,6 +33,17 @@ pub struct FindItem<'a> {
     pub entry: &'a Entry,
 }
 
+/// What a search came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FindReport {
+    /// Paths that were found, each counted for each snapshot that holds it.
+    pub found: u64,
+    /// Snapshots that were searched.
+    pub snapshots: usize,
+    /// Where nothing was found: the pattern as it would have to be, if it begins with the path or name of a source.
+    pub meant: Option<OsString>,
+}
+
 /// Takes what is found. An error of it ends the operation.
 pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
 
@@ -44,21 +57,32 @@ pub fn find(
     observer: &dyn Observer,
     cancel: &Cancel,
     each: &mut EachFind<'_>,
-) -> Result<(), Error> {
+) -> Result<FindReport, Error> {
+    let excludes = vec![glob.to_owned()];
     let patterns =
-        Filter::new(&FilterOptions { excludes: vec![glob.to_owned()], ..FilterOptions::default() })?;
+        Filter::new(&FilterOptions { excludes, given_as: GivenAs::Search, ..FilterOptions::default() })?;
+    if glob.as_bytes().starts_with(b"!") {
+        return Err(Error::Usage(format!(
+            "the pattern, '{0}', begins with '!', which only takes back what another one matches: write '\\{0}' for a name that begins so",
+            glob.to_string_lossy()
+        )));
+    }
     let all = snapshots(repo, filter, observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let mut finder =
         Finder { reader: &reader, patterns: &patterns, cancel, runs: HashMap::new(), remembered: 0 };
+    let mut report = FindReport { snapshots: all.len(), ..FindReport::default() };
     for snapshot in all.iter().rev() {
         let sources = snapshot.snapshot.sources.iter();
         for source in sources.filter(|source| filter.source.as_ref().is_none_or(|name| source.name == *name))
         {
             let runs = runs_of(source);
             let mut walk = Walk::open(&reader, runs, true)?;
-            let mut tell = |entry: &Entry| each(FindItem { snapshot, source: &source.name, entry });
+            let mut tell = |entry: &Entry| {
+                report.found += 1;
+                each(FindItem { snapshot, source: &source.name, entry })
+            };
             match finder.candidates(runs)? {
                 Some(paths) => {
                     for path in &paths {
@@ -81,7 +105,11 @@ pub fn find(
             tell_uncertain(&mut walk, snapshot, source, observer);
         }
     }
-    Ok(())
+    if report.found == 0 {
+        let sources: Vec<&SourceRecord> = all.iter().rev().flat_map(|one| &one.snapshot.sources).collect();
+        report.meant = meant(glob, &sources, &RelPath::root());
+    }
+    Ok(report)
 }
 
 /// The paths of a run that match; none: too many to remember, or it cannot be read whole.

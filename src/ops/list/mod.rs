@@ -9,11 +9,12 @@ mod lacking;
 mod missing;
 mod stats;
 mod tar;
+mod tar_links;
 #[cfg(test)]
 mod tests;
 
 pub use cat::cat;
-pub use find::{FindItem, find};
+pub use find::{FindItem, FindReport, find};
 pub use lacking::{LACKING_PATHS_MAX, Lacking, LackingPath, Lacks, MissingLister, WhyLacking};
 pub use missing::missing;
 pub use stats::{Stats, stats};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tar::{Builder, EntryType, Header};
 
+use super::tar_links::TarLinks;
 use crate::Error;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
@@ -32,7 +33,14 @@ pub(super) fn write_tar(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let mut archive = Archive { reader, observer, cancel, top: &top.path, builder: Builder::new(out) };
+    let mut archive = Archive {
+        reader,
+        observer,
+        cancel,
+        top: &top.path,
+        links: TarLinks::default(),
+        builder: Builder::new(out),
+    };
     archive.add(top)?;
     while let Some(entry) = walk.next_below(&top.path)? {
         cancel.check()?;
@@ -46,6 +54,7 @@ struct Archive<'a, 'o> {
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     top: &'a RelPath,
+    links: TarLinks,
     builder: Builder<&'o mut dyn Write>,
 }
 
@@ -81,10 +90,18 @@ impl Archive<'_, '_> {
             header.set_device_major(device.major).map_err(output_error)?;
             header.set_device_minor(device.minor).map_err(output_error)?;
         }
+        let name = self.name_of(entry);
+        if let Some(first) = self.links.first_name(&entry.node, &name) {
+            // Its attributes are those of the file, which the archive has.
+            header.set_entry_type(EntryType::Link);
+            header.set_size(0);
+            self.name(&mut header, &name, &first)?;
+            return self.builder.append(&header, io::empty()).map_err(output_error);
+        }
         self.records(entry, meta)?;
         let target: &[u8] = if let Node::Symlink { target, .. } = &entry.node { target } else { b"" };
         header.set_size(entry.content().map_or(0, |content| content.size));
-        self.name(&mut header, &self.name_of(entry), target)?;
+        self.name(&mut header, &name, target)?;
         let Node::File { content, .. } = &entry.node else {
             return self.builder.append(&header, io::empty()).map_err(output_error);
         };

@@ -90,6 +90,22 @@ fn find_tells_each_snapshot_that_holds_a_path() {
     assert!(hits("y/", &SnapshotFilter::default()).is_empty(), "a file is no folder");
     let nobody = SnapshotFilter { host: Some("other".into()), ..SnapshotFilter::default() };
     assert!(hits("*.txt", &nobody).is_empty());
+
+    let report = |glob: &str, filter: &SnapshotFilter| {
+        find(&repo, glob.as_ref(), filter, &Recording::default(), &Cancel::new(), &mut |_| Ok(()))
+    };
+    let all = SnapshotFilter::default();
+    assert_eq!(report("*.txt", &all).expect("found"), FindReport { found: 3, snapshots: 2, meant: None });
+    let own = lab.tree().join("a/y");
+    for pattern in ["tree/a/y", "/tree/a/y", own.to_str().expect("text")] {
+        let report = report(pattern, &all).expect("searched");
+        assert_eq!((report.found, report.meant), (0, Some("/a/y".into())), "{pattern}");
+    }
+    assert_eq!(report("*.txt", &nobody).expect("searched"), FindReport::default());
+    for (bad, said) in [("[", "the pattern, '['"), ("", "the pattern, ''"), ("!y", "write '\\!y'")] {
+        let error = report(bad, &all).expect_err("it can match nothing").to_string();
+        assert!(error.contains(said) && !error.contains("exclude"), "{bad}: {error}");
+    }
 }
 
 fn bytes_of(repo: &Repository, what: &What, observer: &Recording) -> Vec<u8> {
@@ -173,6 +189,52 @@ fn tar_holds_what_is_hard_to_hold() {
     let records =
         [(b"mtime".to_vec(), b"-1.750000000".to_vec()), (b"SCHILY.xattr.user.k".to_vec(), b"a\0b".to_vec())];
     assert_eq!(seen[3].3, records);
+}
+
+/// Names of one file are links in the archive, to the first of them that it holds; one whose other names are elsewhere is
+/// a file.
+#[test]
+fn tar_holds_hard_links() {
+    let lab = Lab::new();
+    for name in ["a/one", "b/outside"] {
+        write(&lab.tree().join(name), name.as_bytes());
+    }
+    let long = "n".repeat(150);
+    for (name, other) in
+        [("a/one", "a/two"), ("a/one", "z"), ("a/one", long.as_str()), ("b/outside", "a/inside")]
+    {
+        std::fs::hard_link(lab.tree().join(name), lab.tree().join(other)).expect("linked");
+    }
+    let repo = lab.open();
+    lab.backup(&repo, b"");
+    let held = |path: &str| {
+        let bytes = bytes_of(&repo, &what("tree", path), &Recording::default());
+        let mut archive = ::tar::Archive::new(bytes.as_slice());
+        let entries = archive.entries().expect("entries").map(|entry| entry.expect("an entry"));
+        let entries = entries.filter(|entry| !entry.header().entry_type().is_dir());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let entries = entries.map(|entry| {
+            let link = entry.link_name_bytes().map(|name| text(&name)).filter(|name| !name.is_empty());
+            assert_eq!(link.is_some(), entry.header().entry_type().is_hard_link());
+            assert_eq!(link.is_some(), entry.size() == 0);
+            (text(&entry.path_bytes()), link)
+        });
+        entries.collect::<Vec<_>>()
+    };
+    let link = |name: &str, first: &str| (name.to_owned(), Some(first.to_owned()));
+    let file = |name: &str| (name.to_owned(), None);
+    assert_eq!(held("a"), [file("inside"), file("one"), link("two", "one")]);
+    assert_eq!(
+        held(""),
+        [
+            file("a/inside"),
+            file("a/one"),
+            link("a/two", "a/one"),
+            link("b/outside", "a/inside"),
+            link(&long, "a/one"),
+            link("z", "a/one"),
+        ]
+    );
 }
 
 /// A library that takes names for paths drops what a path does not need, and refuses what is not text.

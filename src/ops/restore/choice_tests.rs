@@ -66,6 +66,32 @@ fn only_what_is_newer_in_the_snapshot_is_written() {
     assert!(world.to("link").is_dir() && read("blocked/in") == "snapshot");
 }
 
+/// What --exclude was to leave out would be restored, where it is written as listings and other programs write paths.
+#[test]
+fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
+    let world = World::new();
+    for name in ["a/x.txt", "b/z", "dump/y"] {
+        world.write(name, b"1");
+    }
+    world.backup();
+    let own = world.from("a").into_os_string();
+    let asked = |source: Option<&str>, path: &str, exclude: &std::ffi::OsStr| {
+        let options = RestoreOptions { exclude: vec![exclude.to_owned()], ..options() };
+        world.restore_as(what(source, path), Target::Folder(world.to("new")), &options, None)
+    };
+    for pattern in [own.as_os_str(), "tree/a".as_ref(), "/tree/a".as_ref()] {
+        for (source, path) in [(None, ""), (Some("tree"), ""), (Some("tree"), "a")] {
+            let error = asked(source, path, pattern).expect_err("refused").to_string();
+            assert!(error.contains("write --exclude '/a'"), "{pattern:?}: {error}");
+            assert!(!world.to("new").exists(), "nothing is written");
+        }
+    }
+    // A name at the root of a source, another name, and what would be right.
+    for pattern in ["dump/y", "trees/a", "/a", "a", "!tree", "tree/"] {
+        assert!(asked(None, "", pattern.as_ref()).is_ok(), "{pattern}");
+    }
+}
+
 /// A pattern that matches nothing is named, whatever the others match, in whatever source.
 #[test]
 fn include_patterns_that_match_nothing_are_in_the_report() {

@@ -56,7 +56,7 @@ impl Walk<'_> {
 }
 
 /// What names of one inode must have in common; none if the entry has one name alone.
-fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> {
+pub(in crate::ops) fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> {
     let mut bytes = Vec::new();
     let (kind, meta) = match node {
         Node::File { meta, content } => {

@@ -31,9 +31,6 @@ mod plan;
 mod preview;
 mod report;
 mod settle;
-mod shared;
-#[cfg(test)]
-mod shared_tests;
 #[cfg(test)]
 mod tests;
 mod unmatched;
@@ -64,7 +61,9 @@ use crate::sys::StateDir;
 use crate::target::{Durability, OwnerPolicy, Protection};
 use crate::types::{ByteSize, Entry, EntryFlags, Metadata, Node, Owner, RelPath};
 
+pub(in crate::ops) use links::link_digest;
 pub use report::{RestoreReport, UncertainRange, UnmatchedInclude};
+pub(in crate::ops) use unmatched::meant;
 
 use claimed::Claimed;
 use place::Place;
@@ -252,6 +251,7 @@ fn restore_with(
         unmatched: Mutex::new(Unmatched::new(&options.include)),
     };
     let sources = chosen(&found, what, &target)?;
+    unmatched::refuse_misread(&options.exclude, &sources, &reader)?;
     for source in &sources {
         tally.lost(tell_lost(&found.snapshot, &source.name, &what.path, observer));
     }

@@ -1,15 +1,52 @@
-//! What was probably meant by an include pattern that matched nothing.
+//! What was probably meant by a pattern that matches nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::UnmatchedInclude;
+use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
+use crate::ops::walk::Walk;
+use crate::repo::ChunkReader;
 use crate::types::RelPath;
 
-/// The pattern, and what it would have to be where it is written as other programs take it: from `/`, from the name of
-/// the source, or from the path that is restored. `sub`: the path in the source that is restored.
+/// Refuses exclude patterns that begin with the path or the name of a source, as other programs and listings write
+/// paths, where no source has such a name at its root: what they were to leave out would be restored.
+pub(super) fn refuse_misread(
+    excludes: &[OsString],
+    sources: &[&SourceRecord],
+    reader: &ChunkReader<'_>,
+) -> Result<(), Error> {
+    for pattern in excludes {
+        let Some(meant) = meant(pattern, sources, &RelPath::root()) else { continue };
+        let text = pattern.as_bytes().strip_prefix(b"/").unwrap_or(pattern.as_bytes());
+        let first = text.split(|&byte| byte == b'/').next().unwrap_or_default();
+        let Ok(first) = RelPath::from_slashed(first) else { continue };
+        let mut is_there = false;
+        for source in sources {
+            if let SourceKind::Tree { runs, .. } = &source.kind {
+                is_there |= Walk::open(reader, runs, true)?.entry_at(&first)?.is_some();
+            }
+        }
+        if !is_there {
+            return Err(Error::Usage(format!(
+                "--exclude '{}' leaves out nothing: patterns begin at the source's root: write --exclude '{}'",
+                pattern.to_string_lossy(),
+                meant.to_string_lossy()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The pattern, and what was probably meant by it: see [`meant`].
 pub(super) fn explained(pattern: &OsStr, sources: &[&SourceRecord], sub: &RelPath) -> UnmatchedInclude {
+    UnmatchedInclude { pattern: pattern.to_owned(), meant: meant(pattern, sources, sub) }
+}
+
+/// What a pattern would have to be where it is written as other programs take it: from `/`, from the name of
+/// the source, or from the path that is restored. `sub`: the path in the source that is restored.
+pub(in crate::ops) fn meant(pattern: &OsStr, sources: &[&SourceRecord], sub: &RelPath) -> Option<OsString> {
     let text = pattern.as_bytes();
     let anchored = |rest: &[u8]| OsString::from_vec([b"/", rest].concat());
     let from_path = || {
@@ -27,8 +64,7 @@ pub(super) fn explained(pattern: &OsStr, sources: &[&SourceRecord], sub: &RelPat
         let sub = sub.to_slashed();
         below(rest, &sub).is_none().then(|| anchored(&[&sub[..], b"/", rest].concat()))
     };
-    let meant = from_path().or_else(from_name).or_else(from_sub);
-    UnmatchedInclude { pattern: pattern.to_owned(), meant }
+    from_path().or_else(from_name).or_else(from_sub)
 }
 
 /// What a pattern has below a directory with whose path it begins.

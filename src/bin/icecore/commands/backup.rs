@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec};
 use icecore::repo::{HostChoice, Repository};
-use icecore::source::{FilesFrom, FilterOptions, StdinStream};
+use icecore::source::{FilesFrom, FilterOptions, PatternText, StdinStream};
 use icecore::types::{ByteSize, SnapshotId};
 
 use crate::context::Context;
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long)]
     init: bool,
     /// With --init: keep so much recovery data beside each pack (1 to 100 percent of it)
-    #[arg(long, value_name = "PERCENT", requires = "init", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "PERCENT", requires = "init", value_parser = parse::whole_percent)]
     parity: Option<u8>,
     /// Capture standard input under this name
     #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
@@ -65,8 +65,8 @@ pub struct Args {
     /// Leave out what matches, by gitignore's rules from the source's root
     #[arg(long, value_name = "GLOB", help_heading = "What to leave out")]
     exclude: Vec<OsString>,
-    /// Leave out what matches a line of this file
-    #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::paths())]
+    /// Leave out what matches a line of this file; '-' is standard input
+    #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::list_files())]
     exclude_file: Vec<PathBuf>,
     /// Leave out folders with a CACHEDIR.TAG
     #[arg(long, help_heading = "What to leave out")]
@@ -75,8 +75,8 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", help_heading = "What to leave out", value_parser = parse::some_size)]
     exclude_larger_than: Option<ByteSize>,
     /// Capture only what is listed in this file, one path a line (or NUL-separated) from the source's root; what is
-    /// listed and not there is named, and makes the snapshot incomplete
-    #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::paths())]
+    /// listed and not there is named, and makes the snapshot incomplete; '-' is standard input
+    #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::list_files())]
     files_from: Option<PathBuf>,
     /// Do not enter other file systems
     #[arg(long, help_heading = "What to leave out")]
@@ -190,6 +190,12 @@ impl Args {
         if self.checkpoint_every.is_some_and(|every| every.is_zero()) {
             return Err(CliError::usage("--checkpoint-every needs a span above 0"));
         }
+        let lists = self.exclude_file.iter().chain(&self.files_from);
+        let from_stdin = lists.filter(|file| file.as_os_str() == parse::STANDARD_INPUT).count();
+        if from_stdin + usize::from(self.stdin.is_some()) > 1 {
+            return Err(CliError::usage("standard input can be read for one thing alone")
+                .with_hint("write the list to a file, and give its path"));
+        }
         if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
             return Err(CliError::usage("--immutable and --files-from need a PATH"));
         }
@@ -238,9 +244,12 @@ impl Args {
         }
         let files_from = self.files_from.as_deref().map(FilesFrom::read).transpose();
         let files_from = files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
+        // Read here, once: a pipe is empty for the second source.
+        let exclude_texts =
+            self.exclude_file.iter().map(|file| PatternText::read(file)).collect::<Result<_, _>>();
         let filter = FilterOptions {
             excludes: self.exclude.clone(),
-            exclude_files: self.exclude_file.clone(),
+            exclude_texts: exclude_texts.map_err(|err| CliError::Engine(err.into()))?,
             exclude_caches: self.exclude_caches,
             exclude_larger_than: self.exclude_larger_than.map(|size| size.0),
             one_file_system: self.one_file_system,

@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use icecore::ErrorKind;
+use icecore::observe::Severity;
 use icecore::ops::copy::{CopyItem, CopyOptions, CopyOutcome, copy};
 use icecore::ops::list::SnapshotFilter;
 use icecore::types::{ByteSize, RepoId};
 use serde::Serialize;
 
+use super::nothing::tell_nothing;
 use crate::args::Global;
 use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
@@ -47,8 +50,11 @@ pub struct Args {
     #[arg(long, value_name = "ID", value_parser = parse::repository_id)]
     to_accept_repository: Option<RepoId>,
     /// Only snapshots of this host; with SNAP: whose 'latest' is meant
-    #[arg(long, value_name = "HOST", value_parser = parse::host)]
+    #[arg(long, value_name = "HOST", value_parser = parse::host, conflicts_with = "any_host")]
     host: Option<String>,
+    /// With SNAP: let 'latest' mean the newest of any host
+    #[arg(long, requires = "snaps")]
+    any_host: bool,
     /// Only snapshots with this tag; may be given more than once
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     tag: Vec<String>,
@@ -129,11 +135,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let ui = Ui { quiet: true, ..context.ui };
     let other = context.other(&global, ui);
     other.env.check()?;
-    let (to, _) = other.open(&meter)?;
+    let (to, _) = other.open(&meter).map_err(no_other)?;
     let options = CopyOptions {
         host: host_name(),
         names: args.snaps.clone(),
-        hosts: HostArgs { host: args.host.clone(), any_host: false }.choice(context)?,
+        hosts: HostArgs { host: args.host.clone(), any_host: args.any_host }.choice(context)?,
         filter: SnapshotFilter {
             host: args.host.clone(),
             tags: args.tag.clone(),
@@ -145,6 +151,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         dry_run: args.dry_run,
     };
     let report = copy(&from, &to, &options, &meter, &cancel)?;
+    if report.items.is_empty() {
+        tell_nothing(&from, &options.filter, Severity::Missing, &meter)?;
+    }
     meter.end();
     let mut out = context.ui.data()?;
     for item in &report.items {
@@ -162,6 +171,21 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         stored_bytes: report.stored_bytes,
     };
     Ok(meter.finish("copy", Outcome::Done, &summary, || vec![summary.line()]))
+}
+
+/// Advice of the other repository, where there is none: that of a missing repository is about `--repo`.
+fn no_other(error: CliError) -> CliError {
+    match error {
+        CliError::Engine(error) if error.kind() == ErrorKind::NoRepository => {
+            let message =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                    .map(ToString::to_string)
+                    .reduce(|all, cause| if all.ends_with(&cause) { all } else { format!("{all}: {cause}") });
+            let hint = "check the address given with --to; 'icecore init -r REPO' makes a new repository";
+            CliError::Absent { message: message.unwrap_or_default(), hint: Some(hint.to_owned()) }
+        }
+        error => error,
+    }
 }
 
 impl Summary {

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 
+use icecore::observe::Severity;
 use icecore::ops::list::{SnapshotFilter, find};
 
+use super::nothing::tell_nothing;
 use super::{Relay, entry};
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
@@ -38,20 +40,22 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
-    let mut is_found = false;
     let found = find(&repository, &args.glob, &filter, &meter, &cancel, &mut |item| {
-        is_found = true;
         let id = item.snapshot.id;
         let record = entry::Record::new(Some(id.to_string()), item.source, item.entry);
         relay
             .pass(out.record(&record, || format!("{}:{}", id.short(), entry::short(item.source, item.entry))))
     });
-    relay.done(found)?;
+    let report = relay.done(found)?;
     out.finish()?;
-    if !is_found {
+    if report.snapshots == 0 {
+        tell_nothing(&repository, &filter, Severity::Warning, &meter)?;
+    } else if report.found == 0 {
         let glob = args.glob.to_string_lossy();
+        let example = report.meant.unwrap_or_else(|| "/notes.txt".into());
         context.ui.note(format_args!(
-            "no path matches '{glob}'; patterns begin at each source's root, as in '/notes.txt'"
+            "no path matches '{glob}'; patterns begin at each source's root, as in '{}'",
+            example.to_string_lossy()
         ));
     }
     Ok(meter.outcome())

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use icecore::Error;
+use icecore::observe::Severity;
 use icecore::ops::Cancel;
 use icecore::ops::forget::{
     Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy, forget_named,
@@ -14,6 +15,7 @@ use icecore::repo::{Repository, StoredSnapshot};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::nothing::tell_nothing;
 use super::prune;
 use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
@@ -319,6 +321,9 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 fn by_policy(context: &Context<'_>, args: &Args, options: ForgetOptions) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
+    if report.kept == 0 && report.dropped == 0 {
+        tell_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
+    }
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
     tell(context, &report)?;

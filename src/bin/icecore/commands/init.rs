@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{CliError, Outcome};
+use crate::parse;
 
 /// Make a new repository
 ///
@@ -19,7 +20,7 @@ use crate::exit::{CliError, Outcome};
   icecore init -r /srv/public --no-passphrase")]
 pub struct Args {
     /// Keep so much recovery data beside each pack (1 to 100 percent of it), from which 'repair packs' heals bit rot
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "PERCENT", value_parser = parse::whole_percent)]
     parity: Option<u8>,
 }
 

@@ -13,6 +13,7 @@ mod key;
 mod ls;
 mod man;
 mod node;
+mod nothing;
 mod prune;
 mod repair;
 mod restore;

@@ -1,6 +1,7 @@
 //! `icecore snapshots`
 
 use icecore::format::{self, LeaseKind, SourceKind};
+use icecore::observe::Severity;
 use icecore::ops::forget::restorable;
 use icecore::ops::list::{Lacking, Lacks, MissingLister, SnapshotFilter, snapshots};
 use icecore::ops::{Cancel, reading_lease, sync_until};
@@ -8,6 +9,7 @@ use icecore::repo::{Repository, StoredSnapshot};
 use icecore::types::Timestamp;
 use serde::Serialize;
 
+use super::nothing::{tell_nothing, tell_nothing_of};
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -169,11 +171,15 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let filter =
         SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
     let list: Vec<Row> = if args.forgotten {
-        let found = restorable(&repository, &meter)?.into_iter();
-        let found = found.filter(|one| filter.accepts(&one.found));
+        let found = restorable(&repository, &meter)?;
+        tell_nothing_of(found.iter().map(|one| &one.found), &filter, Severity::Warning, &meter);
+        let found = found.into_iter().filter(|one| filter.accepts(&one.found));
         found.map(|one| (one.found, Some(one.forgotten))).collect()
     } else {
         let mut found = snapshots(&repository, &filter, &meter)?;
+        if found.is_empty() {
+            tell_nothing(&repository, &filter, Severity::Warning, &meter)?;
+        }
         found.sort_by_key(|found| (found.time(), found.order()));
         found.into_iter().map(|found| (found, None)).collect()
     };

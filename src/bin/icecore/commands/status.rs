@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use icecore::observe::Severity;
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::status::{Capture, SourceStatus, Status, StatusOptions, status};
 use serde::Serialize;
 
+use super::nothing::tell_nothing;
 use crate::context::{Context, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse;
@@ -29,7 +31,7 @@ use crate::ui::{json, text};
   icecore status --prometheus /var/lib/node_exporter/textfile/icecore.prom")]
 pub struct Args {
     /// A last good backup older than this is a failure (exit code 3)
-    #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
+    #[arg(long, value_name = "SPAN", value_parser = parse::some_time)]
     max_age: Option<Duration>,
     /// Write metrics for Prometheus' textfile collector to this file, in one step
     #[arg(long, value_name = "FILE", value_parser = parse::paths())]
@@ -122,6 +124,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         list_missing: context.ui.json,
     };
     let status = status(&repository, &options, &meter)?;
+    if status.sources.is_empty() {
+        tell_nothing(&repository, &options.filter, Severity::Warning, &meter)?;
+    }
     meter.end();
     if let Some(path) = &args.prometheus {
         let text = metrics(&status).finish();

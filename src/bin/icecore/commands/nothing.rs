@@ -1,0 +1,67 @@
+//! What to say where options select none of the snapshots that there are: most often a name is mistyped.
+
+use std::collections::BTreeSet;
+
+use icecore::observe::{Counters, Observer, Problem, Severity};
+use icecore::ops::list::{SnapshotFilter, snapshots};
+use icecore::repo::{Repository, StoredSnapshot};
+
+use crate::exit::CliError;
+
+/// Names that are listed at most.
+const NAMED_MAX: usize = 8;
+
+/// Reports that the filter selects no snapshot of those that there are. Nothing is reported of a filter that selects
+/// all, and of an empty repository.
+pub fn tell_nothing(
+    repository: &Repository,
+    filter: &SnapshotFilter,
+    severity: Severity,
+    observer: &dyn Observer,
+) -> Result<(), CliError> {
+    // What is to be said of them was said when the filter was used.
+    let all = snapshots(repository, &SnapshotFilter::default(), &Counters::default())?;
+    tell_nothing_of(&all, filter, severity, observer);
+    Ok(())
+}
+
+/// As [`tell_nothing`], with `all` as the snapshots that there are.
+pub fn tell_nothing_of<'s>(
+    all: impl IntoIterator<Item = &'s StoredSnapshot>,
+    filter: &SnapshotFilter,
+    severity: Severity,
+    observer: &dyn Observer,
+) {
+    let all: Vec<&StoredSnapshot> = all.into_iter().collect();
+    if let Some(why) = why(&all, filter) {
+        observer.problem(&Problem::new(severity, "no snapshot is selected", why));
+    }
+}
+
+fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
+    if all.is_empty() || all.iter().any(|one| filter.accepts(one)) {
+        return None;
+    }
+    let hosts: BTreeSet<&str> = all.iter().map(|one| one.snapshot.host.as_str()).collect();
+    let sources =
+        all.iter().flat_map(|one| &one.snapshot.sources).map(|source| source.name.as_str()).collect();
+    let tags = all.iter().flat_map(|one| &one.snapshot.tags).map(String::as_str).collect();
+    let mut asked =
+        vec![("host", filter.host.as_deref(), &hosts), ("source", filter.source.as_deref(), &sources)];
+    asked.extend(filter.tags.iter().map(|tag| ("tag", Some(tag.as_str()), &tags)));
+    for (what, name, there) in asked {
+        if let Some(name) = name.filter(|name| !there.contains(name)) {
+            return Some(match listed(there) {
+                Some(there) => format!("none has the {what} '{name}'; there are: {there}"),
+                None => format!("none has the {what} '{name}', or any {what}"),
+            });
+        }
+    }
+    Some("none has all of what is asked for; 'icecore snapshots' lists them".to_owned())
+}
+
+fn listed(names: &BTreeSet<&str>) -> Option<String> {
+    let more = if names.len() > NAMED_MAX { ", …" } else { "" };
+    let shown: Vec<&str> = names.iter().copied().take(NAMED_MAX).collect();
+    (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
+}
