@@ -12,6 +12,7 @@
 //! | `DROP ROLE`, `CREATE ROLE` of the connected role | it stays, its settings are reset |
 //! | `ALTER ROLE … WITH` of the connected role | moved to the end: it may take the rights or the password away that the rest needs |
 //! | the beginning of a database's part, where encodings need it | behind a connection to a database that takes any |
+//! | `REFRESH MATERIALIZED VIEW` | the same; where its query fails, which may need a search path that a dump has not, or another server, the view stays empty and a warning names it |
 //! | `CREATE EVENT TRIGGER` | the same, after a setting by which it does not fire in this session: `pg_dump` refreshes materialized views after it |
 //! | `SET transaction_timeout = 0`, which `pg_dump` writes from version 17 on | left out for an older server |
 //!
@@ -28,6 +29,9 @@ use super::lexer::{DumpLexer, Piece, Place};
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// Before the dump's first line: what `IF EXISTS` would say of each thing that is not there.
 const PREFIX: &[u8] = b"SET client_min_messages = warning; ";
+
+/// How a warning begins that names a view which could not be refreshed.
+pub const EMPTY_VIEW: &[u8] = b"icecore: not refreshed: ";
 
 /// The line with which `pg_dump` begins the part of a database.
 pub(super) const SECTION: &[u8] = b"-- PostgreSQL database dump";
@@ -155,7 +159,8 @@ impl<W: Write> RestoreFilter<W> {
     fn is_of_interest(&self, piece: &Piece<'_>) -> bool {
         let is_between = piece.place == Place::Between;
         let is_comment = piece.bytes.first() == Some(&b'-') && self.rules.neutral.is_some();
-        is_between && (is_comment || matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'S' | b'\\')))
+        is_between
+            && (is_comment || matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'R' | b'S' | b'\\')))
     }
 
     /// What takes a line's place; none: it passes. The line begins between statements.
@@ -178,20 +183,23 @@ impl<W: Write> RestoreFilter<W> {
         let Some(statement) = line.strip_suffix(b"\n").unwrap_or(line).strip_suffix(b";") else {
             return Ok(None);
         };
-        if let Some(name) = statement.strip_prefix(b"DROP DATABASE ").and_then(Name::parse) {
+        if let Some(name) = dropped(statement, b"DROP DATABASE ") {
             return Ok(Some(drop_database(name)));
         }
         if statement == b"SET transaction_timeout = 0" && !self.rules.knows_transaction_timeout {
             return Ok(Some(b"--\n".to_vec()));
         }
+        if let Some(name) = statement.strip_prefix(b"REFRESH MATERIALIZED VIEW ") {
+            return Ok(refresh(name));
+        }
         if !self.is_in_globals {
             return Ok(None);
         }
-        if let Some(name) = statement.strip_prefix(b"DROP TABLESPACE ").and_then(Name::parse) {
+        if let Some(name) = dropped(statement, b"DROP TABLESPACE ") {
             return Ok(Some([b"DROP TABLESPACE IF EXISTS ", name.spelled, b";\n"].concat()));
         }
         let role = self.rules.role.as_bytes();
-        if let Some(name) = statement.strip_prefix(b"DROP ROLE ").and_then(Name::parse) {
+        if let Some(name) = dropped(statement, b"DROP ROLE ") {
             if name.is(role) {
                 return Ok(Some([b"ALTER ROLE ", name.spelled, b" RESET ALL;\n"].concat()));
             }
@@ -253,6 +261,12 @@ impl<W: Write> Write for RestoreFilter<W> {
     }
 }
 
+/// The name in a statement that drops something, which may say `IF EXISTS` already (`pg_dumpall --if-exists`).
+fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<Name<'a>> {
+    let name = statement.strip_prefix(verb)?;
+    Name::parse(name.strip_prefix(b"IF EXISTS ").unwrap_or(name))
+}
+
 fn unexpected_command() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the dump holds a command of psql where none may be")
 }
@@ -274,6 +288,21 @@ fn attempt(statement: &[u8], or: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     Some([b"DO ", QUOTE, b"BEGIN ", statement, b"; EXCEPTION WHEN ", or, b"; END", QUOTE, b";\n"].concat())
+}
+
+/// Refreshes a view, or says on standard error that it stays empty; none if its name cannot be quoted so. `name`: as it is
+/// spelled, in one line.
+fn refresh(name: &[u8]) -> Option<Vec<u8>> {
+    let literal: Vec<u8> = name.iter().flat_map(|&byte| vec![byte; 1 + usize::from(byte == b'\'')]).collect();
+    let warn = [
+        b"others THEN RAISE WARNING '",
+        EMPTY_VIEW,
+        b"% in %: %', '",
+        &literal,
+        b"', current_database(), SQLERRM",
+    ]
+    .concat();
+    attempt(&[b"REFRESH MATERIALIZED VIEW ", name].concat(), &warn)
 }
 
 /// An identifier in a statement.

@@ -16,10 +16,64 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 pub struct DumpHead {
     /// It is what `pg_dumpall` writes.
     pub is_cluster: bool,
+    /// What it is by its first bytes.
+    pub kind: DumpKind,
     /// Databases that it drops and makes again, beside `postgres` and `template1`.
     pub databases: Vec<String>,
     /// The version of the server that was dumped.
     pub version: Option<Version>,
+}
+
+/// What a stream is by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DumpKind {
+    /// A text, or anything else.
+    #[default]
+    Other,
+    /// Of one database, as a text.
+    Plain,
+    /// Of one database, as `pg_restore` reads it.
+    Archive,
+    /// It must be unpacked by this program.
+    Packed(&'static str),
+}
+
+impl DumpKind {
+    fn of(first: &[u8]) -> Self {
+        match first {
+            [b'P', b'G', b'D', b'M', b'P', ..] => Self::Archive,
+            [0x1f, 0x8b, ..] => Self::Packed("gzip"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Packed("zstd"),
+            [0xfd, b'7', b'z', b'X', b'Z', ..] => Self::Packed("xz"),
+            [b'B', b'Z', b'h', ..] => Self::Packed("bzip2"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Self::Packed("lz4"),
+            _ => Self::Other,
+        }
+    }
+
+    /// For people, behind "it is not the dump of a cluster".
+    pub fn what(self) -> String {
+        match self {
+            Self::Other => String::new(),
+            Self::Plain => ", but one of a single database that pg_dump writes".to_owned(),
+            Self::Archive => ", but one of a single database that pg_dump writes for pg_restore".to_owned(),
+            Self::Packed(program) => format!(", but packed by {program}"),
+        }
+    }
+
+    /// What to type. `name`: the dump on the command line.
+    pub fn by_hand(self, name: &str) -> String {
+        match self {
+            Self::Other => format!("icecore cat {name} writes it out"),
+            Self::Plain => format!(
+                "icecore cat {name} | psql -d DATABASE, where DATABASE is there and empty (postgres, if the dump makes its database)"
+            ),
+            Self::Archive => {
+                format!("icecore cat {name} | pg_restore -d DATABASE, where DATABASE is there and empty")
+            }
+            Self::Packed(program) => format!("icecore cat {name} | {program} -d | psql -d postgres"),
+        }
+    }
 }
 
 /// Takes a dump's bytes until its first part is over; then writing fails, as no more is wanted.
@@ -54,6 +108,8 @@ impl HeadReader {
             self.is_done = true;
         } else if line == b"-- PostgreSQL database cluster dump" {
             self.head.is_cluster = true;
+        } else if line == b"-- PostgreSQL database dump" && !self.head.is_cluster {
+            self.head.kind = DumpKind::Plain;
         } else if let Some(version) = line.strip_prefix(b"-- Dumped from database version ") {
             let version = Version::parse(&String::from_utf8_lossy(version));
             self.head.version = self.head.version.or(version);
@@ -70,6 +126,9 @@ impl HeadReader {
 
 impl Write for HeadReader {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.read == 0 {
+            self.head.kind = DumpKind::of(bytes);
+        }
         let mut rest = bytes;
         while !self.is_done
             && let Some(piece) = self.lexer.next(&mut rest)
@@ -115,6 +174,20 @@ mod tests {
             assert_eq!(head.version, Some(Version { major: 15, minor: 18 }));
             assert!(head.is_cluster);
         }
+    }
+
+    #[test]
+    fn what_is_no_cluster_s_dump_is_known_by_its_beginning() {
+        let kind = |bytes: &[u8]| {
+            let mut reader = HeadReader::new();
+            let _ = reader.write_all(bytes);
+            reader.into_head().kind
+        };
+        assert_eq!(kind(b"PGDMP\x01\x0e\0"), DumpKind::Archive);
+        assert_eq!(kind(b"\x1f\x8b\x08\0"), DumpKind::Packed("gzip"));
+        assert_eq!(kind(b"--\n-- PostgreSQL database dump\n--\n"), DumpKind::Plain);
+        assert_eq!(kind(DUMP.as_bytes()), DumpKind::Other);
+        assert!(DumpKind::Archive.by_hand("4f1c:db").starts_with("icecore cat 4f1c:db | pg_restore "));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use super::filter::{Name, SECTION};
 use super::lexer::{DumpLexer, Piece, Place};
+use super::shape::{Misshapen, Shape};
 use super::sql::{Token, tokens};
 
 /// How much of a statement is kept: what it needs stands at its beginning, before a function's body.
@@ -44,6 +45,15 @@ pub struct Needs {
     pub roles: Named,
     pub subscriptions: Named,
     pub publications: Named,
+    /// Databases that it makes, and those that it drops before.
+    pub made: BTreeSet<String>,
+    pub dropped: BTreeSet<String>,
+    /// Databases that it connects to: their content is made.
+    pub filled: BTreeSet<String>,
+    /// Tablespaces that it drops before it makes them.
+    pub dropped_tablespaces: BTreeSet<String>,
+    /// Why it cannot bring a cluster back, whatever the server is like.
+    pub misshapen: Option<Misshapen>,
     /// The encoding of names and comments before the first database's part.
     pub globals_encoding: String,
     /// The parts of the databases, in their order.
@@ -72,6 +82,7 @@ pub struct NeedsReader {
     database: String,
     created_roles: BTreeSet<String>,
     is_in_head: bool,
+    shape: Shape,
     needs: Needs,
 }
 
@@ -83,6 +94,7 @@ impl NeedsReader {
 
     /// What was found.
     pub fn into_needs(mut self) -> Needs {
+        self.needs.misshapen = self.shape.judge();
         let created = &self.created_roles;
         self.needs.roles.retain(|role, _| !created.contains(role));
         if created.len() >= NAMES_MAX {
@@ -95,10 +107,19 @@ impl NeedsReader {
         match piece.place {
             Place::Between if piece.starts => self.statement.clear(),
             Place::Between | Place::Statement => {}
-            Place::CopyData | Place::CopyEnd => {
+            Place::CopyData => {
                 self.statement.clear();
+                self.shape.row(piece.bytes, piece.starts, piece.ends, self.lexer.copy());
                 return;
             }
+            Place::CopyEnd => {
+                self.statement.clear();
+                self.shape.rows_end();
+                return;
+            }
+        }
+        if piece.ends {
+            self.shape.line();
         }
         let room = STATEMENT_BYTES_MAX.saturating_sub(self.statement.len());
         self.statement.extend_from_slice(&piece.bytes[..room.min(piece.bytes.len())]);
@@ -113,14 +134,20 @@ impl NeedsReader {
 
     fn line_or_statement(&mut self, text: &[u8]) {
         if text.starts_with(b"\\") {
+            self.shape.statement(text, &[]);
             self.command(text.trim_ascii_end());
-        } else if text.starts_with(b"--") {
-            if text.trim_ascii_end() == SECTION && self.needs.sections.len() < NAMES_MAX {
+        } else if text.trim_ascii_end() == SECTION {
+            self.shape.part(text);
+            if self.needs.sections.len() < NAMES_MAX {
                 self.needs.sections.push(Section::default());
                 self.is_in_head = true;
             }
+        } else if text.starts_with(b"--") {
+            self.shape.comment(text);
         } else {
-            for statement in tokens(text).split(|token| *token == Token::Sign(b';')) {
+            let tokens = tokens(text);
+            self.shape.statement(text, &tokens);
+            for statement in tokens.split(|token| *token == Token::Sign(b';')) {
                 self.statement(statement);
             }
         }
@@ -134,6 +161,9 @@ impl NeedsReader {
         };
         if let Some(name) = named {
             self.database = String::from_utf8_lossy(&name).into_owned();
+            if self.needs.filled.len() < NAMES_MAX {
+                self.needs.filled.insert(self.database.clone());
+            }
         }
         if std::mem::take(&mut self.is_in_head)
             && let Some(section) = self.needs.sections.last_mut()
@@ -145,6 +175,7 @@ impl NeedsReader {
     fn statement(&mut self, statement: &[Token]) {
         match statement {
             [first, rest @ ..] if first.is("create") => self.create(rest),
+            [first, rest @ ..] if first.is("drop") => self.drop(rest),
             [first, rest @ ..] if first.is("alter") => self.alter(rest),
             [first, rest @ ..] if first.is("grant") => self.grant(rest),
             [first, rest @ ..] if first.is("revoke") => self.roles_after(rest, "from"),
@@ -157,6 +188,19 @@ impl NeedsReader {
                 self.role(role);
             }
             _ => {}
+        }
+    }
+
+    fn drop(&mut self, rest: &[Token]) {
+        let Some((kind, rest)) = rest.split_first() else { return };
+        let [name] = skip(rest, &["if", "exists"]) else { return };
+        let dropped = match kind {
+            kind if kind.is("database") => &mut self.needs.dropped,
+            kind if kind.is("tablespace") => &mut self.needs.dropped_tablespaces,
+            _ => return,
+        };
+        if let Some(name) = name.name().filter(|_| dropped.len() < NAMES_MAX) {
+            dropped.insert(name.to_owned());
         }
     }
 
@@ -206,6 +250,9 @@ impl NeedsReader {
             return;
         };
         let name = name.to_owned();
+        if self.needs.made.len() < NAMES_MAX {
+            self.needs.made.insert(name.clone());
+        }
         if let Some(section) = self.needs.sections.last_mut().filter(|_| self.is_in_head) {
             section.database.clone_from(&name);
         }
@@ -453,6 +500,7 @@ fn connection_string(text: &[u8]) -> Vec<u8> {
 
 impl Write for NeedsReader {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.shape.bytes(bytes);
         let mut rest = bytes;
         while let Some(piece) = self.lexer.next(&mut rest) {
             self.piece(&piece);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::NodeError;
 use super::super::docker::{Docker, DockerError};
-use super::super::dump::{DumpHead, HeadReader, Needs, NeedsReader, RestoreFilter};
+use super::super::dump::{DumpHead, HeadReader, Misshapen, Needs, NeedsReader, RestoreFilter};
 use super::super::postgres::{PostgresError, Programs};
 use super::super::profile::{Access, Server};
 use super::catalogue::Asked;
@@ -62,9 +63,14 @@ impl Database<'_> {
         }
         let head = head.into_head();
         if !head.is_cluster {
-            let why = format!("'{}' is not the dump of a whole cluster that pg_dumpall writes", self.source);
-            let hint = "'icecore cat SNAP:SOURCE' writes it out, to be fed to psql by hand";
-            return Err(NodeError::Refused { why, hint: hint.to_owned() });
+            let (name, is) = (&self.name, head.kind.what());
+            return Err(NodeError::Refused {
+                why: format!(
+                    "'{}' is not the dump of a whole cluster that pg_dumpall writes{is}",
+                    self.source
+                ),
+                hint: format!("nothing was written; to restore it by hand: {}", head.kind.by_hand(name)),
+            });
         }
         Ok(head)
     }
@@ -103,10 +109,13 @@ impl Database<'_> {
         let needs = self.needs(preview)?;
         let programs = self.asking()?;
         let server = Asked { programs: &programs, base: preview.base };
-        let facts = server.facts().map_err(told)?;
+        let facts = server.facts().map_err(|err| self.told(err))?;
         let replaced: BTreeSet<&str> =
             preview.there.iter().filter(|there| there.is_replaced).map(|there| there.name.as_str()).collect();
-        let lacks = lacks::lacks(&needs, &facts, &replaced, &server).map_err(told)?;
+        let holding: BTreeSet<&str> =
+            preview.there.iter().filter(|there| there.is_held()).map(|there| there.name.as_str()).collect();
+        let mut lacks = lacks::lacks(&needs, &facts, &replaced, &server).map_err(|err| self.told(err))?;
+        lacks.extend(lacks::kept(&needs, &facts, &holding));
         let mut compared =
             Compared { lacks, notes: lacks::notes(&needs, &facts), neutral: None, cannot_mix: None };
         if needs_neutral(&needs, &facts.base_encoding) {
@@ -143,7 +152,25 @@ impl Database<'_> {
                 self.name
             ),
         })?;
-        Ok(needs.into_needs())
+        let needs = needs.into_needs();
+        let by_hand = |before: &str| {
+            format!("{before}, or look at it before you feed it to psql by hand: icecore cat {}", self.name)
+        };
+        match &needs.misshapen {
+            None => Ok(needs),
+            Some(Misshapen::Torn(why)) => Err(NodeError::Refused {
+                why: format!("the dump '{}' is not whole as pg_dumpall writes it: {why}", self.source),
+                hint: by_hand(
+                    "nothing was written; take another snapshot's ('icecore snapshots' lists them)",
+                ),
+            }),
+            Some(Misshapen::Partial(why)) => Err(NodeError::Refused {
+                why: format!("the dump '{}' does not bring a cluster back: {why}", self.source),
+                hint: by_hand(
+                    "nothing was written; take another snapshot's ('icecore snapshots' lists them), and let a source of kind \"postgresql\" make the dump",
+                ),
+            }),
+        }
     }
 
     /// A name that neither the dump nor the server has, unless it is left from a restore that was cut short.
@@ -189,7 +216,7 @@ impl Database<'_> {
                         && !late
                         && heard.get_or_insert_with(Instant::now).elapsed() < SETUP_GRACE => {}
                 Ok(found) => return Ok(found),
-                Err(err) if late || !is_passing(&err) => return Err(told(err)),
+                Err(err) if late || !is_passing(&err) => return Err(self.told(err)),
                 Err(_) => {}
             }
             let until = Instant::now() + POLL;
@@ -213,7 +240,7 @@ impl Database<'_> {
     }
 
     fn tables(&self, programs: &Programs<'_>, database: &str) -> Result<u64, NodeError> {
-        let said = programs.output(query(programs, database, TABLES)).map_err(|err| told(err.into()))?;
+        let said = programs.output(query(programs, database, TABLES)).map_err(|err| self.told(err.into()))?;
         said.trim().parse().map_err(|_| NodeError::Refused {
             why: format!(
                 "the database server does not say how many tables '{database}' holds, but: {}",
@@ -221,6 +248,41 @@ impl Database<'_> {
             ),
             hint: "it must let the configured user look into each of its databases".into(),
         })
+    }
+}
+
+impl Database<'_> {
+    /// A failure to ask the server, in one line, and how to reach it.
+    fn told(&self, err: NodeError) -> NodeError {
+        match err {
+            NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
+                let said = said(&stderr_tail);
+                let hint = match &self.server.access {
+                    Access::Docker { .. } => "it must run, and let the configured user in; start it: docker compose up -d postgres".to_owned(),
+                    Access::Direct { password_file, .. } => unreachable_hint(&said, password_file.as_deref()),
+                };
+                let why = format!("the database server does not answer ({ending}): {said}");
+                NodeError::Refused { why, hint }
+            }
+            NodeError::Docker(DockerError::NoContainer { name, .. }) => NodeError::Refused {
+                why: format!("there is no container '{name}' to restore the database into"),
+                hint: "bring keys and configuration back first (SNAP:SOURCE names single sources), then start the database: docker compose up -d postgres".into(),
+            },
+            err => err,
+        }
+    }
+}
+
+/// What to do about a server that is no container's. `said`: what `psql` said.
+fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
+    let is_password = ["password", "pg_hba.conf", "authentication"].iter().any(|sign| said.contains(sign));
+    match (is_password, password_file) {
+        (true, Some(file)) => format!(
+            "the server must let the configured user in: {} must be there, with mode 0600, and hold a line HOST:PORT:*:USER:PASSWORD that fits 'address', 'port' and 'user' in icecore.toml",
+            file.display()
+        ),
+        (true, None) => "the server must let the configured user in: name a 'password_file' in icecore.toml (in the form of .pgpass), and look at 'user' there".to_owned(),
+        (false, _) => "the server must run, where 'address' and 'port' in icecore.toml say, and let the configured 'user' in".to_owned(),
     }
 }
 
@@ -266,21 +328,4 @@ fn is_passing(err: &NodeError) -> bool {
         NodeError::Docker(DockerError::NotRunning { .. })
             | NodeError::Postgres(PostgresError::Command(CommandError::Failed { .. }))
     )
-}
-
-/// A failure to ask the server, in one line.
-fn told(err: NodeError) -> NodeError {
-    match err {
-        NodeError::Postgres(PostgresError::Command(CommandError::Failed { ending, stderr_tail, .. })) => {
-            NodeError::Refused {
-                why: format!("the database server does not answer ({ending}): {}", said(&stderr_tail)),
-                hint: "it must run, and let the configured user in; start it: docker compose up -d postgres".into(),
-            }
-        }
-        NodeError::Docker(DockerError::NoContainer { name, .. }) => NodeError::Refused {
-            why: format!("there is no container '{name}' to restore the database into"),
-            hint: "bring keys and configuration back first (SNAP:SOURCE names single sources), then start the database: docker compose up -d postgres".into(),
-        },
-        err => err,
-    }
 }

@@ -1,7 +1,7 @@
 //! The dump on its way into `psql`.
 
 use super::super::NodeError;
-use super::super::dump::{FilterRules, RestoreFilter};
+use super::super::dump::{EMPTY_VIEW, FilterRules, RestoreFilter};
 use super::super::postgres::PostgresError;
 use super::database::Database;
 use super::preview::Preview;
@@ -20,8 +20,8 @@ const WARN_SINCE: u32 = 13;
 const LOCALE_PROVIDER_SINCE: u32 = 15;
 
 impl Database<'_> {
-    /// Feeds the dump to psql.
-    pub fn restore(&self, preview: &Preview) -> Result<(), NodeError> {
+    /// Feeds the dump to psql. Returns what is said of materialized views that stay empty; of very many the last ones.
+    pub fn restore(&self, preview: &Preview) -> Result<Vec<String>, NodeError> {
         self.observer.phase(&Phase::Restore { name: self.source.to_owned() });
         let programs = self.writing(preview)?;
         let run = |database: &str, statements: &[String]| -> Result<(), NodeError> {
@@ -59,11 +59,11 @@ impl Database<'_> {
     }
 
     /// A watcher ends psql should we be asked to stop, also while it is busy with one statement.
-    fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<(), Error> {
+    fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
         watched(&command.canceller(), &|| self.cancel.is_cancelled(), || self.fed(command, rules))
     }
 
-    fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<(), Error> {
+    fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
         let last_word = rules.last_word.clone();
         let mut filter = RestoreFilter::new(&mut command, rules);
         let written = write_content(self.reader, self.content, &mut filter, self.cancel, self.observer);
@@ -85,9 +85,15 @@ impl Database<'_> {
                 "psql ended well, but did not come to the end of the dump '{}': the connection to it may have been cut",
                 self.source
             ))),
-            _ => Ok(()),
+            _ => Ok(empty_views(&said)),
         }
     }
+}
+
+/// What warnings say of materialized views that could not be refreshed.
+fn empty_views(said: &str) -> Vec<String> {
+    let sign = String::from_utf8_lossy(EMPTY_VIEW);
+    said.lines().filter_map(|line| line.split_once(sign.as_ref())).map(|(_, rest)| rest.to_owned()).collect()
 }
 
 fn dropped(database: &str) -> String {

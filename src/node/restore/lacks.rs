@@ -113,6 +113,37 @@ pub(super) fn lacks(
     Ok(found.out)
 }
 
+/// What stays though the dump makes it: `pg_dumpall` without `--clean` drops nothing. `holding`: databases that hold tables.
+pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Vec<Lack> {
+    let mut out = Vec::new();
+    let there: BTreeSet<&str> = facts.held.iter().map(|one| one.database.as_str()).collect();
+    let stays = |name: &&String| !needs.dropped.contains(*name);
+    for name in needs.made.iter().filter(stays).filter(|name| there.contains(name.as_str())) {
+        out.push(Lack {
+            what: format!("the database '{name}' is there, and the dump makes it without dropping it (pg_dumpall without --clean)"),
+            remedy: format!("if nothing in it is needed, drop it: drop database \"{}\"", name.replace('"', "\"\"")),
+        });
+    }
+    let is_filled = |name: &&String| holding.contains(name.as_str()) && !needs.made.contains(*name);
+    for name in needs.filled.iter().filter(stays).filter(is_filled) {
+        out.push(Lack {
+            what: format!(
+                "the database '{name}' holds tables, and the dump adds its own without dropping them"
+            ),
+            remedy: format!("if they are not needed, drop the tables in the database '{name}'"),
+        });
+    }
+    for name in needs.tablespaces.keys().filter(|name| !needs.dropped_tablespaces.contains(*name)) {
+        if facts.tablespaces.iter().any(|one| one.name == *name) {
+            out.push(Lack {
+                what: format!("the tablespace '{name}' is there, and the dump makes it without dropping it"),
+                remedy: format!("drop the tablespace '{name}' where nothing is in it"),
+            });
+        }
+    }
+    out
+}
+
 /// What is worth knowing, and stands in nobody's way.
 pub(super) fn notes(needs: &Needs, facts: &Facts) -> Vec<String> {
     let mut out = Vec::new();

@@ -253,3 +253,26 @@ fn what_comes_back_asleep_is_told() {
     assert!(said.len() == 2 && said[0].contains("sub") && said[1].contains("replica"), "{said:?}");
     assert_eq!(notes(&needs, &facts("logical")).len(), 1);
 }
+
+/// `pg_dumpall` without `--clean`: the server refused CREATE DATABASE in the middle of the restore.
+#[test]
+fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    let held = ["aleph", "postgres"].map(|name| Held { database: name.into(), ..Held::default() });
+    let tablespaces = vec![Tablespace { name: "fast".into(), ..Tablespace::default() }];
+    let facts = Facts { held: held.to_vec(), tablespaces, ..Facts::default() };
+    let holding = BTreeSet::from(["postgres"]);
+    let mut needs =
+        Needs { made: set(&["aleph", "new"]), filled: set(&["aleph", "postgres"]), ..Needs::default() };
+    needs.tablespaces.insert("fast".into(), "/ts".into());
+    let whats: Vec<String> = kept(&needs, &facts, &holding).into_iter().map(|lack| lack.what).collect();
+    let starts =
+        ["the database 'aleph' is there", "the database 'postgres' holds tables", "the tablespace 'fast'"];
+    assert!(
+        whats.len() == 3 && whats.iter().zip(starts).all(|(what, start)| what.starts_with(start)),
+        "{whats:?}"
+    );
+    needs.dropped = set(&["aleph", "postgres"]);
+    needs.dropped_tablespaces = set(&["fast"]);
+    assert_eq!(kept(&needs, &facts, &holding), []);
+}

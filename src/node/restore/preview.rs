@@ -21,9 +21,11 @@ pub(super) const ABOUT: &str = "select json_build_object(\
 'databases', (select json_agg(json_build_object(\
 'name', datname, 'can_connect', datallowconn and datconnlimit <> -2, 'is_invalid', datconnlimit = -2, \
 'bytes', case when datconnlimit = -2 then 0 else coalesce(pg_database_size(oid), 0) end, \
-'sessions', coalesce((select json_agg(distinct usename || coalesce(' from ' || host(client_addr), '') || \
-coalesce(' (' || nullif(application_name, '') || ')', '')) from pg_stat_activity a \
-where a.datid = d.oid and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'), '[]'))) \
+'sessions', coalesce((select json_agg(distinct case when backend_type = 'client backend' then \
+coalesce(usename, '?') || coalesce(' from ' || host(client_addr), '') || coalesce(' (' || nullif(application_name, '') || ')', '') \
+else 'the process ' || coalesce(backend_type, '?') end) from pg_stat_activity a where a.datid = d.oid \
+and a.pid <> pg_backend_pid() \
+and coalesce(backend_type, '') not in ('', 'autovacuum worker', 'parallel worker', 'walsender')), '[]'))) \
 from pg_database d))";
 
 /// How many tables a database holds that are not the server's own or an extension's.
@@ -61,7 +63,7 @@ pub struct There {
 
 impl There {
     /// Data would go with it, or might.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.is_replaced && !self.is_invalid && self.tables != Some(0)
     }
 
