@@ -347,6 +347,49 @@ fn an_emptied_source_is_refused_unless_allowed() {
     assert_eq!(world.names(&world.run(options).0), ["/"]);
 }
 
+/// A container engine makes an empty directory where the file that it is to mount is missing; a failed copy leaves an empty
+/// file where a directory was.
+#[test]
+fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = dir.path().join("source");
+    let clear = || match at.is_dir() {
+        true => fs::remove_dir_all(&at).expect("removed"),
+        false => fs::remove_file(&at).expect("removed"),
+    };
+    let empty_directory: fn(&Path) = |at| fs::create_dir(at).expect("a folder");
+    let directories: fn(&Path) = |at| fs::create_dir_all(at.join("sub")).expect("folders");
+    let empty_file: fn(&Path) = |at| fs::write(at, b"").expect("a file");
+    let file: fn(&Path) = |at| fs::write(at, b"content").expect("a file");
+    let tree: fn(&Path) = |at| {
+        fs::create_dir(at).expect("a folder");
+        fs::write(at.join("a"), b"1").expect("a file");
+    };
+    let cases = [
+        (file, empty_directory, true),
+        (file, directories, true),
+        (tree, empty_file, true),
+        (file, tree, false),
+        (tree, file, false),
+        (empty_directory, empty_file, false),
+    ];
+    for (number, (before, now, is_refused)) in cases.into_iter().enumerate() {
+        let world = World::new();
+        let options = || {
+            let tree = TreeSpec::new("source", &at);
+            BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
+        };
+        before(&at);
+        world.run(options());
+        clear();
+        now(&at);
+        let second = backup(&world.repo(), options(), &Recording::default(), &Cancel::new());
+        assert_eq!(matches!(second, Err(Error::Empty { .. })), is_refused, "{number}: {second:?}");
+        world.run(BackupOptions { allow_empty: true, ..options() });
+        clear();
+    }
+}
+
 #[test]
 fn excludes_take_effect_and_their_lifting_too() {
     let world = World::new();

@@ -132,6 +132,9 @@ impl Walk<'_, '_> {
     pub fn run_file(&mut self, folder: &Folder, name: &[u8], stat: Stat) -> Result<(), WalkError> {
         let path = RelPath::root();
         let parent = self.parent_at(&path)?;
+        if stat.size == 0 && parent.as_ref().is_some_and(Entry::is_folder) {
+            self.refuse_empty_root()?;
+        }
         self.windows.learn(folder);
         // The stat of the opening may be older than what ran before the source.
         let seen = Seen { stat: Ok(Some(stat)), clock: self.rules.clock };
@@ -151,6 +154,10 @@ impl Walk<'_, '_> {
     ) -> Result<(), WalkError> {
         self.shared.count(&self.shared.counts.others, Counter::Entries);
         self.shared.counts.folders.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(file) = parent.as_ref().filter(|parent| path.is_root() && !parent.is_folder()) {
+            // What makes a container may put a directory in the place of a file that is missing.
+            self.shared.hide(file);
+        }
         let is_mount = levels
             .last()
             .is_some_and(|above| (above.id.device, above.mount_id) != (stat.device, stat.mount_id));
