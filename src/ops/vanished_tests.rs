@@ -132,6 +132,37 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
         .expect_err("it is not there, and nobody misses it");
 }
 
+/// A prune, also one that does not wait, keeps what a vanished snapshot may need, until it is acknowledged: the object
+/// may come back from another copy of the repository.
+#[test]
+fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
+    let lab = Lab::new();
+    let made = history(&lab, &lab.open(), 3);
+    let key = ObjectKey::Snapshot(made[2]);
+    let bytes = lab.store.get(&key, 1 << 20).expect("there");
+    let now = || {
+        let options = PruneOptions { now: true, ..PruneOptions::new("host") };
+        prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned")
+    };
+    lab.store.delete(&key).expect("deleted");
+
+    let report = now();
+    assert!(report.vanished == 1 && report.held.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    lab.store.clock().advance(40 * DAY);
+    assert_eq!(now().dropped.packs, 0, "it is not given up in silence");
+    lab.store.put(&key, crate::store::Body::Bytes(&bytes), crate::store::PutMode::CreateOnly).expect("put");
+    let found = verify(&lab.open(), &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    assert!(found.expect("verified").is_clean(), "the snapshot is whole");
+
+    lab.store.delete(&key).expect("deleted again");
+    assert_eq!(now().vanished, 1);
+    let names = [made[2].short().to_string()];
+    forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default())
+        .expect("acknowledged");
+    let report = now();
+    assert!(report.vanished == 0 && report.dropped.packs > 0, "{report:?}");
+}
+
 /// A snapshot of several sources is remembered once for each of them: `icecore forget ID` found its id twice, called it
 /// ambiguous, and ended with "no snapshot has an id that begins with it".
 #[test]

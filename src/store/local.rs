@@ -390,9 +390,9 @@ impl Store for LocalStore {
         let place = self.place(key)?;
         let stat = || self.find_dir(&place)?.stat(&place.name);
         let stat = stat().map_err(|error| self.failed_on(key, error))?;
+        // As in a listing: a directory or a link that somebody put under an object's name is no object.
         if stat.kind != FileKind::File {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-            return Err(StoreError::Io { action: "stat", subject: key.to_string(), source });
+            return Err(StoreError::NotFound { key: key.clone() });
         }
         Ok(meta_of(key.clone(), stat))
     }

@@ -21,7 +21,7 @@ pub(super) struct Until {
     pub grace: Option<Timestamp>,
     /// When the oldest lease of others began.
     pub oldest_lease: Option<Timestamp>,
-    /// Packs stored until then may be needed by a snapshot in quarantine that cannot be read.
+    /// Packs stored until then may be needed by a snapshot in quarantine that cannot be read, or by one that has vanished.
     pub unknown_needs: Option<Timestamp>,
 }
 

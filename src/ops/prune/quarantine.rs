@@ -2,48 +2,77 @@
 //!
 //! A snapshot that cannot be read may need any pack that was there when it was set aside. None of these is let go for
 //! [`QUARANTINE_LIFE`]: time to put the object back from a copy, or to read it from a better medium. Then it is given up,
-//! and goes, and what only it needed goes as anything that nobody needs.
+//! and goes, and what only it needed goes as anything that nobody needs. The same holds for an original that a repair set
+//! aside because lists of its entries are lost: the lost lists may come back, and what they named is not known.
+//!
+//! A snapshot that this machine remembers and that is gone without having been forgotten (see `repo::vanished`) may come
+//! back as well. What may be needed by it stays until somebody acknowledges that it is gone.
 //!
 //! A damaged pack stays as long as it could give a chunk that a snapshot needs and no other pack has: snapshots that a
 //! repair set aside are the only ones that can need such chunks, since a prune refuses to work for any other. A repair
 //! that is under way may be reading from quarantine: nothing goes then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Run;
+use super::live::Live;
 use super::roots::Roots;
 use super::survey::Survey;
 use crate::Error;
 use crate::format::LeaseKind;
-use crate::index::{Location, PackState};
+use crate::index::{LastSnapshot, Location, PackState};
 use crate::repo::Lease;
 use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
-use crate::types::{ChunkId, PackId, PackInfo, Timestamp};
+use crate::types::{ChunkId, PackId, PackInfo, SnapshotId, Timestamp};
 
 /// What cannot be read stays in quarantine for so long: 30 days.
 pub(super) const QUARANTINE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-impl Roots {
-    /// Packs stored until this time may be needed by a snapshot in quarantine that cannot be read; none if there is no
-    /// such snapshot. `margin`: how far the store's clock may be off.
-    pub fn unknown_needs(&self, margin: Duration) -> Option<Timestamp> {
-        let since = self.unknown_since()?;
-        Some(since.plus_seconds(i64::try_from(margin.as_secs()).unwrap_or(i64::MAX)))
-    }
+/// Snapshots of which nobody can tell all that they need.
+#[derive(Debug, Default)]
+pub(super) struct UnknownNeeds {
+    /// Packs stored until this time may be needed by one of them; none if there is no such snapshot.
+    pub until: Option<Timestamp>,
+    /// Those in quarantine that cannot be read to their ends, set aside less than [`QUARANTINE_LIFE`] ago.
+    pub aside: u64,
+    /// When the last of these was set aside.
+    pub aside_since: Option<Timestamp>,
+    /// Those that this machine remembers, that are gone, and that nobody forgot.
+    pub vanished: u64,
+}
 
-    /// When the last of them was set aside.
-    pub fn unknown_since(&self) -> Option<Timestamp> {
-        let young =
-            self.unknown.iter().filter(|(meta, _)| !self.ages.is_older(meta.modified, QUARANTINE_LIFE));
-        young.map(|(meta, _)| meta.modified).max()
+impl UnknownNeeds {
+    /// `margin`: how far the store's clock may be off.
+    pub fn find(roots: &Roots, live: &Live, vanished: &[LastSnapshot], margin: Duration) -> Self {
+        let margin = i64::try_from(margin.as_secs()).unwrap_or(i64::MAX);
+
+        // An original whose lists of entries are lost in part may need anything, as one that cannot be read at all.
+        let blind = roots.aside.iter().map(|(meta, _)| meta).filter(|_| live.is_blind);
+        let aside = roots.unknown.iter().map(|(meta, _)| meta).chain(blind);
+        let young: Vec<Timestamp> = aside
+            .map(|meta| meta.modified)
+            .filter(|time| !roots.ages.is_older(*time, QUARANTINE_LIFE))
+            .collect();
+        let aside_since = young.iter().max().copied();
+
+        let gone: BTreeMap<SnapshotId, Timestamp> =
+            vanished.iter().map(|one| (one.snapshot, one.time)).collect();
+        let last = aside_since.into_iter().chain(gone.values().copied()).max();
+        Self {
+            until: last.map(|time| time.plus_seconds(margin)),
+            aside: young.len() as u64,
+            aside_since,
+            vanished: gone.len() as u64,
+        }
     }
 }
 
 impl Run<'_> {
-    /// Tells what is kept for snapshots in quarantine that cannot be read, and until when.
+    /// Reports what is kept for snapshots of which nobody can tell what they need, and until when.
     pub(super) fn tell_held(&mut self, survey: &Survey) {
-        let Some(needs) = survey.until.unknown_needs else { return };
+        let unknown = &survey.unknown;
+        let Some(needs) = unknown.until else { return };
         for pack in survey.live.packs.values() {
             let is_held = pack.live == 0 && pack.row.added && pack.there.is_some_and(|there| there <= needs);
             if is_held {
@@ -51,9 +80,9 @@ impl Run<'_> {
             }
         }
         let life = i64::try_from(QUARANTINE_LIFE.as_secs()).unwrap_or(i64::MAX);
-        let since = survey.roots.unknown_since();
-        self.report.held_until = since.map(|since| since.plus_seconds(life));
-        self.report.unreadable_aside = survey.roots.unknown.len() as u64;
+        self.report.held_until = unknown.aside_since.map(|since| since.plus_seconds(life));
+        self.report.unreadable_aside = unknown.aside;
+        self.report.vanished = unknown.vanished;
     }
 
     /// Deletes what is of no use in quarantine any more.

@@ -76,7 +76,7 @@ pub enum Waiting {
     Silence,
     /// Snapshots came while others were judged, each time anew; the next prune tries again.
     Changed,
-    /// A snapshot in quarantine that cannot be read may need it.
+    /// A snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may need it.
     Unknown,
 }
 
@@ -123,12 +123,15 @@ pub struct PruneReport {
     pub pending_until: Option<Timestamp>,
     /// Why they wait.
     pub kept_waiting: Vec<Waiting>,
-    /// Packs that no readable snapshot needs and that are kept for snapshots in quarantine that cannot be read …
+    /// Packs that no readable snapshot needs and that are kept for snapshots whose needs are not known.
     pub held: Amount,
-    /// … of which there are so many …
+    /// Those of these snapshots that lie in quarantine and cannot be read to their ends.
     pub unreadable_aside: u64,
-    /// … and until when.
+    /// Until when packs are kept for them.
     pub held_until: Option<Timestamp>,
+    /// Those that this machine remembers, that are gone, and that nobody forgot: packs are kept until somebody
+    /// acknowledges that they are gone.
+    pub vanished: u64,
     /// Objects that were deleted from quarantine, and those that are left there.
     pub quarantine_deleted: Amount,
     pub quarantined: Amount,

@@ -7,6 +7,7 @@ use super::Run;
 use super::copy::SEGMENT_CHUNKS;
 use super::live::{Live, Pack, Packs};
 use super::plan::Until;
+use super::quarantine::UnknownNeeds;
 use super::roots::Roots;
 use crate::Error;
 use crate::index::{Index, PackState};
@@ -30,6 +31,8 @@ pub(super) struct Survey {
     /// Nobody else is at work and the prune is not to wait.
     pub immediate: bool,
     pub until: Until,
+    /// Snapshots of which nobody can tell what they need.
+    pub unknown: UnknownNeeds,
     pub roots: Roots,
     /// When each condemned pack was condemned: the store time of the oldest listed segment that says so.
     pub marks: BTreeMap<PackId, Timestamp>,
@@ -69,12 +72,13 @@ impl Run<'_> {
                 *mark = time.min(*mark);
             }
         }
+        let unknown = UnknownNeeds::find(&roots, &live, &self.repo.vanished(), self.times.margin);
         let until = Until {
             grace: grace.map(|grace| minus(now, grace)),
             oldest_lease: leases.iter().map(|lease| lease.started(&self.times)).min(),
-            unknown_needs: roots.unknown_needs(self.times.margin),
+            unknown_needs: unknown.until,
         };
-        Ok(Survey { now, leases, immediate, until, roots, marks, leftovers, live })
+        Ok(Survey { now, leases, immediate, until, unknown, roots, marks, leftovers, live })
     }
 
     /// Finds out what is live. Done again if the index was found wanting on the way: chunk numbers, and what did not

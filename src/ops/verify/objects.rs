@@ -96,7 +96,12 @@ impl Objects {
             }
             for (key, what) in missing {
                 let only_missing = what == MISSING && !whole.is_empty();
-                let what = format!("{what}; 'repair config' puts it back from its twin");
+                let what = match whole.is_empty() {
+                    true => {
+                        format!("{what}; neither copy is whole: 'icecore key remove {name}' removes the slot")
+                    }
+                    false => format!("{what}; 'repair config' puts it back from its twin"),
+                };
                 if only_missing {
                     observer.problem(&Problem::new(Severity::Note, key, what));
                 } else {

@@ -80,7 +80,7 @@ pub struct Summary {
     pending_until: Option<String>,
     /// Why they wait.
     waiting: Vec<String>,
-    /// Kept for snapshots in quarantine that cannot be read.
+    /// Kept for snapshots in quarantine that cannot be read, and for those that are gone and were not forgotten.
     held: Packs,
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<String>,
@@ -218,14 +218,25 @@ fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
         let what = "'icecore repair packs' and 'icecore repair snapshots' take from there what can be saved";
         lines.push(format!("quarantine: {}; {what}", objects(report.quarantined)));
     }
+    lines.extend(held_lines(report));
+    lines
+}
+
+/// What is kept for snapshots of which nobody can tell what they need.
+fn held_lines(report: &PruneReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let held =
+        format!("{} ({})", text::size(report.held.bytes), text::counted(report.held.packs, "pack", "packs"));
     if let Some(until) = report.held_until {
         let snapshots = text::counted(report.unreadable_aside, "snapshot", "snapshots");
         lines.push(format!(
-            "kept until {} for {snapshots} in quarantine that cannot be read: {} ({})",
+            "kept until {} for {snapshots} in quarantine that cannot be read to the end: {held}",
             text::when(until),
-            text::size(report.held.bytes),
-            text::counted(report.held.packs, "pack", "packs"),
         ));
+    }
+    if report.vanished > 0 && report.held.packs > 0 {
+        let snapshots = text::counted(report.vanished, "snapshot that is gone", "snapshots that are gone");
+        lines.push(format!("kept for {snapshots} and that nobody forgot, until 'icecore forget ID': {held}"));
     }
     lines
 }
@@ -242,7 +253,10 @@ fn waiting(why: &Waiting) -> String {
         }
         Waiting::Silence => "nothing was written to the repository for more than 30 days, or its clock jumped: that time does not count, and one more grace period has to pass".to_owned(),
         Waiting::Changed => "new snapshots came while the others were judged: the next prune tries again".to_owned(),
-        Waiting::Unknown => "a snapshot in quarantine that cannot be read may need it".to_owned(),
+        Waiting::Unknown => {
+            "a snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may need it"
+                .to_owned()
+        }
         Waiting::Needed => "chunks that lie nowhere else are needed: the next prune copies them".to_owned(),
     }
 }

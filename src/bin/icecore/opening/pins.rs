@@ -61,6 +61,9 @@ struct Record {
     /// The address's bytes in hex where they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address_hex: Option<String>,
+    /// A hash of the rest. Absent in pins of the first versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<String>,
     passphrase: bool,
     repository: String,
 }
@@ -163,6 +166,7 @@ impl Pin {
         let record = Record {
             address: address.to_string(),
             address_hex: text.is_err().then(|| hex(&address.0)),
+            check: Some(self.check(address)),
             passphrase: self.sealed,
             repository: self.repository.to_string(),
         };
@@ -181,7 +185,21 @@ impl Pin {
             return Err("it speaks of another address".to_owned());
         }
         let repository = record.repository.parse().map_err(|e| format!("its repository: {e}"))?;
-        Ok(Self { repository, sealed: record.passphrase })
+        let pin = Self { repository, sealed: record.passphrase };
+        // Without it a flipped bit of the id would mean another repository, and every command would refuse this one.
+        if record.check.is_some_and(|check| check != pin.check(address)) {
+            return Err("its check does not agree".to_owned());
+        }
+        Ok(pin)
+    }
+
+    /// A hash of what a pin says, so that a damaged one is noticed. No protection against who can write to the file.
+    fn check(self, address: &Address) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.repository.to_string().as_bytes());
+        hasher.update(&[u8::from(self.sealed)]);
+        hasher.update(&address.0);
+        hasher.finalize().to_hex()[..16].to_owned()
     }
 }
 
@@ -321,6 +339,27 @@ mod tests {
             let aside = fs::read_dir(file.parent().expect("a parent")).expect("list").count() - 1;
             assert_eq!(aside, number + 1, "each damaged file is kept");
         }
+    }
+
+    /// One flipped bit of the id named another repository, which every command refused to take for this one.
+    #[test]
+    fn no_flipped_bit_of_a_pin_means_another_repository() {
+        let root = tempfile::tempdir().expect("a directory");
+        let here = address(root.path());
+        for pin in [Pin { repository: ONE, sealed: true }, Pin { repository: TWO, sealed: false }] {
+            let whole = pin.encode(&here);
+            for bit in 0..whole.len() * 8 {
+                let mut flipped = whole.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(Pin::decode(&flipped, &here).map_or(true, |read| read == pin), "bit {bit}");
+            }
+        }
+
+        let mut old: serde_json::Value =
+            serde_json::from_slice(&Pin { repository: ONE, sealed: true }.encode(&here)).expect("JSON");
+        old.as_object_mut().expect("an object").remove("check");
+        let read = Pin::decode(old.to_string().as_bytes(), &here);
+        assert_eq!(read, Ok(Pin { repository: ONE, sealed: true }), "one without a check is read");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use super::unreadable::contents_by_first;
 use super::*;
+use crate::ops::forget::forget_named;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::repair::repair_index;
+use crate::repo::HostChoice;
 use crate::store::{Body, Folder, PutMode, Store, list_all};
 use crate::types::SegmentId;
 
@@ -178,4 +180,49 @@ fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
     let after = contents_by_first(&lab);
     assert!(before.iter().all(|(id, content)| after[id] == *content));
     assert_clean(&lab);
+}
+
+/// The pack with a snapshot's lists of entries is gone, the snapshot gives way to a partial one, and a prune follows at
+/// once. Nobody can tell what the lost lists named, so all of it stays for 30 days, and the pack that comes back heals the
+/// snapshot.
+#[test]
+fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
+    for days in [0, 29, 31] {
+        let lab = Lab::new();
+        let file = noise(1, 300_000);
+        write(&lab.tree().join("file"), &file);
+        let first = lab.backup(&lab.open(), &noise(5, 5000));
+        let known = packs(&lab);
+
+        write(&lab.tree().join("other"), &noise(2, 1000));
+        let second = lab.backup(&lab.open(), &noise(5, 5000));
+        let new = packs(&lab).into_iter().find(|pack| !known.contains(pack)).expect("a pack").0;
+
+        std::fs::remove_file(lab.tree().join("file")).expect("removed");
+        lab.backup(&lab.open(), &noise(5, 5000));
+        let names = [first.to_string()];
+        forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default())
+            .expect("forgotten");
+        let key = ObjectKey::Pack(new);
+        let bytes = lab.store.get(&key, 64 << 20).expect("read");
+        lab.store.delete(&key).expect("deleted");
+
+        let repair = |lab: &Lab| {
+            let options = RepairPacksOptions::default();
+            let report = repair_packs(&lab.open(), &options, &Recording::default(), &Cancel::new());
+            repair_all_snapshots(&lab.open());
+            report.expect("repaired")
+        };
+        assert!(repair(&lab).lost_chunks > 0);
+        prune_later(&lab, days * DAY).expect("pruned");
+        let options = PruneOptions { now: true, ..PruneOptions::new("host") };
+        let report = prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned");
+        assert_eq!(report.held_until.is_some(), days < 30, "{days}: {report:?}");
+
+        lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        repair(&lab);
+        let left = contents_by_first(&lab);
+        let is_healed = left.get(&second).is_some_and(|held| held.0.get("file") == Some(&file));
+        assert_eq!(is_healed, days < 30, "{days} days later");
+    }
 }
