@@ -1,5 +1,6 @@
 //! Operations: what a user asks for, each as one function over a repository and the outside world.
 
+mod absent;
 pub mod backup;
 mod choose;
 pub mod content;

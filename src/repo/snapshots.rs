@@ -7,7 +7,7 @@ use super::objects::{open_object, seal_object, stored_limit};
 use super::{LeaseTimes, RepoError, Repository, landed_late};
 use crate::chunk::object_hash;
 use crate::format::{
-    ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, decode_snapshot, encode_snapshot,
+    ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot, encode_snapshot,
 };
 use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
 use crate::sys::{Existing, read_bounded, write_file};
@@ -59,6 +59,11 @@ impl StoredSnapshot {
     /// The time by which it is sorted and kept: when it was begun.
     pub fn time(&self) -> Timestamp {
         trusted_time(self.snapshot.started, self.committed())
+    }
+
+    /// When the capture of one of its sources began, by the clock that its own time is taken from.
+    pub fn time_of(&self, source: &SourceRecord) -> Timestamp {
+        trusted_time(source.started, self.committed())
     }
 
     /// A snapshot of the same content and time that is to take this one's place.

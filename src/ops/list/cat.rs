@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use super::tar::write_tar;
-use super::{CACHE_BYTES, What, no_path};
+use super::{CACHE_BYTES, What};
 use crate::Error;
 use crate::format::{LeaseKind, SourceKind};
 use crate::observe::Observer;
 use crate::ops::Cancel;
+use crate::ops::absent::no_path;
 use crate::ops::choose::source_of;
 use crate::ops::content::write_content;
 use crate::ops::lost::tell_lost;
@@ -19,8 +20,8 @@ use crate::types::Node;
 ///
 /// Names in the archive are relative to the folder, which is its first entry, `./`. Names of any bytes and length, sizes
 /// above 8 GiB, times to the nanosecond and extended attributes (`SCHILY.xattr`) are in the forms that GNU tar and
-/// bsdtar read. Sockets, and paths that were not captured, cannot be in it and are told as missing. Holes are zeros,
-/// hard links are files of their own. `host`: this machine's name, for the lease.
+/// bsdtar read. Sockets, and paths that were not captured, cannot be in it and are told as missing. Holes are zeros.
+/// Further names of a file are hard links to the first. `host`: this machine's name, for the lease.
 ///
 /// # Errors
 /// Damage ends it: an archive or file that goes on behind a gap would pass as whole. What was written stays written.
@@ -46,18 +47,27 @@ pub fn cat(
             observer.expect(content.size, true);
             write_content(&reader, content, out, cancel, observer)?;
         }
-        SourceKind::Stream { .. } => return Err(no_path(source, &what.path)),
+        SourceKind::Stream { .. } => return Err(no_path(&reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
             let mut walk = Walk::open(&reader, runs, false)?;
-            let entry = walk.entry_at(&what.path)?.ok_or_else(|| no_path(source, &what.path))?;
+            let entry =
+                walk.entry_at(&what.path)?.ok_or_else(|| no_path(&reader, found.id, source, &what.path))?;
             match &entry.node {
                 Node::File { content, .. } => {
                     observer.expect(content.size, true);
                     write_content(&reader, content, out, cancel, observer)?;
                 }
                 Node::Folder { .. } => write_tar(&reader, &mut walk, &entry, out, observer, cancel)?,
+                Node::Symlink { target, .. } => {
+                    let target = String::from_utf8_lossy(target);
+                    let what = format!(
+                        "'{}' is a symbolic link to '{target}', which is not followed; 'restore' puts the link back",
+                        entry.path
+                    );
+                    return Err(Error::Usage(what));
+                }
                 _ => {
-                    let what = format!("'{}' is neither a file nor a folder", entry.path);
+                    let what = format!("'{}' is neither a file nor a directory", entry.path);
                     return Err(Error::Usage(what));
                 }
             }

@@ -1,9 +1,10 @@
 //! What a snapshot does not contain.
 
-use super::{CACHE_BYTES, EachLs, LsItem, What, no_path, source_of, tell_uncertain};
+use super::{CACHE_BYTES, EachLs, LsItem, What, source_of, tell_uncertain};
 use crate::Error;
 use crate::format::{SourceKind, SourceRecord};
 use crate::observe::Observer;
+use crate::ops::absent::no_path;
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{Entry, RelPath};
@@ -44,7 +45,9 @@ fn missing_of(
     observer: &dyn Observer,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
-    let SourceKind::Tree { runs, .. } = &source.kind else { return Ok(()) };
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        return if path.is_root() { Ok(()) } else { Err(no_path(reader, found.id, source, path)) };
+    };
     let mut walk = Walk::open(reader, runs, true)?;
     let mut tell = |entry: &Entry| match entry.is_incomplete() || entry.missing_names().is_some() {
         true => each(LsItem::Entry { source: &source.name, entry }),
@@ -52,7 +55,7 @@ fn missing_of(
     };
     let top = walk.entry_at(path)?;
     let result = match &top {
-        None if !path.is_root() => Err(no_path(source, path)),
+        None if !path.is_root() => Err(no_path(reader, found.id, source, path)),
         Some(entry) if !entry.is_folder() => tell(entry),
         top => top.iter().try_for_each(&mut tell).and_then(|()| {
             while let Some(entry) = walk.next_below(path)? {

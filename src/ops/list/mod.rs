@@ -23,11 +23,12 @@ use crate::Error;
 use crate::format::{RunRef, SourceKind, SourceRecord};
 use crate::observe::{Observer, Problem, Severity};
 use crate::ops::Cancel;
+use crate::ops::absent::no_path;
 use crate::ops::choose::{choose, source_of};
 use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, HostChoice, Repository, StoredSnapshot, Uncertain, without_replaced};
 use crate::store::ObjectKey;
-use crate::types::{Entry, RelPath};
+use crate::types::{Entry, RelPath, Timestamp};
 
 /// Metadata frames kept while listing.
 const CACHE_BYTES: usize = 16 << 20;
@@ -93,8 +94,8 @@ pub fn snapshots(
 /// One line of a listing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LsItem<'a> {
-    /// A source of the snapshot.
-    Source(&'a SourceRecord),
+    /// A source of the snapshot, and the time that counts as the one when its capture began.
+    Source { source: &'a SourceRecord, time: Timestamp },
     /// A path of a tree source.
     Entry { source: &'a str, entry: &'a Entry },
 }
@@ -130,7 +131,7 @@ pub fn ls(
         return ls_source(&reader, &found, source, &what.path, recursive, observer, each);
     }
     for source in &found.snapshot.sources {
-        each(LsItem::Source(source))?;
+        each(LsItem::Source { source, time: found.time_of(source) })?;
         if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
             ls_source(&reader, &found, source, &RelPath::root(), true, observer, each)?;
         }
@@ -148,7 +149,11 @@ fn ls_source(
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let SourceKind::Tree { runs, .. } = &source.kind else {
-        return if path.is_root() { each(LsItem::Source(source)) } else { Err(no_path(source, path)) };
+        return if path.is_root() {
+            each(LsItem::Source { source, time: found.time_of(source) })
+        } else {
+            Err(no_path(reader, found.id, source, path))
+        };
     };
     let mut walk = Walk::open(reader, runs, true)?;
     let top = walk.entry_at(path)?;
@@ -157,7 +162,7 @@ fn ls_source(
         Some(entry) => each(LsItem::Entry { source: &source.name, entry }),
         // A tree without a root entry is an empty one.
         None if path.is_root() => ls_below(&mut walk, source, path, recursive, each),
-        None => Err(no_path(source, path)),
+        None => Err(no_path(reader, found.id, source, path)),
     };
     tell_uncertain(&mut walk, found, source, observer);
     result
@@ -177,10 +182,6 @@ fn ls_below(
         }
     }
     Ok(())
-}
-
-fn no_path(source: &SourceRecord, path: &RelPath) -> Error {
-    Error::NotThere(format!("source '{}' has no path '{path}' in this snapshot", source.name))
 }
 
 /// Tells the ranges of paths that a walk could not read.

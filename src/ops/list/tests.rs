@@ -23,7 +23,7 @@ fn listed(repo: &Repository, what: &What, recursive: bool) -> Result<Vec<String>
     let mut out = Vec::new();
     ls(repo, what, recursive, &Recording::default(), &mut |item| {
         out.push(match item {
-            LsItem::Source(source) => format!("[{}]", source.name),
+            LsItem::Source { source, .. } => format!("[{}]", source.name),
             LsItem::Entry { entry, .. } => entry.path.to_string(),
         });
         Ok(())
@@ -56,6 +56,36 @@ fn ls_lists_sources_folders_and_files() {
     for bad in [what("tree", "nope"), what("none", ""), what("db", "x"), what("tree", "a/y/z")] {
         assert!(matches!(listed(&repo, &bad, false), Err(Error::NotThere(_))), "{bad:?}");
     }
+}
+
+/// An error of a path says what stands in its way, whichever command asks; the listing that it advises is there.
+#[test]
+fn a_path_that_is_not_there_is_told_why() {
+    let (lab, repo) = sample();
+    std::os::unix::fs::symlink("x", lab.tree().join("a/link")).expect("a link");
+    lab.backup(&repo, b"a dump");
+    for (source, path, why) in [
+        ("tree", "a/link/1.txt", "'a/link' is a symbolic link"),
+        ("tree", "a/y/z/deeper", "'a/y' is not a directory"),
+        ("tree", "a/nope/deeper", ":tree/a' lists what there is"),
+        ("tree", "nope", ":tree' lists what there is"),
+        ("db", "x", "it is a stream"),
+    ] {
+        let what = what(source, path);
+        let mut errors = vec![listed(&repo, &what, true).expect_err("it is not there")];
+        let observer = Recording::default();
+        errors.push(
+            cat(&repo, &what, "host", &mut Vec::new(), &observer, &Cancel::new()).expect_err("not there"),
+        );
+        errors.push(missing(&repo, &what, &observer, &mut |_| Ok(())).expect_err("not there"));
+        for error in errors {
+            let error = error.to_string();
+            assert!(error.contains(why) && error.contains(&format!("'{path}'")), "{error}");
+        }
+    }
+    let error =
+        cat(&repo, &what("tree", "a/link"), "h", &mut Vec::new(), &Recording::default(), &Cancel::new());
+    assert!(error.expect_err("a link").to_string().contains("a symbolic link to 'x'"));
 }
 
 /// Seeking right to a path must not show what a newer run removed above it.

@@ -44,6 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
+use super::absent::no_path;
 use super::choose::{choose, source_of};
 use super::content::{StreamLimits, write_content_with};
 use super::fetch::Fetcher;
@@ -370,7 +371,9 @@ impl<'a> Job<'a> {
         let entry;
         let content = match &source.kind {
             SourceKind::Stream { content, .. } if what.path.is_root() => content,
-            SourceKind::Stream { .. } => return Err(no_path(source, what)),
+            SourceKind::Stream { .. } => {
+                return Err(no_path(self.reader, self.tally.snapshot(), source, &what.path));
+            }
             SourceKind::Tree { runs, .. } => {
                 entry = self.first_entry(&mut self.open_runs(runs)?, source, what)?;
                 let not_a_file = || {
@@ -422,7 +425,7 @@ impl<'a> Job<'a> {
                     format!("the list of files of '{}'", source.name),
                     lost.why,
                 ))),
-                None => Err(no_path(source, what)),
+                None => Err(no_path(self.reader, self.tally.snapshot(), source, &what.path)),
             },
         }
     }
@@ -432,7 +435,9 @@ impl<'a> Job<'a> {
         self.observer.phase(&Phase::Restore { name: source.name.clone() });
         let alone = what.source.is_some();
         match &source.kind {
-            SourceKind::Stream { .. } if !what.path.is_root() => Err(no_path(source, what)),
+            SourceKind::Stream { .. } if !what.path.is_root() => {
+                Err(no_path(self.reader, self.tally.snapshot(), source, &what.path))
+            }
             SourceKind::Stream { content, .. } => {
                 self.observer.expect(content.size, true);
                 let meta = Metadata {
@@ -472,8 +477,4 @@ impl<'a> Job<'a> {
             }
         }
     }
-}
-
-fn no_path(source: &SourceRecord, what: &What) -> Error {
-    Error::NotThere(format!("source '{}' has no path '{}' in this snapshot", source.name, what.path))
 }

@@ -149,6 +149,11 @@ impl<'a> Tally<'a> {
         self.observer.add(Counter::FilesUnchanged, 1);
     }
 
+    /// The snapshot that is restored.
+    pub fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
     /// What is there is left, as the snapshot's is not newer; it is counted as unchanged as well.
     pub fn newer_here(&self) {
         add(&self.newer, 1);

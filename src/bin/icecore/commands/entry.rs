@@ -118,7 +118,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
         Some(meta) => {
             let person = |name: &[u8], id: u32| match name {
                 [] => id.to_string(),
-                name => text::clean(&String::from_utf8_lossy(name)),
+                name => text::bytes(name),
             };
             let user = person(&meta.owner.user, meta.owner.uid);
             let group = person(&meta.owner.group, meta.owner.gid);
@@ -137,7 +137,7 @@ pub fn long(source: &str, entry: &Entry) -> String {
     match &entry.node {
         Node::Symlink { target, .. } => {
             line.push_str(" -> ");
-            line.push_str(&text::clean(&String::from_utf8_lossy(target)));
+            line.push_str(&text::bytes(target));
         }
         Node::Failed { reason } => line.push_str(&format!(": {}", text::clean(reason))),
         _ => {}
@@ -163,6 +163,9 @@ mod tests {
         let shown = long("home", &link);
         assert!(shown.starts_with("lrwxrwxrwx 0 "), "{shown}");
         assert!(shown.ends_with("home/a/\\u{1b}[2J -> x\\n [stale]"), "{shown}");
+        let node = Node::Symlink { meta: Metadata::default(), target: b"t\xfe".to_vec() };
+        let odd = long("home", &entry(b"l", EntryFlags::empty(), node));
+        assert!(odd.ends_with("home/l -> t\\xfe"), "{odd}");
         assert_eq!(short("home", &entry(b"", EntryFlags::empty(), Node::Removed)), "home");
     }
 

@@ -3,6 +3,7 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use icecore::format::{SourceKind, SourceRecord};
 use icecore::ops::list::{LsItem, ls, missing};
+use icecore::types::Timestamp;
 use serde::Serialize;
 
 use super::{Relay, entry, what};
@@ -46,6 +47,9 @@ struct Source<'a> {
     /// A stream's.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    /// The time that counts: `started`, or where that is more than a day off the store's.
+    time: Option<String>,
+    /// By the host's own clock.
     started: Option<String>,
     /// How many of a tree's directories held names that the snapshot lacks; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +64,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut each = |item: LsItem<'_>| {
         cancel.check()?;
         relay.pass(match item {
-            LsItem::Source(source) => out.record(&Source::new(source), || source_line(source, args.long)),
+            LsItem::Source { source, time } => {
+                out.record(&Source::new(source, time), || source_line(source, time, args.long))
+            }
             LsItem::Entry { source, entry: found } => {
                 out.record(&entry::Record::new(None, source, found), || match args.long {
                     true => entry::long(source, found),
@@ -80,22 +86,23 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 }
 
 impl<'a> Source<'a> {
-    fn new(source: &'a SourceRecord) -> Self {
+    fn new(source: &'a SourceRecord, at: Timestamp) -> Self {
         let (kind, size) = match &source.kind {
             SourceKind::Tree { .. } => ("tree", None),
             SourceKind::Stream { content, .. } => ("stream", Some(content.size)),
         };
         let partial = source.counts.partial;
-        Self { name: &source.name, kind, size, started: json::time(source.started), partial }
+        let (time, started) = (json::time(at), json::time(source.started));
+        Self { name: &source.name, kind, size, time, started, partial }
     }
 }
 
-fn source_line(source: &SourceRecord, long: bool) -> String {
+fn source_line(source: &SourceRecord, at: Timestamp, long: bool) -> String {
     if !long {
         return source.name.clone();
     }
     let from = match &source.kind {
-        SourceKind::Tree { path, .. } => text::clean(&String::from_utf8_lossy(path)),
+        SourceKind::Tree { path, .. } => text::bytes(path),
         SourceKind::Stream { command, content } if command.is_empty() => {
             format!("standard input, {}", text::size(content.size))
         }
@@ -103,5 +110,5 @@ fn source_line(source: &SourceRecord, long: bool) -> String {
             format!("{}, {}", text::clean(&icecore::sys::shown(command)), text::size(content.size))
         }
     };
-    format!("{} {} ({from})", text::when(source.started), source.name)
+    format!("{} {} ({from})", text::when(at), source.name)
 }

@@ -52,7 +52,7 @@ pub struct Args {
     /// repository, its cache and the settings directory, wherever they lie.
     #[arg(long)]
     delete: bool,
-    /// With --delete, delete also in directories from which the rules of the backup left out names
+    /// As --delete, but also in directories from which the rules of the backup left out names
     ///
     /// The rules are those of the backup: patterns, lists of files, sizes, cache tags. What --exclude matches here stays.
     #[arg(long)]
@@ -143,6 +143,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         return Err(
             CliError::usage("--include and --exclude choose no part of a single file").with_hint(hint)
         );
+    }
+    if to_stdout && (args.delete || args.delete_excluded) {
+        return Err(CliError::usage("--delete is about a directory, and standard output is none"));
     }
     let (repository, meter, cancel) = context.begin()?;
     let what = What {

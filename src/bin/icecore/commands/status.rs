@@ -192,7 +192,7 @@ fn row(status: &Status, one: &SourceStatus) -> [String; 7] {
         "alarm" => "ALARM",
         state => state,
     };
-    let path = one.path.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+    let path = one.path.as_deref().map(text::bytes).unwrap_or_default();
     [one.host.clone(), one.source.clone(), text::number(one.snapshots), good, age, newest.to_owned(), path]
 }
 

@@ -64,6 +64,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let set = args.set.as_ref().map(|tags| tags.iter().filter(|tag| !tag.is_empty()).cloned().collect());
     let protect = (args.protect || args.unprotect).then_some(args.protect);
     let change = TagChange { set, add: args.add.clone(), remove: args.remove.clone(), protect };
+    if let Some(both) = args.remove.iter().find(|tag| args.add.contains(tag)) {
+        return Err(CliError::usage(format!("the tag '{both}' is to be both added and taken away")));
+    }
     let (repository, mut meter, cancel) = context.begin()?;
     let hosts = args.hosts.choice(context)?;
     let done = retag(&repository, &args.snaps, &hosts, &change, &host_name(), &meter, &cancel)?;

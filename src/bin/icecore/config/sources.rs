@@ -57,12 +57,15 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
         }
         section.title = format!("source '{name}'");
         let (before, after) = (section.commands("before")?, section.commands("after")?);
-        let capture = match section.needed("kind")?.as_str() {
+        let kind = section.text("kind")?;
+        let kind =
+            kind.ok_or_else(|| section.error("kind", format!("this key is missing: it is {KINDS}")))?;
+        let capture = match kind.as_str() {
             "tree" => tree(&section, &sources)?,
             "command" => command(&section)?,
             "postgresql" => Capture::Postgres { server: server(&section)?, smallest: smallest(&section)? },
             other => {
-                let why = format!("'{other}' is none of \"tree\", \"command\", \"postgresql\"");
+                let why = format!("'{other}' is none of {KINDS}");
                 return Err(section.error("kind", why));
             }
         };
@@ -71,6 +74,9 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
     }
     Ok(sources)
 }
+
+/// What a source can be.
+const KINDS: &str = "\"tree\", \"command\", \"postgresql\"";
 
 fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigError> {
     let place = match (section.path("path")?, section.text("volume")?) {
@@ -102,6 +108,11 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
     Filter::new(&filter).map_err(|why| section.error("exclude", why))?;
     let only = section.texts("only")?;
     let only = match only.is_empty() {
+        true if section.has("only") => {
+            return Err(
+                section.error("only", "it names no path, and nothing would be captured; without it all is")
+            );
+        }
         true => None,
         false => {
             // Behind each a NUL, so that one alone is taken as it is too.

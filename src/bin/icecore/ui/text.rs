@@ -15,6 +15,16 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// Bytes that are most often UTF-8, without control characters; stray bytes as `\xNN`, so that no two texts look alike.
+pub fn bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for part in bytes.utf8_chunks() {
+        out.push_str(&clean(part.valid()));
+        part.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+    }
+    out
+}
+
 /// A size in IEC units.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).to_string()

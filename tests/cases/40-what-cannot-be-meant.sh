@@ -31,6 +31,12 @@ rc=$?
 [ $rc = 10 ] && grep -q 'hint: .*--to' out && ! grep -q -- --repo out || { cat out; wrong "copy --to nosuch: exit code $rc"; }
 
 # Values that can mean two things, or nothing.
+for words in "restore latest:s/g - --any-host --delete" "tag latest --any-host --add x --remove x"; do
+    # shellcheck disable=SC2086 # several words
+    ice $words >out 2>&1
+    rc=$?
+    [ $rc = 2 ] || { cat out; wrong "$words: exit code $rc"; }
+done
 for words in "verify --sample 5" "verify --sample 0.05" "status --max-age 0s" "status --max-age -1h" "ls latest~1" "diff latest:s latest"; do
     # shellcheck disable=SC2086 # several words
     ice $words >out 2>&1

@@ -1,0 +1,47 @@
+//! Why a snapshot has no path of some name, in words that say what to ask for in its place.
+
+use crate::Error;
+use crate::format::{SourceKind, SourceRecord};
+use crate::ops::walk::Walk;
+use crate::repo::ChunkReader;
+use crate::types::{Node, RelPath, SnapshotId};
+
+/// The error of a path that the source does not have in this snapshot. It names what stands in its way: a file or a link
+/// among its directories, or the last directory of it that is there.
+pub(super) fn no_path(
+    reader: &ChunkReader<'_>,
+    snapshot: SnapshotId,
+    source: &SourceRecord,
+    path: &RelPath,
+) -> Error {
+    let why = match &source.kind {
+        SourceKind::Stream { .. } => "it is a stream, and nothing is below it".to_owned(),
+        SourceKind::Tree { .. } => std::iter::successors(path.parent(), RelPath::parent)
+            .find_map(|above| in_the_way(reader, snapshot, source, &above))
+            .unwrap_or_else(|| listed_by(snapshot, source, &RelPath::root())),
+    };
+    let source = &source.name;
+    Error::NotThere(format!("source '{source}' has no path '{path}' in this snapshot: {why}"))
+}
+
+/// What is said of a path above; none if it is not there either, or cannot be read.
+fn in_the_way(
+    reader: &ChunkReader<'_>,
+    snapshot: SnapshotId,
+    source: &SourceRecord,
+    above: &RelPath,
+) -> Option<String> {
+    let SourceKind::Tree { runs, .. } = &source.kind else { return None };
+    let entry = Walk::open(reader, runs, true).ok()?.entry_at(above).ok()??;
+    match &entry.node {
+        Node::Symlink { .. } => Some(format!("'{above}' is a symbolic link, which is not followed")),
+        Node::Failed { .. } => Some(format!("'{above}' could not be read when it was backed up")),
+        _ if entry.is_folder() => Some(listed_by(snapshot, source, above)),
+        _ => Some(format!("'{above}' is not a directory")),
+    }
+}
+
+fn listed_by(snapshot: SnapshotId, source: &SourceRecord, path: &RelPath) -> String {
+    let below = if path.is_root() { String::new() } else { format!("/{path}") };
+    format!("'icecore ls {}:{}{below}' lists what there is", snapshot.short(), source.name)
+}
