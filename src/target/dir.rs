@@ -354,6 +354,12 @@ impl Dir {
         flags_of(name, false).or_else(|| flags_of(b"", true))
     }
 
+    /// False if a path is known to have no extended attribute.
+    pub fn may_have_xattrs(&self, name: &[u8]) -> bool {
+        let opened = component(name).ok().and_then(|name| open_path(self.fd(), name).ok());
+        opened.is_none_or(|fd| Handle::path(fd.as_fd()).may_have_xattrs())
+    }
+
     /// Removes one name; a folder must be empty.
     ///
     /// # Errors

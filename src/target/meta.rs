@@ -176,6 +176,10 @@ impl<'a> Handle<'a> {
         }
     }
 
+    pub(super) fn may_have_xattrs(&self) -> bool {
+        self.xattr_names().map_or(true, |names| !names.is_empty())
+    }
+
     /// The attributes' names, each ended by NUL.
     fn xattr_names(&self) -> rustix::io::Result<Vec<u8>> {
         // Asked for its length first: hardly any path has attributes.

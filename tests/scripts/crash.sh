@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The power is cut at every system call of the real binary's operations: tests/crash/. CRASH_STATES is how many of the states
-# are tried (0: all, many thousands), CRASH_SEED repeats a run, CRASH_ONLY=OPERATION:CUT:VARIANT one state.
+# are tried (0: all, some 30,000), CRASH_SEED repeats a run, CRASH_ONLY=OPERATION:CUT:VARIANT one state.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 

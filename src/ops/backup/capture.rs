@@ -296,6 +296,10 @@ impl<'a> TreeShared<'a> {
             self.refuse_emptiness("it was there, and is gone")?;
         }
         self.count(&self.counts.vanished, Counter::Vanished);
+        if let Some(node) = &job.node {
+            // It may have been renamed to a name that the listing did not show.
+            node.lacks(MissingNames::Unseen);
+        }
         if let Some(parent) = &job.parent {
             self.remove(parent)?;
         }

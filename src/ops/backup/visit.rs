@@ -118,7 +118,7 @@ impl Walk<'_, '_> {
         let stat = match seen.stat {
             Ok(Some(stat)) => stat,
             Ok(None) => {
-                self.vanished(parent.as_ref())?;
+                self.vanished(parent.as_ref(), node)?;
                 return Ok(None);
             }
             Err(err) => {
@@ -190,7 +190,7 @@ impl Walk<'_, '_> {
                 Ok(None)
             }
             Ok(None) => {
-                self.vanished(parent.as_ref())?;
+                self.vanished(parent.as_ref(), node)?;
                 Ok(None)
             }
             Err(err) => {
@@ -307,7 +307,7 @@ impl Walk<'_, '_> {
             Err(CutError::Read(err)) => {
                 let look = if is_replaced(&err) { folder.look(name) } else { Ok(Some(*stat)) };
                 if matches!(look, Ok(None)) {
-                    return self.vanished(parent);
+                    return self.vanished(parent, node);
                 }
                 node.inspect(|node| node.revisit());
                 return self.fail(&path, parent, &reason("read", look.as_ref().err().unwrap_or(&err)));
@@ -367,8 +367,10 @@ impl Walk<'_, '_> {
         Ok((made, lacks))
     }
 
-    /// A name that was listed is gone, as a second look confirmed.
-    fn vanished(&mut self, parent: Option<&Entry>) -> Result<(), WalkError> {
+    /// A name that was listed is gone, as a second look confirmed. It may have been renamed to one that the listing did not
+    /// show, so its directory no longer accounts for what it lacks.
+    fn vanished(&mut self, parent: Option<&Entry>, node: Option<&Arc<FolderNode>>) -> Result<(), WalkError> {
+        node.inspect(|node| node.lacks(MissingNames::Unseen));
         self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
         self.remove(parent)
     }

@@ -90,3 +90,48 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     assert!(refused.to_string().contains("lies in the keys"), "{refused}");
     assert!(!world.to("b/keys/new").exists(), "and nothing was made there");
 }
+
+/// Renames a directory while the walk is in the one before it: what was listed is gone when its turn comes, and what it is
+/// now was never listed.
+struct Renames {
+    from: std::path::PathBuf,
+    to: std::path::PathBuf,
+    seen: std::sync::atomic::AtomicU32,
+}
+
+impl crate::observe::Observer for Renames {
+    fn add(&self, counter: crate::observe::Counter, _: u64) {
+        use std::sync::atomic::Ordering;
+        // The root is the first.
+        if counter == crate::observe::Counter::Entries && self.seen.fetch_add(1, Ordering::Relaxed) == 1 {
+            fs::rename(&self.from, &self.to).expect("renamed");
+        }
+    }
+    fn phase(&self, _: &crate::observe::Phase) {}
+    fn expect(&self, _: u64, _: bool) {}
+    fn problem(&self, _: &Problem) {}
+    fn detail(&self, _: &'static str, _: &Subject) {}
+}
+
+#[test]
+fn what_was_renamed_during_the_walk_is_not_deleted() {
+    use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
+
+    for later in ["b/file", "file-b"] {
+        let world = World::new();
+        world.write("a/file", b"1");
+        world.write(later, b"2");
+        let top = later.split('/').next().unwrap_or_default();
+        let renames = Renames { from: world.from(top), to: world.from("0"), seen: 0.into() };
+        let tree = SourceSpec::Tree(Box::new(TreeSpec::new("tree", world.from(""))));
+        let options = BackupOptions::new("host", vec![tree]);
+        backup(&world.repo(), options, &renames, &crate::ops::Cancel::new()).expect("backup");
+
+        // The same tree is what is restored over.
+        let target = Target::Folder(world.from(""));
+        let (report, seen) =
+            world.restore_as(what(Some("tree"), ""), target, &deleting(), None).expect("restored");
+        assert!(world.from("0").exists(), "{later}: {:?}", seen.problems());
+        assert_eq!((report.deleted, report.not_deleted), (0, 1), "{later}");
+    }
+}

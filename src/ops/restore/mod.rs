@@ -31,6 +31,9 @@ mod plan;
 mod preview;
 mod report;
 mod settle;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;
 mod unmatched;

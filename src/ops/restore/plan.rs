@@ -10,6 +10,7 @@ use super::execute::{Execution, is_fatal, kind_and_meta, why_refused};
 use super::links::{Group, Membership};
 use super::place::Place;
 use super::settle::Waiting;
+use super::shared::{SharedInodes, shares_metadata};
 use super::window::{Action, Item, Link, Rule, Window};
 use super::{Job, Overwrite};
 use crate::error::Error;
@@ -70,6 +71,7 @@ pub(super) struct Walk<'w> {
     /// Links to these.
     late_links: Vec<Link>,
     pub(super) groups: HashMap<(u64, u64), Group>,
+    shared_inodes: SharedInodes,
     pub(super) group_bytes: usize,
     /// The mode that the target's root had, where it was changed to write into it and no entry sets it.
     pub(super) root_mode: Option<u16>,
@@ -118,6 +120,7 @@ impl<'w> Walk<'w> {
             apart: Vec::new(),
             late_links: Vec::new(),
             groups: HashMap::new(),
+            shared_inodes: SharedInodes::default(),
             group_bytes: 0,
             root_mode: None,
             folders: Sorter::new(&scratch, job.sorter_bytes / 3),
@@ -314,7 +317,11 @@ impl<'w> Walk<'w> {
                 rule.replace = Replace::Nothing;
                 Action::Write
             }
-            Some(found) if self.is_same(found, &node, &target) => Action::Keep,
+            Some(found)
+                if self.is_same(found, &node, &target) && self.shared_inodes.may_keep(found, &node) =>
+            {
+                Action::Keep
+            }
             Some(found) => {
                 if let Err(reason) = self.job.protection.check(found) {
                     return self.refuse(path, &reason.into(), "");
@@ -440,6 +447,7 @@ impl<'w> Walk<'w> {
                     && found.size == content.size
                     && found.has_mtime(meta.mtime)
                     && !shares_metadata(found, meta)
+                    && !self.shares_attributes(found, meta, target)
             }
             Node::Symlink { target: to, .. } => {
                 let name = target.name().unwrap_or_default();
@@ -584,11 +592,4 @@ pub(super) fn size_of(node: &Node) -> u64 {
         Node::File { content, .. } => content.size,
         _ => 0,
     }
-}
-
-/// True if what is there has other names, the snapshot's has none, and its mode or owner is to be set: that would change
-/// the other names, which may be files of their own in the snapshot.
-fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
-    let owner = (meta.owner.uid, meta.owner.gid);
-    found.nlink > 1 && meta.nlink < 2 && (found.mode, found.uid, found.gid) != (meta.mode, owner.0, owner.1)
 }
