@@ -12,6 +12,7 @@ mod checkpoint;
 mod content;
 mod cursor;
 mod emptiness;
+mod ending;
 mod gone;
 mod heal;
 mod names;

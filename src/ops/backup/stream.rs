@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::content::{ContentBuilder, CutError, Span, Window, Writers};
 use super::emptiness::{Sample, empty_file};
+use super::ending::{HEAD_BYTES, cut_off};
 use super::options::{CommandSpec, SourceReport, SourceSpec};
 use super::tree::Capture;
 use crate::Error;
@@ -24,20 +25,23 @@ const SMALLEST_DEFAULT: f64 = 0.1;
 /// Shorter ones may shrink to anything then: they are lists and texts that vary.
 const MEASURED_BYTES_MIN: u64 = 64 << 10;
 
-/// The end of what was read.
+/// The end of what was read, and its beginning.
 struct Tail {
     bytes: Vec<u8>,
+    head: Vec<u8>,
     /// Nothing but zeros was read so far.
     is_zeros: bool,
 }
 
 impl Tail {
     fn new() -> Self {
-        Self { bytes: Vec::new(), is_zeros: true }
+        Self { bytes: Vec::new(), head: Vec::new(), is_zeros: true }
     }
 
     fn take(&mut self, bytes: &[u8]) {
         self.is_zeros = self.is_zeros && bytes.iter().all(|&byte| byte == 0);
+        let room = HEAD_BYTES - self.head.len();
+        self.head.extend_from_slice(&bytes[..room.min(bytes.len())]);
         let new = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
         let surplus = (self.bytes.len() + new.len()).saturating_sub(TAIL_BYTES);
         self.bytes.drain(..surplus.min(self.bytes.len()));
@@ -118,7 +122,8 @@ impl<'e> Capture<'e> {
                 let content = self.command(packer, (&name, profile), running, &mut tail, command.words())?;
                 tail.check(&name, ends_with.as_deref())?;
                 self.refuse_emptiness(&name, &content, &tail, "the command printed nothing")?;
-                let suspect = baseline.and_then(|last| shrunk(content.size, last, smallest));
+                let torn = if ends_with.is_none() { self.cut_off(&name, &tail) } else { None };
+                let suspect = torn.or_else(|| baseline.and_then(|last| shrunk(content.size, last, smallest)));
                 (name, command.words().to_vec(), content, profile, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
@@ -127,7 +132,8 @@ impl<'e> Capture<'e> {
                 let mut tapped = Tapped { input: &mut *input, tail: &mut tail };
                 let content = self.cut(packer, &name, profile, &mut tapped)?;
                 self.refuse_emptiness(&name, &content, &tail, "nothing came on standard input")?;
-                let suspect = baseline.and_then(|last| shrunk(content.size, last, None));
+                let shrunk = || baseline.and_then(|last| shrunk(content.size, last, None));
+                let suspect = self.cut_off(&name, &tail).or_else(shrunk);
                 (name, Vec::new(), content, profile, suspect)
             }
             SourceSpec::Tree(tree) => return Err(Error::Usage(format!("'{}' is no stream", tree.name))),
@@ -149,6 +155,11 @@ impl<'e> Capture<'e> {
             moved_from: Vec::new(),
         };
         Ok((record, SourceReport { name, counts, parent: None }))
+    }
+
+    /// Why a stream is suspect that lost its end, unless it is accepted.
+    fn cut_off(&self, name: &str, tail: &Tail) -> Option<String> {
+        if self.options.accept.contains(name) { None } else { cut_off(&tail.head, &tail.bytes) }
     }
 
     /// No earlier capture is asked: a first dump is not empty either.
