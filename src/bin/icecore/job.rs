@@ -178,6 +178,7 @@ pub fn configured(
         let shown = config.file.display();
         return Err(CliError::usage(format!("there is no source '{unknown}' in {shown}")));
     }
+    in_order(config, only)?;
     let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec()).until(cancel);
     let chosen = config.sources.iter().filter(|source| only.is_empty() || only.contains(&source.name));
     let sources =
@@ -187,6 +188,32 @@ pub fn configured(
     options.images = images(config, &options, &docker, meter);
     apply(config, &mut options);
     Ok(options)
+}
+
+/// Refuses file storage that would be captured before the database: no restore takes the two together.
+fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
+    let place = |part: NodePart| {
+        let source = part.source(&config.node)?;
+        let is_captured = only.is_empty() || only.iter().any(|name| name == source);
+        config
+            .sources
+            .iter()
+            .position(|one| one.name == source)
+            .filter(|_| is_captured)
+            .map(|at| (at, source))
+    };
+    let Some((database_at, database)) = place(NodePart::Database) else { return Ok(()) };
+    for part in NodePart::ALL.into_iter().filter(|part| part.is_file_storage()) {
+        let Some((_, source)) = place(part).filter(|(at, _)| *at < database_at) else { continue };
+        let why = format!(
+            "source '{source}', the node's {}, stands before its database '{database}' in {}: files that are captured first are older than it, and 'node restore' refuses such a snapshot",
+            part.name(),
+            config.file.display()
+        );
+        let hint = format!("move the [[source]] of '{source}' below that of '{database}'");
+        return Err(CliError::usage(why).with_hint(&hint));
+    }
+    Ok(())
 }
 
 /// The images that the node's services run with, if anything of the node is captured. They are for the record alone: an

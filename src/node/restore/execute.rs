@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::NodeError;
 use super::super::check::{pinned_local_names, stored_blocks};
 use super::super::kubo::{Blocks, PASSING};
+use super::restored::remember;
 use super::select::Chooser;
 use super::{CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, Placed, Prepared, Scope};
 use crate::Error;
@@ -248,6 +249,13 @@ impl Prepared<'_> {
         if let (Some(database), Some(preview)) =
             (self.database(&reader, observer, cancel), self.database.as_ref())
         {
+            if let Err(err) = remember(self.options.state.as_ref(), self.profile, &placed.step) {
+                let what = format!(
+                    "it cannot be remembered that it was restored, and 'node restore --files' will not know how old files may be: {err}: {}",
+                    err.source
+                );
+                observer.problem(&Problem::new(Severity::Warning, &report.source, what));
+            }
             for view in database.restore(preview)? {
                 report.failed += 1;
                 let what = format!(

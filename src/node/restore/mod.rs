@@ -18,6 +18,7 @@ mod places;
 mod plan;
 mod preview;
 mod psql;
+mod restored;
 mod select;
 mod settings;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::format::{LeaseKind, SourceKind};
 use crate::observe::{Counters, Observer, Phase, Problem, Severity};
 use crate::ops::{Cancel, newest, reading_lease};
 use crate::repo::{ChunkReader, HostChoice, Lease, Repository, without_replaced};
+use crate::sys::StateDir;
 use crate::target::Protection;
 use crate::types::{ByteSize, Content, SnapshotId};
 
@@ -71,6 +73,8 @@ pub struct NodeRestoreOptions {
     /// What is never entered, replaced or deleted; see [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
     pub protect: Protection,
     pub memory: ByteSize,
+    /// Where it is remembered which database was restored; none: it is not.
+    pub state: Option<StateDir>,
 }
 
 /// Where one step goes.
@@ -177,6 +181,7 @@ pub fn prepare<'a>(
     // Snapshots that cannot be read are no advice.
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
+    let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let refill = if plan.lacks_files { refill(repo, profile, &plan, cancel)? } else { None };
     let writers = match options.scope {
@@ -193,7 +198,7 @@ pub fn prepare<'a>(
         writers,
         database: None,
         images: Vec::new(),
-        warnings: plan.warnings.into_iter().chain(refill).collect(),
+        warnings: plan.warnings.into_iter().chain(unknown).chain(refill).collect(),
         obstacles: Vec::new(),
     };
     for step in plan.steps {

@@ -96,6 +96,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// A source of a snapshot, to be restored to no place; none if the snapshot does not have it.
+    pub(super) fn of(part: NodePart, snapshot: &StoredSnapshot, source: &str) -> Option<Self> {
+        let number = snapshot.snapshot.sources.iter().position(|record| record.name == source)?;
+        Some(Self { part, snapshot: snapshot.clone(), number, place: None })
+    }
+
     /// What the snapshot holds of it.
     pub fn record(&self) -> &SourceRecord {
         &self.snapshot.snapshot.sources[self.number]
@@ -183,7 +189,9 @@ pub fn plan(
         others(profile, &base.snapshot, &mut plan);
     }
     settings(&mut plan);
-    ages(&plan, all)?;
+    if let Some(database) = plan.step(NodePart::Database) {
+        ages(&plan, database, all)?;
+    }
     Ok(plan)
 }
 
@@ -351,8 +359,7 @@ fn settings(plan: &mut Plan) {
 }
 
 /// Refuses file storage that is older than the database.
-fn ages(plan: &Plan, all: &[StoredSnapshot]) -> Result<(), NodeError> {
-    let Some(database) = plan.step(NodePart::Database) else { return Ok(()) };
+pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Result<(), NodeError> {
     for files in plan.steps.iter().filter(|step| step.part.is_file_storage()) {
         let Some(why) = older(files, database) else { continue };
         let source = &files.record().name;
@@ -365,7 +372,7 @@ fn ages(plan: &Plan, all: &[StoredSnapshot]) -> Result<(), NodeError> {
         };
         let hint = match newest(&files.snapshot, all, fits) {
             Some(good) => format!("take younger files ({}:{source}), or an older database", good.id.short()),
-            None => "take the database of an older snapshot: SNAP:SOURCE names it".to_owned(),
+            None => older_database(files, &database.record().name, all),
         };
         let why = format!(
             "the {} of {} is older than the database of {}: {why}",
@@ -376,6 +383,31 @@ fn ages(plan: &Plan, all: &[StoredSnapshot]) -> Result<(), NodeError> {
         return Err(NodeError::Refused { why, hint });
     }
     Ok(())
+}
+
+/// What to type where all files are older than the database.
+fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> String {
+    let fits = |one: &&StoredSnapshot| {
+        let step = Step::of(NodePart::Database, one, database);
+        step.is_some_and(|step| fits_its_kind(&step).is_ok() && older(files, &step).is_none())
+    };
+    match newest(&files.snapshot, all, fits) {
+        Some(good) => format!("take the database of an older snapshot: {}:{database}", good.id.short()),
+        None => format!(
+            "no snapshot holds a database that old; back up again, with the [[source]] of the files below that of '{database}'; or take the files out by hand: icecore restore {} DIRECTORY",
+            files.name()
+        ),
+    }
+}
+
+/// True if a snapshot of the same host holds a database for which these files were captured too early.
+pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnapshot]) -> bool {
+    let databases = all
+        .iter()
+        .filter(|one| one.snapshot.host == files.snapshot.snapshot.host)
+        .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
+        .filter_map(|one| Step::of(NodePart::Database, one, database));
+    databases.into_iter().any(|database| older(files, &database).is_some())
 }
 
 /// Why files were captured too early for a database, if they were.

@@ -150,7 +150,7 @@ fn within_a_snapshot_the_order_of_sources_counts() {
     let wrong = snapshot(1, 1000, &["local", "db", "ipfs", "keys", "config"]);
     let (why, hint) = refusal(plan(&profile(), &picks(&[(&wrong, None)]), Scope::All, &[]));
     assert!(why.contains("captured before the database"), "{why}");
-    assert!(hint.contains("older snapshot"), "{hint}");
+    assert!(hint.contains("no snapshot holds a database that old"), "{hint}");
 }
 
 #[test]
@@ -268,4 +268,77 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
             ("extra", Severity::Note)
         ]
     );
+}
+
+/// `node restore NEW:db`, then `node restore OLD --files`: each command alone saw nothing to compare.
+#[test]
+fn files_are_compared_with_the_database_that_was_restored_before() {
+    use super::super::restored::{compare, remember};
+    use crate::sys::StateDir;
+
+    let root = tempfile::tempdir().expect("a directory");
+    let state = StateDir::open(root.path().join("state")).expect("opened");
+    let (old, new) = (good(1, 1000), good(2, 2000));
+    let mut tagged = StoredSnapshot { id: SnapshotId::new([3; 32]), ..new.clone() };
+    tagged.snapshot = Snapshot { replaces: None, ..new.successor() };
+    let all = [old.clone(), new.clone(), tagged.clone()];
+    let files_of = |one: &StoredSnapshot, scope, picked: Option<&str>| {
+        plan(&profile(), &picks(&[(one, picked)]), scope, &all).expect("a plan")
+    };
+    let forms = |one: &StoredSnapshot| {
+        [
+            files_of(one, Scope::Files, None),
+            files_of(one, Scope::All, Some("local")),
+            files_of(one, Scope::All, Some("ipfs")),
+        ]
+    };
+
+    // Nothing is known of the database: a later capture of one is named, where there is any.
+    for plan in forms(&old) {
+        let said = compare(Some(&state), &profile(), &plan, &all).expect("allowed").expect("a warning");
+        assert!(said.severity == Severity::Warning && said.message.contains("node check --live"), "{said:?}");
+    }
+    assert_eq!(compare(None, &profile(), &forms(&new)[0], &all[..2]).expect("allowed"), None);
+
+    for database in [&new, &tagged] {
+        let step = Step::of(NodePart::Database, database, "db").expect("a database");
+        remember(Some(&state), &profile(), &step).expect("remembered");
+        for plan in forms(&old) {
+            let err = compare(Some(&state), &profile(), &plan, &all).expect_err("older files");
+            let hint = err.hint().unwrap_or_default();
+            assert!(err.to_string().contains("that database was restored here"), "{err}");
+            assert!(hint.contains(":local") || hint.contains(":ipfs"), "{hint}");
+            assert!(hint.contains("rm ") && hint.contains("restored-"), "{hint}");
+        }
+        for plan in forms(&new) {
+            assert_eq!(compare(Some(&state), &profile(), &plan, &all[..2]).expect("allowed"), None);
+        }
+    }
+
+    // A drill beside it goes to another server and other places.
+    let mut drill = profile();
+    drill.local_storage = Some(Part { source: "local".into(), place: Place::Path("/var/tmp/drill".into()) });
+    assert!(compare(Some(&state), &drill, &forms(&old)[0], &all).expect("allowed").is_some());
+    // With the database of the same snapshot nothing from before counts.
+    let both = plan(&profile(), &picks(&[(&old, None)]), Scope::All, &all).expect("a plan");
+    assert_eq!(compare(Some(&state), &profile(), &both, &all).expect("allowed"), None);
+}
+
+#[test]
+fn files_that_no_database_fits_are_answered_with_what_to_type() {
+    let (old, new) = (good(1, 1000), good(2, 2000));
+    let younger = snapshot(3, 3000, &["db"]);
+    let all = [old.clone(), new.clone(), younger.clone()];
+    let said = |all: &[StoredSnapshot]| {
+        refusal(plan(&profile(), &picks(&[(&new, Some("local")), (&younger, Some("db"))]), Scope::All, all)).1
+    };
+    assert_eq!(said(&all), format!("take the database of an older snapshot: {}:db", new.id.short()));
+    let backwards = snapshot(4, 4000, &["local", "db", "ipfs", "keys"]);
+    let (_, hint) = refusal(plan(
+        &profile(),
+        &picks(&[(&backwards, None)]),
+        Scope::All,
+        std::slice::from_ref(&backwards),
+    ));
+    assert!(hint.starts_with("no snapshot holds a database that old"), "{hint}");
 }

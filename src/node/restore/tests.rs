@@ -122,6 +122,7 @@ fn options(scope: Scope) -> NodeRestoreOptions {
         pgoptions: None,
         protect: Protection::default(),
         memory: BUDGET_DEFAULT,
+        state: None,
     }
 }
 

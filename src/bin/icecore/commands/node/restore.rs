@@ -100,6 +100,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         pgoptions: Env::variables().remove("PGOPTIONS"),
         protect: context.protection()?,
         memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
+        state: context.state().cloned(),
     };
     let asked: Vec<(&str, Option<&str>)> =
         args.what.iter().map(|one| (one.snapshot.as_str(), one.source.as_deref())).collect();
