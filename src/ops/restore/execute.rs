@@ -497,6 +497,9 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> St
     if err.kind() == io::ErrorKind::AlreadyExists {
         return NAME_TAKEN.to_owned();
     }
+    if err.kind() == io::ErrorKind::ResourceBusy {
+        return format!("something is mounted on it, or a program holds it: {err}");
+    }
     if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
         && let Some((flag, is_dir)) = dir.and_then(|dir| dir.locked_by_flag(name))
     {

@@ -569,17 +569,22 @@ impl<'w> Walk<'w> {
             let err = io::Error::new(err.kind(), err.to_string());
             return Err(self.path_error("restore", path, err));
         }
-        let target = self.target_of(path).unwrap_or_default();
-        let parent = target.parent().zip(self.place.tree.as_ref());
-        let dir = parent.and_then(|(parent, tree)| tree.folder(&parent).ok());
-        let why = why_refused(err, dir.as_ref(), target.name().unwrap_or_default());
+        let why = self.why(path, err);
         self.fail(Severity::Missing, path, &format!("cannot be written{more}: {why}"));
         Ok(())
     }
 
     pub(super) fn refuse_deletion(&self, path: &RelPath, err: &io::Error) -> Result<(), Error> {
-        self.fail(Severity::Missing, path, &format!("cannot be deleted: {err}"));
+        let why = self.why(path, err);
+        self.fail(Severity::Missing, path, &format!("cannot be deleted: {why}"));
         Ok(())
+    }
+
+    fn why(&self, path: &RelPath, err: &io::Error) -> String {
+        let target = self.target_of(path).unwrap_or_default();
+        let parent = target.parent().zip(self.place.tree.as_ref());
+        let dir = parent.and_then(|(parent, tree)| tree.folder(&parent).ok());
+        why_refused(err, dir.as_ref(), target.name().unwrap_or_default())
     }
 
     pub(super) fn path_error(&self, action: &'static str, path: &RelPath, source: io::Error) -> Error {
