@@ -64,6 +64,10 @@ echo a/f | ice -q backup s="$T/s" --files-from - >out 2>&1 || { cat out; wrong "
 echo g | ice -q backup s="$T/s" --exclude-file - --host pipe >out 2>&1 || { cat out; wrong "--exclude-file - does not read standard input"; }
 ice ls latest:s --host pipe >out 2>&1
 grep -q s/g out && { cat out; wrong "the patterns of standard input leave out nothing"; }
+cp -r "$T/s" "$T/second"
+echo g | ice -q backup s="$T/s" second="$T/second" --exclude-file /dev/stdin --host pipes >out 2>&1 || { cat out; wrong "patterns from a pipe for two sources"; }
+{ ice ls latest:s --host pipes && ice ls latest:second --host pipes; } >out 2>&1
+grep -q /g out && { cat out; wrong "the patterns of a pipe hold for one of two sources"; }
 echo x | ice backup s="$T/s" --files-from - --stdin in >out 2>&1
 rc=$?
 [ $rc = 2 ] || { cat out; wrong "standard input is taken twice: exit code $rc"; }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::NodeError;
 use super::super::check::{pinned_local_names, stored_blocks};
 use super::super::kubo::{Blocks, PASSING};
+use super::plan::Step;
 use super::restored::remember;
 use super::select::Chooser;
 use super::{CACHE_BYTES, NodePart, NodeRestoreReport, PartReport, Placed, Prepared, Scope};
@@ -165,6 +166,7 @@ impl Prepared<'_> {
         let mut report = PartReport::new(placed);
         let Some(spot) = spot else { return Ok(report) };
         let folder = spot.make(self.profile.project.as_deref(), self.docker)?;
+        self.remember(step, observer);
         let databases = match &step.record().kind {
             SourceKind::Tree { runs, .. } if step.part == NodePart::Ipfs => {
                 databases(&ChunkReader::new(self.repo, CACHE_BYTES), runs, cancel)?
@@ -238,6 +240,17 @@ impl Prepared<'_> {
         Ok(Some(Arc::new(Chooser::new(pinned)?)))
     }
 
+    /// Remembers which capture is put in its place, for the comparison of later restores.
+    fn remember(&self, step: &Step, observer: &dyn Observer) {
+        if let Err(err) = remember(self.options.state.as_ref(), self.profile, step) {
+            let what = format!(
+                "it cannot be remembered that it was restored, and a later 'node restore' of other parts will not know how old it is: {err}: {}",
+                err.source
+            );
+            observer.problem(&Problem::new(Severity::Warning, step.record().name.clone(), what));
+        }
+    }
+
     fn restore_database(
         &self,
         placed: &Placed,
@@ -249,13 +262,7 @@ impl Prepared<'_> {
         if let (Some(database), Some(preview)) =
             (self.database(&reader, observer, cancel), self.database.as_ref())
         {
-            if let Err(err) = remember(self.options.state.as_ref(), self.profile, &placed.step) {
-                let what = format!(
-                    "it cannot be remembered that it was restored, and 'node restore --files' will not know how old files may be: {err}: {}",
-                    err.source
-                );
-                observer.problem(&Problem::new(Severity::Warning, &report.source, what));
-            }
+            self.remember(&placed.step, observer);
             for view in database.restore(preview)? {
                 report.failed += 1;
                 let what = format!(

@@ -411,7 +411,7 @@ pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnaps
 }
 
 /// Why files were captured too early for a database, if they were.
-fn older(files: &Step, database: &Step) -> Option<String> {
+pub(super) fn older(files: &Step, database: &Step) -> Option<String> {
     if files.snapshot.id == database.snapshot.id {
         return (files.number < database.number)
             .then(|| "in that snapshot it was captured before the database".to_owned());

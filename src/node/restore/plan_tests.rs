@@ -324,6 +324,36 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     assert_eq!(compare(Some(&state), &profile(), &both, &all).expect("allowed"), None);
 }
 
+/// `node restore OLD --files`, then `node restore NEW:db`: the node may have run in between, so it is a warning.
+#[test]
+fn a_database_is_compared_with_the_files_that_were_restored_before() {
+    use super::super::restored::{compare, remember};
+    use crate::sys::StateDir;
+
+    let root = tempfile::tempdir().expect("a directory");
+    let state = StateDir::open(root.path().join("state")).expect("opened");
+    let (old, new) = (good(1, 1000), good(2, 2000));
+    let all = [old.clone(), new.clone()];
+    let compared = |one: &StoredSnapshot, picked: Option<&str>| {
+        let plan = plan(&profile(), &picks(&[(one, picked)]), Scope::All, &all).expect("a plan");
+        compare(Some(&state), &profile(), &plan, &all).expect("allowed")
+    };
+    assert_eq!(compared(&new, Some("db")), None);
+
+    for (part, source) in [(NodePart::LocalStorage, "local"), (NodePart::Ipfs, "ipfs")] {
+        let files = |one| Step::of(part, one, source).expect("files");
+        remember(Some(&state), &profile(), &files(&old)).expect("remembered");
+        let said = compared(&new, Some("db")).expect("a warning");
+        assert_eq!(said.severity, Severity::Warning);
+        assert!(said.message.contains(part.name()) && said.message.contains(&old.id.short()), "{said:?}");
+        assert_eq!(compared(&old, Some("db")), None);
+        assert_eq!(compared(&new, None), None);
+
+        remember(Some(&state), &profile(), &files(&new)).expect("remembered");
+        assert_eq!(compared(&new, Some("db")), None);
+    }
+}
+
 #[test]
 fn files_that_no_database_fits_are_answered_with_what_to_type() {
     let (old, new) = (good(1, 1000), good(2, 2000));
