@@ -20,6 +20,7 @@ mod clocks;
 mod copy;
 #[cfg(test)]
 mod interleavings;
+mod leftovers;
 mod live;
 mod plan;
 mod quarantine;

@@ -138,11 +138,16 @@ impl Run<'_> {
         Ok(spent)
     }
 
-    fn spent_packs(&self, aside: &[ObjectMeta], survey: &Survey) -> Result<Vec<ObjectKey>, Error> {
-        let packs: Vec<(PackId, &ObjectMeta)> = aside
+    /// Those of these packs, in quarantine or dropped, that could give no chunk that a snapshot lacks.
+    pub(super) fn spent_packs(
+        &self,
+        objects: &[ObjectMeta],
+        survey: &Survey,
+    ) -> Result<Vec<ObjectKey>, Error> {
+        let packs: Vec<(PackId, &ObjectMeta)> = objects
             .iter()
             .filter_map(|meta| match meta.key {
-                ObjectKey::QuarantinedPack(id) => Some((id, meta)),
+                ObjectKey::QuarantinedPack(id) | ObjectKey::Pack(id) => Some((id, meta)),
                 _ => None,
             })
             .collect();
@@ -161,7 +166,7 @@ impl Run<'_> {
         Ok(spent)
     }
 
-    /// What a pack in quarantine says that it holds; none if it cannot be read now. Damage leaves what segments say.
+    /// What a pack says that it holds, whatever its name; none if it cannot be read now. Damage leaves what segments say.
     fn own_directory(&self, id: &PackId, meta: &ObjectMeta) -> Result<Option<Vec<PackInfo>>, Error> {
         let head = self.repo.head_of(&meta.key);
         let info = head.and_then(|head| self.repo.directory_of(&meta.key, id, meta.size, &head));

@@ -44,7 +44,8 @@ impl Run<'_> {
             lease.check()?;
             self.repo.publish_segment(lease.id(), &body)?;
         }
-        self.observer.expect((dropped.len() + survey.leftovers.len()) as u64, false);
+        let leftovers = self.spent_leftovers(survey)?;
+        self.observer.expect((dropped.len() + leftovers.len()) as u64, false);
         for id in dropped {
             self.cancel.check()?;
             lease.check()?;
@@ -53,7 +54,7 @@ impl Run<'_> {
                 self.delete_pack(&id, pack.row.size)?;
             }
         }
-        for meta in std::mem::take(&mut survey.leftovers) {
+        for meta in leftovers {
             self.cancel.check()?;
             lease.check()?;
             if let ObjectKey::Pack(id) = meta.key {
@@ -68,13 +69,15 @@ impl Run<'_> {
         for _ in 0..SURVEYS_MAX {
             let dropped = self.droppable(survey);
             let dropped = self.marked_for_all(dropped)?;
-            let is_nothing = dropped.is_empty() && survey.roots.spent.is_empty();
+            let is_nothing =
+                dropped.is_empty() && survey.roots.spent.is_empty() && survey.leftovers.is_empty();
             if is_nothing || self.still_stands(survey)? {
                 return Ok(dropped);
             }
             *survey = self.survey()?;
         }
         survey.roots.spent.clear();
+        survey.leftovers.clear();
         self.report.wait(Waiting::Changed);
         Ok(Vec::new())
     }

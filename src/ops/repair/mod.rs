@@ -3,6 +3,7 @@
 //! Nothing is deleted here that does not lie in quarantine, and every order of steps is such that a repair that was cut
 //! off is ended by the next one.
 
+mod dropped;
 mod heal;
 mod lost;
 mod packs;

@@ -3,7 +3,7 @@
 //! Saved chunks durable in new packs → segment: condemned, lost → damaged object set aside in quarantine. States only move
 //! forward, so a repair that was cut off at any step is ended by the next one, and two at once do no harm: both save, both
 //! condemn. A condemned pack is dropped by a later prune. What was lost is looked for again each time: in packs that came
-//! back, in quarantine.
+//! back, in quarantine. So are chunks that snapshots need and that only dropped packs have (`dropped`).
 //!
 //! A pack that cannot be read now is not damaged. It is condemned as well, so that nobody builds on it and backups store
 //! anew what they meet of it, but stays where it is: whoever reads finds its chunks there once it can be read, a prune keeps
@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::dropped::dropped_and_there;
 use super::quarantine::{SetAside, set_aside, set_foreign_aside};
 use super::salvage::{Holder, salvage, without_good_copy};
 use crate::Error;
@@ -130,6 +131,8 @@ pub(super) struct Packs {
     /// Those that are damaged or gone.
     pub bad: BTreeSet<PackId>,
     pub quarantined: Vec<Holder>,
+    /// Those in `packs/` that are dropped: they count for nobody and may hold what nothing else has.
+    pub dropped: Vec<Holder>,
     /// Whole packs whose recovery data is damaged.
     pub bad_parity: BTreeSet<PackId>,
 }
@@ -229,6 +232,7 @@ impl Repair<'_> {
             }
         }
         self.deal_with(batch)?;
+        self.store_dropped_again()?;
         self.renew_parity()?;
         self.report.still_lost = self.repo.ask_index(Index::lost)?.len() as u64;
         if self.lease.is_some() {
@@ -290,14 +294,14 @@ impl Repair<'_> {
                 found.push((id, meta.size));
             }
         }
-        let told = self.repo.told_of(&found.iter().map(|&(id, _)| id).collect())?;
-        let holder = |(id, size)| Holder {
-            key: ObjectKey::QuarantinedPack(id),
-            id,
-            size,
-            told: told.get(&id).cloned().unwrap_or_default(),
-        };
-        self.packs.quarantined = found.into_iter().map(holder).collect();
+        let dropped = dropped_and_there(self.repo, |id| self.packs.listed.contains_key(id))?;
+        let told = self.repo.told_of(&found.iter().map(|&(id, _)| id).chain(dropped.clone()).collect())?;
+        let holder =
+            |key, id, size| Holder { key, id, size, told: told.get(&id).cloned().unwrap_or_default() };
+        self.packs.quarantined =
+            found.into_iter().map(|(id, size)| holder(ObjectKey::QuarantinedPack(id), id, size)).collect();
+        self.packs.dropped =
+            dropped.into_iter().map(|id| holder(ObjectKey::Pack(id), id, self.packs.listed[&id])).collect();
         Ok(())
     }
 
@@ -401,7 +405,7 @@ impl Repair<'_> {
     }
 
     /// Learns of the packs that a salvage stored.
-    fn relist(&mut self, stored: u64) -> Result<(), Error> {
+    pub(super) fn relist(&mut self, stored: u64) -> Result<(), Error> {
         if stored > 0 {
             for meta in list_all(self.repo.store(), Folder::Packs)? {
                 if let ObjectKey::Pack(id) = meta.key {
@@ -504,7 +508,7 @@ impl Repair<'_> {
     }
 
     /// Tells everybody, if there is anything to tell.
-    fn publish(&self, held: &[Bad], lost: Vec<ChunkId>) -> Result<(), Error> {
+    pub(super) fn publish(&self, held: &[Bad], lost: Vec<ChunkId>) -> Result<(), Error> {
         let Some(lease) = self.lease else { return Ok(()) };
         let known = held.iter().filter(|bad| bad.row.state == PackState::Known);
         let condemned: Vec<PackId> = known.map(|bad| bad.row.id).collect();

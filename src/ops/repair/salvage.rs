@@ -61,8 +61,8 @@ impl Holder {
     }
 }
 
-/// Stores anew what of `wanted` can be read: from `damaged` packs, from other copies in packs that are there, from
-/// quarantine. With no lease nothing is stored, and the result says what would be.
+/// Stores anew what of `wanted` can be read: from `damaged` packs, from other copies in packs that are there,
+/// dropped ones too, from quarantine. With no lease nothing is stored, and the result says what would be.
 pub(super) fn salvage(
     repo: &Repository,
     lease: Option<&Lease>,
@@ -114,7 +114,7 @@ impl Work<'_> {
             self.save_from(holder)?;
         }
         self.look_at_copies()?;
-        for holder in &self.packs.quarantined {
+        for holder in self.packs.dropped.iter().chain(&self.packs.quarantined) {
             self.save_from(holder)?;
         }
         Ok(())

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dropped::{Root, dropped_and_there, missing};
 use super::lost::LostList;
 use super::partial::{MendedRuns, Mender};
 use super::quarantine::{SetAside, remove, set_aside};
@@ -15,8 +16,10 @@ use crate::Error;
 use crate::format::{
     LeaseKind, ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceKind, decode_snapshot,
 };
+use crate::index::{Index, Location, PackState};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::backup::Writers;
+use crate::ops::packs::ListedPacks;
 use crate::ops::verify::{Damage, Judge, suspects};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
@@ -94,7 +97,8 @@ impl SnapshotsReport {
 /// more. What lies in packs that are damaged and were not repaired is not noticed: `repair packs` comes first.
 ///
 /// # Errors
-/// [`RepoError::Refused`] if packs are missing that `repair packs` was not told of. [`Error::Interrupted`] if cancelled;
+/// [`RepoError::Refused`] if packs are missing that `repair packs` was not told of, or if what snapshots lack may be in
+/// dropped packs that are there. [`Error::Interrupted`] if cancelled;
 /// what was put in place until then stays.
 pub fn repair_snapshots(
     repo: &Repository,
@@ -162,12 +166,42 @@ impl Repair<'_> {
             return Err(RepoError::Refused { why: why.into() }.into());
         }
         let ids: BTreeSet<SnapshotId> = suspects.iter().map(|&(id, _)| id).collect();
+        self.refuse_for_dropped_packs(listed.iter().filter(|found| ids.contains(&found.id)))?;
         let mut runs = MendedRuns::new();
         for found in listed.iter().filter(|found| ids.contains(&found.id)) {
             self.cancel.check()?;
             self.replace(found, &damage, &mut runs)?;
         }
         Ok(())
+    }
+
+    /// Fails if what these snapshots lack may be in a dropped pack that is there: `repair packs` stores it again from there,
+    /// or reports it as lost.
+    fn refuse_for_dropped_packs<'s>(
+        &self,
+        suspects: impl Iterator<Item = &'s StoredSnapshot>,
+    ) -> Result<(), Error> {
+        let roots: Vec<Root> =
+            suspects.map(|found| Root { snapshot: found.snapshot.clone(), is_listed: true }).collect();
+        if roots.is_empty() {
+            return Ok(());
+        }
+        let packs = ListedPacks::list(self.repo)?;
+        let dropped = dropped_and_there(self.repo, |id| packs.has(id))?;
+        let Some(first) = dropped.first() else { return Ok(()) };
+
+        let lost = self.repo.ask_index(Index::lost)?;
+        let mut is_held = |copy: &Location| Ok(copy.state != PackState::Dropped);
+        if missing(self.repo, &roots, &lost, &mut is_held, self.cancel)?.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "cannot repair snapshots yet: what they lack may be in packs that were dropped and are there, {} of them, such as \
+             {}; 'icecore repair packs' stores it again",
+            dropped.len(),
+            ObjectKey::Pack(*first)
+        );
+        Err(RepoError::Refused { why }.into())
     }
 
     /// The snapshots that can be read; the others were told of.

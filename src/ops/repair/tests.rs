@@ -1,5 +1,6 @@
 //! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is cut off.
 
+mod dropped;
 mod faults;
 mod matrix;
 mod packs;

@@ -118,6 +118,7 @@ pub fn verify(
     if !suspects.is_empty() {
         observer.phase(&Phase::Plan);
         affected::name(&reader, &mut objects, &suspects, &damage, cancel)?;
+        objects.report_dropped(observer);
     }
     objects.tell_repairs(repo, observer)?;
     data::tell_age(repo, &mut objects);

@@ -31,12 +31,20 @@ pub(super) struct Objects {
     pub told: HashMap<PackId, [u8; 32]>,
     /// Held packs that are there, and their size in the store.
     pub packs: Vec<(PackRow, u64)>,
+    /// Packs that are dropped and in the store.
+    dropped_and_there: u64,
 }
 
 impl Objects {
     /// Of these snapshots, nothing else known yet.
     pub fn of(snapshots: Vec<StoredSnapshot>) -> Self {
-        Self { report: VerifyReport::default(), snapshots, told: HashMap::new(), packs: Vec::new() }
+        Self {
+            report: VerifyReport::default(),
+            snapshots,
+            told: HashMap::new(),
+            packs: Vec::new(),
+            dropped_and_there: 0,
+        }
     }
 
     /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
@@ -279,8 +287,10 @@ impl Objects {
             packs = repo.ask_index(Index::packs)?;
         }
         self.packs.clear();
+        self.dropped_and_there = 0;
         for pack in packs {
             if !is_held(&pack) {
+                self.dropped_and_there += u64::from(pack.state == PackState::Dropped && listed.has(&pack.id));
                 listed.forget(&pack.id);
                 continue;
             }
@@ -333,6 +343,18 @@ impl Objects {
         self.report.find(FindingKind::WrongSize, ObjectKey::Pack(pack.id), what);
         damage.add(pack.id, cut);
         Ok(())
+    }
+
+    /// Where snapshots lack something, reports dropped packs that are there: they may have it.
+    pub fn report_dropped(&self, observer: &dyn Observer) {
+        if self.dropped_and_there > 0 {
+            let what = format!(
+                "{} were dropped by a prune, perhaps in another copy of the repository, and are there: 'icecore repair packs' \
+                 stores again what snapshots need of them",
+                self.dropped_and_there
+            );
+            observer.problem(&Problem::new(Severity::Note, Folder::Packs.name(), what));
+        }
     }
 
     /// Tells of what earlier repairs left behind.
