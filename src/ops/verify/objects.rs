@@ -104,16 +104,22 @@ impl Objects {
             }
             for (key, what) in missing {
                 let only_missing = what == MISSING && !whole.is_empty();
-                let what = match whole.is_empty() {
-                    true => {
-                        format!("{what}; neither copy is whole: 'icecore key remove {name}' removes the slot")
-                    }
-                    false => format!("{what}; 'repair config' puts it back from its twin"),
+                let (kind, what) = match whole.is_empty() {
+                    true => (
+                        FindingKind::KeySlotLost,
+                        format!(
+                            "{what}; neither copy is whole: 'icecore key remove {name}' removes the slot"
+                        ),
+                    ),
+                    false => (
+                        FindingKind::KeySlotDamaged,
+                        format!("{what}; 'repair config' puts it back from its twin"),
+                    ),
                 };
                 if only_missing {
                     observer.problem(&Problem::new(Severity::Note, key, what));
                 } else {
-                    self.report.find(kind_of(&what, FindingKind::KeySlotDamaged), &key, what);
+                    self.report.find(kind_of(&what, kind), &key, what);
                 }
             }
             // What is sealed in a slot cannot be checked without its passphrase; that both copies agree can.

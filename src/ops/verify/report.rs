@@ -38,6 +38,8 @@ pub enum FindingKind {
     ConfigDamaged,
     /// A copy of a key slot is missing or damaged.
     KeySlotDamaged,
+    /// Neither copy of a key slot is whole.
+    KeySlotLost,
     /// A snapshot landed after its lease had expired (PROTOCOL R18).
     LateSnapshot,
     /// A snapshot that this machine saw is gone without having been forgotten (PROTOCOL R26).
@@ -61,6 +63,7 @@ impl fmt::Display for FindingKind {
             Self::RunUnreadable => "run unreadable",
             Self::ConfigDamaged => "config damaged",
             Self::KeySlotDamaged => "key slot damaged",
+            Self::KeySlotLost => "key slot lost",
             Self::LateSnapshot => "late snapshot",
             Self::SnapshotVanished => "snapshot vanished",
         })

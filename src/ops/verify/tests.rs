@@ -375,6 +375,22 @@ fn a_slots_good_copy_opens_and_mends_the_bad_one() {
 }
 
 #[test]
+fn a_slot_of_which_neither_copy_is_whole_is_not_for_the_repair_of_copies() {
+    let (lab, _) = sample();
+    let name = keys(&lab).into_iter().find_map(|(key, _)| match key {
+        ObjectKey::KeySlot(name, _) => Some(name),
+        _ => None,
+    });
+    let other = ObjectKey::KeySlot(name.expect("a slot").replace(|_| true, "a"), Copy::First);
+    let junk = crate::store::Body::Bytes(b"junk");
+    lab.store.put(&other, junk, crate::store::PutMode::CreateOnly).expect("put");
+    let report = run(&lab, &VerifyOptions::default()).expect("verified");
+    let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
+    assert_eq!(kinds, [FindingKind::KeySlotLost; 2], "{report:#?}");
+    assert!(report.findings.iter().all(|found| found.what.contains("icecore key remove")), "{report:#?}");
+}
+
+#[test]
 fn a_store_that_cannot_be_written_is_verified_too() {
     let (lab, _) = sample();
     let dir = tempfile::tempdir().expect("a folder");

@@ -125,8 +125,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
     use FindingKind::{
         ChunkMismatch, ChunkUnresolved, ConfigDamaged, DirectoryMismatch, FrameDamaged, HashMismatch,
-        KeySlotDamaged, ObjectMissing, ObjectUnreadable, ParityDamaged, RunUnreadable, SealBroken,
-        UnreadableNow, WrongSize,
+        KeySlotDamaged, KeySlotLost, ObjectMissing, ObjectUnreadable, ParityDamaged, RunUnreadable,
+        SealBroken, UnreadableNow, WrongSize,
     };
     let has = |kinds: &[FindingKind], folder: &str| {
         report.findings.iter().any(|one| kinds.contains(&one.kind) && one.object.starts_with(folder))
@@ -142,6 +142,7 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
             "check the disk, its cable or the mount, and verify again: what cannot be read now may be whole",
         ),
         (has(&[ConfigDamaged, KeySlotDamaged], ""), "'icecore repair config'"),
+        (has(&[KeySlotLost], ""), "'icecore key remove SLOT' for each key slot of which neither copy is whole"),
         (has(&broken, "index"), "'icecore repair index'"),
         (lost, "'icecore repair packs' saves what still opens; then back up again, which stores what is lost anew"),
         (lost || snapshots, "'icecore repair snapshots'"),
