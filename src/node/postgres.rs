@@ -7,9 +7,6 @@ use super::docker::{Docker, DockerError};
 use super::profile::{Access, Server};
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 
-/// The line at the end of what `pg_dumpall` writes: a dump without it is not whole.
-pub const DUMP_COMPLETE: &str = "-- PostgreSQL database cluster dump complete";
-
 /// How long a dump waits for the lock of one table: a statement that has it may take its time, one that was forgotten in
 /// somebody's session would hold the backup for ever.
 const LOCK_WAIT: Duration = Duration::from_secs(10 * 60);

@@ -8,13 +8,14 @@ use icecore::node::NodeError;
 use icecore::node::docker::{Docker, DockerError};
 use icecore::node::images::images_in_use;
 use icecore::node::kubo::Blocks;
-use icecore::node::postgres::{DUMP_COMPLETE, Programs};
+use icecore::node::postgres::Programs;
 use icecore::node::profile::{Place, Server};
 use icecore::node::restore::NodePart;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{
-    Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceSpec, TreeSpec, backup,
+    Around, BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, Run, SourceSpec,
+    TreeSpec, backup,
 };
 use icecore::repo::Repository;
 use icecore::types::Profile;
@@ -318,7 +319,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
             SourceSpec::Command(Box::new(CommandSpec {
                 name: name.clone(),
                 run,
-                ends_with: Some(DUMP_COMPLETE.to_owned()),
+                ends_with: Some(CLUSTER_DUMP_COMPLETE.to_owned()),
                 smallest: Some(*smallest),
                 profile: Profile::Dump,
                 around,

@@ -5,11 +5,10 @@
 
 use super::lexer::CopyHeader;
 use super::sql::Token;
+use crate::ops::backup::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 
-/// The line at the end of a cluster's dump.
-const CLUSTER_COMPLETE: &[u8] = b"-- PostgreSQL database cluster dump complete";
-/// The line at the end of the part of a database.
-const PART_COMPLETE: &[u8] = b"-- PostgreSQL database dump complete";
+const CLUSTER_COMPLETE: &[u8] = CLUSTER_DUMP_COMPLETE.as_bytes();
+const PART_COMPLETE: &[u8] = DATABASE_DUMP_COMPLETE.as_bytes();
 /// How much of an unexpected line is quoted.
 const QUOTED_BYTES_MAX: usize = 60;
 /// The first words of statements. A dump has a few of these; one that was changed by hand may have others.
@@ -81,7 +80,7 @@ pub(super) struct Shape {
     makes_tables: bool,
     /// Some statement of a database's part makes anything.
     makes_objects: bool,
-    /// Column separators in the row under way.
+    /// Column separators in the current row.
     separators: usize,
 }
 
@@ -117,7 +116,7 @@ impl Shape {
         }
     }
 
-    /// The line behind a table's rows, of which there may be none.
+    /// The line after a table's rows, of which there may be none.
     pub fn rows_end(&mut self) {
         self.has_rows = true;
         self.lines += 1;
@@ -166,8 +165,8 @@ impl Shape {
             return Some(Misshapen::Torn(why));
         }
         if !self.has_end || self.is_part_open {
-            let line = String::from_utf8_lossy(CLUSTER_COMPLETE).into_owned();
-            return Some(Misshapen::Torn(format!("the line '{line}' is missing at its end")));
+            let why = format!("the line '{CLUSTER_DUMP_COMPLETE}' is missing at its end");
+            return Some(Misshapen::Torn(why));
         }
         match (self.has_parts, self.makes_objects, self.makes_tables, self.has_rows) {
             (false, ..) => {

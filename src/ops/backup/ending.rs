@@ -1,6 +1,11 @@
 //! Dumps that end with a line of their own: what begins as one and lacks it lost its end.
 //!
-//! In a pipe nobody learns how the program that wrote it ended.
+//! In a pipe the reader does not learn how the program that wrote the dump ended.
+
+/// The line at the end of what `pg_dumpall` writes. A dump without it is not whole.
+pub const CLUSTER_DUMP_COMPLETE: &str = "-- PostgreSQL database cluster dump complete";
+/// The line at the end of what `pg_dump` writes, and of each database's part of a cluster's dump.
+pub const DATABASE_DUMP_COMPLETE: &str = "-- PostgreSQL database dump complete";
 
 /// How dumps of programs begin, in one of their first lines.
 const BEGINNINGS: [(&str, &str); 4] = [
@@ -10,11 +15,7 @@ const BEGINNINGS: [(&str, &str); 4] = [
     ("-- MariaDB dump ", "MariaDB"),
 ];
 /// How a line near their end begins. Several dumps may stand in one stream, so any will do.
-const ENDINGS: [&str; 3] = [
-    "-- PostgreSQL database cluster dump complete",
-    "-- PostgreSQL database dump complete",
-    "-- Dump completed",
-];
+const ENDINGS: [&str; 3] = [CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE, "-- Dump completed"];
 /// Lines in which a dump says what it is.
 const FIRST_LINES: usize = 4;
 /// Bytes at a stream's beginning that hold these.

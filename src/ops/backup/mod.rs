@@ -40,6 +40,7 @@ mod windows;
 use std::collections::BTreeMap;
 
 pub(in crate::ops) use content::{ContentBuilder, Writers};
+pub use ending::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 pub use options::{
     Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceReport, SourceSpec, TreeSpec,
 };
