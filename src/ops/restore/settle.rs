@@ -72,13 +72,13 @@ impl Waiting {
     }
 }
 
-fn encode(file: &Unsettled) -> Vec<u8> {
-    let mut value = Vec::with_capacity(29);
-    value.extend_from_slice(&file.device.to_le_bytes());
-    value.extend_from_slice(&file.inode.to_le_bytes());
-    value.extend_from_slice(&file.mtime.seconds().to_le_bytes());
-    value.extend_from_slice(&file.mtime.nanos().to_le_bytes());
-    value.push(u8::from(file.is_shared));
+fn encode(file: &Unsettled) -> [u8; 29] {
+    let mut value = [0; 29];
+    value[..8].copy_from_slice(&file.device.to_le_bytes());
+    value[8..16].copy_from_slice(&file.inode.to_le_bytes());
+    value[16..24].copy_from_slice(&file.mtime.seconds().to_le_bytes());
+    value[24..28].copy_from_slice(&file.mtime.nanos().to_le_bytes());
+    value[28] = u8::from(file.is_shared);
     value
 }
 
