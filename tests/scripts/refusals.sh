@@ -21,6 +21,12 @@ refused() {
 refused 11 "wrong passphrase" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r "$repo" snapshots
 refused 11 "wrong passphrase, backup" env ICECORE_PASSPHRASE=wrong "$ICECORE" -r "$repo" backup "$T/data"
 refused 11 "empty passphrase" env ICECORE_PASSPHRASE= "$ICECORE" -r "$repo" snapshots
+: >"$T/empty"
+for action in add change "export $T/exported"; do
+    # shellcheck disable=SC2086
+    refused 11 "an empty new passphrase, key $action" ice -r "$repo" key $action --new-passphrase-file "$T/empty"
+    says '--new-key-file' "key $action: the options of a new passphrase are named"
+done
 verified "$repo"
 
 # What cannot be meant: names, sizes and paths.

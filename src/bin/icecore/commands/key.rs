@@ -12,6 +12,9 @@ use crate::parse;
 use crate::secret;
 use crate::ui::{json, text};
 
+/// What to do where no new passphrase was given.
+const GIVE_NEW: &str = "use --new-passphrase-file, --new-passphrase-command or --new-key-file";
+
 /// Manage the passphrases of the repository
 ///
 /// Each passphrase has a slot that holds the one master key, sealed. Changing or removing a passphrase does not
@@ -119,10 +122,10 @@ impl New {
     /// The new passphrase.
     fn secret(&self, context: &Context<'_>) -> Result<Secret, CliError> {
         if let Some(path) = &self.new_passphrase_file {
-            return Ok(context.new_secret(secret::from_file(path)?));
+            return Ok(context.new_secret(secret::from_file(path).map_err(about_new)?));
         }
         if let Some(command) = &self.new_passphrase_command {
-            return Ok(context.new_secret(secret::from_command(command)?));
+            return Ok(context.new_secret(secret::from_command(command).map_err(about_new)?));
         }
         if let Some(path) = &self.new_key_file {
             let key = secret::random_key()?;
@@ -130,14 +133,21 @@ impl New {
             return Ok(Secret::generated(key));
         }
         if !secret::has_terminal() {
-            return Err(CliError::usage("no new passphrase given")
-                .with_hint("use --new-passphrase-file, --new-passphrase-command or --new-key-file"));
+            return Err(CliError::usage("no new passphrase given").with_hint(GIVE_NEW));
         }
-        Ok(Secret::passphrase(secret::ask_new()?))
+        Ok(Secret::passphrase(secret::ask_new().map_err(about_new)?))
     }
 
     fn label(&self) -> String {
         self.label.clone().unwrap_or_else(host_name)
+    }
+}
+
+/// Names the options of a new passphrase where one was refused. Those of the present one are for another thing.
+fn about_new(error: CliError) -> CliError {
+    match error {
+        CliError::Locked { message, .. } => CliError::Locked { message, hint: Some(GIVE_NEW.to_owned()) },
+        other => other,
     }
 }
 
