@@ -38,7 +38,7 @@ pub(super) struct UnknownNeeds {
     pub aside: u64,
     /// When the last of these was set aside.
     pub aside_since: Option<Timestamp>,
-    /// Those that this machine remembers, that are gone, and that nobody forgot.
+    /// Those that this machine remembers, that are gone, and that were not forgotten.
     pub vanished: u64,
 }
 

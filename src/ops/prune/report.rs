@@ -129,8 +129,8 @@ pub struct PruneReport {
     pub unreadable_aside: u64,
     /// Until when packs are kept for them.
     pub held_until: Option<Timestamp>,
-    /// Those that this machine remembers, that are gone, and that nobody forgot: packs are kept until somebody
-    /// acknowledges that they are gone.
+    /// Those that this machine remembers, that are gone, and that were not forgotten: packs are kept until
+    /// `forget ID` acknowledges that they are gone.
     pub vanished: u64,
     /// Objects that were deleted from quarantine, and those that are left there.
     pub quarantine_deleted: Amount,

@@ -84,6 +84,9 @@ pub struct Summary {
     held: Packs,
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<String>,
+    /// How many of each there are.
+    unreadable_quarantined: u64,
+    vanished: u64,
     /// Objects deleted from quarantine, and left there.
     quarantine_deleted: Packs,
     quarantined: Packs,
@@ -144,6 +147,8 @@ impl Summary {
             waiting: report.kept_waiting.iter().map(waiting).collect(),
             held: report.held.into(),
             held_until: report.held_until.and_then(json::time),
+            unreadable_quarantined: report.unreadable_aside,
+            vanished: report.vanished,
             quarantine_deleted: report.quarantine_deleted.into(),
             quarantined: report.quarantined.into(),
             segments_merged: report.segments_merged,
@@ -222,7 +227,7 @@ fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
     lines
 }
 
-/// What is kept for snapshots of which nobody can tell what they need.
+/// What is kept for snapshots whose needs are not known.
 fn held_lines(report: &PruneReport) -> Vec<String> {
     let mut lines = Vec::new();
     let held =
@@ -236,7 +241,10 @@ fn held_lines(report: &PruneReport) -> Vec<String> {
     }
     if report.vanished > 0 && report.held.packs > 0 {
         let snapshots = text::counted(report.vanished, "snapshot that is gone", "snapshots that are gone");
-        lines.push(format!("kept for {snapshots} and that nobody forgot, until 'icecore forget ID': {held}"));
+        let were = if report.vanished == 1 { "was" } else { "were" };
+        lines.push(format!(
+            "kept for {snapshots} and {were} not forgotten, until 'icecore forget ID': {held}"
+        ));
     }
     lines
 }
