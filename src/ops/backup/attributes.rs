@@ -2,7 +2,7 @@
 //! entry that attribute and nothing else.
 
 use super::content::Writers;
-use super::sink::reason;
+use super::reason::reason;
 use crate::format::PAGE_BYTES_MAX;
 use crate::repo::RepoError;
 use crate::source::{Attributes, Owners, Stat, Unread, metadata};

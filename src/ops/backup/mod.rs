@@ -24,6 +24,7 @@ pub(super) mod presence;
 #[cfg(test)]
 mod presence_tests;
 mod reading;
+mod reason;
 mod rules;
 mod runs;
 mod sink;

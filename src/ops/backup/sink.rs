@@ -309,22 +309,6 @@ pub(super) fn same_entry(a: &Entry, b: &Entry) -> bool {
     a.flags.without(EntryFlags::COVER) == b.flags.without(EntryFlags::COVER) && a.node == b.node
 }
 
-/// A reason as entries carry it: the whole error chain, at most 1 KiB.
-pub(super) fn reason(action: &str, err: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = format!("cannot {action}: {err}");
-    let mut next = err.source();
-    while let Some(source) = next {
-        text.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    let mut end = text.len().min(1024);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
-
 impl From<PathError> for super::walk::WalkError {
     fn from(err: PathError) -> Self {
         Self::Other(Error::Path(err))

@@ -1,6 +1,6 @@
 //! Folders of an immutable source that did not change: they are not listed, and their subfolders come from the parent.
 
-use super::sink::reason;
+use super::reason::reason;
 use super::visit::{Seen, open_listed};
 use super::walk::{Entered, Level, Step, Walk, WalkError};
 use crate::observe::Counter;

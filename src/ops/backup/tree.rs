@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
-use rustix::io::Errno;
 
 use super::capture::{FileJob, Links, TreeCounts, TreeShared};
 use super::checkpoint::{Checkpoints, UnderWay};
@@ -15,9 +14,10 @@ use super::cursor::ParentCursor;
 use super::heal::Lost;
 use super::options::{BackupOptions, SourceReport, TreeSpec};
 use super::parents::ParentSource;
+use super::reason::{about_mount, reason};
 use super::rules::WalkRules;
 use super::runs::Runs;
-use super::sink::{EntrySink, reason};
+use super::sink::EntrySink;
 use super::visit::JobBatch;
 use super::walk::{Walk, WalkError};
 use super::watch::Watch;
@@ -79,7 +79,9 @@ fn is_of_containers(path: &Path) -> bool {
 pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree<'o>, Error> {
     let refused =
         |err: &dyn std::fmt::Display| Error::Source { name: spec.name.clone(), why: err.to_string() };
-    let named = |err: PathError| refused(&format!("{err}: {}{}", err.source, about_mount(&err.source)));
+    let named = |err: PathError| {
+        refused(&format!("{err}: {}{}", err.source, about_mount(&err.source).unwrap_or_default()))
+    };
     let mut options = spec.filter.clone();
     options.never.extend(own_folders(repo));
     let filter = Filter::new(&options)?;
@@ -480,15 +482,5 @@ pub(super) fn counts(counts: &TreeCounts, sink: &EntrySink) -> SourceCounts {
         incomplete: sink.incomplete(),
         partial: Some(sink.partial()),
         unseen: Some(sink.unseen()),
-    }
-}
-
-/// What to do about an error that a mount gives whose server or process is gone.
-fn about_mount(err: &std::io::Error) -> &'static str {
-    match Errno::from_io_error(err) {
-        Some(Errno::STALE | Errno::NOTCONN | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::TIMEDOUT) => {
-            ": its mount does not answer; unmount it and mount it again"
-        }
-        _ => "",
     }
 }
