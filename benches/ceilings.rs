@@ -8,7 +8,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use icecore::chunk::{Compressor, Keys, MasterKey, ObjectSeal, Opener, PartKind, SealClass, next_cut};
+use icecore::chunk::{
+    Compressor, Keys, MasterKey, ObjectSeal, Opener, PartKind, SealClass, next_cut,
+};
 use icecore::types::{Class, Codec, Profile};
 
 const LEN: usize = 64 << 20;
@@ -27,13 +29,16 @@ impl Noise {
 
 fn random() -> Vec<u8> {
     let mut noise = Noise(7);
-    (0..LEN / 8).flat_map(|_| noise.next().to_le_bytes()).collect()
+    (0..LEN / 8)
+        .flat_map(|_| noise.next().to_le_bytes())
+        .collect()
 }
 
 fn text() -> Vec<u8> {
     let mut noise = Noise(11);
-    let words: Vec<String> =
-        (0..4096).map(|_| format!("{:x} ", noise.next() >> (32 + noise.next() % 24))).collect();
+    let words: Vec<String> = (0..4096)
+        .map(|_| format!("{:x} ", noise.next() >> (32 + noise.next() % 24)))
+        .collect();
     let mut out = Vec::with_capacity(LEN + 32);
     while out.len() < LEN {
         // Low numbers come more often, as words do.
@@ -80,22 +85,38 @@ fn main() {
         let mut packed = Vec::new();
         let mut frames = Vec::new();
         for frame in bytes.chunks(FRAME) {
-            let codec = compressor.compress(frame, &mut packed, 16).expect("compresses");
+            let codec = compressor
+                .compress(frame, &mut packed, 16)
+                .expect("compresses");
             frames.push((codec, packed.clone()));
         }
         let mut total = 0;
-        measure(&format!("compress {name}, level 3, 1 MiB frames"), LEN, || {
-            total = 0;
-            for frame in bytes.chunks(FRAME) {
-                compressor.compress(frame, &mut packed, 16).expect("compresses");
-                total += packed.len();
-            }
-        });
-        println!("{:<44} {:>8.1} %", "  shrinks to", total as f64 * 100.0 / LEN as f64);
+        measure(
+            &format!("compress {name}, level 3, 1 MiB frames"),
+            LEN,
+            || {
+                total = 0;
+                for frame in bytes.chunks(FRAME) {
+                    compressor
+                        .compress(frame, &mut packed, 16)
+                        .expect("compresses");
+                    total += packed.len();
+                }
+            },
+        );
+        println!(
+            "{:<44} {:>8.1} %",
+            "  shrinks to",
+            total as f64 * 100.0 / LEN as f64
+        );
         let mut opener = Opener::new().expect("zstd");
         measure(&format!("open {name}"), LEN, || {
             for (codec, packed) in &frames {
-                black_box(opener.open(*codec, packed.clone(), FRAME, FRAME).expect("opens"));
+                black_box(
+                    opener
+                        .open(*codec, packed.clone(), FRAME, FRAME)
+                        .expect("opens"),
+                );
             }
         });
     }
@@ -104,7 +125,13 @@ fn main() {
         for (number, frame) in random.chunks(FRAME).enumerate() {
             let mut bytes = Vec::with_capacity(FRAME + 16);
             bytes.extend_from_slice(frame);
-            seal.seal(PartKind::Frame, number as u64, Codec::Plain, FRAME as u64, &mut bytes);
+            seal.seal(
+                PartKind::Frame,
+                number as u64,
+                Codec::Plain,
+                FRAME as u64,
+                &mut bytes,
+            );
             black_box(bytes);
         }
     });

@@ -28,17 +28,27 @@ fn segment(number: u64) -> SegmentBody {
                 stored: 1 << 19,
                 plain: 256 * 4096,
                 chunks: (0..256)
-                    .map(|n| ChunkInfo { id: ChunkId::new(id(1, first + frame * 256 + n)), len: 4096 })
+                    .map(|n| ChunkInfo {
+                        id: ChunkId::new(id(1, first + frame * 256 + n)),
+                        len: 4096,
+                    })
                     .collect(),
             })
             .collect();
-        body.packs.push(PackInfo { id: PackId::new(id(2, number * 16 + pack)), size: 64 << 20, frames });
+        body.packs.push(PackInfo {
+            id: PackId::new(id(2, number * 16 + pack)),
+            size: 64 << 20,
+            frames,
+        });
     }
     body
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let chunks = std::env::args().filter_map(|arg| arg.parse::<u64>().ok()).next().unwrap_or(1 << 20);
+    let chunks = std::env::args()
+        .filter_map(|arg| arg.parse::<u64>().ok())
+        .next()
+        .unwrap_or(1 << 20);
     let segments = chunks.div_ceil(262_144);
     let dir = tempfile::tempdir()?;
     let (index, _) = Index::open(dir.path())?;
@@ -46,33 +56,50 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let body = segment(number);
         let start = Instant::now();
         index.load(SegmentId::new(id(3, number)), &body)?;
-        println!("load {number}: {:.0} rows/s", 262_144.0 / start.elapsed().as_secs_f64());
+        println!(
+            "load {number}: {:.0} rows/s",
+            262_144.0 / start.elapsed().as_secs_f64()
+        );
     }
     let total = segments * 262_144;
     let mut out = Vec::new();
-    for (what, step, kind) in [("random", 256, 1), ("absent", 256, 9), ("sorted, all at once", 1 << 20, 1)] {
-        let mut ids: Vec<ChunkId> =
-            (0..total / 4).map(|n| ChunkId::new(id(kind, n.wrapping_mul(0x9E37_79B1) % total))).collect();
+    for (what, step, kind) in [
+        ("random", 256, 1),
+        ("absent", 256, 9),
+        ("sorted, all at once", 1 << 20, 1),
+    ] {
+        let mut ids: Vec<ChunkId> = (0..total / 4)
+            .map(|n| ChunkId::new(id(kind, n.wrapping_mul(0x9E37_79B1) % total)))
+            .collect();
         ids.chunks_mut(step).for_each(<[ChunkId]>::sort_unstable);
         let start = Instant::now();
         for batch in ids.chunks(step) {
             index.lookup(batch, &mut out)?;
             assert!(out.iter().all(|found| found.is_some() == (kind == 1)));
         }
-        println!("look-ups, {what}: {:.0}/s", (total / 4) as f64 / start.elapsed().as_secs_f64());
+        println!(
+            "look-ups, {what}: {:.0}/s",
+            (total / 4) as f64 / start.elapsed().as_secs_f64()
+        );
     }
     let start = Instant::now();
     for number in 0..100_000 {
         index.lookup_one(&ChunkId::new(id(1, number)))?;
     }
-    println!("look-ups one by one: {:.0}/s", 1e5 / start.elapsed().as_secs_f64());
+    println!(
+        "look-ups one by one: {:.0}/s",
+        1e5 / start.elapsed().as_secs_f64()
+    );
     let start = Instant::now();
     index.check()?;
     println!("check: {:.2} s", start.elapsed().as_secs_f64());
     drop(index);
     let start = Instant::now();
     let (index, opened) = Index::open(dir.path())?;
-    println!("open: {:.1} ms, {opened:?}", start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "open: {:.1} ms, {opened:?}",
+        start.elapsed().as_secs_f64() * 1e3
+    );
     let start = Instant::now();
     index.unload(&SegmentId::new(id(3, 0)))?;
     println!("unload: {:.2} s", start.elapsed().as_secs_f64());

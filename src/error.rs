@@ -87,10 +87,14 @@ impl Error {
                     ErrorKind::NoRepository
                 }
                 RepoError::WrongKey { .. } => ErrorKind::WrongKey,
-                RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => ErrorKind::NeedsNewer,
+                RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
+                    ErrorKind::NeedsNewer
+                }
                 // What cannot be read now may be whole.
                 RepoError::ChunkUnreadable { now: true, .. } => ErrorKind::Failed,
-                RepoError::ChunkUnreadable { .. } | RepoError::LatestDamaged { .. } => ErrorKind::Damage,
+                RepoError::ChunkUnreadable { .. } | RepoError::LatestDamaged { .. } => {
+                    ErrorKind::Damage
+                }
                 RepoError::Store(err) if err.is_bad_medium() => ErrorKind::Damage,
                 err if err.is_damage() => ErrorKind::Damage,
                 _ => ErrorKind::Failed,
@@ -111,7 +115,9 @@ impl Error {
                     )
                 }
                 RepoError::NotFound { .. } | RepoError::Store(StoreError::Unreachable { .. }) => {
-                    Some("check the address given with --repo; 'icecore init' makes a new repository")
+                    Some(
+                        "check the address given with --repo; 'icecore init' makes a new repository",
+                    )
                 }
                 RepoError::AlreadyThere { .. } => {
                     Some("choose another folder, or use this repository as it is")
@@ -153,10 +159,16 @@ impl Error {
                 RepoError::LatestDamaged { .. } => Some(
                     "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
                 ),
-                RepoError::Damaged { object, .. } if object.starts_with(Folder::Snapshots.name()) => Some(
-                    "'icecore repair snapshots' sets aside what cannot be read as a snapshot, and heals it where a cache has it",
-                ),
-                err if err.is_damage() => Some("run 'icecore verify --read-data' to learn what is affected"),
+                RepoError::Damaged { object, .. }
+                    if object.starts_with(Folder::Snapshots.name()) =>
+                {
+                    Some(
+                        "'icecore repair snapshots' sets aside what cannot be read as a snapshot, and heals it where a cache has it",
+                    )
+                }
+                err if err.is_damage() => {
+                    Some("run 'icecore verify --read-data' to learn what is affected")
+                }
                 // The error says what to use in its place.
                 RepoError::Store(StoreError::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::Unsupported =>
@@ -164,7 +176,9 @@ impl Error {
                     None
                 }
                 RepoError::ChunkUnreadable { .. } | RepoError::Store(StoreError::Io { .. }) => {
-                    Some("it may be whole: check the disk, its cable or the mount, then run it again")
+                    Some(
+                        "it may be whole: check the disk, its cable or the mount, then run it again",
+                    )
                 }
                 _ => None,
             },
@@ -175,9 +189,9 @@ impl Error {
             Self::Unresolved { .. } => Some(
                 "'icecore verify' tells what is affected; 'icecore repair packs', then 'icecore repair snapshots', mend it",
             ),
-            Self::Empty { .. } => {
-                Some("nothing was stored; if an empty source is right, run it again with --allow-empty")
-            }
+            Self::Empty { .. } => Some(
+                "nothing was stored; if an empty source is right, run it again with --allow-empty",
+            ),
             Self::Source { .. } => Some("nothing was stored; the snapshots there are untouched"),
             _ => None,
         }
@@ -191,11 +205,16 @@ impl fmt::Display for Error {
             Self::Path(err) | Self::NotDurable(err) => err.fmt(f),
             Self::Command(err) => err.fmt(f),
             Self::Filter(err) => err.fmt(f),
-            Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => f.write_str(what),
+            Self::Usage(what) | Self::NotThere(what) | Self::Refused { why: what, .. } => {
+                f.write_str(what)
+            }
             Self::Source { name, why } => write!(f, "source '{name}': {why}"),
             Self::Empty { name, why } => write!(f, "cannot capture '{name}': {why}"),
             Self::Unresolved { count: 1, example } => {
-                write!(f, "nothing was let go, for snapshots need what cannot be had: {example}")
+                write!(
+                    f,
+                    "nothing was let go, for snapshots need what cannot be had: {example}"
+                )
             }
             Self::Unresolved { count, example } => {
                 write!(

@@ -141,12 +141,19 @@ impl Subject {
 
     /// A path of a snapshot's source, as commands take it: `SOURCE/PATH`.
     pub fn within(source: &str, path: &RelPath) -> Self {
-        if path.is_root() { Self::from(source) } else { Self::joined(&format!("{source}/"), path) }
+        if path.is_root() {
+            Self::from(source)
+        } else {
+            Self::joined(&format!("{source}/"), path)
+        }
     }
 
     fn joined(before: &str, path: &RelPath) -> Self {
         let bytes = [before.as_bytes(), &path.to_slashed()].concat();
-        Self { text: format!("{before}{path}"), path: (!path.is_root()).then_some(bytes) }
+        Self {
+            text: format!("{before}{path}"),
+            path: (!path.is_root()).then_some(bytes),
+        }
     }
 
     /// As people read it: bytes that are not UTF-8, control characters and backslashes of a path are escaped.
@@ -163,7 +170,10 @@ impl Subject {
 impl<T: fmt::Display> From<T> for Subject {
     /// Anything that is not a path.
     fn from(thing: T) -> Self {
-        Self { text: thing.to_string(), path: None }
+        Self {
+            text: thing.to_string(),
+            path: None,
+        }
     }
 }
 
@@ -183,10 +193,20 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of this weight.
-    pub fn new(severity: Severity, subject: impl Into<Subject>, message: impl fmt::Display) -> Self {
+    pub fn new(
+        severity: Severity,
+        subject: impl Into<Subject>,
+        message: impl fmt::Display,
+    ) -> Self {
         let subject = subject.into();
         let subject_bytes = subject.bytes().to_vec();
-        Self { severity, subject: subject.text, subject_bytes, message: message.to_string(), hint: None }
+        Self {
+            severity,
+            subject: subject.text,
+            subject_bytes,
+            message: message.to_string(),
+            hint: None,
+        }
     }
 
     /// The same with advice.
@@ -288,7 +308,10 @@ impl Recording {
 
     /// What would be done, in the order it came: verb, path, and whether a newer file is there.
     pub fn planned_so_far(&self) -> Vec<String> {
-        self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.planned
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// The phases so far.
@@ -297,7 +320,9 @@ impl Recording {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<Phase>, Vec<Problem>)> {
-        self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.log
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -314,8 +339,14 @@ impl Observer for Recording {
     }
     fn planned(&self, planned: &Planned<'_>) {
         let newer = if planned.is_newer { " (newer)" } else { "" };
-        let line = format!("{:?} {}/{}{newer}", planned.verb, planned.source, planned.path);
-        self.planned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
+        let line = format!(
+            "{:?} {}/{}{newer}",
+            planned.verb, planned.source, planned.path
+        );
+        self.planned
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(line);
     }
     fn detail(&self, _: &'static str, _: &Subject) {}
 }

@@ -14,7 +14,9 @@ use icecore::Error;
 use icecore::format::{SnapshotState, SourceKind};
 use icecore::observe::{Counter, Recording};
 use icecore::ops::Cancel;
-use icecore::ops::backup::{BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{
+    BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
+};
 use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
 use icecore::source::StreamCommand;
 use icecore::store::{KeyKind, MemoryStore, Operation, RecordingStore, SharedStore};
@@ -32,7 +34,11 @@ impl World {
         let store = Arc::new(RecordingStore::new(memory));
         let shared: SharedStore = store.clone();
         Repository::init(&shared, &Secret::empty(), "test").expect("init");
-        Self { tree: tempfile::tempdir().expect("tree"), cache: tempfile::tempdir().expect("cache"), store }
+        Self {
+            tree: tempfile::tempdir().expect("tree"),
+            cache: tempfile::tempdir().expect("cache"),
+            store,
+        }
     }
 
     fn repo(&self) -> Repository {
@@ -56,9 +62,15 @@ impl World {
     }
 
     fn tree_options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
+        let tree = TreeSpec {
+            immutable,
+            ..TreeSpec::new("tree", self.tree.path())
+        };
         let sources = vec![SourceSpec::Tree(Box::new(tree))];
-        BackupOptions { grain_seconds: Some(2), ..BackupOptions::new("host", sources) }
+        BackupOptions {
+            grain_seconds: Some(2),
+            ..BackupOptions::new("host", sources)
+        }
     }
 
     fn backup(&self) -> (BackupReport, Recording) {
@@ -75,7 +87,9 @@ impl World {
     fn entries(&self, report: &BackupReport) -> Vec<Entry> {
         let repo = self.repo();
         repo.sync().expect("sync");
-        let snapshot = repo.read_snapshot(&report.snapshot.expect("committed")).expect("reads");
+        let snapshot = repo
+            .read_snapshot(&report.snapshot.expect("committed"))
+            .expect("reads");
         let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else {
             panic!("not a tree");
         };
@@ -89,7 +103,10 @@ impl World {
     }
 
     fn names(&self, report: &BackupReport) -> Vec<String> {
-        self.entries(report).iter().map(|entry| entry.path.to_string()).collect()
+        self.entries(report)
+            .iter()
+            .map(|entry| entry.path.to_string())
+            .collect()
     }
 }
 
@@ -108,13 +125,22 @@ fn a_tree_that_did_not_change_adds_a_snapshot_and_nothing_else() {
 
     let (second, seen) = world.backup();
     assert_eq!(seen.get(Counter::FilesUnchanged), 3);
-    assert_eq!((seen.get(Counter::ChunksNew), seen.get(Counter::MetadataChunksNew)), (0, 0));
+    assert_eq!(
+        (
+            seen.get(Counter::ChunksNew),
+            seen.get(Counter::MetadataChunksNew)
+        ),
+        (0, 0)
+    );
     assert_eq!((second.packs, second.segments), (0, 0));
     assert_eq!(world.store.count(Operation::Put, KeyKind::Pack), 0);
     assert_eq!(world.store.count(Operation::Put, KeyKind::Segment), 0);
     assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 1);
     assert_eq!(world.store.count(Operation::Put, KeyKind::Lease), 1);
-    assert_eq!(world.names(&second), ["/", "a", "a/one", "a/two", "b", "link"]);
+    assert_eq!(
+        world.names(&second),
+        ["/", "a", "a/one", "a/two", "b", "link"]
+    );
 }
 
 #[test]
@@ -127,10 +153,15 @@ fn a_small_backup_is_four_puts() {
     world.store.take();
     world.backup();
     let store = &world.store;
-    let puts: usize = [KeyKind::Lease, KeyKind::Pack, KeyKind::Segment, KeyKind::Snapshot]
-        .iter()
-        .map(|&kind| store.count(Operation::Put, kind))
-        .sum();
+    let puts: usize = [
+        KeyKind::Lease,
+        KeyKind::Pack,
+        KeyKind::Segment,
+        KeyKind::Snapshot,
+    ]
+    .iter()
+    .map(|&kind| store.count(Operation::Put, kind))
+    .sum();
     assert_eq!(puts, 4);
     assert_eq!(store.count_all(Operation::Put), 4);
 }
@@ -156,7 +187,10 @@ fn changes_removals_and_kinds_follow_the_tree() {
     fs::remove_file(world.path("d/x")).expect("removed");
     world.write("d/x/other", b"folder again");
     let (third, _) = world.backup();
-    assert_eq!(world.names(&third), ["/", "d", "d/x", "d/x/other", "d/y", "f", "f/now"]);
+    assert_eq!(
+        world.names(&third),
+        ["/", "d", "d/x", "d/x/other", "d/y", "f", "f/now"]
+    );
 }
 
 #[test]
@@ -165,7 +199,11 @@ fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
     world.write("now", b"just written");
     let (first, _) = world.backup();
     let racy = |report: &BackupReport| {
-        world.entries(report).iter().filter(|entry| entry.flags.contains(EntryFlags::RACY)).count()
+        world
+            .entries(report)
+            .iter()
+            .filter(|entry| entry.flags.contains(EntryFlags::RACY))
+            .count()
     };
     assert_eq!(racy(&first), 1);
     world.settle();
@@ -181,7 +219,10 @@ fn immutable_folders_that_did_not_change_are_not_listed_and_new_names_are_found(
     let world = World::new();
     let name = |n: u8| {
         let digest = sha256(&[n; 400]);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
     };
     for n in 0..40 {
         world.write(&format!("blocks/{:02}/{}", n % 4, name(n)), &[n; 400]);
@@ -191,9 +232,15 @@ fn immutable_folders_that_did_not_change_are_not_listed_and_new_names_are_found(
     let (first, seen) = world.run(world.tree_options(true));
     assert_eq!(seen.get(Counter::FilesNew), 41);
     // The root holds an ordinary file, which may change in place: it is listed each time.
-    let marked: Vec<Entry> =
-        world.entries(&first).into_iter().filter(|entry| entry.flags != EntryFlags::empty()).collect();
-    assert!(marked.len() == 1 && marked[0].path.is_root(), "all names agree: {marked:?}");
+    let marked: Vec<Entry> = world
+        .entries(&first)
+        .into_iter()
+        .filter(|entry| entry.flags != EntryFlags::empty())
+        .collect();
+    assert!(
+        marked.len() == 1 && marked[0].path.is_root(),
+        "all names agree: {marked:?}"
+    );
 
     let (second, seen) = world.run(world.tree_options(true));
     assert_eq!((seen.get(Counter::BytesRead), second.packs), (0, 0));
@@ -223,8 +270,10 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     world.write("blocks/README", b"fixed");
     world.settle();
     world.run(world.tree_options(true));
-    let mut file =
-        fs::OpenOptions::new().append(true).open(world.path("datastore/000001.log")).expect("opens");
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(world.path("datastore/000001.log"))
+        .expect("opens");
     std::io::Write::write_all(&mut file, b" and two").expect("written");
     drop(file);
     let (second, seen) = world.run(world.tree_options(true));
@@ -241,10 +290,19 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
 #[test]
 fn an_undecidable_name_is_read_once_more_though_its_folder_keeps_its_times() {
     let world = World::new();
-    world.write("files/QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn", &[7; 400]);
+    world.write(
+        "files/QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",
+        &[7; 400],
+    );
     world.settle();
-    let read: Vec<u64> =
-        (0..3).map(|_| world.run(world.tree_options(true)).1.get(Counter::BytesRead)).collect();
+    let read: Vec<u64> = (0..3)
+        .map(|_| {
+            world
+                .run(world.tree_options(true))
+                .1
+                .get(Counter::BytesRead)
+        })
+        .collect();
     assert_eq!(read, [400, 400, 0]);
 }
 
@@ -259,7 +317,10 @@ fn what_lies_above_a_folder_that_was_moved_is_looked_at_again() {
     let folder = |depth| vec!["-"; depth].join("/");
     for depth in 1..=DEPTH {
         let content = [depth as u8; 400];
-        let name: String = sha256(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = sha256(&content)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         world.write(&format!("{}/{name}", folder(depth)), &content);
     }
     let (here, there) = (world.path(&folder(MOVED)), away.path().join("moved"));
@@ -271,16 +332,31 @@ fn what_lies_above_a_folder_that_was_moved_is_looked_at_again() {
                 fs::rename(&here, &there).expect("moved");
             }
         });
-        let report = backup(&world.repo(), world.tree_options(true), &observer, &Cancel::new());
+        let report = backup(
+            &world.repo(),
+            world.tree_options(true),
+            &observer,
+            &Cancel::new(),
+        );
         fs::rename(&there, &here).expect("moved back");
         report.expect("backup")
     };
     let stale = |report: &BackupReport| -> Vec<usize> {
-        let entries =
-            world.entries(report).into_iter().filter(|entry| entry.flags.contains(EntryFlags::STALE));
-        entries.map(|entry| entry.path.to_string().split('/').count()).collect()
+        let entries = world
+            .entries(report)
+            .into_iter()
+            .filter(|entry| entry.flags.contains(EntryFlags::STALE));
+        entries
+            .map(|entry| entry.path.to_string().split('/').count())
+            .collect()
     };
-    let files = |report: &BackupReport| world.entries(report).iter().filter(|entry| entry.is_file()).count();
+    let files = |report: &BackupReport| {
+        world
+            .entries(report)
+            .iter()
+            .filter(|entry| entry.is_file())
+            .count()
+    };
     world.settle();
     let first = moving();
     assert_eq!(first.state, SnapshotState::Incomplete);
@@ -288,7 +364,10 @@ fn what_lies_above_a_folder_that_was_moved_is_looked_at_again() {
     assert_eq!(files(&first), DEPTH + 1 - MOVED);
     world.settle();
     let (second, _) = world.run(world.tree_options(true));
-    assert_eq!((second.state, files(&second)), (SnapshotState::Complete, DEPTH));
+    assert_eq!(
+        (second.state, files(&second)),
+        (SnapshotState::Complete, DEPTH)
+    );
     // Once more where all is known and nothing is listed.
     let third = moving();
     assert_eq!(stale(&third), (1..MOVED).collect::<Vec<_>>());
@@ -298,13 +377,20 @@ fn what_lies_above_a_folder_that_was_moved_is_looked_at_again() {
 #[test]
 fn a_name_that_lies_is_provisional_and_looked_at_again() {
     let world = World::new();
-    let digest: String = sha256(b"whole").iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = sha256(b"whole")
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     world.write(&digest, b"half");
     world.settle();
     let (first, _) = world.run(world.tree_options(true));
     let flags = |report: &BackupReport| {
         let entries = world.entries(report);
-        entries.iter().find(|entry| entry.is_file()).expect("there").flags
+        entries
+            .iter()
+            .find(|entry| entry.is_file())
+            .expect("there")
+            .flags
     };
     assert!(flags(&first).contains(EntryFlags::PROVISIONAL));
     // Completed later, in place: neither the folder's times nor the inode change.
@@ -329,7 +415,12 @@ fn what_cannot_be_read_stays_reported_until_it_is_read() {
         let (report, seen) = world.backup();
         assert_eq!(report.state, SnapshotState::Incomplete);
         assert_eq!(seen.get(Counter::Failed), 1);
-        assert!(world.entries(&report).iter().any(|entry| matches!(entry.node, Node::Failed { .. })));
+        assert!(
+            world
+                .entries(&report)
+                .iter()
+                .any(|entry| matches!(entry.node, Node::Failed { .. }))
+        );
     }
     fs::set_permissions(world.path("secret"), fs::Permissions::from_mode(0o600)).expect("chmod");
     assert_eq!(world.backup().0.state, SnapshotState::Complete);
@@ -341,9 +432,17 @@ fn an_emptied_source_is_refused_unless_allowed() {
     world.write("a", b"1");
     world.backup();
     fs::remove_file(world.path("a")).expect("removed");
-    let refused = backup(&world.repo(), world.tree_options(false), &Recording::default(), &Cancel::new());
+    let refused = backup(
+        &world.repo(),
+        world.tree_options(false),
+        &Recording::default(),
+        &Cancel::new(),
+    );
     assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
-    let options = BackupOptions { allow_empty: true, ..world.tree_options(false) };
+    let options = BackupOptions {
+        allow_empty: true,
+        ..world.tree_options(false)
+    };
     assert_eq!(world.names(&world.run(options).0), ["/"]);
 }
 
@@ -383,9 +482,21 @@ fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
         world.run(options());
         clear();
         now(&at);
-        let second = backup(&world.repo(), options(), &Recording::default(), &Cancel::new());
-        assert_eq!(matches!(second, Err(Error::Empty { .. })), is_refused, "{number}: {second:?}");
-        world.run(BackupOptions { allow_empty: true, ..options() });
+        let second = backup(
+            &world.repo(),
+            options(),
+            &Recording::default(),
+            &Cancel::new(),
+        );
+        assert_eq!(
+            matches!(second, Err(Error::Empty { .. })),
+            is_refused,
+            "{number}: {second:?}"
+        );
+        world.run(BackupOptions {
+            allow_empty: true,
+            ..options()
+        });
         clear();
     }
 }
@@ -403,25 +514,44 @@ fn excludes_take_effect_and_their_lifting_too() {
     let (first, _) = world.run(options);
     assert_eq!(world.names(&first), ["/", "keep", "keep/a"]);
     let (second, _) = world.run(world.tree_options(true));
-    assert_eq!(world.names(&second), ["/", "keep", "keep/a", "skip", "skip/b"]);
+    assert_eq!(
+        world.names(&second),
+        ["/", "keep", "keep/a", "skip", "skip/b"]
+    );
 }
 
 #[test]
 fn a_command_that_fails_commits_nothing() {
     let world = World::new();
     let source = |words: &str| {
-        SourceSpec::Command(Box::new(CommandSpec::new("dump", StreamCommand::parse(words).expect("words"))))
+        SourceSpec::Command(Box::new(CommandSpec::new(
+            "dump",
+            StreamCommand::parse(words).expect("words"),
+        )))
     };
-    let failing = BackupOptions::new("host", vec![source("sh -c 'head -c 300000 /dev/zero; exit 3'")]);
-    let result = backup(&world.repo(), failing, &Recording::default(), &Cancel::new());
+    let failing = BackupOptions::new(
+        "host",
+        vec![source("sh -c 'head -c 300000 /dev/zero; exit 3'")],
+    );
+    let result = backup(
+        &world.repo(),
+        failing,
+        &Recording::default(),
+        &Cancel::new(),
+    );
     assert!(matches!(result, Err(Error::Command(_))), "{result:?}");
     assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
 
     let good = BackupOptions::new("host", vec![source("sh -c 'head -c 300000 /dev/zero'")]);
     let (report, seen) = world.run(good);
     assert_eq!(seen.get(Counter::BytesRead), 300_000);
-    let snapshot = world.repo().read_snapshot(&report.snapshot.expect("committed")).expect("reads");
-    let SourceKind::Stream { content, .. } = &snapshot.sources[0].kind else { panic!("not a stream") };
+    let snapshot = world
+        .repo()
+        .read_snapshot(&report.snapshot.expect("committed"))
+        .expect("reads");
+    let SourceKind::Stream { content, .. } = &snapshot.sources[0].kind else {
+        panic!("not a stream")
+    };
     assert_eq!(content.size, 300_000);
 }
 
@@ -430,7 +560,10 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
     let world = World::new();
     world.write("a", &[5; 100_000]);
     world.store.take();
-    let options = BackupOptions { dry_run: true, ..world.tree_options(false) };
+    let options = BackupOptions {
+        dry_run: true,
+        ..world.tree_options(false)
+    };
     let (report, seen) = world.run(options);
     assert_eq!(report.snapshot, None);
     assert_eq!(seen.get(Counter::BytesRead), 100_000);
@@ -438,11 +571,16 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
 
     let cancel = Cancel::new();
     cancel.cancel();
-    let stopped = backup(&world.repo(), world.tree_options(false), &Recording::default(), &cancel);
+    let stopped = backup(
+        &world.repo(),
+        world.tree_options(false),
+        &Recording::default(),
+        &cancel,
+    );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
-    let leases =
-        icecore::store::list_all(world.store.as_ref(), icecore::store::Folder::Leases).expect("lists");
+    let leases = icecore::store::list_all(world.store.as_ref(), icecore::store::Folder::Leases)
+        .expect("lists");
     assert!(leases.is_empty(), "the lease went with it");
 }
 
@@ -455,7 +593,8 @@ fn files_in_a_second_repository_at_the_source_are_left_out() {
     Repository::init(&store, &Secret::empty(), "test").expect("init");
     let repo = Repository::open(store, &Secret::empty(), &world.path("cache")).expect("open");
     let observer = Recording::default();
-    let report = backup(&repo, world.tree_options(false), &observer, &Cancel::new()).expect("backup");
+    let report =
+        backup(&repo, world.tree_options(false), &observer, &Cancel::new()).expect("backup");
     assert_eq!(observer.get(Counter::FilesNew), 1);
     assert!(report.snapshot.is_some());
 }
@@ -465,7 +604,10 @@ fn one_file_can_be_a_source() {
     let world = World::new();
     world.write("only", b"content");
     let tree = TreeSpec::new("tree", world.path("only"));
-    let (report, _) = world.run(BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]));
+    let (report, _) = world.run(BackupOptions::new(
+        "host",
+        vec![SourceSpec::Tree(Box::new(tree))],
+    ));
     let entries = world.entries(&report);
     assert_eq!(entries.len(), 1);
     assert!(entries[0].path.is_root() && entries[0].is_file());
@@ -476,7 +618,12 @@ fn two_sources_of_one_name_are_bad_usage() {
     let world = World::new();
     let mut options = world.tree_options(false);
     options.sources.extend(world.tree_options(false).sources);
-    let result = backup(&world.repo(), options, &Recording::default(), &Cancel::new());
+    let result = backup(
+        &world.repo(),
+        options,
+        &Recording::default(),
+        &Cancel::new(),
+    );
     assert!(matches!(result, Err(Error::Usage(_))));
 }
 
@@ -486,17 +633,30 @@ fn old_times_and_links_are_kept() {
     world.write("old", b"old");
     fs::hard_link(world.path("old"), world.path("same")).expect("link");
     let past = SystemTime::UNIX_EPOCH - Duration::new(5, 250);
-    let file = fs::File::options().write(true).open(world.path("old")).expect("opens");
+    let file = fs::File::options()
+        .write(true)
+        .open(world.path("old"))
+        .expect("opens");
     file.set_modified(past).expect("set");
     let (report, _) = world.backup();
     let entries = world.entries(&report);
-    let meta =
-        entries.iter().find(|entry| entry.path.to_string() == "old").and_then(Entry::meta).expect("meta");
+    let meta = entries
+        .iter()
+        .find(|entry| entry.path.to_string() == "old")
+        .and_then(Entry::meta)
+        .expect("meta");
     assert_eq!(meta.mtime, past.into());
     assert_eq!(meta.nlink, 2);
-    assert_eq!(meta.inode, fs::metadata(Path::new(&world.path("same"))).expect("stat").ino());
+    assert_eq!(
+        meta.inode,
+        fs::metadata(Path::new(&world.path("same")))
+            .expect("stat")
+            .ino()
+    );
 }
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {
-    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().to_vec()
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes)
+        .as_ref()
+        .to_vec()
 }

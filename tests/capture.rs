@@ -18,7 +18,9 @@ use icecore::Error;
 use icecore::format::SnapshotState;
 use icecore::observe::{Counter, Observer, Recording};
 use icecore::ops::Cancel;
-use icecore::ops::backup::{BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup};
+use icecore::ops::backup::{
+    BackupOptions, BackupReport, CommandSpec, SourceSpec, TreeSpec, backup,
+};
 use icecore::ops::restore::{RestoreOptions, Target, What, restore};
 use icecore::repo::{ChunkReader, MergedRuns, Repository, Secret, Streams};
 use icecore::source::StreamCommand;
@@ -32,7 +34,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self::with_store(tempfile::tempdir().expect("a folder"), Arc::new(MemoryStore::new()))
+        Self::with_store(
+            tempfile::tempdir().expect("a folder"),
+            Arc::new(MemoryStore::new()),
+        )
     }
 
     fn with_store(folder: tempfile::TempDir, store: SharedStore) -> Self {
@@ -58,17 +63,30 @@ impl World {
     }
 
     fn options(&self, path: &Path) -> BackupOptions {
-        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", path)))])
+        BackupOptions::new(
+            "host",
+            vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", path)))],
+        )
     }
 
     fn attempt(&self, options: BackupOptions) -> (Result<BackupReport, Error>, Recording) {
         let observer = Recording::default();
-        (backup(&self.repo(), options, &observer, &Cancel::new()), observer)
+        (
+            backup(&self.repo(), options, &observer, &Cancel::new()),
+            observer,
+        )
     }
 
-    fn backup_with(&self, grain_seconds: i64, observer: &dyn Observer) -> Result<BackupReport, Error> {
+    fn backup_with(
+        &self,
+        grain_seconds: i64,
+        observer: &dyn Observer,
+    ) -> Result<BackupReport, Error> {
         let options = self.options(&self.path(""));
-        let options = BackupOptions { grain_seconds: Some(grain_seconds), ..options };
+        let options = BackupOptions {
+            grain_seconds: Some(grain_seconds),
+            ..options
+        };
         backup(&self.repo(), options, observer, &Cancel::new())
     }
 
@@ -90,8 +108,11 @@ impl World {
     fn entries(&self, report: &BackupReport) -> Vec<Entry> {
         let repo = self.repo();
         repo.sync().expect("sync");
-        let snapshot = repo.read_snapshot(&report.snapshot.expect("committed")).expect("reads");
-        let icecore::format::SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind
+        let snapshot = repo
+            .read_snapshot(&report.snapshot.expect("committed"))
+            .expect("reads");
+        let icecore::format::SourceKind::Tree { runs, .. } =
+            &snapshot.source("tree").expect("there").kind
         else {
             panic!("not a tree");
         };
@@ -105,7 +126,10 @@ impl World {
     }
 
     fn names(&self, report: &BackupReport) -> Vec<String> {
-        self.entries(report).iter().map(|entry| entry.path.to_string()).collect()
+        self.entries(report)
+            .iter()
+            .map(|entry| entry.path.to_string())
+            .collect()
     }
 }
 
@@ -136,7 +160,12 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         // The cache lies in the tree too.
         let cache = world.path("cache");
         let repo = Repository::open(world.store.clone(), &Secret::empty(), &cache).expect("opens");
-        let report = backup(&repo, world.options(&world.path("")), &Recording::default(), &Cancel::new());
+        let report = backup(
+            &repo,
+            world.options(&world.path("")),
+            &Recording::default(),
+            &Cancel::new(),
+        );
         let mut expected = vec!["/", "file"];
         if own != opened {
             expected.push("link");
@@ -146,7 +175,10 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
 }
 
 fn stream(bytes: &[u8]) -> SourceSpec {
-    SourceSpec::Stream { name: "in".into(), input: Box::new(std::io::Cursor::new(bytes.to_vec())) }
+    SourceSpec::Stream {
+        name: "in".into(),
+        input: Box::new(std::io::Cursor::new(bytes.to_vec())),
+    }
 }
 
 fn command(words: &str) -> SourceSpec {
@@ -174,12 +206,23 @@ fn an_empty_stream_is_refused_unless_allowed() {
             let (refused, _) = world.attempt(BackupOptions::new("host", sources));
             assert!(matches!(refused, Err(Error::Empty { .. })), "{refused:?}");
         }
-        world.attempt(BackupOptions::new("host", good())).0.expect("committed");
+        world
+            .attempt(BackupOptions::new("host", good()))
+            .0
+            .expect("committed");
     }
-    let failing = world.attempt(BackupOptions::new("host", vec![command("sh -c 'exit 3'")])).0;
-    assert!(matches!(failing, Err(Error::Command(_))), "how it ended says more: {failing:?}");
+    let failing = world
+        .attempt(BackupOptions::new("host", vec![command("sh -c 'exit 3'")]))
+        .0;
+    assert!(
+        matches!(failing, Err(Error::Command(_))),
+        "how it ended says more: {failing:?}"
+    );
 
-    let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", vec![stream(b"")]) };
+    let options = BackupOptions {
+        allow_empty: true,
+        ..BackupOptions::new("host", vec![stream(b"")])
+    };
     world.attempt(options).0.expect("allowed");
 }
 
@@ -209,7 +252,8 @@ fn held(root: &Path) -> BTreeMap<PathBuf, Held> {
 
 fn append(path: &Path, bytes: &[u8]) {
     let file = fs::OpenOptions::new().append(true).open(path);
-    file.and_then(|mut file| file.write_all(bytes)).expect("appended");
+    file.and_then(|mut file| file.write_all(bytes))
+        .expect("appended");
 }
 
 /// A log grows each time it is read, and was told as torn in every snapshot.
@@ -228,7 +272,11 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
         let report = world.backup_with(0, &observer).expect("backup");
         let entry = world.entries(&report).pop().expect("the file");
         let is_torn = entry.flags.contains(EntryFlags::TORN);
-        let expected = if is_torn { SnapshotState::Incomplete } else { SnapshotState::Complete };
+        let expected = if is_torn {
+            SnapshotState::Incomplete
+        } else {
+            SnapshotState::Complete
+        };
         assert_eq!(report.state, expected);
         if !is_torn {
             let Some(Held::File(kept)) = world.restored(&report).remove(Path::new("log")) else {
@@ -253,7 +301,11 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
         append(log, b"and grown");
     };
     assert!(is_torn(&overwrite));
-    assert!(is_torn(&|log, n| fs::write(log, vec![n; 1_000_000 + usize::from(n)]).expect("written")));
+    assert!(is_torn(&|log, n| fs::write(
+        log,
+        vec![n; 1_000_000 + usize::from(n)]
+    )
+    .expect("written")));
 }
 
 /// A change that came before the second reading, at a place that it had passed, and growth after that.
@@ -264,7 +316,10 @@ fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
     let calls = AtomicU32::new(0);
     let observer = Hook::new(|counter, _| {
         if counter == Counter::BytesRead && calls.fetch_add(1, Ordering::Relaxed) == 1 {
-            let file = fs::OpenOptions::new().write(true).open(world.path("file")).expect("opens");
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .open(world.path("file"))
+                .expect("opens");
             file.write_all_at(b"changed", 0).expect("written");
             append(&world.path("file"), b"grown");
         }
@@ -281,7 +336,10 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     let file = world.path("only");
     world.write("only", b"precious");
     let run = |observer: &dyn Observer, allow_empty| {
-        let options = BackupOptions { allow_empty, ..world.options(&file) };
+        let options = BackupOptions {
+            allow_empty,
+            ..world.options(&file)
+        };
         backup(&world.repo(), options, observer, &Cancel::new())
     };
     let at_the_scan = |act: &(dyn Fn() + Sync), allow_empty| {
@@ -308,13 +366,23 @@ fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     );
     let replaced = replaced.expect("captured");
     assert_eq!(replaced.state, SnapshotState::Complete);
-    assert_eq!(world.entries(&replaced)[0].content().map(|content| content.size), Some(7));
+    assert_eq!(
+        world.entries(&replaced)[0]
+            .content()
+            .map(|content| content.size),
+        Some(7)
+    );
 
     world.write("only", b"");
     let emptied = run(&Recording::default(), false);
     assert!(matches!(emptied, Err(Error::Empty { .. })), "{emptied:?}");
     let allowed = run(&Recording::default(), true).expect("allowed");
-    assert_eq!(world.entries(&allowed)[0].content().map(|content| content.size), Some(0));
+    assert_eq!(
+        world.entries(&allowed)[0]
+            .content()
+            .map(|content| content.size),
+        Some(0)
+    );
     run(&Recording::default(), false).expect("it was empty before");
 }
 
@@ -345,15 +413,26 @@ fn what_is_read_again_and_is_the_same_is_unchanged() {
         let seen = Recording::default();
         let report = world.backup_with(grain, &seen).expect("backup");
         assert_eq!(world.entries(&report).len(), 4);
-        [Counter::FilesNew, Counter::FilesChanged, Counter::FilesUnchanged, Counter::ChunksNew]
-            .map(|counter| seen.get(counter))
+        [
+            Counter::FilesNew,
+            Counter::FilesChanged,
+            Counter::FilesUnchanged,
+            Counter::ChunksNew,
+        ]
+        .map(|counter| seen.get(counter))
     };
     assert_eq!(count(1000)[..3], [2, 0, 0]);
     assert_eq!(count(1000), [0, 0, 2, 0], "read again");
     assert_eq!(count(0), [0, 0, 2, 0], "read once more, and settled");
     let seen = Recording::default();
     world.backup_with(0, &seen).expect("backup");
-    assert_eq!((seen.get(Counter::BytesRead), seen.get(Counter::MetadataChunksNew)), (0, 0));
+    assert_eq!(
+        (
+            seen.get(Counter::BytesRead),
+            seen.get(Counter::MetadataChunksNew)
+        ),
+        (0, 0)
+    );
 }
 
 /// A file of procfs says that it has no byte.
@@ -363,7 +442,10 @@ fn a_file_is_read_to_its_end_whatever_its_size_says() {
     let options = world.options(Path::new("/proc/sys/kernel/random"));
     let report = world.attempt(options).0.expect("backup");
     let boot_id = fs::read("/proc/sys/kernel/random/boot_id").expect("read");
-    assert_eq!(world.restored(&report).get(Path::new("boot_id")), Some(&Held::File(boot_id)));
+    assert_eq!(
+        world.restored(&report).get(Path::new("boot_id")),
+        Some(&Held::File(boot_id))
+    );
 }
 
 /// What a hole of a young file holds is looked at, and stays a hole.
@@ -371,20 +453,33 @@ fn a_file_is_read_to_its_end_whatever_its_size_says() {
 fn holes_of_young_files_stay_holes() {
     let world = World::new();
     world.write("sparse", b"");
-    let file = fs::OpenOptions::new().write(true).open(world.path("sparse")).expect("opens");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(world.path("sparse"))
+        .expect("opens");
     file.set_len(40 << 20).expect("set");
     file.write_all_at(&[7; 5000], 9 << 20).expect("written");
     file.sync_all().expect("synced");
     let run = |grain| {
         let seen = Recording::default();
         let report = world.backup_with(grain, &seen).expect("backup");
-        let content = world.entries(&report).pop().expect("the file").content().expect("a file").clone();
+        let content = world
+            .entries(&report)
+            .pop()
+            .expect("the file")
+            .content()
+            .expect("a file")
+            .clone();
         assert_eq!(world.restored(&report), held(&world.path("")));
         (content, seen.get(Counter::FilesUnchanged))
     };
     let (young, _) = run(1000);
     let (old, unchanged) = run(0);
-    assert_eq!((young, unchanged), (old, 1), "the same content, however it was read");
+    assert_eq!(
+        (young, unchanged),
+        (old, 1),
+        "the same content, however it was read"
+    );
 }
 
 /// Random numbers, the same for the same seed.
@@ -411,13 +506,21 @@ fn disturb(dice: &mut Dice, path: &Path) {
         0..3 if is_file => append(path, &fresh[..fresh.len().min(50)]),
         3 if is_file => {
             // In place, at any offset, with the old modification time put back.
-            let file = fs::OpenOptions::new().write(true).open(path).expect("opens");
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .expect("opens");
             let meta = file.metadata().expect("stat");
-            file.write_all_at(&[dice.below(256) as u8], dice.below(meta.len().max(1))).expect("written");
-            file.set_modified(meta.modified().expect("a time")).expect("set");
+            file.write_all_at(&[dice.below(256) as u8], dice.below(meta.len().max(1)))
+                .expect("written");
+            file.set_modified(meta.modified().expect("a time"))
+                .expect("set");
         }
         4 if is_file => {
-            let file = fs::OpenOptions::new().write(true).open(path).expect("opens");
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .expect("opens");
             let len = file.metadata().expect("stat").len();
             file.set_len(dice.below(len + 1)).expect("cut");
         }
@@ -446,15 +549,21 @@ fn disturb(dice: &mut Dice, path: &Path) {
 /// the tree, although nothing says so but their stats.
 #[test]
 fn after_any_disturbance_the_next_snapshot_is_the_tree() {
-    let seed = std::env::var("ICECORE_CAPTURE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from_le_bytes(icecore::sys::random_bytes().expect("random")) | 1);
+    let seed = std::env::var("ICECORE_CAPTURE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed
+        .unwrap_or_else(|| u64::from_le_bytes(icecore::sys::random_bytes().expect("random")) | 1);
     println!("ICECORE_CAPTURE_SEED={seed}");
     let dice = Mutex::new(Dice(seed));
     let world = World::new();
     let names: Vec<String> = (0..20).map(|n| format!("{}/{n}", n % 4)).collect();
     for name in &names {
         let mut dice = dice.lock().expect("dice");
-        world.write(name, &vec![dice.below(256) as u8; dice.below(200_000) as usize]);
+        world.write(
+            name,
+            &vec![dice.below(256) as u8; dice.below(200_000) as usize],
+        );
     }
     for round in 0..6 {
         // So that what is not disturbed is not read for its youth.
@@ -462,7 +571,8 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
         let disturbed = Mutex::new(BTreeSet::new());
         let observer = Hook::new(|counter, _| {
             let mut dice = dice.lock().expect("dice");
-            let is_due = matches!(counter, Counter::Entries | Counter::BytesRead) && dice.below(3) == 0;
+            let is_due =
+                matches!(counter, Counter::Entries | Counter::BytesRead) && dice.below(3) == 0;
             if is_due {
                 let name = &names[dice.below(names.len() as u64) as usize];
                 disturb(&mut dice, &world.path(name));
@@ -474,11 +584,21 @@ fn after_any_disturbance_the_next_snapshot_is_the_tree() {
         let (back, live) = (world.restored(&first), held(&world.path("")));
         for (path, what) in &live {
             let is_disturbed = disturbed.iter().any(|name| path.starts_with(name));
-            assert!(is_disturbed || back.get(path) == Some(what), "round {round}, seed {seed}: {path:?}");
+            assert!(
+                is_disturbed || back.get(path) == Some(what),
+                "round {round}, seed {seed}: {path:?}"
+            );
         }
 
         let second = world.backup_with(1, &Recording::default()).expect("backup");
-        assert!(world.restored(&second) == live, "round {round}, seed {seed}: {disturbed:?}");
-        assert_eq!(second.state, SnapshotState::Complete, "round {round}, seed {seed}");
+        assert!(
+            world.restored(&second) == live,
+            "round {round}, seed {seed}: {disturbed:?}"
+        );
+        assert_eq!(
+            second.state,
+            SnapshotState::Complete,
+            "round {round}, seed {seed}"
+        );
     }
 }

@@ -16,7 +16,8 @@ use icecore::ops::backup::{BackupOptions, BackupReport, SourceSpec, TreeSpec, ba
 use icecore::ops::content::write_content;
 use icecore::ops::verify::{VerifyOptions, verify};
 use icecore::repo::{
-    ChunkReader, HostChoice, Mention, MergedRuns, Repository, Secret, StoredSnapshot, Streams, seal_object,
+    ChunkReader, HostChoice, Mention, MergedRuns, Repository, Secret, StoredSnapshot, Streams,
+    seal_object,
 };
 use icecore::store::{Body, MemoryStore, ObjectKey, PutMode, SharedStore, Store};
 use icecore::types::{Extent, LeaseId, Node, SegmentBody, SegmentId};
@@ -32,12 +33,19 @@ impl World {
     fn new() -> Self {
         let store = Arc::new(MemoryStore::new());
         store.clock().set(icecore::types::Timestamp::from_seconds(
-            std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs() as i64,
+            std::time::SystemTime::UNIX_EPOCH
+                .elapsed()
+                .expect("after 1970")
+                .as_secs() as i64,
         ));
         let shared: SharedStore = store.clone();
         Repository::init(&shared, &Secret::empty(), "test").expect("init");
         let dir = || tempfile::tempdir().expect("a folder");
-        Self { tree: dir(), cache: dir(), store }
+        Self {
+            tree: dir(),
+            cache: dir(),
+            store,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -58,19 +66,37 @@ impl World {
     }
 
     fn options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
+        let tree = TreeSpec {
+            immutable,
+            ..TreeSpec::new("tree", self.tree.path())
+        };
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
-        BackupOptions { allow_empty: true, grain_seconds: Some(2), ..options }
+        BackupOptions {
+            allow_empty: true,
+            grain_seconds: Some(2),
+            ..options
+        }
     }
 
     fn run(&self, immutable: bool) -> (BackupReport, Recording) {
         let observer = Recording::default();
-        let report = backup(&self.repo(), self.options(immutable), &observer, &Cancel::new());
+        let report = backup(
+            &self.repo(),
+            self.options(immutable),
+            &observer,
+            &Cancel::new(),
+        );
         (report.expect("backup"), observer)
     }
 
     /// Backs up until `stop_at` things were counted, then stops or dies as `death` says.
-    fn interrupted(&mut self, immutable: bool, (what, stop_at): Stop, every: Duration, death: Death) {
+    fn interrupted(
+        &mut self,
+        immutable: bool,
+        (what, stop_at): Stop,
+        every: Duration,
+        death: Death,
+    ) {
         let cancel = Cancel::new();
         let observer = Stopper {
             recording: Recording::default(),
@@ -80,9 +106,15 @@ impl World {
             store: Arc::clone(&self.store),
             left_behind: Mutex::default(),
         };
-        let options = BackupOptions { checkpoint_every: every, ..self.options(immutable) };
+        let options = BackupOptions {
+            checkpoint_every: every,
+            ..self.options(immutable)
+        };
         let result = backup(&self.repo(), options, &observer, &cancel);
-        assert!(matches!(result, Ok(_) | Err(Error::Interrupted)), "{result:?}");
+        assert!(
+            matches!(result, Ok(_) | Err(Error::Interrupted)),
+            "{result:?}"
+        );
         let left_behind = observer.left_behind.into_inner().expect("not poisoned");
         if let (Death::Killed, Some(left_behind)) = (death, left_behind) {
             self.store = Arc::new(left_behind);
@@ -90,15 +122,26 @@ impl World {
     }
 
     fn checkpoints(&self) -> Vec<StoredSnapshot> {
-        let mut all = self.repo().snapshots(&mut |id, err| panic!("{id}: {err}")).expect("lists");
+        let mut all = self
+            .repo()
+            .snapshots(&mut |id, err| panic!("{id}: {err}"))
+            .expect("lists");
         all.retain(|found| found.snapshot.state == SnapshotState::Checkpoint);
         all
     }
 
     /// What a snapshot holds of the tree: a file's bytes, none for a folder. Each path's folder must be there.
-    fn state(&self, repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Option<Vec<u8>>> {
-        let Some(source) = found.snapshot.source("tree") else { return BTreeMap::new() };
-        let SourceKind::Tree { runs, .. } = &source.kind else { panic!("not a tree") };
+    fn state(
+        &self,
+        repo: &Repository,
+        found: &StoredSnapshot,
+    ) -> BTreeMap<String, Option<Vec<u8>>> {
+        let Some(source) = found.snapshot.source("tree") else {
+            return BTreeMap::new();
+        };
+        let SourceKind::Tree { runs, .. } = &source.kind else {
+            panic!("not a tree")
+        };
         let reader = ChunkReader::new(repo, 1 << 20);
         let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
         let mut out: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
@@ -108,7 +151,8 @@ impl World {
                 Node::File { content, .. } => {
                     let mut bytes = Vec::new();
                     let observer = Recording::default();
-                    write_content(&reader, content, &mut bytes, &Cancel::new(), &observer).expect("reads");
+                    write_content(&reader, content, &mut bytes, &Cancel::new(), &observer)
+                        .expect("reads");
                     Some(bytes)
                 }
                 Node::Folder { .. } => None,
@@ -116,7 +160,12 @@ impl World {
             };
             let above = entry.path.parent().map(|above| above.to_string());
             if let Some(above) = above.filter(|above| above != "/") {
-                assert_eq!(out.get(&above), Some(&None), "the folder of {} is there", entry.path);
+                assert_eq!(
+                    out.get(&above),
+                    Some(&None),
+                    "the folder of {} is there",
+                    entry.path
+                );
             }
             out.insert(entry.path.to_string(), bytes);
         }
@@ -126,7 +175,12 @@ impl World {
     /// All is right with the repository, and with each checkpoint by itself.
     fn assert_sound(&self) {
         let repo = self.repo();
-        let report = verify(&repo, &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+        let report = verify(
+            &repo,
+            &VerifyOptions::default(),
+            &Recording::default(),
+            &Cancel::new(),
+        );
         let report = report.expect("verified");
         assert!(report.is_clean(), "{:?}", report.findings);
         for found in self.checkpoints() {
@@ -137,7 +191,9 @@ impl World {
     fn assert_latest_is_the_tree(&self) {
         let repo = self.repo();
         repo.sync().expect("synced");
-        let latest = repo.find_snapshot("latest", &HostChoice::Any).expect("there is one");
+        let latest = repo
+            .find_snapshot("latest", &HostChoice::Any)
+            .expect("there is one");
         assert_eq!(latest.snapshot.state, SnapshotState::Complete);
         let mut expected = BTreeMap::new();
         walk(self.tree.path(), self.tree.path(), &mut expected);
@@ -150,7 +206,11 @@ impl World {
 fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
     for entry in fs::read_dir(folder).expect("lists") {
         let path = entry.expect("reads").path();
-        let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+        let name = path
+            .strip_prefix(root)
+            .expect("below")
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             out.insert(name, None);
             walk(root, &path, out);
@@ -205,7 +265,9 @@ impl Observer for Stopper {
         if is_file || self.what == What::Anything && counter == Counter::Entries {
             let left = self
                 .left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(amount)));
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    Some(left.saturating_sub(amount))
+                });
             if left == Ok(1) {
                 *self.left_behind.lock().expect("not poisoned") = Some(self.store.fork());
                 self.cancel.cancel();
@@ -229,13 +291,31 @@ fn an_interrupted_backup_goes_on_where_it_was() {
         world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
     }
     settle();
-    world.interrupted(false, (What::Files, 40), Duration::from_secs(300), Death::Asked);
+    world.interrupted(
+        false,
+        (What::Files, 40),
+        Duration::from_secs(300),
+        Death::Asked,
+    );
     let left = world.checkpoints();
     assert_eq!(left.len(), 1);
-    assert!(world.store.objects().iter().all(|meta| !matches!(meta.key, ObjectKey::Lease(_))));
+    assert!(
+        world
+            .store
+            .objects()
+            .iter()
+            .all(|meta| !matches!(meta.key, ObjectKey::Lease(_)))
+    );
     let repo = world.repo();
-    assert!(repo.find_snapshot("latest", &HostChoice::Any).is_err(), "a checkpoint is never the latest");
-    assert!(repo.find_snapshot(&left[0].id.to_string(), &HostChoice::Any).is_ok(), "it has a name");
+    assert!(
+        repo.find_snapshot("latest", &HostChoice::Any).is_err(),
+        "a checkpoint is never the latest"
+    );
+    assert!(
+        repo.find_snapshot(&left[0].id.to_string(), &HostChoice::Any)
+            .is_ok(),
+        "it has a name"
+    );
     repo.sync().expect("synced");
     let captured = world.state(&repo, &left[0]).values().flatten().count();
     assert!(captured >= 20, "{captured} files");
@@ -243,7 +323,11 @@ fn an_interrupted_backup_goes_on_where_it_was() {
 
     let (report, seen) = world.run(false);
     assert_eq!(report.sources[0].parent, Some(left[0].id));
-    assert_eq!(seen.get(Counter::FilesUnchanged), captured as u64, "none of these is read again");
+    assert_eq!(
+        seen.get(Counter::FilesUnchanged),
+        captured as u64,
+        "none of these is read again"
+    );
     assert_eq!(seen.get(Counter::FilesNew), 60 - captured as u64);
     world.assert_latest_is_the_tree();
     assert_eq!(world.checkpoints().len(), 0, "the commit clears them away");
@@ -255,15 +339,35 @@ fn checkpoints_leave_no_trace_in_what_is_committed() {
     for n in 0..200 {
         world.write(&format!("d{}/f{n}", n % 7), &[n; 900]);
     }
-    let puts = |world: &World| world.store.objects().iter().filter(|meta| is_pack(&meta.key)).count();
-    world.interrupted(false, (What::Files, 1000), Duration::from_millis(2), Death::Asked);
+    let puts = |world: &World| {
+        world
+            .store
+            .objects()
+            .iter()
+            .filter(|meta| is_pack(&meta.key))
+            .count()
+    };
+    world.interrupted(
+        false,
+        (What::Files, 1000),
+        Duration::from_millis(2),
+        Death::Asked,
+    );
     assert!(puts(&world) > 2, "there were checkpoints");
     world.assert_latest_is_the_tree();
     assert_eq!(world.checkpoints().len(), 0);
     let repo = world.repo();
-    let latest = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
-    let SourceKind::Tree { runs, .. } = &latest.snapshot.sources[0].kind else { panic!("not a tree") };
-    assert_eq!(runs.iter().map(|run| run.entries).collect::<Vec<_>>(), [208], "files, folders and the root");
+    let latest = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("there");
+    let SourceKind::Tree { runs, .. } = &latest.snapshot.sources[0].kind else {
+        panic!("not a tree")
+    };
+    assert_eq!(
+        runs.iter().map(|run| run.entries).collect::<Vec<_>>(),
+        [208],
+        "files, folders and the root"
+    );
     assert_eq!(latest.snapshot.parents, []);
 }
 
@@ -279,7 +383,12 @@ fn a_new_folder_keeps_what_a_checkpoint_took_of_it() {
     for n in 0..300 {
         world.write(&format!("new/f{n}"), &[1; 300]);
     }
-    world.interrupted(false, (What::Files, 1000), Duration::from_millis(2), Death::Asked);
+    world.interrupted(
+        false,
+        (What::Files, 1000),
+        Duration::from_millis(2),
+        Death::Asked,
+    );
     world.assert_latest_is_the_tree();
     world.assert_sound();
 }
@@ -295,12 +404,24 @@ fn a_killed_backup_leaves_its_last_checkpoint() {
         world.write(&format!("d{}/f{n}", n % 7), &vec![n; 1000 + usize::from(n)]);
     }
     settle();
-    world.interrupted(false, (What::Files, 90), Duration::from_millis(2), Death::Killed);
+    world.interrupted(
+        false,
+        (What::Files, 90),
+        Duration::from_millis(2),
+        Death::Killed,
+    );
     let left = world.checkpoints();
-    assert!(!left.is_empty() && left.len() <= 2, "{} checkpoints", left.len());
+    assert!(
+        !left.is_empty() && left.len() <= 2,
+        "{} checkpoints",
+        left.len()
+    );
     world.assert_sound();
     let (_, seen) = world.run(false);
-    assert!(seen.get(Counter::FilesUnchanged) > 0, "something was captured before");
+    assert!(
+        seen.get(Counter::FilesUnchanged) > 0,
+        "something was captured before"
+    );
     world.assert_latest_is_the_tree();
     world.assert_sound();
     // Whose lease may be alive keeps his checkpoint.
@@ -309,7 +430,11 @@ fn a_killed_backup_leaves_its_last_checkpoint() {
     world.store.clock().advance(day);
     world.write("new", b"new");
     world.run(false);
-    assert_eq!(world.checkpoints().len(), 0, "overtaken, and the lease has ended");
+    assert_eq!(
+        world.checkpoints().len(),
+        0,
+        "overtaken, and the lease has ended"
+    );
     world.assert_latest_is_the_tree();
 }
 
@@ -328,7 +453,9 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
         }
         fn phase(&self, phase: &Phase) {
             if matches!(phase, Phase::Source { .. }) {
-                self.victims.iter().for_each(|key| self.store.delete(key).expect("deleted"));
+                self.victims
+                    .iter()
+                    .for_each(|key| self.store.delete(key).expect("deleted"));
             }
         }
         fn expect(&self, _: u64, _: bool) {}
@@ -342,13 +469,31 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
         world.write(&format!("f{n}"), &[n; 900]);
     }
     settle();
-    world.interrupted(false, (What::Files, 30), Duration::from_secs(300), Death::Asked);
+    world.interrupted(
+        false,
+        (What::Files, 30),
+        Duration::from_secs(300),
+        Death::Asked,
+    );
     let left = world.checkpoints();
     assert_eq!(left.len(), 1);
     let victims = vec![ObjectKey::Snapshot(left[0].id)];
-    let deleter = Deleter { recording: Recording::default(), store: Arc::clone(&world.store), victims };
-    backup(&world.repo(), world.options(false), &deleter, &Cancel::new()).expect("committed all the same");
-    assert!(deleter.recording.get(Counter::FilesUnchanged) > 0, "it went on from there");
+    let deleter = Deleter {
+        recording: Recording::default(),
+        store: Arc::clone(&world.store),
+        victims,
+    };
+    backup(
+        &world.repo(),
+        world.options(false),
+        &deleter,
+        &Cancel::new(),
+    )
+    .expect("committed all the same");
+    assert!(
+        deleter.recording.get(Counter::FilesUnchanged) > 0,
+        "it went on from there"
+    );
     world.assert_latest_is_the_tree();
     assert_eq!(world.checkpoints().len(), 0);
     world.assert_sound();
@@ -365,15 +510,28 @@ fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
     settle();
     let immutable = true;
     let mut options = world.options(immutable);
-    let SourceSpec::Tree(tree) = &mut options.sources[0] else { panic!("a tree") };
+    let SourceSpec::Tree(tree) = &mut options.sources[0] else {
+        panic!("a tree")
+    };
     tree.filter.excludes.push("*.tmp".into());
-    backup(&world.repo(), options, &Recording::default(), &Cancel::new()).expect("backup");
+    backup(
+        &world.repo(),
+        options,
+        &Recording::default(),
+        &Cancel::new(),
+    )
+    .expect("backup");
     for n in 0..200 {
         world.write(&format!("a/new{n}"), b"new");
     }
     settle();
     // Before z was looked at.
-    world.interrupted(immutable, (What::Files, 20), Duration::from_secs(300), Death::Asked);
+    world.interrupted(
+        immutable,
+        (What::Files, 20),
+        Duration::from_secs(300),
+        Death::Asked,
+    );
     world.run(immutable);
     world.assert_latest_is_the_tree();
 }
@@ -384,7 +542,10 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     let world = World::new();
     let noise = |seed: u8, len: usize| {
         let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+        blake3::Hasher::new()
+            .update(&[seed])
+            .finalize_xof()
+            .fill(&mut bytes);
         bytes
     };
     world.write("a/small", &noise(1, 5000));
@@ -395,13 +556,19 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     world.run(false);
     let repo = world.repo();
     repo.sync().expect("synced");
-    let latest = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
-    let SourceKind::Tree { runs, .. } = &latest.snapshot.sources[0].kind else { panic!("not a tree") };
+    let latest = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("there");
+    let SourceKind::Tree { runs, .. } = &latest.snapshot.sources[0].kind else {
+        panic!("not a tree")
+    };
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     let mut lost = Vec::new();
     while let Some(entry) = merged.next_entry().expect("reads") {
-        let Some(content) = entry.content() else { continue };
+        let Some(content) = entry.content() else {
+            continue;
+        };
         let mut extents = icecore::ops::content::ContentReader::new(&reader, content);
         if entry.path.to_string().ends_with("other") {
             continue;
@@ -416,14 +583,30 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     // its other chunks do too, but are not said to be lost.
     let mut lost = vec![lost[0], lost[lost.len() - 2], *lost.last().expect("chunks")];
     lost.sort();
-    let condemned =
-        repo.ask_index(icecore::index::Index::packs).expect("packs").iter().map(|pack| pack.id).collect();
+    let condemned = repo
+        .ask_index(icecore::index::Index::packs)
+        .expect("packs")
+        .iter()
+        .map(|pack| pack.id)
+        .collect();
     let writer = LeaseId::new([9; 16]);
-    let body = SegmentBody { condemned, lost: lost.clone(), ..SegmentBody::empty(writer) };
-    let (bytes, name) =
-        seal_object(repo.keys(), ObjectKind::Segment, writer, &encode_segment(&body)).expect("sealed");
+    let body = SegmentBody {
+        condemned,
+        lost: lost.clone(),
+        ..SegmentBody::empty(writer)
+    };
+    let (bytes, name) = seal_object(
+        repo.keys(),
+        ObjectKind::Segment,
+        writer,
+        &encode_segment(&body),
+    )
+    .expect("sealed");
     let key = ObjectKey::Segment(SegmentId::from(name));
-    world.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    world
+        .store
+        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
     drop(repo);
 
     let (_, seen) = world.run(false);
@@ -435,7 +618,13 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
     );
     let repo = world.repo();
     repo.sync().expect("synced");
-    assert_eq!(repo.ask_index(icecore::index::Index::lost).expect("asked").len(), 0, "all is healed");
+    assert_eq!(
+        repo.ask_index(icecore::index::Index::lost)
+            .expect("asked")
+            .len(),
+        0,
+        "all is healed"
+    );
     let (_, seen) = world.run(false);
     assert_eq!(seen.get(Counter::BytesRead), 0);
 }
@@ -459,7 +648,10 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
 }
 
 fn apply(root: &Path, edits: &[Edit], immutable: bool) {
-    let place = |path: &[u8]| path.iter().fold(root.to_owned(), |at, part| at.join(format!("n{part}")));
+    let place = |path: &[u8]| {
+        path.iter()
+            .fold(root.to_owned(), |at, part| at.join(format!("n{part}")))
+    };
     // What is in the way of a folder goes.
     let make = |folder: &Path| {
         let mut at = root.to_owned();
@@ -497,7 +689,14 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
 
 /// How a run ends before its end: after so many things, with checkpoints this often (ms), by whom.
 fn stops() -> impl Strategy<Value = Vec<(u64, u64, bool)>> {
-    prop::collection::vec((1..80u64, prop::sample::select(vec![1u64, 3, 10_000]), any::<bool>()), 0..4)
+    prop::collection::vec(
+        (
+            1..80u64,
+            prop::sample::select(vec![1u64, 3, 10_000]),
+            any::<bool>(),
+        ),
+        0..4,
+    )
 }
 
 proptest! {

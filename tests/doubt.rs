@@ -28,7 +28,10 @@ impl World {
     fn new() -> Self {
         let store: SharedStore = Arc::new(MemoryStore::new());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
-        Self { folder: tempfile::tempdir().expect("a folder"), store }
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            store,
+        }
     }
 
     fn repo(&self) -> Repository {
@@ -48,18 +51,35 @@ impl World {
 
     /// The keys, nothing of which may change.
     fn keys(&self) -> SourceSpec {
-        SourceSpec::Tree(Box::new(TreeSpec { unchanged: true, ..TreeSpec::new("keys", self.path("keys")) }))
+        SourceSpec::Tree(Box::new(TreeSpec {
+            unchanged: true,
+            ..TreeSpec::new("keys", self.path("keys"))
+        }))
     }
 
-    fn attempt(&self, sources: Vec<SourceSpec>, accept: &[&str]) -> (Result<BackupReport, Error>, Recording) {
+    fn attempt(
+        &self,
+        sources: Vec<SourceSpec>,
+        accept: &[&str],
+    ) -> (Result<BackupReport, Error>, Recording) {
         let mut options = BackupOptions::new("host", sources);
-        options.accept = accept.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        options.accept = accept
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<BTreeSet<_>>();
         let observer = Recording::default();
-        (backup(&self.repo(), options, &observer, &Cancel::new()), observer)
+        (
+            backup(&self.repo(), options, &observer, &Cancel::new()),
+            observer,
+        )
     }
 
     /// A backup that commits: its state, what the source's record says against it, and the alarms.
-    fn run(&self, source: SourceSpec, accept: &[&str]) -> (SnapshotState, Option<String>, Vec<String>) {
+    fn run(
+        &self,
+        source: SourceSpec,
+        accept: &[&str],
+    ) -> (SnapshotState, Option<String>, Vec<String>) {
         let name = source.name().to_owned();
         let (report, seen) = self.attempt(vec![source], accept);
         let report = report.expect("committed");
@@ -77,7 +97,9 @@ impl World {
     }
 
     fn snapshot(&self, report: &BackupReport) -> Snapshot {
-        self.repo().read_snapshot(&report.snapshot.expect("committed")).expect("reads")
+        self.repo()
+            .read_snapshot(&report.snapshot.expect("committed"))
+            .expect("reads")
     }
 }
 
@@ -116,14 +138,17 @@ fn a_dump_without_its_last_line_commits_nothing_though_it_ends_with_0() {
         "sh -c 'echo -- done; head -c 5000 /dev/zero'",
     ] {
         let (result, _) = world.attempt(vec![dump(words)], &[]);
-        let Err(Error::Source { name, why }) = result else { panic!("{words}: {result:?}") };
+        let Err(Error::Source { name, why }) = result else {
+            panic!("{words}: {result:?}")
+        };
         assert!(name == "db" && why.contains("-- done"), "{why}");
     }
     assert!(world.repo().listed_snapshots().expect("lists").is_empty());
     // It stands near the end, not necessarily last; and over a cut between two reads.
-    for words in
-        ["printf '%s\n' row '-- done' '' '-- key'", "sh -c 'printf -- \"x\n-- do\"; sleep 0.1; echo ne'"]
-    {
+    for words in [
+        "printf '%s\n' row '-- done' '' '-- key'",
+        "sh -c 'printf -- \"x\n-- do\"; sleep 0.1; echo ne'",
+    ] {
         assert_eq!(world.run(dump(words), &[]), good(), "{words}");
     }
 }
@@ -134,21 +159,34 @@ fn what_a_starter_says_on_its_output_is_told() {
     let world = World::new();
     let told = |code: u8| {
         let (result, _) = world.attempt(
-            vec![dump(&format!("sh -c 'echo OCI runtime exec failed: no space left; exit {code}'"))],
+            vec![dump(&format!(
+                "sh -c 'echo OCI runtime exec failed: no space left; exit {code}'"
+            ))],
             &[],
         );
         result.expect_err("failed").to_string()
     };
     assert!(told(126).contains("no space left"), "{}", told(126));
-    assert!(!told(3).ends_with("no space left"), "rows of a dump are no explanation");
+    assert!(
+        !told(3).ends_with("no space left"),
+        "rows of a dump are no explanation"
+    );
 }
 
 #[test]
 fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepted() {
     let world = World::new();
-    let of = |bytes: u32| dump(&format!("sh -c 'head -c {bytes} /dev/zero; echo; echo -- done'"));
+    let of = |bytes: u32| {
+        dump(&format!(
+            "sh -c 'head -c {bytes} /dev/zero; echo; echo -- done'"
+        ))
+    };
     assert_eq!(world.run(of(100_000), &[]), good());
-    assert_eq!(world.run(of(60_000), &[]), good(), "somewhat smaller is no news");
+    assert_eq!(
+        world.run(of(60_000), &[]),
+        good(),
+        "somewhat smaller is no news"
+    );
     for _ in 0..2 {
         // Also the second time: what is doubtful is no measure.
         let (state, suspect, _) = world.run(of(20_000), &[]);
@@ -156,7 +194,11 @@ fn a_dump_much_smaller_than_the_last_good_one_does_not_count_until_it_is_accepte
         assert!(suspect.expect("a reason").contains("58.6 KiB"));
     }
     assert_eq!(world.run(of(20_000), &["db"]), good());
-    assert_eq!(world.run(of(20_000), &[]), good(), "it is the measure from now on");
+    assert_eq!(
+        world.run(of(20_000), &[]),
+        good(),
+        "it is the measure from now on"
+    );
 }
 
 #[test]
@@ -188,10 +230,16 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     fs::remove_file(world.path("keys/new.key")).expect("removed");
     world.write("keys/a.key/x", b"");
     let (_, suspect, _) = world.run(world.keys(), &[]);
-    assert_eq!(suspect.as_deref(), Some("a.key changed, new.key is missing"));
+    assert_eq!(
+        suspect.as_deref(),
+        Some("a.key changed, new.key is missing")
+    );
     fs::remove_dir_all(world.path("keys/a.key")).expect("removed");
     let (_, suspect, _) = world.run(world.keys(), &[]);
-    assert_eq!(suspect.as_deref(), Some("a.key is missing, new.key is missing"));
+    assert_eq!(
+        suspect.as_deref(),
+        Some("a.key is missing, new.key is missing")
+    );
 }
 
 /// A link that is made anew (`ln -sf`, a copy of the folder) has another change time and inode, and was an alarm; so was
@@ -230,7 +278,10 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
     world.write("keys/a.key", b"first");
     world.write("files/a", b"some file");
     let files = || SourceSpec::Tree(Box::new(TreeSpec::new("files", world.path("files"))));
-    world.attempt(vec![world.keys(), files()], &[]).0.expect("committed");
+    world
+        .attempt(vec![world.keys(), files()], &[])
+        .0
+        .expect("committed");
     for pack in list_all(world.store.as_ref(), Folder::Packs).expect("listed") {
         world.store.delete(&pack.key).expect("deleted");
     }
@@ -240,19 +291,35 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
     for _ in 0..2 {
         let (state, suspect, _) = world.run(world.keys(), &[]);
         assert_eq!(state, SnapshotState::Incomplete);
-        assert_eq!(suspect.as_deref(), Some("the last good state cannot be read to compare"));
+        assert_eq!(
+            suspect.as_deref(),
+            Some("the last good state cannot be read to compare")
+        );
     }
     fs::rename(world.path("files"), world.path("mounted")).expect("renamed");
     fs::create_dir(world.path("files")).expect("made");
     let (report, _) = world.attempt(vec![files()], &[]);
-    let Err(Error::Empty { why, .. }) = report else { panic!("{report:?}") };
-    assert!(why.contains("is empty, and what the last snapshot has of it cannot be read"), "{why}");
+    let Err(Error::Empty { why, .. }) = report else {
+        panic!("{report:?}")
+    };
+    assert!(
+        why.contains("is empty, and what the last snapshot has of it cannot be read"),
+        "{why}"
+    );
 
     assert_eq!(world.run(world.keys(), &["keys"]), good());
-    assert_eq!(world.run(world.keys(), &[]), good(), "it is the measure from now on");
+    assert_eq!(
+        world.run(world.keys(), &[]),
+        good(),
+        "it is the measure from now on"
+    );
     fs::remove_dir(world.path("files")).expect("removed");
     fs::rename(world.path("mounted"), world.path("files")).expect("renamed");
-    assert_eq!(world.run(files(), &[]).0, SnapshotState::Complete, "what may change is captured anew");
+    assert_eq!(
+        world.run(files(), &[]).0,
+        SnapshotState::Complete,
+        "what may change is captured anew"
+    );
 }
 
 #[test]
@@ -263,7 +330,10 @@ fn without_the_folder_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured(
         fs::rename(world.path("keys"), world.path("away")).expect("renamed");
         world.attempt(vec![world.keys()], &[])
     };
-    assert!(matches!(early, Err(Error::Source { .. })), "nothing to carry over: {early:?}");
+    assert!(
+        matches!(early, Err(Error::Source { .. })),
+        "nothing to carry over: {early:?}"
+    );
     fs::rename(world.path("away"), world.path("keys")).expect("renamed");
     let (first, _) = world.attempt(vec![world.keys()], &[]);
     let first = world.snapshot(&first.expect("committed"));
@@ -273,11 +343,22 @@ fn without_the_folder_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured(
     let snapshot = world.snapshot(&report.expect("committed"));
     assert_eq!(snapshot.state, SnapshotState::Incomplete);
     let keys = snapshot.source("keys").expect("there");
-    assert_eq!(keys.kind, first.source("keys").expect("there").kind, "the same runs");
+    assert_eq!(
+        keys.kind,
+        first.source("keys").expect("there").kind,
+        "the same runs"
+    );
     assert!(keys.suspect.is_some() && snapshot.source("db").expect("there").suspect.is_none());
-    assert!(seen.problems().iter().any(|problem| problem.severity == Severity::Alarm));
+    assert!(
+        seen.problems()
+            .iter()
+            .any(|problem| problem.severity == Severity::Alarm)
+    );
     let (accepted, _) = world.attempt(vec![world.keys()], &["keys"]);
-    assert!(matches!(accepted, Err(Error::Source { .. })), "there is nothing to accept: {accepted:?}");
+    assert!(
+        matches!(accepted, Err(Error::Source { .. })),
+        "there is nothing to accept: {accepted:?}"
+    );
 }
 
 /// What was asked for by name and is not in the snapshot was passed over: a list of another folder made an empty snapshot
@@ -289,36 +370,68 @@ fn what_is_listed_and_not_there_is_missing() {
     world.write("a/sub/y", b"2");
     let listed = |list: &str| {
         let files_from = Some(FilesFrom::parse(list.as_bytes()).expect("a list"));
-        SourceSpec::Tree(Box::new(TreeSpec { files_from, ..TreeSpec::new("a", world.path("a")) }))
+        SourceSpec::Tree(Box::new(TreeSpec {
+            files_from,
+            ..TreeSpec::new("a", world.path("a"))
+        }))
     };
     let run = |list: &str| {
         let (report, seen) = world.attempt(vec![listed(list)], &[]);
-        let missing = seen.problems().into_iter().filter(|problem| problem.severity == Severity::Missing);
-        let incomplete = report.as_ref().map_or(0, |report| report.sources[0].counts.incomplete);
+        let missing = seen
+            .problems()
+            .into_iter()
+            .filter(|problem| problem.severity == Severity::Missing);
+        let incomplete = report
+            .as_ref()
+            .map_or(0, |report| report.sources[0].counts.incomplete);
         let state = report.map(|report| report.state);
-        (state, incomplete, missing.map(|problem| problem.subject).collect::<Vec<_>>())
+        (
+            state,
+            incomplete,
+            missing.map(|problem| problem.subject).collect::<Vec<_>>(),
+        )
     };
     let (state, count, missing) = run("x\nsub/y\n");
-    assert_eq!((state.expect("committed"), count, missing.len()), (SnapshotState::Complete, 0, 0));
+    assert_eq!(
+        (state.expect("committed"), count, missing.len()),
+        (SnapshotState::Complete, 0, 0)
+    );
     for _ in 0..2 {
         let (state, count, missing) = run("x\nsub/z\nw\n");
-        assert_eq!((state.expect("committed"), count), (SnapshotState::Incomplete, 2));
+        assert_eq!(
+            (state.expect("committed"), count),
+            (SnapshotState::Incomplete, 2)
+        );
         assert_eq!(missing, ["a:sub/z", "a:w"]);
     }
     // In the parent, listed still, and gone.
     assert_eq!(run("x\nsub/y\n").1, 0);
     fs::remove_file(world.path("a/sub/y")).expect("removed");
     let (state, _, missing) = run("x\nsub/y\n");
-    assert_eq!((state.expect("committed"), missing), (SnapshotState::Incomplete, vec!["a:sub/y".to_owned()]));
+    assert_eq!(
+        (state.expect("committed"), missing),
+        (SnapshotState::Incomplete, vec!["a:sub/y".to_owned()])
+    );
 
     let before = world.repo().listed_snapshots().expect("lists").len();
     let (state, ..) = run("b\nx/y\n");
-    let Err(Error::Source { why, .. }) = state else { panic!("{state:?}") };
+    let Err(Error::Source { why, .. }) = state else {
+        panic!("{state:?}")
+    };
     assert!(why.contains("nothing of what is listed"), "{why}");
-    assert_eq!(world.repo().listed_snapshots().expect("lists").len(), before);
+    assert_eq!(
+        world.repo().listed_snapshots().expect("lists").len(),
+        before
+    );
     let mut options = BackupOptions::new("host", vec![listed("b\n")]);
     options.allow_empty = true;
-    let report = backup(&world.repo(), options, &Recording::default(), &Cancel::new()).expect("committed");
+    let report = backup(
+        &world.repo(),
+        options,
+        &Recording::default(),
+        &Cancel::new(),
+    )
+    .expect("committed");
     assert_eq!(report.state, SnapshotState::Incomplete);
 }
 
@@ -329,10 +442,22 @@ fn sources_are_captured_in_the_order_given() {
     let tree = |name: &str| SourceSpec::Tree(Box::new(TreeSpec::new(name, world.path("a"))));
     let (report, _) = world.attempt(vec![tree("t1"), dump("echo -- done"), tree("t2")], &[]);
     let snapshot = world.snapshot(&report.expect("committed"));
-    let names: Vec<&str> = snapshot.sources.iter().map(|source| source.name.as_str()).collect();
+    let names: Vec<&str> = snapshot
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
     assert_eq!(names, ["t1", "db", "t2"]);
-    assert!(snapshot.sources.windows(2).all(|pair| pair[0].ended <= pair[1].started));
-    assert!(matches!(snapshot.sources[1].kind, SourceKind::Stream { .. }));
+    assert!(
+        snapshot
+            .sources
+            .windows(2)
+            .all(|pair| pair[0].ended <= pair[1].started)
+    );
+    assert!(matches!(
+        snapshot.sources[1].kind,
+        SourceKind::Stream { .. }
+    ));
 }
 
 #[test]
@@ -341,18 +466,31 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
     world.write("a/x", b"1");
     let log = world.path("log");
     let note = |word: &str| command(&format!("sh -c 'echo {word} >> {}'", log.display()));
-    let around = |before: Vec<StreamCommand>| Around { before, after: vec![command("false"), note("after")] };
+    let around = |before: Vec<StreamCommand>| Around {
+        before,
+        after: vec![command("false"), note("after")],
+    };
     let tree = |around: Around| {
-        SourceSpec::Tree(Box::new(TreeSpec { around, ..TreeSpec::new("a", world.path("a")) }))
+        SourceSpec::Tree(Box::new(TreeSpec {
+            around,
+            ..TreeSpec::new("a", world.path("a"))
+        }))
     };
     let said = || std::mem::take(&mut fs::read_to_string(&log).unwrap_or_default());
     let (report, seen) = world.attempt(vec![tree(around(vec![note("before")]))], &[]);
     assert_eq!(report.expect("committed").state, SnapshotState::Complete);
     assert_eq!(said(), "before\nafter\n");
     // One that fails behind it is told: a service may not run.
-    assert!(seen.problems().iter().any(|problem| problem.severity == Severity::Missing));
+    assert!(
+        seen.problems()
+            .iter()
+            .any(|problem| problem.severity == Severity::Missing)
+    );
 
-    let (failed, _) = world.attempt(vec![tree(around(vec![note("again"), command("false")]))], &[]);
+    let (failed, _) = world.attempt(
+        vec![tree(around(vec![note("again"), command("false")]))],
+        &[],
+    );
     assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
     assert_eq!(said(), "before\nafter\nagain\nafter\n");
 
@@ -378,7 +516,10 @@ fn two_backups_at_once_do_not_share_a_service() {
             before: vec![command(&format!("sh -c '{held}'"))],
             after: vec![command(&format!("sh -c 'echo start >>{at}/log'"))],
         };
-        let tree = TreeSpec { around, ..TreeSpec::new("a", world.path("a")) };
+        let tree = TreeSpec {
+            around,
+            ..TreeSpec::new("a", world.path("a"))
+        };
         world.attempt(vec![SourceSpec::Tree(Box::new(tree))], &[]).0
     };
     std::thread::scope(|scope| {
@@ -386,11 +527,19 @@ fn two_backups_at_once_do_not_share_a_service() {
         wait_for(&world.path("begun"));
         let second = run();
         fs::write(world.path("go"), b"").expect("written");
-        let Err(Error::Source { name, why }) = second else { panic!("{second:?}") };
-        assert!(name == "a" && why.contains("another backup of it is at work"), "{why}");
+        let Err(Error::Source { name, why }) = second else {
+            panic!("{second:?}")
+        };
+        assert!(
+            name == "a" && why.contains("another backup of it is at work"),
+            "{why}"
+        );
         first.join().expect("joined").expect("committed");
     });
-    assert_eq!(fs::read_to_string(world.path("log")).expect("read"), "stop\nstart\n");
+    assert_eq!(
+        fs::read_to_string(world.path("log")).expect("read"),
+        "stop\nstart\n"
+    );
     run().expect("the lock was let go");
 }
 
@@ -403,27 +552,52 @@ fn a_tree_is_looked_at_once_what_makes_it_ready_has_run() {
     let mount = |unchanged: bool, before: &str| {
         let around = Around {
             before: vec![command(before)],
-            after: vec![command(&format!("mv {} {}", keys.display(), away.display()))],
+            after: vec![command(&format!(
+                "mv {} {}",
+                keys.display(),
+                away.display()
+            ))],
         };
-        SourceSpec::Tree(Box::new(TreeSpec { around, unchanged, ..TreeSpec::new("keys", &keys) }))
+        SourceSpec::Tree(Box::new(TreeSpec {
+            around,
+            unchanged,
+            ..TreeSpec::new("keys", &keys)
+        }))
     };
     let mv = format!("mv {} {}", away.display(), keys.display());
     assert_eq!(world.run(mount(false, &mv), &[]), good());
-    assert_eq!(world.run(mount(true, &mv), &[]), good(), "no alarm before it is there");
+    assert_eq!(
+        world.run(mount(true, &mv), &[]),
+        good(),
+        "no alarm before it is there"
+    );
 
     // What does not come about is missing then; where nothing may go, what there was goes on.
     let (missing, _) = world.attempt(vec![mount(false, "true")], &[]);
     assert!(matches!(missing, Err(Error::Source { .. })), "{missing:?}");
     let (state, suspect, alarms) = world.run(mount(true, "true"), &[]);
-    assert_eq!((state, alarms), (SnapshotState::Incomplete, vec!["keys".to_owned()]));
+    assert_eq!(
+        (state, alarms),
+        (SnapshotState::Incomplete, vec!["keys".to_owned()])
+    );
     assert!(suspect.expect("a reason").contains("is kept"));
     let (accepted, _) = world.attempt(vec![mount(true, "true")], &["keys"]);
-    assert!(matches!(accepted, Err(Error::Source { .. })), "{accepted:?}");
+    assert!(
+        matches!(accepted, Err(Error::Source { .. })),
+        "{accepted:?}"
+    );
 
     let mut options = BackupOptions::new("host", vec![mount(true, &mv)]);
     options.dry_run = true;
-    let dry = backup(&world.repo(), options, &Recording::default(), &Cancel::new());
-    let Err(Error::Source { why, .. }) = dry else { panic!("{dry:?}") };
+    let dry = backup(
+        &world.repo(),
+        options,
+        &Recording::default(),
+        &Cancel::new(),
+    );
+    let Err(Error::Source { why, .. }) = dry else {
+        panic!("{dry:?}")
+    };
     assert!(why.contains("a dry run does not run"), "{why}");
 }
 
@@ -435,23 +609,41 @@ fn a_command_is_looked_for_once_what_starts_it_has_run() {
     let started = |before: &str| {
         let around = Around {
             before: vec![command(before)],
-            after: vec![command(&format!("sh -c 'rm -f {}; echo down >>{}'", up.display(), log.display()))],
+            after: vec![command(&format!(
+                "sh -c 'rm -f {}; echo down >>{}'",
+                up.display(),
+                log.display()
+            ))],
         };
         let up = up.clone();
         let run = Run::Late(Box::new(move || match up.exists() {
-            true => Ok((command("sh -c 'echo $ROW'"), vec![("ROW".to_owned(), "one".into())])),
-            false => Err(Error::Source { name: "db".into(), why: "the container is not running".into() }),
+            true => Ok((
+                command("sh -c 'echo $ROW'"),
+                vec![("ROW".to_owned(), "one".into())],
+            )),
+            false => Err(Error::Source {
+                name: "db".into(),
+                why: "the container is not running".into(),
+            }),
         }));
         let unused = command("false");
-        SourceSpec::Command(Box::new(CommandSpec { run, around, ..CommandSpec::new("db", unused) }))
+        SourceSpec::Command(Box::new(CommandSpec {
+            run,
+            around,
+            ..CommandSpec::new("db", unused)
+        }))
     };
     let touch = format!("touch {}", up.display());
     let (report, _) = world.attempt(vec![started(&touch)], &[]);
     let snapshot = world.snapshot(&report.expect("committed"));
-    let SourceKind::Stream { command, content } = &snapshot.source("db").expect("there").kind else {
+    let SourceKind::Stream { command, content } = &snapshot.source("db").expect("there").kind
+    else {
         panic!("a stream");
     };
-    assert_eq!((command.join(" ").as_str(), content.size), ("sh -c echo $ROW", 4));
+    assert_eq!(
+        (command.join(" ").as_str(), content.size),
+        ("sh -c echo $ROW", 4)
+    );
     let (failed, _) = world.attempt(vec![started("true")], &[]);
     assert!(matches!(failed, Err(Error::Source { .. })), "{failed:?}");
     assert_eq!(fs::read_to_string(&log).expect("read"), "down\ndown\n");
@@ -464,11 +656,25 @@ fn a_dry_run_runs_nothing_around_a_source() {
     world.write("a/x", b"1");
     let log = world.path("log");
     let note = || vec![command(&format!("sh -c 'echo run >>{}'", log.display()))];
-    let around = || Around { before: note(), after: note() };
-    let tree = TreeSpec { around: around(), ..TreeSpec::new("a", world.path("a")) };
-    let db = CommandSpec { around: around(), ..CommandSpec::new("db", command("echo row")) };
-    let mut options =
-        BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree)), SourceSpec::Command(Box::new(db))]);
+    let around = || Around {
+        before: note(),
+        after: note(),
+    };
+    let tree = TreeSpec {
+        around: around(),
+        ..TreeSpec::new("a", world.path("a"))
+    };
+    let db = CommandSpec {
+        around: around(),
+        ..CommandSpec::new("db", command("echo row"))
+    };
+    let mut options = BackupOptions::new(
+        "host",
+        vec![
+            SourceSpec::Tree(Box::new(tree)),
+            SourceSpec::Command(Box::new(db)),
+        ],
+    );
     options.dry_run = true;
     let observer = Recording::default();
     let report = backup(&world.repo(), options, &observer, &Cancel::new()).expect("a dry run");
@@ -484,10 +690,19 @@ fn what_runs_before_a_source_is_ended_by_who_asks_to_stop_and_what_runs_after_it
     world.write("a/x", b"1");
     let (begun, log) = (world.path("begun"), world.path("log"));
     let around = Around {
-        before: vec![command(&format!("sh -c ': >{}; sleep 1000'", begun.display()))],
-        after: vec![command(&format!("sh -c 'sleep 0.5; echo after >>{}'", log.display()))],
+        before: vec![command(&format!(
+            "sh -c ': >{}; sleep 1000'",
+            begun.display()
+        ))],
+        after: vec![command(&format!(
+            "sh -c 'sleep 0.5; echo after >>{}'",
+            log.display()
+        ))],
     };
-    let tree = TreeSpec { around, ..TreeSpec::new("a", world.path("a")) };
+    let tree = TreeSpec {
+        around,
+        ..TreeSpec::new("a", world.path("a"))
+    };
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
     let cancel = Cancel::new();
     let asks = cancel.clone();

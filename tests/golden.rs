@@ -17,7 +17,10 @@ const REPOSITORIES: [(&str, &str); 4] = [
     ("plain", "trees and a stream, two runs, no passphrase"),
     ("passphrase", "the same with a passphrase's slot"),
     ("parity", "the same with recovery data"),
-    ("states", "condemned and dropped packs, lost chunks, forgotten, re-tagged and repaired snapshots"),
+    (
+        "states",
+        "condemned and dropped packs, lost chunks, forgotten, re-tagged and repaired snapshots",
+    ),
 ];
 
 struct Golden {
@@ -34,7 +37,12 @@ impl Golden {
         let repo = dir.path().join("repo");
         fs::create_dir(&repo).expect("made");
         let tar = Command::new("tar")
-            .args(["--extract", "--preserve-permissions", "--no-same-owner", "--file"])
+            .args([
+                "--extract",
+                "--preserve-permissions",
+                "--no-same-owner",
+                "--file",
+            ])
             .arg(data.join("repo.tar"))
             .arg("--directory")
             .arg(&repo)
@@ -42,7 +50,11 @@ impl Golden {
             .expect("tar runs");
         assert!(tar.success(), "{name}: tar");
         let text = fs::read(data.join("expected.json")).expect("an expectation");
-        Self { repo, expected: serde_json::from_slice(&text).expect("JSON"), dir }
+        Self {
+            repo,
+            expected: serde_json::from_slice(&text).expect("JSON"),
+            dir,
+        }
     }
 
     /// Runs icecore; its exit code and JSON lines.
@@ -61,13 +73,26 @@ impl Golden {
             "" => command.env("ICECORE_NO_PASSPHRASE", "1"),
             secret => command.env("ICECORE_PASSPHRASE", secret),
         };
-        let done =
-            command.arg("--json").arg("-r").arg(&self.repo).args(words).output().expect("icecore runs");
+        let done = command
+            .arg("--json")
+            .arg("-r")
+            .arg(&self.repo)
+            .args(words)
+            .output()
+            .expect("icecore runs");
         let out = String::from_utf8(done.stdout).expect("UTF-8");
         let err = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(!err.contains("panicked"), "{words:?}: {err}");
-        let lines = out.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
-        (done.status.code().unwrap_or_else(|| panic!("{words:?}: {err}")), lines)
+        let lines = out
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON line"))
+            .collect();
+        (
+            done.status
+                .code()
+                .unwrap_or_else(|| panic!("{words:?}: {err}")),
+            lines,
+        )
     }
 
     fn must(&self, words: &[&str]) -> Vec<Value> {
@@ -92,11 +117,18 @@ impl Golden {
         let snapshot = &self.expected["snapshots"][id];
         let target = self.dir.path().join("restored");
         let (code, lines) = self.run(&["restore", id, target.to_str().expect("UTF-8")]);
-        assert_eq!(i64::from(code), snapshot["restore"].as_i64().expect("a code"), "{id}: {lines:#?}");
+        assert_eq!(
+            i64::from(code),
+            snapshot["restore"].as_i64().expect("a code"),
+            "{id}: {lines:#?}"
+        );
         let mut found = BTreeMap::new();
         list(&target, Path::new(""), &mut found);
         let wanted = snapshot["paths"].as_object().expect("paths");
-        let missing: Vec<&String> = wanted.keys().filter(|path| !found.contains_key(*path)).collect();
+        let missing: Vec<&String> = wanted
+            .keys()
+            .filter(|path| !found.contains_key(*path))
+            .collect();
         assert!(missing.is_empty(), "{id} lacks {missing:?}");
         for (path, row) in &found {
             assert_eq!(Some(row), wanted.get(path), "{id}: {path} (in hex)");
@@ -106,7 +138,9 @@ impl Golden {
 
     fn ids(&self, field: &str) -> Vec<String> {
         let list = self.expected[field].as_array().expect("a list");
-        list.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
+        list.iter()
+            .map(|id| id.as_str().expect("an id").to_owned())
+            .collect()
     }
 }
 
@@ -123,10 +157,15 @@ fn list(top: &Path, at: &Path, found: &mut BTreeMap<String, Value>) {
         let mut mode = info.mode() & 0o7777;
         let mut content = String::new();
         if info.is_file() {
-            content = blake3::hash(&fs::read(&full).expect("read")).to_hex().to_string();
+            content = blake3::hash(&fs::read(&full).expect("read"))
+                .to_hex()
+                .to_string();
         } else if info.is_symlink() {
             mode = 0;
-            content = hex(fs::read_link(&full).expect("a target").as_os_str().as_bytes());
+            content = hex(fs::read_link(&full)
+                .expect("a target")
+                .as_os_str()
+                .as_bytes());
         }
         let time = info.mtime() * 1_000_000_000 + info.mtime_nsec();
         found.insert(
@@ -166,8 +205,11 @@ fn read_and_go_on(name: &str) {
     assert_eq!(i64::from(code), verify, "{name}: {findings:#?}");
     // An old checkpoint goes with a prune; nothing else does.
     let shown = golden.shown();
-    let kept: Vec<String> =
-        golden.ids("shown").into_iter().filter(|id| snapshots[id]["state"] != "checkpoint").collect();
+    let kept: Vec<String> = golden
+        .ids("shown")
+        .into_iter()
+        .filter(|id| snapshots[id]["state"] != "checkpoint")
+        .collect();
     assert!(shown.len() > kept.len(), "{name}: {shown:?}");
     for id in kept {
         assert!(shown.contains(&id), "{name}: {id} is gone");
@@ -186,10 +228,16 @@ fn none_is_forgotten() {
     there.sort();
     let mut told: Vec<&str> = REPOSITORIES.iter().map(|(name, _)| *name).collect();
     told.sort_unstable();
-    assert_eq!(there, told, "the folders of tests/data and the list in tests/golden.rs");
+    assert_eq!(
+        there, told,
+        "the folders of tests/data and the list in tests/golden.rs"
+    );
     for name in told {
         for file in ["repo.tar", "expected.json"] {
-            assert!(data().join(name).join(file).is_file(), "{name} has no {file}");
+            assert!(
+                data().join(name).join(file).is_file(),
+                "{name} has no {file}"
+            );
         }
     }
 }

@@ -53,7 +53,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut bench = Self { dir, id: String::new(), other: String::new() };
+        let mut bench = Self {
+            dir,
+            id: String::new(),
+            other: String::new(),
+        };
         fs::create_dir(bench.path("tree")).expect("a directory");
         fs::write(bench.path("tree/f"), "content").expect("a file");
         let config = "[[source]]\nname = \"db\"\nkind = \"postgresql\"\ncontainer = \"no-such-container\"\n[node]\ndatabase = \"db\"\n";
@@ -62,7 +66,10 @@ impl Bench {
             let repo = bench.path(name);
             assert_eq!(bench.run_at(&repo, &["init"]).status.code(), Some(0));
             let backup = format!("t={}", bench.path("tree").display());
-            assert_eq!(bench.run_at(&repo, &["backup", &backup]).status.code(), Some(0));
+            assert_eq!(
+                bench.run_at(&repo, &["backup", &backup]).status.code(),
+                Some(0)
+            );
         }
         (bench.id, bench.other) = (bench.id_of("repo"), bench.id_of("other"));
         for name in ["repo", "other", "state"] {
@@ -107,10 +114,15 @@ impl Bench {
     fn words(&self, command: &(&'static str, &'static [&'static str])) -> Vec<String> {
         let shown = |name: &str| self.path(name).display().to_string();
         let fill = |word: &&str| {
-            let word = word.replace("SPARE", &shown("spare")).replace("TREE", &shown("tree"));
-            word.replace("TARGET", &shown("target")).replace("NEWKEY", &shown("newkey"))
+            let word = word
+                .replace("SPARE", &shown("spare"))
+                .replace("TREE", &shown("tree"));
+            word.replace("TARGET", &shown("target"))
+                .replace("NEWKEY", &shown("newkey"))
         };
-        std::iter::once(command.0.to_owned()).chain(command.1.iter().map(fill)).collect()
+        std::iter::once(command.0.to_owned())
+            .chain(command.1.iter().map(fill))
+            .collect()
     }
 
     /// Puts everything back as it was made, and runs a command there; its exit code, and what it said.
@@ -145,24 +157,44 @@ impl Bench {
     fn pins(&self) -> Vec<PathBuf> {
         let all = fs::read_dir(self.path("state/repositories")).expect("pins");
         let paths = all.map(|entry| entry.expect("an entry").path());
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+        paths
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "json")
+            })
+            .collect()
     }
 
     /// The file that remembers the repository at `repo`.
     fn pin(&self) -> PathBuf {
-        let named = format!("\"{}\"", self.path("repo").canonicalize().expect("there").display());
+        let named = format!(
+            "\"{}\"",
+            self.path("repo").canonicalize().expect("there").display()
+        );
         let is_ours = |path: &PathBuf| fs::read_to_string(path).expect("text").contains(&named);
-        self.pins().into_iter().find(is_ours).expect("a pin of the address")
+        self.pins()
+            .into_iter()
+            .find(is_ours)
+            .expect("a pin of the address")
     }
 }
 
 fn remove(path: &Path) {
-    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let gone = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     assert!(gone.is_ok() || !path.exists(), "{}", path.display());
 }
 
 fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    let done = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("cp runs");
     assert!(done.success());
 }
 
@@ -183,10 +215,20 @@ fn bytes_of(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn the_table_knows_every_command() {
-    let done = Command::new(env!("CARGO_BIN_EXE_icecore")).arg("--help").output().expect("icecore runs");
+    let done = Command::new(env!("CARGO_BIN_EXE_icecore"))
+        .arg("--help")
+        .output()
+        .expect("icecore runs");
     let help = String::from_utf8(done.stdout).expect("UTF-8");
-    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
-    for line in list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+    let list = help
+        .split("Commands:\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n\n").next())
+        .expect("a list");
+    for line in list
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+    {
         let name = line.split_whitespace().next().expect("a name");
         let known = COMMANDS.iter().any(|(command, _)| *command == name) || OTHERS.contains(&name);
         assert!(known, "'{name}' is missing in the table");
@@ -203,23 +245,39 @@ fn another_repository_at_the_address_is_refused_by_every_command() {
         let before = bytes_of(&bench.path("repo"));
         let (code, said) = bench.run(&words, |_| {});
         assert_eq!(code, 11, "{words:?}: {said}");
-        assert!(said.contains(&bench.id) && said.contains(&bench.other), "{words:?}: {said}");
+        assert!(
+            said.contains(&bench.id) && said.contains(&bench.other),
+            "{words:?}: {said}"
+        );
         let option = format!("--accept-repository {}", bench.other);
         assert!(said.contains(&option), "{words:?}: {said}");
-        assert!(bytes_of(&bench.path("repo")) == before, "{words:?}: it was written to");
+        assert!(
+            bytes_of(&bench.path("repo")) == before,
+            "{words:?}: it was written to"
+        );
         // Still refused: the first refusal has moved nothing.
-        assert_eq!(bench.run(&words, |_| {}).0, 11, "{words:?}: the second time");
+        assert_eq!(
+            bench.run(&words, |_| {}).0,
+            11,
+            "{words:?}: the second time"
+        );
 
         let (code, said) = bench.run(&words, |command| {
             command.args(["--accept-repository", &bench.id]);
         });
-        assert_eq!(code, 11, "{words:?}: the id of the repository that is not there: {said}");
+        assert_eq!(
+            code, 11,
+            "{words:?}: the id of the repository that is not there: {said}"
+        );
         let (code, said) = bench.run(&words, |command| {
             command.args(["--accept-repository", &bench.other]);
         });
         assert_ne!(code, 11, "{words:?}: {said}");
         let (code, said) = bench.run(&words, |_| {});
-        assert_ne!(code, 11, "{words:?}: it is the accepted one from then on: {said}");
+        assert_ne!(
+            code, 11,
+            "{words:?}: it is the accepted one from then on: {said}"
+        );
     }
 }
 
@@ -232,7 +290,10 @@ fn a_copy_looks_at_both_ends() {
     copy(&bench.path("other.kept"), &bench.path("spare"));
     let (code, said) = bench.run(&words, |_| {});
     assert_eq!(code, 11, "{said}");
-    assert!(said.contains(&format!("--to-accept-repository {}", bench.other)), "{said}");
+    assert!(
+        said.contains(&format!("--to-accept-repository {}", bench.other)),
+        "{said}"
+    );
     let (code, said) = bench.run(&words, |command| {
         command.args(["--to-accept-repository", &bench.other]);
     });
@@ -240,7 +301,10 @@ fn a_copy_looks_at_both_ends() {
     remove(&bench.path("spare"));
     let (code, said) = bench.run(&words, |_| {});
     assert_eq!(code, 10, "{said}");
-    assert!(said.contains(&bench.other) && said.contains("mounted"), "{said}");
+    assert!(
+        said.contains(&bench.other) && said.contains("mounted"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -256,7 +320,10 @@ fn a_repository_that_is_not_there_is_missed_by_its_id() {
             }
             let (code, said) = bench.run(&words, |_| {});
             assert_eq!(code, 10, "{words:?}: {said}");
-            assert!(said.contains(&bench.id) && said.contains("mounted"), "{words:?}: {said}");
+            assert!(
+                said.contains(&bench.id) && said.contains("mounted"),
+                "{words:?}: {said}"
+            );
             let there = fs::read_dir(bench.path("repo")).map_or(0, Iterator::count);
             assert_eq!(there, 0, "{words:?}: nothing is made there");
         }
@@ -294,23 +361,36 @@ fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
         remove(&bench.path("state"));
         assert_eq!(bench.run(&words, |_| {}).0, usual, "{words:?}: a first use");
         assert!(
-            fs::read_to_string(bench.pin()).expect("text").contains(&bench.id),
+            fs::read_to_string(bench.pin())
+                .expect("text")
+                .contains(&bench.id),
             "{words:?}: it is remembered"
         );
 
         bench.reset();
         let (code, said) = bench.run(&words, |command| {
-            command.env("ICECORE_STATE_DIR", bench.path("icecore.toml").join("state"));
+            command.env(
+                "ICECORE_STATE_DIR",
+                bench.path("icecore.toml").join("state"),
+            );
         });
         assert_eq!(code, usual, "{words:?}: {said}");
-        assert_eq!(said.matches("remembered").count(), 1, "{words:?}: one warning: {said}");
+        assert_eq!(
+            said.matches("remembered").count(),
+            1,
+            "{words:?}: one warning: {said}"
+        );
 
         bench.reset();
         let pin = bench.pin();
         fs::write(&pin, "{").expect("damaged");
         let (code, said) = bench.run(&words, |_| {});
         assert_eq!(code, usual, "{words:?}: {said}");
-        assert_eq!(said.matches("remembered").count(), 1, "{words:?}: one warning: {said}");
+        assert_eq!(
+            said.matches("remembered").count(),
+            1,
+            "{words:?}: one warning: {said}"
+        );
         let aside: Vec<PathBuf> = fs::read_dir(bench.path("state/repositories"))
             .expect("pins")
             .map(|entry| entry.expect("an entry").path())
@@ -318,7 +398,10 @@ fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
             .collect();
         assert_eq!(aside.len(), 1, "{words:?}: the damaged file is kept");
         assert_eq!(fs::read(&aside[0]).expect("readable"), b"{");
-        assert!(fs::read_to_string(&pin).expect("text").contains(&bench.id), "{words:?}: remembered anew");
+        assert!(
+            fs::read_to_string(&pin).expect("text").contains(&bench.id),
+            "{words:?}: remembered anew"
+        );
     }
 }
 
@@ -336,13 +419,24 @@ fn no_passphrase_is_never_concluded() {
     assert_eq!(code, 11, "{said}");
     assert!(said.contains("--no-passphrase"), "{said}");
     let config = fs::read_to_string(bench.path("icecore.toml")).expect("text");
-    fs::write(bench.path("icecore.toml"), format!("no_passphrase = true\n{config}")).expect("written");
+    fs::write(
+        bench.path("icecore.toml"),
+        format!("no_passphrase = true\n{config}"),
+    )
+    .expect("written");
     assert_eq!(bench.run(&words, unsaid).0, 0, "the configuration says so");
     remove(&bench.path("state"));
     // What the file says is about its repository, not about one that is named otherwise.
-    fs::write(bench.path("icecore.toml"), format!("repository = \"spare\"\nno_passphrase = true\n{config}"))
-        .expect("written");
-    assert_eq!(bench.run(&words, unsaid).0, 11, "it is said of another repository");
+    fs::write(
+        bench.path("icecore.toml"),
+        format!("repository = \"spare\"\nno_passphrase = true\n{config}"),
+    )
+    .expect("written");
+    assert_eq!(
+        bench.run(&words, unsaid).0,
+        11,
+        "it is said of another repository"
+    );
 
     // A repository that took a passphrase and opens without one now, under its own id.
     fs::write(bench.path("icecore.toml"), config).expect("written");
@@ -351,7 +445,11 @@ fn no_passphrase_is_never_concluded() {
     let mut sealed: Value = serde_json::from_slice(&fs::read(&pin).expect("a pin")).expect("JSON");
     sealed["passphrase"] = true.into();
     // The check is over the other fields; a pin of an earlier version has none.
-    sealed.as_object_mut().expect("an object").remove("check").expect("a check");
+    sealed
+        .as_object_mut()
+        .expect("an object")
+        .remove("check")
+        .expect("a check");
     fs::write(&pin, sealed.to_string()).expect("written");
     for prepare in [unsaid, |_: &mut Command| {}] {
         let (code, said) = bench.run(&words, prepare);
@@ -370,10 +468,17 @@ fn the_configuration_names_the_repository_without_any_state() {
     let bench = Bench::new();
     let config = fs::read_to_string(bench.path("icecore.toml")).expect("text");
     let name = |ids: &str| {
-        fs::write(bench.path("icecore.toml"), format!("repository_id = {ids}\n{config}")).expect("written");
+        fs::write(
+            bench.path("icecore.toml"),
+            format!("repository_id = {ids}\n{config}"),
+        )
+        .expect("written");
     };
     let stateless = |command: &mut Command| {
-        command.env("ICECORE_STATE_DIR", bench.path("icecore.toml").join("state"));
+        command.env(
+            "ICECORE_STATE_DIR",
+            bench.path("icecore.toml").join("state"),
+        );
     };
     name(&format!("\"{}\"", bench.id));
     for command in COMMANDS {
@@ -389,12 +494,20 @@ fn the_configuration_names_the_repository_without_any_state() {
         });
         assert_eq!(code, 11, "{words:?}: an option does not outweigh the file");
         remove(&bench.path("repo"));
-        assert_eq!(bench.run(&words, stateless).0, 10, "{words:?}: nothing is made where it should be");
+        assert_eq!(
+            bench.run(&words, stateless).0,
+            10,
+            "{words:?}: nothing is made where it should be"
+        );
     }
     bench.reset();
     let snapshots = ["snapshots".to_owned()];
     let (code, said) = bench.run(&snapshots, stateless);
-    assert_eq!((code, said.contains("remember")), (0, false), "no state is missed: {said}");
+    assert_eq!(
+        (code, said.contains("remember")),
+        (0, false),
+        "no state is missed: {said}"
+    );
 
     // Media that take turns at one address.
     name(&format!("[\"{}\", \"{}\"]", bench.id, bench.other));
@@ -415,7 +528,10 @@ fn a_repository_made_by_hand_is_the_one_that_is_meant() {
     remove(&bench.path("repo"));
     let (code, said) = bench.run(&["init".to_owned()], |_| {});
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains(&bench.id), "it says what was there before: {said}");
+    assert!(
+        said.contains(&bench.id),
+        "it says what was there before: {said}"
+    );
     assert_eq!(bench.run(&["snapshots".to_owned()], |_| {}).0, 0);
     // The old one is another one now.
     remove(&bench.path("repo"));
@@ -440,8 +556,16 @@ fn an_address_is_recognised_in_every_spelling() {
         "./tree/../link/".to_owned(),
     ] {
         let mut command = bench.command(Path::new(&spelling), &["snapshots"]);
-        let done = command.current_dir(bench.dir.path()).output().expect("icecore runs");
-        assert_eq!(done.status.code(), Some(11), "{spelling}: {}", String::from_utf8_lossy(&done.stderr));
+        let done = command
+            .current_dir(bench.dir.path())
+            .output()
+            .expect("icecore runs");
+        assert_eq!(
+            done.status.code(),
+            Some(11),
+            "{spelling}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
 }
 
@@ -469,24 +593,53 @@ fn a_link_that_leads_elsewhere_now_is_noticed() {
     link("current", "other");
     for name in ["backup", "current"] {
         ends_with(name, &["snapshots"], 11, "the second link leads elsewhere");
-        ends_with(name, &["restore", "latest", &bench.path("target").display().to_string()], 11, "a restore");
+        ends_with(
+            name,
+            &[
+                "restore",
+                "latest",
+                &bench.path("target").display().to_string(),
+            ],
+            11,
+            "a restore",
+        );
     }
     ends_with("other", &["snapshots"], 0, "the place itself is as it was");
 
     // The same repository, moved.
     copy(&bench.path("repo"), &bench.path("moved"));
     link("current", "moved");
-    ends_with("backup", &["snapshots"], 0, "the link leads to the same repository elsewhere");
+    ends_with(
+        "backup",
+        &["snapshots"],
+        0,
+        "the link leads to the same repository elsewhere",
+    );
 
     // A directory, or nothing, in a link's place.
     fs::remove_file(bench.path("backup")).expect("a link");
     copy(&bench.path("other"), &bench.path("backup"));
-    ends_with("backup", &["snapshots"], 11, "a directory in the link's place");
+    ends_with(
+        "backup",
+        &["snapshots"],
+        11,
+        "a directory in the link's place",
+    );
     remove(&bench.path("backup"));
     let tree = format!("t={}", bench.path("tree").display());
-    ends_with("backup", &["backup", "--init", &tree], 10, "no second one is made where one was");
+    ends_with(
+        "backup",
+        &["backup", "--init", &tree],
+        10,
+        "no second one is made where one was",
+    );
 
     link("backup", "other");
-    ends_with("backup", &["snapshots", "--accept-repository", &bench.other], 0, "it is meant");
+    ends_with(
+        "backup",
+        &["snapshots", "--accept-repository", &bench.other],
+        0,
+        "it is meant",
+    );
     ends_with("backup", &["snapshots"], 0, "from now on");
 }

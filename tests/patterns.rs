@@ -101,9 +101,13 @@ const CLASS_MEMBERS: &[&[u8]] = &[
     b"*",
     b"?",
 ];
-const COMPONENTS: &[&[u8]] = &[b"*", b"**", b"***", b"?", b"*.o", b"*.*", b"f*", b"*a*", b"a**", b"**b"];
+const COMPONENTS: &[&[u8]] = &[
+    b"*", b"**", b"***", b"?", b"*.o", b"*.*", b"f*", b"*a*", b"a**", b"**b",
+];
 const SEPARATORS: &[&[u8]] = &[b"/", b"/", b"/", b"/**/", b"\\/", b"**/", b"*/", b"//"];
-const ENDS: &[&[u8]] = &[b"", b"", b"", b"", b"/", b"/**", b"/*", b" ", b"\\ ", b"  ", b"\t", b"\\", b"\r"];
+const ENDS: &[&[u8]] = &[
+    b"", b"", b"", b"", b"/", b"/**", b"/*", b" ", b"\\ ", b"  ", b"\t", b"\\", b"\r",
+];
 
 /// A small generator (xorshift64*), so that a seed means the same everywhere.
 struct Random(u64);
@@ -144,7 +148,8 @@ struct Shares {
 
 impl Shares {
     fn count(&mut self, set: &[Vec<u8>]) {
-        let any = |holds: &dyn Fn(&[u8]) -> bool| usize::from(set.iter().any(|pattern| holds(pattern)));
+        let any =
+            |holds: &dyn Fn(&[u8]) -> bool| usize::from(set.iter().any(|pattern| holds(pattern)));
         self.sets += 1;
         self.escapes += any(&|pattern| pattern.contains(&b'\\'));
         self.crossings += any(&|pattern| pattern.windows(3).any(|bytes| bytes == b"**/"));
@@ -165,7 +170,10 @@ impl Shares {
             self.not_utf8,
             self.matching,
         ];
-        assert!(kinds.iter().all(|&count| count * 10 >= self.sets), "a kind is rare: {self:?}");
+        assert!(
+            kinds.iter().all(|&count| count * 10 >= self.sets),
+            "a kind is rare: {self:?}"
+        );
     }
 }
 
@@ -232,12 +240,22 @@ fn pattern(random: &mut Random) -> Vec<u8> {
 
 /// Makes the tree and returns its paths, directories before what they hold. A flag says which are directories.
 fn make_tree(root: &Path, random: &mut Random) -> Vec<(Vec<u8>, bool)> {
-    fn fill(root: &Path, above: &[u8], depth: usize, random: &mut Random, paths: &mut Vec<(Vec<u8>, bool)>) {
+    fn fill(
+        root: &Path,
+        above: &[u8],
+        depth: usize,
+        random: &mut Random,
+        paths: &mut Vec<(Vec<u8>, bool)>,
+    ) {
         for name in NAMES {
             if depth > 0 && !random.one_in(5) {
                 continue;
             }
-            let path = if above.is_empty() { name.to_vec() } else { [above, b"/", *name].concat() };
+            let path = if above.is_empty() {
+                name.to_vec()
+            } else {
+                [above, b"/", *name].concat()
+            };
             let is_directory = depth < 3 && random.one_in(3);
             let place: PathBuf = root.join(OsStr::from_bytes(&path));
             paths.push((path.clone(), is_directory));
@@ -274,19 +292,34 @@ fn ignored_by_git(root: &Path, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec<u8>> {
         .spawn()
         .expect("git starts");
     let mut input = git.stdin.take().expect("a pipe");
-    let text: Vec<u8> = paths.iter().flat_map(|(path, _)| [path.as_slice(), b"\0"].concat()).collect();
+    let text: Vec<u8> = paths
+        .iter()
+        .flat_map(|(path, _)| [path.as_slice(), b"\0"].concat())
+        .collect();
     let writer = std::thread::spawn(move || input.write_all(&text));
     let output = git.wait_with_output().expect("git ends");
     writer.join().expect("no panic").expect("git reads all");
-    assert!(matches!(output.status.code(), Some(0 | 1)), "git check-ignore: {:?}", output.status);
-    output.stdout.split(|&byte| byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect()
+    assert!(
+        matches!(output.status.code(), Some(0 | 1)),
+        "git check-ignore: {:?}",
+        output.status
+    );
+    output
+        .stdout
+        .split(|&byte| byte == 0)
+        .filter(|path| !path.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 /// The paths that a backup leaves out: a directory that is left out is not entered.
 fn ignored_by_filter(filter: &Filter, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec<u8>> {
     let mut out: BTreeSet<Vec<u8>> = BTreeSet::new();
     for (path, is_directory) in paths {
-        let above = path.iter().rposition(|&byte| byte == b'/').map(|end| &path[..end]);
+        let above = path
+            .iter()
+            .rposition(|&byte| byte == b'/')
+            .map(|end| &path[..end]);
         let rel = RelPath::from_slashed(path).expect("a path");
         if above.is_some_and(|above| out.contains(above)) || filter.excludes(&rel, *is_directory) {
             out.insert(path.clone());
@@ -296,7 +329,9 @@ fn ignored_by_filter(filter: &Filter, paths: &[(Vec<u8>, bool)]) -> BTreeSet<Vec
 }
 
 fn shown(set: &BTreeSet<Vec<u8>>) -> Vec<String> {
-    set.iter().map(|path| path.escape_ascii().to_string()).collect()
+    set.iter()
+        .map(|path| path.escape_ascii().to_string())
+        .collect()
 }
 
 /// Sets that git and the filter once read differently, and some that tools get wrong.
@@ -338,12 +373,18 @@ fn known_sets() -> Vec<Vec<Vec<u8>>> {
         &[b"a\\\\"],
         &[b"\r"],
     ];
-    sets.iter().map(|set| set.iter().map(|pattern| pattern.to_vec()).collect()).collect()
+    sets.iter()
+        .map(|set| set.iter().map(|pattern| pattern.to_vec()).collect())
+        .collect()
 }
 
 #[test]
 fn patterns_leave_out_what_git_leaves_out() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     let seed = number("ICECORE_PATTERN_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.expect("after 1970").subsec_nanos().into()
@@ -364,15 +405,31 @@ fn patterns_leave_out_what_git_leaves_out() {
     let paths = make_tree(&root, &mut random);
 
     let mut shares = Shares::default();
-    let random_sets = (0..sets).map(|_| (0..=random.below(4)).map(|_| pattern(&mut random)).collect());
-    for set in known_sets().into_iter().chain(random_sets.collect::<Vec<Vec<Vec<u8>>>>()) {
+    let random_sets = (0..sets).map(|_| {
+        (0..=random.below(4))
+            .map(|_| pattern(&mut random))
+            .collect()
+    });
+    for set in known_sets()
+        .into_iter()
+        .chain(random_sets.collect::<Vec<Vec<Vec<u8>>>>())
+    {
         let file = root.join(".gitignore");
         std::fs::write(&file, set.join(&b'\n')).expect("written");
-        let options = FilterOptions { exclude_files: vec![file], ..FilterOptions::default() };
+        let options = FilterOptions {
+            exclude_files: vec![file],
+            ..FilterOptions::default()
+        };
         let filter = Filter::new(&options).expect("a file of patterns is never refused");
 
-        let (git, ours) = (ignored_by_git(&root, &paths), ignored_by_filter(&filter, &paths));
-        let text: Vec<String> = set.iter().map(|pattern| pattern.escape_ascii().to_string()).collect();
+        let (git, ours) = (
+            ignored_by_git(&root, &paths),
+            ignored_by_filter(&filter, &paths),
+        );
+        let text: Vec<String> = set
+            .iter()
+            .map(|pattern| pattern.escape_ascii().to_string())
+            .collect();
         assert!(
             git == ours,
             "seed {seed}, patterns {text:?}\n only git leaves out {:?}\n only icecore leaves out {:?}",
@@ -391,8 +448,10 @@ fn patterns_leave_out_what_git_leaves_out() {
 fn an_option_means_what_the_line_means() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut random = Random(0x5eed);
-    let paths: Vec<(Vec<u8>, bool)> =
-        NAMES.iter().flat_map(|name| [(name.to_vec(), false), (name.to_vec(), true)]).collect();
+    let paths: Vec<(Vec<u8>, bool)> = NAMES
+        .iter()
+        .flat_map(|name| [(name.to_vec(), false), (name.to_vec(), true)])
+        .collect();
     for _ in 0..500 {
         let text = pattern(&mut random);
         if text.starts_with(b"#") || text.ends_with(b"\r") || text.contains(&b'\n') {
@@ -400,15 +459,25 @@ fn an_option_means_what_the_line_means() {
         }
         let file = dir.path().join("list");
         std::fs::write(&file, &text).expect("written");
-        let by_file =
-            Filter::new(&FilterOptions { exclude_files: vec![file], ..Default::default() }).expect("read");
+        let by_file = Filter::new(&FilterOptions {
+            exclude_files: vec![file],
+            ..Default::default()
+        })
+        .expect("read");
         let excludes = vec![OsString::from_vec(text.clone())];
-        match Filter::new(&FilterOptions { excludes, ..Default::default() }) {
+        match Filter::new(&FilterOptions {
+            excludes,
+            ..Default::default()
+        }) {
             Ok(by_option) => {
                 let all = |filter: &Filter| ignored_by_filter(filter, &paths);
                 assert_eq!(all(&by_file), all(&by_option), "{}", text.escape_ascii());
             }
-            Err(_) => assert!(ignored_by_filter(&by_file, &paths).is_empty(), "{}", text.escape_ascii()),
+            Err(_) => assert!(
+                ignored_by_filter(&by_file, &paths).is_empty(),
+                "{}",
+                text.escape_ascii()
+            ),
         }
     }
 }

@@ -14,7 +14,9 @@ use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, CommandSpec, SourceSpec, TreeSpec, backup};
 use icecore::repo::{RepoError, Repository, Secret};
 use icecore::source::StreamCommand;
-use icecore::store::{Effect, Fault, FaultyStore, MemoryStore, Operation, SharedStore, StoreError, Trouble};
+use icecore::store::{
+    Effect, Fault, FaultyStore, MemoryStore, Operation, SharedStore, StoreError, Trouble,
+};
 
 struct World {
     tree: tempfile::TempDir,
@@ -27,7 +29,11 @@ impl World {
         let store: SharedStore = Arc::new(MemoryStore::new());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
         let dir = || tempfile::tempdir().expect("a folder");
-        Self { tree: dir(), cache: dir(), store }
+        Self {
+            tree: dir(),
+            cache: dir(),
+            store,
+        }
     }
 
     fn repo_on(&self, store: SharedStore) -> Repository {
@@ -39,7 +45,10 @@ impl World {
     }
 
     fn options(&self, immutable: bool) -> BackupOptions {
-        let tree = TreeSpec { immutable, ..TreeSpec::new("tree", self.tree.path()) };
+        let tree = TreeSpec {
+            immutable,
+            ..TreeSpec::new("tree", self.tree.path())
+        };
         BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))])
     }
 }
@@ -57,11 +66,12 @@ fn cancel_soon(cancel: &Cancel) {
 fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(work()));
-    told.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| {
-        // Past the harness, which would keep it to itself.
-        let _ = writeln!(std::io::stderr(), "{what} does not end");
-        std::process::abort();
-    })
+    told.recv_timeout(Duration::from_secs(120))
+        .unwrap_or_else(|_| {
+            // Past the harness, which would keep it to itself.
+            let _ = writeln!(std::io::stderr(), "{what} does not end");
+            std::process::abort();
+        })
 }
 
 /// A reader that failed ended alone: the walk and the other readers went on to the end of the tree, for hours.
@@ -70,7 +80,9 @@ fn a_reader_that_failed_ends_the_walk() {
     const EMPTY: u64 = 10_000;
     let world = World::new();
     // 24 MiB, twice what the stages before the one that fails take in.
-    let noise: Vec<u8> = (0..3u32 << 18).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
+    let noise: Vec<u8> = (0..3u32 << 18)
+        .flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes())
+        .collect();
     fs::write(world.tree.path().join("a"), &noise).expect("written");
     let folder = world.tree.path().join("b");
     fs::create_dir(&folder).expect("made");
@@ -78,15 +90,29 @@ fn a_reader_that_failed_ends_the_walk() {
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&world.store)));
     let repo = world.repo_on(faulty.clone());
     let effect = Effect::ErrorBefore(Trouble::Full);
-    faulty.plan(Fault { operation: Operation::Spool, kind: None, nth: 1, effect });
+    faulty.plan(Fault {
+        operation: Operation::Spool,
+        kind: None,
+        nth: 1,
+        effect,
+    });
     let observer = Hook::new(|counter, _| {
         if counter == Counter::Entries {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
-    let options = BackupOptions { threads: Some(2), ..world.options(false) };
+    let options = BackupOptions {
+        threads: Some(2),
+        ..world.options(false)
+    };
     let full = backup(&repo, options, &observer, &Cancel::new());
-    assert!(matches!(full, Err(Error::Repo(RepoError::Store(StoreError::Full { .. })))), "{full:?}");
+    assert!(
+        matches!(
+            full,
+            Err(Error::Repo(RepoError::Store(StoreError::Full { .. })))
+        ),
+        "{full:?}"
+    );
     let walked = observer.recording.get(Counter::Entries);
     assert!(walked < EMPTY, "the walk went on: {walked}");
 }
@@ -105,7 +131,12 @@ fn a_command_that_closed_its_output_and_goes_on_is_stopped() {
                 cancel_soon(&cancel);
             }
         });
-        backup(&world.repo(), BackupOptions::new("host", vec![source]), &observer, &cancel)
+        backup(
+            &world.repo(),
+            BackupOptions::new("host", vec![source]),
+            &observer,
+            &cancel,
+        )
     });
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }
@@ -138,9 +169,17 @@ fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
         let cancel = Cancel::new();
         let answers = answers.iter().rev().copied().collect();
         let input = Box::new(Slow(answers, cancel.clone()));
-        let source = SourceSpec::Stream { name: "in".into(), input };
+        let source = SourceSpec::Stream {
+            name: "in".into(),
+            input,
+        };
         let observer = Recording::default();
-        let report = backup(&world.repo(), BackupOptions::new("host", vec![source]), &observer, &cancel);
+        let report = backup(
+            &world.repo(),
+            BackupOptions::new("host", vec![source]),
+            &observer,
+            &cancel,
+        );
         report.map(|_| observer.get(Counter::BytesRead))
     };
     let read = run(&[None, Some(b"some"), None, None, Some(b" more"), Some(b"")]);

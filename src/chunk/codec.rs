@@ -27,7 +27,10 @@ impl fmt::Display for CodecError {
                 write!(f, "it opens to {found} bytes instead of {expected}")
             }
             Self::TooLong { limit, stated } => {
-                write!(f, "it states {stated} plain bytes, at most {limit} are legal")
+                write!(
+                    f,
+                    "it states {stated} plain bytes, at most {limit} are legal"
+                )
             }
         }
     }
@@ -72,12 +75,23 @@ impl Compressor {
     pub fn new(level: i32) -> Result<Self, CodecError> {
         let make = |level| zstd::bulk::Compressor::new(level).map_err(CodecError::Zstd);
         let fast = (level > FAST_LEVEL).then(|| make(FAST_LEVEL)).transpose()?;
-        Ok(Self { chosen: make(level)?, fast, scratch: Vec::new(), fast_wins: false, frames: 0 })
+        Ok(Self {
+            chosen: make(level)?,
+            fast,
+            scratch: Vec::new(),
+            fast_wins: false,
+            frames: 0,
+        })
     }
 
     /// Compresses `plain` into `out`, replacing what it held, and tells how. `extra` bytes of capacity stay free
     /// behind the result, for the seal's tag.
-    pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>, extra: usize) -> Result<Codec, CodecError> {
+    pub fn compress(
+        &mut self,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+        extra: usize,
+    ) -> Result<Codec, CodecError> {
         let is_trial = self.frames.is_multiple_of(TRY_BOTH_EVERY);
         self.frames = self.frames.wrapping_add(1);
         match &mut self.fast {
@@ -109,7 +123,9 @@ fn run(
 ) -> Result<(), CodecError> {
     out.clear();
     out.reserve(zstd::zstd_safe::compress_bound(plain.len()) + extra);
-    compressor.compress_to_buffer(plain, out).map_err(CodecError::Zstd)?;
+    compressor
+        .compress_to_buffer(plain, out)
+        .map_err(CodecError::Zstd)?;
     Ok(())
 }
 
@@ -127,7 +143,9 @@ impl fmt::Debug for Opener {
 impl Opener {
     /// Makes a decompressor.
     pub fn new() -> Result<Self, CodecError> {
-        Ok(Self { inner: zstd::bulk::Decompressor::new().map_err(CodecError::Zstd)? })
+        Ok(Self {
+            inner: zstd::bulk::Decompressor::new().map_err(CodecError::Zstd)?,
+        })
     }
 
     /// Opens `packed` to exactly `plain_len` bytes, at most `limit`; takes no more memory than that.
@@ -139,18 +157,26 @@ impl Opener {
         limit: usize,
     ) -> Result<Vec<u8>, CodecError> {
         if plain_len > limit {
-            return Err(CodecError::TooLong { limit, stated: plain_len });
+            return Err(CodecError::TooLong {
+                limit,
+                stated: plain_len,
+            });
         }
         let plain = match codec {
             Codec::Plain => packed,
             Codec::Zstd => {
                 let mut plain = Vec::with_capacity(plain_len);
-                self.inner.decompress_to_buffer(&packed, &mut plain).map_err(CodecError::Zstd)?;
+                self.inner
+                    .decompress_to_buffer(&packed, &mut plain)
+                    .map_err(CodecError::Zstd)?;
                 plain
             }
         };
         if plain.len() != plain_len {
-            return Err(CodecError::Length { expected: plain_len, found: plain.len() });
+            return Err(CodecError::Length {
+                expected: plain_len,
+                found: plain.len(),
+            });
         }
         Ok(plain)
     }
@@ -182,7 +208,10 @@ mod tests {
         let text = b"ice core ".repeat(10_000);
         let (codec, packed) = shrink_bytes(&text).expect("compresses");
         assert_eq!(codec, Codec::Zstd);
-        assert_eq!(open_bytes(codec, packed, text.len(), text.len()).expect("opens"), text);
+        assert_eq!(
+            open_bytes(codec, packed, text.len(), text.len()).expect("opens"),
+            text
+        );
         let (codec, packed) = shrink_bytes(b"ab").expect("compresses");
         assert_eq!((codec, packed.as_slice()), (Codec::Plain, b"ab".as_slice()));
     }
@@ -193,7 +222,9 @@ mod tests {
         let mut state = 1u64;
         let mut hex = String::new();
         while hex.len() < 1 << 20 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             hex.push_str(&format!("{:016x}\t42\tname\n", state ^ (state >> 29)));
         }
         let shrink = |level: i32| {
@@ -207,7 +238,9 @@ mod tests {
         let mut compressor = Compressor::new(3).expect("zstd");
         for _ in 0..3 {
             let mut out = Vec::new();
-            compressor.compress(hex.as_bytes(), &mut out, 0).expect("compresses");
+            compressor
+                .compress(hex.as_bytes(), &mut out, 0)
+                .expect("compresses");
             assert_eq!(out.len(), best);
         }
     }
@@ -216,7 +249,10 @@ mod tests {
     fn a_frame_must_open_to_its_stated_length() {
         let (codec, packed) = shrink_bytes(&[7; 5_000]).expect("compresses");
         for stated in [0, 4_999, 5_001] {
-            assert!(open_bytes(codec, packed.clone(), stated, 1 << 20).is_err(), "{stated}");
+            assert!(
+                open_bytes(codec, packed.clone(), stated, 1 << 20).is_err(),
+                "{stated}"
+            );
         }
         let over = open_bytes(codec, packed, 5_000, 4_999);
         assert!(matches!(over, Err(CodecError::TooLong { .. })));

@@ -35,7 +35,9 @@ impl fmt::Display for KeyError {
                 f,
                 "the key slot asks for {memory_kib} KiB and {passes} passes of Argon2, more than is granted"
             ),
-            Self::BadCost(why) => write!(f, "the key slot's Argon2 parameters are not legal: {why}"),
+            Self::BadCost(why) => {
+                write!(f, "the key slot's Argon2 parameters are not legal: {why}")
+            }
         }
     }
 }
@@ -174,9 +176,15 @@ pub struct Argon2Cost {
 
 impl Argon2Cost {
     /// For passphrases that people choose: 64 MiB, three passes (137 ms where it was measured).
-    pub const PASSPHRASE: Self = Self { memory_kib: 64 << 10, passes: 3 };
+    pub const PASSPHRASE: Self = Self {
+        memory_kib: 64 << 10,
+        passes: 3,
+    };
     /// For generated keys of 32 random bytes, which no search can find whatever a guess costs.
-    pub const GENERATED: Self = Self { memory_kib: 64, passes: 1 };
+    pub const GENERATED: Self = Self {
+        memory_kib: 64,
+        passes: 1,
+    };
 
     /// A reader refuses more than 1 GiB or 100 passes: a hostile repository must not exhaust memory.
     const MEMORY_KIB_MAX: u32 = 1 << 20;
@@ -190,7 +198,10 @@ pub fn wrap_key(
     cost: Argon2Cost,
 ) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     if cost.memory_kib > Argon2Cost::MEMORY_KIB_MAX || cost.passes > Argon2Cost::PASSES_MAX {
-        return Err(KeyError::TooCostly { memory_kib: cost.memory_kib, passes: cost.passes });
+        return Err(KeyError::TooCostly {
+            memory_kib: cost.memory_kib,
+            passes: cost.passes,
+        });
     }
     let bad = |err: argon2::Error| KeyError::BadCost(err.to_string());
     let params = Params::new(cost.memory_kib, cost.passes, 1, Some(32)).map_err(bad)?;
@@ -227,7 +238,9 @@ impl MasterKey {
     pub fn unwrap(wrapped: &[u8; WRAPPED_BYTES], key: &[u8; 32], aad: &[u8]) -> Option<Self> {
         let mut bytes = Zeroizing::new(*wrapped);
         let nonce = Nonce::assume_unique_for_key([0; 12]);
-        let opened = wrap_cipher(key).open_in_place(nonce, Aad::from(aad), bytes.as_mut_slice()).ok()?;
+        let opened = wrap_cipher(key)
+            .open_in_place(nonce, Aad::from(aad), bytes.as_mut_slice())
+            .ok()?;
         let mut master = Self([0; 32]);
         master.0.copy_from_slice(opened);
         Some(master)
@@ -246,24 +259,46 @@ mod tests {
         assert_ne!(data, keys.chunk_id(Class::Metadata, b"x"));
         assert_ne!(data, other.chunk_id(Class::Data, b"x"));
         let random = [3; 32];
-        assert_ne!(*keys.object_key(SealClass::Data, &random), *keys.object_key(SealClass::Index, &random));
+        assert_ne!(
+            *keys.object_key(SealClass::Data, &random),
+            *keys.object_key(SealClass::Index, &random)
+        );
     }
 
     #[test]
     fn a_slot_may_not_ask_for_everything() {
-        let greedy = Argon2Cost { memory_kib: (1 << 20) + 1, passes: 1 };
-        assert!(matches!(wrap_key(b"", &[0; 32], greedy), Err(KeyError::TooCostly { .. })));
-        let slow = Argon2Cost { memory_kib: 64, passes: 101 };
-        assert!(matches!(wrap_key(b"", &[0; 32], slow), Err(KeyError::TooCostly { .. })));
-        let tiny = Argon2Cost { memory_kib: 1, passes: 1 };
-        assert!(matches!(wrap_key(b"", &[0; 32], tiny), Err(KeyError::BadCost(_))));
+        let greedy = Argon2Cost {
+            memory_kib: (1 << 20) + 1,
+            passes: 1,
+        };
+        assert!(matches!(
+            wrap_key(b"", &[0; 32], greedy),
+            Err(KeyError::TooCostly { .. })
+        ));
+        let slow = Argon2Cost {
+            memory_kib: 64,
+            passes: 101,
+        };
+        assert!(matches!(
+            wrap_key(b"", &[0; 32], slow),
+            Err(KeyError::TooCostly { .. })
+        ));
+        let tiny = Argon2Cost {
+            memory_kib: 1,
+            passes: 1,
+        };
+        assert!(matches!(
+            wrap_key(b"", &[0; 32], tiny),
+            Err(KeyError::BadCost(_))
+        ));
     }
 
     #[test]
     fn a_wrapped_key_opens_with_its_key_and_binding_alone() {
         let master = MasterKey::new([5; 32]);
         let wrapped = master.wrap(&[1; 32], b"bound");
-        let open = |key: [u8; 32], aad: &[u8]| MasterKey::unwrap(&wrapped, &key, aad).map(|m| *m.expose());
+        let open =
+            |key: [u8; 32], aad: &[u8]| MasterKey::unwrap(&wrapped, &key, aad).map(|m| *m.expose());
         assert_eq!(open([1; 32], b"bound"), Some([5; 32]));
         assert_eq!(open([2; 32], b"bound"), None);
         assert_eq!(open([1; 32], b"Bound"), None);

@@ -12,7 +12,7 @@ pub use cut::{CHUNK_BYTES_MAX, next_cut};
 pub use hash::{ObjectHasher, object_hash};
 pub use keys::{Argon2Cost, KeyError, Keys, MasterKey, SealClass, WRAPPED_BYTES, wrap_key};
 pub use parity::{
-    ParityError, ReadAt, SHARD_HASH_BYTES, Shape, ShardHash, encode as encode_parity, read_data_shard,
-    recover, shard_hash,
+    ParityError, ReadAt, SHARD_HASH_BYTES, Shape, ShardHash, encode as encode_parity,
+    read_data_shard, recover, shard_hash,
 };
 pub use seal::{ObjectSeal, PartKind, SealBroken, TAG_BYTES};

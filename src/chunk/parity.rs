@@ -53,7 +53,10 @@ impl<E: fmt::Display> fmt::Display for ParityError<E> {
         match self {
             Self::Read(err) => err.fmt(f),
             Self::TooFew { damaged, whole } => {
-                write!(f, "{damaged} shards are damaged, recovery data is whole for {whole}")
+                write!(
+                    f,
+                    "{damaged} shards are damaged, recovery data is whole for {whole}"
+                )
             }
             Self::Code(err) => err.fmt(f),
         }
@@ -79,7 +82,12 @@ impl Shape {
         }
         let data = size.div_ceil(shard);
         let parity = (data * u64::from(percent)).div_ceil(100).clamp(1, data);
-        Self { size, shard: shard as u32, data: data as u32, parity: parity as u32 }
+        Self {
+            size,
+            shard: shard as u32,
+            data: data as u32,
+            parity: parity as u32,
+        }
     }
 
     /// True if the numbers fit one another and are within what is read.
@@ -109,7 +117,9 @@ impl Shape {
     fn slices(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
         let shard = self.shard as usize;
         let step = (SLICE_BYTES / self.data as usize / COLUMN_BYTES).max(1) * COLUMN_BYTES;
-        (0..shard).step_by(step).map(move |start| start..(start + step).min(shard))
+        (0..shard)
+            .step_by(step)
+            .map(move |start| start..(start + step).min(shard))
     }
 }
 
@@ -129,7 +139,10 @@ pub fn read_data_shard<E>(
 ) -> Result<(), E> {
     buf.clear();
     buf.resize(shape.shard as usize, 0);
-    read(u64::from(n) * u64::from(shape.shard), &mut buf[..shape.data_len(n)])
+    read(
+        u64::from(n) * u64::from(shape.shard),
+        &mut buf[..shape.data_len(n)],
+    )
 }
 
 /// Computes all parity shards, one behind the other. `read` fills a buffer from the object's bytes at an offset.
@@ -138,7 +151,8 @@ pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, Par
     let mut out = vec![0; shape.parity_bytes() as usize];
     let mut buf = Vec::new();
     for slice in shape.slices() {
-        let mut encoder = ReedSolomonEncoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
+        let mut encoder =
+            ReedSolomonEncoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
         for n in 0..shape.data {
             read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
             encoder.add_original_shard(&buf)?;
@@ -162,19 +176,26 @@ pub fn recover<E>(
 ) -> Result<BTreeMap<u32, Vec<u8>>, ParityError<E>> {
     let shard = shape.shard as usize;
     let missing = |n: &u32| !data_is_whole.get(*n as usize).is_some_and(|whole| *whole);
-    let mut out: BTreeMap<u32, Vec<u8>> =
-        (0..shape.data).filter(missing).map(|n| (n, vec![0; shard])).collect();
-    let whole: Vec<u32> =
-        (0..shape.parity).filter(|n| parity_is_whole.get(*n as usize).is_some_and(|whole| *whole)).collect();
+    let mut out: BTreeMap<u32, Vec<u8>> = (0..shape.data)
+        .filter(missing)
+        .map(|n| (n, vec![0; shard]))
+        .collect();
+    let whole: Vec<u32> = (0..shape.parity)
+        .filter(|n| parity_is_whole.get(*n as usize).is_some_and(|whole| *whole))
+        .collect();
     if out.len() > whole.len() {
-        return Err(ParityError::TooFew { damaged: out.len() as u32, whole: whole.len() as u32 });
+        return Err(ParityError::TooFew {
+            damaged: out.len() as u32,
+            whole: whole.len() as u32,
+        });
     }
     if out.is_empty() {
         return Ok(out);
     }
     let mut buf = Vec::new();
     for slice in shape.slices() {
-        let mut decoder = ReedSolomonDecoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
+        let mut decoder =
+            ReedSolomonDecoder::new(shape.data as usize, shape.parity as usize, slice.len())?;
         for n in (0..shape.data).filter(|n| !missing(n)) {
             read_slice(shape, n, &slice, &mut buf, read).map_err(ParityError::Read)?;
             decoder.add_original_shard(n as usize, &buf)?;
@@ -207,11 +228,17 @@ fn read_slice<E>(
 ) -> Result<(), E> {
     buf.clear();
     buf.resize(slice.len(), 0);
-    let there = shape.data_len(n).saturating_sub(slice.start).min(slice.len());
+    let there = shape
+        .data_len(n)
+        .saturating_sub(slice.start)
+        .min(slice.len());
     if there == 0 {
         return Ok(());
     }
-    read(u64::from(n) * u64::from(shape.shard) + slice.start as u64, &mut buf[..there])
+    read(
+        u64::from(n) * u64::from(shape.shard) + slice.start as u64,
+        &mut buf[..there],
+    )
 }
 
 #[cfg(test)]
@@ -220,7 +247,10 @@ mod tests {
 
     fn noise(len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
+        blake3::Hasher::new()
+            .update(b"noise")
+            .finalize_xof()
+            .fill(&mut bytes);
         bytes
     }
 
@@ -253,9 +283,15 @@ mod tests {
     /// Shards of which some are lost, whatever the size: as many as there are parity shards come back, one more not.
     #[test]
     fn as_many_shards_come_back_as_were_added() {
-        for (size, percent) in
-            [(1, 100), (63, 5), (4095, 5), (4097, 5), (100_000, 10), (300_001, 50), (90_000, 100)]
-        {
+        for (size, percent) in [
+            (1, 100),
+            (63, 5),
+            (4095, 5),
+            (4097, 5),
+            (100_000, 10),
+            (300_001, 50),
+            (90_000, 100),
+        ] {
             let bytes = noise(size);
             let shape = Shape::new(size as u64, percent);
             let parity = encode(&shape, &mut reader(&bytes)).expect("encoded");
@@ -269,16 +305,35 @@ mod tests {
                     hit[start..start + shape.data_len(n as u32)].fill(0x55);
                 }
                 let all = vec![true; count];
-                let found = recover(&shape, &whole, &all, &mut reader(&hit), &mut reader(&parity));
+                let found = recover(
+                    &shape,
+                    &whole,
+                    &all,
+                    &mut reader(&hit),
+                    &mut reader(&parity),
+                );
                 for (n, shard) in found.expect("recovered") {
                     let start = n as usize * shape.shard as usize;
                     let len = shape.data_len(n);
-                    assert_eq!(shard[..len], bytes[start..start + len], "{size} bytes, shard {n}");
+                    assert_eq!(
+                        shard[..len],
+                        bytes[start..start + len],
+                        "{size} bytes, shard {n}"
+                    );
                 }
                 let mut fewer = all.clone();
                 fewer[0] = false;
-                let err = recover(&shape, &whole, &fewer, &mut reader(&hit), &mut reader(&parity));
-                assert!(matches!(err, Err(ParityError::TooFew { .. })), "{size} bytes");
+                let err = recover(
+                    &shape,
+                    &whole,
+                    &fewer,
+                    &mut reader(&hit),
+                    &mut reader(&parity),
+                );
+                assert!(
+                    matches!(err, Err(ParityError::TooFew { .. })),
+                    "{size} bytes"
+                );
             }
         }
     }
@@ -286,19 +341,30 @@ mod tests {
     /// What bounds the memory must not change the bytes: the format says nothing of slices.
     #[test]
     fn slices_give_the_same_as_whole_shards() {
-        let shape = Shape { size: 40_000, shard: 4096, data: 10, parity: 3 };
+        let shape = Shape {
+            size: 40_000,
+            shard: 4096,
+            data: 10,
+            parity: 3,
+        };
         let bytes = noise(40_000);
         let mut padded = bytes.clone();
         padded.resize(40_960, 0);
         let whole = reed_solomon_simd::encode(10, 3, padded.chunks(4096)).expect("encoded");
-        assert_eq!(encode(&shape, &mut reader(&bytes)).expect("encoded"), whole.concat());
+        assert_eq!(
+            encode(&shape, &mut reader(&bytes)).expect("encoded"),
+            whole.concat()
+        );
         let mut sliced = Vec::new();
         for start in (0..4096).step_by(64) {
             let columns = padded.chunks(4096).map(|shard| &shard[start..start + 64]);
             sliced.push(reed_solomon_simd::encode(10, 3, columns).expect("encoded"));
         }
         for n in 0..3 {
-            let joined: Vec<u8> = sliced.iter().flat_map(|columns| columns[n].clone()).collect();
+            let joined: Vec<u8> = sliced
+                .iter()
+                .flat_map(|columns| columns[n].clone())
+                .collect();
             assert_eq!(joined, whole[n]);
         }
     }

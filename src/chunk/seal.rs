@@ -54,8 +54,12 @@ impl ObjectSeal {
     /// Binds to an object: `header` is its envelope header as stored, `random` the 32 random bytes in it.
     pub fn new(keys: &Keys, class: SealClass, random: &[u8; 32], header: &[u8]) -> Self {
         let key = keys.object_key(class, random);
-        let key = UnboundKey::new(&AES_256_GCM, key.as_slice()).expect("AES-256 takes a key of 32 bytes");
-        Self { key: LessSafeKey::new(key), header: header.to_vec() }
+        let key =
+            UnboundKey::new(&AES_256_GCM, key.as_slice()).expect("AES-256 takes a key of 32 bytes");
+        Self {
+            key: LessSafeKey::new(key),
+            header: header.to_vec(),
+        }
     }
 
     fn nonce(part: PartKind, number: u64) -> Nonce {
@@ -76,7 +80,14 @@ impl ObjectSeal {
     }
 
     /// Seals `bytes` in place and puts the tag behind them. The caller uses each (part, number) once.
-    pub fn seal(&self, part: PartKind, number: u64, codec: Codec, plain_len: u64, bytes: &mut Vec<u8>) {
+    pub fn seal(
+        &self,
+        part: PartKind,
+        number: u64,
+        codec: Codec,
+        plain_len: u64,
+        bytes: &mut Vec<u8>,
+    ) {
         let aad = self.aad(part, number, codec, plain_len);
         let tag = self
             .key
@@ -95,14 +106,20 @@ impl ObjectSeal {
         bytes: &mut Vec<u8>,
     ) -> Result<(), SealBroken> {
         let aad = self.aad(part, number, codec, plain_len);
-        let opened =
-            self.key.open_in_place(Self::nonce(part, number), aad, bytes).map_err(|_| SealBroken)?.len();
+        let opened = self
+            .key
+            .open_in_place(Self::nonce(part, number), aad, bytes)
+            .map_err(|_| SealBroken)?
+            .len();
         bytes.truncate(opened);
         Ok(())
     }
 }
 
-#[expect(clippy::big_endian_bytes, reason = "the nonce's number is big-endian by the format")]
+#[expect(
+    clippy::big_endian_bytes,
+    reason = "the nonce's number is big-endian by the format"
+)]
 fn u64_big_endian(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
@@ -122,9 +139,13 @@ mod tests {
 
         let open = |seal: &ObjectSeal, part, number, codec, len| {
             let mut bytes = sealed.clone();
-            seal.open(part, number, codec, len, &mut bytes).map(|()| bytes)
+            seal.open(part, number, codec, len, &mut bytes)
+                .map(|()| bytes)
         };
-        assert_eq!(open(&seal, PartKind::Frame, 3, Codec::Plain, 5), Ok(b"plain".to_vec()));
+        assert_eq!(
+            open(&seal, PartKind::Frame, 3, Codec::Plain, 5),
+            Ok(b"plain".to_vec())
+        );
         assert!(open(&seal, PartKind::Directory, 3, Codec::Plain, 5).is_err());
         assert!(open(&seal, PartKind::Frame, 4, Codec::Plain, 5).is_err());
         assert!(open(&seal, PartKind::Frame, 3, Codec::Zstd, 5).is_err());
@@ -133,6 +154,9 @@ mod tests {
         assert!(open(&moved, PartKind::Frame, 3, Codec::Plain, 5).is_err());
         let other = ObjectSeal::new(&keys, SealClass::Metadata, &[1; 32], b"header");
         assert!(open(&other, PartKind::Frame, 3, Codec::Plain, 5).is_err());
-        assert!(seal.open(PartKind::Frame, 0, Codec::Plain, 0, &mut vec![0; 3]).is_err());
+        assert!(
+            seal.open(PartKind::Frame, 0, Codec::Plain, 0, &mut vec![0; 3])
+                .is_err()
+        );
     }
 }

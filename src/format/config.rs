@@ -52,10 +52,17 @@ enum Setting {
 fn cutting() -> BTreeMap<String, Setting> {
     let profile = |profile: Profile| {
         let sizes = profile.sizes_at(0);
-        (profile.name().to_owned(), Setting::Sizes([sizes.min(), sizes.average(), sizes.max()]))
+        (
+            profile.name().to_owned(),
+            Setting::Sizes([sizes.min(), sizes.average(), sizes.max()]),
+        )
     };
     let algorithm = Setting::Text("fastcdc-2020 normalization 1 seed 0".into());
-    Profile::ALL.map(profile).into_iter().chain([("algorithm".to_owned(), algorithm)]).collect()
+    Profile::ALL
+        .map(profile)
+        .into_iter()
+        .chain([("algorithm".to_owned(), algorithm)])
+        .collect()
 }
 
 impl Config {
@@ -106,7 +113,10 @@ pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonErro
         return Ok((config, &[], [0; 32]));
     }
     let tail = MAC_FIELD.len() + 64 + END.len();
-    let split = bytes.len().checked_sub(tail).ok_or_else(|| JsonError("too short".into()))?;
+    let split = bytes
+        .len()
+        .checked_sub(tail)
+        .ok_or_else(|| JsonError("too short".into()))?;
     let (protected, rest) = bytes.split_at(split);
     let mac = rest
         .strip_prefix(MAC_FIELD)
@@ -132,7 +142,8 @@ mod tests {
         let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
         let bytes = encode_config(&config, mac);
         let accepts = |bytes: &[u8]| {
-            decode_config(bytes).is_ok_and(|(c, under, m)| c.format == FORMAT_VERSION && mac(under) == m)
+            decode_config(bytes)
+                .is_ok_and(|(c, under, m)| c.format == FORMAT_VERSION && mac(under) == m)
         };
         assert!(accepts(&bytes));
         for at in 0..bytes.len() {

@@ -49,7 +49,9 @@ fn read_extent(reader: &mut Reader<'_>) -> Result<Extent, WireError> {
             }
             Extent::Chunk { id, len }
         }
-        TAG_HOLE => Extent::Hole { len: reader.number()? },
+        TAG_HOLE => Extent::Hole {
+            len: reader.number()?,
+        },
         TAG_LITERAL => Extent::Literal(reader.bytes(LITERAL_BYTES_MAX)?.to_vec()),
         TAG_LIST => {
             let id = ChunkId::new(reader.array()?);
@@ -143,7 +145,10 @@ mod tests {
     #[test]
     fn nodes_round_trip_and_hold_to_length_and_depth() {
         let extents = vec![
-            Extent::Chunk { id: ChunkId::new([1; 32]), len: 70_000 },
+            Extent::Chunk {
+                id: ChunkId::new([1; 32]),
+                len: 70_000,
+            },
             Extent::Hole { len: 1 << 40 },
             Extent::Literal(b"end".to_vec()),
         ];
@@ -152,19 +157,36 @@ mod tests {
         assert_eq!(decode_list_node(&bytes, len, 1), Ok(extents));
         assert!(decode_list_node(&bytes, len + 1, 1).is_err());
         assert!(decode_list_node(&bytes, len, 2).is_err());
-        let list = [Extent::List { id: ChunkId::new([1; 32]), len: 5, depth: 1 }];
+        let list = [Extent::List {
+            id: ChunkId::new([1; 32]),
+            len: 5,
+            depth: 1,
+        }];
         let bytes = encode_list_node(&list);
         assert!(decode_list_node(&bytes, 5, 2).is_ok());
         assert!(decode_list_node(&bytes, 5, 3).is_err());
-        for bad in [Extent::Hole { len: 0 }, Extent::List { id: ChunkId::new([1; 32]), len: 5, depth: 9 }] {
+        for bad in [
+            Extent::Hole { len: 0 },
+            Extent::List {
+                id: ChunkId::new([1; 32]),
+                len: 5,
+                depth: 9,
+            },
+        ] {
             assert!(decode_list_node(&encode_list_node(&[bad]), 5, 1).is_err());
         }
     }
 
     #[test]
     fn nodes_end_by_content_within_bounds() {
-        let cut = Extent::Chunk { id: ChunkId::new([0x30; 32]), len: 1 };
-        let plain = Extent::Chunk { id: ChunkId::new([0x31; 32]), len: 1 };
+        let cut = Extent::Chunk {
+            id: ChunkId::new([0x30; 32]),
+            len: 1,
+        };
+        let plain = Extent::Chunk {
+            id: ChunkId::new([0x31; 32]),
+            len: 1,
+        };
         assert!(!ends_list_node(3, &cut) && ends_list_node(4, &cut));
         assert!(!ends_list_node(63, &plain) && ends_list_node(64, &plain));
     }

@@ -74,7 +74,14 @@ pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), 
     }
     let random = reader.array()?;
     let writer = LeaseId::new(reader.array()?);
-    Ok((Header { kind, random, writer }, len))
+    Ok((
+        Header {
+            kind,
+            random,
+            writer,
+        },
+        len,
+    ))
 }
 
 fn codec(reader: &mut Reader<'_>) -> Result<Codec, WireError> {
@@ -115,7 +122,11 @@ pub fn decode_body(bytes: &[u8], limit: usize) -> Result<SealedBody<'_>, WireErr
         return Err(reader.error("more plain bytes than are legal"));
     }
     let left = reader.left();
-    Ok(SealedBody { codec, plain_len, sealed: reader.take(left)? })
+    Ok(SealedBody {
+        codec,
+        plain_len,
+        sealed: reader.take(left)?,
+    })
 }
 
 /// The end of a pack: where its directory lies.
@@ -137,7 +148,11 @@ pub fn encode_trailer(trailer: Trailer) -> [u8; TRAILER_BYTES] {
 
 /// Decodes the last [`TRAILER_BYTES`] bytes of a pack of `pack_size` bytes; the directory must end where the
 /// trailer begins and be at most `directory_max` bytes.
-pub fn decode_trailer(bytes: &[u8], pack_size: u64, directory_max: u64) -> Result<Trailer, WireError> {
+pub fn decode_trailer(
+    bytes: &[u8],
+    pack_size: u64,
+    directory_max: u64,
+) -> Result<Trailer, WireError> {
     let mut reader = Reader::new(bytes);
     let directory_offset = u64::from_le_bytes(reader.array()?);
     let directory_len = u64::from_le_bytes(reader.array()?);
@@ -145,12 +160,19 @@ pub fn decode_trailer(bytes: &[u8], pack_size: u64, directory_max: u64) -> Resul
         return Err(reader.error("a pack's end is missing"));
     }
     reader.end()?;
-    let end =
-        directory_offset.checked_add(directory_len).and_then(|sum| sum.checked_add(TRAILER_BYTES as u64));
-    if end != Some(pack_size) || directory_offset < HEADER_BYTES as u64 || directory_len > directory_max {
+    let end = directory_offset
+        .checked_add(directory_len)
+        .and_then(|sum| sum.checked_add(TRAILER_BYTES as u64));
+    if end != Some(pack_size)
+        || directory_offset < HEADER_BYTES as u64
+        || directory_len > directory_max
+    {
         return Err(reader.error("a directory that does not fit its pack"));
     }
-    Ok(Trailer { directory_offset, directory_len })
+    Ok(Trailer {
+        directory_offset,
+        directory_len,
+    })
 }
 
 #[cfg(test)]
@@ -159,10 +181,17 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_every_fixed_byte_counts() {
-        let header = Header { kind: ObjectKind::Pack, random: [5; 32], writer: LeaseId::new([6; 16]) };
+        let header = Header {
+            kind: ObjectKind::Pack,
+            random: [5; 32],
+            writer: LeaseId::new([6; 16]),
+        };
         let bytes = encode_header(&header);
         assert_eq!(bytes.len(), HEADER_BYTES);
-        assert_eq!(decode_header(&bytes, ObjectKind::Pack), Ok((header, HEADER_BYTES)));
+        assert_eq!(
+            decode_header(&bytes, ObjectKind::Pack),
+            Ok((header, HEADER_BYTES))
+        );
         assert!(decode_header(&bytes, ObjectKind::Lease).is_err());
         for at in 0..13 {
             let mut bad = bytes.clone();
@@ -174,12 +203,18 @@ mod tests {
 
     #[test]
     fn a_trailer_must_fit_its_pack() {
-        let trailer = Trailer { directory_offset: 61, directory_len: 39 };
+        let trailer = Trailer {
+            directory_offset: 61,
+            directory_len: 39,
+        };
         let bytes = encode_trailer(trailer);
         assert_eq!(decode_trailer(&bytes, 124, 1000), Ok(trailer));
         assert!(decode_trailer(&bytes, 125, 1000).is_err());
         assert!(decode_trailer(&bytes, 124, 38).is_err());
-        let wild = encode_trailer(Trailer { directory_offset: u64::MAX, directory_len: 2 });
+        let wild = encode_trailer(Trailer {
+            directory_offset: u64::MAX,
+            directory_len: 2,
+        });
         assert!(decode_trailer(&wild, 124, 1000).is_err());
     }
 }

@@ -31,7 +31,10 @@ pub(super) fn put_frames(out: &mut Vec<u8>, frames: &[FrameInfo]) {
 }
 
 /// Reads frames that lie one behind the other, all before `limit`.
-pub(super) fn read_frames(reader: &mut Reader<'_>, limit: u64) -> Result<Vec<FrameInfo>, WireError> {
+pub(super) fn read_frames(
+    reader: &mut Reader<'_>,
+    limit: u64,
+) -> Result<Vec<FrameInfo>, WireError> {
     let count = reader.count(FRAME_LEAST)?;
     let mut frames = Vec::with_capacity(count);
     let mut end = 0u64;
@@ -44,22 +47,33 @@ pub(super) fn read_frames(reader: &mut Reader<'_>, limit: u64) -> Result<Vec<Fra
         let codec = read_codec(reader)?;
         let gap = reader.number()?;
         let stored = reader.u32()?;
-        let offset = end.checked_add(gap).ok_or_else(|| reader.error("a frame outside its pack"))?;
-        end =
-            offset.checked_add(u64::from(stored)).ok_or_else(|| reader.error("a frame outside its pack"))?;
+        let offset = end
+            .checked_add(gap)
+            .ok_or_else(|| reader.error("a frame outside its pack"))?;
+        end = offset
+            .checked_add(u64::from(stored))
+            .ok_or_else(|| reader.error("a frame outside its pack"))?;
         if end > limit {
             return Err(reader.error("a frame outside its pack"));
         }
         let plain = reader.u32()?;
         // What zstd cannot shrink is stored plain, so no frame is longer than its plain bytes and the tag; readers
         // allocate by this.
-        let packed =
-            stored.checked_sub(TAG_BYTES).ok_or_else(|| reader.error("a frame shorter than its tag"))?;
+        let packed = stored
+            .checked_sub(TAG_BYTES)
+            .ok_or_else(|| reader.error("a frame shorter than its tag"))?;
         if packed > plain || (codec == Codec::Plain) != (packed == plain) {
             return Err(reader.error("a frame of impossible length"));
         }
         let chunks = read_chunks(reader, plain)?;
-        frames.push(FrameInfo { class, codec, offset, stored, plain, chunks });
+        frames.push(FrameInfo {
+            class,
+            codec,
+            offset,
+            stored,
+            plain,
+            chunks,
+        });
     }
     Ok(frames)
 }
@@ -111,7 +125,10 @@ mod tests {
             offset: 61,
             stored,
             plain: 100,
-            chunks: vec![ChunkInfo { id: ChunkId::new([1; 32]), len: 100 }],
+            chunks: vec![ChunkInfo {
+                id: ChunkId::new([1; 32]),
+                len: 100,
+            }],
         };
         let legal = |frame| decode_directory(&encode_directory(&[frame]), 1 << 40).is_ok();
         assert!(

@@ -33,7 +33,9 @@ pub struct ServiceImage {
 impl ServiceImage {
     /// True if every text is within the bounds of the format.
     fn is_legal(&self) -> bool {
-        let texts = [&self.service, &self.image].into_iter().chain(&self.sources);
+        let texts = [&self.service, &self.image]
+            .into_iter()
+            .chain(&self.sources);
         texts.into_iter().all(|text| is_word(text))
             && self.sources.len() <= SOURCES_MAX
             && is_digest(&self.id)
@@ -57,31 +59,45 @@ pub(super) fn check(images: &[ServiceImage]) -> Result<(), JsonError> {
     }
     if let Some(bad) = images.iter().find(|image| !image.is_legal()) {
         let service: String = bad.service.chars().take(100).collect();
-        return Err(JsonError(format!("the image of service '{}' is not legal", service.escape_debug())));
+        return Err(JsonError(format!(
+            "the image of service '{}' is not legal",
+            service.escape_debug()
+        )));
     }
     let services: BTreeSet<&str> = images.iter().map(|image| image.service.as_str()).collect();
     if services.len() != images.len() || !images.is_sorted_by(|a, b| a.service < b.service) {
-        return Err(JsonError("images that are not in the order of their services".into()));
+        return Err(JsonError(
+            "images that are not in the order of their services".into(),
+        ));
     }
     Ok(())
 }
 
 /// Printable ASCII without blanks, within the bound.
 fn is_word(text: &str) -> bool {
-    (1..=IMAGE_TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=IMAGE_TEXT_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// `sha256:…`, or by another algorithm.
 fn is_digest(text: &str) -> bool {
-    let Some((algorithm, hex)) = text.split_once(':') else { return false };
-    let is_hex = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_name = algorithm.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let Some((algorithm, hex)) = text.split_once(':') else {
+        return false;
+    };
+    let is_hex = hex
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_name = algorithm
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     !algorithm.is_empty() && is_name && is_hex && (32..=128).contains(&hex.len()) && is_word(text)
 }
 
 /// `NAME@sha256:…`
 fn is_pinned(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(name, digest)| !name.is_empty() && is_digest(digest)) && is_word(text)
+    text.split_once('@')
+        .is_some_and(|(name, digest)| !name.is_empty() && is_digest(digest))
+        && is_word(text)
 }
 
 #[cfg(test)]
@@ -101,10 +117,21 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         let same = image("ipfs");
-        assert_eq!(serde_json::from_value(serde_json::json!(same)).ok(), Some(same.clone()));
-        let bare = ServiceImage { digest: None, sources: Vec::new(), ..same };
+        assert_eq!(
+            serde_json::from_value(serde_json::json!(same)).ok(),
+            Some(same.clone())
+        );
+        let bare = ServiceImage {
+            digest: None,
+            sources: Vec::new(),
+            ..same
+        };
         let value = serde_json::json!(bare);
-        assert_eq!(value.as_object().map(serde_json::Map::len), Some(3), "what says nothing is absent");
+        assert_eq!(
+            value.as_object().map(serde_json::Map::len),
+            Some(3),
+            "what says nothing is absent"
+        );
         assert_eq!(serde_json::from_value(value).ok(), Some(bare));
     }
 
@@ -112,21 +139,50 @@ mod tests {
     fn what_an_encoder_does_not_write_is_refused() {
         let long = "x".repeat(IMAGE_TEXT_BYTES_MAX + 1);
         let bad = [
-            ServiceImage { service: String::new(), ..image("a") },
-            ServiceImage { service: long.clone(), ..image("a") },
-            ServiceImage { image: "a\nimage: evil".into(), ..image("a") },
-            ServiceImage { image: long.clone(), ..image("a") },
-            ServiceImage { id: "latest".into(), ..image("a") },
-            ServiceImage { id: format!("sha256:{}", "0A".repeat(32)), ..image("a") },
-            ServiceImage { digest: Some(format!("sha256:{}", "0a".repeat(32))), ..image("a") },
-            ServiceImage { sources: vec!["x".into(); SOURCES_MAX + 1], ..image("a") },
-            ServiceImage { sources: vec![long], ..image("a") },
+            ServiceImage {
+                service: String::new(),
+                ..image("a")
+            },
+            ServiceImage {
+                service: long.clone(),
+                ..image("a")
+            },
+            ServiceImage {
+                image: "a\nimage: evil".into(),
+                ..image("a")
+            },
+            ServiceImage {
+                image: long.clone(),
+                ..image("a")
+            },
+            ServiceImage {
+                id: "latest".into(),
+                ..image("a")
+            },
+            ServiceImage {
+                id: format!("sha256:{}", "0A".repeat(32)),
+                ..image("a")
+            },
+            ServiceImage {
+                digest: Some(format!("sha256:{}", "0a".repeat(32))),
+                ..image("a")
+            },
+            ServiceImage {
+                sources: vec!["x".into(); SOURCES_MAX + 1],
+                ..image("a")
+            },
+            ServiceImage {
+                sources: vec![long],
+                ..image("a")
+            },
         ];
         for bad in bad {
             assert!(check(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
             assert_eq!(legal_images([bad, image("b")]), [image("b")]);
         }
-        assert!(check(&[image("b"), image("a")]).is_err() && check(&[image("a"), image("a")]).is_err());
+        assert!(
+            check(&[image("b"), image("a")]).is_err() && check(&[image("a"), image("a")]).is_err()
+        );
         let many: Vec<ServiceImage> = (0..=IMAGES_MAX).map(|n| image(&format!("s{n}"))).collect();
         assert!(check(&many).is_err());
         let legal = legal_images(many.into_iter().rev());

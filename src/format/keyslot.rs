@@ -60,7 +60,10 @@ impl KeySlot {
 
 /// What the wrapping is bound to: every field but `wrapped` itself.
 pub fn key_slot_aad(slot: &KeySlot) -> Vec<u8> {
-    to_json(&KeySlot { wrapped: [0; 48], ..slot.clone() })
+    to_json(&KeySlot {
+        wrapped: [0; 48],
+        ..slot.clone()
+    })
 }
 
 /// Encodes a slot.
@@ -80,7 +83,10 @@ pub fn decode_key_slot(bytes: &[u8]) -> Result<KeySlot, JsonError> {
         return Err(JsonError("not a key slot of an icecore repository".into()));
     }
     if slot.format > FORMAT_VERSION {
-        return Err(JsonError(format!("a key slot of format {} needs a newer icecore", slot.format)));
+        return Err(JsonError(format!(
+            "a key slot of format {} needs a newer icecore",
+            slot.format
+        )));
     }
     if encode_key_slot(&slot) != bytes {
         return Err(JsonError("not written as key slots are".into()));
@@ -94,8 +100,13 @@ mod tests {
 
     #[test]
     fn slots_round_trip_and_are_bound_to_all_but_the_wrapping() {
-        let mut slot =
-            KeySlot::new(RepoId::new([1; 16]), Timestamp::from_seconds(9), "first".into(), (64, 1), [2; 32]);
+        let mut slot = KeySlot::new(
+            RepoId::new([1; 16]),
+            Timestamp::from_seconds(9),
+            "first".into(),
+            (64, 1),
+            [2; 32],
+        );
         slot.wrapped = [8; 48];
         let bytes = encode_key_slot(&slot);
         assert_eq!(decode_key_slot(&bytes), Ok(slot.clone()));
@@ -103,8 +114,13 @@ mod tests {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
             let changed = decode_key_slot(&bad);
-            let same_binding = changed.as_ref().is_ok_and(|c| key_slot_aad(c) == key_slot_aad(&slot));
-            assert!(!same_binding || changed.is_ok_and(|c| c.wrapped != slot.wrapped), "byte {at}");
+            let same_binding = changed
+                .as_ref()
+                .is_ok_and(|c| key_slot_aad(c) == key_slot_aad(&slot));
+            assert!(
+                !same_binding || changed.is_ok_and(|c| c.wrapped != slot.wrapped),
+                "byte {at}"
+            );
         }
     }
 }

@@ -19,10 +19,12 @@ mod text;
 mod wire;
 
 pub use config::{Config, Features, decode_config, encode_config};
-pub use content::{LIST_ENTRIES_MAX, LIST_ENTRIES_MIN, decode_list_node, encode_list_node, ends_list_node};
+pub use content::{
+    LIST_ENTRIES_MAX, LIST_ENTRIES_MIN, decode_list_node, encode_list_node, ends_list_node,
+};
 pub use envelope::{
-    HEADER_BYTES, Header, ObjectKind, SealedBody, TRAILER_BYTES, Trailer, decode_body, decode_header,
-    decode_trailer, encode_body_prefix, encode_header, encode_trailer,
+    HEADER_BYTES, Header, ObjectKind, SealedBody, TRAILER_BYTES, Trailer, decode_body,
+    decode_header, decode_trailer, encode_body_prefix, encode_header, encode_trailer,
 };
 pub use frames::{decode_directory, encode_directory};
 pub use image::{IMAGE_TEXT_BYTES_MAX, IMAGES_MAX, ServiceImage, legal_images};
@@ -30,12 +32,12 @@ pub use keyslot::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 pub use lease::{LeaseBody, LeaseKind, decode_lease, encode_lease};
 pub use page::{PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder, decode_page};
 pub use parity::{
-    PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead, decode_parity_end,
-    decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
+    PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead,
+    decode_parity_end, decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
 };
 pub use run::{
-    LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PageRef, RunRoot, RunTree, decode_node, decode_root,
-    encode_node, encode_root,
+    LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PageRef, RunRoot, RunTree, decode_node,
+    decode_root, encode_node, encode_root,
 };
 pub use segment::{SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 pub use snapshot::{

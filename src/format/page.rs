@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use super::content::{put_content, read_content};
-use super::wire::{Reader, WireError, put_bytes, put_number, put_record, put_time_after, time_after};
+use super::wire::{
+    Reader, WireError, put_bytes, put_number, put_record, put_time_after, time_after,
+};
 use crate::types::{
-    ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, Metadata, Node, Owner, PATH_BYTES_MAX, RelPath,
-    Timestamp, Xattr, XattrValue,
+    ChunkId, DeviceNumber, Entry, EntryFlags, EntryKind, Metadata, Node, Owner, PATH_BYTES_MAX,
+    RelPath, Timestamp, Xattr, XattrValue,
 };
 
 /// Longest page that is read: 1 MiB. Pages are closed once they reach 32 KiB.
@@ -120,7 +122,11 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
     }
     let owners = read_owners(&mut reader)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(reader.left() / 64);
-    let mut context = Context { owners: &owners, owners_used: 0, last_mtime: Timestamp::default() };
+    let mut context = Context {
+        owners: &owners,
+        owners_used: 0,
+        last_mtime: Timestamp::default(),
+    };
     let mut key = Vec::new();
     let mut paths_bytes = 0;
     while !reader.is_empty() {
@@ -130,14 +136,19 @@ pub fn decode_page(bytes: &[u8]) -> Result<Vec<Entry>, WireError> {
         if paths_bytes > PAGE_PATHS_MAX {
             return Err(record.error("a page whose paths are longer than is legal"));
         }
-        let path = RelPath::from_key(key.as_slice()).map_err(|_| record.error("a path that is not legal"))?;
+        let path = RelPath::from_key(key.as_slice())
+            .map_err(|_| record.error("a path that is not legal"))?;
         let entry = read_node(record, path, &mut context)?;
         entries.push(entry);
     }
     if context.owners_used != owners.len() {
         return Err(reader.error("an owner that no entry has"));
     }
-    if entries.is_empty() { Err(reader.error("a page without entries")) } else { Ok(entries) }
+    if entries.is_empty() {
+        Err(reader.error("a page without entries"))
+    } else {
+        Ok(entries)
+    }
 }
 
 /// What entries of a page share.
@@ -189,7 +200,8 @@ fn is_hex(suffix: &[u8]) -> bool {
 /// The base32 part of what is stored as a block's name.
 fn block_name(suffix: &[u8]) -> Option<&[u8]> {
     let block = suffix.strip_suffix(BLOCK_SUFFIX)?;
-    (block.len() >= PACKED_CHARS_MIN && block.iter().all(|&c| base32_value(c).is_some())).then_some(block)
+    (block.len() >= PACKED_CHARS_MIN && block.iter().all(|&c| base32_value(c).is_some()))
+        .then_some(block)
 }
 
 /// Turns `key` from the path before into the next one, which must be above it and stored as [`put_path`] does.
@@ -346,9 +358,13 @@ fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metad
     if mode > 0o7777 {
         return Err(reader.error("permission bits beyond 07777"));
     }
-    let index = usize::try_from(reader.number()?).ok().filter(|&index| index <= context.owners_used);
+    let index = usize::try_from(reader.number()?)
+        .ok()
+        .filter(|&index| index <= context.owners_used);
     let owner = index.and_then(|index| context.owners.get(index));
-    let owner = owner.ok_or_else(|| reader.error("an owner that the page does not list here"))?.clone();
+    let owner = owner
+        .ok_or_else(|| reader.error("an owner that the page does not list here"))?
+        .clone();
     context.owners_used = context.owners_used.max(index.map_or(0, |index| index + 1));
     let mtime = time_after(reader, context.last_mtime)?;
     context.last_mtime = mtime;
@@ -357,7 +373,16 @@ fn read_meta(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Result<Metad
     let nlink = reader.u32()?;
     let device = if nlink > 1 { reader.number()? } else { 0 };
     let xattrs = read_xattrs(reader)?;
-    Ok(Metadata { mode: mode as u16, owner, mtime, ctime, inode, device, nlink, xattrs })
+    Ok(Metadata {
+        mode: mode as u16,
+        owner,
+        mtime,
+        ctime,
+        inode,
+        device,
+        nlink,
+        xattrs,
+    })
 }
 
 fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
@@ -365,7 +390,10 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
     let mut xattrs: Vec<Xattr> = Vec::with_capacity(count);
     for _ in 0..count {
         let name = reader.bytes(NAME_MAX)?.to_vec();
-        if name.is_empty() || name.contains(&0) || xattrs.last().is_some_and(|last| last.name >= name) {
+        if name.is_empty()
+            || name.contains(&0)
+            || xattrs.last().is_some_and(|last| last.name >= name)
+        {
             return Err(reader.error("attribute names out of order"));
         }
         let value = match reader.byte()? {
@@ -378,7 +406,11 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
                 }
                 XattrValue::Chunk { id, len }
             }
-            _ => return Err(reader.error("an attribute stored in a way that this icecore does not know")),
+            _ => {
+                return Err(
+                    reader.error("an attribute stored in a way that this icecore does not know")
+                );
+            }
         };
         xattrs.push(Xattr { name, value });
     }
@@ -387,12 +419,18 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
 
 fn known_kind(number: u8) -> Option<EntryKind> {
     use EntryKind::{Block, Char, Failed, Fifo, File, Folder, Removed, Socket, Symlink};
-    [File, Folder, Symlink, Fifo, Socket, Char, Block, Failed, Removed]
-        .into_iter()
-        .find(|&kind| kind as u8 == number)
+    [
+        File, Folder, Symlink, Fifo, Socket, Char, Block, Failed, Removed,
+    ]
+    .into_iter()
+    .find(|&kind| kind as u8 == number)
 }
 
-fn read_node(mut reader: Reader<'_>, path: RelPath, context: &mut Context<'_>) -> Result<Entry, WireError> {
+fn read_node(
+    mut reader: Reader<'_>,
+    path: RelPath,
+    context: &mut Context<'_>,
+) -> Result<Entry, WireError> {
     let number = reader.byte()?;
     let bits = u16::try_from(reader.number()?).ok();
     let flags = bits.and_then(EntryFlags::from_bits);
@@ -402,13 +440,20 @@ fn read_node(mut reader: Reader<'_>, path: RelPath, context: &mut Context<'_>) -
         // neither to the owners' list nor to the time before.
         let left = reader.left();
         let body = reader.take(left)?.to_vec();
-        return Ok(Entry { path, flags, node: Node::Unknown { kind: number, body } });
+        return Ok(Entry {
+            path,
+            flags,
+            node: Node::Unknown { kind: number, body },
+        });
     };
     let mut meta = || read_meta(&mut reader, context);
     let node = match kind {
         EntryKind::File => {
             let meta = meta()?;
-            Node::File { meta, content: read_content(&mut reader)? }
+            Node::File {
+                meta,
+                content: read_content(&mut reader)?,
+            }
         }
         EntryKind::Folder => Node::Folder { meta: meta()? },
         EntryKind::Symlink => {
@@ -423,12 +468,21 @@ fn read_node(mut reader: Reader<'_>, path: RelPath, context: &mut Context<'_>) -
         EntryKind::Socket => Node::Socket { meta: meta()? },
         EntryKind::Char | EntryKind::Block => {
             let meta = meta()?;
-            let device = DeviceNumber { major: reader.u32()?, minor: reader.u32()? };
-            if kind == EntryKind::Char { Node::Char { meta, device } } else { Node::Block { meta, device } }
+            let device = DeviceNumber {
+                major: reader.u32()?,
+                minor: reader.u32()?,
+            };
+            if kind == EntryKind::Char {
+                Node::Char { meta, device }
+            } else {
+                Node::Block { meta, device }
+            }
         }
         EntryKind::Failed => {
             let reason = std::str::from_utf8(reader.bytes(REASON_BYTES_MAX)?);
-            let reason = reason.map_err(|_| reader.error("a reason that is not UTF-8"))?.to_owned();
+            let reason = reason
+                .map_err(|_| reader.error("a reason that is not UTF-8"))?
+                .to_owned();
             Node::Failed { reason }
         }
         EntryKind::Removed => Node::Removed,

@@ -88,7 +88,17 @@ fn read_fixed(reader: &mut Reader<'_>) -> Result<(ParityHead, u32, u32), WireErr
     if !fits {
         return Err(reader.error("shards that do not add up to a pack"));
     }
-    Ok((ParityHead { pack, pack_size, shard, data: Vec::new(), parity: Vec::new() }, data, parity))
+    Ok((
+        ParityHead {
+            pack,
+            pack_size,
+            shard,
+            data: Vec::new(),
+            parity: Vec::new(),
+        },
+        data,
+        parity,
+    ))
 }
 
 /// Decodes a head, which is all of `bytes`.
@@ -102,12 +112,18 @@ pub fn decode_parity_head(bytes: &[u8]) -> Result<ParityHead, WireError> {
     for _ in 0..data + parity {
         hashes.push(reader.array()?);
     }
-    if blake3::hash(&bytes[..bytes.len() - CHECK_BYTES]) != blake3::Hash::from_bytes(reader.array()?) {
+    if blake3::hash(&bytes[..bytes.len() - CHECK_BYTES])
+        != blake3::Hash::from_bytes(reader.array()?)
+    {
         return Err(reader.error("a head that does not hash to its check"));
     }
     reader.end()?;
     let parity = hashes.split_off(data as usize);
-    Ok(ParityHead { data: hashes, parity, ..head })
+    Ok(ParityHead {
+        data: hashes,
+        parity,
+        ..head
+    })
 }
 
 /// Encodes the end of a parity object, behind its second head.
@@ -139,7 +155,13 @@ mod tests {
 
     fn sample() -> ParityHead {
         let data = (0..5).map(|n| [n; 16]).collect();
-        ParityHead { pack: PackId::new([7; 32]), pack_size: 17_000, shard: 4096, data, parity: vec![[9; 16]] }
+        ParityHead {
+            pack: PackId::new([7; 32]),
+            pack_size: 17_000,
+            shard: 4096,
+            data,
+            parity: vec![[9; 16]],
+        }
     }
 
     #[test]
@@ -147,7 +169,10 @@ mod tests {
         let bytes = encode_parity_head(&sample());
         assert_eq!(bytes.len(), sample().encoded_len());
         assert_eq!(decode_parity_head(&bytes), Ok(sample()));
-        assert_eq!(parity_head_len(&bytes[..PARITY_HEAD_BYTES_LEAST]), Ok(bytes.len()));
+        assert_eq!(
+            parity_head_len(&bytes[..PARITY_HEAD_BYTES_LEAST]),
+            Ok(bytes.len())
+        );
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x40;
@@ -158,11 +183,27 @@ mod tests {
 
     #[test]
     fn shapes_that_cannot_be_are_refused() {
-        for (size, shard) in [(0, 4096), (20_481, 4096), (16_384, 4096), (17_000, 4095), (17_000, 0)] {
-            let bad = ParityHead { pack_size: size, shard, ..sample() };
-            assert!(decode_parity_head(&encode_parity_head(&bad)).is_err(), "{size} in {shard}");
+        for (size, shard) in [
+            (0, 4096),
+            (20_481, 4096),
+            (16_384, 4096),
+            (17_000, 4095),
+            (17_000, 0),
+        ] {
+            let bad = ParityHead {
+                pack_size: size,
+                shard,
+                ..sample()
+            };
+            assert!(
+                decode_parity_head(&encode_parity_head(&bad)).is_err(),
+                "{size} in {shard}"
+            );
         }
-        let bad = ParityHead { parity: vec![[9; 16]; 6], ..sample() };
+        let bad = ParityHead {
+            parity: vec![[9; 16]; 6],
+            ..sample()
+        };
         assert!(decode_parity_head(&encode_parity_head(&bad)).is_err());
     }
 

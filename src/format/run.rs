@@ -73,12 +73,20 @@ fn read_tree(reader: &mut Reader<'_>) -> Result<RunTree, WireError> {
         if entries == 0 {
             return Err(reader.error("a page without entries"));
         }
-        refs.push(PageRef { first, id, entries, bytes });
+        refs.push(PageRef {
+            first,
+            id,
+            entries,
+            bytes,
+        });
     }
     if level > 0 && refs.is_empty() {
         return Err(reader.error("a node without pages"));
     }
-    Ok(RunTree { level: level as u8, refs })
+    Ok(RunTree {
+        level: level as u8,
+        refs,
+    })
 }
 
 /// Encodes an index node: references of one level.
@@ -122,19 +130,33 @@ mod tests {
 
     fn page(name: &str) -> PageRef {
         let first = RelPath::from_slashed(name.as_bytes()).expect("a good path");
-        PageRef { first, id: ChunkId::new([4; 32]), entries: 3, bytes: 900 }
+        PageRef {
+            first,
+            id: ChunkId::new([4; 32]),
+            entries: 3,
+            bytes: 900,
+        }
     }
 
     #[test]
     fn roots_round_trip_and_refuse_disorder() {
-        let tree = RunTree { level: 0, refs: vec![page("a"), page("a/b"), page("a.b")] };
-        let root = RunRoot { folders: RunTree::default(), others: tree.clone() };
+        let tree = RunTree {
+            level: 0,
+            refs: vec![page("a"), page("a/b"), page("a.b")],
+        };
+        let root = RunRoot {
+            folders: RunTree::default(),
+            others: tree.clone(),
+        };
         let bytes = encode_root(&root);
         assert_eq!(decode_root(&bytes), Ok(root.clone()));
         for end in 0..bytes.len() {
             assert!(decode_root(&bytes[..end]).is_err());
         }
-        let wrong = RunTree { level: 0, refs: vec![page("b"), page("a")] };
+        let wrong = RunTree {
+            level: 0,
+            refs: vec![page("b"), page("a")],
+        };
         assert!(decode_node(&encode_node(&wrong), 0).is_err());
         assert!(decode_node(&encode_node(&tree), 1).is_err());
         let deep = RunTree { level: 5, ..tree };

@@ -71,7 +71,14 @@ pub fn decode_segment(bytes: &[u8]) -> Result<SegmentBody, WireError> {
     let lost = read_ids(&mut reader, ChunkId::new)?;
     let superseded = read_ids(&mut reader, SegmentId::new)?;
     reader.tail()?;
-    Ok(SegmentBody { writer, packs, condemned, dropped, lost, superseded })
+    Ok(SegmentBody {
+        writer,
+        packs,
+        condemned,
+        dropped,
+        lost,
+        superseded,
+    })
 }
 
 #[cfg(test)]
@@ -80,7 +87,10 @@ mod tests {
     use crate::types::{ChunkInfo, Class, Codec, FrameInfo};
 
     fn sample() -> SegmentBody {
-        let chunk = |n: u8| ChunkInfo { id: ChunkId::new([n; 32]), len: u32::from(n) * 100 };
+        let chunk = |n: u8| ChunkInfo {
+            id: ChunkId::new([n; 32]),
+            len: u32::from(n) * 100,
+        };
         let frame = |offset, n| FrameInfo {
             class: Class::Data,
             codec: Codec::Zstd,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::FORMAT_VERSION;
 use super::image::{self, ServiceImage};
 use super::text::{
-    JsonError, as_bytes, as_bytes_list, as_hex, as_text, as_text_option, as_texts, as_time, as_time_option,
-    from_json, to_json,
+    JsonError, as_bytes, as_bytes_list, as_hex, as_text, as_text_option, as_texts, as_time,
+    as_time_option, from_json, to_json,
 };
 use crate::types::{ChunkId, Content, Extent, LITERAL_BYTES_MAX, LeaseId, SnapshotId, Timestamp};
 
@@ -204,13 +204,25 @@ pub struct Snapshot {
     pub protected: bool,
     /// The snapshot in whose place this one was put, by a new tag or a repair: while both are listed, that one does
     /// not count.
-    #[serde(with = "as_text_option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "as_text_option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub replaces: Option<SnapshotId>,
     /// The first snapshot of which this one is a copy, a re-tag or a repair, in whatever repository it was made.
-    #[serde(with = "as_text_option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "as_text_option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub original: Option<SnapshotId>,
     /// The store's time of that first snapshot, which is this one's time too.
-    #[serde(with = "as_time_option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "as_time_option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub committed: Option<Timestamp>,
     /// What a repair could not save.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,15 +248,25 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
     let snapshot: Snapshot = from_json(bytes)?;
     if snapshot.format > FORMAT_VERSION {
-        return Err(JsonError(format!("a snapshot of format {} needs a newer icecore", snapshot.format)));
+        return Err(JsonError(format!(
+            "a snapshot of format {} needs a newer icecore",
+            snapshot.format
+        )));
     }
-    let mut names: Vec<&str> = snapshot.sources.iter().map(|source| source.name.as_str()).collect();
+    let mut names: Vec<&str> = snapshot
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(JsonError("two sources of one name".into()));
     }
     if let Some(bad) = names.iter().find(|name| !is_source_name(name)) {
-        return Err(JsonError(format!("'{}' is no legal source name", bad.escape_debug())));
+        return Err(JsonError(format!(
+            "'{}' is no legal source name",
+            bad.escape_debug()
+        )));
     }
     image::check(&snapshot.images)?;
     Ok(snapshot)
@@ -252,7 +274,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
 
 /// Source names become folder names on restore, so the rule of the command line holds here too.
 fn is_source_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name != "." && name != ".." && !name.contains(['/', ':', '=', '\0'])
+    (1..=64).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', ':', '=', '\0'])
 }
 
 /// A stream's extents as JSON objects.
@@ -288,8 +313,14 @@ mod stream_content {
         to.collect_seq(content.extents.iter().map(|extent| match extent {
             Extent::Chunk { id, len } => Piece::Chunk { id: *id, len: *len },
             Extent::Hole { len } => Piece::Hole { len: *len },
-            Extent::Literal(bytes) => Piece::Literal { bytes: bytes.clone() },
-            Extent::List { id, len, depth } => Piece::List { id: *id, len: *len, depth: *depth },
+            Extent::Literal(bytes) => Piece::Literal {
+                bytes: bytes.clone(),
+            },
+            Extent::List { id, len, depth } => Piece::List {
+                id: *id,
+                len: *len,
+                depth: *depth,
+            },
         }))
     }
 
@@ -299,8 +330,12 @@ mod stream_content {
             let extent = match piece {
                 Piece::Chunk { id, len } if len <= 2 << 20 => Extent::Chunk { id, len },
                 Piece::Hole { len } => Extent::Hole { len },
-                Piece::Literal { bytes } if bytes.len() <= LITERAL_BYTES_MAX => Extent::Literal(bytes),
-                Piece::List { id, len, depth } if (1..=8).contains(&depth) => Extent::List { id, len, depth },
+                Piece::Literal { bytes } if bytes.len() <= LITERAL_BYTES_MAX => {
+                    Extent::Literal(bytes)
+                }
+                Piece::List { id, len, depth } if (1..=8).contains(&depth) => {
+                    Extent::List { id, len, depth }
+                }
                 _ => return Err(D::Error::custom("an extent out of its bounds")),
             };
             if extent.is_empty() {
@@ -338,12 +373,26 @@ mod tests {
             },
             suspect: None,
             numeric_owners: false,
-            moved_from: if name == "etc" { vec![b"/old/\xff".to_vec(), Vec::new()] } else { Vec::new() },
+            moved_from: if name == "etc" {
+                vec![b"/old/\xff".to_vec(), Vec::new()]
+            } else {
+                Vec::new()
+            },
         };
-        let run = RunRef { root: ChunkId::new([1; 32]), entries: 5, bytes: 600, content: 70, hides: 8 };
+        let run = RunRef {
+            root: ChunkId::new([1; 32]),
+            entries: 5,
+            bytes: 600,
+            content: 70,
+            hides: 8,
+        };
         let extents = vec![
             Extent::Literal(vec![1, 255]),
-            Extent::List { id: ChunkId::new([2; 32]), len: 1 << 33, depth: 3 },
+            Extent::List {
+                id: ChunkId::new([2; 32]),
+                len: 1 << 33,
+                depth: 3,
+            },
         ];
         let size = extents.iter().map(Extent::len).sum();
         Snapshot {
@@ -360,7 +409,11 @@ mod tests {
             sources: vec![
                 source(
                     "etc",
-                    SourceKind::Tree { path: b"/e\xfftc".to_vec(), immutable: false, runs: vec![run] },
+                    SourceKind::Tree {
+                        path: b"/e\xfftc".to_vec(),
+                        immutable: false,
+                        runs: vec![run],
+                    },
                 ),
                 source(
                     "db",
@@ -382,7 +435,11 @@ mod tests {
 
     #[test]
     fn repaired_and_protected_snapshots_round_trip() {
-        let paths = vec![LostPath { source: "etc".into(), path: b"a/\xff".to_vec(), bytes: Some(7) }];
+        let paths = vec![LostPath {
+            source: "etc".into(),
+            path: b"a/\xff".to_vec(),
+            bytes: Some(7),
+        }];
         let snapshot = Snapshot {
             protected: true,
             replaces: Some(SnapshotId::new([5; 32])),
@@ -416,7 +473,10 @@ mod tests {
         for name in ["..", "a/b", "", "a:b"] {
             let mut snapshot = sample();
             snapshot.sources[0].name = name.into();
-            assert!(decode_snapshot(&encode_snapshot(&snapshot)).is_err(), "{name}");
+            assert!(
+                decode_snapshot(&encode_snapshot(&snapshot)).is_err(),
+                "{name}"
+            );
         }
         let mut twice = sample();
         twice.sources[0].name = "db".into();
@@ -428,9 +488,15 @@ mod tests {
             digest: None,
             sources: Vec::new(),
         };
-        let odd = Snapshot { images: vec![odd], ..sample() };
+        let odd = Snapshot {
+            images: vec![odd],
+            ..sample()
+        };
         assert!(decode_snapshot(&encode_snapshot(&odd)).is_err());
-        let newer = Snapshot { format: 2, ..sample() };
+        let newer = Snapshot {
+            format: 2,
+            ..sample()
+        };
         let err = decode_snapshot(&encode_snapshot(&newer)).expect_err("refused");
         assert!(err.to_string().contains("newer"), "{err}");
     }

@@ -52,16 +52,22 @@ pub(super) mod as_text_option {
     use super::*;
     use std::fmt::Display;
 
-    pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(ToString::to_string).serialize(to)
     }
 
-    pub fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error>
+    pub fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error>
     where
         T::Err: Display,
     {
         let text = Option::<String>::deserialize(from)?;
-        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
     }
 }
 
@@ -79,7 +85,10 @@ pub(super) mod as_texts {
         T::Err: Display,
     {
         let texts = Vec::<String>::deserialize(from)?;
-        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .collect()
     }
 }
 
@@ -93,7 +102,8 @@ pub(super) mod as_time {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         let (seconds, nanos) = <(i64, u32)>::deserialize(from)?;
-        Timestamp::new(seconds, nanos).ok_or_else(|| D::Error::custom("nanoseconds of a second or more"))
+        Timestamp::new(seconds, nanos)
+            .ok_or_else(|| D::Error::custom("nanoseconds of a second or more"))
     }
 }
 
@@ -102,13 +112,17 @@ pub(super) mod as_time_option {
     use super::*;
 
     pub fn serialize<S: Serializer>(time: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
-        time.map(|time| (time.seconds(), time.nanos())).serialize(to)
+        time.map(|time| (time.seconds(), time.nanos()))
+            .serialize(to)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
-        let Some((seconds, nanos)) = Option::<(i64, u32)>::deserialize(from)? else { return Ok(None) };
+        let Some((seconds, nanos)) = Option::<(i64, u32)>::deserialize(from)? else {
+            return Ok(None);
+        };
         let time = Timestamp::new(seconds, nanos);
-        time.map(Some).ok_or_else(|| D::Error::custom("nanoseconds of a second or more"))
+        time.map(Some)
+            .ok_or_else(|| D::Error::custom("nanoseconds of a second or more"))
     }
 }
 
@@ -169,7 +183,10 @@ pub(super) mod as_bytes_list {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<u8>>, D::Error> {
         let bad = || D::Error::custom("not a byte string");
         let texts = Vec::<String>::deserialize(from)?;
-        texts.iter().map(|text| as_bytes::decode(text).ok_or_else(bad)).collect()
+        texts
+            .iter()
+            .map(|text| as_bytes::decode(text).ok_or_else(bad))
+            .collect()
     }
 }
 
@@ -191,7 +208,9 @@ pub(super) mod as_hex {
         if text.len() % 2 == 1 {
             return None;
         }
-        text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+        text.chunks_exact(2)
+            .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+            .collect()
     }
 
     pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
@@ -202,7 +221,8 @@ pub(super) mod as_hex {
     where
         T: TryFrom<Vec<u8>>,
     {
-        let bytes = decode(&String::deserialize(from)?).ok_or_else(|| D::Error::custom("not hex"))?;
+        let bytes =
+            decode(&String::deserialize(from)?).ok_or_else(|| D::Error::custom("not hex"))?;
         T::try_from(bytes).map_err(|_| D::Error::custom("hex of the wrong length"))
     }
 }
@@ -213,8 +233,16 @@ mod tests {
 
     #[test]
     fn any_bytes_survive_as_text() {
-        for bytes in [&b"/var/lib/100%"[..], b"\xff\x00a", "größe\n".as_bytes(), b""] {
-            assert_eq!(as_bytes::decode(&as_bytes::encode(bytes)).as_deref(), Some(bytes));
+        for bytes in [
+            &b"/var/lib/100%"[..],
+            b"\xff\x00a",
+            "größe\n".as_bytes(),
+            b"",
+        ] {
+            assert_eq!(
+                as_bytes::decode(&as_bytes::encode(bytes)).as_deref(),
+                Some(bytes)
+            );
         }
         assert_eq!(as_bytes::decode("%f"), None);
         assert_eq!(as_bytes::decode("%zz"), None);

@@ -42,7 +42,11 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends what `body` writes behind its length: a record, whose tail later versions may extend.
-pub(super) fn put_record(out: &mut Vec<u8>, scratch: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put_record(
+    out: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     scratch.clear();
     body(scratch);
     put_bytes(out, scratch);
@@ -71,11 +75,18 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, base: 0 }
+        Self {
+            bytes,
+            at: 0,
+            base: 0,
+        }
     }
 
     pub fn error(&self, what: &'static str) -> WireError {
-        WireError { at: self.base + self.at, what }
+        WireError {
+            at: self.base + self.at,
+            what,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -130,7 +141,9 @@ impl<'a> Reader<'a> {
     }
 
     pub fn u32(&mut self) -> Result<u32, WireError> {
-        self.number()?.try_into().map_err(|_| self.error("a number does not fit 32 bits"))
+        self.number()?
+            .try_into()
+            .map_err(|_| self.error("a number does not fit 32 bits"))
     }
 
     /// A number of things of at least `least` bytes each that follow: more than the input can hold is refused
@@ -155,7 +168,11 @@ impl<'a> Reader<'a> {
     pub fn record(&mut self) -> Result<Self, WireError> {
         let left = self.left();
         let bytes = self.bytes(left)?;
-        Ok(Self { bytes, at: 0, base: self.base + self.at - bytes.len() })
+        Ok(Self {
+            bytes,
+            at: 0,
+            base: self.base + self.at - bytes.len(),
+        })
     }
 
     /// Reads the rest of a record: fields of later versions, each a tag and a byte string, by ascending tag. An even
@@ -179,7 +196,11 @@ impl<'a> Reader<'a> {
     }
 
     pub fn end(&self) -> Result<(), WireError> {
-        if self.is_empty() { Ok(()) } else { Err(self.error("there are bytes behind the end")) }
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(self.error("there are bytes behind the end"))
+        }
     }
 }
 
@@ -205,7 +226,16 @@ mod tests {
 
     #[test]
     fn numbers_round_trip_and_have_one_encoding() {
-        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+        for value in [
+            0,
+            1,
+            127,
+            128,
+            300,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
             let mut out = Vec::new();
             put_number(&mut out, value);
             assert_eq!(Reader::new(&out).number(), Ok(value));
@@ -225,7 +255,10 @@ mod tests {
         assert!(Reader::new(&[2, 1, 9]).tail().is_ok());
         assert!(Reader::new(&[3, 1, 9]).tail().is_err());
         assert!(Reader::new(&[2, 5, 9]).tail().is_err());
-        assert!(Reader::new(&[4, 0, 2, 0]).tail().is_err() && Reader::new(&[2, 0, 2, 0]).tail().is_err());
+        assert!(
+            Reader::new(&[4, 0, 2, 0]).tail().is_err()
+                && Reader::new(&[2, 0, 2, 0]).tail().is_err()
+        );
     }
 
     #[test]

@@ -33,7 +33,10 @@ fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, 
     bytes[0] = Table::Chunks as u8;
     bytes[1..33].copy_from_slice(id);
     bytes[33..65].copy_from_slice(pack.as_bytes());
-    for (place, number) in bytes[65..].chunks_exact_mut(4).zip([frame, position, offset, len]) {
+    for (place, number) in bytes[65..]
+        .chunks_exact_mut(4)
+        .zip([frame, position, offset, len])
+    {
         place.copy_from_slice(&number.to_le_bytes());
     }
     let hash = blake3::hash(&bytes);
@@ -56,8 +59,14 @@ pub(super) fn insert_chunks(
         conn.prepare_cached("insert or ignore into chunks values (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     for row in rows {
         let index = row.pack_index as usize;
-        let mark =
-            chunk_mark(row.id.as_bytes(), &pack_ids[index], row.frame, row.position, row.offset, row.len);
+        let mark = chunk_mark(
+            row.id.as_bytes(),
+            &pack_ids[index],
+            row.frame,
+            row.position,
+            row.offset,
+            row.len,
+        );
         let new = statement.execute(params![
             row.id.as_bytes(),
             row.pack,
@@ -94,13 +103,19 @@ pub(super) fn find(
     while let Some(row) = rows.next().map_err(fail)? {
         let number: i64 = row.get(0).map_err(fail)?;
         let Some(pack) = view.pack(number) else {
-            return Err(IndexError::damaged(path, format!("chunk {id} is in a pack that is not there")));
+            return Err(IndexError::damaged(
+                path,
+                format!("chunk {id} is in a pack that is not there"),
+            ));
         };
         let field = |i| row.get::<_, u32>(i).map_err(fail);
         let (frame, position, offset, len) = (field(1)?, field(2)?, field(3)?, field(4)?);
         let mark = chunk_mark(id.as_bytes(), &pack.row.id, frame, position, offset, len);
         if mark != field(5)? || position >= pack.content_chunks {
-            return Err(IndexError::damaged(path, format!("the row of chunk {id} does not fit its mark")));
+            return Err(IndexError::damaged(
+                path,
+                format!("the row of chunk {id} does not fit its mark"),
+            ));
         }
         if pack.row.added {
             each(Location {
@@ -157,7 +172,14 @@ pub(super) fn insert_frames(
 fn frame_mark(pack: &PackId, frame: u32, row: &FrameRow) -> i64 {
     let mut hash = RowHash::new(Table::Frames);
     hash.bytes(pack.as_bytes());
-    for number in [frame, row.class as u32, row.codec as u32, row.stored, row.plain, row.chunks] {
+    for number in [
+        frame,
+        row.class as u32,
+        row.codec as u32,
+        row.stored,
+        row.plain,
+        row.chunks,
+    ] {
         hash.number(u64::from(number));
     }
     hash.number(row.offset);
@@ -191,15 +213,22 @@ pub(super) fn read_frame(
             })
         })
         .map_err(fail)?;
-    let class = [Class::Data, Class::Metadata].into_iter().find(|known| *known as u8 == class);
-    let codec = [Codec::Plain, Codec::Zstd].into_iter().find(|known| *known as u8 == codec);
+    let class = [Class::Data, Class::Metadata]
+        .into_iter()
+        .find(|known| *known as u8 == class);
+    let codec = [Codec::Plain, Codec::Zstd]
+        .into_iter()
+        .find(|known| *known as u8 == codec);
     if let (Some(class), Some(codec)) = (class, codec) {
         (row.class, row.codec) = (class, codec);
         if frame_mark(pack, frame, &row) == mark {
             return Ok(row);
         }
     }
-    Err(IndexError::damaged(path, format!("the row of frame {frame} of pack {pack} does not fit its mark")))
+    Err(IndexError::damaged(
+        path,
+        format!("the row of frame {frame} of pack {pack} does not fit its mark"),
+    ))
 }
 
 /// Reads all rows of chunks and frames and compares them with the sums.
@@ -207,8 +236,9 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
     let fail = |source| IndexError::sqlite(path, "read all chunks", source);
     let mut counts: HashMap<i64, u32> = HashMap::new();
     let (mut total, mut sum) = (0_u64, 0_u64);
-    let mut statement =
-        conn.prepare("select id, pack, frame, position, offset, len, mark from chunks").map_err(fail)?;
+    let mut statement = conn
+        .prepare("select id, pack, frame, position, offset, len, mark from chunks")
+        .map_err(fail)?;
     let mut rows = statement.query([]).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {
         let id: [u8; 32] = row.get(0).map_err(fail)?;
@@ -216,13 +246,25 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
         let field = |i| row.get::<_, u32>(i).map_err(fail);
         let mark = field(6)?;
         let fits = match view.pack(number) {
-            Some(pack) => mark == chunk_mark(&id, &pack.row.id, field(2)?, field(3)?, field(4)?, field(5)?),
+            Some(pack) => {
+                mark == chunk_mark(
+                    &id,
+                    &pack.row.id,
+                    field(2)?,
+                    field(3)?,
+                    field(4)?,
+                    field(5)?,
+                )
+            }
             None => false,
         };
         if !fits {
             return Err(IndexError::damaged(
                 path,
-                format!("the row of chunk {} does not fit its mark", ChunkId::new(id)),
+                format!(
+                    "the row of chunk {} does not fit its mark",
+                    ChunkId::new(id)
+                ),
             ));
         }
         *counts.entry(number).or_default() += 1;
@@ -232,12 +274,18 @@ pub(super) fn check_all(conn: &Connection, view: &View, path: &Path) -> Result<(
     if (total, sum) != (view.meta.chunk_rows, view.meta.chunk_sum) {
         return Err(IndexError::damaged(
             path,
-            format!("{total} rows of chunks, the sums tell of {}", view.meta.chunk_rows),
+            format!(
+                "{total} rows of chunks, the sums tell of {}",
+                view.meta.chunk_rows
+            ),
         ));
     }
     for (number, pack) in view.all() {
         if counts.get(&number).copied().unwrap_or(0) != pack.content_rows {
-            return Err(IndexError::damaged(path, format!("pack {} lacks rows of chunks", pack.row.id)));
+            return Err(IndexError::damaged(
+                path,
+                format!("pack {} lacks rows of chunks", pack.row.id),
+            ));
         }
         for frame in 0..pack.content_frames {
             read_frame(conn, path, number, &pack.row.id, frame)?;

@@ -70,7 +70,10 @@ impl IndexError {
     }
 
     pub(super) fn damaged(path: &Path, what: impl Into<String>) -> Self {
-        Self::Damaged { path: path.to_owned(), what: what.into() }
+        Self::Damaged {
+            path: path.to_owned(),
+            what: what.into(),
+        }
     }
 
     /// Sorts an error of SQLite into damage, busy and the rest.
@@ -84,20 +87,35 @@ impl IndexError {
                 | ErrorCode::TypeMismatch
                 | ErrorCode::TooBig
                 | ErrorCode::InternalMalfunction => Self::damaged(path, source.to_string()),
-                ErrorCode::DiskFull => Self::Full { path: path.to_owned(), source },
+                ErrorCode::DiskFull => Self::Full {
+                    path: path.to_owned(),
+                    source,
+                },
                 // "disk I/O error" is all that SQLite says where its shared memory finds no room.
-                _ if failure.extended_code == SQLITE_IOERR_SHMSIZE => {
-                    Self::Full { path: path.to_owned(), source }
-                }
+                _ if failure.extended_code == SQLITE_IOERR_SHMSIZE => Self::Full {
+                    path: path.to_owned(),
+                    source,
+                },
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
-                | ErrorCode::FileLockingProtocolFailed => Self::Busy { path: path.to_owned(), source },
+                | ErrorCode::FileLockingProtocolFailed => Self::Busy {
+                    path: path.to_owned(),
+                    source,
+                },
                 // Our statements are fixed and right, so a logic error is the database's: a missing table, a schema
                 // that does not parse, "unsupported file format".
-                ErrorCode::Unknown if message.as_deref().is_none_or(|text| !text.contains("transaction")) => {
+                ErrorCode::Unknown
+                    if message
+                        .as_deref()
+                        .is_none_or(|text| !text.contains("transaction")) =>
+                {
                     Self::damaged(path, source.to_string())
                 }
-                _ => Self::Sqlite { path: path.to_owned(), action, source },
+                _ => Self::Sqlite {
+                    path: path.to_owned(),
+                    action,
+                    source,
+                },
             },
             E::SqlInputError { .. }
             | E::FromSqlConversionFailure(..)
@@ -106,7 +124,11 @@ impl IndexError {
             | E::Utf8Error(..)
             | E::QueryReturnedNoRows
             | E::StatementChangedRows(_) => Self::damaged(path, source.to_string()),
-            _ => Self::Sqlite { path: path.to_owned(), action, source },
+            _ => Self::Sqlite {
+                path: path.to_owned(),
+                action,
+                source,
+            },
         }
     }
 }
@@ -124,6 +146,9 @@ mod tests {
             assert!(matches!(error, IndexError::Full { .. }), "{error}");
         }
         let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(10 | (3 << 8)), None);
-        assert!(matches!(IndexError::sqlite(Path::new("x"), "open", error), IndexError::Sqlite { .. }));
+        assert!(matches!(
+            IndexError::sqlite(Path::new("x"), "open", error),
+            IndexError::Sqlite { .. }
+        ));
     }
 }

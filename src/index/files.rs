@@ -42,7 +42,10 @@ impl Folder {
         private_folder(dir)?;
         let lock = LockFile::open(dir.join("lock"))?;
         lock.lock()?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
     }
 
     pub(super) fn pointer(&self) -> Result<Pointer, PathError> {
@@ -50,7 +53,12 @@ impl Folder {
         let bytes = match read_bounded(&path, POINTER_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Pointer::Absent),
-            Err(error) if matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::IsADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::FileTooLarge | ErrorKind::IsADirectory
+                ) =>
+            {
                 return Ok(Pointer::Unusable(error.to_string()));
             }
             Err(error) => return Err(error),
@@ -58,7 +66,9 @@ impl Folder {
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.lines();
         let generation = match (lines.next(), lines.next()) {
-            (Some(POINTER_MAGIC), Some(number)) if number.len() == 16 => u64::from_str_radix(number, 16).ok(),
+            (Some(POINTER_MAGIC), Some(number)) if number.len() == 16 => {
+                u64::from_str_radix(number, 16).ok()
+            }
             _ => None,
         };
         Ok(generation.map_or_else(
@@ -69,15 +79,23 @@ impl Folder {
 
     /// A generation that no database in this folder has had: the time in microseconds, or the next free number.
     pub(super) fn new_generation(&self) -> Result<u64, PathError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_micros());
         let highest = self.generations()?.into_iter().max().unwrap_or(0);
-        Ok(u64::try_from(now).unwrap_or(0).max(highest.saturating_add(1)))
+        Ok(u64::try_from(now)
+            .unwrap_or(0)
+            .max(highest.saturating_add(1)))
     }
 
     /// Makes `generation` the current one; a crash leaves the old pointer or the new one.
     pub(super) fn point_to(&self, generation: u64, why: &str) -> Result<(), PathError> {
         let path = self.dir.join("current");
-        let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
+        let why: String = why
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(500)
+            .collect();
         let text = format!("{POINTER_MAGIC}\n{generation:016x}\n{why}\n");
         if path.is_dir() {
             remove_if_there(&path)?;
@@ -92,7 +110,9 @@ impl Folder {
             if generation == current {
                 continue;
             }
-            let Ok(lock) = LockFile::open(&mark) else { continue };
+            let Ok(lock) = LockFile::open(&mark) else {
+                continue;
+            };
             if !matches!(lock.try_lock(), Ok(true)) {
                 continue;
             }
@@ -115,7 +135,8 @@ impl Folder {
         for name in Dir::open(&self.dir)?.names()? {
             let name = name?;
             let number = name.strip_prefix("index-").and_then(|rest| rest.get(..16));
-            if let Some(generation) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
+            if let Some(generation) = number.and_then(|number| u64::from_str_radix(number, 16).ok())
+            {
                 found.push(generation);
             }
         }
@@ -153,7 +174,11 @@ pub(super) struct Hold {
 
 impl Hold {
     /// Joins those who have the database open; to be called with the folder locked.
-    pub(super) fn take(_folder: &Folder, dir: &Path, generation: u64) -> Result<(Self, Mark), PathError> {
+    pub(super) fn take(
+        _folder: &Folder,
+        dir: &Path,
+        generation: u64,
+    ) -> Result<(Self, Mark), PathError> {
         let file = LockFile::open(mark_path(dir, generation))?;
         let alone = file.try_lock()?;
         // Under the folder's lock nobody else comes in between.
@@ -163,7 +188,13 @@ impl Hold {
             Some(b'd') if alone => Mark::Unclean,
             _ => Mark::Clean,
         };
-        Ok((Self { file, written: false }, mark))
+        Ok((
+            Self {
+                file,
+                written: false,
+            },
+            mark,
+        ))
     }
 
     /// To be called before the first write: until all have closed the database, it counts as unclean.

@@ -65,12 +65,26 @@ impl Memory {
     /// Opens `state.sqlite` of a repository in `dir`, begins a new one if it is damaged, or keeps all in memory if that fails.
     pub fn open(dir: &Path, repository: RepoId) -> Self {
         match open_durable(dir) {
-            Ok((conn, hold, problem)) => {
-                Self { repository, inner: Mutex::new(Inner { conn: Some(conn), problem }), _hold: Some(hold) }
-            }
+            Ok((conn, hold, problem)) => Self {
+                repository,
+                inner: Mutex::new(Inner {
+                    conn: Some(conn),
+                    problem,
+                }),
+                _hold: Some(hold),
+            },
             Err(problem) => {
-                let conn = Connection::open_in_memory().ok().filter(|conn| prepare(conn).is_ok());
-                Self { repository, inner: Mutex::new(Inner { conn, problem: Some(problem) }), _hold: None }
+                let conn = Connection::open_in_memory()
+                    .ok()
+                    .filter(|conn| prepare(conn).is_ok());
+                Self {
+                    repository,
+                    inner: Mutex::new(Inner {
+                        conn,
+                        problem: Some(problem),
+                    }),
+                    _hold: None,
+                }
             }
         }
     }
@@ -91,7 +105,9 @@ impl Memory {
             let mut statement =
                 conn.prepare_cached("select seconds, nanos, mark from verified where pack = ?1")?;
             let mut rows = statement.query([pack.as_bytes().as_slice()])?;
-            let Some(row) = rows.next()? else { return Ok(None) };
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
             Ok(self.checked_time(&[pack.as_bytes()], row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .flatten()
@@ -101,11 +117,13 @@ impl Memory {
     pub fn verified_all(&self) -> HashMap<PackId, Timestamp> {
         self.with(|conn| {
             let mut all = HashMap::new();
-            let mut statement = conn.prepare_cached("select pack, seconds, nanos, mark from verified")?;
+            let mut statement =
+                conn.prepare_cached("select pack, seconds, nanos, mark from verified")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let id: [u8; PackId::LEN] = row.get(0)?;
-                if let Some(time) = self.checked_time(&[&id], row.get(1)?, row.get(2)?, row.get(3)?) {
+                if let Some(time) = self.checked_time(&[&id], row.get(1)?, row.get(2)?, row.get(3)?)
+                {
                     all.insert(PackId::new(id), time);
                 }
             }
@@ -132,7 +150,8 @@ impl Memory {
         self.with(|conn| {
             let tx = conn.transaction()?;
             for pack in packs {
-                tx.prepare_cached("delete from verified where pack = ?1")?.execute([pack.as_bytes()])?;
+                tx.prepare_cached("delete from verified where pack = ?1")?
+                    .execute([pack.as_bytes()])?;
             }
             tx.commit()
         });
@@ -144,8 +163,15 @@ impl Memory {
             let mut statement =
                 conn.prepare_cached("select seconds, nanos, mark from times where name = ?1")?;
             let mut rows = statement.query([PACKS_LISTED])?;
-            let Some(row) = rows.next()? else { return Ok(None) };
-            Ok(self.checked_time(&[PACKS_LISTED.as_bytes()], row.get(0)?, row.get(1)?, row.get(2)?))
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
+            Ok(self.checked_time(
+                &[PACKS_LISTED.as_bytes()],
+                row.get(0)?,
+                row.get(1)?,
+                row.get(2)?,
+            ))
         })
         .flatten()
     }
@@ -154,12 +180,8 @@ impl Memory {
     pub fn set_packs_listed(&self, time: Timestamp) {
         let mark = self.time_mark(&[PACKS_LISTED.as_bytes()], time.seconds(), time.nanos());
         self.with(|conn| {
-            conn.prepare_cached("insert or replace into times values (?1, ?2, ?3, ?4)")?.execute(params![
-                PACKS_LISTED,
-                time.seconds(),
-                time.nanos(),
-                mark
-            ])
+            conn.prepare_cached("insert or replace into times values (?1, ?2, ?3, ?4)")?
+                .execute(params![PACKS_LISTED, time.seconds(), time.nanos(), mark])
         });
     }
 
@@ -204,7 +226,12 @@ impl Memory {
                 let snapshot: [u8; SnapshotId::LEN] = row.get(2)?;
                 let key = [host.as_bytes(), source.as_bytes(), &snapshot];
                 if let Some(time) = self.checked_time(&key, row.get(3)?, row.get(4)?, row.get(5)?) {
-                    all.push(LastSnapshot { host, source, snapshot: SnapshotId::new(snapshot), time });
+                    all.push(LastSnapshot {
+                        host,
+                        source,
+                        snapshot: SnapshotId::new(snapshot),
+                        time,
+                    });
                 }
             }
             Ok(all)
@@ -213,18 +240,36 @@ impl Memory {
     }
 
     /// Remembers the last snapshot of a source that this machine committed.
-    pub fn set_last_committed(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
+    pub fn set_last_committed(
+        &self,
+        host: &str,
+        source: &str,
+        snapshot: SnapshotId,
+        time: Timestamp,
+    ) {
         let sql = "insert or replace into last_snapshots values (?1, ?2, ?3, ?4, ?5, ?6)";
         self.set_snapshot(sql, (host, source), snapshot, time);
     }
 
     /// Remembers the newest snapshot of a source that a listing showed.
-    pub fn set_newest_listed(&self, host: &str, source: &str, snapshot: SnapshotId, time: Timestamp) {
+    pub fn set_newest_listed(
+        &self,
+        host: &str,
+        source: &str,
+        snapshot: SnapshotId,
+        time: Timestamp,
+    ) {
         let sql = "insert or replace into newest_listed values (?1, ?2, ?3, ?4, ?5, ?6)";
         self.set_snapshot(sql, (host, source), snapshot, time);
     }
 
-    fn set_snapshot(&self, sql: &str, (host, source): (&str, &str), snapshot: SnapshotId, time: Timestamp) {
+    fn set_snapshot(
+        &self,
+        sql: &str,
+        (host, source): (&str, &str),
+        snapshot: SnapshotId,
+        time: Timestamp,
+    ) {
         let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
         let mark = self.time_mark(&key, time.seconds(), time.nanos());
         self.with(|conn| {
@@ -241,13 +286,25 @@ impl Memory {
 
     /// Remembers that a snapshot is gone, or that it turned up again.
     pub fn set_vanished(&self, last: &LastSnapshot, is_gone: bool) {
-        let LastSnapshot { host, source, snapshot, time } = last;
+        let LastSnapshot {
+            host,
+            source,
+            snapshot,
+            time,
+        } = last;
         let key = [host.as_bytes(), source.as_bytes(), snapshot.as_bytes()];
         let mark = self.time_mark(&key, time.seconds(), time.nanos());
         self.with(|conn| match is_gone {
             true => conn
                 .prepare_cached("insert or replace into vanished values (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![host, source, snapshot.as_bytes(), time.seconds(), time.nanos(), mark]),
+                .execute(params![
+                    host,
+                    source,
+                    snapshot.as_bytes(),
+                    time.seconds(),
+                    time.nanos(),
+                    mark
+                ]),
             false => conn
                 .prepare_cached("delete from vanished where snapshot = ?1")?
                 .execute([snapshot.as_bytes().as_slice()]),
@@ -262,7 +319,8 @@ impl Memory {
                 "delete from newest_listed where snapshot = ?1",
                 "delete from vanished where snapshot = ?1",
             ] {
-                conn.prepare_cached(sql)?.execute([snapshot.as_bytes().as_slice()])?;
+                conn.prepare_cached(sql)?
+                    .execute([snapshot.as_bytes().as_slice()])?;
             }
             Ok(())
         });
@@ -285,8 +343,18 @@ impl Memory {
     }
 
     /// The time of a row whose mark fits.
-    fn checked_time(&self, key: &[&[u8]], seconds: i64, nanos: u32, mark: u32) -> Option<Timestamp> {
-        if self.time_mark(key, seconds, nanos) == mark { Timestamp::new(seconds, nanos) } else { None }
+    fn checked_time(
+        &self,
+        key: &[&[u8]],
+        seconds: i64,
+        nanos: u32,
+        mark: u32,
+    ) -> Option<Timestamp> {
+        if self.time_mark(key, seconds, nanos) == mark {
+            Timestamp::new(seconds, nanos)
+        } else {
+            None
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -297,7 +365,9 @@ impl Memory {
     fn with<T>(&self, act: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
         let mut inner = self.lock();
         let result = act(inner.conn.as_mut()?);
-        result.map_err(|error| inner.problem = Some(error.to_string())).ok()
+        result
+            .map_err(|error| inner.problem = Some(error.to_string()))
+            .ok()
     }
 }
 
@@ -328,7 +398,11 @@ fn open_durable(dir: &Path) -> Result<(Connection, LockFile, Option<String>), St
     }
     let conn = open().map_err(|error| error.to_string())?;
     hold.share().map_err(text)?;
-    Ok((conn, hold, Some(format!("{} began anew: {why}", path.display()))))
+    Ok((
+        conn,
+        hold,
+        Some(format!("{} began anew: {why}", path.display())),
+    ))
 }
 
 /// Sets a connection up, brings its schema up to date and reads it through: it is small.
@@ -372,7 +446,10 @@ mod tests {
     #[test]
     fn hints_outlive_the_process() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (t1, t2) = (Timestamp::from_seconds(10), Timestamp::new(-5, 7).expect("a time"));
+        let (t1, t2) = (
+            Timestamp::from_seconds(10),
+            Timestamp::new(-5, 7).expect("a time"),
+        );
         let snapshot = SnapshotId::new([9; 32]);
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
         memory.set_verified(&[(pack(1), t1), (pack(2), t1), (pack(3), t2)]);
@@ -390,19 +467,39 @@ mod tests {
         assert_eq!(memory.verified(&pack(1)), None);
         assert_eq!(memory.packs_listed(), Some(t2));
         assert_eq!(memory.verified(&pack(2)), Some(t2));
-        assert_eq!(memory.verified_all(), HashMap::from([(pack(2), t2), (pack(3), t2)]));
-        let last: Vec<_> =
-            memory.last_snapshots().into_iter().map(|l| (l.source, l.snapshot, l.time)).collect();
-        assert_eq!(last, [("a".to_owned(), snapshot, t2), ("b".to_owned(), snapshot, t1)]);
+        assert_eq!(
+            memory.verified_all(),
+            HashMap::from([(pack(2), t2), (pack(3), t2)])
+        );
+        let last: Vec<_> = memory
+            .last_snapshots()
+            .into_iter()
+            .map(|l| (l.source, l.snapshot, l.time))
+            .collect();
+        assert_eq!(
+            last,
+            [
+                ("a".to_owned(), snapshot, t2),
+                ("b".to_owned(), snapshot, t1)
+            ]
+        );
         memory.set_last_committed("host", "c", SnapshotId::new([8; 32]), t1);
         memory.set_newest_listed("host", "a", snapshot, t2);
         memory.set_newest_listed("host", "c", SnapshotId::new([7; 32]), t1);
-        let last: Vec<_> =
-            memory.last_snapshots().into_iter().map(|l| (l.source, l.snapshot.as_bytes()[0])).collect();
-        let expected = [("a", 9), ("b", 9), ("c", 7), ("c", 8)].map(|(name, id)| (name.to_owned(), id));
+        let last: Vec<_> = memory
+            .last_snapshots()
+            .into_iter()
+            .map(|l| (l.source, l.snapshot.as_bytes()[0]))
+            .collect();
+        let expected =
+            [("a", 9), ("b", 9), ("c", 7), ("c", 8)].map(|(name, id)| (name.to_owned(), id));
         assert_eq!(last, expected, "each once, though one is both");
         memory.forget_snapshot(&snapshot);
-        let last: Vec<_> = memory.last_snapshots().into_iter().map(|l| l.source).collect();
+        let last: Vec<_> = memory
+            .last_snapshots()
+            .into_iter()
+            .map(|l| l.source)
+            .collect();
         assert_eq!(last, ["c", "c"]);
     }
 
@@ -410,8 +507,11 @@ mod tests {
     fn damage_begins_anew_unless_others_have_it_open() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("state.sqlite");
-        fs::write(&path, "a text that is long enough to be taken for a header, but is none".repeat(20))
-            .expect("written");
+        fs::write(
+            &path,
+            "a text that is long enough to be taken for a header, but is none".repeat(20),
+        )
+        .expect("written");
         let held = File::create(dir.path().join("state.open")).expect("a file");
         held.lock_shared().expect("locked");
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
@@ -420,7 +520,11 @@ mod tests {
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
         drop((memory, held));
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
-        assert!(memory.problem().is_some_and(|problem| problem.contains("began anew")));
+        assert!(
+            memory
+                .problem()
+                .is_some_and(|problem| problem.contains("began anew"))
+        );
         assert_eq!(memory.verified(&pack(1)), None);
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         drop(memory);
@@ -436,11 +540,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let memory = Memory::open(dir.path(), RepoId::new([2; 16]));
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
-        memory.set_last_committed("host", "a", SnapshotId::new([9; 32]), Timestamp::from_seconds(1));
-        assert_eq!((memory.verified_all().len(), memory.last_snapshots().len()), (1, 1));
+        memory.set_last_committed(
+            "host",
+            "a",
+            SnapshotId::new([9; 32]),
+            Timestamp::from_seconds(1),
+        );
+        assert_eq!(
+            (memory.verified_all().len(), memory.last_snapshots().len()),
+            (1, 1)
+        );
         drop(memory);
         let memory = Memory::open(dir.path(), RepoId::new([1; 16]));
-        assert_eq!((memory.verified_all().len(), memory.last_snapshots().len()), (0, 0));
+        assert_eq!(
+            (memory.verified_all().len(), memory.last_snapshots().len()),
+            (0, 0)
+        );
         assert_eq!(memory.problem(), None);
     }
 }

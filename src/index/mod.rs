@@ -247,7 +247,11 @@ impl Index {
     ///
     /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered from one moment. Sorted
     /// ids in large batches are fastest. After an error `out` says nothing.
-    pub fn lookup(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), IndexError> {
+    pub fn lookup(
+        &self,
+        ids: &[ChunkId],
+        out: &mut Vec<Option<Location>>,
+    ) -> Result<(), IndexError> {
         out.clear();
         self.read(|now| {
             let mut statement = chunks::find_statement(now.conn)
@@ -299,7 +303,10 @@ impl Index {
     /// Returns frame number `frame` of a pack, or nothing if no segment adds the pack or it has fewer frames.
     pub fn frame(&self, pack: &PackId, frame: u32) -> Result<Option<FrameRow>, IndexError> {
         self.read(|now| {
-            let Some((number, found)) = now.view.find(pack).filter(|(_, found)| frame < found.row.frames)
+            let Some((number, found)) = now
+                .view
+                .find(pack)
+                .filter(|(_, found)| frame < found.row.frames)
             else {
                 return Ok(None);
             };
@@ -319,7 +326,8 @@ impl Index {
 
     /// Returns all packs of which loaded segments say anything, sorted by id.
     pub fn packs(&self) -> Result<Vec<PackRow>, IndexError> {
-        let mut packs = self.read(|now| Ok(now.view.named().map(|pack| pack.row).collect::<Vec<_>>()))?;
+        let mut packs =
+            self.read(|now| Ok(now.view.named().map(|pack| pack.row).collect::<Vec<_>>()))?;
         packs.sort_unstable_by_key(|pack| pack.id);
         Ok(packs)
     }
@@ -344,7 +352,11 @@ impl Index {
         self.read(|now| {
             let mut lost = BTreeSet::new();
             for id in &now.view.lost {
-                if now.copies(id)?.first().is_none_or(|best| best.state != PackState::Known) {
+                if now
+                    .copies(id)?
+                    .first()
+                    .is_none_or(|best| best.state != PackState::Known)
+                {
                     lost.insert(*id);
                 }
             }
@@ -356,7 +368,10 @@ impl Index {
     pub fn totals(&self) -> Result<Totals, IndexError> {
         self.read(|now| {
             let mut totals = Totals::default();
-            for pack in now.view.named().filter(|pack| pack.row.added && pack.row.state != PackState::Dropped)
+            for pack in now
+                .view
+                .named()
+                .filter(|pack| pack.row.added && pack.row.state != PackState::Dropped)
             {
                 totals.packs += 1;
                 totals.condemned += u64::from(pack.row.state == PackState::Condemned);
@@ -391,7 +406,10 @@ impl Index {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn read<T>(&self, ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
+    fn read<T>(
+        &self,
+        ask: impl FnOnce(&mut Moment<'_>) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
         let mut reader = lock(&self.reader);
         let result = reader.at_one_moment(ask);
         drop(reader);
@@ -457,7 +475,9 @@ impl Moment<'_> {
         let mut copies = Vec::new();
         let mut statement = chunks::find_statement(self.conn)
             .map_err(|source| IndexError::sqlite(self.path, "look up a chunk", source))?;
-        chunks::find(&mut statement, self.view, self.path, id, |copy| copies.push(copy))?;
+        chunks::find(&mut statement, self.view, self.path, id, |copy| {
+            copies.push(copy)
+        })?;
         copies.sort_unstable_by_key(|copy| (copy.state, copy.pack));
         Ok(copies)
     }
@@ -471,7 +491,10 @@ impl Reader {
     ) -> Result<T, IndexError> {
         let Side { conn, path } = &self.side;
         let fail = |source| IndexError::sqlite(path, "read", source);
-        let execute = |sql| conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        let execute = |sql| {
+            conn.prepare_cached(sql)
+                .and_then(|mut statement| statement.execute([]))
+        };
         if !conn.is_autocommit() {
             // A transaction that could not be ended the last time.
             execute("rollback").map_err(fail)?;
@@ -482,7 +505,12 @@ impl Reader {
                 self.view = View::read(conn, path)?;
                 self.frames = RecentFrames::default();
             }
-            ask(&mut Moment { conn, path, view: &self.view, frames: &mut self.frames })
+            ask(&mut Moment {
+                conn,
+                path,
+                view: &self.view,
+                frames: &mut self.frames,
+            })
         })();
         let ended = execute("rollback");
         // SQLite ends a transaction by itself after some errors.
@@ -524,21 +552,39 @@ impl Opening {
         let (mut hold, _) = Hold::take(folder, dir, generation)?;
         hold.will_write()?;
         let writer = schema::create(&path)?;
-        let opening =
-            Self::with_reader(generation, hold, writer, path.clone()).map_err(|error| match error {
+        let opening = Self::with_reader(generation, hold, writer, path.clone()).map_err(
+            |error| match error {
                 Unusable::Failed(error) => error,
                 Unusable::Foreign(what) => IndexError::damaged(&path, what),
-            })?;
+            },
+        )?;
         folder.point_to(generation, why)?;
         Ok(opening)
     }
 
-    fn with_reader(generation: u64, hold: Hold, writer: Connection, path: PathBuf) -> Result<Self, Unusable> {
+    fn with_reader(
+        generation: u64,
+        hold: Hold,
+        writer: Connection,
+        path: PathBuf,
+    ) -> Result<Self, Unusable> {
         let conn = schema::open(&path)?;
-        let side = Side { conn, path: path.clone() };
-        let mut reader = Reader { side, view: View::default(), frames: RecentFrames::default() };
+        let side = Side {
+            conn,
+            path: path.clone(),
+        };
+        let mut reader = Reader {
+            side,
+            view: View::default(),
+            frames: RecentFrames::default(),
+        };
         reader.at_one_moment(|_| Ok(()))?;
-        Ok(Self { generation, hold, writer: Side { conn: writer, path }, reader })
+        Ok(Self {
+            generation,
+            hold,
+            writer: Side { conn: writer, path },
+            reader,
+        })
     }
 
     fn into_index(self, dir: &Path) -> Index {

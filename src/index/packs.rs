@@ -23,7 +23,9 @@ pub(super) enum Claim {
 
 impl Claim {
     pub(super) fn from_number(number: i64) -> Option<Self> {
-        [Self::Added, Self::Condemned, Self::Dropped].into_iter().find(|claim| *claim as i64 == number)
+        [Self::Added, Self::Condemned, Self::Dropped]
+            .into_iter()
+            .find(|claim| *claim as i64 == number)
     }
 }
 
@@ -48,8 +50,7 @@ pub(super) struct StoredPack {
 }
 
 impl StoredPack {
-    const COLUMNS: &str =
-        "no, id, content, size, base, chunks, chunk_rows, frames, data_bytes, metadata_bytes, writer, digest";
+    const COLUMNS: &str = "no, id, content, size, base, chunks, chunk_rows, frames, data_bytes, metadata_bytes, writer, digest";
 
     /// A pack of which nothing but its id is known.
     pub(super) fn bare(no: i64, id: PackId) -> Self {
@@ -110,23 +111,26 @@ impl StoredPack {
 
     /// Writes the row over an older one of the same number.
     pub(super) fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
-        conn.prepare_cached("delete from packs where no = ?1")?.execute([self.no])?;
-        conn.prepare_cached("insert into packs values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
-            .execute(params![
-                self.no,
-                self.id.as_bytes(),
-                self.content,
-                self.size.cast_signed(),
-                self.base.cast_signed(),
-                self.chunks,
-                self.chunk_rows,
-                self.frames,
-                self.data_bytes.cast_signed(),
-                self.metadata_bytes.cast_signed(),
-                self.writer.as_bytes(),
-                self.digest.cast_signed(),
-            ])
-            .map(|_| ())
+        conn.prepare_cached("delete from packs where no = ?1")?
+            .execute([self.no])?;
+        conn.prepare_cached(
+            "insert into packs values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            self.no,
+            self.id.as_bytes(),
+            self.content,
+            self.size.cast_signed(),
+            self.base.cast_signed(),
+            self.chunks,
+            self.chunk_rows,
+            self.frames,
+            self.data_bytes.cast_signed(),
+            self.metadata_bytes.cast_signed(),
+            self.writer.as_bytes(),
+            self.digest.cast_signed(),
+        ])
+        .map(|_| ())
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -161,7 +165,9 @@ pub(super) fn id_row_hash(table: Table, segment: i64, id: &[u8; 32]) -> u64 {
 /// Hash of a row of `claims`.
 pub(super) fn claim_hash(segment: i64, pack: i64, what: i64) -> u64 {
     let mut hash = RowHash::new(Table::Claims);
-    [segment, pack, what].iter().for_each(|number| hash.number(number.cast_unsigned()));
+    [segment, pack, what]
+        .iter()
+        .for_each(|number| hash.number(number.cast_unsigned()));
     hash.finish()
 }
 
@@ -204,7 +210,10 @@ impl View {
     pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, IndexError> {
         let fail = |source| IndexError::sqlite(path, "read the list of packs", source);
         let contradiction = |what: &str| IndexError::damaged(path, what);
-        let mut view = Self { meta: Meta::read(conn, path)?, ..Self::default() };
+        let mut view = Self {
+            meta: Meta::read(conn, path)?,
+            ..Self::default()
+        };
         let mut digest = 0_u64;
         let mut twice = false;
 
@@ -224,14 +233,17 @@ impl View {
         .map_err(fail)?;
 
         let mut orphan = false;
-        let mut statement = conn.prepare_cached("select segment, pack, what from claims").map_err(fail)?;
+        let mut statement = conn
+            .prepare_cached("select segment, pack, what from claims")
+            .map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
         while let Some(row) = rows.next().map_err(fail)? {
             let field = |i| row.get::<_, i64>(i).map_err(fail);
             let (segment, number, what) = (field(0)?, field(1)?, field(2)?);
             digest = digest.wrapping_add(claim_hash(segment, number, what));
             orphan |= !names.contains_key(&segment);
-            view.claims.extend(Claim::from_number(what).map(|claim| (segment, number, claim)));
+            view.claims
+                .extend(Claim::from_number(what).map(|claim| (segment, number, claim)));
             match (view.packs.get_mut(&number), Claim::from_number(what)) {
                 (Some(pack), Some(Claim::Added)) => pack.row.added = true,
                 (Some(pack), Some(Claim::Condemned)) => {
@@ -242,16 +254,20 @@ impl View {
             }
         }
 
-        each_id_row(conn, "select segment, old from superseded", |segment, old| {
-            digest = digest.wrapping_add(id_row_hash(Table::Superseded, segment, &old));
-            match names.get(&segment) {
-                Some(name) => {
-                    let lowest = view.superseders.entry(SegmentId::new(old)).or_insert(*name);
-                    *lowest = (*lowest).min(*name);
+        each_id_row(
+            conn,
+            "select segment, old from superseded",
+            |segment, old| {
+                digest = digest.wrapping_add(id_row_hash(Table::Superseded, segment, &old));
+                match names.get(&segment) {
+                    Some(name) => {
+                        let lowest = view.superseders.entry(SegmentId::new(old)).or_insert(*name);
+                        *lowest = (*lowest).min(*name);
+                    }
+                    None => orphan = true,
                 }
-                None => orphan = true,
-            }
-        })
+            },
+        )
         .map_err(fail)?;
         each_id_row(conn, "select segment, chunk from lost", |segment, chunk| {
             digest = digest.wrapping_add(id_row_hash(Table::Lost, segment, &chunk));
@@ -280,7 +296,10 @@ impl View {
     /// The pack of this name, if a segment says anything of it.
     pub(super) fn find(&self, id: &PackId) -> Option<(i64, &ViewPack)> {
         let number = *self.numbers.get(id)?;
-        self.packs.get(&number).filter(|pack| pack.is_named()).map(|pack| (number, pack))
+        self.packs
+            .get(&number)
+            .filter(|pack| pack.is_named())
+            .map(|pack| (number, pack))
     }
 
     /// All packs that a segment says anything of, in no order.
@@ -290,11 +309,21 @@ impl View {
 
     /// What each segment says of packs, by segment.
     pub(super) fn says(&self) -> Vec<Says> {
-        let nothing = |segment| Says { segment, added: vec![], condemned: vec![], dropped: vec![] };
-        let mut all: HashMap<i64, Says> =
-            self.segments.iter().map(|(id, number)| (*number, nothing(*id))).collect();
+        let nothing = |segment| Says {
+            segment,
+            added: vec![],
+            condemned: vec![],
+            dropped: vec![],
+        };
+        let mut all: HashMap<i64, Says> = self
+            .segments
+            .iter()
+            .map(|(id, number)| (*number, nothing(*id)))
+            .collect();
         for (segment, pack, claim) in &self.claims {
-            let (Some(says), Some(pack)) = (all.get_mut(segment), self.packs.get(pack)) else { continue };
+            let (Some(says), Some(pack)) = (all.get_mut(segment), self.packs.get(pack)) else {
+                continue;
+            };
             match claim {
                 Claim::Added => says.added.push(pack.row.id),
                 Claim::Condemned => says.condemned.push(pack.row.id),
@@ -348,8 +377,17 @@ impl ViewPack {
         if !self.row.added {
             let PackRow { id, state, .. } = self.row;
             let writer = LeaseId::new([0; LeaseId::LEN]);
-            self.row =
-                PackRow { id, state, added: false, size: 0, base: 0, chunks: 0, frames: 0, plain: 0, writer };
+            self.row = PackRow {
+                id,
+                state,
+                added: false,
+                size: 0,
+                base: 0,
+                chunks: 0,
+                frames: 0,
+                plain: 0,
+                writer,
+            };
             (self.data_bytes, self.metadata_bytes) = (0, 0);
         }
     }

@@ -27,18 +27,27 @@ impl PackRoll {
     }
 
     fn has(&self, number: usize) -> bool {
-        self.bits.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+        self.bits
+            .get(number / 64)
+            .is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 }
 
 impl Index {
     /// Begins a roll in which no pack was shown yet.
     pub fn begin_roll(&self) -> PackRoll {
-        PackRoll { generation: self.generation(), bits: Vec::new() }
+        PackRoll {
+            generation: self.generation(),
+            bits: Vec::new(),
+        }
     }
 
     /// Notes packs that are in the store, with their stored bytes. One of another size counts as not shown.
-    pub fn call_roll(&self, roll: &mut PackRoll, shown: &[(PackId, u64)]) -> Result<(), IndexError> {
+    pub fn call_roll(
+        &self,
+        roll: &mut PackRoll,
+        shown: &[(PackId, u64)],
+    ) -> Result<(), IndexError> {
         self.read(|now| {
             for (id, size) in shown {
                 if let Some((number, pack)) = now.view.find(id)
@@ -57,7 +66,10 @@ impl Index {
         let is_held = |pack: &ViewPack| pack.row.added && pack.row.state != PackState::Dropped;
         let is_shown = |number: i64| usize::try_from(number).is_ok_and(|number| roll.has(number));
         let mut packs = self.read(|now| {
-            let left = now.view.all().filter(|(number, pack)| is_held(pack) && !is_shown(*number));
+            let left = now
+                .view
+                .all()
+                .filter(|(number, pack)| is_held(pack) && !is_shown(*number));
             Ok(left.map(|(_, pack)| pack.row).collect::<Vec<_>>())
         })?;
         packs.sort_unstable_by_key(|pack| pack.id);

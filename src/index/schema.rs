@@ -63,16 +63,24 @@ impl From<IndexError> for Unusable {
 pub(super) fn create(path: &Path) -> Result<Connection, IndexError> {
     let action = "create tables";
     let fail = |source| IndexError::sqlite(path, action, source);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     configure(&conn).map_err(fail)?;
     let tx = conn.transaction().map_err(fail)?;
     tx.execute_batch(TABLES).map_err(fail)?;
-    tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
-    tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(fail)?;
-    let meta = Meta { changes: 1, next_pack: 1, ..Meta::default() };
-    tx.execute("insert into meta values (0, 0, 0, 0, 0, 0, 0, 0)", []).map_err(fail)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)
+        .map_err(fail)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION)
+        .map_err(fail)?;
+    let meta = Meta {
+        changes: 1,
+        next_pack: 1,
+        ..Meta::default()
+    };
+    tx.execute("insert into meta values (0, 0, 0, 0, 0, 0, 0, 0)", [])
+        .map_err(fail)?;
     meta.write(&tx).map_err(fail)?;
     tx.commit().map_err(fail)?;
     Ok(conn)
@@ -84,19 +92,26 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
-    let number = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(fail);
+    let number = |name| {
+        conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .map_err(fail)
+    };
     let (application, version) = (number("application_id")?, number("user_version")?);
     if application != APPLICATION_ID {
         return Err(Unusable::Foreign("it is no index of icecore".to_owned()));
     }
     if version != SCHEMA_VERSION {
-        return Err(Unusable::Foreign(format!("its schema is {version}, this icecore's {SCHEMA_VERSION}")));
+        return Err(Unusable::Foreign(format!(
+            "its schema is {version}, this icecore's {SCHEMA_VERSION}"
+        )));
     }
     configure(&conn).map_err(fail)?;
     // A damaged version in the header makes SQLite open a file for reading only, as does a missing permission.
     let writable = is_writable_by_any(path);
     if writable && conn.is_readonly("main").map_err(fail)? {
-        return Err(Unusable::Foreign("its header asks for a newer SQLite".to_owned()));
+        return Err(Unusable::Foreign(
+            "its header asks for a newer SQLite".to_owned(),
+        ));
     }
     Ok(conn)
 }
@@ -120,7 +135,11 @@ pub(super) fn quick_check(conn: &Connection, path: &Path) -> Result<(), IndexErr
     let verdict = conn
         .query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0))
         .map_err(|source| IndexError::sqlite(path, "check the database", source))?;
-    if verdict == "ok" { Ok(()) } else { Err(IndexError::damaged(path, verdict)) }
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(IndexError::damaged(path, verdict))
+    }
 }
 
 /// The database's one row of counters and sums.
@@ -161,7 +180,10 @@ impl Meta {
             })
             .map_err(|source| IndexError::sqlite(path, "read the counters", source))?;
         if meta.mark() != mark {
-            return Err(IndexError::damaged(path, "the row of counters does not fit its mark"));
+            return Err(IndexError::damaged(
+                path,
+                "the row of counters does not fit its mark",
+            ));
         }
         Ok(meta)
     }

@@ -38,7 +38,12 @@ impl<'a> Change<'a> {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| IndexError::sqlite(path, action, source))?;
         let meta = Meta::read(&tx, path)?;
-        Ok(Self { tx, path, meta, action })
+        Ok(Self {
+            tx,
+            path,
+            meta,
+            action,
+        })
     }
 
     fn fail(&self, source: rusqlite::Error) -> IndexError {
@@ -47,9 +52,13 @@ impl<'a> Change<'a> {
 
     fn commit(mut self) -> Result<(), IndexError> {
         self.meta.changes += 1;
-        self.meta.write(&self.tx).map_err(|source| self.fail(source))?;
+        self.meta
+            .write(&self.tx)
+            .map_err(|source| self.fail(source))?;
         let (path, action) = (self.path, self.action);
-        self.tx.commit().map_err(|source| IndexError::sqlite(path, action, source))
+        self.tx
+            .commit()
+            .map_err(|source| IndexError::sqlite(path, action, source))
     }
 
     /// Loads a segment, unless it is loaded.
@@ -62,10 +71,15 @@ impl<'a> Change<'a> {
     }
 
     fn write_segment(&mut self, id: &SegmentId, body: &SegmentBody) -> Result<(), IndexError> {
-        self.execute("insert into segments (id) values (?1)", params![id.as_bytes()])?;
+        self.execute(
+            "insert into segments (id) values (?1)",
+            params![id.as_bytes()],
+        )?;
         let segment = self.tx.last_insert_rowid();
         self.meta.digest =
-            self.meta.digest.wrapping_add(id_row_hash(Table::Segments, segment, id.as_bytes()));
+            self.meta
+                .digest
+                .wrapping_add(id_row_hash(Table::Segments, segment, id.as_bytes()));
 
         let mut rows = Vec::new();
         let mut fresh: Vec<StoredPack> = Vec::new();
@@ -80,8 +94,9 @@ impl<'a> Change<'a> {
             // The first to tell what is in a pack is believed while it is loaded: ids are hashes of the whole.
             if !pack.content {
                 let index = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
-                let pack =
-                    self.begin_content(pack, info, body, told, index, &mut rows).map_err(|problem| {
+                let pack = self
+                    .begin_content(pack, info, body, told, index, &mut rows)
+                    .map_err(|problem| {
                         problem.unwrap_or_else(|what| IndexError::Refused { segment: *id, what })
                     })?;
                 fresh.push(pack);
@@ -94,7 +109,10 @@ impl<'a> Change<'a> {
         }
         self.write_chunks(&mut rows, &mut fresh)?;
 
-        for (packs, claim) in [(&body.condemned, Claim::Condemned), (&body.dropped, Claim::Dropped)] {
+        for (packs, claim) in [
+            (&body.condemned, Claim::Condemned),
+            (&body.dropped, Claim::Dropped),
+        ] {
             for pack in packs {
                 let number = self.pack(pack)?.no;
                 self.add_claim(segment, number, claim)?;
@@ -119,7 +137,10 @@ impl<'a> Change<'a> {
         let counts = insert_chunks(&self.tx, &mut self.meta, rows, &ids)
             .map_err(|source| IndexError::sqlite(self.path, self.action, source))?;
         for (pack, count) in fresh.drain(..).zip(counts) {
-            let filled = StoredPack { chunk_rows: count, ..pack.clone() };
+            let filled = StoredPack {
+                chunk_rows: count,
+                ..pack.clone()
+            };
             self.replace_pack(&pack, &filled)?;
         }
         rows.clear();
@@ -144,14 +165,26 @@ impl<'a> Change<'a> {
             let mut offset = 0_u32;
             for chunk in &frame_info.chunks {
                 let (id, len) = (chunk.id, chunk.len);
-                let row = ChunkRow { id, pack: bare.no, pack_index: index, frame, position, offset, len };
+                let row = ChunkRow {
+                    id,
+                    pack: bare.no,
+                    pack_index: index,
+                    frame,
+                    position,
+                    offset,
+                    len,
+                };
                 rows.push(row);
                 position += 1;
                 offset = offset.checked_add(len).ok_or_else(too_much)?;
             }
         }
         let plain = |class| -> u64 {
-            info.frames.iter().filter(|frame| frame.class == class).map(|frame| u64::from(frame.plain)).sum()
+            info.frames
+                .iter()
+                .filter(|frame| frame.class == class)
+                .map(|frame| u64::from(frame.plain))
+                .sum()
         };
         let base = self.meta.next_base;
         self.meta.next_base = base
@@ -173,14 +206,19 @@ impl<'a> Change<'a> {
             digest: told,
         };
         self.replace_pack(&bare, &pack).map_err(Ok)?;
-        insert_frames(&self.tx, pack.no, &pack.id, &info.frames).map_err(|source| Ok(self.fail(source)))?;
+        insert_frames(&self.tx, pack.no, &pack.id, &info.frames)
+            .map_err(|source| Ok(self.fail(source)))?;
         Ok(pack)
     }
 
     /// Makes what `old` says a part of what `to` says, as a merge of both would say it, and forgets `old`.
     pub(super) fn transfer(mut self, old: &SegmentId, to: &SegmentId) -> Result<(), IndexError> {
-        let Some(into) = self.segment(to)? else { return Err(IndexError::NotLoaded { segment: *to }) };
-        let Some(from) = self.segment(old)?.filter(|from| *from != into) else { return Ok(()) };
+        let Some(into) = self.segment(to)? else {
+            return Err(IndexError::NotLoaded { segment: *to });
+        };
+        let Some(from) = self.segment(old)?.filter(|from| *from != into) else {
+            return Ok(());
+        };
         for (pack, what) in self.claims(from)? {
             self.remove_claim(from, pack, what)?;
             let Some(claim) = Claim::from_number(what) else {
@@ -204,7 +242,9 @@ impl<'a> Change<'a> {
 
     /// Takes away what a segment says.
     pub(super) fn unload(mut self, id: &SegmentId) -> Result<(), IndexError> {
-        let Some(segment) = self.segment(id)? else { return Ok(()) };
+        let Some(segment) = self.segment(id)? else {
+            return Ok(());
+        };
         for (pack, what) in self.claims(segment)? {
             self.remove_claim(segment, pack, what)?;
         }
@@ -230,9 +270,13 @@ impl<'a> Change<'a> {
             self.delete_content(&idle)?;
         }
         let mut bare = Vec::new();
-        StoredPack::each(&self.tx, "where content = 0 and no not in (select pack from claims)", |pack| {
-            bare.push(pack);
-        })
+        StoredPack::each(
+            &self.tx,
+            "where content = 0 and no not in (select pack from claims)",
+            |pack| {
+                bare.push(pack);
+            },
+        )
         .map_err(|source| self.fail(source))?;
         for pack in bare {
             self.execute("delete from packs where no = ?1", [pack.no])?;
@@ -243,7 +287,10 @@ impl<'a> Change<'a> {
 
     /// Deletes the rows of frames and chunks of these packs; reads the whole table of chunks.
     fn delete_content(&mut self, packs: &[StoredPack]) -> Result<(), IndexError> {
-        self.execute("create temporary table if not exists idle (no integer primary key)", [])?;
+        self.execute(
+            "create temporary table if not exists idle (no integer primary key)",
+            [],
+        )?;
         self.execute("delete from idle", [])?;
         for pack in packs {
             self.execute("insert or ignore into idle values (?1)", [pack.no])?;
@@ -292,7 +339,10 @@ impl<'a> Change<'a> {
 
     fn forget_segment(&mut self, no: i64, id: &SegmentId) -> Result<(), IndexError> {
         self.execute("delete from segments where no = ?1", [no])?;
-        self.meta.digest = self.meta.digest.wrapping_sub(id_row_hash(Table::Segments, no, id.as_bytes()));
+        self.meta.digest =
+            self.meta
+                .digest
+                .wrapping_sub(id_row_hash(Table::Segments, no, id.as_bytes()));
         Ok(())
     }
 
@@ -310,7 +360,11 @@ impl<'a> Change<'a> {
 
     fn replace_pack(&mut self, old: &StoredPack, new: &StoredPack) -> Result<(), IndexError> {
         new.write(&self.tx).map_err(|source| self.fail(source))?;
-        self.meta.digest = self.meta.digest.wrapping_sub(old.hash()).wrapping_add(new.hash());
+        self.meta.digest = self
+            .meta
+            .digest
+            .wrapping_sub(old.hash())
+            .wrapping_add(new.hash());
         Ok(())
     }
 
@@ -318,7 +372,9 @@ impl<'a> Change<'a> {
         self.tx
             .prepare_cached("select pack, what from claims where segment = ?1 order by what, pack")
             .and_then(|mut statement| {
-                statement.query_map([segment], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+                statement
+                    .query_map([segment], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
             })
             .map_err(|source| self.fail(source))
     }
@@ -339,8 +395,15 @@ impl<'a> Change<'a> {
 
     fn add_claim(&mut self, segment: i64, pack: i64, claim: Claim) -> Result<(), IndexError> {
         let what = claim as i64;
-        if self.execute("insert or ignore into claims values (?1, ?2, ?3)", [segment, pack, what])? == 1 {
-            self.meta.digest = self.meta.digest.wrapping_add(claim_hash(segment, pack, what));
+        if self.execute(
+            "insert or ignore into claims values (?1, ?2, ?3)",
+            [segment, pack, what],
+        )? == 1
+        {
+            self.meta.digest = self
+                .meta
+                .digest
+                .wrapping_add(claim_hash(segment, pack, what));
         }
         Ok(())
     }
@@ -350,7 +413,10 @@ impl<'a> Change<'a> {
             "delete from claims where segment = ?1 and pack = ?2 and what = ?3",
             [segment, pack, what],
         )?;
-        self.meta.digest = self.meta.digest.wrapping_sub(claim_hash(segment, pack, what));
+        self.meta.digest = self
+            .meta
+            .digest
+            .wrapping_sub(claim_hash(segment, pack, what));
         Ok(())
     }
 
@@ -360,7 +426,10 @@ impl<'a> Change<'a> {
             _ => "insert or ignore into superseded values (?1, ?2)",
         };
         if self.execute(sql, params![segment, id])? == 1 {
-            self.meta.digest = self.meta.digest.wrapping_add(id_row_hash(table, segment, id));
+            self.meta.digest = self
+                .meta
+                .digest
+                .wrapping_add(id_row_hash(table, segment, id));
         }
         Ok(())
     }
@@ -368,8 +437,14 @@ impl<'a> Change<'a> {
     /// Removes and returns the ids that a segment has in `superseded` or `lost`.
     fn take_id_rows(&mut self, table: Table, segment: i64) -> Result<Vec<[u8; 32]>, IndexError> {
         let (select, delete) = match table {
-            Table::Lost => ("select segment, chunk from lost", "delete from lost where segment = ?1"),
-            _ => ("select segment, old from superseded", "delete from superseded where segment = ?1"),
+            Table::Lost => (
+                "select segment, chunk from lost",
+                "delete from lost where segment = ?1",
+            ),
+            _ => (
+                "select segment, old from superseded",
+                "delete from superseded where segment = ?1",
+            ),
         };
         let mut taken = Vec::new();
         each_id_row(&self.tx, select, |of, id| {
@@ -380,7 +455,10 @@ impl<'a> Change<'a> {
         .map_err(|source| self.fail(source))?;
         self.execute(delete, [segment])?;
         for id in &taken {
-            self.meta.digest = self.meta.digest.wrapping_sub(id_row_hash(table, segment, id));
+            self.meta.digest = self
+                .meta
+                .digest
+                .wrapping_sub(id_row_hash(table, segment, id));
         }
         Ok(taken)
     }

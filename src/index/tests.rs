@@ -29,25 +29,45 @@ fn segment(number: u64) -> SegmentId {
 
 /// A pack of these chunks in frames of three.
 fn pack(number: u64, chunks: impl IntoIterator<Item = u64>) -> PackInfo {
-    let chunks: Vec<ChunkInfo> =
-        chunks.into_iter().map(|n| ChunkInfo { id: chunk(n), len: 1 + (n % 100) as u32 }).collect();
+    let chunks: Vec<ChunkInfo> = chunks
+        .into_iter()
+        .map(|n| ChunkInfo {
+            id: chunk(n),
+            len: 1 + (n % 100) as u32,
+        })
+        .collect();
     let frames = chunks
         .chunks(3)
         .enumerate()
         .map(|(n, chunks)| FrameInfo {
-            class: if n % 2 == 0 { Class::Data } else { Class::Metadata },
-            codec: if n % 3 == 0 { Codec::Plain } else { Codec::Zstd },
+            class: if n % 2 == 0 {
+                Class::Data
+            } else {
+                Class::Metadata
+            },
+            codec: if n % 3 == 0 {
+                Codec::Plain
+            } else {
+                Codec::Zstd
+            },
             offset: n as u64 * 1000,
             stored: 900 + n as u32,
             plain: chunks.iter().map(|chunk| chunk.len).sum(),
             chunks: chunks.to_vec(),
         })
         .collect();
-    PackInfo { id: pack_id(number), size: 100_000 + number, frames }
+    PackInfo {
+        id: pack_id(number),
+        size: 100_000 + number,
+        frames,
+    }
 }
 
 fn adding(packs: Vec<PackInfo>) -> SegmentBody {
-    SegmentBody { packs, ..SegmentBody::empty(LeaseId::new([7; 16])) }
+    SegmentBody {
+        packs,
+        ..SegmentBody::empty(LeaseId::new([7; 16]))
+    }
 }
 
 fn open(dir: &Path) -> Index {
@@ -112,7 +132,13 @@ enum Step {
 
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let some = |end: u64, most: usize| prop::collection::btree_set(0..end, 0..=most);
-    let plan = (some(PACKS, 4), some(PACKS, 2), some(PACKS, 2), some(CHUNKS, 4), some(SEGMENTS as u64, 2));
+    let plan = (
+        some(PACKS, 4),
+        some(PACKS, 2),
+        some(PACKS, 2),
+        some(CHUNKS, 4),
+        some(SEGMENTS as u64, 2),
+    );
     prop::collection::vec(plan, SEGMENTS).prop_map(|plans| {
         plans
             .into_iter()
@@ -150,9 +176,12 @@ impl Model {
         if old == to || !self.0.contains_key(&to) {
             return;
         }
-        let Some(from) = self.0.remove(&old) else { return };
+        let Some(from) = self.0.remove(&old) else {
+            return;
+        };
         let into = self.0.get_mut(&to).expect("it is loaded");
-        into.added.extend(from.added.difference(&into.dropped.clone()));
+        into.added
+            .extend(from.added.difference(&into.dropped.clone()));
         into.condemned.extend(from.condemned);
         into.dropped.extend(from.dropped);
         into.lost.extend(from.lost);
@@ -204,30 +233,53 @@ impl Model {
         let mut rows = BTreeMap::new();
         for number in 0..PACKS {
             let row = index.pack(&pack_id(number)).expect("pack");
-            assert_eq!(row.map(|row| row.state), self.state(number), "pack {number}");
+            assert_eq!(
+                row.map(|row| row.state),
+                self.state(number),
+                "pack {number}"
+            );
             let Some(row) = row else { continue };
             assert_eq!(row.added, self.added(number), "pack {number}");
             let info = test_pack(number);
-            let frames = if row.added { info.frames.len() as u32 } else { 0 };
+            let frames = if row.added {
+                info.frames.len() as u32
+            } else {
+                0
+            };
             assert_eq!(row.frames, frames);
             for n in 0..=info.frames.len() as u32 {
                 let frame = index.frame(&pack_id(number), n).expect("frame");
-                let expected = info.frames.get(n as usize).filter(|_| row.added).map(|frame| FrameRow {
-                    class: frame.class,
-                    codec: frame.codec,
-                    offset: frame.offset,
-                    stored: frame.stored,
-                    plain: frame.plain,
-                    chunks: frame.chunks.len() as u32,
-                });
+                let expected = info
+                    .frames
+                    .get(n as usize)
+                    .filter(|_| row.added)
+                    .map(|frame| FrameRow {
+                        class: frame.class,
+                        codec: frame.codec,
+                        offset: frame.offset,
+                        stored: frame.stored,
+                        plain: frame.plain,
+                        chunks: frame.chunks.len() as u32,
+                    });
                 assert_eq!(frame, expected, "frame {n} of pack {number}");
             }
             rows.insert(row.id, row);
         }
-        assert_eq!(index.packs().expect("packs"), rows.values().copied().collect::<Vec<_>>());
-        let mut spans: Vec<_> = rows.values().map(|row| row.base..row.base + u64::from(row.chunks)).collect();
+        assert_eq!(
+            index.packs().expect("packs"),
+            rows.values().copied().collect::<Vec<_>>()
+        );
+        let mut spans: Vec<_> = rows
+            .values()
+            .map(|row| row.base..row.base + u64::from(row.chunks))
+            .collect();
         spans.sort_by_key(|span| (span.start, span.end));
-        assert!(spans.iter().filter(|span| !span.is_empty()).is_sorted_by(|a, b| a.end <= b.start));
+        assert!(
+            spans
+                .iter()
+                .filter(|span| !span.is_empty())
+                .is_sorted_by(|a, b| a.end <= b.start)
+        );
         let end = index.chunk_numbers_end().expect("end");
         assert!(spans.iter().all(|span| span.end <= end));
 
@@ -239,7 +291,16 @@ impl Model {
             let all = index.copies(&chunk(number)).expect("copies");
             let told: Vec<_> = all
                 .iter()
-                .map(|c| (c.state, c.pack, c.frame, c.offset, c.len, c.number - rows[&c.pack].base))
+                .map(|c| {
+                    (
+                        c.state,
+                        c.pack,
+                        c.frame,
+                        c.offset,
+                        c.len,
+                        c.number - rows[&c.pack].base,
+                    )
+                })
                 .collect();
             assert_eq!(told, self.copies(number), "chunk {number}");
             assert_eq!(best.as_ref(), all.first());
@@ -250,18 +311,30 @@ impl Model {
             .0
             .values()
             .flat_map(|plan| &plan.lost)
-            .filter(|id| self.copies(**id).first().is_none_or(|best| best.0 != PackState::Known))
+            .filter(|id| {
+                self.copies(**id)
+                    .first()
+                    .is_none_or(|best| best.0 != PackState::Known)
+            })
             .map(|id| chunk(*id))
             .collect();
         assert_eq!(index.lost().expect("lost"), lost);
         for old in 0..SEGMENTS as u64 {
-            let by = self.0.iter().filter(|(_, plan)| plan.superseded.contains(&old));
+            let by = self
+                .0
+                .iter()
+                .filter(|(_, plan)| plan.superseded.contains(&old));
             let lowest = by.map(|(n, _)| segment(*n as u64)).min();
             assert_eq!(index.superseder(&segment(old)).expect("superseder"), lowest);
         }
-        let held = rows.values().filter(|row| row.added && row.state != PackState::Dropped);
+        let held = rows
+            .values()
+            .filter(|row| row.added && row.state != PackState::Dropped);
         assert_eq!(index.totals().expect("totals").packs, held.count() as u64);
-        assert_eq!(index.is_empty().expect("is_empty"), found.iter().all(Option::is_none));
+        assert_eq!(
+            index.is_empty().expect("is_empty"),
+            found.iter().all(Option::is_none)
+        );
         index.check().expect("all sums fit");
     }
 }
@@ -331,7 +404,10 @@ fn database(dir: &Path) -> PathBuf {
     fs::read_dir(dir)
         .expect("listed")
         .map(|entry| entry.expect("an entry").path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "sqlite"))
+        .find(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "sqlite")
+        })
         .expect("a database")
 }
 
@@ -357,9 +433,15 @@ fn filled(dir: &Path) -> Vec<Vec<Location>> {
         body.lost = vec![chunk(MANY + n)];
         index.load(segment(n), &body).expect("load");
     }
-    let body = SegmentBody { condemned: vec![pack_id(3)], dropped: vec![pack_id(4)], ..adding(Vec::new()) };
+    let body = SegmentBody {
+        condemned: vec![pack_id(3)],
+        dropped: vec![pack_id(4)],
+        ..adding(Vec::new())
+    };
     index.load(segment(10), &body).expect("load");
-    (0..MANY + 20).map(|n| index.copies(&chunk(n)).expect("copies")).collect()
+    (0..MANY + 20)
+        .map(|n| index.copies(&chunk(n)).expect("copies"))
+        .collect()
 }
 
 /// Opens a folder and compares every answer with the truth. Returns true if damage was noticed.
@@ -373,7 +455,10 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
     for (number, copies) in (0..).zip(truth) {
         match index.copies(&chunk(number)) {
             Ok(found) => {
-                assert!(found.iter().all(|copy| copies.contains(copy)), "{what}: chunk {number}: {found:?}");
+                assert!(
+                    found.iter().all(|copy| copies.contains(copy)),
+                    "{what}: chunk {number}: {found:?}"
+                );
                 missed |= found.len() != copies.len();
             }
             Err(error) => {
@@ -391,7 +476,10 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
     drop(index);
     if noticed {
         let (index, opened) = Index::open(dir).expect("opens");
-        assert!(matches!(opened, Opened::Recreated { .. }), "{what}: damage that was met is forgotten");
+        assert!(
+            matches!(opened, Opened::Recreated { .. }),
+            "{what}: damage that was met is forgotten"
+        );
         assert!(index.is_empty().expect("is_empty"));
     }
     noticed
@@ -399,7 +487,10 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
 
 #[test]
 fn a_damaged_page_gives_right_answers_or_damage() {
-    let (home, base) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (home, base) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let truth = filled(base.path());
     let mut noticed = 0;
     for seed in 1..=300_u64 {
@@ -425,7 +516,10 @@ fn a_damaged_page_gives_right_answers_or_damage() {
 /// failed for good; another made the file read-only.
 #[test]
 fn a_damaged_header_never_ends_in_an_error() {
-    let (home, base) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (home, base) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let truth = filled(base.path());
     let truth = &truth[..40];
     for (byte, flip) in (0..108).flat_map(|byte| [1, 3, 0x80].map(|flip| (byte, flip))) {
@@ -448,11 +542,22 @@ fn a_damaged_header_never_ends_in_an_error() {
 
 #[test]
 fn cut_off_empty_and_foreign_files_give_way_to_a_new_one() {
-    let (home, base) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (home, base) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let truth = filled(base.path());
     let whole = fs::read(database(base.path())).expect("read");
-    let text = "This is a text and no database at all.\n".repeat(300).into_bytes();
-    let contents = [&whole[..0], &whole[..50], &whole[..4096], &whole[..whole.len() / 8192 * 4096], &text];
+    let text = "This is a text and no database at all.\n"
+        .repeat(300)
+        .into_bytes();
+    let contents = [
+        &whole[..0],
+        &whole[..50],
+        &whole[..4096],
+        &whole[..whole.len() / 8192 * 4096],
+        &text,
+    ];
     for (n, bytes) in contents.into_iter().enumerate() {
         let dir = home.path().join(n.to_string());
         copy(base.path(), &dir);
@@ -466,9 +571,14 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
     let dir = tempfile::tempdir().expect("a folder");
     let recreated = |what: &str| {
         let (index, opened) = Index::open(dir.path()).expect("opens");
-        assert!(matches!(opened, Opened::Recreated { .. }), "{what}: {opened:?}");
+        assert!(
+            matches!(opened, Opened::Recreated { .. }),
+            "{what}: {opened:?}"
+        );
         assert!(index.loaded().expect("loaded").is_empty());
-        index.load(segment(1), &adding(vec![pack(1, 0..9)])).expect("load");
+        index
+            .load(segment(1), &adding(vec![pack(1, 0..9)]))
+            .expect("load");
     };
     filled(dir.path());
     Connection::open(database(dir.path()))
@@ -480,7 +590,12 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
     fs::write(dir.path().join("current"), "").expect("written");
     recreated("pointer");
     let databases = fs::read_dir(dir.path()).expect("listed").filter(|entry| {
-        entry.as_ref().expect("an entry").path().extension().is_some_and(|extension| extension == "sqlite")
+        entry
+            .as_ref()
+            .expect("an entry")
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "sqlite")
     });
     assert_eq!(databases.count(), 1, "what nobody has open is cleared away");
     fs::remove_dir_all(dir.path()).expect("removed");
@@ -498,7 +613,9 @@ fn two_openings_take_turns() {
                 for n in 0..40 {
                     // Each loads its own segments, and both load every fourth.
                     if n % 2 == odd || n % 4 == 0 {
-                        index.load(segment(n), &adding(vec![pack(n, n * 5..n * 5 + 10)])).expect("load");
+                        index
+                            .load(segment(n), &adding(vec![pack(n, n * 5..n * 5 + 10)]))
+                            .expect("load");
                     }
                     assert!(index.loaded().expect("loaded").len() <= 40);
                 }
@@ -511,31 +628,61 @@ fn two_openings_take_turns() {
         index.check().expect("all sums fit");
     }
     for n in 0..200 {
-        assert_eq!(a.copies(&chunk(n)).expect("copies"), b.copies(&chunk(n)).expect("copies"));
+        assert_eq!(
+            a.copies(&chunk(n)).expect("copies"),
+            b.copies(&chunk(n)).expect("copies")
+        );
     }
     // One begins anew; the other goes on with what it has open.
     a.recreate("a test").expect("recreate");
     assert!(a.is_empty().expect("is_empty"));
-    b.load(segment(50), &adding(vec![pack(50, 300..310)])).expect("load");
+    b.load(segment(50), &adding(vec![pack(50, 300..310)]))
+        .expect("load");
     assert_eq!(b.loaded().expect("loaded").len(), 41);
     assert!(open(dir.path()).is_empty().expect("is_empty"));
 }
 
 #[test]
 fn an_older_database_put_back_tells_what_it_holds() {
-    let (dir, old) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    open(dir.path()).load(segment(1), &adding(vec![pack(1, 0..9)])).expect("load");
+    let (dir, old) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    open(dir.path())
+        .load(segment(1), &adding(vec![pack(1, 0..9)]))
+        .expect("load");
     copy(dir.path(), old.path());
-    let body = SegmentBody { condemned: vec![pack_id(1)], ..adding(vec![pack(2, 5..20)]) };
+    let body = SegmentBody {
+        condemned: vec![pack_id(1)],
+        ..adding(vec![pack(2, 5..20)])
+    };
     open(dir.path()).load(segment(2), &body).expect("load");
     fs::remove_dir_all(dir.path()).expect("removed");
     copy(old.path(), dir.path());
     let index = open(dir.path());
-    assert_eq!(index.loaded().expect("loaded"), BTreeSet::from([segment(1)]));
-    assert_eq!(index.lookup_one(&chunk(5)).expect("one").map(|found| found.pack), Some(pack_id(1)));
+    assert_eq!(
+        index.loaded().expect("loaded"),
+        BTreeSet::from([segment(1)])
+    );
+    assert_eq!(
+        index
+            .lookup_one(&chunk(5))
+            .expect("one")
+            .map(|found| found.pack),
+        Some(pack_id(1))
+    );
     index.load(segment(2), &body).expect("load");
-    assert_eq!(index.lookup_one(&chunk(5)).expect("one").map(|found| found.pack), Some(pack_id(2)));
-    assert_eq!(index.lookup_one(&chunk(1)).expect("one").map(|f| f.state), Some(PackState::Condemned));
+    assert_eq!(
+        index
+            .lookup_one(&chunk(5))
+            .expect("one")
+            .map(|found| found.pack),
+        Some(pack_id(2))
+    );
+    assert_eq!(
+        index.lookup_one(&chunk(1)).expect("one").map(|f| f.state),
+        Some(PackState::Condemned)
+    );
 }
 
 #[test]
@@ -546,7 +693,8 @@ fn an_unclean_end_is_noticed_only_while_nobody_else_has_it_open() {
         fs::read(path).expect("read").first().copied()
     };
     let a = open(dir.path());
-    a.load(segment(1), &adding(vec![pack(1, 0..9)])).expect("load");
+    a.load(segment(1), &adding(vec![pack(1, 0..9)]))
+        .expect("load");
     let b = open(dir.path());
     drop(a);
     assert_eq!(mark(), Some(b'd'), "another may still write");
@@ -567,7 +715,10 @@ fn a_segment_that_cannot_be_true_changes_nothing() {
     let mut bad = pack(1, 0..9);
     bad.frames[1].chunks[0].len = u32::MAX;
     let refused = index.load(segment(1), &adding(vec![pack(2, 0..9), bad]));
-    assert!(matches!(refused, Err(IndexError::Refused { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(IndexError::Refused { .. })),
+        "{refused:?}"
+    );
     assert!(index.is_empty().expect("is_empty") && index.packs().expect("packs").is_empty());
     index.check().expect("all sums fit");
 }
@@ -576,10 +727,16 @@ fn a_segment_that_cannot_be_true_changes_nothing() {
 fn content_left_over_from_a_false_segment_is_not_taken_over() {
     let dir = tempfile::tempdir().expect("a folder");
     let index = open(dir.path());
-    index.load(segment(9), &adding(vec![pack(9, 1000..1200)])).expect("load");
-    index.load(segment(1), &adding(vec![pack(1, 50..60)])).expect("load");
+    index
+        .load(segment(9), &adding(vec![pack(9, 1000..1200)]))
+        .expect("load");
+    index
+        .load(segment(1), &adding(vec![pack(1, 50..60)]))
+        .expect("load");
     index.unload(&segment(1)).expect("unload");
-    index.load(segment(2), &adding(vec![pack(1, 70..80)])).expect("load");
+    index
+        .load(segment(2), &adding(vec![pack(1, 70..80)]))
+        .expect("load");
     assert_eq!(index.lookup_one(&chunk(55)).expect("one"), None);
     assert!(index.lookup_one(&chunk(75)).expect("one").is_some());
     index.check().expect("all sums fit");

@@ -22,7 +22,10 @@ pub(super) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { limit: LIMIT, cancel: Cancel::new() }
+        Self {
+            limit: LIMIT,
+            cancel: Cancel::new(),
+        }
     }
 }
 
@@ -50,7 +53,10 @@ pub(super) fn answer(
     longest: u64,
     patience: &Patience,
 ) -> Result<Vec<u8>, NoAnswer> {
-    let none = |err| NoAnswer::Command { err, said: Vec::new() };
+    let none = |err| NoAnswer::Command {
+        err,
+        said: Vec::new(),
+    };
     let mut running = command.spawn(options).map_err(none)?;
     let (start, is_late) = (Instant::now(), AtomicBool::new(false));
     let stop = || {
@@ -59,7 +65,10 @@ pub(super) fn answer(
     };
     let answered = watched(&running.canceller(), &stop, || {
         let mut answer = Vec::new();
-        let read = (&mut running).take(longest).read_to_end(&mut answer).map_err(NoAnswer::Read)?;
+        let read = (&mut running)
+            .take(longest)
+            .read_to_end(&mut answer)
+            .map_err(NoAnswer::Read)?;
         if read as u64 == longest {
             return Err(NoAnswer::TooLong);
         }
@@ -80,10 +89,17 @@ mod tests {
     use super::*;
 
     /// The answer of `words`; `None` if nothing has ended the waiting after a minute.
-    fn asked(words: &'static str, limit: Duration, cancelled: bool) -> Option<Result<Vec<u8>, NoAnswer>> {
+    fn asked(
+        words: &'static str,
+        limit: Duration,
+        cancelled: bool,
+    ) -> Option<Result<Vec<u8>, NoAnswer>> {
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let patience = Patience { limit, cancel: Cancel::new() };
+            let patience = Patience {
+                limit,
+                cancel: Cancel::new(),
+            };
             if cancelled {
                 patience.cancel.cancel();
             }
@@ -97,11 +113,21 @@ mod tests {
     fn a_program_that_hangs_is_given_up() {
         let short = Duration::from_millis(10);
         // It says nothing, or is not done saying it; or says it and does not end.
-        for words in ["sleep 1000", "sh -c 'echo x; sleep 1000'", "sh -c 'echo x; exec >&-; sleep 1000'"] {
+        for words in [
+            "sleep 1000",
+            "sh -c 'echo x; sleep 1000'",
+            "sh -c 'echo x; exec >&-; sleep 1000'",
+        ] {
             let late = asked(words, short, false);
-            assert!(matches!(late, Some(Err(NoAnswer::Late))), "{words}: {late:?}");
+            assert!(
+                matches!(late, Some(Err(NoAnswer::Late))),
+                "{words}: {late:?}"
+            );
             let stopped = asked(words, LIMIT, true);
-            assert!(matches!(stopped, Some(Err(NoAnswer::Interrupted))), "{words}: {stopped:?}");
+            assert!(
+                matches!(stopped, Some(Err(NoAnswer::Interrupted))),
+                "{words}: {stopped:?}"
+            );
         }
     }
 

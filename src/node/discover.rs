@@ -29,7 +29,11 @@ pub trait Engine {
     /// The volume of this name; none if there is none.
     fn volume(&self, name: &str) -> Result<Option<Volume>, DockerError>;
     /// The compose projects whose containers bear this label.
-    fn projects_with_label(&self, label: &str, value: &str) -> Result<BTreeSet<String>, DockerError>;
+    fn projects_with_label(
+        &self,
+        label: &str,
+        value: &str,
+    ) -> Result<BTreeSet<String>, DockerError>;
 }
 
 impl Engine for Docker {
@@ -41,12 +45,19 @@ impl Engine for Docker {
         Self::volume(self, name)
     }
 
-    fn projects_with_label(&self, label: &str, value: &str) -> Result<BTreeSet<String>, DockerError> {
+    fn projects_with_label(
+        &self,
+        label: &str,
+        value: &str,
+    ) -> Result<BTreeSet<String>, DockerError> {
         let filter = format!("label={label}={value}");
         let format = "{{.Label \"com.docker.compose.project\"}}";
         let answer = self.run(&["ps", "-a", "--filter", &filter, "--format", format])?;
         let answer = String::from_utf8_lossy(&answer);
-        let lines = answer.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = answer
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
         Ok(lines.map(str::to_owned).collect())
     }
 }
@@ -144,7 +155,10 @@ impl Finder<'_> {
     }
 
     /// The engine's answer; none if there is none, and then it is not asked again.
-    fn ask<T>(&mut self, question: impl FnOnce(&dyn Engine) -> Result<T, DockerError>) -> Option<T> {
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&dyn Engine) -> Result<T, DockerError>,
+    ) -> Option<T> {
         let answer = question(self.engine?);
         answer
             .map_err(|err| {
@@ -157,7 +171,9 @@ impl Finder<'_> {
     /// Asks for the project's containers; a project that runs under another name gives its name.
     fn containers(&mut self, project: &mut Project) {
         let name = project.name.clone();
-        let Some(found) = self.ask(|engine| engine.project(&name)) else { return };
+        let Some(found) = self.ask(|engine| engine.project(&name)) else {
+            return;
+        };
         self.containers = found;
         if !self.containers.is_empty() {
             return;
@@ -186,12 +202,25 @@ impl Finder<'_> {
     /// Projects whose containers say that they come from this folder.
     fn running_here(&mut self, project: &Project) -> BTreeSet<String> {
         let mut folders = vec![project.folder.clone()];
-        folders.extend(Dir::open_canonical(&project.folder).ok().map(|dir| dir.path().to_owned()));
+        folders.extend(
+            Dir::open_canonical(&project.folder)
+                .ok()
+                .map(|dir| dir.path().to_owned()),
+        );
         folders.dedup();
-        let files = project.files.iter().map(|file| file.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        let files = project
+            .files
+            .iter()
+            .map(|file| file.to_string_lossy().into_owned())
+            .collect::<Vec<_>>();
         let mut labels: Vec<(&str, String)> = folders
             .iter()
-            .map(|folder| ("com.docker.compose.project.working_dir", folder.to_string_lossy().into_owned()))
+            .map(|folder| {
+                (
+                    "com.docker.compose.project.working_dir",
+                    folder.to_string_lossy().into_owned(),
+                )
+            })
             .collect();
         labels.push(("com.docker.compose.project.config_files", files.join(",")));
         let mut found = BTreeSet::new();
@@ -216,7 +245,10 @@ impl Finder<'_> {
     fn of_service(&self, service: &Service) -> impl Iterator<Item = &Container> {
         let name = service.name.clone();
         self.containers.iter().filter(move |container| {
-            let once = container.labels.get("com.docker.compose.oneoff").is_some_and(|once| once == "True");
+            let once = container
+                .labels
+                .get("com.docker.compose.oneoff")
+                .is_some_and(|once| once == "True");
             !once && container.service().is_some_and(|(_, known)| known == name)
         })
     }
@@ -224,16 +256,30 @@ impl Finder<'_> {
     fn database(&mut self, project: &Project) {
         let score = |service: &Service| {
             let names = ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"];
-            let told = names.iter().any(|name| service.environment.contains_key(*name));
-            let data = service.mounts.iter().any(|mount| mount.target.starts_with(DATABASE));
+            let told = names
+                .iter()
+                .any(|name| service.environment.contains_key(*name));
+            let data = service
+                .mounts
+                .iter()
+                .any(|mount| mount.target.starts_with(DATABASE));
             let image = has_postgres_image(service);
             // A folder of that name alone is no sign: whoever copies the files away mounts it too.
-            if image || told { 4 * u8::from(image) + 2 * u8::from(told) + u8::from(data) } else { 0 }
+            if image || told {
+                4 * u8::from(image) + 2 * u8::from(told) + u8::from(data)
+            } else {
+                0
+            }
         };
         let best = project.services.iter().map(score).max().unwrap_or(0);
-        let found: Vec<&Service> =
-            project.services.iter().filter(|service| best > 0 && score(service) == best).collect();
-        let Some(&service) = found.first() else { return };
+        let found: Vec<&Service> = project
+            .services
+            .iter()
+            .filter(|service| best > 0 && score(service) == best)
+            .collect();
+        let Some(&service) = found.first() else {
+            return;
+        };
         if found.len() > 1 {
             let names: Vec<&str> = found.iter().map(|service| service.name.as_str()).collect();
             self.note(format!(
@@ -241,15 +287,29 @@ impl Finder<'_> {
                 names.join("', '")
             ));
         }
-        let container = self.of_service(service).min_by_key(|container| !container.is_running()).cloned();
-        let told = |name: &str| service.environment.get(name).cloned().flatten().filter(|v| !v.is_empty());
+        let container = self
+            .of_service(service)
+            .min_by_key(|container| !container.is_running())
+            .cloned();
+        let told = |name: &str| {
+            service
+                .environment
+                .get(name)
+                .cloned()
+                .flatten()
+                .filter(|v| !v.is_empty())
+        };
         let runs_with = |name: &str| {
             let lines = &container.as_ref()?.env;
-            let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let value = lines
+                .iter()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             value.filter(|value| !value.is_empty()).map(str::to_owned)
         };
         let (written, running) = (told("POSTGRES_USER"), runs_with("POSTGRES_USER"));
-        let user = running.or_else(|| written.clone()).unwrap_or_else(|| DEFAULT_USER.to_owned());
+        let user = running
+            .or_else(|| written.clone())
+            .unwrap_or_else(|| DEFAULT_USER.to_owned());
         if container.is_some() && written.as_ref().is_some_and(|written| *written != user) {
             self.note(format!(
                 "the database runs with user '{user}', the compose file says otherwise: look at it"
@@ -258,9 +318,13 @@ impl Finder<'_> {
         if written.is_none() && service.environment.contains_key("POSTGRES_USER_FILE") {
             self.note("the database's user stands in a file (POSTGRES_USER_FILE): fill it in");
         }
-        let database =
-            runs_with("POSTGRES_DB").or_else(|| told("POSTGRES_DB")).unwrap_or_else(|| user.clone());
-        let mount = service.mounts.iter().find(|mount| mount.target.starts_with(DATABASE));
+        let database = runs_with("POSTGRES_DB")
+            .or_else(|| told("POSTGRES_DB"))
+            .unwrap_or_else(|| user.clone());
+        let mount = service
+            .mounts
+            .iter()
+            .find(|mount| mount.target.starts_with(DATABASE));
         let data = mount.and_then(|mount| self.place(project, service, mount));
         self.out.database = Some(FoundDatabase {
             service: service.name.clone(),
@@ -283,8 +347,12 @@ impl Finder<'_> {
 
     /// What a service's container has at this folder, if there is such a container.
     fn real(&self, service: &Service, target: &str) -> Option<Mount> {
-        let mut mounts = self.of_service(service).flat_map(|container| &container.mounts);
-        mounts.find(|mount| mount.destination == Path::new(target)).cloned()
+        let mut mounts = self
+            .of_service(service)
+            .flat_map(|container| &container.mounts);
+        mounts
+            .find(|mount| mount.destination == Path::new(target))
+            .cloned()
     }
 
     /// What a service mounts; none if it has no name.
@@ -294,7 +362,11 @@ impl Finder<'_> {
             MountSource::Path(path) => return Some(Place::Path(path.clone())),
             MountSource::Volume(key) => key,
         };
-        if let Some(device) = project.volumes.get(key).and_then(|volume| volume.device.clone()) {
+        if let Some(device) = project
+            .volumes
+            .get(key)
+            .and_then(|volume| volume.device.clone())
+        {
             return Some(Place::Path(device));
         }
         Some(match self.real(service, &mount.target) {
@@ -305,7 +377,12 @@ impl Finder<'_> {
     }
 
     /// Where a mount's files are, as the engine or the compose file says.
-    fn place(&mut self, project: &Project, service: &Service, mount: &ServiceMount) -> Option<FoundTree> {
+    fn place(
+        &mut self,
+        project: &Project,
+        service: &Service,
+        mount: &ServiceMount,
+    ) -> Option<FoundTree> {
         let real = self.real(service, &mount.target);
         let service = Some(service.name.clone());
         let at = |folder: PathBuf| FoundTree {
@@ -316,7 +393,10 @@ impl Finder<'_> {
         let key = match &mount.source {
             MountSource::Nameless => {
                 let real = real.filter(|real| !real.volume.is_empty())?;
-                self.note(format!("{} is in a volume without a name, which compose may lose", mount.target));
+                self.note(format!(
+                    "{} is in a volume without a name, which compose may lose",
+                    mount.target
+                ));
                 return Some(FoundTree {
                     place: Place::Volume(real.volume),
                     service,
@@ -332,7 +412,11 @@ impl Finder<'_> {
             }
             MountSource::Volume(key) => key,
         };
-        if let Some(device) = project.volumes.get(key).and_then(|volume| volume.device.clone()) {
+        if let Some(device) = project
+            .volumes
+            .get(key)
+            .and_then(|volume| volume.device.clone())
+        {
             self.look_for(&device);
             return Some(at(device));
         }
@@ -341,7 +425,11 @@ impl Finder<'_> {
                 self.differs(&mount.target, &real.source.display().to_string());
                 return Some(at(real.source));
             }
-            return Some(FoundTree { place: Place::Volume(real.volume), service, folder: Some(real.source) });
+            return Some(FoundTree {
+                place: Place::Volume(real.volume),
+                service,
+                folder: Some(real.source),
+            });
         }
         let name = project.volume_name(key);
         let answer = self.ask(|engine| engine.volume(&name));
@@ -349,7 +437,11 @@ impl Finder<'_> {
             self.note(format!("the engine has no volume '{name}' yet"));
         }
         let folder = answer.flatten().map(|volume| volume.mountpoint);
-        Some(FoundTree { place: Place::Volume(name), service, folder })
+        Some(FoundTree {
+            place: Place::Volume(name),
+            service,
+            folder,
+        })
     }
 
     fn differs(&mut self, target: &str, real: &str) {
@@ -372,7 +464,11 @@ impl Finder<'_> {
         }
         let named = |path: &Path| path.file_name().is_some_and(|name| name == "keys");
         let mounted = paths(project).find_map(|(service, path)| {
-            let folder = if named(path) { path } else { path.parent().filter(|parent| named(parent))? };
+            let folder = if named(path) {
+                path
+            } else {
+                path.parent().filter(|parent| named(parent))?
+            };
             Some((service.name.clone(), folder.to_owned()))
         });
         let beside = project.folder.join("keys");
@@ -382,24 +478,42 @@ impl Finder<'_> {
             None => return,
         };
         self.look_for(&folder);
-        self.out.keys = Some(FoundTree { place: Place::Path(folder.clone()), service, folder: Some(folder) });
+        self.out.keys = Some(FoundTree {
+            place: Place::Path(folder.clone()),
+            service,
+            folder: Some(folder),
+        });
     }
 
     /// The configuration, and the files beside the compose file without which it does not start again.
     fn configuration(&mut self, project: &Project) {
-        let named = |path: &Path| path.file_name().is_some_and(|n| n == "config.yml" || n == "config.yaml");
+        let named = |path: &Path| {
+            path.file_name()
+                .is_some_and(|n| n == "config.yml" || n == "config.yaml")
+        };
         let mounted = match mounted_at(project, CONFIG).map(|(_, mount)| &mount.source) {
             Some(MountSource::Path(path)) => Some(path.clone()),
-            _ => paths(project).map(|(_, path)| path).find(|path| named(path)).map(Path::to_owned),
+            _ => paths(project)
+                .map(|(_, path)| path)
+                .find(|path| named(path))
+                .map(Path::to_owned),
         };
         let beside = project.folder.join("config.yml");
         let config = mounted.or_else(|| kind(&beside).is_some().then_some(beside));
-        let mut kept: BTreeSet<PathBuf> = project.files.iter().chain(&project.env_files).cloned().collect();
-        let in_keys = |path: &Path| match self.out.keys.as_ref().and_then(|keys| keys.folder.as_ref()) {
-            Some(keys) => path.starts_with(keys),
-            None => false,
-        };
-        let mounted = paths(project).map(|(_, path)| path).filter(|path| !in_keys(path));
+        let mut kept: BTreeSet<PathBuf> = project
+            .files
+            .iter()
+            .chain(&project.env_files)
+            .cloned()
+            .collect();
+        let in_keys =
+            |path: &Path| match self.out.keys.as_ref().and_then(|keys| keys.folder.as_ref()) {
+                Some(keys) => path.starts_with(keys),
+                None => false,
+            };
+        let mounted = paths(project)
+            .map(|(_, path)| path)
+            .filter(|path| !in_keys(path));
         kept.extend(mounted.filter(|path| is_file(path)).map(Path::to_owned));
         kept.retain(|path| path.starts_with(&project.folder));
         let Some(config) = config else {
@@ -425,12 +539,26 @@ impl Finder<'_> {
 
     /// Containers of services that use the node's data, the database's own left out.
     fn writers(&mut self, project: &Project) {
-        let database = self.out.database.as_ref().map(|database| database.service.clone());
+        let database = self
+            .out
+            .database
+            .as_ref()
+            .map(|database| database.service.clone());
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
-        let mut places: Vec<Place> = parts.into_iter().flatten().map(|part| part.place.clone()).collect();
+        let mut places: Vec<Place> = parts
+            .into_iter()
+            .flatten()
+            .map(|part| part.place.clone())
+            .collect();
         places.extend(self.out.other_ipfs.iter().map(|part| part.place.clone()));
-        places.extend(self.out.database.as_ref().and_then(|database| database.data.clone()));
-        let is_config = |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
+        places.extend(
+            self.out
+                .database
+                .as_ref()
+                .and_then(|database| database.data.clone()),
+        );
+        let is_config =
+            |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
         if let Some(config) = &self.out.config {
             let files = config.names.iter().filter(|name| is_config(name));
             places.extend(files.map(|name| Place::Path(config.folder.join(name))));
@@ -441,13 +569,18 @@ impl Finder<'_> {
             let uses = mounts.any(|mount| {
                 let mounted = self.mounted(project, service, mount);
                 mounted.is_some_and(|mounted| {
-                    places.iter().any(|place| touches(&mounted, mount.read_only, place))
+                    places
+                        .iter()
+                        .any(|place| touches(&mounted, mount.read_only, place))
                 })
             });
             if !uses || Some(&service.name) == database.as_ref() {
                 continue;
             }
-            let mut names: Vec<String> = self.of_service(service).map(|found| found.name.clone()).collect();
+            let mut names: Vec<String> = self
+                .of_service(service)
+                .map(|found| found.name.clone())
+                .collect();
             names.sort();
             if names.is_empty() {
                 names.push(project.container_name(service));
@@ -480,17 +613,28 @@ fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'
 /// Every path of this machine that a service mounts.
 fn paths(project: &Project) -> impl Iterator<Item = (&Service, &Path)> {
     project.services.iter().flat_map(|service| {
-        service.mounts.iter().filter_map(move |mount| match &mount.source {
-            MountSource::Path(path) => Some((service, path.as_path())),
-            _ => None,
-        })
+        service
+            .mounts
+            .iter()
+            .filter_map(move |mount| match &mount.source {
+                MountSource::Path(path) => Some((service, path.as_path())),
+                _ => None,
+            })
     })
 }
 
 /// True for `postgres:15`, `registry/library/postgres@sha256:…` and the like.
 fn has_postgres_image(service: &Service) -> bool {
-    let Some(image) = &service.image else { return false };
-    let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let Some(image) = &service.image else {
+        return false;
+    };
+    let name = image
+        .split('@')
+        .next()
+        .unwrap_or_default()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     name.split(':').next() == Some("postgres")
 }
 
@@ -507,9 +651,16 @@ fn is_file(path: &Path) -> bool {
 }
 
 fn files_in(folder: &Path, files: BTreeSet<PathBuf>) -> Option<FoundFiles> {
-    let below = files.iter().filter_map(|file| file.strip_prefix(folder).ok());
-    let names: Vec<String> = below.map(|name| name.to_string_lossy().into_owned()).collect();
-    (!names.is_empty()).then(|| FoundFiles { folder: folder.to_owned(), names })
+    let below = files
+        .iter()
+        .filter_map(|file| file.strip_prefix(folder).ok());
+    let names: Vec<String> = below
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    (!names.is_empty()).then(|| FoundFiles {
+        folder: folder.to_owned(),
+        names,
+    })
 }
 
 #[cfg(test)]

@@ -39,7 +39,11 @@ pub enum DockerError {
     NoVolume { name: String },
     /// Its files are not where they should be now.
     #[error("the folder of the Docker volume '{name}', {}, {why}", .folder.display())]
-    VolumeNotHere { name: String, folder: PathBuf, why: String },
+    VolumeNotHere {
+        name: String,
+        folder: PathBuf,
+        why: String,
+    },
     /// The program said no for another reason.
     #[error("docker {what} failed: {why}")]
     Failed { what: String, why: String },
@@ -49,7 +53,9 @@ pub enum DockerError {
 }
 
 fn also(tried: &Option<String>) -> String {
-    tried.as_ref().map_or_else(String::new, |tried| format!(", nor '{tried}'"))
+    tried
+        .as_ref()
+        .map_or_else(String::new, |tried| format!(", nor '{tried}'"))
 }
 
 impl DockerError {
@@ -97,7 +103,9 @@ impl Container {
 
     /// A variable that the container's processes get.
     pub fn variable(&self, name: &str) -> Option<&str> {
-        self.env.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        self.env
+            .iter()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// True if this is its name, in the spelling of either version of compose.
@@ -108,7 +116,10 @@ impl Container {
     /// The compose project and service that it belongs to.
     pub fn service(&self) -> Option<(&str, &str)> {
         let label = |name: &str| self.labels.get(name).map(String::as_str);
-        Some((label("com.docker.compose.project")?, label("com.docker.compose.service")?))
+        Some((
+            label("com.docker.compose.project")?,
+            label("com.docker.compose.service")?,
+        ))
     }
 }
 
@@ -149,9 +160,15 @@ impl Volume {
     /// their folder is an empty one of the disk below, which nobody would ever look into again.
     pub fn folder(&self) -> Result<PathBuf, DockerError> {
         let option = |name: &str| {
-            self.options.as_ref().and_then(|options| options.get(name)).map_or("", String::as_str)
+            self.options
+                .as_ref()
+                .and_then(|options| options.get(name))
+                .map_or("", String::as_str)
         };
-        let (device, is_bind) = (option("device"), option("o").split(',').any(|word| word == "bind"));
+        let (device, is_bind) = (
+            option("device"),
+            option("o").split(',').any(|word| word == "bind"),
+        );
         let is_local = matches!(self.driver.as_str(), "" | "local");
         let folder = match is_local && is_bind && device.starts_with('/') {
             true => PathBuf::from(device),
@@ -163,10 +180,16 @@ impl Volume {
             why: why.to_owned(),
         };
         if !is_folder(&folder) {
-            return Err(not_here("is not on this machine, or this user may not look at it"));
+            return Err(not_here(
+                "is not on this machine, or this user may not look at it",
+            ));
         }
         let is_plain = is_local && (is_bind || device.is_empty() && option("type").is_empty());
-        if is_plain || is_mount_point(&folder) { Ok(folder) } else { Err(not_here("is not mounted now")) }
+        if is_plain || is_mount_point(&folder) {
+            Ok(folder)
+        } else {
+            Err(not_here("is not mounted now"))
+        }
     }
 }
 
@@ -209,7 +232,10 @@ pub struct Docker {
 impl Docker {
     /// The engine of this machine, or that of the user's Docker context.
     pub fn new(env_remove: Vec<String>) -> Self {
-        Self { env_remove, patience: Patience::default() }
+        Self {
+            env_remove,
+            patience: Patience::default(),
+        }
     }
 
     /// The same, who waits for no answer once `cancel` is set.
@@ -234,10 +260,20 @@ impl Docker {
     /// The same; an error comes with what the program printed before it.
     pub(super) fn run_partly(&self, words: &[&str]) -> Result<Vec<u8>, (DockerError, Vec<u8>)> {
         let what = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-        let failed = |why: String| DockerError::Failed { what: what.clone(), why };
-        let all = std::iter::once("docker").chain(words.iter().copied()).map(str::to_owned).collect();
-        let command = StreamCommand::from_words(all).map_err(|err| (failed(err.to_string()), Vec::new()))?;
-        let options = SpawnOptions { env_remove: self.env_remove.clone(), ..Default::default() };
+        let failed = |why: String| DockerError::Failed {
+            what: what.clone(),
+            why,
+        };
+        let all = std::iter::once("docker")
+            .chain(words.iter().copied())
+            .map(str::to_owned)
+            .collect();
+        let command =
+            StreamCommand::from_words(all).map_err(|err| (failed(err.to_string()), Vec::new()))?;
+        let options = SpawnOptions {
+            env_remove: self.env_remove.clone(),
+            ..Default::default()
+        };
         answer(&command, &options, ANSWER_BYTES_MAX, &self.patience).map_err(|none| {
             let mut printed = Vec::new();
             let err = match none {
@@ -245,19 +281,23 @@ impl Docker {
                     printed = said;
                     match err {
                         CommandError::NotFound { .. } => DockerError::NotInstalled,
-                        CommandError::Failed { stderr_tail, ending, .. } => {
-                            complaint(what.clone(), &stderr_tail, ending)
-                        }
+                        CommandError::Failed {
+                            stderr_tail,
+                            ending,
+                            ..
+                        } => complaint(what.clone(), &stderr_tail, ending),
                         err => failed(err.to_string()),
                     }
                 }
                 NoAnswer::Read(err) => failed(err.to_string()),
-                NoAnswer::TooLong => {
-                    DockerError::BadAnswer { what: what.clone(), why: "it is longer than 16 MiB".into() }
-                }
-                NoAnswer::Late => {
-                    DockerError::NoAnswer { what: what.clone(), seconds: self.patience.limit.as_secs() }
-                }
+                NoAnswer::TooLong => DockerError::BadAnswer {
+                    what: what.clone(),
+                    why: "it is longer than 16 MiB".into(),
+                },
+                NoAnswer::Late => DockerError::NoAnswer {
+                    what: what.clone(),
+                    seconds: self.patience.limit.as_secs(),
+                },
                 NoAnswer::Interrupted => DockerError::Interrupted { what: what.clone() },
             };
             (err, printed)
@@ -266,7 +306,8 @@ impl Docker {
 
     /// True if the engine answers.
     pub fn is_there(&self) -> bool {
-        self.run(&["version", "--format", "{{.Server.Version}}"]).is_ok()
+        self.run(&["version", "--format", "{{.Server.Version}}"])
+            .is_ok()
     }
 
     /// The container of exactly this name or id; none if there is none.
@@ -290,7 +331,10 @@ impl Docker {
         {
             return Ok(found);
         }
-        Err(DockerError::NoContainer { name: name.to_owned(), tried })
+        Err(DockerError::NoContainer {
+            name: name.to_owned(),
+            tried,
+        })
     }
 
     /// As [`Docker::find_container`], and it runs.
@@ -299,7 +343,10 @@ impl Docker {
         if found.state == "running" {
             return Ok(found);
         }
-        Err(DockerError::NotRunning { name: found.name, state: found.state })
+        Err(DockerError::NotRunning {
+            name: found.name,
+            state: found.state,
+        })
     }
 
     /// All containers of a compose project, running or not.
@@ -320,9 +367,13 @@ impl Docker {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let spellings = names.iter().flat_map(|name| [Some((*name).to_owned()), other_spelling(name)]);
-        let filters: Vec<String> =
-            spellings.flatten().map(|name| format!("--filter=name=^{}$", escaped(&name))).collect();
+        let spellings = names
+            .iter()
+            .flat_map(|name| [Some((*name).to_owned()), other_spelling(name)]);
+        let filters: Vec<String> = spellings
+            .flatten()
+            .map(|name| format!("--filter=name=^{}$", escaped(&name)))
+            .collect();
         let mut words = vec!["ps", "-aq", "--no-trunc"];
         words.extend(filters.iter().map(String::as_str));
         self.listed(&words)
@@ -335,7 +386,10 @@ impl Docker {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let words: Vec<&str> = ["inspect", "--type", "container", "--"].into_iter().chain(ids).collect();
+        let words: Vec<&str> = ["inspect", "--type", "container", "--"]
+            .into_iter()
+            .chain(ids)
+            .collect();
         containers(&self.run(&words)?, "inspect")
     }
 
@@ -350,14 +404,22 @@ impl Docker {
     }
 
     /// Makes a volume with these labels, as compose would label it.
-    pub fn create_volume(&self, name: &str, labels: &[(&str, &str)]) -> Result<Volume, DockerError> {
-        let labels: Vec<String> =
-            labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
+    pub fn create_volume(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+    ) -> Result<Volume, DockerError> {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("--label={key}={value}"))
+            .collect();
         let mut words = vec!["volume", "create"];
         words.extend(labels.iter().map(String::as_str));
         words.extend(["--", name]);
         self.run(&words)?;
-        self.volume(name)?.ok_or_else(|| DockerError::NoVolume { name: name.to_owned() })
+        self.volume(name)?.ok_or_else(|| DockerError::NoVolume {
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -371,15 +433,28 @@ const UNREACHABLE: [&str; 5] = [
 ];
 
 /// What they say if what was asked about is not there. Not "no such file": that may be the engine's socket.
-const MISSING: [&str; 5] =
-    ["no such container", "no such volume", "no such object", "no such image", "image not known"];
+const MISSING: [&str; 5] = [
+    "no such container",
+    "no such volume",
+    "no such object",
+    "no such image",
+    "image not known",
+];
 
 /// What `docker` said, as an error: the engine out of reach is told apart.
 fn complaint(what: String, stderr: &str, ending: Ending) -> DockerError {
-    let mut said: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut said: Vec<&str> = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     // The same for each of many things that were asked about.
     said.dedup();
-    let why = if said.is_empty() { ending.to_string() } else { said.join("; ") };
+    let why = if said.is_empty() {
+        ending.to_string()
+    } else {
+        said.join("; ")
+    };
     let lower = why.to_lowercase();
     if UNREACHABLE.iter().any(|sign| lower.contains(sign)) {
         return DockerError::Unreachable { why };
@@ -396,8 +471,10 @@ pub(super) fn answer_json<T: serde::de::DeserializeOwned>(
     answer: &[u8],
     what: &str,
 ) -> Result<T, DockerError> {
-    serde_json::from_slice(answer)
-        .map_err(|err| DockerError::BadAnswer { what: what.to_owned(), why: err.to_string() })
+    serde_json::from_slice(answer).map_err(|err| DockerError::BadAnswer {
+        what: what.to_owned(),
+        why: err.to_string(),
+    })
 }
 
 fn containers(answer: &[u8], what: &str) -> Result<Vec<Container>, DockerError> {
@@ -419,13 +496,20 @@ fn containers(answer: &[u8], what: &str) -> Result<Vec<Container>, DockerError> 
 /// An image's id with its algorithm, which podman leaves out.
 pub(super) fn full_id(id: &str) -> String {
     let is_bare = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_bare { format!("sha256:{id}") } else { id.to_owned() }
+    if is_bare {
+        format!("sha256:{id}")
+    } else {
+        id.to_owned()
+    }
 }
 
 /// A name as a pattern that matches it alone.
 fn escaped(name: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
-    name.chars().flat_map(|c| [(!is_plain(c)).then_some('\\'), Some(c)]).flatten().collect()
+    name.chars()
+        .flat_map(|c| [(!is_plain(c)).then_some('\\'), Some(c)])
+        .flatten()
+        .collect()
 }
 
 /// The name that another version of compose gives the same container: version 1 joins project, service and number by
@@ -433,7 +517,9 @@ fn escaped(name: &str) -> String {
 /// service.
 fn other_spelling(name: &str) -> Option<String> {
     let (from, to) = if name.ends_with(|c: char| c.is_ascii_digit()) {
-        let joint = name.rfind(|c: char| !c.is_ascii_digit()).map(|at| &name[at..=at])?;
+        let joint = name
+            .rfind(|c: char| !c.is_ascii_digit())
+            .map(|at| &name[at..=at])?;
         match joint {
             "_" => ("_", "-"),
             "-" => ("-", "_"),
@@ -455,10 +541,22 @@ mod tests {
     #[test]
     fn both_spellings_of_compose_are_one_container() {
         let other = |name| other_spelling(name);
-        assert_eq!(other("pyaleph_postgres_1").as_deref(), Some("pyaleph-postgres-1"));
-        assert_eq!(other("pyaleph-postgres-1").as_deref(), Some("pyaleph_postgres_1"));
-        assert_eq!(other("pyaleph-pyaleph-api-1").as_deref(), Some("pyaleph_pyaleph-api_1"));
-        assert_eq!(other("pyaleph_pyaleph-api_12").as_deref(), Some("pyaleph-pyaleph-api-12"));
+        assert_eq!(
+            other("pyaleph_postgres_1").as_deref(),
+            Some("pyaleph-postgres-1")
+        );
+        assert_eq!(
+            other("pyaleph-postgres-1").as_deref(),
+            Some("pyaleph_postgres_1")
+        );
+        assert_eq!(
+            other("pyaleph-pyaleph-api-1").as_deref(),
+            Some("pyaleph_pyaleph-api_1")
+        );
+        assert_eq!(
+            other("pyaleph_pyaleph-api_12").as_deref(),
+            Some("pyaleph-pyaleph-api-12")
+        );
         assert_eq!(other("postgres"), None);
         assert_eq!(other("db1"), None);
         assert_eq!(other("db-1"), None);
@@ -481,11 +579,17 @@ mod tests {
             "Error: no such object: \"x\"\n",
         ] {
             let err = complained(said);
-            assert!(matches!(&err, DockerError::Failed { why, .. } if is_missing(why)), "{err}");
+            assert!(
+                matches!(&err, DockerError::Failed { why, .. } if is_missing(why)),
+                "{err}"
+            );
         }
         // A failure of whatever kind is no proof that something is not there.
         let err = complained("dial unix /x: no such host; no such file or directory\n");
-        assert!(matches!(&err, DockerError::Failed { why, .. } if !is_missing(why)), "{err}");
+        assert!(
+            matches!(&err, DockerError::Failed { why, .. } if !is_missing(why)),
+            "{err}"
+        );
         let err = complaint("inspect".into(), "", Ending::Code(3));
         assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
     }
@@ -504,15 +608,25 @@ mod tests {
                 r#"[{{"Name":"v","Driver":"{driver}","Mountpoint":"{}","Options":{options}}}]"#,
                 data.display()
             );
-            answer_json::<Vec<Volume>>(text.as_bytes(), "volume inspect").expect("read").remove(0).folder()
+            answer_json::<Vec<Volume>>(text.as_bytes(), "volume inspect")
+                .expect("read")
+                .remove(0)
+                .folder()
         };
         assert_eq!(volume("local", "null").expect("plain"), data);
         assert_eq!(volume("local", "{}").expect("plain"), data);
         assert_eq!(volume("local", r#"{"o":"size=1g"}"#).expect("plain"), data);
-        let bind = format!(r#"{{"type":"none","o":"rw,bind","device":"{}"}}"#, other.display());
+        let bind = format!(
+            r#"{{"type":"none","o":"rw,bind","device":"{}"}}"#,
+            other.display()
+        );
         assert_eq!(volume("local", &bind).expect("bound"), other);
         let share = r#"{"type":"nfs","o":"addr=10.0.0.1","device":":/share"}"#;
-        for (driver, options) in [("local", share), ("local", r#"{"type":"tmpfs"}"#), ("rclone", "null")] {
+        for (driver, options) in [
+            ("local", share),
+            ("local", r#"{"type":"tmpfs"}"#),
+            ("rclone", "null"),
+        ] {
             let err = volume(driver, options).expect_err("not mounted");
             assert!(err.to_string().ends_with("is not mounted now"), "{err}");
         }
@@ -528,8 +642,14 @@ mod tests {
             "Labels":{"com.docker.compose.project":"p","com.docker.compose.service":"postgres"}},
             "Mounts":[{"Type":"volume","Name":"p_data","Source":"/v/_data","Destination":"/data"},
                       {"Type":"bind","Source":"/k","Destination":"/keys"}]}]"#;
-        let found = containers(answer, "inspect").expect("an answer").pop().expect("a container");
-        assert_eq!((found.name.as_str(), found.service()), ("p-postgres-1", Some(("p", "postgres"))));
+        let found = containers(answer, "inspect")
+            .expect("an answer")
+            .pop()
+            .expect("a container");
+        assert_eq!(
+            (found.name.as_str(), found.service()),
+            ("p-postgres-1", Some(("p", "postgres")))
+        );
         assert_eq!(found.mounts[0].volume, "p_data");
         assert_eq!(found.mounts[1].volume, "");
         assert!(found.is_running());

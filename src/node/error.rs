@@ -20,10 +20,17 @@ pub enum NodeError {
     Postgres(PostgresError),
     /// A captured dump is not what it should be.
     #[error("the dump '{name}' cannot be read")]
-    Dump { name: String, source: Box<DumpError> },
+    Dump {
+        name: String,
+        source: Box<DumpError>,
+    },
     /// The database's restore ended half-way.
     #[error("the database is half restored: {why}")]
-    HalfRestored { why: String, kind: ErrorKind, hint: String },
+    HalfRestored {
+        why: String,
+        kind: ErrorKind,
+        hint: String,
+    },
     /// It makes sense, but is not done for safety's sake.
     #[error("{why}")]
     Refused { why: String, hint: String },

@@ -52,10 +52,19 @@ impl Reference {
         if name.is_empty() || name.ends_with('/') || is_empty(&tag) || is_empty(&digest) {
             return None;
         }
-        let usual = USUAL_REGISTRIES.iter().find_map(|registry| name.strip_prefix(registry));
+        let usual = USUAL_REGISTRIES
+            .iter()
+            .find_map(|registry| name.strip_prefix(registry));
         let name = usual.unwrap_or(name);
-        let short = name.strip_prefix(USUAL_OWNER).filter(|rest| !rest.contains('/')).unwrap_or(name);
-        Some(Self { name: short.to_owned(), tag, digest })
+        let short = name
+            .strip_prefix(USUAL_OWNER)
+            .filter(|rest| !rest.contains('/'))
+            .unwrap_or(name);
+        Some(Self {
+            name: short.to_owned(),
+            tag,
+            digest,
+        })
     }
 
     /// The digest that it names, if it names one: then it never stands for another image.
@@ -78,7 +87,11 @@ impl Reference {
 pub fn found<'i>(name: &str, images: &'i [LocalImage]) -> Option<&'i LocalImage> {
     let by_id = images.iter().find(|image| image.id == full_id(name));
     let reference = Reference::parse(name);
-    by_id.or_else(|| images.iter().find(|image| reference.as_ref().is_some_and(|name| name.is_of(image))))
+    by_id.or_else(|| {
+        images
+            .iter()
+            .find(|image| reference.as_ref().is_some_and(|name| name.is_of(image)))
+    })
 }
 
 /// `sha256:…` of `NAME@sha256:…`.
@@ -112,10 +125,15 @@ impl Docker {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let words: Vec<&str> = ["image", "inspect", "--"].into_iter().chain(names.iter().copied()).collect();
+        let words: Vec<&str> = ["image", "inspect", "--"]
+            .into_iter()
+            .chain(names.iter().copied())
+            .collect();
         match self.run_partly(&words) {
             Ok(answer) => local_images(&answer),
-            Err((DockerError::Failed { why, .. }, answer)) if is_missing(&why) || is_no_name(&why) => {
+            Err((DockerError::Failed { why, .. }, answer))
+                if is_missing(&why) || is_no_name(&why) =>
+            {
                 local_images(&answer)
             }
             Err((err, _)) => Err(err),
@@ -141,25 +159,36 @@ pub fn images_in_use(
     docker: &Docker,
 ) -> Result<(Vec<ServiceImage>, Option<DockerError>), DockerError> {
     let containers = by_service(containers(profile, docker)?);
-    let ids: BTreeSet<&str> = containers.values().map(|container| container.image_id.as_str()).collect();
+    let ids: BTreeSet<&str> = containers
+        .values()
+        .map(|container| container.image_id.as_str())
+        .collect();
     let (images, err) = match docker.images(&ids) {
         Ok(images) => (images, None),
         Err(err) => (Vec::new(), Some(err)),
     };
-    let used = containers.iter().map(|(service, container)| in_use(service, container, &images, profile));
+    let used = containers
+        .iter()
+        .map(|(service, container)| in_use(service, container, &images, profile));
     Ok((legal_images(used), err))
 }
 
 /// The containers of the node.
-pub(super) fn containers(profile: &Profile, docker: &Docker) -> Result<Vec<Container>, DockerError> {
+pub(super) fn containers(
+    profile: &Profile,
+    docker: &Docker,
+) -> Result<Vec<Container>, DockerError> {
     let mut found = match &profile.project {
         Some(project) => docker.project(project)?,
         None => Vec::new(),
     };
     let database = database_container(profile);
-    let named = database.into_iter().chain(profile.writers.iter().map(String::as_str));
-    let missing: Vec<&str> =
-        named.filter(|name| !found.iter().any(|container| container.is_called(name))).collect();
+    let named = database
+        .into_iter()
+        .chain(profile.writers.iter().map(String::as_str));
+    let missing: Vec<&str> = named
+        .filter(|name| !found.iter().any(|container| container.is_called(name)))
+        .collect();
     found.extend(docker.named(&missing)?);
     Ok(found)
 }
@@ -174,19 +203,29 @@ fn database_container(profile: &Profile) -> Option<&str> {
 /// One container a service: one that runs rather than one that does not, else the first by name.
 fn by_service(mut containers: Vec<Container>) -> BTreeMap<String, Container> {
     let is_once = |container: &Container| {
-        container.labels.get("com.docker.compose.oneoff").is_some_and(|once| once == "True")
+        container
+            .labels
+            .get("com.docker.compose.oneoff")
+            .is_some_and(|once| once == "True")
     };
     containers.retain(|container| !is_once(container));
     containers.sort_by(|a, b| (!a.is_running(), &a.name).cmp(&(!b.is_running(), &b.name)));
     let mut services = BTreeMap::new();
     for container in containers {
-        let service = container.service().map_or_else(|| container.name.clone(), |(_, name)| name.to_owned());
+        let service = container
+            .service()
+            .map_or_else(|| container.name.clone(), |(_, name)| name.to_owned());
         services.entry(service).or_insert(container);
     }
     services
 }
 
-fn in_use(service: &str, container: &Container, images: &[LocalImage], profile: &Profile) -> ServiceImage {
+fn in_use(
+    service: &str,
+    container: &Container,
+    images: &[LocalImage],
+    profile: &Profile,
+) -> ServiceImage {
     let image = images.iter().find(|image| image.id == container.image_id);
     let digest = image.and_then(|image| digest_of(&container.image, &image.digests));
     ServiceImage {
@@ -217,10 +256,23 @@ fn sources_of(container: &Container, profile: &Profile) -> Vec<String> {
             }
         })
     };
-    let parts = [&profile.keys, &profile.config, &profile.local_storage, &profile.ipfs];
-    let parts = parts.into_iter().flatten().filter(|part| uses(&part.place)).map(|part| part.source.clone());
+    let parts = [
+        &profile.keys,
+        &profile.config,
+        &profile.local_storage,
+        &profile.ipfs,
+    ];
+    let parts = parts
+        .into_iter()
+        .flatten()
+        .filter(|part| uses(&part.place))
+        .map(|part| part.source.clone());
     let is_server = database_container(profile).is_some_and(|name| container.is_called(name));
-    let database = profile.database.as_ref().filter(|_| is_server).map(|database| database.source.clone());
+    let database = profile
+        .database
+        .as_ref()
+        .filter(|_| is_server)
+        .map(|database| database.source.clone());
     parts.chain(database).collect()
 }
 

@@ -9,7 +9,11 @@ const DIGEST: &str = "sha256:1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1
 
 fn image(tags: &[&str], digests: &[&str]) -> LocalImage {
     let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-    LocalImage { id: ID.into(), tags: texts(tags), digests: texts(digests) }
+    LocalImage {
+        id: ID.into(),
+        tags: texts(tags),
+        digests: texts(digests),
+    }
 }
 
 fn container(service: &str, state: &str, mounts: &[(&str, &str)]) -> Container {
@@ -31,10 +35,20 @@ fn container(service: &str, state: &str, mounts: &[(&str, &str)]) -> Container {
 }
 
 fn profile() -> Profile {
-    let part = |source: &str, place| Some(Part { source: source.into(), place });
-    let access = Access::Docker { container: "p_postgres_1".into() };
+    let part = |source: &str, place| {
+        Some(Part {
+            source: source.into(),
+            place,
+        })
+    };
+    let access = Access::Docker {
+        container: "p_postgres_1".into(),
+    };
     Profile {
-        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        database: Some(Database {
+            source: "db".into(),
+            server: Server { access, user: None },
+        }),
         ipfs: part("kubo", Place::Volume("p_ipfs".into())),
         config: part("config", Place::Path("/opt/node".into())),
         keys: part("keys", Place::Path("/opt/node/keys".into())),
@@ -52,12 +66,25 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
     assert_eq!(images[0].digests.len(), 2);
     let digest = |name: &str| digest_of(name, &images[0].digests).map(String::as_str);
     let usual = format!("postgres@{DIGEST}");
-    assert_eq!(digest("docker.io/library/postgres:15.1"), Some(usual.as_str()));
-    assert_eq!(digest("other"), Some(format!("mirror.example:5000/postgres@{DIGEST}").as_str()));
+    assert_eq!(
+        digest("docker.io/library/postgres:15.1"),
+        Some(usual.as_str())
+    );
+    assert_eq!(
+        digest("other"),
+        Some(format!("mirror.example:5000/postgres@{DIGEST}").as_str())
+    );
     // What was built or loaded here is in no registry.
-    for none in ["", r#","RepoTags":null,"RepoDigests":null"#, r#","RepoTags":[],"RepoDigests":[]"#] {
+    for none in [
+        "",
+        r#","RepoTags":null,"RepoDigests":null"#,
+        r#","RepoTags":[],"RepoDigests":[]"#,
+    ] {
         let built = format!(r#"[{{"Id":"{ID}"{none}}}]"#);
-        assert_eq!(local_images(built.as_bytes()).expect("read"), [image(&[], &[])]);
+        assert_eq!(
+            local_images(built.as_bytes()).expect("read"),
+            [image(&[], &[])]
+        );
     }
     // As podman says it.
     let bare = format!(r#"[{{"Id":"{}"}}]"#, &ID[7..]);
@@ -70,14 +97,25 @@ fn an_inspected_image_is_read_with_and_without_a_digest() {
 
 #[test]
 fn names_that_stand_for_one_image_are_known() {
-    let images = [image(&["postgres:15", "reg:5000/a/b:latest"], &[&format!("postgres@{DIGEST}")])];
+    let images = [image(
+        &["postgres:15", "reg:5000/a/b:latest"],
+        &[&format!("postgres@{DIGEST}")],
+    )];
     let is_found = |name: &str| found(name, &images).is_some();
-    for name in
-        ["postgres:15", "library/postgres:15", "docker.io/library/postgres:15", "reg:5000/a/b", ID, &ID[7..]]
-    {
+    for name in [
+        "postgres:15",
+        "library/postgres:15",
+        "docker.io/library/postgres:15",
+        "reg:5000/a/b",
+        ID,
+        &ID[7..],
+    ] {
         assert!(is_found(name), "{name}");
     }
-    assert!(is_found(&format!("docker.io/postgres:99@{DIGEST}")), "the digest counts, not the tag");
+    assert!(
+        is_found(&format!("docker.io/postgres:99@{DIGEST}")),
+        "the digest counts, not the tag"
+    );
     for name in [
         "postgres",
         "postgres:15.1",
@@ -99,17 +137,27 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
     let mut once = container("ipfs", "running", &[]);
     once.name = "p-ipfs-run-1".into();
     once.image = "another:1".into();
-    once.labels.insert("com.docker.compose.oneoff".into(), "True".into());
+    once.labels
+        .insert("com.docker.compose.oneoff".into(), "True".into());
     let mut second = container("ipfs", "running", &[]);
     second.name = "p-ipfs-2".into();
     let services = by_service(vec![
         once,
         container("ipfs", "exited", &[]),
         second,
-        Container { labels: BTreeMap::new(), ..container("alone", "created", &[]) },
+        Container {
+            labels: BTreeMap::new(),
+            ..container("alone", "created", &[])
+        },
     ]);
-    let names: Vec<&str> = services.values().map(|container| container.name.as_str()).collect();
-    assert_eq!((names, services.contains_key("p-alone-1")), (vec!["p-ipfs-2", "p-alone-1"], true));
+    let names: Vec<&str> = services
+        .values()
+        .map(|container| container.name.as_str())
+        .collect();
+    assert_eq!(
+        (names, services.contains_key("p-alone-1")),
+        (vec!["p-ipfs-2", "p-alone-1"], true)
+    );
 
     let images = [image(&[], &[&format!("ipfs@{DIGEST}")])];
     let script = ("", "/opt/node/001-ipfs.sh");
@@ -119,7 +167,13 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
     let digest = Some(format!("ipfs@{DIGEST}"));
     assert_eq!(
         used,
-        ServiceImage { service: "ipfs".into(), image: "ipfs:stable".into(), id: ID.into(), digest, sources }
+        ServiceImage {
+            service: "ipfs".into(),
+            image: "ipfs:stable".into(),
+            id: ID.into(),
+            digest,
+            sources
+        }
     );
     // The server is known by its container's name, in the other spelling.
     let server = container("postgres", "running", &[("p_data", "/v2/_data")]);
@@ -130,9 +184,16 @@ fn each_service_has_one_image_and_the_sources_that_it_uses() {
 /// An engine that is not there is an error for the caller, who only reports it.
 #[test]
 fn a_node_without_containers_asks_nobody() {
-    let access = Access::Direct { address: None, port: None, password_file: None };
+    let access = Access::Direct {
+        address: None,
+        port: None,
+        password_file: None,
+    };
     let bare = Profile {
-        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        database: Some(Database {
+            source: "db".into(),
+            server: Server { access, user: None },
+        }),
         ..Profile::default()
     };
     let (images, err) = images_in_use(&bare, &Docker::default()).expect("nobody is asked");

@@ -39,13 +39,20 @@ impl Blocks {
     pub fn read(sharding: Option<&[u8]>, spec: Option<&[u8]>) -> Self {
         let spec: Option<Value> = spec.and_then(|text| serde_json::from_slice(text).ok());
         let mount = spec.as_ref().map(|spec| mount_of_blocks(spec, 0));
-        let kind = mount.and_then(|mount| mount.get("type")).and_then(Value::as_str);
+        let kind = mount
+            .and_then(|mount| mount.get("type"))
+            .and_then(Value::as_str);
         if let Some(kind) = kind.filter(|&kind| kind != "flatfs") {
             return Self::Database(kind.to_owned());
         }
-        let told = mount.and_then(|mount| mount.get("shardFunc")).and_then(Value::as_str);
+        let told = mount
+            .and_then(|mount| mount.get("shardFunc"))
+            .and_then(Value::as_str);
         let text = sharding.map(|text| String::from_utf8_lossy(text).trim().to_owned());
-        match text.filter(|text| !text.is_empty()).or_else(|| told.map(str::to_owned)) {
+        match text
+            .filter(|text| !text.is_empty())
+            .or_else(|| told.map(str::to_owned))
+        {
             None => Self::default(),
             Some(text) => Sharding::parse(&text).map_or(Self::Unknown(text), Self::Flatfs),
         }
@@ -59,7 +66,11 @@ impl Blocks {
 
     /// Where files of blocks lie; of a database that says nothing.
     pub fn sharding(&self) -> Sharding {
-        if let Self::Flatfs(sharding) = self { *sharding } else { Sharding::default() }
+        if let Self::Flatfs(sharding) = self {
+            *sharding
+        } else {
+            Sharding::default()
+        }
     }
 
     /// Why they cannot be captured one by one, nor looked for, if so.
@@ -69,9 +80,9 @@ impl Blocks {
             Self::Database(kind) => Some(format!(
                 "this kubo stores blocks in a database ({kind}), which is whole in a backup only while kubo is stopped or from a snapshot of the file system: stop it in 'before' and start it in 'after'"
             )),
-            Self::Unknown(text) => {
-                Some(format!("this kubo keeps its blocks in directories that icecore does not know ({text})"))
-            }
+            Self::Unknown(text) => Some(format!(
+                "this kubo keeps its blocks in directories that icecore does not know ({text})"
+            )),
         }
     }
 }
@@ -85,11 +96,17 @@ fn mount_of_blocks(spec: &Value, depth: u32) -> &Value {
     if let Some(child) = spec.get("child") {
         return mount_of_blocks(child, depth + 1);
     }
-    let Some(mounts) = spec.get("mounts").and_then(Value::as_array) else { return spec };
-    let at = |point: &str| {
-        mounts.iter().find(|mount| mount.get("mountpoint").and_then(Value::as_str) == Some(point))
+    let Some(mounts) = spec.get("mounts").and_then(Value::as_array) else {
+        return spec;
     };
-    at("/blocks").or_else(|| at("/")).map_or(spec, |mount| mount_of_blocks(mount, depth + 1))
+    let at = |point: &str| {
+        mounts
+            .iter()
+            .find(|mount| mount.get("mountpoint").and_then(Value::as_str) == Some(point))
+    };
+    at("/blocks")
+        .or_else(|| at("/"))
+        .map_or(spec, |mount| mount_of_blocks(mount, depth + 1))
 }
 
 #[cfg(test)]
@@ -102,8 +119,14 @@ mod tests {
         let flatfs = br#"{"mounts":[{"mountpoint":"/blocks","path":"blocks","shardFunc":"/repo/flatfs/shard/v1/next-to-last/2","type":"flatfs"},{"mountpoint":"/","path":"datastore","type":"levelds"}],"type":"mount"}"#;
         let three = b"/repo/flatfs/shard/v1/next-to-last/3\n";
         let blocks = |sharding: Option<&[u8]>, spec: &[u8]| Blocks::read(sharding, Some(spec));
-        assert_eq!(blocks(None, flatfs), Blocks::Flatfs(Sharding::NextToLast(2)));
-        assert_eq!(blocks(Some(three), flatfs), Blocks::Flatfs(Sharding::NextToLast(3)));
+        assert_eq!(
+            blocks(None, flatfs),
+            Blocks::Flatfs(Sharding::NextToLast(2))
+        );
+        assert_eq!(
+            blocks(Some(three), flatfs),
+            Blocks::Flatfs(Sharding::NextToLast(3))
+        );
         for (kind, spec) in [
             ("pebbleds", &br#"{"path":"pebbleds","type":"pebbleds"}"#[..]),
             ("badgerds", br#"{"path":"badgerds","type":"badgerds"}"#),
@@ -115,6 +138,9 @@ mod tests {
         assert_eq!(Blocks::read(None, None), Blocks::default());
         assert_eq!(blocks(None, b"no json"), Blocks::default());
         let odd = blocks(Some(b"/repo/flatfs/shard/v9/odd"), flatfs);
-        assert!(matches!(&odd, Blocks::Unknown(text) if text.ends_with("odd")), "{odd:?}");
+        assert!(
+            matches!(&odd, Blocks::Unknown(text) if text.ends_with("odd")),
+            "{odd:?}"
+        );
     }
 }

@@ -26,7 +26,10 @@ pub enum PostgresError {
     #[error(transparent)]
     Command(#[from] CommandError),
     #[error("cannot read what {program} printed")]
-    Read { program: String, source: std::io::Error },
+    Read {
+        program: String,
+        source: std::io::Error,
+    },
     #[error("{program} printed more than a MiB")]
     TooLong { program: String },
     /// It hangs: it was given up.
@@ -56,10 +59,15 @@ impl std::fmt::Display for Version {
 impl Version {
     /// Reads `psql (PostgreSQL) 15.14 (Debian …)`; of a beta the minor number is 0.
     pub fn parse(said: &str) -> Option<Self> {
-        let number = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+        let number = said
+            .split_whitespace()
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
         let mut parts = number.split(|c: char| !c.is_ascii_digit());
         let major = parts.next()?.parse().ok()?;
-        let minor = parts.next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        let minor = parts
+            .next()
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(0);
         Some(Self { major, minor })
     }
 
@@ -95,19 +103,32 @@ pub struct Programs<'a> {
 
 impl<'a> Programs<'a> {
     /// Finds the server's container, which must run. `env_remove`: variables that no program gets to see.
-    pub fn find(server: &'a Server, docker: &Docker, env_remove: &[String]) -> Result<Self, DockerError> {
+    pub fn find(
+        server: &'a Server,
+        docker: &Docker,
+        env_remove: &[String],
+    ) -> Result<Self, DockerError> {
         let container = match &server.access {
             Access::Docker { container } => Some(docker.running_container(container)?),
             Access::Direct { .. } => None,
         };
-        let container_options =
-            container.as_ref().and_then(|found| found.variable(OPTIONS)).map(str::to_owned);
+        let container_options = container
+            .as_ref()
+            .and_then(|found| found.variable(OPTIONS))
+            .map(str::to_owned);
         let mut env = Vec::new();
         if let Access::Direct { password_file, .. } = &server.access {
             env.push((CONNECT_TIMEOUT.to_owned(), CONNECT_SECONDS.into()));
-            env.extend(password_file.iter().map(|file| ("PGPASSFILE".to_owned(), file.into())));
+            env.extend(
+                password_file
+                    .iter()
+                    .map(|file| ("PGPASSFILE".to_owned(), file.into())),
+            );
         }
-        let spawn = SpawnOptions { env_remove: env_remove.to_vec(), env };
+        let spawn = SpawnOptions {
+            env_remove: env_remove.to_vec(),
+            env,
+        };
         Ok(Self {
             server,
             container: container.map(|found| found.name),
@@ -121,8 +142,16 @@ impl<'a> Programs<'a> {
     /// The same programs, whose sessions begin with these settings: `options` makes them from what the operator has set,
     /// in the container, or for the programs of this machine `here`.
     #[must_use]
-    pub fn with_options(mut self, here: Option<&str>, options: impl FnOnce(Option<&str>) -> String) -> Self {
-        let inherited = if self.container.is_some() { self.container_options.as_deref() } else { here };
+    pub fn with_options(
+        mut self,
+        here: Option<&str>,
+        options: impl FnOnce(Option<&str>) -> String,
+    ) -> Self {
+        let inherited = if self.container.is_some() {
+            self.container_options.as_deref()
+        } else {
+            here
+        };
         let options = options(inherited);
         self.spawn.env.push((OPTIONS.to_owned(), options.into()));
         self.spawn.env_remove.push(CLIENT_ENCODING.to_owned());
@@ -143,7 +172,12 @@ impl<'a> Programs<'a> {
             words.extend(address.iter().map(|address| format!("--host={address}")));
             words.extend(port.iter().map(|port| format!("--port={port}")));
         }
-        words.extend(self.server.user.iter().map(|user| format!("--username={user}")));
+        words.extend(
+            self.server
+                .user
+                .iter()
+                .map(|user| format!("--username={user}")),
+        );
         words.push("--no-password".to_owned());
         words.extend(arguments.iter().map(|&word| word.to_owned()));
         words
@@ -175,7 +209,10 @@ impl<'a> Programs<'a> {
             NoAnswer::Command { err, .. } => PostgresError::Command(err),
             NoAnswer::Read(source) => PostgresError::Read { program, source },
             NoAnswer::TooLong => PostgresError::TooLong { program },
-            NoAnswer::Late => PostgresError::NoAnswer { program, seconds: self.patience.limit.as_secs() },
+            NoAnswer::Late => PostgresError::NoAnswer {
+                program,
+                seconds: self.patience.limit.as_secs(),
+            },
             NoAnswer::Interrupted => PostgresError::Interrupted { program },
         })?;
         Ok(String::from_utf8_lossy(&said).into_owned())
@@ -199,7 +236,9 @@ impl<'a> Programs<'a> {
         let knows_restrict = self.version("pg_dumpall")?.knows_restrict();
         let arguments = dump_arguments(knows_restrict.then_some(restrict_key));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Ok(StreamCommand::from_words(self.words("pg_dumpall", &arguments))?)
+        Ok(StreamCommand::from_words(
+            self.words("pg_dumpall", &arguments),
+        )?)
     }
 }
 
@@ -207,7 +246,10 @@ impl<'a> Programs<'a> {
 fn dump_arguments(restrict_key: Option<&str>) -> Vec<String> {
     let lock_wait = format!("--lock-wait-timeout={}", LOCK_WAIT.as_millis());
     let key = restrict_key.map(|key| format!("--restrict-key={key}"));
-    ["--clean".to_owned(), lock_wait].into_iter().chain(key).collect()
+    ["--clean".to_owned(), lock_wait]
+        .into_iter()
+        .chain(key)
+        .collect()
 }
 
 #[cfg(test)]
@@ -223,14 +265,22 @@ mod tests {
         assert!(!version("psql (PostgreSQL) 15.1").knows_restrict());
         assert!(!version("pg_dumpall (PostgreSQL) 12.22").knows_restrict());
         assert!(version("psql (PostgreSQL) 18beta3").knows_restrict());
-        assert!(version("psql (PostgreSQL) 17.6").knows_restrict() && !version("x 17.5").knows_restrict());
+        assert!(
+            version("psql (PostgreSQL) 17.6").knows_restrict()
+                && !version("x 17.5").knows_restrict()
+        );
         assert_eq!(Version::parse("no number"), None);
     }
 
     #[test]
     fn words_go_into_the_container_or_to_the_address() {
-        let access = Access::Docker { container: "c".into() };
-        let server = Server { access, user: Some("aleph".into()) };
+        let access = Access::Docker {
+            container: "c".into(),
+        };
+        let server = Server {
+            access,
+            user: Some("aleph".into()),
+        };
         let spawn = SpawnOptions::default();
         let inside = Programs {
             server: &server,
@@ -245,14 +295,29 @@ mod tests {
             words.join(" "),
             "docker exec -i --env=PGCONNECT_TIMEOUT=15 c psql --username=aleph --no-password -X"
         );
-        let inside =
-            inside.with_options(Some("-c here=1"), |own| format!("{} -c a=b", own.unwrap_or("none")));
-        assert!(inside.words("psql", &[]).join(" ").contains("PGCONNECT_TIMEOUT=15 --env=PGOPTIONS c psql"));
-        let value =
-            |programs: &Programs<'_>| programs.spawn_options().env.last().cloned().map(|(_, value)| value);
+        let inside = inside.with_options(Some("-c here=1"), |own| {
+            format!("{} -c a=b", own.unwrap_or("none"))
+        });
+        assert!(
+            inside
+                .words("psql", &[])
+                .join(" ")
+                .contains("PGCONNECT_TIMEOUT=15 --env=PGOPTIONS c psql")
+        );
+        let value = |programs: &Programs<'_>| {
+            programs
+                .spawn_options()
+                .env
+                .last()
+                .cloned()
+                .map(|(_, value)| value)
+        };
         assert_eq!(value(&inside), Some("-c work_mem=1GB -c a=b".into()));
-        let access =
-            Access::Direct { address: Some("/run/pg".into()), port: Some(5433), password_file: None };
+        let access = Access::Direct {
+            address: Some("/run/pg".into()),
+            port: Some(5433),
+            password_file: None,
+        };
         let server = Server { access, user: None };
         let here = Programs {
             server: &server,
@@ -263,28 +328,48 @@ mod tests {
             patience: Patience::default(),
         };
         let words = here.words("pg_dumpall", &["--clean"]);
-        assert_eq!(words.join(" "), "pg_dumpall --host=/run/pg --port=5433 --no-password --clean");
+        assert_eq!(
+            words.join(" "),
+            "pg_dumpall --host=/run/pg --port=5433 --no-password --clean"
+        );
         let here = here.with_options(Some("-c here=1"), |own| own.unwrap_or("none").to_owned());
         assert_eq!(value(&here), Some("-c here=1".into()));
     }
 
     #[test]
     fn a_dump_does_not_wait_for_ever_for_a_lock() {
-        assert_eq!(dump_arguments(None), ["--clean", "--lock-wait-timeout=600000"]);
+        assert_eq!(
+            dump_arguments(None),
+            ["--clean", "--lock-wait-timeout=600000"]
+        );
         assert_eq!(dump_arguments(Some("k"))[2], "--restrict-key=k");
     }
 
     /// A server that hangs takes the connection and says nothing; so does `psql` then.
     #[test]
     fn a_program_that_hangs_is_given_up_and_one_that_connects_has_a_time_for_it() {
-        let access = Access::Direct { address: None, port: None, password_file: Some("/etc/pgpass".into()) };
+        let access = Access::Direct {
+            address: None,
+            port: None,
+            password_file: Some("/etc/pgpass".into()),
+        };
         let server = Server { access, user: None };
         let mut programs = Programs::find(&server, &Docker::default(), &[]).expect("found");
-        let env: Vec<&str> = programs.spawn_options().env.iter().map(|(name, _)| name.as_str()).collect();
+        let env: Vec<&str> = programs
+            .spawn_options()
+            .env
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         assert_eq!(env, ["PGCONNECT_TIMEOUT", "PGPASSFILE"]);
         programs.patience.limit = Duration::from_millis(10);
-        let late = programs.output(vec!["sleep".into(), "1000".into()]).expect_err("too late");
+        let late = programs
+            .output(vec!["sleep".into(), "1000".into()])
+            .expect_err("too late");
         assert!(matches!(&late, PostgresError::NoAnswer { .. }), "{late}");
-        assert!(late.to_string().starts_with("sleep 1000 gave no answer"), "{late}");
+        assert!(
+            late.to_string().starts_with("sleep 1000 gave no answer"),
+            "{late}"
+        );
     }
 }

@@ -28,8 +28,15 @@ const CONFIG: &str = "config";
 const COMPOSE: &str = "compose";
 
 /// Left out of kubo's repository beside [`PASSING`]: its lock and addresses, and what it is still writing.
-const IPFS_EXCLUDES: [&str; 7] =
-    ["/repo.lock", "/api", "/gateway", "/datastore/LOCK", "/blocks/.temp/", "/blocks/*/put-*", "*.tmp"];
+const IPFS_EXCLUDES: [&str; 7] = [
+    "/repo.lock",
+    "/api",
+    "/gateway",
+    "/datastore/LOCK",
+    "/blocks/.temp/",
+    "/blocks/*/put-*",
+    "*.tmp",
+];
 
 const HEAD: &str = "\
 # icecore's configuration, made by 'icecore node init'. Unknown keys are errors; relative paths begin at this file's
@@ -155,7 +162,11 @@ fn storage(out: &mut String, node: &Discovery) {
             source(out, IPFS, "tree");
             place(out, found);
             immutable(out, node);
-            line(out, "exclude", &list(IPFS_EXCLUDES.into_iter().chain(PASSING)));
+            line(
+                out,
+                "exclude",
+                &list(IPFS_EXCLUDES.into_iter().chain(PASSING)),
+            );
         }
         None => missing(
             out,
@@ -172,7 +183,11 @@ fn other_ipfs(out: &mut String, node: &Discovery) {
         source(out, &format!("{IPFS}-{}", number + 2), "tree");
         place(out, found);
         immutable(out, node);
-        line(out, "exclude", &list(IPFS_EXCLUDES.into_iter().chain(PASSING)));
+        line(
+            out,
+            "exclude",
+            &list(IPFS_EXCLUDES.into_iter().chain(PASSING)),
+        );
     }
 }
 
@@ -194,13 +209,19 @@ fn keys_and_config(out: &mut String, node: &Discovery) {
     }
     match &node.config {
         Some(found) => {
-            out.push_str("\n# The configuration, and what compose needs to start the node again.\n");
+            out.push_str(
+                "\n# The configuration, and what compose needs to start the node again.\n",
+            );
             files(out, CONFIG, found);
         }
         None => {
             let mut lines = tree(CONFIG, "path", "/opt/pyaleph");
             lines.push(("only", list(["config.yml"])));
-            missing(out, "The folder with config.yml was not found. Fill it in.", &lines);
+            missing(
+                out,
+                "The folder with config.yml was not found. Fill it in.",
+                &lines,
+            );
         }
     }
     if let Some(found) = &node.compose {
@@ -227,7 +248,11 @@ fn parts(out: &mut String, node: &Discovery) {
         line(out, key, &quoted(name));
     }
     line(out, "project", &quoted(&node.project));
-    line(out, "writers", &list(node.writers.iter().map(String::as_str)));
+    line(
+        out,
+        "writers",
+        &list(node.writers.iter().map(String::as_str)),
+    );
 }
 
 fn source(out: &mut String, name: &str, kind: &str) {
@@ -259,7 +284,11 @@ fn immutable(out: &mut String, node: &Discovery) {
 }
 
 fn tree(name: &str, place: &'static str, value: &str) -> Vec<(&'static str, String)> {
-    vec![("name", quoted(name)), ("kind", quoted("tree")), (place, quoted(value))]
+    vec![
+        ("name", quoted(name)),
+        ("kind", quoted("tree")),
+        (place, quoted(value)),
+    ]
 }
 
 /// A source that was not found, as a comment.
@@ -315,7 +344,11 @@ mod tests {
 
     fn node() -> Discovery {
         let volume = |name: &str| {
-            Some(FoundTree { place: Place::Volume(name.into()), service: Some("x".into()), folder: None })
+            Some(FoundTree {
+                place: Place::Volume(name.into()),
+                service: Some("x".into()),
+                folder: None,
+            })
         };
         let keys = PathBuf::from("/opt/no\"de/keys");
         Discovery {
@@ -330,8 +363,15 @@ mod tests {
             }),
             local_storage: volume("p_local"),
             ipfs: volume("p_ipfs"),
-            keys: Some(FoundTree { place: Place::Path(keys.clone()), service: None, folder: Some(keys) }),
-            config: Some(FoundFiles { folder: "/opt/node".into(), names: vec!["config.yml".into()] }),
+            keys: Some(FoundTree {
+                place: Place::Path(keys.clone()),
+                service: None,
+                folder: Some(keys),
+            }),
+            config: Some(FoundFiles {
+                folder: "/opt/node".into(),
+                names: vec!["config.yml".into()],
+            }),
             writers: vec!["pyaleph-ipfs-1".into(), "a".into()],
             ..Discovery::default()
         }
@@ -343,11 +383,17 @@ mod tests {
 
     #[test]
     fn what_was_found_is_said_in_its_order() {
-        let settings = Settings { repository: Some("s3://b/p".into()), ..Settings::default() };
+        let settings = Settings {
+            repository: Some("s3://b/p".into()),
+            ..Settings::default()
+        };
         let table = read(&render(&node(), &settings));
         assert_eq!(table["repository"].as_str(), Some("s3://b/p"));
         let sources = table["source"].as_array().expect("sources");
-        let names: Vec<&str> = sources.iter().filter_map(|source| source["name"].as_str()).collect();
+        let names: Vec<&str> = sources
+            .iter()
+            .filter_map(|source| source["name"].as_str())
+            .collect();
         assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);
         assert_eq!(sources[0]["user"].as_str(), Some("al\\eph\u{7f}\n"));
         assert_eq!(sources[1]["not_older_than"].as_str(), Some("db"));
@@ -360,7 +406,13 @@ mod tests {
 
     #[test]
     fn what_was_not_found_is_a_comment_and_no_part() {
-        let text = render(&Discovery { project: "p".into(), ..Discovery::default() }, &Settings::default());
+        let text = render(
+            &Discovery {
+                project: "p".into(),
+                ..Discovery::default()
+            },
+            &Settings::default(),
+        );
         let table = read(&text);
         assert!(!table.contains_key("source") && !table.contains_key("repository"));
         assert_eq!(table["node"].as_table().map(toml::Table::len), Some(2));
@@ -368,14 +420,25 @@ mod tests {
         for name in ["db", "local-storage", "ipfs", "keys", "config"] {
             assert!(text.contains(&format!("# name = \"{name}\"")), "{name}");
         }
-        let only_files = Discovery { database: None, ..node() };
+        let only_files = Discovery {
+            database: None,
+            ..node()
+        };
         let table = read(&render(&only_files, &Settings::default()));
         assert!(table["source"][0].get("not_older_than").is_none());
     }
 
     #[test]
     fn any_text_stays_one_string() {
-        for text in ["", "a\"b", "a\\", "\u{1}\u{7f}\u{85}\r\n\t", "é…", "'''", "# x"] {
+        for text in [
+            "",
+            "a\"b",
+            "a\\",
+            "\u{1}\u{7f}\u{85}\r\n\t",
+            "é…",
+            "'''",
+            "# x",
+        ] {
             let table = read(&format!("x = {}\n", quoted(text)));
             assert_eq!(table["x"].as_str(), Some(text));
         }

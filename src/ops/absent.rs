@@ -21,7 +21,9 @@ pub(super) fn no_path(
             .unwrap_or_else(|| listed_by(snapshot, source, &RelPath::root())),
     };
     let source = &source.name;
-    Error::NotThere(format!("source '{source}' has no path '{path}' in this snapshot: {why}"))
+    Error::NotThere(format!(
+        "source '{source}' has no path '{path}' in this snapshot: {why}"
+    ))
 }
 
 /// What is said of a path above; none if it is not there either, or cannot be read.
@@ -31,10 +33,17 @@ fn in_the_way(
     source: &SourceRecord,
     above: &RelPath,
 ) -> Option<String> {
-    let SourceKind::Tree { runs, .. } = &source.kind else { return None };
-    let entry = Walk::open(reader, runs, true).ok()?.entry_at(above).ok()??;
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        return None;
+    };
+    let entry = Walk::open(reader, runs, true)
+        .ok()?
+        .entry_at(above)
+        .ok()??;
     match &entry.node {
-        Node::Symlink { .. } => Some(format!("'{above}' is a symbolic link, which is not followed")),
+        Node::Symlink { .. } => Some(format!(
+            "'{above}' is a symbolic link, which is not followed"
+        )),
         Node::Failed { .. } => Some(format!("'{above}' could not be read when it was backed up")),
         _ if entry.is_folder() => Some(listed_by(snapshot, source, above)),
         _ => Some(format!("'{above}' is not a directory")),
@@ -42,6 +51,14 @@ fn in_the_way(
 }
 
 fn listed_by(snapshot: SnapshotId, source: &SourceRecord, path: &RelPath) -> String {
-    let below = if path.is_root() { String::new() } else { format!("/{path}") };
-    format!("'icecore ls {}:{}{below}' lists what there is", snapshot.short(), source.name)
+    let below = if path.is_root() {
+        String::new()
+    } else {
+        format!("/{path}")
+    };
+    format!(
+        "'icecore ls {}:{}{below}' lists what there is",
+        snapshot.short(),
+        source.name
+    )
 }

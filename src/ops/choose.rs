@@ -43,7 +43,12 @@ pub(crate) fn newest(
     source: Option<&str>,
     observer: &dyn Observer,
 ) -> Result<(StoredSnapshot, Vec<StoredSnapshot>), Error> {
-    let Latest { found, all, is_other_host, newest } = match (repo.latest(hosts, source), source) {
+    let Latest {
+        found,
+        all,
+        is_other_host,
+        newest,
+    } = match (repo.latest(hosts, source), source) {
         (Err(err @ RepoError::NoSuchSnapshot { .. }), Some(_)) => {
             return Err(Error::NotThere(err.to_string()));
         }
@@ -51,12 +56,17 @@ pub(crate) fn newest(
     };
     super::tell_times(repo, &all, observer);
     if let (true, HostChoice::Own(host)) = (is_other_host, hosts) {
-        let message = format!("this host, {host}, has none; it is of {}, the only host", found.snapshot.host);
+        let message = format!(
+            "this host, {host}, has none; it is of {}, the only host",
+            found.snapshot.host
+        );
         observer.problem(&Problem::new(Severity::Note, subject(&found), message));
     }
     if let (Some(source), true) = (source, newest != found.id) {
-        let message =
-            format!("it is the newest with a source '{source}'; {}, the newest, has none", newest.short());
+        let message = format!(
+            "it is the newest with a source '{source}'; {}, the newest, has none",
+            newest.short()
+        );
         observer.problem(&Problem::new(Severity::Note, subject(&found), message));
     }
     Ok((found, all))
@@ -71,7 +81,11 @@ fn suspects<'s>(
     found: &'s StoredSnapshot,
     source: Option<&'s str>,
 ) -> impl Iterator<Item = (&'s SourceRecord, &'s str)> {
-    let asked = found.snapshot.sources.iter().filter(move |one| source.is_none_or(|name| one.name == name));
+    let asked = found
+        .snapshot
+        .sources
+        .iter()
+        .filter(move |one| source.is_none_or(|name| one.name == name));
     asked.filter_map(|one| Some((one, one.suspect.as_deref()?)))
 }
 
@@ -100,7 +114,10 @@ pub(super) fn last_good<'s>(
     source: &str,
 ) -> Option<&'s StoredSnapshot> {
     let good = all.iter().filter(|one| {
-        let is_good = one.snapshot.source(source).is_some_and(|record| record.suspect.is_none());
+        let is_good = one
+            .snapshot
+            .source(source)
+            .is_some_and(|record| record.suspect.is_none());
         is_good && one.snapshot.host == host && one.snapshot.state != SnapshotState::Checkpoint
     });
     good.max_by_key(|one| one.order())
@@ -123,9 +140,15 @@ pub(super) fn source_of<'a>(
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let (id, names) = (found.id.short(), names.join(", "));
     if !name.is_empty() {
-        return Err(Error::NotThere(format!("snapshot {id} has no source '{name}'; it has {names}")));
+        return Err(Error::NotThere(format!(
+            "snapshot {id} has no source '{name}'; it has {names}"
+        )));
     }
-    let written = if path.is_root() { format!("{text}:") } else { format!("{text}:/{path}") };
+    let written = if path.is_root() {
+        format!("{text}:")
+    } else {
+        format!("{text}:/{path}")
+    };
     let example = match suggestion(sources, path) {
         Some((name, rest)) if rest.is_root() => format!(", for example {text}:{name}"),
         Some((name, rest)) => format!(", for example {text}:{name}/{rest}"),
@@ -146,12 +169,21 @@ fn suggestion<'a>(sources: &'a [SourceRecord], path: &RelPath) -> Option<(&'a st
             .flatten()
     };
     let by_path = sources.iter().find_map(|source| match &source.kind {
-        SourceKind::Tree { path, .. } => Some((source.name.as_str(), below(path.strip_prefix(b"/")?)?)),
+        SourceKind::Tree { path, .. } => {
+            Some((source.name.as_str(), below(path.strip_prefix(b"/")?)?))
+        }
         SourceKind::Stream { .. } => None,
     });
-    let by_name =
-        || sources.iter().find_map(|source| Some((source.name.as_str(), below(source.name.as_bytes())?)));
-    let first = || sources.first().map(|source| (source.name.as_str(), RelPath::root()));
+    let by_name = || {
+        sources
+            .iter()
+            .find_map(|source| Some((source.name.as_str(), below(source.name.as_bytes())?)))
+    };
+    let first = || {
+        sources
+            .first()
+            .map(|source| (source.name.as_str(), RelPath::root()))
+    };
     by_path.or_else(by_name).or_else(first)
 }
 

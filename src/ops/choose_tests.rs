@@ -9,7 +9,10 @@ use crate::types::{Content, SnapshotId};
 fn record(name: &str, suspect: Option<&str>) -> SourceRecord {
     SourceRecord {
         name: name.into(),
-        kind: SourceKind::Stream { command: vec!["dump".into()], content: Content::default() },
+        kind: SourceKind::Stream {
+            command: vec!["dump".into()],
+            content: Content::default(),
+        },
         profile: "stream-8k".into(),
         started: Default::default(),
         ended: Default::default(),
@@ -27,7 +30,10 @@ fn add(lab: &Lab, host: &str, sources: &[(&str, Option<&str>)]) -> SnapshotId {
     lab.store.clock().advance(3600);
     commit_as(&repo, lease(&repo), |snapshot| {
         snapshot.host = host.into();
-        snapshot.sources = sources.iter().map(|(name, suspect)| record(name, *suspect)).collect();
+        snapshot.sources = sources
+            .iter()
+            .map(|(name, suspect)| record(name, *suspect))
+            .collect();
     })
 }
 
@@ -44,7 +50,14 @@ fn ask(
     let observer = Recording::default();
     let found = choose(&lab.open(), text, hosts, source, &observer);
     let found = found.map(|found| found.id).map_err(|err| err.to_string());
-    (found, observer.problems().into_iter().map(|one| (one.severity, one.to_string())).collect())
+    (
+        found,
+        observer
+            .problems()
+            .into_iter()
+            .map(|one| (one.severity, one.to_string()))
+            .collect(),
+    )
 }
 
 #[test]
@@ -55,15 +68,27 @@ fn latest_of_a_source_is_the_newest_that_has_it() {
     let b = add(&lab, "web", &[("b", None)]);
     add(&lab, "db", &[("c", None)]);
     assert_eq!(ask(&lab, "latest", &own("web"), None), (Ok(b), Vec::new()));
-    assert_eq!(ask(&lab, "latest", &own("web"), Some("b")), (Ok(b), Vec::new()));
+    assert_eq!(
+        ask(&lab, "latest", &own("web"), Some("b")),
+        (Ok(b), Vec::new())
+    );
     let (found, notes) = ask(&lab, "latest", &own("web"), Some("a"));
     assert_eq!((found, notes.len(), notes[0].0), (Ok(a), 1, Severity::Note));
-    assert!(notes[0].1.contains(&b.short()) && notes[0].1.contains("newest with a source 'a'"), "{notes:?}");
-    assert_eq!(ask(&lab, &both.to_string()[..9], &own("web"), Some("a")), (Ok(both), Vec::new()));
+    assert!(
+        notes[0].1.contains(&b.short()) && notes[0].1.contains("newest with a source 'a'"),
+        "{notes:?}"
+    );
+    assert_eq!(
+        ask(&lab, &both.to_string()[..9], &own("web"), Some("a")),
+        (Ok(both), Vec::new())
+    );
     // What is nowhere: the error says what is there, and where else it is.
     let (nowhere, _) = ask(&lab, "latest", &own("web"), Some("c"));
     let why = nowhere.expect_err("not there");
-    assert!(why.contains("host web has no source 'c'; it has a, b; --host takes that of db"), "{why}");
+    assert!(
+        why.contains("host web has no source 'c'; it has a, b; --host takes that of db"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -78,14 +103,27 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
             bad.short(),
             good.short()
         );
-        assert_eq!((found, told), (Ok(bad), vec![(Severity::Missing, line.clone())]));
+        assert_eq!(
+            (found, told),
+            (Ok(bad), vec![(Severity::Missing, line.clone())])
+        );
         // Who names it by its id has seen it: a note.
-        assert_eq!(ask(&lab, &bad.to_string(), &own("web"), source).1, [(Severity::Note, line)]);
+        assert_eq!(
+            ask(&lab, &bad.to_string(), &own("web"), source).1,
+            [(Severity::Note, line)]
+        );
     }
-    assert_eq!(ask(&lab, "latest", &own("web"), Some("etc")), (Ok(bad), Vec::new()), "that one is good");
+    assert_eq!(
+        ask(&lab, "latest", &own("web"), Some("etc")),
+        (Ok(bad), Vec::new()),
+        "that one is good"
+    );
     let other = add(&lab, "other", &[("db", Some("a fifth"))]);
     let (found, told) = ask(&lab, "latest", &own("other"), Some("db"));
-    assert!(found == Ok(other) && told[0].1.ends_with("a fifth; there is no good one"), "{told:?}");
+    assert!(
+        found == Ok(other) && told[0].1.ends_with("a fifth; there is no good one"),
+        "{told:?}"
+    );
 }
 
 /// On a new machine with another name nothing of the old one's was found, and nothing said where it was.
@@ -93,27 +131,48 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
 fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
     let lab = Lab::new();
     let (none, _) = ask(&lab, "latest", &own("new"), None);
-    assert_eq!(none, Err("no snapshot 'latest': the repository has no snapshots".into()));
+    assert_eq!(
+        none,
+        Err("no snapshot 'latest': the repository has no snapshots".into())
+    );
     let old = add(&lab, "old", &[("a", None)]);
     let (found, notes) = ask(&lab, "latest", &own("new"), Some("a"));
     assert_eq!((found, notes[0].0), (Ok(old), Severity::Note));
-    assert!(notes[0].1.contains("this host, new, has none; it is of old"), "{notes:?}");
+    assert!(
+        notes[0]
+            .1
+            .contains("this host, new, has none; it is of old"),
+        "{notes:?}"
+    );
     // Whoever names a host means it, and what is forgotten or tagged by 'latest' is never another host's.
-    assert!(ask(&lab, "latest", &HostChoice::Host("new".into()), None).0.is_err());
+    assert!(
+        ask(&lab, "latest", &HostChoice::Host("new".into()), None)
+            .0
+            .is_err()
+    );
     assert!(lab.open().find_snapshot("latest", &own("new")).is_err());
     add(&lab, "older", &[("a", None)]);
     let (two, _) = ask(&lab, "latest", &own("new"), None);
     let why = two.expect_err("which one?");
-    assert!(why.contains("host new has none; the repository has some of old, older: --host"), "{why}");
+    assert!(
+        why.contains("host new has none; the repository has some of old, older: --host"),
+        "{why}"
+    );
 }
 
 #[test]
 fn a_prefix_that_names_nothing_or_several_says_what_there_is() {
     let lab = Lab::new();
     let ids: Vec<SnapshotId> = (0..3).map(|_| add(&lab, "h", &[("a", None)])).collect();
-    let ask = |text: &str| ask(&lab, text, &HostChoice::Any, None).0.expect_err("no such snapshot");
+    let ask = |text: &str| {
+        ask(&lab, text, &HostChoice::Any, None)
+            .0
+            .expect_err("no such snapshot")
+    };
     let free = (0..=0xffff).map(|n| format!("{n:04x}"));
-    let free = free.into_iter().find(|text| ids.iter().all(|id| !id.to_string().starts_with(text)));
+    let free = free
+        .into_iter()
+        .find(|text| ids.iter().all(|id| !id.to_string().starts_with(text)));
     assert!(ask(&free.expect("one")).contains("none of the repository's 3 snapshots"));
     assert!(ask("yesterday").contains("at least 4 hex digits"));
     let repo = lab.open();
@@ -127,13 +186,25 @@ fn a_prefix_that_names_nothing_or_several_says_what_there_is() {
 fn a_path_without_a_source_is_answered_with_the_form() {
     let lab = Lab::new();
     let repo = lab.open();
-    let tree = |path: &str| SourceKind::Tree { path: path.into(), immutable: false, runs: Vec::new() };
+    let tree = |path: &str| SourceKind::Tree {
+        path: path.into(),
+        immutable: false,
+        runs: Vec::new(),
+    };
     let id = commit_as(&repo, lease(&repo), |snapshot| {
-        let app = SourceRecord { kind: tree("/srv/app"), ..record("app", None) };
-        let root = SourceRecord { kind: tree("/"), ..record("all", None) };
+        let app = SourceRecord {
+            kind: tree("/srv/app"),
+            ..record("app", None)
+        };
+        let root = SourceRecord {
+            kind: tree("/"),
+            ..record("all", None)
+        };
         snapshot.sources = vec![app, root, record("db", None)];
     });
-    let found = repo.find_snapshot(&id.to_string(), &HostChoice::Any).expect("there");
+    let found = repo
+        .find_snapshot(&id.to_string(), &HostChoice::Any)
+        .expect("there");
     for (path, example) in [
         ("srv/app", "latest:app;"),
         ("srv/app/x/y", "latest:app/x/y;"),
@@ -142,12 +213,23 @@ fn a_path_without_a_source_is_answered_with_the_form() {
         ("", "latest:all;"),
     ] {
         let path = RelPath::from_slashed(path.as_bytes()).expect("a path");
-        let why = source_of(&found, "latest", "", &path).expect_err("no source").to_string();
+        let why = source_of(&found, "latest", "", &path)
+            .expect_err("no source")
+            .to_string();
         assert!(why.contains("write SNAP:SOURCE/PATH, for example"), "{why}");
-        assert!(why.contains(example) && why.ends_with("has the sources app, all, db"), "{example}: {why}");
+        assert!(
+            why.contains(example) && why.ends_with("has the sources app, all, db"),
+            "{example}: {why}"
+        );
     }
-    assert!(matches!(source_of(&found, "latest", "", &RelPath::root()), Err(Error::Usage(_))));
-    assert!(matches!(source_of(&found, "latest", "no", &RelPath::root()), Err(Error::NotThere(_))));
+    assert!(matches!(
+        source_of(&found, "latest", "", &RelPath::root()),
+        Err(Error::Usage(_))
+    ));
+    assert!(matches!(
+        source_of(&found, "latest", "no", &RelPath::root()),
+        Err(Error::NotThere(_))
+    ));
 }
 
 /// The store's clock was a year ahead for an hour: what was built on that snapshot is newer all the same.
@@ -165,10 +247,16 @@ fn what_was_built_on_a_snapshot_is_newer_whatever_the_clock_said() {
     let first = on(Vec::new());
     lab.store.clock().advance(365 * 86_400);
     let ahead = on(vec![first]);
-    assert_eq!(ask(&lab, "latest", &HostChoice::Any, Some("a")).0, Ok(ahead));
+    assert_eq!(
+        ask(&lab, "latest", &HostChoice::Any, Some("a")).0,
+        Ok(ahead)
+    );
     lab.store.clock().advance(-365 * 86_400);
     let back = on(vec![ahead]);
     let last = on(vec![back]);
     assert_eq!(ask(&lab, "latest", &HostChoice::Any, None).0, Ok(last));
-    assert_eq!(ask(&lab, "latest", &HostChoice::Any, Some("a")), (Ok(last), Vec::new()));
+    assert_eq!(
+        ask(&lab, "latest", &HostChoice::Any, Some("a")),
+        (Ok(last), Vec::new())
+    );
 }

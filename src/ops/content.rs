@@ -27,7 +27,10 @@ pub struct ContentReader<'r, 'a> {
 impl<'r, 'a> ContentReader<'r, 'a> {
     /// Begins with the content's first extent.
     pub fn new(reader: &'r ChunkReader<'a>, content: &Content) -> Self {
-        Self { reader, levels: vec![content.extents.clone().into_iter()] }
+        Self {
+            reader,
+            levels: vec![content.extents.clone().into_iter()],
+        }
     }
 
     /// The next chunk, hole or literal, never a list; none at the end.
@@ -39,8 +42,9 @@ impl<'r, 'a> ContentReader<'r, 'a> {
                 }
                 Some(Extent::List { id, len, depth }) => {
                     let bytes = self.reader.chunk(Class::Metadata, &id)?;
-                    let extents = decode_list_node(&bytes, len, depth)
-                        .map_err(|err| RepoError::damaged(format!("list node {}", id.short()), err))?;
+                    let extents = decode_list_node(&bytes, len, depth).map_err(|err| {
+                        RepoError::damaged(format!("list node {}", id.short()), err)
+                    })?;
                     self.levels.push(extents.into_iter());
                 }
                 Some(extent) => return Ok(Some(extent)),
@@ -63,7 +67,11 @@ pub(super) struct StreamLimits {
 
 impl Default for StreamLimits {
     fn default() -> Self {
-        Self { window_bytes: 64 << 20, window_chunks: 64 << 10, kept_bytes: 16 << 20 }
+        Self {
+            window_bytes: 64 << 20,
+            window_chunks: 64 << 10,
+            kept_bytes: 16 << 20,
+        }
     }
 }
 
@@ -78,7 +86,15 @@ pub fn write_content(
     cancel: &Cancel,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
-    write_content_with(reader, None, content, out, cancel, observer, StreamLimits::default())
+    write_content_with(
+        reader,
+        None,
+        content,
+        out,
+        cancel,
+        observer,
+        StreamLimits::default(),
+    )
 }
 
 pub(super) fn write_content_with(
@@ -98,7 +114,9 @@ pub(super) fn write_content_with(
         cancel.check()?;
         // The next window is planned before this one is read: it says which frames to keep.
         let next = Window::plan(&mut extents, &fetcher, limits)?;
-        let keep = next.as_ref().map_or_else(HashSet::new, |next| Fetcher::frames(&next.wants, &next.packs));
+        let keep = next.as_ref().map_or_else(HashSet::new, |next| {
+            Fetcher::frames(&next.wants, &next.packs)
+        });
         window.assemble(&fetcher, &keep, &mut buffer)?;
         window.write(&buffer, out, cancel, observer)?;
         current = next;
@@ -134,7 +152,9 @@ impl Window {
         let (mut pieces, mut wants, mut lens) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
         while bytes < limits.window_bytes && pieces.len() + wants.len() < limits.window_chunks {
-            let Some(extent) = extents.next_extent()? else { break };
+            let Some(extent) = extents.next_extent()? else {
+                break;
+            };
             match extent {
                 Extent::Chunk { id, len } => {
                     wants.push(Want::new(id, len, lens.len() as u32, 0));
@@ -154,7 +174,12 @@ impl Window {
             return Ok(None);
         }
         let packs = fetcher.locate(&mut wants)?;
-        Ok(Some(Self { pieces, wants, packs, lens }))
+        Ok(Some(Self {
+            pieces,
+            wants,
+            packs,
+            lens,
+        }))
     }
 
     /// Brings all chunks into the buffer.
@@ -175,9 +200,15 @@ impl Window {
         fetcher.each_frame(&self.wants, &self.packs, keep, |(): &mut (), opened| {
             for (number, want) in opened.wants.iter().enumerate() {
                 let bytes = opened.bytes(number).map_err(|why| {
-                    Error::Repo(RepoError::ChunkUnreadable { id: want.id, why: why.to_owned(), now: false })
+                    Error::Repo(RepoError::ChunkUnreadable {
+                        id: want.id,
+                        why: why.to_owned(),
+                        now: false,
+                    })
                 })?;
-                let mut slot = slots[want.owner as usize].lock().unwrap_or_else(PoisonError::into_inner);
+                let mut slot = slots[want.owner as usize]
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 slot.copy_from_slice(bytes);
             }
             Ok(())
@@ -226,5 +257,9 @@ impl Window {
 }
 
 fn output_error(source: io::Error) -> Error {
-    Error::Path(PathError { action: "write to", path: PathBuf::from("the output"), source })
+    Error::Path(PathError {
+        action: "write to",
+        path: PathBuf::from("the output"),
+        source,
+    })
 }

@@ -45,7 +45,15 @@ pub(super) struct Want {
 
 impl Want {
     pub fn new(id: ChunkId, len: u32, owner: u32, at: u64) -> Self {
-        Self { id, at, owner, len, pack: NOWHERE, frame: 0, offset: 0 }
+        Self {
+            id,
+            at,
+            owner,
+            len,
+            pack: NOWHERE,
+            frame: 0,
+            offset: 0,
+        }
     }
 
     /// The frame that it lies in, as a number that is equal for wants of one frame alone.
@@ -93,11 +101,13 @@ impl Opened<'_> {
     pub fn joined(&self, numbers: Range<usize>) -> Option<&[u8]> {
         let wants = self.wants.get(numbers.clone())?;
         let (first, last) = (wants.first()?, wants.last()?);
-        let whole = self.others.is_empty() || numbers.into_iter().all(|n| !self.others.contains_key(&n));
+        let whole =
+            self.others.is_empty() || numbers.into_iter().all(|n| !self.others.contains_key(&n));
         if !whole || !wants.windows(2).all(|pair| pair[0].is_before(&pair[1])) {
             return None;
         }
-        self.plain.get(first.offset as usize..last.offset as usize + last.len as usize)
+        self.plain
+            .get(first.offset as usize..last.offset as usize + last.len as usize)
     }
 }
 
@@ -160,7 +170,9 @@ impl<'a> Fetcher<'a> {
             ids.extend(batch.iter().map(|want| want.id));
             self.look_up(&ids, &mut found)?;
             for (want, place) in batch.iter_mut().zip(&found) {
-                let Some(place) = place.filter(|place| place.len == want.len) else { continue };
+                let Some(place) = place.filter(|place| place.len == want.len) else {
+                    continue;
+                };
                 let number = *numbers.entry(place.pack).or_insert_with(|| {
                     first_owner.push((want.owner, place.pack));
                     first_owner.len() as u32 - 1
@@ -180,7 +192,12 @@ impl<'a> Fetcher<'a> {
             want.pack = renumbered[want.pack as usize];
         }
         wants.sort_unstable_by_key(|want| (want.pack, want.frame, want.owner, want.at));
-        Ok(Packs(order.iter().map(|&old| first_owner[old as usize].1).collect()))
+        Ok(Packs(
+            order
+                .iter()
+                .map(|&old| first_owner[old as usize].1)
+                .collect(),
+        ))
     }
 
     /// A miss is believed only after the segments were listed again and the database was checked, once.
@@ -196,7 +213,9 @@ impl<'a> Fetcher<'a> {
     /// The frames that located wants lie in.
     pub fn frames(wants: &[Want], packs: &Packs) -> HashSet<(PackId, u32)> {
         let known = wants.iter().filter(|want| want.pack != NOWHERE);
-        known.map(|want| (packs.0[want.pack as usize], want.frame)).collect()
+        known
+            .map(|want| (packs.0[want.pack as usize], want.frame))
+            .collect()
     }
 
     /// Opens each frame of located wants once and calls `act` for it, from several threads, about in order; `keep`
@@ -211,7 +230,9 @@ impl<'a> Fetcher<'a> {
     ) -> Result<(), Error> {
         let tasks = tasks(wants);
         self.on_all_threads(tasks.len(), |state, number| {
-            self.run_task(&wants[tasks[number].clone()], packs, keep, |opened| act(state, opened))
+            self.run_task(&wants[tasks[number].clone()], packs, keep, |opened| {
+                act(state, opened)
+            })
         })?;
         let mut kept = self.kept();
         kept.frames.retain(|at, _| keep.contains(at));
@@ -255,12 +276,21 @@ impl<'a> Fetcher<'a> {
         keep: &HashSet<(PackId, u32)>,
         mut act: impl FnMut(&Opened<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Some(pack) = wants.first().and_then(|want| packs.0.get(want.pack as usize)) else {
+        let Some(pack) = wants
+            .first()
+            .and_then(|want| packs.0.get(want.pack as usize))
+        else {
             // Unknown to the index: the second look says why.
-            return wants.chunk_by(|a, b| a.owner == b.owner).try_for_each(|part| {
-                let others = self.other_copies(part, 0..part.len())?;
-                act(&Opened { wants: part, plain: &[], others })
-            });
+            return wants
+                .chunk_by(|a, b| a.owner == b.owner)
+                .try_for_each(|part| {
+                    let others = self.other_copies(part, 0..part.len())?;
+                    act(&Opened {
+                        wants: part,
+                        plain: &[],
+                        others,
+                    })
+                });
         };
         let mut range = self.read_range(pack, wants)?;
         for group in wants.chunk_by(|a, b| a.frame == b.frame) {
@@ -277,11 +307,16 @@ impl<'a> Fetcher<'a> {
             let fits = |want: &Want| {
                 let start = want.offset as usize;
                 let bytes = plain.get(start..start + want.len as usize);
-                bytes.is_some_and(|bytes| self.repo().keys().chunk_id(Class::Data, bytes) == want.id)
+                bytes
+                    .is_some_and(|bytes| self.repo().keys().chunk_id(Class::Data, bytes) == want.id)
             };
             let bad = (0..group.len()).filter(|&n| !fits(&group[n]));
             let others = self.other_copies(group, bad)?;
-            act(&Opened { wants: group, plain: &plain, others })?;
+            act(&Opened {
+                wants: group,
+                plain: &plain,
+                others,
+            })?;
             self.keep(keep, (*pack, number), plain);
         }
         Ok(())
@@ -296,10 +331,16 @@ impl<'a> Fetcher<'a> {
         for number in numbers {
             self.cancel.check()?;
             let want = &wants[number];
-            let _one = self.second_look.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one = self
+                .second_look
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let result = match self.reader.chunk(Class::Data, &want.id) {
                 Ok(bytes) if bytes.len() == want.len as usize => Ok(bytes),
-                Ok(_) => Err(format!("chunk {} is not as long as its file says", want.id.short())),
+                Ok(_) => Err(format!(
+                    "chunk {} is not as long as its file says",
+                    want.id.short()
+                )),
                 Err(err) if is_of_one_object(&err) => Err(with_sources(&err)),
                 Err(err) => return Err(err.into()),
             };
@@ -329,7 +370,11 @@ impl<'a> Fetcher<'a> {
             return Ok(SealedFrames::new());
         }
         let mut bytes = vec![0; total as usize];
-        match self.repo().store().read_at(&ObjectKey::Pack(*pack), rows[0].1.offset, &mut bytes) {
+        match self
+            .repo()
+            .store()
+            .read_at(&ObjectKey::Pack(*pack), rows[0].1.offset, &mut bytes)
+        {
             Ok(()) => {}
             // One by one they tell which of them cannot be read.
             Err(_) => return Ok(SealedFrames::new()),
@@ -353,7 +398,9 @@ impl<'a> Fetcher<'a> {
         sealed: Vec<u8>,
     ) -> Result<Arc<Vec<u8>>, RepoError> {
         let head = self.repo().pack_head(pack)?;
-        self.repo().open_frame(&ObjectKey::Pack(*pack), &head, number, row, sealed).map(Arc::new)
+        self.repo()
+            .open_frame(&ObjectKey::Pack(*pack), &head, number, row, sealed)
+            .map(Arc::new)
     }
 
     fn read(&self, pack: &PackId, number: u32) -> Result<Arc<Vec<u8>>, RepoError> {
@@ -362,10 +409,14 @@ impl<'a> Fetcher<'a> {
         }
         let row = self.repo().frame_row(pack, number)?;
         let row = row.ok_or_else(|| {
-            RepoError::damaged(ObjectKey::Pack(*pack), format!("the index lacks frame {number}"))
+            RepoError::damaged(
+                ObjectKey::Pack(*pack),
+                format!("the index lacks frame {number}"),
+            )
         })?;
         let plain = self.repo().read_frame(pack, number, &row)?;
-        self.observer.add(Counter::BytesFetched, u64::from(row.stored));
+        self.observer
+            .add(Counter::BytesFetched, u64::from(row.stored));
         Ok(Arc::new(plain))
     }
 

@@ -6,18 +6,31 @@ use crate::types::RelPath;
 
 /// Tells what a source of a repaired snapshot lacks at or below a path, as far as the snapshot names it; returns how many
 /// paths that are.
-pub(super) fn tell_lost(snapshot: &Snapshot, source: &str, below: &RelPath, observer: &dyn Observer) -> u64 {
+pub(super) fn tell_lost(
+    snapshot: &Snapshot,
+    source: &str,
+    below: &RelPath,
+    observer: &dyn Observer,
+) -> u64 {
     let Some(lost) = &snapshot.lost else { return 0 };
     let below = below.to_slashed();
     let is_below = |path: &[u8]| {
         below.is_empty()
-            || path.strip_prefix(below.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            || path
+                .strip_prefix(below.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     };
     let mut told = 0;
-    for path in lost.paths.iter().filter(|path| path.source == source && is_below(&path.path)) {
+    for path in lost
+        .paths
+        .iter()
+        .filter(|path| path.source == source && is_below(&path.path))
+    {
         told += 1;
         let what = match path.bytes {
-            Some(bytes) => format!("{bytes} bytes of it were lost before a repair and read as zeros"),
+            Some(bytes) => {
+                format!("{bytes} bytes of it were lost before a repair and read as zeros")
+            }
             None => "it, or what was known of it, was lost before a repair".to_owned(),
         };
         let subject = match RelPath::from_slashed(&path.path) {

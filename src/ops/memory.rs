@@ -54,7 +54,10 @@ mod tests {
     fn workers_follow_the_budget_and_the_cores() {
         assert_eq!(plan(BUDGET_DEFAULT, 2).workers, 2);
         assert!(plan(BUDGET_DEFAULT, 64).workers <= 16);
-        assert_eq!(plan(ByteSize(0), 64).workers.max(1), plan(BUDGET_MIN, 64).workers);
+        assert_eq!(
+            plan(ByteSize(0), 64).workers.max(1),
+            plan(BUDGET_MIN, 64).workers
+        );
         for mib in [96, 128, 256, 1024, 8192] {
             let plan = plan(ByteSize(mib * MIB), 1024);
             let spent = plan.workers as u64 * PER_WORKER

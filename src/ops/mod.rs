@@ -59,7 +59,11 @@ impl Cancel {
 
     /// Fails if someone asked to stop.
     pub fn check(&self) -> Result<(), Error> {
-        if self.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(Error::Interrupted)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -73,7 +77,11 @@ pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
              repository put back to an older state? If that is right, 'icecore forget {id}' ends this warning",
             last.source, last.host
         );
-        observer.problem(&Problem::new(Severity::Warning, format!("snapshot {id}"), what));
+        observer.problem(&Problem::new(
+            Severity::Warning,
+            format!("snapshot {id}"),
+            what,
+        ));
     }
 }
 
@@ -83,8 +91,18 @@ pub fn sync(repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
 }
 
 /// [`sync`] until asked to stop: the first one of a large repository takes minutes.
-pub fn sync_until(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<(), Error> {
-    let mut go_on = || if cancel.is_cancelled() { Err(RepoError::Stopped) } else { Ok(()) };
+pub fn sync_until(
+    repo: &Repository,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let mut go_on = || {
+        if cancel.is_cancelled() {
+            Err(RepoError::Stopped)
+        } else {
+            Ok(())
+        }
+    };
     let report = match repo.sync_while(&mut go_on) {
         Err(RepoError::Stopped) => return Err(Error::Interrupted),
         other => other?,
@@ -92,7 +110,11 @@ pub fn sync_until(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -
     report_vanished(repo, observer);
     for (id, why) in report.damaged {
         let message = format!("{why}; 'repair index' learns from the packs what it told of");
-        observer.problem(&Problem::new(Severity::Damage, format!("index segment {}", id.short()), message));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            format!("index segment {}", id.short()),
+            message,
+        ));
     }
     if let Some(what) = repo.config_damage() {
         observer.problem(&Problem::new(Severity::Damage, "config", what));

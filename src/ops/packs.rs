@@ -16,8 +16,19 @@ pub(crate) struct ListedPacks(BTreeMap<PackId, u64>);
 impl ListedPacks {
     pub fn list(repo: &Repository) -> Result<Self, Error> {
         let listed = list_all(repo.store(), Folder::Packs)?.into_iter();
-        let pack = |(key, size)| if let ObjectKey::Pack(id) = key { Some((id, size)) } else { None };
-        Ok(Self(listed.map(|meta| (meta.key, meta.size)).filter_map(pack).collect()))
+        let pack = |(key, size)| {
+            if let ObjectKey::Pack(id) = key {
+                Some((id, size))
+            } else {
+                None
+            }
+        };
+        Ok(Self(
+            listed
+                .map(|meta| (meta.key, meta.size))
+                .filter_map(pack)
+                .collect(),
+        ))
     }
 
     pub fn len(&self) -> usize {
@@ -81,7 +92,10 @@ fn call_roll(repo: &Repository, cancel: &Cancel) -> Result<PackRoll, Error> {
         {
             batch.push((id, meta.size));
             if batch.len() == BATCH {
-                failed = cancel.check().and_then(|()| shown(repo, &mut roll, &mut batch)).err();
+                failed = cancel
+                    .check()
+                    .and_then(|()| shown(repo, &mut roll, &mut batch))
+                    .err();
             }
         }
         Ok(())
@@ -92,7 +106,11 @@ fn call_roll(repo: &Repository, cancel: &Cancel) -> Result<PackRoll, Error> {
     }
 }
 
-fn shown(repo: &Repository, roll: &mut PackRoll, batch: &mut Vec<(PackId, u64)>) -> Result<(), Error> {
+fn shown(
+    repo: &Repository,
+    roll: &mut PackRoll,
+    batch: &mut Vec<(PackId, u64)>,
+) -> Result<(), Error> {
     repo.ask_index(|index| index.call_roll(roll, batch))?;
     batch.clear();
     Ok(())

@@ -67,10 +67,17 @@ impl SourceStatus {
     /// The source as people know it: with its path where another one of the host has the same name.
     fn subject(&self, all: &[Self]) -> String {
         let Self { host, source, .. } = self;
-        let is_one = all.iter().filter(|other| other.host == *host && other.source == *source).count() < 2;
+        let is_one = all
+            .iter()
+            .filter(|other| other.host == *host && other.source == *source)
+            .count()
+            < 2;
         match (&self.path, is_one) {
             (Some(path), false) => {
-                format!("source {source} ({}) on host {host}", String::from_utf8_lossy(path))
+                format!(
+                    "source {source} ({}) on host {host}",
+                    String::from_utf8_lossy(path)
+                )
             }
             _ => format!("source {source} on host {host}"),
         }
@@ -116,15 +123,21 @@ impl Status {
 /// Looks at snapshots, segments and leases. No pack is read, but for what is to be listed of sources that lack something.
 ///
 /// What is too old is told to the observer as missing, also if there is no backup at all.
-pub fn status(repo: &Repository, options: &StatusOptions, observer: &dyn Observer) -> Result<Status, Error> {
+pub fn status(
+    repo: &Repository,
+    options: &StatusOptions,
+    observer: &dyn Observer,
+) -> Result<Status, Error> {
     observer.phase(&Phase::Index);
     // Ages are by the store's clock, which only a write tells.
     let lease = reading_lease(repo, LeaseKind::Verify, &options.host)?;
     let found = snapshots(repo, &options.filter, observer)?;
     crate::ops::sync(repo, observer)?;
     let newest = found.iter().map(StoredSnapshot::committed).max();
-    let now =
-        lease.as_ref().map_or_else(|| newest.map_or_else(now, |at| at.max(now())), Lease::last_heartbeat);
+    let now = lease.as_ref().map_or_else(
+        || newest.map_or_else(now, |at| at.max(now())),
+        Lease::last_heartbeat,
+    );
     let mut sources = rows::rows(&found, options.filter.source.as_deref(), now);
     if options.list_missing {
         list_missing(repo, &found, &mut sources);
@@ -162,7 +175,8 @@ fn list_missing(repo: &Repository, found: &[StoredSnapshot], sources: &mut [Sour
     let lister = MissingLister::new(repo);
     for one in sources.iter_mut().filter(|one| !one.lacks.is_nothing()) {
         let newest = found.iter().find(|found| found.id == one.newest.snapshot);
-        one.lacking = newest.and_then(|newest| lister.list(newest, newest.snapshot.source(&one.source)?));
+        one.lacking =
+            newest.and_then(|newest| lister.list(newest, newest.snapshot.source(&one.source)?));
     }
 }
 
@@ -201,7 +215,9 @@ impl Status {
             }
             let since = verified.get(&pack.id).or_else(|| stored.get(&pack.id));
             if let Some(&since) = since
-                && self.longest_unverified.is_none_or(|(_, longest)| since < longest)
+                && self
+                    .longest_unverified
+                    .is_none_or(|(_, longest)| since < longest)
             {
                 self.longest_unverified = Some((pack.id, since));
             }
@@ -224,7 +240,10 @@ fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
             None => "there is no good one".to_owned(),
         };
         let subject = one.subject(&status.sources);
-        let message = format!("{what} since snapshot {}: {reason}; {good}", one.newest.snapshot.short());
+        let message = format!(
+            "{what} since snapshot {}: {reason}; {good}",
+            one.newest.snapshot.short()
+        );
         observer.problem(&Problem::new(severity, subject, message));
     }
 }
@@ -232,7 +251,10 @@ fn tell_suspects(status: &Status, is_judged: bool, observer: &dyn Observer) {
 /// A span in the largest unit of which it has at least two, to one digit where that is a few.
 fn rounded(seconds: f64) -> String {
     let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s")];
-    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= 2.0 * unit).unwrap_or((1.0, "s"));
+    let (unit, name) = units
+        .into_iter()
+        .find(|(unit, _)| seconds >= 2.0 * unit)
+        .unwrap_or((1.0, "s"));
     let value = seconds / unit;
     let digits = usize::from(value < 10.0 && value.fract() >= 0.05);
     format!("{value:.digits$} {name}")
@@ -246,8 +268,16 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
         tell("the repository".into(), "there is no backup".into());
     }
     // Whoever monitors reads the exit code.
-    for id in status.vanished.iter().map(|one| one.snapshot).collect::<BTreeSet<SnapshotId>>() {
-        tell(format!("snapshot {}", id.short()), "it is gone, and nobody forgot it".into());
+    for id in status
+        .vanished
+        .iter()
+        .map(|one| one.snapshot)
+        .collect::<BTreeSet<SnapshotId>>()
+    {
+        tell(
+            format!("snapshot {}", id.short()),
+            "it is gone, and nobody forgot it".into(),
+        );
     }
     for one in &status.sources {
         let subject = one.subject(&status.sources);
@@ -257,13 +287,18 @@ fn tell_late(status: &Status, max_age: Duration, observer: &dyn Observer) {
                 let id = good.snapshot.short();
                 tell(
                     subject,
-                    format!("the last good backup, {id}, is dated in the future: how old it is is not known"),
+                    format!(
+                        "the last good backup, {id}, is dated in the future: how old it is is not known"
+                    ),
                 );
             }
             Some(good) if status.age(good) > max_age.as_secs_f64() => {
                 let (age, limit) = (rounded(status.age(good)), rounded(max_age.as_secs_f64()));
                 let id = good.snapshot.short();
-                tell(subject, format!("the last good backup, {id}, is {age} old, the limit is {limit}"));
+                tell(
+                    subject,
+                    format!("the last good backup, {id}, is {age} old, the limit is {limit}"),
+                );
             }
             Some(_) => {}
         }
@@ -282,18 +317,37 @@ mod tests {
     fn ask(repo: &Repository, hours: Option<u64>) -> (Status, Vec<String>) {
         let observer = Recording::default();
         let max_age = hours.map(|hours| Duration::from_secs(hours * 3600));
-        let options = StatusOptions { host: "host".into(), max_age, ..StatusOptions::default() };
+        let options = StatusOptions {
+            host: "host".into(),
+            max_age,
+            ..StatusOptions::default()
+        };
         let status = status(repo, &options, &observer).expect("asked");
-        (status, observer.problems().iter().map(ToString::to_string).collect())
+        (
+            status,
+            observer
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        )
     }
 
     /// Puts another snapshot of the same sources with other counts, at the store's time now.
     fn again(repo: &Repository, id: SnapshotId, incomplete: u64) -> SnapshotId {
         let mut snapshot = repo.read_snapshot(&id).expect("there");
-        for source in snapshot.sources.iter_mut().filter(|source| source.name == "tree") {
+        for source in snapshot
+            .sources
+            .iter_mut()
+            .filter(|source| source.name == "tree")
+        {
             source.counts.incomplete = incomplete;
         }
-        snapshot.state = if incomplete > 0 { SnapshotState::Incomplete } else { SnapshotState::Complete };
+        snapshot.state = if incomplete > 0 {
+            SnapshotState::Incomplete
+        } else {
+            SnapshotState::Complete
+        };
         snapshot.lease = LeaseId::new([1; 16]);
         repo.commit(lease(repo), snapshot).expect("committed").id
     }
@@ -303,25 +357,40 @@ mod tests {
         let lab = Lab::new();
         let repo = lab.open();
         let (empty, problems) = ask(&repo, Some(1));
-        assert!(empty.sources.is_empty() && problems[0].contains("there is no backup"), "{problems:?}");
+        assert!(
+            empty.sources.is_empty() && problems[0].contains("there is no backup"),
+            "{problems:?}"
+        );
         write(&lab.tree().join("a"), b"a");
         let first = lab.backup(&repo, &noise(1, 5000));
         lab.store.clock().advance(5 * 3600);
         let second = again(&repo, first, 3);
         lab.store.clock().advance(3600);
         let (status, problems) = ask(&repo, Some(2));
-        let [db, tree] = status.sources.as_slice() else { panic!("two: {status:?}") };
+        let [db, tree] = status.sources.as_slice() else {
+            panic!("two: {status:?}")
+        };
         assert_eq!((db.source.as_str(), db.snapshots), ("db", 2));
         // Of the incomplete snapshot the stream is whole.
         assert_eq!((db.good, db.newest.snapshot), (Some(db.newest), second));
-        assert_eq!((tree.good.expect("one").snapshot, tree.newest.snapshot), (first, second));
+        assert_eq!(
+            (tree.good.expect("one").snapshot, tree.newest.snapshot),
+            (first, second)
+        );
         assert!(!tree.newest.complete);
         let hours = status.age(&tree.good.expect("one")) / 3600.0;
         assert!((5.9..6.1).contains(&hours), "{hours}");
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with("source tree on host host: "), "{problems:?}");
+        assert!(
+            problems[0].starts_with("source tree on host host: "),
+            "{problems:?}"
+        );
         assert!(ask(&repo, Some(7)).1.is_empty() && ask(&repo, None).1.is_empty());
-        assert!(list_all(repo.store(), Folder::Leases).expect("listed").is_empty());
+        assert!(
+            list_all(repo.store(), Folder::Leases)
+                .expect("listed")
+                .is_empty()
+        );
     }
 
     #[test]
@@ -331,13 +400,27 @@ mod tests {
         lab.backup(&repo, &noise(1, 5000));
         let (before, _) = ask(&repo, None);
         let (pack, since) = before.longest_unverified.expect("one pack");
-        assert_eq!((before.packs, before.condemned_packs, before.leases.len()), (1, 0, 0));
+        assert_eq!(
+            (before.packs, before.condemned_packs, before.leases.len()),
+            (1, 0, 0)
+        );
         lab.store.clock().advance(1000);
-        repo.memory().set_verified(&[(pack, since.plus_seconds(500))]);
+        repo.memory()
+            .set_verified(&[(pack, since.plus_seconds(500))]);
         let held = lease(&repo);
         let (after, _) = ask(&repo, None);
-        assert_eq!(after.longest_unverified, Some((pack, since.plus_seconds(500))));
-        assert_eq!(after.leases.iter().map(|found| found.id).collect::<Vec<_>>(), [held.id()]);
+        assert_eq!(
+            after.longest_unverified,
+            Some((pack, since.plus_seconds(500)))
+        );
+        assert_eq!(
+            after
+                .leases
+                .iter()
+                .map(|found| found.id)
+                .collect::<Vec<_>>(),
+            [held.id()]
+        );
         assert_eq!(after.stored_bytes, before.stored_bytes);
     }
 }

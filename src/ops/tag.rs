@@ -60,7 +60,9 @@ pub fn retag(
     repo.check_writable()?;
     observer.phase(&Phase::Commit);
     // All names are understood before anything changes.
-    let ids = names.iter().map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
+    let ids = names
+        .iter()
+        .map(|name| Ok(repo.find_snapshot(name, hosts)?.id));
     let mut ids: Vec<SnapshotId> = ids.collect::<Result<_, RepoError>>()?;
     crate::ops::report_vanished(repo, observer);
     let mut seen = std::collections::BTreeSet::new();
@@ -93,14 +95,21 @@ fn retag_one(
         }
     })?;
     let Some(found) = all.iter().find(|found| found.id == *id) else {
-        let none =
-            RepoError::NoSuchSnapshot { text: id.to_string(), why: "it was forgotten meanwhile".into() };
+        let none = RepoError::NoSuchSnapshot {
+            text: id.to_string(),
+            why: "it was forgotten meanwhile".into(),
+        };
         return Err(damage.unwrap_or(none).into());
     };
     check(repo, found, &all, cancel)?;
     let tags = change.tags(&found.snapshot.tags);
     let protected = change.protect.unwrap_or(found.snapshot.protected);
-    let mut done = Retagged { from: *id, id: None, tags: tags.clone(), protected };
+    let mut done = Retagged {
+        from: *id,
+        id: None,
+        tags: tags.clone(),
+        protected,
+    };
     if (&tags, protected) == (&found.snapshot.tags, found.snapshot.protected) {
         return Ok(done);
     }
@@ -125,17 +134,25 @@ fn check(
     let refuse = |why: String, hint| Err(Error::Refused { why, hint });
     let id = found.id.short();
     if found.snapshot.state == SnapshotState::Checkpoint {
-        return refuse(format!("{id} is a checkpoint"), "it goes when its backup is done");
+        return refuse(
+            format!("{id} is a checkpoint"),
+            "it goes when its backup is done",
+        );
     }
     if found.landed_late(&repo.lease_times()) {
         repo.sync()?;
         let reader = ChunkReader::new(repo, CACHE_BYTES);
         if !resolves(&reader, found, cancel)? {
-            let why = format!("snapshot {id} landed after its lease had expired, and what it needs is gone");
+            let why = format!(
+                "snapshot {id} landed after its lease had expired, and what it needs is gone"
+            );
             return refuse(why, "'icecore verify' names what is affected");
         }
     }
-    match all.iter().find(|other| other.snapshot.replaces == Some(found.id)) {
+    match all
+        .iter()
+        .find(|other| other.snapshot.replaces == Some(found.id))
+    {
         Some(by) => refuse(
             format!("snapshot {} stands in the place of {id}", by.id.short()),
             "name that one; 'icecore snapshots' lists it",

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::chunk::CHUNK_BYTES_MAX;
-use crate::format::{LeaseKind, RunRef, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord};
+use crate::format::{
+    LeaseKind, RunRef, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
+};
 use crate::observe::Counters;
 use crate::ops::Cancel;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::{
-    ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunWriter, Secret, Streams,
+    ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunWriter, Secret,
+    Streams,
 };
 use crate::source::Folder;
 use crate::store::{Body, MemoryStore, PutMode, SharedStore, Store};
@@ -41,7 +44,10 @@ impl Lab {
 
     pub fn with_store(store: MemoryStore) -> Self {
         store.clock().set(now());
-        Self { store: Arc::new(store), dir: tempfile::tempdir().expect("a folder") }
+        Self {
+            store: Arc::new(store),
+            dir: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     /// The same objects in another store, with another cache.
@@ -61,7 +67,9 @@ impl Lab {
             let back = i64::try_from(shuffle() % (400 * day)).expect("small") - 30 * day as i64;
             copy.store.clock().set(now.plus_seconds(-back));
             let bytes = self.store.get(&meta.key, u64::MAX >> 1).expect("there");
-            copy.store.put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+            copy.store
+                .put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly)
+                .expect("put");
         }
         copy.store.clock().set(now);
         copy
@@ -96,7 +104,11 @@ impl Lab {
     pub fn backup_in_part(&self, repo: &Repository) -> SnapshotId {
         let mut tree = TreeSpec::new("tree", self.tree());
         tree.filter.excludes = vec!["*.log".into()];
-        tree.filter.never = vec![Folder::open_root(&self.tree().join("own")).expect("opens").id()];
+        tree.filter.never = vec![
+            Folder::open_root(&self.tree().join("own"))
+                .expect("opens")
+                .id(),
+        ];
         self.backup_as(repo, tree, &[])
     }
 
@@ -104,10 +116,20 @@ impl Lab {
         let mut sources = vec![SourceSpec::Tree(Box::new(tree))];
         if !stream.is_empty() {
             let input = Box::new(std::io::Cursor::new(stream.to_vec()));
-            sources.insert(0, SourceSpec::Stream { name: "db".into(), input });
+            sources.insert(
+                0,
+                SourceSpec::Stream {
+                    name: "db".into(),
+                    input,
+                },
+            );
         }
-        let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", sources) };
-        let report = backup(repo, options, &Counters::default(), &Cancel::new()).expect("backed up");
+        let options = BackupOptions {
+            allow_empty: true,
+            ..BackupOptions::new("host", sources)
+        };
+        let report =
+            backup(repo, options, &Counters::default(), &Cancel::new()).expect("backed up");
         report.snapshot.expect("committed")
     }
 }
@@ -117,7 +139,9 @@ pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingName
     repo.sync().expect("synced");
     let snapshot = repo.read_snapshot(&id).expect("read");
     let source = snapshot.source("tree").expect("the tree");
-    let SourceKind::Tree { runs, .. } = &source.kind else { panic!("a tree") };
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        panic!("a tree")
+    };
     let reader = ChunkReader::new(repo, 1 << 20);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     let entries = std::iter::from_fn(|| merged.next_entry().expect("read"));
@@ -128,7 +152,10 @@ pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingName
 /// Bytes that do not shrink, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }
 
@@ -148,20 +175,33 @@ pub fn write_runs(
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Counters::default();
     std::thread::scope(|scope| {
-        let options = PackerOptions { workers: 1, level: 1, dry_run: false };
-        let packer = Packer::start(scope, repo, Some(lease), &claims, options, &observer).expect("started");
+        let options = PackerOptions {
+            workers: 1,
+            level: 1,
+            dry_run: false,
+        };
+        let packer =
+            Packer::start(scope, repo, Some(lease), &claims, options, &observer).expect("started");
         let mut pages = packer.writer(Class::Metadata);
         let mut chunks = packer.writer(Class::Data);
         let contents = data.iter().map(|bytes| {
             assert!(bytes.len() <= CHUNK_BYTES_MAX);
             let id = chunks.add(bytes).expect("added");
-            Content { size: bytes.len() as u64, extents: vec![Extent::Chunk { id, len: bytes.len() as u32 }] }
+            Content {
+                size: bytes.len() as u64,
+                extents: vec![Extent::Chunk {
+                    id,
+                    len: bytes.len() as u32,
+                }],
+            }
         });
         let contents = contents.collect();
         let mut put = |bytes: &[u8]| pages.add(bytes);
         let refs = runs.iter().map(|entries| {
             let mut run = RunWriter::new(&mut put);
-            entries.iter().for_each(|entry| run.push(entry, entry.is_folder()).expect("pushed"));
+            entries
+                .iter()
+                .for_each(|entry| run.push(entry, entry.is_folder()).expect("pushed"));
             run.finish().expect("finished").expect("entries")
         });
         let refs = refs.collect();
@@ -215,7 +255,11 @@ pub fn commit(repo: &Repository, lease: Lease, sources: Vec<(&str, SourceKind)>)
 }
 
 /// Commits a complete, empty snapshot of `host`, changed as asked.
-pub fn commit_as(repo: &Repository, lease: Lease, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
+pub fn commit_as(
+    repo: &Repository,
+    lease: Lease,
+    change: impl FnOnce(&mut Snapshot),
+) -> SnapshotId {
     let mut snapshot = Snapshot {
         format: 1,
         state: SnapshotState::Complete,
@@ -241,5 +285,9 @@ pub fn commit_as(repo: &Repository, lease: Lease, change: impl FnOnce(&mut Snaps
 }
 
 pub fn tree_kind(runs: &[RunRef]) -> SourceKind {
-    SourceKind::Tree { path: b"/x".to_vec(), immutable: false, runs: runs.to_vec() }
+    SourceKind::Tree {
+        path: b"/x".to_vec(),
+        immutable: false,
+        runs: runs.to_vec(),
+    }
 }

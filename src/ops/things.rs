@@ -24,7 +24,9 @@ impl Thing {
 
     /// What a command captures.
     pub fn command(words: &[String]) -> Self {
-        let program = words.first().map(|word| word.rsplit('/').next().unwrap_or(word));
+        let program = words
+            .first()
+            .map(|word| word.rsplit('/').next().unwrap_or(word));
         Self::Stream(program.unwrap_or_default().to_owned())
     }
 
@@ -38,7 +40,11 @@ impl Thing {
     pub fn fits(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tree(one), Self::Tree(two)) if self.is_relative() != other.is_relative() => {
-                let (relative, absolute) = if self.is_relative() { (one, two) } else { (two, one) };
+                let (relative, absolute) = if self.is_relative() {
+                    (one, two)
+                } else {
+                    (two, one)
+                };
                 ends_with(absolute, relative)
             }
             _ => self == other,
@@ -60,10 +66,15 @@ impl fmt::Display for Thing {
 fn ends_with(absolute: &[u8], relative: &[u8]) -> bool {
     let names = |path: &[u8]| -> Vec<Vec<u8>> {
         let all = path.split(|&byte| byte == b'/');
-        all.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
+        all.filter(|name| !name.is_empty() && *name != b".")
+            .map(<[u8]>::to_vec)
+            .collect()
     };
     let relative = names(relative);
-    let known = relative.iter().rposition(|name| name == b"..").map_or(0, |at| at + 1);
+    let known = relative
+        .iter()
+        .rposition(|name| name == b"..")
+        .map_or(0, |at| at + 1);
     names(absolute).ends_with(&relative[known..])
 }
 
@@ -88,19 +99,41 @@ mod tests {
             ("ata", "/home/alice/data", false),
             ("data", "/home/alice/data/x", false),
         ] {
-            assert_eq!(tree(relative).fits(&tree(absolute)), fits, "{relative} {absolute}");
-            assert_eq!(tree(absolute).fits(&tree(relative)), fits, "{relative} {absolute}");
+            assert_eq!(
+                tree(relative).fits(&tree(absolute)),
+                fits,
+                "{relative} {absolute}"
+            );
+            assert_eq!(
+                tree(absolute).fits(&tree(relative)),
+                fits,
+                "{relative} {absolute}"
+            );
         }
         assert!(!tree("/a/data").fits(&tree("/b/data")) && tree("/a").fits(&tree("/a")));
-        assert!(!tree("a/data").fits(&tree("data")), "two relative ones are as different as they look");
+        assert!(
+            !tree("a/data").fits(&tree("data")),
+            "two relative ones are as different as they look"
+        );
     }
 
     #[test]
     fn of_a_stream_the_program_counts() {
-        let thing =
-            |words: &[&str]| Thing::command(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        assert_eq!(thing(&["pg_dump", "-U", "a"]), thing(&["/usr/bin/pg_dump", "--password=x"]));
-        assert!(!thing(&["pg_dump"]).fits(&thing(&["mysqldump"])) && !thing(&[]).fits(&thing(&["cat"])));
+        let thing = |words: &[&str]| {
+            Thing::command(
+                &words
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            thing(&["pg_dump", "-U", "a"]),
+            thing(&["/usr/bin/pg_dump", "--password=x"])
+        );
+        assert!(
+            !thing(&["pg_dump"]).fits(&thing(&["mysqldump"])) && !thing(&[]).fits(&thing(&["cat"]))
+        );
         assert!(!thing(&["/x"]).fits(&tree("/x")));
         assert_eq!(thing(&[]).to_string(), "standard input");
     }

@@ -22,15 +22,25 @@ const DAY: i64 = 24 * 3600;
 /// Backs up the lab's tree; the warnings.
 fn back_up(lab: &Lab, repo: &Repository) -> (SnapshotId, Vec<String>) {
     let observer = Recording::default();
-    let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", lab.tree())))];
-    let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", sources) };
+    let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
+        "tree",
+        lab.tree(),
+    )))];
+    let options = BackupOptions {
+        allow_empty: true,
+        ..BackupOptions::new("host", sources)
+    };
     let report = backup(repo, options, &observer, &Cancel::new()).expect("backed up");
     (report.snapshot.expect("committed"), warnings(&observer))
 }
 
 fn warnings(observer: &Recording) -> Vec<String> {
     let problems = observer.problems();
-    problems.iter().filter(|one| one.severity == Severity::Warning).map(ToString::to_string).collect()
+    problems
+        .iter()
+        .filter(|one| one.severity == Severity::Warning)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// `count` backups, a minute apart, of a file that changes.
@@ -55,12 +65,21 @@ fn listed_warnings(repo: &Repository) -> Vec<String> {
 }
 
 fn what() -> What {
-    What { snapshot: "latest".into(), source: Some("tree".into()), path: RelPath::root() }
+    What {
+        snapshot: "latest".into(),
+        source: Some("tree".into()),
+        path: RelPath::root(),
+    }
 }
 
 fn list_what() -> crate::ops::list::What {
     let (snapshot, source) = ("latest".into(), Some("tree".into()));
-    crate::ops::list::What { snapshot, hosts: HostChoice::Any, source, path: RelPath::root() }
+    crate::ops::list::What {
+        snapshot,
+        hosts: HostChoice::Any,
+        source,
+        path: RelPath::root(),
+    }
 }
 
 /// Every operation, by name, that lists snapshots.
@@ -73,14 +92,35 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
     };
     let folder = tempfile::tempdir().expect("a folder");
     vec![
-        run("snapshots", &|repo, observer| snapshots(repo, &SnapshotFilter::default(), observer).map(drop)),
-        run("ls", &|repo, observer| ls(repo, &list_what(), false, observer, &mut |_: LsItem<'_>| Ok(()))),
+        run("snapshots", &|repo, observer| {
+            snapshots(repo, &SnapshotFilter::default(), observer).map(drop)
+        }),
+        run("ls", &|repo, observer| {
+            ls(repo, &list_what(), false, observer, &mut |_: LsItem<'_>| {
+                Ok(())
+            })
+        }),
         run("restore", &|repo, observer| {
             let target = Target::Folder(folder.path().join("t"));
-            restore(repo, &what(), target, &RestoreOptions::default(), observer, &cancel).map(drop)
+            restore(
+                repo,
+                &what(),
+                target,
+                &RestoreOptions::default(),
+                observer,
+                &cancel,
+            )
+            .map(drop)
         }),
         run("status", &|repo, observer| {
-            let found = status(repo, &StatusOptions { host: "host".into(), ..Default::default() }, observer)?;
+            let found = status(
+                repo,
+                &StatusOptions {
+                    host: "host".into(),
+                    ..Default::default()
+                },
+                observer,
+            )?;
             assert_eq!(found.vanished.len(), 1);
             Ok(())
         }),
@@ -90,12 +130,29 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             Ok(())
         }),
         run("tag", &|repo, observer| {
-            let change = TagChange { set: Some(vec!["x".into()]), ..TagChange::default() };
-            retag(repo, &["latest".into()], &HostChoice::Any, &change, "host", observer, &cancel).map(drop)
+            let change = TagChange {
+                set: Some(vec!["x".into()]),
+                ..TagChange::default()
+            };
+            retag(
+                repo,
+                &["latest".into()],
+                &HostChoice::Any,
+                &change,
+                "host",
+                observer,
+                &cancel,
+            )
+            .map(drop)
         }),
-        run("prune", &|repo, observer| prune(repo, &PruneOptions::new("host"), observer, &cancel).map(drop)),
+        run("prune", &|repo, observer| {
+            prune(repo, &PruneOptions::new("host"), observer, &cancel).map(drop)
+        }),
         run("backup", &|repo, observer| {
-            let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", lab.tree())))];
+            let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
+                "tree",
+                lab.tree(),
+            )))];
             backup(repo, BackupOptions::new("host", sources), observer, &cancel).map(drop)
         }),
         run("snapshots, after a backup", &|repo, observer| {
@@ -110,26 +167,56 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
     let lab = Lab::new();
     let made = history(&lab, &lab.open(), 3);
     let gone = made[2];
-    lab.store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
+    lab.store
+        .delete(&ObjectKey::Snapshot(gone))
+        .expect("deleted");
     for (name, warned) in every_operation(&lab) {
         assert_eq!(warned.len(), 1, "{name}: {warned:?}");
-        assert!(warned[0].starts_with(&format!("snapshot {}: ", gone.short())), "{name}: {warned:?}");
+        assert!(
+            warned[0].starts_with(&format!("snapshot {}: ", gone.short())),
+            "{name}: {warned:?}"
+        );
     }
-    let check = || verify(&lab.open(), &VerifyOptions::default(), &Recording::default(), &Cancel::new());
-    let kinds: Vec<_> = check().expect("verified").findings.iter().map(|found| found.kind).collect();
+    let check = || {
+        verify(
+            &lab.open(),
+            &VerifyOptions::default(),
+            &Recording::default(),
+            &Cancel::new(),
+        )
+    };
+    let kinds: Vec<_> = check()
+        .expect("verified")
+        .findings
+        .iter()
+        .map(|found| found.kind)
+        .collect();
     assert_eq!(kinds, [FindingKind::SnapshotVanished]);
     // `icecore forget ID` says that it is right; in a dry run it says nothing.
     for (dry_run, left) in [(true, 1), (false, 0)] {
         let names = [gone.short().to_string()];
-        let found =
-            forget_named(&lab.open(), &names, &HostChoice::Any, "host", dry_run, &Recording::default());
+        let found = forget_named(
+            &lab.open(),
+            &names,
+            &HostChoice::Any,
+            "host",
+            dry_run,
+            &Recording::default(),
+        );
         assert_eq!(found.expect("acknowledged"), vec![]);
         assert_eq!(listed_warnings(&lab.open()).len(), left);
     }
     assert!(check().expect("verified").is_clean());
     let names = [gone.to_string()];
-    forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default())
-        .expect_err("it is not there, and nobody misses it");
+    forget_named(
+        &lab.open(),
+        &names,
+        &HostChoice::Any,
+        "host",
+        false,
+        &Recording::default(),
+    )
+    .expect_err("it is not there, and nobody misses it");
 }
 
 /// A prune, also one that does not wait, keeps what a vanished snapshot may need, until it is acknowledged: the object
@@ -141,26 +228,53 @@ fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
     let key = ObjectKey::Snapshot(made[2]);
     let bytes = lab.store.get(&key, 1 << 20).expect("there");
     let now = || {
-        let options = PruneOptions { now: true, ..PruneOptions::new("host") };
+        let options = PruneOptions {
+            now: true,
+            ..PruneOptions::new("host")
+        };
         prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned")
     };
     lab.store.delete(&key).expect("deleted");
 
     let report = now();
-    assert!(report.vanished == 1 && report.held.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    assert!(
+        report.vanished == 1 && report.held.packs > 0 && report.dropped.packs == 0,
+        "{report:?}"
+    );
     lab.store.clock().advance(40 * DAY);
     assert_eq!(now().dropped.packs, 0, "it is not given up in silence");
-    lab.store.put(&key, crate::store::Body::Bytes(&bytes), crate::store::PutMode::CreateOnly).expect("put");
-    let found = verify(&lab.open(), &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    lab.store
+        .put(
+            &key,
+            crate::store::Body::Bytes(&bytes),
+            crate::store::PutMode::CreateOnly,
+        )
+        .expect("put");
+    let found = verify(
+        &lab.open(),
+        &VerifyOptions::default(),
+        &Recording::default(),
+        &Cancel::new(),
+    );
     assert!(found.expect("verified").is_clean(), "the snapshot is whole");
 
     lab.store.delete(&key).expect("deleted again");
     assert_eq!(now().vanished, 1);
     let names = [made[2].short().to_string()];
-    forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default())
-        .expect("acknowledged");
+    forget_named(
+        &lab.open(),
+        &names,
+        &HostChoice::Any,
+        "host",
+        false,
+        &Recording::default(),
+    )
+    .expect("acknowledged");
     let report = now();
-    assert!(report.vanished == 0 && report.dropped.packs > 0, "{report:?}");
+    assert!(
+        report.vanished == 0 && report.dropped.packs > 0,
+        "{report:?}"
+    );
 }
 
 /// A snapshot of several sources is remembered once for each of them: `icecore forget ID` found its id twice, called it
@@ -173,11 +287,20 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
     let options = BackupOptions::new("host", vec![tree("a"), tree("b")]);
     let done = backup(&repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
     let gone = done.snapshot.expect("committed");
-    lab.store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
+    lab.store
+        .delete(&ObjectKey::Snapshot(gone))
+        .expect("deleted");
     assert_eq!(listed_warnings(&lab.open()).len(), 1);
 
     let names = [gone.short().to_string()];
-    let found = forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default());
+    let found = forget_named(
+        &lab.open(),
+        &names,
+        &HostChoice::Any,
+        "host",
+        false,
+        &Recording::default(),
+    );
     assert_eq!(found.expect("acknowledged"), vec![]);
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
@@ -190,7 +313,10 @@ fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
     // A stream: it has no parent that would say which came first.
     let stream = |seed| {
         let input = Box::new(std::io::Cursor::new(noise(seed, 3000)));
-        let sources = vec![SourceSpec::Stream { name: "db".into(), input }];
+        let sources = vec![SourceSpec::Stream {
+            name: "db".into(),
+            input,
+        }];
         let options = BackupOptions::new("host", sources);
         backup(&lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up")
     };
@@ -199,9 +325,14 @@ fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
     let gone = stream(2).snapshot.expect("committed");
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 
-    lab.store.delete(&ObjectKey::Snapshot(gone)).expect("deleted");
+    lab.store
+        .delete(&ObjectKey::Snapshot(gone))
+        .expect("deleted");
     let warned = listed_warnings(&lab.open());
-    assert!(warned.len() == 1 && warned[0].contains(&gone.short().to_string()), "{warned:?}");
+    assert!(
+        warned.len() == 1 && warned[0].contains(&gone.short().to_string()),
+        "{warned:?}"
+    );
 }
 
 /// It turned up again: a medium that was not mounted whole, a listing that lacked it.
@@ -213,7 +344,13 @@ fn one_that_turns_up_again_is_not_missed() {
     let bytes = lab.store.get(&key, 1 << 20).expect("there");
     lab.store.delete(&key).expect("deleted");
     assert_eq!(listed_warnings(&lab.open()).len(), 1);
-    lab.store.put(&key, crate::store::Body::Bytes(&bytes), crate::store::PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(
+            &key,
+            crate::store::Body::Bytes(&bytes),
+            crate::store::PutMode::CreateOnly,
+        )
+        .expect("put");
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
 
@@ -239,8 +376,15 @@ fn a_store_put_back_to_an_older_state_is_noticed() {
     let (_, warned) = back_up(&lab, &maker);
     assert_eq!(warned.len(), 1, "{warned:?}");
     drop(maker);
-    assert_eq!(listed_warnings(&lab.try_open_on(yesterday.clone()).expect("opens")).len(), 1);
-    assert_eq!(listed_warnings(&old(&dir.path().join("stranger"))), Vec::<String>::new(), "who knew nothing");
+    assert_eq!(
+        listed_warnings(&lab.try_open_on(yesterday.clone()).expect("opens")).len(),
+        1
+    );
+    assert_eq!(
+        listed_warnings(&old(&dir.path().join("stranger"))),
+        Vec::<String>::new(),
+        "who knew nothing"
+    );
 }
 
 /// It goes between the listing of a backup and its commit: the new snapshot does not take its place in silence. A stream
@@ -252,12 +396,25 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
     // Other bytes each time, so that a pack is put.
     let stream = |repo: &Repository, seed| {
         let input = Box::new(std::io::Cursor::new(noise(seed, 3000)));
-        let sources = vec![SourceSpec::Stream { name: "db".into(), input }];
-        backup(repo, BackupOptions::new("host", sources), &Recording::default(), &Cancel::new())
+        let sources = vec![SourceSpec::Stream {
+            name: "db".into(),
+            input,
+        }];
+        backup(
+            repo,
+            BackupOptions::new("host", sources),
+            &Recording::default(),
+            &Cancel::new(),
+        )
     };
-    let gone = stream(&repo, 1).expect("backed up").snapshot.expect("committed");
+    let gone = stream(&repo, 1)
+        .expect("backed up")
+        .snapshot
+        .expect("committed");
     lab.store.clock().advance(60);
-    let hook = Box::new(move |store: &dyn Store| store.delete(&ObjectKey::Snapshot(gone)).expect("deleted"));
+    let hook = Box::new(move |store: &dyn Store| {
+        store.delete(&ObjectKey::Snapshot(gone)).expect("deleted")
+    });
     let hooked = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Pack, hook);
     let hooked = std::sync::Arc::new(hooked);
     stream(&lab.try_open_on(hooked.clone()).expect("opens"), 2).expect("backed up");
@@ -275,17 +432,41 @@ fn what_another_machine_forgot_and_swept_is_not_missed() {
     let asleep = machine(&lab, &dir, "asleep");
     assert_eq!(listed_warnings(&asleep), Vec::<String>::new());
     let admin = machine(&lab, &dir, "admin");
-    forget_named(&admin, &[made[2].to_string()], &HostChoice::Any, "admin", false, &Recording::default())
-        .expect("forgotten");
+    forget_named(
+        &admin,
+        &[made[2].to_string()],
+        &HostChoice::Any,
+        "admin",
+        false,
+        &Recording::default(),
+    )
+    .expect("forgotten");
     for day in 0..12 {
         write(&lab.tree().join("other"), &noise(100 + day, 5000));
-        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("other", lab.tree())))];
-        backup(&admin, BackupOptions::new("admin", sources), &Recording::default(), &Cancel::new())
-            .expect("backed up");
+        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
+            "other",
+            lab.tree(),
+        )))];
+        backup(
+            &admin,
+            BackupOptions::new("admin", sources),
+            &Recording::default(),
+            &Cancel::new(),
+        )
+        .expect("backed up");
         lab.store.clock().advance(DAY + 3600);
-        prune(&admin, &PruneOptions::new("admin"), &Recording::default(), &Cancel::new()).expect("pruned");
+        prune(
+            &admin,
+            &PruneOptions::new("admin"),
+            &Recording::default(),
+            &Cancel::new(),
+        )
+        .expect("pruned");
     }
-    assert!(lab.store.stat(&ObjectKey::Forgotten(made[2])).is_err(), "swept");
+    assert!(
+        lab.store.stat(&ObjectKey::Forgotten(made[2])).is_err(),
+        "swept"
+    );
     assert_eq!(listed_warnings(&asleep), Vec::<String>::new());
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
@@ -302,7 +483,9 @@ fn what_was_withdrawn_is_not_missed() {
     let looks = machine(&lab, &dir, "other");
     let hook = Box::new(move |store: &dyn Store| {
         let all = looks.snapshots(&mut |_, _| {}).expect("listed");
-        sees.lock().expect("alone").extend(all.iter().map(|one| one.id));
+        sees.lock()
+            .expect("alone")
+            .extend(all.iter().map(|one| one.id));
         // Its parent goes, so that it is withdrawn.
         store.delete(&ObjectKey::Snapshot(made)).expect("deleted");
     });
@@ -310,10 +493,18 @@ fn what_was_withdrawn_is_not_missed() {
     let repo = lab.try_open_on(std::sync::Arc::new(hooked)).expect("opens");
     let held = lease(&repo);
     let snapshot = repo.read_snapshot(&made).expect("reads");
-    let snapshot = crate::format::Snapshot { parents: vec![made], ..snapshot };
+    let snapshot = crate::format::Snapshot {
+        parents: vec![made],
+        ..snapshot
+    };
     repo.commit(held, snapshot).expect_err("its parent is gone");
     let withdrawn = seen.lock().expect("alone").iter().any(|id| *id != made);
     assert!(withdrawn, "the other machine saw it");
     let warned = listed_warnings(&other);
-    assert!(warned.iter().all(|one| one.contains(&made.short().to_string())), "{warned:?}");
+    assert!(
+        warned
+            .iter()
+            .all(|one| one.contains(&made.short().to_string())),
+        "{warned:?}"
+    );
 }

@@ -3,7 +3,9 @@
 
 use crate::Error;
 use crate::format::{LeaseKind, RunRef};
-use crate::repo::{ChunkReader, Lease, Mention, MergedRuns, RepoError, Repository, Streams, Uncertain};
+use crate::repo::{
+    ChunkReader, Lease, Mention, MergedRuns, RepoError, Repository, Streams, Uncertain,
+};
 use crate::store::StoreError;
 use crate::types::{Entry, Node, RelPath};
 
@@ -19,9 +21,17 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Opens runs, newest first. `tolerant`: see [`MergedRuns::open`].
-    pub fn open(reader: &'a ChunkReader<'a>, runs: &[RunRef], tolerant: bool) -> Result<Self, RepoError> {
+    pub fn open(
+        reader: &'a ChunkReader<'a>,
+        runs: &[RunRef],
+        tolerant: bool,
+    ) -> Result<Self, RepoError> {
         let runs = MergedRuns::open(reader, runs, Streams::All, tolerant)?;
-        Ok(Self { runs, pending: None, passed: None })
+        Ok(Self {
+            runs,
+            pending: None,
+            passed: None,
+        })
     }
 
     /// The next mention, removals included.
@@ -58,7 +68,11 @@ impl<'a> Walk<'a> {
 
     /// Moves behind everything below `folder`, unread.
     pub fn skip_below(&mut self, folder: &RelPath) {
-        if self.pending.as_ref().is_some_and(|held| !held.entry.path.is_below(folder)) {
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|held| !held.entry.path.is_below(folder))
+        {
             return;
         }
         self.pending = None;
@@ -69,7 +83,8 @@ impl<'a> Walk<'a> {
 
     /// The entry at `path`. Paths must be asked for in ascending order, none before what was given already.
     pub fn entry_at(&mut self, path: &RelPath) -> Result<Option<Entry>, RepoError> {
-        let mut ancestors: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent).collect();
+        let mut ancestors: Vec<RelPath> =
+            std::iter::successors(path.parent(), RelPath::parent).collect();
         // Ancestors that were passed have hidden what they hide already.
         ancestors.retain(|ancestor| self.passed.as_ref().is_none_or(|passed| ancestor > passed));
         for ancestor in ancestors.iter().rev() {
@@ -81,7 +96,11 @@ impl<'a> Walk<'a> {
 
     fn mention_at(&mut self, path: &RelPath) -> Result<Option<Mention>, RepoError> {
         self.passed = Some(path.clone());
-        if self.pending.as_ref().is_none_or(|held| held.entry.path < *path) {
+        if self
+            .pending
+            .as_ref()
+            .is_none_or(|held| held.entry.path < *path)
+        {
             self.runs.seek(path.key());
             self.pending = self.runs.next_mention()?;
         }
@@ -96,7 +115,11 @@ impl<'a> Walk<'a> {
 
 /// Takes a lease for an operation that reads packs, where the store lets us write one: no prune deletes a pack under it.
 /// `host`: this machine's name.
-pub fn reading_lease(repo: &Repository, kind: LeaseKind, host: &str) -> Result<Option<Lease>, Error> {
+pub fn reading_lease(
+    repo: &Repository,
+    kind: LeaseKind,
+    host: &str,
+) -> Result<Option<Lease>, Error> {
     if repo.store().properties().read_only {
         return Ok(None);
     }

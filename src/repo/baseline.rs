@@ -24,18 +24,27 @@ impl Baseline {
     }
 
     fn is_set(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     fn set(&self, gone: Vec<PackId>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(gone);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(gone);
     }
 
     /// The first of these sorted packs that was known then.
     fn first_known(&self, packs: &[PackId]) -> Option<PackId> {
         let gone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = gone.as_deref().unwrap_or_default();
-        packs.iter().find(|pack| gone.binary_search(pack).is_err()).copied()
+        packs
+            .iter()
+            .find(|pack| gone.binary_search(pack).is_err())
+            .copied()
     }
 }
 
@@ -61,7 +70,10 @@ impl Repository {
                     "pack {} was in use when it began and was dropped since; did the store's clock jump?",
                     pack.short()
                 );
-                Err(RepoError::LostLease { id: lease.id(), why })
+                Err(RepoError::LostLease {
+                    id: lease.id(),
+                    why,
+                })
             }
         }
     }

@@ -51,7 +51,14 @@ impl<'a> Claims<'a> {
         };
         let index_is_empty = AtomicBool::new(empty);
         let (in_flight, absent) = Default::default();
-        Ok(Self { index, in_flight, index_is_empty, anew: false, most: usize::MAX, absent })
+        Ok(Self {
+            index,
+            in_flight,
+            index_is_empty,
+            anew: false,
+            most: usize::MAX,
+            absent,
+        })
     }
 
     /// Relies on nothing in these packs, whatever the index says of them.
@@ -64,7 +71,10 @@ impl<'a> Claims<'a> {
     /// For a dry run, in which nothing is ever published and what is in flight would grow with what is new. Every 900,000
     /// chunks all are forgotten, and one that comes again is new again: what such a run counts as new is an upper bound.
     pub fn of_dry_run(index: &'a Index) -> Result<Self, RepoError> {
-        Ok(Self { most: DRY_RUN_CHUNKS, ..Self::new(index)? })
+        Ok(Self {
+            most: DRY_RUN_CHUNKS,
+            ..Self::new(index)?
+        })
     }
 
     /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of lies in packs that
@@ -72,7 +82,14 @@ impl<'a> Claims<'a> {
     pub fn anew(index: &'a Index) -> Self {
         let (in_flight, absent) = Default::default();
         let index_is_empty = false.into();
-        Self { index, in_flight, index_is_empty, anew: true, most: usize::MAX, absent }
+        Self {
+            index,
+            in_flight,
+            index_is_empty,
+            anew: true,
+            most: usize::MAX,
+            absent,
+        }
     }
 
     /// How many chunks are on their way.
@@ -81,7 +98,9 @@ impl<'a> Claims<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims a chunk. Of two threads that claim the same new chunk at once, one gets [`Claim::New`].
@@ -106,7 +125,8 @@ impl<'a> Claims<'a> {
 
     /// True if a known pack that the store has holds it.
     fn is_known(&self, id: &ChunkId) -> Result<bool, IndexError> {
-        let is_good = |copy: &Location| copy.state == PackState::Known && !self.absent.contains(&copy.pack);
+        let is_good =
+            |copy: &Location| copy.state == PackState::Known && !self.absent.contains(&copy.pack);
         match self.absent.is_empty() {
             true => Ok(self.index.lookup_one(id)?.as_ref().is_some_and(is_good)),
             false => Ok(self.index.copies(id)?.iter().any(is_good)),

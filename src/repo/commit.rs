@@ -61,12 +61,20 @@ impl Repository {
         check: &mut dyn FnMut(&Lease) -> Result<(), RepoError>,
     ) -> Result<(Committed, Lease), RepoError> {
         let committed = self.put_judged(&lease, &mut snapshot, check)?;
-        self.remember(&StoredSnapshot { id: committed.id, stored: committed.stored, snapshot });
+        self.remember(&StoredSnapshot {
+            id: committed.id,
+            stored: committed.stored,
+            snapshot,
+        });
         Ok((committed, lease))
     }
 
     /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is a root from then on.
-    pub fn put_checkpoint(&self, lease: &Lease, mut snapshot: Snapshot) -> Result<Committed, RepoError> {
+    pub fn put_checkpoint(
+        &self,
+        lease: &Lease,
+        mut snapshot: Snapshot,
+    ) -> Result<Committed, RepoError> {
         snapshot.state = SnapshotState::Checkpoint;
         self.put_judged(lease, &mut snapshot, &mut |_| Ok(()))
     }
@@ -93,7 +101,9 @@ impl Repository {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(lease, &id, err.into())),
         };
-        let judged = self.judge(lease, snapshot, stored).and_then(|()| check(lease));
+        let judged = self
+            .judge(lease, snapshot, stored)
+            .and_then(|()| check(lease));
         match judged.and_then(|()| self.check_nothing_dropped(lease)) {
             Ok(()) => Ok(Committed { id, stored, bytes }),
             Err(why) => Err(self.withdraw(lease, &id, why)),
@@ -107,19 +117,36 @@ impl Repository {
         let _ = self.record_let_go(lease.id(), &[*id]);
         match self.store().delete(&ObjectKey::Snapshot(*id)) {
             Ok(()) | Err(StoreError::NotFound { .. }) => why,
-            Err(err) => RepoError::NotWithdrawn { id: *id, why: Box::new(why), failure: err },
+            Err(err) => RepoError::NotWithdrawn {
+                id: *id,
+                why: Box::new(why),
+                failure: err,
+            },
         }
     }
 
-    fn judge(&self, lease: &Lease, snapshot: &Snapshot, stored: Timestamp) -> Result<(), RepoError> {
-        let lost = |why: String| Err(RepoError::LostLease { id: lease.id(), why });
+    fn judge(
+        &self,
+        lease: &Lease,
+        snapshot: &Snapshot,
+        stored: Timestamp,
+    ) -> Result<(), RepoError> {
+        let lost = |why: String| {
+            Err(RepoError::LostLease {
+                id: lease.id(),
+                why,
+            })
+        };
         lease.check()?;
         if landed_late(stored, snapshot.heartbeat, lease.expiry().as_secs_f64()) {
             return lost("the snapshot landed after it had expired".into());
         }
         for parent in &snapshot.parents {
             if !self.is_root(parent)? {
-                return Err(RepoError::ParentGone { id: lease.id(), parent: *parent });
+                return Err(RepoError::ParentGone {
+                    id: lease.id(),
+                    parent: *parent,
+                });
             }
         }
         Ok(())

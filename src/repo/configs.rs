@@ -36,25 +36,40 @@ impl Configs {
     /// Where neither decodes: that of a copy that cannot be read now, else that of a damaged one, else
     /// [`RepoError::NotFound`].
     pub fn read(store: &dyn Store) -> Result<Self, RepoError> {
-        let mut configs = Self { found: Vec::new(), trouble: Vec::new() };
+        let mut configs = Self {
+            found: Vec::new(),
+            trouble: Vec::new(),
+        };
         let (mut damage, mut unreadable) = (None, None);
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::Config(copy);
             match store.get(&key, SMALL_BYTES_MAX) {
                 Ok(bytes) => match decode_config(&bytes).map(|(config, ..)| config) {
-                    Ok(config) => configs.found.push(StoredConfig { config, bytes, copy }),
+                    Ok(config) => configs.found.push(StoredConfig {
+                        config,
+                        bytes,
+                        copy,
+                    }),
                     Err(err) => {
-                        configs.trouble.push((copy, format!("{key} is damaged: {err}")));
+                        configs
+                            .trouble
+                            .push((copy, format!("{key} is damaged: {err}")));
                         damage = Some(RepoError::bad_object(&key, err));
                     }
                 },
-                Err(StoreError::NotFound { .. }) => configs.trouble.push((copy, format!("{key} is missing"))),
+                Err(StoreError::NotFound { .. }) => {
+                    configs.trouble.push((copy, format!("{key} is missing")))
+                }
                 Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
-                    configs.trouble.push((copy, format!("{key} is damaged: {err}")));
+                    configs
+                        .trouble
+                        .push((copy, format!("{key} is damaged: {err}")));
                     damage = Some(RepoError::bad_object(&key, err));
                 }
                 Err(err) if err.is_unreadable_now() => {
-                    configs.trouble.push((copy, format!("{key} cannot be read now: {err}")));
+                    configs
+                        .trouble
+                        .push((copy, format!("{key} cannot be read now: {err}")));
                     unreadable = Some(err);
                 }
                 Err(err) => return Err(err.into()),
@@ -64,7 +79,9 @@ impl Configs {
             (false, ..) => Ok(configs),
             (true, Some(err), _) => Err(err.into()),
             (true, None, Some(damage)) => Err(damage),
-            (true, None, None) => Err(RepoError::NotFound { address: store.address().to_owned() }),
+            (true, None, None) => Err(RepoError::NotFound {
+                address: store.address().to_owned(),
+            }),
         }
     }
 
@@ -78,15 +95,19 @@ impl Configs {
         let mut refused = None;
         for stored in &self.found {
             match check_version(&stored.config) {
-                Ok(()) if !ids.contains(&stored.config.repository) => ids.push(stored.config.repository),
+                Ok(()) if !ids.contains(&stored.config.repository) => {
+                    ids.push(stored.config.repository)
+                }
                 Ok(()) => {}
                 Err(err) => refused = refused.or(Some(err)),
             }
         }
         if ids.len() > 1 {
             let named = slot_names(store)?;
-            let named: Vec<RepoId> =
-                named.iter().filter_map(|name| Some(read_slot(store, name).0?.repository)).collect();
+            let named: Vec<RepoId> = named
+                .iter()
+                .filter_map(|name| Some(read_slot(store, name).0?.repository))
+                .collect();
             ids.sort_by_key(|id| !named.contains(id));
         }
         match refused {
@@ -101,10 +122,14 @@ impl Configs {
     /// # Errors
     /// [`RepoError::Damaged`] if no copy is authentic.
     pub fn choose(mut self, keys: &Keys) -> Result<(StoredConfig, Option<String>), RepoError> {
-        let (mut good, bad): (Vec<_>, Vec<_>) =
-            self.found.into_iter().partition(|stored| stored.is_authentic(keys));
+        let (mut good, bad): (Vec<_>, Vec<_>) = self
+            .found
+            .into_iter()
+            .partition(|stored| stored.is_authentic(keys));
         if good.is_empty() {
-            let newer = bad.iter().find_map(|stored| check_version(&stored.config).err());
+            let newer = bad
+                .iter()
+                .find_map(|stored| check_version(&stored.config).err());
             return Err(newer.unwrap_or_else(|| {
                 let what = "its MAC is wrong: it was changed, or belongs to another repository";
                 RepoError::damaged("config", what)
@@ -114,7 +139,10 @@ impl Configs {
             check_version(&stored.config)?;
         }
         for stored in bad {
-            let what = format!("{} is damaged: its MAC is wrong", ObjectKey::Config(stored.copy));
+            let what = format!(
+                "{} is damaged: its MAC is wrong",
+                ObjectKey::Config(stored.copy)
+            );
             self.trouble.push((stored.copy, what));
         }
         let first = good.remove(0);
@@ -123,35 +151,53 @@ impl Configs {
             self.trouble.push((Copy::Second, what.into()));
         }
         let trouble = self.trouble.into_iter().next();
-        Ok((first, trouble.map(|(_, what)| format!("{what}; 'icecore repair config' puts it right"))))
+        Ok((
+            first,
+            trouble.map(|(_, what)| format!("{what}; 'icecore repair config' puts it right")),
+        ))
     }
 }
 
 /// Refuses formats and features that this code does not know.
 fn check_version(config: &Config) -> Result<(), RepoError> {
     if config.format > FORMAT_VERSION {
-        return Err(RepoError::NewerFormat { found: config.format, known: FORMAT_VERSION });
+        return Err(RepoError::NewerFormat {
+            found: config.format,
+            known: FORMAT_VERSION,
+        });
     }
     match config.features.read.first() {
-        Some(feature) => Err(RepoError::UnknownFeature { operation: "read", feature: feature.clone() }),
+        Some(feature) => Err(RepoError::UnknownFeature {
+            operation: "read",
+            feature: feature.clone(),
+        }),
         None => Ok(()),
     }
 }
 
 /// Writes `config`, second copy first: the first makes the repository.
-pub(super) fn store_config(store: &dyn Store, config: &Config, keys: &Keys) -> Result<(), RepoError> {
+pub(super) fn store_config(
+    store: &dyn Store,
+    config: &Config,
+    keys: &Keys,
+) -> Result<(), RepoError> {
     let bytes = encode_config(config, |under| keys.config_mac(under));
     for copy in [Copy::Second, Copy::First] {
         let key = ObjectKey::Config(copy);
         match store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly) {
             Ok(()) => {}
             Err(StoreError::Exists { .. }) => {
-                return Err(RepoError::AlreadyThere { address: store.address().to_owned() });
+                return Err(RepoError::AlreadyThere {
+                    address: store.address().to_owned(),
+                });
             }
             Err(err) => return Err(err.into()),
         }
         if store.get(&key, SMALL_BYTES_MAX)? != bytes {
-            return Err(RepoError::bad_object(&key, "it reads back otherwise than it was written"));
+            return Err(RepoError::bad_object(
+                &key,
+                "it reads back otherwise than it was written",
+            ));
         }
     }
     Ok(())

@@ -87,7 +87,10 @@ pub enum RepoError {
 impl RepoError {
     /// An object that is not what it should be.
     pub fn damaged(object: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self::Damaged { object: object.to_string(), what: what.to_string() }
+        Self::Damaged {
+            object: object.to_string(),
+            what: what.to_string(),
+        }
     }
 
     /// The same for an object of the store.
@@ -145,35 +148,61 @@ impl fmt::Display for RepoError {
             Self::Path(err) => err.fmt(f),
             Self::Codec(err) => err.fmt(f),
             Self::NotFound { address } => write!(f, "there is no repository at {address}"),
-            Self::AlreadyThere { address } => write!(f, "there is a repository at {address} already"),
+            Self::AlreadyThere { address } => {
+                write!(f, "there is a repository at {address} already")
+            }
             Self::WrongKey { slots, costly } => {
                 match slots {
                     0 if *costly > 0 => f.write_str("no key slot of the repository was tried")?,
                     0 => f.write_str("the repository has no readable key slot")?,
                     1 => f.write_str("the passphrase does not open the repository's key slot")?,
-                    _ => write!(f, "the passphrase opens none of the repository's {slots} key slots")?,
+                    _ => write!(
+                        f,
+                        "the passphrase opens none of the repository's {slots} key slots"
+                    )?,
                 }
                 match costly {
                     0 => Ok(()),
-                    1 => f.write_str("; one more asks for unusually much memory or time and was not tried"),
+                    1 => f.write_str(
+                        "; one more asks for unusually much memory or time and was not tried",
+                    ),
                     _ => {
-                        write!(f, "; {costly} more ask for unusually much memory or time and were not tried")
+                        write!(
+                            f,
+                            "; {costly} more ask for unusually much memory or time and were not tried"
+                        )
                     }
                 }
             }
             Self::NewerFormat { found, known } => {
-                write!(f, "the repository has format {found}, this icecore knows formats up to {known}")
+                write!(
+                    f,
+                    "the repository has format {found}, this icecore knows formats up to {known}"
+                )
             }
             Self::UnknownFeature { operation, feature } => {
-                write!(f, "to {operation} this repository, an icecore that knows '{feature}' is needed")
+                write!(
+                    f,
+                    "to {operation} this repository, an icecore that knows '{feature}' is needed"
+                )
             }
             Self::Damaged { object, what } => write!(f, "{object} is damaged: {what}"),
             Self::LatestDamaged { damage, before } => {
-                write!(f, "{damage}; it may be the latest, and the one before it is {}", before.short())
+                write!(
+                    f,
+                    "{damage}; it may be the latest, and the one before it is {}",
+                    before.short()
+                )
             }
-            Self::ChunkUnreadable { id, why, .. } => write!(f, "chunk {} cannot be read: {why}", id.short()),
+            Self::ChunkUnreadable { id, why, .. } => {
+                write!(f, "chunk {} cannot be read: {why}", id.short())
+            }
             Self::LostLease { id, why } => {
-                write!(f, "lost lease {} ({why}), nothing was committed", id.short())
+                write!(
+                    f,
+                    "lost lease {} ({why}), nothing was committed",
+                    id.short()
+                )
             }
             Self::ParentGone { id, parent } => {
                 let (id, parent) = (id.short(), parent.short());
@@ -183,7 +212,11 @@ impl fmt::Display for RepoError {
                 )
             }
             Self::NotWithdrawn { id, why, failure } => {
-                write!(f, "{why}; snapshot {} does not count and could not be removed: {failure}", id.short())
+                write!(
+                    f,
+                    "{why}; snapshot {} does not count and could not be removed: {failure}",
+                    id.short()
+                )
             }
             Self::NoSuchSnapshot { text, why } => write!(f, "no snapshot '{text}': {why}"),
             Self::Refused { why } => f.write_str(why),

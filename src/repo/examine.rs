@@ -15,7 +15,11 @@ pub enum Verdict {
     UnreadableNow(String),
     /// It was read to its end, twice with the same bytes, and is not what its name says or was not sealed with this
     /// repository's key. `hash`: of its bytes; none if it is longer than such an object may be.
-    Broken { hash: Option<ObjectHash>, what: String, stored: Timestamp },
+    Broken {
+        hash: Option<ObjectHash>,
+        what: String,
+        stored: Timestamp,
+    },
     /// It was sealed with this repository's key, under its name.
     Authentic,
 }
@@ -26,17 +30,31 @@ impl Repository {
     ///
     /// # Errors
     /// That the store cannot be reached.
-    pub fn examine(&self, key: &ObjectKey, kind: ObjectKind, limit: usize) -> Result<Verdict, RepoError> {
+    pub fn examine(
+        &self,
+        key: &ObjectKey,
+        kind: ObjectKind,
+        limit: usize,
+    ) -> Result<Verdict, RepoError> {
         let meta = match self.store().stat(key) {
             Ok(meta) => meta,
             Err(StoreError::NotFound { .. }) => return Ok(Verdict::Gone),
-            Err(err) if err.is_unreadable_now() => return Ok(Verdict::UnreadableNow(err.to_string())),
+            Err(err) if err.is_unreadable_now() => {
+                return Ok(Verdict::UnreadableNow(err.to_string()));
+            }
             Err(err) => return Err(err.into()),
         };
         let stored = meta.modified;
         if meta.size > stored_limit(limit) {
-            let what = format!("it has {} bytes, more than an object of its kind", meta.size);
-            return Ok(Verdict::Broken { hash: None, what, stored });
+            let what = format!(
+                "it has {} bytes, more than an object of its kind",
+                meta.size
+            );
+            return Ok(Verdict::Broken {
+                hash: None,
+                what,
+                stored,
+            });
         }
         let mut first: Option<Vec<u8>> = None;
         for _ in 0..2 {
@@ -46,20 +64,28 @@ impl Repository {
                 Err(err @ (StoreError::Short { .. } | StoreError::TooLong { .. })) => {
                     return Ok(Verdict::UnreadableNow(err.to_string()));
                 }
-                Err(err) if err.is_unreadable_now() => return Ok(Verdict::UnreadableNow(err.to_string())),
+                Err(err) if err.is_unreadable_now() => {
+                    return Ok(Verdict::UnreadableNow(err.to_string()));
+                }
                 Err(err) => return Err(err.into()),
             };
-            if bytes.len() as u64 != meta.size || first.as_ref().is_some_and(|first| *first != bytes) {
-                return Ok(Verdict::UnreadableNow("two reads of it gave different bytes".into()));
+            if bytes.len() as u64 != meta.size
+                || first.as_ref().is_some_and(|first| *first != bytes)
+            {
+                return Ok(Verdict::UnreadableNow(
+                    "two reads of it gave different bytes".into(),
+                ));
             }
             first = Some(bytes);
         }
         let bytes = first.unwrap_or_default();
         Ok(match open_object(self.keys(), kind, key, &bytes, limit) {
             Ok(_) => Verdict::Authentic,
-            Err(RepoError::Damaged { what, .. }) => {
-                Verdict::Broken { hash: Some(object_hash(&bytes)), what, stored }
-            }
+            Err(RepoError::Damaged { what, .. }) => Verdict::Broken {
+                hash: Some(object_hash(&bytes)),
+                what,
+                stored,
+            },
             Err(err) => return Err(err),
         })
     }

@@ -33,7 +33,10 @@ impl Repository {
             Err(err) => return Err(err.into()),
         };
         if SnapshotId::from(object_hash(&bytes)) != *id {
-            return Err(RepoError::bad_object(&listed, "its bytes do not hash to its name"));
+            return Err(RepoError::bad_object(
+                &listed,
+                "its bytes do not hash to its name",
+            ));
         }
         self.drop_stale_copy(lease, &forgotten, &bytes)?;
         self.put_forgotten(&forgotten, &bytes)?;
@@ -53,7 +56,12 @@ impl Repository {
 
     /// Removes what an earlier forgetting left, unless it is new or damaged: its age would let the next sweep have the
     /// snapshot at once. The snapshot is still in `snapshots/`.
-    fn drop_stale_copy(&self, lease: &Lease, key: &ObjectKey, bytes: &[u8]) -> Result<(), RepoError> {
+    fn drop_stale_copy(
+        &self,
+        lease: &Lease,
+        key: &ObjectKey,
+        bytes: &[u8],
+    ) -> Result<(), RepoError> {
         let modified = match self.store().stat(key) {
             Ok(meta) => meta.modified,
             Err(StoreError::NotFound { .. }) => return Ok(()),
@@ -61,7 +69,12 @@ impl Repository {
         };
         let age = lease.started().seconds_since(modified);
         let is_new = age.abs() <= self.lease_times().margin.as_secs_f64();
-        if is_new && self.store().get(key, bytes.len() as u64).is_ok_and(|found| found == bytes) {
+        if is_new
+            && self
+                .store()
+                .get(key, bytes.len() as u64)
+                .is_ok_and(|found| found == bytes)
+        {
             return Ok(());
         }
         // Another process may have forgotten the snapshot while the copy was read: then this name is the new copy's.
@@ -78,9 +91,13 @@ impl Repository {
     }
 
     fn put_forgotten(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), RepoError> {
-        match self.store().put(key, Body::Bytes(bytes), PutMode::CreateOnly) {
+        match self
+            .store()
+            .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+        {
             Ok(()) => Ok(()),
-            Err(err @ StoreError::Exists { .. }) => match self.store().get(key, bytes.len() as u64) {
+            Err(err @ StoreError::Exists { .. }) => match self.store().get(key, bytes.len() as u64)
+            {
                 Ok(found) if found == bytes => Ok(()),
                 _ => Err(err.into()),
             },
@@ -98,14 +115,26 @@ impl Repository {
         forgotten.sort_by(|a, b| (a.modified, &a.key).cmp(&(b.modified, &b.key)));
         let mut out = Vec::new();
         for meta in forgotten {
-            let ObjectKey::Forgotten(id) = meta.key else { continue };
-            if listed.iter().any(|listed| listed.key == ObjectKey::Snapshot(id)) {
+            let ObjectKey::Forgotten(id) = meta.key else {
+                continue;
+            };
+            if listed
+                .iter()
+                .any(|listed| listed.key == ObjectKey::Snapshot(id))
+            {
                 continue;
             }
             match self.read_snapshot_cached(&meta.key, &id) {
                 Ok(snapshot) => {
-                    let found = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
-                    out.push(ForgottenSnapshot { found, forgotten: meta.modified });
+                    let found = StoredSnapshot {
+                        id,
+                        stored: snapshot.heartbeat,
+                        snapshot,
+                    };
+                    out.push(ForgottenSnapshot {
+                        found,
+                        forgotten: meta.modified,
+                    });
                 }
                 // Swept since the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}

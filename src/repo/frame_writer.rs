@@ -61,7 +61,11 @@ pub(super) struct OpenFrames {
 
 impl std::fmt::Debug for Feed<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Feed({} frames sent)", self.open.sent.load(Ordering::Relaxed))
+        write!(
+            f,
+            "Feed({} frames sent)",
+            self.open.sent.load(Ordering::Relaxed)
+        )
     }
 }
 
@@ -76,7 +80,11 @@ impl<'a> Feed<'a> {
         let mut filling = lock(&self.open.filling);
         filling.retain(|frame| Arc::strong_count(frame) > 1 || !lock(frame).chunks.is_empty());
         filling.push(Arc::clone(&current));
-        FrameWriter { class, feed: self.clone(), current }
+        FrameWriter {
+            class,
+            feed: self.clone(),
+            current,
+        }
     }
 
     /// Returns once every chunk that any writer was given before the call is stored, durable and published; chunks
@@ -85,7 +93,9 @@ impl<'a> Feed<'a> {
         self.send_open()?;
         let (done, published) = bounded(1);
         let below = self.open.sent.load(Ordering::Acquire);
-        self.barriers.send(Barrier { below, done }).map_err(|_| RepoError::Stopped)?;
+        self.barriers
+            .send(Barrier { below, done })
+            .map_err(|_| RepoError::Stopped)?;
         select! {
             recv(published) -> answer => answer.map_err(|_| RepoError::Stopped),
             recv(self.ended) -> _ => Err(RepoError::Stopped),
@@ -98,7 +108,9 @@ impl<'a> Feed<'a> {
     /// by now lies in a frame that was sent, or is sent here.
     pub(super) fn send_open(&self) -> Result<(), RepoError> {
         let filling = lock(&self.open.filling).clone();
-        filling.iter().try_for_each(|frame| self.send(&mut lock(frame)))
+        filling
+            .iter()
+            .try_for_each(|frame| self.send(&mut lock(frame)))
     }
 
     /// See [`Claims::index_grew`].
@@ -132,14 +144,22 @@ impl std::fmt::Debug for FrameWriter<'_> {
 
 impl PlainFrame {
     fn empty(class: Class) -> Self {
-        Self { number: 0, class, bytes: Vec::new(), chunks: Vec::new() }
+        Self {
+            number: 0,
+            class,
+            bytes: Vec::new(),
+            chunks: Vec::new(),
+        }
     }
 }
 
 impl FrameWriter<'_> {
     /// Names a chunk (1 B – 2 MiB) and stores it if nobody has it.
     pub fn add(&mut self, bytes: &[u8]) -> Result<ChunkId, RepoError> {
-        debug_assert!(!bytes.is_empty() && bytes.len() <= CHUNK_BYTES_MAX, "a chunk is 1 B to 2 MiB");
+        debug_assert!(
+            !bytes.is_empty() && bytes.len() <= CHUNK_BYTES_MAX,
+            "a chunk is 1 B to 2 MiB"
+        );
         let id = self.feed.keys.chunk_id(self.class, bytes);
         let mut current = lock(&self.current);
         if self.feed.claims.claim(&id)? == Claim::Held {
@@ -157,10 +177,19 @@ impl FrameWriter<'_> {
             current.bytes.reserve(bytes.len().max(64 << 10));
         }
         current.bytes.extend_from_slice(bytes);
-        current.chunks.push(ChunkInfo { id, len: bytes.len() as u32 });
-        let chunks = if self.class == Class::Data { Counter::ChunksNew } else { Counter::MetadataChunksNew };
+        current.chunks.push(ChunkInfo {
+            id,
+            len: bytes.len() as u32,
+        });
+        let chunks = if self.class == Class::Data {
+            Counter::ChunksNew
+        } else {
+            Counter::MetadataChunksNew
+        };
         self.feed.observer.add(chunks, 1);
-        self.feed.observer.add(Counter::BytesNew, bytes.len() as u64);
+        self.feed
+            .observer
+            .add(Counter::BytesNew, bytes.len() as u64);
         if current.bytes.len() >= target || current.chunks.len() >= FRAME_CHUNKS_FULL {
             self.feed.send(&mut current)?;
         }

@@ -29,24 +29,39 @@ impl std::fmt::Debug for Secret {
 impl Secret {
     /// A passphrase that a person chose; its slot is costly to guess at.
     pub fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self { bytes, generated: false, costly: false }
+        Self {
+            bytes,
+            generated: false,
+            costly: false,
+        }
     }
 
     /// A generated key of at least 32 random bytes (or their hex); its slot is cheap to open.
     pub fn generated(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self { bytes, generated: true, costly: false }
+        Self {
+            bytes,
+            generated: true,
+            costly: false,
+        }
     }
 
     /// No secret: `init --no-passphrase`.
     pub fn empty() -> Self {
-        Self { bytes: Zeroizing::new(Vec::new()), generated: true, costly: false }
+        Self {
+            bytes: Zeroizing::new(Vec::new()),
+            generated: true,
+            costly: false,
+        }
     }
 
     /// The same, to be tried also on slots that cost far more than those that this version makes: up to 1 GiB of memory
     /// and 100 passes each, once all others did not open.
     #[must_use]
     pub fn even_if_costly(self) -> Self {
-        Self { costly: true, ..self }
+        Self {
+            costly: true,
+            ..self
+        }
     }
 
     pub(super) fn tries_costly_slots(&self) -> bool {
@@ -63,7 +78,11 @@ impl Secret {
     }
 
     fn cost(&self) -> Argon2Cost {
-        if self.generated { Argon2Cost::GENERATED } else { Argon2Cost::PASSPHRASE }
+        if self.generated {
+            Argon2Cost::GENERATED
+        } else {
+            Argon2Cost::PASSPHRASE
+        }
     }
 }
 
@@ -88,7 +107,13 @@ pub(super) fn make_slot(
 ) -> Result<KeySlot, RepoError> {
     let cost = secret.cost();
     let salt = super::random()?;
-    let mut slot = KeySlot::new(repository, now(), label.to_owned(), (cost.memory_kib, cost.passes), salt);
+    let mut slot = KeySlot::new(
+        repository,
+        now(),
+        label.to_owned(),
+        (cost.memory_kib, cost.passes),
+        salt,
+    );
     slot.check = master.check_value();
     let key = wrap_key(&secret.bytes, &slot.salt, cost).map_err(refuse)?;
     slot.wrapped = master.wrap(&key, &key_slot_aad(&slot));
@@ -96,18 +121,26 @@ pub(super) fn make_slot(
 }
 
 fn refuse(err: KeyError) -> RepoError {
-    RepoError::Refused { why: err.to_string() }
+    RepoError::Refused {
+        why: err.to_string(),
+    }
 }
 
 /// Stores a slot under a new random name, both copies, and reads them back.
 pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, RepoError> {
-    let name: String = super::random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name: String = super::random::<8>()?
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let bytes = encode_key_slot(slot);
     for copy in [Copy::Second, Copy::First] {
         let key = ObjectKey::KeySlot(name.clone(), copy);
         store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)?;
         if store.get(&key, SMALL_BYTES_MAX)? != bytes {
-            return Err(RepoError::bad_object(&key, "it reads back otherwise than it was written"));
+            return Err(RepoError::bad_object(
+                &key,
+                "it reads back otherwise than it was written",
+            ));
         }
     }
     Ok(name)
@@ -122,7 +155,9 @@ pub(super) fn read_slot(store: &dyn Store, name: &str) -> (Option<KeySlot>, Opti
         let slot = store
             .get(&key, SMALL_BYTES_MAX)
             .map_err(|err| err.to_string())
-            .and_then(|bytes| decode_key_slot(&bytes).map_err(|err| format!("{key} is damaged: {err}")));
+            .and_then(|bytes| {
+                decode_key_slot(&bytes).map_err(|err| format!("{key} is damaged: {err}"))
+            });
         match slot {
             Ok(slot) => found = found.or(Some(slot)),
             Err(what) => damage = damage.or(Some(what)),
@@ -158,7 +193,10 @@ pub(super) fn mend(
     let mut mended = Vec::new();
     for copy in [Copy::First, Copy::Second] {
         let key = ObjectKey::Config(copy);
-        if !store.get(&key, SMALL_BYTES_MAX).is_ok_and(|found| found == config) {
+        if !store
+            .get(&key, SMALL_BYTES_MAX)
+            .is_ok_and(|found| found == config)
+        {
             store.put(&key, Body::Bytes(config), PutMode::Replace)?;
             mended.push(key.to_string());
         }
@@ -186,7 +224,10 @@ pub(super) fn mend(
         let bytes = encode_key_slot(&slot);
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::KeySlot(name.clone(), copy);
-            if store.get(&key, SMALL_BYTES_MAX).is_ok_and(|found| found == bytes) {
+            if store
+                .get(&key, SMALL_BYTES_MAX)
+                .is_ok_and(|found| found == bytes)
+            {
                 continue;
             }
             // Slots are never replaced in place: the damaged copy goes first, its twin is whole.

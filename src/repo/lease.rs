@@ -140,9 +140,16 @@ impl Lease {
             marker,
         });
         let beating = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || beating.run());
-        let thread = thread.map_err(|source| super::io_error("start", "the heartbeat thread", source))?;
-        Ok(Self { shared, thread: Some(thread), _room: room })
+        let thread = std::thread::Builder::new()
+            .name("heartbeat".into())
+            .spawn(move || beating.run());
+        let thread =
+            thread.map_err(|source| super::io_error("start", "the heartbeat thread", source))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+            _room: room,
+        })
     }
 
     /// The lease's name, which packs, segments and snapshots carry as their writer.
@@ -192,7 +199,11 @@ impl Lease {
             let state = lock(&self.shared.state);
             boottime().saturating_sub(state.boot_last) > age
         };
-        if old { self.shared.beat() } else { self.check() }
+        if old {
+            self.shared.beat()
+        } else {
+            self.check()
+        }
     }
 
     /// Ends the lease: stops the heartbeat and deletes the object.
@@ -205,7 +216,9 @@ impl Lease {
     }
 
     fn end(&mut self) -> Result<(), RepoError> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         lock(&self.shared.state).stop = true;
         self.shared.wake.notify_all();
         // The thread catches its own errors; a panic in it leaves a lease that expires.
@@ -232,8 +245,10 @@ impl Shared {
     fn run(&self) {
         let mut state = lock(&self.state);
         while !state.stop && state.lost.is_none() {
-            let (next, _) =
-                self.wake.wait_timeout(state, self.times.heartbeat).unwrap_or_else(PoisonError::into_inner);
+            let (next, _) = self
+                .wake
+                .wait_timeout(state, self.times.heartbeat)
+                .unwrap_or_else(PoisonError::into_inner);
             if next.stop {
                 return;
             }
@@ -252,7 +267,11 @@ impl Shared {
             let mut state = lock(&self.state);
             self.judge_clock(&mut state);
             self.verdict(&state)?;
-            LeaseBody { started: Some(state.started), parents: state.parents.clone(), ..self.body.clone() }
+            LeaseBody {
+                started: Some(state.started),
+                parents: state.parents.clone(),
+                ..self.body.clone()
+            }
         };
         let boot = boottime();
         if *is_certain {
@@ -265,7 +284,8 @@ impl Shared {
         self.marker.iter().for_each(|marker| marker.note(stamp));
         let mut state = lock(&self.state);
         if stamp.seconds_since(state.last) > self.times.expiry.as_secs_f64() {
-            state.lost = Some("the store's clock says that it expired between two heartbeats".into());
+            state.lost =
+                Some("the store's clock says that it expired between two heartbeats".into());
         }
         self.judge_clock(&mut state);
         self.verdict(&state)?;
@@ -285,7 +305,8 @@ impl Shared {
         };
         let mut state = lock(&self.state);
         if found != state.last {
-            state.lost = Some("another process writes it; was this machine cloned while it ran?".into());
+            state.lost =
+                Some("another process writes it; was this machine cloned while it ran?".into());
         }
         self.verdict(&state)
     }
@@ -296,20 +317,29 @@ impl Shared {
         } else if now.saturating_sub(state.boot_last) > self.times.expiry {
             state.lost = Some("no heartbeat reached the store in time".into());
         } else if now.saturating_sub(state.boot_started) > self.times.longest {
-            state.lost = Some("a backup stops after 14 days; the next run goes on from here".into());
+            state.lost =
+                Some("a backup stops after 14 days; the next run goes on from here".into());
         }
     }
 
     fn verdict(&self, state: &State) -> Result<(), RepoError> {
         match &state.lost {
-            Some(why) => Err(RepoError::LostLease { id: self.body.id, why: why.clone() }),
+            Some(why) => Err(RepoError::LostLease {
+                id: self.body.id,
+                why: why.clone(),
+            }),
             None => Ok(()),
         }
     }
 }
 
 /// Writes the lease and returns the store's time of it.
-fn put(store: &SharedStore, keys: &Keys, body: &LeaseBody, mode: PutMode) -> Result<Timestamp, RepoError> {
+fn put(
+    store: &SharedStore,
+    keys: &Keys,
+    body: &LeaseBody,
+    mode: PutMode,
+) -> Result<Timestamp, RepoError> {
     let (bytes, _) = seal_object(keys, ObjectKind::Lease, body.id, &encode_lease(body))?;
     let key = ObjectKey::Lease(body.id);
     store.put(&key, Body::Bytes(&bytes), mode)?;

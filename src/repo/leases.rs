@@ -47,7 +47,12 @@ impl FoundLease {
     pub fn is_dead_here(&self, host: &str) -> bool {
         let here = boot_id();
         let ours = |body: &&LeaseBody| !here.is_empty() && body.boot == here && body.host == host;
-        self.is_orphan && self.body.as_ref().filter(ours).is_some_and(|body| is_dead(body.pid))
+        self.is_orphan
+            && self
+                .body
+                .as_ref()
+                .filter(ours)
+                .is_some_and(|body| is_dead(body.pid))
     }
 }
 
@@ -56,18 +61,31 @@ impl Repository {
     pub fn leases(&self) -> Result<Vec<FoundLease>, RepoError> {
         let mut out = Vec::new();
         for meta in list_all(self.store(), Folder::Leases)? {
-            let ObjectKey::Lease(id) = meta.key else { continue };
+            let ObjectKey::Lease(id) = meta.key else {
+                continue;
+            };
             let body = match self.store().get(&meta.key, stored_limit(LEASE_BYTES_MAX)) {
-                Ok(bytes) => open_object(self.keys(), ObjectKind::Lease, &meta.key, &bytes, LEASE_BYTES_MAX)
-                    .ok()
-                    .and_then(|(_, plain)| decode_lease(&plain).ok())
-                    .filter(|body| body.id == id),
+                Ok(bytes) => open_object(
+                    self.keys(),
+                    ObjectKind::Lease,
+                    &meta.key,
+                    &bytes,
+                    LEASE_BYTES_MAX,
+                )
+                .ok()
+                .and_then(|(_, plain)| decode_lease(&plain).ok())
+                .filter(|body| body.id == id),
                 Err(err) if err.is_not_found() => continue,
                 Err(StoreError::Short { .. } | StoreError::TooLong { .. }) => None,
                 Err(err) => return Err(err.into()),
             };
             let is_orphan = self.holder_is_gone(id, meta.modified);
-            out.push(FoundLease { id, modified: meta.modified, body, is_orphan });
+            out.push(FoundLease {
+                id,
+                modified: meta.modified,
+                body,
+                is_orphan,
+            });
         }
         Ok(out)
     }

@@ -7,7 +7,10 @@ use crate::types::{ChunkId, PackId, PackInfo, SegmentBody, SegmentId};
 
 impl Repository {
     /// What the listed segments say of these packs. Of two that differ both are given.
-    pub fn told_of(&self, packs: &BTreeSet<PackId>) -> Result<BTreeMap<PackId, Vec<PackInfo>>, RepoError> {
+    pub fn told_of(
+        &self,
+        packs: &BTreeSet<PackId>,
+    ) -> Result<BTreeMap<PackId, Vec<PackInfo>>, RepoError> {
         let mut out: BTreeMap<PackId, Vec<PackInfo>> = BTreeMap::new();
         if packs.is_empty() {
             return Ok(out);
@@ -19,7 +22,11 @@ impl Repository {
                 Err(err) if err.is_unavailable() => continue,
                 Err(err) => return Err(err),
             };
-            for info in body.packs.into_iter().filter(|info| packs.contains(&info.id)) {
+            for info in body
+                .packs
+                .into_iter()
+                .filter(|info| packs.contains(&info.id))
+            {
                 let told = out.entry(info.id).or_default();
                 if !told.contains(&info) {
                     told.push(info);
@@ -44,7 +51,11 @@ impl Repository {
         condemned.dedup();
         lost.sort_unstable();
         lost.dedup();
-        let body = SegmentBody { condemned, lost, ..SegmentBody::empty(lease.id()) };
+        let body = SegmentBody {
+            condemned,
+            lost,
+            ..SegmentBody::empty(lease.id())
+        };
         Ok(self.publish_segment(lease.id(), &body)?.0)
     }
 }

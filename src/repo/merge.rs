@@ -58,15 +58,30 @@ impl<'a> MergedRuns<'a> {
             let root = match read_root(reader, at) {
                 Err(err) if tolerant && err.is_unavailable() => {
                     let mut cursor = RunCursor::new(Default::default(), true);
-                    let (from, why, now) = (RelPath::root(), err.to_string(), err.is_unreadable_now());
-                    let lost = Uncertain { from, until: None, chunk: at.root, why, now };
+                    let (from, why, now) =
+                        (RelPath::root(), err.to_string(), err.is_unreadable_now());
+                    let lost = Uncertain {
+                        from,
+                        until: None,
+                        chunk: at.root,
+                        why,
+                        now,
+                    };
                     cursor.uncertain = Some(vec![lost]);
-                    streams.push(Stream { run, in_folders: true, cursor });
+                    streams.push(Stream {
+                        run,
+                        in_folders: true,
+                        cursor,
+                    });
                     continue;
                 }
                 root => root?,
             };
-            streams.push(Stream { run, in_folders: true, cursor: RunCursor::new(root.folders, tolerant) });
+            streams.push(Stream {
+                run,
+                in_folders: true,
+                cursor: RunCursor::new(root.folders, tolerant),
+            });
             if which == Streams::All {
                 streams.push(Stream {
                     run,
@@ -75,38 +90,69 @@ impl<'a> MergedRuns<'a> {
                 });
             }
         }
-        Ok(Self { reader, streams, taken: None, target: None })
+        Ok(Self {
+            reader,
+            streams,
+            taken: None,
+            target: None,
+        })
     }
 
     /// The next path that any run mentions, removals included.
     pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
         if let Some(key) = self.target.take() {
             self.pass_above(&key)?;
-            self.streams.iter_mut().for_each(|stream| stream.cursor.seek(&key));
+            self.streams
+                .iter_mut()
+                .for_each(|stream| stream.cursor.seek(&key));
         }
         self.fill()?;
-        let heads = self.streams.iter().filter_map(|stream| stream.cursor.peek());
-        let Some(path) = heads.map(|entry| &entry.path).min().cloned() else { return Ok(None) };
+        let heads = self
+            .streams
+            .iter()
+            .filter_map(|stream| stream.cursor.peek());
+        let Some(path) = heads.map(|entry| &entry.path).min().cloned() else {
+            return Ok(None);
+        };
         Ok(self.take_path(&path))
     }
 
     fn fill(&mut self) -> Result<(), RepoError> {
-        self.streams.iter_mut().try_for_each(|stream| stream.cursor.fill(self.reader))
+        self.streams
+            .iter_mut()
+            .try_for_each(|stream| stream.cursor.fill(self.reader))
     }
 
     /// Takes the mentions of all paths above `key` that were not passed yet: a newer run may say of one of them that
     /// it is no folder any more, and then what older runs hold at `key` is hidden.
     fn pass_above(&mut self, key: &[u8]) -> Result<(), RepoError> {
-        let ends = key.iter().enumerate().filter(|&(_, &byte)| byte == 0).map(|(at, _)| at);
+        let ends = key
+            .iter()
+            .enumerate()
+            .filter(|&(_, &byte)| byte == 0)
+            .map(|(at, _)| at);
         for end in std::iter::once(0).chain(ends) {
             let above = &key[..end];
-            if above == key || self.taken.as_ref().is_some_and(|taken| taken.as_slice() >= above) {
+            if above == key
+                || self
+                    .taken
+                    .as_ref()
+                    .is_some_and(|taken| taken.as_slice() >= above)
+            {
                 continue;
             }
-            self.streams.iter_mut().for_each(|stream| stream.cursor.seek(above));
+            self.streams
+                .iter_mut()
+                .for_each(|stream| stream.cursor.seek(above));
             self.fill()?;
-            let heads = self.streams.iter().filter_map(|stream| stream.cursor.peek());
-            let found = heads.map(|entry| &entry.path).find(|path| path.key() == above).cloned();
+            let heads = self
+                .streams
+                .iter()
+                .filter_map(|stream| stream.cursor.peek());
+            let found = heads
+                .map(|entry| &entry.path)
+                .find(|path| path.key() == above)
+                .cloned();
             if let Some(path) = found {
                 self.take_path(&path);
             }
@@ -126,18 +172,26 @@ impl<'a> MergedRuns<'a> {
             if stream.cursor.peek().is_none_or(|head| head.path != *path) {
                 continue;
             }
-            let Some(entry) = stream.cursor.take() else { continue };
+            let Some(entry) = stream.cursor.take() else {
+                continue;
+            };
             in_folders |= stream.in_folders;
             if entry.covers() {
                 cover = Some(cover.map_or(stream.run, |run| run.min(stream.run)));
             }
             // Streams stand newest first. Within a run a path stands in one stream; should a hostile run have it
             // in both, what is there goes before its removal.
-            let wins = newest
-                .as_ref()
-                .is_none_or(|(run, held)| *run == stream.run && matches!(held.entry.node, Node::Removed));
+            let wins = newest.as_ref().is_none_or(|(run, held)| {
+                *run == stream.run && matches!(held.entry.node, Node::Removed)
+            });
             if wins {
-                newest = Some((stream.run, Mention { entry, in_folders: false }));
+                newest = Some((
+                    stream.run,
+                    Mention {
+                        entry,
+                        in_folders: false,
+                    },
+                ));
             }
         }
         if let Some(cover) = cover {
@@ -170,7 +224,11 @@ impl<'a> MergedRuns<'a> {
     /// Moves to the first path whose key is not below `key`; never back. What is skipped is not read, but for what
     /// the runs say of the paths above `key`.
     pub fn seek(&mut self, key: &[u8]) {
-        if self.target.as_ref().is_none_or(|target| target.as_slice() < key) {
+        if self
+            .target
+            .as_ref()
+            .is_none_or(|target| target.as_slice() < key)
+        {
             self.target = Some(key.to_vec());
         }
     }
@@ -178,12 +236,17 @@ impl<'a> MergedRuns<'a> {
     /// Moves to the end.
     pub(super) fn exhaust(&mut self) {
         self.target = None;
-        self.streams.iter_mut().for_each(|stream| stream.cursor.exhaust());
+        self.streams
+            .iter_mut()
+            .for_each(|stream| stream.cursor.exhaust());
     }
 
     /// Takes what is known to be uncertain so far.
     pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
-        let noted = self.streams.iter_mut().filter_map(|stream| stream.cursor.uncertain.as_mut());
+        let noted = self
+            .streams
+            .iter_mut()
+            .filter_map(|stream| stream.cursor.uncertain.as_mut());
         noted.flat_map(std::mem::take).collect()
     }
 }

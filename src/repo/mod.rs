@@ -59,7 +59,9 @@ pub use reader::{ChunkReader, PackHead};
 pub use rebuild::Rebuilt;
 pub use run_cursor::Uncertain;
 pub use run_writer::{PutChunk, RunWriter};
-pub use snapshots::{HostChoice, Latest, StoredSnapshot, last_built_on, trusted_time, without_replaced};
+pub use snapshots::{
+    HostChoice, Latest, StoredSnapshot, last_built_on, trusted_time, without_replaced,
+};
 pub use sync::SyncReport;
 pub use tiers::{merged_into, tiers_to_merge};
 pub use unlocked::{Cache, Unlocked};
@@ -102,7 +104,12 @@ pub struct Repository {
 
 impl fmt::Debug for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Repository({} at {})", self.config.repository, self.store.address())
+        write!(
+            f,
+            "Repository({} at {})",
+            self.config.repository,
+            self.store.address()
+        )
     }
 }
 
@@ -132,12 +139,16 @@ impl Repository {
         parity: Option<u8>,
     ) -> Result<RepoId, RepoError> {
         if parity.is_some_and(|percent| !(1..=100).contains(&percent)) {
-            return Err(RepoError::Refused { why: "recovery data is 1 to 100 percent of the data".into() });
+            return Err(RepoError::Refused {
+                why: "recovery data is 1 to 100 percent of the data".into(),
+            });
         }
         match Configs::read(store.as_ref()).map(drop) {
             Err(RepoError::NotFound { .. }) => {}
             Ok(()) | Err(RepoError::Damaged { .. }) => {
-                return Err(RepoError::AlreadyThere { address: store.address().to_owned() });
+                return Err(RepoError::AlreadyThere {
+                    address: store.address().to_owned(),
+                });
             }
             Err(err) => return Err(err),
         }
@@ -157,7 +168,9 @@ impl Repository {
     /// formats and features that we cannot read.
     pub fn identify(store: &SharedStore) -> Result<RepoId, RepoError> {
         let ids = Configs::read(store.as_ref())?.ids(store.as_ref())?;
-        ids.first().copied().ok_or_else(|| RepoError::NotFound { address: store.address().to_owned() })
+        ids.first().copied().ok_or_else(|| RepoError::NotFound {
+            address: store.address().to_owned(),
+        })
     }
 
     /// The ids in the readable copies of `config`, before any key is known: one, or two where a copy is damaged, the
@@ -174,8 +187,21 @@ impl Repository {
     }
 
     fn opened(unlocked: Unlocked, cache: Cache) -> Self {
-        let Unlocked { store, config, config_bytes, keys, master, slot, slot_copy, config_damage } = unlocked;
-        let Cache { folder, index, memory } = cache;
+        let Unlocked {
+            store,
+            config,
+            config_bytes,
+            keys,
+            master,
+            slot,
+            slot_copy,
+            config_damage,
+        } = unlocked;
+        let Cache {
+            folder,
+            index,
+            memory,
+        } = cache;
         Self {
             store,
             config,
@@ -211,7 +237,12 @@ impl Repository {
     /// would forget what it misses.
     #[must_use]
     pub fn with_state(mut self, state: Option<StateDir>) -> Self {
-        let name = self.cache.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self
+            .cache
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if let Some(dir) = state.as_ref().and_then(|state| state.sub(&name).ok()) {
             let memory = Memory::open(dir.path(), self.config.repository);
             if memory.is_durable() {
@@ -285,9 +316,10 @@ impl Repository {
     /// Refuses to write where a feature is needed that we do not know.
     pub fn check_writable(&self) -> Result<(), RepoError> {
         match self.config.features.write.first() {
-            Some(feature) => {
-                Err(RepoError::UnknownFeature { operation: "write to", feature: feature.clone() })
-            }
+            Some(feature) => Err(RepoError::UnknownFeature {
+                operation: "write to",
+                feature: feature.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -296,7 +328,10 @@ impl Repository {
     pub fn check_prunable(&self) -> Result<(), RepoError> {
         self.check_writable()?;
         match self.config.features.prune.first() {
-            Some(feature) => Err(RepoError::UnknownFeature { operation: "prune", feature: feature.clone() }),
+            Some(feature) => Err(RepoError::UnknownFeature {
+                operation: "prune",
+                feature: feature.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -313,8 +348,15 @@ impl Repository {
                 };
                 damage = damage.or(Some(what));
             }
-            let (label, created) = slot.map_or_else(Default::default, |slot| (slot.label, slot.created));
-            out.push(SlotInfo { current: name == self.slot, name, label, created, damage });
+            let (label, created) =
+                slot.map_or_else(Default::default, |slot| (slot.label, slot.created));
+            out.push(SlotInfo {
+                current: name == self.slot,
+                name,
+                label,
+                created,
+                damage,
+            });
         }
         Ok(out)
     }
@@ -323,7 +365,10 @@ impl Repository {
     pub fn add_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
         self.check_writable()?;
         let _room = room::SpareRoom::new(&self.store);
-        keyring::store_slot(self.store(), &keyring::make_slot(&self.master, self.id(), secret, label)?)
+        keyring::store_slot(
+            self.store(),
+            &keyring::make_slot(&self.master, self.id(), secret, label)?,
+        )
     }
 
     /// Removes a key slot given by an unambiguous prefix of its name; never the last that is whole.
@@ -341,7 +386,9 @@ impl Repository {
         };
         let mut others = slots.iter().filter(|other| other.name != slot.name);
         if !others.any(|other| other.damage.is_none()) {
-            return Err(RepoError::Refused { why: "the last whole key slot is never removed".into() });
+            return Err(RepoError::Refused {
+                why: "the last whole key slot is never removed".into(),
+            });
         }
         self.delete_slot(&slot.name)?;
         Ok(slot.name.clone())
@@ -370,25 +417,36 @@ impl Repository {
     /// Deletes a slot, and puts it back if then no whole slot is left: another process may have removed the others since
     /// they were listed. Of two such processes the one that lists last puts its slot back, so that one stays.
     fn delete_slot(&self, name: &str) -> Result<(), RepoError> {
-        let copies = [Copy::First, Copy::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
-        let slot = keyring::read_slot(self.store(), name).0.filter(|slot| self.is_ours(slot));
+        let copies =
+            [Copy::First, Copy::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
+        let slot = keyring::read_slot(self.store(), name)
+            .0
+            .filter(|slot| self.is_ours(slot));
         for key in &copies {
             match self.store.delete(key) {
                 Err(err) if !err.is_not_found() => return Err(err.into()),
                 _ => {}
             }
         }
-        let left = self.key_slots().map(|slots| slots.iter().any(|slot| slot.damage.is_none()));
-        let (Ok(false) | Err(_), Some(slot)) = (&left, slot) else { return left.map(drop) };
+        let left = self
+            .key_slots()
+            .map(|slots| slots.iter().any(|slot| slot.damage.is_none()));
+        let (Ok(false) | Err(_), Some(slot)) = (&left, slot) else {
+            return left.map(drop);
+        };
         let bytes = encode_key_slot(&slot);
         for key in copies.iter().rev() {
-            match self.store.put(key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+            match self
+                .store
+                .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            {
                 Ok(()) | Err(StoreError::Exists { .. }) => {}
                 Err(err) => return Err(err.into()),
             }
         }
         left?;
-        let why = format!("the other key slots were removed at the same time: slot {name} was put back");
+        let why =
+            format!("the other key slots were removed at the same time: slot {name} was put back");
         Err(RepoError::Refused { why })
     }
 
@@ -396,7 +454,11 @@ impl Repository {
     pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
         self.check_writable()?;
         let _room = room::SpareRoom::new(&self.store);
-        keyring::mend(self.store(), &self.config_bytes, &(self.slot.clone(), self.slot_copy))
+        keyring::mend(
+            self.store(),
+            &self.config_bytes,
+            &(self.slot.clone(), self.slot_copy),
+        )
     }
 
     fn heads(&self) -> std::sync::MutexGuard<'_, HashMap<PackId, PackHead>> {
@@ -416,5 +478,9 @@ fn random<const N: usize>() -> Result<[u8; N], RepoError> {
 }
 
 fn io_error(action: &'static str, what: &str, source: io::Error) -> RepoError {
-    RepoError::Path(PathError { action, path: PathBuf::from(what), source })
+    RepoError::Path(PathError {
+        action,
+        path: PathBuf::from(what),
+        source,
+    })
 }

@@ -1,8 +1,12 @@
 //! Whole sealed objects: segments, snapshots, leases.
 
 use super::RepoError;
-use crate::chunk::{Keys, ObjectSeal, PartKind, SealClass, TAG_BYTES, object_hash, open_bytes, shrink_bytes};
-use crate::format::{Header, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header};
+use crate::chunk::{
+    Keys, ObjectSeal, PartKind, SealClass, TAG_BYTES, object_hash, open_bytes, shrink_bytes,
+};
+use crate::format::{
+    Header, ObjectKind, decode_body, decode_header, encode_body_prefix, encode_header,
+};
 use crate::store::ObjectKey;
 
 use crate::types::{LeaseId, ObjectHash};
@@ -21,7 +25,11 @@ pub fn seal_object(
     writer: LeaseId,
     plain: &[u8],
 ) -> Result<(Vec<u8>, ObjectHash), RepoError> {
-    let header = Header { kind, random: super::random()?, writer };
+    let header = Header {
+        kind,
+        random: super::random()?,
+        writer,
+    };
     let mut out = encode_header(&header);
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &out);
     let (codec, mut body) = shrink_bytes(plain)?;
@@ -50,15 +58,20 @@ pub fn open_object(
         _ => None,
     };
     if name.is_some_and(|name| name != *object_hash(bytes).as_bytes()) {
-        return Err(RepoError::bad_object(key, "its bytes do not hash to its name"));
+        return Err(RepoError::bad_object(
+            key,
+            "its bytes do not hash to its name",
+        ));
     }
     let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(key, what);
     let (header, header_len) = decode_header(bytes, kind).map_err(|err| bad(&err))?;
     let body = decode_body(&bytes[header_len..], limit).map_err(|err| bad(&err))?;
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &bytes[..header_len]);
     let mut plain = body.sealed.to_vec();
-    seal.open(PartKind::Body, 0, body.codec, body.plain_len, &mut plain).map_err(|err| bad(&err))?;
-    let plain = open_bytes(body.codec, plain, body.plain_len as usize, limit).map_err(|err| bad(&err))?;
+    seal.open(PartKind::Body, 0, body.codec, body.plain_len, &mut plain)
+        .map_err(|err| bad(&err))?;
+    let plain =
+        open_bytes(body.codec, plain, body.plain_len as usize, limit).map_err(|err| bad(&err))?;
     Ok((header, plain))
 }
 

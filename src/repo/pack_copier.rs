@@ -61,7 +61,11 @@ impl<'a> PackCopier<'a> {
         live: &[bool],
     ) -> Result<(), RepoError> {
         let bytes = |keep: &dyn Fn(bool) -> bool| -> u64 {
-            let chosen = info.chunks.iter().zip(live).filter(|(_, is_live)| keep(**is_live));
+            let chosen = info
+                .chunks
+                .iter()
+                .zip(live)
+                .filter(|(_, is_live)| keep(**is_live));
             chosen.map(|(chunk, _)| u64::from(chunk.len)).sum()
         };
         let (kept, all) = (bytes(&|is_live| is_live), bytes(&|_| true));
@@ -87,9 +91,22 @@ impl<'a> PackCopier<'a> {
             packed.reserve_exact(FRAME_SLACK);
             let (class, codec, plain_len) = (info.class, info.codec, info.plain);
             let chunks = info.chunks.clone();
-            return self.add(PackedFrame { number: 0, class, codec, plain_len, bytes: packed, chunks });
+            return self.add(PackedFrame {
+                number: 0,
+                class,
+                codec,
+                plain_len,
+                bytes: packed,
+                chunks,
+            });
         }
-        for ((chunk, piece), _) in info.chunks.iter().zip(pieces).zip(live).filter(|(_, live)| **live) {
+        for ((chunk, piece), _) in info
+            .chunks
+            .iter()
+            .zip(pieces)
+            .zip(live)
+            .filter(|(_, live)| **live)
+        {
             match piece {
                 Some(piece) => self.loose(info.class, *chunk, piece)?,
                 None => {
@@ -121,7 +138,11 @@ impl<'a> PackCopier<'a> {
         let (_, bytes, chunks) = &mut self.loose[n];
         bytes.extend_from_slice(piece);
         chunks.push(chunk);
-        if bytes.len() >= full || chunks.len() >= FRAME_CHUNKS_FULL { self.flush(n) } else { Ok(()) }
+        if bytes.len() >= full || chunks.len() >= FRAME_CHUNKS_FULL {
+            self.flush(n)
+        } else {
+            Ok(())
+        }
     }
 
     /// Frames what is loose.
@@ -135,7 +156,14 @@ impl<'a> PackCopier<'a> {
         let mut bytes = Vec::new();
         let codec = self.compressor.compress(&plain, &mut bytes, FRAME_SLACK)?;
         let plain_len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
-        self.add(PackedFrame { number: 0, class, codec, plain_len, bytes, chunks })
+        self.add(PackedFrame {
+            number: 0,
+            class,
+            codec,
+            plain_len,
+            bytes,
+            chunks,
+        })
     }
 
     fn add(&mut self, frame: PackedFrame) -> Result<(), RepoError> {

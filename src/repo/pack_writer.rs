@@ -3,7 +3,8 @@
 use super::RepoError;
 use crate::chunk::{Keys, ObjectHasher, ObjectSeal, PartKind, SealClass, TAG_BYTES, shrink_bytes};
 use crate::format::{
-    Header, ObjectKind, Trailer, encode_body_prefix, encode_directory, encode_header, encode_trailer,
+    Header, ObjectKind, Trailer, encode_body_prefix, encode_directory, encode_header,
+    encode_trailer,
 };
 use crate::store::{Spool, Store};
 use crate::types::{ChunkInfo, Class, Codec, FrameInfo, LeaseId, PackId, PackInfo};
@@ -47,7 +48,11 @@ pub(super) struct SealedPack {
 
 impl PackBuilder {
     pub fn begin(store: &dyn Store, keys: &Keys, writer: LeaseId) -> Result<Self, RepoError> {
-        let header = Header { kind: ObjectKind::Pack, random: super::random()?, writer };
+        let header = Header {
+            kind: ObjectKind::Pack,
+            random: super::random()?,
+            writer,
+        };
         let bytes = encode_header(&header);
         let seal = |class| ObjectSeal::new(keys, class, &header.random, &bytes);
         let mut builder = Self {
@@ -78,7 +83,13 @@ impl PackBuilder {
         };
         let number = self.frames.len() as u64;
         let plain_len = u64::from(frame.plain_len);
-        seal.seal(PartKind::Frame, number, frame.codec, plain_len, &mut frame.bytes);
+        seal.seal(
+            PartKind::Frame,
+            number,
+            frame.codec,
+            plain_len,
+            &mut frame.bytes,
+        );
         self.chunks += frame.chunks.len();
         self.frames.push(FrameInfo {
             class: frame.class,
@@ -100,15 +111,26 @@ impl PackBuilder {
         let plain = encode_directory(&self.frames);
         let plain_len = plain.len() as u64;
         let (codec, mut sealed) = shrink_bytes(&plain)?;
-        self.index.seal(PartKind::Directory, 0, codec, plain_len, &mut sealed);
+        self.index
+            .seal(PartKind::Directory, 0, codec, plain_len, &mut sealed);
         let prefix = encode_body_prefix(codec, plain_len);
         let directory_offset = self.offset;
         let directory_len = (prefix.len() + sealed.len()) as u64;
         self.write(&prefix)?;
         self.write(&sealed)?;
-        self.write(&encode_trailer(Trailer { directory_offset, directory_len }))?;
+        self.write(&encode_trailer(Trailer {
+            directory_offset,
+            directory_len,
+        }))?;
         let id = PackId::from(self.hasher.finish());
-        Ok(SealedPack { info: PackInfo { id, size: self.offset, frames: self.frames }, spool: self.spool })
+        Ok(SealedPack {
+            info: PackInfo {
+                id,
+                size: self.offset,
+                frames: self.frames,
+            },
+            spool: self.spool,
+        })
     }
 }
 

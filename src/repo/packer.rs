@@ -72,7 +72,13 @@ struct TellsEnd(Arc<Ending>);
 
 impl Drop for TellsEnd {
     fn drop(&mut self) {
-        drop(self.0.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.0
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 }
 
@@ -119,7 +125,9 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         threads.push(spawn(scope, "pack".into(), &ending, move || match lease {
             Some(lease) => Packs::new(repo, lease, &sealed_in).run(&packed, barriers_out),
             None => {
-                packed.iter().for_each(|frame| observer.add(Counter::BytesStored, frame.bytes.len() as u64));
+                packed
+                    .iter()
+                    .for_each(|frame| observer.add(Counter::BytesStored, frame.bytes.len() as u64));
                 Ok(())
             }
         })?);
@@ -127,9 +135,21 @@ impl<'scope, 'env> Packer<'scope, 'env> {
             Some(lease) => Publisher::new(repo, lease, claims, observer).run(&sealed),
             None => Ok(Packed::default()),
         })?;
-        let feed =
-            Feed { keys: repo.keys(), claims, observer, frames, barriers, ended, open: Arc::default() };
-        Ok(Self { feed, hurry, threads, store_thread })
+        let feed = Feed {
+            keys: repo.keys(),
+            claims,
+            observer,
+            frames,
+            barriers,
+            ended,
+            open: Arc::default(),
+        };
+        Ok(Self {
+            feed,
+            hurry,
+            threads,
+            store_thread,
+        })
     }
 
     /// A writer of one class for one thread and source.
@@ -184,7 +204,9 @@ fn spawn<'scope, T: Send + 'scope>(
 }
 
 fn join<T>(thread: ScopedJoinHandle<'_, Result<T, RepoError>>) -> Result<T, RepoError> {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Keeps the first real error; [`RepoError::Stopped`] only tells that there is another.
@@ -192,7 +214,10 @@ fn keep_first<T>(failure: &mut Option<RepoError>, result: Result<T, RepoError>) 
     match result {
         Ok(value) => Some(value),
         Err(err) => {
-            if failure.as_ref().is_none_or(|held| matches!(held, RepoError::Stopped)) {
+            if failure
+                .as_ref()
+                .is_none_or(|held| matches!(held, RepoError::Stopped))
+            {
                 *failure = Some(err);
             }
             None
@@ -223,8 +248,14 @@ fn compress(
         let mut bytes = Vec::with_capacity(scratch.len() + FRAME_SLACK);
         bytes.extend_from_slice(&scratch);
         let (number, plain_len) = (frame.number, frame.bytes.len() as u32);
-        let packed =
-            PackedFrame { number, class: frame.class, codec, plain_len, bytes, chunks: frame.chunks };
+        let packed = PackedFrame {
+            number,
+            class: frame.class,
+            codec,
+            plain_len,
+            bytes,
+            chunks: frame.chunks,
+        };
         out.send(packed).map_err(|_| RepoError::Stopped)?;
     }
     Ok(())
@@ -258,7 +289,14 @@ struct Packs<'a> {
 
 impl<'a> Packs<'a> {
     fn new(repo: &'a Repository, lease: &'a Lease, out: &'a Sender<Sealed>) -> Self {
-        Self { repo, lease, out, current: None, arrived: Arrived::default(), waiting: Vec::new() }
+        Self {
+            repo,
+            lease,
+            out,
+            current: None,
+            arrived: Arrived::default(),
+            waiting: Vec::new(),
+        }
     }
 
     fn run(
@@ -268,10 +306,9 @@ impl<'a> Packs<'a> {
     ) -> Result<(), RepoError> {
         loop {
             // A pack does not wait longer than a segment for more frames.
-            let left = self
-                .current
-                .as_ref()
-                .map_or(SEGMENT_EVERY, |(_, since)| SEGMENT_EVERY.saturating_sub(since.elapsed()));
+            let left = self.current.as_ref().map_or(SEGMENT_EVERY, |(_, since)| {
+                SEGMENT_EVERY.saturating_sub(since.elapsed())
+            });
             select! {
                 recv(packed) -> frame => match frame {
                     Ok(frame) => self.add(frame)?,
@@ -294,9 +331,10 @@ impl<'a> Packs<'a> {
         self.arrived.add(frame.number);
         let (mut builder, since) = match self.current.take() {
             Some(open) => open,
-            None => {
-                (PackBuilder::begin(self.repo.store(), self.repo.keys(), self.lease.id())?, Instant::now())
-            }
+            None => (
+                PackBuilder::begin(self.repo.store(), self.repo.keys(), self.lease.id())?,
+                Instant::now(),
+            ),
         };
         builder.add(frame)?;
         let is_due = builder.is_full() || since.elapsed() >= SEGMENT_EVERY;
@@ -318,7 +356,11 @@ impl<'a> Packs<'a> {
             return Ok(());
         }
         self.seal()?;
-        for barrier in self.waiting.extract_if(.., |barrier| barrier.below <= next).collect::<Vec<_>>() {
+        for barrier in self
+            .waiting
+            .extract_if(.., |barrier| barrier.below <= next)
+            .collect::<Vec<_>>()
+        {
             self.send(Sealed::Publish(barrier.done))?;
         }
         Ok(())
@@ -373,7 +415,8 @@ impl<'a> Publisher<'a> {
                 }
                 Ok(Sealed::Pack(pack)) => {
                     self.store(pack)?;
-                    if self.pending_bytes >= SEGMENT_BYTES || self.pending_chunks >= SEGMENT_CHUNKS {
+                    if self.pending_bytes >= SEGMENT_BYTES || self.pending_chunks >= SEGMENT_CHUNKS
+                    {
                         self.publish()?;
                     }
                 }
@@ -410,12 +453,19 @@ impl<'a> Publisher<'a> {
         self.lease.check()?;
         let writer = self.lease.id();
         let packs = std::mem::take(&mut self.pending);
-        let body = SegmentBody { packs, ..SegmentBody::empty(writer) };
+        let body = SegmentBody {
+            packs,
+            ..SegmentBody::empty(writer)
+        };
         let (id, bytes) = self.repo.publish_segment(writer, &body)?;
         self.observer.add(Counter::BytesStored, bytes);
         self.done.segments.push(id);
         self.done.stored_bytes += bytes;
-        let chunks = body.packs.iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.chunks);
+        let chunks = body
+            .packs
+            .iter()
+            .flat_map(|pack| &pack.frames)
+            .flat_map(|frame| &frame.chunks);
         self.claims.published(chunks.map(|chunk| chunk.id));
         self.pending_bytes = 0;
         self.pending_chunks = 0;
@@ -437,12 +487,18 @@ impl<E> Default for FirstError<E> {
 impl<E> FirstError<E> {
     /// Keeps the error if it is the first.
     pub fn set(&self, err: E) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(err);
     }
 
     /// True if there is one.
     pub fn is_set(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// Takes the error out.

@@ -7,8 +7,8 @@ use crate::chunk::{
     ObjectHasher, ParityError, ReadAt, Shape, encode_parity, read_data_shard, recover, shard_hash,
 };
 use crate::format::{
-    PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead, decode_parity_end,
-    decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
+    PARITY_END_BYTES, PARITY_HEAD_BYTES_LEAST, PARITY_HEAD_BYTES_MAX, ParityHead,
+    decode_parity_end, decode_parity_head, encode_parity_end, encode_parity_head, parity_head_len,
 };
 use crate::store::{Body, ObjectKey, PutMode, Spool, StoreError};
 use crate::types::PackId;
@@ -38,15 +38,23 @@ impl Repository {
     pub fn put_pack(&self, id: &PackId, spool: Spool) -> Result<u64, RepoError> {
         let size = spool.len();
         let parity = match self.config().parity {
-            Some(percent) if size > 0 => {
-                Some(parity_of(id, size, percent, &mut |at, buf| spool.read_at(at, buf))?)
-            }
+            Some(percent) if size > 0 => Some(parity_of(id, size, percent, &mut |at, buf| {
+                spool.read_at(at, buf)
+            })?),
             _ => None,
         };
-        self.store().put(&ObjectKey::Pack(*id), Body::Spooled(spool), PutMode::CreateOnly)?;
+        self.store().put(
+            &ObjectKey::Pack(*id),
+            Body::Spooled(spool),
+            PutMode::CreateOnly,
+        )?;
         let mut bytes = size;
         if let Some(parity) = parity {
-            self.store().put(&ObjectKey::Parity(*id), Body::Bytes(&parity), PutMode::CreateOnly)?;
+            self.store().put(
+                &ObjectKey::Parity(*id),
+                Body::Bytes(&parity),
+                PutMode::CreateOnly,
+            )?;
             bytes += parity.len() as u64;
         }
         Ok(bytes)
@@ -65,9 +73,14 @@ impl Repository {
             at += piece.len() as u64;
         }
         if size == 0 || PackId::from(hasher.finish()) != *id {
-            return Err(RepoError::bad_object(&pack, "its bytes do not hash to its name"));
+            return Err(RepoError::bad_object(
+                &pack,
+                "its bytes do not hash to its name",
+            ));
         }
-        let parity = parity_of(id, size, percent, &mut |at, buf| self.read_at(&pack, at, buf))?;
+        let parity = parity_of(id, size, percent, &mut |at, buf| {
+            self.read_at(&pack, at, buf)
+        })?;
         let key = ObjectKey::Parity(*id);
         match store.delete(&key) {
             Ok(()) | Err(StoreError::NotFound { .. }) => {}
@@ -90,18 +103,32 @@ impl Repository {
             Err(err) => return Err(err),
         };
         if found.shape.size != size {
-            return Ok(ParityState::Damaged(format!("it is of a pack of {} bytes", found.shape.size)));
+            return Ok(ParityState::Damaged(format!(
+                "it is of a pack of {} bytes",
+                found.shape.size
+            )));
         }
-        let bad = self.whole_parity(id, &found)?.iter().filter(|whole| !**whole).count();
+        let bad = self
+            .whole_parity(id, &found)?
+            .iter()
+            .filter(|whole| !**whole)
+            .count();
         Ok(match bad {
             0 => ParityState::Whole,
-            bad => ParityState::Damaged(format!("{bad} of {} shards are damaged", found.shape.parity)),
+            bad => ParityState::Damaged(format!(
+                "{bad} of {} shards are damaged",
+                found.shape.parity
+            )),
         })
     }
 
     /// Puts a pack's bytes together from what of it is whole in any of `copies` (given with their sizes) and from its
     /// recovery data. An error that is damage if that does not suffice; the bytes hash to the pack's name if it does.
-    pub fn reconstruct(&self, id: &PackId, copies: &[(ObjectKey, u64)]) -> Result<Spool, RepoError> {
+    pub fn reconstruct(
+        &self,
+        id: &PackId,
+        copies: &[(ObjectKey, u64)],
+    ) -> Result<Spool, RepoError> {
         let key = ObjectKey::Parity(*id);
         let missing = || RepoError::bad_object(&key, "there is no recovery data");
         let (found, _) = self.find_parity(id)?.ok_or_else(missing)?;
@@ -110,7 +137,10 @@ impl Repository {
         let mut from: Vec<Option<&ObjectKey>> = vec![None; shape.data as usize];
         let mut buf = Vec::new();
         for (n, from) in (0..shape.data).zip(&mut from) {
-            for (copy, _) in copies.iter().filter(|(_, size)| shard_end(shape, n) <= *size) {
+            for (copy, _) in copies
+                .iter()
+                .filter(|(_, size)| shard_end(shape, n) <= *size)
+            {
                 let mut read = |at, part: &mut [u8]| self.read_at(copy, at, part);
                 match read_data_shard(shape, n, &mut buf, &mut read).map_err(RepoError::from) {
                     Ok(()) if head.data.get(n as usize) == Some(&shard_hash(&buf)) => {
@@ -132,9 +162,16 @@ impl Repository {
             let copy = from[(at / u64::from(shape.shard)) as usize];
             copy.map_or(Ok(()), |copy| self.read_at(copy, at, part))
         };
-        let mut read_parity = |at: u64, part: &mut [u8]| self.read_at(&key, found.shards_at + at, part);
-        let lost = recover(shape, &is_whole, &parity_is_whole, &mut read, &mut read_parity)
-            .map_err(|err| parity_error(&key, err))?;
+        let mut read_parity =
+            |at: u64, part: &mut [u8]| self.read_at(&key, found.shards_at + at, part);
+        let lost = recover(
+            shape,
+            &is_whole,
+            &parity_is_whole,
+            &mut read,
+            &mut read_parity,
+        )
+        .map_err(|err| parity_error(&key, err))?;
         self.assemble(id, shape, &lost, &mut read)
     }
 
@@ -174,11 +211,13 @@ impl Repository {
         let mut out = Vec::with_capacity(found.shape.parity as usize);
         for (n, hash) in (0..).zip(&found.head.parity) {
             let at = found.shards_at + n * u64::from(found.shape.shard);
-            out.push(match self.read_at(&key, at, &mut shard).map_err(RepoError::from) {
-                Ok(()) => shard_hash(&shard) == *hash,
-                Err(err) if err.is_unavailable() => false,
-                Err(err) => return Err(err),
-            });
+            out.push(
+                match self.read_at(&key, at, &mut shard).map_err(RepoError::from) {
+                    Ok(()) => shard_hash(&shard) == *hash,
+                    Err(err) if err.is_unavailable() => false,
+                    Err(err) => return Err(err),
+                },
+            );
         }
         Ok(out)
     }
@@ -197,7 +236,9 @@ impl Repository {
         let (head, what) = match (first, second) {
             (Ok(first), Ok(second)) if first == second => (first, None),
             (Ok(_), Ok(_)) => return Err(RepoError::bad_object(&key, "its two heads differ")),
-            (Ok(first), Err(err)) if err.is_unavailable() => (first, Some(format!("its second head: {err}"))),
+            (Ok(first), Err(err)) if err.is_unavailable() => {
+                (first, Some(format!("its second head: {err}")))
+            }
             (Err(err), Ok(second)) if err.is_unavailable() => {
                 (second, Some(format!("its first head: {err}")))
             }
@@ -217,7 +258,14 @@ impl Repository {
         let what = what.or_else(|| {
             (size != expected).then(|| format!("it has {size} bytes and should have {expected}"))
         });
-        Ok(Some((Found { head, shape, shards_at }, what)))
+        Ok(Some((
+            Found {
+                head,
+                shape,
+                shards_at,
+            },
+            what,
+        )))
     }
 
     fn first_head(&self, key: &ObjectKey) -> Result<ParityHead, RepoError> {
@@ -232,11 +280,15 @@ impl Repository {
 
     fn second_head(&self, key: &ObjectKey, size: u64) -> Result<ParityHead, RepoError> {
         let bad = |err: &dyn std::fmt::Display| RepoError::bad_object(key, err);
-        let end_at = size.checked_sub(PARITY_END_BYTES as u64).ok_or_else(|| bad(&"it is cut"))?;
+        let end_at = size
+            .checked_sub(PARITY_END_BYTES as u64)
+            .ok_or_else(|| bad(&"it is cut"))?;
         let mut end = [0; PARITY_END_BYTES];
         self.read_at(key, end_at, &mut end)?;
         let len = decode_parity_end(&end).map_err(|err| bad(&err))?;
-        let at = end_at.checked_sub(len as u64).ok_or_else(|| bad(&"it is cut"))?;
+        let at = end_at
+            .checked_sub(len as u64)
+            .ok_or_else(|| bad(&"it is cut"))?;
         let mut bytes = vec![0; len];
         self.read_at(key, at, &mut bytes)?;
         decode_parity_head(&bytes).map_err(|err| bad(&err))
@@ -264,9 +316,17 @@ fn parity_of(
         data.push(shard_hash(&buf));
     }
     let shards = encode_parity(&shape, read).map_err(|err| parity_error(&key, err))?;
-    let parity = shards.chunks(shape.shard as usize).map(shard_hash).collect();
-    let head =
-        encode_parity_head(&ParityHead { pack: *id, pack_size: size, shard: shape.shard, data, parity });
+    let parity = shards
+        .chunks(shape.shard as usize)
+        .map(shard_hash)
+        .collect();
+    let head = encode_parity_head(&ParityHead {
+        pack: *id,
+        pack_size: size,
+        shard: shape.shard,
+        data,
+        parity,
+    });
     let mut out = Vec::with_capacity(2 * head.len() + shards.len() + PARITY_END_BYTES);
     out.extend_from_slice(&head);
     out.extend_from_slice(&shards);

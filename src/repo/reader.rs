@@ -56,7 +56,11 @@ impl Repository {
                 if self.store().stat(key).is_ok_and(|meta| meta.size >= wanted) =>
             {
                 let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the read ended early");
-                Err(StoreError::Io { action: "read", subject: key.to_string(), source })
+                Err(StoreError::Io {
+                    action: "read",
+                    subject: key.to_string(),
+                    source,
+                })
             }
             done => done,
         }
@@ -72,14 +76,22 @@ impl Repository {
             bytes.resize(len, 0);
             self.read_at(key, 0, &mut bytes)?;
         }
-        let (header, len) =
-            decode_header(&bytes, ObjectKind::Pack).map_err(|err| RepoError::bad_object(key, err))?;
+        let (header, len) = decode_header(&bytes, ObjectKind::Pack)
+            .map_err(|err| RepoError::bad_object(key, err))?;
         bytes.truncate(len);
-        Ok(PackHead { header: bytes, random: header.random })
+        Ok(PackHead {
+            header: bytes,
+            random: header.random,
+        })
     }
 
     /// Reads and opens a frame: its plain bytes, authentic as the pack's writer sealed them.
-    pub fn read_frame(&self, pack: &PackId, number: u32, row: &FrameRow) -> Result<Vec<u8>, RepoError> {
+    pub fn read_frame(
+        &self,
+        pack: &PackId,
+        number: u32,
+        row: &FrameRow,
+    ) -> Result<Vec<u8>, RepoError> {
         let key = ObjectKey::Pack(*pack);
         let head = self.pack_head(pack)?;
         let mut sealed = vec![0; row.stored as usize];
@@ -124,9 +136,20 @@ impl Repository {
         row: &FrameRow,
         sealed: &mut Vec<u8>,
     ) -> Result<(), RepoError> {
-        let seal = ObjectSeal::new(self.keys(), SealClass::from(row.class), &head.random, &head.header);
-        seal.open(PartKind::Frame, u64::from(number), row.codec, u64::from(row.plain), sealed)
-            .map_err(|err| RepoError::bad_object(key, format!("frame {number}: {err}")))
+        let seal = ObjectSeal::new(
+            self.keys(),
+            SealClass::from(row.class),
+            &head.random,
+            &head.header,
+        );
+        seal.open(
+            PartKind::Frame,
+            u64::from(number),
+            row.codec,
+            u64::from(row.plain),
+            sealed,
+        )
+        .map_err(|err| RepoError::bad_object(key, format!("frame {number}: {err}")))
     }
 
     fn unpack(
@@ -136,8 +159,9 @@ impl Repository {
         row: &FrameRow,
         sealed: Vec<u8>,
     ) -> Result<Vec<u8>, RepoError> {
-        let bad =
-            |what: &dyn std::fmt::Display| RepoError::bad_object(key, format!("frame {number}: {what}"));
+        let bad = |what: &dyn std::fmt::Display| {
+            RepoError::bad_object(key, format!("frame {number}: {what}"))
+        };
         OPENER.with_borrow_mut(|slot| {
             let mut opener = match slot.take() {
                 Some(opener) => opener,
@@ -182,7 +206,12 @@ pub struct ChunkReader<'a> {
 impl<'a> ChunkReader<'a> {
     /// A reader whose cache holds up to `cache_bytes` of plain frames, and always the last one.
     pub fn new(repo: &'a Repository, cache_bytes: usize) -> Self {
-        Self { repo, cache: Mutex::default(), cache_bytes, made_sure: Mutex::new(false) }
+        Self {
+            repo,
+            cache: Mutex::default(),
+            cache_bytes,
+            made_sure: Mutex::new(false),
+        }
     }
 
     /// The repository behind it.
@@ -213,7 +242,10 @@ impl<'a> ChunkReader<'a> {
 
     /// Once in this reader's life: lists the segments again and checks the database.
     fn make_sure(&self) -> Result<(), RepoError> {
-        let mut made_sure = self.made_sure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made_sure = self
+            .made_sure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !*made_sure {
             self.repo.make_sure_of_misses()?;
             *made_sure = true;
@@ -239,13 +271,19 @@ impl<'a> ChunkReader<'a> {
                 other => return other,
             }
         }
-        Err(RepoError::ChunkUnreadable { id: *id, why: first.to_string(), now })
+        Err(RepoError::ChunkUnreadable {
+            id: *id,
+            why: first.to_string(),
+            now,
+        })
     }
 
     fn read(&self, class: Class, id: &ChunkId, place: &Location) -> Result<Vec<u8>, RepoError> {
         let frame = self.frame(&place.pack, place.frame)?;
         let start = place.offset as usize;
-        let bytes = frame.get(start..start + place.len as usize).unwrap_or_default();
+        let bytes = frame
+            .get(start..start + place.len as usize)
+            .unwrap_or_default();
         if self.repo.keys().chunk_id(class, bytes) != *id {
             let key = ObjectKey::Pack(place.pack);
             return Err(RepoError::bad_object(
@@ -264,7 +302,10 @@ impl<'a> ChunkReader<'a> {
         }
         let row = self.repo.frame_row(pack, number)?;
         let row = row.ok_or_else(|| {
-            RepoError::bad_object(&ObjectKey::Pack(*pack), format!("the index lacks frame {number}"))
+            RepoError::bad_object(
+                &ObjectKey::Pack(*pack),
+                format!("the index lacks frame {number}"),
+            )
         })?;
         let frame = Arc::new(self.repo.read_frame(pack, number, &row)?);
         let mut cache = self.lock();

@@ -41,21 +41,38 @@ impl Repository {
     ) -> Result<PackInfo, RepoError> {
         let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(key, what);
         let mut trailer = [0; TRAILER_BYTES];
-        let at =
-            size.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| bad(&"it is shorter than its trailer"))?;
+        let at = size
+            .checked_sub(TRAILER_BYTES as u64)
+            .ok_or_else(|| bad(&"it is shorter than its trailer"))?;
         self.read_at(key, at, &mut trailer)?;
-        let trailer =
-            decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX)).map_err(|err| bad(&err))?;
+        let trailer = decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX))
+            .map_err(|err| bad(&err))?;
         let mut bytes = vec![0; trailer.directory_len as usize];
         self.read_at(key, trailer.directory_offset, &mut bytes)?;
         let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
         let seal = ObjectSeal::new(self.keys(), SealClass::Index, &head.random, &head.header);
         let mut plain = body.sealed.to_vec();
-        seal.open(PartKind::Directory, 0, body.codec, body.plain_len, &mut plain).map_err(|err| bad(&err))?;
-        let plain = open_bytes(body.codec, plain, body.plain_len as usize, DIRECTORY_BYTES_MAX)
-            .map_err(|err| bad(&err))?;
+        seal.open(
+            PartKind::Directory,
+            0,
+            body.codec,
+            body.plain_len,
+            &mut plain,
+        )
+        .map_err(|err| bad(&err))?;
+        let plain = open_bytes(
+            body.codec,
+            plain,
+            body.plain_len as usize,
+            DIRECTORY_BYTES_MAX,
+        )
+        .map_err(|err| bad(&err))?;
         let frames = decode_directory(&plain, trailer.directory_offset).map_err(|err| bad(&err))?;
-        Ok(PackInfo { id: *id, size, frames })
+        Ok(PackInfo {
+            id: *id,
+            size,
+            frames,
+        })
     }
 
     /// Throws the database away, loads every segment, and publishes new ones for the packs that none tells of.
@@ -81,13 +98,23 @@ impl Repository {
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
     ) -> Result<Rebuilt, RepoError> {
         self.check_writable()?;
-        let mut out = Rebuilt { damaged_segments: self.sync()?.damaged, ..Rebuilt::default() };
-        let told: BTreeSet<PackId> =
-            self.index().packs()?.iter().filter(|pack| pack.added).map(|pack| pack.id).collect();
+        let mut out = Rebuilt {
+            damaged_segments: self.sync()?.damaged,
+            ..Rebuilt::default()
+        };
+        let told: BTreeSet<PackId> = self
+            .index()
+            .packs()?
+            .iter()
+            .filter(|pack| pack.added)
+            .map(|pack| pack.id)
+            .collect();
         let mut body = SegmentBody::empty(lease.id());
         let mut chunks = 0;
         for meta in list_all(self.store(), Folder::Packs)? {
-            let ObjectKey::Pack(id) = meta.key else { continue };
+            let ObjectKey::Pack(id) = meta.key else {
+                continue;
+            };
             if told.contains(&id) {
                 continue;
             }
@@ -101,7 +128,9 @@ impl Repository {
                 }
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if err.is_damage() => out.unreadable.push((id, err.to_string())),
-                Err(err) if err.is_unreadable_now() => out.unreadable_now.push((id, err.to_string())),
+                Err(err) if err.is_unreadable_now() => {
+                    out.unreadable_now.push((id, err.to_string()))
+                }
                 Err(err) => return Err(err),
             }
             if chunks >= PACK_CHUNKS_FULL {
@@ -124,7 +153,8 @@ impl Repository {
         }
         lease.check()?;
         let full = std::mem::replace(body, SegmentBody::empty(lease.id()));
-        out.segments.push(self.publish_segment(lease.id(), &full)?.0);
+        out.segments
+            .push(self.publish_segment(lease.id(), &full)?.0);
         Ok(())
     }
 }

@@ -13,7 +13,10 @@ pub(super) struct SpareRoom {
 impl SpareRoom {
     /// Gives the reserve back if the store is nearly full.
     pub fn new(store: &SharedStore) -> Self {
-        let mut room = Self { store: SharedStore::clone(store), is_given_back: false };
+        let mut room = Self {
+            store: SharedStore::clone(store),
+            is_given_back: false,
+        };
         if store.is_nearly_full() {
             room.give_back();
         }

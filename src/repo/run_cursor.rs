@@ -49,7 +49,9 @@ impl RunCursor {
     /// Makes sure that [`RunCursor::peek`] tells the next entry, if there is one.
     pub fn fill(&mut self, reader: &ChunkReader<'_>) -> Result<(), RepoError> {
         while self.page.as_slice().is_empty() {
-            let Some(level) = self.levels.last_mut() else { return Ok(()) };
+            let Some(level) = self.levels.last_mut() else {
+                return Ok(());
+            };
             let Some(page) = level.tree.refs.get(level.next).cloned() else {
                 self.levels.pop();
                 continue;
@@ -57,7 +59,13 @@ impl RunCursor {
             level.next += 1;
             let depth = level.tree.level;
             // Behind a node's last reference lies what its parent's next one begins with.
-            let following = |level: &Level| level.tree.refs.get(level.next).map(|next| next.first.clone());
+            let following = |level: &Level| {
+                level
+                    .tree
+                    .refs
+                    .get(level.next)
+                    .map(|next| next.first.clone())
+            };
             let until = self.levels.iter().rev().find_map(following);
             let opened = if depth == 0 {
                 self.open_page(reader, &page, until.as_ref())
@@ -68,7 +76,13 @@ impl RunCursor {
                 (Err(err), Some(noted)) if err.is_unavailable() => {
                     let now = err.is_unreadable_now();
                     let (chunk, why) = (page.id, err.to_string());
-                    noted.push(Uncertain { from: page.first, until, chunk, why, now });
+                    noted.push(Uncertain {
+                        from: page.first,
+                        until,
+                        chunk,
+                        why,
+                        now,
+                    });
                 }
                 (opened, _) => opened?,
             }
@@ -85,7 +99,9 @@ impl RunCursor {
         let bad = |what: String| RepoError::damaged(format!("run page {}", page.id.short()), what);
         let bytes = reader.chunk(Class::Metadata, &page.id)?;
         let mut entries = decode_page(&bytes).map_err(|err| bad(err.to_string()))?;
-        let fits = entries.first().is_some_and(|first| first.path == page.first)
+        let fits = entries
+            .first()
+            .is_some_and(|first| first.path == page.first)
             && entries.len() as u64 == page.entries
             && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
         if !fits {
@@ -112,8 +128,14 @@ impl RunCursor {
         let bytes = reader.chunk(Class::Metadata, &page.id)?;
         let tree = decode_node(&bytes, level)
             .map_err(|err| RepoError::damaged(format!("run node {}", page.id.short()), err))?;
-        let entries = tree.refs.iter().try_fold(0u64, |sum, below| sum.checked_add(below.entries));
-        let fits = tree.refs.first().is_some_and(|first| first.first == page.first)
+        let entries = tree
+            .refs
+            .iter()
+            .try_fold(0u64, |sum, below| sum.checked_add(below.entries));
+        let fits = tree
+            .refs
+            .first()
+            .is_some_and(|first| first.first == page.first)
             && entries == Some(page.entries)
             && until.is_none_or(|until| tree.refs.last().is_some_and(|last| last.first < *until));
         if !fits {
@@ -122,7 +144,10 @@ impl RunCursor {
                 "it holds other paths than its run says",
             ));
         }
-        let next = self.target.as_ref().map_or(0, |target| candidate(&tree, target));
+        let next = self
+            .target
+            .as_ref()
+            .map_or(0, |target| candidate(&tree, target));
         self.levels.push(Level { tree, next });
         Ok(())
     }
@@ -148,7 +173,11 @@ impl RunCursor {
             return;
         }
         self.page = Vec::new().into_iter();
-        if self.target.as_ref().is_none_or(|target| target.as_slice() < key) {
+        if self
+            .target
+            .as_ref()
+            .is_none_or(|target| target.as_slice() < key)
+        {
             self.target = Some(key.to_vec());
         }
         for depth in 0..self.levels.len() {
@@ -174,5 +203,7 @@ impl RunCursor {
 
 /// The reference below which the first entry not below `key` may be: the last that begins at or before it.
 fn candidate(tree: &RunTree, key: &[u8]) -> usize {
-    tree.refs.partition_point(|page| page.first.key() <= key).saturating_sub(1)
+    tree.refs
+        .partition_point(|page| page.first.key() <= key)
+        .saturating_sub(1)
 }

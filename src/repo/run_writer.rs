@@ -2,8 +2,8 @@
 
 use super::RepoError;
 use crate::format::{
-    LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder, PageRef,
-    RunRef, RunRoot, RunTree, encode_node, encode_root,
+    LEVEL_MAX, NODE_BYTES_TARGET, NODE_REFS_MIN, PAGE_BYTES_MAX, PAGE_PATHS_MAX, PageBuilder,
+    PageRef, RunRef, RunRoot, RunTree, encode_node, encode_root,
 };
 use crate::types::{ChunkId, Entry};
 
@@ -24,8 +24,11 @@ pub(super) struct RunShape {
 }
 
 impl RunShape {
-    const FORMAT: Self =
-        Self { page_bytes: PAGE_BYTES, node_bytes: NODE_BYTES_TARGET, node_refs_min: NODE_REFS_MIN };
+    const FORMAT: Self = Self {
+        page_bytes: PAGE_BYTES,
+        node_bytes: NODE_BYTES_TARGET,
+        node_refs_min: NODE_REFS_MIN,
+    };
 }
 
 /// Stores a metadata chunk and returns its name.
@@ -53,7 +56,12 @@ impl<'a> RunWriter<'a> {
 
     /// A run of other than the format's page and node sizes, for tests.
     pub(super) fn with_shape(put: &'a mut PutChunk<'a>, shape: RunShape) -> Self {
-        Self { put, folders: TreeWriter::new(shape), others: TreeWriter::new(shape), content: 0 }
+        Self {
+            put,
+            folders: TreeWriter::new(shape),
+            others: TreeWriter::new(shape),
+            content: 0,
+        }
     }
 
     /// Adds an entry. `in_folders`: it is a folder, or its path is one in older runs. An entry of more than 512 KiB
@@ -61,7 +69,11 @@ impl<'a> RunWriter<'a> {
     pub fn push(&mut self, entry: &Entry, in_folders: bool) -> Result<(), RepoError> {
         let content = entry.content().map_or(0, |content| content.size);
         self.content = self.content.saturating_add(content);
-        let tree = if in_folders { &mut self.folders } else { &mut self.others };
+        let tree = if in_folders {
+            &mut self.folders
+        } else {
+            &mut self.others
+        };
         tree.push(entry, self.put)
     }
 
@@ -70,12 +82,21 @@ impl<'a> RunWriter<'a> {
         let folders = self.folders.finish(self.put)?;
         let others = self.others.finish(self.put)?;
         let all = || folders.refs.iter().chain(&others.refs);
-        let (entries, bytes) = (all().map(|page| page.entries).sum(), all().map(|page| page.bytes).sum());
+        let (entries, bytes) = (
+            all().map(|page| page.entries).sum(),
+            all().map(|page| page.bytes).sum(),
+        );
         if entries == 0 {
             return Ok(None);
         }
         let root = (self.put)(&encode_root(&RunRoot { folders, others }))?;
-        Ok(Some(RunRef { root, entries, bytes, content: self.content, hides: 0 }))
+        Ok(Some(RunRef {
+            root,
+            entries,
+            bytes,
+            content: self.content,
+            hides: 0,
+        }))
     }
 }
 
@@ -94,7 +115,11 @@ struct TreeWriter {
 
 impl TreeWriter {
     fn new(shape: RunShape) -> Self {
-        Self { shape, page: PageBuilder::new(), levels: Vec::new() }
+        Self {
+            shape,
+            page: PageBuilder::new(),
+            levels: Vec::new(),
+        }
     }
 
     fn push(&mut self, entry: &Entry, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
@@ -116,18 +141,36 @@ impl TreeWriter {
     }
 
     fn close_page(&mut self, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
-        let Some((first, bytes, entries)) = self.page.finish() else { return Ok(()) };
+        let Some((first, bytes, entries)) = self.page.finish() else {
+            return Ok(());
+        };
         let id = put(&bytes)?;
-        self.add_ref(0, PageRef { first, id, entries, bytes: bytes.len() as u64 }, put)
+        self.add_ref(
+            0,
+            PageRef {
+                first,
+                id,
+                entries,
+                bytes: bytes.len() as u64,
+            },
+            put,
+        )
     }
 
-    fn add_ref(&mut self, level: usize, page: PageRef, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
+    fn add_ref(
+        &mut self,
+        level: usize,
+        page: PageRef,
+        put: &mut PutChunk<'_>,
+    ) -> Result<(), RepoError> {
         if self.levels.len() == level {
             self.levels.push(Pending::default());
         }
         let pending = &mut self.levels[level];
         let bytes = page.first.key().len() + 48;
-        if pending.bytes + bytes > self.shape.node_bytes && pending.refs.len() >= self.shape.node_refs_min {
+        if pending.bytes + bytes > self.shape.node_bytes
+            && pending.refs.len() >= self.shape.node_refs_min
+        {
             self.close_node(level, put)?;
         }
         let pending = &mut self.levels[level];
@@ -138,14 +181,30 @@ impl TreeWriter {
 
     fn close_node(&mut self, level: usize, put: &mut PutChunk<'_>) -> Result<(), RepoError> {
         if level >= usize::from(LEVEL_MAX) {
-            return Err(RepoError::Refused { why: "a run would be deeper than its format allows".into() });
+            return Err(RepoError::Refused {
+                why: "a run would be deeper than its format allows".into(),
+            });
         }
         let refs = std::mem::take(&mut self.levels[level]).refs;
-        let Some(first) = refs.first().map(|page| page.first.clone()) else { return Ok(()) };
+        let Some(first) = refs.first().map(|page| page.first.clone()) else {
+            return Ok(());
+        };
         let entries = refs.iter().map(|page| page.entries).sum();
         let bytes = refs.iter().map(|page| page.bytes).sum();
-        let id = put(&encode_node(&RunTree { level: level as u8, refs }))?;
-        self.add_ref(level + 1, PageRef { first, id, entries, bytes }, put)
+        let id = put(&encode_node(&RunTree {
+            level: level as u8,
+            refs,
+        }))?;
+        self.add_ref(
+            level + 1,
+            PageRef {
+                first,
+                id,
+                entries,
+                bytes,
+            },
+            put,
+        )
     }
 
     fn finish(&mut self, put: &mut PutChunk<'_>) -> Result<RunTree, RepoError> {
@@ -155,7 +214,14 @@ impl TreeWriter {
             self.close_node(level, put)?;
             level += 1;
         }
-        let refs = self.levels.pop().map(|pending| pending.refs).unwrap_or_default();
-        Ok(RunTree { level: level as u8, refs })
+        let refs = self
+            .levels
+            .pop()
+            .map(|pending| pending.refs)
+            .unwrap_or_default();
+        Ok(RunTree {
+            level: level as u8,
+            refs,
+        })
     }
 }

@@ -7,7 +7,8 @@ use super::objects::{open_object, seal_object, stored_limit};
 use super::{LeaseTimes, RepoError, Repository, landed_late};
 use crate::chunk::object_hash;
 use crate::format::{
-    ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot, encode_snapshot,
+    ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot,
+    encode_snapshot,
 };
 use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
 use crate::sys::{Existing, read_bounded, write_file};
@@ -28,7 +29,11 @@ const CLOCK_SLACK_SECONDS: f64 = 24.0 * 3600.0;
 
 /// A claimed time, or the store's where they are more than a day apart (PROTOCOL R26).
 pub fn trusted_time(claimed: Timestamp, stored: Timestamp) -> Timestamp {
-    if claimed.seconds_since(stored).abs() > CLOCK_SLACK_SECONDS { stored } else { claimed }
+    if claimed.seconds_since(stored).abs() > CLOCK_SLACK_SECONDS {
+        stored
+    } else {
+        claimed
+    }
 }
 
 impl StoredSnapshot {
@@ -46,7 +51,11 @@ impl StoredSnapshot {
     /// True if the object landed more than the lease's expiry after its heartbeat: its writer was too slow, or the
     /// repository was copied without its files' times.
     pub fn landed_late(&self, times: &LeaseTimes) -> bool {
-        landed_late(self.stored, self.snapshot.heartbeat, times.expiry.as_secs_f64())
+        landed_late(
+            self.stored,
+            self.snapshot.heartbeat,
+            times.expiry.as_secs_f64(),
+        )
     }
 
     /// True if the object's time is not one that its sealed heartbeat allows: later than the lease's expiry after it, or
@@ -85,8 +94,10 @@ impl StoredSnapshot {
 
 /// Leaves out snapshots in whose place another one of the list was put (PROTOCOL R29). Roots are all of them.
 pub fn without_replaced(mut snapshots: Vec<StoredSnapshot>) -> Vec<StoredSnapshot> {
-    let replaced: BTreeSet<SnapshotId> =
-        snapshots.iter().filter_map(|found| found.snapshot.replaces).collect();
+    let replaced: BTreeSet<SnapshotId> = snapshots
+        .iter()
+        .filter_map(|found| found.snapshot.replaces)
+        .collect();
     snapshots.retain(|found| !replaced.contains(&found.id));
     snapshots
 }
@@ -124,8 +135,10 @@ pub fn last_built_on<'s>(
 ) -> &'s StoredSnapshot {
     let mut last = first;
     let is_own = |one: &&StoredSnapshot| one.snapshot.committed.is_none();
-    while let Some(next) =
-        all.clone().filter(is_own).rfind(|one| one.id != last.id && one.snapshot.parents.contains(&last.id))
+    while let Some(next) = all
+        .clone()
+        .filter(is_own)
+        .rfind(|one| one.id != last.id && one.snapshot.parents.contains(&last.id))
     {
         last = next;
     }
@@ -145,14 +158,29 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
     if all.is_empty() {
         return "the repository has no snapshots".to_owned();
     }
-    let of_host = || all.iter().filter(|one| host.is_none_or(|host| one.snapshot.host == host));
+    let of_host = || {
+        all.iter()
+            .filter(|one| host.is_none_or(|host| one.snapshot.host == host))
+    };
     let has = |one: &&StoredSnapshot| source.is_none_or(|name| one.snapshot.source(name).is_some());
-    let elsewhere: BTreeSet<&str> = all.iter().filter(has).map(|one| one.snapshot.host.as_str()).collect();
-    let who = host.map_or_else(|| "the repository".to_owned(), |host| format!("host {host}"));
+    let elsewhere: BTreeSet<&str> = all
+        .iter()
+        .filter(has)
+        .map(|one| one.snapshot.host.as_str())
+        .collect();
+    let who = host.map_or_else(
+        || "the repository".to_owned(),
+        |host| format!("host {host}"),
+    );
     match source {
         Some(source) if of_host().next().is_some() => {
-            let sources = of_host().flat_map(|one| &one.snapshot.sources).map(|one| one.name.as_str());
-            let mut why = format!("{who} has no source '{source}'; it has {}", listed(sources.collect()));
+            let sources = of_host()
+                .flat_map(|one| &one.snapshot.sources)
+                .map(|one| one.name.as_str());
+            let mut why = format!(
+                "{who} has no source '{source}'; it has {}",
+                listed(sources.collect())
+            );
             if !elsewhere.is_empty() {
                 why.push_str(&format!("; --host takes that of {}", listed(elsewhere)));
             }
@@ -191,14 +219,26 @@ impl Repository {
                 bytes
             }
         };
-        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, key, &bytes, SNAPSHOT_BYTES_MAX)?;
+        let (_, plain) = open_object(
+            self.keys(),
+            ObjectKind::Snapshot,
+            key,
+            &bytes,
+            SNAPSHOT_BYTES_MAX,
+        )?;
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
     /// Reads a snapshot that was forgotten or set aside, checked by name and seal.
     pub fn read_snapshot_at(&self, key: &ObjectKey) -> Result<Snapshot, RepoError> {
         let bytes = self.store().get(key, stored_limit(SNAPSHOT_BYTES_MAX))?;
-        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, key, &bytes, SNAPSHOT_BYTES_MAX)?;
+        let (_, plain) = open_object(
+            self.keys(),
+            ObjectKind::Snapshot,
+            key,
+            &bytes,
+            SNAPSHOT_BYTES_MAX,
+        )?;
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
@@ -207,16 +247,32 @@ impl Repository {
         let limit = stored_limit(SNAPSHOT_BYTES_MAX) as usize;
         let bytes = read_bounded(&self.snapshot_cache_path(id), limit).ok()?;
         let key = ObjectKey::Snapshot(*id);
-        let (_, plain) =
-            open_object(self.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX).ok()?;
+        let (_, plain) = open_object(
+            self.keys(),
+            ObjectKind::Snapshot,
+            &key,
+            &bytes,
+            SNAPSHOT_BYTES_MAX,
+        )
+        .ok()?;
         decode_snapshot(&plain).ok()
     }
 
     /// Reads the snapshot whose bytes have this hash and lie under another name.
-    pub fn read_misnamed_snapshot(&self, key: &ObjectKey, hash: ObjectHash) -> Result<Snapshot, RepoError> {
+    pub fn read_misnamed_snapshot(
+        &self,
+        key: &ObjectKey,
+        hash: ObjectHash,
+    ) -> Result<Snapshot, RepoError> {
         let bytes = self.store().get(key, stored_limit(SNAPSHOT_BYTES_MAX))?;
         let name = ObjectKey::Snapshot(SnapshotId::from(hash));
-        let (_, plain) = open_object(self.keys(), ObjectKind::Snapshot, &name, &bytes, SNAPSHOT_BYTES_MAX)?;
+        let (_, plain) = open_object(
+            self.keys(),
+            ObjectKind::Snapshot,
+            &name,
+            &bytes,
+            SNAPSHOT_BYTES_MAX,
+        )?;
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
@@ -255,7 +311,11 @@ impl Repository {
         let mut out = Vec::new();
         for (id, stored) in self.listed_snapshots()? {
             match self.read_snapshot(&id) {
-                Ok(snapshot) => out.push(StoredSnapshot { id, stored, snapshot }),
+                Ok(snapshot) => out.push(StoredSnapshot {
+                    id,
+                    stored,
+                    snapshot,
+                }),
                 // Forgotten since the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 Err(err) if err.is_unavailable() => bad(id, stored, err),
@@ -277,7 +337,9 @@ impl Repository {
         let mut damaged: Vec<(Timestamp, SnapshotId, RepoError)> = Vec::new();
         let all = self.read_listed(&mut |id, stored, err| damaged.push((stored, id, err)))?;
         damaged.retain(|(_, id, _)| !all.iter().any(|one| one.snapshot.replaces == Some(*id)));
-        let newest_damage = damaged.into_iter().max_by_key(|&(stored, id, _)| (stored, id));
+        let newest_damage = damaged
+            .into_iter()
+            .max_by_key(|&(stored, id, _)| (stored, id));
         let mut all = without_replaced(all);
         all.retain(|one| one.snapshot.state != SnapshotState::Checkpoint);
 
@@ -289,31 +351,56 @@ impl Repository {
             }
             HostChoice::Own(host) | HostChoice::Host(host) => (Some(host.as_str()), false),
         };
-        let of_host = || all.iter().filter(|one| host.is_none_or(|host| one.snapshot.host == host));
+        let of_host = || {
+            all.iter()
+                .filter(|one| host.is_none_or(|host| one.snapshot.host == host))
+        };
         let newest = of_host().next_back();
-        let has = |one: &&StoredSnapshot| source.is_none_or(|name| one.snapshot.source(name).is_some());
-        let found = of_host().rfind(has).map(|one| last_built_on(one, of_host().filter(has)));
+        let has =
+            |one: &&StoredSnapshot| source.is_none_or(|name| one.snapshot.source(name).is_some());
+        let found = of_host()
+            .rfind(has)
+            .map(|one| last_built_on(one, of_host().filter(has)));
         let newest = newest.map(|one| last_built_on(one, of_host()));
         let times = self.lease_times();
         let (found, newest) = match (found, newest, newest_damage) {
             (Some(found), _, Some((stored, _, damage)))
                 if stored > found.stored || found.times_differ(&times) =>
             {
-                return Err(RepoError::LatestDamaged { damage: Box::new(damage), before: found.id });
+                return Err(RepoError::LatestDamaged {
+                    damage: Box::new(damage),
+                    before: found.id,
+                });
             }
             (Some(found), Some(newest), _) => (found.clone(), newest.id),
             (_, _, Some((_, _, damage))) => return Err(damage),
             _ => {
-                let text = source.map_or_else(|| "latest".to_owned(), |source| format!("latest:{source}"));
-                return Err(RepoError::NoSuchSnapshot { text, why: none_of(&all, host, source) });
+                let text =
+                    source.map_or_else(|| "latest".to_owned(), |source| format!("latest:{source}"));
+                return Err(RepoError::NoSuchSnapshot {
+                    text,
+                    why: none_of(&all, host, source),
+                });
             }
         };
-        Ok(Latest { found, all, is_other_host, newest })
+        Ok(Latest {
+            found,
+            all,
+            is_other_host,
+            newest,
+        })
     }
 
     /// Finds a snapshot by id, unambiguous prefix (at least 4 hex digits), or `latest`, which is never another host's.
-    pub fn find_snapshot(&self, text: &str, hosts: &HostChoice) -> Result<StoredSnapshot, RepoError> {
-        let none = |why: String| RepoError::NoSuchSnapshot { text: text.to_owned(), why };
+    pub fn find_snapshot(
+        &self,
+        text: &str,
+        hosts: &HostChoice,
+    ) -> Result<StoredSnapshot, RepoError> {
+        let none = |why: String| RepoError::NoSuchSnapshot {
+            text: text.to_owned(),
+            why,
+        };
         if text == "latest" {
             let hosts = match hosts {
                 HostChoice::Own(host) => HostChoice::Host(host.clone()),
@@ -322,21 +409,34 @@ impl Repository {
             return Ok(self.latest(&hosts, None)?.found);
         }
         if text.len() < 4 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(none("a snapshot is an id of at least 4 hex digits, or 'latest'".into()));
+            return Err(none(
+                "a snapshot is an id of at least 4 hex digits, or 'latest'".into(),
+            ));
         }
         let listed = self.listed_snapshots()?;
         let prefix = text.to_ascii_lowercase();
         match PrefixMatch::find(&prefix, listed.iter().map(|&(id, _)| id)) {
             PrefixMatch::None => Err(none(self.not_listed(&prefix, listed.len())?)),
             PrefixMatch::Many(ids) => {
-                let shown: Vec<String> = ids.iter().take(NAMED_MAX).map(SnapshotId::short).collect();
+                let shown: Vec<String> =
+                    ids.iter().take(NAMED_MAX).map(SnapshotId::short).collect();
                 let more = if ids.len() > NAMED_MAX { ", …" } else { "" };
-                Err(none(format!("{} ids begin with it: {}{more}", ids.len(), shown.join(", "))))
+                Err(none(format!(
+                    "{} ids begin with it: {}{more}",
+                    ids.len(),
+                    shown.join(", ")
+                )))
             }
             PrefixMatch::One(id) => {
-                let stored =
-                    listed.iter().find(|one| one.0 == id).map_or_else(Timestamp::default, |one| one.1);
-                Ok(StoredSnapshot { id, stored, snapshot: self.read_snapshot(&id)? })
+                let stored = listed
+                    .iter()
+                    .find(|one| one.0 == id)
+                    .map_or_else(Timestamp::default, |one| one.1);
+                Ok(StoredSnapshot {
+                    id,
+                    stored,
+                    snapshot: self.read_snapshot(&id)?,
+                })
             }
         }
     }
@@ -351,7 +451,9 @@ impl Repository {
         Ok(match (is_forgotten, listed) {
             (true, _) => format!("it was forgotten; 'icecore undelete {prefix}' brings it back"),
             (false, 0) => "the repository has no snapshots".to_owned(),
-            (false, 1) => "the id of the repository's one snapshot does not begin with it".to_owned(),
+            (false, 1) => {
+                "the id of the repository's one snapshot does not begin with it".to_owned()
+            }
             (false, count) => {
                 format!("none of the repository's {count} snapshots has an id that begins with it")
             }
@@ -366,12 +468,17 @@ impl Repository {
     ) -> Result<(SnapshotId, u64), RepoError> {
         let plain = encode_snapshot(snapshot);
         if plain.len() > SNAPSHOT_BYTES_MAX {
-            return Err(RepoError::Refused { why: "the snapshot would be larger than 16 MiB".into() });
+            return Err(RepoError::Refused {
+                why: "the snapshot would be larger than 16 MiB".into(),
+            });
         }
         let (bytes, name) = seal_object(self.keys(), ObjectKind::Snapshot, writer, &plain)?;
         let id = SnapshotId::from(name);
         let key = ObjectKey::Snapshot(id);
-        if let Err(err) = self.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+        if let Err(err) = self
+            .store()
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        {
             if !matches!(err, StoreError::Exists { .. }) {
                 // It may have landed all the same. Whoever is told that nothing was committed shall not find it
                 // listed, as far as that can be had.

@@ -39,7 +39,10 @@ impl Repository {
         let report = match self.sync_once(go_on) {
             Err(RepoError::Index(err)) if err.is_damage() => {
                 self.index().recreate(&err.to_string())?;
-                SyncReport { rebuilt: true, ..self.sync_once(go_on)? }
+                SyncReport {
+                    rebuilt: true,
+                    ..self.sync_once(go_on)?
+                }
             }
             other => other?,
         };
@@ -49,7 +52,10 @@ impl Repository {
 
     /// Asks the index. Damage that the question meets is met with a new database, and it is asked again: a page can
     /// prove damaged in the middle of a command, long after the sync that found all in order.
-    pub fn ask_index<T>(&self, mut ask: impl FnMut(&Index) -> Result<T, IndexError>) -> Result<T, RepoError> {
+    pub fn ask_index<T>(
+        &self,
+        mut ask: impl FnMut(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, RepoError> {
         let generation = self.index().generation();
         match ask(self.index()) {
             Err(err) if err.is_damage() => {
@@ -75,7 +81,10 @@ impl Repository {
         self.ask_index(|index| index.frame(pack, number))
     }
 
-    fn sync_once(&self, go_on: &mut dyn FnMut() -> Result<(), RepoError>) -> Result<SyncReport, RepoError> {
+    fn sync_once(
+        &self,
+        go_on: &mut dyn FnMut() -> Result<(), RepoError>,
+    ) -> Result<SyncReport, RepoError> {
         let index = self.index();
         // In this order: what is loaded was put before, and a later listing shows it unless it was deleted. The other way
         // a segment that somebody else publishes into this index meanwhile would look like a deleted one.
@@ -120,7 +129,10 @@ impl Repository {
     /// forgotten in the middle of a backup.
     fn published_lately(&self) -> Vec<SegmentId> {
         let margin = self.lease_times.margin;
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         published.retain(|(_, since)| since.elapsed() <= margin);
         published.iter().map(|(id, _)| *id).collect()
     }
@@ -141,7 +153,13 @@ impl Repository {
     pub fn read_segment(&self, id: &SegmentId) -> Result<SegmentBody, RepoError> {
         let key = ObjectKey::Segment(*id);
         let bytes = self.store().get(&key, stored_limit(SEGMENT_BYTES_MAX))?;
-        let (_, plain) = open_object(self.keys(), ObjectKind::Segment, &key, &bytes, SEGMENT_BYTES_MAX)?;
+        let (_, plain) = open_object(
+            self.keys(),
+            ObjectKind::Segment,
+            &key,
+            &bytes,
+            SEGMENT_BYTES_MAX,
+        )?;
         decode_segment(&plain).map_err(|err| RepoError::bad_object(&key, err))
     }
 
@@ -152,11 +170,23 @@ impl Repository {
         writer: LeaseId,
         body: &SegmentBody,
     ) -> Result<(SegmentId, u64), RepoError> {
-        let (bytes, name) = seal_object(self.keys(), ObjectKind::Segment, writer, &encode_segment(body))?;
+        let (bytes, name) = seal_object(
+            self.keys(),
+            ObjectKind::Segment,
+            writer,
+            &encode_segment(body),
+        )?;
         let id = SegmentId::from(name);
-        self.store().put(&ObjectKey::Segment(id), Body::Bytes(&bytes), PutMode::CreateOnly)?;
+        self.store().put(
+            &ObjectKey::Segment(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )?;
         if !self.store().properties().strong_listing {
-            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut published = self
+                .published
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             published.push((id, Instant::now()));
         }
         match self.index().load(id, body) {

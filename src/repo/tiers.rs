@@ -79,13 +79,19 @@ fn over(
             }
             old.next_mention()?
         }
-        Some(older) if covers && older.entry.path.is_below(&newer.entry.path) => old.next_mention()?,
+        Some(older) if covers && older.entry.path.is_below(&newer.entry.path) => {
+            old.next_mention()?
+        }
         rest => rest,
     };
     Ok((newer, rest))
 }
 
-fn push(mut mention: Mention, includes_oldest: bool, writer: &mut RunWriter<'_>) -> Result<(), RepoError> {
+fn push(
+    mut mention: Mention,
+    includes_oldest: bool,
+    writer: &mut RunWriter<'_>,
+) -> Result<(), RepoError> {
     if includes_oldest {
         if matches!(mention.entry.node, Node::Removed) {
             return Ok(());

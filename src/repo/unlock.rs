@@ -14,7 +14,10 @@ use crate::sys::{Existing, read_bounded, write_file};
 use crate::types::RepoId;
 
 /// Memory times passes of a slot for a passphrase, as this version makes it.
-const USUAL: u64 = cost_of(Argon2Cost::PASSPHRASE.memory_kib, Argon2Cost::PASSPHRASE.passes);
+const USUAL: u64 = cost_of(
+    Argon2Cost::PASSPHRASE.memory_kib,
+    Argon2Cost::PASSPHRASE.passes,
+);
 /// A slot that costs more than this is costly: four times the usual, about a second …
 const COSTLY: u64 = 4 * USUAL;
 /// … or that takes more memory: 256 MiB.
@@ -118,9 +121,17 @@ impl Trouble {
         if let Some(err) = self.unreadable {
             return err.into();
         }
-        match self.damage.or(self.foreign.filter(|_| self.closed.is_empty() && self.costly.is_empty())) {
-            Some(what) => RepoError::damaged("the key store", format!("{what}, and no other slot opens")),
-            None => RepoError::WrongKey { slots: self.closed.len(), costly: self.costly.len() },
+        match self.damage.or(self
+            .foreign
+            .filter(|_| self.closed.is_empty() && self.costly.is_empty()))
+        {
+            Some(what) => {
+                RepoError::damaged("the key store", format!("{what}, and no other slot opens"))
+            }
+            None => RepoError::WrongKey {
+                slots: self.closed.len(),
+                costly: self.costly.len(),
+            },
         }
     }
 }
@@ -161,7 +172,11 @@ fn read_slot(
             Ok(slot) => {
                 is_there = true;
                 if found.iter().all(|other| other.slot != slot) {
-                    found.push(Candidate { name: name.to_owned(), copy, slot });
+                    found.push(Candidate {
+                        name: name.to_owned(),
+                        copy,
+                        slot,
+                    });
                 }
             }
             Err(err) => trouble.damage = Some(format!("{key} is damaged: {err}")),
@@ -177,7 +192,10 @@ fn read_slot(
 fn try_slot(candidate: &Candidate, secret: &Secret, trouble: &mut Trouble) -> Option<OpenedSlot> {
     let Candidate { name, copy, slot } = candidate;
     let key = ObjectKey::KeySlot(name.clone(), *copy);
-    let cost = Argon2Cost { memory_kib: slot.memory_kib, passes: slot.passes };
+    let cost = Argon2Cost {
+        memory_kib: slot.memory_kib,
+        passes: slot.passes,
+    };
     let wrapping = match wrap_key(secret.bytes(), &slot.salt, cost) {
         Ok(wrapping) => wrapping,
         Err(err) => {
@@ -190,10 +208,16 @@ fn try_slot(candidate: &Candidate, secret: &Secret, trouble: &mut Trouble) -> Op
         return None;
     };
     if blake3::Hash::from_bytes(master.check_value()) != blake3::Hash::from_bytes(slot.check) {
-        trouble.damage = Some(format!("{key} is damaged: its check value is that of another key"));
+        trouble.damage = Some(format!(
+            "{key} is damaged: its check value is that of another key"
+        ));
         return None;
     }
-    Some(OpenedSlot { master, slot: name.clone(), copy: *copy })
+    Some(OpenedSlot {
+        master,
+        slot: name.clone(),
+        copy: *copy,
+    })
 }
 
 /// Names the slot that opened the repository last. Losing it costs time, nothing else.
@@ -202,13 +226,21 @@ const LAST_SLOT: &str = "slot";
 /// The slot that opened the repository of this cache last.
 pub(super) fn last_slot(cache: &Path) -> Option<String> {
     let name = String::from_utf8(read_bounded(&cache.join(LAST_SLOT), 64).ok()?).ok()?;
-    matches!(ObjectKey::from_name(Folder::Keys, &name), Some(ObjectKey::KeySlot(_, Copy::First)))
-        .then_some(name)
+    matches!(
+        ObjectKey::from_name(Folder::Keys, &name),
+        Some(ObjectKey::KeySlot(_, Copy::First))
+    )
+    .then_some(name)
 }
 
 /// Remembers a slot that opened. A cache that cannot be written costs time, nothing else.
 pub(super) fn remember_slot(cache: &Path, slot: &str) {
     if last_slot(cache).as_deref() != Some(slot) {
-        let _ = write_file(cache.join(LAST_SLOT), slot.as_bytes(), 0o600, Existing::Replace);
+        let _ = write_file(
+            cache.join(LAST_SLOT),
+            slot.as_bytes(),
+            0o600,
+            Existing::Replace,
+        );
     }
 }

@@ -60,14 +60,40 @@ impl Unlocked {
                 Err(err) => failed = failed.or(Some(err)),
             }
         }
-        Err(failed.unwrap_or_else(|| RepoError::NotFound { address: store.address().to_owned() }))
+        Err(failed.unwrap_or_else(|| RepoError::NotFound {
+            address: store.address().to_owned(),
+        }))
     }
 
-    fn with_key(store: SharedStore, configs: Configs, opened: OpenedSlot) -> Result<Self, RepoError> {
-        let OpenedSlot { master, slot, copy: slot_copy } = opened;
+    fn with_key(
+        store: SharedStore,
+        configs: Configs,
+        opened: OpenedSlot,
+    ) -> Result<Self, RepoError> {
+        let OpenedSlot {
+            master,
+            slot,
+            copy: slot_copy,
+        } = opened;
         let keys = Keys::derive(&master);
-        let (StoredConfig { config, bytes: config_bytes, .. }, config_damage) = configs.choose(&keys)?;
-        Ok(Self { store, config, config_bytes, keys, master, slot, slot_copy, config_damage })
+        let (
+            StoredConfig {
+                config,
+                bytes: config_bytes,
+                ..
+            },
+            config_damage,
+        ) = configs.choose(&keys)?;
+        Ok(Self {
+            store,
+            config,
+            config_bytes,
+            keys,
+            master,
+            slot,
+            slot_copy,
+            config_damage,
+        })
     }
 
     /// The repository's identity, authenticated.
@@ -78,13 +104,22 @@ impl Unlocked {
     /// Opens this repository's cache below `cache_root`, and makes it if need be.
     pub fn open_cache(&self, cache_root: &Path) -> Result<Cache, RepoError> {
         let folder = cache_root.join(cache_name(self.id(), self.store.as_ref()));
-        for part in [folder.clone(), folder.join("index"), folder.join("snapshots"), folder.join("scratch")] {
+        for part in [
+            folder.clone(),
+            folder.join("index"),
+            folder.join("snapshots"),
+            folder.join("scratch"),
+        ] {
             Dir::create_all(&part, 0o700)?;
         }
         remember_slot(&folder, &self.slot);
         let (index, _) = Index::open(&folder.join("index"))?;
         let memory = Memory::open(&folder.join("index"), self.config.repository);
-        Ok(Cache { folder, index, memory })
+        Ok(Cache {
+            folder,
+            index,
+            memory,
+        })
     }
 
     /// The open repository.

@@ -30,7 +30,10 @@ impl Repository {
     /// The vanished snapshots that this call is the first to return: each is reported once in a command.
     pub fn newly_vanished(&self) -> Vec<LastSnapshot> {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        self.vanished().into_iter().filter(|one| reported.insert(one.snapshot)).collect()
+        self.vanished()
+            .into_iter()
+            .filter(|one| reported.insert(one.snapshot))
+            .collect()
     }
 
     /// The snapshots that were missing when `snapshots/` was last listed.
@@ -56,7 +59,13 @@ impl Repository {
     /// Says in the index that these snapshots were let go on purpose: another machine that remembers one does not miss it.
     pub fn record_let_go(&self, writer: LeaseId, ids: &[SnapshotId]) -> Result<(), RepoError> {
         let superseded = ids.iter().map(record_of).collect();
-        self.publish_segment(writer, &SegmentBody { superseded, ..SegmentBody::empty(writer) })?;
+        self.publish_segment(
+            writer,
+            &SegmentBody {
+                superseded,
+                ..SegmentBody::empty(writer)
+            },
+        )?;
         Ok(())
     }
 
@@ -88,7 +97,10 @@ impl Repository {
             if is_second_look && (is_known || self.sync().is_err()) {
                 return Ok(if is_known { Fate::Gone } else { Fate::Unknown });
             }
-            if self.ask_index(|index| index.superseder(&record_of(&id)))?.is_some() {
+            if self
+                .ask_index(|index| index.superseder(&record_of(&id)))?
+                .is_some()
+            {
                 return Ok(Fate::LetGo);
             }
         }
@@ -113,7 +125,10 @@ impl Repository {
         let mut seen = BTreeSet::new();
         let mut newest: Vec<&StoredSnapshot> = found.iter().collect();
         newest.sort_by_key(|one| std::cmp::Reverse(one.order()));
-        for one in newest.into_iter().filter(|one| one.snapshot.state != SnapshotState::Checkpoint) {
+        for one in newest
+            .into_iter()
+            .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
+        {
             for source in &one.snapshot.sources {
                 if !seen.insert((one.snapshot.host.as_str(), source.name.as_str())) {
                     continue;
@@ -144,12 +159,18 @@ impl Repository {
         if snapshot.state == SnapshotState::Checkpoint {
             return;
         }
-        let (committed, listed) = (self.memory().last_committed(), self.memory().newest_listed());
+        let (committed, listed) = (
+            self.memory().last_committed(),
+            self.memory().newest_listed(),
+        );
         for source in &snapshot.sources {
-            let of_source = |last: &&LastSnapshot| last.host == snapshot.host && last.source == source.name;
+            let of_source =
+                |last: &&LastSnapshot| last.host == snapshot.host && last.source == source.name;
             let overtakes = |last: &LastSnapshot| {
                 snapshot.replaces == Some(last.snapshot)
-                    || snapshot.committed.is_none_or(|committed| committed > last.time)
+                    || snapshot
+                        .committed
+                        .is_none_or(|committed| committed > last.time)
             };
             let last = committed.iter().find(of_source);
             if !last.is_none_or(overtakes) {
@@ -159,10 +180,15 @@ impl Repository {
             let newest = listed.iter().find(of_source);
             let is_newest = newest.is_none_or(|newest| newest.time <= found.committed());
 
-            let overtaken: BTreeSet<&LastSnapshot> =
-                last.into_iter().chain(newest.filter(|_| is_newest)).collect();
+            let overtaken: BTreeSet<&LastSnapshot> = last
+                .into_iter()
+                .chain(newest.filter(|_| is_newest))
+                .collect();
             // The commit has looked for its parents already.
-            for last in overtaken.into_iter().filter(|last| !snapshot.parents.contains(&last.snapshot)) {
+            for last in overtaken
+                .into_iter()
+                .filter(|last| !snapshot.parents.contains(&last.snapshot))
+            {
                 // What cannot be looked for now is looked for by nobody later; the snapshot is in all the same.
                 let _ = self.look_for(last);
             }

@@ -23,21 +23,26 @@ impl Cid {
             [b'Q', b'm', ..] if text.len() == 46 => {
                 let bytes = base58::<34>(text)?;
                 let (code, digest) = multihash(&bytes)?;
-                return (code == 0x12 && digest.len() == 32)
-                    .then(|| Self { multihash: Some(bytes.to_vec()) });
+                return (code == 0x12 && digest.len() == 32).then(|| Self {
+                    multihash: Some(bytes.to_vec()),
+                });
             }
             [b'b', rest @ ..] => base32(rest, b'a')?,
             [b'z', rest @ ..] => base58::<36>(rest)?.to_vec(),
             _ => return None,
         };
-        let (1, rest) = varint(&bytes)? else { return None };
+        let (1, rest) = varint(&bytes)? else {
+            return None;
+        };
         let (_codec, hash) = varint(rest)?;
         if let (IDENTITY, rest) = varint(hash)? {
             let (len, data) = varint(rest)?;
             return (len == data.len() as u64).then_some(Self { multihash: None });
         }
         multihash(hash)?;
-        Some(Self { multihash: Some(hash.to_vec()) })
+        Some(Self {
+            multihash: Some(hash.to_vec()),
+        })
     }
 
     /// Where kubo's flatfs keeps the root block, from the repository's folder: `blocks/XX/<multihash>.data`. None if the data
@@ -70,8 +75,14 @@ impl Default for Sharding {
 impl Sharding {
     /// Reads what the file `SHARDING` holds: `/repo/flatfs/shard/v1/next-to-last/2`.
     pub fn parse(text: &str) -> Option<Self> {
-        let (kind, count) = text.trim().strip_prefix("/repo/flatfs/shard/v1/")?.split_once('/')?;
-        let count = count.parse().ok().filter(|count| (1..=TEXT_BYTES_MAX).contains(count))?;
+        let (kind, count) = text
+            .trim()
+            .strip_prefix("/repo/flatfs/shard/v1/")?
+            .split_once('/')?;
+        let count = count
+            .parse()
+            .ok()
+            .filter(|count| (1..=TEXT_BYTES_MAX).contains(count))?;
         match kind {
             "prefix" => Some(Self::Prefix(count)),
             "suffix" => Some(Self::Suffix(count)),
@@ -103,7 +114,9 @@ mod tests {
     use super::*;
 
     fn block(cid: &str) -> Option<String> {
-        let path = Cid::parse(cid.as_bytes()).expect("a CID").block_path(Sharding::default())?;
+        let path = Cid::parse(cid.as_bytes())
+            .expect("a CID")
+            .block_path(Sharding::default())?;
         Some(String::from_utf8(path.to_slashed()).expect("ASCII"))
     }
 
@@ -118,8 +131,12 @@ mod tests {
             let path = "blocks/X3/CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
             assert_eq!(block(cid).as_deref(), Some(path), "{cid}");
         }
-        let raw = block("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").expect("a block");
-        assert!(raw.starts_with("blocks/") && raw.ends_with(".data") && raw.contains("/CIQL"), "{raw}");
+        let raw =
+            block("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").expect("a block");
+        assert!(
+            raw.starts_with("blocks/") && raw.ends_with(".data") && raw.contains("/CIQL"),
+            "{raw}"
+        );
     }
 
     /// As go-ds-flatfs does it.
@@ -132,7 +149,10 @@ mod tests {
             ("/repo/flatfs/shard/v1/prefix/5", "CIQFT"),
             ("/repo/flatfs/shard/v1/suffix/2", "3Y"),
         ] {
-            let path = cid.block_path(Sharding::parse(text).expect(text)).expect("a block").to_slashed();
+            let path = cid
+                .block_path(Sharding::parse(text).expect(text))
+                .expect("a block")
+                .to_slashed();
             let path = String::from_utf8(path).expect("ASCII");
             assert_eq!(path.split('/').nth(1), Some(folder), "{text}");
         }

@@ -31,9 +31,16 @@ impl SourceFile {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         let opened = Stat::of(fd.as_fd(), b"")?;
         if opened.kind != Kind::File {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no longer a regular file",
+            ));
         }
-        Ok(Self { fd, opened, position: 0 })
+        Ok(Self {
+            fd,
+            opened,
+            position: 0,
+        })
     }
 
     /// The stat taken right after the file was opened.
@@ -106,7 +113,10 @@ impl SourceFile {
             let wanted = (range.end - at).min(buf.len() as u64) as usize;
             let read = self.read_at(&mut buf[..wanted], at)?;
             let blocks = buf[..read].chunks(ZERO_BLOCK_BYTES);
-            if let Some(block) = blocks.into_iter().position(|block| block.iter().any(|&byte| byte != 0)) {
+            if let Some(block) = blocks
+                .into_iter()
+                .position(|block| block.iter().any(|&byte| byte != 0))
+            {
                 return Ok(at + (block * ZERO_BLOCK_BYTES) as u64);
             }
             if read < wanted {

@@ -54,7 +54,11 @@ impl FilesFrom {
     pub fn parse(list: &[u8]) -> Result<Self, FilesFromError> {
         let separator = if list.contains(&0) { 0 } else { b'\n' };
         // Editors of Windows put a byte order mark in front.
-        let list = if separator == 0 { list } else { list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list) };
+        let list = if separator == 0 {
+            list
+        } else {
+            list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list)
+        };
         let line = |line| match separator {
             0 => line,
             _ => <[u8]>::strip_suffix(line, b"\r").unwrap_or(line),
@@ -62,9 +66,15 @@ impl FilesFrom {
         let lines = list.split(|&byte| byte == separator).map(line).enumerate();
         let mut paths = Vec::new();
         for (i, line) in lines.filter(|(_, line)| !line.is_empty()) {
-            let bad = |problem| FilesFromError::Path { number: i + 1, problem };
+            let bad = |problem| FilesFromError::Path {
+                number: i + 1,
+                problem,
+            };
             let mut path = RelPath::root();
-            for name in line.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
+            for name in line
+                .split(|&byte| byte == b'/')
+                .filter(|name| !matches!(*name, b"" | b"."))
+            {
                 path = path.join(name).map_err(bad)?;
             }
             paths.push(path);
@@ -74,11 +84,15 @@ impl FilesFrom {
         }
         paths.sort_unstable();
         paths.dedup();
-        let mut out = Self { keys: Vec::new(), ends: Vec::with_capacity(paths.len()) };
+        let mut out = Self {
+            keys: Vec::new(),
+            ends: Vec::with_capacity(paths.len()),
+        };
         for path in &paths {
             out.keys.extend_from_slice(path.key());
             // 32 MiB of text at most, and keys are no longer than the text.
-            out.ends.push(u32::try_from(out.keys.len()).unwrap_or(u32::MAX));
+            out.ends
+                .push(u32::try_from(out.keys.len()).unwrap_or(u32::MAX));
         }
         Ok(out)
     }
@@ -113,10 +127,16 @@ impl FilesFrom {
             above = listed.parent();
         }
         // What is below a path comes right after it.
-        let Err(next) = self.position(path.key()) else { return Wanted::Yes };
-        let is_below =
-            next < self.len() && RelPath::from_key(self.key(next)).is_ok_and(|next| next.is_below(path));
-        if is_below || path.is_root() { Wanted::Parent } else { Wanted::No }
+        let Err(next) = self.position(path.key()) else {
+            return Wanted::Yes;
+        };
+        let is_below = next < self.len()
+            && RelPath::from_key(self.key(next)).is_ok_and(|next| next.is_below(path));
+        if is_below || path.is_root() {
+            Wanted::Parent
+        } else {
+            Wanted::No
+        }
     }
 
     /// What the first of the listed paths below `path` is from there; none if none is below it.
@@ -195,7 +215,10 @@ mod tests {
     #[test]
     fn a_list_says_what_is_wanted() {
         let list = FilesFrom::parse(b"./b/c\n/a.x\n\nb/c\nd/e/f/\n").expect("a list");
-        assert_eq!(list.keys().collect::<Vec<_>>(), [b"a.x".as_slice(), b"b\0c", b"d\0e\0f"]);
+        assert_eq!(
+            list.keys().collect::<Vec<_>>(),
+            [b"a.x".as_slice(), b"b\0c", b"d\0e\0f"]
+        );
         for (text, wanted) in [
             ("", Wanted::Parent),
             ("a.x", Wanted::Yes),
@@ -227,11 +250,23 @@ mod tests {
         let list = FilesFrom::parse(b"a\r\nb/c\r\n\r\n").expect("a list");
         assert_eq!(list.keys().collect::<Vec<_>>(), [b"a".as_slice(), b"b\0c"]);
         let list = FilesFrom::parse(b"\xef\xbb\xbfa\r\nb\r\n").expect("a list");
-        assert_eq!(list.keys().collect::<Vec<_>>(), [b"a", b"b"], "a byte order mark is no part of a name");
+        assert_eq!(
+            list.keys().collect::<Vec<_>>(),
+            [b"a", b"b"],
+            "a byte order mark is no part of a name"
+        );
         let list = FilesFrom::parse(b"\xef\xbb\xbfa\0").expect("a list");
-        assert_eq!(list.keys().next(), Some(b"\xef\xbb\xbfa".as_slice()), "with NUL it is");
+        assert_eq!(
+            list.keys().next(),
+            Some(b"\xef\xbb\xbfa".as_slice()),
+            "with NUL it is"
+        );
         let list = FilesFrom::parse(b"a\r\0b").expect("a list");
-        assert_eq!(list.keys().next(), Some(b"a\r".as_slice()), "with NUL a name is taken as it is");
+        assert_eq!(
+            list.keys().next(),
+            Some(b"a\r".as_slice()),
+            "with NUL a name is taken as it is"
+        );
     }
 
     #[test]
@@ -256,22 +291,47 @@ mod tests {
             assert_eq!(told, Ok(()));
             out
         };
-        assert_eq!(missing("a/b\na/x\nz\nfile/x\nlink/b\nbroken\nlink"), ["a/x", "file/x", "z"]);
-        assert_eq!(missing("link/b"), ["link/b"], "symlinks are captured, not followed");
-        assert!(missing("whole\nwhole/gone\n").is_empty(), "the folder stands for what is in it");
-        assert!(missing(".\nx").is_empty());
-        assert_eq!(missing(&deep), [deep.as_str()], "longer than the kernel takes at once");
+        assert_eq!(
+            missing("a/b\na/x\nz\nfile/x\nlink/b\nbroken\nlink"),
+            ["a/x", "file/x", "z"]
+        );
+        assert_eq!(
+            missing("link/b"),
+            ["link/b"],
+            "symlinks are captured, not followed"
+        );
         assert!(
-            list("z\nfile").any_is_there(&root) && !list(&format!("z\n{deep}\nlink/b")).any_is_there(&root)
+            missing("whole\nwhole/gone\n").is_empty(),
+            "the folder stands for what is in it"
+        );
+        assert!(missing(".\nx").is_empty());
+        assert_eq!(
+            missing(&deep),
+            [deep.as_str()],
+            "longer than the kernel takes at once"
+        );
+        assert!(
+            list("z\nfile").any_is_there(&root)
+                && !list(&format!("z\n{deep}\nlink/b")).any_is_there(&root)
         );
     }
 
     #[test]
     fn a_path_below_another_is_found() {
         let list = |text: &str| FilesFrom::parse(text.as_bytes()).expect("a list");
-        let below = |text: &str, at: &str| list(text).first_below(&path(at)).map(|found| found.to_string());
-        assert_eq!(below("/srv/app/a/b\n/srv/app/c\nz", "srv/app").as_deref(), Some("a/b"));
-        assert_eq!(below("/srv/app\n/srv/app/c", "srv/app").as_deref(), Some("c"));
+        let below = |text: &str, at: &str| {
+            list(text)
+                .first_below(&path(at))
+                .map(|found| found.to_string())
+        };
+        assert_eq!(
+            below("/srv/app/a/b\n/srv/app/c\nz", "srv/app").as_deref(),
+            Some("a/b")
+        );
+        assert_eq!(
+            below("/srv/app\n/srv/app/c", "srv/app").as_deref(),
+            Some("c")
+        );
         for text in ["a\nz", "/srv/app", "/srv/application/x", "srv", "z"] {
             assert_eq!(below(text, "srv/app"), None, "{text}");
         }
@@ -287,8 +347,20 @@ mod tests {
     #[test]
     fn what_leaves_the_root_or_names_nothing_is_refused() {
         let error = FilesFrom::parse(b"a\nb/../c\n").expect_err("dots");
-        assert!(matches!(error, FilesFromError::Path { number: 2, problem: PathProblem::Dots }));
-        assert!(matches!(FilesFrom::parse(b"\n\n"), Err(FilesFromError::Empty)));
-        assert!(matches!(FilesFrom::read(Path::new("/nonexistent")), Err(FilesFromError::File(_))));
+        assert!(matches!(
+            error,
+            FilesFromError::Path {
+                number: 2,
+                problem: PathProblem::Dots
+            }
+        ));
+        assert!(matches!(
+            FilesFrom::parse(b"\n\n"),
+            Err(FilesFromError::Empty)
+        ));
+        assert!(matches!(
+            FilesFrom::read(Path::new("/nonexistent")),
+            Err(FilesFromError::File(_))
+        ));
     }
 }

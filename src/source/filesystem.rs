@@ -90,6 +90,10 @@ mod tests {
         assert_eq!(windows(FsKind::of(0xef53)), (3, 35), "ext4");
         assert_eq!(windows(FsKind::of(0x6573_5546)), (60, 60), "FUSE");
         assert_eq!(windows(FsKind::of(0x9fa0)), (3, 60), "procfs");
-        assert_eq!(FsKind::Network.content_window_seconds(120), 120, "the kernel stores its pages later");
+        assert_eq!(
+            FsKind::Network.content_window_seconds(120),
+            120,
+            "the kernel stores its pages later"
+        );
     }
 }

@@ -59,7 +59,10 @@ impl PatternText {
     /// It cannot be read, or is longer than 4 MiB.
     pub fn read(path: &Path) -> Result<Self, FilterError> {
         let bytes = read_bounded(path, EXCLUDE_FILE_BYTES_MAX)?;
-        Ok(Self { path: path.to_owned(), bytes: bytes.into() })
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: bytes.into(),
+        })
     }
 }
 
@@ -80,23 +83,38 @@ pub enum GivenAs {
 pub enum FilterError {
     /// A pattern given as an option can match nothing.
     #[error("{place}, '{}', can match nothing: {problem}", shown(pattern))]
-    Pattern { place: PatternPlace, pattern: Vec<u8>, problem: PatternProblem },
+    Pattern {
+        place: PatternPlace,
+        pattern: Vec<u8>,
+        problem: PatternProblem,
+    },
     /// A pattern holds a NUL, which no path does.
     #[error("{place}, '{}', holds a NUL", shown(pattern))]
-    Nul { place: PatternPlace, pattern: Vec<u8> },
+    Nul {
+        place: PatternPlace,
+        pattern: Vec<u8>,
+    },
     /// A pattern begins with the path of the source itself, so it was meant for absolute paths.
     #[error(
         "{place}, '{}', begins with the source's own path {}; patterns begin at the source's root: {advice}",
         shown(pattern), root.display()
     )]
-    OwnPath { place: PatternPlace, pattern: Vec<u8>, root: PathBuf, advice: String },
+    OwnPath {
+        place: PatternPlace,
+        pattern: Vec<u8>,
+        root: PathBuf,
+        advice: String,
+    },
     /// A pattern begins with `~/`, which only a shell replaces.
     #[error(
         "{place}, '{}', begins with '~', which stands for no home directory here; patterns begin at the source's \
          root: write '/NAME', or '\\~/NAME' for a directory named '~'",
         shown(pattern)
     )]
-    Tilde { place: PatternPlace, pattern: Vec<u8> },
+    Tilde {
+        place: PatternPlace,
+        pattern: Vec<u8>,
+    },
     /// An exclude file cannot be read.
     #[error(transparent)]
     File(#[from] PathError),
@@ -106,7 +124,11 @@ pub enum FilterError {
 pub(super) fn shown(pattern: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(pattern).chars() {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        if c.is_control() {
+            text.extend(c.escape_default())
+        } else {
+            text.push(c)
+        }
     }
     text
 }
@@ -123,9 +145,18 @@ pub enum PatternPlace {
 impl fmt::Display for PatternPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Option { given_as: GivenAs::Exclude, number } => write!(f, "exclude option {number}"),
-            Self::Option { given_as: GivenAs::Include, number } => write!(f, "include option {number}"),
-            Self::Option { given_as: GivenAs::Search, .. } => f.write_str("the pattern"),
+            Self::Option {
+                given_as: GivenAs::Exclude,
+                number,
+            } => write!(f, "exclude option {number}"),
+            Self::Option {
+                given_as: GivenAs::Include,
+                number,
+            } => write!(f, "include option {number}"),
+            Self::Option {
+                given_as: GivenAs::Search,
+                ..
+            } => f.write_str("the pattern"),
             Self::Line { file, line } => write!(f, "line {line} of {}", file.display()),
         }
     }
@@ -148,7 +179,13 @@ pub struct VainLine {
 
 impl fmt::Display for VainLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, '{}', can match nothing: {}", self.place, shown(&self.text), self.problem)
+        write!(
+            f,
+            "{}, '{}', can match nothing: {}",
+            self.place,
+            shown(&self.text),
+            self.problem
+        )
     }
 }
 
@@ -176,7 +213,10 @@ impl Filter {
             reader.add_text(text)?;
         }
         for (i, pattern) in options.excludes.iter().enumerate() {
-            let place = PatternPlace::Option { given_as: options.given_as, number: i + 1 };
+            let place = PatternPlace::Option {
+                given_as: options.given_as,
+                number: i + 1,
+            };
             reader.add_option(pattern.as_bytes(), place)?;
         }
         let mut never = options.never.clone();
@@ -203,14 +243,23 @@ impl Filter {
     ///
     /// `root` is the absolute path of the source. `has_name` returns whether the source's root holds a name; a pattern
     /// that begins with such a name is taken as it stands.
-    pub fn refuse_absolute(&self, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Result<(), FilterError> {
+    pub fn refuse_absolute(
+        &self,
+        root: &Path,
+        has_name: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), FilterError> {
         let components = components_of(root);
         for GivenPattern { place, text } in &self.given {
             let body = text.strip_prefix(b"!").unwrap_or(text);
             if body.starts_with(b"~/") && !has_name(b"~") {
-                return Err(FilterError::Tilde { place: place.clone(), pattern: text.clone() });
+                return Err(FilterError::Tilde {
+                    place: place.clone(),
+                    pattern: text.clone(),
+                });
             }
-            let Some(below) = pattern_below(body, &components) else { continue };
+            let Some(below) = pattern_below(body, &components) else {
+                continue;
+            };
             if components.first().is_some_and(|first| has_name(first)) {
                 continue;
             }
@@ -219,7 +268,12 @@ impl Filter {
                 None => "it would leave out the source itself".to_owned(),
             };
             let (place, pattern, root) = (place.clone(), text.clone(), root.to_owned());
-            return Err(FilterError::OwnPath { place, pattern, root, advice });
+            return Err(FilterError::OwnPath {
+                place,
+                pattern,
+                root,
+                advice,
+            });
         }
         Ok(())
     }
@@ -227,14 +281,28 @@ impl Filter {
     /// What to warn of: patterns that are legal, match nothing as things are, and look as if they were written by another
     /// program's rules, or take back what nothing leaves out. `root` and `has_name` as for
     /// [`refuse_absolute`](Self::refuse_absolute); `name` is the source's, which listings print in front of its paths.
-    pub fn misread(&self, name: &str, root: &Path, has_name: impl Fn(&[u8]) -> bool) -> Vec<String> {
+    pub fn misread(
+        &self,
+        name: &str,
+        root: &Path,
+        has_name: impl Fn(&[u8]) -> bool,
+    ) -> Vec<String> {
         let components = components_of(root);
-        let advised = self.given.iter().filter_map(|GivenPattern { place, text }| {
-            let advice = misread::advice(text, &components, &has_name)
-                .or_else(|| misread::advice(text, &[name.as_bytes()], &has_name))?;
-            Some(format!("{place}, '{}', may leave out nothing: {advice}", shown(text)))
-        });
-        let negated = self.given.iter().take_while(|given| given.text.starts_with(b"!"));
+        let advised = self
+            .given
+            .iter()
+            .filter_map(|GivenPattern { place, text }| {
+                let advice = misread::advice(text, &components, &has_name)
+                    .or_else(|| misread::advice(text, &[name.as_bytes()], &has_name))?;
+                Some(format!(
+                    "{place}, '{}', may leave out nothing: {advice}",
+                    shown(text)
+                ))
+            });
+        let negated = self
+            .given
+            .iter()
+            .take_while(|given| given.text.starts_with(b"!"));
         let vain = negated.map(|GivenPattern { place, text }| {
             format!(
                 "{place}, '{}', takes back what a pattern before it leaves out, and there is none",
@@ -247,7 +315,9 @@ impl Filter {
     /// True if the patterns leave this path out. A folder left out is not to be entered: what lies in it is not
     /// looked at, and no negated pattern brings it back (as with gitignore). The root is never left out.
     pub fn excludes(&self, path: &RelPath, is_folder: bool) -> bool {
-        !self.patterns.is_empty() && !path.is_root() && self.patterns.excludes(path.key(), is_folder)
+        !self.patterns.is_empty()
+            && !path.is_root()
+            && self.patterns.excludes(path.key(), is_folder)
     }
 
     /// True if a regular file of `size` bytes is left out.
@@ -299,18 +369,31 @@ struct PatternReader {
 
 impl PatternReader {
     fn add_text(&mut self, text: &PatternText) -> Result<(), FilterError> {
-        let bytes = text.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text.bytes);
+        let bytes = text
+            .bytes
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&text.bytes);
         for (i, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let place = PatternPlace::Line { file: text.path.clone(), line: i + 1 };
+            let place = PatternPlace::Line {
+                file: text.path.clone(),
+                line: i + 1,
+            };
             if line.contains(&0) {
-                return Err(FilterError::Nul { place, pattern: line.to_owned() });
+                return Err(FilterError::Nul {
+                    place,
+                    pattern: line.to_owned(),
+                });
             }
             match pattern::parse_line(line) {
                 Line::Nothing => {}
                 Line::Pattern(pattern) => self.add(pattern, place, line),
                 Line::Never(problem) => {
-                    self.vain_lines.push(VainLine { place, text: line.to_owned(), problem });
+                    self.vain_lines.push(VainLine {
+                        place,
+                        text: line.to_owned(),
+                        problem,
+                    });
                 }
             }
         }
@@ -319,7 +402,10 @@ impl PatternReader {
 
     fn add_option(&mut self, text: &[u8], place: PatternPlace) -> Result<(), FilterError> {
         if text.contains(&0) {
-            return Err(FilterError::Nul { place, pattern: text.to_owned() });
+            return Err(FilterError::Nul {
+                place,
+                pattern: text.to_owned(),
+            });
         }
         match pattern::parse(text) {
             Line::Nothing => Err(FilterError::Pattern {
@@ -331,18 +417,29 @@ impl PatternReader {
                 self.add(pattern, place, text);
                 Ok(())
             }
-            Line::Never(problem) => Err(FilterError::Pattern { place, pattern: text.to_owned(), problem }),
+            Line::Never(problem) => Err(FilterError::Pattern {
+                place,
+                pattern: text.to_owned(),
+                problem,
+            }),
         }
     }
 
     fn add(&mut self, pattern: Pattern, place: PatternPlace, text: &[u8]) {
         self.patterns.push(pattern);
-        self.given.push(GivenPattern { place, text: text.to_owned() });
+        self.given.push(GivenPattern {
+            place,
+            text: text.to_owned(),
+        });
     }
 }
 
 fn components_of(root: &Path) -> Vec<&[u8]> {
-    root.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect()
+    root.as_os_str()
+        .as_bytes()
+        .split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// Compares a pattern that begins with `/` with the components of the source's own path. None if it is about something
@@ -350,7 +447,10 @@ fn components_of(root: &Path) -> Vec<&[u8]> {
 fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8]>> {
     let mut rest = pattern.strip_prefix(b"/")?;
     for (i, component) in root.iter().enumerate() {
-        let len = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+        let len = rest
+            .iter()
+            .position(|&byte| byte == b'/')
+            .unwrap_or(rest.len());
         let (name, after) = rest.split_at(len);
         let is_same = match name {
             _ if name == *component => true,
@@ -374,7 +474,9 @@ fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8
 
 fn has_cache_tag(folder: &Folder) -> bool {
     let mut start = [0; CACHE_TAG_SIGNATURE.len()];
-    folder.stat(CACHE_TAG_NAME).is_ok_and(|stat| stat.kind == Kind::File)
+    folder
+        .stat(CACHE_TAG_NAME)
+        .is_ok_and(|stat| stat.kind == Kind::File)
         && folder
             .open_file(CACHE_TAG_NAME)
             .and_then(|file| file.read_at(&mut start, 0))
@@ -387,7 +489,11 @@ mod tests {
 
     fn filter(excludes: &[&str]) -> Filter {
         let excludes = excludes.iter().map(OsString::from).collect();
-        Filter::new(&FilterOptions { excludes, ..FilterOptions::default() }).expect("good patterns")
+        Filter::new(&FilterOptions {
+            excludes,
+            ..FilterOptions::default()
+        })
+        .expect("good patterns")
     }
 
     fn path(bytes: &[u8]) -> RelPath {
@@ -450,31 +556,67 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_named_with_its_place() {
-        let options = FilterOptions { excludes: vec!["ok".into(), "b[0-9".into()], ..Default::default() };
+        let options = FilterOptions {
+            excludes: vec!["ok".into(), "b[0-9".into()],
+            ..Default::default()
+        };
         match Filter::new(&options) {
-            Err(FilterError::Pattern { place, pattern, problem }) => {
-                assert_eq!(place, PatternPlace::Option { given_as: GivenAs::Exclude, number: 2 });
+            Err(FilterError::Pattern {
+                place,
+                pattern,
+                problem,
+            }) => {
+                assert_eq!(
+                    place,
+                    PatternPlace::Option {
+                        given_as: GivenAs::Exclude,
+                        number: 2
+                    }
+                );
                 assert_eq!(pattern, b"b[0-9");
                 assert_eq!(problem, PatternProblem::OpenClass);
             }
             other => panic!("{other:?}"),
         }
         for pattern in ["", "  ", "./a", "a\\"] {
-            let options = FilterOptions { excludes: vec![pattern.into()], ..Default::default() };
+            let options = FilterOptions {
+                excludes: vec![pattern.into()],
+                ..Default::default()
+            };
             let error = Filter::new(&options).expect_err("it matches nothing");
             assert!(error.to_string().contains("exclude option 1"), "{error}");
         }
-        let options = FilterOptions { exclude_files: vec!["/nonexistent".into()], ..Default::default() };
+        let options = FilterOptions {
+            exclude_files: vec!["/nonexistent".into()],
+            ..Default::default()
+        };
         assert!(matches!(Filter::new(&options), Err(FilterError::File(_))));
     }
 
     #[test]
     fn a_negated_pattern_with_none_before_it_is_warned_of() {
         let warned = |patterns: &[&str]| {
-            filter(patterns).misread("home", Path::new("/srv/h"), |name| name == b"there").len()
+            filter(patterns)
+                .misread("home", Path::new("/srv/h"), |name| name == b"there")
+                .len()
         };
-        assert_eq!([warned(&["!a"]), warned(&["!a", "!b", "c"]), warned(&["c", "!a"])], [1, 2, 0]);
-        assert_eq!([warned(&["home/a"]), warned(&["there/a"]), warned(&["homes/a"])], [1, 0, 0], "the name");
+        assert_eq!(
+            [
+                warned(&["!a"]),
+                warned(&["!a", "!b", "c"]),
+                warned(&["c", "!a"])
+            ],
+            [1, 2, 0]
+        );
+        assert_eq!(
+            [
+                warned(&["home/a"]),
+                warned(&["there/a"]),
+                warned(&["homes/a"])
+            ],
+            [1, 0, 0],
+            "the name"
+        );
     }
 
     #[test]
@@ -482,27 +624,65 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("list");
         std::fs::write(&file, b"# fine\nok\r\n\na[a-z\n\xff*\n").expect("written");
-        let options = FilterOptions { exclude_files: vec![file.clone()], ..Default::default() };
+        let options = FilterOptions {
+            exclude_files: vec![file.clone()],
+            ..Default::default()
+        };
 
         let filter = Filter::new(&options).expect("read");
-        let vain: Vec<String> = filter.vain_lines().iter().map(ToString::to_string).collect();
+        let vain: Vec<String> = filter
+            .vain_lines()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(vain.len(), 1, "{vain:?}");
-        assert!(vain[0].starts_with("line 4 of ") && vain[0].contains("'a[a-z'"), "{vain:?}");
+        assert!(
+            vain[0].starts_with("line 4 of ") && vain[0].contains("'a[a-z'"),
+            "{vain:?}"
+        );
         assert!(filter.excludes(&path(b"ok"), false));
-        assert!(filter.excludes(&path(b"a/\xff.x"), false), "a pattern need not be UTF-8");
+        assert!(
+            filter.excludes(&path(b"a/\xff.x"), false),
+            "a pattern need not be UTF-8"
+        );
     }
 
     #[test]
     fn patterns_for_absolute_paths_are_refused() {
         // Source, pattern, names in its root, what the error says to write (none: accepted).
         let cases: &[(&str, &str, &[&str], Option<&str>)] = &[
-            ("/srv/app", "/srv/app/cache", &["cache"], Some("write '/cache'")),
-            ("/srv/app", "!/srv/app/cache/keep", &["cache"], Some("write '/cache/keep'")),
+            (
+                "/srv/app",
+                "/srv/app/cache",
+                &["cache"],
+                Some("write '/cache'"),
+            ),
+            (
+                "/srv/app",
+                "!/srv/app/cache/keep",
+                &["cache"],
+                Some("write '/cache/keep'"),
+            ),
             ("/srv/app", "/srv/*/cache", &[], Some("write '/cache'")),
-            ("/home/alice", "/home/*/.cache/", &[], Some("write '/.cache/'")),
-            ("/srv/app", "/srv/**/cache", &[], Some("leave out the source itself")),
+            (
+                "/home/alice",
+                "/home/*/.cache/",
+                &[],
+                Some("write '/.cache/'"),
+            ),
+            (
+                "/srv/app",
+                "/srv/**/cache",
+                &[],
+                Some("leave out the source itself"),
+            ),
             ("/srv/app", "/srv", &[], Some("leave out the source itself")),
-            ("/srv/app", "/srv/app/", &[], Some("leave out the source itself")),
+            (
+                "/srv/app",
+                "/srv/app/",
+                &[],
+                Some("leave out the source itself"),
+            ),
             ("/srv/app", "~/cache", &[], Some("begins with '~'")),
             ("/srv/app", "~/cache", &["~"], None),
             ("/srv/app", "/srv/app/cache", &["srv"], None),
@@ -521,7 +701,10 @@ mod tests {
                 (Ok(()), None) => {}
                 (Err(error), Some(text)) => {
                     let error = error.to_string();
-                    assert!(error.contains(text) && error.contains("exclude option 1"), "{error}");
+                    assert!(
+                        error.contains(text) && error.contains("exclude option 1"),
+                        "{error}"
+                    );
                 }
                 (result, _) => panic!("{pattern} of {root}: {result:?}"),
             }
@@ -534,7 +717,10 @@ mod tests {
         let file = dir.path().join("list");
         let text = |content: &str| {
             std::fs::write(&file, content).expect("written");
-            let options = FilterOptions { exclude_files: vec![file.clone()], ..FilterOptions::default() };
+            let options = FilterOptions {
+                exclude_files: vec![file.clone()],
+                ..FilterOptions::default()
+            };
             Filter::new(&options).expect("good").digest_text()
         };
         assert_eq!(text("a\nb\n"), text("# why\n\na\r\nb"));
@@ -550,11 +736,22 @@ mod tests {
             with(|options| options.exclude_caches = true),
             with(|options| options.exclude_larger_than = Some(0)),
             with(|options| options.one_file_system = true),
-            with(|options| options.never = vec![FolderId { device: 1, inode: 2 }]),
+            with(|options| {
+                options.never = vec![FolderId {
+                    device: 1,
+                    inode: 2,
+                }]
+            }),
             with(|options| options.excludes = vec!["a\npattern \"b\"".into()]),
         ];
         assert!(texts.iter().all(|text| *text != plain));
-        assert_eq!(texts[3], with(|options| options.never = vec![FolderId { device: 9, inode: 2 }]));
+        assert_eq!(
+            texts[3],
+            with(|options| options.never = vec![FolderId {
+                device: 9,
+                inode: 2
+            }])
+        );
         assert_ne!(texts[4], filter(&["a", "b"]).digest_text());
     }
 
@@ -562,13 +759,28 @@ mod tests {
     fn sizes_and_identities_are_compared() {
         let options = FilterOptions {
             exclude_larger_than: Some(10),
-            never: vec![FolderId { device: 1, inode: 5 }, FolderId { device: 1, inode: 2 }],
+            never: vec![
+                FolderId {
+                    device: 1,
+                    inode: 5,
+                },
+                FolderId {
+                    device: 1,
+                    inode: 2,
+                },
+            ],
             ..FilterOptions::default()
         };
         let filter = Filter::new(&options).expect("good");
         assert!(!filter.excludes_size(10) && filter.excludes_size(11));
-        assert!(filter.is_never(FolderId { device: 1, inode: 2 }));
-        assert!(!filter.is_never(FolderId { device: 2, inode: 2 }));
+        assert!(filter.is_never(FolderId {
+            device: 1,
+            inode: 2
+        }));
+        assert!(!filter.is_never(FolderId {
+            device: 2,
+            inode: 2
+        }));
     }
 
     #[test]
@@ -576,14 +788,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = Folder::open_root(dir.path()).expect("opened");
         let tag = dir.path().join("CACHEDIR.TAG");
-        let options = FilterOptions { exclude_caches: true, ..FilterOptions::default() };
+        let options = FilterOptions {
+            exclude_caches: true,
+            ..FilterOptions::default()
+        };
         let filter = Filter::new(&options).expect("good");
         assert!(!filter.is_cache_folder(&folder));
         std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc5").expect("written");
         assert!(!filter.is_cache_folder(&folder), "cut short");
-        std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n# more").expect("written");
+        std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n# more")
+            .expect("written");
         assert!(filter.is_cache_folder(&folder));
-        assert!(!Filter::new(&FilterOptions::default()).expect("good").is_cache_folder(&folder));
+        assert!(
+            !Filter::new(&FilterOptions::default())
+                .expect("good")
+                .is_cache_folder(&folder)
+        );
         std::fs::rename(&tag, dir.path().join("real")).expect("renamed");
         std::os::unix::fs::symlink("real", &tag).expect("linked");
         assert!(!filter.is_cache_folder(&folder), "a symlink is no tag");

@@ -64,18 +64,31 @@ impl Folder {
     /// folder may be listed but not searched: hold on to the parent's handle in that case.
     pub fn reopen_parent(&self, expect: FolderId) -> io::Result<Self> {
         let parent = self.open_folder(b"..")?;
-        if parent.id() == expect { Ok(parent) } else { Err(Errno::STALE.into()) }
+        if parent.id() == expect {
+            Ok(parent)
+        } else {
+            Err(Errno::STALE.into())
+        }
     }
 
     fn open_folder(&self, name: &[u8]) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        Self::new(open_noatime(flags, |flags| openat(&self.inner.fd, name, flags, Mode::empty()))?)
+        Self::new(open_noatime(flags, |flags| {
+            openat(&self.inner.fd, name, flags, Mode::empty())
+        })?)
     }
 
     fn new(fd: OwnedFd) -> io::Result<Self> {
         let stat = Stat::of(fd.as_fd(), b"")?;
-        let inner = Inner { fd, id: stat.id(), mount_id: stat.mount_id, listing: Mutex::new(()) };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            fd,
+            id: stat.id(),
+            mount_id: stat.mount_id,
+            listing: Mutex::new(()),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Device and inode, as they were when the folder was opened.
@@ -100,7 +113,11 @@ impl Folder {
     /// # Errors
     /// A failure of the scratch folder carries a [`PathError`] that names it.
     pub fn list(&self, scratch: &Path, memory_bytes: usize) -> io::Result<Listing> {
-        let _one_at_a_time = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self
+            .inner
+            .listing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Listing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
     }
 
@@ -110,13 +127,18 @@ impl Folder {
     /// # Errors
     /// Why it cannot be reached; a name that is listed again and again and cannot be found is `Other`.
     pub fn look(&self, name: &[u8]) -> io::Result<Option<Stat>> {
-        self.confirm(&[name], vec![self.stat(name)]).pop().unwrap_or(Ok(None))
+        self.confirm(&[name], vec![self.stat(name)])
+            .pop()
+            .unwrap_or(Ok(None))
     }
 
     /// True if an error can mean that a name is gone, and calls for a second look. `STALE`: another machine removed what was
     /// found before.
     pub fn is_missing(err: &io::Error) -> bool {
-        matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+        matches!(
+            err.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle
+        )
     }
 
     /// As [`Folder::look`] for many names, on all cores where that pays; what is missing costs one listing in all.
@@ -142,14 +164,14 @@ impl Folder {
             match listed {
                 Ok(listed) if !listed.contains(name) => Ok(None),
                 Ok(_) => match self.stat(name) {
-                    Err(err) if Self::is_missing(&err) => {
-                        Err(io::Error::other(format!("it is listed, and cannot be found: {err}")))
-                    }
+                    Err(err) if Self::is_missing(&err) => Err(io::Error::other(format!(
+                        "it is listed, and cannot be found: {err}"
+                    ))),
                     other => other.map(Some),
                 },
-                Err(why) => {
-                    Err(io::Error::other(format!("it cannot be found, nor its folder be listed: {why}")))
-                }
+                Err(why) => Err(io::Error::other(format!(
+                    "it cannot be found, nor its folder be listed: {why}"
+                ))),
             }
         });
         looked.collect()
@@ -168,7 +190,11 @@ impl Folder {
         let has_one_name = stat.kind == Kind::Folder || stat.nlink == 1;
         let folded = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
         let (wanted, mut is_listed, mut is_other) = (folded(name), false, false);
-        let _one_at_a_time = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self
+            .inner
+            .listing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         listing::each_name(self.inner.fd.as_fd(), |entry| {
             let listed = entry.file_name().to_bytes();
             is_listed |= listed == name;
@@ -181,7 +207,11 @@ impl Folder {
     /// Those of the names that a listing shows now.
     fn listed_of<'n>(&self, names: impl Iterator<Item = &'n [u8]>) -> io::Result<HashSet<Vec<u8>>> {
         let wanted: HashSet<&[u8]> = names.collect();
-        let _one_at_a_time = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self
+            .inner
+            .listing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut found = HashSet::new();
         listing::each_name(self.inner.fd.as_fd(), |entry| {
             let name = entry.file_name().to_bytes();
@@ -226,7 +256,11 @@ impl Folder {
         if names.len() < PARALLEL_STATS_MIN {
             return names.iter().map(|name| self.stat(name.as_ref())).collect();
         }
-        names.par_iter().with_min_len(64).map(|name| self.stat(name.as_ref())).collect()
+        names
+            .par_iter()
+            .with_min_len(64)
+            .map(|name| self.stat(name.as_ref()))
+            .collect()
     }
 
     /// The target of the symlink `name`: any bytes but NUL.
@@ -260,11 +294,16 @@ impl Folder {
     /// A symlink is `FilesystemLoop`; any other kind is `InvalidInput`.
     pub fn open_file(&self, name: &[u8]) -> io::Result<SourceFile> {
         let name = check(name)?;
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let flags =
+            OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::RDONLY;
         let mut tries = 0;
         loop {
-            match open_noatime(flags, |flags| openat(&self.inner.fd, name, flags, Mode::empty())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < LEASE_RETRIES => {
+            match open_noatime(flags, |flags| {
+                openat(&self.inner.fd, name, flags, Mode::empty())
+            }) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && tries < LEASE_RETRIES =>
+                {
                     tries += 1;
                     std::thread::sleep(LEASE_PAUSE);
                 }
@@ -296,7 +335,10 @@ fn reach(folder: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// Opens without touching the access time; the kernel allows that to owners and root alone, so others try again.
-fn open_noatime(flags: OFlags, open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> io::Result<OwnedFd> {
+fn open_noatime(
+    flags: OFlags,
+    open: impl Fn(OFlags) -> Result<OwnedFd, Errno>,
+) -> io::Result<OwnedFd> {
     let mut flags = flags | OFlags::NOATIME;
     loop {
         match open(flags) {

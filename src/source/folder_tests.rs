@@ -25,7 +25,10 @@ fn all_names(listing: &mut Listing, batch: usize) -> Vec<ListedName> {
 
 #[test]
 fn names_come_sorted_from_memory_and_from_scratch_alike() {
-    let (dir, scratch) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (dir, scratch) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let mut expected = BTreeSet::new();
     for i in 0..3000u32 {
         let name = format!("{:08x}", i.wrapping_mul(2_654_435_761));
@@ -44,7 +47,11 @@ fn names_come_sorted_from_memory_and_from_scratch_alike() {
     let names = all_names(&mut in_memory, 100);
     assert!(names.iter().map(|listed| &listed.name).eq(expected.iter()));
     let mut spilled = folder.clone().list(scratch.path(), 20_000).expect("listed");
-    assert_eq!(all_names(&mut spilled, 7), names, "twice from one handle, sorted outside memory");
+    assert_eq!(
+        all_names(&mut spilled, 7),
+        names,
+        "twice from one handle, sorted outside memory"
+    );
     for listed in &names {
         let stat = folder.stat(&listed.name).expect("stat");
         assert_eq!(stat.inode, listed.inode);
@@ -53,7 +60,10 @@ fn names_come_sorted_from_memory_and_from_scratch_alike() {
     let batch: Vec<&[u8]> = names.iter().map(|listed| listed.name.as_slice()).collect();
     let stats = folder.stat_many(&batch);
     assert!(
-        stats.iter().zip(&names).all(|(stat, listed)| stat.as_ref().is_ok_and(|s| s.inode == listed.inode))
+        stats
+            .iter()
+            .zip(&names)
+            .all(|(stat, listed)| stat.as_ref().is_ok_and(|s| s.inode == listed.inode))
     );
     assert!(folder.stat_many(&["gone"])[0].is_err());
 }
@@ -63,8 +73,13 @@ fn a_scratch_folder_that_fails_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     (0..50).for_each(|i| fs::write(dir.path().join(format!("{i}")), b"").expect("written"));
     let folder = Folder::open_root(dir.path()).expect("opened");
-    let error = folder.list(Path::new("/nonexistent"), 100).err().expect("no scratch");
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<PathError>());
+    let error = folder
+        .list(Path::new("/nonexistent"), 100)
+        .err()
+        .expect("no scratch");
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<PathError>());
     assert_eq!(inner.expect("a path error").path, Path::new("/nonexistent"));
 }
 
@@ -81,8 +96,16 @@ fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
     }
     mkfifoat(&here.inner.fd, "end", Mode::RUSR).expect("made");
     assert_eq!(here.stat(b"end").expect("stat").kind, Kind::Fifo);
-    assert!(here.xattrs(b"end").expect("a name").unread.is_none(), "12 KB below the root");
-    assert_eq!(here.reopen_parent(root.id()).expect_err("not the root").raw_os_error(), Some(116));
+    assert!(
+        here.xattrs(b"end").expect("a name").unread.is_none(),
+        "12 KB below the root"
+    );
+    assert_eq!(
+        here.reopen_parent(root.id())
+            .expect_err("not the root")
+            .raw_os_error(),
+        Some(116)
+    );
     for &id in ids.iter().rev().skip(1) {
         here = here.reopen_parent(id).expect("the parent");
     }
@@ -98,21 +121,41 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
     fs::hard_link(dir.path().join("f"), dir.path().join("g")).expect("linked");
     symlink("/nonexistent/target", dir.path().join("l")).expect("linked");
     let folder = Folder::open_root(dir.path()).expect("opened");
-    let (stat, expected) =
-        (folder.stat(b"f").expect("stat"), fs::metadata(dir.path().join("f")).expect("stat"));
-    assert_eq!((stat.kind, stat.mode, stat.size, stat.nlink), (Kind::File, 0o6751, 5, 2));
-    assert_eq!((stat.inode, stat.device, stat.uid), (expected.ino(), expected.dev(), expected.uid()));
-    assert_eq!(Timestamp::new(expected.mtime(), expected.mtime_nsec() as u32), Some(stat.mtime));
+    let (stat, expected) = (
+        folder.stat(b"f").expect("stat"),
+        fs::metadata(dir.path().join("f")).expect("stat"),
+    );
+    assert_eq!(
+        (stat.kind, stat.mode, stat.size, stat.nlink),
+        (Kind::File, 0o6751, 5, 2)
+    );
+    assert_eq!(
+        (stat.inode, stat.device, stat.uid),
+        (expected.ino(), expected.dev(), expected.uid())
+    );
+    assert_eq!(
+        Timestamp::new(expected.mtime(), expected.mtime_nsec() as u32),
+        Some(stat.mtime)
+    );
     assert_eq!(folder.mount_id(), stat.mount_id);
     let link = folder.stat(b"l").expect("stat");
     assert_eq!((link.kind, link.size), (Kind::Symlink, 19));
-    assert_eq!(folder.read_link(b"l").expect("read"), b"/nonexistent/target");
+    assert_eq!(
+        folder.read_link(b"l").expect("read"),
+        b"/nonexistent/target"
+    );
     assert!(folder.open_file(b"l").is_err() && folder.open_child(b"l").is_err());
     for outside in [&b".."[..], b".", b"", b"a/b", b"/etc", b"a\0"] {
         assert!(folder.stat(outside).is_err() && folder.open_child(outside).is_err());
     }
-    let null = Folder::open_root(Path::new("/dev")).expect("opened").stat(b"null").expect("stat");
-    assert_eq!((null.kind, null.rdev.major, null.rdev.minor), (Kind::Char, 1, 3));
+    let null = Folder::open_root(Path::new("/dev"))
+        .expect("opened")
+        .stat(b"null")
+        .expect("stat");
+    assert_eq!(
+        (null.kind, null.rdev.major, null.rdev.minor),
+        (Kind::Char, 1, 3)
+    );
 }
 
 #[test]
@@ -120,10 +163,18 @@ fn what_is_no_regular_file_is_not_opened_and_nothing_blocks() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open_root(dir.path()).expect("opened");
     mkfifoat(&folder.inner.fd, "fifo", Mode::RUSR).expect("made");
-    assert_eq!(folder.open_file(b"fifo").expect_err("a FIFO").kind(), io::ErrorKind::InvalidInput);
-    assert_eq!(folder.open_file(b"none").expect_err("nothing").kind(), io::ErrorKind::NotFound);
     assert_eq!(
-        Folder::open_root(Path::new("/nonexistent")).expect_err("nothing").kind(),
+        folder.open_file(b"fifo").expect_err("a FIFO").kind(),
+        io::ErrorKind::InvalidInput
+    );
+    assert_eq!(
+        folder.open_file(b"none").expect_err("nothing").kind(),
+        io::ErrorKind::NotFound
+    );
+    assert_eq!(
+        Folder::open_root(Path::new("/nonexistent"))
+            .expect_err("nothing")
+            .kind(),
         io::ErrorKind::NotFound
     );
 }
@@ -155,8 +206,13 @@ fn holes_are_found_wherever_they_lie() {
     assert_eq!(source.next_data(9 * mib).expect("the end"), None);
     assert_eq!(source.next_data(99 * mib).expect("past the end"), None);
     let mut all = Vec::new();
-    source.read_to_end(&mut all).expect("seeking does not disturb reading");
-    assert_eq!((all.len() as u64, all[mib as usize], all[0]), (9 * mib, 1, 0));
+    source
+        .read_to_end(&mut all)
+        .expect("seeking does not disturb reading");
+    assert_eq!(
+        (all.len() as u64, all[mib as usize], all[0]),
+        (9 * mib, 1, 0)
+    );
     let mut piece = [0; 10];
     assert_eq!(source.read_at(&mut piece, 9 * mib - 4).expect("read"), 4);
     source.set_position(5 * mib);
@@ -172,7 +228,11 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
     fs::write(&path, b"x").expect("written");
     symlink("f\u{e9}\n", dir.path().join("l")).expect("linked");
     let long = vec![7; 3000];
-    for (name, value) in [("user.z", &b""[..]), ("user.a", b"\0\xff"), ("user.long", &long)] {
+    for (name, value) in [
+        ("user.z", &b""[..]),
+        ("user.a", b"\0\xff"),
+        ("user.long", &long),
+    ] {
         match setxattr(&path, name, value, XattrFlags::empty()) {
             Err(Errno::NOTSUP) => return,
             other => other.expect("set"),
@@ -182,7 +242,11 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
     let name = "f\u{e9}\n".as_bytes();
     let user = |xattrs: Attributes| -> Vec<_> {
         assert!(xattrs.unread.is_none());
-        xattrs.values.into_iter().filter(|(name, _)| name.starts_with(b"user.")).collect()
+        xattrs
+            .values
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(b"user."))
+            .collect()
     };
     let expected = [
         (b"user.a".to_vec(), b"\0\xff".to_vec()),
@@ -190,7 +254,10 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
         (b"user.z".to_vec(), Vec::new()),
     ];
     assert_eq!(user(folder.xattrs(name).expect("a name")), expected);
-    assert_eq!(user(folder.open_file(name).expect("opened").xattrs()), expected);
+    assert_eq!(
+        user(folder.open_file(name).expect("opened").xattrs()),
+        expected
+    );
     assert_eq!(user(folder.xattrs(b"l").expect("a name")), []);
     assert_eq!(user(folder.xattrs_self()), []);
 }
@@ -204,7 +271,10 @@ fn racy_is_what_changed_within_the_grain_or_in_the_future() {
     assert!(stat.is_racy(changed.plus_seconds(-100), 2));
     assert!(stat.is_racy(changed.plus_seconds(1), 2));
     assert!(!stat.is_racy(changed.plus_seconds(2), 2));
-    assert!(stat.is_racy(changed.plus_seconds(2), FsKind::Network.name_window_seconds()));
+    assert!(stat.is_racy(
+        changed.plus_seconds(2),
+        FsKind::Network.name_window_seconds()
+    ));
 }
 
 #[test]
@@ -212,7 +282,12 @@ fn network_file_systems_are_told_by_their_magic() {
     assert_eq!(FsKind::of(0x6969), FsKind::Network);
     assert_eq!(FsKind::of(0xff53_4d42_u32), FsKind::Network);
     assert_eq!(FsKind::of(0xef53), FsKind::Local);
-    assert!(Folder::open_root(Path::new("/")).expect("opened").fs_kind().is_ok());
+    assert!(
+        Folder::open_root(Path::new("/"))
+            .expect("opened")
+            .fs_kind()
+            .is_ok()
+    );
     let folder = Folder::open_root(Path::new("/proc")).expect("opened");
     assert_eq!(folder.fs_kind().expect("told"), FsKind::Kernel);
     assert!(folder.inner.fd.as_fd().as_raw_fd() >= 0);

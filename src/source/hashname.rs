@@ -47,19 +47,27 @@ impl HashName {
         }
         if let Some(key) = name.strip_suffix(b".data") {
             let (code, digest) = multihash(&base32(key, b'A')?)?;
-            return Some(Self { form: HashForm::FlatfsBlock, sha256: sha256_of(code, &digest) });
+            return Some(Self {
+                form: HashForm::FlatfsBlock,
+                sha256: sha256_of(code, &digest),
+            });
         }
         if name.len() == 64
             && let Some(sha256) = hex(name)
         {
-            return Some(Self { form: HashForm::Sha256Hex, sha256: Some(sha256) });
+            return Some(Self {
+                form: HashForm::Sha256Hex,
+                sha256: Some(sha256),
+            });
         }
         match name {
             [b'b', rest @ ..] => cid_v1(rest),
             [b'Q', b'm', ..] if name.len() == 46 => {
                 let (code, digest) = multihash(&base58::<34>(name)?)?;
-                (code == SHA2_256 && digest.len() == 32)
-                    .then_some(Self { form: HashForm::CidV0, sha256: None })
+                (code == SHA2_256 && digest.len() == 32).then_some(Self {
+                    form: HashForm::CidV0,
+                    sha256: None,
+                })
             }
             _ => None,
         }
@@ -77,7 +85,10 @@ impl HashName {
 
     /// A checker to be fed the file's bytes; none if the name cannot be decided from them.
     pub fn checker(&self) -> Option<HashChecker> {
-        self.sha256.map(|expected| HashChecker { expected, context: digest::Context::new(&digest::SHA256) })
+        self.sha256.map(|expected| HashChecker {
+            expected,
+            context: digest::Context::new(&digest::SHA256),
+        })
     }
 }
 
@@ -117,12 +128,23 @@ fn cid_v1(text: &[u8]) -> Option<HashName> {
     let (version, rest) = varint(&bytes)?;
     let (codec, rest) = varint(rest)?;
     let (code, digest) = multihash(rest)?;
-    let sha256 = if codec == RAW { sha256_of(code, &digest) } else { None };
-    (version == 1).then_some(HashName { form: HashForm::CidV1, sha256 })
+    let sha256 = if codec == RAW {
+        sha256_of(code, &digest)
+    } else {
+        None
+    };
+    (version == 1).then_some(HashName {
+        form: HashForm::CidV1,
+        sha256,
+    })
 }
 
 fn sha256_of(code: u64, digest: &[u8]) -> Option<[u8; 32]> {
-    if code == SHA2_256 { digest.try_into().ok() } else { None }
+    if code == SHA2_256 {
+        digest.try_into().ok()
+    } else {
+        None
+    }
 }
 
 /// Splits a multihash into code and digest; nothing may follow.
@@ -171,7 +193,13 @@ pub(super) fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
 /// Encodes base32 (RFC 4648) without padding; `first` is `A` or `a`.
 pub(super) fn to_base32(bytes: &[u8], first: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() * 8 / 5 + 1);
-    let letter = |digit: u32| if digit < 26 { first + digit as u8 } else { b'2' + (digit - 26) as u8 };
+    let letter = |digit: u32| {
+        if digit < 26 {
+            first + digit as u8
+        } else {
+            b'2' + (digit - 26) as u8
+        }
+    };
     let (mut bits, mut count) = (0u32, 0u32);
     for &byte in bytes {
         bits = bits << 8 | u32::from(byte);
@@ -243,7 +271,10 @@ mod tests {
             assert_eq!(checks(name, content), Some(true));
             assert_eq!(checks(name, b"torn"), Some(false));
         }
-        assert_eq!(parse(EMPTY_SHA256).expected_sha256(), parse(RAW_EMPTY).expected_sha256());
+        assert_eq!(
+            parse(EMPTY_SHA256).expected_sha256(),
+            parse(RAW_EMPTY).expected_sha256()
+        );
     }
 
     #[test]
@@ -261,7 +292,13 @@ mod tests {
         let mut bytes = vec![0xa0, 0xe4, 0x02, 0x20];
         bytes.extend([7; 32]);
         let name = [to_base32(&bytes, b'A'), b".data".to_vec()].concat();
-        assert_eq!(HashName::parse(&name), Some(HashName { form: HashForm::FlatfsBlock, sha256: None }));
+        assert_eq!(
+            HashName::parse(&name),
+            Some(HashName {
+                form: HashForm::FlatfsBlock,
+                sha256: None
+            })
+        );
     }
 
     #[test]
@@ -295,14 +332,30 @@ mod tests {
     #[test]
     fn only_canonical_spellings_count() {
         let upper = |name: &[u8]| name.to_ascii_uppercase();
-        for name in [upper(EMPTY_SHA256), upper(V0), upper(V1), upper(RAW_EMPTY), BLOCK.to_ascii_lowercase()]
-        {
+        for name in [
+            upper(EMPTY_SHA256),
+            upper(V0),
+            upper(V1),
+            upper(RAW_EMPTY),
+            BLOCK.to_ascii_lowercase(),
+        ] {
             assert_eq!(HashName::parse(&name), None, "the other case");
         }
         for name in [EMPTY_SHA256, BLOCK, V0, V1, RAW_HELLO] {
-            for (cut, added) in [(1, &b""[..]), (0, b"a"), (0, b"="), (0, b"\n"), (0, b".tmp")] {
+            for (cut, added) in [
+                (1, &b""[..]),
+                (0, b"a"),
+                (0, b"="),
+                (0, b"\n"),
+                (0, b".tmp"),
+            ] {
                 let changed = [&name[..name.len() - cut], added].concat();
-                assert_eq!(HashName::parse(&changed), None, "{}", String::from_utf8_lossy(&changed));
+                assert_eq!(
+                    HashName::parse(&changed),
+                    None,
+                    "{}",
+                    String::from_utf8_lossy(&changed)
+                );
             }
         }
         // The last letter's spare bits must be zero: 36 bytes leave 2 bits, 34 leave 3.
@@ -329,15 +382,30 @@ mod tests {
             &[0x12, 0x21],
             &[0x92, 0x00, 0x20], // a code of two bytes where one does
             &[0x00, 0x20],       // identity
-            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x20],
+            &[
+                0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x20,
+            ],
         ] {
-            let name = [to_base32(&[head, &digest].concat(), b'A'), b".data".to_vec()].concat();
+            let name = [
+                to_base32(&[head, &digest].concat(), b'A'),
+                b".data".to_vec(),
+            ]
+            .concat();
             assert_eq!(HashName::parse(&name), None, "{head:?}");
         }
         let version_2 = [&[2, 0x55, 0x12, 0x20][..], &digest].concat();
-        assert_eq!(HashName::parse(&[b"b".to_vec(), to_base32(&version_2, b'a')].concat()), None);
+        assert_eq!(
+            HashName::parse(&[b"b".to_vec(), to_base32(&version_2, b'a')].concat()),
+            None
+        );
         // 46 letters that are too large a number, or hold a letter outside the alphabet.
-        assert_eq!(HashName::parse(&[b"Qm".to_vec(), vec![b'0'; 44]].concat()), None);
-        assert_eq!(HashName::parse(&[b"Qm".to_vec(), vec![b'z'; 43]].concat()), None);
+        assert_eq!(
+            HashName::parse(&[b"Qm".to_vec(), vec![b'0'; 44]].concat()),
+            None
+        );
+        assert_eq!(
+            HashName::parse(&[b"Qm".to_vec(), vec![b'z'; 43]].concat()),
+            None
+        );
     }
 }

@@ -34,7 +34,11 @@ pub struct Listing {
 }
 
 enum Names {
-    Memory { arena: Vec<u8>, slots: Vec<Slot>, next: usize },
+    Memory {
+        arena: Vec<u8>,
+        slots: Vec<Slot>,
+        next: usize,
+    },
     Sorted(Sorted),
 }
 
@@ -53,7 +57,11 @@ impl Slot {
 
 impl Listing {
     /// Reads all of a folder from its beginning.
-    pub(super) fn read(fd: BorrowedFd<'_>, scratch: &Path, memory_bytes: usize) -> io::Result<Self> {
+    pub(super) fn read(
+        fd: BorrowedFd<'_>,
+        scratch: &Path,
+        memory_bytes: usize,
+    ) -> io::Result<Self> {
         let in_memory_max = memory_bytes.min(IN_MEMORY_BYTES_MAX);
         let (mut arena, mut slots) = (Vec::new(), Vec::<Slot>::new());
         let mut sorter: Option<Sorter> = None;
@@ -75,7 +83,9 @@ impl Listing {
             slots.push(slot);
             if arena.len() + slots.len() * size_of::<Slot>() > in_memory_max {
                 let mut all = Sorter::new(scratch, memory_bytes);
-                slots.iter().try_for_each(|slot| push(&mut all, slot.name(&arena), slot))?;
+                slots
+                    .iter()
+                    .try_for_each(|slot| push(&mut all, slot.name(&arena), slot))?;
                 (arena, slots) = (Vec::new(), Vec::new());
                 sorter = Some(all);
             }
@@ -85,10 +95,18 @@ impl Listing {
             Some(sorter) => Names::Sorted(sorter.finish().map_err(scratch_error)?),
             None => {
                 slots.sort_unstable_by(|a, b| a.name(&arena).cmp(b.name(&arena)));
-                Names::Memory { arena, slots, next: 0 }
+                Names::Memory {
+                    arena,
+                    slots,
+                    next: 0,
+                }
             }
         };
-        Ok(Self { names, last: None, total })
+        Ok(Self {
+            names,
+            last: None,
+            total,
+        })
     }
 
     /// How many names were read; a name that the file system gave twice counts twice.
@@ -100,7 +118,9 @@ impl Listing {
     pub fn next_batch(&mut self, out: &mut Vec<ListedName>, max: usize) -> io::Result<usize> {
         out.clear();
         while out.len() < max {
-            let Some(listed) = self.names.next()? else { break };
+            let Some(listed) = self.names.next()? else {
+                break;
+            };
             let previous = out.last().map(|listed| &listed.name).or(self.last.as_ref());
             if previous != Some(&listed.name) {
                 out.push(listed);
@@ -125,11 +145,18 @@ impl Names {
                 }
             })),
             Self::Sorted(sorted) => {
-                let Some((name, value)) = sorted.next().map_err(scratch_error)? else { return Ok(None) };
-                let (inode, kind) =
-                    value.split_first_chunk::<8>().ok_or_else(|| io::Error::other("a short record"))?;
+                let Some((name, value)) = sorted.next().map_err(scratch_error)? else {
+                    return Ok(None);
+                };
+                let (inode, kind) = value
+                    .split_first_chunk::<8>()
+                    .ok_or_else(|| io::Error::other("a short record"))?;
                 let kind_hint = kind.first().and_then(|&byte| Kind::from_byte(byte));
-                Ok(Some(ListedName { name: name.to_vec(), inode: u64::from_le_bytes(*inode), kind_hint }))
+                Ok(Some(ListedName {
+                    name: name.to_vec(),
+                    inode: u64::from_le_bytes(*inode),
+                    kind_hint,
+                }))
             }
         }
     }

@@ -38,13 +38,21 @@ impl Owners {
     /// Takes the contents of a passwd and a group file. Of two lines with one number the first counts; lines that
     /// make no sense are passed over.
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
-        Self { users: names(passwd), groups: names(group) }
+        Self {
+            users: names(passwd),
+            groups: names(group),
+        }
     }
 
     /// The owner of a path, with names where there are any.
     pub fn owner(&self, uid: u32, gid: u32) -> Owner {
         let name = |names: &HashMap<u32, Vec<u8>>, id| names.get(&id).cloned().unwrap_or_default();
-        Owner { uid, gid, user: name(&self.users, uid), group: name(&self.groups, gid) }
+        Owner {
+            uid,
+            gid,
+            user: name(&self.users, uid),
+            group: name(&self.groups, gid),
+        }
     }
 }
 
@@ -53,12 +61,16 @@ fn names(file: &[u8]) -> HashMap<u32, Vec<u8>> {
     let mut out = HashMap::new();
     for line in file.split(|&byte| byte == b'\n') {
         let mut fields = line.split(|&byte| byte == b':');
-        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else {
+        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next())
+        else {
             continue;
         };
         // `+` and `-` lines are switches of the old NIS, not users.
-        let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && !matches!(name[0], b'+' | b'-' | b'#');
-        if let Some(number) = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok())
+        let is_name =
+            (1..=NAME_BYTES_MAX).contains(&name.len()) && !matches!(name[0], b'+' | b'-' | b'#');
+        if let Some(number) = std::str::from_utf8(number)
+            .ok()
+            .and_then(|text| text.parse().ok())
             && is_name
         {
             out.entry(number).or_insert_with(|| name.to_vec());
@@ -81,11 +93,21 @@ pub struct Described {
 /// The device is kept only where hard links need it (it changes across boots); a folder's link count, which counts
 /// its subfolders, is kept as 1.
 pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Described {
-    let nlink = if stat.kind == Kind::Folder { 1 } else { stat.nlink };
-    let (short, long_xattrs) =
-        xattrs.into_iter().partition::<Vec<_>, _>(|(_, value)| value.len() <= XATTR_INLINE_BYTES_MAX);
-    let xattrs =
-        short.into_iter().map(|(name, value)| Xattr { name, value: XattrValue::Inline(value) }).collect();
+    let nlink = if stat.kind == Kind::Folder {
+        1
+    } else {
+        stat.nlink
+    };
+    let (short, long_xattrs) = xattrs
+        .into_iter()
+        .partition::<Vec<_>, _>(|(_, value)| value.len() <= XATTR_INLINE_BYTES_MAX);
+    let xattrs = short
+        .into_iter()
+        .map(|(name, value)| Xattr {
+            name,
+            value: XattrValue::Inline(value),
+        })
+        .collect();
     let meta = Metadata {
         mode: stat.mode,
         owner: owners.owner(stat.uid, stat.gid),
@@ -130,9 +152,21 @@ mod tests {
         );
         assert_eq!(
             owners.owner(7, 8),
-            Owner { uid: 7, gid: 8, user: b"ann".to_vec(), group: b"staff".to_vec() }
+            Owner {
+                uid: 7,
+                gid: 8,
+                user: b"ann".to_vec(),
+                group: b"staff".to_vec()
+            }
         );
-        assert_eq!(owners.owner(3, 4), Owner { uid: 3, gid: 4, ..Owner::default() });
+        assert_eq!(
+            owners.owner(3, 4),
+            Owner {
+                uid: 3,
+                gid: 4,
+                ..Owner::default()
+            }
+        );
         assert_eq!(owners.owner(0, 0).user, b"root");
         assert!(Owners::read().is_ok());
     }
@@ -142,7 +176,10 @@ mod tests {
         let of = |kind, nlink| metadata(&stat(kind, nlink), &Owners::default(), Vec::new()).meta;
         assert_eq!((of(Kind::File, 1).device, of(Kind::File, 1).nlink), (0, 1));
         assert_eq!((of(Kind::File, 2).device, of(Kind::File, 2).nlink), (99, 2));
-        assert_eq!((of(Kind::Folder, 5).device, of(Kind::Folder, 5).nlink), (0, 1));
+        assert_eq!(
+            (of(Kind::Folder, 5).device, of(Kind::Folder, 5).nlink),
+            (0, 1)
+        );
         assert_eq!(of(Kind::Fifo, 1).mode, 0o4755);
     }
 
@@ -154,7 +191,12 @@ mod tests {
             (b"user.c".to_vec(), vec![]),
         ];
         let described = metadata(&stat(Kind::File, 1), &Owners::default(), pairs);
-        let names: Vec<_> = described.meta.xattrs.iter().map(|xattr| xattr.name.as_slice()).collect();
+        let names: Vec<_> = described
+            .meta
+            .xattrs
+            .iter()
+            .map(|xattr| xattr.name.as_slice())
+            .collect();
         assert_eq!(names, [b"user.a", b"user.c"]);
         assert_eq!(described.long_xattrs.len(), 1);
     }

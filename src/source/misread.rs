@@ -7,9 +7,16 @@ use super::filter::shown;
 
 /// What to say of a pattern, if it seems to be written by other rules. `root`: the components of the source's absolute
 /// path. `has_name` returns whether the source's root holds a name.
-pub(super) fn advice(pattern: &[u8], root: &[&[u8]], has_name: impl Fn(&[u8]) -> bool) -> Option<String> {
+pub(super) fn advice(
+    pattern: &[u8],
+    root: &[&[u8]],
+    has_name: impl Fn(&[u8]) -> bool,
+) -> Option<String> {
     let pattern = pattern.strip_prefix(b"!").unwrap_or(pattern);
-    let first = pattern.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let first = pattern
+        .split(|&byte| byte == b'/')
+        .next()
+        .unwrap_or_default();
     if has_name(first) {
         return None;
     }
@@ -22,7 +29,9 @@ pub(super) fn advice(pattern: &[u8], root: &[&[u8]], has_name: impl Fn(&[u8]) ->
         }
     }
     if first.starts_with(b"$") {
-        return Some("variables are not replaced here; patterns begin at the source's root".to_owned());
+        return Some(
+            "variables are not replaced here; patterns begin at the source's root".to_owned(),
+        );
     }
     let rest = below_end_of(pattern, root)?;
     Some(format!(
@@ -34,8 +43,10 @@ pub(super) fn advice(pattern: &[u8], root: &[&[u8]], has_name: impl Fn(&[u8]) ->
 /// What a pattern has after its first components, if these are the last ones of `root`. A wildcard in front stands for
 /// the components before these.
 fn below_end_of<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<&'p [u8]> {
-    let pattern =
-        [&b"**/"[..], b"*/"].iter().find_map(|front| pattern.strip_prefix(*front)).unwrap_or(pattern);
+    let pattern = [&b"**/"[..], b"*/"]
+        .iter()
+        .find_map(|front| pattern.strip_prefix(*front))
+        .unwrap_or(pattern);
     (0..root.len()).find_map(|from| {
         let mut rest = pattern;
         for component in &root[from..] {
@@ -51,7 +62,9 @@ mod tests {
 
     fn advised(pattern: &str, names: &[&str]) -> Option<String> {
         let root: [&[u8]; 3] = [b"home", b"srv", b"app"];
-        advice(pattern.as_bytes(), &root, |name| names.iter().any(|one| one.as_bytes() == name))
+        advice(pattern.as_bytes(), &root, |name| {
+            names.iter().any(|one| one.as_bytes() == name)
+        })
     }
 
     #[test]
@@ -66,24 +79,41 @@ mod tests {
             "*/srv/app/cache",
             "**/app/cache",
         ] {
-            let what =
-                advised(pattern, &["cache"]).unwrap_or_else(|| panic!("{pattern} is taken in silence"));
-            assert!(what.contains("'/cache") || what.contains("'/*.log"), "{pattern}: {what}");
+            let what = advised(pattern, &["cache"])
+                .unwrap_or_else(|| panic!("{pattern} is taken in silence"));
+            assert!(
+                what.contains("'/cache") || what.contains("'/*.log"),
+                "{pattern}: {what}"
+            );
         }
     }
 
     #[test]
     fn other_programs_ways_to_write_are_advised_against() {
-        for pattern in ["sh:cache", "re:^cache$", "pp:srv/app", "$HOME/cache", "$PWD/x"] {
+        for pattern in [
+            "sh:cache",
+            "re:^cache$",
+            "pp:srv/app",
+            "$HOME/cache",
+            "$PWD/x",
+        ] {
             assert!(advised(pattern, &[]).is_some(), "{pattern}");
         }
     }
 
     #[test]
     fn what_may_match_is_taken_as_it_stands() {
-        for pattern in
-            ["cache", "/cache", "app", "app/", "lib/cache", "**/cache", "*.o", "/app", "srv/other/cache"]
-        {
+        for pattern in [
+            "cache",
+            "/cache",
+            "app",
+            "app/",
+            "lib/cache",
+            "**/cache",
+            "*.o",
+            "/app",
+            "srv/other/cache",
+        ] {
             assert_eq!(advised(pattern, &[]), None, "{pattern}");
         }
         // The source holds a directory of this name.

@@ -27,7 +27,8 @@ pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
 pub use filesystem::FsKind;
 pub use filter::{
-    CACHE_TAG_NAME, Filter, FilterError, FilterOptions, GivenAs, PatternPlace, PatternText, VainLine,
+    CACHE_TAG_NAME, Filter, FilterError, FilterOptions, GivenAs, PatternPlace, PatternText,
+    VainLine,
 };
 pub use folder::Folder;
 pub use hashname::{HashChecker, HashForm, HashName};

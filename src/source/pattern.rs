@@ -119,12 +119,23 @@ pub fn parse(text: &[u8]) -> Line {
         None => (false, text),
     };
 
-    let subject = if text.contains(&b'/') { Subject::Path } else { Subject::Name };
+    let subject = if text.contains(&b'/') {
+        Subject::Path
+    } else {
+        Subject::Name
+    };
     // git cuts the literal beginning off before it looks for wildcards, so a `**` right after it counts as one at the
     // beginning of a component.
     let text = text.strip_prefix(b"/").unwrap_or(text);
-    let literal = text.iter().position(|byte| b"*?[\\".contains(byte)).unwrap_or(text.len());
-    let (prefix, rest) = if subject == Subject::Path { text.split_at(literal) } else { (&[][..], text) };
+    let literal = text
+        .iter()
+        .position(|byte| b"*?[\\".contains(byte))
+        .unwrap_or(text.len());
+    let (prefix, rest) = if subject == Subject::Path {
+        text.split_at(literal)
+    } else {
+        (&[][..], text)
+    };
 
     if text.is_empty() {
         return Line::Never(PatternProblem::EmptyName);
@@ -143,7 +154,14 @@ pub fn parse(text: &[u8]) -> Line {
     let mut suffix: Vec<u8> = literal_end.collect();
     suffix.reverse();
     let prefix = prefix.iter().copied().map(in_key_form).collect();
-    Line::Pattern(Pattern { is_negated, only_directories, subject, prefix, tokens, suffix })
+    Line::Pattern(Pattern {
+        is_negated,
+        only_directories,
+        subject,
+        prefix,
+        tokens,
+        suffix,
+    })
 }
 
 /// git takes unescaped spaces off the end of a line, and no other white space.
@@ -172,11 +190,12 @@ fn impossible_component(text: &[u8]) -> Option<PatternProblem> {
     if text.iter().any(|byte| b"[\\".contains(byte)) {
         return None;
     }
-    text.split(|&byte| byte == b'/').find_map(|component| match component {
-        b"" => Some(PatternProblem::EmptyName),
-        b"." | b".." => Some(PatternProblem::DotComponent),
-        _ => None,
-    })
+    text.split(|&byte| byte == b'/')
+        .find_map(|component| match component {
+            b"" => Some(PatternProblem::EmptyName),
+            b"." | b".." => Some(PatternProblem::DotComponent),
+            _ => None,
+        })
 }
 
 fn in_key_form(byte: u8) -> u8 {
@@ -299,8 +318,13 @@ type Contains = fn(&u8) -> bool;
 /// among other members.
 fn named_class(text: &[u8], at: usize) -> Result<Option<(Contains, usize)>, PatternProblem> {
     let start = at + 2;
-    let len = text[start..].iter().position(|&byte| byte == b']').ok_or(PatternProblem::OpenClass)?;
-    let Some(name) = text[start..start + len].strip_suffix(b":") else { return Ok(None) };
+    let len = text[start..]
+        .iter()
+        .position(|&byte| byte == b']')
+        .ok_or(PatternProblem::OpenClass)?;
+    let Some(name) = text[start..start + len].strip_suffix(b":") else {
+        return Ok(None);
+    };
     let contains: Contains = match name {
         b"alnum" => u8::is_ascii_alphanumeric,
         b"alpha" => u8::is_ascii_alphabetic,
@@ -326,7 +350,11 @@ impl Pattern {
         if self.only_directories && !is_directory {
             return false;
         }
-        let text = if self.subject == Subject::Name { name } else { key };
+        let text = if self.subject == Subject::Name {
+            name
+        } else {
+            key
+        };
         match text.strip_prefix(self.prefix.as_slice()) {
             Some(rest) => rest.ends_with(&self.suffix) && matches_tokens(&self.tokens, rest),
             None => false,
@@ -336,7 +364,8 @@ impl Pattern {
     /// What the pattern matches if it holds no wildcard: a name or a path in key form.
     pub fn literal(&self) -> Option<Vec<u8>> {
         // All of its tokens are bytes, and so stand in `suffix`.
-        (self.suffix.len() == self.tokens.len()).then(|| [&self.prefix[..], &self.suffix[..]].concat())
+        (self.suffix.len() == self.tokens.len())
+            .then(|| [&self.prefix[..], &self.suffix[..]].concat())
     }
 }
 
@@ -368,7 +397,9 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
             }
             (Some(Token::Byte(byte)), Some(next)) => *byte == next,
             (Some(Token::One), Some(next)) => next != SEPARATOR,
-            (Some(Token::Class(set)), Some(next)) => set[usize::from(next >> 6)] >> (next & 63) & 1 == 1,
+            (Some(Token::Class(set)), Some(next)) => {
+                set[usize::from(next >> 6)] >> (next & 63) & 1 == 1
+            }
             (None, Some(_)) | (Some(_), None) => false,
         };
         if is_match {
@@ -385,12 +416,15 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
             continue;
         }
         star = None;
-        let Some((token, start)) = crossing else { return false };
+        let Some((token, start)) = crossing else {
+            return false;
+        };
         let is_components = tokens[token - 1] == Token::Components;
         let restart = match text.get(start..).filter(|rest| !rest.is_empty()) {
-            Some(rest) if is_components => {
-                rest.iter().position(|&byte| byte == SEPARATOR).map(|n| start + n + 1)
-            }
+            Some(rest) if is_components => rest
+                .iter()
+                .position(|&byte| byte == SEPARATOR)
+                .map(|n| start + n + 1),
             Some(_) => Some(start + 1),
             None => None,
         };
@@ -435,7 +469,10 @@ mod tests {
             assert_eq!(parse(text.as_bytes()), Line::Nothing, "{text:?}");
         }
         assert_eq!(parse_line(b"# a"), Line::Nothing);
-        assert!(matches!(parse(b"# a"), Line::Pattern(_)), "an option has no comments");
+        assert!(
+            matches!(parse(b"# a"), Line::Pattern(_)),
+            "an option has no comments"
+        );
     }
 
     #[test]

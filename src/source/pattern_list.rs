@@ -24,15 +24,31 @@ struct Literal {
 
 impl PatternList {
     pub fn new(patterns: Vec<Pattern>) -> Self {
-        let mut list = Self { len: patterns.len(), ..Self::default() };
+        let mut list = Self {
+            len: patterns.len(),
+            ..Self::default()
+        };
         for (number, pattern) in patterns.into_iter().enumerate() {
             let Some(key) = pattern.literal() else {
                 list.wildcards.push((number, pattern));
                 continue;
             };
-            let Pattern { is_negated, only_directories, subject, .. } = pattern;
-            let literals = if subject == Subject::Name { &mut list.names } else { &mut list.paths };
-            literals.entry(key).or_default().push(Literal { number, is_negated, only_directories });
+            let Pattern {
+                is_negated,
+                only_directories,
+                subject,
+                ..
+            } = pattern;
+            let literals = if subject == Subject::Name {
+                &mut list.names
+            } else {
+                &mut list.paths
+            };
+            literals.entry(key).or_default().push(Literal {
+                number,
+                is_negated,
+                only_directories,
+            });
         }
         list.wildcards.reverse();
         list
@@ -45,8 +61,9 @@ impl PatternList {
     /// True if the last pattern that matches the path of this key leaves it out.
     pub fn excludes(&self, key: &[u8], is_directory: bool) -> bool {
         let name = key.rsplit(|&byte| byte == 0).next().unwrap_or(key);
-        let literals =
-            [(&self.names, name), (&self.paths, key)].into_iter().filter(|(map, _)| !map.is_empty());
+        let literals = [(&self.names, name), (&self.paths, key)]
+            .into_iter()
+            .filter(|(map, _)| !map.is_empty());
         let literal = literals
             .flat_map(|(map, text)| map.get(text).into_iter().flatten())
             .filter(|literal| is_directory || !literal.only_directories)

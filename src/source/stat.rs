@@ -50,9 +50,17 @@ impl Kind {
 
     /// Undoes [`Kind::to_byte`]; none for 0 and whatever is no kind.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::File, Self::Folder, Self::Symlink, Self::Fifo, Self::Socket, Self::Char, Self::Block]
-            .into_iter()
-            .find(|kind| kind.to_byte() == byte)
+        [
+            Self::File,
+            Self::Folder,
+            Self::Symlink,
+            Self::Fifo,
+            Self::Socket,
+            Self::Char,
+            Self::Block,
+        ]
+        .into_iter()
+        .find(|kind| kind.to_byte() == byte)
     }
 }
 
@@ -90,7 +98,10 @@ pub struct Stat {
 impl Stat {
     /// The identity of what was stat'ed.
     pub fn id(&self) -> FolderId {
-        FolderId { device: self.device, inode: self.inode }
+        FolderId {
+            device: self.device,
+            inode: self.inode,
+        }
     }
 
     /// True if less is allocated than the size says: holes are worth asking for (or the file system compresses).
@@ -111,7 +122,12 @@ impl Stat {
             flags |= AtFlags::EMPTY_PATH;
         }
         let x = loop {
-            match statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID) {
+            match statx(
+                fd,
+                name,
+                flags,
+                StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
+            ) {
                 Err(Errno::INTR) => {}
                 other => break other?,
             }
@@ -130,7 +146,10 @@ impl Stat {
             inode: x.stx_ino,
             device: makedev(x.stx_dev_major, x.stx_dev_minor),
             nlink: x.stx_nlink,
-            rdev: DeviceNumber { major: x.stx_rdev_major, minor: x.stx_rdev_minor },
+            rdev: DeviceNumber {
+                major: x.stx_rdev_major,
+                minor: x.stx_rdev_minor,
+            },
             blocks: x.stx_blocks,
             mount_id: if has_mount_id { x.stx_mnt_id } else { 0 },
         })
@@ -149,7 +168,10 @@ mod tests {
     #[test]
     fn kinds_survive_their_byte() {
         for byte in 0..=8 {
-            assert_eq!(Kind::from_byte(byte).map_or(0, Kind::to_byte), if byte == 8 { 0 } else { byte });
+            assert_eq!(
+                Kind::from_byte(byte).map_or(0, Kind::to_byte),
+                if byte == 8 { 0 } else { byte }
+            );
         }
     }
 }

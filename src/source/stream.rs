@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
 use crate::sys::{
-    Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shell_syntax, shown, watched,
+    Canceller, ChildProcess, CommandError, PIPE_BYTES, Pipe, SpawnOptions, shell_syntax, shown,
+    watched,
 };
 
 /// A command, as words: no shell is involved.
@@ -71,7 +72,10 @@ impl StreamCommand {
 
     /// Starts the command.
     pub fn spawn(&self, options: &SpawnOptions) -> Result<RunningCommand, CommandError> {
-        Ok(RunningCommand { child: ChildProcess::start(&self.words, options, Pipe::Output)?, at_end: false })
+        Ok(RunningCommand {
+            child: ChildProcess::start(&self.words, options, Pipe::Output)?,
+            at_end: false,
+        })
     }
 }
 
@@ -101,9 +105,13 @@ impl RunningCommand {
     /// Anything but exit code 0, with the end of standard error.
     pub fn finish(self) -> Result<ExitReport, CommandError> {
         if !self.at_end && !self.child.is_cancelled() {
-            return Err(CommandError::NotDrained { command: self.child.command().to_owned() });
+            return Err(CommandError::NotDrained {
+                command: self.child.command().to_owned(),
+            });
         }
-        Ok(ExitReport { stderr_tail: self.child.finish()? })
+        Ok(ExitReport {
+            stderr_tail: self.child.finish()?,
+        })
     }
 }
 
@@ -120,7 +128,10 @@ impl Read for RunningCommand {
 }
 
 /// How long standard input is waited for at once.
-const INPUT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const INPUT_WAIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// Our own standard input as a stream.
 #[derive(Debug)]
@@ -168,7 +179,10 @@ impl Read for StdinStream {
     /// `WouldBlock` if nothing has come: who reads can look whether to stop, and read again.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&INPUT_WAIT)) {
+            match poll(
+                &mut [PollFd::new(&self.fd, PollFlags::IN)],
+                Some(&INPUT_WAIT),
+            ) {
                 Ok(0) => return Err(io::ErrorKind::WouldBlock.into()),
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,

@@ -15,7 +15,9 @@ fn run(words: &str) -> Result<(Vec<u8>, ExitReport), CommandError> {
 
 fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 fn gone_within(pid: i32, limit: Duration) -> bool {
@@ -40,7 +42,8 @@ fn first_number(running: &mut RunningCommand) -> i32 {
 
 #[test]
 fn output_and_stderr_come_whole() {
-    let (out, report) = run("sh -c 'printf one; echo warn >&2; printf \"two\\r\\n\\0\"'").expect("exit 0");
+    let (out, report) =
+        run("sh -c 'printf one; echo warn >&2; printf \"two\\r\\n\\0\"'").expect("exit 0");
     assert_eq!(out, b"onetwo\r\n\0");
     assert_eq!(report.stderr_tail, "warn\n");
     let (out, _) = run("head -c 5000000 /dev/zero").expect("exit 0");
@@ -51,21 +54,40 @@ fn output_and_stderr_come_whole() {
 fn words_are_split_as_a_shell_does_and_no_shell_runs() {
     let (out, _) = run("printf %s 'a b;$HOME|*'").expect("exit 0");
     assert_eq!(out, b"a b;$HOME|*");
-    assert!(matches!(StreamCommand::parse("'open"), Err(CommandError::Words)));
-    assert!(matches!(StreamCommand::parse("  "), Err(CommandError::Empty)));
+    assert!(matches!(
+        StreamCommand::parse("'open"),
+        Err(CommandError::Words)
+    ));
+    assert!(matches!(
+        StreamCommand::parse("  "),
+        Err(CommandError::Empty)
+    ));
 }
 
 #[test]
 fn failures_say_what_failed_and_hide_secrets() {
-    let error = run("sh -c 'echo out; echo why >&2; exit 3' --password=hunter2").expect_err("exit 3");
+    let error =
+        run("sh -c 'echo out; echo why >&2; exit 3' --password=hunter2").expect_err("exit 3");
     let text = error.to_string();
-    assert!(text.contains("exit code 3") && text.contains("why") && !text.contains("hunter2"), "{text}");
-    assert!(matches!(run("sh -c 'kill -9 $$'"), Err(CommandError::Failed { ending: Ending::Signal(9), .. })));
+    assert!(
+        text.contains("exit code 3") && text.contains("why") && !text.contains("hunter2"),
+        "{text}"
+    );
+    assert!(matches!(
+        run("sh -c 'kill -9 $$'"),
+        Err(CommandError::Failed {
+            ending: Ending::Signal(9),
+            ..
+        })
+    ));
     match run("no-such-program-here arg") {
         Err(CommandError::NotFound { program }) => assert_eq!(program, "no-such-program-here"),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(run("/etc/passwd"), Err(CommandError::Start { .. })));
+    assert!(matches!(
+        run("/etc/passwd"),
+        Err(CommandError::Start { .. })
+    ));
 }
 
 #[test]
@@ -78,12 +100,22 @@ fn only_the_end_of_stderr_is_kept_and_a_flood_does_not_block() {
 
 #[test]
 fn the_command_has_no_terminal_no_input_and_no_secrets() {
-    let options = SpawnOptions { env_remove: vec!["PATH".to_owned()], env: Vec::new() };
+    let options = SpawnOptions {
+        env_remove: vec!["PATH".to_owned()],
+        env: Vec::new(),
+    };
     let script = "cat; echo ${PATH-unset}; (: </dev/tty) 2>/dev/null || echo no-tty; \
                   read -r _ _ _ _ pgrp session _ </proc/$$/stat; [ $pgrp = $$ ] && [ $session = $$ ] && echo leads";
     // A shell without PATH sets its own default: `env` shows what was handed over.
-    let words = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.replace("cat;", "/bin/cat;")];
-    let mut running = StreamCommand::from_words(words).expect("words").spawn(&options).expect("started");
+    let words = vec![
+        "/bin/sh".to_owned(),
+        "-c".to_owned(),
+        script.replace("cat;", "/bin/cat;"),
+    ];
+    let mut running = StreamCommand::from_words(words)
+        .expect("words")
+        .spawn(&options)
+        .expect("started");
     let mut out = String::new();
     running.read_to_string(&mut out).expect("read");
     running.finish().expect("exit 0");
@@ -100,7 +132,13 @@ fn the_command_has_no_terminal_no_input_and_no_secrets() {
 fn the_end_of_output_is_not_the_end_of_the_command() {
     let start = Instant::now();
     let error = run("sh -c 'echo x; exec >&-; sleep 0.3; exit 7'").expect_err("exit 7");
-    assert!(matches!(error, CommandError::Failed { ending: Ending::Code(7), .. }));
+    assert!(matches!(
+        error,
+        CommandError::Failed {
+            ending: Ending::Code(7),
+            ..
+        }
+    ));
     assert!(start.elapsed() >= Duration::from_millis(300));
 }
 
@@ -110,7 +148,10 @@ fn output_that_was_not_read_to_its_end_is_no_stream() {
         .and_then(|command| command.spawn(&SpawnOptions::default()))
         .expect("started");
     running.read_exact(&mut [0; 5]).expect("read");
-    assert!(matches!(running.finish(), Err(CommandError::NotDrained { .. })));
+    assert!(matches!(
+        running.finish(),
+        Err(CommandError::NotDrained { .. })
+    ));
 }
 
 #[test]
@@ -137,24 +178,33 @@ fn cancelling_wakes_a_reader_whom_an_escaped_grandchild_holds() {
         thread::sleep(Duration::from_millis(100));
         canceller.kill_group();
     });
-    let error = running.read(&mut [0; 10]).expect_err("cancelled, not ended");
+    let error = running
+        .read(&mut [0; 10])
+        .expect_err("cancelled, not ended");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    assert!(matches!(running.finish(), Err(CommandError::Cancelled { .. })));
+    assert!(matches!(
+        running.finish(),
+        Err(CommandError::Cancelled { .. })
+    ));
     thread.join().expect("joined");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
 fn what_ignores_sigterm_is_killed_after_its_grace() {
-    let mut running = StreamCommand::parse("sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'")
-        .and_then(|command| command.spawn(&SpawnOptions::default()))
-        .expect("started");
+    let mut running =
+        StreamCommand::parse("sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'")
+            .and_then(|command| command.spawn(&SpawnOptions::default()))
+            .expect("started");
     let pid = first_number(&mut running);
     let start = Instant::now();
     running.kill_group();
     assert!(start.elapsed() >= TERM_GRACE);
     assert!(gone_within(pid, Duration::from_secs(5)));
-    assert!(matches!(running.finish(), Err(CommandError::Cancelled { .. })));
+    assert!(matches!(
+        running.finish(),
+        Err(CommandError::Cancelled { .. })
+    ));
 }
 
 #[test]
@@ -201,12 +251,19 @@ fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
     let ended = run_to_end(&["sh", "-c", script, "sh", at, "0"], || false);
     assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
     std::fs::write(folder.path().join("go"), b"").expect("written");
-    assert!(appears(&folder.path().join("wrote")), "it was killed by what it wrote");
+    assert!(
+        appears(&folder.path().join("wrote")),
+        "it was killed by what it wrote"
+    );
 
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path().to_str().expect("text");
     match run_to_end(&["sh", "-c", script, "sh", at, "7"], || false) {
-        Some(Err(CommandError::Failed { ending: Ending::Code(7), stderr_tail, .. })) => {
+        Some(Err(CommandError::Failed {
+            ending: Ending::Code(7),
+            stderr_tail,
+            ..
+        })) => {
             assert_eq!(stderr_tail, "why\n");
         }
         other => panic!("{other:?}"),
@@ -224,7 +281,10 @@ fn a_hook_keeps_the_end_of_a_flood_and_is_ended_by_who_asks_to_stop() {
         other => panic!("{other:?}"),
     }
     let stopped = run_to_end(&["sleep", "1000"], || true);
-    assert!(matches!(stopped, Some(Err(CommandError::Cancelled { .. }))), "{stopped:?}");
+    assert!(
+        matches!(stopped, Some(Err(CommandError::Cancelled { .. }))),
+        "{stopped:?}"
+    );
 }
 
 /// A read of standard input lasted until something came: nobody could be asked to stop meanwhile.
@@ -240,7 +300,8 @@ fn standard_input_says_when_it_has_nothing_for_now() {
     drop(to);
     // A child of another test may hold the other end until it is another program.
     let mut answers = std::iter::repeat_with(|| input.read(&mut buf));
-    let end = answers.find(|answer| !matches!(answer, Err(err) if err.kind() == io::ErrorKind::WouldBlock));
+    let end = answers
+        .find(|answer| !matches!(answer, Err(err) if err.kind() == io::ErrorKind::WouldBlock));
     assert_eq!(end.expect("without end").expect("the end"), 0);
 }
 
@@ -248,20 +309,49 @@ fn standard_input_says_when_it_has_nothing_for_now() {
 #[test]
 fn standard_input_must_be_something_to_read() {
     let open = |path: &str, write: bool| {
-        let file = std::fs::OpenOptions::new().read(true).write(write).open(path).expect("opens");
-        StdinStream::of(file.into()).map(|_| ()).map_err(|err| err.kind())
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(write)
+            .open(path)
+            .expect("opens");
+        StdinStream::of(file.into())
+            .map(|_| ())
+            .map_err(|err| err.kind())
     };
     let folder = tempfile::tempdir().expect("a folder");
     let written = std::fs::File::create(folder.path().join("file")).expect("made");
     let bad_handle = io::Error::from(Errno::BADF).kind();
 
-    assert_eq!(open("/dev/null", true), Err(bad_handle), "what stands for a closed descriptor");
-    assert_eq!(StdinStream::of(written.into()).map(|_| ()).map_err(|err| err.kind()), Err(bad_handle));
-    assert_eq!(open(&folder.path().display().to_string(), false), Err(io::ErrorKind::InvalidInput));
-    assert_eq!(open("/dev/ptmx", true), Err(io::ErrorKind::InvalidInput), "a terminal");
+    assert_eq!(
+        open("/dev/null", true),
+        Err(bad_handle),
+        "what stands for a closed descriptor"
+    );
+    assert_eq!(
+        StdinStream::of(written.into())
+            .map(|_| ())
+            .map_err(|err| err.kind()),
+        Err(bad_handle)
+    );
+    assert_eq!(
+        open(&folder.path().display().to_string(), false),
+        Err(io::ErrorKind::InvalidInput)
+    );
+    assert_eq!(
+        open("/dev/ptmx", true),
+        Err(io::ErrorKind::InvalidInput),
+        "a terminal"
+    );
 
-    assert_eq!(open("/dev/null", false), Ok(()), "empty, which is for the caller to judge");
-    assert_eq!(open(&folder.path().join("file").display().to_string(), true), Ok(()));
+    assert_eq!(
+        open("/dev/null", false),
+        Ok(()),
+        "empty, which is for the caller to judge"
+    );
+    assert_eq!(
+        open(&folder.path().join("file").display().to_string(), true),
+        Ok(())
+    );
     let (from, _to) = rustix::pipe::pipe().expect("a pipe");
     assert!(StdinStream::of(from).is_ok());
 }

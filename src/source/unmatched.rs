@@ -31,9 +31,15 @@ impl Unmatched {
     /// None of these patterns has matched anything yet. Those that cannot match are refused by
     /// [`Filter::new`](super::Filter::new), and left out here.
     pub fn new(patterns: &[OsString]) -> Self {
-        let mut new = Self { given: patterns.to_vec(), done: vec![true; patterns.len()], ..Self::default() };
+        let mut new = Self {
+            given: patterns.to_vec(),
+            done: vec![true; patterns.len()],
+            ..Self::default()
+        };
         for (number, text) in patterns.iter().enumerate() {
-            let Line::Pattern(pattern) = pattern::parse(text.as_bytes()) else { continue };
+            let Line::Pattern(pattern) = pattern::parse(text.as_bytes()) else {
+                continue;
+            };
             if pattern.is_negated {
                 continue;
             }
@@ -42,10 +48,16 @@ impl Unmatched {
             match pattern.literal() {
                 None => new.wildcards.push((number, pattern)),
                 Some(key) => {
-                    let literals =
-                        if pattern.subject == Subject::Name { &mut new.names } else { &mut new.paths };
+                    let literals = if pattern.subject == Subject::Name {
+                        &mut new.names
+                    } else {
+                        &mut new.paths
+                    };
                     let only_directories = pattern.only_directories;
-                    literals.entry(key).or_default().push(Literal { number, only_directories });
+                    literals.entry(key).or_default().push(Literal {
+                        number,
+                        only_directories,
+                    });
                 }
             }
         }
@@ -66,7 +78,9 @@ impl Unmatched {
         };
 
         for (literals, text) in [(&mut self.names, name), (&mut self.paths, key)] {
-            let Some(found) = literals.get_mut(text) else { continue };
+            let Some(found) = literals.get_mut(text) else {
+                continue;
+            };
             found.retain(|literal| {
                 let is_match = is_directory || !literal.only_directories;
                 if is_match {
@@ -90,7 +104,11 @@ impl Unmatched {
 
     /// The patterns that matched nothing, in the order in which they were given.
     pub fn patterns(&self) -> impl Iterator<Item = &OsString> {
-        self.given.iter().zip(&self.done).filter(|(_, done)| !**done).map(|(pattern, _)| pattern)
+        self.given
+            .iter()
+            .zip(&self.done)
+            .filter(|(_, done)| !**done)
+            .map(|(pattern, _)| pattern)
     }
 }
 
@@ -103,17 +121,33 @@ mod tests {
         let patterns: Vec<OsString> = patterns.iter().map(OsString::from).collect();
         let mut unmatched = Unmatched::new(&patterns);
         for (path, is_directory) in paths {
-            unmatched.note(&RelPath::from_slashed(path.as_bytes()).expect("a path"), *is_directory);
+            unmatched.note(
+                &RelPath::from_slashed(path.as_bytes()).expect("a path"),
+                *is_directory,
+            );
         }
-        unmatched.patterns().map(|one| one.to_string_lossy().into_owned()).collect()
+        unmatched
+            .patterns()
+            .map(|one| one.to_string_lossy().into_owned())
+            .collect()
     }
 
     #[test]
     fn what_matched_nothing_is_named() {
         let paths = [("", true), ("a", true), ("a/b.txt", false), ("c", false)];
-        assert_eq!(left(&["nosuch", "a", "*.txt", "*.pdf", "/b.txt"], &paths), ["nosuch", "*.pdf", "/b.txt"]);
-        assert_eq!(left(&["c/", "a/", "a/b.txt", "b.txt/"], &paths), ["c/", "b.txt/"]);
-        assert_eq!(left(&["!nosuch", "!a", "x"], &paths), ["x"], "a negated pattern selects nothing");
+        assert_eq!(
+            left(&["nosuch", "a", "*.txt", "*.pdf", "/b.txt"], &paths),
+            ["nosuch", "*.pdf", "/b.txt"]
+        );
+        assert_eq!(
+            left(&["c/", "a/", "a/b.txt", "b.txt/"], &paths),
+            ["c/", "b.txt/"]
+        );
+        assert_eq!(
+            left(&["!nosuch", "!a", "x"], &paths),
+            ["x"],
+            "a negated pattern selects nothing"
+        );
         assert_eq!(left(&["x", "x", "c", "c"], &paths), ["x", "x"]);
         assert!(left(&["**", "*"], &paths).is_empty() && left(&[], &paths).is_empty());
         assert_eq!(left(&["**"], &[("", true)]), ["**"], "the root is no match");
@@ -124,7 +158,9 @@ mod tests {
     fn it_agrees_with_the_filter() {
         let mut state = 1_u64;
         let mut draw = |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % below
         };
         let pieces = ["a", "b", "ab", "*", "?", "[ab]", "**", "a*", "é"];
@@ -141,19 +177,32 @@ mod tests {
 
             let paths: Vec<(RelPath, bool)> = (0..draw(4))
                 .map(|_| {
-                    let names: Vec<&str> = (0..1 + draw(3)).map(|_| names[draw(names.len())]).collect();
-                    (RelPath::from_slashed(names.join("/").as_bytes()).expect("a path"), draw(2) == 0)
+                    let names: Vec<&str> =
+                        (0..1 + draw(3)).map(|_| names[draw(names.len())]).collect();
+                    (
+                        RelPath::from_slashed(names.join("/").as_bytes()).expect("a path"),
+                        draw(2) == 0,
+                    )
                 })
                 .collect();
             let excludes = vec![OsString::from(&text)];
             let mut unmatched = Unmatched::new(&excludes);
-            let filter =
-                Filter::new(&FilterOptions { excludes, ..FilterOptions::default() }).expect("a good pattern");
+            let filter = Filter::new(&FilterOptions {
+                excludes,
+                ..FilterOptions::default()
+            })
+            .expect("a good pattern");
             for (path, is_directory) in &paths {
                 unmatched.note(path, *is_directory);
             }
-            let is_matched = paths.iter().any(|(path, is_directory)| filter.excludes(path, *is_directory));
-            assert_eq!(unmatched.patterns().count(), usize::from(!is_matched), "{text:?} {paths:?}");
+            let is_matched = paths
+                .iter()
+                .any(|(path, is_directory)| filter.excludes(path, *is_directory));
+            assert_eq!(
+                unmatched.patterns().count(),
+                usize::from(!is_matched),
+                "{text:?} {paths:?}"
+            );
         }
     }
 }

@@ -58,18 +58,30 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
         Ok(names) => names,
         Err(Errno::NOTSUP) => return Attributes::default(),
         Err(error) => {
-            let unread = Unread { names: None, error: error.into() };
-            return Attributes { values: Vec::new(), unread: Some(unread) };
+            let unread = Unread {
+                names: None,
+                error: error.into(),
+            };
+            return Attributes {
+                values: Vec::new(),
+                unread: Some(unread),
+            };
         }
     };
 
     let (mut values, mut unread): (_, Option<Unread>) = (Vec::new(), None);
-    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         match growing(|buffer| of.get(name, buffer)) {
             Ok(value) => values.push((name.to_vec(), value)),
             Err(Errno::NODATA | Errno::NOTSUP) => {}
             Err(error) => {
-                let unread = unread.get_or_insert_with(|| Unread { names: None, error: error.into() });
+                let unread = unread.get_or_insert_with(|| Unread {
+                    names: None,
+                    error: error.into(),
+                });
                 unread.names.get_or_insert_default().push(name.to_vec());
             }
         }

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
-    StoreError,
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
+    Spool, Store, StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -75,12 +75,20 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// Wraps a store; without planned faults it behaves like it.
     pub fn new(inner: SharedStore) -> Self {
-        Self { inner, plan: Mutex::default(), late: Duration::ZERO, rename: true }
+        Self {
+            inner,
+            plan: Mutex::default(),
+            late: Duration::ZERO,
+            rename: true,
+        }
     }
 
     /// It cannot rename, as object stores cannot.
     pub fn without_rename(self) -> Self {
-        Self { rename: false, ..self }
+        Self {
+            rename: false,
+            ..self
+        }
     }
 
     /// Its faults strike only after so long, as those of a disk that tries for a while before it gives up.
@@ -111,8 +119,12 @@ impl FaultyStore {
 
     /// Fails for an object that was made unreadable.
     fn read(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let trouble =
-            self.lock().unreadable.iter().find(|(held, _)| held == key).map(|(_, trouble)| *trouble);
+        let trouble = self
+            .lock()
+            .unreadable
+            .iter()
+            .find(|(held, _)| held == key)
+            .map(|(_, trouble)| *trouble);
         trouble.map_or(Ok(()), |trouble| Err(self.error(trouble, &key.to_string())))
     }
 
@@ -130,8 +142,15 @@ impl FaultyStore {
     #[track_caller]
     pub fn assert_all_fired(&self) {
         let plan = self.lock();
-        assert!(plan.pending.is_empty(), "planned faults that did not fire: {:?}", plan.pending);
-        assert!(plan.writes_left.is_none() || plan.dead, "the store was to die and did not");
+        assert!(
+            plan.pending.is_empty(),
+            "planned faults that did not fire: {:?}",
+            plan.pending
+        );
+        assert!(
+            plan.writes_left.is_none() || plan.dead,
+            "the store was to die and did not"
+        );
     }
 
     /// True if every planned fault has fired.
@@ -187,21 +206,34 @@ impl FaultyStore {
         let (address, subject) = (self.inner.address().to_owned(), subject.to_owned());
         let source = |kind| io::Error::new(kind, "a planned fault");
         match trouble {
-            Trouble::Io => StoreError::Io { action: "use", subject, source: source(io::ErrorKind::Other) },
-            Trouble::Medium => {
-                StoreError::Io { action: "read", subject, source: io::Error::from_raw_os_error(5) }
-            }
-            Trouble::TimedOut => {
-                StoreError::Io { action: "read", subject, source: source(io::ErrorKind::TimedOut) }
-            }
-            Trouble::Full => StoreError::Full { address, source: source(io::ErrorKind::StorageFull) },
-            Trouble::Denied => {
-                StoreError::Denied { subject, source: source(io::ErrorKind::PermissionDenied) }
-            }
+            Trouble::Io => StoreError::Io {
+                action: "use",
+                subject,
+                source: source(io::ErrorKind::Other),
+            },
+            Trouble::Medium => StoreError::Io {
+                action: "read",
+                subject,
+                source: io::Error::from_raw_os_error(5),
+            },
+            Trouble::TimedOut => StoreError::Io {
+                action: "read",
+                subject,
+                source: source(io::ErrorKind::TimedOut),
+            },
+            Trouble::Full => StoreError::Full {
+                address,
+                source: source(io::ErrorKind::StorageFull),
+            },
+            Trouble::Denied => StoreError::Denied {
+                subject,
+                source: source(io::ErrorKind::PermissionDenied),
+            },
             Trouble::ReadOnly => StoreError::ReadOnly { address },
-            Trouble::Unreachable => {
-                StoreError::Unreachable { address, source: source(io::ErrorKind::HostUnreachable) }
-            }
+            Trouble::Unreachable => StoreError::Unreachable {
+                address,
+                source: source(io::ErrorKind::HostUnreachable),
+            },
         }
     }
 
@@ -228,7 +260,11 @@ impl FaultyStore {
 
 fn no_rename(key: &ObjectKey) -> StoreError {
     let source = io::Error::new(io::ErrorKind::Unsupported, "this store cannot rename");
-    StoreError::Io { action: "rename", subject: key.to_string(), source }
+    StoreError::Io {
+        action: "rename",
+        subject: key.to_string(),
+        source,
+    }
 }
 
 fn flip(bytes: &mut [u8], at: u64) {
@@ -254,7 +290,10 @@ impl Store for FaultyStore {
 
     fn properties(&self) -> Properties {
         let inner = self.inner.properties();
-        Properties { rename: inner.rename && self.rename, ..inner }
+        Properties {
+            rename: inner.rename && self.rename,
+            ..inner
+        }
     }
 
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
@@ -289,7 +328,11 @@ impl Store for FaultyStore {
         match effect {
             Some(Effect::Torn(found)) => {
                 let wanted = self.inner.get(key, limit)?.len() as u64;
-                Err(StoreError::Short { key: key.clone(), wanted, found })
+                Err(StoreError::Short {
+                    key: key.clone(),
+                    wanted,
+                    found,
+                })
             }
             Some(Effect::Short(keep)) => {
                 let mut bytes = self.inner.get(key, limit)?;
@@ -311,14 +354,20 @@ impl Store for FaultyStore {
         match effect {
             Some(Effect::Torn(found) | Effect::Short(found)) => {
                 let wanted = offset.saturating_add(buf.len() as u64);
-                Err(StoreError::Short { key: key.clone(), wanted, found })
+                Err(StoreError::Short {
+                    key: key.clone(),
+                    wanted,
+                    found,
+                })
             }
             Some(Effect::Corrupt(at)) => {
                 self.inner.read_at(key, offset, buf)?;
                 flip(buf, at);
                 Ok(())
             }
-            _ => self.around(effect, &key.to_string(), || self.inner.read_at(key, offset, buf)),
+            _ => self.around(effect, &key.to_string(), || {
+                self.inner.read_at(key, offset, buf)
+            }),
         }
     }
 
@@ -392,7 +441,12 @@ mod tests {
     }
 
     fn fault(operation: Operation, nth: u32, effect: Effect) -> Fault {
-        Fault { operation, kind: Some(KeyKind::Pack), nth, effect }
+        Fault {
+            operation,
+            kind: Some(KeyKind::Pack),
+            nth,
+            effect,
+        }
     }
 
     fn put(store: &dyn Store, key: &ObjectKey) -> Result<(), StoreError> {
@@ -410,7 +464,10 @@ mod tests {
         store.plan(fault(Operation::Put, 2, Effect::ErrorBefore(Trouble::Full)));
         put(&store, &pack(1)).expect("the first");
         put(&store, &ObjectKey::Segment(SegmentId::new([1; 32]))).expect("another kind");
-        assert!(matches!(put(&store, &pack(2)), Err(StoreError::Full { .. })));
+        assert!(matches!(
+            put(&store, &pack(2)),
+            Err(StoreError::Full { .. })
+        ));
         store.assert_all_fired();
         put(&store, &pack(2)).expect("again");
         assert_eq!(memory.objects().len(), 3);
@@ -419,8 +476,15 @@ mod tests {
     #[test]
     fn an_error_after_leaves_the_work_done() {
         let (memory, store) = stores();
-        store.plan(fault(Operation::Put, 1, Effect::ErrorAfter(Trouble::Unreachable)));
-        assert!(matches!(put(&store, &pack(1)), Err(StoreError::Unreachable { .. })));
+        store.plan(fault(
+            Operation::Put,
+            1,
+            Effect::ErrorAfter(Trouble::Unreachable),
+        ));
+        assert!(matches!(
+            put(&store, &pack(1)),
+            Err(StoreError::Unreachable { .. })
+        ));
         assert_eq!(memory.objects().len(), 1);
     }
 
@@ -439,7 +503,14 @@ mod tests {
         assert_eq!(store.get(&pack(3), 9).expect("get"), b"bytes");
         store.plan(fault(Operation::ReadAt, 1, Effect::Short(1)));
         let error = store.read_at(&pack(3), 0, &mut [0; 4]).expect_err("short");
-        assert!(matches!(error, StoreError::Short { wanted: 4, found: 1, .. }));
+        assert!(matches!(
+            error,
+            StoreError::Short {
+                wanted: 4,
+                found: 1,
+                ..
+            }
+        ));
         store.assert_all_fired();
     }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
-    StoreError,
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
+    Spool, Store, StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -36,18 +36,36 @@ impl HookedStore {
     }
 
     /// [`HookedStore::behind`] the `nth` such call, from 1.
-    pub fn behind_nth(inner: SharedStore, operation: Operation, kind: KeyKind, nth: u32, hook: Hook) -> Self {
-        Self { inner, at: (operation, kind), left: AtomicU32::new(nth), hook: Mutex::new(Some(hook)) }
+    pub fn behind_nth(
+        inner: SharedStore,
+        operation: Operation,
+        kind: KeyKind,
+        nth: u32,
+        hook: Hook,
+    ) -> Self {
+        Self {
+            inner,
+            at: (operation, kind),
+            left: AtomicU32::new(nth),
+            hook: Mutex::new(Some(hook)),
+        }
     }
 
     /// True once the hook was called.
     pub fn was_called(&self) -> bool {
-        self.hook.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.hook
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
     }
 
     fn behind_call(&self, operation: Operation, kind: KeyKind) {
         if self.at == (operation, kind) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let hook = self
+                .hook
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             hook.into_iter().for_each(|hook| hook(self.inner.as_ref()));
         }
     }
@@ -135,7 +153,8 @@ mod tests {
 
     #[test]
     fn it_keeps_the_contract() {
-        let hooked = |inner| HookedStore::behind(inner, Operation::List, KeyKind::Pack, Box::new(|_| {}));
+        let hooked =
+            |inner| HookedStore::behind(inner, Operation::List, KeyKind::Pack, Box::new(|_| {}));
         suite::run(|| Arc::new(hooked(Arc::new(MemoryStore::new()))));
     }
 
@@ -145,12 +164,21 @@ mod tests {
         let (put, taken) = (lease.clone(), lease.clone());
         let hook = move |store: &dyn Store| store.delete(&taken).expect("it was put");
         let memory = Arc::new(MemoryStore::new());
-        let store = HookedStore::behind(memory.clone(), Operation::Put, KeyKind::Lease, Box::new(hook));
+        let store = HookedStore::behind(
+            memory.clone(),
+            Operation::Put,
+            KeyKind::Lease,
+            Box::new(hook),
+        );
         list_all(&store, Folder::Leases).expect("lists");
         assert!(!store.was_called());
-        store.put(&put, Body::Bytes(b"1"), PutMode::CreateOnly).expect("put");
+        store
+            .put(&put, Body::Bytes(b"1"), PutMode::CreateOnly)
+            .expect("put");
         assert!(store.was_called() && store.stat(&lease).is_err());
-        store.put(&put, Body::Bytes(b"1"), PutMode::CreateOnly).expect("put");
+        store
+            .put(&put, Body::Bytes(b"1"), PutMode::CreateOnly)
+            .expect("put");
         assert!(store.stat(&lease).is_ok());
     }
 }

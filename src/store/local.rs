@@ -41,7 +41,9 @@ pub use names::is_foreign;
 
 use crate::store::spool::{Spool, SpoolParts};
 use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
-use crate::sys::{Dir, Existing, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime};
+use crate::sys::{
+    Dir, Existing, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime,
+};
 use crate::types::{PackId, Timestamp};
 
 const FOLDER_MODE: u32 = 0o700;
@@ -53,8 +55,14 @@ const CONNECTIONS: usize = 8;
 /// A put that takes longer fails where the object's time is that of its last write: half of what the protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
 /// The folders that every repository has; those of parity and of quarantine are made when they are needed.
-const FOLDERS: [Folder; 6] =
-    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
+const FOLDERS: [Folder; 6] = [
+    Folder::Keys,
+    Folder::Packs,
+    Folder::Index,
+    Folder::Snapshots,
+    Folder::Forgotten,
+    Folder::Leases,
+];
 
 /// A store in a folder. Other files that came there later are left alone. Objects are reached from the folder that was opened, one name
 /// at a time, so that no symlink leads out of it and a medium unmounted meanwhile is noticed.
@@ -89,9 +97,13 @@ impl LocalStore {
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let failed = |error| StoreError::from_path(&path.display().to_string(), error);
-        let root = Dir::create_all(path, FOLDER_MODE).map_err(|error| unreachable_root(path, error))?;
+        let root =
+            Dir::create_all(path, FOLDER_MODE).map_err(|error| unreachable_root(path, error))?;
         if let Some(name) = names::first_foreign(&root).map_err(failed)? {
-            return Err(StoreError::Occupied { address: path.display().to_string(), name });
+            return Err(StoreError::Occupied {
+                address: path.display().to_string(),
+                name,
+            });
         }
         for folder in FOLDERS {
             root.make_dir(folder.name(), FOLDER_MODE).map_err(failed)?;
@@ -145,34 +157,62 @@ impl LocalStore {
 
     /// Fails if the root was removed, unmounted or replaced: an empty mount point must not pass for an empty store.
     fn check_root(&self) -> Result<(), StoreError> {
-        let gone = |source| StoreError::Unreachable { address: self.address.clone(), source };
+        let gone = |source| StoreError::Unreachable {
+            address: self.address.clone(),
+            source,
+        };
         let now = Dir::open(self.root.path()).map_err(|error| gone(error.source))?;
         if same(&now, &self.root) {
             return Ok(());
         }
-        Err(gone(io::Error::new(io::ErrorKind::NotFound, "another folder has taken its place")))
+        Err(gone(io::Error::new(
+            io::ErrorKind::NotFound,
+            "another folder has taken its place",
+        )))
     }
 
     fn place(&self, key: &ObjectKey) -> Result<Place, StoreError> {
-        let plain = |folder: Folder, name: String| Place { folder: Some(folder.name()), fan: None, name };
+        let plain = |folder: Folder, name: String| Place {
+            folder: Some(folder.name()),
+            fan: None,
+            name,
+        };
         Ok(match key {
-            ObjectKey::Config(_) => Place { folder: None, fan: None, name: key.to_string() },
+            ObjectKey::Config(_) => Place {
+                folder: None,
+                fan: None,
+                name: key.to_string(),
+            },
             ObjectKey::KeySlot(slot, copy) => {
                 let name = format!("{slot}{copy}");
                 // A key built by hand may hold anything.
                 if ObjectKey::from_name(Folder::Keys, &name).as_ref() != Some(key) {
-                    let source = io::Error::new(io::ErrorKind::InvalidInput, "not a key slot's name");
-                    return Err(StoreError::Io { action: "use", subject: format!("{slot:?}"), source });
+                    let source =
+                        io::Error::new(io::ErrorKind::InvalidInput, "not a key slot's name");
+                    return Err(StoreError::Io {
+                        action: "use",
+                        subject: format!("{slot:?}"),
+                        source,
+                    });
                 }
                 plain(Folder::Keys, name)
             }
-            ObjectKey::Pack(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Packs, id.to_string()) },
-            ObjectKey::Parity(id) => Place { fan: Some(fan(*id)), ..plain(Folder::Parity, id.to_string()) },
+            ObjectKey::Pack(id) => Place {
+                fan: Some(fan(*id)),
+                ..plain(Folder::Packs, id.to_string())
+            },
+            ObjectKey::Parity(id) => Place {
+                fan: Some(fan(*id)),
+                ..plain(Folder::Parity, id.to_string())
+            },
             ObjectKey::QuarantinedPack(_)
             | ObjectKey::QuarantinedSnapshot(_)
             | ObjectKey::QuarantinedSegment(_) => {
                 let text = key.to_string();
-                plain(Folder::Quarantine, text.rsplit('/').next().unwrap_or(&text).to_owned())
+                plain(
+                    Folder::Quarantine,
+                    text.rsplit('/').next().unwrap_or(&text).to_owned(),
+                )
             }
             ObjectKey::Segment(id) => plain(Folder::Index, id.to_string()),
             ObjectKey::Snapshot(id) => plain(Folder::Snapshots, id.to_string()),
@@ -183,7 +223,9 @@ impl LocalStore {
 
     /// The folder of an object, if it is there.
     fn find_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
-        let Some(folder) = place.folder else { return Ok(Arc::clone(&self.root)) };
+        let Some(folder) = place.folder else {
+            return Ok(Arc::clone(&self.root));
+        };
         let dir = self.root.open_dir(folder)?;
         Ok(Arc::new(match &place.fan {
             Some(fan) => dir.open_dir(fan)?,
@@ -193,10 +235,15 @@ impl LocalStore {
 
     /// The folder of an object, made where it is missing, and durable.
     fn make_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
-        let Some(folder) = place.folder else { return Ok(Arc::clone(&self.root)) };
+        let Some(folder) = place.folder else {
+            return Ok(Arc::clone(&self.root));
+        };
         let dir = ensure_dir(&self.root, folder, &self.durable_top)?;
-        let durable =
-            if folder == Folder::Parity.name() { &self.durable_parity } else { &self.durable_packs };
+        let durable = if folder == Folder::Parity.name() {
+            &self.durable_parity
+        } else {
+            &self.durable_packs
+        };
         Ok(Arc::new(match &place.fan {
             Some(fan) => ensure_dir(&dir, fan, durable)?,
             None => dir,
@@ -250,7 +297,13 @@ impl LocalStore {
     }
 
     /// Gives a written file its name, with a time that is not before the name.
-    fn publish(&self, file: TempFile, dir: &Dir, name: &str, existing: Existing) -> Result<(), PathError> {
+    fn publish(
+        &self,
+        file: TempFile,
+        dir: &Dir,
+        name: &str,
+        existing: Existing,
+    ) -> Result<(), PathError> {
         if self.dates {
             return file.publish_dated(dir, name, existing);
         }
@@ -260,8 +313,15 @@ impl LocalStore {
             return Ok(());
         }
         dir.remove_file(name)?;
-        let source = io::Error::new(io::ErrorKind::TimedOut, "its sync took more than 30 minutes");
-        Err(PathError { action: "store", path: dir.path().join(name), source })
+        let source = io::Error::new(
+            io::ErrorKind::TimedOut,
+            "its sync took more than 30 minutes",
+        );
+        Err(PathError {
+            action: "store",
+            path: dir.path().join(name),
+            source,
+        })
     }
 
     /// Lists one folder's objects; what is no regular file, or vanishes meanwhile, is passed over.
@@ -300,7 +360,10 @@ impl LocalStore {
                 Ok(dir) => dir,
                 // Vanished, or no folder: nothing that `get` would find either.
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
                 {
                     continue;
                 }
@@ -353,10 +416,11 @@ impl Store for LocalStore {
             PutMode::Replace => Existing::Replace,
         };
         let dir = self.make_dir(&place).map_err(failed)?;
-        self.publish(file, &dir, &place.name, existing).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Exists { key: key.clone() },
-            _ => self.failed(error),
-        })?;
+        self.publish(file, &dir, &place.name, existing)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => StoreError::Exists { key: key.clone() },
+                _ => self.failed(error),
+            })?;
         dir.sync().map_err(failed)
     }
 
@@ -369,11 +433,20 @@ impl Store for LocalStore {
         let file = self.open_object(key)?;
         let size = file.stat().map_err(|error| self.failed(error))?.size;
         if size > limit {
-            return Err(StoreError::TooLong { key: key.clone(), limit, found: size });
+            return Err(StoreError::TooLong {
+                key: key.clone(),
+                limit,
+                found: size,
+            });
         }
-        let too_long = |_| StoreError::TooLong { key: key.clone(), limit: usize::MAX as u64, found: size };
+        let too_long = |_| StoreError::TooLong {
+            key: key.clone(),
+            limit: usize::MAX as u64,
+            found: size,
+        };
         let mut bytes = vec![0; usize::try_from(size).map_err(too_long)?];
-        file.read_exact_at(&mut bytes, 0).map_err(|error| self.short(key, size, &file, error))?;
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|error| self.short(key, size, &file, error))?;
         Ok(bytes)
     }
 
@@ -381,9 +454,14 @@ impl Store for LocalStore {
         let (file, size) = self.open_for_range(key)?;
         let wanted = offset.saturating_add(buf.len() as u64);
         if wanted > size {
-            return Err(StoreError::Short { key: key.clone(), wanted, found: size });
+            return Err(StoreError::Short {
+                key: key.clone(),
+                wanted,
+                found: size,
+            });
         }
-        file.read_exact_at(buf, offset).map_err(|error| self.short(key, wanted, &file, error))
+        file.read_exact_at(buf, offset)
+            .map_err(|error| self.short(key, wanted, &file, error))
     }
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
@@ -416,15 +494,19 @@ impl Store for LocalStore {
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
         let (old, new) = (self.place(from)?, self.place(to)?);
-        let source = self.find_dir(&old).map_err(|error| self.failed_on(from, error))?;
+        let source = self
+            .find_dir(&old)
+            .map_err(|error| self.failed_on(from, error))?;
         let target = self.make_dir(&new).map_err(|error| self.failed(error))?;
         if let ObjectKey::Pack(id) = from {
             self.close_pack(*id);
         }
-        source.move_file(&old.name, &target, &new.name).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Exists { key: to.clone() },
-            _ => self.failed_on(from, error),
-        })?;
+        source
+            .move_file(&old.name, &target, &new.name)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => StoreError::Exists { key: to.clone() },
+                _ => self.failed_on(from, error),
+            })?;
         if to.folder() == Some(Folder::Quarantine) {
             // Not where the file is another user's; who needs the time looks at it.
             let _ = target.touch(&new.name);
@@ -478,7 +560,11 @@ impl Store for LocalStore {
     }
 
     fn set_reserve(&self, hold: bool) -> Result<(), StoreError> {
-        let set = if hold { reserve::hold(&self.root) } else { reserve::give_back(&self.root) };
+        let set = if hold {
+            reserve::hold(&self.root)
+        } else {
+            reserve::give_back(&self.root)
+        };
         set.map_err(|error| self.failed(error))
     }
 
@@ -493,7 +579,11 @@ impl LocalStore {
     fn short(&self, key: &ObjectKey, wanted: u64, file: &ReadFile, error: PathError) -> StoreError {
         match file.stat() {
             Ok(stat) if error.kind() == io::ErrorKind::UnexpectedEof && stat.size < wanted => {
-                StoreError::Short { key: key.clone(), wanted, found: stat.size }
+                StoreError::Short {
+                    key: key.clone(),
+                    wanted,
+                    found: stat.size,
+                }
             }
             _ => self.failed(error),
         }
@@ -502,7 +592,11 @@ impl LocalStore {
 
 /// The folder of this name, made where it is missing. It, and all its siblings of now, are known durable afterwards,
 /// so that the cost is one sync of the parent for a process that finds all folders there.
-fn ensure_dir(parent: &Dir, name: &str, durable: &Mutex<HashSet<String>>) -> Result<Dir, PathError> {
+fn ensure_dir(
+    parent: &Dir,
+    name: &str,
+    durable: &Mutex<HashSet<String>>,
+) -> Result<Dir, PathError> {
     if lock(durable).contains(name) {
         match parent.open_dir(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -524,7 +618,11 @@ fn ensure_dir(parent: &Dir, name: &str, durable: &Mutex<HashSet<String>>) -> Res
 }
 
 fn meta_of(key: ObjectKey, stat: FileStat) -> ObjectMeta {
-    ObjectMeta { key, size: stat.size, modified: stat.modified }
+    ObjectMeta {
+        key,
+        size: stat.size,
+        modified: stat.modified,
+    }
 }
 
 /// The name of a pack's folder: its last byte, since a name's first digits are what people type.
@@ -546,19 +644,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn address_of(path: &Path) -> String {
-    path.as_os_str().as_bytes().utf8_chunks().fold(String::new(), |mut address, part| {
-        address.push_str(part.valid());
-        part.invalid().iter().for_each(|byte| address.push_str(&format!("\\x{byte:02x}")));
-        address
-    })
+    path.as_os_str()
+        .as_bytes()
+        .utf8_chunks()
+        .fold(String::new(), |mut address, part| {
+            address.push_str(part.valid());
+            part.invalid()
+                .iter()
+                .for_each(|byte| address.push_str(&format!("\\x{byte:02x}")));
+            address
+        })
 }
 
 fn unreachable_root(path: &Path, error: PathError) -> StoreError {
     let address = path.display().to_string();
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            StoreError::Unreachable { address, source: error.source }
-        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::Unreachable {
+            address,
+            source: error.source,
+        },
         _ => StoreError::from_path(&address, error),
     }
 }

@@ -34,7 +34,10 @@ pub enum LocateError {
     /// `scheme://` of a kind that is not known.
     Scheme { scheme: String },
     /// A location of this scheme, badly written; `why` says what is wrong.
-    Malformed { scheme: &'static str, why: &'static str },
+    Malformed {
+        scheme: &'static str,
+        why: &'static str,
+    },
     /// `scheme:` as other programs write their remote repositories.
     OtherProgram { scheme: &'static str },
     /// `file:///path`, which is a path alone here.
@@ -51,7 +54,10 @@ impl fmt::Display for LocateError {
         match self {
             Self::Empty => f.write_str("the repository's location is empty"),
             Self::Scheme { scheme } => {
-                write!(f, "'{scheme}://' is not known; a location is a path, sftp://user@host/path, ")?;
+                write!(
+                    f,
+                    "'{scheme}://' is not known; a location is a path, sftp://user@host/path, "
+                )?;
                 f.write_str("user@host:/path or s3://bucket/prefix")
             }
             Self::Malformed { scheme, why } => write!(f, "not a good {scheme} location: {why}"),
@@ -59,9 +65,9 @@ impl fmt::Display for LocateError {
                 f,
                 "'{scheme}:' is not supported; a location is a path, and a path with a ':' is written './{scheme}:…'"
             ),
-            Self::FileUrl => {
-                f.write_str("'file://' is not part of a path: write the path alone, such as /srv/repo")
-            }
+            Self::FileUrl => f.write_str(
+                "'file://' is not part of a path: write the path alone, such as /srv/repo",
+            ),
             Self::NotText => f.write_str("a remote location must be UTF-8"),
         }
     }
@@ -95,7 +101,12 @@ impl Location {
         if !after.starts_with(":/") {
             match before {
                 "sftp" => return Err(bad_sftp("write sftp://user@host/path")),
-                "s3" => return Err(LocateError::Malformed { scheme: "s3", why: "write s3://bucket/prefix" }),
+                "s3" => {
+                    return Err(LocateError::Malformed {
+                        scheme: "s3",
+                        why: "write s3://bucket/prefix",
+                    });
+                }
                 _ => {}
             }
             if let Some(scheme) = OTHER_PROGRAMS.into_iter().find(|scheme| *scheme == before) {
@@ -108,7 +119,9 @@ impl Location {
         let rest = &after[3..];
         match before {
             "sftp" => {
-                let slash = rest.find('/').ok_or(bad_sftp("a path must follow the host"))?;
+                let slash = rest
+                    .find('/')
+                    .ok_or(bad_sftp("a path must follow the host"))?;
                 let (authority, path) = rest.split_at(slash);
                 let (authority, port) = split_port(authority)?;
                 sftp(authority, port, path)
@@ -117,11 +130,18 @@ impl Location {
             "file" => Err(LocateError::FileUrl),
             // What stands there may be anything, also a secret: only what looks like a scheme is shown.
             scheme
-                if scheme.len() <= 16 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+') =>
+                if scheme.len() <= 16
+                    && scheme
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'+') =>
             {
-                Err(LocateError::Scheme { scheme: scheme.to_owned() })
+                Err(LocateError::Scheme {
+                    scheme: scheme.to_owned(),
+                })
             }
-            _ => Err(LocateError::Scheme { scheme: "…".to_owned() }),
+            _ => Err(LocateError::Scheme {
+                scheme: "…".to_owned(),
+            }),
         }
     }
 
@@ -144,7 +164,11 @@ impl Location {
     fn unsupported(&self) -> StoreError {
         let text = "remote repositories are not supported yet; use a local path";
         let source = io::Error::new(io::ErrorKind::Unsupported, text);
-        StoreError::Io { action: "open", subject: self.to_string(), source }
+        StoreError::Io {
+            action: "open",
+            subject: self.to_string(),
+            source,
+        }
     }
 }
 
@@ -152,7 +176,12 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(path) => path.display().fmt(f),
-            Self::Sftp { user, host, port, path } => {
+            Self::Sftp {
+                user,
+                host,
+                port,
+                path,
+            } => {
                 f.write_str("sftp://")?;
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
@@ -170,7 +199,10 @@ impl fmt::Display for Location {
 }
 
 const fn bad_sftp(why: &'static str) -> LocateError {
-    LocateError::Malformed { scheme: "sftp", why }
+    LocateError::Malformed {
+        scheme: "sftp",
+        why,
+    }
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), LocateError> {
@@ -179,8 +211,14 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), LocateError> {
     let Some(colon) = authority[host_from..].find(':').map(|at| host_from + at) else {
         return Ok((authority, None));
     };
-    let port = authority[colon + 1..].parse().ok().filter(|port| *port != 0);
-    Ok((&authority[..colon], Some(port.ok_or(bad_sftp("the port is no number from 1 to 65535"))?)))
+    let port = authority[colon + 1..]
+        .parse()
+        .ok()
+        .filter(|port| *port != 0);
+    Ok((
+        &authority[..colon],
+        Some(port.ok_or(bad_sftp("the port is no number from 1 to 65535"))?),
+    ))
 }
 
 fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, LocateError> {
@@ -189,23 +227,35 @@ fn sftp(authority: &str, port: Option<u16>, path: &str) -> Result<Location, Loca
         None => (None, authority),
     };
     if user.is_some_and(|user| user.contains(':')) {
-        return Err(bad_sftp("no password may stand in it; use an SSH key or agent"));
+        return Err(bad_sftp(
+            "no password may stand in it; use an SSH key or agent",
+        ));
     }
     // These become arguments of `ssh`: nothing may look like an option or hold a space.
     let plain = |text: &str, more: &str| {
         !text.is_empty()
             && !text.starts_with('-')
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c) || more.contains(c))
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c) || more.contains(c))
     };
     if !user.is_none_or(|user| plain(user, "+@")) {
-        return Err(bad_sftp("the user's name is empty or holds characters that no user name has"));
+        return Err(bad_sftp(
+            "the user's name is empty or holds characters that no user name has",
+        ));
     }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     if !bare.map_or(plain(host, ""), |address| plain(address, ":%")) {
-        return Err(bad_sftp("the host's name is empty or holds characters that no host name has"));
+        return Err(bad_sftp(
+            "the host's name is empty or holds characters that no host name has",
+        ));
     }
     if !path.starts_with('/') {
-        return Err(bad_sftp("the path must begin with '/'; a local path with a ':' is written './…'"));
+        return Err(bad_sftp(
+            "the path must begin with '/'; a local path with a ':' is written './…'",
+        ));
     }
     if path.trim_matches('/').is_empty() || path.contains(char::is_control) {
         return Err(bad_sftp("the path is empty or holds control characters"));
@@ -222,17 +272,27 @@ fn s3(rest: &str) -> Result<Location, LocateError> {
     let bad = |why| LocateError::Malformed { scheme: "s3", why };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let legal = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
-    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(legal) || bucket.starts_with(['.', '-']) {
+    if !(3..=63).contains(&bucket.len())
+        || !bucket.bytes().all(legal)
+        || bucket.starts_with(['.', '-'])
+    {
         return Err(bad("a bucket's name has 3 to 63 of a-z, 0-9, '.' and '-'"));
     }
     let prefix = prefix.trim_matches('/');
-    if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if !prefix.is_empty()
+        && prefix
+            .split('/')
+            .any(|part| matches!(part, "" | "." | ".."))
+    {
         return Err(bad("a part of the prefix is empty, '.' or '..'"));
     }
     if prefix.contains(|c: char| c.is_control() || c == '?' || c == '#') {
         return Err(bad("the prefix holds '?', '#' or control characters"));
     }
-    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    Ok(Location::S3 {
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -245,7 +305,17 @@ mod tests {
 
     #[test]
     fn paths_are_paths() {
-        for text in ["/srv/repo", "./a:b", "../x", ".", "repo", "a/b:c", "/odd:/name", "~", "@x"] {
+        for text in [
+            "/srv/repo",
+            "./a:b",
+            "../x",
+            ".",
+            "repo",
+            "a/b:c",
+            "/odd:/name",
+            "~",
+            "@x",
+        ] {
             assert_eq!(parse(text), Ok(Location::Local(text.into())), "{text}");
         }
         let odd = OsStr::from_bytes(b"caf\xe9");
@@ -306,7 +376,10 @@ mod tests {
     #[test]
     fn what_other_programs_take_is_answered_with_what_is_right_here() {
         for (text, right) in [
-            ("rest:https://me:hunter2@host:8000/", "'rest:' is not supported"),
+            (
+                "rest:https://me:hunter2@host:8000/",
+                "'rest:' is not supported",
+            ),
             ("rclone:remote:path", "'rclone:' is not supported"),
             ("b2:bucket:path", "'b2:' is not supported"),
             ("sftp:me@host:/srv", "write sftp://user@host/path"),
@@ -314,15 +387,25 @@ mod tests {
             ("file:///srv/repo", "write the path alone"),
         ] {
             let said = parse(text).expect_err(text).to_string();
-            assert!(said.contains(right) && !said.contains("hunter2"), "{text}: {said}");
+            assert!(
+                said.contains(right) && !said.contains("hunter2"),
+                "{text}: {said}"
+            );
         }
-        assert_eq!(parse("rest:/srv").map(|it| it.to_string()), Ok("sftp://rest/srv".to_owned()), "a host");
+        assert_eq!(
+            parse("rest:/srv").map(|it| it.to_string()),
+            Ok("sftp://rest/srv".to_owned()),
+            "a host"
+        );
     }
 
     #[test]
     fn remote_stores_say_that_they_are_not_there_yet() {
         for text in ["me@host:/srv", "s3://bucket/x"] {
-            for result in [parse(text).expect("good").open(), parse(text).expect("good").create()] {
+            for result in [
+                parse(text).expect("good").open(),
+                parse(text).expect("good").create(),
+            ] {
                 let StoreError::Io { source, .. } = result.expect_err("unsupported") else {
                     panic!("another error")
                 };
@@ -335,7 +418,10 @@ mod tests {
     fn a_local_store_is_opened_only_if_it_exists() {
         let root = tempfile::tempdir().expect("a folder");
         let location = Location::parse(root.path().join("repo")).expect("a path");
-        assert!(matches!(location.open(), Err(StoreError::Unreachable { .. })));
+        assert!(matches!(
+            location.open(),
+            Err(StoreError::Unreachable { .. })
+        ));
         let made = location.create().expect("create");
         assert_eq!(location.open().expect("open").address(), made.address());
     }

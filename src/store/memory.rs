@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError};
+use crate::store::{
+    Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
+};
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
@@ -28,7 +30,9 @@ impl Clock {
 
     /// A clock that moves on by `step_nanos` at every reading, so that no two writes have one time.
     pub fn stepping(now: Timestamp, step_nanos: u64) -> Self {
-        Self { state: Arc::new(Mutex::new(Ticks { now, step_nanos })) }
+        Self {
+            state: Arc::new(Mutex::new(Ticks { now, step_nanos })),
+        }
     }
 
     /// The time now; then the clock takes its step.
@@ -38,7 +42,8 @@ impl Clock {
         let nanos = u64::from(now.nanos()) + state.step_nanos;
         let seconds = i64::try_from(nanos / 1_000_000_000).expect("2^64 ns are few seconds");
         let rest = u32::try_from(nanos % 1_000_000_000).expect("less than a second");
-        state.now = Timestamp::new(now.seconds().saturating_add(seconds), rest).expect("less than a second");
+        state.now = Timestamp::new(now.seconds().saturating_add(seconds), rest)
+            .expect("less than a second");
         now
     }
 
@@ -82,7 +87,10 @@ impl MemoryStore {
 
     /// An empty store on this clock.
     pub fn with_clock(clock: &Clock) -> Self {
-        Self { clock: clock.clone(), objects: Mutex::default() }
+        Self {
+            clock: clock.clone(),
+            objects: Mutex::default(),
+        }
     }
 
     /// The store's clock.
@@ -92,12 +100,18 @@ impl MemoryStore {
 
     /// A store of its own with the same objects and times, on the same clock: what a crash now would leave.
     pub fn fork(&self) -> Self {
-        Self { clock: self.clock.clone(), objects: Mutex::new(lock(&self.objects).clone()) }
+        Self {
+            clock: self.clock.clone(),
+            objects: Mutex::new(lock(&self.objects).clone()),
+        }
     }
 
     /// All objects, sorted by key.
     pub fn objects(&self) -> Vec<ObjectMeta> {
-        lock(&self.objects).iter().map(|(key, object)| meta_of(key, object)).collect()
+        lock(&self.objects)
+            .iter()
+            .map(|(key, object)| meta_of(key, object))
+            .collect()
     }
 
     /// Stored bytes of all objects together.
@@ -108,7 +122,9 @@ impl MemoryStore {
     /// Changes an object behind everybody's back; its time stays. False if there is none.
     pub fn damage(&self, key: &ObjectKey, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut objects = lock(&self.objects);
-        let Some(object) = objects.get_mut(key) else { return false };
+        let Some(object) = objects.get_mut(key) else {
+            return false;
+        };
         change(Arc::make_mut(&mut object.bytes));
         true
     }
@@ -146,7 +162,10 @@ impl Store for MemoryStore {
         {
             return Err(refused(key, "not a key slot's name"));
         }
-        let replaceable = matches!(key, ObjectKey::Config(_) | ObjectKey::KeySlot(..) | ObjectKey::Lease(_));
+        let replaceable = matches!(
+            key,
+            ObjectKey::Config(_) | ObjectKey::KeySlot(..) | ObjectKey::Lease(_)
+        );
         if mode == PutMode::Replace && !replaceable {
             return Err(refused(key, "objects of this kind are never replaced"));
         }
@@ -158,7 +177,10 @@ impl Store for MemoryStore {
         if mode == PutMode::CreateOnly && objects.contains_key(key) {
             return Err(StoreError::Exists { key: key.clone() });
         }
-        let object = Object { bytes: Arc::new(bytes), modified: self.clock.now() };
+        let object = Object {
+            bytes: Arc::new(bytes),
+            modified: self.clock.now(),
+        };
         objects.insert(key.clone(), object);
         Ok(())
     }
@@ -171,7 +193,11 @@ impl Store for MemoryStore {
         let bytes = self.find(key)?.bytes;
         let found = bytes.len() as u64;
         if found > limit {
-            return Err(StoreError::TooLong { key: key.clone(), limit, found });
+            return Err(StoreError::TooLong {
+                key: key.clone(),
+                limit,
+                found,
+            });
         }
         Ok(bytes.to_vec())
     }
@@ -180,7 +206,11 @@ impl Store for MemoryStore {
         let bytes = self.find(key)?.bytes;
         let (wanted, found) = (offset.saturating_add(buf.len() as u64), bytes.len() as u64);
         if wanted > found {
-            return Err(StoreError::Short { key: key.clone(), wanted, found });
+            return Err(StoreError::Short {
+                key: key.clone(),
+                wanted,
+                found,
+            });
         }
         let start = usize::try_from(offset).expect("within a vector");
         buf.copy_from_slice(&bytes[start..start + buf.len()]);
@@ -197,7 +227,10 @@ impl Store for MemoryStore {
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         // Not under the lock: `each` may call the store.
-        self.objects().into_iter().filter(|meta| meta.key.folder() == Some(folder)).try_for_each(each)
+        self.objects()
+            .into_iter()
+            .filter(|meta| meta.key.folder() == Some(folder))
+            .try_for_each(each)
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
@@ -205,7 +238,9 @@ impl Store for MemoryStore {
         if objects.contains_key(to) {
             return Err(StoreError::Exists { key: to.clone() });
         }
-        let mut object = objects.remove(from).ok_or_else(|| StoreError::NotFound { key: from.clone() })?;
+        let mut object = objects
+            .remove(from)
+            .ok_or_else(|| StoreError::NotFound { key: from.clone() })?;
         if to.folder() == Some(Folder::Quarantine) {
             object.modified = self.clock.now();
         }
@@ -215,7 +250,9 @@ impl Store for MemoryStore {
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let removed = lock(&self.objects).remove(key);
-        removed.map(drop).ok_or_else(|| StoreError::NotFound { key: key.clone() })
+        removed
+            .map(drop)
+            .ok_or_else(|| StoreError::NotFound { key: key.clone() })
     }
 
     fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
@@ -232,12 +269,20 @@ impl Store for MemoryStore {
 }
 
 fn meta_of(key: &ObjectKey, object: &Object) -> ObjectMeta {
-    ObjectMeta { key: key.clone(), size: object.bytes.len() as u64, modified: object.modified }
+    ObjectMeta {
+        key: key.clone(),
+        size: object.bytes.len() as u64,
+        modified: object.modified,
+    }
 }
 
 fn refused(key: &ObjectKey, why: &str) -> StoreError {
     let source = io::Error::new(io::ErrorKind::InvalidInput, why);
-    StoreError::Io { action: "put", subject: key.to_string(), source }
+    StoreError::Io {
+        action: "put",
+        subject: key.to_string(),
+        source,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -259,9 +304,17 @@ mod tests {
     fn it_refuses_what_no_caller_may_do() {
         let store = MemoryStore::new();
         let pack = ObjectKey::Pack(PackId::new([1; 32]));
-        assert!(store.put(&pack, Body::Bytes(b"x"), PutMode::Replace).is_err());
+        assert!(
+            store
+                .put(&pack, Body::Bytes(b"x"), PutMode::Replace)
+                .is_err()
+        );
         let slot = ObjectKey::KeySlot("../up".to_owned(), Copy::First);
-        assert!(store.put(&slot, Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
+        assert!(
+            store
+                .put(&slot, Body::Bytes(b"x"), PutMode::CreateOnly)
+                .is_err()
+        );
         assert!(store.delete(&pack).expect_err("missing").is_not_found());
     }
 
@@ -270,7 +323,11 @@ mod tests {
         let clock = Clock::stepping(Timestamp::from_seconds(100), 600_000_000);
         let store = MemoryStore::with_clock(&clock);
         let lease = ObjectKey::Lease(LeaseId::new([1; 16]));
-        let put = || store.put(&lease, Body::Bytes(b"x"), PutMode::Replace).expect("put");
+        let put = || {
+            store
+                .put(&lease, Body::Bytes(b"x"), PutMode::Replace)
+                .expect("put")
+        };
         let time = || store.stat(&lease).expect("stat").modified;
         put();
         assert_eq!(time(), Timestamp::from_seconds(100));
@@ -286,7 +343,9 @@ mod tests {
     fn a_fork_goes_its_own_way_and_damage_keeps_the_time() {
         let store = MemoryStore::new();
         let key = ObjectKey::Pack(PackId::new([1; 32]));
-        store.put(&key, Body::Bytes(b"bytes"), PutMode::CreateOnly).expect("put");
+        store
+            .put(&key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+            .expect("put");
         let fork = store.fork();
         let before = fork.stat(&key).expect("stat");
         assert!(fork.damage(&key, |bytes| bytes[0] ^= 1));

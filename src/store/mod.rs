@@ -187,9 +187,17 @@ pub enum StoreError {
     /// `CreateOnly`, and the name is taken.
     Exists { key: ObjectKey },
     /// The object is shorter than what was asked of it.
-    Short { key: ObjectKey, wanted: u64, found: u64 },
+    Short {
+        key: ObjectKey,
+        wanted: u64,
+        found: u64,
+    },
     /// The object is longer than what the caller may take.
-    TooLong { key: ObjectKey, limit: u64, found: u64 },
+    TooLong {
+        key: ObjectKey,
+        limit: u64,
+        found: u64,
+    },
     /// The store or its medium refuses writes.
     ReadOnly { address: String },
     /// No room left.
@@ -201,7 +209,11 @@ pub enum StoreError {
     /// The store is not there (no such folder, no such host).
     Unreachable { address: String, source: io::Error },
     /// Anything else; `subject` is the object or the address.
-    Io { action: &'static str, subject: String, source: io::Error },
+    Io {
+        action: &'static str,
+        subject: String,
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for StoreError {
@@ -219,10 +231,15 @@ impl fmt::Display for StoreError {
             Self::Full { address, .. } => write!(f, "no space left in {address}"),
             Self::Denied { subject, .. } => write!(f, "permission denied for {subject}"),
             Self::Occupied { address, name } => {
-                write!(f, "cannot make a repository in {address}: it holds other files, such as '{name}'")
+                write!(
+                    f,
+                    "cannot make a repository in {address}: it holds other files, such as '{name}'"
+                )
             }
             Self::Unreachable { address, .. } => write!(f, "cannot reach {address}"),
-            Self::Io { action, subject, .. } => write!(f, "cannot {action} {subject}"),
+            Self::Io {
+                action, subject, ..
+            } => write!(f, "cannot {action} {subject}"),
         }
     }
 }
@@ -388,9 +405,9 @@ impl ObjectKey {
             Self::Forgotten(_) => Some(Folder::Forgotten),
             Self::Lease(_) => Some(Folder::Leases),
             Self::Parity(_) => Some(Folder::Parity),
-            Self::QuarantinedPack(_) | Self::QuarantinedSnapshot(_) | Self::QuarantinedSegment(_) => {
-                Some(Folder::Quarantine)
-            }
+            Self::QuarantinedPack(_)
+            | Self::QuarantinedSnapshot(_)
+            | Self::QuarantinedSegment(_) => Some(Folder::Quarantine),
         }
     }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, Clock, Folder, MemoryStore, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
+    Body, Clock, Folder, MemoryStore, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store,
+    StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -29,12 +30,22 @@ pub struct Lag {
 impl Lag {
     /// Everything shows after just so long.
     pub const fn of(seconds: i64) -> Self {
-        Self { least: seconds, most: seconds, stale: 0, own: false }
+        Self {
+            least: seconds,
+            most: seconds,
+            stale: 0,
+            own: false,
+        }
     }
 
     /// Up to so long in all, half of it as old listings.
     pub const fn up_to(seconds: i64) -> Self {
-        Self { least: 0, most: seconds / 2, stale: seconds - seconds / 2, own: false }
+        Self {
+            least: 0,
+            most: seconds / 2,
+            stale: seconds - seconds / 2,
+            own: false,
+        }
     }
 }
 
@@ -56,7 +67,11 @@ impl Change {
         let own = self.client == client && !self.lag.own;
         let span = u64::try_from(self.lag.most - self.lag.least).unwrap_or(0) * 1000 + 1;
         let drawn = i64::try_from(mix(self.seed ^ u64::from(client)) % span).unwrap_or(0);
-        let delay = if own { 0 } else { self.lag.least * 1000 + drawn };
+        let delay = if own {
+            0
+        } else {
+            self.lag.least * 1000 + drawn
+        };
         self.at + delay <= at
     }
 }
@@ -95,9 +110,20 @@ impl ModelWorld {
     /// An empty world without any lag; delays follow from the seed.
     pub fn new(clock: &Clock, seed: u64) -> Self {
         let lags = [Lag::default(); Folder::ALL.len()];
-        let state = State { real: 0, seed, lags, clients: 0, changes: BTreeMap::new() };
+        let state = State {
+            real: 0,
+            seed,
+            lags,
+            clients: 0,
+            changes: BTreeMap::new(),
+        };
         let memory = Arc::new(MemoryStore::with_clock(clock));
-        Self { memory, whole_seconds: false, strong: false, state: Arc::new(Mutex::new(state)) }
+        Self {
+            memory,
+            whole_seconds: false,
+            strong: false,
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// The same, on a store that tells times in whole seconds only.
@@ -131,14 +157,21 @@ impl ModelWorld {
             changes: state.changes.clone(),
         };
         let memory = Arc::new(self.memory.fork());
-        Self { memory, state: Arc::new(Mutex::new(copy)), ..self.clone() }
+        Self {
+            memory,
+            state: Arc::new(Mutex::new(copy)),
+            ..self.clone()
+        }
     }
 
     /// A new client.
     pub fn client(&self) -> ModelStore {
         let mut state = self.lock();
         state.clients += 1;
-        ModelStore { world: self.clone(), client: state.clients }
+        ModelStore {
+            world: self.clone(),
+            client: state.clients,
+        }
     }
 
     /// From now on changes in all folders, and listings of them, lag so.
@@ -197,9 +230,20 @@ impl ModelStore {
         let mut state = self.world.lock();
         act(&self.world.memory)?;
         state.real += 1;
-        let meta = self.world.memory.stat(key).ok().map(|meta| self.world.told(meta));
+        let meta = self
+            .world
+            .memory
+            .stat(key)
+            .ok()
+            .map(|meta| self.world.told(meta));
         let (seed, lag, at) = (state.draw(), state.lag(key.folder()), state.real);
-        let change = Change { at, client: self.client, lag, seed, meta };
+        let change = Change {
+            at,
+            client: self.client,
+            lag,
+            seed,
+            meta,
+        };
         state.changes.entry(key.clone()).or_default().push(change);
         Ok(())
     }
@@ -216,7 +260,10 @@ impl Store for ModelStore {
     }
 
     fn properties(&self) -> Properties {
-        Properties { strong_listing: self.world.strong, ..self.world.memory.properties() }
+        Properties {
+            strong_listing: self.world.strong,
+            ..self.world.memory.properties()
+        }
     }
 
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
@@ -236,7 +283,10 @@ impl Store for ModelStore {
     }
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError> {
-        self.world.memory.stat(key).map(|meta| self.world.told(meta))
+        self.world
+            .memory
+            .stat(key)
+            .map(|meta| self.world.told(meta))
     }
 
     fn list(
@@ -256,10 +306,19 @@ impl Store for ModelStore {
                     let own = change.client == self.client && !change.lag.own;
                     change.shows(self.client, if own { now } else { now - back })
                 };
-                changes.iter().rev().find(shows).and_then(|change| change.meta.clone())
+                changes
+                    .iter()
+                    .rev()
+                    .find(shows)
+                    .and_then(|change| change.meta.clone())
             };
-            let in_folder = state.changes.iter().filter(|(key, _)| key.folder() == Some(folder));
-            in_folder.filter_map(|(_, changes)| newest_shown(changes)).collect()
+            let in_folder = state
+                .changes
+                .iter()
+                .filter(|(key, _)| key.folder() == Some(folder));
+            in_folder
+                .filter_map(|(_, changes)| newest_shown(changes))
+                .collect()
         };
         listed.into_iter().try_for_each(each)
     }
@@ -304,7 +363,9 @@ mod tests {
     }
 
     fn put(store: &dyn Store, key: &ObjectKey) {
-        store.put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly).expect("put");
+        store
+            .put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+            .expect("put");
     }
 
     fn packs(store: &dyn Store) -> usize {
@@ -323,7 +384,12 @@ mod tests {
         let (ours, theirs) = (world.client(), world.client());
         put(&ours, &pack(1));
         assert_eq!((packs(&ours), packs(&theirs)), (1, 0));
-        assert_eq!(theirs.get(&pack(1), 9).expect("by name it is there at once"), b"bytes");
+        assert_eq!(
+            theirs
+                .get(&pack(1), 9)
+                .expect("by name it is there at once"),
+            b"bytes"
+        );
         world.jump(1800);
         assert_eq!(packs(&theirs), 0, "the clock jumped, no time passed");
         world.advance(60);
@@ -339,19 +405,33 @@ mod tests {
     fn delays_are_bounded_differ_by_client_and_follow_from_the_seed() {
         let seen = |seed| {
             let world = ModelWorld::new(&Clock::default(), seed);
-            world.set_lag(Lag { own: true, ..Lag::up_to(100) });
+            world.set_lag(Lag {
+                own: true,
+                ..Lag::up_to(100)
+            });
             let clients = [world.client(), world.client()];
             for n in 0..50 {
                 put(&clients[0], &pack(n));
             }
             world.advance(25);
-            let early = clients.each_ref().map(|client| list_all(client, Folder::Packs).expect("lists"));
+            let early = clients
+                .each_ref()
+                .map(|client| list_all(client, Folder::Packs).expect("lists"));
             world.advance(75);
-            assert_eq!(clients.each_ref().map(|client| packs(client)), [50, 50], "the bound is kept");
+            assert_eq!(
+                clients.each_ref().map(|client| packs(client)),
+                [50, 50],
+                "the bound is kept"
+            );
             early.map(|listed| listed.into_iter().map(|meta| meta.key).collect::<Vec<_>>())
         };
         let [one, two] = seen(7);
-        assert!(one.len() < 50 && two.len() < 50 && one != two, "{} and {}", one.len(), two.len());
+        assert!(
+            one.len() < 50 && two.len() < 50 && one != two,
+            "{} and {}",
+            one.len(),
+            two.len()
+        );
         assert_eq!(seen(7), [one, two]);
     }
 
@@ -366,8 +446,12 @@ mod tests {
         assert_eq!(listed(), Timestamp::from_seconds(100));
         world.set_folder_lag(Folder::Leases, Lag::of(10));
         world.advance(5);
-        ours.put(&lease, Body::Bytes(b"again"), PutMode::Replace).expect("replaced");
-        assert_eq!(ours.stat(&lease).expect("stats").modified, Timestamp::from_seconds(105));
+        ours.put(&lease, Body::Bytes(b"again"), PutMode::Replace)
+            .expect("replaced");
+        assert_eq!(
+            ours.stat(&lease).expect("stats").modified,
+            Timestamp::from_seconds(105)
+        );
         assert_eq!(listed(), Timestamp::from_seconds(100));
         world.advance(10);
         assert_eq!(listed(), Timestamp::from_seconds(105));

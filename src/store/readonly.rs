@@ -19,7 +19,9 @@ impl ReadOnlyStore {
     }
 
     fn refused<T>(&self) -> Result<T, StoreError> {
-        Err(StoreError::ReadOnly { address: self.inner.address().to_owned() })
+        Err(StoreError::ReadOnly {
+            address: self.inner.address().to_owned(),
+        })
     }
 }
 
@@ -34,7 +36,10 @@ impl Store for ReadOnlyStore {
     }
 
     fn properties(&self) -> Properties {
-        Properties { read_only: true, ..self.inner.properties() }
+        Properties {
+            read_only: true,
+            ..self.inner.properties()
+        }
     }
 
     fn put(&self, _key: &ObjectKey, _body: Body<'_>, _mode: PutMode) -> Result<(), StoreError> {
@@ -102,11 +107,17 @@ mod tests {
         let before = memory.objects();
         let lease = ObjectKey::Lease(LeaseId::new([9; 16]));
         let read_only = |result| matches!(result, Err(StoreError::ReadOnly { .. }));
-        assert!(read_only(store.put(&lease, Body::Bytes(b"x"), PutMode::Replace)));
+        assert!(read_only(store.put(
+            &lease,
+            Body::Bytes(b"x"),
+            PutMode::Replace
+        )));
         assert!(read_only(store.delete(&before[0].key)));
         assert!(read_only(store.rename(&before[0].key, &lease)));
         assert!(read_only(store.spool().map(drop)));
-        assert!(read_only(store.sweep_unfinished(Timestamp::default()).map(drop)));
+        assert!(read_only(
+            store.sweep_unfinished(Timestamp::default()).map(drop)
+        ));
         assert!(read_only(store.set_reserve(true)));
         assert!(store.properties().read_only);
         assert_eq!(memory.objects(), before);

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore, Spool, Store,
-    StoreError,
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
+    Spool, Store, StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -32,7 +32,10 @@ pub struct RecordingStore {
 impl RecordingStore {
     /// Wraps a store.
     pub fn new(inner: SharedStore) -> Self {
-        Self { inner, calls: Mutex::default() }
+        Self {
+            inner,
+            calls: Mutex::default(),
+        }
     }
 
     /// Every call so far.
@@ -47,18 +50,26 @@ impl RecordingStore {
 
     /// How many calls there were of this operation on objects of this kind.
     pub fn count(&self, operation: Operation, kind: KeyKind) -> usize {
-        self.lock().iter().filter(|call| call.operation == operation && call.kind == Some(kind)).count()
+        self.lock()
+            .iter()
+            .filter(|call| call.operation == operation && call.kind == Some(kind))
+            .count()
     }
 
     /// How many calls there were of this operation.
     pub fn count_all(&self, operation: Operation) -> usize {
-        self.lock().iter().filter(|call| call.operation == operation).count()
+        self.lock()
+            .iter()
+            .filter(|call| call.operation == operation)
+            .count()
     }
 
     /// Bytes that calls of this operation moved, of objects of this kind.
     pub fn bytes(&self, operation: Operation, kind: KeyKind) -> u64 {
         let calls = self.lock();
-        let of = calls.iter().filter(|call| call.operation == operation && call.kind == Some(kind));
+        let of = calls
+            .iter()
+            .filter(|call| call.operation == operation && call.kind == Some(kind));
         of.map(|call| call.bytes).sum()
     }
 
@@ -66,9 +77,21 @@ impl RecordingStore {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record<T>(&self, operation: Operation, key: &ObjectKey, bytes: u64, result: &Result<T, StoreError>) {
+    fn record<T>(
+        &self,
+        operation: Operation,
+        key: &ObjectKey,
+        bytes: u64,
+        result: &Result<T, StoreError>,
+    ) {
         let (kind, key) = (Some(key.into()), Some(key.clone()));
-        self.lock().push(Call { operation, kind, key, bytes, ok: result.is_ok() });
+        self.lock().push(Call {
+            operation,
+            kind,
+            key,
+            bytes,
+            ok: result.is_ok(),
+        });
     }
 }
 
@@ -96,7 +119,13 @@ impl Store for RecordingStore {
     fn spool(&self) -> Result<Spool, StoreError> {
         let result = self.inner.spool();
         let ok = result.is_ok();
-        self.lock().push(Call { operation: Operation::Spool, kind: None, key: None, bytes: 0, ok });
+        self.lock().push(Call {
+            operation: Operation::Spool,
+            kind: None,
+            key: None,
+            bytes: 0,
+            ok,
+        });
         result
     }
 
@@ -130,7 +159,13 @@ impl Store for RecordingStore {
             each(meta)
         });
         let (operation, ok) = (Operation::List, result.is_ok());
-        self.lock().push(Call { operation, kind: Some(folder.into()), key: None, bytes: listed, ok });
+        self.lock().push(Call {
+            operation,
+            kind: Some(folder.into()),
+            key: None,
+            bytes: listed,
+            ok,
+        });
         result
     }
 
@@ -178,10 +213,20 @@ mod tests {
         let pack = ObjectKey::Pack(PackId::new([1; 32]));
         let mut spool = store.spool().expect("spool");
         spool.append(b"12345").expect("append");
-        store.put(&pack, Body::Spooled(spool), PutMode::CreateOnly).expect("put");
-        assert!(store.put(&pack, Body::Bytes(b"123"), PutMode::CreateOnly).is_err());
+        store
+            .put(&pack, Body::Spooled(spool), PutMode::CreateOnly)
+            .expect("put");
+        assert!(
+            store
+                .put(&pack, Body::Bytes(b"123"), PutMode::CreateOnly)
+                .is_err()
+        );
         store.read_at(&pack, 1, &mut [0; 2]).expect("read");
-        assert!(store.get(&ObjectKey::Segment(SegmentId::new([1; 32])), 9).is_err());
+        assert!(
+            store
+                .get(&ObjectKey::Segment(SegmentId::new([1; 32])), 9)
+                .is_err()
+        );
         store.list(Folder::Packs, &mut |_| Ok(())).expect("list");
         assert_eq!(store.count(Operation::Put, KeyKind::Pack), 2);
         assert_eq!(store.bytes(Operation::Put, KeyKind::Pack), 8);

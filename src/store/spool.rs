@@ -42,12 +42,24 @@ pub(super) enum SpoolParts {
 impl Spool {
     /// A spool in memory, for stores that take objects as bytes.
     pub fn memory() -> Self {
-        Self { inner: Inner::Memory(Vec::new()), len: 0, failed: false }
+        Self {
+            inner: Inner::Memory(Vec::new()),
+            len: 0,
+            failed: false,
+        }
     }
 
     pub(super) fn named(file: TempFile, address: &str) -> Self {
-        let inner = Inner::Named { file, address: address.to_owned(), started: 0 };
-        Self { inner, len: 0, failed: false }
+        let inner = Inner::Named {
+            file,
+            address: address.to_owned(),
+            started: 0,
+        };
+        Self {
+            inner,
+            len: 0,
+            failed: false,
+        }
     }
 
     /// Bytes written so far.
@@ -69,7 +81,11 @@ impl Spool {
         }
         match &mut self.inner {
             Inner::Memory(held) => held.extend_from_slice(bytes),
-            Inner::Named { file, address, started } => {
+            Inner::Named {
+                file,
+                address,
+                started,
+            } => {
                 if let Err(error) = file.write_all(bytes) {
                     self.failed = true;
                     return Err(StoreError::from_path(address, error));
@@ -93,7 +109,9 @@ impl Spool {
         match &self.inner {
             Inner::Memory(held) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let found = start.checked_add(buf.len()).and_then(|end| held.get(start..end));
+                let found = start
+                    .checked_add(buf.len())
+                    .and_then(|end| held.get(start..end));
                 let source = || io::Error::from(io::ErrorKind::UnexpectedEof);
                 buf.copy_from_slice(found.ok_or_else(|| StoreError::Io {
                     action: "read",
@@ -102,9 +120,9 @@ impl Spool {
                 })?);
                 Ok(())
             }
-            Inner::Named { file, address, .. } => {
-                file.read_at(offset, buf).map_err(|error| StoreError::from_path(address, error))
-            }
+            Inner::Named { file, address, .. } => file
+                .read_at(offset, buf)
+                .map_err(|error| StoreError::from_path(address, error)),
         }
     }
 
@@ -124,22 +142,27 @@ impl Spool {
     pub(super) fn into_bytes(self) -> Result<Vec<u8>, StoreError> {
         match self.into_parts()? {
             SpoolParts::Memory(bytes) => Ok(bytes),
-            SpoolParts::Named(mut file) => {
-                file.read_all().map_err(|error| StoreError::from_path("a spool", error))
-            }
+            SpoolParts::Named(mut file) => file
+                .read_all()
+                .map_err(|error| StoreError::from_path("a spool", error)),
         }
     }
 }
 
 fn spent() -> StoreError {
     let source = io::Error::new(io::ErrorKind::InvalidInput, "an earlier write to it failed");
-    StoreError::Io { action: "use", subject: "a spool".to_owned(), source }
+    StoreError::Io {
+        action: "use",
+        subject: "a spool".to_owned(),
+        source,
+    }
 }
 
 impl Write for Spool {
     /// Takes all bytes or none; the error holds the [`StoreError`] and has its kind.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.append(bytes).map_err(|error| io::Error::new(error.io_kind(), error))?;
+        self.append(bytes)
+            .map_err(|error| io::Error::new(error.io_kind(), error))?;
         Ok(bytes.len())
     }
 
@@ -151,10 +174,16 @@ impl Write for Spool {
 impl StoreError {
     /// The store's error for a failure on a path of the store at `address`.
     pub(super) fn from_path(address: &str, error: PathError) -> Self {
-        let PathError { action, path, source } = error;
+        let PathError {
+            action,
+            path,
+            source,
+        } = error;
         let (address, subject) = (address.to_owned(), path.display().to_string());
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { address, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { address, source }
+            }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { address },
             io::ErrorKind::PermissionDenied => Self::Denied { subject, source },
             // The server behind a network mount is gone.
@@ -162,7 +191,11 @@ impl StoreError {
             | io::ErrorKind::NotConnected
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable => Self::Unreachable { address, source },
-            _ => Self::Io { action, subject, source },
+            _ => Self::Io {
+                action,
+                subject,
+                source,
+            },
         }
     }
 
@@ -219,7 +252,14 @@ mod tests {
     fn errors_of_the_system_become_what_callers_act_on() {
         let error = |code| {
             let source = io::Error::from_raw_os_error(code);
-            StoreError::from_path("here", PathError { action: "write", path: "p".into(), source })
+            StoreError::from_path(
+                "here",
+                PathError {
+                    action: "write",
+                    path: "p".into(),
+                    source,
+                },
+            )
         };
         // ENOSPC, EDQUOT, EROFS, EACCES, EPERM, ESTALE, EIO as Linux numbers them.
         assert!(matches!(error(28), StoreError::Full { .. }));

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all};
+use crate::store::{
+    Body, Copy, Folder, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all,
+};
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
 
 /// Holds a store to the contract of [`Store`]; `make` gives a new, empty, writable one each time.
@@ -34,19 +36,40 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
     }
     for (key, number) in keys.iter().zip(1_u8..) {
         let bytes = vec![number; usize::from(number)];
-        assert_eq!(read.get(key, bytes.len() as u64).expect("get"), bytes, "{key}");
+        assert_eq!(
+            read.get(key, bytes.len() as u64).expect("get"),
+            bytes,
+            "{key}"
+        );
         let meta = read.stat(key).expect("stat");
         assert_eq!((&meta.key, meta.size), (key, bytes.len() as u64));
-        assert!(meta.modified >= fill.stat(&keys[0]).expect("stat").modified, "written later");
+        assert!(
+            meta.modified >= fill.stat(&keys[0]).expect("stat").modified,
+            "written later"
+        );
         check_bounds(read, key, &bytes);
     }
     for folder in Folder::ALL {
-        let expected: BTreeSet<_> = keys.iter().filter(|key| key.folder() == Some(folder)).cloned().collect();
+        let expected: BTreeSet<_> = keys
+            .iter()
+            .filter(|key| key.folder() == Some(folder))
+            .cloned()
+            .collect();
         let listed = list_all(read, folder).expect("list");
-        assert_eq!(listed.iter().map(|meta| meta.key.clone()).collect::<BTreeSet<_>>(), expected);
+        assert_eq!(
+            listed
+                .iter()
+                .map(|meta| meta.key.clone())
+                .collect::<BTreeSet<_>>(),
+            expected
+        );
         assert_eq!(listed.len(), expected.len(), "no object is listed twice");
         for meta in listed {
-            assert_eq!(meta, read.stat(&meta.key).expect("stat"), "list and stat agree");
+            assert_eq!(
+                meta,
+                read.stat(&meta.key).expect("stat"),
+                "list and stat agree"
+            );
         }
     }
     check_missing(read, &pack(250));
@@ -60,23 +83,41 @@ fn check_bounds(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
         "{error:?}"
     );
     let mut one = [0];
-    store.read_at(key, len - 1, &mut one).expect("the last byte");
+    store
+        .read_at(key, len - 1, &mut one)
+        .expect("the last byte");
     assert_eq!(one[0], bytes[bytes.len() - 1]);
-    store.read_at(key, len, &mut []).expect("nothing, at the end");
-    for (offset, mut buf) in [(len, vec![0; 1]), (0, vec![0; bytes.len() + 1]), (len + 1, vec![])] {
+    store
+        .read_at(key, len, &mut [])
+        .expect("nothing, at the end");
+    for (offset, mut buf) in [
+        (len, vec![0; 1]),
+        (0, vec![0; bytes.len() + 1]),
+        (len + 1, vec![]),
+    ] {
         let wanted = offset + buf.len() as u64;
-        let error = store.read_at(key, offset, &mut buf).expect_err("beyond the end");
+        let error = store
+            .read_at(key, offset, &mut buf)
+            .expect_err("beyond the end");
         assert!(
             matches!(&error, StoreError::Short { key: of, wanted: w, found } if of == key && *w == wanted && *found == len),
             "{error:?}"
         );
     }
-    assert!(matches!(store.read_at(key, u64::MAX, &mut one), Err(StoreError::Short { .. })));
+    assert!(matches!(
+        store.read_at(key, u64::MAX, &mut one),
+        Err(StoreError::Short { .. })
+    ));
 }
 
 fn check_missing(store: &dyn Store, key: &ObjectKey) {
     assert!(store.get(key, 1 << 20).expect_err("missing").is_not_found());
-    assert!(store.read_at(key, 0, &mut [0]).expect_err("missing").is_not_found());
+    assert!(
+        store
+            .read_at(key, 0, &mut [0])
+            .expect_err("missing")
+            .is_not_found()
+    );
     assert!(store.stat(key).expect_err("missing").is_not_found());
 }
 
@@ -96,11 +137,20 @@ fn create_only_refuses_a_taken_name(store: &dyn Store) {
     for key in one_key_of_each_kind() {
         put(store, &key, b"first");
         for bytes in [&b"second"[..], b"first", b""] {
-            let error = store.put(&key, Body::Bytes(bytes), PutMode::CreateOnly).expect_err("taken");
-            assert!(matches!(&error, StoreError::Exists { key: of } if *of == key), "{error:?}");
+            let error = store
+                .put(&key, Body::Bytes(bytes), PutMode::CreateOnly)
+                .expect_err("taken");
+            assert!(
+                matches!(&error, StoreError::Exists { key: of } if *of == key),
+                "{error:?}"
+            );
         }
         let spool = spooled(store, b"third");
-        assert!(store.put(&key, Body::Spooled(spool), PutMode::CreateOnly).is_err());
+        assert!(
+            store
+                .put(&key, Body::Spooled(spool), PutMode::CreateOnly)
+                .is_err()
+        );
         assert_eq!(store.get(&key, 100).expect("get"), b"first");
     }
 }
@@ -114,7 +164,9 @@ fn replace_takes_the_place_of_what_was_there(store: &dyn Store) {
     for key in replaceable {
         // Longer, then shorter: nothing of the old bytes may stay.
         for bytes in [&b"new"[..], b"much longer", b"short"] {
-            store.put(&key, Body::Bytes(bytes), PutMode::Replace).expect("replace");
+            store
+                .put(&key, Body::Bytes(bytes), PutMode::Replace)
+                .expect("replace");
             assert_eq!(store.get(&key, 100).expect("get"), bytes);
             assert_eq!(store.stat(&key).expect("stat").size, bytes.len() as u64);
         }
@@ -130,12 +182,20 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
         bytes.extend(piece);
     }
     assert_eq!(spool.len(), bytes.len() as u64);
-    assert_eq!(list_all(store, Folder::Packs).expect("list"), [], "a spool is no object");
-    store.put(&pack(1), Body::Spooled(spool), PutMode::CreateOnly).expect("put");
+    assert_eq!(
+        list_all(store, Folder::Packs).expect("list"),
+        [],
+        "a spool is no object"
+    );
+    store
+        .put(&pack(1), Body::Spooled(spool), PutMode::CreateOnly)
+        .expect("put");
     assert_eq!(store.stat(&pack(1)).expect("stat").size, bytes.len() as u64);
     assert!(store.get(&pack(1), bytes.len() as u64).expect("get") == bytes);
     let empty = store.spool().expect("spool");
-    store.put(&pack(2), Body::Spooled(empty), PutMode::CreateOnly).expect("put");
+    store
+        .put(&pack(2), Body::Spooled(empty), PutMode::CreateOnly)
+        .expect("put");
     assert_eq!(store.get(&pack(2), 0).expect("get"), b"");
 }
 
@@ -154,23 +214,35 @@ fn an_objects_time_is_that_at_which_it_became_visible(store: &dyn Store) {
     put(store, &lease(0), b"first");
     // Until the store's clock has moved on; one that stands still in a test shows nothing.
     for _ in 0..1000 {
-        store.put(&lease(1), Body::Bytes(b"later"), PutMode::Replace).expect("put");
+        store
+            .put(&lease(1), Body::Bytes(b"later"), PutMode::Replace)
+            .expect("put");
         if time(&lease(1)) > time(&lease(0)) {
             break;
         }
     }
-    store.put(&pack(1), Body::Spooled(early), PutMode::CreateOnly).expect("put");
-    assert!(time(&pack(1)) >= time(&lease(1)), "it became visible after the other");
+    store
+        .put(&pack(1), Body::Spooled(early), PutMode::CreateOnly)
+        .expect("put");
+    assert!(
+        time(&pack(1)) >= time(&lease(1)),
+        "it became visible after the other"
+    );
 }
 
 fn objects_of_all_sizes_read_back(store: &dyn Store) {
     for (number, size) in [(1, 0), (2, 1), (3, 4096), (4, 1 << 20), (5, (1 << 20) + 1)] {
         let bytes: Vec<u8> = (0..size).map(|i: u32| (i % 251) as u8).collect();
         put(store, &pack(number), &bytes);
-        assert!(store.get(&pack(number), u64::from(size)).expect("get") == bytes, "{size}");
+        assert!(
+            store.get(&pack(number), u64::from(size)).expect("get") == bytes,
+            "{size}"
+        );
         let (from, to) = (bytes.len() / 3, bytes.len() / 3 * 2);
         let mut buf = vec![0; to - from];
-        store.read_at(&pack(number), from as u64, &mut buf).expect("read");
+        store
+            .read_at(&pack(number), from as u64, &mut buf)
+            .expect("read");
         assert!(buf == bytes[from..to], "{size}");
     }
     assert_eq!(list_all(store, Folder::Packs).expect("list").len(), 5);
@@ -199,16 +271,27 @@ fn renamed_objects_keep_their_bytes(store: &dyn Store) {
         assert!(store.rename(&place, &aside).is_err());
         return;
     }
-    assert!(store.rename(&pack(2), &aside).expect_err("missing").is_not_found());
+    assert!(
+        store
+            .rename(&pack(2), &aside)
+            .expect_err("missing")
+            .is_not_found()
+    );
     // Some stores keep what was read at hand.
     store.read_at(&place, 0, &mut [0; 5]).expect("read");
     store.rename(&place, &aside).expect("set aside");
     check_missing(store, &place);
     assert_eq!(store.get(&aside, 9).expect("get"), b"bytes");
-    assert!(store.stat(&aside).expect("stat").modified >= before, "the time of the move");
+    assert!(
+        store.stat(&aside).expect("stat").modified >= before,
+        "the time of the move"
+    );
     put(store, &place, b"others");
     let error = store.rename(&place, &aside).expect_err("taken");
-    assert!(matches!(&error, StoreError::Exists { key } if *key == aside), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::Exists { key } if *key == aside),
+        "{error:?}"
+    );
     assert_eq!(store.get(&place, 9).expect("get"), b"others");
     store.delete(&place).expect("delete");
     store.rename(&aside, &place).expect("taken back");
@@ -228,7 +311,9 @@ fn a_listing_ends_with_the_callers_error(store: &dyn Store) {
     assert!(result.expect_err("the caller's").is_not_found());
     assert_eq!(calls, 1);
     // Deleting what is listed, while it is listed, is what a sweep does.
-    store.list(Folder::Packs, &mut |meta| store.delete(&meta.key)).expect("list and delete");
+    store
+        .list(Folder::Packs, &mut |meta| store.delete(&meta.key))
+        .expect("list and delete");
     assert_eq!(list_all(store, Folder::Packs).expect("list"), []);
 }
 
@@ -246,15 +331,26 @@ fn of_many_writers_of_one_name_one_wins(store: &SharedStore) {
                 })
             })
             .collect();
-        let results: Vec<_> =
-            threads.into_iter().map(|thread| thread.join().expect("a writer panicked")).collect();
-        let winners: Vec<_> = (0..WRITERS).zip(&results).filter(|(_, result)| result.is_ok()).collect();
+        let results: Vec<_> = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a writer panicked"))
+            .collect();
+        let winners: Vec<_> = (0..WRITERS)
+            .zip(&results)
+            .filter(|(_, result)| result.is_ok())
+            .collect();
         assert_eq!(winners.len(), 1, "{results:?}");
         let winner = winners[0].0;
         for result in &results {
-            assert!(matches!(result, Ok(()) | Err(StoreError::Exists { .. })), "{result:?}");
+            assert!(
+                matches!(result, Ok(()) | Err(StoreError::Exists { .. })),
+                "{result:?}"
+            );
         }
-        assert_eq!(store.get(&pack(round), 1000).expect("get"), vec![winner; 1000]);
+        assert_eq!(
+            store.get(&pack(round), 1000).expect("get"),
+            vec![winner; 1000]
+        );
     }
 }
 
@@ -266,7 +362,9 @@ fn readers_see_the_old_or_the_new(store: &SharedStore) {
         thread::spawn(move || {
             for number in 1..50_u8 {
                 let bytes = vec![number; 5000 - usize::from(number)];
-                store.put(&key, Body::Bytes(&bytes), PutMode::Replace).expect("replace");
+                store
+                    .put(&key, Body::Bytes(&bytes), PutMode::Replace)
+                    .expect("replace");
             }
         })
     };
@@ -278,7 +376,9 @@ fn readers_see_the_old_or_the_new(store: &SharedStore) {
 }
 
 fn put(store: &dyn Store, key: &ObjectKey, bytes: &[u8]) {
-    store.put(key, Body::Bytes(bytes), PutMode::CreateOnly).expect("put");
+    store
+        .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+        .expect("put");
 }
 
 fn spooled(store: &dyn Store, bytes: &[u8]) -> Spool {

@@ -51,12 +51,18 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("key");
         write_file(&path, b"one", 0o600, Existing::Refuse).expect("write");
-        assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
+            0o600
+        );
         let error = write_file(&path, b"two", 0o600, Existing::Refuse).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         write_file(&path, b"three", 0o644, Existing::Replace).expect("write");
         assert_eq!(std::fs::read(&path).expect("read"), b"three");
-        assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o644);
+        assert_eq!(
+            std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
+            0o644
+        );
         assert_eq!(std::fs::read_dir(root.path()).expect("list").count(), 1);
         fsync_dir(root.path()).expect("sync");
         assert!(write_file(root.path().join(".."), b"", 0o600, Existing::Replace).is_err());

@@ -27,8 +27,8 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, set_parent_process_death_signal,
-    setsid, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
+    set_parent_process_death_signal, setsid, waitid,
 };
 
 use super::shown::{masked_output, shown};
@@ -81,7 +81,9 @@ pub enum CommandError {
     #[error("the command's words cannot be split: a quote is not closed")]
     Words,
     /// It is written for a shell.
-    #[error("'{0}' is understood by a shell only, and none runs the command: write sh -c 'COMMAND'")]
+    #[error(
+        "'{0}' is understood by a shell only, and none runs the command: write sh -c 'COMMAND'"
+    )]
     Shell(String),
     /// There is no word.
     #[error("the command is empty")]
@@ -94,7 +96,11 @@ pub enum CommandError {
     Start { command: String, source: io::Error },
     /// It ended in failure.
     #[error("{command} failed with {ending}{}", stderr_text(.stderr_tail))]
-    Failed { command: String, ending: Ending, stderr_tail: String },
+    Failed {
+        command: String,
+        ending: Ending,
+        stderr_tail: String,
+    },
     /// We killed it.
     #[error("{command} was cancelled")]
     Cancelled { command: String },
@@ -111,7 +117,11 @@ pub enum CommandError {
 
 fn stderr_text(tail: &str) -> String {
     let tail = tail.trim_end();
-    if tail.is_empty() { String::new() } else { format!("; it said: {tail}") }
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {tail}")
+    }
 }
 
 /// Which of a child's ends is a pipe to us. Without it standard input is empty and output goes nowhere.
@@ -145,24 +155,36 @@ pub struct ChildProcess {
 
 impl ChildProcess {
     /// Starts a program with its arguments; no shell is involved.
-    pub fn start(words: &[String], options: &SpawnOptions, pipe: Pipe) -> Result<Self, CommandError> {
+    pub fn start(
+        words: &[String],
+        options: &SpawnOptions,
+        pipe: Pipe,
+    ) -> Result<Self, CommandError> {
         let Some(program) = words.first().filter(|program| !program.is_empty()) else {
             return Err(CommandError::Empty);
         };
         let command = shown(words);
-        let failed = |source| CommandError::Start { command: command.clone(), source };
+        let failed = |source| CommandError::Start {
+            command: command.clone(),
+            source,
+        };
         let (keep_alive, until) = mpsc::channel::<()>();
-        let stderr_file = (pipe == Pipe::Neither).then(unlinked_file).transpose().map_err(failed)?;
-        let (mut child, keeper) =
-            fork(words, options, pipe, stderr_file.as_ref(), until).map_err(|source| {
-                match source.kind() {
-                    io::ErrorKind::NotFound => CommandError::NotFound { program: program.clone() },
-                    _ => failed(source),
-                }
-            })?;
-        let (stdout, stdin, stderr) = (child.stdout.take(), child.stdin.take(), child.stderr.take());
-        let is_piped =
-            is_piped(pipe, stdout.as_ref(), stdin.as_ref()) && stderr.is_some() == stderr_file.is_none();
+        let stderr_file = (pipe == Pipe::Neither)
+            .then(unlinked_file)
+            .transpose()
+            .map_err(failed)?;
+        let (mut child, keeper) = fork(words, options, pipe, stderr_file.as_ref(), until).map_err(
+            |source| match source.kind() {
+                io::ErrorKind::NotFound => CommandError::NotFound {
+                    program: program.clone(),
+                },
+                _ => failed(source),
+            },
+        )?;
+        let (stdout, stdin, stderr) =
+            (child.stdout.take(), child.stdin.take(), child.stderr.take());
+        let is_piped = is_piped(pipe, stdout.as_ref(), stdin.as_ref())
+            && stderr.is_some() == stderr_file.is_none();
         let (Ok(shared), true) = (Shared::new(&child), is_piped) else {
             // Nothing is known of it but the handle; its pipe is closed, so it will not last.
             let _ = child.kill();
@@ -186,7 +208,11 @@ impl ChildProcess {
         // From here on dropping `process` ends the child.
         if let Some(stderr) = stderr {
             let keeping = thread::Builder::new().name("command-stderr".to_owned());
-            process.stderr = Some(keeping.spawn(move || keep_tail(stderr, &shared)).map_err(failed)?);
+            process.stderr = Some(
+                keeping
+                    .spawn(move || keep_tail(stderr, &shared))
+                    .map_err(failed)?,
+            );
         }
         Ok(process)
     }
@@ -198,7 +224,9 @@ impl ChildProcess {
 
     /// A handle to end the child from another thread.
     pub fn canceller(&self) -> Canceller {
-        Canceller { shared: Arc::clone(&self.shared) }
+        Canceller {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// True once somebody ended it.
@@ -211,7 +239,9 @@ impl ChildProcess {
     /// # Errors
     /// `BrokenPipe` after the child was cancelled: never a clean end.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(stdout) = &self.stdout else { return Ok(0) };
+        let Some(stdout) = &self.stdout else {
+            return Ok(0);
+        };
         read_unless(stdout, &self.shared.stop_pipe, buf)?.ok_or_else(cancelled)
     }
 
@@ -220,7 +250,9 @@ impl ChildProcess {
     /// # Errors
     /// `BrokenPipe` once the child has closed its input, or was cancelled.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(stdin) = &self.stdin else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let Some(stdin) = &self.stdin else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         write_unless(stdin, &self.shared.stop_pipe, bytes)?.ok_or_else(cancelled)
     }
 
@@ -233,7 +265,10 @@ impl ChildProcess {
         self.stdout = None;
         self.stdin = None;
         let command = self.command.clone();
-        let status = self.wait().map_err(|source| CommandError::Wait { command: command.clone(), source })?;
+        let status = self.wait().map_err(|source| CommandError::Wait {
+            command: command.clone(),
+            source,
+        })?;
         // Programs repeat their addresses and settings in what they complain of.
         let stderr_tail = masked_output(&self.stderr_tail(), &self.words);
         if self.is_cancelled() {
@@ -244,13 +279,20 @@ impl ChildProcess {
             (Some(code), _) => Ending::Code(code),
             (None, signal) => Ending::Signal(signal.unwrap_or(0)),
         };
-        Err(CommandError::Failed { command, ending, stderr_tail })
+        Err(CommandError::Failed {
+            command,
+            ending,
+            stderr_tail,
+        })
     }
 
     /// Waits without the lock first, so that a canceller can signal meanwhile; the number stays ours until `wait`.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while matches!(waitid(WaitId::Pid(self.shared.pid), options), Err(Errno::INTR)) {}
+        while matches!(
+            waitid(WaitId::Pid(self.shared.pid), options),
+            Err(Errno::INTR)
+        ) {}
         let mut reaped = lock(&self.shared.reaped);
         let status = self.child.wait()?;
         *reaped = true;
@@ -299,7 +341,9 @@ fn cancelled() -> io::Error {
 /// True if the pipe is there and as it must be.
 fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>) -> bool {
     match pipe {
-        Pipe::Output => stdout.map(|fd| fcntl_setpipe_size(fd, PIPE_BYTES)).is_some(),
+        Pipe::Output => stdout
+            .map(|fd| fcntl_setpipe_size(fd, PIPE_BYTES))
+            .is_some(),
         Pipe::Input => stdin.is_some_and(|fd| {
             let _ = fcntl_setpipe_size(fd, PIPE_BYTES);
             // A write must not wait where it cannot be cancelled.
@@ -314,8 +358,9 @@ fn unlinked_file() -> io::Result<File> {
     // Appending: what goes on writing begins anew once the file was emptied.
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
     let folders = ["/var/tmp", "/tmp"].into_iter();
-    let file =
-        folders.filter_map(|folder| rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()).next();
+    let file = folders
+        .filter_map(|folder| rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok())
+        .next();
     match file {
         Some(file) => Ok(file.into()),
         None => Ok(rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)?.into()),
@@ -357,20 +402,27 @@ fn fork(
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
     lead_own_session(&mut command);
     let (send, receive) = mpsc::channel();
-    let keeper = thread::Builder::new().name("command-keeper".to_owned()).spawn(move || {
-        let child = command.spawn();
-        let started = child.is_ok();
-        if send.send(child).is_ok() && started {
-            // Nothing is ever sent: this waits for the other side to go.
-            let _ = until.recv();
-        }
-    })?;
-    let child = receive.recv().map_err(|_| io::Error::other("the starting thread ended"))??;
+    let keeper = thread::Builder::new()
+        .name("command-keeper".to_owned())
+        .spawn(move || {
+            let child = command.spawn();
+            let started = child.is_ok();
+            if send.send(child).is_ok() && started {
+                // Nothing is ever sent: this waits for the other side to go.
+                let _ = until.recv();
+            }
+        })?;
+    let child = receive
+        .recv()
+        .map_err(|_| io::Error::other("the starting thread ended"))??;
     Ok((child, keeper))
 }
 
 /// Makes the child the leader of a session of its own that ends with the thread that starts it.
-#[expect(unsafe_code, reason = "std has no stable way to call setsid in the child")]
+#[expect(
+    unsafe_code,
+    reason = "std has no stable way to call setsid in the child"
+)]
 fn lead_own_session(command: &mut Command) {
     let parent = getpid();
     // SAFETY: the closure runs in the child between fork and exec, where other threads' locks may be held for ever,
@@ -383,7 +435,11 @@ fn lead_own_session(command: &mut Command) {
             setsid()?;
             set_parent_process_death_signal(Some(Signal::TERM))?;
             // We may have died before the line above: then no signal will come.
-            if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
+            if getppid() == Some(parent) {
+                Ok(())
+            } else {
+                Err(Errno::SRCH.into())
+            }
         });
     }
 }
@@ -431,7 +487,11 @@ impl Shared {
     fn has_ended(&self) -> bool {
         let reaped = lock(&self.reaped);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        *reaped || !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None) | Err(Errno::INTR))
+        *reaped
+            || !matches!(
+                waitid(WaitId::Pid(self.pid), options),
+                Ok(None) | Err(Errno::INTR)
+            )
     }
 
     fn kill_group(&self) {
@@ -515,7 +575,11 @@ impl Canceller {
 }
 
 /// Does `work` while a thread beside it looks whether to stop, and then ends the command with all its group.
-pub fn watched<T>(canceller: &Canceller, stop: &(dyn Fn() -> bool + Sync), work: impl FnOnce() -> T) -> T {
+pub fn watched<T>(
+    canceller: &Canceller,
+    stop: &(dyn Fn() -> bool + Sync),
+    work: impl FnOnce() -> T,
+) -> T {
     let (done, over) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {

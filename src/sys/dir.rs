@@ -40,8 +40,12 @@ impl Dir {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).context("open", path)?;
-        Ok(Self { fd, path: path.to_owned() })
+        let fd =
+            retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).context("open", path)?;
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+        })
     }
 
     /// Opens a folder by its canonical absolute path, which messages name from then on.
@@ -57,8 +61,14 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
         }
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Self::open(path) };
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Self::open(path);
+        };
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
         let parent = Self::create_all(parent, mode)?;
         parent.make_dir(name, mode)?;
         parent.sync()?;
@@ -91,7 +101,8 @@ impl Dir {
         }
         // Only where the umask took bits away: some file systems refuse every chmod.
         if self.stat(name)?.mode & mode != mode {
-            rustix::fs::chmodat(&self.fd, name, bits, AtFlags::empty()).context("set the mode of", &path)?;
+            rustix::fs::chmodat(&self.fd, name, bits, AtFlags::empty())
+                .context("set the mode of", &path)?;
         }
         Ok(true)
     }
@@ -103,10 +114,17 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))
             .context("open", &path)?;
-        let file = ReadFile { file: File::from(fd), path };
+        let file = ReadFile {
+            file: File::from(fd),
+            path,
+        };
         if file.stat()?.kind != FileKind::File {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-            return Err(PathError { action: "open", path: file.path, source });
+            return Err(PathError {
+                action: "open",
+                path: file.path,
+                source,
+            });
         }
         Ok(file)
     }
@@ -114,10 +132,11 @@ impl Dir {
     /// Makes a file that did not exist, open for reading and writing, with these permission bits whatever the umask.
     pub(super) fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, PathError> {
         let (name, path) = self.child(name.as_ref())?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let bits = Mode::from_raw_mode(mode);
-        let fd =
-            retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, bits)).context("create", &path)?;
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, bits))
+            .context("create", &path)?;
         if FileStat::from(rustix::fs::fstat(&fd).context("stat", &path)?).mode & mode != mode {
             rustix::fs::fchmod(&fd, bits).context("set the mode of", &path)?;
         }
@@ -125,14 +144,24 @@ impl Dir {
     }
 
     /// Gives a file of this folder a new place, taking the place of what was there.
-    pub(super) fn rename_over(&self, from: &str, to_dir: &Self, to: &Path) -> Result<(), PathError> {
+    pub(super) fn rename_over(
+        &self,
+        from: &str,
+        to_dir: &Self,
+        to: &Path,
+    ) -> Result<(), PathError> {
         let (to, path) = to_dir.child(to)?;
         rustix::fs::renameat(&self.fd, from, &to_dir.fd, to).context("rename to", path)
     }
 
     /// Gives a file of this folder a new place; `AlreadyExists` if that is taken. True if the old name is gone,
     /// false if the file has both names now, on file systems that cannot rename without replacing.
-    pub(super) fn rename_new(&self, from: &str, to_dir: &Self, to: &Path) -> Result<bool, PathError> {
+    pub(super) fn rename_new(
+        &self,
+        from: &str,
+        to_dir: &Self,
+        to: &Path,
+    ) -> Result<bool, PathError> {
         let (to, path) = to_dir.child(to)?;
         match rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
@@ -143,12 +172,18 @@ impl Dir {
     }
 
     /// Gives a file of this folder a new place if that looks free; `AlreadyExists` if it does not.
-    pub(super) fn rename_if_unseen(&self, from: &str, to_dir: &Self, to: &Path) -> Result<(), PathError> {
+    pub(super) fn rename_if_unseen(
+        &self,
+        from: &str,
+        to_dir: &Self,
+        to: &Path,
+    ) -> Result<(), PathError> {
         match to_dir.stat(to) {
-            Ok(_) => {
-                Err(io::Error::from(io::ErrorKind::AlreadyExists)).context("rename to", to_dir.path.join(to))
+            Ok(_) => Err(io::Error::from(io::ErrorKind::AlreadyExists))
+                .context("rename to", to_dir.path.join(to)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.rename_over(from, to_dir, to)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename_over(from, to_dir, to),
             Err(error) => Err(error),
         }
     }
@@ -158,7 +193,8 @@ impl Dir {
             // NFS sends a request again when its answer was lost: the name may be taken by ourselves.
             Err(Errno::EXIST) if self.stat(from)?.id == to_dir.stat(to)?.id => Ok(()),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                let text = "the file system can neither rename without replacing nor make hard links";
+                let text =
+                    "the file system can neither rename without replacing nor make hard links";
                 Err(io::Error::new(io::ErrorKind::Unsupported, text)).context("link", path)
             }
             done => done.context("link", path),
@@ -175,9 +211,9 @@ impl Dir {
                 if is_same { Ok(false) } else { Err(error) }
             }
             // Names of objects are not given to other bytes by anybody.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                self.rename_if_unseen(from, to_dir, Path::new(to)).map(|()| true)
-            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self
+                .rename_if_unseen(from, to_dir, Path::new(to))
+                .map(|()| true),
             done => done,
         }?;
         to_dir.sync()?;
@@ -190,8 +226,14 @@ impl Dir {
     /// Sets the times of a file to now, by the clock of the file system.
     pub fn touch(&self, name: impl AsRef<Path>) -> Result<(), PathError> {
         let (name, path) = self.child(name.as_ref())?;
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        let now = rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
         rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .context("set the time of", path)
     }
@@ -212,17 +254,23 @@ impl Dir {
 
     /// What the folder itself is.
     pub fn stat_self(&self) -> Result<FileStat, PathError> {
-        rustix::fs::fstat(&self.fd).map(FileStat::from).context("stat", &self.path)
+        rustix::fs::fstat(&self.fd)
+            .map(FileStat::from)
+            .context("stat", &self.path)
     }
 
     /// The names in the folder that are UTF-8, `.` and `..` left out, in no order, as the kernel hands them out:
     /// memory does not grow with the folder. Names made or removed meanwhile may be missed or met.
     pub fn names(&self) -> Result<impl Iterator<Item = Result<String, PathError>> + '_, PathError> {
-        Ok(self.all_names()?.filter_map(|name| name.map(|name| name.into_string().ok()).transpose()))
+        Ok(self
+            .all_names()?
+            .filter_map(|name| name.map(|name| name.into_string().ok()).transpose()))
     }
 
     /// [`Dir::names`] with those that are not UTF-8.
-    pub fn all_names(&self) -> Result<impl Iterator<Item = Result<OsString, PathError>> + '_, PathError> {
+    pub fn all_names(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<OsString, PathError>> + '_, PathError> {
         let entries = rustix::fs::Dir::read_from(&self.fd).context("list", &self.path)?;
         Ok(entries.filter_map(|entry| match entry {
             Ok(entry) => match entry.file_name().to_bytes() {
@@ -235,9 +283,13 @@ impl Dir {
 
     /// How many bytes an ordinary user may still write to the file system; an error where it does not say.
     pub fn available_bytes(&self) -> Result<u64, PathError> {
-        let system = rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
+        let system =
+            rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
         if system.f_blocks == 0 {
-            let unknown = io::Error::new(io::ErrorKind::Unsupported, "it does not say how large it is");
+            let unknown = io::Error::new(
+                io::ErrorKind::Unsupported,
+                "it does not say how large it is",
+            );
             return Err(unknown).context("stat the file system of", &self.path);
         }
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
@@ -258,7 +310,8 @@ impl Dir {
 
     /// True if the folder cannot be written to: a read-only mount, or no permission.
     pub fn is_read_only(&self) -> Result<bool, PathError> {
-        let mount = rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
+        let mount =
+            rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
         if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Ok(true);
         }
@@ -274,7 +327,8 @@ impl Dir {
 
     /// True if other machines may be writing to the file system, so that listings and times may lag.
     pub fn is_network(&self) -> Result<bool, PathError> {
-        let system = rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
+        let system =
+            rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
         // The field's width and sign differ between architectures; the magic numbers have 32 bits.
         Ok(NETWORK_MAGIC.contains(&(system.f_type as u64 & 0xffff_ffff)))
     }
@@ -282,7 +336,8 @@ impl Dir {
     /// True if a file's time set to "now" comes from the clock that dates what is written: the machine's on a local file
     /// system, the server's on NFS. SMB, sshfs and the like would take the time of this machine.
     pub fn dates_by_its_own_clock(&self) -> Result<bool, PathError> {
-        let system = rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
+        let system =
+            rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
         Ok(system.f_type as u64 & 0xffff_ffff == NETWORK_MAGIC[0] || !self.is_network()?)
     }
 
@@ -311,12 +366,16 @@ pub struct ReadFile {
 impl ReadFile {
     /// What the file is now; its `links` tell whether it was removed meanwhile.
     pub fn stat(&self) -> Result<FileStat, PathError> {
-        rustix::fs::fstat(&self.file).map(FileStat::from).context("stat", &self.path)
+        rustix::fs::fstat(&self.file)
+            .map(FileStat::from)
+            .context("stat", &self.path)
     }
 
     /// Fills `buf` with the bytes at `offset`; `UnexpectedEof` if the file ends before.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), PathError> {
-        self.file.read_exact_at(buf, offset).context("read", &self.path)
+        self.file
+            .read_exact_at(buf, offset)
+            .context("read", &self.path)
     }
 }
 
@@ -353,7 +412,13 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         link("one", "new").expect("link");
         link("one", "new").expect("the same file again is our own lost answer");
-        assert_eq!(link("two", "new").expect_err("taken").kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(root.path().join("new")).expect("read"), b"one");
+        assert_eq!(
+            link("two", "new").expect_err("taken").kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(
+            std::fs::read(root.path().join("new")).expect("read"),
+            b"one"
+        );
     }
 }

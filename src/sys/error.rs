@@ -23,7 +23,10 @@ impl PathError {
     /// directory should be.
     pub fn is_read_only(&self) -> bool {
         use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-        matches!(self.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory)
+        matches!(
+            self.kind(),
+            PermissionDenied | ReadOnlyFilesystem | NotADirectory
+        )
     }
 }
 
@@ -47,6 +50,10 @@ pub trait PathContext<T> {
 
 impl<T, E: Into<io::Error>> PathContext<T> for Result<T, E> {
     fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, PathError> {
-        self.map_err(|source| PathError { action, path: path.as_ref().to_owned(), source: source.into() })
+        self.map_err(|source| PathError {
+            action,
+            path: path.as_ref().to_owned(),
+            source: source.into(),
+        })
     }
 }

@@ -54,10 +54,14 @@ impl From<Stat> for FileStat {
     fn from(stat: Stat) -> Self {
         let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
         Self {
-            id: FileId { device: stat.st_dev, inode: stat.st_ino },
+            id: FileId {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            },
             kind: FileKind::of(FileType::from_raw_mode(stat.st_mode)),
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: Timestamp::new(stat.st_mtime, nanos).unwrap_or(Timestamp::from_seconds(stat.st_mtime)),
+            modified: Timestamp::new(stat.st_mtime, nanos)
+                .unwrap_or(Timestamp::from_seconds(stat.st_mtime)),
             mode: stat.st_mode & 0o7777,
             owner: stat.st_uid,
             links: stat.st_nlink,

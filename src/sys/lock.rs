@@ -19,8 +19,16 @@ impl LockFile {
     /// Opens the file, and makes it if need be; it is not locked yet.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, PathError> {
         let path = path.into();
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        Ok(Self { file: file.context("open", &path)?, path })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        Ok(Self {
+            file: file.context("open", &path)?,
+            path,
+        })
     }
 
     /// Waits until nobody else holds it, then holds it alone.
@@ -39,7 +47,10 @@ impl LockFile {
 
     /// Holds it together with others; a lock that was held alone is let go first, so others may come between.
     pub fn share(&self) -> Result<(), PathError> {
-        self.file.unlock().and_then(|()| self.file.lock_shared()).context("lock", &self.path)
+        self.file
+            .unlock()
+            .and_then(|()| self.file.lock_shared())
+            .context("lock", &self.path)
     }
 
     /// Lets go.
@@ -50,25 +61,35 @@ impl LockFile {
     /// The file's first byte, if there is one.
     pub fn state(&self) -> Result<Option<u8>, PathError> {
         let mut byte = [0; 1];
-        let read = self.file.read_at(&mut byte, 0).context("read", &self.path)?;
+        let read = self
+            .file
+            .read_at(&mut byte, 0)
+            .context("read", &self.path)?;
         Ok((read == 1).then_some(byte[0]))
     }
 
     /// Sets the file's first byte; [`LockFile::sync`] makes it durable.
     pub fn set_state(&self, byte: u8) -> Result<(), PathError> {
-        self.file.write_all_at(&[byte], 0).context("write", &self.path)
+        self.file
+            .write_all_at(&[byte], 0)
+            .context("write", &self.path)
     }
 
     /// Replaces what the file holds: not durable, and not atomic for who reads without the lock.
     pub fn write(&self, bytes: &[u8]) -> Result<(), PathError> {
         self.file.set_len(0).context("write", &self.path)?;
-        self.file.write_all_at(bytes, 0).context("write", &self.path)
+        self.file
+            .write_all_at(bytes, 0)
+            .context("write", &self.path)
     }
 
     /// What the file holds, up to 4 KiB.
     pub fn read(&self) -> Result<Vec<u8>, PathError> {
         let mut bytes = vec![0; 4096];
-        let len = self.file.read_at(&mut bytes, 0).context("read", &self.path)?;
+        let len = self
+            .file
+            .read_at(&mut bytes, 0)
+            .context("read", &self.path)?;
         bytes.truncate(len);
         Ok(bytes)
     }
@@ -81,8 +102,15 @@ impl LockFile {
 
 /// Makes a folder and its parents if need be, and takes all rights on it from others.
 pub fn private_folder(path: &Path) -> Result<(), PathError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).context("create", path)?;
-    let mode = fs::metadata(path).context("stat", path)?.permissions().mode();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .context("create", path)?;
+    let mode = fs::metadata(path)
+        .context("stat", path)?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         fs::set_permissions(path, Permissions::from_mode(0o700)).context("restrict", path)?;
     }
@@ -91,7 +119,11 @@ pub fn private_folder(path: &Path) -> Result<(), PathError> {
 
 /// Removes a file or an empty folder; it is no error if it is not there.
 pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
-    let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+    let removed = if path.is_dir() {
+        fs::remove_dir(path)
+    } else {
+        fs::remove_file(path)
+    };
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("remove", path),
         _ => Ok(()),
@@ -101,9 +133,13 @@ pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
 /// Removes the files of a folder that nobody holds and that were last written longer ago than `age`. What cannot be
 /// removed stays.
 pub fn remove_unlocked(dir: &Path, age: Duration) {
-    let Ok(listed) = fs::read_dir(dir) else { return };
+    let Ok(listed) = fs::read_dir(dir) else {
+        return;
+    };
     for path in listed.filter_map(|entry| Some(entry.ok()?.path())) {
-        let written = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
+        let written = fs::symlink_metadata(&path)
+            .ok()
+            .filter(fs::Metadata::is_file);
         let is_old = written
             .and_then(|found| found.modified().ok()?.elapsed().ok())
             .is_some_and(|elapsed| elapsed > age);
@@ -126,7 +162,9 @@ pub fn is_folder(path: &Path) -> bool {
 /// True if another file system begins at this folder than the one that its parent lies on.
 pub fn is_mount_point(folder: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
-    folder.parent().is_some_and(|parent| device(parent) != device(folder))
+    folder
+        .parent()
+        .is_some_and(|parent| device(parent) != device(folder))
 }
 
 /// True if a path leads to what is neither a file nor a folder: a device, a FIFO, a socket. Links are followed; one into
@@ -150,7 +188,10 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("a/lock");
         private_folder(&root.path().join("a")).expect("made");
-        let (one, two) = (LockFile::open(&path).expect("opens"), LockFile::open(&path).expect("opens"));
+        let (one, two) = (
+            LockFile::open(&path).expect("opens"),
+            LockFile::open(&path).expect("opens"),
+        );
         one.lock().expect("locks");
         assert!(!two.try_lock().expect("asks"));
         one.share().expect("shares");
@@ -159,8 +200,16 @@ mod tests {
         drop(two);
         assert!(one.try_lock().expect("asks"));
         assert_eq!(one.state().expect("reads"), None);
-        one.set_state(b'd').and_then(|()| one.sync()).expect("writes");
-        assert_eq!(LockFile::open(&path).expect("opens").state().expect("reads"), Some(b'd'));
+        one.set_state(b'd')
+            .and_then(|()| one.sync())
+            .expect("writes");
+        assert_eq!(
+            LockFile::open(&path)
+                .expect("opens")
+                .state()
+                .expect("reads"),
+            Some(b'd')
+        );
     }
 
     #[test]
@@ -170,9 +219,14 @@ mod tests {
         private_folder(&path).expect("made");
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("opened up");
         private_folder(&path).expect("restricted");
-        assert_eq!(fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o700);
+        assert_eq!(
+            fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
+            0o700
+        );
         assert!(!is_regular_file(&path));
-        remove_if_there(&path).and_then(|()| remove_if_there(&path)).expect("gone");
+        remove_if_there(&path)
+            .and_then(|()| remove_if_there(&path))
+            .expect("gone");
         assert!(!path.exists() && path.parent().expect("a parent").exists());
     }
 }

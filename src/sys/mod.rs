@@ -24,16 +24,16 @@ mod writeback;
 pub use atomic::{fsync_dir, write_file};
 pub use beneath::open_beneath;
 pub use child::{
-    Canceller, ChildProcess, CommandError, Ending, PIPE_BYTES, Pipe, STDERR_TAIL_BYTES, SpawnOptions,
-    TERM_GRACE, watched,
+    Canceller, ChildProcess, CommandError, Ending, PIPE_BYTES, Pipe, STDERR_TAIL_BYTES,
+    SpawnOptions, TERM_GRACE, watched,
 };
 pub use clock::{boottime, now};
 pub use dir::{Dir, ReadFile};
 pub use error::{PathContext, PathError};
 pub use identity::{FileId, FileKind, FileStat, file_id};
 pub use lock::{
-    LockFile, is_folder, is_mount_point, is_regular_file, is_special, is_writable_by_any, private_folder,
-    remove_if_there, remove_unlocked,
+    LockFile, is_folder, is_mount_point, is_regular_file, is_special, is_writable_by_any,
+    private_folder, remove_if_there, remove_unlocked,
 };
 pub use process::{boot_id, check_proc, is_dead};
 pub use random::random_bytes;

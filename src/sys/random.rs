@@ -22,7 +22,10 @@ mod tests {
 
     #[test]
     fn two_draws_differ() {
-        let (a, b) = (random_bytes::<32>().expect("draw"), random_bytes::<32>().expect("draw"));
+        let (a, b) = (
+            random_bytes::<32>().expect("draw"),
+            random_bytes::<32>().expect("draw"),
+        );
         assert_ne!(a, b);
         assert_eq!(random_name().expect("draw").len(), 32);
     }

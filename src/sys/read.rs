@@ -12,11 +12,17 @@ use crate::sys::{PathContext, PathError};
 /// A longer file is `FileTooLarge`: nothing is cut silently.
 pub fn read_bounded(path: &Path, max_bytes: usize) -> Result<Vec<u8>, PathError> {
     let mut out = Vec::new();
-    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(max_bytes)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut out))
         .and_then(|_| {
-            if out.len() > max_bytes { Err(io::Error::from(io::ErrorKind::FileTooLarge)) } else { Ok(()) }
+            if out.len() > max_bytes {
+                Err(io::Error::from(io::ErrorKind::FileTooLarge))
+            } else {
+                Ok(())
+            }
         })
         .context("read", path)?;
     Ok(out)
@@ -32,6 +38,9 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, b"12345").expect("written");
         assert_eq!(read_bounded(&path, 5).expect("fits"), b"12345");
-        assert_eq!(read_bounded(&path, 4).expect_err("too long").kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(
+            read_bounded(&path, 4).expect_err("too long").kind(),
+            io::ErrorKind::FileTooLarge
+        );
     }
 }

@@ -67,7 +67,14 @@ impl SealedWriter {
     pub(super) fn create(directory: &Path) -> io::Result<Self> {
         let file = unnamed_file(directory)?;
         let buffer = Vec::with_capacity(WRITE_BUFFER_BYTES);
-        Ok(Self { file, key: FileKey::draw()?, buffer, sealed: 0, blocks: 0, written: 0 })
+        Ok(Self {
+            file,
+            key: FileKey::draw()?,
+            buffer,
+            sealed: 0,
+            blocks: 0,
+            written: 0,
+        })
     }
 
     /// Adds bytes at the end.
@@ -87,8 +94,13 @@ impl SealedWriter {
     /// Seals what is not sealed yet as a block, and writes the buffer if no further block fits.
     fn seal(&mut self) -> io::Result<()> {
         let nonce = FileKey::nonce(self.blocks);
-        let tag = self.key.0.seal_in_place_separate_tag(nonce, Aad::empty(), &mut self.buffer[self.sealed..]);
-        self.buffer.extend_from_slice(tag.map_err(io::Error::other)?.as_ref());
+        let tag = self.key.0.seal_in_place_separate_tag(
+            nonce,
+            Aad::empty(),
+            &mut self.buffer[self.sealed..],
+        );
+        self.buffer
+            .extend_from_slice(tag.map_err(io::Error::other)?.as_ref());
         self.sealed = self.buffer.len();
         self.blocks += 1;
         if self.buffer.len() + SEALED_BYTES > WRITE_BUFFER_BYTES {
@@ -111,7 +123,13 @@ impl SealedWriter {
             self.seal()?;
         }
         self.flush()?;
-        Ok(SealedReader { file: self.file, key: self.key, len: self.written, at: 0, blocks: 0 })
+        Ok(SealedReader {
+            file: self.file,
+            key: self.key,
+            len: self.written,
+            at: 0,
+            blocks: 0,
+        })
     }
 }
 
@@ -136,15 +154,21 @@ impl SealedReader {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.file.read_exact_at(&mut buffer[filled..filled + read], self.at)?;
+        self.file
+            .read_exact_at(&mut buffer[filled..filled + read], self.at)?;
         self.at += read as u64;
         let mut plain_end = filled;
         for from in (filled..filled + read).step_by(SEALED_BYTES) {
             let to = (from + SEALED_BYTES).min(filled + read);
             let nonce = FileKey::nonce(self.blocks);
-            let opened = self.key.0.open_in_place(nonce, Aad::empty(), &mut buffer[from..to]);
+            let opened = self
+                .key
+                .0
+                .open_in_place(nonce, Aad::empty(), &mut buffer[from..to]);
             let len = opened
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not what was written"))?
+                .map_err(|_| {
+                    io::Error::new(io::ErrorKind::InvalidData, "it is not what was written")
+                })?
                 .len();
             buffer.copy_within(from..from + len, plain_end);
             plain_end += len;
@@ -166,7 +190,12 @@ fn unnamed_file(directory: &Path) -> io::Result<File> {
     }
     let name = format!(".sort-{:032x}", u128::from_le_bytes(random_bytes()?));
     let path = directory.join(name);
-    let fd = openat(CWD, &path, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
+    let fd = openat(
+        CWD,
+        &path,
+        flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
+        mode,
+    )?;
     unlinkat(CWD, &path, AtFlags::empty())?;
     Ok(fd.into())
 }
@@ -232,12 +261,25 @@ mod tests {
         for at in [0, BLOCK_BYTES, SEALED_BYTES, 2 * SEALED_BYTES + 5] {
             let reader = sealed(&[&content]);
             let byte = stored(&reader)[at];
-            reader.file.write_all_at(&[byte ^ 1], at as u64).expect("changed");
-            assert_eq!(opened(reader, 0).expect_err("changed").kind(), io::ErrorKind::InvalidData, "{at}");
+            reader
+                .file
+                .write_all_at(&[byte ^ 1], at as u64)
+                .expect("changed");
+            assert_eq!(
+                opened(reader, 0).expect_err("changed").kind(),
+                io::ErrorKind::InvalidData,
+                "{at}"
+            );
         }
         let reader = sealed(&[&content]);
         let bytes = stored(&reader);
-        reader.file.write_all_at(&bytes[SEALED_BYTES..2 * SEALED_BYTES], 0).expect("moved");
-        assert_eq!(opened(reader, 0).expect_err("moved").kind(), io::ErrorKind::InvalidData);
+        reader
+            .file
+            .write_all_at(&bytes[SEALED_BYTES..2 * SEALED_BYTES], 0)
+            .expect("moved");
+        assert_eq!(
+            opened(reader, 0).expect_err("moved").kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 }

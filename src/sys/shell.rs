@@ -11,7 +11,8 @@ pub fn shell_syntax(text: &str) -> Option<String> {
     let mut at_word_start = true;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
-        let starts_word = std::mem::replace(&mut at_word_start, c.is_whitespace() && quote.is_none());
+        let starts_word =
+            std::mem::replace(&mut at_word_start, c.is_whitespace() && quote.is_none());
         if std::mem::take(&mut is_escaped) {
             continue;
         }
@@ -20,7 +21,9 @@ pub fn shell_syntax(text: &str) -> Option<String> {
             (None | Some('"'), '\\') => is_escaped = true,
             (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
-            (None, '|' | '&' | '<' | '>' | ';' | '(') if starts_word => return Some(word_at(text, at)),
+            (None, '|' | '&' | '<' | '>' | ';' | '(') if starts_word => {
+                return Some(word_at(text, at));
+            }
             (None, ';') if chars.peek().is_none_or(|next| next.1.is_whitespace()) => {
                 return Some(c.to_string());
             }
@@ -43,7 +46,11 @@ fn is_expanded(next: char) -> bool {
 }
 
 fn word_at(text: &str, at: usize) -> String {
-    text[at..].split_whitespace().next().unwrap_or_default().to_owned()
+    text[at..]
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]

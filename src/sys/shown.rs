@@ -30,7 +30,9 @@ const LAST_SECRET_NAMES: [&str; 7] = ["pass", "pw", "pswd", "pin", "auth", "sig"
 /// The same as the last part only: `--key` most often names a file.
 const LAST_PART_SECRET_NAMES: [&str; 2] = ["key", "signature"];
 /// Parts of a name in a URL's query, where a key and a signature are secrets too.
-const SECRET_QUERY_NAMES: [&str; 8] = ["pass", "pwd", "token", "key", "secret", "sig", "auth", "session"];
+const SECRET_QUERY_NAMES: [&str; 8] = [
+    "pass", "pwd", "token", "key", "secret", "sig", "auth", "session",
+];
 /// What a name ends in that says where a secret is, and takes none.
 const PLACES: [&str; 5] = ["file", "command", "path", "prompt", "stdin"];
 
@@ -79,7 +81,11 @@ const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("rar", &["-p", "-hp"], Form::Attached),
     ("openssl", &["-k", "-K"], Form::Separate),
     ("ssh-keygen", &["-N", "-P"], Form::Separate),
-    ("curl", &["-u", "--user", "-U", "--proxy-user", "-E", "--cert"], Form::After(':')),
+    (
+        "curl",
+        &["-u", "--user", "-U", "--proxy-user", "-E", "--cert"],
+        Form::After(':'),
+    ),
     ("curl", &["-b", "--cookie"], Form::Cookie),
     ("http", &["-a", "--auth"], Form::After(':')),
     ("wget", &["--user"], Form::After(':')),
@@ -92,7 +98,11 @@ const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("kopia", &["-p"], Form::Either),
     // `docker login -p`, and those of other programs.
     ("login", &["-p"], Form::Either),
-    ("aws", &["aws_secret_access_key", "aws_session_token"], Form::Separate),
+    (
+        "aws",
+        &["aws_secret_access_key", "aws_session_token"],
+        Form::Separate,
+    ),
     // A name and a secret without an option.
     ("sqlplus", &[""], Form::After('/')),
     ("expdp", &[""], Form::After('/')),
@@ -105,7 +115,11 @@ const SHELLS: [&str; 3] = ["ssh", "eval", "mosh"];
 pub fn shown(words: &[String]) -> String {
     let quoted = masked(words).into_iter().map(|word| {
         // Quotes around the mask alone would only be noise.
-        if word == MASK { word } else { shell_words::quote(&word).into_owned() }
+        if word == MASK {
+            word
+        } else {
+            shell_words::quote(&word).into_owned()
+        }
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
@@ -121,18 +135,28 @@ pub fn masked(words: &[String]) -> Vec<String> {
 /// wherever it stands.
 pub fn masked_output(text: &str, words: &[String]) -> String {
     let mut text = text.to_owned();
-    for secret in secrets_of(words).iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
+    for secret in secrets_of(words)
+        .iter()
+        .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
+    {
         text = text.replace(secret, MASK);
     }
-    let lines =
-        text.split_inclusive('\n').map(|line| Masker { is_script: true, ..Masker::default() }.word(line));
+    let lines = text.split_inclusive('\n').map(|line| {
+        Masker {
+            is_script: true,
+            ..Masker::default()
+        }
+        .word(line)
+    });
     lines.collect()
 }
 
 /// What is masked in words of which one part is.
 fn secrets_of(words: &[String]) -> Vec<String> {
     let secret = |(word, masked): (&String, String)| {
-        let (before, after) = masked.split_once(MASK).filter(|(_, after)| !after.contains(MASK))?;
+        let (before, after) = masked
+            .split_once(MASK)
+            .filter(|(_, after)| !after.contains(MASK))?;
         Some(word.strip_prefix(before)?.strip_suffix(after)?.to_owned())
     };
     words.iter().zip(masked(words)).filter_map(secret).collect()
@@ -233,7 +257,9 @@ impl Masker {
                 self.next = Next::SecretInWord;
                 return text.to_owned();
             }
-            Next::SecretIfAssigned { .. } if text.starts_with('=') => return self.secret("=", &text[1..]),
+            Next::SecretIfAssigned { .. } if text.starts_with('=') => {
+                return self.secret("=", &text[1..]);
+            }
             Next::SecretIfAssigned { or_quoted: true } if text.starts_with(['\'', '"']) => {
                 return self.secret("", text);
             }
@@ -257,7 +283,10 @@ impl Masker {
     fn secret(&mut self, before: &str, secret: &str) -> String {
         let own = secret.chars().next().filter(|c| matches!(c, '\'' | '"'));
         let rest = if own.is_some() { &secret[1..] } else { secret };
-        if let Some(quote) = own.or_else(|| open_quote(before)).filter(|&quote| !rest.contains(quote)) {
+        if let Some(quote) = own
+            .or_else(|| open_quote(before))
+            .filter(|&quote| !rest.contains(quote))
+        {
             self.next = Next::ToQuote(quote);
         }
         format!("{before}{MASK}")
@@ -275,9 +304,15 @@ impl Masker {
     }
 
     fn note_program(&mut self, text: &str) {
-        let program = text.rsplit(['/', '\'', '"', '(', '`', '|', '&']).next().unwrap_or_default();
-        let known = OPTIONS.iter().filter(|(name, ..)| program.starts_with(name));
-        self.options.extend(known.map(|&(_, options, form)| (options, form)));
+        let program = text
+            .rsplit(['/', '\'', '"', '(', '`', '|', '&'])
+            .next()
+            .unwrap_or_default();
+        let known = OPTIONS
+            .iter()
+            .filter(|(name, ..)| program.starts_with(name));
+        self.options
+            .extend(known.map(|&(_, options, form)| (options, form)));
     }
 
     /// An option of a known program that holds a secret.
@@ -286,7 +321,9 @@ impl Masker {
         let quotes = &text[..text.len() - bare.len()];
         for at in 0..self.options.len() {
             let (options, form) = self.options[at];
-            let Some(value) = options.iter().find_map(|option| value_of(bare, option)) else { continue };
+            let Some(value) = options.iter().find_map(|option| value_of(bare, option)) else {
+                continue;
+            };
             let before = format!("{quotes}{}", &bare[..bare.len() - value.len()]);
             if value.is_empty() {
                 self.next = match form {
@@ -302,12 +339,18 @@ impl Masker {
                 Form::Cookie if value.contains('=') => return Some(self.secret(&before, value)),
                 Form::Cookie | Form::Separate => {}
                 Form::After(between) => {
-                    let Some(at) = value.find(between).filter(|_| !value.starts_with(['/', '.', '@'])) else {
+                    let Some(at) = value
+                        .find(between)
+                        .filter(|_| !value.starts_with(['/', '.', '@']))
+                    else {
                         continue;
                     };
                     let secret = &value[at + 1..];
                     // What names a place after the secret, as in `scott/tiger@database`.
-                    let place = secret.rfind('@').filter(|_| between == '/').map_or("", |at| &secret[at..]);
+                    let place = secret
+                        .rfind('@')
+                        .filter(|_| between == '/')
+                        .map_or("", |at| &secret[at..]);
                     let masked = self.secret(&format!("{before}{}", &value[..=at]), secret);
                     return Some(format!("{masked}{place}"));
                 }
@@ -323,7 +366,10 @@ impl Masker {
         let is_url = value.starts_with("//");
         if is_url || !is_secret_name(bare_name(name)) {
             // A second name may follow, as in `-oUser=x,password=y` or `--header=Authorization:`.
-            let deeper = value.find(['=', ':']).filter(|_| !is_url).and_then(|_| self.named_value(value))?;
+            let deeper = value
+                .find(['=', ':'])
+                .filter(|_| !is_url)
+                .and_then(|_| self.named_value(value))?;
             return Some(format!("{}{deeper}", &text[..=at]));
         }
         if value.is_empty() {
@@ -332,8 +378,10 @@ impl Masker {
                 self.next = Next::SecretInWord;
             }
             if text.ends_with(':') {
-                let quote =
-                    name.chars().find(|c| matches!(c, '\'' | '"')).filter(|_| !name.ends_with(['\'', '"']));
+                let quote = name
+                    .chars()
+                    .find(|c| matches!(c, '\'' | '"'))
+                    .filter(|_| !name.ends_with(['\'', '"']));
                 self.next = Next::Rest(quote);
             }
             return Some(text.to_owned());
@@ -358,15 +406,21 @@ fn open_quote(text: &str) -> Option<char> {
 /// What is attached to an option, if this is that option: nothing, or a value. A long option's value follows `=`.
 fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
     let value = text.strip_prefix(option)?;
-    if !option.starts_with("--") || value.is_empty() { Some(value) } else { value.strip_prefix('=') }
-        .filter(|_| !option.is_empty() || !text.starts_with('-'))
+    if !option.starts_with("--") || value.is_empty() {
+        Some(value)
+    } else {
+        value.strip_prefix('=')
+    }
+    .filter(|_| !option.is_empty() || !text.starts_with('-'))
 }
 
 /// What the next piece is after this one: the value of `--token` or `-password`, in SQL that of `PASSWORD 'x'` and
 /// `IDENTIFIED BY 'x'`, in a connection string that of `password = x`.
 fn expected_after(text: &str) -> Next {
     let is_option = text.starts_with('-') && text.len() > 2 && !text.contains('=');
-    let or_quoted = ["password", "by"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    let or_quoted = ["password", "by"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word));
     match is_secret_name(bare_name(text)) {
         true if is_option => Next::Secret,
         false if !or_quoted => Next::Plain,
@@ -376,15 +430,22 @@ fn expected_after(text: &str) -> Next {
 
 /// A name without what surrounds it: dashes, quotes, braces, and what stands before it in a list.
 fn bare_name(name: &str) -> &str {
-    let name = name.rsplit([',', '{', '[', '&', '?', '#']).next().unwrap_or(name);
+    let name = name
+        .rsplit([',', '{', '[', '&', '?', '#'])
+        .next()
+        .unwrap_or(name);
     name.trim_matches(['\'', '"', '`', '(', ' '])
 }
 
 /// Masks the password of `scheme://user:password@host`, and of `user:password@host`.
 fn mask_url(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
-    let host_end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
-    let Some(at) = text[start..host_end].rfind('@').map(|at| start + at) else { return text.to_owned() };
+    let host_end = text[start..]
+        .find(['/', '?', '#'])
+        .map_or(text.len(), |at| start + at);
+    let Some(at) = text[start..host_end].rfind('@').map(|at| start + at) else {
+        return text.to_owned();
+    };
     // An image by its digest.
     if start == 0 && text[at..].starts_with("@sha256:") {
         return text.to_owned();
@@ -397,18 +458,26 @@ fn mask_url(text: &str) -> String {
 
 /// Masks secrets in a URL's query and fragment, each up to the next parameter.
 fn mask_query(text: &str) -> String {
-    let Some(begin) = text.find(['?', '#']) else { return text.to_owned() };
+    let Some(begin) = text.find(['?', '#']) else {
+        return text.to_owned();
+    };
     let mut out = text[..begin].to_owned();
     for part in text[begin..].split_inclusive(['?', '&', '#']) {
         let parameter = part.trim_end_matches(['?', '&', '#']);
         let secret = parameter.split_once('=').filter(|(name, value)| {
             let name = name.to_ascii_lowercase();
-            let is_secret = SECRET_QUERY_NAMES.iter().any(|secret| name.contains(secret));
+            let is_secret = SECRET_QUERY_NAMES
+                .iter()
+                .any(|secret| name.contains(secret));
             !value.is_empty() && (is_secret || is_secret_name(&name))
         });
         match secret {
             Some((name, value)) => {
-                let quote = if value.ends_with(['\'', '"']) { &value[value.len() - 1..] } else { "" };
+                let quote = if value.ends_with(['\'', '"']) {
+                    &value[value.len() - 1..]
+                } else {
+                    ""
+                };
                 out.push_str(&format!("{name}={MASK}{quote}"));
             }
             None => out.push_str(parameter),
@@ -427,10 +496,11 @@ fn is_secret_name(name: &str) -> bool {
     // `-storepass`, `DBPASS`; a bypass is none.
     let is_pass = bare.ends_with("pass") && !bare.ends_with("bypass");
     let (before, last) = bare.rsplit_once(['-', '_', '.']).unwrap_or(("", bare));
-    let is_last =
-        LAST_SECRET_NAMES.contains(&last) || (!before.is_empty() && LAST_PART_SECRET_NAMES.contains(&last));
+    let is_last = LAST_SECRET_NAMES.contains(&last)
+        || (!before.is_empty() && LAST_PART_SECRET_NAMES.contains(&last));
     // `--no-password` and `--password-file` take no secret.
-    let is_secret = is_pwd || is_pass || is_last || SECRET_NAMES.iter().any(|secret| name.contains(secret));
+    let is_secret =
+        is_pwd || is_pass || is_last || SECRET_NAMES.iter().any(|secret| name.contains(secret));
     !names_a_place && !name.starts_with("--no-") && is_secret
 }
 

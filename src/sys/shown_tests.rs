@@ -78,7 +78,9 @@ fn no_way_to_give_a_secret_shows_it() {
         &["rar", "a", "-hp@"],
         &["curl", "-H", "X-Auth-Key: @", "https://h"],
     ];
-    let secrets = ["hunter2", "p4$$", "x=y", "a/b", "-dash", "q\"uote", "äö", "123"];
+    let secrets = [
+        "hunter2", "p4$$", "x=y", "a/b", "-dash", "q\"uote", "äö", "123",
+    ];
     for way in ways {
         for secret in secrets {
             // A password in a URL has its slashes escaped.
@@ -90,7 +92,10 @@ fn no_way_to_give_a_secret_shows_it() {
             let script = vec!["sh".to_owned(), "-c".to_owned(), shell_words::join(&words)];
             for words in [words, script] {
                 let all = format!("{} {}", shown(&words), masked(&words).concat());
-                assert!(!all.contains("Qz") && !all.contains("Zq"), "{words:?}: {all}");
+                assert!(
+                    !all.contains("Qz") && !all.contains("Zq"),
+                    "{words:?}: {all}"
+                );
             }
         }
     }
@@ -108,7 +113,10 @@ fn blanks_do_not_end_a_secret() {
         &["sh", "-c", "PGPASSWORD='@ @' x"],
         &["ssh", "h", "PGPASSWORD='@ @' x"],
     ] {
-        let words: Vec<String> = words.iter().map(|word| word.replace('@', "hunter2")).collect();
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| word.replace('@', "hunter2"))
+            .collect();
         let text = shown(&words);
         assert!(!text.contains("hunter2") && text.contains(MASK), "{text}");
     }
@@ -117,54 +125,166 @@ fn blanks_do_not_end_a_secret() {
 #[test]
 fn secrets_are_masked_and_all_else_is_as_typed() {
     for (words, expected) in [
-        (vec!["docker", "exec", "-e", "PGPASSWORD=hunter2", "pg"], "docker exec -e PGPASSWORD=*** pg"),
-        (vec!["x", "--token", "abc", "--token=abc", "y"], "x --token *** --token=*** y"),
-        (vec!["x", "--password-file", "/p", "--no-password", "y"], "x --password-file /p --no-password y"),
-        (vec!["psql", "postgres://u:p@h/db?a=b"], "psql 'postgres://u:***@h/db?a=b'"),
-        (vec!["bash", "-c", "SECRET=1 run; y"], "bash -c 'SECRET=*** run; y'"),
+        (
+            vec!["docker", "exec", "-e", "PGPASSWORD=hunter2", "pg"],
+            "docker exec -e PGPASSWORD=*** pg",
+        ),
+        (
+            vec!["x", "--token", "abc", "--token=abc", "y"],
+            "x --token *** --token=*** y",
+        ),
+        (
+            vec!["x", "--password-file", "/p", "--no-password", "y"],
+            "x --password-file /p --no-password y",
+        ),
+        (
+            vec!["psql", "postgres://u:p@h/db?a=b"],
+            "psql 'postgres://u:***@h/db?a=b'",
+        ),
+        (
+            vec!["bash", "-c", "SECRET=1 run; y"],
+            "bash -c 'SECRET=*** run; y'",
+        ),
         (vec!["a b", "é=1"], "'a b' é=1"),
         (
-            vec!["docker", "exec", "db", "mysqldump", "-uroot", "-phunter2", "-P3306", "-p", "all"],
+            vec![
+                "docker",
+                "exec",
+                "db",
+                "mysqldump",
+                "-uroot",
+                "-phunter2",
+                "-P3306",
+                "-p",
+                "all",
+            ],
             "docker exec db mysqldump -uroot '-p***' -P3306 -p all",
         ),
-        (vec!["/usr/bin/mariadb-dump", "-phunter2"], "/usr/bin/mariadb-dump '-p***'"),
-        (vec!["sh", "-c", "mysqldump '-phunter2' x"], r#"sh -c "mysqldump '-p*** x""#),
-        (vec!["curl", "-u", "me:hunter2", "http://h/"], "curl -u 'me:***' http://h/"),
-        (vec!["curl", "-ume:hunter2", "--user=me:hunter2"], "curl '-ume:***' '--user=me:***'"),
-        (vec!["docker", "exec", "-u", "999:999", "pg"], "docker exec -u 999:999 pg"),
-        (vec!["curl", "-H", "Authorization: Bearer hunter2", "x"], "curl -H 'Authorization: ***' x"),
-        (vec!["sh", "-c", "curl -H 'X-Api-Key: hunter2' x"], r#"sh -c "curl -H 'X-Api-Key: *** x""#),
-        (vec!["sh", "-c", "dump --password 'hunter2 is long' x"], "sh -c 'dump --password *** x'"),
-        (vec!["sh", "-c", "PGPASSWORD='hunter2 x' pg_dumpall"], "sh -c 'PGPASSWORD=*** pg_dumpall'"),
-        (vec!["sshpass", "-p", "hunter2", "ssh", "-p", "22", "h"], "sshpass -p *** ssh -p *** h"),
-        (vec!["redis-cli", "-a", "hunter2", "--rdb", "-"], "redis-cli -a *** --rdb -"),
-        (vec!["mongodump", "--uri", "mongodb://u:hunter2@h"], "mongodump --uri 'mongodb://u:***@h'"),
-        (vec!["psql", "host=h password=hunter2 dbname=d"], "psql 'host=h password=*** dbname=d'"),
-        (vec!["psql", "-c", "ALTER ROLE a PASSWORD 'hunter2'"], "psql -c 'ALTER ROLE a PASSWORD ***'"),
-        (vec!["x", "{\"user\":\"a\",\"password\":\"hunter2\"}"], r#"x '{"user":"a","password":***'"#),
-        (vec!["openssl", "enc", "-pass", "pass:hunter2"], "openssl enc -pass ***"),
-        (vec!["x", "--password", "--verbose", "y"], "x --password --verbose y"),
+        (
+            vec!["/usr/bin/mariadb-dump", "-phunter2"],
+            "/usr/bin/mariadb-dump '-p***'",
+        ),
+        (
+            vec!["sh", "-c", "mysqldump '-phunter2' x"],
+            r#"sh -c "mysqldump '-p*** x""#,
+        ),
+        (
+            vec!["curl", "-u", "me:hunter2", "http://h/"],
+            "curl -u 'me:***' http://h/",
+        ),
+        (
+            vec!["curl", "-ume:hunter2", "--user=me:hunter2"],
+            "curl '-ume:***' '--user=me:***'",
+        ),
+        (
+            vec!["docker", "exec", "-u", "999:999", "pg"],
+            "docker exec -u 999:999 pg",
+        ),
+        (
+            vec!["curl", "-H", "Authorization: Bearer hunter2", "x"],
+            "curl -H 'Authorization: ***' x",
+        ),
+        (
+            vec!["sh", "-c", "curl -H 'X-Api-Key: hunter2' x"],
+            r#"sh -c "curl -H 'X-Api-Key: *** x""#,
+        ),
+        (
+            vec!["sh", "-c", "dump --password 'hunter2 is long' x"],
+            "sh -c 'dump --password *** x'",
+        ),
+        (
+            vec!["sh", "-c", "PGPASSWORD='hunter2 x' pg_dumpall"],
+            "sh -c 'PGPASSWORD=*** pg_dumpall'",
+        ),
+        (
+            vec!["sshpass", "-p", "hunter2", "ssh", "-p", "22", "h"],
+            "sshpass -p *** ssh -p *** h",
+        ),
+        (
+            vec!["redis-cli", "-a", "hunter2", "--rdb", "-"],
+            "redis-cli -a *** --rdb -",
+        ),
+        (
+            vec!["mongodump", "--uri", "mongodb://u:hunter2@h"],
+            "mongodump --uri 'mongodb://u:***@h'",
+        ),
+        (
+            vec!["psql", "host=h password=hunter2 dbname=d"],
+            "psql 'host=h password=*** dbname=d'",
+        ),
+        (
+            vec!["psql", "-c", "ALTER ROLE a PASSWORD 'hunter2'"],
+            "psql -c 'ALTER ROLE a PASSWORD ***'",
+        ),
+        (
+            vec!["x", "{\"user\":\"a\",\"password\":\"hunter2\"}"],
+            r#"x '{"user":"a","password":***'"#,
+        ),
+        (
+            vec!["openssl", "enc", "-pass", "pass:hunter2"],
+            "openssl enc -pass ***",
+        ),
+        (
+            vec!["x", "--password", "--verbose", "y"],
+            "x --password --verbose y",
+        ),
         (
             vec!["psql", "postgresql://h/d?password=hunter2&user=u"],
             "psql 'postgresql://h/d?password=***&user=u'",
         ),
-        (vec!["psql", "host=h password = hunter2 dbname=d"], "psql 'host=h password = *** dbname=d'"),
-        (vec!["ssh", "h", "PGPASSWORD=hunter2 pg_dumpall"], "ssh h 'PGPASSWORD=*** pg_dumpall'"),
-        (vec!["sh", "-c", "PGPASSWORD= pg_dumpall -w"], "sh -c 'PGPASSWORD= pg_dumpall -w'"),
-        (vec!["curl", "-b", "jar.txt", "--cookie-jar", "j"], "curl -b jar.txt --cookie-jar ***"),
-        (vec!["curl", "https://h/d?page=2&size=3"], "curl 'https://h/d?page=2&size=3'"),
         (
-            vec!["openssl", "enc", "-kfile", "/k", "-k", "hunter2", "-in", "x"],
+            vec!["psql", "host=h password = hunter2 dbname=d"],
+            "psql 'host=h password = *** dbname=d'",
+        ),
+        (
+            vec!["ssh", "h", "PGPASSWORD=hunter2 pg_dumpall"],
+            "ssh h 'PGPASSWORD=*** pg_dumpall'",
+        ),
+        (
+            vec!["sh", "-c", "PGPASSWORD= pg_dumpall -w"],
+            "sh -c 'PGPASSWORD= pg_dumpall -w'",
+        ),
+        (
+            vec!["curl", "-b", "jar.txt", "--cookie-jar", "j"],
+            "curl -b jar.txt --cookie-jar ***",
+        ),
+        (
+            vec!["curl", "https://h/d?page=2&size=3"],
+            "curl 'https://h/d?page=2&size=3'",
+        ),
+        (
+            vec![
+                "openssl", "enc", "-kfile", "/k", "-k", "hunter2", "-in", "x",
+            ],
             "openssl enc -kfile /k -k *** -in x",
         ),
-        (vec!["docker", "run", "-p", "80:80", "pg:15@sha256:ab"], "docker run -p 80:80 pg:15@sha256:ab"),
-        (vec!["docker", "login", "--password-stdin", "h"], "docker login --password-stdin h"),
-        (vec!["sqlplus", "-S", "scott/hunter2@db", "@/q.sql"], "sqlplus -S 'scott/***@db' @/q.sql"),
+        (
+            vec!["docker", "run", "-p", "80:80", "pg:15@sha256:ab"],
+            "docker run -p 80:80 pg:15@sha256:ab",
+        ),
+        (
+            vec!["docker", "login", "--password-stdin", "h"],
+            "docker login --password-stdin h",
+        ),
+        (
+            vec!["sqlplus", "-S", "scott/hunter2@db", "@/q.sql"],
+            "sqlplus -S 'scott/***@db' @/q.sql",
+        ),
         (vec!["scp", "u@h:/p", "./a:b"], "scp u@h:/p ./a:b"),
-        (vec!["x", "--bypass", "y", "--key", "/k", "--ssh-keys", "z"], "x --bypass y --key /k --ssh-keys z"),
+        (
+            vec!["x", "--bypass", "y", "--key", "/k", "--ssh-keys", "z"],
+            "x --bypass y --key /k --ssh-keys z",
+        ),
         (vec!["pg_dump", "-p5432", "-pall"], "pg_dump -p5432 -pall"),
         (
-            vec!["env", "MYSQL_PWD=hunter2", "DB_PWD=hunter2", "PWD=/a", "OLDPWD=/b", "x"],
+            vec![
+                "env",
+                "MYSQL_PWD=hunter2",
+                "DB_PWD=hunter2",
+                "PWD=/a",
+                "OLDPWD=/b",
+                "x",
+            ],
             "env 'MYSQL_PWD=***' 'DB_PWD=***' PWD=/a OLDPWD=/b x",
         ),
     ] {
@@ -184,7 +304,12 @@ fn what_a_command_printed_is_masked() {
     let words = ["dump", "--password=hunter2", "--host", "h"].map(str::to_owned);
     let text = "could not connect to postgres://u:other1@h/db\nthe password hunter2 was rejected\nPGPASSWORD=other2 x\n";
     let masked = masked_output(text, &words);
-    assert!(!["hunter2", "other1", "other2"].iter().any(|secret| masked.contains(secret)), "{masked}");
+    assert!(
+        !["hunter2", "other1", "other2"]
+            .iter()
+            .any(|secret| masked.contains(secret)),
+        "{masked}"
+    );
     assert_eq!(masked.lines().count(), 3, "{masked}");
     assert!(masked.contains("the password *** was rejected"), "{masked}");
 

@@ -44,7 +44,10 @@ impl Slot {
 
 /// The key's first eight bytes as a number that orders like them; shorter keys are padded with zeros.
 fn prefix_of(key: &[u8]) -> u64 {
-    key.iter().chain(std::iter::repeat(&0)).take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    key.iter()
+        .chain(std::iter::repeat(&0))
+        .take(8)
+        .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
 /// Collects records (key and value, any bytes, less than 4 GiB each) and gives them back in key order.
@@ -78,7 +81,9 @@ impl Sorter {
 
     /// Adds a record.
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), PathError> {
-        let lengths = u32::try_from(key.len()).ok().zip(u32::try_from(value.len()).ok());
+        let lengths = u32::try_from(key.len())
+            .ok()
+            .zip(u32::try_from(value.len()).ok());
         let Some((key_len, value_len)) = lengths else {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge))
                 .context("sort records in", &self.scratch);
@@ -87,7 +92,12 @@ impl Sorter {
         if !self.slots.is_empty() && self.memory_bytes().saturating_add(more) > self.budget_bytes {
             self.spill()?;
         }
-        let slot = Slot { prefix: prefix_of(key), offset: self.arena.len(), key_len, value_len };
+        let slot = Slot {
+            prefix: prefix_of(key),
+            offset: self.arena.len(),
+            key_len,
+            value_len,
+        };
         self.arena.extend_from_slice(key);
         self.arena.extend_from_slice(value);
         self.slots.push(slot);
@@ -98,8 +108,15 @@ impl Sorter {
     pub fn finish(mut self) -> Result<Sorted, PathError> {
         if self.spills.is_empty() {
             self.sort();
-            let state = State::Memory { arena: self.arena, slots: self.slots, next: 0 };
-            return Ok(Sorted { scratch: self.scratch, state });
+            let state = State::Memory {
+                arena: self.arena,
+                slots: self.slots,
+                next: 0,
+            };
+            return Ok(Sorted {
+                scratch: self.scratch,
+                state,
+            });
         }
         if !self.slots.is_empty() {
             self.spill()?;
@@ -109,8 +126,12 @@ impl Sorter {
         while self.spills.len() > FAN_IN {
             self.merge_last(FAN_IN)?;
         }
-        let merge = Merge::new(self.spills, self.budget_bytes).context("read records from", &self.scratch)?;
-        Ok(Sorted { scratch: self.scratch, state: State::Merge(merge) })
+        let merge = Merge::new(self.spills, self.budget_bytes)
+            .context("read records from", &self.scratch)?;
+        Ok(Sorted {
+            scratch: self.scratch,
+            state: State::Merge(merge),
+        })
     }
 
     fn memory_bytes(&self) -> usize {
@@ -131,7 +152,9 @@ impl Sorter {
 
     fn spill(&mut self) -> Result<(), PathError> {
         self.sort();
-        let spill = self.write_spill().context("write records to", &self.scratch)?;
+        let spill = self
+            .write_spill()
+            .context("write records to", &self.scratch)?;
         self.spills.push(spill);
         self.arena.clear();
         self.slots.clear();
@@ -155,21 +178,36 @@ impl Sorter {
     /// True if the newest spills of one level are as many as one merge takes: each record is then rewritten once a
     /// level, and levels grow with the logarithm of the input.
     fn has_full_level(&self) -> bool {
-        let Some(last) = self.spills.last() else { return false };
-        self.spills.iter().rev().take_while(|spill| spill.level == last.level).count() >= FAN_IN
+        let Some(last) = self.spills.last() else {
+            return false;
+        };
+        self.spills
+            .iter()
+            .rev()
+            .take_while(|spill| spill.level == last.level)
+            .count()
+            >= FAN_IN
     }
 
     /// Merges the newest `count` spills into one, which takes their place.
     fn merge_last(&mut self, count: usize) -> Result<(), PathError> {
-        let inputs = self.spills.split_off(self.spills.len().saturating_sub(count));
+        let inputs = self
+            .spills
+            .split_off(self.spills.len().saturating_sub(count));
         let level = inputs.iter().map(|spill| spill.level).max().unwrap_or(0) + 1;
         let merged = merge_to_spill(inputs, self.budget_bytes, &self.scratch, level);
-        self.spills.push(merged.context("merge records in", &self.scratch)?);
+        self.spills
+            .push(merged.context("merge records in", &self.scratch)?);
         Ok(())
     }
 }
 
-fn merge_to_spill(inputs: Vec<Spill>, budget: usize, scratch: &Path, level: u32) -> io::Result<Spill> {
+fn merge_to_spill(
+    inputs: Vec<Spill>,
+    budget: usize,
+    scratch: &Path,
+    level: u32,
+) -> io::Result<Spill> {
     let mut merge = Merge::new(inputs, budget)?;
     let mut out = SpillWriter::new(scratch)?;
     while let Some((key, value)) = merge.next()? {
@@ -187,14 +225,19 @@ impl SpillWriter {
 
     fn write(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        self.0.write(&u32::try_from(key.len()).map_err(too_long)?.to_le_bytes())?;
-        self.0.write(&u32::try_from(value.len()).map_err(too_long)?.to_le_bytes())?;
+        self.0
+            .write(&u32::try_from(key.len()).map_err(too_long)?.to_le_bytes())?;
+        self.0
+            .write(&u32::try_from(value.len()).map_err(too_long)?.to_le_bytes())?;
         self.0.write(key)?;
         self.0.write(value)
     }
 
     fn finish(self, level: u32) -> io::Result<Spill> {
-        Ok(Spill { file: self.0.finish()?, level })
+        Ok(Spill {
+            file: self.0.finish()?,
+            level,
+        })
     }
 }
 
@@ -245,8 +288,9 @@ impl Cursor {
     }
 
     fn length_at(&self, at: usize) -> io::Result<usize> {
-        let bytes: [u8; 4] =
-            self.buffer[at..at + 4].try_into().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let bytes: [u8; 4] = self.buffer[at..at + 4]
+            .try_into()
+            .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         Ok(u32::from_le_bytes(bytes) as usize)
     }
 
@@ -285,7 +329,11 @@ impl Merge {
             }
         }
         let heap = (0..cursors.len()).collect();
-        let mut merge = Self { cursors, heap, given: false };
+        let mut merge = Self {
+            cursors,
+            heap,
+            given: false,
+        };
         for at in (0..merge.heap.len() / 2).rev() {
             merge.sift_down(at);
         }
@@ -307,7 +355,10 @@ impl Merge {
 
     fn order(&self, a: usize, b: usize) -> Ordering {
         let (a, b) = (self.heap[a], self.heap[b]);
-        self.cursors[a].key().cmp(self.cursors[b].key()).then(a.cmp(&b))
+        self.cursors[a]
+            .key()
+            .cmp(self.cursors[b].key())
+            .then(a.cmp(&b))
     }
 
     fn sift_down(&mut self, mut at: usize) {
@@ -328,7 +379,11 @@ impl Merge {
 }
 
 enum State {
-    Memory { arena: Vec<u8>, slots: Vec<Slot>, next: usize },
+    Memory {
+        arena: Vec<u8>,
+        slots: Vec<Slot>,
+        next: usize,
+    },
     Merge(Merge),
 }
 
@@ -372,7 +427,11 @@ mod tests {
             out.push((key.to_vec(), value.to_vec()));
         }
         assert!(sorted.next().expect("still at the end").is_none());
-        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0, "spills have no name");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).expect("listed").count(),
+            0,
+            "spills have no name"
+        );
         out
     }
 
@@ -394,8 +453,9 @@ mod tests {
 
     #[test]
     fn thousands_of_spills_are_merged_in_passes() {
-        let records: Vec<_> =
-            (0..9000u32).map(|i| (vec![(i * 37 % 251) as u8], i.to_le_bytes().to_vec())).collect();
+        let records: Vec<_> = (0..9000u32)
+            .map(|i| (vec![(i * 37 % 251) as u8], i.to_le_bytes().to_vec()))
+            .collect();
         let mut expected = records.clone();
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(sort_with(&records, 1), expected);
@@ -403,7 +463,10 @@ mod tests {
 
     #[test]
     fn a_record_longer_than_the_buffers_comes_back_whole() {
-        let records: Vec<_> = (0..4u8).rev().map(|i| (vec![i; 300_000], vec![i; 70_000])).collect();
+        let records: Vec<_> = (0..4u8)
+            .rev()
+            .map(|i| (vec![i; 300_000], vec![i; 70_000]))
+            .collect();
         let expected: Vec<_> = records.iter().rev().cloned().collect();
         assert_eq!(sort_with(&records, 1000), expected);
     }

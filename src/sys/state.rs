@@ -28,12 +28,15 @@ impl StateDir {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let dir = Dir::create_all(path.as_ref(), 0o700)?;
         let found = dir.stat_self()?;
-        let trusted =
-            found.mode & WRITABLE_BY_OTHERS == 0 && (found.owner == 0 || found.owner == effective_user());
+        let trusted = found.mode & WRITABLE_BY_OTHERS == 0
+            && (found.owner == 0 || found.owner == effective_user());
         if !trusted {
-            let text =
-                format!("other users can write to it (mode {:04o}, owner {})", found.mode, found.owner);
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text)).context("trust", dir.path());
+            let text = format!(
+                "other users can write to it (mode {:04o}, owner {})",
+                found.mode, found.owner
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+                .context("trust", dir.path());
         }
         Ok(Self { dir: Arc::new(dir) })
     }
@@ -48,12 +51,16 @@ impl StateDir {
         if self.dir.make_dir(name, 0o700)? {
             self.dir.sync()?;
         }
-        Ok(Self { dir: Arc::new(self.dir.open_dir(name)?) })
+        Ok(Self {
+            dir: Arc::new(self.dir.open_dir(name)?),
+        })
     }
 
     /// Opens a directory in this one that is there already.
     pub fn existing_sub(&self, name: &str) -> Result<Self, PathError> {
-        Ok(Self { dir: Arc::new(self.dir.open_dir(name)?) })
+        Ok(Self {
+            dir: Arc::new(self.dir.open_dir(name)?),
+        })
     }
 
     /// Reads a file of at most `max_bytes`; none if there is no file of this name.
@@ -114,12 +121,22 @@ mod tests {
         assert_eq!(state.read("f", 10).expect("absent"), None);
         state.write("f", b"one", Existing::Refuse).expect("written");
         assert_eq!(mode(&state.path().join("f")), 0o600);
-        let taken = state.write("f", b"two", Existing::Refuse).expect_err("taken");
+        let taken = state
+            .write("f", b"two", Existing::Refuse)
+            .expect_err("taken");
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-        state.write("f", b"three", Existing::Replace).expect("replaced");
-        assert_eq!(state.read("f", 10).expect("read").as_deref(), Some(&b"three"[..]));
+        state
+            .write("f", b"three", Existing::Replace)
+            .expect("replaced");
+        assert_eq!(
+            state.read("f", 10).expect("read").as_deref(),
+            Some(&b"three"[..])
+        );
         assert!(state.read("f", 4).is_err(), "a longer file is no valid one");
-        let inner = state.sub("inner").and_then(|_| state.sub("inner")).expect("made once, opened twice");
+        let inner = state
+            .sub("inner")
+            .and_then(|_| state.sub("inner"))
+            .expect("made once, opened twice");
         inner.write("f", b"x", Existing::Refuse).expect("written");
         assert_eq!(fs::read(state.path().join("inner/f")).expect("read"), b"x");
     }
@@ -128,7 +145,9 @@ mod tests {
     fn what_cannot_be_read_is_kept_aside() {
         let root = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(root.path()).expect("opens");
-        state.write("f", b"junk", Existing::Refuse).expect("written");
+        state
+            .write("f", b"junk", Existing::Refuse)
+            .expect("written");
         let aside = state.set_aside("f").expect("moved");
         assert_eq!(fs::read(aside).expect("read"), b"junk");
         assert_eq!(state.read("f", 10).expect("absent"), None);
@@ -138,7 +157,12 @@ mod tests {
     #[test]
     fn a_directory_that_others_can_write_to_is_not_trusted() {
         let root = tempfile::tempdir().expect("a directory");
-        for (bits, trusted) in [(0o700, true), (0o755, true), (0o775, false), (0o1777, false)] {
+        for (bits, trusted) in [
+            (0o700, true),
+            (0o755, true),
+            (0o775, false),
+            (0o1777, false),
+        ] {
             fs::set_permissions(root.path(), fs::Permissions::from_mode(bits)).expect("mode");
             assert_eq!(StateDir::open(root.path()).is_ok(), trusted, "{bits:o}");
             assert_eq!(mode(root.path()), bits, "the mode is the user's own choice");

@@ -51,9 +51,17 @@ pub struct TempFile {
 impl TempFile {
     /// Makes an empty file in `dir` with these permission bits whatever the umask.
     pub fn create(dir: &Arc<Dir>, mode: u32) -> Result<Self, PathError> {
-        let name = format!("{TEMP_PREFIX}{}", random_name().context("name a file in", dir.path())?);
+        let name = format!(
+            "{TEMP_PREFIX}{}",
+            random_name().context("name a file in", dir.path())?
+        );
         let file = dir.create_file(&name, mode)?;
-        Ok(Self { dir: Arc::clone(dir), name, file, named: true })
+        Ok(Self {
+            dir: Arc::clone(dir),
+            name,
+            file,
+            named: true,
+        })
     }
 
     /// Where the file is until it is published.
@@ -78,14 +86,18 @@ impl TempFile {
 
     /// Fills `buf` from what was written at `offset`.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), PathError> {
-        self.file.read_exact_at(buf, offset).context("read", self.path())
+        self.file
+            .read_exact_at(buf, offset)
+            .context("read", self.path())
     }
 
     /// Reads back all that was written.
     pub fn read_all(&mut self) -> Result<Vec<u8>, PathError> {
         let mut bytes = Vec::new();
         self.file.rewind().context("seek in", self.path())?;
-        self.file.read_to_end(&mut bytes).context("read", self.path())?;
+        self.file
+            .read_to_end(&mut bytes)
+            .context("read", self.path())?;
         Ok(bytes)
     }
 
@@ -93,7 +105,12 @@ impl TempFile {
     ///
     /// The name is durable only after the caller's [`Dir::sync`] of `dir`. On any error the file is removed: after a
     /// failed sync the kernel may have dropped the very pages it could not write, and a second sync would lie.
-    pub fn publish(mut self, dir: &Dir, name: impl AsRef<Path>, existing: Existing) -> Result<(), PathError> {
+    pub fn publish(
+        mut self,
+        dir: &Dir,
+        name: impl AsRef<Path>,
+        existing: Existing,
+    ) -> Result<(), PathError> {
         let name = name.as_ref();
         self.file.sync_all().context("sync", self.path())?;
         match existing {
@@ -102,13 +119,15 @@ impl TempFile {
                 self.named = false;
             }
             Existing::Refuse => self.named = !self.dir.rename_new(&self.name, dir, name)?,
-            Existing::RefuseSeen | Existing::Reserve => match self.dir.rename_new(&self.name, dir, name) {
-                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
-                    self.rename_in_two_steps(dir, name, existing)?;
-                    self.named = false;
+            Existing::RefuseSeen | Existing::Reserve => {
+                match self.dir.rename_new(&self.name, dir, name) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                        self.rename_in_two_steps(dir, name, existing)?;
+                        self.named = false;
+                    }
+                    done => self.named = !done?,
                 }
-                done => self.named = !done?,
-            },
+            }
         }
         Ok(())
     }
@@ -128,8 +147,14 @@ impl TempFile {
         let (path, begun) = (dir.path().join(name.as_ref()), boottime());
         let file = self.file.try_clone().context("open", &path)?;
         self.publish(dir, name, existing)?;
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let times = Timestamps { last_access: now, last_modification: now };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
         rustix::fs::futimens(&file, &times).context("set the time of", &path)?;
         if boottime().saturating_sub(begun) > SLOW_PUBLICATION {
             file.sync_all().context("sync", &path)?;
@@ -138,15 +163,22 @@ impl TempFile {
     }
 
     /// For file systems that can neither rename without replacing nor make hard links.
-    fn rename_in_two_steps(&self, dir: &Dir, name: &Path, existing: Existing) -> Result<(), PathError> {
+    fn rename_in_two_steps(
+        &self,
+        dir: &Dir,
+        name: &Path,
+        existing: Existing,
+    ) -> Result<(), PathError> {
         if existing == Existing::RefuseSeen {
             return self.dir.rename_if_unseen(&self.name, dir, name);
         }
         drop(dir.create_file(name, 0o600)?);
-        self.dir.rename_over(&self.name, dir, name).inspect_err(|_| {
-            // The empty file is of no use to anybody.
-            let _ = dir.remove_file(name);
-        })
+        self.dir
+            .rename_over(&self.name, dir, name)
+            .inspect_err(|_| {
+                // The empty file is of no use to anybody.
+                let _ = dir.remove_file(name);
+            })
     }
 }
 
@@ -166,7 +198,13 @@ mod tests {
     fn names(path: &Path) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(path)
             .expect("list")
-            .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
+            .map(|entry| {
+                entry
+                    .expect("entry")
+                    .file_name()
+                    .into_string()
+                    .expect("UTF-8")
+            })
             .collect();
         names.sort();
         names
@@ -183,12 +221,24 @@ mod tests {
         };
         drop(temp(b"dropped"));
         assert_eq!(names(root.path()), [""; 0]);
-        temp(b"first").publish(&dir, "a", Existing::Refuse).expect("publish");
-        let error = temp(b"second").publish(&dir, "a", Existing::Refuse).expect_err("taken");
+        temp(b"first")
+            .publish(&dir, "a", Existing::Refuse)
+            .expect("publish");
+        let error = temp(b"second")
+            .publish(&dir, "a", Existing::Refuse)
+            .expect_err("taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(root.path().join("a")).expect("read"), b"first");
-        temp(b"third").publish(&dir, "a", Existing::Replace).expect("publish");
-        assert_eq!(std::fs::read(root.path().join("a")).expect("read"), b"third");
+        assert_eq!(
+            std::fs::read(root.path().join("a")).expect("read"),
+            b"first"
+        );
+        temp(b"third")
+            .publish(&dir, "a", Existing::Replace)
+            .expect("publish");
+        assert_eq!(
+            std::fs::read(root.path().join("a")).expect("read"),
+            b"third"
+        );
         assert_eq!(names(root.path()), ["a"]);
     }
 
@@ -203,11 +253,17 @@ mod tests {
             temp.named = done.is_err();
             done
         };
-        for (name, existing) in [("seen", Existing::RefuseSeen), ("reserved", Existing::Reserve)] {
+        for (name, existing) in [
+            ("seen", Existing::RefuseSeen),
+            ("reserved", Existing::Reserve),
+        ] {
             publish(b"first", name, existing).expect("free");
             let error = publish(b"second", name, existing).expect_err("taken");
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-            assert_eq!(std::fs::read(root.path().join(name)).expect("read"), b"first");
+            assert_eq!(
+                std::fs::read(root.path().join(name)).expect("read"),
+                b"first"
+            );
         }
         assert_eq!(names(root.path()), ["reserved", "seen"]);
     }

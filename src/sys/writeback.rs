@@ -13,9 +13,16 @@ const SECONDS_MAX: i64 = 600;
 pub fn writeback_seconds() -> i64 {
     let read = |name: &str| -> Option<i64> {
         let path = Path::new("/proc/sys/vm").join(name);
-        String::from_utf8(read_bounded(&path, 64).ok()?).ok()?.trim().parse().ok()
+        String::from_utf8(read_bounded(&path, 64).ok()?)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     };
-    seconds(read("dirty_expire_centisecs"), read("dirty_writeback_centisecs"))
+    seconds(
+        read("dirty_expire_centisecs"),
+        read("dirty_writeback_centisecs"),
+    )
 }
 
 /// From the age at which a page is stored and the time between two looks, in hundredths; 0 between looks is never.

@@ -19,7 +19,10 @@ pub struct FedCommand {
 impl FedCommand {
     /// Starts the program that the first word names, with the rest as arguments.
     pub fn spawn(words: &[String], options: &SpawnOptions) -> Result<Self, CommandError> {
-        Ok(Self { child: ChildProcess::start(words, options, Pipe::Input)?, is_shut: false })
+        Ok(Self {
+            child: ChildProcess::start(words, options, Pipe::Input)?,
+            is_shut: false,
+        })
     }
 
     /// A handle to end the command from another thread, also while a write or [`FedCommand::finish`] waits for it.
@@ -35,7 +38,11 @@ impl FedCommand {
     pub fn finish(self) -> Result<String, CommandError> {
         let command = self.child.command().to_owned();
         let said = self.child.finish()?;
-        if self.is_shut { Err(CommandError::NotTaken { command }) } else { Ok(said) }
+        if self.is_shut {
+            Err(CommandError::NotTaken { command })
+        } else {
+            Ok(said)
+        }
     }
 }
 
@@ -46,7 +53,9 @@ impl Write for FedCommand {
     /// `BrokenPipe` once the command has closed its input (its exit tells why) or was cancelled.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.child.write(bytes);
-        self.is_shut |= written.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::BrokenPipe);
+        self.is_shut |= written
+            .as_ref()
+            .is_err_and(|err| err.kind() == io::ErrorKind::BrokenPipe);
         written
     }
 
@@ -81,8 +90,10 @@ mod tests {
         let mut command = spawn(&words("3")).expect("started");
         command.write_all(b"x").expect("taken");
         let err = command.finish().expect_err("exit 3");
-        assert!(matches!(&err, CommandError::Failed { ending: Ending::Code(3), stderr_tail, .. }
-            if stderr_tail == "warning\n"));
+        assert!(
+            matches!(&err, CommandError::Failed { ending: Ending::Code(3), stderr_tail, .. }
+            if stderr_tail == "warning\n")
+        );
     }
 
     #[test]
@@ -90,14 +101,25 @@ mod tests {
         let feed = |script: &str| {
             let mut command = spawn(&["sh", "-c", script]).expect("started");
             let written = command.write_all(&vec![b'x'; 8 << 20]);
-            assert_eq!(written.expect_err("not taken").kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(
+                written.expect_err("not taken").kind(),
+                io::ErrorKind::BrokenPipe
+            );
             command.finish().expect_err("not all was taken")
         };
         let err = feed("echo 'ERROR: no such thing' >&2; exit 3");
-        assert!(matches!(&err, CommandError::Failed { ending: Ending::Code(3), stderr_tail, .. }
-            if stderr_tail.contains("no such thing")));
+        assert!(
+            matches!(&err, CommandError::Failed { ending: Ending::Code(3), stderr_tail, .. }
+            if stderr_tail.contains("no such thing"))
+        );
         assert!(matches!(feed("exit 0"), CommandError::NotTaken { .. }));
-        assert!(matches!(feed("kill -9 $$"), CommandError::Failed { ending: Ending::Signal(9), .. }));
+        assert!(matches!(
+            feed("kill -9 $$"),
+            CommandError::Failed {
+                ending: Ending::Signal(9),
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -112,8 +134,14 @@ mod tests {
                 canceller.kill_group();
             });
             let written = command.write_all(&vec![b'x'; 8 << 20]);
-            assert_eq!(written.expect_err("cancelled").kind(), io::ErrorKind::BrokenPipe);
-            assert!(matches!(command.finish(), Err(CommandError::Cancelled { .. })));
+            assert_eq!(
+                written.expect_err("cancelled").kind(),
+                io::ErrorKind::BrokenPipe
+            );
+            assert!(matches!(
+                command.finish(),
+                Err(CommandError::Cancelled { .. })
+            ));
             thread.join().expect("joined");
             assert!(start.elapsed() < Duration::from_secs(20));
         }
@@ -127,7 +155,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(200));
             canceller.kill_group();
         });
-        assert!(matches!(command.finish(), Err(CommandError::Cancelled { .. })));
+        assert!(matches!(
+            command.finish(),
+            Err(CommandError::Cancelled { .. })
+        ));
         thread.join().expect("joined");
     }
 
@@ -135,8 +166,14 @@ mod tests {
     fn words_are_shown_without_their_secrets() {
         let command = spawn(&["sh", "-c", "exit 1", "--password=hunter2"]).expect("started");
         let text = command.finish().expect_err("exit 1").to_string();
-        assert!(text.contains("--password=***") && !text.contains("hunter2"), "{text}");
-        assert!(matches!(spawn(&["no-such-program-here"]), Err(CommandError::NotFound { .. })));
+        assert!(
+            text.contains("--password=***") && !text.contains("hunter2"),
+            "{text}"
+        );
+        assert!(matches!(
+            spawn(&["no-such-program-here"]),
+            Err(CommandError::NotFound { .. })
+        ));
         assert!(matches!(spawn(&[]), Err(CommandError::Empty)));
     }
 }

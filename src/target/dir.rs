@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 
 use super::durable::{Way, Writes, sync_dir, sync_file};
@@ -19,7 +21,9 @@ use crate::types::{DeviceNumber, EntryKind, Timestamp};
 pub(super) const LISTING_BYTES: usize = 32 << 10;
 
 // Without O_NOFOLLOW, so that a link gives ELOOP by RESOLVE_NO_SYMLINKS and not ENOTDIR.
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLDER_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 /// What was found at a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +62,15 @@ impl Existing {
         self.mtime == wanted
             || GRAINS.into_iter().any(|(seconds, nanos)| {
                 let cut = |time: Timestamp| {
-                    let kept = if seconds > 0 { 0 } else { time.nanos() - time.nanos() % nanos };
-                    Timestamp::new(time.seconds() - time.seconds().rem_euclid(seconds.max(1)), kept)
+                    let kept = if seconds > 0 {
+                        0
+                    } else {
+                        time.nanos() - time.nanos() % nanos
+                    };
+                    Timestamp::new(
+                        time.seconds() - time.seconds().rem_euclid(seconds.max(1)),
+                        kept,
+                    )
                 };
                 cut(self.ctime) == Some(self.ctime) && cut(wanted) == Some(self.mtime)
             })
@@ -85,7 +96,10 @@ impl From<&Statx> for Existing {
             inode: found.stx_ino,
             device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
             nlink: found.stx_nlink,
-            rdev: DeviceNumber { major: found.stx_rdev_major, minor: found.stx_rdev_minor },
+            rdev: DeviceNumber {
+                major: found.stx_rdev_major,
+                minor: found.stx_rdev_minor,
+            },
             allocated: found.stx_blocks.saturating_mul(512),
         }
     }
@@ -143,11 +157,16 @@ struct Inner {
 
 impl Inner {
     fn way(&self) -> (u64, Way) {
-        *self.way.get_or_init(|| match Existing::of_handle(self.fd.as_fd()) {
-            Ok(found) => (found.device, self.shared.writes.way(found.device, self.fd.as_fd())),
-            // What cannot even be looked at is synced by itself, and that says what is wrong.
-            Err(_) => (0, Way::EachFile),
-        })
+        *self
+            .way
+            .get_or_init(|| match Existing::of_handle(self.fd.as_fd()) {
+                Ok(found) => (
+                    found.device,
+                    self.shared.writes.way(found.device, self.fd.as_fd()),
+                ),
+                // What cannot even be looked at is synced by itself, and that says what is wrong.
+                Err(_) => (0, Way::EachFile),
+            })
     }
 
     fn sync(&self) {
@@ -179,13 +198,19 @@ impl Dir {
             noted: AtomicU64::new(0),
             is_unsynced: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner), replace: Replace::Anything }
+        Self {
+            inner: Arc::new(inner),
+            replace: Replace::Anything,
+        }
     }
 
     /// This directory, where what gets a name through the handle replaces only what `replace` says.
     #[must_use]
     pub fn replacing(&self, replace: Replace) -> Self {
-        Self { inner: Arc::clone(&self.inner), replace }
+        Self {
+            inner: Arc::clone(&self.inner),
+            replace,
+        }
     }
 
     pub(super) fn replace(&self) -> Replace {
@@ -206,7 +231,9 @@ impl Dir {
             Way::Together => {
                 let writes = &self.inner.shared.writes;
                 if self.inner.noted.load(Ordering::Acquire) != writes.generation() {
-                    self.inner.noted.store(writes.note(device, self.fd()), Ordering::Release);
+                    self.inner
+                        .noted
+                        .store(writes.note(device, self.fd()), Ordering::Release);
                 }
             }
         }
@@ -252,7 +279,10 @@ impl Dir {
             rustix::fs::statx(self.fd(), path, flags, StatxFlags::BASIC_STATS)
         };
         let own = stat(c"")?;
-        if own.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        if own
+            .stx_attributes_mask
+            .contains(StatxAttributes::MOUNT_ROOT)
+        {
             return Ok(own.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
         }
         let above = stat(c"..")?;
@@ -270,7 +300,12 @@ impl Dir {
     ///
     /// A link, whatever it leads to: `ELOOP`. Anything else that is no folder: `ENOTDIR`.
     pub fn open_folder(&self, name: &[u8]) -> io::Result<Self> {
-        let fd = open_writable(&self.inner.shared, self.fd(), component(name)?, ResolveFlags::empty())?;
+        let fd = open_writable(
+            &self.inner.shared,
+            self.fd(),
+            component(name)?,
+            ResolveFlags::empty(),
+        )?;
         Ok(Self::new(fd, Arc::clone(&self.inner.shared)))
     }
 
@@ -289,10 +324,12 @@ impl Dir {
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(errno.into()),
         };
-        let folder = self.open_folder(name).map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::LOOP | Errno::NOTDIR) => io::ErrorKind::AlreadyExists.into(),
-            _ => error,
-        })?;
+        let folder =
+            self.open_folder(name)
+                .map_err(|error| match Errno::from_io_error(&error) {
+                    Some(Errno::LOOP | Errno::NOTDIR) => io::ErrorKind::AlreadyExists.into(),
+                    _ => error,
+                })?;
         if is_new {
             self.changed();
         }
@@ -312,7 +349,8 @@ impl Dir {
         if self.stat(name)?.ok_or(io::ErrorKind::NotFound)?.kind != Some(EntryKind::File) {
             return Err(not_a_file());
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(self.fd(), name, flags, Mode::empty())?;
         // It may have been replaced since.
         match Existing::of_handle(fd.as_fd())?.kind {
@@ -323,7 +361,10 @@ impl Dir {
 
     /// Calls `each` with every name and its kind, in no order, until it fails. Names that come or go meanwhile may
     /// or may not be told; removing told ones is safe.
-    pub fn names(&self, mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>) -> io::Result<()> {
+    pub fn names(
+        &self,
+        mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>,
+    ) -> io::Result<()> {
         // A handle of its own, as clones share the place in the listing.
         let fd = rustix::fs::openat(self.fd(), c".", FOLDER_FLAGS, Mode::empty())?;
         list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
@@ -349,14 +390,19 @@ impl Dir {
             if found.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
                 return Some(('i', is_dir));
             }
-            found.stx_attributes.contains(StatxAttributes::APPEND).then_some(('a', is_dir))
+            found
+                .stx_attributes
+                .contains(StatxAttributes::APPEND)
+                .then_some(('a', is_dir))
         };
         flags_of(name, false).or_else(|| flags_of(b"", true))
     }
 
     /// False if a path is known to have no extended attribute.
     pub fn may_have_xattrs(&self, name: &[u8]) -> bool {
-        let opened = component(name).ok().and_then(|name| open_path(self.fd(), name).ok());
+        let opened = component(name)
+            .ok()
+            .and_then(|name| open_path(self.fd(), name).ok());
         opened.is_none_or(|fd| Handle::path(fd.as_fd()).may_have_xattrs())
     }
 
@@ -372,7 +418,11 @@ impl Dir {
         {
             protection.check(&found)?;
         }
-        let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let flags = if is_folder {
+            AtFlags::REMOVEDIR
+        } else {
+            AtFlags::empty()
+        };
         rustix::fs::unlinkat(self.fd(), component(name)?, flags)?;
         self.changed();
         Ok(())
@@ -382,8 +432,14 @@ impl Dir {
     /// done: making a name in it changes its mtime, and its mode may shut its owner out.
     pub fn set_folder_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         let handle = Handle::open(self.fd());
-        let report =
-            meta::apply(self.rules(), &handle, EntryKind::Folder, Before::Existing, to_set, Times::Now);
+        let report = meta::apply(
+            self.rules(),
+            &handle,
+            EntryKind::Folder,
+            Before::Existing,
+            to_set,
+            Times::Now,
+        );
         self.inner.default_acl.store(ACL_UNKNOWN, Ordering::Relaxed);
         // One that is as it was may hold files that are kept and not durable yet: that costs nothing where all of a
         // file system is synced together.
@@ -394,10 +450,22 @@ impl Dir {
     }
 
     /// Gives a path that is there its metadata and leaves its content: for what is found equal.
-    pub fn set_meta(&self, name: &[u8], kind: EntryKind, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+    pub fn set_meta(
+        &self,
+        name: &[u8],
+        kind: EntryKind,
+        to_set: &MetaToSet<'_>,
+    ) -> io::Result<MetaReport> {
         let fd = open_path(self.fd(), component(name)?)?;
         let handle = Handle::path(fd.as_fd());
-        let report = meta::apply(self.rules(), &handle, kind, Before::Existing, to_set, Times::Now)?;
+        let report = meta::apply(
+            self.rules(),
+            &handle,
+            kind,
+            Before::Existing,
+            to_set,
+            Times::Now,
+        )?;
         if report.is_changed {
             if kind == EntryKind::File && self.way() == Way::EachFile {
                 sync_file(self.open_existing_file(name)?)?;
@@ -433,7 +501,12 @@ pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
 
 /// Opens an inode by name without acting on it, a link too.
 pub(super) fn open_path(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::openat(
+        folder,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// As [`open_beneath`], but a protected folder is not opened ([`super::InUse`]); a folder that belongs to the ordinary user who restores is made readable and writable for
@@ -454,7 +527,12 @@ pub(super) fn open_writable(
             Ok(fd)
         }
         Err(Errno::ACCESS) if !shared.rules.policy.is_root => {
-            let fd = open_beneath(folder, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, resolve)?;
+            let fd = open_beneath(
+                folder,
+                path,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                resolve,
+            )?;
             unlock(shared, fd.as_fd(), &Handle::path(fd.as_fd()))?;
             Ok(open_beneath(folder, path, FOLDER_FLAGS, resolve)?)
         }
@@ -515,9 +593,17 @@ mod tests {
     fn a_time_that_the_file_system_cut_is_the_same() {
         let dir = tempfile::tempdir().expect("a directory");
         let of = |mtime: Timestamp, ctime: Timestamp| {
-            let stat =
-                rustix::fs::statx(rustix::fs::CWD, dir.path(), AtFlags::empty(), StatxFlags::BASIC_STATS);
-            Existing { mtime, ctime, ..Existing::from(&stat.expect("stat")) }
+            let stat = rustix::fs::statx(
+                rustix::fs::CWD,
+                dir.path(),
+                AtFlags::empty(),
+                StatxFlags::BASIC_STATS,
+            );
+            Existing {
+                mtime,
+                ctime,
+                ..Existing::from(&stat.expect("stat"))
+            }
         };
         let time = |seconds, nanos| Timestamp::new(seconds, nanos).expect("a time");
         let (wanted, fine) = (time(1001, 678_901_234), time(2001, 123_456_789));
@@ -534,7 +620,11 @@ mod tests {
             (time(1002, 0), time(2000, 0), false),
             (time(1001, 678_901_300), time(2001, 123_456_700), false),
         ] {
-            assert_eq!(of(mtime, ctime).has_mtime(wanted), is_same, "{mtime:?} {ctime:?}");
+            assert_eq!(
+                of(mtime, ctime).has_mtime(wanted),
+                is_same,
+                "{mtime:?} {ctime:?}"
+            );
         }
         let early = time(-3, 500_000_000);
         assert!(

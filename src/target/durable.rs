@@ -76,9 +76,17 @@ struct List {
 
 impl Writes {
     pub fn new(durability: Durability) -> Self {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
         let has_reports = linux_version(&release).is_some_and(|version| version >= (5, 8));
-        Self { durability, has_reports, generation: AtomicU64::new(1), list: Mutex::default() }
+        Self {
+            durability,
+            has_reports,
+            generation: AtomicU64::new(1),
+            list: Mutex::default(),
+        }
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
@@ -102,7 +110,11 @@ impl Writes {
         }
         let kind = rustix::fs::fstatfs(dir).map(|found| found.f_type as u64 & 0xffff_ffff);
         let is_whole = kind.is_ok_and(|kind| SYNCED_AS_A_WHOLE.contains(&kind));
-        let way = if is_whole { Way::Together } else { Way::EachFile };
+        let way = if is_whole {
+            Way::Together
+        } else {
+            Way::EachFile
+        };
         let mut list = self.list();
         if list.known.len() < KNOWN_MAX {
             list.known.push((device, way));
@@ -197,15 +209,22 @@ mod tests {
         let writes = Writes::new(Durability::Full);
         writes.fail(Errno::IO.into());
         writes.fail(Errno::NOSPC.into());
-        assert_eq!(writes.sync().expect_err("failed").raw_os_error(), Some(Errno::IO.raw_os_error()));
+        assert_eq!(
+            writes.sync().expect_err("failed").raw_os_error(),
+            Some(Errno::IO.raw_os_error())
+        );
         writes.sync().expect("nothing since");
     }
 
     #[test]
     fn file_systems_are_noted_once_and_never_without_bound() {
         let dir = tempfile::tempdir().expect("a directory");
-        let fd = rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
-            .expect("open");
+        let fd = rustix::fs::open(
+            dir.path(),
+            rustix::fs::OFlags::RDONLY,
+            rustix::fs::Mode::empty(),
+        )
+        .expect("open");
         let writes = Writes::new(Durability::Full);
         let first = writes.note(1, fd.as_fd());
         assert_eq!(writes.note(1, fd.as_fd()), first);

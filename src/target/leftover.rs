@@ -46,7 +46,9 @@ impl Dir {
         let clock = now().seconds();
         if found.iter().any(|(_, stat)| is_recent(stat, clock)) {
             std::thread::sleep(PAUSE);
-            found.retain(|(name, stat)| self.is_still(name, stat, from_all) && self.is_free(name, stat));
+            found.retain(|(name, stat)| {
+                self.is_still(name, stat, from_all) && self.is_free(name, stat)
+            });
         }
         if remove {
             found.retain(|(name, _)| self.remove(name, false).is_ok());
@@ -64,9 +66,16 @@ impl Dir {
     /// True if nothing was done to it since.
     fn is_still(&self, name: &[u8], before: &Statx, from_all: bool) -> bool {
         let all = |stat: &Statx| {
-            (stat.stx_ino, stat.stx_size, stat.stx_nlink, stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
+            (
+                stat.stx_ino,
+                stat.stx_size,
+                stat.stx_nlink,
+                stat.stx_ctime.tv_sec,
+                stat.stx_ctime.tv_nsec,
+            )
         };
-        self.look(name, from_all).is_some_and(|stat| all(&stat) == all(before))
+        self.look(name, from_all)
+            .is_some_and(|stat| all(&stat) == all(before))
     }
 
     /// True if no living restore has it locked.
@@ -74,8 +83,11 @@ impl Dir {
         if kind(stat) != FileType::RegularFile {
             return true;
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let Ok(fd) = rustix::fs::openat(self.fd(), name, flags, Mode::empty()) else { return false };
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::openat(self.fd(), name, flags, Mode::empty()) else {
+            return false;
+        };
         match lock(&fd) {
             Ok(()) => true,
             Err(Errno::WOULDBLOCK) => false,
@@ -102,7 +114,9 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use crate::target::OwnerPolicy;
-    use crate::target::testing::{as_ordinary_user, fixture, is_root, names, open, own_meta, plain, root_of};
+    use crate::target::testing::{
+        as_ordinary_user, fixture, is_root, names, open, own_meta, plain, root_of,
+    };
 
     #[test]
     fn only_what_nobody_holds_is_removed() {
@@ -130,7 +144,12 @@ mod tests {
         assert_eq!(names(&root).len(), 9);
         assert_eq!(other.leftovers(true).expect("removed").len(), 3);
         assert_eq!(names(&root).len(), 6);
-        assert!(living.persist(b"done", &plain(&own_meta(0o644))).expect("in place").is_clean());
+        assert!(
+            living
+                .persist(b"done", &plain(&own_meta(0o644)))
+                .expect("in place")
+                .is_clean()
+        );
         assert_eq!(std::fs::read(at("done")).expect("read"), b"x");
     }
 
@@ -140,7 +159,8 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().expect("a directory");
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("open to all");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))
+            .expect("open to all");
         std::fs::write(folder.path().join(".icecore-0123456789abcdef"), "root's").expect("a file");
         as_ordinary_user(|| {
             let tree = open(folder.path(), OwnerPolicy::Numeric);

@@ -75,7 +75,10 @@ impl MetaReport {
 
     fn note(&mut self, what: MetaPart, result: rustix::io::Result<()>) -> bool {
         if let Err(errno) = result {
-            self.refused.push(MetaRefusal { what, errno: errno.raw_os_error() });
+            self.refused.push(MetaRefusal {
+                what,
+                errno: errno.raw_os_error(),
+            });
         }
         result.is_ok()
     }
@@ -122,12 +125,18 @@ pub(super) struct Handle<'a> {
 impl<'a> Handle<'a> {
     /// A handle opened for reading or writing.
     pub(super) fn open(fd: BorrowedFd<'a>) -> Self {
-        Self { fd, proc_path: None }
+        Self {
+            fd,
+            proc_path: None,
+        }
     }
 
     /// A handle opened with `O_PATH | O_NOFOLLOW`.
     pub(super) fn path(fd: BorrowedFd<'a>) -> Self {
-        Self { fd, proc_path: Some(proc_path(fd)) }
+        Self {
+            fd,
+            proc_path: Some(proc_path(fd)),
+        }
     }
 
     fn chown(&self, uid: Option<Uid>, gid: Option<Gid>) -> rustix::io::Result<()> {
@@ -235,10 +244,22 @@ pub(super) fn apply(
 ) -> io::Result<MetaReport> {
     let now = Existing::of_handle(handle.fd)?;
     if now.kind != Some(kind) {
-        return Err(io::Error::other("another process replaced the path while it was written"));
+        return Err(io::Error::other(
+            "another process replaced the path while it was written",
+        ));
     }
-    let report = MetaReport { device: now.device, inode: now.inode, ..MetaReport::default() };
-    let mut setter = Setter { rules, handle, kind, now, report };
+    let report = MetaReport {
+        device: now.device,
+        inode: now.inode,
+        ..MetaReport::default()
+    };
+    let mut setter = Setter {
+        rules,
+        handle,
+        kind,
+        now,
+        report,
+    };
     let (uid, gid) = rules.owners.local_ids(&to_set.meta.owner);
     let mut mode = to_set.meta.mode & 0o7777;
     let is_chowned = setter.set_owner(uid, gid);
@@ -255,7 +276,11 @@ pub(super) fn apply(
 }
 
 /// Sets the mtime of what has a name in a directory, a link too. Returns why it was refused, if it was.
-pub(super) fn set_mtime_of(dir: BorrowedFd<'_>, name: &[u8], mtime: Timestamp) -> Option<MetaRefusal> {
+pub(super) fn set_mtime_of(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    mtime: Timestamp,
+) -> Option<MetaRefusal> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let mut result = rustix::fs::utimensat(dir, name, &mtime_alone(mtime), flags);
     if result.is_ok() && !COMMON_SECONDS.contains(&mtime.seconds()) {
@@ -264,13 +289,22 @@ pub(super) fn set_mtime_of(dir: BorrowedFd<'_>, name: &[u8], mtime: Timestamp) -
             _ => result = Err(Errno::OVERFLOW),
         }
     }
-    result.err().map(|errno| MetaRefusal { what: MetaPart::Times, errno: errno.raw_os_error() })
+    result.err().map(|errno| MetaRefusal {
+        what: MetaPart::Times,
+        errno: errno.raw_os_error(),
+    })
 }
 
 fn mtime_alone(mtime: Timestamp) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mtime.seconds(), tv_nsec: mtime.nanos().into() },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.seconds(),
+            tv_nsec: mtime.nanos().into(),
+        },
     }
 }
 
@@ -314,7 +348,8 @@ impl Setter<'_> {
         if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
             return Err(Errno::INVAL);
         }
-        self.handle.chown(uid.map(Uid::from_raw), gid.map(Gid::from_raw))
+        self.handle
+            .chown(uid.map(Uid::from_raw), gid.map(Gid::from_raw))
     }
 
     /// Sets the mode, without setuid and setgid bits if the path belongs to another than the entry's owner, whose rights
@@ -352,7 +387,11 @@ impl Setter<'_> {
     /// mode bits that may be set: where the ACL is refused, the owning group keeps to what the ACL gives it.
     fn set_acl(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) -> u16 {
         let Some((name, value)) = wanted.iter().find(|(name, _)| *name == acl::ACCESS) else {
-            if before == (Before::New { inherited_acl: true }) {
+            if before
+                == (Before::New {
+                    inherited_acl: true,
+                })
+            {
                 self.remove_xattr(acl::ACCESS);
             }
             return 0o7777;
@@ -360,7 +399,11 @@ impl Setter<'_> {
         if before == Before::Existing && self.has_xattr(name, value) {
             return 0o7777;
         }
-        if self.set_xattr(name, value) { 0o7777 } else { bits_without_acl(value) }
+        if self.set_xattr(name, value) {
+            0o7777
+        } else {
+            bits_without_acl(value)
+        }
     }
 
     fn set_xattrs(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) {
@@ -390,18 +433,26 @@ impl Setter<'_> {
 
     fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> bool {
         self.report.is_changed = true;
-        self.report.note(MetaPart::Xattr(name.to_vec()), self.handle.set_xattr(name, value))
+        self.report.note(
+            MetaPart::Xattr(name.to_vec()),
+            self.handle.set_xattr(name, value),
+        )
     }
 
     fn remove_xattr(&mut self, name: &[u8]) {
         self.report.is_changed = true;
-        self.report.note(MetaPart::Xattr(name.to_vec()), self.handle.remove_xattr(name));
+        self.report.note(
+            MetaPart::Xattr(name.to_vec()),
+            self.handle.remove_xattr(name),
+        );
     }
 
     fn has_xattr(&self, name: &[u8], value: &[u8]) -> bool {
         // One byte more than needed tells a longer value.
         let mut found = vec![0; value.len() + 1];
-        self.handle.xattr(name, &mut found).is_ok_and(|len| found.get(..len) == Some(value))
+        self.handle
+            .xattr(name, &mut found)
+            .is_ok_and(|len| found.get(..len) == Some(value))
     }
 
     /// Sees to it that the path has another time than the one that it is to get later, by more than a file system's
@@ -410,7 +461,11 @@ impl Setter<'_> {
         if mtime.seconds_since(self.now.mtime).abs() >= GRAIN_SECONDS {
             return;
         }
-        let day = if mtime.seconds() > DAY_SECONDS * 365 * 20 { -DAY_SECONDS } else { DAY_SECONDS };
+        let day = if mtime.seconds() > DAY_SECONDS * 365 * 20 {
+            -DAY_SECONDS
+        } else {
+            DAY_SECONDS
+        };
         if let Err(errno) = self.handle.set_mtime(mtime.plus_seconds(day)) {
             self.report.note(MetaPart::Times, Err(errno));
         }

@@ -11,8 +11,13 @@ use crate::target::testing::{
 use crate::target::{Dir, OwnerPolicy};
 
 fn xattrs_of(dir: &Dir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let fd =
-        rustix::fs::openat(dir.fd(), name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).expect("open");
+    let fd = rustix::fs::openat(
+        dir.fd(),
+        name,
+        OFlags::RDONLY | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .expect("open");
     let handle = Handle::open(fd.as_fd());
     let names = handle.xattr_names().expect("names");
     let mut found: Vec<_> = names
@@ -29,7 +34,11 @@ fn xattrs_of(dir: &Dir, name: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn refused(report: &MetaReport) -> Vec<(MetaPart, Errno)> {
-    report.refused.iter().map(|r| (r.what.clone(), Errno::from_raw_os_error(r.errno))).collect()
+    report
+        .refused
+        .iter()
+        .map(|r| (r.what.clone(), Errno::from_raw_os_error(r.errno)))
+        .collect()
 }
 
 #[test]
@@ -45,16 +54,32 @@ fn attributes_and_acls_are_set() {
         (b"user.long", &long),
         (b"user.\xff", b"\0\x01"),
     ];
-    let to_set = MetaToSet { meta: &meta, xattrs: &xattrs };
-    assert_eq!(refused(&root.write_file(b"f", b"x", &to_set).expect("a file")), []);
+    let to_set = MetaToSet {
+        meta: &meta,
+        xattrs: &xattrs,
+    };
+    assert_eq!(
+        refused(&root.write_file(b"f", b"x", &to_set).expect("a file")),
+        []
+    );
     let expected = xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()));
     assert_eq!(xattrs_of(&root, b"f"), expected);
     assert_eq!(found(&root, b"f").mode, 0o770);
     // What the entry lacks goes, what differs is changed.
     let fewer: [(&[u8], &[u8]); 1] = [(b"user.empty", b"no more")];
-    let to_set = MetaToSet { meta: &meta, xattrs: &fewer };
-    assert!(root.set_meta(b"f", EntryKind::File, &to_set).expect("set").is_clean());
-    assert_eq!(xattrs_of(&root, b"f"), [(b"user.empty".to_vec(), b"no more".to_vec())]);
+    let to_set = MetaToSet {
+        meta: &meta,
+        xattrs: &fewer,
+    };
+    assert!(
+        root.set_meta(b"f", EntryKind::File, &to_set)
+            .expect("set")
+            .is_clean()
+    );
+    assert_eq!(
+        xattrs_of(&root, b"f"),
+        [(b"user.empty".to_vec(), b"no more".to_vec())]
+    );
     assert_eq!(found(&root, b"f").mode, 0o770);
 }
 
@@ -68,14 +93,22 @@ fn what_a_default_acl_gives_is_taken_away() {
     assert!(!folder.gives_acl());
     let meta = own_meta(0o750);
     let with_default: [(&[u8], &[u8]); 1] = [(acl::DEFAULT, &acl)];
-    let to_set = MetaToSet { meta: &meta, xattrs: &with_default };
+    let to_set = MetaToSet {
+        meta: &meta,
+        xattrs: &with_default,
+    };
     assert!(folder.set_folder_meta(&to_set).expect("set").is_clean());
     // The test's own check: it does inherit.
     rustix::fs::mkdirat(folder.fd(), c"control", Mode::RWXU).expect("a folder");
     assert_eq!(xattrs_of(&folder, b"control").len(), 2);
 
     let meta = own_meta(0o644);
-    assert!(folder.write_file(b"f", b"x", &plain(&meta)).expect("a file").is_clean());
+    assert!(
+        folder
+            .write_file(b"f", b"x", &plain(&meta))
+            .expect("a file")
+            .is_clean()
+    );
     assert_eq!(xattrs_of(&folder, b"f"), []);
     assert_eq!(found(&folder, b"f").mode, 0o644);
     assert!(folder.fifo(b"p", &plain(&meta)).expect("a pipe").is_clean());
@@ -87,7 +120,12 @@ fn what_a_default_acl_gives_is_taken_away() {
     assert!(!inner.gives_acl());
 
     // An update of the folder itself removes it.
-    assert!(folder.set_folder_meta(&plain(&own_meta(0o755))).expect("set").is_clean());
+    assert!(
+        folder
+            .set_folder_meta(&plain(&own_meta(0o755)))
+            .expect("set")
+            .is_clean()
+    );
     assert_eq!(xattrs_of(&root, b"d"), []);
     assert_eq!(found(&root, b"d").mode, 0o755);
 }
@@ -106,13 +144,25 @@ fn capabilities_and_setuid_survive_a_change_of_owner() {
     capability.extend_from_slice(&(1_u32 << 13).to_le_bytes());
     capability.extend_from_slice(&[0; 12]);
     let xattrs: [(&[u8], &[u8]); 2] = [(b"security.capability", &capability), (b"trusted.x", b"y")];
-    let to_set = MetaToSet { meta: &meta, xattrs: &xattrs };
-    assert_eq!(refused(&root.write_file(b"f", b"x", &to_set).expect("a file")), []);
+    let to_set = MetaToSet {
+        meta: &meta,
+        xattrs: &xattrs,
+    };
+    assert_eq!(
+        refused(&root.write_file(b"f", b"x", &to_set).expect("a file")),
+        []
+    );
     let expected = xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()));
     assert_eq!(xattrs_of(&root, b"f"), expected);
     (meta.owner.uid, meta.owner.gid) = (1001, 1001);
-    let to_set = MetaToSet { meta: &meta, xattrs: &xattrs };
-    assert_eq!(refused(&root.set_meta(b"f", EntryKind::File, &to_set).expect("set")), []);
+    let to_set = MetaToSet {
+        meta: &meta,
+        xattrs: &xattrs,
+    };
+    assert_eq!(
+        refused(&root.set_meta(b"f", EntryKind::File, &to_set).expect("set")),
+        []
+    );
     assert_eq!(xattrs_of(&root, b"f"), expected);
     let found = found(&root, b"f");
     assert_eq!((found.mode, found.uid, found.gid), (0o6755, 1001, 1001));
@@ -123,14 +173,24 @@ fn times_before_1970_and_after_2038_and_beyond() {
     let (_folder, tree) = fixture();
     let root = root_of(&tree);
     let mut meta = own_meta(0o644);
-    for (seconds, nanos) in [(-1, 1), (-2_000_000_000, 999_999_999), (0, 0), (5_000_000_000, 1)] {
+    for (seconds, nanos) in [
+        (-1, 1),
+        (-2_000_000_000, 999_999_999),
+        (0, 0),
+        (5_000_000_000, 1),
+    ] {
         meta.mtime = Timestamp::new(seconds, nanos).expect("a time");
-        assert_eq!(refused(&root.write_file(b"f", b"", &plain(&meta)).expect("a file")), []);
+        assert_eq!(
+            refused(&root.write_file(b"f", b"", &plain(&meta)).expect("a file")),
+            []
+        );
         assert_eq!(found(&root, b"f").mtime, meta.mtime);
     }
     // No file system of Linux holds this: it is told, the file is there.
     meta.mtime = Timestamp::from_seconds(i64::MAX);
-    let report = root.write_file(b"far", b"x", &plain(&meta)).expect("a file");
+    let report = root
+        .write_file(b"far", b"x", &plain(&meta))
+        .expect("a file");
     if found(&root, b"far").mtime != meta.mtime {
         assert_eq!(refused(&report), [(MetaPart::Times, Errno::OVERFLOW)]);
     }
@@ -142,11 +202,21 @@ fn folders_get_their_times_after_what_is_in_them() {
     let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
     let meta = own_meta(0o2750);
     let _ = folder.write_file(b"f", b"", &plain(&meta)).expect("a file");
-    assert!(folder.set_folder_meta(&plain(&meta)).expect("set").is_clean());
+    assert!(
+        folder
+            .set_folder_meta(&plain(&meta))
+            .expect("set")
+            .is_clean()
+    );
     let found = found(&root_of(&tree), b"d");
     assert_eq!((found.mode, found.mtime), (0o2750, meta.mtime));
     // A folder with the setgid bit gives its group to what is made in it, which is put right.
-    assert!(folder.write_file(b"g", b"", &plain(&meta)).expect("a file").is_clean());
+    assert!(
+        folder
+            .write_file(b"g", b"", &plain(&meta))
+            .expect("a file")
+            .is_clean()
+    );
 }
 
 #[test]
@@ -163,7 +233,11 @@ fn an_equal_path_is_left_alone() {
     };
     let before = changed(&root);
     std::thread::sleep(std::time::Duration::from_millis(20));
-    assert!(root.set_meta(b"f", EntryKind::File, &plain(&meta)).expect("set").is_clean());
+    assert!(
+        root.set_meta(b"f", EntryKind::File, &plain(&meta))
+            .expect("set")
+            .is_clean()
+    );
     assert_eq!(changed(&root), before);
 }
 
@@ -180,7 +254,11 @@ fn without_owners_no_program_runs_as_another() {
     let report = root.write_file(b"f", b"x", &plain(&meta)).expect("a file");
     assert_eq!(refused(&report), [(MetaPart::Mode, Errno::PERM)]);
     let found = found(&root, b"f");
-    assert_eq!((found.mode, found.uid), (0o2755, 0), "setuid to root would be another's program as root");
+    assert_eq!(
+        (found.mode, found.uid),
+        (0o2755, 0),
+        "setuid to root would be another's program as root"
+    );
 }
 
 #[test]
@@ -188,8 +266,16 @@ fn an_owner_that_the_kernel_cannot_have_is_refused() {
     let (_folder, tree) = fixture();
     let mut meta = own_meta(0o4755);
     meta.owner.uid = u32::MAX;
-    let report = root_of(&tree).write_file(b"f", b"x", &plain(&meta)).expect("a file");
-    assert_eq!(refused(&report), [(MetaPart::Owner, Errno::INVAL), (MetaPart::Mode, Errno::PERM)]);
+    let report = root_of(&tree)
+        .write_file(b"f", b"x", &plain(&meta))
+        .expect("a file");
+    assert_eq!(
+        refused(&report),
+        [
+            (MetaPart::Owner, Errno::INVAL),
+            (MetaPart::Mode, Errno::PERM)
+        ]
+    );
 }
 
 #[test]
@@ -200,14 +286,22 @@ fn an_ordinary_user_is_told_what_was_refused() {
         let tree = open(folder.path(), OwnerPolicy::Numeric);
         let root = root_of(&tree);
         let own = own_meta(0o4755);
-        assert_eq!(refused(&root.write_file(b"own", b"x", &plain(&own)).expect("a file")), []);
+        assert_eq!(
+            refused(&root.write_file(b"own", b"x", &plain(&own)).expect("a file")),
+            []
+        );
         assert_eq!(found(&root, b"own").mode, 0o4755);
 
         let mut other = own_meta(0o6755);
         (other.owner.uid, other.owner.gid) = (0, 0);
         let xattrs: [(&[u8], &[u8]); 2] = [(b"trusted.x", b"y"), (b"user.x", b"y")];
-        let to_set = MetaToSet { meta: &other, xattrs: &xattrs };
-        let report = root.write_file(b"other", b"x", &to_set).expect("a file all the same");
+        let to_set = MetaToSet {
+            meta: &other,
+            xattrs: &xattrs,
+        };
+        let report = root
+            .write_file(b"other", b"x", &to_set)
+            .expect("a file all the same");
         let expected = [
             (MetaPart::Owner, Errno::PERM),
             (MetaPart::Mode, Errno::PERM),
@@ -216,11 +310,19 @@ fn an_ordinary_user_is_told_what_was_refused() {
         assert_eq!(refused(&report), expected);
         let found = found(&root, b"other");
         assert_eq!((found.mode, found.mtime), (0o755, other.mtime));
-        assert_eq!(xattrs_of(&root, b"other"), [(b"user.x".to_vec(), b"y".to_vec())]);
+        assert_eq!(
+            xattrs_of(&root, b"other"),
+            [(b"user.x".to_vec(), b"y".to_vec())]
+        );
 
         // A folder of one's own that one has locked is restored into.
         let (inner, _) = tree.make_folder(&path("locked")).expect("a folder");
-        assert!(inner.set_folder_meta(&plain(&own_meta(0o100))).expect("set").is_clean());
+        assert!(
+            inner
+                .set_folder_meta(&plain(&own_meta(0o100)))
+                .expect("set")
+                .is_clean()
+        );
         let tree = open(folder.path(), OwnerPolicy::Numeric);
         let (inner, is_new) = tree.make_folder(&path("locked/below")).expect("a folder");
         assert!(is_new);
@@ -249,5 +351,9 @@ fn a_refused_acl_gives_the_owning_group_no_more_than_it_had() {
     setter.set_mode(0o670 & bits, uid, gid, false);
     assert_eq!(found(&root, b"f").mode, 0o600);
     assert_eq!(0o670 & bits_without_acl(&acl_value(4321)), 0o640);
-    assert!(setter.report.has_refused(&MetaPart::Xattr(acl::ACCESS.to_vec())));
+    assert!(
+        setter
+            .report
+            .has_refused(&MetaPart::Xattr(acl::ACCESS.to_vec()))
+    );
 }

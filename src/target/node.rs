@@ -21,7 +21,12 @@ const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 /// a device without the right to make one.
 impl Dir {
     /// Makes a symlink to `target`, 1–4095 bytes, which is not looked at.
-    pub fn symlink(&self, name: &[u8], target: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+    pub fn symlink(
+        &self,
+        name: &[u8],
+        target: &[u8],
+        to_set: &MetaToSet<'_>,
+    ) -> io::Result<MetaReport> {
         self.make_node(name, EntryKind::Symlink, to_set, |temp| {
             rustix::fs::symlinkat(target, self.fd(), temp)
         })
@@ -45,7 +50,13 @@ impl Dir {
         to_set: &MetaToSet<'_>,
     ) -> io::Result<MetaReport> {
         let number = rustix::fs::makedev(device.major, device.minor);
-        self.make_special(name, EntryKind::Char, FileType::CharacterDevice, number, to_set)
+        self.make_special(
+            name,
+            EntryKind::Char,
+            FileType::CharacterDevice,
+            number,
+            to_set,
+        )
     }
 
     /// Makes a block device.
@@ -56,7 +67,13 @@ impl Dir {
         to_set: &MetaToSet<'_>,
     ) -> io::Result<MetaReport> {
         let number = rustix::fs::makedev(device.major, device.minor);
-        self.make_special(name, EntryKind::Block, FileType::BlockDevice, number, to_set)
+        self.make_special(
+            name,
+            EntryKind::Block,
+            FileType::BlockDevice,
+            number,
+            to_set,
+        )
     }
 
     /// Makes `name` another name of `from_name` in `from`, which is not followed if it is a link itself.
@@ -109,8 +126,17 @@ impl Dir {
         component(name)?;
         let (temp, ()) = TempName::make(self, make)?;
         let fd = open_path(self.fd(), temp.as_bytes())?;
-        let before = Before::New { inherited_acl: self.gives_acl() };
-        let report = meta::apply(self.rules(), &Handle::path(fd.as_fd()), kind, before, to_set, Times::Now)?;
+        let before = Before::New {
+            inherited_acl: self.gives_acl(),
+        };
+        let report = meta::apply(
+            self.rules(),
+            &Handle::path(fd.as_fd()),
+            kind,
+            before,
+            to_set,
+            Times::Now,
+        )?;
         temp.rename(name)?;
         Ok(report)
     }
@@ -119,7 +145,9 @@ impl Dir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::testing::{errno, fixture, found, is_root, names, own_meta, path, plain, root_of};
+    use crate::target::testing::{
+        errno, fixture, found, is_root, names, own_meta, path, plain, root_of,
+    };
     use crate::types::Timestamp;
     use rustix::io::Errno;
 
@@ -134,27 +162,68 @@ mod tests {
         let to_set = plain(&meta);
         let device = DeviceNumber { major: 1, minor: 3 };
         let mut made = vec![
-            (b"link".as_slice(), EntryKind::Symlink, root.symlink(b"link", b"/no/where\xff", &to_set)),
+            (
+                b"link".as_slice(),
+                EntryKind::Symlink,
+                root.symlink(b"link", b"/no/where\xff", &to_set),
+            ),
             (b"fifo", EntryKind::Fifo, root.fifo(b"fifo", &to_set)),
-            (b"socket", EntryKind::Socket, root.socket(b"socket", &to_set)),
-            (b"file\xff\n", EntryKind::File, root.write_file(b"file\xff\n", b"content", &to_set)),
+            (
+                b"socket",
+                EntryKind::Socket,
+                root.socket(b"socket", &to_set),
+            ),
+            (
+                b"file\xff\n",
+                EntryKind::File,
+                root.write_file(b"file\xff\n", b"content", &to_set),
+            ),
         ];
         if is_root() {
-            made.push((b"char", EntryKind::Char, root.char_device(b"char", device, &to_set)));
-            let wide = DeviceNumber { major: 4095, minor: 1_048_575 };
-            made.push((b"block", EntryKind::Block, root.block_device(b"block", wide, &to_set)));
+            made.push((
+                b"char",
+                EntryKind::Char,
+                root.char_device(b"char", device, &to_set),
+            ));
+            let wide = DeviceNumber {
+                major: 4095,
+                minor: 1_048_575,
+            };
+            made.push((
+                b"block",
+                EntryKind::Block,
+                root.block_device(b"block", wide, &to_set),
+            ));
         }
         let count = made.len();
         for (name, kind, result) in made {
             assert!(result.expect("made").is_clean(), "{kind:?}");
             let found = found(&root, name);
             assert_eq!(found.kind, Some(kind));
-            assert_eq!(found.mode, if kind == EntryKind::Symlink { 0o777 } else { 0o6751 }, "{kind:?}");
-            assert_eq!((found.uid, found.gid), (meta.owner.uid, meta.owner.gid), "{kind:?}");
+            assert_eq!(
+                found.mode,
+                if kind == EntryKind::Symlink {
+                    0o777
+                } else {
+                    0o6751
+                },
+                "{kind:?}"
+            );
+            assert_eq!(
+                (found.uid, found.gid),
+                (meta.owner.uid, meta.owner.gid),
+                "{kind:?}"
+            );
             assert_eq!(found.mtime, meta.mtime, "{kind:?}");
             match kind {
                 EntryKind::Char => assert_eq!(found.rdev, device),
-                EntryKind::Block => assert_eq!(found.rdev, DeviceNumber { major: 4095, minor: 1_048_575 }),
+                EntryKind::Block => assert_eq!(
+                    found.rdev,
+                    DeviceNumber {
+                        major: 4095,
+                        minor: 1_048_575
+                    }
+                ),
                 _ => assert_eq!(found.rdev, DeviceNumber { major: 0, minor: 0 }),
             }
         }
@@ -172,15 +241,31 @@ mod tests {
         let (_folder, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o644);
-        let _ = root.write_file(b"x", b"old", &plain(&meta)).expect("a file");
-        let _ = root.symlink(b"x", b"target", &plain(&meta)).expect("a link");
-        let _ = root.symlink(b"x", b"another", &plain(&meta)).expect("a link");
+        let _ = root
+            .write_file(b"x", b"old", &plain(&meta))
+            .expect("a file");
+        let _ = root
+            .symlink(b"x", b"target", &plain(&meta))
+            .expect("a link");
+        let _ = root
+            .symlink(b"x", b"another", &plain(&meta))
+            .expect("a link");
         let _ = root.fifo(b"x", &plain(&meta)).expect("a pipe");
         assert_eq!(found(&root, b"x").kind, Some(EntryKind::Fifo));
         tree.make_folder(&path("folder")).expect("a folder");
-        assert_eq!(errno(root.fifo(b"folder", &plain(&meta))), Some(Errno::ISDIR));
-        assert_eq!(errno(root.write_file(b"folder", b"", &plain(&meta))), Some(Errno::ISDIR));
-        assert_eq!(names(&root), [b"folder".as_slice(), b"x"], "nothing temporary is left");
+        assert_eq!(
+            errno(root.fifo(b"folder", &plain(&meta))),
+            Some(Errno::ISDIR)
+        );
+        assert_eq!(
+            errno(root.write_file(b"folder", b"", &plain(&meta))),
+            Some(Errno::ISDIR)
+        );
+        assert_eq!(
+            names(&root),
+            [b"folder".as_slice(), b"x"],
+            "nothing temporary is left"
+        );
     }
 
     #[test]
@@ -189,7 +274,9 @@ mod tests {
         let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
         let root = root_of(&tree);
         let meta = own_meta(0o644);
-        let _ = root.write_file(b"a", b"content", &plain(&meta)).expect("a file");
+        let _ = root
+            .write_file(b"a", b"content", &plain(&meta))
+            .expect("a file");
         folder.hard_link(b"b", &root, b"a").expect("a link");
         assert_eq!(found(&folder, b"b").inode, found(&root, b"a").inode);
         assert_eq!(found(&root, b"a").nlink, 2);
@@ -208,12 +295,24 @@ mod tests {
         let (_folder, tree) = fixture();
         let root = root_of(&tree);
         let mut meta = own_meta(0o644);
-        let _ = root.write_file(b"file", b"", &plain(&meta)).expect("a file");
-        let _ = root.symlink(b"link", b"file", &plain(&meta)).expect("a link");
+        let _ = root
+            .write_file(b"file", b"", &plain(&meta))
+            .expect("a file");
+        let _ = root
+            .symlink(b"link", b"file", &plain(&meta))
+            .expect("a link");
         meta.mtime = Timestamp::new(-5, 999_999_999).expect("a time");
-        assert!(root.set_meta(b"link", EntryKind::Symlink, &plain(&meta)).expect("set").is_clean());
+        assert!(
+            root.set_meta(b"link", EntryKind::Symlink, &plain(&meta))
+                .expect("set")
+                .is_clean()
+        );
         assert_eq!(found(&root, b"link").mtime, meta.mtime);
         assert_eq!(found(&root, b"file").mtime, own_meta(0).mtime);
-        assert!(root.set_meta(b"link", EntryKind::File, &plain(&meta)).is_err(), "not what was expected");
+        assert!(
+            root.set_meta(b"link", EntryKind::File, &plain(&meta))
+                .is_err(),
+            "not what was expected"
+        );
     }
 }

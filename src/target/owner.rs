@@ -35,7 +35,10 @@ pub struct MetaPolicy {
 impl MetaPolicy {
     /// The policy for the effective user of this thread.
     pub fn of_this_user(owner: OwnerPolicy) -> Self {
-        Self { owner, is_root: rustix::process::geteuid().is_root() }
+        Self {
+            owner,
+            is_root: rustix::process::geteuid().is_root(),
+        }
     }
 }
 
@@ -53,7 +56,11 @@ impl Owners {
             OwnerPolicy::Names => (read_names("/etc/passwd"), read_names("/etc/group")),
             OwnerPolicy::Numeric | OwnerPolicy::Keep => Default::default(),
         };
-        Self { policy, users, groups }
+        Self {
+            policy,
+            users,
+            groups,
+        }
     }
 
     /// True if owners are to be set at all.
@@ -63,7 +70,10 @@ impl Owners {
 
     /// The user and group number that the entry's owner has on this machine.
     pub(super) fn local_ids(&self, owner: &Owner) -> (u32, u32) {
-        (local_id(&self.users, owner.uid, &owner.user), local_id(&self.groups, owner.gid, &owner.group))
+        (
+            local_id(&self.users, owner.uid, &owner.user),
+            local_id(&self.groups, owner.gid, &owner.group),
+        )
     }
 }
 
@@ -94,10 +104,13 @@ fn parse_names(text: &[u8]) -> HashMap<Vec<u8>, u32> {
     let mut names = HashMap::new();
     for line in text.split(|&b| b == b'\n') {
         let mut fields = line.split(|&b| b == b':');
-        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else {
+        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next())
+        else {
             continue;
         };
-        let number = std::str::from_utf8(number).ok().and_then(|digits| digits.parse().ok());
+        let number = std::str::from_utf8(number)
+            .ok()
+            .and_then(|digits| digits.parse().ok());
         if let (Some(number), false) = (number, name.is_empty()) {
             // As getpwnam: the first line of a name counts.
             names.entry(name.to_vec()).or_insert(number);
@@ -113,19 +126,29 @@ mod tests {
     fn owners(policy: OwnerPolicy) -> Owners {
         Owners {
             policy,
-            users: parse_names(b"root:x:0:0::/root:/bin/sh\nann:x:1001:5::/:\nann:x:7:7\n:x:9:9\nbad:x:y\n"),
+            users: parse_names(
+                b"root:x:0:0::/root:/bin/sh\nann:x:1001:5::/:\nann:x:7:7\n:x:9:9\nbad:x:y\n",
+            ),
             groups: parse_names(b"wheel:x:0:\nstaff:x:50:ann\n"),
         }
     }
 
     fn owner(uid: u32, gid: u32, user: &str, group: &str) -> Owner {
-        Owner { uid, gid, user: user.into(), group: group.into() }
+        Owner {
+            uid,
+            gid,
+            user: user.into(),
+            group: group.into(),
+        }
     }
 
     #[test]
     fn names_map_to_local_numbers_and_fall_back_to_the_entrys() {
         let owners = owners(OwnerPolicy::Names);
-        assert_eq!(owners.local_ids(&owner(500, 500, "ann", "staff")), (1001, 50));
+        assert_eq!(
+            owners.local_ids(&owner(500, 500, "ann", "staff")),
+            (1001, 50)
+        );
         assert_eq!(owners.local_ids(&owner(500, 501, "bob", "")), (500, 501));
         assert_eq!(owners.local_ids(&owner(500, 501, "bad", "")), (500, 501));
     }
@@ -134,7 +157,10 @@ mod tests {
     fn root_is_never_mapped() {
         let owners = owners(OwnerPolicy::Names);
         assert_eq!(owners.local_ids(&owner(0, 0, "ann", "staff")), (0, 0));
-        assert_eq!(owners.local_ids(&owner(500, 501, "root", "wheel")), (500, 501));
+        assert_eq!(
+            owners.local_ids(&owner(500, 501, "root", "wheel")),
+            (500, 501)
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ struct Held {
 
 /// Why something was left alone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is {what}, which a restore never changes: restore into another directory and copy from there")]
+#[error(
+    "it is {what}, which a restore never changes: restore into another directory and copy from there"
+)]
 pub struct InUse {
     pub what: &'static str,
 }
@@ -64,20 +66,42 @@ impl Protection {
 
     /// As [`add`](Self::add), a directory by its device and inode.
     pub fn add_directory(&mut self, identity: (u64, u64), what: &'static str) {
-        self.push(Held { identity, what, file_name: None, is_closed: true });
+        self.push(Held {
+            identity,
+            what,
+            file_name: None,
+            is_closed: true,
+        });
     }
 
     fn hold(&mut self, path: &Path, what: &'static str, is_closed: bool) {
         // What is not there, or not to be reached by this user, is not to be met below a target either.
-        let Ok(fd) = open_path(CWD, path.as_os_str().as_bytes(), OFlags::empty()) else { return };
-        let Ok(found) = Existing::of_handle(fd.as_fd()) else { return };
+        let Ok(fd) = open_path(CWD, path.as_os_str().as_bytes(), OFlags::empty()) else {
+            return;
+        };
+        let Ok(found) = Existing::of_handle(fd.as_fd()) else {
+            return;
+        };
         let is_folder = found.kind == Some(EntryKind::Folder);
-        let file_name = if is_folder { None } else { path.file_name().map(|name| name.as_bytes().to_vec()) };
-        self.push(Held { identity: (found.device, found.inode), what, file_name, is_closed });
+        let file_name = if is_folder {
+            None
+        } else {
+            path.file_name().map(|name| name.as_bytes().to_vec())
+        };
+        self.push(Held {
+            identity: (found.device, found.inode),
+            what,
+            file_name,
+            is_closed,
+        });
     }
 
     fn push(&mut self, new: Held) {
-        match self.held.iter_mut().find(|held| held.identity == new.identity) {
+        match self
+            .held
+            .iter_mut()
+            .find(|held| held.identity == new.identity)
+        {
             Some(held) => held.is_closed |= new.is_closed,
             None => self.held.push(new),
         }
@@ -85,7 +109,11 @@ impl Protection {
 
     /// Fails if what was found is one of them.
     pub fn check(&self, found: &Existing) -> Result<(), InUse> {
-        match self.held.iter().find(|held| held.identity == (found.device, found.inode)) {
+        match self
+            .held
+            .iter()
+            .find(|held| held.identity == (found.device, found.inode))
+        {
             Some(Held { what, .. }) => Err(InUse { what }),
             None => Ok(()),
         }
@@ -98,7 +126,9 @@ impl Protection {
 
     /// True if a file of this name may be one of them.
     pub(super) fn may_be_file(&self, name: &[u8]) -> bool {
-        self.held.iter().any(|held| held.file_name.as_deref() == Some(name))
+        self.held
+            .iter()
+            .any(|held| held.file_name.as_deref() == Some(name))
     }
 
     /// Fails if a path is one of them, or lies in one, whether it is there or not.
@@ -109,8 +139,13 @@ impl Protection {
         if !self.held.iter().any(|held| held.is_closed) {
             return Ok(());
         }
-        let there =
-            path.ancestors().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+        let there = path.ancestors().map(|above| {
+            if above.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                above
+            }
+        });
         let mut folder = None;
         for above in there {
             match open_path(CWD, above.as_os_str().as_bytes(), OFlags::empty()) {
@@ -118,11 +153,17 @@ impl Protection {
                     folder = Some(fd);
                     break;
                 }
-                Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(err)
+                    if matches!(
+                        err.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
                 Err(err) => return Err(err),
             }
         }
-        let Some(mut folder) = folder else { return Ok(()) };
+        let Some(mut folder) = folder else {
+            return Ok(());
+        };
         let mut found = Existing::of_handle(folder.as_fd())?;
         if found.kind != Some(EntryKind::Folder) {
             return Ok(self.check_closed(&found)?);
@@ -141,10 +182,18 @@ impl Protection {
 
     fn check_closed(&self, found: &Existing) -> Result<(), InUse> {
         let is_it = |held: &&Held| held.is_closed && held.identity == (found.device, found.inode);
-        self.held.iter().find(is_it).map_or(Ok(()), |held| Err(InUse { what: held.what }))
+        self.held
+            .iter()
+            .find(is_it)
+            .map_or(Ok(()), |held| Err(InUse { what: held.what }))
     }
 }
 
 fn open_path(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(from, path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::openat(
+        from,
+        path,
+        flags | OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }

@@ -84,8 +84,13 @@ impl Dir {
     /// is an error too, and nothing outside is touched.
     pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<Removed> {
         let name = component(name)?;
-        let mut removal =
-            Removal { root: self, stays, key: Vec::new(), pending_total: 0, done: Removed::default() };
+        let mut removal = Removal {
+            root: self,
+            stays,
+            key: Vec::new(),
+            pending_total: 0,
+            done: Removed::default(),
+        };
         match removal.open(self.fd(), name)? {
             Opened::Folder(folder) => {
                 self.changed();
@@ -211,11 +216,17 @@ impl Removal<'_> {
     }
 
     /// Removes what is no folder; true if it is protected and stays.
-    fn remove_leaf(&mut self, key_len: usize, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+    fn remove_leaf(
+        &mut self,
+        key_len: usize,
+        folder: BorrowedFd<'_>,
+        name: &[u8],
+    ) -> io::Result<bool> {
         let protection = &self.root.shared().protection;
         if protection.may_be_file(name) {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            let found = rustix::fs::statx(folder, name, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
+            let found =
+                rustix::fs::statx(folder, name, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
             if let Err(reason) = protection.check(&Existing::from(&found)) {
                 self.keep(key_len, name, Kept::InUse(reason.what));
                 return Ok(true);
@@ -238,7 +249,12 @@ impl Removal<'_> {
 
     /// Notes what stays in a folder, if it is more surprising than what is noted.
     fn keep(&mut self, key_len: usize, name: &[u8], why: Kept) {
-        if self.done.kept.as_ref().is_none_or(|(_, known)| *known < why) {
+        if self
+            .done
+            .kept
+            .as_ref()
+            .is_none_or(|(_, known)| *known < why)
+        {
             let mut key = self.key[..key_len].to_vec();
             push(&mut key, name);
             self.done.kept = Some((key, why));
@@ -266,7 +282,9 @@ fn open_parent(folder: &OwnedFd, identity: (u64, u64)) -> io::Result<OwnedFd> {
     let fd = rustix::fs::openat(folder, c"..", flags, Mode::empty())?;
     let found = Existing::of_handle(fd.as_fd())?;
     if (found.device, found.inode) != identity {
-        return Err(io::Error::other("another process moved a folder while it was removed"));
+        return Err(io::Error::other(
+            "another process moved a folder while it was removed",
+        ));
     }
     Ok(fd)
 }
@@ -276,7 +294,9 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::target::testing::{as_ordinary_user, errno, fixture, names, open, path, removed, root_of};
+    use crate::target::testing::{
+        as_ordinary_user, errno, fixture, names, open, path, removed, root_of,
+    };
     use crate::target::{Durability, OwnerPolicy, Tree};
 
     #[test]
@@ -292,11 +312,26 @@ mod tests {
         symlink(outside.path(), at("a/b/out")).expect("a link");
         symlink(outside.path(), at("top")).expect("a link");
         let root = root_of(&tree);
-        assert_eq!(removed(&root, b"a"), Removed { names: 5, kept: None });
-        assert_eq!(removed(&root, b"top"), Removed { names: 1, kept: None });
+        assert_eq!(
+            removed(&root, b"a"),
+            Removed {
+                names: 5,
+                kept: None
+            }
+        );
+        assert_eq!(
+            removed(&root, b"top"),
+            Removed {
+                names: 1,
+                kept: None
+            }
+        );
         assert!(names(&root).is_empty());
         assert!(outside.path().join("keep").exists());
-        assert_eq!(errno(root.remove_tree(b"a", &mut |_, _| false)), Some(Errno::NOENT));
+        assert_eq!(
+            errno(root.remove_tree(b"a", &mut |_, _| false)),
+            Some(Errno::NOENT)
+        );
     }
 
     #[test]
@@ -304,7 +339,8 @@ mod tests {
         let (folder, tree) = fixture();
         for top in 0..3 {
             for number in 0..PENDING_NAMES_MAX / 2 {
-                std::fs::create_dir_all(folder.path().join(format!("a/{top}/{number}"))).expect("a folder");
+                std::fs::create_dir_all(folder.path().join(format!("a/{top}/{number}")))
+                    .expect("a folder");
             }
         }
         removed(&root_of(&tree), b"a");
@@ -316,7 +352,11 @@ mod tests {
         let (folder, tree) = fixture();
         tree.make_folder(&path("a")).expect("a folder");
         let (below, _) = tree.make_folder(&path("a/b")).expect("a folder");
-        let above = tree.folder(&path("a")).expect("a folder").stat_self().expect("stat");
+        let above = tree
+            .folder(&path("a"))
+            .expect("a folder")
+            .stat_self()
+            .expect("stat");
         let fd = rustix::io::dup(below.fd()).expect("a handle");
         assert!(open_parent(&fd, (above.device, above.inode)).is_ok());
         std::fs::rename(folder.path().join("a/b"), folder.path().join("b")).expect("a move");
@@ -327,7 +367,8 @@ mod tests {
     fn an_ordinary_users_locked_folders_can_be_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("open to all");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))
+            .expect("open to all");
         as_ordinary_user(|| {
             let tree: Tree = open(folder.path(), OwnerPolicy::Numeric);
             tree.make_folder(&path("a")).expect("a folder");
@@ -346,14 +387,21 @@ mod tests {
     fn what_stays_does_not_keep_the_rest() {
         let (folder, tree) = fixture();
         for number in 0..PENDING_NAMES_MAX + 100 {
-            std::fs::create_dir_all(folder.path().join(format!("a/{number}/gone"))).expect("a folder");
+            std::fs::create_dir_all(folder.path().join(format!("a/{number}/gone")))
+                .expect("a folder");
             if number % 5 != 0 {
-                std::fs::write(folder.path().join(format!("a/{number}/keep")), b"").expect("a file");
+                std::fs::write(folder.path().join(format!("a/{number}/keep")), b"")
+                    .expect("a file");
             }
         }
         let root = root_of(&tree);
-        let removed = root.remove_tree(b"a", &mut |path, _| path.ends_with(b"keep")).expect("removed");
-        assert!(matches!(removed.kept, Some((_, Kept::Asked))), "{removed:?}");
+        let removed = root
+            .remove_tree(b"a", &mut |path, _| path.ends_with(b"keep"))
+            .expect("removed");
+        assert!(
+            matches!(removed.kept, Some((_, Kept::Asked))),
+            "{removed:?}"
+        );
         for number in 0..PENDING_NAMES_MAX + 100 {
             let at = folder.path().join(format!("a/{number}"));
             assert_eq!(at.join("keep").exists(), number % 5 != 0, "{number}");
@@ -369,37 +417,75 @@ mod tests {
         for name in ["a/b/repo/packs", "a/b/other", "a/c"] {
             std::fs::create_dir_all(at(name)).expect("a folder");
         }
-        for name in ["a/b/repo/config", "a/b/other/config", "a/c/icecore.toml", "icecore.toml"] {
+        for name in [
+            "a/b/repo/config",
+            "a/b/other/config",
+            "a/c/icecore.toml",
+            "icecore.toml",
+        ] {
             std::fs::write(at(name), b"x").expect("a file");
         }
         let mut protection = crate::target::Protection::default();
         protection.add(&at("a/b/repo"), "the repository");
         protection.add(&at("a/c/icecore.toml"), "the settings");
         let policy = crate::target::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
-        let tree = Tree::open_with(folder.path(), false, policy, Durability::default(), protection.clone())
-            .expect("a target");
+        let tree = Tree::open_with(
+            folder.path(),
+            false,
+            policy,
+            Durability::default(),
+            protection.clone(),
+        )
+        .expect("a target");
         let root = root_of(&tree);
 
         let removed = root.remove_tree(b"a", &mut |_, _| false).expect("removed");
-        assert!(matches!(removed.kept, Some((_, Kept::InUse(_)))), "{removed:?}");
+        assert!(
+            matches!(removed.kept, Some((_, Kept::InUse(_)))),
+            "{removed:?}"
+        );
         assert!(at("a/b/repo/packs").exists() && at("a/b/repo/config").exists());
         assert!(at("a/c/icecore.toml").exists() && !at("a/b/other").exists());
 
         let is_in_use = |result: io::Result<()>| InUse::of(&result.expect_err("refused")).is_some();
-        assert!(is_in_use(tree.make_folder(&path("a/b/repo")).map(drop)), "not entered");
+        assert!(
+            is_in_use(tree.make_folder(&path("a/b/repo")).map(drop)),
+            "not entered"
+        );
         let below = tree.folder(&path("a/c")).expect("a folder");
-        assert!(is_in_use(below.remove(b"icecore.toml", false)), "not removed");
+        assert!(
+            is_in_use(below.remove(b"icecore.toml", false)),
+            "not removed"
+        );
         let meta = crate::target::testing::own_meta(0o600);
-        let written = below.write_file(b"icecore.toml", b"other", &crate::target::testing::plain(&meta));
+        let written = below.write_file(
+            b"icecore.toml",
+            b"other",
+            &crate::target::testing::plain(&meta),
+        );
         assert!(is_in_use(written.map(drop)), "not replaced");
         assert_eq!(std::fs::read(at("a/c/icecore.toml")).expect("read"), b"x");
-        let written = root.write_file(b"icecore.toml", b"other", &crate::target::testing::plain(&meta));
-        assert!(written.is_ok(), "another file of that name is not protected");
+        let written = root.write_file(
+            b"icecore.toml",
+            b"other",
+            &crate::target::testing::plain(&meta),
+        );
+        assert!(
+            written.is_ok(),
+            "another file of that name is not protected"
+        );
 
-        for (place, is_refused) in
-            [("a/b/repo", true), ("a/b/repo/packs/not/there", true), ("a/b", false), ("new/place", false)]
-        {
-            assert_eq!(protection.check_around(&at(place)).is_err(), is_refused, "{place}");
+        for (place, is_refused) in [
+            ("a/b/repo", true),
+            ("a/b/repo/packs/not/there", true),
+            ("a/b", false),
+            ("new/place", false),
+        ] {
+            assert_eq!(
+                protection.check_around(&at(place)).is_err(),
+                is_refused,
+                "{place}"
+            );
         }
     }
 }

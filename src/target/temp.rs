@@ -19,7 +19,10 @@ const NAME_TRIES_MAX: usize = 64;
 /// True for the names that unfinished paths have: `.icecore-` and 16 hexadecimal digits in lower case.
 pub fn is_temporary_name(name: &[u8]) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|digits| {
-        digits.len() == 16 && digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        digits.len() == 16
+            && digits
+                .iter()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
@@ -42,7 +45,10 @@ pub enum Replace {
 impl Replace {
     /// What was found may be replaced, and nothing that came later.
     pub fn found(found: Option<&Existing>) -> Self {
-        found.map_or(Self::Nothing, |found| Self::Only { device: found.device, inode: found.inode })
+        found.map_or(Self::Nothing, |found| Self::Only {
+            device: found.device,
+            inode: found.inode,
+        })
     }
 }
 
@@ -62,7 +68,9 @@ impl Shared {
     fn next_temporary_name(&self) -> Vec<u8> {
         // An odd factor gives every count its own number; the random start keeps runs apart.
         let count = self.temp_count.fetch_add(1, Ordering::Relaxed);
-        let number = self.temp_seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let number = self
+            .temp_seed
+            .wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut name = PREFIX.to_vec();
         name.extend_from_slice(format!("{number:016x}").as_bytes());
         name
@@ -87,7 +95,15 @@ impl TempName {
         loop {
             let name = dir.shared().next_temporary_name();
             match make(&name) {
-                Ok(made) => return Ok((Self { dir: dir.clone(), name }, made)),
+                Ok(made) => {
+                    return Ok((
+                        Self {
+                            dir: dir.clone(),
+                            name,
+                        },
+                        made,
+                    ));
+                }
                 Err(Errno::EXIST) if tries < NAME_TRIES_MAX => tries += 1,
                 Err(errno) => return Err(errno.into()),
             }
@@ -159,9 +175,11 @@ pub struct TempFile {
 impl Dir {
     /// Makes an empty file under a temporary name in this folder.
     pub fn temp_file(&self) -> io::Result<TempFile> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (name, fd) =
-            TempName::make(self, |name| rustix::fs::openat(self.fd(), name, flags, Mode::RUSR | Mode::WUSR))?;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (name, fd) = TempName::make(self, |name| {
+            rustix::fs::openat(self.fd(), name, flags, Mode::RUSR | Mode::WUSR)
+        })?;
         Ok(TempFile { fd, name })
     }
 
@@ -170,7 +188,12 @@ impl Dir {
     /// # Errors
     ///
     /// As [`TempFile::persist`]; `name` is as it was then.
-    pub fn write_file(&self, name: &[u8], content: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+    pub fn write_file(
+        &self,
+        name: &[u8],
+        content: &[u8],
+        to_set: &MetaToSet<'_>,
+    ) -> io::Result<MetaReport> {
         let file = self.temp_file()?;
         file.write_at(content, 0)?;
         file.persist(name, to_set)
@@ -255,7 +278,9 @@ impl TempFile {
     /// Sets all metadata and leaves the temporary name, until [`Tree::sync_files`](super::Tree::sync_files) has made
     /// the content durable: for files that count as whole once they have their name, whatever their time.
     pub fn complete(self, to_set: &MetaToSet<'_>) -> io::Result<(MetaReport, WholeFile)> {
-        let before = Before::New { inherited_acl: self.name.dir.gives_acl() };
+        let before = Before::New {
+            inherited_acl: self.name.dir.gives_acl(),
+        };
         let dir = &self.name.dir;
         let report = meta::apply(
             dir.rules(),
@@ -280,7 +305,9 @@ impl TempFile {
         times: Times,
     ) -> io::Result<(MetaReport, Option<Unsettled>)> {
         let dir = &self.name.dir;
-        let before = Before::New { inherited_acl: dir.gives_acl() };
+        let before = Before::New {
+            inherited_acl: dir.gives_acl(),
+        };
         let handle = Handle::open(self.fd.as_fd());
         let report = meta::apply(dir.rules(), &handle, EntryKind::File, before, to_set, times)?;
         if dir.way() == Way::EachFile {
@@ -367,10 +394,18 @@ mod tests {
         let file = root.temp_file().expect("a file");
         file.write_at(b"middle", 5 << 20).expect("written");
         file.set_len(10 << 20).expect("a length");
-        assert!(file.persist(b"sparse", &plain(&own_meta(0o644))).expect("in place").is_clean());
+        assert!(
+            file.persist(b"sparse", &plain(&own_meta(0o644)))
+                .expect("in place")
+                .is_clean()
+        );
         let found = found(&root, b"sparse");
         assert_eq!(found.size, 10 << 20);
-        assert!(found.allocated <= 64 << 10, "{} bytes allocated", found.allocated);
+        assert!(
+            found.allocated <= 64 << 10,
+            "{} bytes allocated",
+            found.allocated
+        );
         let fd = root.open_existing_file(b"sparse").expect("a file");
         let mut read = [1; 8];
         rustix::io::pread(&fd, &mut read, (5 << 20) - 1).expect("read");
@@ -382,9 +417,13 @@ mod tests {
         let (_folder, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o644);
-        let _ = root.write_file(b"a", b"old", &plain(&meta)).expect("a file");
+        let _ = root
+            .write_file(b"a", b"old", &plain(&meta))
+            .expect("a file");
         root.hard_link(b"b", &root, b"a").expect("a link");
-        let _ = root.write_file(b"a", b"newer", &plain(&meta)).expect("a file");
+        let _ = root
+            .write_file(b"a", b"newer", &plain(&meta))
+            .expect("a file");
         assert_eq!((found(&root, b"a").size, found(&root, b"b").size), (5, 3));
         root.remove(b"a", false).expect("removed");
         assert_eq!(errno(root.remove(b"b", true)), Some(Errno::NOTDIR));

@@ -44,7 +44,13 @@ impl Tree {
     ///
     /// `Unsupported` where the kernel, or a sandbox around us, does not offer `openat2`.
     pub fn open(root: &Path, create: bool, policy: MetaPolicy) -> Result<Self, PathError> {
-        Self::open_with(root, create, policy, Durability::Full, Protection::default())
+        Self::open_with(
+            root,
+            create,
+            policy,
+            Durability::Full,
+            Protection::default(),
+        )
     }
 
     /// [`Tree::open`] with a choice of how writes are made durable. Below the root, nothing that is protected is entered,
@@ -71,7 +77,10 @@ impl Tree {
         }
         .context("open the target safely", root)?;
         let shared = Shared {
-            rules: Rules { policy, owners: Owners::load(policy.owner) },
+            rules: Rules {
+                policy,
+                owners: Owners::load(policy.owner),
+            },
             euid: rustix::process::geteuid().as_raw(),
             temp_seed: getrandom::u64()
                 .map_err(|error| io::Error::other(error.to_string()))
@@ -83,7 +92,9 @@ impl Tree {
         let shared = Arc::new(shared);
         let mut above = Vec::new();
         for path in &made {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             let fd = rustix::fs::open(parent, flags, Mode::empty()).context("open", parent)?;
             let dir = Dir::new(fd, Arc::clone(&shared));
@@ -110,9 +121,21 @@ impl Tree {
             let rest = &key[done..];
             // One at a time where any may have to be unlocked for its owner.
             let is_root = folder.rules().policy.is_root;
-            let step = if is_root { step_len(rest) } else { first_len(rest) };
-            let slashed: Vec<u8> = rest[..step].iter().map(|&b| if b == 0 { b'/' } else { b }).collect();
-            let fd = open_writable(folder.shared(), folder.fd(), &slashed, ResolveFlags::empty())?;
+            let step = if is_root {
+                step_len(rest)
+            } else {
+                first_len(rest)
+            };
+            let slashed: Vec<u8> = rest[..step]
+                .iter()
+                .map(|&b| if b == 0 { b'/' } else { b })
+                .collect();
+            let fd = open_writable(
+                folder.shared(),
+                folder.fd(),
+                &slashed,
+                ResolveFlags::empty(),
+            )?;
             folder = Dir::new(fd, Arc::clone(self.root.shared()));
             done += step;
             self.remember(&key[..done], &folder);
@@ -165,8 +188,14 @@ impl Tree {
     /// A write that failed, now or in the background: what was written since the last call may be lost in a crash.
     pub fn sync(&self) -> io::Result<()> {
         // Dropped handles sync their directories where that is done one by one.
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.above.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.cached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.above
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.root.sync_names();
         self.root.shared().writes.sync()
     }
@@ -192,15 +221,18 @@ impl Tree {
         let key = path.key();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let leads =
-                |known: &[u8]| key.starts_with(known) && matches!(key.get(known.len()), None | Some(0));
+            let leads = |known: &[u8]| {
+                key.starts_with(known) && matches!(key.get(known.len()), None | Some(0))
+            };
             let found = cached
                 .iter()
                 .enumerate()
                 .filter(|(_, (known, _))| leads(known))
                 .max_by_key(|(_, (known, _))| known.len())
                 .map(|(at, _)| at);
-            let Some(at) = found else { return (self.root.clone(), 0) };
+            let Some(at) = found else {
+                return (self.root.clone(), 0);
+            };
             let (known, folder) = cached.remove(at);
             // A folder that was removed meanwhile has no name left; another may have been made in its place.
             if folder.stat_self().is_ok_and(|found| found.nlink > 0) {
@@ -273,14 +305,18 @@ mod tests {
         let outside = tempfile::tempdir().expect("a folder outside");
         let meta = own_meta(0o777);
         let target = outside.path().as_os_str().as_bytes();
-        let _ = root_of(&tree).symlink(b"a", target, &plain(&meta)).expect("a link");
+        let _ = root_of(&tree)
+            .symlink(b"a", target, &plain(&meta))
+            .expect("a link");
         assert_eq!(errno(tree.folder(&path("a"))), Some(Errno::LOOP));
         assert_eq!(errno(tree.folder(&path("a/b"))), Some(Errno::LOOP));
         let error = tree.make_folder(&path("a")).expect_err("a link in the way");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(errno(tree.make_folder(&path("a/b"))), Some(Errno::LOOP));
         // A link that stays inside is refused as well.
-        let _ = root_of(&tree).symlink(b"here", b".", &plain(&meta)).expect("a link");
+        let _ = root_of(&tree)
+            .symlink(b"here", b".", &plain(&meta))
+            .expect("a link");
         assert_eq!(errno(tree.folder(&path("here"))), Some(Errno::LOOP));
         assert_eq!(outside.path().read_dir().expect("a listing").count(), 0);
     }
@@ -290,17 +326,40 @@ mod tests {
         let (_folder, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o600);
-        for name in [b"..".as_slice(), b".", b"", b"a/b", b"/etc/x", b"../x", b"a\0b"] {
+        for name in [
+            b"..".as_slice(),
+            b".",
+            b"",
+            b"a/b",
+            b"/etc/x",
+            b"../x",
+            b"a\0b",
+        ] {
             let kind = |result: io::Result<()>| result.expect_err("refused").kind();
-            assert_eq!(kind(root.make_folder(name).map(drop)), io::ErrorKind::InvalidInput);
-            assert_eq!(kind(root.open_folder(name).map(drop)), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                kind(root.make_folder(name).map(drop)),
+                io::ErrorKind::InvalidInput
+            );
+            assert_eq!(
+                kind(root.open_folder(name).map(drop)),
+                io::ErrorKind::InvalidInput
+            );
             assert_eq!(
                 kind(root.write_file(name, b"x", &plain(&meta)).map(drop)),
                 io::ErrorKind::InvalidInput
             );
-            assert_eq!(kind(root.symlink(name, b"x", &plain(&meta)).map(drop)), io::ErrorKind::InvalidInput);
-            assert_eq!(kind(root.hard_link(name, &root, b"x")), io::ErrorKind::InvalidInput);
-            assert_eq!(kind(root.hard_link(b"x", &root, name)), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                kind(root.symlink(name, b"x", &plain(&meta)).map(drop)),
+                io::ErrorKind::InvalidInput
+            );
+            assert_eq!(
+                kind(root.hard_link(name, &root, b"x")),
+                io::ErrorKind::InvalidInput
+            );
+            assert_eq!(
+                kind(root.hard_link(b"x", &root, name)),
+                io::ErrorKind::InvalidInput
+            );
             assert_eq!(kind(root.remove(name, false)), io::ErrorKind::InvalidInput);
             assert_eq!(
                 kind(root.remove_tree(name, &mut |_, _| false).map(drop)),
@@ -321,12 +380,22 @@ mod tests {
         std::fs::rename(folder.path().join("a"), folder.path().join("moved")).expect("a move");
         symlink(outside.path(), folder.path().join("a")).expect("a link");
         // What is open stays the folder that it was.
-        let _ = below.write_file(b"f", b"x", &plain(&own_meta(0o600))).expect("a file");
+        let _ = below
+            .write_file(b"f", b"x", &plain(&own_meta(0o600)))
+            .expect("a file");
         assert!(folder.path().join("moved/b/f").exists());
         // What is not open is refused.
         let fresh = crate::target::testing::open(folder.path(), OwnerPolicy::Numeric);
         assert_eq!(errno(fresh.folder(&path("a/b"))), Some(Errno::LOOP));
-        assert_eq!(outside.path().join("b").read_dir().expect("a listing").count(), 0);
+        assert_eq!(
+            outside
+                .path()
+                .join("b")
+                .read_dir()
+                .expect("a listing")
+                .count(),
+            0
+        );
     }
 
     #[test]
@@ -334,13 +403,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("real")).expect("a folder");
         symlink("real", folder.path().join("link")).expect("a link");
-        let tree = crate::target::testing::open(&folder.path().join("link/new/er"), OwnerPolicy::Keep);
+        let tree =
+            crate::target::testing::open(&folder.path().join("link/new/er"), OwnerPolicy::Keep);
         tree.make_folder(&path("x")).expect("a folder");
         let made = std::fs::metadata(folder.path().join("real/new")).expect("made on the way");
         assert_eq!(made.permissions().mode() & 0o7777, 0o700);
         assert!(folder.path().join("real/new/er/x").is_dir());
         let policy = MetaPolicy::of_this_user(OwnerPolicy::Keep);
-        let error = Tree::open(&folder.path().join("absent"), false, policy).expect_err("not there");
+        let error =
+            Tree::open(&folder.path().join("absent"), false, policy).expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         std::fs::write(folder.path().join("file"), b"").expect("a file");
         assert!(Tree::open(&folder.path().join("file"), true, policy).is_err());
@@ -356,8 +427,17 @@ mod tests {
         let (new, is_new) = tree.make_folder(&path("a")).expect("a folder");
         assert!(is_new && new.stat_self().expect("stat").nlink > 0);
         assert_eq!(old.stat_self().expect("stat").nlink, 0);
-        let inode = std::fs::metadata(folder.path().join("a")).expect("stat").ino();
-        assert_eq!(tree.folder(&path("a")).expect("a folder").stat_self().expect("stat").inode, inode);
+        let inode = std::fs::metadata(folder.path().join("a"))
+            .expect("stat")
+            .ino();
+        assert_eq!(
+            tree.folder(&path("a"))
+                .expect("a folder")
+                .stat_self()
+                .expect("stat")
+                .inode,
+            inode
+        );
     }
 
     #[test]
@@ -371,7 +451,9 @@ mod tests {
                 assert!(tree.make_folder(&deep).expect("a folder").1);
             }
             let file = tree.folder(&deep).expect("the deepest");
-            let _ = file.write_file(b"f", b"x", &plain(&own_meta(0o600))).expect("a file");
+            let _ = file
+                .write_file(b"f", b"x", &plain(&own_meta(0o600)))
+                .expect("a file");
             // Without any handle at hand.
             tree.cached.lock().expect("the cache").clear();
             assert_eq!(names(&tree.folder(&deep).expect("the deepest")), [b"f"]);
@@ -397,8 +479,12 @@ mod tests {
     fn few_handles_are_kept() {
         let (_folder, tree) = fixture();
         for number in 0..CACHED_FOLDERS_MAX + 10 {
-            tree.make_folder(&path(&format!("d{number}"))).expect("a folder");
+            tree.make_folder(&path(&format!("d{number}")))
+                .expect("a folder");
         }
-        assert_eq!(tree.cached.lock().expect("the cache").len(), CACHED_FOLDERS_MAX);
+        assert_eq!(
+            tree.cached.lock().expect("the cache").len(),
+            CACHED_FOLDERS_MAX
+        );
     }
 }

@@ -63,7 +63,11 @@ impl EntryFlags {
         let set = Self(bits);
         let is_known = bits & !Self::ALL.0 == 0;
         let is_legal = !set.contains(Self::UNSEEN) || set.contains(Self::PARTIAL);
-        if is_known && is_legal { Some(set) } else { None }
+        if is_known && is_legal {
+            Some(set)
+        } else {
+            None
+        }
     }
 
     /// The set as the format stores it.
@@ -320,7 +324,9 @@ impl Entry {
     /// True if the entry is not a full capture of what was there: such entries make a snapshot incomplete.
     pub fn is_incomplete(&self) -> bool {
         matches!(self.node, Node::Failed { .. })
-            || self.flags.intersects(EntryFlags::STALE.with(EntryFlags::TORN))
+            || self
+                .flags
+                .intersects(EntryFlags::STALE.with(EntryFlags::TORN))
     }
 
     /// Why names of this directory are not in the snapshot; none if every name that it held is there.
@@ -331,6 +337,10 @@ impl Entry {
     /// True if the folder that holds this entry must be listed again next time.
     pub fn wants_revisit(&self) -> bool {
         self.is_incomplete()
-            || self.flags.intersects(EntryFlags::RACY.with(EntryFlags::PROVISIONAL).with(EntryFlags::REVISIT))
+            || self.flags.intersects(
+                EntryFlags::RACY
+                    .with(EntryFlags::PROVISIONAL)
+                    .with(EntryFlags::REVISIT),
+            )
     }
 }

@@ -36,7 +36,10 @@ fn hex_digit(byte: u8, index: usize) -> Result<u8, IdError> {
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
     let bytes = text.as_bytes();
     if bytes.len() != 2 * N {
-        return Err(IdError::Length { expected: 2 * N, found: bytes.len() });
+        return Err(IdError::Length {
+            expected: 2 * N,
+            found: bytes.len(),
+        });
     }
     let mut out = [0; N];
     for (i, pair) in bytes.chunks_exact(2).enumerate() {
@@ -158,8 +161,10 @@ pub enum PrefixMatch<T> {
 impl<T: Ord + fmt::Display> PrefixMatch<T> {
     /// Finds what begins with `prefix` (lower-case hex).
     pub fn find(prefix: &str, candidates: impl IntoIterator<Item = T>) -> Self {
-        let mut found: Vec<T> =
-            candidates.into_iter().filter(|id| id.to_string().starts_with(prefix)).collect();
+        let mut found: Vec<T> = candidates
+            .into_iter()
+            .filter(|id| id.to_string().starts_with(prefix))
+            .collect();
         found.sort();
         // The same id may come from several places: a snapshot of two sources is remembered twice.
         found.dedup();
@@ -180,8 +185,17 @@ mod tests {
         let id = ChunkId::new(std::array::from_fn(|i| (i * 7) as u8));
         assert_eq!(id.to_string().parse::<ChunkId>(), Ok(id));
         let upper = id.to_string().to_uppercase();
-        assert!(matches!(upper.parse::<ChunkId>(), Err(IdError::Digit { .. })));
-        assert_eq!("00".parse::<ChunkId>(), Err(IdError::Length { expected: 64, found: 2 }));
+        assert!(matches!(
+            upper.parse::<ChunkId>(),
+            Err(IdError::Digit { .. })
+        ));
+        assert_eq!(
+            "00".parse::<ChunkId>(),
+            Err(IdError::Length {
+                expected: 64,
+                found: 2
+            })
+        );
     }
 
     #[test]
@@ -190,7 +204,14 @@ mod tests {
         let b = LeaseId::new([0x12; 16]);
         assert_eq!(PrefixMatch::find("2", [a, b]), PrefixMatch::None);
         assert_eq!(PrefixMatch::find("11", [a, b]), PrefixMatch::One(a));
-        assert_eq!(PrefixMatch::find("1", [b, a]), PrefixMatch::Many(vec![a, b]));
-        assert_eq!(PrefixMatch::find("11", [a, b, a]), PrefixMatch::One(a), "one id, given twice");
+        assert_eq!(
+            PrefixMatch::find("1", [b, a]),
+            PrefixMatch::Many(vec![a, b])
+        );
+        assert_eq!(
+            PrefixMatch::find("11", [a, b, a]),
+            PrefixMatch::One(a),
+            "one id, given twice"
+        );
     }
 }

@@ -6,7 +6,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamsError {
     /// One of the sizes is outside its legal range.
-    Range { what: &'static str, value: u32, min: u32, max: u32 },
+    Range {
+        what: &'static str,
+        value: u32,
+        min: u32,
+        max: u32,
+    },
     /// The cutter takes even sizes only.
     Odd { what: &'static str, value: u32 },
     /// Sizes must grow from minimum to average to maximum.
@@ -16,12 +21,23 @@ pub enum ParamsError {
 impl fmt::Display for ParamsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Range { what, value, min, max } => {
-                write!(f, "{what} chunk size {value} is not within {min} to {max} bytes")
+            Self::Range {
+                what,
+                value,
+                min,
+                max,
+            } => {
+                write!(
+                    f,
+                    "{what} chunk size {value} is not within {min} to {max} bytes"
+                )
             }
             Self::Odd { what, value } => write!(f, "{what} chunk size {value} is odd"),
             Self::Order { min, average, max } => {
-                write!(f, "chunk sizes must grow: minimum {min}, average {average}, maximum {max}")
+                write!(
+                    f,
+                    "chunk sizes must grow: minimum {min}, average {average}, maximum {max}"
+                )
             }
         }
     }
@@ -43,13 +59,21 @@ impl ChunkSizes {
     /// The cutter only asserts these bounds in debug builds; a chunk is at most 2 MiB by the format.
     pub const fn new(min: u32, average: u32, max: u32) -> Result<Self, ParamsError> {
         const MIB: u32 = 1 << 20;
-        let checks =
-            [("minimum", min, 64, MIB), ("average", average, 256, 2 * MIB), ("maximum", max, 1024, 2 * MIB)];
+        let checks = [
+            ("minimum", min, 64, MIB),
+            ("average", average, 256, 2 * MIB),
+            ("maximum", max, 1024, 2 * MIB),
+        ];
         let mut i = 0;
         while i < checks.len() {
             let (what, value, low, high) = checks[i];
             if value < low || value > high {
-                return Err(ParamsError::Range { what, value, min: low, max: high });
+                return Err(ParamsError::Range {
+                    what,
+                    value,
+                    min: low,
+                    max: high,
+                });
             }
             if value % 2 != 0 {
                 return Err(ParamsError::Odd { what, value });
@@ -157,10 +181,22 @@ mod tests {
     #[test]
     fn sizes_that_the_cutter_would_only_assert_are_refused() {
         assert!(ChunkSizes::new(2048, 8192, 32768).is_ok());
-        assert!(matches!(ChunkSizes::new(32, 8192, 32768), Err(ParamsError::Range { .. })));
-        assert!(matches!(ChunkSizes::new(2049, 8192, 32768), Err(ParamsError::Odd { .. })));
-        assert!(matches!(ChunkSizes::new(8192, 8192, 32768), Err(ParamsError::Order { .. })));
-        assert!(ChunkSizes::new(2048, 8192, 4 << 20).is_err(), "a chunk is at most 2 MiB");
+        assert!(matches!(
+            ChunkSizes::new(32, 8192, 32768),
+            Err(ParamsError::Range { .. })
+        ));
+        assert!(matches!(
+            ChunkSizes::new(2049, 8192, 32768),
+            Err(ParamsError::Odd { .. })
+        ));
+        assert!(matches!(
+            ChunkSizes::new(8192, 8192, 32768),
+            Err(ParamsError::Order { .. })
+        ));
+        assert!(
+            ChunkSizes::new(2048, 8192, 4 << 20).is_err(),
+            "a chunk is at most 2 MiB"
+        );
     }
 
     #[test]
@@ -168,8 +204,19 @@ mod tests {
         assert_eq!(Profile::Stream.sizes_at((8 << 30) - 1).average(), 8 << 10);
         assert_eq!(Profile::Stream.sizes_at(8 << 30).average(), 64 << 10);
         let sizes = |at: u64| Profile::Dump.sizes_at(at).average() >> 10;
-        let dump = [0, (1 << 30) - 1, 1 << 30, (4 << 30) - 1, 4 << 30, (8 << 30) - 1, 8 << 30].map(sizes);
+        let dump = [
+            0,
+            (1 << 30) - 1,
+            1 << 30,
+            (4 << 30) - 1,
+            4 << 30,
+            (8 << 30) - 1,
+            8 << 30,
+        ]
+        .map(sizes);
         assert_eq!(dump, [2, 2, 4, 4, 8, 8, 64]);
-        assert!(Profile::Immutable.is_whole(1 << 20) && !Profile::Immutable.is_whole((1 << 20) + 1));
+        assert!(
+            Profile::Immutable.is_whole(1 << 20) && !Profile::Immutable.is_whole((1 << 20) + 1)
+        );
     }
 }

@@ -81,7 +81,9 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
                 f.write_char(c)?;
             }
         }
-        part.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+        part.invalid()
+            .iter()
+            .try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
     }
     Ok(())
 }
@@ -144,7 +146,10 @@ impl RelPath {
 
     /// The components joined by slashes, without a leading one.
     pub fn to_slashed(&self) -> Vec<u8> {
-        self.key.iter().map(|&b| if b == 0 { b'/' } else { b }).collect()
+        self.key
+            .iter()
+            .map(|&b| if b == 0 { b'/' } else { b })
+            .collect()
     }
 
     /// True for the source's root.
@@ -173,7 +178,9 @@ impl RelPath {
             return None;
         }
         let end = self.key.iter().rposition(|&b| b == 0).unwrap_or(0);
-        Some(Self { key: self.key[..end].to_vec() })
+        Some(Self {
+            key: self.key[..end].to_vec(),
+        })
     }
 
     /// True if `self` is strictly below `folder`.
@@ -197,7 +204,11 @@ impl RelPath {
 impl fmt::Display for RelPath {
     /// With slashes, for people; the root prints as `/`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_root() { f.write_str("/") } else { write_escaped(f, &self.to_slashed()) }
+        if self.is_root() {
+            f.write_str("/")
+        } else {
+            write_escaped(f, &self.to_slashed())
+        }
     }
 }
 
@@ -217,9 +228,24 @@ mod tests {
 
     #[test]
     fn a_folders_contents_come_right_after_it() {
-        let mut paths = vec![path("a.b"), path("a/b"), path("b"), path("a"), RelPath::root()];
+        let mut paths = vec![
+            path("a.b"),
+            path("a/b"),
+            path("b"),
+            path("a"),
+            RelPath::root(),
+        ];
         paths.sort();
-        assert_eq!(paths, [RelPath::root(), path("a"), path("a/b"), path("a.b"), path("b")]);
+        assert_eq!(
+            paths,
+            [
+                RelPath::root(),
+                path("a"),
+                path("a/b"),
+                path("a.b"),
+                path("b")
+            ]
+        );
     }
 
     #[test]
@@ -243,8 +269,14 @@ mod tests {
         assert_eq!(RelPath::from_slashed(b"a/../b"), Err(PathProblem::Dots));
         assert_eq!(RelPath::from_key(*b"a\0\0b"), Err(PathProblem::Empty));
         assert_eq!(RelPath::from_key(*b"a/b"), Err(PathProblem::BadByte));
-        assert_eq!(RelPath::root().join(&[b'x'; 4096]), Err(PathProblem::NameTooLong));
-        assert_eq!(RelPath::from_key([b'x'; 70_000]), Err(PathProblem::PathTooLong));
+        assert_eq!(
+            RelPath::root().join(&[b'x'; 4096]),
+            Err(PathProblem::NameTooLong)
+        );
+        assert_eq!(
+            RelPath::from_key([b'x'; 70_000]),
+            Err(PathProblem::PathTooLong)
+        );
         assert_eq!(path("/a//b/").to_slashed(), b"a/b");
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), Some(RelPath::root()));
@@ -252,6 +284,9 @@ mod tests {
 
     #[test]
     fn odd_bytes_print_escaped() {
-        assert_eq!(RelPath::from_key(*b"a\xff\n").expect("bytes").to_string(), "a\\xff\\n");
+        assert_eq!(
+            RelPath::from_key(*b"a\xff\n").expect("bytes").to_string(),
+            "a\\xff\\n"
+        );
     }
 }

@@ -57,7 +57,11 @@ impl fmt::Display for ByteSize {
             value /= 1024.0;
             unit += 1;
         }
-        if unit == 0 { write!(f, "{} B", self.0) } else { write!(f, "{value:.1} {}", UNITS[unit]) }
+        if unit == 0 {
+            write!(f, "{} B", self.0)
+        } else {
+            write!(f, "{value:.1} {}", UNITS[unit])
+        }
     }
 }
 
@@ -68,7 +72,9 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("'{text}' is no size; write for example 64MiB, 10G or 4096");
         let text_ = text.trim();
-        let split = text_.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text_.len());
+        let split = text_
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text_.len());
         let (number, unit) = text_.split_at(split);
         let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -84,7 +90,11 @@ impl FromStr for ByteSize {
         }
         let value = number.parse::<f64>().map_err(|_| bad())? * factor as f64;
         // 2^63 as the bound keeps the cast exact in range.
-        if value.is_finite() && (0.0..9.2e18).contains(&value) { Ok(Self(value as u64)) } else { Err(bad()) }
+        if value.is_finite() && (0.0..9.2e18).contains(&value) {
+            Ok(Self(value as u64))
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -94,9 +104,13 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print_in_iec_units() {
-        for (text, bytes) in
-            [("4096", 4096), ("64KiB", 65_536), ("10g", 10 << 30), ("1.5 MiB", 1_572_864), ("0", 0)]
-        {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("64KiB", 65_536),
+            ("10g", 10 << 30),
+            ("1.5 MiB", 1_572_864),
+            ("0", 0),
+        ] {
             assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
         }
         for bad in ["", "x", "1Q", "-1", "99999999999P", "1..2"] {

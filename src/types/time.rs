@@ -10,7 +10,11 @@ pub struct Timestamp {
 impl Timestamp {
     /// Builds a time; nanoseconds of a second or more are refused.
     pub const fn new(seconds: i64, nanos: u32) -> Option<Self> {
-        if nanos < 1_000_000_000 { Some(Self { seconds, nanos }) } else { None }
+        if nanos < 1_000_000_000 {
+            Some(Self { seconds, nanos })
+        } else {
+            None
+        }
     }
 
     /// Whole seconds since the epoch.
@@ -30,7 +34,10 @@ impl Timestamp {
 
     /// This time moved by whole seconds, saturating.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
-        Self { seconds: self.seconds.saturating_add(seconds), nanos: self.nanos }
+        Self {
+            seconds: self.seconds.saturating_add(seconds),
+            nanos: self.nanos,
+        }
     }
 
     /// Seconds from `earlier` to this, negative if it is later; saturating.
@@ -51,8 +58,14 @@ impl From<std::time::SystemTime> for Timestamp {
                 let before = before.duration();
                 let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
                 match before.subsec_nanos() {
-                    0 => Self { seconds: -seconds, nanos: 0 },
-                    nanos => Self { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos },
+                    0 => Self {
+                        seconds: -seconds,
+                        nanos: 0,
+                    },
+                    nanos => Self {
+                        seconds: -seconds - 1,
+                        nanos: 1_000_000_000 - nanos,
+                    },
                 }
             }
         }

@@ -40,12 +40,21 @@ fn one_encoding<T: PartialEq + std::fmt::Debug, E>(
     encode: impl Fn(&T) -> Vec<u8>,
 ) -> bool {
     let before = tail_fields_skipped();
-    let Ok(value) = decode(bytes) else { return false };
+    let Ok(value) = decode(bytes) else {
+        return false;
+    };
     let skipped = tail_fields_skipped() > before;
     let again = encode(&value);
     if skipped {
-        assert!(again.len() < bytes.len(), "fields were skipped, yet the encoding is no shorter");
-        assert_eq!(decode(&again).ok(), Some(value), "the encoding means another value");
+        assert!(
+            again.len() < bytes.len(),
+            "fields were skipped, yet the encoding is no shorter"
+        );
+        assert_eq!(
+            decode(&again).ok(),
+            Some(value),
+            "the encoding means another value"
+        );
     } else {
         assert!(again == bytes, "two encodings of {value:?}");
     }
@@ -58,7 +67,9 @@ fn stable<T: PartialEq + std::fmt::Debug, E>(
     decode: impl Fn(&[u8]) -> Result<T, E>,
     encode: impl Fn(&T) -> Vec<u8>,
 ) -> bool {
-    let Ok(value) = decode(bytes) else { return false };
+    let Ok(value) = decode(bytes) else {
+        return false;
+    };
     let again = encode(&value);
     let back = decode(&again).ok().expect("what was encoded decodes");
     assert_eq!(back, value);
@@ -67,15 +78,27 @@ fn stable<T: PartialEq + std::fmt::Debug, E>(
 }
 
 pub fn pack_directory(bytes: &[u8]) -> bool {
-    one_encoding(bytes, |bytes| decode_directory(bytes, 1 << 30), |frames| encode_directory(frames))
+    one_encoding(
+        bytes,
+        |bytes| decode_directory(bytes, 1 << 30),
+        |frames| encode_directory(frames),
+    )
 }
 
 /// First byte: the codec; then 3 bytes of stated plain length, then the frame.
 pub fn frame(bytes: &[u8]) -> bool {
-    let [codec, a, b, c, packed @ ..] = bytes else { return false };
-    let codec = if codec % 2 == 0 { Codec::Plain } else { Codec::Zstd };
+    let [codec, a, b, c, packed @ ..] = bytes else {
+        return false;
+    };
+    let codec = if codec % 2 == 0 {
+        Codec::Plain
+    } else {
+        Codec::Zstd
+    };
     let stated = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
-    let Ok(plain) = open_bytes(codec, packed.to_vec(), stated, FRAME_PLAIN_BYTES_MAX) else { return false };
+    let Ok(plain) = open_bytes(codec, packed.to_vec(), stated, FRAME_PLAIN_BYTES_MAX) else {
+        return false;
+    };
     assert_eq!(plain.len(), stated);
     assert!(stated <= FRAME_PLAIN_BYTES_MAX && plain.capacity() <= stated.max(packed.len()) + 64);
     let (codec, packed) = shrink_bytes(&plain).expect("compresses");
@@ -85,7 +108,10 @@ pub fn frame(bytes: &[u8]) -> bool {
 
 pub fn run_page(bytes: &[u8]) -> bool {
     one_encoding(bytes, decode_page, |entries| {
-        assert!(entries.windows(2).all(|pair| pair[0].path < pair[1].path), "paths out of order");
+        assert!(
+            entries.windows(2).all(|pair| pair[0].path < pair[1].path),
+            "paths out of order"
+        );
         let paths: usize = entries.iter().map(|entry| entry.path.key().len()).sum();
         assert!(paths <= PAGE_PATHS_MAX);
         let mut page = PageBuilder::new();
@@ -96,7 +122,9 @@ pub fn run_page(bytes: &[u8]) -> bool {
 
 /// First byte: the level.
 pub fn run_node(bytes: &[u8]) -> bool {
-    let [level, bytes @ ..] = bytes else { return false };
+    let [level, bytes @ ..] = bytes else {
+        return false;
+    };
     one_encoding(bytes, |bytes| decode_node(bytes, *level), encode_node)
 }
 
@@ -106,9 +134,15 @@ pub fn run_root(bytes: &[u8]) -> bool {
 
 /// First byte: the depth; then 8 bytes of length.
 pub fn list_node(bytes: &[u8]) -> bool {
-    let Some(([depth, len @ ..], bytes)) = bytes.split_first_chunk::<9>() else { return false };
+    let Some(([depth, len @ ..], bytes)) = bytes.split_first_chunk::<9>() else {
+        return false;
+    };
     let len = u64::from_le_bytes(*len);
-    one_encoding(bytes, |bytes| decode_list_node(bytes, len, *depth), |extents| encode_list_node(extents))
+    one_encoding(
+        bytes,
+        |bytes| decode_list_node(bytes, len, *depth),
+        |extents| encode_list_node(extents),
+    )
 }
 
 pub fn segment(bytes: &[u8]) -> bool {
@@ -123,9 +157,14 @@ pub fn parity_head(bytes: &[u8]) -> bool {
         assert!(len <= PARITY_HEAD_BYTES_MAX);
         assert_eq!(encode_parity_end(len), bytes[end..]);
     }
-    let Ok(head) = decode_parity_head(bytes) else { return false };
+    let Ok(head) = decode_parity_head(bytes) else {
+        return false;
+    };
     assert_eq!(head.encoded_len(), bytes.len());
-    assert_eq!(parity_head_len(&bytes[..PARITY_HEAD_BYTES_LEAST]), Ok(bytes.len()));
+    assert_eq!(
+        parity_head_len(&bytes[..PARITY_HEAD_BYTES_LEAST]),
+        Ok(bytes.len())
+    );
     one_encoding(bytes, decode_parity_head, encode_parity_head)
 }
 
@@ -134,7 +173,9 @@ pub fn snapshot(bytes: &[u8]) -> bool {
 }
 
 pub fn config(bytes: &[u8]) -> bool {
-    let Ok((value, protected, mac)) = decode_config(bytes) else { return false };
+    let Ok((value, protected, mac)) = decode_config(bytes) else {
+        return false;
+    };
     if value.format > FORMAT_VERSION {
         return true;
     }
@@ -147,7 +188,9 @@ pub fn config(bytes: &[u8]) -> bool {
 
 /// First byte: the size of the pieces in which the dump is fed a second time, which must make no difference.
 pub fn dump(bytes: &[u8]) -> bool {
-    let [step, bytes @ ..] = bytes else { return false };
+    let [step, bytes @ ..] = bytes else {
+        return false;
+    };
     let whole = rows(bytes, bytes.len().max(1));
     let pieces = rows(bytes, usize::from(*step).max(1));
     assert_eq!(whole, pieces);
@@ -159,8 +202,14 @@ type Row = Vec<Option<Vec<u8>>>;
 /// The rows of a dump fed in pieces of this size, and why it was refused.
 fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     const WANTED: [Wanted; 2] = [
-        Wanted { table: "files", columns: &["hash", "size", "type"] },
-        Wanted { table: "file_pins", columns: &["file_hash", "type"] },
+        Wanted {
+            table: "files",
+            columns: &["hash", "size", "type"],
+        },
+        Wanted {
+            table: "file_pins",
+            columns: &["file_hash", "type"],
+        },
     ];
     let mut lexer = DumpLexer::new();
     let mut told = Vec::new();
@@ -175,10 +224,16 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     let mut rows = Vec::new();
     let mut each = |_: usize, fields: &[Option<Vec<u8>>]| {
         rows.push(fields.to_vec());
-        if fields[0].is_none() { Err(RowError::Bad("NULL".into())) } else { Ok(()) }
+        if fields[0].is_none() {
+            Err(RowError::Bad("NULL".into()))
+        } else {
+            Ok(())
+        }
     };
     let mut reader = CopyReader::new(&WANTED, &mut each);
-    let fed = bytes.chunks(step).try_for_each(|part| std::io::Write::write_all(&mut reader, part));
+    let fed = bytes
+        .chunks(step)
+        .try_for_each(|part| std::io::Write::write_all(&mut reader, part));
     let error = match fed {
         Ok(()) => reader.finish().err(),
         Err(_) => Some(reader.take_error().expect("a reason")),
@@ -188,19 +243,25 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
 
 /// A compose file, and the node that is found in it: what is written of it is TOML, and holds no password.
 pub fn compose(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
     let folder = std::path::Path::new("/nonexistent/node");
-    let variables = [("USER", "me"), ("EMPTY", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-    let Ok(project) = read_text(text, folder, &variables) else { return false };
+    let variables = [("USER", "me"), ("EMPTY", "")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+    let Ok(project) = read_text(text, folder, &variables) else {
+        return false;
+    };
     assert!(!project.name.is_empty());
     let paths = project.services.iter().flat_map(|service| &service.mounts);
     assert!(paths.clone().all(|mount| mount.target.starts_with('/')));
-    assert!(
-        project
-            .services
-            .iter()
-            .all(|service| { service.environment.get("POSTGRES_PASSWORD").is_none_or(Option::is_none) })
-    );
+    assert!(project.services.iter().all(|service| {
+        service
+            .environment
+            .get("POSTGRES_PASSWORD")
+            .is_none_or(Option::is_none)
+    }));
     let written = render(&discover(project, None), &Settings::default());
     assert!(!written.contains('\r') && written.ends_with('\n'));
     true
@@ -216,8 +277,15 @@ pub fn lease(bytes: &[u8]) -> bool {
 
 /// First byte: the kind expected; then a whole object. Its end is read as a pack's trailer.
 pub fn envelope(bytes: &[u8]) -> bool {
-    let [kind, bytes @ ..] = bytes else { return false };
-    let kinds = [ObjectKind::Pack, ObjectKind::Segment, ObjectKind::Snapshot, ObjectKind::Lease];
+    let [kind, bytes @ ..] = bytes else {
+        return false;
+    };
+    let kinds = [
+        ObjectKind::Pack,
+        ObjectKind::Segment,
+        ObjectKind::Snapshot,
+        ObjectKind::Lease,
+    ];
     let kind = kinds[usize::from(*kind) % 4];
     if let Some(end) = bytes.len().checked_sub(TRAILER_BYTES)
         && let Ok(trailer) = decode_trailer(&bytes[end..], bytes.len() as u64, 1 << 20)
@@ -225,7 +293,9 @@ pub fn envelope(bytes: &[u8]) -> bool {
         assert_eq!(encode_trailer(trailer), bytes[end..]);
         assert_eq!(trailer.directory_offset + trailer.directory_len, end as u64);
     }
-    let Ok((header, len)) = decode_header(bytes, kind) else { return false };
+    let Ok((header, len)) = decode_header(bytes, kind) else {
+        return false;
+    };
     assert_eq!(header.kind, kind);
     if len == HEADER_BYTES {
         assert_eq!(encode_header(&header), bytes[..len]);

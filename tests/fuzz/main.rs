@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 fn files(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let Ok(listed) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(listed) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let paths = listed.map(|file| file.expect("lists").path());
-    paths.map(|path| (path.clone(), std::fs::read(path).expect("reads"))).collect()
+    paths
+        .map(|path| (path.clone(), std::fs::read(path).expect("reads")))
+        .collect()
 }
 
 /// With `ICECORE_WRITE_SEEDS=1` the files are written anew: after a change of the format.
@@ -20,7 +24,10 @@ fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
     let write = std::env::var_os("ICECORE_WRITE_SEEDS").is_some();
     for (target, judge) in judge::TARGETS {
         let mut seen = 0;
-        for (name, bytes) in seeds::all().into_iter().filter(|seed| seed.0 == target).map(|(_, n, b)| (n, b))
+        for (name, bytes) in seeds::all()
+            .into_iter()
+            .filter(|seed| seed.0 == target)
+            .map(|(_, n, b)| (n, b))
         {
             seen += 1;
             assert!(judge(&bytes), "{target}/{name}");
@@ -56,7 +63,11 @@ fn what_was_found_stays_mended() {
 fn cut_and_flipped_seeds_keep_the_rules() {
     let mut refused = 0;
     for (target, name, bytes) in seeds::all() {
-        let judge = judge::TARGETS.iter().find(|(name, _)| *name == target).expect("known").1;
+        let judge = judge::TARGETS
+            .iter()
+            .find(|(name, _)| *name == target)
+            .expect("known")
+            .1;
         for end in 0..bytes.len() {
             refused += usize::from(!judge(&bytes[..end]));
         }

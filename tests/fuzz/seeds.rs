@@ -40,37 +40,83 @@ volumes:
 /// Target, file name, bytes.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let config = Config::new(RepoId::new([7; 16]), Timestamp::from_seconds(5));
-    let mut slot =
-        KeySlot::new(RepoId::new([1; 16]), Timestamp::from_seconds(9), "first".into(), (64, 1), [2; 32]);
+    let mut slot = KeySlot::new(
+        RepoId::new([1; 16]),
+        Timestamp::from_seconds(9),
+        "first".into(),
+        (64, 1),
+        [2; 32],
+    );
     slot.wrapped = [8; 48];
-    let chunk = Extent::Chunk { id: ChunkId::new([1; 32]), len: 70_000 };
-    let lists = [Extent::List { id: ChunkId::new([3; 32]), len: 5, depth: 1 }];
-    let leaves = [chunk, Extent::Hole { len: 1 << 40 }, Extent::Literal(b"end".to_vec())];
-    let tree = |level| RunTree { level, refs: vec![page_ref("a"), page_ref("a/b"), page_ref("a.b")] };
-    let root = RunRoot { folders: tree(0), others: tree(1) };
+    let chunk = Extent::Chunk {
+        id: ChunkId::new([1; 32]),
+        len: 70_000,
+    };
+    let lists = [Extent::List {
+        id: ChunkId::new([3; 32]),
+        len: 5,
+        depth: 1,
+    }];
+    let leaves = [
+        chunk,
+        Extent::Hole { len: 1 << 40 },
+        Extent::Literal(b"end".to_vec()),
+    ];
+    let tree = |level| RunTree {
+        level,
+        refs: vec![page_ref("a"), page_ref("a/b"), page_ref("a.b")],
+    };
+    let root = RunRoot {
+        folders: tree(0),
+        others: tree(1),
+    };
     vec![
         ("compose", "usual", COMPOSE_USUAL.into()),
         ("compose", "every-form", COMPOSE_FORMS.into()),
-        ("config", "first", encode_config(&config, |bytes| *blake3::hash(bytes).as_bytes())),
-        ("config", "newer", br#"{"format":9,"magic":"icecore repository","shape":"unknown"}"#.to_vec()),
+        (
+            "config",
+            "first",
+            encode_config(&config, |bytes| *blake3::hash(bytes).as_bytes()),
+        ),
+        (
+            "config",
+            "newer",
+            br#"{"format":9,"magic":"icecore repository","shape":"unknown"}"#.to_vec(),
+        ),
         ("dump", "two-tables", DUMP.to_vec()),
         ("envelope", "pack", pack_object()),
         ("frame", "zstd", frame(&b"ice core ".repeat(300))),
         ("frame", "plain", frame(b"ab")),
         ("key_slot", "first", encode_key_slot(&slot)),
         ("lease", "first", encode_lease(&lease(None, vec![]))),
-        ("lease", "later", encode_lease(&lease(Timestamp::new(5, 6), vec![SnapshotId::new([2; 32])]))),
+        (
+            "lease",
+            "later",
+            encode_lease(&lease(Timestamp::new(5, 6), vec![SnapshotId::new([2; 32])])),
+        ),
         ("list_node", "leaves", list_node(&leaves, 1)),
         ("list_node", "lists", list_node(&lists, 2)),
         ("pack_directory", "two-frames", encode_directory(&frames())),
-        ("parity_head", "five-and-two", encode_parity_head(&parity_head())),
-        ("run_node", "level-1", [vec![1], encode_node(&tree(1))].concat()),
+        (
+            "parity_head",
+            "five-and-two",
+            encode_parity_head(&parity_head()),
+        ),
+        (
+            "run_node",
+            "level-1",
+            [vec![1], encode_node(&tree(1))].concat(),
+        ),
         ("run_page", "every-kind", page(&every_kind())),
         ("run_page", "hash-names", page(&hash_names())),
         ("run_root", "two-trees", encode_root(&root)),
         ("run_root", "empty", encode_root(&RunRoot::default())),
         ("segment", "every-section", encode_segment(&segment())),
-        ("snapshot", "tree-and-stream", encode_snapshot(&snapshot(&leaves))),
+        (
+            "snapshot",
+            "tree-and-stream",
+            encode_snapshot(&snapshot(&leaves)),
+        ),
     ]
 }
 
@@ -97,17 +143,29 @@ fn path(text: &str) -> RelPath {
 }
 
 fn page_ref(name: &str) -> PageRef {
-    PageRef { first: path(name), id: ChunkId::new([4; 32]), entries: 3, bytes: 900 }
+    PageRef {
+        first: path(name),
+        id: ChunkId::new([4; 32]),
+        entries: 3,
+        bytes: 900,
+    }
 }
 
 fn pack_object() -> Vec<u8> {
-    let header = Header { kind: ObjectKind::Pack, random: [5; 32], writer: LeaseId::new([6; 16]) };
+    let header = Header {
+        kind: ObjectKind::Pack,
+        random: [5; 32],
+        writer: LeaseId::new([6; 16]),
+    };
     let mut out = vec![0];
     out.extend(encode_header(&header));
     out.extend(encode_body_prefix(Codec::Plain, 3));
     out.extend([9; 19]);
     let directory_len = out.len() as u64 - 1 - HEADER_BYTES as u64;
-    out.extend(encode_trailer(Trailer { directory_offset: HEADER_BYTES as u64, directory_len }));
+    out.extend(encode_trailer(Trailer {
+        directory_offset: HEADER_BYTES as u64,
+        directory_len,
+    }));
     out
 }
 
@@ -119,16 +177,32 @@ fn frame(plain: &[u8]) -> Vec<u8> {
 
 fn lease(started: Option<Timestamp>, parents: Vec<SnapshotId>) -> LeaseBody {
     let (host, boot) = ("node".into(), "b".into());
-    LeaseBody { id: LeaseId::new([1; 16]), kind: LeaseKind::Backup, host, boot, pid: 7, started, parents }
+    LeaseBody {
+        id: LeaseId::new([1; 16]),
+        kind: LeaseKind::Backup,
+        host,
+        boot,
+        pid: 7,
+        started,
+        parents,
+    }
 }
 
 fn list_node(extents: &[Extent], depth: u8) -> Vec<u8> {
     let len: u64 = extents.iter().map(Extent::len).sum();
-    [&[depth], len.to_le_bytes().as_slice(), &encode_list_node(extents)].concat()
+    [
+        &[depth],
+        len.to_le_bytes().as_slice(),
+        &encode_list_node(extents),
+    ]
+    .concat()
 }
 
 fn frames() -> Vec<FrameInfo> {
-    let chunk = |n: u8, len| ChunkInfo { id: ChunkId::new([n; 32]), len };
+    let chunk = |n: u8, len| ChunkInfo {
+        id: ChunkId::new([n; 32]),
+        len,
+    };
     let frame = |class, codec, offset, stored, chunks| FrameInfo {
         class,
         codec,
@@ -138,15 +212,31 @@ fn frames() -> Vec<FrameInfo> {
         chunks,
     };
     vec![
-        frame(Class::Data, Codec::Zstd, 61, 500, vec![chunk(1, 300), chunk(2, 700)]),
-        frame(Class::Metadata, Codec::Plain, 561, 1016, vec![chunk(3, 1000)]),
+        frame(
+            Class::Data,
+            Codec::Zstd,
+            61,
+            500,
+            vec![chunk(1, 300), chunk(2, 700)],
+        ),
+        frame(
+            Class::Metadata,
+            Codec::Plain,
+            561,
+            1016,
+            vec![chunk(3, 1000)],
+        ),
     ]
 }
 
 fn segment() -> SegmentBody {
     SegmentBody {
         writer: LeaseId::new([1; 16]),
-        packs: vec![PackInfo { id: PackId::new([2; 32]), size: 2000, frames: frames() }],
+        packs: vec![PackInfo {
+            id: PackId::new([2; 32]),
+            size: 2000,
+            frames: frames(),
+        }],
         condemned: vec![PackId::new([3; 32])],
         dropped: vec![PackId::new([4; 32]), PackId::new([5; 32])],
         lost: vec![ChunkId::new([1; 32])],
@@ -157,7 +247,12 @@ fn segment() -> SegmentBody {
 fn meta(inode: u64, uid: u32) -> Metadata {
     Metadata {
         mode: 0o644,
-        owner: Owner { uid, gid: 1000, user: b"aleph".to_vec(), group: b"aleph".to_vec() },
+        owner: Owner {
+            uid,
+            gid: 1000,
+            user: b"aleph".to_vec(),
+            group: b"aleph".to_vec(),
+        },
         mtime: Timestamp::new(1_700_000_000, 123_456_789).expect("legal"),
         ctime: Timestamp::new(1_700_000_001, 5).expect("legal"),
         inode,
@@ -177,34 +272,94 @@ fn every_kind() -> Vec<Entry> {
     let mut odd = meta(9, 0);
     (odd.nlink, odd.device) = (3, 77);
     odd.mtime = Timestamp::new(-5, 999_999_999).expect("legal");
-    let long = XattrValue::Chunk { id: ChunkId::new([3; 32]), len: 9000 };
+    let long = XattrValue::Chunk {
+        id: ChunkId::new([3; 32]),
+        len: 9000,
+    };
     odd.xattrs = vec![
-        Xattr { name: b"user.a".to_vec(), value: XattrValue::Inline(vec![0, 255]) },
-        Xattr { name: b"user.b".to_vec(), value: long },
+        Xattr {
+            name: b"user.a".to_vec(),
+            value: XattrValue::Inline(vec![0, 255]),
+        },
+        Xattr {
+            name: b"user.b".to_vec(),
+            value: long,
+        },
     ];
     let device = DeviceNumber { major: 8, minor: 1 };
-    let content = Content { size: 3, extents: vec![Extent::Literal(b"abc".to_vec())] };
+    let content = Content {
+        size: 3,
+        extents: vec![Extent::Literal(b"abc".to_vec())],
+    };
     let nodes = vec![
-        ("", Node::Folder { meta: meta(1, 1000) }),
-        ("a", Node::Symlink { meta: meta(2, 1000), target: b"../x".to_vec() }),
+        (
+            "",
+            Node::Folder {
+                meta: meta(1, 1000),
+            },
+        ),
+        (
+            "a",
+            Node::Symlink {
+                meta: meta(2, 1000),
+                target: b"../x".to_vec(),
+            },
+        ),
         ("a/b", Node::Fifo { meta: meta(3, 0) }),
         ("c", Node::Socket { meta: meta(4, 1) }),
-        ("d", Node::Char { meta: meta(5, 1), device }),
-        ("e", Node::Block { meta: meta(6, 1), device }),
-        ("f", Node::Failed { reason: "cannot open: denied".into() }),
+        (
+            "d",
+            Node::Char {
+                meta: meta(5, 1),
+                device,
+            },
+        ),
+        (
+            "e",
+            Node::Block {
+                meta: meta(6, 1),
+                device,
+            },
+        ),
+        (
+            "f",
+            Node::Failed {
+                reason: "cannot open: denied".into(),
+            },
+        ),
         ("g", Node::Removed),
-        ("h", Node::Unknown { kind: 200, body: vec![1, 2, 3] }),
+        (
+            "h",
+            Node::Unknown {
+                kind: 200,
+                body: vec![1, 2, 3],
+            },
+        ),
         ("i", Node::File { meta: odd, content }),
     ];
-    let entry = |(at, node)| Entry { path: path(at), flags: EntryFlags::COVER, node };
+    let entry = |(at, node)| Entry {
+        path: path(at),
+        flags: EntryFlags::COVER,
+        node,
+    };
     nodes.into_iter().map(entry).collect()
 }
 
 fn hash_names() -> Vec<Entry> {
     let file = |(at, inode): (String, u64)| {
-        let extents = vec![Extent::Chunk { id: ChunkId::new([inode as u8; 32]), len: 400 }];
-        let node = Node::File { meta: meta(inode, 1000), content: Content { size: 400, extents } };
-        Entry { path: path(&at), flags: EntryFlags::empty(), node }
+        let extents = vec![Extent::Chunk {
+            id: ChunkId::new([inode as u8; 32]),
+            len: 400,
+        }];
+        let node = Node::File {
+            meta: meta(inode, 1000),
+            content: Content { size: 400, extents },
+        };
+        Entry {
+            path: path(&at),
+            flags: EntryFlags::empty(),
+            node,
+        }
     };
     let names = [
         format!("x/{}", "ab".repeat(32)),
@@ -228,9 +383,18 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         numeric_owners: false,
         moved_from: Vec::new(),
     };
-    let runs = vec![RunRef { root: ChunkId::new([9; 32]), entries: 5, bytes: 700, content: 9, hides: 0 }];
+    let runs = vec![RunRef {
+        root: ChunkId::new([9; 32]),
+        entries: 5,
+        bytes: 700,
+        content: 9,
+        hides: 0,
+    }];
     let size = extents.iter().map(Extent::len).sum();
-    let content = Content { size, extents: extents.to_vec() };
+    let content = Content {
+        size,
+        extents: extents.to_vec(),
+    };
     Snapshot {
         format: FORMAT_VERSION,
         state: SnapshotState::Complete,
@@ -243,8 +407,21 @@ pub fn snapshot(extents: &[Extent]) -> Snapshot {
         heartbeat: Timestamp::from_seconds(2),
         parents: vec![SnapshotId::new([2; 32])],
         sources: vec![
-            source("files", SourceKind::Tree { path: b"/var/\xff".to_vec(), immutable: true, runs }),
-            source("db", SourceKind::Stream { command: vec!["pg_dump".into()], content }),
+            source(
+                "files",
+                SourceKind::Tree {
+                    path: b"/var/\xff".to_vec(),
+                    immutable: true,
+                    runs,
+                },
+            ),
+            source(
+                "db",
+                SourceKind::Stream {
+                    command: vec!["pg_dump".into()],
+                    content,
+                },
+            ),
         ],
         images: vec![ServiceImage {
             service: "ipfs".into(),

@@ -19,9 +19,14 @@ fn time() -> impl Strategy<Value = Timestamp> {
 
 /// Most of them legal.
 fn images() -> impl Strategy<Value = Vec<ServiceImage>> {
-    let id =
-        prop_oneof![9 => hash().prop_map(|hash| format!("sha256:{}", ChunkId::new(hash))), 1 => "\\PC{0,9}"];
-    let image = ("[a-d_-]{0,3}", "\\PC{0,3}[a-z:]{1,300}", id, any::<bool>(), vec("[ -~]{0,9}", 0..3));
+    let id = prop_oneof![9 => hash().prop_map(|hash| format!("sha256:{}", ChunkId::new(hash))), 1 => "\\PC{0,9}"];
+    let image = (
+        "[a-d_-]{0,3}",
+        "\\PC{0,3}[a-z:]{1,300}",
+        id,
+        any::<bool>(),
+        vec("[ -~]{0,9}", 0..3),
+    );
     let image = image.prop_map(|(service, image, id, is_pulled, sources)| ServiceImage {
         digest: is_pulled.then(|| format!("{service}@{id}")),
         service,
@@ -37,11 +42,15 @@ fn path() -> impl Strategy<Value = RelPath> {
         "[a-c.]{1,3}x",
         "[0-9a-f]{6,12}",
         "[A-Z2-7]{7,12}\\.data",
-        vec(1u8.., 1..20)
-            .prop_map(|name| name.iter().map(|&b| if b == b'/' { 'x' } else { char::from(b) }).collect()),
+        vec(1u8.., 1..20).prop_map(|name| name
+            .iter()
+            .map(|&b| if b == b'/' { 'x' } else { char::from(b) })
+            .collect()),
     ];
     vec(name, 0..4).prop_map(|names| {
-        names.iter().fold(RelPath::root(), |path, name| path.join(name.as_bytes()).unwrap_or(path))
+        names.iter().fold(RelPath::root(), |path, name| {
+            path.join(name.as_bytes()).unwrap_or(path)
+        })
     })
 }
 
@@ -65,7 +74,10 @@ fn meta() -> impl Strategy<Value = Metadata> {
     });
     let value = prop_oneof![
         vec(any::<u8>(), 0..40).prop_map(XattrValue::Inline),
-        (hash(), 1u32..=1 << 16).prop_map(|(id, len)| XattrValue::Chunk { id: ChunkId::new(id), len }),
+        (hash(), 1u32..=1 << 16).prop_map(|(id, len)| XattrValue::Chunk {
+            id: ChunkId::new(id),
+            len
+        }),
     ];
     let xattrs = btree_map(vec(1u8.., 1..10), value, 0..3);
     let numbers = (0u16..=0o7777, any::<u64>(), any::<u64>(), 0u32..4);
@@ -78,13 +90,17 @@ fn meta() -> impl Strategy<Value = Metadata> {
             inode,
             device: if nlink > 1 { device } else { 0 },
             nlink,
-            xattrs: xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect(),
+            xattrs: xattrs
+                .into_iter()
+                .map(|(name, value)| Xattr { name, value })
+                .collect(),
         },
     )
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    let device = (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| DeviceNumber { major, minor });
+    let device =
+        (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| DeviceNumber { major, minor });
     prop_oneof![
         4 => (meta(), extents()).prop_map(|(meta, extents)| {
             let size = extents.iter().map(Extent::len).sum();
@@ -118,10 +134,19 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
     vec(frame, 0..5).prop_map(|frames| {
         let mut end = 61;
         let frame = |(data, zstd, gap, less, chunks): RawFrame| {
-            let chunks: Vec<ChunkInfo> =
-                chunks.into_iter().map(|(id, len)| ChunkInfo { id: ChunkId::new(id), len }).collect();
+            let chunks: Vec<ChunkInfo> = chunks
+                .into_iter()
+                .map(|(id, len)| ChunkInfo {
+                    id: ChunkId::new(id),
+                    len,
+                })
+                .collect();
             let plain: u32 = chunks.iter().map(|chunk| chunk.len).sum();
-            let stored = if zstd { plain - 1 - less % plain } else { plain } + 16;
+            let stored = if zstd {
+                plain - 1 - less % plain
+            } else {
+                plain
+            } + 16;
             let offset = end + gap;
             end = offset + u64::from(stored);
             FrameInfo {
@@ -139,26 +164,40 @@ fn frames() -> impl Strategy<Value = Vec<FrameInfo>> {
 
 fn segments() -> impl Strategy<Value = SegmentBody> {
     let pack = (hash(), frames(), 0u64..1000).prop_map(|(id, frames, more)| {
-        let end = frames.last().map_or(61, |frame| frame.offset + u64::from(frame.stored));
-        PackInfo { id: PackId::new(id), size: end + more, frames }
+        let end = frames
+            .last()
+            .map_or(61, |frame| frame.offset + u64::from(frame.stored));
+        PackInfo {
+            id: PackId::new(id),
+            size: end + more,
+            frames,
+        }
     });
     let ids = || prop::collection::btree_set(hash(), 0..4);
-    (vec(pack, 0..3), ids(), ids(), ids(), ids()).prop_map(|(packs, condemned, dropped, lost, superseded)| {
-        SegmentBody {
+    (vec(pack, 0..3), ids(), ids(), ids(), ids()).prop_map(
+        |(packs, condemned, dropped, lost, superseded)| SegmentBody {
             writer: LeaseId::new([1; 16]),
             packs,
             condemned: condemned.into_iter().map(PackId::new).collect(),
             dropped: dropped.into_iter().map(PackId::new).collect(),
             lost: lost.into_iter().map(ChunkId::new).collect(),
             superseded: superseded.into_iter().map(SegmentId::new).collect(),
-        }
-    })
+        },
+    )
 }
 
 fn trees(level: u8) -> impl Strategy<Value = RunTree> {
     btree_map(path(), (hash(), 1u64.., any::<u64>()), 1..10).prop_map(move |refs| {
-        let page = |(first, (id, entries, bytes))| PageRef { first, id: ChunkId::new(id), entries, bytes };
-        RunTree { level, refs: refs.into_iter().map(page).collect() }
+        let page = |(first, (id, entries, bytes))| PageRef {
+            first,
+            id: ChunkId::new(id),
+            entries,
+            bytes,
+        };
+        RunTree {
+            level,
+            refs: refs.into_iter().map(page).collect(),
+        }
     })
 }
 
@@ -195,7 +234,10 @@ fn harmed(mut bytes: Vec<u8>, harms: &[Harm]) -> Vec<u8> {
             Harm::Insert(at, byte) => bytes.insert(at.index(len), *byte),
             Harm::Remove(at) => drop(bytes.remove(at.index(len))),
             Harm::Double(from, to) => {
-                let (from, to) = (from.index(len).min(to.index(len)), from.index(len).max(to.index(len)));
+                let (from, to) = (
+                    from.index(len).min(to.index(len)),
+                    from.index(len).max(to.index(len)),
+                );
                 let part = bytes[from..to].to_vec();
                 bytes.splice(from..from, part);
             }
@@ -317,16 +359,27 @@ fn absurd_counts_are_refused() {
     let after = |bytes: &[u8]| [bytes, &huge, &[1; 64]].concat();
     assert!(decode_page(&after(&[])).is_err(), "owners");
     assert!(decode_directory(&after(&[]), 1 << 40).is_err(), "frames");
-    assert!(decode_root(&after(&[0])).is_err() && decode_node(&after(&[1]), 1).is_err(), "references");
+    assert!(
+        decode_root(&after(&[0])).is_err() && decode_node(&after(&[1]), 1).is_err(),
+        "references"
+    );
     assert!(decode_list_node(&after(&[]), 1, 1).is_err(), "extents");
     assert!(decode_segment(&after(&[1; 16])).is_err(), "packs");
     for section in 1..=4 {
-        assert!(decode_segment(&after(&[&[1; 16][..], &[0].repeat(section)].concat())).is_err(), "ids");
+        assert!(
+            decode_segment(&after(&[&[1; 16][..], &[0].repeat(section)].concat())).is_err(),
+            "ids"
+        );
     }
     assert!(
-        decode_snapshot(br#"{"sources":[{"kind":"stream","content":[{"hole":{"len":1e300}}]}]}"#).is_err()
+        decode_snapshot(br#"{"sources":[{"kind":"stream","content":[{"hole":{"len":1e300}}]}]}"#)
+            .is_err()
     );
     // Deep nesting does not exhaust the stack.
     let deep = [b"{\"other\":".as_slice(), &b"[".repeat(100_000)].concat();
-    assert!(decode_snapshot(&deep).is_err() && decode_lease(&deep).is_err() && decode_config(&deep).is_err());
+    assert!(
+        decode_snapshot(&deep).is_err()
+            && decode_lease(&deep).is_err()
+            && decode_config(&deep).is_err()
+    );
 }

@@ -10,7 +10,10 @@ pub struct Hook<F> {
 
 impl<F: Fn(Counter, u64) + Send + Sync> Hook<F> {
     pub fn new(act: F) -> Self {
-        Self { recording: Recording::default(), act }
+        Self {
+            recording: Recording::default(),
+            act,
+        }
     }
 }
 

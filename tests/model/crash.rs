@@ -41,7 +41,15 @@ impl Base {
         let host = Host::new("one", dir.path().join("one"));
         let cache = dir.path().join("base-cache");
         let time = clock.now();
-        Self { store, time, host, cache, kept: BTreeMap::new(), forgotten: BTreeMap::new(), dir }
+        Self {
+            store,
+            time,
+            host,
+            cache,
+            kept: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            dir,
+        }
     }
 
     fn clock(&self) -> &Clock {
@@ -49,7 +57,12 @@ impl Base {
     }
 
     fn job(&self, store: SharedStore, work: Work) -> Job {
-        Job { store, cache: self.host.cache(), host: self.host.name, work }
+        Job {
+            store,
+            cache: self.host.cache(),
+            host: self.host.name,
+            work,
+        }
     }
 
     fn run(&mut self, work: Work) -> Outcome {
@@ -96,7 +109,9 @@ impl Base {
             .map(|_| {
                 self.host.tree.edit(rng);
                 self.host.blocks.edit_blocks(rng);
-                self.host.tree.put("always", Thing::File(noise(rng.next(), 6000)));
+                self.host
+                    .tree
+                    .put("always", Thing::File(noise(rng.next(), 6000)));
                 self.pass(HOUR);
                 self.backup()
             })
@@ -118,7 +133,8 @@ impl Base {
                 let ended = self.job(cut.clone(), work(self)).run();
                 let where_ = format!("{name}, write {writes} {last:?}");
                 if !cut.is_dead() {
-                    let ended = ended.unwrap_or_else(|err| panic!("{where_}: {err}{}", causes(&err)));
+                    let ended =
+                        ended.unwrap_or_else(|err| panic!("{where_}: {err}{}", causes(&err)));
                     through = true;
                     self.judge(&store, &where_, &work(self), Some(&ended));
                     break;
@@ -168,14 +184,18 @@ impl Base {
         let look = open(&fresh);
         for id in committed(&look).unwrap_or_else(|err| panic!("{where_}: {err}")) {
             let snapshot = look.read_snapshot(&id).expect("opens");
-            let older = snapshot.replaces.or(snapshot.original).and_then(|id| self.held(&id));
+            let older = snapshot
+                .replaces
+                .or(snapshot.original)
+                .and_then(|id| self.held(&id));
             let meant = older.cloned().unwrap_or_else(|| self.host.held());
             kept.entry(id).or_insert(meant);
         }
         let compare = |repo: &Repository, kept: &BTreeMap<SnapshotId, Held>, when: &str| {
             for (id, held) in kept {
-                let found = read_back(repo, id)
-                    .unwrap_or_else(|err| panic!("{where_}, {when}: {}: {err}{}", id.short(), causes(&err)));
+                let found = read_back(repo, id).unwrap_or_else(|err| {
+                    panic!("{where_}, {when}: {}: {err}{}", id.short(), causes(&err))
+                });
                 if let Some(what) = difference(held, &found) {
                     panic!("{where_}, {when}: {}: {what}", id.short());
                 }
@@ -219,7 +239,9 @@ fn cut_all(seed: u64) -> Vec<(&'static str, u64)> {
     cut(&mut base, "key add", &|_| Work::AddKey);
     cut(&mut base, "key change", &|_| Work::ChangeKey);
     cut(&mut base, "repair index", &|_| Work::RepairIndex);
-    [ids[0], ids[1], ids[3]].into_iter().for_each(|id| base.forget(id));
+    [ids[0], ids[1], ids[3]]
+        .into_iter()
+        .for_each(|id| base.forget(id));
     let back = ids[3];
     base.pass(HOUR);
     cut(&mut base, "undelete", &|_| Work::Undelete(back));
@@ -238,7 +260,11 @@ fn cut_all(seed: u64) -> Vec<(&'static str, u64)> {
 
 #[test]
 fn every_operation_cut_at_every_write_leaves_a_whole_repository() {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text: String| text.parse::<u64>().ok())
+    };
     let bases = number("ICECORE_CRASH_BASES").unwrap_or(8);
     let first = number("ICECORE_CRASH_SEED").unwrap_or(1);
     let next = AtomicU64::new(0);
@@ -253,7 +279,9 @@ fn every_operation_cut_at_every_write_leaves_a_whole_repository() {
             all.extend(cut_all(first + base));
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(4);
     let all: Vec<(&str, u64)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
         threads
@@ -262,8 +290,12 @@ fn every_operation_cut_at_every_write_leaves_a_whole_repository() {
             .collect()
     });
     let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-    all.iter().for_each(|(name, cuts)| *by_name.entry(name).or_default() += cuts);
+    all.iter()
+        .for_each(|(name, cuts)| *by_name.entry(name).or_default() += cuts);
     let total: u64 = by_name.values().sum();
     println!("{total} cut points in {bases} histories: {by_name:?}");
-    assert!(total >= bases * 60 && by_name.values().all(|&cuts| cuts >= 2 * bases), "{by_name:?}");
+    assert!(
+        total >= bases * 60 && by_name.values().all(|&cuts| cuts >= 2 * bases),
+        "{by_name:?}"
+    );
 }

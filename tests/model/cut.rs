@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use icecore::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
+    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store,
+    StoreError,
 };
 use icecore::sys::FileId;
 
@@ -68,7 +69,10 @@ impl CutStore {
     }
 
     fn with(inner: SharedStore, plan: Plan) -> Self {
-        Self { inner, plan: Mutex::new(plan) }
+        Self {
+            inner,
+            plan: Mutex::new(plan),
+        }
     }
 
     /// True once it died.
@@ -77,8 +81,12 @@ impl CutStore {
     }
 
     fn dead(&self) -> StoreError {
-        let source = std::io::Error::new(std::io::ErrorKind::HostUnreachable, "the store is cut off");
-        StoreError::Unreachable { address: "model".into(), source }
+        let source =
+            std::io::Error::new(std::io::ErrorKind::HostUnreachable, "the store is cut off");
+        StoreError::Unreachable {
+            address: "model".into(),
+            source,
+        }
     }
 
     fn enter(&self) -> Result<(), StoreError> {
@@ -87,7 +95,10 @@ impl CutStore {
             match std::mem::replace(&mut *plan, Plan::Through) {
                 Plan::Call { left: 0, hook } => Some(hook),
                 Plan::Call { left, hook } => {
-                    *plan = Plan::Call { left: left - 1, hook };
+                    *plan = Plan::Call {
+                        left: left - 1,
+                        hook,
+                    };
                     None
                 }
                 Plan::Dead => {

@@ -58,30 +58,62 @@ impl Job {
                 return Ok(Outcome::Committed(report.snapshot.expect("no dry run")));
             }
             Work::Prune { now } => {
-                let options = PruneOptions { now, threads: 1, level: 1, ..PruneOptions::new(self.host) };
+                let options = PruneOptions {
+                    now,
+                    threads: 1,
+                    level: 1,
+                    ..PruneOptions::new(self.host)
+                };
                 let report = prune(&repo, &options, &observer, &cancel)?;
                 format!("{report:?}")
             }
             Work::Forget(id) => {
-                forget_named(&repo, &[id.to_string()], &HostChoice::Any, self.host, false, &observer)?;
+                forget_named(
+                    &repo,
+                    &[id.to_string()],
+                    &HostChoice::Any,
+                    self.host,
+                    false,
+                    &observer,
+                )?;
                 String::new()
             }
             Work::Undelete(id) => {
                 let back = undelete(&repo, &id.to_string(), self.host, &observer, &cancel)?;
-                return Ok(Outcome::Replaced { from: back.from, by: back.id });
+                return Ok(Outcome::Replaced {
+                    from: back.from,
+                    by: back.id,
+                });
             }
             Work::Tag(id, tag) => {
-                let change = TagChange { set: Some(vec![tag.to_string()]), ..TagChange::default() };
+                let change = TagChange {
+                    set: Some(vec![tag.to_string()]),
+                    ..TagChange::default()
+                };
                 let name = [id.to_string()];
-                let done = retag(&repo, &name, &HostChoice::Any, &change, self.host, &observer, &cancel)?;
+                let done = retag(
+                    &repo,
+                    &name,
+                    &HostChoice::Any,
+                    &change,
+                    self.host,
+                    &observer,
+                    &cancel,
+                )?;
                 match done.first().and_then(|one| one.id) {
                     Some(by) => return Ok(Outcome::Replaced { from: id, by }),
                     None => String::new(),
                 }
             }
-            Work::RepairIndex => format!("{:?}", repair_index(&repo, self.host, &observer, &cancel)?),
+            Work::RepairIndex => {
+                format!("{:?}", repair_index(&repo, self.host, &observer, &cancel)?)
+            }
             Work::RepairPacks => {
-                let options = RepairPacksOptions { host: self.host.into(), threads: 1, ..Default::default() };
+                let options = RepairPacksOptions {
+                    host: self.host.into(),
+                    threads: 1,
+                    ..Default::default()
+                };
                 format!("{:?}", repair_packs(&repo, &options, &observer, &cancel)?)
             }
             Work::AddKey => repo.add_key(&Secret::empty(), "another")?,

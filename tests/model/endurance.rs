@@ -12,7 +12,9 @@ use icecore::observe::Recording;
 use icecore::ops::Cancel;
 use icecore::ops::forget::{ForgetOptions, GroupBy, Period, Policy, Slots, forget_by_policy};
 use icecore::repo::{Repository, Secret};
-use icecore::store::{Clock, Folder, MemoryStore, Operation, RecordingStore, SharedStore, list_all};
+use icecore::store::{
+    Clock, Folder, MemoryStore, Operation, RecordingStore, SharedStore, list_all,
+};
 use icecore::types::SnapshotId;
 
 use crate::deeds::{Job, Outcome, Work};
@@ -53,24 +55,40 @@ impl Year {
         let mut host = Host::new("node", dir.path().join("node"));
         let mut rng = Rng(seed);
         for n in 0..60 {
-            host.tree.put(&format!("{}/{n}", n % 7), Thing::File(noise(rng.next(), size(n))));
+            host.tree.put(
+                &format!("{}/{n}", n % 7),
+                Thing::File(noise(rng.next(), size(n))),
+            );
         }
         for _ in 0..30 {
             host.blocks.edit_blocks(&mut rng);
         }
-        Self { memory, store, host, rng, kept: BTreeMap::new(), dir }
+        Self {
+            memory,
+            store,
+            host,
+            rng,
+            kept: BTreeMap::new(),
+            dir,
+        }
     }
 
     /// An hour's changes: the tree stays about as large as it is.
     fn edit(&mut self) {
         for _ in 0..2 {
             let n = self.rng.below(60);
-            self.host.tree.put(&format!("{}/{n}", n % 7), Thing::File(noise(self.rng.next(), size(n))));
+            self.host.tree.put(
+                &format!("{}/{n}", n % 7),
+                Thing::File(noise(self.rng.next(), size(n))),
+            );
         }
         let n = self.rng.below(40);
         match self.rng.below(2) {
             0 => self.host.tree.remove(&format!("more/{n}")),
-            _ => self.host.tree.put(&format!("more/{n}"), Thing::File(noise(self.rng.next(), 3000))),
+            _ => self.host.tree.put(
+                &format!("more/{n}"),
+                Thing::File(noise(self.rng.next(), 3000)),
+            ),
         }
         if self.rng.below(4) == 0 {
             self.host.blocks.edit_blocks(&mut self.rng);
@@ -79,8 +97,14 @@ impl Year {
 
     fn run(&self, work: Work) -> Outcome {
         let store = self.store.clone();
-        let job = Job { store, cache: self.host.cache(), host: self.host.name, work };
-        job.run().unwrap_or_else(|err| panic!("{err}{}", causes(&err)))
+        let job = Job {
+            store,
+            cache: self.host.cache(),
+            host: self.host.name,
+            work,
+        };
+        job.run()
+            .unwrap_or_else(|err| panic!("{err}{}", causes(&err)))
     }
 
     fn backup(&mut self, done: &mut WorkDone) {
@@ -91,7 +115,11 @@ impl Year {
         self.kept.insert(id, self.host.held());
         let calls = self.store.take();
         let sum = |operation| -> u64 {
-            calls.iter().filter(|call| call.operation == operation).map(|call| call.bytes).sum()
+            calls
+                .iter()
+                .filter(|call| call.operation == operation)
+                .map(|call| call.bytes)
+                .sum()
         };
         done.backups += 1;
         done.calls += calls.len() as u64;
@@ -122,25 +150,48 @@ impl Year {
             force: true,
             dry_run: false,
         };
-        let repo = self.host.open(&(self.store.clone() as SharedStore)).expect("opens");
+        let repo = self
+            .host
+            .open(&(self.store.clone() as SharedStore))
+            .expect("opens");
         let report = forget_by_policy(&repo, &options, &Recording::default(), &Cancel::new());
         let report = report.unwrap_or_else(|err| panic!("{err}{}", causes(&err)));
         assert_eq!(report.refused, []);
         self.run(Work::Prune { now: false });
-        let left: Vec<SnapshotId> =
-            repo.listed_snapshots().expect("lists").into_iter().map(|(id, _)| id).collect();
+        let left: Vec<SnapshotId> = repo
+            .listed_snapshots()
+            .expect("lists")
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
         assert!(left.len() <= 24 + 7 + 5 + 12, "{} snapshots", left.len());
         self.kept.retain(|id, _| left.contains(id));
     }
 
     fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let folders = [Folder::Packs, Folder::Index, Folder::Snapshots, Folder::Forgotten, Folder::Leases];
-        folders.map(|folder| (folder.name(), list_all(&*self.memory, folder).expect("lists").len())).into()
+        let folders = [
+            Folder::Packs,
+            Folder::Index,
+            Folder::Snapshots,
+            Folder::Forgotten,
+            Folder::Leases,
+        ];
+        folders
+            .map(|folder| {
+                (
+                    folder.name(),
+                    list_all(&*self.memory, folder).expect("lists").len(),
+                )
+            })
+            .into()
     }
 
     /// The most runs that any snapshot's source has.
     fn runs(&self, repo: &Repository) -> usize {
-        let runs = self.kept.keys().flat_map(|id| repo.read_snapshot(id).expect("reads").sources);
+        let runs = self
+            .kept
+            .keys()
+            .flat_map(|id| repo.read_snapshot(id).expect("reads").sources);
         let counts = runs.map(|source| match source.kind {
             SourceKind::Tree { runs, .. } => runs.len(),
             SourceKind::Stream { .. } => 0,
@@ -157,8 +208,12 @@ impl Year {
             let held = &self.kept[id];
             for (tree, name) in [(&mut host.tree, "tree"), (&mut host.blocks, "blocks")] {
                 let wanted = &held[name];
-                let gone: Vec<String> =
-                    tree.things.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
+                let gone: Vec<String> = tree
+                    .things
+                    .keys()
+                    .filter(|path| !wanted.contains_key(*path))
+                    .cloned()
+                    .collect();
                 gone.iter().for_each(|path| tree.remove(path));
                 for (path, thing) in wanted {
                     if tree.things.get(path) != Some(thing) {
@@ -168,7 +223,14 @@ impl Year {
             }
             let work = Work::Backup(Box::new(host.options()));
             let store = memory.clone();
-            Job { store, cache: host.cache(), host: host.name, work }.run().expect("backs up");
+            Job {
+                store,
+                cache: host.cache(),
+                host: host.name,
+                work,
+            }
+            .run()
+            .expect("backs up");
         }
         memory.total_bytes()
     }
@@ -181,8 +243,10 @@ fn size(n: u64) -> usize {
 
 #[test]
 fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
-    let hours: u64 =
-        std::env::var("ICECORE_ENDURANCE_HOURS").ok().and_then(|text| text.parse().ok()).unwrap_or(1680);
+    let hours: u64 = std::env::var("ICECORE_ENDURANCE_HOURS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1680);
     let began = Instant::now();
     let mut year = Year::new(1);
     // A window of two weeks after the first month, and the last two.
@@ -226,8 +290,12 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
         let found = read_back(&repo, id).unwrap_or_else(|err| panic!("{err}{}", causes(&err)));
         assert_eq!(difference(held, &found), None, "{}", id.short());
     }
-    let order: Vec<SnapshotId> =
-        repo.listed_snapshots().expect("lists").into_iter().map(|(id, _)| id).collect();
+    let order: Vec<SnapshotId> = repo
+        .listed_snapshots()
+        .expect("lists")
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
     let (size, fresh) = (year.memory.total_bytes(), year.fresh_bytes(&order));
     let (counts, runs) = (year.counts(), year.runs(&repo));
     println!(
@@ -237,14 +305,32 @@ fn a_year_of_hourly_backups_stays_as_small_and_as_quick_as_its_first_months() {
         order.len(),
         (size as f64 / fresh as f64 - 1.0) * 100.0
     );
-    assert!(size as f64 <= 1.15 * fresh as f64, "the repository is too large");
+    assert!(
+        size as f64 <= 1.15 * fresh as f64,
+        "the repository is too large"
+    );
     assert!(runs <= 16, "{runs} runs");
-    assert!(counts["index"] <= 60 && counts["packs"] <= 2 * order.len() + 60, "{counts:?}");
+    assert!(
+        counts["index"] <= 60 && counts["packs"] <= 2 * order.len() + 60,
+        "{counts:?}"
+    );
     if hours >= 10 * WEEK {
         let grew = |early: u64, late: u64| late as f64 / early as f64;
-        assert!(grew(early.calls, late.calls) < 1.2, "calls: {early:?} {late:?}");
-        assert!(grew(early.put, late.put) < 1.2, "bytes put: {early:?} {late:?}");
-        assert!(grew(early.read, late.read) < 1.5, "bytes read: {early:?} {late:?}");
-        assert!(grew(early.listed, late.listed) < 1.5, "objects listed: {early:?} {late:?}");
+        assert!(
+            grew(early.calls, late.calls) < 1.2,
+            "calls: {early:?} {late:?}"
+        );
+        assert!(
+            grew(early.put, late.put) < 1.2,
+            "bytes put: {early:?} {late:?}"
+        );
+        assert!(
+            grew(early.read, late.read) < 1.5,
+            "bytes read: {early:?} {late:?}"
+        );
+        assert!(
+            grew(early.listed, late.listed) < 1.5,
+            "objects listed: {early:?} {late:?}"
+        );
     }
 }

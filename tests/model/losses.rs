@@ -113,7 +113,9 @@ impl Losses {
         repo.sync().expect("syncs");
         let there: BTreeSet<PackId> = packs(&self.scene).into_iter().collect();
         let rows = repo.ask_index(Index::packs).expect("asks").into_iter();
-        let known = rows.filter(|row| row.added && row.state == PackState::Known).map(|row| row.id);
+        let known = rows
+            .filter(|row| row.added && row.state == PackState::Known)
+            .map(|row| row.id);
         known.filter(|id| !there.contains(id)).collect()
     }
 
@@ -122,18 +124,30 @@ impl Losses {
         let observer = Recording::default();
         let (repo, options) = (self.open(host), self.scene.hosts[host].options());
         let done = backup(&repo, options, &observer, &Cancel::new());
-        let id = done.unwrap_or_else(|err| self.fail(&format!("backup: {err}"))).snapshot.expect("committed");
-        self.note(format!("host {host} committed {}; {} packs are missing", id.short(), missing.len()));
+        let id = done
+            .unwrap_or_else(|err| self.fail(&format!("backup: {err}")))
+            .snapshot
+            .expect("committed");
+        self.note(format!(
+            "host {host} committed {}; {} packs are missing",
+            id.short(),
+            missing.len()
+        ));
         self.check_warnings(host, &observer);
         let told = observer.problems();
         for pack in missing.iter().take(10) {
             let name = ObjectKey::Pack(*pack).to_string();
-            let is_told = told.iter().any(|one| one.severity == Severity::Damage && one.subject == name);
+            let is_told = told
+                .iter()
+                .any(|one| one.severity == Severity::Damage && one.subject == name);
             if !is_told {
                 self.fail(&format!("{name} is missing and was not reported: {told:?}"));
             }
         }
-        if missing.is_empty() && !self.is_hurt && told.iter().any(|one| one.severity == Severity::Damage) {
+        if missing.is_empty()
+            && !self.is_hurt
+            && told.iter().any(|one| one.severity == Severity::Damage)
+        {
             self.fail(&format!("no pack is missing: {told:?}"));
         }
         let held = self.scene.hosts[host].held();
@@ -146,7 +160,8 @@ impl Losses {
     fn check_whole(&self, id: &SnapshotId) {
         let repo = self.scene.open_true("reader");
         repo.sync().expect("syncs");
-        let found = read_back(&repo, id).unwrap_or_else(|err| self.fail(&format!("{}: {err}", id.short())));
+        let found =
+            read_back(&repo, id).unwrap_or_else(|err| self.fail(&format!("{}: {err}", id.short())));
         if let Some(what) = difference(&self.kept[id].1, &found) {
             self.fail(&format!("{}: {what}", id.short()));
         }
@@ -165,12 +180,17 @@ impl Losses {
 
     /// Deletes the last snapshot that this host committed.
     fn roll_back(&mut self, host: usize) {
-        let Some(id) = self.last[host].filter(|id| self.is_listed(id)) else { return };
+        let Some(id) = self.last[host].filter(|id| self.is_listed(id)) else {
+            return;
+        };
         self.scene.lose(&ObjectKey::Snapshot(id));
         self.kept.remove(&id);
         self.missed[host].insert(id);
         self.was_rolled_back = true;
-        self.note(format!("snapshot {} of host {host} was rolled back", id.short()));
+        self.note(format!(
+            "snapshot {} of host {host} was rolled back",
+            id.short()
+        ));
     }
 
     fn acknowledge(&mut self, host: usize) {
@@ -190,15 +210,26 @@ impl Losses {
     }
 
     fn forget(&mut self, host: usize) {
-        let all: Vec<SnapshotId> = self.kept.keys().copied().filter(|id| self.is_listed(id)).collect();
+        let all: Vec<SnapshotId> = self
+            .kept
+            .keys()
+            .copied()
+            .filter(|id| self.is_listed(id))
+            .collect();
         // A clock that is behind dates a forgetting early, and its grace is over when the clock is right again.
         if all.len() < 3 || self.ahead < 0 {
             return;
         }
         let id = all[self.rng.below(all.len() as u64) as usize];
         let names = [id.to_string()];
-        let done =
-            forget_named(&self.open(host), &names, &HostChoice::Any, "host", false, &Recording::default());
+        let done = forget_named(
+            &self.open(host),
+            &names,
+            &HostChoice::Any,
+            "host",
+            false,
+            &Recording::default(),
+        );
         done.unwrap_or_else(|err| self.fail(&format!("forget: {err}")));
         self.kept.remove(&id);
         self.forgotten.insert(id, self.real);
@@ -206,7 +237,11 @@ impl Losses {
     }
 
     fn prune(&mut self, host: usize) {
-        let options = PruneOptions { threads: 1, level: 1, ..PruneOptions::new(self.scene.hosts[host].name) };
+        let options = PruneOptions {
+            threads: 1,
+            level: 1,
+            ..PruneOptions::new(self.scene.hosts[host].name)
+        };
         let observer = Recording::default();
         let done = prune(&self.open(host), &options, &observer, &Cancel::new());
         self.check_warnings(host, &observer);
@@ -218,9 +253,18 @@ impl Losses {
         }
         for (id, at) in &self.forgotten {
             let is_young = self.real - at < DAY;
-            if is_young && self.scene.memory().stat(&ObjectKey::Forgotten(*id)).is_err() {
+            if is_young
+                && self
+                    .scene
+                    .memory()
+                    .stat(&ObjectKey::Forgotten(*id))
+                    .is_err()
+            {
                 let minutes = (self.real - at) / 60;
-                self.fail(&format!("{} was forgotten {minutes} minutes ago and is gone", id.short()));
+                self.fail(&format!(
+                    "{} was forgotten {minutes} minutes ago and is gone",
+                    id.short()
+                ));
             }
         }
         if !self.is_hurt {
@@ -244,7 +288,10 @@ impl Losses {
             .collect();
         for id in &self.missed[host] {
             if !warned.contains(&format!("snapshot {}", id.short())) {
-                self.fail(&format!("host {host} did not report {}: {warned:?}", id.short()));
+                self.fail(&format!(
+                    "host {host} did not report {}: {warned:?}",
+                    id.short()
+                ));
             }
         }
         if !self.was_rolled_back && !warned.is_empty() {
@@ -262,14 +309,28 @@ impl Losses {
 }
 
 fn packs(scene: &Scene) -> Vec<PackId> {
-    let listed = list_all(&**scene.memory(), Folder::Packs).expect("lists").into_iter();
-    listed.filter_map(|meta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None }).collect()
+    let listed = list_all(&**scene.memory(), Folder::Packs)
+        .expect("lists")
+        .into_iter();
+    listed
+        .filter_map(|meta| {
+            if let ObjectKey::Pack(id) = meta.key {
+                Some(id)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 #[test]
 fn losses_and_wrong_clocks_are_reported_and_cost_nothing_else() {
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let first = std::env::var("ICECORE_MODEL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let first = std::env::var("ICECORE_MODEL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let (first, cases) = first.map_or((time.as_millis() as u64, CASES), |seed| (seed, 1));
     println!("seeds {first}..{}", first + cases);
     for seed in first..first + cases {

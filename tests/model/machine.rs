@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use icecore::repo::{RepoError, Repository, Secret};
-use icecore::store::{Clock, Fault, FaultyStore, Lag, MemoryStore, ModelWorld, ObjectKey, SharedStore};
+use icecore::store::{
+    Clock, Fault, FaultyStore, Lag, MemoryStore, ModelWorld, ObjectKey, SharedStore,
+};
 use icecore::types::SnapshotId;
 use icecore::{Error, ErrorKind};
 
@@ -18,7 +20,9 @@ use crate::cut::CutStore;
 use crate::deeds::{Job, Outcome, Work};
 use crate::script::{Deed, Mishap, Raw, Step, from_bytes};
 use crate::tree::{Rng, noise};
-use crate::world::{Held, Host, committed, difference, init, read_back, scratch, shared, verify_all};
+use crate::world::{
+    Held, Host, committed, difference, init, read_back, scratch, shared, verify_all,
+};
 
 /// Longest lag of listings, and farthest that the store's clock is ahead of real time: together they are the
 /// protocol's margin M, one hour.
@@ -90,21 +94,47 @@ impl Machine {
         let lags = seed.is_multiple_of(3);
         let clock = Clock::stepping(icecore::sys::now(), 1_000_000);
         let world = ModelWorld::new(&clock, seed);
-        let world = if seed.is_multiple_of(5) { world.with_whole_seconds() } else { world };
-        let world = if lags { world } else { world.with_strong_listing() };
+        let world = if seed.is_multiple_of(5) {
+            world.with_whole_seconds()
+        } else {
+            world
+        };
+        let world = if lags {
+            world
+        } else {
+            world.with_strong_listing()
+        };
         init(&shared(world.client()));
         if lags {
             world.set_lag(Lag::up_to(LAG_SECONDS));
             world.advance(LAG_SECONDS);
         }
-        let mut hosts = [Host::new("one", dir.path().join("one")), Host::new("two", dir.path().join("two"))];
+        let mut hosts = [
+            Host::new("one", dir.path().join("one")),
+            Host::new("two", dir.path().join("two")),
+        ];
         hosts[1].checkpoints = seed.is_multiple_of(2);
         let clients = [shared(world.client()), shared(world.client())];
         let memory: SharedStore = world.memory().clone();
-        let watch = Repository::open(memory, &Secret::empty(), &dir.path().join("watch")).expect("opens");
-        let log = format!("seed {seed}, listings {}\n", if lags { "lag" } else { "are strong" });
+        let watch =
+            Repository::open(memory, &Secret::empty(), &dir.path().join("watch")).expect("opens");
+        let log = format!(
+            "seed {seed}, listings {}\n",
+            if lags { "lag" } else { "are strong" }
+        );
         let (kept, tally) = (BTreeMap::new(), Tally::default());
-        Self { world, lags, ahead: 0, hosts, clients, watch, kept, tally, log, dir }
+        Self {
+            world,
+            lags,
+            ahead: 0,
+            hosts,
+            clients,
+            watch,
+            kept,
+            tally,
+            log,
+            dir,
+        }
     }
 
     /// Runs all steps, then checks everything, prunes twice and checks again.
@@ -157,7 +187,11 @@ impl Machine {
     }
 
     fn live(&self) -> Vec<SnapshotId> {
-        self.kept.iter().filter(|(_, kept)| kept.is_live && !kept.is_tentative).map(|(id, _)| *id).collect()
+        self.kept
+            .iter()
+            .filter(|(_, kept)| kept.is_live && !kept.is_tentative)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn job(&self, host: usize, deed: Deed, store: SharedStore) -> Option<Job> {
@@ -171,8 +205,12 @@ impl Machine {
             Deed::PruneNow => Work::Prune { now: true },
             Deed::Forget(which) => Work::Forget(pick(&self.live(), which)?),
             Deed::Undelete(which) => {
-                let gone: Vec<_> =
-                    self.kept.iter().filter(|(_, kept)| !kept.is_live).map(|(id, _)| *id).collect();
+                let gone: Vec<_> = self
+                    .kept
+                    .iter()
+                    .filter(|(_, kept)| !kept.is_live)
+                    .map(|(id, _)| *id)
+                    .collect();
                 Work::Undelete(pick(&gone, which)?)
             }
             Deed::Tag(which) => Work::Tag(pick(&self.live(), which)?, which),
@@ -180,7 +218,12 @@ impl Machine {
             Deed::RepairPacks => Work::RepairPacks,
             Deed::AddKey => Work::AddKey,
         };
-        Some(Job { store, cache: self.hosts[host].cache(), host: self.hosts[host].name, work })
+        Some(Job {
+            store,
+            cache: self.hosts[host].cache(),
+            host: self.hosts[host].name,
+            work,
+        })
     }
 
     fn act(&mut self, host: usize, deed: Deed, mishap: Mishap) {
@@ -193,16 +236,37 @@ impl Machine {
             }
             Mishap::Sleep { call, seconds } => {
                 let world = self.world.clone();
-                (shared(CutStore::hooked(client, call, Box::new(move || world.advance(seconds)))), true)
+                (
+                    shared(CutStore::hooked(
+                        client,
+                        call,
+                        Box::new(move || world.advance(seconds)),
+                    )),
+                    true,
+                )
             }
-            Mishap::Fault { operation, kind, nth, effect } => {
+            Mishap::Fault {
+                operation,
+                kind,
+                nth,
+                effect,
+            } => {
                 let faulty = FaultyStore::new(client);
-                faulty.plan(Fault { operation, kind, nth, effect });
+                faulty.plan(Fault {
+                    operation,
+                    kind,
+                    nth,
+                    effect,
+                });
                 (shared(faulty), true)
             }
-            Mishap::Meanwhile { call, deed: other } => return self.act_meanwhile(host, deed, call, other),
+            Mishap::Meanwhile { call, deed: other } => {
+                return self.act_meanwhile(host, deed, call, other);
+            }
         };
-        let Some(job) = self.job(host, deed, store) else { return };
+        let Some(job) = self.job(host, deed, store) else {
+            return;
+        };
         let about = subject(&job.work);
         let result = job.run();
         self.judge(host, about, result, faulted);
@@ -217,7 +281,9 @@ impl Machine {
             let _ = resumed.recv();
         });
         let store = CutStore::hooked(SharedStore::clone(&self.clients[host]), call, hook);
-        let Some(job) = self.job(host, deed, shared(store)) else { return };
+        let Some(job) = self.job(host, deed, shared(store)) else {
+            return;
+        };
         let about = subject(&job.work);
         let thread = std::thread::spawn(|| job.run());
         // An error: it ended before that call, and the hook went with its store.
@@ -244,29 +310,52 @@ impl Machine {
             Ok(outcome) => format!("{outcome:?}"),
             Err(err) => format!("failed: {err}{}", causes(err)),
         };
-        let _ = writeln!(self.log, "    at {}: {told}", self.memory().clock().now().seconds());
+        let _ = writeln!(
+            self.log,
+            "    at {}: {told}",
+            self.memory().clock().now().seconds()
+        );
         match result {
             Ok(Outcome::Committed(id)) => {
                 let held = self.hosts[host].held();
-                self.kept.insert(id, Kept { held, is_live: true, is_tentative: false });
+                self.kept.insert(
+                    id,
+                    Kept {
+                        held,
+                        is_live: true,
+                        is_tentative: false,
+                    },
+                );
                 self.tally.snapshots += 1;
                 self.check(&id);
             }
             Ok(Outcome::Replaced { from, by }) => {
                 let held = self.kept[&from].held.clone();
-                self.kept.insert(by, Kept { held, is_live: true, is_tentative: false });
+                self.kept.insert(
+                    by,
+                    Kept {
+                        held,
+                        is_live: true,
+                        is_tentative: false,
+                    },
+                );
                 self.check(&by);
             }
             Ok(Outcome::Done(_)) => {}
-            Err(err) => assert!(faulted || self.may_fail(&err, about), "nothing was in its way: {told}"),
+            Err(err) => assert!(
+                faulted || self.may_fail(&err, about),
+                "nothing was in its way: {told}"
+            ),
         }
         self.compare_listing(about);
     }
 
     /// What a listing that lags, or another's deed, can be the reason of.
     fn may_fail(&self, err: &Error, about: Option<SnapshotId>) -> bool {
-        let refused =
-            matches!(err, Error::Repo(RepoError::Refused { .. } | RepoError::NoSuchSnapshot { .. }));
+        let refused = matches!(
+            err,
+            Error::Repo(RepoError::Refused { .. } | RepoError::NoSuchSnapshot { .. })
+        );
         // Bringing back what was forgotten is a try.
         about.is_some() || refused || (self.lags && err.kind() == ErrorKind::Damage)
     }
@@ -275,7 +364,8 @@ impl Machine {
     fn compare_listing(&mut self, about: Option<SnapshotId>) {
         let objects = self.memory().objects();
         let is_there = |key: &ObjectKey| objects.iter().any(|meta| meta.key == *key);
-        self.kept.retain(|id, kept| !kept.is_tentative || is_there(&ObjectKey::Snapshot(*id)));
+        self.kept
+            .retain(|id, kept| !kept.is_tentative || is_there(&ObjectKey::Snapshot(*id)));
         for (id, kept) in &mut self.kept {
             let is_live = is_there(&ObjectKey::Snapshot(*id));
             assert!(
@@ -290,10 +380,21 @@ impl Machine {
             if !self.kept.contains_key(&id) {
                 let snapshot = self.watch.read_snapshot(&id).expect("opens");
                 // One that took another's place holds what that one held.
-                let older = snapshot.replaces.or(snapshot.original).and_then(|id| self.kept.get(&id));
-                let host = self.hosts.iter().find(|host| host.name == snapshot.host).expect("one of ours");
+                let older = snapshot
+                    .replaces
+                    .or(snapshot.original)
+                    .and_then(|id| self.kept.get(&id));
+                let host = self
+                    .hosts
+                    .iter()
+                    .find(|host| host.name == snapshot.host)
+                    .expect("one of ours");
                 let held = older.map_or_else(|| host.held(), |older| older.held.clone());
-                let kept = Kept { held, is_live: true, is_tentative: true };
+                let kept = Kept {
+                    held,
+                    is_live: true,
+                    is_tentative: true,
+                };
                 self.kept.insert(id, kept);
             }
         }
@@ -302,8 +403,8 @@ impl Machine {
     /// Reads a snapshot as somebody who sees what is really there.
     fn check(&self, id: &SnapshotId) {
         self.watch.sync().expect("syncs");
-        let found =
-            read_back(&self.watch, id).unwrap_or_else(|err| panic!("{}: {err}{}", id.short(), causes(&err)));
+        let found = read_back(&self.watch, id)
+            .unwrap_or_else(|err| panic!("{}: {err}{}", id.short(), causes(&err)));
         if let Some(what) = difference(&self.kept[id].held, &found) {
             panic!("snapshot {}: {what}", id.short());
         }
@@ -328,7 +429,12 @@ impl Machine {
                 );
             }
             Err(err) => {
-                assert!(self.lags && self.may_fail(&err, None), "{}: {err}{}", id.short(), causes(&err));
+                assert!(
+                    self.lags && self.may_fail(&err, None),
+                    "{}: {err}{}",
+                    id.short(),
+                    causes(&err)
+                );
             }
         }
     }
@@ -339,7 +445,9 @@ impl Machine {
         self.world.set_lag(Lag::default());
         self.world.advance(3 * 3600);
         // A snapshot that landed and was not told of counts from now on: nobody is left to withdraw it.
-        self.kept.values_mut().for_each(|kept| kept.is_tentative = false);
+        self.kept
+            .values_mut()
+            .for_each(|kept| kept.is_tentative = false);
         self.check_all("as it was left");
         for host in 0..2 {
             self.act(host, Deed::Backup, Mishap::None);
@@ -361,14 +469,22 @@ impl Machine {
         let fresh = self.dir.path().join("fresh");
         remove_folder(&fresh);
         let caches = [fresh, self.hosts[0].cache(), self.hosts[1].cache()];
-        for (cache, store) in caches.iter().zip([&memory, &self.clients[0], &self.clients[1]]) {
-            let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), cache).expect("opens");
+        for (cache, store) in caches
+            .iter()
+            .zip([&memory, &self.clients[0], &self.clients[1]])
+        {
+            let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), cache)
+                .expect("opens");
             repo.sync().expect("syncs");
             for (id, kept) in self.kept.iter().filter(|(_, kept)| kept.is_live) {
                 let found = read_back(&repo, id)
                     .unwrap_or_else(|err| panic!("{when}: {}: {err}{}", id.short(), causes(&err)));
                 if let Some(what) = difference(&kept.held, &found) {
-                    panic!("{when}: snapshot {} with {}: {what}", id.short(), cache.display());
+                    panic!(
+                        "{when}: snapshot {} with {}: {what}",
+                        id.short(),
+                        cache.display()
+                    );
                 }
             }
         }
@@ -395,7 +511,9 @@ pub fn causes(err: &Error) -> String {
 
 fn remove_folder(path: &Path) {
     match fs::remove_dir_all(path) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => panic!("removes {}: {err}", path.display()),
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            panic!("removes {}: {err}", path.display())
+        }
         _ => {}
     }
 }
@@ -404,7 +522,9 @@ fn remove_folder(path: &Path) {
 pub fn copy_folder(from: &Path, to: &Path) {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).expect("makes the folder");
-        let Ok(listed) = fs::read_dir(from) else { return };
+        let Ok(listed) = fs::read_dir(from) else {
+            return;
+        };
         let paths: Vec<PathBuf> = listed.map(|file| file.expect("lists").path()).collect();
         for path in paths {
             let target = to.join(path.file_name().expect("a name"));

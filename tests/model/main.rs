@@ -3,7 +3,11 @@
 //!
 //! `ICECORE_MODEL_STEPS=100000` runs more, `ICECORE_MODEL_SEED=n` runs one case alone.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "seeds, counts, and the steps that failed")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "seeds, counts, and the steps that failed"
+)]
 
 mod crash;
 mod cut;
@@ -32,7 +36,9 @@ const CASE_STEPS: u64 = 120;
 
 fn script_of(seed: u64) -> Vec<Raw> {
     let mut rng = Rng(seed ^ 0x1ce_c04e);
-    (0..CASE_STEPS).map(|_| (rng.next() as u32).to_le_bytes()).collect()
+    (0..CASE_STEPS)
+        .map(|_| (rng.next() as u32).to_le_bytes())
+        .collect()
 }
 
 /// Shortening ends after this, however long the script still is.
@@ -40,7 +46,8 @@ const SHORTEN_FOR: Duration = Duration::from_secs(300);
 
 /// Shortens a script that fails, as long as it does; the panics on the way are not shown.
 fn shorten(seed: u64, mut script: Vec<Raw>) -> Vec<Raw> {
-    let fails = |script: &[Raw]| catch_unwind(AssertUnwindSafe(|| Machine::new(seed).run(script))).is_err();
+    let fails =
+        |script: &[Raw]| catch_unwind(AssertUnwindSafe(|| Machine::new(seed).run(script))).is_err();
     let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     machine::QUIET.store(true, Ordering::Relaxed);
@@ -65,7 +72,10 @@ fn shorten(seed: u64, mut script: Vec<Raw>) -> Vec<Raw> {
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    std::env::var(name).ok().map(|text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number"))
+    })
 }
 
 #[test]
@@ -74,8 +84,12 @@ fn scripts_leave_what_the_model_says() {
         Machine::new(seed).run(&script_of(seed));
         return;
     }
-    let cases = number("ICECORE_MODEL_STEPS").unwrap_or(10_000).div_ceil(CASE_STEPS);
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let cases = number("ICECORE_MODEL_STEPS")
+        .unwrap_or(10_000)
+        .div_ceil(CASE_STEPS);
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
     let first = time.as_millis() as u64;
     let began = Instant::now();
     let next = AtomicU64::new(0);
@@ -95,17 +109,24 @@ fn scripts_leave_what_the_model_says() {
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(8);
     let results: Vec<Result<Tally, u64>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("catches its panics")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("catches its panics"))
+            .collect()
     });
     let mut tally = Tally::default();
     for result in results {
         match result {
             Ok(done) => tally += done,
             Err(seed) => {
-                watch::tell(&format!("ICECORE_MODEL_SEED={seed} fails; it is shortened now"));
+                watch::tell(&format!(
+                    "ICECORE_MODEL_SEED={seed} fails; it is shortened now"
+                ));
                 let short = shorten(seed, script_of(seed));
                 eprintln!("seed {seed}, shortened to {} steps:", short.len());
                 Machine::new(seed).run(&short);
@@ -129,7 +150,9 @@ fn fuzzed_scripts_leave_what_the_model_says() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut played = 0;
     for folder in ["fuzz/seeds/operations", "tests/fuzz/found/operations"] {
-        let Ok(listed) = std::fs::read_dir(root.join(folder)) else { continue };
+        let Ok(listed) = std::fs::read_dir(root.join(folder)) else {
+            continue;
+        };
         for file in listed {
             let path = file.expect("lists").path();
             println!("{}", path.display());

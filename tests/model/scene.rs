@@ -48,7 +48,9 @@ impl Paused {
     /// Lets it go on; returns how it ended.
     pub fn end(self) -> Result<Outcome, Error> {
         drop(self.resume);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -63,7 +65,10 @@ impl Scene {
     }
 
     pub fn without_lag(seed: u64) -> Self {
-        Self::on(ModelWorld::new(&Clock::stepping(icecore::sys::now(), 1_000_000), seed))
+        Self::on(ModelWorld::new(
+            &Clock::stepping(icecore::sys::now(), 1_000_000),
+            seed,
+        ))
     }
 
     /// On a store that promises true listings, as a local one does: packs are listed by every backup.
@@ -75,9 +80,19 @@ impl Scene {
     fn on(world: ModelWorld) -> Self {
         init(&shared(world.client()));
         let dir = scratch();
-        let hosts = [Host::new("one", dir.path().join("one")), Host::new("two", dir.path().join("two"))];
+        let hosts = [
+            Host::new("one", dir.path().join("one")),
+            Host::new("two", dir.path().join("two")),
+        ];
         let clients = [shared(world.client()), shared(world.client())];
-        Self { world, hosts, clients, kept: BTreeMap::new(), ahead: false, dir }
+        Self {
+            world,
+            hosts,
+            clients,
+            kept: BTreeMap::new(),
+            ahead: false,
+            dir,
+        }
     }
 
     /// Time passes, and the store's clock jumps.
@@ -93,17 +108,28 @@ impl Scene {
     }
 
     pub fn job(&self, host: usize, store: SharedStore, work: Work) -> Job {
-        Job { store, cache: self.hosts[host].cache(), host: self.hosts[host].name, work }
+        Job {
+            store,
+            cache: self.hosts[host].cache(),
+            host: self.hosts[host].name,
+            work,
+        }
     }
 
     pub fn try_backup(&mut self, host: usize) -> Result<SnapshotId, Error> {
         let work = Work::Backup(Box::new(self.hosts[host].options()));
-        let ended = self.job(host, SharedStore::clone(&self.clients[host]), work).run();
+        let ended = self
+            .job(host, SharedStore::clone(&self.clients[host]), work)
+            .run();
         self.note(host, ended)
     }
 
     /// Takes note of what a backup committed.
-    pub fn note(&mut self, host: usize, ended: Result<Outcome, Error>) -> Result<SnapshotId, Error> {
+    pub fn note(
+        &mut self,
+        host: usize,
+        ended: Result<Outcome, Error>,
+    ) -> Result<SnapshotId, Error> {
         match ended? {
             Outcome::Committed(id) => {
                 self.kept.insert(id, self.hosts[host].held());
@@ -114,26 +140,40 @@ impl Scene {
     }
 
     pub fn backup(&mut self, host: usize) -> SnapshotId {
-        self.try_backup(host).unwrap_or_else(|err| panic!("backs up: {err}{}", causes(&err)))
+        self.try_backup(host)
+            .unwrap_or_else(|err| panic!("backs up: {err}{}", causes(&err)))
     }
 
     /// Begins a backup that waits before a call of the store.
     pub fn backup_until(&self, host: usize, call: u64) -> Paused {
-        self.until(host, call, Work::Backup(Box::new(self.hosts[host].options())))
+        self.until(
+            host,
+            call,
+            Work::Backup(Box::new(self.hosts[host].options())),
+        )
     }
 
     /// Begins a backup that waits before it puts an object of this kind.
     pub fn backup_until_put(&self, host: usize, kind: KeyKind) -> Paused {
         let work = Work::Backup(Box::new(self.hosts[host].options()));
-        self.paused(host, work, |client, hook| CutStore::hooked_before(client, kind, hook))
+        self.paused(host, work, |client, hook| {
+            CutStore::hooked_before(client, kind, hook)
+        })
     }
 
     /// Begins something that waits before a call of the store.
     pub fn until(&self, host: usize, call: u64, work: Work) -> Paused {
-        self.paused(host, work, |client, hook| CutStore::hooked(client, call, hook))
+        self.paused(host, work, |client, hook| {
+            CutStore::hooked(client, call, hook)
+        })
     }
 
-    fn paused(&self, host: usize, work: Work, cut: impl FnOnce(SharedStore, Hook) -> CutStore) -> Paused {
+    fn paused(
+        &self,
+        host: usize,
+        work: Work,
+        cut: impl FnOnce(SharedStore, Hook) -> CutStore,
+    ) -> Paused {
         let (paused, is_paused) = mpsc::channel::<()>();
         let (resume, resumed) = mpsc::channel::<()>();
         let hook = Box::new(move || {
@@ -144,12 +184,19 @@ impl Scene {
         let job = self.job(host, shared(store), work);
         let thread = std::thread::spawn(|| job.run());
         let is_waiting = is_paused.recv().is_ok();
-        Paused { resume, thread, is_waiting }
+        Paused {
+            resume,
+            thread,
+            is_waiting,
+        }
     }
 
     pub fn try_prune(&self, host: usize) -> Result<String, Error> {
         let work = Work::Prune { now: false };
-        match self.job(host, SharedStore::clone(&self.clients[host]), work).run()? {
+        match self
+            .job(host, SharedStore::clone(&self.clients[host]), work)
+            .run()?
+        {
             Outcome::Done(report) => Ok(report),
             other => panic!("no prune: {other:?}"),
         }
@@ -176,7 +223,9 @@ impl Scene {
 
     pub fn forget(&mut self, host: usize, id: SnapshotId) {
         let work = Work::Forget(id);
-        self.job(host, SharedStore::clone(&self.clients[host]), work).run().expect("forgets");
+        self.job(host, SharedStore::clone(&self.clients[host]), work)
+            .run()
+            .expect("forgets");
         self.kept.remove(&id);
     }
 
@@ -194,8 +243,8 @@ impl Scene {
     pub fn check_with(&self, repo: &Repository) {
         repo.sync().expect("syncs");
         for (id, held) in &self.kept {
-            let found =
-                read_back(repo, id).unwrap_or_else(|err| panic!("{}: {err}{}", id.short(), causes(&err)));
+            let found = read_back(repo, id)
+                .unwrap_or_else(|err| panic!("{}: {err}{}", id.short(), causes(&err)));
             if let Some(what) = difference(held, &found) {
                 panic!("snapshot {}: {what}", id.short());
             }
@@ -215,7 +264,9 @@ impl Scene {
 
     /// How many objects are really in a folder.
     pub fn count(&self, folder: Folder) -> usize {
-        list_all(&**self.world.memory(), folder).expect("lists").len()
+        list_all(&**self.world.memory(), folder)
+            .expect("lists")
+            .len()
     }
 
     /// Publishes a segment as a client would that keeps to no rule.
@@ -224,10 +275,21 @@ impl Scene {
         let writer = LeaseId::new([9; 16]);
         let mut body = SegmentBody::empty(writer);
         change(&mut body);
-        let (bytes, name) =
-            seal_object(repo.keys(), ObjectKind::Segment, writer, &encode_segment(&body)).expect("seals");
+        let (bytes, name) = seal_object(
+            repo.keys(),
+            ObjectKind::Segment,
+            writer,
+            &encode_segment(&body),
+        )
+        .expect("seals");
         let id = SegmentId::from(name);
-        repo.store().put(&ObjectKey::Segment(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("puts");
+        repo.store()
+            .put(
+                &ObjectKey::Segment(id),
+                Body::Bytes(&bytes),
+                PutMode::CreateOnly,
+            )
+            .expect("puts");
         id
     }
 

@@ -91,15 +91,32 @@ impl Step {
         let host = usize::from(a & 1);
         let deed = |deed, mishap| Self::Do { host, deed, mishap };
         match kind % 40 {
-            0..=7 => Self::Edit { host, seed: u16::from_le_bytes([b, c]) },
+            0..=7 => Self::Edit {
+                host,
+                seed: u16::from_le_bytes([b, c]),
+            },
             8..=14 => deed(Deed::Backup, Mishap::None),
             15..=18 => deed(Deed::Backup, mishap(a, b, c)),
             19..=20 => deed(Deed::Forget(b), Mishap::None),
             21 => deed(Deed::Forget(b), mishap(a, b, c)),
-            22 => deed(Deed::Undelete(b), if a & 2 == 0 { Mishap::None } else { mishap(a, b, c) }),
+            22 => deed(
+                Deed::Undelete(b),
+                if a & 2 == 0 {
+                    Mishap::None
+                } else {
+                    mishap(a, b, c)
+                },
+            ),
             23..=26 => deed(Deed::Prune, Mishap::None),
             27..=29 => deed(Deed::Prune, mishap(a, b, c)),
-            30 => deed(Deed::PruneNow, if a & 2 == 0 { Mishap::None } else { mishap(a, b, c) }),
+            30 => deed(
+                Deed::PruneNow,
+                if a & 2 == 0 {
+                    Mishap::None
+                } else {
+                    mishap(a, b, c)
+                },
+            ),
             31..=33 => Self::Advance(
                 [600, 3600, 7200, 6 * 3600, 25 * 3600, 25 * 3600, 8 * 86400][usize::from(b % 7)],
             ),
@@ -114,7 +131,11 @@ impl Step {
                     2 | 3 => Deed::AddKey,
                     _ => Deed::Tag(c),
                 },
-                if a & 2 == 0 { Mishap::None } else { mishap(a, b, c) },
+                if a & 2 == 0 {
+                    Mishap::None
+                } else {
+                    mishap(a, b, c)
+                },
             ),
             _ => Self::Read { host, which: b },
         }
@@ -141,7 +162,10 @@ fn mishap(a: u8, b: u8, c: u8) -> Mishap {
                 Deed::Forget(b),
                 Deed::Undelete(b),
             ];
-            Mishap::Meanwhile { call: u64::from(b % 48), deed: deeds[usize::from(c) % deeds.len()] }
+            Mishap::Meanwhile {
+                call: u64::from(b % 48),
+                deed: deeds[usize::from(c) % deeds.len()],
+            }
         }
         _ => fault(b, c),
     }
@@ -194,5 +218,8 @@ fn fault(b: u8, c: u8) -> Mishap {
 
 /// Reads any bytes as a script; a rest of fewer than four is left.
 pub fn from_bytes(bytes: &[u8]) -> Vec<Raw> {
-    bytes.chunks_exact(STEP_BYTES).map(|raw| raw.try_into().expect("four bytes")).collect()
+    bytes
+        .chunks_exact(STEP_BYTES)
+        .map(|raw| raw.try_into().expect("four bytes"))
+        .collect()
 }

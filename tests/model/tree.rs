@@ -18,7 +18,12 @@ impl std::fmt::Debug for Thing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(bytes) => {
-                write!(f, "file of {} ({})", bytes.len(), &blake3::hash(bytes).to_hex()[..6])
+                write!(
+                    f,
+                    "file of {} ({})",
+                    bytes.len(),
+                    &blake3::hash(bytes).to_hex()[..6]
+                )
             }
             Self::Folder => f.write_str("folder"),
             Self::Symlink(to) => write!(f, "link to {to}"),
@@ -54,7 +59,10 @@ impl Rng {
 /// Bytes that do not shrink, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }
 
@@ -69,13 +77,18 @@ pub struct Tree {
 }
 
 /// Few names, so that paths come back as other kinds; in the order of runs, not of text.
-const NAMES: [&str; 12] =
-    ["a", "a/b", "a/b/c", "a/b/d", "a.b", "c", "c/x", "c.x", "d", "d/e/f", "d/e/g", "z"];
+const NAMES: [&str; 12] = [
+    "a", "a/b", "a/b/c", "a/b/d", "a.b", "c", "c/x", "c.x", "d", "d/e/f", "d/e/g", "z",
+];
 
 impl Tree {
     pub fn new(root: PathBuf) -> Self {
         fs::create_dir_all(&root).expect("makes the tree");
-        let mut tree = Self { root, things: Things::new(), stamp: 0 };
+        let mut tree = Self {
+            root,
+            things: Things::new(),
+            stamp: 0,
+        };
         tree.things.insert(String::new(), Thing::Folder);
         tree.touch(&tree.root.clone());
         tree
@@ -95,16 +108,25 @@ impl Tree {
                 2 | 3 => self.remove(name),
                 // A few contents come back, which a sweep may have let go.
                 4 => self.put(name, Thing::File(noise(rng.below(5), 3000))),
-                5 => self.put(name, Thing::File(noise(rng.next(), 150_000 + rng.below(200_000) as usize))),
+                5 => self.put(
+                    name,
+                    Thing::File(noise(rng.next(), 150_000 + rng.below(200_000) as usize)),
+                ),
                 6 => self.put(name, Thing::File(vec![b'x'; rng.below(129) as usize])),
-                _ => self.put(name, Thing::File(noise(rng.next(), 130 + rng.below(4000) as usize))),
+                _ => self.put(
+                    name,
+                    Thing::File(noise(rng.next(), 130 + rng.below(4000) as usize)),
+                ),
             }
         }
     }
 
     /// Puts a thing at a path, in the place of whatever is there; folders above are made.
     pub fn put(&mut self, path: &str, thing: Thing) {
-        let above: Vec<String> = path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect();
+        let above: Vec<String> = path
+            .match_indices('/')
+            .map(|(at, _)| path[..at].to_owned())
+            .collect();
         for folder in above {
             if self.things.get(&folder) != Some(&Thing::Folder) {
                 self.put(&folder, Thing::Folder);
@@ -114,7 +136,10 @@ impl Tree {
             return;
         }
         let target = self.root.join(path);
-        let in_place = matches!((self.things.get(path), &thing), (Some(Thing::File(_)), Thing::File(_)));
+        let in_place = matches!(
+            (self.things.get(path), &thing),
+            (Some(Thing::File(_)), Thing::File(_))
+        );
         if !in_place {
             self.remove(path);
         }
@@ -132,7 +157,9 @@ impl Tree {
 
     /// Removes whatever is at a path, with all below it.
     pub fn remove(&mut self, path: &str) {
-        let Some(old) = self.things.remove(path) else { return };
+        let Some(old) = self.things.remove(path) else {
+            return;
+        };
         let target = self.root.join(path);
         if old == Thing::Folder {
             fs::remove_dir_all(&target).expect("removes");
@@ -158,7 +185,11 @@ impl Tree {
             } else {
                 let bytes = noise(rng.below(40), 500);
                 let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-                let name: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+                let name: String = hash
+                    .as_ref()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
                 let path = format!("{}/{name}", &name[..1]);
                 if !self.things.contains_key(&path) {
                     self.put(&path, Thing::File(bytes));
@@ -175,6 +206,8 @@ impl Tree {
     fn touch(&mut self, target: &Path) {
         self.stamp += 1;
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000 + self.stamp);
-        fs::File::open(target).and_then(|file| file.set_modified(time)).expect("sets the time");
+        fs::File::open(target)
+            .and_then(|file| file.set_modified(time))
+            .expect("sets the time");
     }
 }

@@ -31,8 +31,14 @@ impl Watch {
     }
 
     pub fn case(&self, seed: u64) -> Watched<'_> {
-        self.running.lock().expect("the cases").insert(seed, Instant::now());
-        Watched { running: &self.running, seed }
+        self.running
+            .lock()
+            .expect("the cases")
+            .insert(seed, Instant::now());
+        Watched {
+            running: &self.running,
+            seed,
+        }
     }
 }
 
@@ -52,7 +58,10 @@ fn look(running: &Weak<Running>) {
             .find(|(_, since)| now - **since > LIMIT)
             .map(|(seed, _)| *seed);
         if let Some(seed) = stuck {
-            tell(&format!("ICECORE_MODEL_SEED={seed} has not come to its end in {} s", LIMIT.as_secs()));
+            tell(&format!(
+                "ICECORE_MODEL_SEED={seed} has not come to its end in {} s",
+                LIMIT.as_secs()
+            ));
             std::process::abort();
         }
         drop(running);

@@ -24,7 +24,11 @@ pub type Held = BTreeMap<String, Things>;
 /// The folder in which trees and caches lie: in memory where the machine has such a place.
 pub fn scratch() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
-    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let made = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
     made.expect("a temporary folder")
 }
 
@@ -47,7 +51,14 @@ pub struct Host {
 impl Host {
     pub fn new(name: &'static str, dir: PathBuf) -> Self {
         let (tree, blocks) = (Tree::new(dir.join("tree")), Tree::new(dir.join("blocks")));
-        Self { name, tree, blocks, dump: Vec::new(), checkpoints: false, dir }
+        Self {
+            name,
+            tree,
+            blocks,
+            dump: Vec::new(),
+            checkpoints: false,
+            dir,
+        }
     }
 
     pub fn cache(&self) -> PathBuf {
@@ -69,21 +80,37 @@ impl Host {
         held.insert("tree".into(), self.tree.things.clone());
         held.insert("blocks".into(), self.blocks.things.clone());
         if !self.dump.is_empty() {
-            held.insert("db".into(), Things::from([(String::new(), Thing::File(self.dump.clone()))]));
+            held.insert(
+                "db".into(),
+                Things::from([(String::new(), Thing::File(self.dump.clone()))]),
+            );
         }
         held
     }
 
     pub fn options(&self) -> BackupOptions {
         let tree = |tree: &Tree, name: &str, immutable| {
-            SourceSpec::Tree(Box::new(TreeSpec { immutable, ..TreeSpec::new(name, tree.root()) }))
+            SourceSpec::Tree(Box::new(TreeSpec {
+                immutable,
+                ..TreeSpec::new(name, tree.root())
+            }))
         };
-        let mut sources = vec![tree(&self.tree, "tree", false), tree(&self.blocks, "blocks", true)];
+        let mut sources = vec![
+            tree(&self.tree, "tree", false),
+            tree(&self.blocks, "blocks", true),
+        ];
         if !self.dump.is_empty() {
             let input = Box::new(std::io::Cursor::new(self.dump.clone()));
-            sources.push(SourceSpec::Stream { name: "db".into(), input });
+            sources.push(SourceSpec::Stream {
+                name: "db".into(),
+                input,
+            });
         }
-        let often = if self.checkpoints { Duration::ZERO } else { Duration::from_secs(300) };
+        let often = if self.checkpoints {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(300)
+        };
         BackupOptions {
             checkpoint_every: often,
             allow_empty: true,
@@ -101,14 +128,22 @@ pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
     let reader = ChunkReader::new(repo, 4 << 20);
     let content = |content: &Content| -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
-        write_content(&reader, content, &mut out, &Cancel::new(), &Recording::default())?;
+        write_content(
+            &reader,
+            content,
+            &mut out,
+            &Cancel::new(),
+            &Recording::default(),
+        )?;
         Ok(out)
     };
     let mut held = Held::new();
     for source in &snapshot.sources {
         let mut things = Things::new();
         match &source.kind {
-            SourceKind::Stream { content: stream, .. } => {
+            SourceKind::Stream {
+                content: stream, ..
+            } => {
                 things.insert(String::new(), Thing::File(content(stream)?));
             }
             SourceKind::Tree { runs, .. } => {
@@ -141,7 +176,9 @@ fn text(bytes: &[u8]) -> String {
 pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
     let flat = |held: &Held| -> BTreeMap<(String, String), Thing> {
         let all = held.iter().flat_map(|(source, things)| {
-            things.iter().map(move |(path, thing)| ((source.clone(), path.clone()), thing.clone()))
+            things
+                .iter()
+                .map(move |(path, thing)| ((source.clone(), path.clone()), thing.clone()))
         });
         all.collect()
     };
@@ -149,7 +186,15 @@ pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
     let keys: std::collections::BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
     keys.into_iter()
         .find(|key| wanted.get(key) != found.get(key))
-        .map(|key| format!("{}:{} should be {:?} and is {:?}", key.0, key.1, wanted.get(key), found.get(key)))
+        .map(|key| {
+            format!(
+                "{}:{} should be {:?} and is {:?}",
+                key.0,
+                key.1,
+                wanted.get(key),
+                found.get(key)
+            )
+        })
 }
 
 /// Checks structure and all data, with a cache of its own; late snapshots aside, which say nothing of damage.
@@ -157,11 +202,18 @@ pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
     let dir = scratch();
     let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), dir.path());
     let repo = repo.map_err(|err| format!("does not open: {err}"))?;
-    let options =
-        VerifyOptions { host: "verifier".into(), read_data: true, threads: 1, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        host: "verifier".into(),
+        read_data: true,
+        threads: 1,
+        ..VerifyOptions::default()
+    };
     let report = verify(&repo, &options, &Recording::default(), &Cancel::new());
     let report = report.map_err(|err| format!("verify failed: {err}"))?;
-    let bad = report.findings.iter().find(|finding| finding.kind != FindingKind::LateSnapshot);
+    let bad = report
+        .findings
+        .iter()
+        .find(|finding| finding.kind != FindingKind::LateSnapshot);
     match bad {
         Some(finding) => Err(format!("verify found {finding}")),
         None => Ok(report),

@@ -17,7 +17,9 @@ fn with(world: &World, change: impl FnOnce(&mut FilterOptions)) -> TreeSpec {
 fn marked<const N: usize>(
     of: [(&str, icecore::types::MissingNames); N],
 ) -> BTreeMap<String, icecore::types::MissingNames> {
-    of.into_iter().map(|(path, why)| (path.to_owned(), why)).collect()
+    of.into_iter()
+        .map(|(path, why)| (path.to_owned(), why))
+        .collect()
 }
 
 #[test]
@@ -27,7 +29,10 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
     world.write("a/x.log", b"1");
     world.write("big/file", &[1; 5000]);
     world.write("big/small", b"1");
-    world.write("cache/CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
+    world.write(
+        "cache/CACHEDIR.TAG",
+        b"Signature: 8a477f597d28d172789f06886806bc55",
+    );
     world.write("cache/below/file", b"1");
     world.write("own/repo/config", b"1");
     world.write("plain/file", b"1");
@@ -37,13 +42,30 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
     assert!(world.marks(&whole).is_empty(), "nothing was left out");
     assert_eq!(world.record(&whole).counts.partial, Some(0));
 
-    let own = Folder::open_root(&world.path("own/repo")).expect("opens").id();
+    let own = Folder::open_root(&world.path("own/repo"))
+        .expect("opens")
+        .id();
     let rules: Vec<(TreeSpec, _)> = vec![
-        (with(&world, |filter| filter.excludes = vec!["*.log".into()]), marked([("a", Excluded)])),
-        (with(&world, |filter| filter.excludes = vec!["/a/".into()]), marked([("/", Excluded)])),
-        (with(&world, |filter| filter.exclude_larger_than = Some(4000)), marked([("big", Excluded)])),
-        (with(&world, |filter| filter.exclude_caches = true), marked([("cache", Excluded)])),
-        (with(&world, |filter| filter.never = vec![own]), marked([("own", Unseen)])),
+        (
+            with(&world, |filter| filter.excludes = vec!["*.log".into()]),
+            marked([("a", Excluded)]),
+        ),
+        (
+            with(&world, |filter| filter.excludes = vec!["/a/".into()]),
+            marked([("/", Excluded)]),
+        ),
+        (
+            with(&world, |filter| filter.exclude_larger_than = Some(4000)),
+            marked([("big", Excluded)]),
+        ),
+        (
+            with(&world, |filter| filter.exclude_caches = true),
+            marked([("cache", Excluded)]),
+        ),
+        (
+            with(&world, |filter| filter.never = vec![own]),
+            marked([("own", Unseen)]),
+        ),
         (
             TreeSpec {
                 files_from: Some(FilesFrom::parse(b"a/keep\nplain").expect("a list")),
@@ -55,7 +77,10 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
     for (spec, expected) in rules {
         let snapshot = world.backup(spec).snapshot.expect("committed");
         assert_eq!(world.marks(&snapshot), expected);
-        assert_eq!(world.record(&snapshot).counts.partial, Some(expected.len() as u64));
+        assert_eq!(
+            world.record(&snapshot).counts.partial,
+            Some(expected.len() as u64)
+        );
     }
     // What is captured again takes its marks away.
     let whole = world.backup(world.spec()).snapshot.expect("committed");
@@ -72,7 +97,9 @@ fn marks_that_did_not_change_cost_nothing() {
         world.write("b/c/keep", b"1");
         let spec = || TreeSpec {
             immutable,
-            ..with(&world, |filter| filter.excludes = vec!["*.log".into(), "/b/c/".into()])
+            ..with(&world, |filter| {
+                filter.excludes = vec!["*.log".into(), "/b/c/".into()]
+            })
         };
         let first = world.backup(spec()).snapshot.expect("committed");
         // What is racy is looked at again, and loses that flag: the third has nothing left to mention.
@@ -83,8 +110,16 @@ fn marks_that_did_not_change_cost_nothing() {
         let expected = marked([("a", Excluded), ("b", Excluded)]);
         for snapshot in [first, last, again] {
             assert_eq!(world.marks(&snapshot), expected);
-            assert_eq!(world.record(&snapshot).counts.partial, Some(2), "skipped directories count too");
+            assert_eq!(
+                world.record(&snapshot).counts.partial,
+                Some(2),
+                "skipped directories count too"
+            );
         }
-        assert_eq!(world.record(&last).kind, world.record(&again).kind, "no run was added");
+        assert_eq!(
+            world.record(&last).kind,
+            world.record(&again).kind,
+            "no run was added"
+        );
     }
 }

@@ -23,7 +23,9 @@ use super::world::{World, write};
 const SEEDS: u64 = 200;
 /// Set where the test runs with mounts of its own.
 const OWN_MOUNTS: &str = "ICECORE_TEST_OWN_MOUNTS";
-const NAMES: [&str; 9] = ["a", "b", "c", "d", "x.log", "y.log", "k.keep", "big", "cache"];
+const NAMES: [&str; 9] = [
+    "a", "b", "c", "d", "x.log", "y.log", "k.keep", "big", "cache",
+];
 const PATTERNS: [&str; 6] = ["*.log", "/a/", "b", "c/**", "big", "!x.log"];
 
 /// SplitMix64.
@@ -47,7 +49,11 @@ impl Rng {
     }
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() { None } else { Some(from[self.below(from.len())].clone()) }
+        if from.is_empty() {
+            None
+        } else {
+            Some(from[self.below(from.len())].clone())
+        }
     }
 }
 
@@ -59,7 +65,11 @@ fn paths(root: &Path) -> Paths {
         for entry in fs::read_dir(at).expect("listed") {
             let entry = entry.expect("an entry");
             let name = entry.file_name().into_string().expect("text");
-            let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            let path = if prefix.is_empty() {
+                name
+            } else {
+                format!("{prefix}/{name}")
+            };
             let is_dir = entry.file_type().expect("a type").is_dir();
             out.insert(path.clone(), is_dir);
             if is_dir {
@@ -82,11 +92,17 @@ fn name_of(path: &str) -> &str {
 
 /// Names right in a directory.
 fn children<'p>(of: &'p Paths, dir: &'p str) -> impl Iterator<Item = (&'p String, bool)> {
-    of.iter().filter(move |(path, _)| parent_of(path) == dir).map(|(path, is_dir)| (path, *is_dir))
+    of.iter()
+        .filter(move |(path, _)| parent_of(path) == dir)
+        .map(|(path, is_dir)| (path, *is_dir))
 }
 
 fn is_in(path: &str, dir: &str) -> bool {
-    dir.is_empty() || path == dir || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+    dir.is_empty()
+        || path == dir
+        || path
+            .strip_prefix(dir)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn grow(rng: &mut Rng, at: &Path, depth: usize) {
@@ -98,18 +114,30 @@ fn grow(rng: &mut Rng, at: &Path, depth: usize) {
         if depth < 3 && rng.chance(55) {
             fs::create_dir(&path).expect("a directory");
             if path.ends_with("cache") {
-                write(&path.join("CACHEDIR.TAG"), b"Signature: 8a477f597d28d172789f06886806bc55");
+                write(
+                    &path.join("CACHEDIR.TAG"),
+                    b"Signature: 8a477f597d28d172789f06886806bc55",
+                );
             }
             grow(rng, &path, depth + 1);
         } else {
-            let len = if path.ends_with("big") { 6000 } else { 10 + rng.below(300) };
+            let len = if path.ends_with("big") {
+                6000
+            } else {
+                10 + rng.below(300)
+            };
             write(&path, &vec![rng.next() as u8; len]);
         }
     }
 }
 
 fn remove(path: &Path) {
-    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
+    if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
+    .expect("removed");
 }
 
 /// File systems that are mounted in a tree, by their paths in it.
@@ -126,7 +154,17 @@ impl Mounts {
     fn add(&mut self, rng: &mut Rng, path: String) {
         let at = self.root.join(&path);
         let owner = "uid=65534,gid=65534,mode=755";
-        if run("mount", &["-t", "tmpfs", "-o", owner, "none", at.to_str().expect("text")]) {
+        if run(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                owner,
+                "none",
+                at.to_str().expect("text"),
+            ],
+        ) {
             grow(rng, &at, 2);
             self.at.insert(path);
         }
@@ -150,33 +188,53 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         for at in self.at.iter().rev() {
-            run("umount", &["-l", self.root.join(at).to_str().expect("text")]);
+            run(
+                "umount",
+                &["-l", self.root.join(at).to_str().expect("text")],
+            );
         }
     }
 }
 
 fn run(program: &str, args: &[&str]) -> bool {
-    std::process::Command::new(program).args(args).status().is_ok_and(|status| status.success())
+    std::process::Command::new(program)
+        .args(args)
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Runs this test in a process with a mount namespace of its own, which ends with it. None if that is not allowed, or is
 /// this process.
 fn in_own_mounts(test: &str) -> Option<bool> {
     let unshare = ["--mount", "--propagation", "private"];
-    if std::env::var_os(OWN_MOUNTS).is_some() || !run("unshare", &[&unshare[..], &["true"]].concat()) {
+    if std::env::var_os(OWN_MOUNTS).is_some()
+        || !run("unshare", &[&unshare[..], &["true"]].concat())
+    {
         return None;
     }
     let mut again = std::process::Command::new("unshare");
-    again.args(unshare).arg(std::env::current_exe().expect("known")).args(["--exact", test, "--nocapture"]);
-    Some(again.env(OWN_MOUNTS, "1").status().expect("started").success())
+    again
+        .args(unshare)
+        .arg(std::env::current_exe().expect("known"))
+        .args(["--exact", test, "--nocapture"]);
+    Some(
+        again
+            .env(OWN_MOUNTS, "1")
+            .status()
+            .expect("started")
+            .success(),
+    )
 }
 
 /// Things come, go, become other things, and are renamed over one another. What is mounted stays mounted.
 fn change(rng: &mut Rng, root: &Path, mounts: &Mounts) {
     for _ in 0..2 + rng.below(8) {
         let all: Vec<(String, bool)> = paths(root).into_iter().collect();
-        let mut dirs: Vec<String> =
-            all.iter().filter(|(_, is_dir)| *is_dir).map(|(p, _)| p.clone()).collect();
+        let mut dirs: Vec<String> = all
+            .iter()
+            .filter(|(_, is_dir)| *is_dir)
+            .map(|(p, _)| p.clone())
+            .collect();
         dirs.push(String::new());
         let dir = root.join(rng.pick(&dirs).expect("the root"));
         let one = rng.pick(&all).filter(|(path, _)| !mounts.is_in_use(path));
@@ -192,7 +250,11 @@ fn change(rng: &mut Rng, root: &Path, mounts: &Mounts) {
             }
             (3, Some((path, true))) => {
                 let to = dir.join(NAMES[rng.below(NAMES.len())]);
-                let to_path = to.strip_prefix(root).expect("below").to_str().expect("text");
+                let to_path = to
+                    .strip_prefix(root)
+                    .expect("below")
+                    .to_str()
+                    .expect("text");
                 if mounts.is_in_use(to_path) || mounts.of(to_path) != mounts.of(&path) {
                     continue;
                 }
@@ -241,7 +303,9 @@ impl Observer for Stopper {
         let is_due = counter == Counter::Entries
             && self
                 .left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(1)))
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    Some(left.saturating_sub(1))
+                })
                 == Ok(1);
         if is_due {
             self.cancel.cancel();
@@ -263,25 +327,38 @@ impl Observer for Stopper {
 }
 
 fn random_spec(rng: &mut Rng, world: &World, all: &[(String, bool)]) -> (TreeSpec, Option<String>) {
-    let mut spec = TreeSpec { immutable: rng.chance(30), ..world.spec() };
+    let mut spec = TreeSpec {
+        immutable: rng.chance(30),
+        ..world.spec()
+    };
     let filter = &mut spec.filter;
     if rng.chance(50) {
-        filter.excludes =
-            (0..1 + rng.below(2)).filter_map(|_| rng.pick(&PATTERNS)).map(OsString::from).collect();
+        filter.excludes = (0..1 + rng.below(2))
+            .filter_map(|_| rng.pick(&PATTERNS))
+            .map(OsString::from)
+            .collect();
     }
     filter.exclude_caches = rng.chance(30);
     filter.exclude_larger_than = rng.chance(30).then_some(4000);
     filter.one_file_system = rng.chance(50);
-    let dirs: Vec<String> = all.iter().filter(|(_, is_dir)| *is_dir).map(|(path, _)| path.clone()).collect();
+    let dirs: Vec<String> = all
+        .iter()
+        .filter(|(_, is_dir)| *is_dir)
+        .map(|(path, _)| path.clone())
+        .collect();
     let never = rng.pick(&dirs).filter(|_| rng.chance(30));
-    filter.never =
-        never.iter().map(|path| Folder::open_root(&world.path(path)).expect("opens").id()).collect();
+    filter.never = never
+        .iter()
+        .map(|path| Folder::open_root(&world.path(path)).expect("opens").id())
+        .collect();
     if never.is_some() {
         // What the user's rules leave out as well counts as left out by them: the judge could not tell.
         (filter.excludes, filter.exclude_caches) = (Vec::new(), false);
     } else if rng.chance(25) {
-        let list: Vec<String> =
-            (0..1 + rng.below(4)).filter_map(|_| rng.pick(all)).map(|(path, _)| path).collect();
+        let list: Vec<String> = (0..1 + rng.below(4))
+            .filter_map(|_| rng.pick(all))
+            .map(|(path, _)| path)
+            .collect();
         spec.files_from = FilesFrom::parse(list.join("\n").as_bytes()).ok();
     }
     (spec, never)
@@ -292,22 +369,40 @@ fn capture(rng: &mut Rng, world: &World, mounts: &mut Mounts) -> Option<Capture>
         let mut free = paths(world.tree.path());
         free.retain(|path, is_dir| *is_dir && !mounts.is_in_use(path));
         let free: Vec<String> = free.into_keys().collect();
-        rng.pick(&free).into_iter().for_each(|path| mounts.add(rng, path));
+        rng.pick(&free)
+            .into_iter()
+            .for_each(|path| mounts.add(rng, path));
     }
     let before = paths(world.tree.path());
     let all: Vec<(String, bool)> = before.clone().into_iter().collect();
     let (spec, never) = random_spec(rng, world, &all);
-    let not_entered = if spec.filter.one_file_system { mounts.at.clone() } else { BTreeSet::new() };
+    let not_entered = if spec.filter.one_file_system {
+        mounts.at.clone()
+    } else {
+        BTreeSet::new()
+    };
     let unreadable: BTreeSet<String> = all
         .iter()
         .filter(|(path, is_dir)| *is_dir && Some(path) != never.as_ref() && rng.chance(18))
         .map(|(path, _)| path.clone())
         .collect();
     let cancel = Cancel::new();
-    let stop = if rng.chance(45) { 1 + rng.below(12) as u64 } else { u64::MAX };
-    let observer = Stopper { recording: Recording::default(), left: stop.into(), cancel: cancel.clone() };
+    let stop = if rng.chance(45) {
+        1 + rng.below(12) as u64
+    } else {
+        u64::MAX
+    };
+    let observer = Stopper {
+        recording: Recording::default(),
+        left: stop.into(),
+        cancel: cancel.clone(),
+    };
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
-    let options = BackupOptions { allow_empty: true, threads: Some(1), ..options };
+    let options = BackupOptions {
+        allow_empty: true,
+        threads: Some(1),
+        ..options
+    };
 
     // The deepest are shut first and the highest opened first: they are in path order.
     let set = |path: &String, mode| {
@@ -321,14 +416,23 @@ fn capture(rng: &mut Rng, world: &World, mounts: &mut Mounts) -> Option<Capture>
         Err(err) => {
             assert!(cancel.is_cancelled(), "{err:?}");
             let all = world.repo().snapshots(&mut |_, _| {}).expect("listed");
-            let newest = all.into_iter().max_by_key(|one| (one.stored, one.snapshot.ended))?;
+            let newest = all
+                .into_iter()
+                .max_by_key(|one| (one.stored, one.snapshot.ended))?;
             if newest.snapshot.state != SnapshotState::Checkpoint {
                 return None;
             }
             (newest.id, true)
         }
     };
-    Some(Capture { snapshot, before, unreadable, never, not_entered, is_checkpoint })
+    Some(Capture {
+        snapshot,
+        before,
+        unreadable,
+        never,
+        not_entered,
+        is_checkpoint,
+    })
 }
 
 /// Root can read everything: a thread without its rights cannot.
@@ -337,8 +441,10 @@ fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         let worker = scope.spawn(|| {
             if rustix::process::geteuid().is_root() {
                 rustix::thread::set_thread_groups(&[]).expect("no groups");
-                rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(65534)).expect("another group");
-                rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).expect("another user");
+                rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(65534))
+                    .expect("another group");
+                rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534))
+                    .expect("another user");
             }
             work()
         });
@@ -371,7 +477,12 @@ struct Judge<'j> {
 
 impl Judge<'_> {
     fn keep_all(&mut self, path: &str) {
-        let below: Vec<String> = self.now.keys().filter(|other| is_in(other, path)).cloned().collect();
+        let below: Vec<String> = self
+            .now
+            .keys()
+            .filter(|other| is_in(other, path))
+            .cloned()
+            .collect();
         self.stays.extend(below);
     }
 
@@ -382,8 +493,9 @@ impl Judge<'_> {
             self.keep_all(path);
             return true;
         }
-        let below: Vec<(String, bool)> =
-            children(self.now, path).map(|(path, is_dir)| (path.clone(), is_dir)).collect();
+        let below: Vec<(String, bool)> = children(self.now, path)
+            .map(|(path, is_dir)| (path.clone(), is_dir))
+            .collect();
         let mut stays = false;
         for (child, is_dir) in below.into_iter().filter(|_| is_dir) {
             stays |= self.remove(&child, is_dir);
@@ -411,8 +523,9 @@ impl Judge<'_> {
     /// A directory that the snapshot has and that is there.
     fn directory(&mut self, dir: &str, is_selected: bool, is_stale: bool) {
         let is_stale = is_stale || self.capture.unreadable.contains(dir);
-        let there: Vec<(String, bool)> =
-            children(self.now, dir).map(|(path, is_dir)| (path.clone(), is_dir)).collect();
+        let there: Vec<(String, bool)> = children(self.now, dir)
+            .map(|(path, is_dir)| (path.clone(), is_dir))
+            .collect();
         for (path, is_dir) in there {
             let is_kept = self.asked.keeps && name_of(&path).ends_with(".keep");
             if is_kept || self.asked.protected.as_ref() == Some(&path) {
@@ -432,7 +545,8 @@ impl Judge<'_> {
                 Some(entry) if is_dir => {
                     let was_seen = !is_stale && !self.capture.is_checkpoint;
                     let was_seen = was_seen && !self.capture.unreadable.contains(&path);
-                    let goes = entry.meta().is_some() && was_seen && is_selected && !self.asked.keeps;
+                    let goes =
+                        entry.meta().is_some() && was_seen && is_selected && !self.asked.keeps;
                     if goes {
                         self.remove(&path, true);
                     } else {
@@ -460,7 +574,11 @@ struct Met {
 fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
     let rng = &mut Rng(seed);
     let world = World::new();
-    let mut mounts = Mounts { root: world.tree.path().into(), can_mount, at: BTreeSet::new() };
+    let mut mounts = Mounts {
+        root: world.tree.path().into(),
+        can_mount,
+        at: BTreeSet::new(),
+    };
     for dir in [world.tree.path(), world.user_cache.path()] {
         fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("set");
         if rustix::process::geteuid().is_root() {
@@ -480,7 +598,12 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
     let held: BTreeMap<String, Entry> = world
         .entries(&capture.snapshot)
         .into_iter()
-        .map(|entry| (entry.path.to_string().trim_start_matches('/').to_owned(), entry))
+        .map(|entry| {
+            (
+                entry.path.to_string().trim_start_matches('/').to_owned(),
+                entry,
+            )
+        })
         .collect();
     let now = paths(world.tree.path());
     let folders: Vec<String> = held
@@ -488,31 +611,65 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         .filter(|(path, entry)| entry.is_folder() && now.get(*path) == Some(&true))
         .map(|(path, _)| path.clone())
         .collect();
-    let dirs: Vec<String> = now.iter().filter(|(_, is_dir)| **is_dir).map(|(path, _)| path.clone()).collect();
-    let sub = rng.pick(&folders).filter(|_| rng.chance(25)).unwrap_or_default();
+    let dirs: Vec<String> = now
+        .iter()
+        .filter(|(_, is_dir)| **is_dir)
+        .map(|(path, _)| path.clone())
+        .collect();
+    let sub = rng
+        .pick(&folders)
+        .filter(|_| rng.chance(25))
+        .unwrap_or_default();
     let asked = Asked {
         delete_excluded: rng.chance(40),
         keeps: rng.chance(25),
         includes: rng.chance(15),
-        protected: rng.pick(&dirs).filter(|path| rng.chance(30) && !is_in(&sub, path)),
+        protected: rng
+            .pick(&dirs)
+            .filter(|path| rng.chance(30) && !is_in(&sub, path)),
         sub,
     };
     let (capture, mounts) = (&capture, &mounts);
-    let mut judge = Judge { capture, held: &held, now: &now, mounts, asked: &asked, stays: BTreeSet::new() };
-    let outside: Vec<String> = now.keys().filter(|path| !is_in(path, &asked.sub)).cloned().collect();
+    let mut judge = Judge {
+        capture,
+        held: &held,
+        now: &now,
+        mounts,
+        asked: &asked,
+        stays: BTreeSet::new(),
+    };
+    let outside: Vec<String> = now
+        .keys()
+        .filter(|path| !is_in(path, &asked.sub))
+        .cloned()
+        .collect();
     judge.stays.extend(outside);
-    let is_stale = capture.unreadable.iter().any(|path| is_in(&asked.sub, path));
+    let is_stale = capture
+        .unreadable
+        .iter()
+        .any(|path| is_in(&asked.sub, path));
     let is_selected = !asked.includes || asked.sub.split('/').any(|name| name == "b");
     judge.directory(&asked.sub, is_selected, is_stale);
     let stays = judge.stays;
 
     let mut protect = Protection::default();
-    asked.protected.iter().for_each(|path| protect.add(&world.path(path), "in use by the test"));
+    asked
+        .protected
+        .iter()
+        .for_each(|path| protect.add(&world.path(path), "in use by the test"));
     let options = RestoreOptions {
         delete: true,
         delete_excluded: asked.delete_excluded,
-        exclude: asked.keeps.then(|| OsString::from("*.keep")).into_iter().collect(),
-        include: asked.includes.then(|| OsString::from("b/")).into_iter().collect(),
+        exclude: asked
+            .keeps
+            .then(|| OsString::from("*.keep"))
+            .into_iter()
+            .collect(),
+        include: asked
+            .includes
+            .then(|| OsString::from("b/"))
+            .into_iter()
+            .collect(),
         protect,
         owner: OwnerPolicy::Keep,
         // What is durable is another test's part.
@@ -526,16 +683,32 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
     };
     let observer = Recording::default();
     let target = Target::Folder(world.path(&asked.sub));
-    restore(&world.repo(), &what, target, &options, &observer, &Cancel::new()).expect("restored");
+    restore(
+        &world.repo(),
+        &what,
+        target,
+        &options,
+        &observer,
+        &Cancel::new(),
+    )
+    .expect("restored");
 
     let left = paths(world.tree.path());
     met.checkpoints += u64::from(capture.is_checkpoint);
     met.unreadable += capture.unreadable.len() as u64;
-    let is_on_mount = |path: &&String| mounts.of(path).is_some_and(|at| capture.not_entered.contains(at));
+    let is_on_mount = |path: &&String| {
+        mounts
+            .of(path)
+            .is_some_and(|at| capture.not_entered.contains(at))
+    };
     met.on_mounts += now.keys().filter(is_on_mount).count() as u64;
     for path in now.keys().filter(|path| !held.contains_key(*path)) {
         let is_there = left.contains_key(path);
-        *if is_there { &mut met.left } else { &mut met.gone } += 1;
+        *if is_there {
+            &mut met.left
+        } else {
+            &mut met.gone
+        } += 1;
         assert_eq!(
             is_there,
             stays.contains(path),
@@ -551,7 +724,9 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
 
 #[test]
 fn nothing_is_deleted_that_the_snapshot_cannot_account_for() {
-    if let Some(passed) = in_own_mounts("property::nothing_is_deleted_that_the_snapshot_cannot_account_for") {
+    if let Some(passed) =
+        in_own_mounts("property::nothing_is_deleted_that_the_snapshot_cannot_account_for")
+    {
         assert!(passed, "with mounts of its own");
         return;
     }
@@ -561,6 +736,9 @@ fn nothing_is_deleted_that_the_snapshot_cannot_account_for() {
         one_world(0x1ce_c04e + seed, can_mount, &mut met);
     }
     println!("{met:?}; mounts: {can_mount}");
-    assert!(met.gone > 50 && met.left > 50 && met.checkpoints > 2 && met.unreadable > 5, "{met:?}");
+    assert!(
+        met.gone > 50 && met.left > 50 && met.checkpoints > 2 && met.unreadable > 5,
+        "{met:?}"
+    );
     assert!(met.on_mounts > 5 || !can_mount, "{met:?}");
 }

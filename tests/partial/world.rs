@@ -27,7 +27,12 @@ impl World {
         let store: SharedStore = Arc::new(MemoryStore::new());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
         let dir = || tempfile::tempdir().expect("a directory");
-        Self { tree: dir(), cache: dir(), user_cache: dir(), store }
+        Self {
+            tree: dir(),
+            cache: dir(),
+            user_cache: dir(),
+            store,
+        }
     }
 
     pub fn repo(&self) -> Repository {
@@ -35,7 +40,8 @@ impl World {
     }
 
     pub fn repo_of_user(&self) -> Repository {
-        Repository::open(self.store.clone(), &Secret::empty(), self.user_cache.path()).expect("open")
+        Repository::open(self.store.clone(), &Secret::empty(), self.user_cache.path())
+            .expect("open")
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -58,7 +64,11 @@ impl World {
 
     pub fn record(&self, snapshot: &SnapshotId) -> SourceRecord {
         let repo = self.repo();
-        repo.read_snapshot(snapshot).expect("reads").source("tree").expect("there").clone()
+        repo.read_snapshot(snapshot)
+            .expect("reads")
+            .source("tree")
+            .expect("there")
+            .clone()
     }
 
     /// All that a snapshot holds of the tree.
@@ -66,7 +76,9 @@ impl World {
         let repo = self.repo();
         repo.sync().expect("sync");
         let record = self.record(snapshot);
-        let SourceKind::Tree { runs, .. } = &record.kind else { panic!("not a tree") };
+        let SourceKind::Tree { runs, .. } = &record.kind else {
+            panic!("not a tree")
+        };
         let reader = ChunkReader::new(&repo, 1 << 20);
         let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
         std::iter::from_fn(|| merged.next_entry().expect("reads")).collect()
@@ -75,7 +87,10 @@ impl World {
     /// The directories that a snapshot marks, and why.
     pub fn marks(&self, snapshot: &SnapshotId) -> BTreeMap<String, MissingNames> {
         let entries = self.entries(snapshot);
-        entries.iter().filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?))).collect()
+        entries
+            .iter()
+            .filter_map(|entry| Some((entry.path.to_string(), entry.missing_names()?)))
+            .collect()
     }
 }
 

@@ -95,7 +95,10 @@ pub fn asks_for_json() -> bool {
 }
 
 fn is_json_among(words: impl IntoIterator<Item = OsString>) -> bool {
-    words.into_iter().take_while(|word| word != "--").any(|word| word == "--json")
+    words
+        .into_iter()
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json")
 }
 
 fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
@@ -112,7 +115,11 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
         let is_quantity = arg
             .get_value_names()
             .is_some_and(|names| names.iter().any(|name| QUANTITIES.contains(&name.as_str())));
-        if is_quantity { arg.allow_hyphen_values(true) } else { arg }
+        if is_quantity {
+            arg.allow_hyphen_values(true)
+        } else {
+            arg
+        }
     });
     command.mut_subcommands(with_negative_numbers)
 }
@@ -138,16 +145,24 @@ mod tests {
     fn every_command_tells_what_it_does_and_shows_an_example() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("icecore"), "no example for {}", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("icecore"),
+                "no example for {}",
+                command.get_name()
+            );
         }
     }
 
     #[test]
     fn global_options_stand_anywhere() {
-        for words in
-            [["icecore", "-r", "x", "--json", "snapshots"], ["icecore", "snapshots", "--json", "-r", "x"]]
-        {
+        for words in [
+            ["icecore", "-r", "x", "--json", "snapshots"],
+            ["icecore", "snapshots", "--json", "-r", "x"],
+        ] {
             let cli = Cli::try_parse_from(words).expect("good words");
             assert!(cli.global.json);
             assert_eq!(cli.global.repo, Some("x".into()));
@@ -176,10 +191,16 @@ mod tests {
             ["icecore", "verify", "--sample", "-5%"],
         ] {
             let error = parsed(&words).expect_err("a quantity below 0").to_string();
-            assert!(error.contains(words[2]) && error.contains("invalid value"), "{words:?}: {error}");
+            assert!(
+                error.contains(words[2]) && error.contains("invalid value"),
+                "{words:?}: {error}"
+            );
             assert!(!error.contains("-- "), "{words:?}: {error}");
         }
-        assert!(parsed(&["icecore", "forget", "--keep-daily", "-1"]).is_ok(), "as in restic: all");
+        assert!(
+            parsed(&["icecore", "forget", "--keep-daily", "-1"]).is_ok(),
+            "as in restic: all"
+        );
     }
 
     #[test]

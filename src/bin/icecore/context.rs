@@ -117,8 +117,8 @@ impl<'a> Context<'a> {
             CliError::usage("no repository named")
                 .with_hint("use -r REPO, set ICECORE_REPO, or name it in icecore.toml")
         })?;
-        let address =
-            parse::address(&address).map_err(|why| CliError::usage(format!("the repository: {why}")))?;
+        let address = parse::address(&address)
+            .map_err(|why| CliError::usage(format!("the repository: {why}")))?;
         Location::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 
@@ -130,7 +130,8 @@ impl<'a> Context<'a> {
             return Ok(dir.clone());
         }
         self.env.cache_root().ok_or_else(|| {
-            CliError::usage("no folder for the index: HOME is not set").with_hint("set ICECORE_CACHE_DIR")
+            CliError::usage("no folder for the index: HOME is not set")
+                .with_hint("set ICECORE_CACHE_DIR")
         })
     }
 
@@ -143,10 +144,15 @@ impl<'a> Context<'a> {
             };
             let warn = |why: String| {
                 // A file that names the repository needs no memory of it.
-                if self.config().is_ok_and(|config| config.repository_ids.is_empty()) {
+                if self
+                    .config()
+                    .is_ok_and(|config| config.repository_ids.is_empty())
+                {
                     let what = "nothing is remembered for the next run";
-                    self.ui
-                        .warn(format_args!("warning: {what}: {}; set ICECORE_STATE_DIR", text::clean(&why)));
+                    self.ui.warn(format_args!(
+                        "warning: {what}: {}; set ICECORE_STATE_DIR",
+                        text::clean(&why)
+                    ));
                 }
             };
             opened.map_err(warn).ok()
@@ -165,10 +171,13 @@ impl<'a> Context<'a> {
             self.env.passphrase_file.as_ref(),
             config.passphrase_file.as_ref(),
         ];
-        for (path, what) in [(settings.as_ref(), "the settings directory, which holds the keys")]
-            .into_iter()
-            .chain([(configuration, "the configuration file in use")])
-            .chain(passphrases.map(|file| (file, "the passphrase file in use")))
+        for (path, what) in [(
+            settings.as_ref(),
+            "the settings directory, which holds the keys",
+        )]
+        .into_iter()
+        .chain([(configuration, "the configuration file in use")])
+        .chain(passphrases.map(|file| (file, "the passphrase file in use")))
         {
             if let Some(path) = path {
                 held.add(path, what);
@@ -180,7 +189,8 @@ impl<'a> Context<'a> {
     /// The folder of generated key files.
     pub(crate) fn keys_dir(&self) -> Result<PathBuf, CliError> {
         self.env.keys_dir().ok_or_else(|| {
-            CliError::usage("no folder for the key file: HOME is not set").with_hint("set XDG_CONFIG_HOME")
+            CliError::usage("no folder for the key file: HOME is not set")
+                .with_hint("set XDG_CONFIG_HOME")
         })
     }
 
@@ -225,7 +235,10 @@ impl HostArgs {
 
 /// This machine's name.
 pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn no_config(file: &Path) -> CliError {

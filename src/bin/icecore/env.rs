@@ -51,7 +51,9 @@ pub const SECRET_VARIABLES: [&str; 6] = [
 
 /// The home directory, if `HOME` names one.
 pub fn home() -> Option<PathBuf> {
-    env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+    env::var_os("HOME")
+        .map(PathBuf::from)
+        .filter(|home| home.is_absolute())
 }
 
 impl Env {
@@ -65,25 +67,36 @@ impl Env {
     pub fn read_other() -> Self {
         let [.., passphrase, file, command] = SECRET_VARIABLES;
         let secrets = Self::read_secrets([passphrase, file, command], "ICECORE_TO_NO_PASSPHRASE");
-        Self { repo: None, ..secrets }
+        Self {
+            repo: None,
+            ..secrets
+        }
     }
 
     /// Everything in the environment that is text, our own secrets left out: for files that name variables.
     pub fn variables() -> BTreeMap<String, String> {
-        let text = env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        text.filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str())).collect()
+        let text = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        text.filter(|(name, _)| !SECRET_VARIABLES.contains(&name.as_str()))
+            .collect()
     }
 
     fn read_secrets([passphrase, file, command]: [&str; 3], none: &str) -> Self {
         let mut problem = None;
         let mut path = |name: &str| {
             let text = env::var_os(name).filter(|v| !v.is_empty())?;
-            parse::path(&text).map_err(|why| problem = Some(format!("{name}: {why}"))).ok()
+            parse::path(&text)
+                .map_err(|why| problem = Some(format!("{name}: {why}")))
+                .ok()
         };
         let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
         // The XDG rules: a folder that is not absolute is to be ignored.
-        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let absolute = |name: &str| {
+            env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+        };
         let env = Self {
             repo: env::var_os("ICECORE_REPO").filter(|v| !v.is_empty()),
             passphrase: env::var_os(passphrase).map(|v| Zeroizing::new(v.into_encoded_bytes())),
@@ -113,7 +126,11 @@ impl Env {
 
     /// True if the environment says that the repository has no passphrase.
     pub fn no_passphrase(&self) -> Result<bool, CliError> {
-        match self.no_passphrase.as_ref().map(|value| value.to_str().unwrap_or_default()) {
+        match self
+            .no_passphrase
+            .as_ref()
+            .map(|value| value.to_str().unwrap_or_default())
+        {
             None | Some("0" | "no" | "false") => Ok(false),
             Some("1" | "yes" | "true") => Ok(true),
             Some(_) => Err(CliError::usage("ICECORE_NO_PASSPHRASE is neither 1 nor 0")),
@@ -129,8 +146,10 @@ impl Env {
         if self.root {
             return Some(PathBuf::from("/var/cache/icecore"));
         }
-        let base =
-            self.xdg_cache_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".cache")))?;
+        let base = self
+            .xdg_cache_home
+            .clone()
+            .or_else(|| self.home.as_ref().map(|home| home.join(".cache")))?;
         Some(base.join("icecore"))
     }
 
@@ -168,8 +187,10 @@ impl Env {
         if self.root {
             return Some(PathBuf::from("/etc/icecore"));
         }
-        let base =
-            self.xdg_config_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".config")))?;
+        let base = self
+            .xdg_config_home
+            .clone()
+            .or_else(|| self.home.as_ref().map(|home| home.join(".config")))?;
         Some(base.join("icecore"))
     }
 }
@@ -179,29 +200,56 @@ mod tests {
     use super::*;
 
     fn user() -> Env {
-        Env { home: Some("/home/u".into()), ..Env::default() }
+        Env {
+            home: Some("/home/u".into()),
+            ..Env::default()
+        }
     }
 
     #[test]
     fn the_cache_lies_where_the_user_or_the_system_says() {
         assert_eq!(user().cache_root(), Some("/home/u/.cache/icecore".into()));
-        let xdg = Env { xdg_cache_home: Some("/x".into()), ..user() };
+        let xdg = Env {
+            xdg_cache_home: Some("/x".into()),
+            ..user()
+        };
         assert_eq!(xdg.cache_root(), Some("/x/icecore".into()));
-        let root = Env { root: true, xdg_cache_home: Some("/x".into()), ..user() };
+        let root = Env {
+            root: true,
+            xdg_cache_home: Some("/x".into()),
+            ..user()
+        };
         assert_eq!(root.cache_root(), Some("/var/cache/icecore".into()));
-        let told = Env { root: true, cache_dir: Some("/c".into()), ..user() };
+        let told = Env {
+            root: true,
+            cache_dir: Some("/c".into()),
+            ..user()
+        };
         assert_eq!(told.cache_root(), Some("/c".into()));
         assert_eq!(Env::default().cache_root(), None);
     }
 
     #[test]
     fn the_state_lies_where_the_user_or_the_system_says() {
-        assert_eq!(user().state_root(), Some("/home/u/.local/state/icecore".into()));
-        let xdg = Env { xdg_state_home: Some("/x".into()), ..user() };
+        assert_eq!(
+            user().state_root(),
+            Some("/home/u/.local/state/icecore".into())
+        );
+        let xdg = Env {
+            xdg_state_home: Some("/x".into()),
+            ..user()
+        };
         assert_eq!(xdg.state_root(), Some("/x/icecore".into()));
         let root = Env { root: true, ..xdg };
         assert_eq!(root.state_root(), Some("/var/lib/icecore".into()));
-        assert_eq!(Env { state_dir: Some("/s".into()), ..root }.state_root(), Some("/s".into()));
+        assert_eq!(
+            Env {
+                state_dir: Some("/s".into()),
+                ..root
+            }
+            .state_root(),
+            Some("/s".into())
+        );
         assert_eq!(Env::default().state_root(), None);
     }
 
@@ -215,9 +263,18 @@ mod tests {
 
     #[test]
     fn key_files_lie_in_the_configuration() {
-        assert_eq!(user().keys_dir(), Some("/home/u/.config/icecore/keys".into()));
-        let xdg = Env { xdg_config_home: Some("/x".into()), ..user() };
+        assert_eq!(
+            user().keys_dir(),
+            Some("/home/u/.config/icecore/keys".into())
+        );
+        let xdg = Env {
+            xdg_config_home: Some("/x".into()),
+            ..user()
+        };
         assert_eq!(xdg.keys_dir(), Some("/x/icecore/keys".into()));
-        assert_eq!(Env { root: true, ..xdg }.keys_dir(), Some("/etc/icecore/keys".into()));
+        assert_eq!(
+            Env { root: true, ..xdg }.keys_dir(),
+            Some("/etc/icecore/keys".into())
+        );
     }
 }

@@ -58,17 +58,30 @@ pub enum CliError {
     /// The words of the command line do not fit; also `--help` and `--version`, which are no errors.
     Clap(clap::Error),
     /// They fit, but make no sense together.
-    Usage { message: String, hint: Option<String> },
+    Usage {
+        message: String,
+        hint: Option<String>,
+    },
     /// The library gave up.
     Engine(Error),
     /// A node's operation did: Docker, PostgreSQL, a rule.
     Node(NodeError),
     /// The binary itself did: terminal, passphrase, output.
-    Failed { message: String, source: Option<Box<dyn StdError + Send + Sync>>, hint: Option<String> },
+    Failed {
+        message: String,
+        source: Option<Box<dyn StdError + Send + Sync>>,
+        hint: Option<String>,
+    },
     /// There is a repository but no passphrase for it, or it is not the one that is meant.
-    Locked { message: String, hint: Option<String> },
+    Locked {
+        message: String,
+        hint: Option<String>,
+    },
     /// There is no repository where one was before.
-    Absent { message: String, hint: Option<String> },
+    Absent {
+        message: String,
+        hint: Option<String>,
+    },
     /// Whoever read our listing has seen enough.
     BrokenPipe,
 }
@@ -76,12 +89,22 @@ pub enum CliError {
 impl CliError {
     /// Words that make no sense together.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::Usage { message: message.into(), hint: None }
+        Self::Usage {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The binary's own failure, with its cause.
-    pub fn failed(message: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Self {
-        Self::Failed { message: message.into(), source: Some(Box::new(source)), hint: None }
+    pub fn failed(
+        message: impl Into<String>,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        Self::Failed {
+            message: message.into(),
+            source: Some(Box::new(source)),
+            hint: None,
+        }
     }
 
     /// A failure to write to standard output.
@@ -158,19 +181,33 @@ pub struct Told {
 pub fn tell(error: &CliError) -> Option<Told> {
     let told = match error {
         CliError::Clap(_) | CliError::BrokenPipe => return None,
-        CliError::Usage { message, hint } => {
-            Told { code: USAGE, message: message.clone(), hint: hint.clone() }
-        }
-        CliError::Failed { message, source, hint } => {
+        CliError::Usage { message, hint } => Told {
+            code: USAGE,
+            message: message.clone(),
+            hint: hint.clone(),
+        },
+        CliError::Failed {
+            message,
+            source,
+            hint,
+        } => {
             let source = source.as_deref().map(|s| s as &(dyn StdError + 'static));
-            Told { code: FAILED, message: chain(message, source), hint: hint.clone() }
+            Told {
+                code: FAILED,
+                message: chain(message, source),
+                hint: hint.clone(),
+            }
         }
-        CliError::Locked { message, hint } => {
-            Told { code: WRONG_KEY, message: message.clone(), hint: hint.clone() }
-        }
-        CliError::Absent { message, hint } => {
-            Told { code: NO_REPOSITORY, message: message.clone(), hint: hint.clone() }
-        }
+        CliError::Locked { message, hint } => Told {
+            code: WRONG_KEY,
+            message: message.clone(),
+            hint: hint.clone(),
+        },
+        CliError::Absent { message, hint } => Told {
+            code: NO_REPOSITORY,
+            message: message.clone(),
+            hint: hint.clone(),
+        },
         CliError::Node(error) => Told {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
@@ -179,10 +216,17 @@ pub fn tell(error: &CliError) -> Option<Told> {
         CliError::Engine(error) => Told {
             code: code_of(error.kind()),
             message: chain(&error.to_string(), error.source()),
-            hint: error.hint().or_else(|| usual_hint(error.kind())).map(str::to_owned),
+            hint: error
+                .hint()
+                .or_else(|| usual_hint(error.kind()))
+                .map(str::to_owned),
         },
     };
-    Some(Told { message: text::clean(&told.message), hint: told.hint.map(|h| text::clean(&h)), ..told })
+    Some(Told {
+        message: text::clean(&told.message),
+        hint: told.hint.map(|h| text::clean(&h)),
+        ..told
+    })
 }
 
 fn code_of(kind: ErrorKind) -> u8 {
@@ -216,18 +260,30 @@ fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String
         }
         source = error.source();
     }
-    line.lines().map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    line.lines()
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Ends the process: prints the error, if there is one, and gives the exit code.
 pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
     let error = match result {
         Ok(outcome) => {
-            let Some(lost) = json::lost_events() else { return ExitCode::from(outcome.code()) };
-            let _ =
-                writeln!(io::stderr().lock(), "error: cannot write all events to standard output: {lost}");
+            let Some(lost) = json::lost_events() else {
+                return ExitCode::from(outcome.code());
+            };
+            let _ = writeln!(
+                io::stderr().lock(),
+                "error: cannot write all events to standard output: {lost}"
+            );
             // What was done is done; only who reads the events does not know of it.
-            return ExitCode::from(if outcome.code() == 0 { FAILED } else { outcome.code() });
+            return ExitCode::from(if outcome.code() == 0 {
+                FAILED
+            } else {
+                outcome.code()
+            });
         }
         Err(error) => error,
     };
@@ -257,14 +313,26 @@ fn told_usage(error: &clap::Error) -> Told {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     let joined = |lines: Vec<&str>| text::clean(&lines.join(" "));
-    let message = joined(text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect());
-    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    let message = joined(
+        text.lines()
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect(),
+    );
+    let tips: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+        .collect();
     let hint = if tips.is_empty() {
         "'icecore COMMAND --help' lists what there is".to_owned()
     } else {
         joined(tips)
     };
-    Told { code: u8::try_from(error.exit_code()).unwrap_or(USAGE), message, hint: Some(hint) }
+    Told {
+        code: u8::try_from(error.exit_code()).unwrap_or(USAGE),
+        message,
+        hint: Some(hint),
+    }
 }
 
 fn write_told(out: &mut impl Write, told: &Told) -> io::Result<()> {
@@ -302,25 +370,43 @@ mod tests {
 
     #[test]
     fn an_error_and_its_sources_are_one_line() {
-        let inner = Layer("line one\n  line two", Some(Box::new(Layer("line two", None))));
+        let inner = Layer(
+            "line one\n  line two",
+            Some(Box::new(Layer("line two", None))),
+        );
         let error = CliError::failed("cannot open x", inner);
         let told = tell(&error).expect("an error");
-        assert_eq!((told.code, told.message.as_str()), (1, "cannot open x: line one; line two"));
+        assert_eq!(
+            (told.code, told.message.as_str()),
+            (1, "cannot open x: line one; line two")
+        );
     }
 
     /// With `--json` every failure is an event, the parser's too.
     #[test]
     fn an_error_of_the_parser_is_one_line_and_a_hint() {
         use clap::Parser;
-        let said =
-            |words: &[&str]| told_usage(&crate::args::Cli::try_parse_from(words).expect_err("bad usage"));
+        let said = |words: &[&str]| {
+            told_usage(&crate::args::Cli::try_parse_from(words).expect_err("bad usage"))
+        };
         let value = said(&["icecore", "ls", "latest~1"]);
         assert_eq!(value.code, 2);
-        assert!(value.message.starts_with("invalid value 'latest~1'"), "{}", value.message);
+        assert!(
+            value.message.starts_with("invalid value 'latest~1'"),
+            "{}",
+            value.message
+        );
         let missing = said(&["icecore", "restore", "latest"]);
-        assert!(missing.message.ends_with("provided: <TARGET>"), "{}", missing.message);
+        assert!(
+            missing.message.ends_with("provided: <TARGET>"),
+            "{}",
+            missing.message
+        );
         let unknown = said(&["icecore", "snapshots", "--hots", "x"]);
-        assert_eq!(unknown.hint.as_deref(), Some("a similar argument exists: '--host'"));
+        assert_eq!(
+            unknown.hint.as_deref(),
+            Some("a similar argument exists: '--host'")
+        );
         let escape = said(&["icecore", "ls", "\u{1b}[2J"]);
         assert!(!escape.message.contains('\u{1b}'), "{}", escape.message);
     }
@@ -345,7 +431,12 @@ mod tests {
         for (kind, code) in codes {
             assert_eq!(code_of(kind), code, "{kind:?}");
         }
-        let outcomes = [Outcome::Done, Outcome::Incomplete, Outcome::Damage, Outcome::Alarm];
+        let outcomes = [
+            Outcome::Done,
+            Outcome::Incomplete,
+            Outcome::Damage,
+            Outcome::Alarm,
+        ];
         assert_eq!(outcomes.map(Outcome::code), [0, 3, 4, 5]);
         assert_eq!(Outcome::Incomplete.max(Outcome::Damage), Outcome::Damage);
     }
@@ -353,9 +444,14 @@ mod tests {
     #[test]
     fn the_hint_is_a_line_of_its_own() {
         let mut out = Vec::new();
-        let error = CliError::usage("no repository named").with_hint("use -r").with_hint("not this one");
+        let error = CliError::usage("no repository named")
+            .with_hint("use -r")
+            .with_hint("not this one");
         write_told(&mut out, &tell(&error).expect("an error")).expect("memory");
-        assert_eq!(String::from_utf8_lossy(&out), "error: no repository named\nhint: use -r\n");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "error: no repository named\nhint: use -r\n"
+        );
     }
 
     #[test]

@@ -11,7 +11,13 @@ const OPEN_FILES: u64 = 4096;
 /// used: it would take /proc/self/fd away from ordinary users.
 pub fn forbid_core_files() {
     // Neither can fail in a way that should keep anyone from a backup.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
     let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
 
@@ -21,10 +27,18 @@ pub fn forbid_core_files() {
 /// there are a thousand million in many a container.
 pub fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    let wanted = limit
+        .maximum
+        .map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
     if limit.current.is_some_and(|current| current < wanted) {
         // With what there is it works all the same, as a rule.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                ..limit
+            },
+        );
     }
 }
 
@@ -39,9 +53,22 @@ mod tests {
         let most = before.maximum.unwrap_or(u64::MAX);
         for (given, expected) in [(1024, OPEN_FILES), (OPEN_FILES + 1, OPEN_FILES + 1)] {
             let (given, expected) = (most.min(given), most.min(expected));
-            setrlimit(Resource::Nofile, Rlimit { current: Some(given), ..before }).expect("set");
+            setrlimit(
+                Resource::Nofile,
+                Rlimit {
+                    current: Some(given),
+                    ..before
+                },
+            )
+            .expect("set");
             allow_open_files();
-            assert_eq!(getrlimit(Resource::Nofile), Rlimit { current: Some(expected), ..before });
+            assert_eq!(
+                getrlimit(Resource::Nofile),
+                Rlimit {
+                    current: Some(expected),
+                    ..before
+                }
+            );
         }
         setrlimit(Resource::Nofile, before).expect("set");
     }

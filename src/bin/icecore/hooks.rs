@@ -37,7 +37,12 @@ const PANICKED: u8 = 101;
 impl<'a> After<'a> {
     /// From before the first `before` on.
     pub fn new(hooks: &'a Hooks, observer: &'a dyn Observer) -> Self {
-        Self { hooks, observer, code: PANICKED, snapshot: None }
+        Self {
+            hooks,
+            observer,
+            code: PANICKED,
+            snapshot: None,
+        }
     }
 
     /// What the backup came to, as `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if nothing was committed) will tell.
@@ -49,10 +54,14 @@ impl<'a> After<'a> {
 impl Drop for After<'_> {
     fn drop(&mut self) {
         let id = self.snapshot.map(|id| id.to_string()).unwrap_or_default();
-        let env = [("ICECORE_SNAPSHOT", id), ("ICECORE_EXIT_CODE", self.code.to_string())];
+        let env = [
+            ("ICECORE_SNAPSHOT", id),
+            ("ICECORE_EXIT_CODE", self.code.to_string()),
+        ];
         for command in &self.hooks.after {
             if let Err(err) = once(command, &env, &|| false) {
-                self.observer.problem(&Problem::new(Severity::Missing, "the hook 'after'", err));
+                self.observer
+                    .problem(&Problem::new(Severity::Missing, "the hook 'after'", err));
             }
         }
     }
@@ -60,15 +69,25 @@ impl Drop for After<'_> {
 
 /// Runs `on_failure`, after `after`, when the command is going to end with any code but 0. `ICECORE_EXIT_CODE` is the
 /// code; `ICECORE_ERROR` the error if nothing was committed, else `reported`: the lines of warnings, damage and alarms.
-pub fn on_failure(context: &Context<'_>, hooks: &Hooks, done: &Result<Outcome, CliError>, reported: &str) {
+pub fn on_failure(
+    context: &Context<'_>,
+    hooks: &Hooks,
+    done: &Result<Outcome, CliError>,
+    reported: &str,
+) {
     let (code, message) = match done {
         Ok(outcome) => (outcome.code(), reported.to_owned()),
         Err(error) => told(error),
     };
-    let env = [("ICECORE_EXIT_CODE", code.to_string()), ("ICECORE_ERROR", message)];
+    let env = [
+        ("ICECORE_EXIT_CODE", code.to_string()),
+        ("ICECORE_ERROR", message),
+    ];
     for command in &hooks.on_failure {
         if let Err(err) = once(command, &env, &|| false) {
-            context.ui.warn(format_args!("warning: the hook 'on_failure': {err}"));
+            context
+                .ui
+                .warn(format_args!("warning: the hook 'on_failure': {err}"));
         }
     }
 }
@@ -84,7 +103,13 @@ fn once(
     env: &[(&str, String)],
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), CommandError> {
-    let env = env.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-    let options = SpawnOptions { env_remove: SECRET_VARIABLES.map(str::to_owned).to_vec(), env };
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+        .collect();
+    let options = SpawnOptions {
+        env_remove: SECRET_VARIABLES.map(str::to_owned).to_vec(),
+        env,
+    };
     command.run_to_end(&options, stop)
 }

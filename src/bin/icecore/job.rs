@@ -14,8 +14,8 @@ use icecore::node::restore::NodePart;
 use icecore::observe::{Observer, Problem, Severity};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{
-    Around, BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, Run, SourceSpec,
-    TreeSpec, backup,
+    Around, BackupOptions, BackupReport, CLUSTER_DUMP_COMPLETE, CommandAndEnv, CommandSpec, Run,
+    SourceSpec, TreeSpec, backup,
 };
 use icecore::repo::Repository;
 use icecore::types::Profile;
@@ -82,7 +82,8 @@ fn attempt(
         context.open(&meter)?
     };
     let mut after = hooks::After::new(hooks, &meter);
-    let done = hooks::before(hooks, &cancel).and_then(|()| backed_up(&repository, options, &meter, &cancel));
+    let done = hooks::before(hooks, &cancel)
+        .and_then(|()| backed_up(&repository, options, &meter, &cancel));
     match &done {
         Ok(report) => after.tell(meter.outcome().code(), report.snapshot),
         Err(error) => after.tell(hooks::told(error).0, None),
@@ -108,11 +109,16 @@ fn backed_up(
 /// stay suspect.
 fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
     let names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
-    match options.accept.iter().find(|name| !names.contains(&name.as_str())) {
+    match options
+        .accept
+        .iter()
+        .find(|name| !names.contains(&name.as_str()))
+    {
         None => Ok(()),
         Some(name) => {
             let message = format!("--accept '{name}' names no source of this backup");
-            Err(CliError::usage(message).with_hint(format!("its sources are: {}", names.join(", "))))
+            Err(CliError::usage(message)
+                .with_hint(format!("its sources are: {}", names.join(", "))))
         }
     }
 }
@@ -131,7 +137,9 @@ fn tell(meter: Meter, report: &BackupReport, dry_run: bool) -> Outcome {
         SnapshotState::Complete | SnapshotState::Checkpoint => Outcome::Done,
     };
     let elapsed = text::span(meter.elapsed());
-    meter.finish("backup", outcome, &summary, || lines(report, &counts, &elapsed))
+    meter.finish("backup", outcome, &summary, || {
+        lines(report, &counts, &elapsed)
+    })
 }
 
 fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<String> {
@@ -140,9 +148,11 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
         format!("{} changed", text::number(counts.files_changed)),
         format!("{} unchanged", text::number(counts.files_unchanged)),
     ];
-    for (count, word) in
-        [(counts.removed, "removed"), (counts.vanished, "vanished"), (counts.failed, "failed")]
-    {
+    for (count, word) in [
+        (counts.removed, "removed"),
+        (counts.vanished, "vanished"),
+        (counts.failed, "failed"),
+    ] {
         if count > 0 {
             files.push(format!("{} {word}", text::number(count)));
         }
@@ -154,8 +164,15 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
         text::size(counts.bytes_stored),
     );
     let mut lines = vec![files.join(", "), bytes];
-    for source in report.sources.iter().filter(|source| source.counts.incomplete > 0) {
-        let (name, what) = (&source.name, text::counted(source.counts.incomplete, "entry", "entries"));
+    for source in report
+        .sources
+        .iter()
+        .filter(|source| source.counts.incomplete > 0)
+    {
+        let (name, what) = (
+            &source.name,
+            text::counted(source.counts.incomplete, "entry", "entries"),
+        );
         lines.push(format!("{name}: {what} could not be captured whole"));
     }
     lines.push(match &report.snapshot {
@@ -174,16 +191,26 @@ pub fn configured(
     only: &[String],
 ) -> Result<BackupOptions, CliError> {
     let config = context.config()?;
-    let known: BTreeSet<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    let known: BTreeSet<&str> = config
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
     if let Some(unknown) = only.iter().find(|name| !known.contains(name.as_str())) {
         let shown = config.file.display();
-        return Err(CliError::usage(format!("there is no source '{unknown}' in {shown}")));
+        return Err(CliError::usage(format!(
+            "there is no source '{unknown}' in {shown}"
+        )));
     }
     in_order(config, only)?;
     let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec()).until(cancel);
-    let chosen = config.sources.iter().filter(|source| only.is_empty() || only.contains(&source.name));
-    let sources =
-        chosen.map(|source| spec(source, repository, &docker)).collect::<Result<Vec<_>, CliError>>()?;
+    let chosen = config
+        .sources
+        .iter()
+        .filter(|source| only.is_empty() || only.contains(&source.name));
+    let sources = chosen
+        .map(|source| spec(source, repository, &docker))
+        .collect::<Result<Vec<_>, CliError>>()?;
     tell_of_blocks(context, config, &sources);
     let mut options = BackupOptions::new(context.host()?, sources);
     options.images = images(config, &options, &docker, meter);
@@ -203,9 +230,16 @@ fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
             .filter(|_| is_captured)
             .map(|at| (at, source))
     };
-    let Some((database_at, database)) = place(NodePart::Database) else { return Ok(()) };
-    for part in NodePart::ALL.into_iter().filter(|part| part.is_file_storage()) {
-        let Some((_, source)) = place(part).filter(|(at, _)| *at < database_at) else { continue };
+    let Some((database_at, database)) = place(NodePart::Database) else {
+        return Ok(());
+    };
+    for part in NodePart::ALL
+        .into_iter()
+        .filter(|part| part.is_file_storage())
+    {
+        let Some((_, source)) = place(part).filter(|(at, _)| *at < database_at) else {
+            continue;
+        };
         let why = format!(
             "source '{source}', the node's {}, stands before its database '{database}' in {}: files that are captured first are older than it, and 'node restore' refuses such a snapshot",
             part.name(),
@@ -219,9 +253,18 @@ fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
 
 /// The images that the node's services run with, if anything of the node is captured. They are for the record alone: an
 /// engine without an answer costs no backup.
-fn images(config: &Config, options: &BackupOptions, docker: &Docker, meter: &Meter) -> Vec<ServiceImage> {
+fn images(
+    config: &Config,
+    options: &BackupOptions,
+    docker: &Docker,
+    meter: &Meter,
+) -> Vec<ServiceImage> {
     let is_captured = |source: &str| options.sources.iter().any(|spec| spec.name() == source);
-    if !NodePart::ALL.into_iter().filter_map(|part| part.source(&config.node)).any(is_captured) {
+    if !NodePart::ALL
+        .into_iter()
+        .filter_map(|part| part.source(&config.node))
+        .any(is_captured)
+    {
         return Vec::new();
     }
     let (images, err) = match images_in_use(&config.node, docker) {
@@ -229,9 +272,15 @@ fn images(config: &Config, options: &BackupOptions, docker: &Docker, meter: &Met
         Err(err) => (Vec::new(), Some(err)),
     };
     // Where there is no Docker there are no images; whoever asked to stop is answered by the backup.
-    let err = err.filter(|err| !matches!(err, DockerError::NotInstalled | DockerError::Interrupted { .. }));
+    let err = err.filter(|err| {
+        !matches!(
+            err,
+            DockerError::NotInstalled | DockerError::Interrupted { .. }
+        )
+    });
     if let Some(err) = err {
-        let what = format!("the snapshot will not record which images the services ran with: {err}");
+        let what =
+            format!("the snapshot will not record which images the services ran with: {err}");
         meter.problem(&Problem::new(Severity::Note, "images", what));
     }
     images
@@ -239,15 +288,24 @@ fn images(config: &Config, options: &BackupOptions, docker: &Docker, meter: &Met
 
 /// kubo's blocks in a database are no files that never change: what is copied while kubo writes is not whole.
 fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]) {
-    let Some(part) = &config.node.ipfs else { return };
+    let Some(part) = &config.node.ipfs else {
+        return;
+    };
     let is_held = |source: &&Source| source.name == part.source && source.before.is_empty();
     if !config.sources.iter().any(|source| is_held(&source)) {
         return;
     }
     for source in sources {
-        let SourceSpec::Tree(tree) = source else { continue };
-        if let Some(trouble) = Blocks::at(&tree.path).trouble().filter(|_| tree.name == part.source) {
-            context.ui.warn(format_args!("note: {}: {trouble}", part.source));
+        let SourceSpec::Tree(tree) = source else {
+            continue;
+        };
+        if let Some(trouble) = Blocks::at(&tree.path)
+            .trouble()
+            .filter(|_| tree.name == part.source)
+        {
+            context
+                .ui
+                .warn(format_args!("note: {}: {trouble}", part.source));
         }
     }
 }
@@ -264,10 +322,18 @@ pub fn apply(config: &Config, options: &mut BackupOptions) {
 
 /// What dumps a server: container and programs are looked up, behind the source's `before` if it has one, for that may
 /// start them.
-fn dump_of(source: &Source, server: &Server, docker: &Docker, restrict_key: String) -> Result<Run, CliError> {
+fn dump_of(
+    source: &Source,
+    server: &Server,
+    docker: &Docker,
+    restrict_key: String,
+) -> Result<Run, CliError> {
     let find_out = move |server: &Server, docker: &Docker| -> Result<CommandAndEnv, NodeError> {
         let programs = Programs::find(server, docker, &SECRET_VARIABLES.map(str::to_owned))?;
-        Ok((programs.dump_command(&restrict_key)?, programs.spawn_options().env.clone()))
+        Ok((
+            programs.dump_command(&restrict_key)?,
+            programs.spawn_options().env.clone(),
+        ))
     };
     if source.before.is_empty() {
         return Ok(Run::Known(find_out(server, docker)?));
@@ -276,7 +342,10 @@ fn dump_of(source: &Source, server: &Server, docker: &Docker, restrict_key: Stri
     Ok(Run::Late(Box::new(move || {
         find_out(&server, &docker).map_err(|err| match err.into() {
             CliError::Engine(err) => err,
-            other => Error::Source { name, why: hooks::told(&other).1 },
+            other => Error::Source {
+                name,
+                why: hooks::told(&other).1,
+            },
         })
     })))
 }
@@ -284,15 +353,28 @@ fn dump_of(source: &Source, server: &Server, docker: &Docker, restrict_key: Stri
 /// A configured source as the library takes it: volumes become folders, servers the words of a dump.
 fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
     let name = &source.name;
-    let around = Around { before: source.before.clone(), after: source.after.clone() };
+    let around = Around {
+        before: source.before.clone(),
+        after: source.after.clone(),
+    };
     Ok(match &source.capture {
-        Capture::Tree { place, immutable, unchanged, filter, only } => {
+        Capture::Tree {
+            place,
+            immutable,
+            unchanged,
+            filter,
+            only,
+        } => {
             let numeric_owners = matches!(place, Place::Volume(_));
             let path = match place {
                 Place::Path(path) => path.clone(),
                 Place::Volume(volume) => {
                     let found = docker.volume(volume)?;
-                    found.ok_or_else(|| DockerError::NoVolume { name: volume.clone() })?.folder()?
+                    found
+                        .ok_or_else(|| DockerError::NoVolume {
+                            name: volume.clone(),
+                        })?
+                        .folder()?
                 }
             };
             SourceSpec::Tree(Box::new(TreeSpec {
@@ -305,15 +387,18 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                 ..TreeSpec::new(name, path)
             }))
         }
-        Capture::Command { command, ends_with, smallest, profile } => {
-            SourceSpec::Command(Box::new(CommandSpec {
-                ends_with: ends_with.clone(),
-                smallest: *smallest,
-                profile: *profile,
-                around,
-                ..CommandSpec::new(name, command.clone())
-            }))
-        }
+        Capture::Command {
+            command,
+            ends_with,
+            smallest,
+            profile,
+        } => SourceSpec::Command(Box::new(CommandSpec {
+            ends_with: ends_with.clone(),
+            smallest: *smallest,
+            profile: *profile,
+            around,
+            ..CommandSpec::new(name, command.clone())
+        })),
         Capture::Postgres { server, smallest } => {
             let run = dump_of(source, server, docker, repository.keys().restrict_key())?;
             SourceSpec::Command(Box::new(CommandSpec {

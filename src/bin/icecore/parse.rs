@@ -63,10 +63,13 @@ pub fn path(text: &OsStr) -> Result<PathBuf, String> {
     match bytes {
         [] => Err("an empty path".to_owned()),
         [b'~'] | [b'~', b'/', ..] => {
-            let home =
-                crate::env::home().ok_or("'~' is the home directory, and HOME does not say where it is")?;
+            let home = crate::env::home()
+                .ok_or("'~' is the home directory, and HOME does not say where it is")?;
             // More slashes would begin a path of their own.
-            let below = bytes[1..].iter().position(|&byte| byte != b'/').map(|at| &bytes[1 + at..]);
+            let below = bytes[1..]
+                .iter()
+                .position(|&byte| byte != b'/')
+                .map(|at| &bytes[1 + at..]);
             Ok(below.map_or_else(|| home.clone(), |below| home.join(OsStr::from_bytes(below))))
         }
         [b'~', ..] => Err(format!(
@@ -91,8 +94,13 @@ pub const STANDARD_INPUT: &str = "/dev/stdin";
 
 /// [`path`] for a list of paths or patterns, of which `-` is standard input.
 pub fn list_files() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new()
-        .try_map(|text| if text == "-" { Ok(STANDARD_INPUT.into()) } else { path(&text) })
+    OsStringValueParser::new().try_map(|text| {
+        if text == "-" {
+            Ok(STANDARD_INPUT.into())
+        } else {
+            path(&text)
+        }
+    })
 }
 
 /// Reads a repository's address as [`path`] reads a path.
@@ -109,19 +117,29 @@ pub fn host(text: &str) -> Result<String, String> {
 /// put between tags.
 pub fn tag(text: &str) -> Result<String, String> {
     if text.contains(',') {
-        return Err(format!("a tag holds no comma, and '{text}' does: give each tag by itself"));
+        return Err(format!(
+            "a tag holds no comma, and '{text}' does: give each tag by itself"
+        ));
     }
     name(text, "tag")
 }
 
 /// Reads a tag to be taken away: any that a snapshot may have.
 pub fn old_tag(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("an empty tag".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() {
+        Err("an empty tag".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 /// Reads a tag, or nothing for no tag at all.
 pub fn tag_or_none(text: &str) -> Result<String, String> {
-    if text.is_empty() { Ok(String::new()) } else { tag(text) }
+    if text.is_empty() {
+        Ok(String::new())
+    } else {
+        tag(text)
+    }
 }
 
 fn name(text: &str, what: &str) -> Result<String, String> {
@@ -132,7 +150,9 @@ fn name(text: &str, what: &str) -> Result<String, String> {
         return Err(format!("a {what} of nothing but blanks"));
     }
     if text.trim() != text || text.contains(char::is_control) {
-        return Err(format!("a {what} holds no control characters, and no blanks at its ends: {text:?}"));
+        return Err(format!(
+            "a {what} holds no control characters, and no blanks at its ends: {text:?}"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -140,7 +160,11 @@ fn name(text: &str, what: &str) -> Result<String, String> {
 /// Reads how much memory a command may take.
 pub fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
-    if size < MEMORY_MIN { Err(format!("memory is at least 64MiB, and this is {size}")) } else { Ok(size) }
+    if size < MEMORY_MIN {
+        Err(format!("memory is at least 64MiB, and this is {size}"))
+    } else {
+        Ok(size)
+    }
 }
 
 /// Reads a size above 0.
@@ -154,13 +178,19 @@ pub fn some_size(text: &str) -> Result<ByteSize, String> {
 /// Reads a span of time above 0.
 pub fn some_time(text: &str) -> Result<Duration, String> {
     let span = duration(text)?;
-    if span.is_zero() { Err("it must be above 0".to_owned()) } else { Ok(span) }
+    if span.is_zero() {
+        Err("it must be above 0".to_owned())
+    } else {
+        Ok(span)
+    }
 }
 
 /// Checks a source's name: 1–64 bytes of UTF-8 without `/`, `:`, `=` and control characters.
 pub fn source_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > SOURCE_NAME_BYTES_MAX {
-        return Err(format!("the name of a source has 1 to {SOURCE_NAME_BYTES_MAX} bytes"));
+        return Err(format!(
+            "the name of a source has 1 to {SOURCE_NAME_BYTES_MAX} bytes"
+        ));
     }
     if text.trim().is_empty() {
         return Err("the name of a source holds more than blanks".to_owned());
@@ -170,7 +200,9 @@ pub fn source_name(text: &str) -> Result<String, String> {
         return Err(format!("a source cannot be named '{text}'"));
     }
     if text.contains(|c: char| matches!(c, '/' | ':' | '=') || c.is_control()) {
-        return Err(format!("the name of a source holds no '/', ':', '=': {text:?}"));
+        return Err(format!(
+            "the name of a source holds no '/', ':', '=': {text:?}"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -180,38 +212,48 @@ pub fn named_path(arg: &OsStr) -> Result<NamedPath, String> {
     let bytes = arg.as_bytes();
     let stop = bytes.iter().position(|&b| b == b'=' || b == b'/');
     if let Some(at) = stop.filter(|&at| bytes[at] == b'=') {
-        let name =
-            std::str::from_utf8(&bytes[..at]).map_err(|_| "the name of a source is UTF-8".to_owned())?;
+        let name = std::str::from_utf8(&bytes[..at])
+            .map_err(|_| "the name of a source is UTF-8".to_owned())?;
         let path = &bytes[at + 1..];
         if path.is_empty() {
             return Err(format!("no path after '{name}='"));
         }
         let path = self::path(OsStr::from_bytes(path))?;
-        return Ok(NamedPath { name: source_name(name)?, is_derived: false, path });
+        return Ok(NamedPath {
+            name: source_name(name)?,
+            is_derived: false,
+            path,
+        });
     }
     if bytes.is_empty() {
         return Err("an empty path".to_owned());
     }
     let path = path(arg)?;
     let name = default_name(&path)?;
-    Ok(NamedPath { name, is_derived: true, path })
+    Ok(NamedPath {
+        name,
+        is_derived: true,
+        path,
+    })
 }
 
 /// A tree's name if none is given: its path's last component, `root` for `/`.
 fn default_name(path: &Path) -> Result<String, String> {
     let advice = |problem: &str| format!("{problem}; name it: NAME={}", path.display());
-    let full = std::path::absolute(path).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?;
+    let full =
+        std::path::absolute(path).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?;
     // Only a trailing `..` needs the file system; a symlink keeps the name that was typed.
     let full = match full.components().next_back() {
-        Some(std::path::Component::ParentDir) => {
-            std::fs::canonicalize(&full).map_err(|e| format!("cannot resolve {}: {e}", path.display()))?
-        }
+        Some(std::path::Component::ParentDir) => std::fs::canonicalize(&full)
+            .map_err(|e| format!("cannot resolve {}: {e}", path.display()))?,
         _ => full,
     };
     match full.file_name() {
         None => Ok("root".to_owned()),
         Some(name) => {
-            let name = name.to_str().ok_or_else(|| advice("the path's last component is not UTF-8"))?;
+            let name = name
+                .to_str()
+                .ok_or_else(|| advice("the path's last component is not UTF-8"))?;
             source_name(name).map_err(|problem| advice(&problem))
         }
     }
@@ -219,9 +261,14 @@ fn default_name(path: &Path) -> Result<String, String> {
 
 /// Reads `NAME=WORDS`; the words are split as a POSIX shell splits them, and nothing else is done to them.
 pub fn named_command(text: &str) -> Result<NamedCommand, String> {
-    let (name, words) = text.split_once('=').ok_or("write NAME=WORDS, for example db='pg_dumpall -c'")?;
+    let (name, words) = text
+        .split_once('=')
+        .ok_or("write NAME=WORDS, for example db='pg_dumpall -c'")?;
     let command = StreamCommand::parse(words).map_err(|e| e.to_string())?;
-    Ok(NamedCommand { name: source_name(name)?, command })
+    Ok(NamedCommand {
+        name: source_name(name)?,
+        command,
+    })
 }
 
 /// Checks that a word is `latest` or the beginning of a snapshot's id (4 digits at least), which is made lower-case.
@@ -232,7 +279,9 @@ pub fn snap(text: &str) -> Result<String, String> {
     if let Some((snap, rest)) = text.split_once(':')
         && self::snap(snap).is_ok()
     {
-        return Err(format!("a whole snapshot is named here, without ':{rest}': write '{snap}'"));
+        return Err(format!(
+            "a whole snapshot is named here, without ':{rest}': write '{snap}'"
+        ));
     }
     if text.trim() == "latest" || text.eq_ignore_ascii_case("latest") {
         return Err(format!("'{text}' is no snapshot: write 'latest'"));
@@ -264,7 +313,11 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
     };
     let snap = snap(&String::from_utf8_lossy(name))?;
     let Some(rest) = rest else {
-        return Ok(SnapPath { snap, source: None, path: RelPath::root() });
+        return Ok(SnapPath {
+            snap,
+            source: None,
+            path: RelPath::root(),
+        });
     };
     let (source, path) = match rest.iter().position(|&b| b == b'/') {
         Some(at) => (&rest[..at], &rest[at + 1..]),
@@ -276,15 +329,23 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
         [] => String::new(),
         name => source_name(&String::from_utf8_lossy(name))?,
     };
-    Ok(SnapPath { snap, source: Some(source), path })
+    Ok(SnapPath {
+        snap,
+        source: Some(source),
+        path,
+    })
 }
 
 /// Reads a path below a source's root. `.` names nothing and is dropped, as `/` is; `..` is not looked up.
 fn below_source(path: &[u8]) -> Result<RelPath, String> {
     let mut below = RelPath::root();
-    for name in path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
+    for name in path
+        .split(|&byte| byte == b'/')
+        .filter(|name| !matches!(*name, b"" | b"."))
+    {
         below = below.join(name).map_err(|problem| match name {
-            b".." => "a path in a source has no '..': write it from the source's root, without".to_owned(),
+            b".." => "a path in a source has no '..': write it from the source's root, without"
+                .to_owned(),
             _ => problem.to_string(),
         })?;
     }
@@ -293,12 +354,16 @@ fn below_source(path: &[u8]) -> Result<RelPath, String> {
 
 /// Reads a repository's id, all 32 digits of it.
 pub fn repository_id(text: &str) -> Result<RepoId, String> {
-    text.to_ascii_lowercase().parse().map_err(|why| format!("'{text}' is not a repository's id: {why}"))
+    text.to_ascii_lowercase()
+        .parse()
+        .map_err(|why| format!("'{text}' is not a repository's id: {why}"))
 }
 
 /// Reads `SNAP:SOURCE`, of which neither may be left out.
 pub fn snap_source(text: &str) -> Result<(String, String), String> {
-    let (name, source) = text.split_once(':').ok_or("write SNAP:SOURCE, for example latest:home")?;
+    let (name, source) = text
+        .split_once(':')
+        .ok_or("write SNAP:SOURCE, for example latest:home")?;
     Ok((snap(name)?, source_name(source)?))
 }
 
@@ -308,11 +373,19 @@ pub fn percentage(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 100.0 && !text.ends_with('%') => {
-            let as_fraction = if value <= 1.0 { format!(" or {}%", value * 100.0) } else { String::new() };
-            Err(format!("'{text}' is no share without '%': write {number}%{as_fraction}"))
+            let as_fraction = if value <= 1.0 {
+                format!(" or {}%", value * 100.0)
+            } else {
+                String::new()
+            };
+            Err(format!(
+                "'{text}' is no share without '%': write {number}%{as_fraction}"
+            ))
         }
         Ok(value) if value > 0.0 && value <= 100.0 => Ok(value / 100.0),
-        _ => Err(format!("'{text}' is no share; write for example 5% (above 0, at most 100)")),
+        _ => Err(format!(
+            "'{text}' is no share; write for example 5% (above 0, at most 100)"
+        )),
     }
 }
 
@@ -321,7 +394,9 @@ pub fn whole_percent(text: &str) -> Result<u8, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<u8>() {
         Ok(percent @ 1..=100) => Ok(percent),
-        _ => Err(format!("'{text}' is no whole number of percent from 1 to 100; write for example 5")),
+        _ => Err(format!(
+            "'{text}' is no whole number of percent from 1 to 100; write for example 5"
+        )),
     }
 }
 
@@ -329,7 +404,13 @@ pub fn whole_percent(text: &str) -> Result<u8, String> {
 /// them as in `1h30min`. `H` is an hour as well.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let example = "90s, 10min, 2h, 30d or 1h30min";
-    span(text, example, |unit| if unit == "m" { Some(60) } else { unit_seconds(unit) })
+    span(text, example, |unit| {
+        if unit == "m" {
+            Some(60)
+        } else {
+            unit_seconds(unit)
+        }
+    })
 }
 
 /// Reads a span of a retention rule, as [`duration`] does. A bare `m` is refused: it is a month in restic and borg, and a
@@ -353,7 +434,11 @@ fn unit_seconds(unit: &str) -> Option<u64> {
 }
 
 /// Reads numbers with units; `seconds` knows the units.
-fn span(text: &str, example: &str, seconds: impl Fn(&str) -> Option<u64>) -> Result<Duration, String> {
+fn span(
+    text: &str,
+    example: &str,
+    seconds: impl Fn(&str) -> Option<u64>,
+) -> Result<Duration, String> {
     let bad = || format!("'{text}' is no span of time; write for example {example}");
     let mut rest = text.trim();
     let mut total: u64 = 0;
@@ -363,7 +448,9 @@ fn span(text: &str, example: &str, seconds: impl Fn(&str) -> Option<u64>) -> Res
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
-        let end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let end = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(rest.len(), |at| digits + at);
         let unit = &rest[digits..end];
 
         let Some(unit) = seconds(unit) else {
@@ -374,7 +461,10 @@ fn span(text: &str, example: &str, seconds: impl Fn(&str) -> Option<u64>) -> Res
                 _ => bad(),
             });
         };
-        total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
+        total = number
+            .checked_mul(unit)
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(bad)?;
         rest = &rest[end..];
     }
     Ok(Duration::from_secs(total))
@@ -384,7 +474,10 @@ fn span(text: &str, example: &str, seconds: impl Fn(&str) -> Option<u64>) -> Res
 pub fn slots(text: &str) -> Result<Slots, String> {
     match text {
         "all" | "unlimited" | "-1" => Ok(Slots::All),
-        _ => text.parse().map(Slots::Some).map_err(|_| format!("'{text}' is neither a number nor 'all'")),
+        _ => text
+            .parse()
+            .map(Slots::Some)
+            .map_err(|_| format!("'{text}' is neither a number nor 'all'")),
     }
 }
 

@@ -32,7 +32,11 @@ fn a_path_whose_last_component_is_no_name_asks_for_one() {
 #[test]
 fn dots_are_named_by_the_folder_they_stand_for() {
     let here = std::env::current_dir().expect("a current folder");
-    let name = here.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
+    let name = here
+        .file_name()
+        .and_then(OsStr::to_str)
+        .expect("UTF-8")
+        .to_owned();
     assert_eq!(tree("."), Ok((name, ".".to_owned())));
     assert_eq!(tree("/usr/share/.."), pair("usr", "/usr/share/.."));
 }
@@ -43,29 +47,68 @@ fn a_tilde_is_the_home_directory_or_an_error() {
     let read = |text: &str| path(OsStr::new(text));
     assert_eq!(read("~"), Ok(home.clone()));
     assert_eq!(read("~/a b/~"), Ok(home.join("a b/~")));
-    assert_eq!(read("~//a"), Ok(home.join("a")), "never a path from the root");
-    for as_it_is in ["/~/a", "./~", "a~", "a/~/b", "./$HOME", "$", "$1", "a$HOME", "-"] {
+    assert_eq!(
+        read("~//a"),
+        Ok(home.join("a")),
+        "never a path from the root"
+    );
+    for as_it_is in [
+        "/~/a", "./~", "a~", "a/~/b", "./$HOME", "$", "$1", "a$HOME", "-",
+    ] {
         assert_eq!(read(as_it_is), Ok(as_it_is.into()));
     }
-    for bad in ["", "~user", "~user/a", "~~", "~+", "$HOME", "$HOME/a", "${HOME}/a", "$x"] {
+    for bad in [
+        "",
+        "~user",
+        "~user/a",
+        "~~",
+        "~+",
+        "$HOME",
+        "$HOME/a",
+        "${HOME}/a",
+        "$x",
+    ] {
         assert!(read(bad).is_err(), "{bad}");
     }
-    assert_eq!(tree("n=~/x"), pair("n", &home.join("x").display().to_string()));
-    assert_eq!(tree("~/x"), pair("x", &home.join("x").display().to_string()));
+    assert_eq!(
+        tree("n=~/x"),
+        pair("n", &home.join("x").display().to_string())
+    );
+    assert_eq!(
+        tree("~/x"),
+        pair("x", &home.join("x").display().to_string())
+    );
     assert!(tree("n=~user/x").is_err() && tree("$HOME/x").is_err());
 }
 
 #[test]
 fn names_that_cannot_be_meant_are_refused() {
     for good in ["a", "web-1.example.org", "käse", "a b", "(none)"] {
-        assert_eq!((host(good), tag(good)), (Ok(good.to_owned()), Ok(good.to_owned())));
+        assert_eq!(
+            (host(good), tag(good)),
+            (Ok(good.to_owned()), Ok(good.to_owned()))
+        );
     }
-    for bad in ["", " ", "\t", "\u{a0}", " a", "a ", "a\n", "a\u{1b}[2J", "a\0b"] {
+    for bad in [
+        "",
+        " ",
+        "\t",
+        "\u{a0}",
+        " a",
+        "a ",
+        "a\n",
+        "a\u{1b}[2J",
+        "a\0b",
+    ] {
         assert!(host(bad).is_err() && tag(bad).is_err(), "{bad:?}");
     }
     assert!(tag("a,b").is_err() && host("a,b").is_ok());
     assert!(source_name(" ").is_err() && source_name("\u{3000}").is_err());
-    assert_eq!(old_tag("a,b"), Ok("a,b".to_owned()), "what is there can be taken away");
+    assert_eq!(
+        old_tag("a,b"),
+        Ok("a,b".to_owned()),
+        "what is there can be taken away"
+    );
     assert!(old_tag("").is_err());
     assert_eq!(tag_or_none(""), Ok(String::new()));
     assert!(tag_or_none(" ").is_err());
@@ -78,7 +121,17 @@ fn names_that_cannot_be_meant_are_refused() {
 #[test]
 fn a_sources_name_has_bounds() {
     assert!(source_name(&"x".repeat(64)).is_ok());
-    for bad in ["", ".", "..", "a/b", "a:b", "a=b", "a\nb", &"x".repeat(65), &"é".repeat(33)] {
+    for bad in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a:b",
+        "a=b",
+        "a\nb",
+        &"x".repeat(65),
+        &"é".repeat(33),
+    ] {
         assert!(source_name(bad).is_err(), "{bad}");
     }
 }
@@ -106,13 +159,32 @@ fn a_snapshot_and_what_is_in_it() {
     assert_eq!(deep.path.to_slashed(), b"a/b:c");
     assert!(parse("0a11:home").expect("a source").path.is_root());
     assert!(snap_path(OsStr::from_bytes(b"0a11:home/\xff")).is_ok());
-    assert_eq!(parse("latest:home/./a/.").expect("dots name nothing").path.to_slashed(), b"a");
-    for bad in ["", ":a", "xyz", "abc", "wxyz", "latest:a=b", "latest:a/../b", &"0".repeat(65)] {
+    assert_eq!(
+        parse("latest:home/./a/.")
+            .expect("dots name nothing")
+            .path
+            .to_slashed(),
+        b"a"
+    );
+    for bad in [
+        "",
+        ":a",
+        "xyz",
+        "abc",
+        "wxyz",
+        "latest:a=b",
+        "latest:a/../b",
+        &"0".repeat(65),
+    ] {
         assert!(parse(bad).is_err(), "{bad}");
     }
     // Which sources there are is known once the repository is open.
     for none in ["latest:", "latest:/", "latest:/srv/app"] {
-        assert_eq!(parse(none).expect("a form to be told").source.as_deref(), Some(""), "{none}");
+        assert_eq!(
+            parse(none).expect("a form to be told").source.as_deref(),
+            Some(""),
+            "{none}"
+        );
     }
     assert!(snap_source("latest").is_err() && snap_source("latest:x/y").is_err());
 }
@@ -143,9 +215,22 @@ fn shares_and_spans() {
     for bad in ["0%", "101%", "x", "NaN", "-1%", "", "%", "5", "0.05", "100"] {
         assert!(percentage(bad).is_err(), "{bad}");
     }
-    assert_eq!(percentage("0.05"), Err("'0.05' is no share without '%': write 0.05% or 5%".to_owned()));
-    assert_eq!(percentage("5"), Err("'5' is no share without '%': write 5%".to_owned()));
-    assert_eq!((whole_percent("5"), whole_percent("100%"), whole_percent("5 %")), (Ok(5), Ok(100), Ok(5)));
+    assert_eq!(
+        percentage("0.05"),
+        Err("'0.05' is no share without '%': write 0.05% or 5%".to_owned())
+    );
+    assert_eq!(
+        percentage("5"),
+        Err("'5' is no share without '%': write 5%".to_owned())
+    );
+    assert_eq!(
+        (
+            whole_percent("5"),
+            whole_percent("100%"),
+            whole_percent("5 %")
+        ),
+        (Ok(5), Ok(100), Ok(5))
+    );
     for bad in ["", "%", "0", "0%", "101", "1.5", "-5", "5%%"] {
         assert!(whole_percent(bad).is_err(), "{bad}");
     }
@@ -153,8 +238,23 @@ fn shares_and_spans() {
     assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
     assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
     assert_eq!(duration("1y1d"), Ok(Duration::from_secs(366 * 86_400)));
-    for bad in ["", "10", "m", "1x", "1h30", "99999999999999999999s", "é", "1é", "-1d", "1d-1h", "1 d"] {
-        assert!(duration(bad).is_err() && retention_span(bad).is_err(), "{bad}");
+    for bad in [
+        "",
+        "10",
+        "m",
+        "1x",
+        "1h30",
+        "99999999999999999999s",
+        "é",
+        "1é",
+        "-1d",
+        "1d-1h",
+        "1 d",
+    ] {
+        assert!(
+            duration(bad).is_err() && retention_span(bad).is_err(),
+            "{bad}"
+        );
     }
 }
 
@@ -184,7 +284,11 @@ fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
         ("1W", None),
     ];
     for (text, seconds) in table {
-        assert_eq!(retention_span(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        assert_eq!(
+            retention_span(text).ok(),
+            seconds.map(Duration::from_secs),
+            "{text}"
+        );
     }
     assert_eq!(
         retention_span("1y5m").expect_err("ambiguous"),
@@ -196,11 +300,23 @@ fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
 /// retention rule refuses it.
 #[test]
 fn composed_spans_are_sums() {
-    let units = [("s", 1), ("min", 60), ("h", 3600), ("H", 3600), ("d", 86_400), ("w", 604_800)];
-    let units = units.into_iter().chain([("mo", 2_592_000), ("y", 31_536_000)]).collect::<Vec<_>>();
+    let units = [
+        ("s", 1),
+        ("min", 60),
+        ("h", 3600),
+        ("H", 3600),
+        ("d", 86_400),
+        ("w", 604_800),
+    ];
+    let units = units
+        .into_iter()
+        .chain([("mo", 2_592_000), ("y", 31_536_000)])
+        .collect::<Vec<_>>();
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     for _ in 0..500 {
@@ -213,7 +329,12 @@ fn composed_spans_are_sums() {
         assert_eq!(duration(&text), Ok(Duration::from_secs(seconds)), "{text}");
         assert_eq!(retention_span(&text), duration(&text), "{text}");
         let with_m = format!("{text}{}m", next(9));
-        assert!(retention_span(&with_m).expect_err("refused").contains("a minute or a month"), "{with_m}");
+        assert!(
+            retention_span(&with_m)
+                .expect_err("refused")
+                .contains("a minute or a month"),
+            "{with_m}"
+        );
         assert!(duration(&with_m).is_ok(), "{with_m}");
     }
 }
@@ -223,7 +344,10 @@ fn slots_without_end_have_the_names_of_other_tools() {
     for all in ["all", "unlimited", "-1"] {
         assert_eq!(slots(all), Ok(Slots::All), "{all}");
     }
-    assert_eq!((slots("0"), slots("7")), (Ok(Slots::Some(0)), Ok(Slots::Some(7))));
+    assert_eq!(
+        (slots("0"), slots("7")),
+        (Ok(Slots::Some(0)), Ok(Slots::Some(7)))
+    );
     for bad in ["", "-2", "some", "1.5", "ALL"] {
         assert!(slots(bad).is_err(), "{bad}");
     }

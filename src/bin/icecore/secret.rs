@@ -48,7 +48,11 @@ pub struct Given {
 
 impl Given {
     fn new(bytes: Bytes, origin: String) -> Result<Self, CliError> {
-        Ok(Self { bytes: not_empty(bytes, &origin)?, origin, warning: None })
+        Ok(Self {
+            bytes: not_empty(bytes, &origin)?,
+            origin,
+            warning: None,
+        })
     }
 
     /// What the passphrase holds that its author may not see, in words. All of it counts as part of the passphrase.
@@ -57,7 +61,10 @@ impl Given {
         let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         let found = [
-            (bytes.starts_with(b"\xef\xbb\xbf"), "begins with a byte order mark (BOM)"),
+            (
+                bytes.starts_with(b"\xef\xbb\xbf"),
+                "begins with a byte order mark (BOM)",
+            ),
             (
                 bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"),
                 "is UTF-16 text with a byte order mark (BOM)",
@@ -68,11 +75,22 @@ impl Given {
                 lines.ends_with(b"\r"),
                 "ends with a carriage return (CR), as lines do that were written on Windows",
             ),
-            (blank(bytes.first()) || blank(lines.last()), "begins or ends with a blank"),
+            (
+                blank(bytes.first()) || blank(lines.last()),
+                "begins or ends with a blank",
+            ),
         ];
-        let found: Vec<&str> = found.into_iter().filter(|(is, _)| *is).map(|(_, words)| words).collect();
+        let found: Vec<&str> = found
+            .into_iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, words)| words)
+            .collect();
         (!found.is_empty()).then(|| {
-            format!("{} {}, which is taken as a part of the passphrase", self.origin, found.join(" and "))
+            format!(
+                "{} {}, which is taken as a part of the passphrase",
+                self.origin,
+                found.join(" and ")
+            )
         })
     }
 }
@@ -81,7 +99,9 @@ impl Given {
 pub fn said(global: &Global, env: &Env) -> Result<Option<Said>, CliError> {
     let given = given(global, env)?;
     match (given, global.no_passphrase || env.no_passphrase()?) {
-        (Some(_), true) => Err(CliError::usage("--no-passphrase, and yet a passphrase was given")),
+        (Some(_), true) => Err(CliError::usage(
+            "--no-passphrase, and yet a passphrase was given",
+        )),
         (Some(given), false) => Ok(Some(Said::Passphrase(given))),
         (None, true) => Ok(Some(Said::NoPassphrase)),
         (None, false) => Ok(None),
@@ -101,7 +121,10 @@ fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
     if let Some(path) = &env.passphrase_file {
         return from_file(path).map(Some);
     }
-    env.passphrase_command.as_deref().map(from_command).transpose()
+    env.passphrase_command
+        .as_deref()
+        .map(from_command)
+        .transpose()
 }
 
 /// Reads a passphrase from a file, less one trailing newline. A file that others may read gets a warning.
@@ -112,7 +135,10 @@ pub fn from_file(path: &Path) -> Result<Given, CliError> {
     let failed = |e| CliError::failed(format!("cannot read the passphrase file {shown}"), e);
     let meta = file.metadata().map_err(failed)?;
     let text = read_bounded(file).map_err(failed)?;
-    let mut given = Given::new(without_newline(text), format!("the passphrase file {shown}"))?;
+    let mut given = Given::new(
+        without_newline(text),
+        format!("the passphrase file {shown}"),
+    )?;
     let mode = meta.mode() & 0o7777;
     // A pipe or a terminal has no readers but those that hold it open.
     if meta.is_file() && mode & 0o077 != 0 {
@@ -131,14 +157,20 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
             "'{syntax}' in the passphrase command is understood by a shell only, and none runs it: write sh -c 'COMMAND'"
         )));
     }
-    let words = shell_words::split(command)
-        .map_err(|e| CliError::usage(format!("the passphrase command cannot be split into words: {e}")))?;
+    let words = shell_words::split(command).map_err(|e| {
+        CliError::usage(format!(
+            "the passphrase command cannot be split into words: {e}"
+        ))
+    })?;
     let Some((program, arguments)) = words.split_first() else {
         return Err(CliError::usage("the passphrase command is empty"));
     };
     let failed = |e| CliError::failed(format!("cannot run the passphrase command '{program}'"), e);
     let mut start = Command::new(program);
-    start.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    start
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
     for name in SECRET_VARIABLES {
         start.env_remove(name);
     }
@@ -156,7 +188,11 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
     let status = child.wait().map_err(failed)?;
     if !status.success() {
         let message = format!("the passphrase command '{program}' failed: {status}");
-        return Err(CliError::Failed { message, source: None, hint: None });
+        return Err(CliError::Failed {
+            message,
+            source: None,
+            hint: None,
+        });
     }
     let end = text.iter().position(|&b| b == b'\n').unwrap_or(text.len());
     let line = Bytes::new(text[..end].to_vec());
@@ -182,7 +218,10 @@ pub fn from_key_file(keys_dir: &Path, id: RepoId) -> Result<Option<Bytes>, CliEr
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
         let message = format!("the key file {shown} can be read by others (mode {mode:04o})");
-        return Err(CliError::Locked { message, hint: Some(format!("chmod 600 {shown}")) });
+        return Err(CliError::Locked {
+            message,
+            hint: Some(format!("chmod 600 {shown}")),
+        });
     }
     let text = without_newline(read_bounded(file).map_err(failed)?);
     not_empty(text, &format!("the key file {shown}")).map(Some)
@@ -199,9 +238,12 @@ pub fn new_key_file(keys_dir: &Path, id: RepoId) -> Result<(Bytes, PathBuf), Cli
 /// A random key as 64 hex digits.
 pub fn random_key() -> Result<Bytes, CliError> {
     let mut raw = Zeroizing::new([0_u8; KEY_BYTES]);
-    getrandom::fill(&mut raw[..]).map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+    getrandom::fill(&mut raw[..])
+        .map_err(|e| CliError::failed("the system gives no random bytes", e))?;
     let digits = b"0123456789abcdef";
-    let hex = raw.iter().flat_map(|&b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]);
+    let hex = raw
+        .iter()
+        .flat_map(|&b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]);
     let mut text = Bytes::new(Vec::with_capacity(2 * KEY_BYTES));
     text.extend(hex);
     Ok(text)
@@ -219,10 +261,17 @@ pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
 /// directories are made (mode 0700), each synced into its parent: after a power cut the key is there if the repository
 /// is.
 pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         let folder = Dir::create_all(folder, 0o700).map_err(|e| e.source)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         let written = file.write_all(secret).and_then(|()| file.sync_all());
         if let Err(e) = written {
             // A key file that is cut short is worse than none.
@@ -231,7 +280,8 @@ pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
         }
         folder.sync().map_err(|e| e.source)
     };
-    write().map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
+    write()
+        .map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
 }
 
 /// Renames a key file that opens nothing any more to a free name beside it, durably, and returns that.
@@ -246,16 +296,30 @@ pub fn retire_key_file(path: &Path) -> Result<PathBuf, CliError> {
         numbered.push(format!("-{number}"));
         old = PathBuf::from(numbered);
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::rename(path, &old)
-        .and_then(|()| Dir::open(folder).and_then(|folder| folder.sync()).map_err(|e| e.source))
-        .map_err(|e| CliError::failed(format!("cannot rename the key file {}", path.display()), e))?;
+        .and_then(|()| {
+            Dir::open(folder)
+                .and_then(|folder| folder.sync())
+                .map_err(|e| e.source)
+        })
+        .map_err(|e| {
+            CliError::failed(format!("cannot rename the key file {}", path.display()), e)
+        })?;
     Ok(old)
 }
 
 /// True if somebody can be asked.
 pub fn has_terminal() -> bool {
-    io::stderr().is_terminal() && OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
+    io::stderr().is_terminal()
+        && OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .is_ok()
 }
 
 /// Asks for the passphrase of an existing repository. There must be a terminal.
@@ -284,7 +348,10 @@ fn not_empty(secret: Bytes, what: &str) -> Result<Bytes, CliError> {
     if !secret.is_empty() {
         return Ok(secret);
     }
-    Err(CliError::Locked { message: format!("{what} is empty"), hint: Some(GIVE_ONE.to_owned()) })
+    Err(CliError::Locked {
+        message: format!("{what} is empty"),
+        hint: Some(GIVE_ONE.to_owned()),
+    })
 }
 
 fn without_newline(mut text: Bytes) -> Bytes {
@@ -307,7 +374,10 @@ fn read_bounded(mut from: impl Read) -> io::Result<Bytes> {
         }
     }
     if len > PASSPHRASE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 64 KiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "longer than 64 KiB",
+        ));
     }
     buffer.truncate(len);
     Ok(buffer)
@@ -322,7 +392,9 @@ mod tests {
     const ID: RepoId = RepoId::new([7; 16]);
 
     fn code(result: Result<impl Sized, CliError>) -> u8 {
-        crate::exit::tell(&result.err().expect("an error")).expect("words").code
+        crate::exit::tell(&result.err().expect("an error"))
+            .expect("words")
+            .code
     }
 
     #[test]
@@ -333,10 +405,20 @@ mod tests {
         let (key, path) = new_key_file(&keys, ID).expect("a new key");
         assert_eq!(key.len(), 64);
         assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o600);
-        assert_eq!(fs::metadata(&keys).expect("a folder").mode() & 0o7777, 0o700);
-        assert_eq!(from_key_file(&keys, ID).expect("readable"), Some(key.clone()));
+        assert_eq!(
+            fs::metadata(&keys).expect("a folder").mode() & 0o7777,
+            0o700
+        );
+        assert_eq!(
+            from_key_file(&keys, ID).expect("readable"),
+            Some(key.clone())
+        );
         assert_eq!(from_file(&path).expect("a passphrase file too").bytes, key);
-        assert_eq!(code(new_key_file(&keys, ID)), 1, "an old key is never replaced");
+        assert_eq!(
+            code(new_key_file(&keys, ID)),
+            1,
+            "an old key is never replaced"
+        );
         assert_ne!(random_key().expect("random"), random_key().expect("random"));
     }
 
@@ -358,7 +440,10 @@ mod tests {
         let path = folder.path().join("p");
         for (text, secret) in [("a b\n", "a b"), ("a\n\n", "a\n"), (" a", " a")] {
             fs::write(&path, text).expect("write");
-            assert_eq!(from_file(&path).expect("a secret").bytes.as_slice(), secret.as_bytes());
+            assert_eq!(
+                from_file(&path).expect("a secret").bytes.as_slice(),
+                secret.as_bytes()
+            );
         }
         for bad in ["", "\n"] {
             fs::write(&path, bad).expect("write");
@@ -390,7 +475,10 @@ mod tests {
             (b"a\t", &["blank"]),
         ] {
             let said = said(bytes);
-            assert!(words.iter().all(|word| said.contains(word)), "{bytes:?}: {said}");
+            assert!(
+                words.iter().all(|word| said.contains(word)),
+                "{bytes:?}: {said}"
+            );
         }
     }
 
@@ -399,11 +487,24 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("p");
         fs::write(&path, "x\n").expect("write");
-        for (mode, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o622, true)] {
+        for (mode, warned) in [
+            (0o600, false),
+            (0o400, false),
+            (0o640, true),
+            (0o604, true),
+            (0o622, true),
+        ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
-            assert_eq!(from_file(&path).expect("a secret").warning.is_some(), warned, "{mode:o}");
+            assert_eq!(
+                from_file(&path).expect("a secret").warning.is_some(),
+                warned,
+                "{mode:o}"
+            );
         }
-        assert!(from_file(Path::new("/dev/zero")).is_err(), "longer than any passphrase");
+        assert!(
+            from_file(Path::new("/dev/zero")).is_err(),
+            "longer than any passphrase"
+        );
     }
 
     #[test]
@@ -426,15 +527,32 @@ mod tests {
             said(global, env).map(|s| s.map(|s| matches!(s, Said::NoPassphrase)))
         };
         assert_eq!(said(&bare, &Env::default()).expect("nothing"), None);
-        let open = Global { no_passphrase: true, ..Global::default() };
+        let open = Global {
+            no_passphrase: true,
+            ..Global::default()
+        };
         assert_eq!(said(&open, &Env::default()).expect("none"), Some(true));
-        for (value, is) in [("1", Some(true)), ("true", Some(true)), ("0", None), ("no", None)] {
-            let env = Env { no_passphrase: Some(value.into()), ..Env::default() };
+        for (value, is) in [
+            ("1", Some(true)),
+            ("true", Some(true)),
+            ("0", None),
+            ("no", None),
+        ] {
+            let env = Env {
+                no_passphrase: Some(value.into()),
+                ..Env::default()
+            };
             assert_eq!(said(&bare, &env).expect(value), is, "{value}");
         }
-        let odd = Env { no_passphrase: Some("maybe".into()), ..Env::default() };
+        let odd = Env {
+            no_passphrase: Some("maybe".into()),
+            ..Env::default()
+        };
         assert_eq!(code(said(&bare, &odd)), 2);
-        let given = Env { passphrase: Some(Bytes::new(b"x".to_vec())), ..Env::default() };
+        let given = Env {
+            passphrase: Some(Bytes::new(b"x".to_vec())),
+            ..Env::default()
+        };
         assert_eq!(said(&bare, &given).expect("a passphrase"), Some(false));
         assert_eq!(code(said(&open, &given)), 2, "it cannot be both");
     }
@@ -461,20 +579,37 @@ mod tests {
             ..Env::default()
         };
         let secret = |global: &Global, env: &Env| {
-            given(global, env).expect("no error").map(|s| String::from_utf8_lossy(&s.bytes).into_owned())
+            given(global, env)
+                .expect("no error")
+                .map(|s| String::from_utf8_lossy(&s.bytes).into_owned())
         };
         let bare = Global::default();
         assert_eq!(secret(&bare, &env).as_deref(), Some("text"));
-        let filed = Global { passphrase_file: Some(path), ..Global::default() };
+        let filed = Global {
+            passphrase_file: Some(path),
+            ..Global::default()
+        };
         assert_eq!(secret(&filed, &env).as_deref(), Some("file"));
-        let called = Global { passphrase_command: Some("echo other".to_owned()), ..Global::default() };
+        let called = Global {
+            passphrase_command: Some("echo other".to_owned()),
+            ..Global::default()
+        };
         assert_eq!(secret(&called, &env).as_deref(), Some("other"));
-        let env = Env { passphrase: None, ..env };
+        let env = Env {
+            passphrase: None,
+            ..env
+        };
         assert_eq!(secret(&bare, &env).as_deref(), Some("file"));
-        let env = Env { passphrase_file: None, ..env };
+        let env = Env {
+            passphrase_file: None,
+            ..env
+        };
         assert_eq!(secret(&bare, &env).as_deref(), Some("command"));
         assert_eq!(secret(&bare, &Env::default()), None);
-        let empty = Env { passphrase: Some(Bytes::default()), ..Env::default() };
+        let empty = Env {
+            passphrase: Some(Bytes::default()),
+            ..Env::default()
+        };
         assert_eq!(code(given(&bare, &empty)), 11, "set but empty is a mistake");
     }
 }

@@ -35,27 +35,39 @@ impl Interrupts {
         // Who started us under nohup wants us to outlive the session, and a shell without job control keeps Ctrl-\ from
         // what it runs in the background.
         let is_heard = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
-        let ending: Vec<i32> =
-            [SIGINT, SIGTERM].into_iter().chain([SIGQUIT].into_iter().filter(is_heard)).collect();
+        let ending: Vec<i32> = [SIGINT, SIGTERM]
+            .into_iter()
+            .chain([SIGQUIT].into_iter().filter(is_heard))
+            .collect();
         for &signal in &ending {
             // In this order: the shutdown looks at the flag before this very signal has set it. Both happen in the
             // handler itself, so the second signal works even if every thread hangs.
             flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&seen))?;
             flag::register(signal, Arc::clone(&seen))?;
         }
-        let mut signals = Signals::new(ending.into_iter().chain([SIGHUP].into_iter().filter(is_heard)))?;
+        let mut signals = Signals::new(
+            ending
+                .into_iter()
+                .chain([SIGHUP].into_iter().filter(is_heard)),
+        )?;
         let stop: Arc<Mutex<Option<Stop>>> = Arc::default();
         let waiting = Arc::clone(&stop);
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            if signals.forever().next().is_none() {
-                return;
-            }
-            match waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(stop) => stop(),
-                // Nothing has begun: what opening a repository leaves half-way is made again by the next command.
-                None => low_level::exit(i32::from(INTERRUPTED)),
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                if signals.forever().next().is_none() {
+                    return;
+                }
+                match waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take()
+                {
+                    Some(stop) => stop(),
+                    // Nothing has begun: what opening a repository leaves half-way is made again by the next command.
+                    None => low_level::exit(i32::from(INTERRUPTED)),
+                }
+            })?;
         Ok(Self(stop))
     }
 
@@ -69,5 +81,6 @@ impl Interrupts {
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }

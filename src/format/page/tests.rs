@@ -10,7 +10,12 @@ fn path(text: &str) -> RelPath {
 fn meta(inode: u64) -> Metadata {
     Metadata {
         mode: 0o644,
-        owner: Owner { uid: 1000, gid: 1000, user: b"aleph".to_vec(), group: b"aleph".to_vec() },
+        owner: Owner {
+            uid: 1000,
+            gid: 1000,
+            user: b"aleph".to_vec(),
+            group: b"aleph".to_vec(),
+        },
         mtime: Timestamp::new(1_700_000_000, 123_456_789).expect("legal"),
         ctime: Timestamp::new(1_700_000_001, 5).expect("legal"),
         inode,
@@ -21,9 +26,19 @@ fn meta(inode: u64) -> Metadata {
 }
 
 fn file(at: &str, inode: u64) -> Entry {
-    let extents = vec![Extent::Chunk { id: ChunkId::new([inode as u8; 32]), len: 400 }];
-    let node = Node::File { meta: meta(inode), content: Content { size: 400, extents } };
-    Entry { path: path(at), flags: EntryFlags::empty(), node }
+    let extents = vec![Extent::Chunk {
+        id: ChunkId::new([inode as u8; 32]),
+        len: 400,
+    }];
+    let node = Node::File {
+        meta: meta(inode),
+        content: Content { size: 400, extents },
+    };
+    Entry {
+        path: path(at),
+        flags: EntryFlags::empty(),
+        node,
+    }
 }
 
 fn every_kind() -> Vec<Entry> {
@@ -33,25 +48,73 @@ fn every_kind() -> Vec<Entry> {
     odd.device = 77;
     odd.mtime = Timestamp::new(-5, 999_999_999).expect("legal");
     odd.xattrs = vec![
-        Xattr { name: b"user.a".to_vec(), value: XattrValue::Inline(vec![0, 255]) },
-        Xattr { name: b"user.b".to_vec(), value: XattrValue::Chunk { id: ChunkId::new([3; 32]), len: 9000 } },
+        Xattr {
+            name: b"user.a".to_vec(),
+            value: XattrValue::Inline(vec![0, 255]),
+        },
+        Xattr {
+            name: b"user.b".to_vec(),
+            value: XattrValue::Chunk {
+                id: ChunkId::new([3; 32]),
+                len: 9000,
+            },
+        },
     ];
     let device = DeviceNumber { major: 8, minor: 1 };
     let nodes = vec![
         ("", Node::Folder { meta: meta(1) }),
-        ("a", Node::Symlink { meta: meta(2), target: b"../x".to_vec() }),
+        (
+            "a",
+            Node::Symlink {
+                meta: meta(2),
+                target: b"../x".to_vec(),
+            },
+        ),
         ("b", Node::Fifo { meta: meta(3) }),
         ("c", Node::Socket { meta: meta(4) }),
-        ("d", Node::Char { meta: meta(5), device }),
-        ("e", Node::Block { meta: meta(6), device }),
-        ("f", Node::Failed { reason: "cannot open: denied".into() }),
+        (
+            "d",
+            Node::Char {
+                meta: meta(5),
+                device,
+            },
+        ),
+        (
+            "e",
+            Node::Block {
+                meta: meta(6),
+                device,
+            },
+        ),
+        (
+            "f",
+            Node::Failed {
+                reason: "cannot open: denied".into(),
+            },
+        ),
         ("g", Node::Removed),
-        ("h", Node::Unknown { kind: 200, body: vec![1, 2, 3] }),
-        ("i", Node::File { meta: odd, content: Content::default() }),
+        (
+            "h",
+            Node::Unknown {
+                kind: 200,
+                body: vec![1, 2, 3],
+            },
+        ),
+        (
+            "i",
+            Node::File {
+                meta: odd,
+                content: Content::default(),
+            },
+        ),
     ];
     let mut out: Vec<Entry> = nodes
         .into_iter()
-        .map(|(at, node)| Entry { path: path(at), flags: EntryFlags::COVER, node })
+        .map(|(at, node)| Entry {
+            path: path(at),
+            flags: EntryFlags::COVER,
+            node,
+        })
         .collect();
     out.push(file(&format!("x/{hash}"), 10));
     out.push(file(&format!("y/CIQ{}.data", "A7".repeat(26)), 11));
@@ -79,7 +142,11 @@ fn cut_or_changed_pages_never_pass_for_the_same() {
     let entries = every_kind();
     let bytes = page_of(&entries);
     for end in 0..bytes.len() {
-        assert_ne!(decode_page(&bytes[..end]), Ok(entries.clone()), "cut at {end}");
+        assert_ne!(
+            decode_page(&bytes[..end]),
+            Ok(entries.clone()),
+            "cut at {end}"
+        );
     }
     for at in 0..bytes.len() {
         let mut bad = bytes.clone();
@@ -99,7 +166,11 @@ fn a_new_hash_named_file_costs_little() {
     let mut sorted = entries;
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
     let bytes = page_of(&sorted);
-    assert!(bytes.len() / sorted.len() <= 100, "{} bytes an entry", bytes.len() / sorted.len());
+    assert!(
+        bytes.len() / sorted.len() <= 100,
+        "{} bytes an entry",
+        bytes.len() / sorted.len()
+    );
 }
 
 #[test]
@@ -155,7 +226,10 @@ fn there_is_one_encoding_of_a_page() {
         }
         out
     };
-    assert_eq!(decode_page(&fifos(0, 1)).map(|entries| entries.len()), Ok(2));
+    assert_eq!(
+        decode_page(&fifos(0, 1)).map(|entries| entries.len()),
+        Ok(2)
+    );
     assert!(what(&fifos(1, 0)).contains("does not list here"));
 }
 
@@ -170,7 +244,10 @@ fn shared_prefixes_do_not_exhaust_memory() {
     for name in &names[1..30] {
         paths.push((long.len() as u64 + 1, 1 << 2, &name[1..]));
     }
-    assert_eq!(decode_page(&page_of_paths(&[0], &paths)).map(|entries| entries.len()), Ok(31));
+    assert_eq!(
+        decode_page(&page_of_paths(&[0], &paths)).map(|entries| entries.len()),
+        Ok(31)
+    );
     for name in &names[30..] {
         paths.push((long.len() as u64 + 1, 1 << 2, &name[1..]));
     }

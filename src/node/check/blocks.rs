@@ -15,15 +15,18 @@ use crate::types::{Node, RelPath};
 impl Surroundings<'_> {
     /// Reads it from the snapshot or from the live folder; a part that is not there keeps them as usual.
     pub(super) fn blocks(&self, part: Option<&Part>) -> Result<Blocks, NodeError> {
-        let Some(part) = part else { return Ok(Blocks::default()) };
+        let Some(part) = part else {
+            return Ok(Blocks::default());
+        };
         match self.against {
-            Against::Live { .. } => {
-                Ok(self.folder(|folders| &folders.ipfs).map_or_else(Blocks::default, Blocks::at))
-            }
+            Against::Live { .. } => Ok(self
+                .folder(|folders| &folders.ipfs)
+                .map_or_else(Blocks::default, Blocks::at)),
             Against::Snapshot => match self.found.snapshot.source(&part.source) {
-                Some(SourceRecord { kind: SourceKind::Tree { runs, .. }, .. }) => {
-                    Ok(stored_blocks(self.reader, runs, self.cancel)?)
-                }
+                Some(SourceRecord {
+                    kind: SourceKind::Tree { runs, .. },
+                    ..
+                }) => Ok(stored_blocks(self.reader, runs, self.cancel)?),
                 _ => Ok(Blocks::default()),
             },
         }
@@ -49,12 +52,18 @@ pub(in super::super) fn stored_file(
     longest: u64,
     cancel: &Cancel,
 ) -> Result<Option<Vec<u8>>, Error> {
-    let Ok(path) = RelPath::from_slashed(path) else { return Ok(None) };
+    let Ok(path) = RelPath::from_slashed(path) else {
+        return Ok(None);
+    };
     // A page that cannot be read is told by whoever goes through all of them.
     let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
     merged.seek(path.key());
-    let Some(entry) = merged.next_entry()? else { return Ok(None) };
-    let Node::File { content, .. } = &entry.node else { return Ok(None) };
+    let Some(entry) = merged.next_entry()? else {
+        return Ok(None);
+    };
+    let Node::File { content, .. } = &entry.node else {
+        return Ok(None);
+    };
     if entry.path != path || content.size > longest {
         return Ok(None);
     }

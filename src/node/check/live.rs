@@ -77,7 +77,12 @@ impl<'a> LiveBlocks<'a> {
             source,
         })?;
         let folders = listed(blocks.list(&looking.scratch, LIST_BYTES), &looking.path)?;
-        Ok(Self { looking, blocks, folders, open: None })
+        Ok(Self {
+            looking,
+            blocks,
+            folders,
+            open: None,
+        })
     }
 }
 
@@ -92,17 +97,25 @@ impl Side for LiveBlocks<'_> {
             self.open = None;
             let mut one = Vec::new();
             listed(self.folders.next_batch(&mut one, 1), &self.looking.path)?;
-            let Some(ListedName { name, .. }) = one.pop() else { return Ok(None) };
+            let Some(ListedName { name, .. }) = one.pop() else {
+                return Ok(None);
+            };
             match self.blocks.open_child(&name) {
                 Ok(folder) => {
                     let above = [b"blocks\0", name.as_slice(), b"\0"].concat();
                     self.open = Some(Batches::list(folder, above, &self.looking)?);
                 }
                 // SHARDING, _README, and what went meanwhile.
-                Err(err) if matches!(err.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {}
+                Err(err)
+                    if matches!(err.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {}
                 Err(source) => {
                     let path = self.looking.path.join(name.escape_ascii().to_string());
-                    return Err(PathError { action: "open folder", path, source }.into());
+                    return Err(PathError {
+                        action: "open folder",
+                        path,
+                        source,
+                    }
+                    .into());
                 }
             }
         }
@@ -122,13 +135,26 @@ struct Batches {
 impl Batches {
     fn list(folder: Folder, above: Vec<u8>, looking: &Looking<'_>) -> Result<Self, PathError> {
         let listing = listed(folder.list(&looking.scratch, LIST_BYTES), &looking.path)?;
-        Ok(Self { folder, above, listing, names: Vec::new(), ready: VecDeque::new() })
+        Ok(Self {
+            folder,
+            above,
+            listing,
+            names: Vec::new(),
+            ready: VecDeque::new(),
+        })
     }
 
-    fn next(&mut self, looking: &Looking<'_>, with_sizes: bool) -> Result<Option<Stored>, NodeError> {
+    fn next(
+        &mut self,
+        looking: &Looking<'_>,
+        with_sizes: bool,
+    ) -> Result<Option<Stored>, NodeError> {
         if self.ready.is_empty() {
             looking.cancel.check()?;
-            listed(self.listing.next_batch(&mut self.names, BATCH_NAMES), &looking.path)?;
+            listed(
+                self.listing.next_batch(&mut self.names, BATCH_NAMES),
+                &looking.path,
+            )?;
             let (folder, above) = (&self.folder, &self.above);
             let looked: Result<Vec<Stored>, Error> = self
                 .names
@@ -137,11 +163,17 @@ impl Batches {
                     let hash = HashName::parse(&listed.name);
                     let held = looking.look(folder, listed, hash, with_sizes, buffer)?;
                     let key = [above.as_slice(), &listed.name].concat();
-                    Ok(Stored { key, is_hash: hash.is_some(), held })
+                    Ok(Stored {
+                        key,
+                        is_hash: hash.is_some(),
+                        held,
+                    })
                 })
                 .collect();
             self.ready = looked?.into();
-            looking.observer.add(Counter::Entries, self.ready.len() as u64);
+            looking
+                .observer
+                .add(Counter::Entries, self.ready.len() as u64);
             looking.observer.add(Counter::Done, self.ready.len() as u64);
         }
         Ok(self.ready.pop_front())
@@ -162,11 +194,15 @@ impl Looking<'_> {
         let looked = match decided {
             Some(hash) => self.read(folder, name, hash, buffer)?,
             // Of a block, only that it is there matters.
-            None if !with_sizes && listed.kind_hint == Some(Kind::File) => {
-                Ok(Held::File { size: None, fault: None })
-            }
+            None if !with_sizes && listed.kind_hint == Some(Kind::File) => Ok(Held::File {
+                size: None,
+                fault: None,
+            }),
             None => folder.stat(name).map(|stat| match stat.kind {
-                Kind::File => Held::File { size: Some(stat.size), fault: None },
+                Kind::File => Held::File {
+                    size: Some(stat.size),
+                    fault: None,
+                },
                 _ => Held::NoFile,
             }),
         };
@@ -184,8 +220,12 @@ impl Looking<'_> {
                     Err(_) => Subject::from(format!("{}:{}", self.source, name.escape_ascii())),
                 };
                 let message = format!("cannot be read: {err}");
-                self.observer.problem(&Problem::new(Severity::Missing, subject, message));
-                Held::File { size: None, fault: None }
+                self.observer
+                    .problem(&Problem::new(Severity::Missing, subject, message));
+                Held::File {
+                    size: None,
+                    fault: None,
+                }
             }
         }))
     }
@@ -201,14 +241,19 @@ impl Looking<'_> {
         buffer.resize(READ_BYTES, 0);
         let mut tries = 1;
         loop {
-            let Some(checker) = hash.checker() else { return Ok(Ok(Held::NoFile)) };
+            let Some(checker) = hash.checker() else {
+                return Ok(Ok(Held::NoFile));
+            };
             let (size, agrees, is_young) = match self.read_once(folder, name, checker, buffer)? {
                 Ok(read) => read,
                 Err(err) => return Ok(Err(err)),
             };
             if agrees || !is_young || tries == TRIES {
                 let fault = if agrees { None } else { Some(Fault::Name) };
-                return Ok(Ok(Held::File { size: Some(size), fault }));
+                return Ok(Ok(Held::File {
+                    size: Some(size),
+                    fault,
+                }));
             }
             tries += 1;
             std::thread::sleep(PAUSE);

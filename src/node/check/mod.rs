@@ -69,7 +69,10 @@ impl LiveFolders {
                 None => Err(DockerError::NoVolume { name: name.clone() }),
             },
         };
-        Ok(Self { local_storage: folder(&profile.local_storage)?, ipfs: folder(&profile.ipfs)? })
+        Ok(Self {
+            local_storage: folder(&profile.local_storage)?,
+            ipfs: folder(&profile.ipfs)?,
+        })
     }
 }
 
@@ -96,8 +99,18 @@ pub fn check(
 ) -> Result<CheckReport, NodeError> {
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let files = read_files(&reader, found, profile, observer, cancel)?;
-    let at = Surroundings { reader: &reader, found, against, observer, cancel, scratch: repo.scratch_dir() };
-    let mut report = CheckReport { rows: files.counts, ..CheckReport::default() };
+    let at = Surroundings {
+        reader: &reader,
+        found,
+        against,
+        observer,
+        cancel,
+        scratch: repo.scratch_dir(),
+    };
+    let mut report = CheckReport {
+        rows: files.counts,
+        ..CheckReport::default()
+    };
     let kept = at.blocks(profile.ipfs.as_ref())?;
 
     let mut blocks = Sorter::new(&at.scratch, SORT_BYTES);
@@ -109,8 +122,19 @@ pub fn check(
         })?;
         let name = part.map_or("", |part| &part.source);
         let tally = Tally::new(name, part.is_some(), &mut report.local, each);
-        let mut out = BlocksOut { sharding: kept.sharding(), blocks: &mut blocks };
-        join_local(files, side, tally, &mut out, cancel, &mut report.pinned, &mut report.missing)?;
+        let mut out = BlocksOut {
+            sharding: kept.sharding(),
+            blocks: &mut blocks,
+        };
+        join_local(
+            files,
+            side,
+            tally,
+            &mut out,
+            cancel,
+            &mut report.pinned,
+            &mut report.missing,
+        )?;
     }
     let part = profile.ipfs.as_ref();
     let name = part.map_or("", |part| &part.source);
@@ -127,7 +151,12 @@ pub fn check(
             })?
         }
     };
-    let tally = Tally::new(name, part.is_some() && kept.trouble().is_none(), &mut report.ipfs, each);
+    let tally = Tally::new(
+        name,
+        part.is_some() && kept.trouble().is_none(),
+        &mut report.ipfs,
+        each,
+    );
     join_blocks(blocks, side, tally, cancel, &mut report.missing)?;
     Ok(report)
 }
@@ -150,12 +179,17 @@ pub fn pinned_local_names(
     cancel: &Cancel,
 ) -> Result<PinnedNames, NodeError> {
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    Ok(PinnedNames { files: read_files(&reader, found, profile, observer, cancel)? })
+    Ok(PinnedNames {
+        files: read_files(&reader, found, profile, observer, cancel)?,
+    })
 }
 
 impl PinnedNames {
     /// The next name, in the order of paths, each once; none at the end. A file of that name need not be there.
-    #[expect(clippy::should_implement_trait, reason = "an error ends it; Iterator would go on")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an error ends it; Iterator would go on"
+    )]
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, PathError> {
         while let Some(row) = self.files.next()? {
             if row.is_wanted_locally() {
@@ -178,8 +212,16 @@ fn read_files(
         return Err(Error::Usage("no source is named as the node's database".into()).into());
     };
     let content = dump_of(found, &database.source)?;
-    if let Some(why) = found.snapshot.source(&database.source).and_then(|source| source.suspect.as_ref()) {
-        observer.problem(&Problem::new(Severity::Note, &database.source, format!("doubtful: {why}")));
+    if let Some(why) = found
+        .snapshot
+        .source(&database.source)
+        .and_then(|source| source.suspect.as_ref())
+    {
+        observer.problem(&Problem::new(
+            Severity::Note,
+            &database.source,
+            format!("doubtful: {why}"),
+        ));
     }
     Files::read(reader, &database.source, content, observer, cancel)
 }
@@ -188,10 +230,12 @@ fn dump_of<'a>(found: &'a StoredSnapshot, name: &str) -> Result<&'a Content, Err
     let id = found.id.short();
     match found.snapshot.source(name).map(|source| &source.kind) {
         Some(SourceKind::Stream { content, .. }) => Ok(content),
-        Some(SourceKind::Tree { .. }) => {
-            Err(Error::NotThere(format!("source '{name}' of snapshot {id} is no dump but a tree")))
-        }
-        None => Err(Error::NotThere(format!("snapshot {id} has no source '{name}'"))),
+        Some(SourceKind::Tree { .. }) => Err(Error::NotThere(format!(
+            "source '{name}' of snapshot {id} is no dump but a tree"
+        ))),
+        None => Err(Error::NotThere(format!(
+            "snapshot {id} has no source '{name}'"
+        ))),
     }
 }
 
@@ -222,30 +266,54 @@ impl<'a> Surroundings<'a> {
         open: impl FnOnce(Folder, Looking<'a>) -> Result<Box<dyn Side + 'a>, PathError>,
     ) -> Result<Box<dyn Side + 'a>, NodeError> {
         let missing = |subject: &str, message: String| {
-            self.observer.problem(&Problem::new(Severity::Missing, subject, message));
+            self.observer
+                .problem(&Problem::new(Severity::Missing, subject, message));
             Ok(Box::new(Nothing) as Box<dyn Side>)
         };
         let Some(part) = part else {
-            return missing(what, "no source is named as this part of the node: not checked".into());
+            return missing(
+                what,
+                "no source is named as this part of the node: not checked".into(),
+            );
         };
         let name = &part.source;
         self.observer.phase(&Phase::Check { name: name.clone() });
         match self.against {
             Against::Snapshot => match self.found.snapshot.source(name) {
-                Some(SourceRecord { kind: SourceKind::Tree { runs, immutable, .. }, .. }) => {
+                Some(SourceRecord {
+                    kind:
+                        SourceKind::Tree {
+                            runs, immutable, ..
+                        },
+                    ..
+                }) => {
                     if !immutable {
-                        let message = "not captured as immutable: names were not compared with contents";
-                        self.observer.problem(&Problem::new(Severity::Note, name, message));
+                        let message =
+                            "not captured as immutable: names were not compared with contents";
+                        self.observer
+                            .problem(&Problem::new(Severity::Note, name, message));
                     }
                     let id = self.found.id.short();
-                    let side = SnapshotSide::open(self.reader, &id, name, runs, self.observer, self.cancel)?;
+                    let side = SnapshotSide::open(
+                        self.reader,
+                        &id,
+                        name,
+                        runs,
+                        self.observer,
+                        self.cancel,
+                    )?;
                     Ok(Box::new(side))
                 }
                 Some(_) => missing(name, "it is no tree in this snapshot".into()),
-                None => missing(name, format!("snapshot {} does not have it", self.found.id.short())),
+                None => missing(
+                    name,
+                    format!("snapshot {} does not have it", self.found.id.short()),
+                ),
             },
             Against::Live { quick, .. } => {
-                let Some(path) = folder else { return missing(name, "its folder is not known".into()) };
+                let Some(path) = folder else {
+                    return missing(name, "its folder is not known".into());
+                };
                 let looking = Looking {
                     path: path.to_owned(),
                     source: name.clone(),
@@ -298,7 +366,10 @@ fn join_local(
             && let Some(block) = block
             && (home == Home::Both || home == Home::Ipfs && !has_copy)
         {
-            out.blocks.push(block.key(), &BlockWant::encode(is_missing, row.pins, &row.hash))?;
+            out.blocks.push(
+                block.key(),
+                &BlockWant::encode(is_missing, row.pins, &row.hash),
+            )?;
         }
     }
     stored.rest(&mut tally)
@@ -314,14 +385,24 @@ enum Copy {
 }
 
 /// Tells what is wrong with a file of local storage that has a row.
-fn look_at(there: Option<&mut Held>, row: &FileRow, tally: &mut Tally<'_, '_>) -> Result<Copy, NodeError> {
-    let Some(held) = there else { return Ok(Copy::None) };
+fn look_at(
+    there: Option<&mut Held>,
+    row: &FileRow,
+    tally: &mut Tally<'_, '_>,
+) -> Result<Copy, NodeError> {
+    let Some(held) = there else {
+        return Ok(Copy::None);
+    };
     let (size, fault) = match held {
         Held::File { size, fault } => (*size, fault.take()),
         Held::Vanished => return Ok(Copy::Good),
         Held::NoFile => return Ok(Copy::None),
     };
-    let blamed = Blamed { hash: &row.hash, path: &row.hash, pins: row.pins };
+    let blamed = Blamed {
+        hash: &row.hash,
+        path: &row.hash,
+        pins: row.pins,
+    };
     if let Some(fault) = fault {
         tally.fault(fault, blamed)?;
     }
@@ -331,7 +412,11 @@ fn look_at(there: Option<&mut Held>, row: &FileRow, tally: &mut Tally<'_, '_>) -
         tally.size(stored, expected, blamed)?;
         return Ok(Copy::Bad);
     }
-    Ok(if fault.is_some() { Copy::Bad } else { Copy::Good })
+    Ok(if fault.is_some() {
+        Copy::Bad
+    } else {
+        Copy::Good
+    })
 }
 
 /// Joins what must lie in kubo with its blocks.
@@ -351,7 +436,14 @@ fn join_blocks(
         match stored.at(key, &mut tally)? {
             Some(Held::File { fault, .. }) => {
                 if let Some(fault) = fault.take() {
-                    tally.fault(fault, Blamed { hash: want.hash, path: key, pins: want.pins })?;
+                    tally.fault(
+                        fault,
+                        Blamed {
+                            hash: want.hash,
+                            path: key,
+                            pins: want.pins,
+                        },
+                    )?;
                 }
             }
             Some(Held::Vanished) => {}
@@ -379,7 +471,11 @@ impl<'a> BlockWant<'a> {
 
     fn decode(value: &'a [u8]) -> Self {
         let (head, hash) = value.split_at(2);
-        Self { is_missing: head[0] != 0, pins: Pins::from_byte(head[1]), hash }
+        Self {
+            is_missing: head[0] != 0,
+            pins: Pins::from_byte(head[1]),
+            hash,
+        }
     }
 }
 

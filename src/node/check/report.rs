@@ -102,7 +102,15 @@ pub struct Finding<'a> {
 impl fmt::Display for Finding<'_> {
     /// `kind<TAB>hash<TAB>pins<TAB>source/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\t{}\t{}\t{}/{}", self.kind.name(), self.hash, self.pins, self.source, self.path)
+        write!(
+            f,
+            "{}\t{}\t{}\t{}/{}",
+            self.kind.name(),
+            self.hash,
+            self.pins,
+            self.source,
+            self.path
+        )
     }
 }
 
@@ -131,7 +139,12 @@ impl<'a, 'e> Tally<'a, 'e> {
         report: &'a mut PlaceReport,
         each: &'a mut EachFinding<'e>,
     ) -> Self {
-        Self { source, is_there, report, each }
+        Self {
+            source,
+            is_there,
+            report,
+            each,
+        }
     }
 
     /// Counts files that must be here.
@@ -173,13 +186,28 @@ impl<'a, 'e> Tally<'a, 'e> {
     }
 
     /// Tells a file that is not as long as its row says.
-    pub fn size(&mut self, stored: u64, expected: u64, blamed: Blamed<'_>) -> Result<(), NodeError> {
+    pub fn size(
+        &mut self,
+        stored: u64,
+        expected: u64,
+        blamed: Blamed<'_>,
+    ) -> Result<(), NodeError> {
         self.report.wrong_size += 1;
         self.tell(FindingKind::WrongSize { stored, expected }, blamed)
     }
 
-    fn tell(&mut self, kind: FindingKind, Blamed { hash, path, pins }: Blamed<'_>) -> Result<(), NodeError> {
+    fn tell(
+        &mut self,
+        kind: FindingKind,
+        Blamed { hash, path, pins }: Blamed<'_>,
+    ) -> Result<(), NodeError> {
         let hash = shown(hash);
-        Ok((self.each)(&Finding { kind, hash, pins, source: self.source, path: shown(path) })?)
+        Ok((self.each)(&Finding {
+            kind,
+            hash,
+            pins,
+            source: self.source,
+            path: shown(path),
+        })?)
     }
 }

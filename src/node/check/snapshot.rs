@@ -28,7 +28,12 @@ impl<'a> SnapshotSide<'a> {
         cancel: &'a Cancel,
     ) -> Result<Self, RepoError> {
         let runs = MergedRuns::open(reader, runs, Streams::All, true)?;
-        Ok(Self { runs, subject: format!("{snapshot}:{source}"), observer, cancel })
+        Ok(Self {
+            runs,
+            subject: format!("{snapshot}:{source}"),
+            observer,
+            cancel,
+        })
     }
 }
 
@@ -38,14 +43,22 @@ impl Side for SnapshotSide<'_> {
             self.cancel.check()?;
             let mention = self.runs.next_mention()?;
             for unread in self.runs.take_uncertain() {
-                let until = unread.until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
-                let message =
-                    format!("nothing is known of the paths from {} to {until}: {}", unread.from, unread.why);
-                self.observer.problem(&Problem::new(Severity::Damage, &self.subject, message));
+                let until = unread
+                    .until
+                    .map_or_else(|| "the end".to_owned(), |until| until.to_string());
+                let message = format!(
+                    "nothing is known of the paths from {} to {until}: {}",
+                    unread.from, unread.why
+                );
+                self.observer
+                    .problem(&Problem::new(Severity::Damage, &self.subject, message));
             }
             match mention.map(|mention| mention.entry) {
                 None => return Ok(None),
-                Some(Entry { node: Node::Removed, .. }) => {}
+                Some(Entry {
+                    node: Node::Removed,
+                    ..
+                }) => {}
                 Some(entry) => {
                     self.observer.add(Counter::Entries, 1);
                     return Ok(Some(stored(&entry)));
@@ -65,9 +78,16 @@ fn stored(entry: &Entry) -> Stored {
                 Some(_) if entry.flags.contains(EntryFlags::TORN) => Some(Fault::Torn),
                 _ => None,
             };
-            Held::File { size: Some(content.size), fault }
+            Held::File {
+                size: Some(content.size),
+                fault,
+            }
         }
         _ => Held::NoFile,
     };
-    Stored { key: entry.path.key().to_vec(), is_hash: hash.is_some(), held }
+    Stored {
+        key: entry.path.key().to_vec(),
+        is_hash: hash.is_some(),
+        held,
+    }
 }

@@ -61,16 +61,33 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub fn new(side: Box<dyn Side + 'a>) -> Self {
-        Self { side, held: None, begun: false }
+        Self {
+            side,
+            held: None,
+            begun: false,
+        }
     }
 
     /// What lies at `key`. Keys are asked for in ascending order, the same one more than once if need be. What lies
     /// before it and was not asked for is passed, and told if it is faulty.
-    pub fn at(&mut self, key: &[u8], tally: &mut Tally<'_, '_>) -> Result<Option<&mut Held>, NodeError> {
-        while !self.begun || self.held.as_ref().is_some_and(|held| held.key.as_slice() < key) {
+    pub fn at(
+        &mut self,
+        key: &[u8],
+        tally: &mut Tally<'_, '_>,
+    ) -> Result<Option<&mut Held>, NodeError> {
+        while !self.begun
+            || self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.key.as_slice() < key)
+        {
             self.step(tally)?;
         }
-        Ok(self.held.as_mut().filter(|held| held.key == key).map(|held| &mut held.held))
+        Ok(self
+            .held
+            .as_mut()
+            .filter(|held| held.key == key)
+            .map(|held| &mut held.held))
     }
 
     /// Passes all that is left.
@@ -83,9 +100,23 @@ impl<'a> Cursor<'a> {
 
     fn step(&mut self, tally: &mut Tally<'_, '_>) -> Result<(), NodeError> {
         self.begun = true;
-        if let Some(Stored { key, held: Held::File { fault: Some(fault), .. }, .. }) = &self.held {
+        if let Some(Stored {
+            key,
+            held: Held::File {
+                fault: Some(fault), ..
+            },
+            ..
+        }) = &self.held
+        {
             let hash = key.rsplit(|&byte| byte == 0).next().unwrap_or_default();
-            tally.fault(*fault, Blamed { hash, path: key, pins: Pins::default() })?;
+            tally.fault(
+                *fault,
+                Blamed {
+                    hash,
+                    path: key,
+                    pins: Pins::default(),
+                },
+            )?;
         }
         self.held = self.side.next()?;
         if let Some(held) = &self.held {

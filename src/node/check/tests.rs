@@ -24,7 +24,11 @@ const MIB: i64 = 1 << 20;
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A node under construction.
@@ -36,7 +40,11 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let node = Self { lab: Lab::new(), files: String::new(), pins: String::new() };
+        let node = Self {
+            lab: Lab::new(),
+            files: String::new(),
+            pins: String::new(),
+        };
         fs::create_dir_all(node.path("local")).expect("made");
         fs::create_dir_all(node.path("ipfs/blocks")).expect("made");
         node
@@ -49,8 +57,12 @@ impl Node {
     /// Puts a file, older than what counts as young.
     fn put(&self, below: &str, content: &[u8]) {
         write(&self.path(below), content);
-        let file = fs::File::options().write(true).open(self.path(below)).expect("opens");
-        file.set_modified(SystemTime::now() - Duration::from_secs(100)).expect("set");
+        let file = fs::File::options()
+            .write(true)
+            .open(self.path(below))
+            .expect("opens");
+        file.set_modified(SystemTime::now() - Duration::from_secs(100))
+            .expect("set");
     }
 
     fn row(&mut self, hash: &str, size: i64, kind: &str, pins: &[&str]) {
@@ -80,17 +92,28 @@ impl Node {
     fn capture(&self, immutable: bool) -> (Repository, StoredSnapshot) {
         let repo = self.lab.open();
         let tree = |name: &str, path: &str| {
-            SourceSpec::Tree(Box::new(TreeSpec { immutable, ..TreeSpec::new(name, self.path(path)) }))
+            SourceSpec::Tree(Box::new(TreeSpec {
+                immutable,
+                ..TreeSpec::new(name, self.path(path))
+            }))
         };
         let input = Box::new(std::io::Cursor::new(self.dump()));
         let sources = vec![
-            SourceSpec::Stream { name: "db".into(), input },
+            SourceSpec::Stream {
+                name: "db".into(),
+                input,
+            },
             tree("local-storage", "local"),
             tree("ipfs", "ipfs"),
         ];
-        let options = BackupOptions { allow_empty: true, ..BackupOptions::new("host", sources) };
+        let options = BackupOptions {
+            allow_empty: true,
+            ..BackupOptions::new("host", sources)
+        };
         backup(&repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
-        let found = repo.find_snapshot("latest", &HostChoice::Any).expect("a snapshot");
+        let found = repo
+            .find_snapshot("latest", &HostChoice::Any)
+            .expect("a snapshot");
         (repo, found)
     }
 
@@ -111,19 +134,34 @@ impl Node {
     fn live_profile(&self) -> Profile {
         let mut profile = profile();
         let part = |source: &str, path: &str| {
-            Some(Part { source: source.into(), place: Place::Path(self.path(path)) })
+            Some(Part {
+                source: source.into(),
+                place: Place::Path(self.path(path)),
+            })
         };
-        (profile.local_storage, profile.ipfs) = (part("local-storage", "local"), part("ipfs", "ipfs"));
+        (profile.local_storage, profile.ipfs) =
+            (part("local-storage", "local"), part("ipfs", "ipfs"));
         profile
     }
 }
 
 fn profile() -> Profile {
-    let access = Access::Direct { address: None, port: None, password_file: None };
-    let part =
-        |source: &str| Some(Part { source: source.into(), place: Place::Volume("no-such-volume".into()) });
+    let access = Access::Direct {
+        address: None,
+        port: None,
+        password_file: None,
+    };
+    let part = |source: &str| {
+        Some(Part {
+            source: source.into(),
+            place: Place::Volume("no-such-volume".into()),
+        })
+    };
     Profile {
-        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        database: Some(Database {
+            source: "db".into(),
+            server: Server { access, user: None },
+        }),
         local_storage: part("local-storage"),
         ipfs: part("ipfs"),
         ..Profile::default()
@@ -137,14 +175,35 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(repo: &Repository, found: &StoredSnapshot, profile: &Profile, against: &Against) -> Self {
+    fn new(
+        repo: &Repository,
+        found: &StoredSnapshot,
+        profile: &Profile,
+        against: &Against,
+    ) -> Self {
         let (observer, mut lines) = (Recording::default(), Vec::new());
-        let report = check(repo, found, profile, against, &observer, &Cancel::new(), &mut |finding| {
-            lines.push(finding.to_string().replace('\t', " "));
-            Ok(())
-        });
-        let problems = observer.problems().iter().map(ToString::to_string).collect();
-        Self { report: report.expect("checked"), lines, problems }
+        let report = check(
+            repo,
+            found,
+            profile,
+            against,
+            &observer,
+            &Cancel::new(),
+            &mut |finding| {
+                lines.push(finding.to_string().replace('\t', " "));
+                Ok(())
+            },
+        );
+        let problems = observer
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Self {
+            report: report.expect("checked"),
+            lines,
+            problems,
+        }
     }
 }
 
@@ -152,7 +211,10 @@ impl Checked {
 fn whole_node() -> Node {
     let mut node = Node::new();
     for number in 0..600u32 {
-        node.good(format!("file {number}").as_bytes(), &[["content"], ["message"]][number as usize % 2]);
+        node.good(
+            format!("file {number}").as_bytes(),
+            &[["content"], ["message"]][number as usize % 2],
+        );
     }
     // Pinned by a grace period alone, or not at all: may be missing.
     node.row(&sha(b"gone"), 4, "file", &["grace_period"]);
@@ -173,14 +235,20 @@ fn whole_node() -> Node {
             .expect("a block")
             .to_slashed(),
     );
-    node.put(&format!("ipfs/{}", raw_block.expect("ASCII")), b"hello world");
+    node.put(
+        &format!("ipfs/{}", raw_block.expect("ASCII")),
+        b"hello world",
+    );
     node.put(&format!("local/{V0}"), b"small");
     node.row(V0, 5, "file", &["content"]);
     // What is not the node's.
     node.put("local/notes.txt", b"x");
     node.put("local/folder/x", b"x");
     node.put("ipfs/config", b"{}");
-    node.put("ipfs/blocks/SHARDING", b"/repo/flatfs/shard/v1/next-to-last/2");
+    node.put(
+        "ipfs/blocks/SHARDING",
+        b"/repo/flatfs/shard/v1/next-to-last/2",
+    );
     node
 }
 
@@ -188,10 +256,16 @@ fn whole_node() -> Node {
 fn a_whole_node_lacks_nothing() {
     let node = whole_node();
     for checked in [node.snapshot(), node.live(false), node.live(true)] {
-        assert_eq!((&checked.lines[..], &checked.problems[..]), (&[][..], &[][..]));
+        assert_eq!(
+            (&checked.lines[..], &checked.problems[..]),
+            (&[][..], &[][..])
+        );
         let report = checked.report;
         assert_eq!((report.rows.files, report.rows.pins), (607, 607));
-        assert_eq!((report.pinned, report.missing, report.mismatches()), (604, 0, 0));
+        assert_eq!(
+            (report.pinned, report.missing, report.mismatches()),
+            (604, 0, 0)
+        );
         assert!(report.is_complete());
         assert_eq!((report.local.wanted, report.local.stored), (603, 603));
         assert_eq!((report.ipfs.wanted, report.ipfs.stored), (2, 2));
@@ -201,7 +275,9 @@ fn a_whole_node_lacks_nothing() {
 #[test]
 fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     let mut node = whole_node();
-    let mut gone: Vec<String> = (0..3).map(|n: u32| sha(format!("file {n}").as_bytes())).collect();
+    let mut gone: Vec<String> = (0..3)
+        .map(|n: u32| sha(format!("file {n}").as_bytes()))
+        .collect();
     gone.sort();
     for hash in &gone {
         fs::remove_file(node.path(&format!("local/{hash}"))).expect("removed");
@@ -219,11 +295,17 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     for checked in [node.snapshot(), node.live(false), node.live(true)] {
         let mut expected: Vec<String> = Vec::new();
         for hash in &gone {
-            let kind = if *hash == sha(b"file 1") { "message" } else { "content" };
+            let kind = if *hash == sha(b"file 1") {
+                "message"
+            } else {
+                "content"
+            };
             expected.push(format!("missing {hash} {kind} local-storage/{hash}"));
         }
         expected.push(format!("missing {RAW} tx local-storage/{RAW}"));
-        expected.push(format!("missing {OTHER} tx,grace_period local-storage/{OTHER}"));
+        expected.push(format!(
+            "missing {OTHER} tx,grace_period local-storage/{OTHER}"
+        ));
         expected.push("missing not/a\\tname other local-storage/not/a\\tname".into());
         expected.push(format!("missing {V1} message,grace_period ipfs/{BLOCK}"));
         expected.push(format!("missing {OTHER} tx,grace_period ipfs/{other}"));
@@ -232,7 +314,10 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
         expected.sort();
         assert_eq!(lines, expected);
         let report = checked.report;
-        assert_eq!((report.missing, report.local.missing, report.ipfs.missing), (7, 6, 2));
+        assert_eq!(
+            (report.missing, report.local.missing, report.ipfs.missing),
+            (7, 6, 2)
+        );
         assert_eq!(report.local.missing_by_kind, [2, 1, 2, 1, 1]);
         assert_eq!(report.ipfs.missing_by_kind, [0, 1, 1, 2, 0]);
         assert_eq!(report.mismatches(), 0);
@@ -270,10 +355,21 @@ fn what_does_not_match_its_name_or_row_is_told_pinned_or_not() {
     for mut checked in [node.snapshot(), node.live(false)] {
         assert_eq!(sorted(&mut checked.lines), all);
         let report = checked.report;
-        assert_eq!((report.local.wrong_name, report.local.wrong_size, report.ipfs.wrong_name), (4, 2, 1));
+        assert_eq!(
+            (
+                report.local.wrong_name,
+                report.local.wrong_size,
+                report.ipfs.wrong_name
+            ),
+            (4, 2, 1)
+        );
         assert_eq!((report.missing, report.mismatches()), (0, 7));
     }
-    assert_eq!(sorted(&mut node.live(true).lines), sorted(&mut by_size.to_vec()), "sizes alone");
+    assert_eq!(
+        sorted(&mut node.live(true).lines),
+        sorted(&mut by_size.to_vec()),
+        "sizes alone"
+    );
 }
 
 #[test]
@@ -281,7 +377,10 @@ fn a_larger_file_lies_in_kubo_or_whole_in_local_storage() {
     let mut node = Node::new();
     let long = vec![7; MIB as usize + 1];
     node.row(V0, long.len() as i64, "file", &["message"]);
-    assert_eq!(node.snapshot().lines, [format!("missing {V0} message ipfs/{BLOCK}")]);
+    assert_eq!(
+        node.snapshot().lines,
+        [format!("missing {V0} message ipfs/{BLOCK}")]
+    );
     node.put(&format!("local/{V0}"), &long);
     assert!(node.snapshot().lines.is_empty());
     node.put(&format!("local/{V0}"), &long[1..]);
@@ -302,7 +401,10 @@ fn a_file_half_written_is_looked_at_again() {
     let mut node = Node::new();
     let hash = node.good(b"written in two steps", &["message"]);
     let path = node.path(&format!("local/{hash}"));
-    let folders = LiveFolders { local_storage: Some(node.path("local")), ipfs: Some(node.path("ipfs")) };
+    let folders = LiveFolders {
+        local_storage: Some(node.path("local")),
+        ipfs: Some(node.path("ipfs")),
+    };
     let (repo, found) = node.capture(true);
     fs::write(&path, b"written in").expect("half");
     let checked = std::thread::scope(|scope| {
@@ -310,9 +412,20 @@ fn a_file_half_written_is_looked_at_again() {
             std::thread::sleep(Duration::from_millis(200));
             fs::write(&path, b"written in two steps").expect("whole");
         });
-        Checked::new(&repo, &found, &profile(), &Against::Live { folders, quick: false })
+        Checked::new(
+            &repo,
+            &found,
+            &profile(),
+            &Against::Live {
+                folders,
+                quick: false,
+            },
+        )
     });
-    assert_eq!((&checked.lines[..], &checked.problems[..]), (&[][..], &[][..]));
+    assert_eq!(
+        (&checked.lines[..], &checked.problems[..]),
+        (&[][..], &[][..])
+    );
 }
 
 #[test]
@@ -321,18 +434,45 @@ fn what_is_not_captured_or_not_named_is_told() {
     let (repo, found) = node.capture(false);
     let checked = Checked::new(&repo, &found, &profile(), &Against::Snapshot);
     assert_eq!(checked.problems.len(), 2, "{:?}", checked.problems);
-    assert!(checked.problems[0].contains("names were not compared"), "{:?}", checked.problems);
+    assert!(
+        checked.problems[0].contains("names were not compared"),
+        "{:?}",
+        checked.problems
+    );
 
-    let unnamed = Profile { ipfs: None, ..profile() };
+    let unnamed = Profile {
+        ipfs: None,
+        ..profile()
+    };
     let checked = Checked::new(&repo, &found, &unnamed, &Against::Snapshot);
-    assert_eq!((checked.report.missing, checked.report.ipfs), (0, PlaceReport::default()));
-    assert!(checked.problems.iter().any(|told| told.contains("not checked")), "{:?}", checked.problems);
+    assert_eq!(
+        (checked.report.missing, checked.report.ipfs),
+        (0, PlaceReport::default())
+    );
+    assert!(
+        checked
+            .problems
+            .iter()
+            .any(|told| told.contains("not checked")),
+        "{:?}",
+        checked.problems
+    );
 
     let mut elsewhere = profile();
-    elsewhere.ipfs = Some(Part { source: "kubo".into(), place: Place::Volume("x".into()) });
+    elsewhere.ipfs = Some(Part {
+        source: "kubo".into(),
+        place: Place::Volume("x".into()),
+    });
     let checked = Checked::new(&repo, &found, &elsewhere, &Against::Snapshot);
     assert_eq!(checked.report.ipfs.missing, 2);
-    assert!(checked.problems.iter().any(|told| told.contains("does not have it")), "{:?}", checked.problems);
+    assert!(
+        checked
+            .problems
+            .iter()
+            .any(|told| told.contains("does not have it")),
+        "{:?}",
+        checked.problems
+    );
 }
 
 #[test]
@@ -341,13 +481,23 @@ fn a_check_needs_a_dump() {
     let (repo, found) = node.capture(true);
     let said = |profile: &Profile, found: &StoredSnapshot| {
         let observer = Recording::default();
-        let result =
-            check(&repo, found, profile, &Against::Snapshot, &observer, &Cancel::new(), &mut |_| Ok(()));
+        let result = check(
+            &repo,
+            found,
+            profile,
+            &Against::Snapshot,
+            &observer,
+            &Cancel::new(),
+            &mut |_| Ok(()),
+        );
         result.expect_err("no dump").to_string()
     };
     let named = |source: &str| {
         let mut profile = profile();
-        profile.database.iter_mut().for_each(|database| database.source = source.into());
+        profile
+            .database
+            .iter_mut()
+            .for_each(|database| database.source = source.into());
         profile
     };
     assert!(said(&Profile::default(), &found).contains("no source is named"));
@@ -355,9 +505,19 @@ fn a_check_needs_a_dump() {
     assert!(said(&named("ipfs"), &found).contains("is no dump but a tree"));
     let cancel = Cancel::new();
     cancel.cancel();
-    let stopped =
-        check(&repo, &found, &profile(), &Against::Snapshot, &Recording::default(), &cancel, &mut |_| Ok(()));
-    assert!(matches!(stopped, Err(NodeError::Engine(Error::Interrupted))));
+    let stopped = check(
+        &repo,
+        &found,
+        &profile(),
+        &Against::Snapshot,
+        &Recording::default(),
+        &cancel,
+        &mut |_| Ok(()),
+    );
+    assert!(matches!(
+        stopped,
+        Err(NodeError::Engine(Error::Interrupted))
+    ));
 }
 
 #[test]
@@ -365,8 +525,14 @@ fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
     let mut node = whole_node();
     node.row(OTHER, 5 * MIB, "file", &["content"]);
     let (repo, found) = node.capture(true);
-    let mut names =
-        pinned_local_names(&repo, &found, &profile(), &Recording::default(), &Cancel::new()).expect("read");
+    let mut names = pinned_local_names(
+        &repo,
+        &found,
+        &profile(),
+        &Recording::default(),
+        &Cancel::new(),
+    )
+    .expect("read");
     let names: Vec<Vec<u8>> = std::iter::from_fn(|| names.next().expect("read")).collect();
     assert!(names.windows(2).all(|pair| pair[0] < pair[1]));
     let has = |name: &str| names.iter().any(|found| found == name.as_bytes());
@@ -380,12 +546,19 @@ fn the_names_for_a_minimal_restore_are_the_pinned_ones_in_order() {
 fn blocks_are_looked_for_where_the_repository_keeps_them() {
     let mut node = Node::new();
     node.row(V1, 123_456, "dir", &["message"]);
-    node.put("ipfs/blocks/SHARDING", b"/repo/flatfs/shard/v1/next-to-last/3\n");
+    node.put(
+        "ipfs/blocks/SHARDING",
+        b"/repo/flatfs/shard/v1/next-to-last/3\n",
+    );
     for (place, missing) in [("blocks/LX3", 0), ("blocks/X3", 1)] {
         let name = BLOCK.rsplit('/').next().expect("a name");
         node.put(&format!("ipfs/{place}/{name}"), BLOCK_BYTES);
         for checked in [node.snapshot(), node.live(false), node.live(true)] {
-            assert_eq!((checked.report.missing, checked.report.ipfs.wanted), (missing, 1), "{place}");
+            assert_eq!(
+                (checked.report.missing, checked.report.ipfs.wanted),
+                (missing, 1),
+                "{place}"
+            );
             assert!(checked.problems.is_empty(), "{:?}", checked.problems);
         }
         fs::remove_dir_all(node.path(&format!("ipfs/{place}"))).expect("removed");
@@ -397,7 +570,10 @@ fn blocks_are_looked_for_where_the_repository_keeps_them() {
 fn a_database_of_blocks_is_told_once_and_no_block_is_missed() {
     let node = whole_node();
     fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
-    node.put("ipfs/datastore_spec", br#"{"path":"pebbleds","type":"pebbleds"}"#);
+    node.put(
+        "ipfs/datastore_spec",
+        br#"{"path":"pebbleds","type":"pebbleds"}"#,
+    );
     for checked in [node.snapshot(), node.live(false), node.live(true)] {
         assert_eq!((checked.report.missing, checked.report.ipfs.wanted), (0, 0));
         assert_eq!(checked.problems.len(), 1, "{:?}", checked.problems);

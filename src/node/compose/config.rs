@@ -19,19 +19,28 @@ pub struct IpfsHosts {
 
 /// Reads them; a file that cannot be read says nothing.
 pub fn ipfs_hosts(config: &Path) -> IpfsHosts {
-    let text = read_bounded(config, FILE_BYTES_MAX).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = read_bounded(config, FILE_BYTES_MAX)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
     text.map_or_else(IpfsHosts::default, |text| parse(&text))
 }
 
 fn parse(text: &str) -> IpfsHosts {
-    let Ok(Some(top)) = yaml::read(text) else { return IpfsHosts::default() };
+    let Ok(Some(top)) = yaml::read(text) else {
+        return IpfsHosts::default();
+    };
     let host = |node: Option<&Node>| match &node?.get("host")?.value.value {
         Value::Text(text) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
     let ipfs = top.get("ipfs").map(|entry| &entry.value);
-    let pinning = ipfs.and_then(|ipfs| ipfs.get("pinning")).map(|entry| &entry.value);
-    IpfsHosts { host: host(ipfs), pinning: host(pinning) }
+    let pinning = ipfs
+        .and_then(|ipfs| ipfs.get("pinning"))
+        .map(|entry| &entry.value);
+    IpfsHosts {
+        host: host(ipfs),
+        pinning: host(pinning),
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +55,10 @@ mod tests {
         };
         let both = "ipfs:\n  enabled: true\n  host: ipfs\n  port: 5001\n  pinning:\n    host: ipfs-pinning\n    port: 5001\n";
         assert_eq!(hosts(both), ("ipfs".into(), "ipfs-pinning".into()));
-        assert_eq!(hosts("ipfs: {host: kubo, pinning: {host: null}}"), ("kubo".into(), String::new()));
+        assert_eq!(
+            hosts("ipfs: {host: kubo, pinning: {host: null}}"),
+            ("kubo".into(), String::new())
+        );
         for text in ["", "ipfs:", "ipfs: []", "x: {host: y}", ": :", "a: [1"] {
             assert_eq!(hosts(text), (String::new(), String::new()), "{text}");
         }

@@ -19,7 +19,12 @@ pub(super) use read::clean;
 pub use read::{load, load_with, read_text};
 
 /// Names under which compose looks for its file, and those of the file that is laid over it.
-const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+const FILES: [&str; 4] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+];
 const OVERRIDES: [&str; 4] = [
     "compose.override.yml",
     "compose.override.yaml",
@@ -54,16 +59,20 @@ impl ComposeError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Wrong { .. } | Self::Path(_) => None,
-            Self::NoFile { .. } => {
-                Some("name it: icecore node init COMPOSE_FILE; without Docker, write icecore.toml by hand")
-            }
+            Self::NoFile { .. } => Some(
+                "name it: icecore node init COMPOSE_FILE; without Docker, write icecore.toml by hand",
+            ),
             Self::NoName { .. } => Some("use --project NAME"),
         }
     }
 }
 
 fn place(file: &Path, line: usize, key: &str) -> String {
-    let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+    let key = if key.is_empty() {
+        String::new()
+    } else {
+        format!("{key}: ")
+    };
     format!("{}:{line}: {key}", file.display())
 }
 
@@ -187,7 +196,10 @@ impl Project {
 
     /// The name of a service's first container, as version 2 of compose gives it.
     pub fn container_name(&self, service: &Service) -> String {
-        service.container_name.clone().unwrap_or_else(|| format!("{}-{}-1", self.name, service.name))
+        service
+            .container_name
+            .clone()
+            .unwrap_or_else(|| format!("{}-{}-1", self.name, service.name))
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use super::variables::{Lines, Variables};
 use super::yaml::{self, Entry, Merging, Node, Value, shown};
 use super::{
-    ComposeError, FILES, Files, MountSource, OVERRIDES, Project, Request, Service, ServiceMount, normalised,
+    ComposeError, FILES, Files, MountSource, OVERRIDES, Project, Request, Service, ServiceMount,
+    normalised,
 };
 use crate::sys::{Dir, PathError, read_bounded};
 
@@ -26,17 +27,32 @@ pub fn load(request: Request<'_>) -> Result<Project, ComposeError> {
 pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, ComposeError> {
     let path = clean(request.path);
     let is_folder = Dir::open(&path).is_ok() || first_of(files, &path, &FILES).is_some();
-    let folder = if is_folder { path.clone() } else { folder_of(&path) };
+    let folder = if is_folder {
+        path.clone()
+    } else {
+        folder_of(&path)
+    };
     let mut reader = Reader {
         variables: Variables::new(request.environment),
-        project: Project { folder: folder.clone(), ..Project::default() },
+        project: Project {
+            folder: folder.clone(),
+            ..Project::default()
+        },
         laid_over: files,
         file: PathBuf::new(),
         named: None,
-        home: request.environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
+        home: request
+            .environment
+            .get("HOME")
+            .map(PathBuf::from)
+            .filter(|home| home.is_absolute()),
     };
     reader.dot_env(&folder.join(".env"))?;
-    let read = if is_folder { reader.files_of_folder()? } else { with_override(files, path) };
+    let read = if is_folder {
+        reader.files_of_folder()?
+    } else {
+        with_override(files, path)
+    };
     for file in read {
         let text = bounded_text(files, &file)?;
         reader.read(&file, &text)?;
@@ -52,7 +68,10 @@ pub fn read_text(
 ) -> Result<Project, ComposeError> {
     let mut reader = Reader {
         variables: Variables::new(environment),
-        project: Project { folder: folder.to_owned(), ..Project::default() },
+        project: Project {
+            folder: folder.to_owned(),
+            ..Project::default()
+        },
         laid_over: Files::default(),
         file: PathBuf::new(),
         named: None,
@@ -64,8 +83,14 @@ pub fn read_text(
 
 /// A file that was named, and what is laid over it if it has one of the usual names.
 fn with_override(files: Files<'_>, file: PathBuf) -> Vec<PathBuf> {
-    let usual = file.file_name().is_some_and(|name| FILES.iter().any(|usual| name == *usual));
-    let over = if usual { first_of(files, &folder_of(&file), &OVERRIDES) } else { None };
+    let usual = file
+        .file_name()
+        .is_some_and(|name| FILES.iter().any(|usual| name == *usual));
+    let over = if usual {
+        first_of(files, &folder_of(&file), &OVERRIDES)
+    } else {
+        None
+    };
     [Some(file), over].into_iter().flatten().collect()
 }
 
@@ -95,7 +120,12 @@ fn bounded_text(files: Files<'_>, file: &Path) -> Result<String, ComposeError> {
         let before = &err.as_bytes()[..err.utf8_error().valid_up_to()];
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
         let why = "this is not UTF-8".to_owned();
-        ComposeError::Wrong { file: file.to_owned(), line, key: String::new(), why }
+        ComposeError::Wrong {
+            file: file.to_owned(),
+            line,
+            key: String::new(),
+            why,
+        }
     })
 }
 
@@ -112,19 +142,38 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong(&self, line: usize, key: impl Into<String>, why: impl Into<String>) -> ComposeError {
-        ComposeError::Wrong { file: self.file.clone(), line, key: key.into(), why: why.into() }
+        ComposeError::Wrong {
+            file: self.file.clone(),
+            line,
+            key: key.into(),
+            why: why.into(),
+        }
     }
 
     /// The compose files of a folder: those that `COMPOSE_FILE` names, else the usual ones.
     fn files_of_folder(&self) -> Result<Vec<PathBuf>, ComposeError> {
         let folder = &self.project.folder;
-        if let Some(named) = self.variables.get("COMPOSE_FILE").filter(|named| !named.is_empty()) {
-            let between = self.variables.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty());
-            let names = named.split(between.unwrap_or(":")).filter(|name| !name.is_empty());
-            return Ok(names.take(FILES_MAX).map(|name| clean(&folder.join(name))).collect());
+        if let Some(named) = self
+            .variables
+            .get("COMPOSE_FILE")
+            .filter(|named| !named.is_empty())
+        {
+            let between = self
+                .variables
+                .get("COMPOSE_PATH_SEPARATOR")
+                .filter(|text| !text.is_empty());
+            let names = named
+                .split(between.unwrap_or(":"))
+                .filter(|name| !name.is_empty());
+            return Ok(names
+                .take(FILES_MAX)
+                .map(|name| clean(&folder.join(name)))
+                .collect());
         }
         let Some(file) = first_of(self.laid_over, folder, &FILES) else {
-            return Err(ComposeError::NoFile { folder: folder.clone() });
+            return Err(ComposeError::NoFile {
+                folder: folder.clone(),
+            });
         };
         let over = first_of(self.laid_over, folder, &OVERRIDES);
         Ok([Some(file), over].into_iter().flatten().collect())
@@ -146,7 +195,12 @@ impl Reader<'_> {
         let text = bounded_text(self.laid_over, file)?;
         let lines = self.variables.read_file(&text).map_err(|(line, why)| {
             let file = file.to_owned();
-            ComposeError::Wrong { file, line, key: String::new(), why }
+            ComposeError::Wrong {
+                file,
+                line,
+                key: String::new(),
+                why,
+            }
         })?;
         if !self.project.env_files.iter().any(|known| known == file) {
             self.project.env_files.push(file.to_owned());
@@ -159,7 +213,9 @@ impl Reader<'_> {
         self.file = file.to_owned();
         self.project.files.push(file.to_owned());
         let root = yaml::read(text).map_err(|err| self.wrong(err.line, "", err.why))?;
-        let Some(root) = root else { return Err(self.wrong(1, "", "the file is empty")) };
+        let Some(root) = root else {
+            return Err(self.wrong(1, "", "the file is empty"));
+        };
         if !matches!(root.value, Value::Map(_)) {
             return Err(self.wrong(root.line, "", "a compose file is a map: services, volumes"));
         }
@@ -167,7 +223,10 @@ impl Reader<'_> {
             self.named = self.text(name, "name")?;
         }
         if let Some(include) = root.get("include") {
-            self.note(include.line, "'include' is not followed: what stands in other files is not known");
+            self.note(
+                include.line,
+                "'include' is not followed: what stands in other files is not known",
+            );
         }
         for volume in self.entries(root.get("volumes"), "volumes")? {
             self.volume(volume)?;
@@ -196,7 +255,11 @@ impl Reader<'_> {
     }
 
     /// The entries of a map; none if it is left out.
-    fn entries<'n>(&self, entry: Option<&'n Entry>, key: &str) -> Result<&'n [Entry], ComposeError> {
+    fn entries<'n>(
+        &self,
+        entry: Option<&'n Entry>,
+        key: &str,
+    ) -> Result<&'n [Entry], ComposeError> {
         match entry.map(|entry| (&entry.value.value, entry.line)) {
             None | Some((Value::Null, _)) => Ok(&[]),
             Some((Value::Map(entries), _)) => Ok(entries),
@@ -209,12 +272,19 @@ impl Reader<'_> {
         self.node_text(&entry.value, entry.line, key)
     }
 
-    fn node_text(&mut self, node: &Node, line: usize, key: &str) -> Result<Option<String>, ComposeError> {
+    fn node_text(
+        &mut self,
+        node: &Node,
+        line: usize,
+        key: &str,
+    ) -> Result<Option<String>, ComposeError> {
         match &node.value {
             Value::Null => Ok(None),
-            Value::Text(text) => {
-                self.variables.fill(text).map(Some).map_err(|why| self.wrong(line, key, why))
-            }
+            Value::Text(text) => self
+                .variables
+                .fill(text)
+                .map(Some)
+                .map_err(|why| self.wrong(line, key, why)),
             Value::List(_) | Value::Map(_) => Err(self.wrong(line, key, "this must be a text")),
         }
     }
@@ -224,15 +294,22 @@ impl Reader<'_> {
         match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "y" | "1" => Ok(true),
             "" | "false" | "no" | "off" | "n" | "0" => Ok(false),
-            other => {
-                Err(self.wrong(entry.line, key, format!("'{}' is neither true nor false", shown(other))))
-            }
+            other => Err(self.wrong(
+                entry.line,
+                key,
+                format!("'{}' is neither true nor false", shown(other)),
+            )),
         }
     }
 
     fn volume(&mut self, entry: &Entry) -> Result<(), ComposeError> {
         let key = format!("volumes.{}", shown(&entry.key));
-        let mut volume = self.project.volumes.get(&entry.key).cloned().unwrap_or_default();
+        let mut volume = self
+            .project
+            .volumes
+            .get(&entry.key)
+            .cloned()
+            .unwrap_or_default();
         self.entries(Some(entry), &key)?;
         let node = &entry.value;
         if let Some(name) = node.get("name") {
@@ -260,19 +337,28 @@ impl Reader<'_> {
     /// The folder that a volume is another name of: `o: bind` and `device: /srv/x`.
     fn device(&mut self, options: &Entry, key: &str) -> Result<Option<PathBuf>, ComposeError> {
         self.entries(Some(options), key)?;
-        let (Some(how), Some(device)) = (options.value.get("o"), options.value.get("device")) else {
+        let (Some(how), Some(device)) = (options.value.get("o"), options.value.get("device"))
+        else {
             return Ok(None);
         };
         let how = self.text(how, &format!("{key}.o"))?.unwrap_or_default();
-        let device = self.text(device, &format!("{key}.device"))?.unwrap_or_default();
-        let bind = how.split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
+        let device = self
+            .text(device, &format!("{key}.device"))?
+            .unwrap_or_default();
+        let bind = how
+            .split(',')
+            .any(|word| matches!(word.trim(), "bind" | "rbind"));
         let path = Path::new(&device);
         Ok((bind && path.is_absolute()).then(|| clean(path)))
     }
 
     fn service(&mut self, entry: &Entry) -> Result<(), ComposeError> {
         let key = format!("services.{}", shown(&entry.key));
-        let at = self.project.services.iter().position(|known| known.name == entry.key);
+        let at = self
+            .project
+            .services
+            .iter()
+            .position(|known| known.name == entry.key);
         if entry.value.merging == Merging::Reset {
             at.map(|at| self.project.services.remove(at));
             return Ok(());
@@ -281,11 +367,17 @@ impl Reader<'_> {
         let known = at.filter(|_| entry.value.merging == Merging::Usual);
         let mut service = match known {
             Some(at) => self.project.services[at].clone(),
-            None => Service { name: entry.key.clone(), ..Service::default() },
+            None => Service {
+                name: entry.key.clone(),
+                ..Service::default()
+            },
         };
         let node = &entry.value;
         if let Some(extends) = node.get("extends") {
-            let what = format!("'extends' of service '{}' is not followed", shown(&entry.key));
+            let what = format!(
+                "'extends' of service '{}' is not followed",
+                shown(&entry.key)
+            );
             self.note(extends.line, &what);
         }
         if let Some(image) = node.get("image") {
@@ -311,7 +403,12 @@ impl Reader<'_> {
     }
 
     /// What the files of variables say; `environment` comes later and outweighs it.
-    fn env_files(&mut self, entry: &Entry, key: &str, service: &mut Service) -> Result<(), ComposeError> {
+    fn env_files(
+        &mut self,
+        entry: &Entry,
+        key: &str,
+        service: &mut Service,
+    ) -> Result<(), ComposeError> {
         let nodes = match &entry.value.value {
             Value::List(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(&entry.value),
@@ -319,7 +416,9 @@ impl Reader<'_> {
         for node in nodes {
             let mut required = true;
             let path = match (&node.value, node.get("path")) {
-                (Value::Map(_), None) => return Err(self.wrong(node.line, key, "a 'path' is missing")),
+                (Value::Map(_), None) => {
+                    return Err(self.wrong(node.line, key, "a 'path' is missing"));
+                }
                 (Value::Map(_), Some(path)) => {
                     if let Some(entry) = node.get("required") {
                         required = self.truth(entry, &format!("{key}.required"))?;
@@ -328,11 +427,15 @@ impl Reader<'_> {
                 }
                 _ => self.node_text(node, node.line, key)?,
             };
-            let Some(path) = path.filter(|path| !path.is_empty()) else { continue };
+            let Some(path) = path.filter(|path| !path.is_empty()) else {
+                continue;
+            };
             if self.project.env_files.len() >= FILES_MAX {
                 return Err(self.wrong(node.line, key, "too many files"));
             }
-            let path = self.absolute(&path).map_err(|why| self.wrong(node.line, key, why))?;
+            let path = self
+                .absolute(&path)
+                .map_err(|why| self.wrong(node.line, key, why))?;
             match self.env_file(&path) {
                 Ok(lines) => self.keep_variables(lines, service),
                 Err(ComposeError::Path(PathError { source, .. })) if !required => drop(source),
@@ -345,7 +448,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn environment(&mut self, entry: &Entry, key: &str, service: &mut Service) -> Result<(), ComposeError> {
+    fn environment(
+        &mut self,
+        entry: &Entry,
+        key: &str,
+        service: &mut Service,
+    ) -> Result<(), ComposeError> {
         if entry.value.merging != Merging::Usual {
             service.environment.clear();
         }
@@ -365,7 +473,11 @@ impl Reader<'_> {
             Value::List(nodes) => {
                 for node in nodes {
                     let Value::Text(text) = &node.value else {
-                        return Err(self.wrong(node.line, key, "this must be a list of NAME=VALUE"));
+                        return Err(self.wrong(
+                            node.line,
+                            key,
+                            "this must be a list of NAME=VALUE",
+                        ));
                     };
                     let (name, value) = match text.split_once('=') {
                         Some((name, value)) => (name, Some(value)),
@@ -374,14 +486,18 @@ impl Reader<'_> {
                     if !is_kept(name) {
                         continue;
                     }
-                    let value = value.filter(|_| !is_secret(name)).map(|value| self.variables.fill(value));
                     let value = value
-                        .transpose()
-                        .map_err(|why| self.wrong(node.line, format!("{key}.{}", shown(name)), why))?;
+                        .filter(|_| !is_secret(name))
+                        .map(|value| self.variables.fill(value));
+                    let value = value.transpose().map_err(|why| {
+                        self.wrong(node.line, format!("{key}.{}", shown(name)), why)
+                    })?;
                     lines.push((name.to_owned(), value));
                 }
             }
-            Value::Text(_) => return Err(self.wrong(entry.line, key, "this must be a map or a list")),
+            Value::Text(_) => {
+                return Err(self.wrong(entry.line, key, "this must be a map or a list"));
+            }
         }
         self.keep_variables(lines, service);
         Ok(())
@@ -399,7 +515,12 @@ impl Reader<'_> {
         }
     }
 
-    fn mounts(&mut self, entry: &Entry, key: &str, service: &mut Service) -> Result<(), ComposeError> {
+    fn mounts(
+        &mut self,
+        entry: &Entry,
+        key: &str,
+        service: &mut Service,
+    ) -> Result<(), ComposeError> {
         if entry.value.merging != Merging::Usual {
             service.mounts.clear();
         }
@@ -410,7 +531,13 @@ impl Reader<'_> {
         };
         // A later mount takes the place of an earlier one at the same folder.
         let mut at: BTreeMap<String, usize> = BTreeMap::new();
-        at.extend(service.mounts.iter().enumerate().map(|(n, mount)| (mount.target.clone(), n)));
+        at.extend(
+            service
+                .mounts
+                .iter()
+                .enumerate()
+                .map(|(n, mount)| (mount.target.clone(), n)),
+        );
         for node in nodes {
             let mount = match &node.value {
                 Value::Text(text) => {
@@ -448,7 +575,11 @@ impl Reader<'_> {
             return Err(format!("'{}' is no SOURCE:TARGET", shown(text)));
         }
         let read_only = mode.split(',').any(|word| word == "ro");
-        Ok(ServiceMount { source, target: clean_target(target), read_only })
+        Ok(ServiceMount {
+            source,
+            target: clean_target(target),
+            read_only,
+        })
     }
 
     fn long_mount(&mut self, node: &Node, key: &str) -> Result<ServiceMount, ComposeError> {
@@ -467,14 +598,21 @@ impl Reader<'_> {
             return Err(self.wrong(node.line, key, "a mount without a target"));
         };
         let source = match (kind.as_deref(), source) {
-            (Some("bind"), Some(source)) => {
-                MountSource::Path(self.absolute(&source).map_err(|why| self.wrong(node.line, key, why))?)
+            (Some("bind"), Some(source)) => MountSource::Path(
+                self.absolute(&source)
+                    .map_err(|why| self.wrong(node.line, key, why))?,
+            ),
+            (Some("bind"), None) => {
+                return Err(self.wrong(node.line, key, "a bind mount without a source"));
             }
-            (Some("bind"), None) => return Err(self.wrong(node.line, key, "a bind mount without a source")),
             (Some("volume") | None, Some(source)) => MountSource::Volume(source),
             _ => MountSource::Nameless,
         };
-        Ok(ServiceMount { source, target: clean_target(&target), read_only })
+        Ok(ServiceMount {
+            source,
+            target: clean_target(&target),
+            read_only,
+        })
     }
 
     /// A path of the compose file, from the project's folder or the user's home on.
@@ -482,7 +620,11 @@ impl Reader<'_> {
         if path.contains('\0') {
             return Err("a path with a zero byte".to_owned());
         }
-        let home = || self.home.clone().ok_or("'~' stands for HOME, which is not set");
+        let home = || {
+            self.home
+                .clone()
+                .ok_or("'~' stands for HOME, which is not set")
+        };
         if path == "~" {
             return Ok(home()?);
         }
@@ -490,24 +632,46 @@ impl Reader<'_> {
             return Ok(clean(&home()?.join(below)));
         }
         if path.starts_with('~') {
-            return Err(format!("whose home '{}' begins with is not known", shown(path)));
+            return Err(format!(
+                "whose home '{}' begins with is not known",
+                shown(path)
+            ));
         }
         Ok(clean(&self.project.folder.join(path)))
     }
 
     /// Gives the project its name, and tells which variables stand for nothing.
     fn finish(mut self, told: Option<&str>) -> Result<Project, ComposeError> {
-        let variable = || self.variables.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
-        let given = told.or_else(variable).map(normalised).filter(|name| !name.is_empty());
+        let variable = || {
+            self.variables
+                .get("COMPOSE_PROJECT_NAME")
+                .filter(|name| !name.is_empty())
+        };
+        let given = told
+            .or_else(variable)
+            .map(normalised)
+            .filter(|name| !name.is_empty());
         self.project.named = given.is_some();
-        let folder = self.project.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        let folder = self
+            .project
+            .folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
         let usual = [self.named.take(), folder].into_iter().flatten();
-        let name = given.or_else(|| usual.map(|name| normalised(&name)).find(|name| !name.is_empty()));
+        let name = given.or_else(|| {
+            usual
+                .map(|name| normalised(&name))
+                .find(|name| !name.is_empty())
+        });
         let folder = self.project.folder.clone();
         self.project.name = name.ok_or(ComposeError::NoName { folder })?;
-        let unset: BTreeSet<String> = std::mem::take(&mut self.variables.unset).into_iter().collect();
+        let unset: BTreeSet<String> = std::mem::take(&mut self.variables.unset)
+            .into_iter()
+            .collect();
         for name in unset {
-            self.project.notes.push(format!("the variable {name} is not set: read as nothing"));
+            self.project
+                .notes
+                .push(format!("the variable {name} is not set: read as nothing"));
         }
         Ok(self.project)
     }
@@ -538,5 +702,7 @@ pub(in super::super) fn clean(path: &Path) -> PathBuf {
 }
 
 fn clean_target(target: &str) -> String {
-    clean(&Path::new("/").join(target)).to_string_lossy().into_owned()
+    clean(&Path::new("/").join(target))
+        .to_string_lossy()
+        .into_owned()
 }

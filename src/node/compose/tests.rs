@@ -47,7 +47,12 @@ fn text(text: &str) -> Result<Project, ComposeError> {
 #[track_caller]
 fn wrong(compose: &str) -> (usize, String, String) {
     match text(compose).expect_err("not read") {
-        ComposeError::Wrong { file, line, key, why } => {
+        ComposeError::Wrong {
+            file,
+            line,
+            key,
+            why,
+        } => {
             assert_eq!(file, Path::new("/opt/Py Aleph/docker-compose.yml"));
             (line, key, why)
         }
@@ -64,13 +69,24 @@ fn folder(
     for (name, text) in files {
         fs::write(root.path().join(name), text).expect("written");
     }
-    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let project = load(Request { path: root.path(), environment: &environment, project: None });
+    let environment = environment
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    let project = load(Request {
+        path: root.path(),
+        environment: &environment,
+        project: None,
+    });
     (root, project)
 }
 
 fn service<'p>(project: &'p Project, name: &str) -> &'p Service {
-    project.services.iter().find(|service| service.name == name).expect("the service")
+    project
+        .services
+        .iter()
+        .find(|service| service.name == name)
+        .expect("the service")
 }
 
 #[test]
@@ -79,18 +95,30 @@ fn a_usual_file_is_read() {
     assert_eq!((project.name.as_str(), project.named), ("pyaleph", false));
     assert_eq!(project.services.len(), 3);
     let core = service(&project, "core");
-    assert_eq!(core.mounts[1].source, MountSource::Path("/opt/Py Aleph/keys".into()));
-    assert_eq!(core.mounts[2].source, MountSource::Volume("node-files".into()));
+    assert_eq!(
+        core.mounts[1].source,
+        MountSource::Path("/opt/Py Aleph/keys".into())
+    );
+    assert_eq!(
+        core.mounts[2].source,
+        MountSource::Volume("node-files".into())
+    );
     assert_eq!(core.mounts[2].target, "/var/lib/pyaleph");
     assert_eq!(project.volume_name("node-files"), "pyaleph_node-files");
     let postgres = service(&project, "postgres");
-    assert_eq!(postgres.environment["POSTGRES_USER"].as_deref(), Some("aleph"));
+    assert_eq!(
+        postgres.environment["POSTGRES_USER"].as_deref(),
+        Some("aleph")
+    );
     assert_eq!(project.container_name(postgres), "pyaleph-postgres-1");
     // What is not needed is not read, and no password is kept.
     assert_eq!(project.notes, Vec::<String>::new());
     assert_eq!(postgres.environment["POSTGRES_PASSWORD"], None);
     let shown = format!("{project:?}");
-    assert!(!shown.contains("secret") && !shown.contains("\"aleph\""), "{shown}");
+    assert!(
+        !shown.contains("secret") && !shown.contains("\"aleph\""),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -125,8 +153,10 @@ volumes:
     let mounts = &service(&project, "a").mounts;
     let path = |path: &str| MountSource::Path(path.into());
     let volume = |name: &str| MountSource::Volume(name.into());
-    let all: Vec<(&str, MountSource, bool)> =
-        mounts.iter().map(|mount| (mount.target.as_str(), mount.source.clone(), mount.read_only)).collect();
+    let all: Vec<(&str, MountSource, bool)> = mounts
+        .iter()
+        .map(|mount| (mount.target.as_str(), mount.source.clone(), mount.read_only))
+        .collect();
     assert_eq!(
         all,
         [
@@ -141,8 +171,14 @@ volumes:
         ]
     );
     let names = ["long", "out", "old", "not", "plain"].map(|key| project.volume_name(key));
-    assert_eq!(names, ["its-own", "out", "older", "pyaleph_not", "pyaleph_plain"]);
-    assert_eq!(project.volumes["dev"].device.as_deref(), Some(Path::new("/srv/dev")));
+    assert_eq!(
+        names,
+        ["its-own", "out", "older", "pyaleph_not", "pyaleph_plain"]
+    );
+    assert_eq!(
+        project.volumes["dev"].device.as_deref(),
+        Some(Path::new("/srv/dev"))
+    );
     assert_eq!(project.volumes["nfs"].device, None);
 }
 
@@ -168,7 +204,10 @@ services:
     assert_eq!(db.container_name.as_deref(), Some("me-db"));
     assert_eq!(db.environment["POSTGRES_USER"].as_deref(), Some("me"));
     assert_eq!(db.environment["POSTGRES_DB"].as_deref(), Some("main"));
-    assert_eq!(db.mounts[0].source, MountSource::Path(root.path().join("data")));
+    assert_eq!(
+        db.mounts[0].source,
+        MountSource::Path(root.path().join("data"))
+    );
     assert_eq!(db.mounts[1].source, MountSource::Path("/home/u/k".into()));
     assert_eq!(project.env_files, [root.path().join(".env")]);
     assert_eq!(project.notes, Vec::<String>::new());
@@ -181,19 +220,40 @@ fn a_project_is_named_as_compose_names_it() {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join("_The Folder.1");
         fs::create_dir(&folder).expect("made");
-        let compose = if env == "no name" { "services: {a: {image: x}}\n" } else { compose };
+        let compose = if env == "no name" {
+            "services: {a: {image: x}}\n"
+        } else {
+            compose
+        };
         fs::write(folder.join("compose.yaml"), compose).expect("written");
         fs::write(folder.join(".env"), if env == "no name" { "" } else { env }).expect("written");
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let read = load(Request { path: &folder, environment: &environment, project }).expect("read");
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let read = load(Request {
+            path: &folder,
+            environment: &environment,
+            project,
+        })
+        .expect("read");
         (read.name, read.named)
     };
     let named = |name: &str, told| (name.to_owned(), told);
     let variable = [("COMPOSE_PROJECT_NAME", "var")];
     assert_eq!(load(&variable, "", Some("Given")), named("given", true));
-    assert_eq!(load(&variable, "COMPOSE_PROJECT_NAME=file\n", None), named("var", true));
-    assert_eq!(load(&[], "COMPOSE_PROJECT_NAME=file\n", None), named("file", true));
-    assert_eq!(load(&[("COMPOSE_PROJECT_NAME", "")], "", None), named("toldhere", false));
+    assert_eq!(
+        load(&variable, "COMPOSE_PROJECT_NAME=file\n", None),
+        named("var", true)
+    );
+    assert_eq!(
+        load(&[], "COMPOSE_PROJECT_NAME=file\n", None),
+        named("file", true)
+    );
+    assert_eq!(
+        load(&[("COMPOSE_PROJECT_NAME", "")], "", None),
+        named("toldhere", false)
+    );
     assert_eq!(load(&[], "no name", None), named("thefolder1", false));
     let err = read_text("services: {}\n", Path::new("/opt/…"), &nothing()).expect_err("no name");
     assert!(matches!(err, ComposeError::NoName { .. }) && err.hint().is_some());
@@ -223,22 +283,44 @@ fn an_override_is_laid_over() {
     let project = project.expect("read");
     assert_eq!(project.files.len(), 2);
     let postgres = service(&project, "postgres");
-    assert_eq!(postgres.image.as_deref(), Some("registry.example/postgres:16"));
-    assert_eq!(postgres.environment["POSTGRES_USER"].as_deref(), Some("aleph"));
-    assert_eq!(postgres.environment["POSTGRES_DB"].as_deref(), Some("other"));
+    assert_eq!(
+        postgres.image.as_deref(),
+        Some("registry.example/postgres:16")
+    );
+    assert_eq!(
+        postgres.environment["POSTGRES_USER"].as_deref(),
+        Some("aleph")
+    );
+    assert_eq!(
+        postgres.environment["POSTGRES_DB"].as_deref(),
+        Some("other")
+    );
     let core = service(&project, "core");
     assert_eq!(core.mounts.len(), 4);
     assert_eq!(core.mounts[1].source, MountSource::Path("/mnt/keys".into()));
     assert_eq!(service(&project, "ipfs").mounts.len(), 1);
-    assert_eq!(service(&project, "ipfs").mounts[0].source, MountSource::Path("/mnt/ipfs".into()));
+    assert_eq!(
+        service(&project, "ipfs").mounts[0].source,
+        MountSource::Path("/mnt/ipfs".into())
+    );
     assert_eq!(project.services.len(), 4);
 
     // Named by its usual name it is the same; a file of another name stands alone.
     let path = root.path().join("docker-compose.yml");
-    let named = load(Request { path: &path, environment: &nothing(), project: None }).expect("read");
+    let named = load(Request {
+        path: &path,
+        environment: &nothing(),
+        project: None,
+    })
+    .expect("read");
     assert_eq!(named.files.len(), 2);
     let path = root.path().join("docker-compose.override.yml");
-    let named = load(Request { path: &path, environment: &nothing(), project: None }).expect("read");
+    let named = load(Request {
+        path: &path,
+        environment: &nothing(),
+        project: None,
+    })
+    .expect("read");
     assert_eq!(named.files.len(), 1);
 }
 
@@ -246,7 +328,11 @@ fn an_override_is_laid_over() {
 fn compose_file_names_the_files() {
     let one = "services: {a: {image: x}}\n";
     let (_root, project) = folder(
-        &[("a.yml", one), ("b.yml", "services: {b: {image: y}}\n"), (".env", "COMPOSE_FILE=a.yml:b.yml\n")],
+        &[
+            ("a.yml", one),
+            ("b.yml", "services: {b: {image: y}}\n"),
+            (".env", "COMPOSE_FILE=a.yml:b.yml\n"),
+        ],
         &[],
     );
     assert_eq!(project.expect("read").services.len(), 2);
@@ -264,7 +350,10 @@ fn files_of_variables_are_read_and_outweighed() {
     let (root, project) = folder(
         &[
             ("docker-compose.yml", compose),
-            ("one.env", "POSTGRES_USER=one\nPOSTGRES_DB=one\nPOSTGRES_PASSWORD=s3cret\n"),
+            (
+                "one.env",
+                "POSTGRES_USER=one\nPOSTGRES_DB=one\nPOSTGRES_PASSWORD=s3cret\n",
+            ),
             ("two.env", "POSTGRES_USER=two\nNOT=kept\n"),
         ],
         &[],
@@ -273,13 +362,31 @@ fn files_of_variables_are_read_and_outweighed() {
     let a = service(&project, "a");
     assert_eq!(a.environment["POSTGRES_USER"].as_deref(), Some("two"));
     assert_eq!(a.environment["POSTGRES_DB"].as_deref(), Some("here"));
-    assert_eq!((a.environment.len(), a.environment["POSTGRES_PASSWORD"].clone()), (3, None));
-    assert_eq!(service(&project, "b").environment["POSTGRES_USER"].as_deref(), Some("one"));
-    assert_eq!(project.env_files, ["one.env", "two.env"].map(|name| root.path().join(name)));
+    assert_eq!(
+        (
+            a.environment.len(),
+            a.environment["POSTGRES_PASSWORD"].clone()
+        ),
+        (3, None)
+    );
+    assert_eq!(
+        service(&project, "b").environment["POSTGRES_USER"].as_deref(),
+        Some("one")
+    );
+    assert_eq!(
+        project.env_files,
+        ["one.env", "two.env"].map(|name| root.path().join(name))
+    );
 
-    let (_root, project) = folder(&[("compose.yml", "services:\n  a:\n    env_file: none.env\n")], &[]);
+    let (_root, project) = folder(
+        &[("compose.yml", "services:\n  a:\n    env_file: none.env\n")],
+        &[],
+    );
     let said = project.expect_err("missing").to_string();
-    assert!(said.contains("compose.yml:3: services.a.env_file: cannot read"), "{said}");
+    assert!(
+        said.contains("compose.yml:3: services.a.env_file: cannot read"),
+        "{said}"
+    );
     let (_root, project) = folder(
         &[
             ("compose.yml", "services:\n  a:\n    env_file: bad.env\n"),
@@ -288,7 +395,10 @@ fn files_of_variables_are_read_and_outweighed() {
         &[],
     );
     let said = project.expect_err("bad").to_string();
-    assert!(said.contains("bad.env:2: ") && !said.contains("s3cret"), "{said}");
+    assert!(
+        said.contains("bad.env:2: ") && !said.contains("s3cret"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -300,13 +410,18 @@ fn what_is_passed_over_is_told() {
     assert_eq!(project.notes.len(), 3, "{:?}", project.notes);
     assert!(project.notes[0].contains("docker-compose.yml:1: 'include'"));
     assert!(project.notes[1].contains(":4: 'extends' of service 'a'"));
-    assert_eq!(project.notes[2], "the variable WHAT is not set: read as nothing");
+    assert_eq!(
+        project.notes[2],
+        "the variable WHAT is not set: read as nothing"
+    );
 }
 
 #[test]
 fn errors_name_file_line_and_key() {
     assert_eq!(
-        text("services:\n  a:\n    image: ${X:?no image}\n").expect_err("unset").to_string(),
+        text("services:\n  a:\n    image: ${X:?no image}\n")
+            .expect_err("unset")
+            .to_string(),
         "/opt/Py Aleph/docker-compose.yml:3: services.a.image: the variable X must be set: no image"
     );
     let is = |compose: &str, line: usize, key: &str| {
@@ -317,13 +432,37 @@ fn errors_name_file_line_and_key() {
     is("services: text\n", 1, "services");
     is("services:\n  a: text\n", 2, "services.a");
     is("services: {}\nvolumes: [x]\n", 2, "volumes");
-    is("services: {}\nvolumes:\n  a:\n    external: perhaps\n", 4, "volumes.a.external");
-    is("services:\n  a:\n    volumes:\n      - /a:/b\n      - [x]\n", 5, "services.a.volumes");
-    is("services:\n  a:\n    volumes:\n      - 'x:'\n", 4, "services.a.volumes");
+    is(
+        "services: {}\nvolumes:\n  a:\n    external: perhaps\n",
+        4,
+        "volumes.a.external",
+    );
+    is(
+        "services:\n  a:\n    volumes:\n      - /a:/b\n      - [x]\n",
+        5,
+        "services.a.volumes",
+    );
+    is(
+        "services:\n  a:\n    volumes:\n      - 'x:'\n",
+        4,
+        "services.a.volumes",
+    );
     is("services:\n  a:\n    volumes: x\n", 3, "services.a.volumes");
-    is("services:\n  a:\n    volumes:\n      - type: bind\n        target: /x\n", 4, "services.a.volumes");
-    is("services:\n  a:\n    volumes:\n      - source: x\n", 4, "services.a.volumes");
-    is("services:\n  a:\n    volumes: ['~/x:/x']\n", 3, "services.a.volumes");
+    is(
+        "services:\n  a:\n    volumes:\n      - type: bind\n        target: /x\n",
+        4,
+        "services.a.volumes",
+    );
+    is(
+        "services:\n  a:\n    volumes:\n      - source: x\n",
+        4,
+        "services.a.volumes",
+    );
+    is(
+        "services:\n  a:\n    volumes: ['~/x:/x']\n",
+        3,
+        "services.a.volumes",
+    );
     is(
         "services:\n  a:\n    environment:\n      POSTGRES_USER: $1\n",
         4,
@@ -348,12 +487,30 @@ fn files_that_are_none_are_told() {
     let err = project.expect_err("no file");
     assert!(matches!(err, ComposeError::NoFile { .. }) && err.hint().is_some());
     let path = root.path().join("none.yml");
-    let err = load(Request { path: &path, environment: &nothing(), project: None }).expect_err("none");
+    let err = load(Request {
+        path: &path,
+        environment: &nothing(),
+        project: None,
+    })
+    .expect_err("none");
     assert!(matches!(err, ComposeError::Path(_)));
     fs::write(&path, b"services: {}\n# \xff\n").expect("written");
-    let err = load(Request { path: &path, environment: &nothing(), project: None }).expect_err("bytes");
-    assert!(err.to_string().ends_with("none.yml:2: this is not UTF-8"), "{err}");
+    let err = load(Request {
+        path: &path,
+        environment: &nothing(),
+        project: None,
+    })
+    .expect_err("bytes");
+    assert!(
+        err.to_string().ends_with("none.yml:2: this is not UTF-8"),
+        "{err}"
+    );
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
-    let err = load(Request { path: &path, environment: &nothing(), project: None }).expect_err("long");
+    let err = load(Request {
+        path: &path,
+        environment: &nothing(),
+        project: None,
+    })
+    .expect_err("long");
     assert!(matches!(err, ComposeError::Path(_)));
 }

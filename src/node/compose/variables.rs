@@ -26,13 +26,23 @@ pub(super) struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     pub fn new(environment: &'a BTreeMap<String, String>) -> Self {
-        let environment = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Self { environment, ..Self::default() }
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        Self {
+            environment,
+            ..Self::default()
+        }
     }
 
     /// Adds what a `.env` file says, for what the environment does not.
     pub fn add_file(&mut self, lines: Lines) {
-        self.file.extend(lines.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        self.file.extend(
+            lines
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -68,7 +78,9 @@ impl<'a> Variables<'a> {
             return Err("too many defaults within each other".into());
         }
         loop {
-            let stop = text.find(|c| c == '$' || (braced && c == '}')).unwrap_or(text.len());
+            let stop = text
+                .find(|c| c == '$' || (braced && c == '}'))
+                .unwrap_or(text.len());
             out.push_str(&text[..stop]);
             if out.len() > TEXT_BYTES_MAX {
                 return Err("too much text comes of variables".into());
@@ -88,7 +100,9 @@ impl<'a> Variables<'a> {
             } else {
                 let (name, behind) = split_name(rest);
                 if name.is_empty() {
-                    return Err("a '$' without a variable's name; write '$$' for a dollar sign".into());
+                    return Err(
+                        "a '$' without a variable's name; write '$$' for a dollar sign".into(),
+                    );
                 }
                 let value = self.value(name);
                 out.push_str(&value);
@@ -98,7 +112,12 @@ impl<'a> Variables<'a> {
     }
 
     /// Puts in what `${…` stands for. Returns what stands behind its brace.
-    fn braced<'t>(&mut self, inside: &'t str, out: &mut String, depth: usize) -> Result<&'t str, String> {
+    fn braced<'t>(
+        &mut self,
+        inside: &'t str,
+        out: &mut String,
+        depth: usize,
+    ) -> Result<&'t str, String> {
         let (name, rest) = split_name(inside);
         if name.is_empty() {
             return Err("'${' without a variable's name; write '$$' for a dollar sign".into());
@@ -115,9 +134,14 @@ impl<'a> Variables<'a> {
         let mut chars = rest.chars();
         let operator = chars.next().filter(|c| matches!(c, '-' | '?' | '+'));
         let Some(operator) = operator else {
-            return Err(format!("'${{{name}' is followed by neither '}}' nor a default"));
+            return Err(format!(
+                "'${{{name}' is followed by neither '}}' nor a default"
+            ));
         };
-        let value = self.get(name).filter(|value| !(colon && value.is_empty())).map(str::to_owned);
+        let value = self
+            .get(name)
+            .filter(|value| !(colon && value.is_empty()))
+            .map(str::to_owned);
         let mut word = String::new();
         // A default that is not needed may name variables that are not set.
         let unset = self.unset.len();
@@ -206,7 +230,10 @@ impl<'a> Variables<'a> {
             return Ok((self.fill_leniently(&value)?, after_line(behind)));
         }
         let (line, behind) = text.split_once('\n').unwrap_or((text, ""));
-        let comment = line.find(" #").or_else(|| line.find("\t#")).or(line.starts_with('#').then_some(0));
+        let comment = line
+            .find(" #")
+            .or_else(|| line.find("\t#"))
+            .or(line.starts_with('#').then_some(0));
         let value = line[..comment.unwrap_or(line.len())].trim();
         Ok((self.fill_leniently(value)?, behind))
     }
@@ -254,7 +281,9 @@ fn env_name(name: &str) -> Result<String, String> {
 /// A variable's name at the beginning, perhaps of no length, and the rest.
 fn split_name(text: &str) -> (&str, &str) {
     let begins = text.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
-    let end = text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| c != '_' && !c.is_ascii_alphanumeric())
+        .unwrap_or(text.len());
     text.split_at(if begins { end } else { 0 })
 }
 
@@ -263,7 +292,9 @@ mod tests {
     use super::*;
 
     fn environment() -> BTreeMap<String, String> {
-        [("A", "one"), ("EMPTY", ""), ("B", "two")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        [("A", "one"), ("EMPTY", ""), ("B", "two")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into()
     }
 
     fn fill(text: &str) -> Result<String, String> {
@@ -277,7 +308,10 @@ mod tests {
     #[test]
     fn variables_are_put_in_as_compose_does() {
         assert_eq!(filled("x$A-${B}y$$A"), "xone-twoy$A");
-        assert_eq!(filled("${EMPTY:-d}|${EMPTY-d}|${NO:-d}|${NO-d}|${A:-d}"), "d||d|d|one");
+        assert_eq!(
+            filled("${EMPTY:-d}|${EMPTY-d}|${NO:-d}|${NO-d}|${A:-d}"),
+            "d||d|d|one"
+        );
         assert_eq!(filled("${A:+x}|${EMPTY:+x}|${EMPTY+x}|${NO+x}"), "x||x|");
         assert_eq!(filled("${NO:-${NO2:-${A}}}/${NO:-a$$b}"), "one/a$b");
         assert_eq!(filled("${A:?must}${EMPTY?must}"), "one");
@@ -286,8 +320,13 @@ mod tests {
             fill("${EMPTY:?give one}").expect_err("unset"),
             "the variable EMPTY must be set: give one"
         );
-        assert_eq!(fill("${NO?}").expect_err("unset"), "the variable NO must be set");
-        for bad in ["$", "$1", "${", "${}", "${A", "${A:-x", "${A!x}", "a$-", "${1}"] {
+        assert_eq!(
+            fill("${NO?}").expect_err("unset"),
+            "the variable NO must be set"
+        );
+        for bad in [
+            "$", "$1", "${", "${}", "${A", "${A:-x", "${A!x}", "a$-", "${1}",
+        ] {
             fill(bad).expect_err(bad);
         }
     }
@@ -296,7 +335,12 @@ mod tests {
     fn names_that_stand_for_nothing_are_known() {
         let environment = environment();
         let mut variables = Variables::new(&environment);
-        assert_eq!(variables.fill("$NO$NO${OTHER}${A:-$UNUSED}${NO:+$UNUSED}").expect("filled"), "one");
+        assert_eq!(
+            variables
+                .fill("$NO$NO${OTHER}${A:-$UNUSED}${NO:+$UNUSED}")
+                .expect("filled"),
+            "one"
+        );
         assert_eq!(variables.unset, ["NO", "OTHER"]);
     }
 
@@ -305,17 +349,27 @@ mod tests {
         let mut environment = environment();
         environment.insert("LONG".into(), "x".repeat(60_000));
         let mut variables = Variables::new(&environment);
-        variables.fill("$LONG$LONG$LONG$LONG").expect_err("too long");
+        variables
+            .fill("$LONG$LONG$LONG$LONG")
+            .expect_err("too long");
         let much = (0..1000).find(|_| variables.fill("$LONG").is_err());
         assert!(much.is_some_and(|n| n > 100));
         let nested = format!("{}x{}", "${NO:-".repeat(1000), "}".repeat(1000));
         fill(&nested).expect_err("too deep");
-        let doubling: String = (1..40).map(|n| format!("V{n}=${{V{0}}}${{V{0}}}\n", n - 1)).collect();
+        let doubling: String = (1..40)
+            .map(|n| format!("V{n}=${{V{0}}}${{V{0}}}\n", n - 1))
+            .collect();
         let environment = BTreeMap::new();
         let mut variables = Variables::new(&environment);
         // What is no longer put in stays as it is written.
-        let lines = variables.read_file(&format!("V0=12345678\n{doubling}")).expect("read");
-        assert!(lines.iter().all(|(_, value)| value.as_ref().is_some_and(|v| v.len() <= TEXT_BYTES_MAX)));
+        let lines = variables
+            .read_file(&format!("V0=12345678\n{doubling}"))
+            .expect("read");
+        assert!(
+            lines
+                .iter()
+                .all(|(_, value)| value.as_ref().is_some_and(|v| v.len() <= TEXT_BYTES_MAX))
+        );
     }
 
     #[test]
@@ -324,7 +378,14 @@ mod tests {
         let mut variables = Variables::new(&environment);
         let text = "\u{feff}# c\n\nX=1\nexport Y = two words # c\nZ='$A #'\nW=\"a\\n\\\"$A\\$A\nb\" # c\nALONE\nE=\nU=$X$A\nQ=p#q\n C = x\r\nD=$1 $\n";
         let lines = variables.read_file(text).expect("read");
-        let get = |name: &str| lines.iter().find(|(known, _)| known == name).expect(name).1.clone();
+        let get = |name: &str| {
+            lines
+                .iter()
+                .find(|(known, _)| known == name)
+                .expect(name)
+                .1
+                .clone()
+        };
         let is = |name: &str, value: &str| assert_eq!(get(name).as_deref(), Some(value), "{name}");
         is("X", "1");
         is("Y", "two words");
@@ -336,7 +397,10 @@ mod tests {
         is("Q", "p#q");
         is("C", "x");
         is("D", "$1 $");
-        assert_eq!(variables.read_file("A=1\nno name=2\n").expect_err("bad").0, 2);
+        assert_eq!(
+            variables.read_file("A=1\nno name=2\n").expect_err("bad").0,
+            2
+        );
         assert_eq!(variables.read_file("A=1\nB='2\n").expect_err("bad").0, 2);
     }
 

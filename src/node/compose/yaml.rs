@@ -127,15 +127,30 @@ impl Builder {
                 let value = scalar(&text, style, tag.as_deref());
                 let cost = NODE_COST + text.len();
                 self.pay(cost, line)?;
-                let node = Node { line, merging: merging(tag.as_deref()), value };
-                self.done(Weighed { node, cost, height: 0 }, anchor)
+                let node = Node {
+                    line,
+                    merging: merging(tag.as_deref()),
+                    value,
+                };
+                self.done(
+                    Weighed {
+                        node,
+                        cost,
+                        height: 0,
+                    },
+                    anchor,
+                )
             }
             Event::SequenceStart(anchor, tag) => {
                 self.begin(line, anchor, tag.as_deref(), Nodes::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                let nodes =
-                    Nodes::Map { entries: Vec::new(), seen: BTreeSet::new(), key: None, merged: Vec::new() };
+                let nodes = Nodes::Map {
+                    entries: Vec::new(),
+                    seen: BTreeSet::new(),
+                    key: None,
+                    merged: Vec::new(),
+                };
                 self.begin(line, anchor, tag.as_deref(), nodes)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(line),
@@ -158,7 +173,10 @@ impl Builder {
     fn pay(&mut self, cost: usize, line: usize) -> Result<(), YamlError> {
         self.cost = self.cost.saturating_add(cost);
         if self.cost > COST_MAX {
-            return Err(wrong(line, "too much: the file, or what its aliases stand for, is too large"));
+            return Err(wrong(
+                line,
+                "too much: the file, or what its aliases stand for, is too large",
+            ));
         }
         Ok(())
     }
@@ -175,23 +193,48 @@ impl Builder {
         }
         self.pay(NODE_COST, line)?;
         let merging = merging(tag);
-        self.open.push(Open { line, anchor, merging, cost: NODE_COST, height: 0, nodes });
+        self.open.push(Open {
+            line,
+            anchor,
+            merging,
+            cost: NODE_COST,
+            height: 0,
+            nodes,
+        });
         Ok(())
     }
 
     fn end(&mut self, line: usize) -> Result<(), YamlError> {
-        let Some(open) = self.open.pop() else { return Ok(()) };
+        let Some(open) = self.open.pop() else {
+            return Ok(());
+        };
         let value = match open.nodes {
             Nodes::List(nodes) => Value::List(nodes),
-            Nodes::Map { mut entries, mut seen, merged, .. } => {
+            Nodes::Map {
+                mut entries,
+                mut seen,
+                merged,
+                ..
+            } => {
                 for node in merged {
                     bring_in(node, &mut entries, &mut seen, line)?;
                 }
                 Value::Map(entries)
             }
         };
-        let node = Node { line: open.line, merging: open.merging, value };
-        self.done(Weighed { node, cost: open.cost, height: open.height + 1 }, open.anchor)
+        let node = Node {
+            line: open.line,
+            merging: open.merging,
+            value,
+        };
+        self.done(
+            Weighed {
+                node,
+                cost: open.cost,
+                height: open.height + 1,
+            },
+            open.anchor,
+        )
     }
 
     /// Keeps a node that has an anchor, and puts it where it belongs.
@@ -216,14 +259,26 @@ impl Builder {
         let node = weighed.node;
         match &mut open.nodes {
             Nodes::List(nodes) => nodes.push(node),
-            Nodes::Map { entries, seen, key, merged } => match key.take() {
+            Nodes::Map {
+                entries,
+                seen,
+                key,
+                merged,
+            } => match key.take() {
                 None => *key = Some((key_text(node.value, node.line)?, node.line)),
                 Some((name, _)) if name == "<<" => merged.push(node),
                 Some((name, line)) => {
                     if !seen.insert(name.clone()) {
-                        return Err(wrong(line, format!("the key '{}' stands there twice", shown(&name))));
+                        return Err(wrong(
+                            line,
+                            format!("the key '{}' stands there twice", shown(&name)),
+                        ));
                     }
-                    entries.push(Entry { key: name, line, value: node });
+                    entries.push(Entry {
+                        key: name,
+                        line,
+                        value: node,
+                    });
                 }
             },
         }
@@ -242,7 +297,12 @@ fn bring_in(
         Value::Map(_) => vec![node],
         Value::List(nodes) => nodes,
         Value::Null => Vec::new(),
-        Value::Text(_) => return Err(wrong(node.line.min(line), "'<<' takes a map, or a list of maps")),
+        Value::Text(_) => {
+            return Err(wrong(
+                node.line.min(line),
+                "'<<' takes a map, or a list of maps",
+            ));
+        }
     };
     for map in maps {
         let Value::Map(more) = map.value else {
@@ -269,7 +329,11 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
     let null = style == ScalarStyle::Plain
         && tag.is_none_or(|tag| !tag.is_yaml_core_schema())
         && matches!(text, "" | "~" | "null" | "Null" | "NULL");
-    if null { Value::Null } else { Value::Text(text.to_owned()) }
+    if null {
+        Value::Null
+    } else {
+        Value::Text(text.to_owned())
+    }
 }
 
 fn merging(tag: Option<&Tag>) -> Merging {
@@ -281,11 +345,17 @@ fn merging(tag: Option<&Tag>) -> Merging {
 }
 
 fn wrong(line: usize, why: impl Into<String>) -> YamlError {
-    YamlError { line, why: why.into() }
+    YamlError {
+        line,
+        why: why.into(),
+    }
 }
 
 fn too_deep(line: usize) -> YamlError {
-    wrong(line, format!("more than {DEPTH_MAX} lists and maps within each other"))
+    wrong(
+        line,
+        format!("more than {DEPTH_MAX} lists and maps within each other"),
+    )
 }
 
 /// At most 40 characters, for messages.
@@ -311,7 +381,9 @@ mod tests {
     }
 
     fn text<'a>(node: &'a Node, path: &[&str]) -> &'a str {
-        let node = path.iter().fold(node, |node, key| &node.get(key).expect("the key").value);
+        let node = path
+            .iter()
+            .fold(node, |node, key| &node.get(key).expect("the key").value);
         match &node.value {
             Value::Text(text) => text,
             other => panic!("{other:?}"),
@@ -320,12 +392,15 @@ mod tests {
 
     #[test]
     fn scalars_stay_text_and_lines_are_known() {
-        let node = tree("---\na: 1\nb:\n  - yes\n  - '~'\n  - ~\nc: |\n  x\n  y\n'd': \"\\u00e9\"\n");
+        let node =
+            tree("---\na: 1\nb:\n  - yes\n  - '~'\n  - ~\nc: |\n  x\n  y\n'd': \"\\u00e9\"\n");
         assert_eq!(text(&node, &["a"]), "1");
         assert_eq!(text(&node, &["c"]), "x\ny\n");
         assert_eq!(text(&node, &["d"]), "é");
         let list = node.get("b").expect("b");
-        let Value::List(items) = &list.value.value else { panic!("{list:?}") };
+        let Value::List(items) = &list.value.value else {
+            panic!("{list:?}")
+        };
         assert_eq!((list.line, items[0].line, items[2].line), (3, 4, 6));
         assert_eq!(items[1].value, Value::Text("~".into()));
         assert_eq!(items[2].value, Value::Null);
@@ -337,10 +412,23 @@ mod tests {
         let node = tree(
             "x: &x {a: 1, b: 2}\ny: &y {a: 3, c: 4}\none:\n  <<: *x\n  b: 5\ntwo: {<<: [*y, *x], d: *x}\n",
         );
-        assert_eq!((text(&node, &["one", "a"]), text(&node, &["one", "b"])), ("1", "5"));
-        assert_eq!((text(&node, &["two", "a"]), text(&node, &["two", "b"])), ("3", "2"));
+        assert_eq!(
+            (text(&node, &["one", "a"]), text(&node, &["one", "b"])),
+            ("1", "5")
+        );
+        assert_eq!(
+            (text(&node, &["two", "a"]), text(&node, &["two", "b"])),
+            ("3", "2")
+        );
         assert_eq!(text(&node, &["two", "d", "b"]), "2");
-        assert_eq!(node.get("one").expect("one").value.get("a").map(|entry| entry.line), Some(1));
+        assert_eq!(
+            node.get("one")
+                .expect("one")
+                .value
+                .get("a")
+                .map(|entry| entry.line),
+            Some(1)
+        );
     }
 
     #[test]
@@ -356,21 +444,36 @@ mod tests {
     #[test]
     fn what_is_wrong_names_its_line() {
         assert_eq!(why("a: 1\nb: [1, 2\nc: 3\n").0, 3);
-        assert_eq!(why("a: 1\nb: 2\na: 3\n"), (3, "the key 'a' stands there twice".into()));
-        assert_eq!(why("a: 1\n? [x]\n: y\n"), (2, "a key must be a word".into()));
+        assert_eq!(
+            why("a: 1\nb: 2\na: 3\n"),
+            (3, "the key 'a' stands there twice".into())
+        );
+        assert_eq!(
+            why("a: 1\n? [x]\n: y\n"),
+            (2, "a key must be a word".into())
+        );
         assert_eq!(why("a: 1\n---\nb: 2\n").0, 2);
-        assert_eq!(why("a: 1\nb:\n  <<: text\n").1, "'<<' takes a map, or a list of maps");
+        assert_eq!(
+            why("a: 1\nb:\n  <<: text\n").1,
+            "'<<' takes a map, or a list of maps"
+        );
         assert!(why("a: &a [*a]\n").1.contains("within what it stands for"));
         assert!(why("a: *nobody\n").1.contains("no YAML"));
     }
 
     #[test]
     fn hostile_files_end_early() {
-        for deep in ["- ".repeat(1 << 19), "[".repeat(1 << 19), "{a: ".repeat(1 << 18), "? ".repeat(1 << 19)]
-        {
+        for deep in [
+            "- ".repeat(1 << 19),
+            "[".repeat(1 << 19),
+            "{a: ".repeat(1 << 18),
+            "? ".repeat(1 << 19),
+        ] {
             why(&deep);
         }
-        let staircase: String = (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        let staircase: String = (0..500)
+            .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+            .collect();
         assert!(why(&staircase).1.contains("within each other"));
         // Each line stands for ten of the one before.
         let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
@@ -385,8 +488,9 @@ mod tests {
             chain.push_str(&format!("a{n}: &a{n} [*a{}]\n", n - 1));
         }
         assert!(why(&chain).1.contains("within each other"));
-        let merges: String =
-            (1..200).map(|n| format!("m{n}: &m{n} {{<<: *m{}, k{n}: v}}\n", n - 1)).collect();
+        let merges: String = (1..200)
+            .map(|n| format!("m{n}: &m{n} {{<<: *m{}, k{n}: v}}\n", n - 1))
+            .collect();
         assert!(read(&format!("m0: &m0 {{a: b}}\n{merges}")).is_err());
     }
 }

@@ -26,10 +26,15 @@ impl Finder<'_> {
         let is_wanted = |service: &Service| wanted.is_some_and(|host| is_called(service, host));
         found.sort_by_key(|(service, _)| !is_wanted(service));
         found.retain(|(service, mount)| {
-            let place = self.mounted(project, service, mount).map(|place| format!("{place:?}"));
+            let place = self
+                .mounted(project, service, mount)
+                .map(|place| format!("{place:?}"));
             seen.insert(place.unwrap_or_else(|| service.name.clone()))
         });
-        let names: Vec<&str> = found.iter().map(|(service, _)| service.name.as_str()).collect();
+        let names: Vec<&str> = found
+            .iter()
+            .map(|(service, _)| service.name.as_str())
+            .collect();
         let is_named = found.first().is_some_and(|(service, _)| is_wanted(service));
         match (names.as_slice(), wanted) {
             ([first, others @ ..], _) if !others.is_empty() => {
@@ -51,10 +56,15 @@ impl Finder<'_> {
             )),
             _ => {}
         }
-        let mut trees: Vec<_> =
-            found.into_iter().filter_map(|(service, mount)| self.place(project, service, mount)).collect();
+        let mut trees: Vec<_> = found
+            .into_iter()
+            .filter_map(|(service, mount)| self.place(project, service, mount))
+            .collect();
         for tree in &trees {
-            let trouble = tree.folder.as_deref().and_then(|folder| Blocks::at(folder).trouble());
+            let trouble = tree
+                .folder
+                .as_deref()
+                .and_then(|folder| Blocks::at(folder).trouble());
             if let Some(trouble) = trouble {
                 self.note(trouble);
             }
@@ -68,9 +78,18 @@ impl Finder<'_> {
     /// A note for each volume of the project that no source covers.
     pub(super) fn uncovered(&mut self, project: &Project) {
         let parts = [&self.out.local_storage, &self.out.ipfs, &self.out.keys];
-        let mut covered: Vec<Place> = parts.into_iter().flatten().map(|part| part.place.clone()).collect();
+        let mut covered: Vec<Place> = parts
+            .into_iter()
+            .flatten()
+            .map(|part| part.place.clone())
+            .collect();
         covered.extend(self.out.other_ipfs.iter().map(|part| part.place.clone()));
-        covered.extend(self.out.database.as_ref().and_then(|database| database.data.clone()));
+        covered.extend(
+            self.out
+                .database
+                .as_ref()
+                .and_then(|database| database.data.clone()),
+        );
         let mut told: BTreeSet<String> = BTreeSet::new();
         let mut notes = Vec::new();
         for service in &project.services {
@@ -88,7 +107,9 @@ impl Finder<'_> {
                         }
                     }
                     MountSource::Volume(_) => {
-                        let Some(place @ Place::Volume(name)) = &self.mounted(project, service, mount) else {
+                        let Some(place @ Place::Volume(name)) =
+                            &self.mounted(project, service, mount)
+                        else {
                             continue;
                         };
                         if !covered.contains(place) && told.insert(name.clone()) {
@@ -101,7 +122,11 @@ impl Finder<'_> {
                 }
             }
             for container in self.of_service(service) {
-                for mount in container.mounts.iter().filter(|mount| is_nameless(&mount.volume)) {
+                for mount in container
+                    .mounts
+                    .iter()
+                    .filter(|mount| is_nameless(&mount.volume))
+                {
                     let is_covered = covered.contains(&Place::Volume(mount.volume.clone()));
                     if !is_covered && told.insert(mount.volume.clone()) {
                         notes.push(format!(
@@ -118,18 +143,23 @@ impl Finder<'_> {
 
     /// True for what one of the parts has at this path of its container.
     fn is_of_a_part(&self, target: &str) -> bool {
-        [super::LOCAL_STORAGE, IPFS, super::KEYS].contains(&target) || target.starts_with(super::DATABASE)
+        [super::LOCAL_STORAGE, IPFS, super::KEYS].contains(&target)
+            || target.starts_with(super::DATABASE)
     }
 }
 
 /// pyaleph's configuration on this machine, if it can be found.
 fn config_file(project: &Project) -> Option<std::path::PathBuf> {
-    let named =
-        |path: &Path| path.file_name().is_some_and(|name| name == "config.yml" || name == "config.yaml");
+    let named = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name == "config.yml" || name == "config.yaml")
+    };
     match mounted_at(project, CONFIG).map(|(_, mount)| &mount.source) {
         Some(MountSource::Path(path)) => Some(path.clone()),
         _ => {
-            let mounted = paths(project).map(|(_, path)| path).find(|path| named(path));
+            let mounted = paths(project)
+                .map(|(_, path)| path)
+                .find(|path| named(path));
             Some(mounted.map_or_else(|| project.folder.join("config.yml"), Path::to_owned))
         }
     }

@@ -66,7 +66,12 @@ impl Fixture {
 
     fn project(&self, name: Option<&str>) -> Project {
         let environment = BTreeMap::new();
-        load(Request { path: &self.folder(), environment: &environment, project: name }).expect("a project")
+        load(Request {
+            path: &self.folder(),
+            environment: &environment,
+            project: name,
+        })
+        .expect("a project")
     }
 
     fn found(&self, engine: Option<&dyn Engine>) -> Discovery {
@@ -85,13 +90,18 @@ struct Fake {
 
 impl Fake {
     fn answer<T>(&self, answer: T) -> Result<T, DockerError> {
-        if self.dead { Err(DockerError::NotInstalled) } else { Ok(answer) }
+        if self.dead {
+            Err(DockerError::NotInstalled)
+        } else {
+            Ok(answer)
+        }
     }
 }
 
 impl Engine for Fake {
     fn project(&self, project: &str) -> Result<Vec<Container>, DockerError> {
-        let of = |container: &&Container| container.service().is_some_and(|(name, _)| name == project);
+        let of =
+            |container: &&Container| container.service().is_some_and(|(name, _)| name == project);
         self.answer(self.containers.iter().filter(of).cloned().collect())
     }
 
@@ -112,13 +122,18 @@ impl Engine for Fake {
 }
 
 fn container(project: &str, service: &str, name: &str, state: &str) -> Container {
-    let labels = [("com.docker.compose.project", project), ("com.docker.compose.service", service)];
+    let labels = [
+        ("com.docker.compose.project", project),
+        ("com.docker.compose.service", service),
+    ];
     Container {
         name: name.into(),
         image: "x".into(),
         image_id: String::new(),
         state: state.into(),
-        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        labels: labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
         env: Vec::new(),
         mounts: Vec::new(),
     }
@@ -135,21 +150,47 @@ fn place(found: &Option<FoundTree>) -> Option<Place> {
 #[test]
 fn without_an_engine_names_are_those_of_compose() {
     let node = Fixture::new(&FILES);
-    for engine in [None, Some(&Fake { dead: true, ..Fake::default() } as &dyn Engine)] {
+    for engine in [
+        None,
+        Some(&Fake {
+            dead: true,
+            ..Fake::default()
+        } as &dyn Engine),
+    ] {
         let found = node.found(engine);
         assert_eq!(found.no_engine.is_some(), engine.is_some());
         let database = found.database.expect("a database");
-        assert_eq!((database.container.as_str(), database.state), ("node-postgres-1", None));
-        assert_eq!((database.user.as_str(), database.database.as_str()), ("aleph", "main"));
+        assert_eq!(
+            (database.container.as_str(), database.state),
+            ("node-postgres-1", None)
+        );
+        assert_eq!(
+            (database.user.as_str(), database.database.as_str()),
+            ("aleph", "main")
+        );
         assert_eq!(database.data, volume("node_db"));
         assert_eq!(place(&found.local_storage), volume("node_files"));
         assert_eq!(place(&found.ipfs), volume("node_ipfs"));
-        assert_eq!(place(&found.keys), Some(Place::Path(node.folder().join("keys"))));
+        assert_eq!(
+            place(&found.keys),
+            Some(Place::Path(node.folder().join("keys")))
+        );
         let config = found.config.expect("the configuration");
         assert_eq!(config.folder, node.folder());
-        assert_eq!(config.names, [".env", "config.yml", "docker-compose.yml", "init.sh"]);
+        assert_eq!(
+            config.names,
+            [".env", "config.yml", "docker-compose.yml", "init.sh"]
+        );
         assert_eq!(found.compose, None);
-        assert_eq!(found.writers, ["node-core-1", "node-core-api-1", "node-p2p-1", "node-ipfs-1"]);
+        assert_eq!(
+            found.writers,
+            [
+                "node-core-1",
+                "node-core-api-1",
+                "node-p2p-1",
+                "node-ipfs-1"
+            ]
+        );
         assert_eq!(found.notes, Vec::<String>::new());
     }
 }
@@ -160,11 +201,20 @@ fn the_engine_knows_the_names_of_either_version() {
     for joint in ["_", "-"] {
         let name = |service: &str, n: u8| format!("node{joint}{service}{joint}{n}");
         let mut postgres = container("node", "postgres", &name("postgres", 1), "running");
-        postgres.env = vec!["PATH=/bin".into(), "POSTGRES_USER=postgres".into(), "POSTGRES_DB=real".into()];
+        postgres.env = vec![
+            "PATH=/bin".into(),
+            "POSTGRES_USER=postgres".into(),
+            "POSTGRES_DB=real".into(),
+        ];
         let mut once = container("node", "core", "node_core_run_1", "exited");
-        once.labels.insert("com.docker.compose.oneoff".into(), "True".into());
+        once.labels
+            .insert("com.docker.compose.oneoff".into(), "True".into());
         let mut ipfs = container("node", "ipfs", &name("ipfs", 1), "running");
-        let real = Mount { volume: "old_ipfs".into(), source: "/v/old".into(), destination: IPFS.into() };
+        let real = Mount {
+            volume: "old_ipfs".into(),
+            source: "/v/old".into(),
+            destination: IPFS.into(),
+        };
         ipfs.mounts = vec![real];
         let core = |n| container("node", "core", &name("core", n), "running");
         let engine = Fake {
@@ -181,9 +231,18 @@ fn the_engine_knows_the_names_of_either_version() {
         };
         let found = node.found(Some(&engine));
         let database = found.database.expect("a database");
-        assert_eq!((database.container, database.state.as_deref()), (name("postgres", 1), Some("running")));
-        assert_eq!((database.user.as_str(), database.database.as_str()), ("postgres", "real"));
-        assert_eq!(found.local_storage.expect("files").folder, Some("/v/node_files".into()));
+        assert_eq!(
+            (database.container, database.state.as_deref()),
+            (name("postgres", 1), Some("running"))
+        );
+        assert_eq!(
+            (database.user.as_str(), database.database.as_str()),
+            ("postgres", "real")
+        );
+        assert_eq!(
+            found.local_storage.expect("files").folder,
+            Some("/v/node_files".into())
+        );
         assert_eq!(place(&found.ipfs), volume("old_ipfs"));
         // A service without a container keeps the name that it would get.
         let writers = [
@@ -195,7 +254,10 @@ fn the_engine_knows_the_names_of_either_version() {
         ];
         assert_eq!(found.writers, writers);
         let notes = found.notes.join("\n");
-        assert!(notes.contains("user 'postgres'") && notes.contains("no volume 'node_db' yet"), "{notes}");
+        assert!(
+            notes.contains("user 'postgres'") && notes.contains("no volume 'node_db' yet"),
+            "{notes}"
+        );
     }
 }
 
@@ -203,23 +265,49 @@ fn the_engine_knows_the_names_of_either_version() {
 fn a_project_that_runs_under_another_name_is_found_by_its_folder() {
     let node = Fixture::new(&FILES);
     let folder = node.folder().to_string_lossy().into_owned();
-    let running = vec![container("pyaleph", "postgres", "pyaleph_postgres_1", "exited")];
+    let running = vec![container(
+        "pyaleph",
+        "postgres",
+        "pyaleph_postgres_1",
+        "exited",
+    )];
     let labels = vec![(folder.clone(), "pyaleph")];
-    let engine = Fake { containers: running.clone(), labels, ..Fake::default() };
+    let engine = Fake {
+        containers: running.clone(),
+        labels,
+        ..Fake::default()
+    };
     let found = node.found(Some(&engine));
     assert_eq!(found.project, "pyaleph");
-    assert_eq!(found.database.expect("a database").container, "pyaleph_postgres_1");
+    assert_eq!(
+        found.database.expect("a database").container,
+        "pyaleph_postgres_1"
+    );
     assert_eq!(place(&found.local_storage), volume("pyaleph_files"));
     assert!(found.notes[0].contains("runs as 'pyaleph', not as 'node'"));
 
     // A name that was told is kept; of two nobody knows which.
     let told = discover(node.project(Some("mine")), Some(&engine));
-    assert_eq!((told.project.as_str(), told.notes[0].contains("'pyaleph' from this folder")), ("mine", true));
+    assert_eq!(
+        (
+            told.project.as_str(),
+            told.notes[0].contains("'pyaleph' from this folder")
+        ),
+        ("mine", true)
+    );
     let file = format!("{folder}/docker-compose.yml");
     let labels = vec![(folder, "pyaleph"), (file, "second")];
-    let found = node.found(Some(&Fake { containers: running, labels, ..Fake::default() }));
+    let found = node.found(Some(&Fake {
+        containers: running,
+        labels,
+        ..Fake::default()
+    }));
     assert_eq!(found.project, "node");
-    assert!(found.notes[0].contains("'pyaleph', 'second'"), "{:?}", found.notes);
+    assert!(
+        found.notes[0].contains("'pyaleph', 'second'"),
+        "{:?}",
+        found.notes
+    );
     let none = node.found(Some(&Fake::default()));
     assert!(none.notes[0].contains("no container of a project 'node'"));
 }
@@ -254,16 +342,37 @@ volumes:
     assert_eq!(place(&found.ipfs), path("/mnt/ipfs"));
     assert_eq!(place(&found.keys), path("/srv/my/keys"));
     let database = found.database.expect("a database");
-    assert_eq!((database.container.as_str(), database.user.as_str()), ("the-db", "postgres"));
+    assert_eq!(
+        (database.container.as_str(), database.user.as_str()),
+        ("the-db", "postgres")
+    );
     assert_eq!(database.data, path("/srv/db"));
-    let files =
-        |folder: &str, name: &str| Some(FoundFiles { folder: folder.into(), names: vec![name.to_owned()] });
+    let files = |folder: &str, name: &str| {
+        Some(FoundFiles {
+            folder: folder.into(),
+            names: vec![name.to_owned()],
+        })
+    };
     assert_eq!(found.config, files("/srv/etc", "config.yml"));
-    assert_eq!(found.compose, files(&node.folder().to_string_lossy(), "docker-compose.yml"));
+    assert_eq!(
+        found.compose,
+        files(&node.folder().to_string_lossy(), "docker-compose.yml")
+    );
     assert_eq!(found.writers, ["node-core-1", "kubo", "node-backup-1"]);
     // What is not there is told.
-    for missing in ["/srv/files", "/mnt/ipfs", "/srv/my/keys", "/srv/etc/config.yml"] {
-        assert!(found.notes.iter().any(|note| *note == format!("{missing} cannot be found")), "{missing}");
+    for missing in [
+        "/srv/files",
+        "/mnt/ipfs",
+        "/srv/my/keys",
+        "/srv/etc/config.yml",
+    ] {
+        assert!(
+            found
+                .notes
+                .iter()
+                .any(|note| *note == format!("{missing} cannot be found")),
+            "{missing}"
+        );
     }
 }
 
@@ -285,8 +394,14 @@ fn what_is_not_there_is_not_found() {
         ("config.yml", "x"),
     ]);
     let found = node.found(None);
-    assert_eq!(place(&found.keys), Some(Place::Path(node.folder().join("keys"))));
-    assert_eq!(found.config.expect("the files").names, ["compose.yml", "config.yml"]);
+    assert_eq!(
+        place(&found.keys),
+        Some(Place::Path(node.folder().join("keys")))
+    );
+    assert_eq!(
+        found.config.expect("the files").names,
+        ["compose.yml", "config.yml"]
+    );
     assert_eq!(found.database.expect("a database").container, "node-sql-1");
 }
 
@@ -298,9 +413,16 @@ fn keys_are_found_by_a_file_of_theirs_and_a_link_is_told() {
     )]);
     std::os::unix::fs::symlink("/etc/hostname", node.folder().join("config.yml")).expect("linked");
     let found = node.found(None);
-    assert_eq!(place(&found.keys), Some(Place::Path(node.folder().join("keys"))));
+    assert_eq!(
+        place(&found.keys),
+        Some(Place::Path(node.folder().join("keys")))
+    );
     assert_eq!(found.writers, ["node-p2p-1"]);
-    assert!(found.notes.iter().any(|note| note.contains("is a symlink")), "{:?}", found.notes);
+    assert!(
+        found.notes.iter().any(|note| note.contains("is a symlink")),
+        "{:?}",
+        found.notes
+    );
 }
 
 #[test]
@@ -317,9 +439,16 @@ fn of_several_databases_the_likeliest_is_taken() {
     let found = |first: &str| {
         let node = Fixture::new(&[("compose.yml", &compose(first))]);
         let found = node.found(None);
-        (found.database.expect("a database").service, found.notes.len(), found.writers)
+        (
+            found.database.expect("a database").service,
+            found.notes.len(),
+            found.writers,
+        )
     };
-    assert_eq!(found("command: psql"), ("b".into(), 0, vec!["node-c-1".into()]));
+    assert_eq!(
+        found("command: psql"),
+        ("b".into(), 0, vec!["node-c-1".into()])
+    );
     let same = "environment: [POSTGRES_DB=x], volumes: ['/d:/var/lib/postgresql/data']";
     let (service, notes, _) = found(same);
     // The other database, its volume that no source covers, and the folder that is not there.
@@ -328,11 +457,26 @@ fn of_several_databases_the_likeliest_is_taken() {
 
 #[test]
 fn images_of_postgresql_are_known() {
-    let is = |image: &str| has_postgres_image(&Service { image: Some(image.into()), ..Service::default() });
-    for image in ["postgres", "postgres:15", "library/postgres", "r.example:5000/x/postgres:16@sha256:00"] {
+    let is = |image: &str| {
+        has_postgres_image(&Service {
+            image: Some(image.into()),
+            ..Service::default()
+        })
+    };
+    for image in [
+        "postgres",
+        "postgres:15",
+        "library/postgres",
+        "r.example:5000/x/postgres:16@sha256:00",
+    ] {
         assert!(is(image), "{image}");
     }
-    for image in ["postgres-exporter", "prom/postgres_exporter:1", "postgres/tool", ""] {
+    for image in [
+        "postgres-exporter",
+        "prom/postgres_exporter:1",
+        "postgres/tool",
+        "",
+    ] {
         assert!(!is(image), "{image}");
     }
 }
@@ -346,27 +490,65 @@ fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_
     );
     let node = node.replace("volumes: {files: ,", "volumes: {pinned: , files: ,");
     for (config, main, note) in [
-        ("ipfs: {host: ipfs, pinning: {host: ipfs-pinning}}", "node_pinned", "ipfs.pinning.host"),
+        (
+            "ipfs: {host: ipfs, pinning: {host: ipfs-pinning}}",
+            "node_pinned",
+            "ipfs.pinning.host",
+        ),
         ("ipfs: {host: ipfs-pinning}", "node_pinned", "ipfs.host"),
         ("ipfs: {host: ipfs}", "node_ipfs", "ipfs.host"),
         ("x: y", "node_ipfs", "stands first"),
     ] {
-        let files = [("docker-compose.yml", node.as_str()), ("config.yml", config)];
+        let files = [
+            ("docker-compose.yml", node.as_str()),
+            ("config.yml", config),
+        ];
         let found = Fixture::new(&files).found(None);
-        let other = if main == "node_ipfs" { "node_pinned" } else { "node_ipfs" };
+        let other = if main == "node_ipfs" {
+            "node_pinned"
+        } else {
+            "node_ipfs"
+        };
         let place = |tree: &FoundTree| tree.place.clone();
-        assert_eq!(found.ipfs.as_ref().map(place), Some(Place::Volume(main.into())), "{config}");
-        assert_eq!(found.other_ipfs.iter().map(place).collect::<Vec<_>>(), [Place::Volume(other.into())]);
+        assert_eq!(
+            found.ipfs.as_ref().map(place),
+            Some(Place::Volume(main.into())),
+            "{config}"
+        );
+        assert_eq!(
+            found.other_ipfs.iter().map(place).collect::<Vec<_>>(),
+            [Place::Volume(other.into())]
+        );
         assert!(
-            found.notes.iter().any(|text| text.contains("several services") && text.contains(note)),
+            found
+                .notes
+                .iter()
+                .any(|text| text.contains("several services") && text.contains(note)),
             "{:?}",
             found.notes
         );
-        assert!(found.writers.iter().any(|name| name.contains("ipfs-pinning")), "{:?}", found.writers);
+        assert!(
+            found
+                .writers
+                .iter()
+                .any(|name| name.contains("ipfs-pinning")),
+            "{:?}",
+            found.writers
+        );
     }
-    let files = [("docker-compose.yml", NODE), ("config.yml", "ipfs: {pinning: {host: far.example}}")];
+    let files = [
+        ("docker-compose.yml", NODE),
+        ("config.yml", "ipfs: {pinning: {host: far.example}}"),
+    ];
     let found = Fixture::new(&files).found(None);
-    assert!(found.notes.iter().any(|text| text.contains("'far.example'")), "{:?}", found.notes);
+    assert!(
+        found
+            .notes
+            .iter()
+            .any(|text| text.contains("'far.example'")),
+        "{:?}",
+        found.notes
+    );
 }
 
 #[test]
@@ -375,7 +557,10 @@ fn volumes_that_no_source_covers_are_told_once_each() {
         "  redis: {image: redis}",
         "  caddy: {image: caddy, volumes: ['caddy-data:/data', 'caddy-config:/config', '/tmp/x']}\n  caddy2: {image: caddy, volumes: ['caddy-data:/data']}\n  grafana: {image: grafana}",
     );
-    let node = node.replace("volumes: {files: ,", "volumes: {caddy-data: , caddy-config: , files: ,");
+    let node = node.replace(
+        "volumes: {files: ,",
+        "volumes: {caddy-data: , caddy-config: , files: ,",
+    );
     let nameless = "0123456789abcdef".repeat(4);
     let mut grafana = container("node", "grafana", "node-grafana-1", "running");
     grafana.mounts = vec![Mount {
@@ -383,19 +568,41 @@ fn volumes_that_no_source_covers_are_told_once_each() {
         source: format!("/v/{nameless}").into(),
         destination: "/var/lib/grafana".into(),
     }];
-    let engine = Fake { containers: vec![grafana], ..Fake::default() };
-    let found =
-        Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")]).found(Some(&engine));
-    let told = |what: &str| found.notes.iter().filter(|text| text.contains(what)).count();
-    assert_eq!((told("'node_caddy-data'"), told("'node_caddy-config'")), (1, 1), "{:?}", found.notes);
+    let engine = Fake {
+        containers: vec![grafana],
+        ..Fake::default()
+    };
+    let found = Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")])
+        .found(Some(&engine));
+    let told = |what: &str| {
+        found
+            .notes
+            .iter()
+            .filter(|text| text.contains(what))
+            .count()
+    };
     assert_eq!(
-        (told("/var/lib/grafana of 'grafana'"), told("/tmp/x of 'caddy'")),
+        (told("'node_caddy-data'"), told("'node_caddy-config'")),
+        (1, 1),
+        "{:?}",
+        found.notes
+    );
+    assert_eq!(
+        (
+            told("/var/lib/grafana of 'grafana'"),
+            told("/tmp/x of 'caddy'")
+        ),
         (1, 1),
         "{:?}",
         found.notes
     );
     for covered in ["node_files", "node_db", "node_ipfs"] {
-        assert_eq!(told(&format!("covers the volume '{covered}'")), 0, "{:?}", found.notes);
+        assert_eq!(
+            told(&format!("covers the volume '{covered}'")),
+            0,
+            "{:?}",
+            found.notes
+        );
     }
 }
 
@@ -405,8 +612,13 @@ fn a_database_s_volume_is_found_where_newer_images_have_it() {
     let node = NODE
         .replace("db:/var/lib/postgresql/data", "db:/var/lib/postgresql")
         .replace("postgres:15.1", "postgres:18");
-    let found = Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")]).found(None);
+    let found =
+        Fixture::new(&[("docker-compose.yml", node.as_str()), ("config.yml", "x")]).found(None);
     let database = found.database.expect("a database");
     assert_eq!(database.data, Some(Place::Volume("node_db".into())));
-    assert!(found.notes.iter().all(|text| !text.contains("node_db")), "{:?}", found.notes);
+    assert!(
+        found.notes.iter().all(|text| !text.contains("node_db")),
+        "{:?}",
+        found.notes
+    );
 }

@@ -32,7 +32,9 @@ impl<'a> PsqlCommand<'a> {
         let database = line.strip_prefix(b"\\connect ")?;
         // `-reuse-previous=on` with a connection string where the name is more than letters, digits, '_' and '.'.
         let is_database = match database.strip_prefix(b"-reuse-previous=on ") {
-            Some(quoted) => quoted.starts_with(b"\"") && is_connection_string(&Name::parse(quoted)?.plain()),
+            Some(quoted) => {
+                quoted.starts_with(b"\"") && is_connection_string(&Name::parse(quoted)?.plain())
+            }
             None => is_plain_name(&Name::parse(database)?.plain()),
         };
         is_database.then_some(Self::Connect)
@@ -44,12 +46,15 @@ fn is_key(text: &[u8]) -> bool {
 }
 
 fn is_plain_name(name: &[u8]) -> bool {
-    name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+    name.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
 }
 
 /// True for `dbname='…'` and nothing behind it: another word might name another server.
 fn is_connection_string(text: &[u8]) -> bool {
-    let Some(mut rest) = text.strip_prefix(b"dbname='") else { return false };
+    let Some(mut rest) = text.strip_prefix(b"dbname='") else {
+        return false;
+    };
     loop {
         match rest {
             [b'\\', _, behind @ ..] => rest = behind,
@@ -67,8 +72,14 @@ mod tests {
     #[test]
     fn what_dumps_hold_is_read() {
         let read = |line: &'static str| PsqlCommand::parse(line.as_bytes());
-        assert_eq!(read("\\restrict aZ09\n"), Some(PsqlCommand::Restrict(b"aZ09")));
-        assert_eq!(read("\\unrestrict aZ09"), Some(PsqlCommand::Unrestrict(b"aZ09")));
+        assert_eq!(
+            read("\\restrict aZ09\n"),
+            Some(PsqlCommand::Restrict(b"aZ09"))
+        );
+        assert_eq!(
+            read("\\unrestrict aZ09"),
+            Some(PsqlCommand::Unrestrict(b"aZ09"))
+        );
         assert_eq!(read("\\encoding SQL_ASCII\n"), Some(PsqlCommand::Encoding));
         for line in [
             "\\connect template1\n",

@@ -47,10 +47,19 @@ pub enum DumpError {
 impl fmt::Display for DumpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTable(table) => write!(f, "it has no rows of a table public.{table} (COPY … FROM stdin)"),
-            Self::NoColumn { table, column } => write!(f, "its table public.{table} has no column {column}"),
-            Self::Options(table) => write!(f, "its table public.{table} is not in COPY's text format"),
-            Self::Row { table, number, why } => write!(f, "row {number} of its table public.{table}: {why}"),
+            Self::NoTable(table) => write!(
+                f,
+                "it has no rows of a table public.{table} (COPY … FROM stdin)"
+            ),
+            Self::NoColumn { table, column } => {
+                write!(f, "its table public.{table} has no column {column}")
+            }
+            Self::Options(table) => {
+                write!(f, "its table public.{table} is not in COPY's text format")
+            }
+            Self::Row { table, number, why } => {
+                write!(f, "row {number} of its table public.{table}: {why}")
+            }
             Self::Cut => f.write_str("it ends in the middle"),
             Self::Taker(error) => error.fmt(f),
         }
@@ -135,7 +144,9 @@ impl<'a> CopyReader<'a> {
         if !self.lexer.is_at_rest() {
             return Err(DumpError::Cut);
         }
-        let Some(missing) = self.seen.iter().position(|&seen| !seen) else { return Ok(()) };
+        let Some(missing) = self.seen.iter().position(|&seen| !seen) else {
+            return Ok(());
+        };
         let table = self.wanted[missing].table;
         Err(match self.lacking[missing] {
             Some(column) => DumpError::NoColumn { table, column },
@@ -169,15 +180,29 @@ impl<'a> CopyReader<'a> {
 
     /// Finds the wanted table that a COPY statement names.
     fn activate(&mut self, header: &CopyHeader) -> Result<Option<Active>, DumpError> {
-        if header.schema.as_deref().is_some_and(|schema| schema != b"public") {
+        if header
+            .schema
+            .as_deref()
+            .is_some_and(|schema| schema != b"public")
+        {
             return Ok(None);
         }
-        let found = self.wanted.iter().position(|wanted| wanted.table.as_bytes() == header.table);
+        let found = self
+            .wanted
+            .iter()
+            .position(|wanted| wanted.table.as_bytes() == header.table);
         let Some(table) = found else { return Ok(None) };
-        let Wanted { table: name, columns: wanted } = self.wanted[table];
+        let Wanted {
+            table: name,
+            columns: wanted,
+        } = self.wanted[table];
         let mut columns = Vec::with_capacity(wanted.len());
         for column in wanted {
-            match header.columns.iter().position(|name| name == column.as_bytes()) {
+            match header
+                .columns
+                .iter()
+                .position(|name| name == column.as_bytes())
+            {
                 Some(at) => columns.push(at),
                 None => {
                     self.lacking[table].get_or_insert(column);
@@ -189,11 +214,18 @@ impl<'a> CopyReader<'a> {
             return Err(DumpError::Options(name));
         }
         self.seen[table] = true;
-        Ok(Some(Active { table, columns, width: header.columns.len(), row: 0 }))
+        Ok(Some(Active {
+            table,
+            columns,
+            width: header.columns.len(),
+            row: 0,
+        }))
     }
 
     fn row_piece(&mut self, piece: Piece<'_>) -> Result<(), DumpError> {
-        let Some(active) = &mut self.active else { return Ok(()) };
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
         let table = self.wanted[active.table].table;
         if piece.starts {
             active.row += 1;
@@ -215,7 +247,10 @@ impl<'a> CopyReader<'a> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         self.fields.resize(active.columns.len(), None);
         if let Err((has, wants)) = decode(line, active, &mut self.fields) {
-            return Err(bad(active.row, format!("{has} columns where there are {wants}")));
+            return Err(bad(
+                active.row,
+                format!("{has} columns where there are {wants}"),
+            ));
         }
         let taken = (self.each)(active.table, &self.fields);
         let number = active.row;
@@ -232,7 +267,11 @@ fn decode(line: &[u8], active: &Active, out: &mut [Option<Vec<u8>>]) -> Result<(
     let mut count = 0;
     for (at, field) in line.split(|&byte| byte == b'\t').enumerate() {
         count += 1;
-        for (out, _) in out.iter_mut().zip(&active.columns).filter(|&(_, &column)| column == at) {
+        for (out, _) in out
+            .iter_mut()
+            .zip(&active.columns)
+            .filter(|&(_, &column)| column == at)
+        {
             if field == b"\\N" {
                 *out = None;
             } else {
@@ -240,7 +279,11 @@ fn decode(line: &[u8], active: &Active, out: &mut [Option<Vec<u8>>]) -> Result<(
             }
         }
     }
-    if count == active.width { Ok(()) } else { Err((count, active.width)) }
+    if count == active.width {
+        Ok(())
+    } else {
+        Err((count, active.width))
+    }
 }
 
 /// Decodes a field of COPY's text format into `out`.
@@ -250,7 +293,9 @@ pub fn unescape(field: &[u8], out: &mut Vec<u8>) {
     while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at + 1..];
-        let Some((&byte, after)) = rest.split_first() else { return };
+        let Some((&byte, after)) = rest.split_first() else {
+            return;
+        };
         rest = after;
         match byte {
             b'b' => out.push(0x08),
@@ -262,7 +307,9 @@ pub fn unescape(field: &[u8], out: &mut Vec<u8>) {
             b'0'..=b'7' => {
                 let mut value = byte - b'0';
                 for _ in 0..2 {
-                    let Some((&digit @ b'0'..=b'7', after)) = rest.split_first() else { break };
+                    let Some((&digit @ b'0'..=b'7', after)) = rest.split_first() else {
+                        break;
+                    };
                     value = value << 3 | (digit - b'0');
                     rest = after;
                 }
@@ -303,7 +350,9 @@ impl Write for CopyReader<'_> {
 
 impl fmt::Debug for CopyReader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CopyReader").field("lexer", &self.lexer).finish_non_exhaustive()
+        f.debug_struct("CopyReader")
+            .field("lexer", &self.lexer)
+            .finish_non_exhaustive()
     }
 }
 

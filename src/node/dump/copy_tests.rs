@@ -5,8 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 const TABLES: [Wanted; 2] = [
-    Wanted { table: "files", columns: &["hash", "size"] },
-    Wanted { table: "other", columns: &["b", "a", "b"] },
+    Wanted {
+        table: "files",
+        columns: &["hash", "size"],
+    },
+    Wanted {
+        table: "other",
+        columns: &["b", "a", "b"],
+    },
 ];
 
 type Rows = Vec<(usize, Vec<Option<Vec<u8>>>)>;
@@ -20,7 +26,11 @@ fn read(text: &[u8], steps: &[usize]) -> Result<Rows, DumpError> {
     let mut reader = CopyReader::new(&TABLES, &mut each);
     let (mut rest, mut steps) = (text, steps.iter().cycle());
     while !rest.is_empty() {
-        let step = steps.next().copied().unwrap_or(usize::MAX).clamp(1, rest.len());
+        let step = steps
+            .next()
+            .copied()
+            .unwrap_or(usize::MAX)
+            .clamp(1, rest.len());
         if reader.write_all(&rest[..step]).is_err() {
             return Err(reader.take_error().expect("why it failed"));
         }
@@ -32,7 +42,9 @@ fn read(text: &[u8], steps: &[usize]) -> Result<Rows, DumpError> {
 
 /// A field as the server writes it, or in one of the other forms that it reads.
 fn escape(field: Option<&[u8]>, form: u8) -> Vec<u8> {
-    let Some(field) = field else { return b"\\N".to_vec() };
+    let Some(field) = field else {
+        return b"\\N".to_vec();
+    };
     let mut out = Vec::new();
     for (at, &byte) in field.iter().enumerate() {
         let next_is_digit = field.get(at + 1).is_some_and(u8::is_ascii_hexdigit);
@@ -60,7 +72,11 @@ fn escape(field: Option<&[u8]>, form: u8) -> Vec<u8> {
 }
 
 fn quoted(name: &str, form: u8) -> String {
-    if form.is_multiple_of(2) { name.to_owned() } else { format!("\"{name}\"") }
+    if form.is_multiple_of(2) {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
 }
 
 /// Bytes with many that are special; never NUL, which no text of PostgreSQL holds.
@@ -128,13 +144,21 @@ proptest! {
 fn why(text: &str) -> String {
     let whole = format!("{text}COPY public.other (a, b) FROM stdin;\n1\t2\n\\.\n");
     let error = read(whole.as_bytes(), &[]).expect_err("refused");
-    assert_eq!(read(whole.as_bytes(), &[1]).expect_err("refused").to_string(), error.to_string());
+    assert_eq!(
+        read(whole.as_bytes(), &[1])
+            .expect_err("refused")
+            .to_string(),
+        error.to_string()
+    );
     error.to_string()
 }
 
 #[test]
 fn what_is_not_such_a_dump_says_why() {
-    assert_eq!(why(""), "it has no rows of a table public.files (COPY … FROM stdin)");
+    assert_eq!(
+        why(""),
+        "it has no rows of a table public.files (COPY … FROM stdin)"
+    );
     assert_eq!(
         why("COPY public.files (hash) FROM stdin;\n\\.\n"),
         "its table public.files has no column size"
@@ -149,11 +173,16 @@ fn what_is_not_such_a_dump_says_why() {
     );
     let long = "x".repeat(ROW_BYTES_MAX);
     assert_eq!(
-        why(&format!("COPY public.files (hash, size) FROM stdin;\n{long}\t1\n\\.\n")),
+        why(&format!(
+            "COPY public.files (hash, size) FROM stdin;\n{long}\t1\n\\.\n"
+        )),
         "row 1 of its table public.files: longer than 1 MiB"
     );
     let cut = "COPY public.files (hash, size) FROM stdin;\na\t1\n";
-    assert_eq!(read(cut.as_bytes(), &[]).expect_err("cut").to_string(), "it ends in the middle");
+    assert_eq!(
+        read(cut.as_bytes(), &[]).expect_err("cut").to_string(),
+        "it ends in the middle"
+    );
 }
 
 /// A cluster may hold another application's table of the same name: the check of a node ended there.
@@ -163,7 +192,10 @@ fn tables_of_other_databases_with_other_columns_are_passed_over() {
     let own = "COPY public.files (hash, size) FROM stdin;\na\t1\n\\.\n";
     let rest = "COPY public.other (a, b) FROM stdin;\n\\.\n";
     let expected = vec![(0, vec![Some(b"a".to_vec()), Some(b"1".to_vec())])];
-    for text in [format!("{others}{own}{rest}"), format!("{own}{rest}{others}")] {
+    for text in [
+        format!("{others}{own}{rest}"),
+        format!("{own}{rest}{others}"),
+    ] {
         assert_eq!(read(text.as_bytes(), &[5]).expect("a dump"), expected);
     }
 }

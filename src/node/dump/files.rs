@@ -20,8 +20,14 @@ const SORT_BYTES: usize = 48 << 20;
 const LOCAL_BYTES_MAX: i64 = 1 << 20;
 
 const WANTED: [Wanted; 2] = [
-    Wanted { table: "files", columns: &["hash", "size", "type"] },
-    Wanted { table: "file_pins", columns: &["file_hash", "type"] },
+    Wanted {
+        table: "files",
+        columns: &["hash", "size", "type"],
+    },
+    Wanted {
+        table: "file_pins",
+        columns: &["file_hash", "type"],
+    },
 ];
 
 /// Why a file is kept.
@@ -42,10 +48,19 @@ pub enum PinKind {
 
 impl PinKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Content, Self::Message, Self::Tx, Self::GracePeriod, Self::Other];
+    pub const ALL: [Self; 5] = [
+        Self::Content,
+        Self::Message,
+        Self::Tx,
+        Self::GracePeriod,
+        Self::Other,
+    ];
 
     fn parse(text: &[u8]) -> Self {
-        Self::ALL.into_iter().find(|kind| kind.name().as_bytes() == text).unwrap_or(Self::Other)
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name().as_bytes() == text)
+            .unwrap_or(Self::Other)
     }
 
     /// As the database has it.
@@ -155,7 +170,11 @@ impl FileRow {
 
     /// The length that its copy in local storage must have, where the row tells.
     pub fn stored_size(&self) -> Option<u64> {
-        if self.kind == FileType::File { u64::try_from(self.size).ok() } else { None }
+        if self.kind == FileType::File {
+            u64::try_from(self.size).ok()
+        } else {
+            None
+        }
     }
 
     /// True if the node needs it in local storage: it must be there, and lies there or may (a message's content is
@@ -226,7 +245,9 @@ impl Files {
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<Self, NodeError> {
-        observer.phase(&Phase::Dump { name: source.to_owned() });
+        observer.phase(&Phase::Dump {
+            name: source.to_owned(),
+        });
         observer.expect(content.size, true);
         Self::collect(&reader.repo().scratch_dir(), source, |out| {
             write_content(reader, content, out, cancel, observer)
@@ -247,7 +268,9 @@ impl Files {
                 Row::File { .. } => counts.files += 1,
                 Row::Pin(_) => counts.pins += 1,
             }
-            sorter.push(hash, &row.encode()).map_err(|error: PathError| RowError::Other(error.into()))
+            sorter
+                .push(hash, &row.encode())
+                .map_err(|error: PathError| RowError::Other(error.into()))
         };
         let mut rows = CopyReader::new(&WANTED, &mut each);
         let fed = feed(&mut rows);
@@ -257,17 +280,29 @@ impl Files {
         };
         read.map_err(|error| match error {
             DumpError::Taker(error) => NodeError::Engine(error),
-            error => NodeError::Dump { name: source.to_owned(), source: Box::new(error) },
+            error => NodeError::Dump {
+                name: source.to_owned(),
+                source: Box::new(error),
+            },
         })?;
-        Ok(Self { sorted: sorter.finish()?, ahead: None, counts })
+        Ok(Self {
+            sorted: sorter.finish()?,
+            ahead: None,
+            counts,
+        })
     }
 
     /// The next file; none at the end. Pins of a file that has no row are passed over.
-    #[expect(clippy::should_implement_trait, reason = "an error ends it; Iterator would go on")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an error ends it; Iterator would go on"
+    )]
     pub fn next(&mut self) -> Result<Option<FileRow>, PathError> {
         loop {
-            let Some((hash, first)) =
-                self.ahead.take().map_or_else(|| self.record(), |held| Ok(Some(held)))?
+            let Some((hash, first)) = self
+                .ahead
+                .take()
+                .map_or_else(|| self.record(), |held| Ok(Some(held)))?
             else {
                 return Ok(None);
             };
@@ -284,13 +319,20 @@ impl Files {
                 }
             }
             if let Some((size, kind)) = file {
-                return Ok(Some(FileRow { hash, size, kind, pins }));
+                return Ok(Some(FileRow {
+                    hash,
+                    size,
+                    kind,
+                    pins,
+                }));
             }
         }
     }
 
     fn record(&mut self) -> Result<Option<(Vec<u8>, Row)>, PathError> {
-        let Some((hash, row)) = self.sorted.next()? else { return Ok(None) };
+        let Some((hash, row)) = self.sorted.next()? else {
+            return Ok(None);
+        };
         let row = Row::decode(row).expect("the sorter gives back what was put into it");
         Ok(Some((hash.to_vec(), row)))
     }
@@ -300,12 +342,18 @@ impl Files {
 fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], Row), String> {
     let mut values = Vec::with_capacity(3);
     for (field, name) in fields.iter().zip(WANTED[table].columns) {
-        values.push(field.as_deref().ok_or_else(|| format!("its {name} is NULL"))?);
+        values.push(
+            field
+                .as_deref()
+                .ok_or_else(|| format!("its {name} is NULL"))?,
+        );
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match values.as_slice() {
         [hash, size, kind] => {
-            let number = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
+            let number = std::str::from_utf8(size)
+                .ok()
+                .and_then(|size| size.parse().ok());
             let size = number.ok_or_else(|| format!("its size is '{}'", text(size)))?;
             let kind = match *kind {
                 b"file" => FileType::File,

@@ -13,7 +13,9 @@ fn read(files: &[(&str, &str, &str)], pins: &[(&str, &str)]) -> Result<Files, No
     let dir = tempfile::tempdir().expect("a folder");
     let mut text = "COPY public.file_pins (id, file_hash, created, type) FROM stdin;\n".to_owned();
     for (number, (hash, kind)) in pins.iter().enumerate() {
-        text.push_str(&format!("{number}\t{hash}\t2024-01-01 00:00:00+00\t{kind}\n"));
+        text.push_str(&format!(
+            "{number}\t{hash}\t2024-01-01 00:00:00+00\t{kind}\n"
+        ));
     }
     text.push_str("\\.\nCOPY public.files (hash, size, type) FROM stdin;\n");
     for (hash, size, kind) in files {
@@ -34,7 +36,12 @@ fn all(mut files: Files) -> Vec<FileRow> {
 #[test]
 fn rows_and_pins_come_together_by_hash() {
     let files = read(
-        &[("b", "-1", "file"), ("a", "5000000000", "dir"), ("d", "3", "link"), ("c", "1", "file")],
+        &[
+            ("b", "-1", "file"),
+            ("a", "5000000000", "dir"),
+            ("d", "3", "link"),
+            ("c", "1", "file"),
+        ],
         &[
             ("b", "tx"),
             ("none", "message"),
@@ -51,7 +58,13 @@ fn rows_and_pins_come_together_by_hash() {
         .iter()
         .map(|row| {
             let hash = String::from_utf8_lossy(&row.hash);
-            format!("{hash} {} {:?} {} {}", row.size, row.kind, row.pins, row.pins.must_be_there())
+            format!(
+                "{hash} {} {:?} {} {}",
+                row.size,
+                row.kind,
+                row.pins,
+                row.pins.must_be_there()
+            )
         })
         .collect();
     assert_eq!(
@@ -63,23 +76,39 @@ fn rows_and_pins_come_together_by_hash() {
             "d 3 Other other true",
         ]
     );
-    assert_eq!(rows.iter().map(FileRow::stored_size).collect::<Vec<_>>(), [None, None, Some(1), None]);
+    assert_eq!(
+        rows.iter().map(FileRow::stored_size).collect::<Vec<_>>(),
+        [None, None, Some(1), None]
+    );
 }
 
 #[test]
 fn a_dump_without_the_tables_says_so() {
-    let err = Files::collect(Path::new("/"), "db", |_| Ok(())).err().expect("refused");
-    assert!(said(&err).starts_with("the dump 'db' cannot be read: it has no rows"), "{err}");
+    let err = Files::collect(Path::new("/"), "db", |_| Ok(()))
+        .err()
+        .expect("refused");
+    assert!(
+        said(&err).starts_with("the dump 'db' cannot be read: it has no rows"),
+        "{err}"
+    );
     for (row, why) in [
         (("\\N", "1", "file"), "its hash is NULL"),
         (("a", "x1", "file"), "its size is 'x1'"),
         (("a", "1", "\\N"), "its type is NULL"),
     ] {
         let err = read(&[row], &[]).err().expect("refused");
-        assert!(said(&err).ends_with(&format!("row 1 of its table public.files: {why}")), "{err}");
+        assert!(
+            said(&err).ends_with(&format!("row 1 of its table public.files: {why}")),
+            "{err}"
+        );
     }
-    let full = Files::collect(Path::new("/"), "db", |_| Err(Error::Interrupted)).err().expect("fails");
-    assert!(matches!(full, NodeError::Engine(Error::Interrupted)), "{full}");
+    let full = Files::collect(Path::new("/"), "db", |_| Err(Error::Interrupted))
+        .err()
+        .expect("fails");
+    assert!(
+        matches!(full, NodeError::Engine(Error::Interrupted)),
+        "{full}"
+    );
 }
 
 fn said(err: &NodeError) -> String {
@@ -98,16 +127,49 @@ fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
         (HEX, 5, FileType::File, none, Home::Local, false),
         (V0, mib, FileType::File, content, Home::Local, true),
         (V1, -1, FileType::File, content, Home::Local, true),
-        (V1, mib + 1, FileType::File, none.with(PinKind::Message), Home::Ipfs, false),
+        (
+            V1,
+            mib + 1,
+            FileType::File,
+            none.with(PinKind::Message),
+            Home::Ipfs,
+            false,
+        ),
         (V1, mib + 1, FileType::File, content, Home::Ipfs, true),
-        (V0, 3, FileType::Folder, none.with(PinKind::Message), Home::Ipfs, false),
+        (
+            V0,
+            3,
+            FileType::Folder,
+            none.with(PinKind::Message),
+            Home::Ipfs,
+            false,
+        ),
         (V0, 3, FileType::Folder, tx, Home::Ipfs, false),
         (V0, 3, FileType::File, tx, Home::Both, true),
         (V0, 3 * mib, FileType::File, tx, Home::Both, true),
-        (INLINE, 3 * mib, FileType::File, none.with(PinKind::GracePeriod), Home::Local, false),
+        (
+            INLINE,
+            3 * mib,
+            FileType::File,
+            none.with(PinKind::GracePeriod),
+            Home::Local,
+            false,
+        ),
     ] {
-        let row = FileRow { hash: hash.into(), size, kind, pins };
-        assert_eq!((row.home(Sharding::default()).0, row.is_wanted_locally()), (home, locally), "{row:?}");
-        assert_eq!(row.home(Sharding::default()).1.is_some(), hash.len() != 64 && hash != INLINE);
+        let row = FileRow {
+            hash: hash.into(),
+            size,
+            kind,
+            pins,
+        };
+        assert_eq!(
+            (row.home(Sharding::default()).0, row.is_wanted_locally()),
+            (home, locally),
+            "{row:?}"
+        );
+        assert_eq!(
+            row.home(Sharding::default()).1.is_some(),
+            hash.len() != 64 && hash != INLINE
+        );
     }
 }

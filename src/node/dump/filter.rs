@@ -94,14 +94,18 @@ impl<W: Write> RestoreFilter<W> {
             self.out.write_all(&held)?;
         }
         if !self.lexer.is_at_rest() || self.key.is_some() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the dump ends in the middle"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the dump ends in the middle",
+            ));
         }
         if !self.put_off.is_empty() {
             self.out.write_all(b"\n")?;
             self.out.write_all(&self.put_off)?;
         }
         if let Some(word) = &self.rules.last_word {
-            self.out.write_all(format!("\n\\warn {word}\n").as_bytes())?;
+            self.out
+                .write_all(format!("\n\\warn {word}\n").as_bytes())?;
         }
         self.out.flush()?;
         Ok(self.out)
@@ -115,7 +119,9 @@ impl<W: Write> RestoreFilter<W> {
         let (mut rest, mut start) = (input, 0);
         loop {
             let commands = self.lexer.commands();
-            let Some(piece) = self.lexer.next(&mut rest) else { break };
+            let Some(piece) = self.lexer.next(&mut rest) else {
+                break;
+            };
             // Those that are a line of their own are looked at when the line is whole.
             let is_whole_command =
                 piece.starts && piece.place == Place::Between && piece.bytes.starts_with(b"\\");
@@ -160,7 +166,11 @@ impl<W: Write> RestoreFilter<W> {
         let is_between = piece.place == Place::Between;
         let is_comment = piece.bytes.first() == Some(&b'-') && self.rules.neutral.is_some();
         is_between
-            && (is_comment || matches!(piece.bytes.first(), Some(b'D' | b'C' | b'A' | b'R' | b'S' | b'\\')))
+            && (is_comment
+                || matches!(
+                    piece.bytes.first(),
+                    Some(b'D' | b'C' | b'A' | b'R' | b'S' | b'\\')
+                ))
     }
 
     /// What takes a line's place; none: it passes. The line begins between statements.
@@ -174,7 +184,9 @@ impl<W: Write> RestoreFilter<W> {
             return Ok(neutral.map(|name| [b"\\connect ", name.as_bytes(), b"\n", line].concat()));
         }
         if line.starts_with(b"CREATE EVENT TRIGGER ") {
-            return Ok(Some([b"SET session_replication_role = replica;\n", line].concat()));
+            return Ok(Some(
+                [b"SET session_replication_role = replica;\n", line].concat(),
+            ));
         }
         if !self.lexer.is_at_rest() {
             // The statement goes on in the next line: none of the others in the table does.
@@ -196,22 +208,39 @@ impl<W: Write> RestoreFilter<W> {
             return Ok(None);
         }
         if let Some(name) = dropped(statement, b"DROP TABLESPACE ") {
-            return Ok(Some([b"DROP TABLESPACE IF EXISTS ", name.spelled, b";\n"].concat()));
+            return Ok(Some(
+                [b"DROP TABLESPACE IF EXISTS ", name.spelled, b";\n"].concat(),
+            ));
         }
         let role = self.rules.role.as_bytes();
         if let Some(name) = dropped(statement, b"DROP ROLE ") {
             if name.is(role) {
-                return Ok(Some([b"ALTER ROLE ", name.spelled, b" RESET ALL;\n"].concat()));
+                return Ok(Some(
+                    [b"ALTER ROLE ", name.spelled, b" RESET ALL;\n"].concat(),
+                ));
             }
             let Name { spelled, .. } = name;
-            let or = [b"dependent_objects_still_exist THEN ALTER ROLE ", spelled, b" RESET ALL"].concat();
+            let or = [
+                b"dependent_objects_still_exist THEN ALTER ROLE ",
+                spelled,
+                b" RESET ALL",
+            ]
+            .concat();
             return Ok(attempt(&[b"DROP ROLE IF EXISTS ", spelled].concat(), &or));
         }
-        if let Some(name) = statement.strip_prefix(b"CREATE ROLE ").and_then(Name::parse) {
+        if let Some(name) = statement
+            .strip_prefix(b"CREATE ROLE ")
+            .and_then(Name::parse)
+        {
             if name.is(role) {
-                return Ok(Some(b"-- It is the role that connects: it is there.\n".to_vec()));
+                return Ok(Some(
+                    b"-- It is the role that connects: it is there.\n".to_vec(),
+                ));
             }
-            return Ok(attempt(&[b"CREATE ROLE ", name.spelled].concat(), b"duplicate_object THEN NULL"));
+            return Ok(attempt(
+                &[b"CREATE ROLE ", name.spelled].concat(),
+                b"duplicate_object THEN NULL",
+            ));
         }
         if let Some(rest) = statement.strip_prefix(b"ALTER ROLE ")
             && let Some((name, rest)) = Name::first(rest)
@@ -220,7 +249,9 @@ impl<W: Write> RestoreFilter<W> {
         {
             self.put_off.extend_from_slice(statement);
             self.put_off.extend_from_slice(b";\n");
-            return Ok(Some(b"-- What the connected role may do is set at the end.\n".to_vec()));
+            return Ok(Some(
+                b"-- What the connected role may do is set at the end.\n".to_vec(),
+            ));
         }
         Ok(None)
     }
@@ -268,17 +299,30 @@ fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<Name<'a>> {
 }
 
 fn unexpected_command() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the dump holds a command of psql where none may be")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the dump holds a command of psql where none may be",
+    )
 }
 
 /// As `pg_dump --clean --create` does it; `pg_dumpall` does not for the databases that it drops at its beginning.
 fn drop_database(name: Name<'_>) -> Vec<u8> {
     // In a literal quotes alone are special: dumps set standard_conforming_strings.
-    let literal: Vec<u8> =
-        name.plain().into_iter().flat_map(|byte| vec![byte; 1 + usize::from(byte == b'\'')]).collect();
+    let literal: Vec<u8> = name
+        .plain()
+        .into_iter()
+        .flat_map(|byte| vec![byte; 1 + usize::from(byte == b'\'')])
+        .collect();
     let update: &[u8] =
         b"UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datistemplate AND datname = '";
-    [update, &literal, b"';\nDROP DATABASE IF EXISTS ", name.spelled, b";\n"].concat()
+    [
+        update,
+        &literal,
+        b"';\nDROP DATABASE IF EXISTS ",
+        name.spelled,
+        b";\n",
+    ]
+    .concat()
 }
 
 /// A statement that may fail in one way; none if the name in it cannot be quoted so.
@@ -287,13 +331,29 @@ fn attempt(statement: &[u8], or: &[u8]) -> Option<Vec<u8>> {
     if statement.windows(QUOTE.len()).any(|part| part == QUOTE) {
         return None;
     }
-    Some([b"DO ", QUOTE, b"BEGIN ", statement, b"; EXCEPTION WHEN ", or, b"; END", QUOTE, b";\n"].concat())
+    Some(
+        [
+            b"DO ",
+            QUOTE,
+            b"BEGIN ",
+            statement,
+            b"; EXCEPTION WHEN ",
+            or,
+            b"; END",
+            QUOTE,
+            b";\n",
+        ]
+        .concat(),
+    )
 }
 
 /// Refreshes a view, or says on standard error that it stays empty; none if its name cannot be quoted so. `name`: as it is
 /// spelled, in one line.
 fn refresh(name: &[u8]) -> Option<Vec<u8>> {
-    let literal: Vec<u8> = name.iter().flat_map(|&byte| vec![byte; 1 + usize::from(byte == b'\'')]).collect();
+    let literal: Vec<u8> = name
+        .iter()
+        .flat_map(|&byte| vec![byte; 1 + usize::from(byte == b'\'')])
+        .collect();
     let warn = [
         b"others THEN RAISE WARNING '",
         EMPTY_VIEW,
@@ -315,7 +375,9 @@ pub(super) struct Name<'a> {
 impl<'a> Name<'a> {
     /// All of the text, if it is one name.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        Self::first(text).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name)
+        Self::first(text)
+            .filter(|(_, rest)| rest.is_empty())
+            .map(|(name, _)| name)
     }
 
     /// The name that a text begins with, and what follows.
@@ -330,8 +392,9 @@ impl<'a> Name<'a> {
                 at += 1;
             }
         } else {
-            let is_word =
-                |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'$' || *byte >= 0x80;
+            let is_word = |byte: &u8| {
+                byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'$' || *byte >= 0x80
+            };
             text.iter().take_while(|byte| is_word(byte)).count()
         };
         let (spelled, rest) = text.split_at(len);

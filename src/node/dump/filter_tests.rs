@@ -6,7 +6,14 @@ use super::*;
 
 /// Filters a text fed in steps of these sizes.
 fn filter(text: &[u8], role: &str, knows_restrict: bool, steps: &[usize]) -> io::Result<Vec<u8>> {
-    feed(text, FilterRules { role: role.to_owned(), ..rules(knows_restrict) }, steps)
+    feed(
+        text,
+        FilterRules {
+            role: role.to_owned(),
+            ..rules(knows_restrict)
+        },
+        steps,
+    )
 }
 
 fn rules(knows_restrict: bool) -> FilterRules {
@@ -23,11 +30,16 @@ fn feed(text: &[u8], rules: FilterRules, steps: &[usize]) -> io::Result<Vec<u8>>
     let mut out = RestoreFilter::new(Vec::new(), rules);
     let (mut rest, mut steps) = (text, steps.iter().cycle());
     while !rest.is_empty() {
-        let step = steps.next().copied().unwrap_or(usize::MAX).clamp(1, rest.len());
+        let step = steps
+            .next()
+            .copied()
+            .unwrap_or(usize::MAX)
+            .clamp(1, rest.len());
         out.write_all(&rest[..step])?;
         rest = &rest[step..];
     }
-    out.finish().map(|out| out.strip_prefix(PREFIX).map(<[u8]>::to_vec).unwrap_or(out))
+    out.finish()
+        .map(|out| out.strip_prefix(PREFIX).map(<[u8]>::to_vec).unwrap_or(out))
 }
 
 #[track_caller]
@@ -56,8 +68,16 @@ fn globals_are_made_to_run() {
 
 #[test]
 fn behind_the_first_connection_databases_alone_are_dropped_otherwise() {
-    let text = "\\connect template1\nDROP ROLE reader;\nCREATE ROLE aleph;\nDROP DATABASE postgres;\n";
-    becomes(text, true, &text.replace("DROP DATABASE postgres;\n", &dropped("postgres", "postgres")));
+    let text =
+        "\\connect template1\nDROP ROLE reader;\nCREATE ROLE aleph;\nDROP DATABASE postgres;\n";
+    becomes(
+        text,
+        true,
+        &text.replace(
+            "DROP DATABASE postgres;\n",
+            &dropped("postgres", "postgres"),
+        ),
+    );
 }
 
 #[test]
@@ -106,10 +126,15 @@ fn a_view_that_cannot_be_refreshed_ends_no_restore() {
 
 #[test]
 fn the_pair_goes_where_psql_does_not_know_it() {
-    let text =
-        format!("\\restrict k\nSELECT 1;\n{COPY}\\unrestrict k\n\\connect x\n\\restrict l\n\\unrestrict l\n");
+    let text = format!(
+        "\\restrict k\nSELECT 1;\n{COPY}\\unrestrict k\n\\connect x\n\\restrict l\n\\unrestrict l\n"
+    );
     becomes(&text, true, &text);
-    becomes(&text, false, &format!("--\nSELECT 1;\n{COPY}--\n\\connect x\n--\n--\n"));
+    becomes(
+        &text,
+        false,
+        &format!("--\nSELECT 1;\n{COPY}--\n\\connect x\n--\n--\n"),
+    );
     for bad in [
         "\\restrict k\n\\restrict k\n\\unrestrict k\n",
         "\\restrict k\n \\! id\n\\unrestrict k\n",
@@ -119,7 +144,10 @@ fn the_pair_goes_where_psql_does_not_know_it() {
         "\\restrict k\nSELECT 1;\n",
         "SELECT 'a\n",
     ] {
-        assert!(filter(bad.as_bytes(), "aleph", false, &[usize::MAX]).is_err(), "{bad}");
+        assert!(
+            filter(bad.as_bytes(), "aleph", false, &[usize::MAX]).is_err(),
+            "{bad}"
+        );
     }
 }
 
@@ -155,7 +183,10 @@ fn no_command_of_psql_passes_but_a_dump_s_own() {
 fn an_older_server_gets_no_setting_that_it_does_not_know() {
     let text = "SET statement_timeout = 0;\nSET transaction_timeout = 0;\nSELECT '\nSET transaction_timeout = 0;\n';\n";
     becomes(text, true, text);
-    let old = FilterRules { knows_transaction_timeout: false, ..rules(true) };
+    let old = FilterRules {
+        knows_transaction_timeout: false,
+        ..rules(true)
+    };
     for steps in [&[usize::MAX][..], &[1], &[3, 7]] {
         let out = feed(text.as_bytes(), old.clone(), steps).expect("filtered");
         let out = String::from_utf8(out).expect("text");
@@ -166,10 +197,17 @@ fn an_older_server_gets_no_setting_that_it_does_not_know() {
 /// `psql` that is given the end of its input too early takes what it has, and exits with 0.
 #[test]
 fn the_last_word_comes_behind_everything() {
-    let told = FilterRules { last_word: Some("w0rd".to_owned()), ..rules(true) };
+    let told = FilterRules {
+        last_word: Some("w0rd".to_owned()),
+        ..rules(true)
+    };
     let text = "ALTER ROLE aleph WITH LOGIN;\nSELECT 1;\n";
-    let out = String::from_utf8(feed(text.as_bytes(), told.clone(), &[usize::MAX]).expect("filtered"));
-    assert!(out.expect("text").ends_with("\nALTER ROLE aleph WITH LOGIN;\n\n\\warn w0rd\n"));
+    let out =
+        String::from_utf8(feed(text.as_bytes(), told.clone(), &[usize::MAX]).expect("filtered"));
+    assert!(
+        out.expect("text")
+            .ends_with("\nALTER ROLE aleph WITH LOGIN;\n\n\\warn w0rd\n")
+    );
     assert!(feed(b"SELECT 'cut", told, &[usize::MAX]).is_err());
 }
 
@@ -184,7 +222,11 @@ fn lines_of_any_length_take_bounded_memory() {
     out.write_all(b"\n\\.\nDROP ROLE ").expect("taken");
     for _ in 0..64 {
         out.write_all(&step).expect("taken");
-        assert!(out.held.as_ref().is_none_or(|held| held.len() <= LINE_BYTES_MAX));
+        assert!(
+            out.held
+                .as_ref()
+                .is_none_or(|held| held.len() <= LINE_BYTES_MAX)
+        );
     }
     out.write_all(b";\n").expect("taken");
     out.finish().expect("at rest");
@@ -257,7 +299,10 @@ fn psql_goes_to_a_neutral_database_before_each_part_where_one_is_named() {
     let part = "--\n-- PostgreSQL database dump\n--\n\n\\restrict k\nSET client_encoding = 'LATIN1';\nCREATE DATABASE d;\n\\unrestrict k\n\\connect d\n\\restrict k\nCOPY t (a) FROM stdin;\n-- PostgreSQL database dump\n\\.\nCOMMENT ON TABLE t IS '\n-- PostgreSQL database dump\n';\n-- PostgreSQL database dump complete\n\\unrestrict k\n";
     let text = format!("-- PostgreSQL database cluster dump\n{part}{part}");
     becomes(&text, true, &text);
-    let rules = FilterRules { neutral: Some("icecore_restore".to_owned()), ..rules(true) };
+    let rules = FilterRules {
+        neutral: Some("icecore_restore".to_owned()),
+        ..rules(true)
+    };
     for steps in [&[usize::MAX][..], &[1], &[3, 7]] {
         let out = feed(text.as_bytes(), rules.clone(), steps).expect("filtered");
         let with = part.replacen(
@@ -278,6 +323,9 @@ fn event_triggers_do_not_fire_while_the_rest_is_restored() {
     filter.write_all(text.as_bytes()).expect("written");
     let out = String::from_utf8(filter.finish().expect("whole")).expect("text");
     let set = "SET session_replication_role = replica;\n";
-    assert!(out.contains(&format!("{set}CREATE EVENT TRIGGER no_ddl")), "{out}");
+    assert!(
+        out.contains(&format!("{set}CREATE EVENT TRIGGER no_ddl")),
+        "{out}"
+    );
     assert_eq!(out.matches(set).count(), 1, "{out}");
 }

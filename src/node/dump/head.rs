@@ -56,7 +56,9 @@ impl DumpKind {
         match self {
             Self::Other => String::new(),
             Self::Plain => ", but one of a single database that pg_dump writes".to_owned(),
-            Self::Archive => ", but one of a single database that pg_dump writes for pg_restore".to_owned(),
+            Self::Archive => {
+                ", but one of a single database that pg_dump writes for pg_restore".to_owned()
+            }
             Self::Packed(program) => format!(", but packed by {program}"),
         }
     }
@@ -69,9 +71,13 @@ impl DumpKind {
                 "icecore cat {name} | psql -d DATABASE, where DATABASE is there and empty (postgres, if the dump makes its database)"
             ),
             Self::Archive => {
-                format!("icecore cat {name} | pg_restore -d DATABASE, where DATABASE is there and empty")
+                format!(
+                    "icecore cat {name} | pg_restore -d DATABASE, where DATABASE is there and empty"
+                )
             }
-            Self::Packed(program) => format!("icecore cat {name} | {program} -d | psql -d postgres"),
+            Self::Packed(program) => {
+                format!("icecore cat {name} | {program} -d | psql -d postgres")
+            }
         }
     }
 }
@@ -117,7 +123,8 @@ impl HeadReader {
             && let Some(name) = statement.strip_suffix(b";")
         {
             let name = name.strip_prefix(b"IF EXISTS ").unwrap_or(name);
-            let name = Name::parse(name).map(|name| String::from_utf8_lossy(&name.plain()).into_owned());
+            let name =
+                Name::parse(name).map(|name| String::from_utf8_lossy(&name.plain()).into_owned());
             let is_own = |name: &String| name != "postgres" && name != "template1";
             self.head.databases.extend(name.filter(is_own));
         }
@@ -148,7 +155,11 @@ impl Write for HeadReader {
         }
         self.read += bytes.len() as u64;
         self.is_done |= self.read >= HEAD_BYTES_MAX;
-        if self.is_done { Err(io::Error::other("enough was read")) } else { Ok(bytes.len()) }
+        if self.is_done {
+            Err(io::Error::other("enough was read"))
+        } else {
+            Ok(bytes.len())
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -171,7 +182,13 @@ mod tests {
             assert!(reader.is_done());
             let head = reader.into_head();
             assert_eq!(head.databases, ["My \"db", "aleph"]);
-            assert_eq!(head.version, Some(Version { major: 15, minor: 18 }));
+            assert_eq!(
+                head.version,
+                Some(Version {
+                    major: 15,
+                    minor: 18
+                })
+            );
             assert!(head.is_cluster);
         }
     }
@@ -185,16 +202,25 @@ mod tests {
         };
         assert_eq!(kind(b"PGDMP\x01\x0e\0"), DumpKind::Archive);
         assert_eq!(kind(b"\x1f\x8b\x08\0"), DumpKind::Packed("gzip"));
-        assert_eq!(kind(b"--\n-- PostgreSQL database dump\n--\n"), DumpKind::Plain);
+        assert_eq!(
+            kind(b"--\n-- PostgreSQL database dump\n--\n"),
+            DumpKind::Plain
+        );
         assert_eq!(kind(DUMP.as_bytes()), DumpKind::Other);
-        assert!(DumpKind::Archive.by_hand("4f1c:db").starts_with("icecore cat 4f1c:db | pg_restore "));
+        assert!(
+            DumpKind::Archive
+                .by_hand("4f1c:db")
+                .starts_with("icecore cat 4f1c:db | pg_restore ")
+        );
     }
 
     #[test]
     fn something_else_is_told_apart_and_not_read_for_ever() {
         let mut reader = HeadReader::new();
         let rows = vec![b'x'; 1 << 20];
-        let count = (0..100).take_while(|_| reader.write_all(&rows).is_ok()).count();
+        let count = (0..100)
+            .take_while(|_| reader.write_all(&rows).is_ok())
+            .count();
         assert!(count < 17 && reader.is_done() && !reader.into_head().is_cluster);
     }
 }

@@ -158,7 +158,12 @@ impl DumpLexer {
             self.compare_with_mark(bytes);
             if ends && self.mark.is_some() {
                 self.copy = None;
-                return Some(Piece { bytes, place: Place::CopyEnd, starts, ends });
+                return Some(Piece {
+                    bytes,
+                    place: Place::CopyEnd,
+                    starts,
+                    ends,
+                });
             }
         } else {
             bytes.iter().for_each(|&byte| self.byte(byte));
@@ -166,7 +171,12 @@ impl DumpLexer {
                 self.copy = self.next_copy.take();
             }
         }
-        Some(Piece { bytes, place: self.place, starts, ends })
+        Some(Piece {
+            bytes,
+            place: self.place,
+            starts,
+            ends,
+        })
     }
 
     /// The table whose rows follow, from the end of its COPY statement's line to that of the `\.`.
@@ -241,8 +251,11 @@ impl DumpLexer {
                     b'$' => 1,
                     _ => 0,
                 };
-                self.state =
-                    if matched == self.tag.len() { State::Normal } else { State::Dollar { matched } };
+                self.state = if matched == self.tag.len() {
+                    State::Normal
+                } else {
+                    State::Dollar { matched }
+                };
             }
         }
     }
@@ -307,8 +320,14 @@ impl DumpLexer {
     fn in_block(&mut self, depth: u32, last: u8, byte: u8) {
         self.state = match (last, byte) {
             (b'*', b'/') if depth == 1 => State::Normal,
-            (b'*', b'/') => State::Block { depth: depth - 1, last: 0 },
-            (b'/', b'*') => State::Block { depth: depth.saturating_add(1), last: 0 },
+            (b'*', b'/') => State::Block {
+                depth: depth - 1,
+                last: 0,
+            },
+            (b'/', b'*') => State::Block {
+                depth: depth.saturating_add(1),
+                last: 0,
+            },
             _ => State::Block { depth, last: byte },
         };
     }
@@ -358,12 +377,15 @@ impl DumpLexer {
             self.head.clear();
         }
         if let Some(initial) = self.initials.get_mut(self.words) {
-            let counts = [&b"create"[..], b"or", b"replace", b"function", b"procedure"].contains(&word);
+            let counts =
+                [&b"create"[..], b"or", b"replace", b"function", b"procedure"].contains(&word);
             *initial = if counts { word[0] } else { 0 };
         }
         self.words += 1;
-        let makes_function =
-            matches!(self.initials, [b'c', b'f' | b'p', ..] | [b'c', b'o', b'r', b'f' | b'p']);
+        let makes_function = matches!(
+            self.initials,
+            [b'c', b'f' | b'p', ..] | [b'c', b'o', b'r', b'f' | b'p']
+        );
         if makes_function && self.parens == 0 {
             match word {
                 b"begin" => self.begins += 1,
@@ -416,7 +438,10 @@ impl CopyHeader {
         if !is_keyword(tokens.next().as_ref(), b"copy") {
             return None;
         }
-        let mut header = Self { table: name(tokens.next())?, ..Self::default() };
+        let mut header = Self {
+            table: name(tokens.next())?,
+            ..Self::default()
+        };
         if tokens.next_if_eq(&Token::Sign(b'.')).is_some() {
             header.schema = Some(std::mem::replace(&mut header.table, name(tokens.next())?));
         }
@@ -430,7 +455,9 @@ impl CopyHeader {
                 }
             }
         }
-        if !is_keyword(tokens.next().as_ref(), b"from") || !is_keyword(tokens.next().as_ref(), b"stdin") {
+        if !is_keyword(tokens.next().as_ref(), b"from")
+            || !is_keyword(tokens.next().as_ref(), b"stdin")
+        {
             return None;
         }
         header.has_options = tokens.peek().is_some();
@@ -459,7 +486,10 @@ fn tokens(text: &[u8]) -> Option<Vec<Token>> {
             let len = text[at..].iter().take_while(|&&byte| is_word(byte)).count();
             let name = text[at..at + len].to_ascii_lowercase();
             at += len;
-            out.push(Token::Name { name, quoted: false });
+            out.push(Token::Name {
+                name,
+                quoted: false,
+            });
         } else {
             at += 1;
             if byte != b' ' {

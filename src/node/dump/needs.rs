@@ -109,7 +109,8 @@ impl NeedsReader {
             Place::Between | Place::Statement => {}
             Place::CopyData => {
                 self.statement.clear();
-                self.shape.row(piece.bytes, piece.starts, piece.ends, self.lexer.copy());
+                self.shape
+                    .row(piece.bytes, piece.starts, piece.ends, self.lexer.copy());
                 return;
             }
             Place::CopyEnd => {
@@ -122,7 +123,8 @@ impl NeedsReader {
             self.shape.line();
         }
         let room = STATEMENT_BYTES_MAX.saturating_sub(self.statement.len());
-        self.statement.extend_from_slice(&piece.bytes[..room.min(piece.bytes.len())]);
+        self.statement
+            .extend_from_slice(&piece.bytes[..room.min(piece.bytes.len())]);
         if !piece.ends || !self.lexer.is_at_rest() {
             return;
         }
@@ -154,7 +156,9 @@ impl NeedsReader {
     }
 
     fn command(&mut self, line: &[u8]) {
-        let Some(rest) = line.strip_prefix(b"\\connect ") else { return };
+        let Some(rest) = line.strip_prefix(b"\\connect ") else {
+            return;
+        };
         let named = match rest.strip_prefix(b"-reuse-previous=on ") {
             Some(quoted) => Name::parse(quoted).map(|name| connection_string(&name.plain())),
             None => Name::parse(rest).map(|name| name.plain()),
@@ -179,7 +183,9 @@ impl NeedsReader {
             [first, rest @ ..] if first.is("alter") => self.alter(rest),
             [first, rest @ ..] if first.is("grant") => self.grant(rest),
             [first, rest @ ..] if first.is("revoke") => self.roles_after(rest, "from"),
-            [set, name, Token::Sign(b'='), value] if set.is("set") && name.is("client_encoding") => {
+            [set, name, Token::Sign(b'='), value]
+                if set.is("set") && name.is("client_encoding") =>
+            {
                 self.set_encoding(value);
             }
             [set, session, what, role]
@@ -192,8 +198,12 @@ impl NeedsReader {
     }
 
     fn drop(&mut self, rest: &[Token]) {
-        let Some((kind, rest)) = rest.split_first() else { return };
-        let [name] = skip(rest, &["if", "exists"]) else { return };
+        let Some((kind, rest)) = rest.split_first() else {
+            return;
+        };
+        let [name] = skip(rest, &["if", "exists"]) else {
+            return;
+        };
         let dropped = match kind {
             kind if kind.is("database") => &mut self.needs.dropped,
             kind if kind.is("tablespace") => &mut self.needs.dropped_tablespaces,
@@ -206,7 +216,9 @@ impl NeedsReader {
 
     /// Before the first part it is that of roles and tablespaces, and in a part's head it comes before its connection.
     fn set_encoding(&mut self, value: &Token) {
-        let Some(encoding) = value.value().map(str::to_uppercase) else { return };
+        let Some(encoding) = value.value().map(str::to_uppercase) else {
+            return;
+        };
         match self.needs.sections.last_mut() {
             None => self.needs.globals_encoding = encoding,
             Some(section) if self.is_in_head => section.client_encoding = encoding,
@@ -216,7 +228,9 @@ impl NeedsReader {
 
     fn create(&mut self, rest: &[Token]) {
         let rest = skip(rest, &["or", "replace", "trusted", "procedural"]);
-        let Some((kind, rest)) = rest.split_first() else { return };
+        let Some((kind, rest)) = rest.split_first() else {
+            return;
+        };
         let named = skip(rest, &["if", "not", "exists"]);
         let name = || named.first().and_then(Token::name).map(str::to_owned);
         let Token::Word(kind) = kind else { return };
@@ -246,7 +260,8 @@ impl NeedsReader {
     }
 
     fn create_database(&mut self, rest: &[Token]) {
-        let Some((Some(name), rest)) = rest.split_first().map(|(name, rest)| (name.name(), rest)) else {
+        let Some((Some(name), rest)) = rest.split_first().map(|(name, rest)| (name.name(), rest))
+        else {
             return;
         };
         let name = name.to_owned();
@@ -257,12 +272,15 @@ impl NeedsReader {
             section.database.clone_from(&name);
         }
         let outer = std::mem::replace(&mut self.database, name);
-        let has_icu = assignments(rest).any(|(key, value)| key == "locale_provider" && value == "icu");
+        let has_icu =
+            assignments(rest).any(|(key, value)| key == "locale_provider" && value == "icu");
         for (key, value) in assignments(rest) {
             match key {
                 "encoding" => {
                     let section = self.needs.sections.last_mut().filter(|_| self.is_in_head);
-                    section.into_iter().for_each(|section| section.encoding = value.to_uppercase());
+                    section
+                        .into_iter()
+                        .for_each(|section| section.encoding = value.to_uppercase());
                     self.need(|needs| &mut needs.encodings, Some(value.to_uppercase()));
                 }
                 "owner" => self.need(|needs| &mut needs.roles, Some(value.to_owned())),
@@ -279,12 +297,19 @@ impl NeedsReader {
     }
 
     fn create_tablespace(&mut self, rest: &[Token]) {
-        let Some(name) = rest.first().and_then(Token::name) else { return };
-        let place = rest.iter().position(|token| token.is("location")).and_then(|at| rest.get(at + 1));
+        let Some(name) = rest.first().and_then(Token::name) else {
+            return;
+        };
+        let place = rest
+            .iter()
+            .position(|token| token.is("location"))
+            .and_then(|at| rest.get(at + 1));
         if let Some(Token::Literal(place)) = place
             && self.needs.tablespaces.len() < NAMES_MAX
         {
-            self.needs.tablespaces.insert(name.to_owned(), place.clone());
+            self.needs
+                .tablespaces
+                .insert(name.to_owned(), place.clone());
         }
         self.roles_after(rest, "owner");
     }
@@ -299,7 +324,9 @@ impl NeedsReader {
         if settings().any(|(key, value)| key == "provider" && value != "libc") {
             return;
         }
-        for (_, value) in settings().filter(|(key, _)| matches!(*key, "locale" | "lc_collate" | "lc_ctype")) {
+        for (_, value) in
+            settings().filter(|(key, _)| matches!(*key, "locale" | "lc_collate" | "lc_ctype"))
+        {
             self.need(|needs| &mut needs.locales, Some(value.to_owned()));
         }
     }
@@ -314,10 +341,15 @@ impl NeedsReader {
                 (Token::Sign(b')'), _) => depth = depth.saturating_sub(1),
                 (_, Some(next)) if depth == 0 && token.is("language") => is_in_c = next.is("c"),
                 (_, Some(next)) if depth == 0 && token.is("set") => {
-                    self.need(|needs| &mut needs.settings, next.name().map(str::to_lowercase));
+                    self.need(
+                        |needs| &mut needs.settings,
+                        next.name().map(str::to_lowercase),
+                    );
                 }
                 (_, Some(next)) if depth == 0 && token.is("as") => {
-                    if let (Token::Literal(text), Some(Token::Sign(b','))) = (next, rest.get(at + 2)) {
+                    if let (Token::Literal(text), Some(Token::Sign(b','))) =
+                        (next, rest.get(at + 2))
+                    {
                         library = Some(text.clone());
                     }
                     break;
@@ -333,11 +365,14 @@ impl NeedsReader {
     }
 
     fn create_dictionary(&mut self, rest: &[Token]) {
-        let [search, kind, rest @ ..] = rest else { return };
+        let [search, kind, rest @ ..] = rest else {
+            return;
+        };
         if !search.is("search") || !kind.is("dictionary") {
             return;
         }
-        let is_thesaurus = assignments(rest).any(|(key, value)| key == "template" && value == "thesaurus");
+        let is_thesaurus =
+            assignments(rest).any(|(key, value)| key == "template" && value == "thesaurus");
         let files: Vec<String> = assignments(rest)
             .filter_map(|(key, value)| {
                 let ending = match key {
@@ -363,11 +398,15 @@ impl NeedsReader {
         {
             self.role(role);
         }
-        let Some((kind, rest)) = rest.split_first() else { return };
+        let Some((kind, rest)) = rest.split_first() else {
+            return;
+        };
         if kind.is("database") || kind.is("role") {
             self.alter_settings(rest);
         } else if kind.is("table") {
-            let at = rest.windows(2).position(|pair| pair[0].is("set") && pair[1].is("compression"));
+            let at = rest
+                .windows(2)
+                .position(|pair| pair[0].is("set") && pair[1].is("compression"));
             let value = at.and_then(|at| rest.get(at + 2)).and_then(Token::value);
             self.need(|needs| &mut needs.compressions, value.map(str::to_owned));
         } else if kind.is("default") {
@@ -387,19 +426,38 @@ impl NeedsReader {
             }
             rest => (None, rest),
         };
-        let [set, name, to, values @ ..] = rest else { return };
+        let [set, name, to, values @ ..] = rest else {
+            return;
+        };
         if !set.is("set") || !(to.is("to") || *to == Token::Sign(b'=')) {
             return;
         }
-        let Some(name) = name.name().map(str::to_lowercase) else { return };
+        let Some(name) = name.name().map(str::to_lowercase) else {
+            return;
+        };
         let outer = database.map(|database| std::mem::replace(&mut self.database, database));
-        if matches!(name.as_str(), "session_preload_libraries" | "local_preload_libraries") {
-            let below = if name.starts_with("local") { "$libdir/plugins/" } else { "" };
-            let libraries = values.iter().filter_map(Token::value).flat_map(|value| value.split(','));
-            let libraries: Vec<String> =
-                libraries.map(|one| one.trim().trim_matches('"').to_owned()).collect();
+        if matches!(
+            name.as_str(),
+            "session_preload_libraries" | "local_preload_libraries"
+        ) {
+            let below = if name.starts_with("local") {
+                "$libdir/plugins/"
+            } else {
+                ""
+            };
+            let libraries = values
+                .iter()
+                .filter_map(Token::value)
+                .flat_map(|value| value.split(','));
+            let libraries: Vec<String> = libraries
+                .map(|one| one.trim().trim_matches('"').to_owned())
+                .collect();
             for library in libraries.into_iter().filter(|library| !library.is_empty()) {
-                let place = if library.contains('/') { library } else { format!("{below}{library}") };
+                let place = if library.contains('/') {
+                    library
+                } else {
+                    format!("{below}{library}")
+                };
                 self.need(|needs| &mut needs.preloads, Some(place));
             }
         }
@@ -412,18 +470,25 @@ impl NeedsReader {
     /// `… TO role, … [WITH …] [GRANTED BY role]`; of a membership the roles before `TO` are roles too.
     fn grant(&mut self, rest: &[Token]) {
         self.roles_after(rest, "to");
-        if let Some(at) = rest.windows(2).position(|pair| pair[0].is("granted") && pair[1].is("by"))
+        if let Some(at) = rest
+            .windows(2)
+            .position(|pair| pair[0].is("granted") && pair[1].is("by"))
             && let Some(role) = rest.get(at + 2)
         {
             self.role(role);
         }
-        let before = rest.split(|token| token.is("to")).next().unwrap_or_default();
+        let before = rest
+            .split(|token| token.is("to"))
+            .next()
+            .unwrap_or_default();
         if !before.iter().any(|token| token.is("on")) {
-            before.split(|token| *token == Token::Sign(b',')).for_each(|one| {
-                if let [role] = one {
-                    self.role(role);
-                }
-            });
+            before
+                .split(|token| *token == Token::Sign(b','))
+                .for_each(|one| {
+                    if let [role] = one {
+                        self.role(role);
+                    }
+                });
         }
     }
 
@@ -450,7 +515,14 @@ impl NeedsReader {
     }
 
     fn role(&mut self, role: &Token) {
-        let is_special = ["public", "current_user", "current_role", "session_user", "group", "default"];
+        let is_special = [
+            "public",
+            "current_user",
+            "current_role",
+            "session_user",
+            "group",
+            "default",
+        ];
         let name = role.value().filter(|name| !is_special.contains(name));
         self.need(|needs| &mut needs.roles, name.map(str::to_owned));
     }
@@ -479,7 +551,9 @@ fn skip<'t>(mut tokens: &'t [Token], words: &[&str]) -> &'t [Token] {
 fn assignments(tokens: &[Token]) -> impl Iterator<Item = (&str, &str)> {
     tokens.iter().enumerate().filter_map(|(at, token)| {
         let Token::Word(key) = token else { return None };
-        let [Token::Sign(b'='), value, rest @ ..] = tokens.get(at + 1..)? else { return None };
+        let [Token::Sign(b'='), value, rest @ ..] = tokens.get(at + 1..)? else {
+            return None;
+        };
         let value = match rest {
             [Token::Sign(b'.'), last, ..] => last,
             _ => value,
@@ -490,10 +564,17 @@ fn assignments(tokens: &[Token]) -> impl Iterator<Item = (&str, &str)> {
 
 /// The database of `dbname='…'`.
 fn connection_string(text: &[u8]) -> Vec<u8> {
-    let inner = text.strip_prefix(b"dbname='").and_then(|rest| rest.strip_suffix(b"'")).unwrap_or(text);
+    let inner = text
+        .strip_prefix(b"dbname='")
+        .and_then(|rest| rest.strip_suffix(b"'"))
+        .unwrap_or(text);
     let (mut out, mut bytes) = (Vec::new(), inner.iter());
     while let Some(&byte) = bytes.next() {
-        out.extend(if byte == b'\\' { bytes.next().copied() } else { Some(byte) });
+        out.extend(if byte == b'\\' {
+            bytes.next().copied()
+        } else {
+            Some(byte)
+        });
     }
     out
 }

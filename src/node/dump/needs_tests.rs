@@ -13,7 +13,10 @@ fn collect(text: &str, step: usize) -> Needs {
 }
 
 fn names(named: &Named) -> Vec<(&str, &str)> {
-    named.iter().map(|(name, database)| (name.as_str(), database.as_str())).collect()
+    named
+        .iter()
+        .map(|(name, database)| (name.as_str(), database.as_str()))
+        .collect()
 }
 
 /// As pg_dumpall writes it, but for what is of no matter here.
@@ -99,26 +102,52 @@ SET SESSION AUTHORIZATION DEFAULT;
 fn each_need_is_found_with_its_database() {
     for step in [1, 7, 4096, usize::MAX] {
         let needs = collect(DUMP, step.min(DUMP.len()));
-        let aleph = |list: &[&'static str]| list.iter().map(|&name| (name, "aleph")).collect::<Vec<_>>();
-        assert_eq!(names(&needs.extensions), aleph(&["plx", "postgis", "uuid-ossp"]));
-        assert_eq!(names(&needs.locales), aleph(&["C", "de_DE.utf8", "fr_FR", "ja_JP.eucJP"]));
+        let aleph =
+            |list: &[&'static str]| list.iter().map(|&name| (name, "aleph")).collect::<Vec<_>>();
+        assert_eq!(
+            names(&needs.extensions),
+            aleph(&["plx", "postgis", "uuid-ossp"])
+        );
+        assert_eq!(
+            names(&needs.locales),
+            aleph(&["C", "de_DE.utf8", "fr_FR", "ja_JP.eucJP"])
+        );
         assert_eq!(names(&needs.icu), aleph(&["icu"]));
         assert_eq!(names(&needs.encodings), aleph(&["EUC_JP"]));
-        assert_eq!(needs.tablespaces.get("fast").map(String::as_str), Some("/srv/a'b"));
+        assert_eq!(
+            needs.tablespaces.get("fast").map(String::as_str),
+            Some("/srv/a'b")
+        );
         assert_eq!(names(&needs.libraries), aleph(&["$libdir/fuzzy"]));
-        assert_eq!(names(&needs.preloads), aleph(&["$libdir/plugins/x", "My lib", "auto_explain"]));
+        assert_eq!(
+            names(&needs.preloads),
+            aleph(&["$libdir/plugins/x", "My lib", "auto_explain"])
+        );
         assert_eq!(
             names(&needs.dictionaries),
             aleph(&["deutsch.affix", "german.dict", "kurz.stop", "words.ths"])
         );
         let settings: Vec<&str> = needs.settings.keys().map(String::as_str).collect();
-        let own =
-            ["app.user", "local_preload_libraries", "old_snapshot_threshold", "session_preload_libraries"];
+        let own = [
+            "app.user",
+            "local_preload_libraries",
+            "old_snapshot_threshold",
+            "session_preload_libraries",
+        ];
         assert_eq!(settings, [&own[..], &["timezone", "work_mem"]].concat());
         assert_eq!(names(&needs.compressions), aleph(&["lz4"]));
         let roles: Vec<&str> = needs.roles.keys().map(String::as_str).collect();
-        let named =
-            ["acting", "boss", "defaulting", "former", "mapped", "owner", "pg_monitor", "reader", "watcher"];
+        let named = [
+            "acting",
+            "boss",
+            "defaulting",
+            "former",
+            "mapped",
+            "owner",
+            "pg_monitor",
+            "reader",
+            "watcher",
+        ];
         assert_eq!(roles, named);
         assert_eq!(
             (names(&needs.subscriptions), names(&needs.publications)),
@@ -130,7 +159,10 @@ fn each_need_is_found_with_its_database() {
             client_encoding: "EUC_JP".into(),
             connects: true,
         };
-        assert_eq!((needs.globals_encoding.as_str(), needs.sections), ("UTF8", vec![section]));
+        assert_eq!(
+            (needs.globals_encoding.as_str(), needs.sections),
+            ("UTF8", vec![section])
+        );
     }
 }
 
@@ -138,15 +170,22 @@ fn each_need_is_found_with_its_database() {
 fn a_statement_of_any_length_takes_bounded_memory() {
     let mut reader = NeedsReader::new();
     reader
-        .write_all(b"CREATE EXTENSION a;\nCREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/x', '")
+        .write_all(
+            b"CREATE EXTENSION a;\nCREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/x', '",
+        )
         .expect("taken");
     let step = vec![b'\n'; 1 << 16];
     for _ in 0..200 {
         reader.write_all(&step).expect("taken");
         assert!(reader.statement.capacity() <= 4 * STATEMENT_BYTES_MAX);
     }
-    reader.write_all(b"';\nCREATE EXTENSION b;\n").expect("taken");
-    assert_eq!(names(&reader.into_needs().extensions), [("a", ""), ("b", "")]);
+    reader
+        .write_all(b"';\nCREATE EXTENSION b;\n")
+        .expect("taken");
+    assert_eq!(
+        names(&reader.into_needs().extensions),
+        [("a", ""), ("b", "")]
+    );
 }
 
 /// Text that would be a need if it were a statement.

@@ -108,11 +108,15 @@ impl Shape {
             return;
         }
         self.lines += 1;
-        let Some(copy) = copy.filter(|copy| !copy.has_options && !copy.columns.is_empty()) else { return };
+        let Some(copy) = copy.filter(|copy| !copy.has_options && !copy.columns.is_empty()) else {
+            return;
+        };
         if self.separators + 1 != copy.columns.len() {
             let table = String::from_utf8_lossy(&copy.table).into_owned();
             let (line, found, wanted) = (self.lines, self.separators + 1, copy.columns.len());
-            self.tear(format!("line {line}, a row of '{table}', has {found} columns of {wanted}"));
+            self.tear(format!(
+                "line {line}, a row of '{table}', has {found} columns of {wanted}"
+            ));
         }
     }
 
@@ -135,7 +139,10 @@ impl Shape {
     /// The part of a database begins.
     pub fn part(&mut self, line: &[u8]) {
         if self.is_part_open {
-            self.tear(format!("the part of a database that ends before line {} is cut off", self.lines));
+            self.tear(format!(
+                "the part of a database that ends before line {} is cut off",
+                self.lines
+            ));
         }
         (self.is_part_open, self.has_parts, self.has_end) = (true, true, false);
         self.line_end(line);
@@ -147,14 +154,25 @@ impl Shape {
         let Some(first) = tokens.first() else { return };
         if !STATEMENTS.iter().any(|word| first.is(word)) {
             let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-            let quoted = String::from_utf8_lossy(&line[..line.len().min(QUOTED_BYTES_MAX)]).into_owned();
-            let at = self.lines.saturating_sub(text.iter().filter(|&&byte| byte == b'\n').count() as u64) + 1;
-            self.tear(format!("line {at} is no statement: '{}'", quoted.trim_end()));
+            let quoted =
+                String::from_utf8_lossy(&line[..line.len().min(QUOTED_BYTES_MAX)]).into_owned();
+            let at = self
+                .lines
+                .saturating_sub(text.iter().filter(|&&byte| byte == b'\n').count() as u64)
+                + 1;
+            self.tear(format!(
+                "line {at} is no statement: '{}'",
+                quoted.trim_end()
+            ));
         }
         self.has_rows |= first.is("insert");
-        let Some(kind) = tokens.get(1).filter(|_| first.is("create")) else { return };
+        let Some(kind) = tokens.get(1).filter(|_| first.is("create")) else {
+            return;
+        };
         self.makes_objects |= self.has_parts && !kind.is("database");
-        let is_partitioned = tokens.windows(2).any(|pair| pair[0].is("partition") && pair[1].is("by"));
+        let is_partitioned = tokens
+            .windows(2)
+            .any(|pair| pair[0].is("partition") && pair[1].is("by"));
         self.makes_tables |= (kind.is("table") || kind.is("unlogged")) && !is_partitioned;
     }
 
@@ -168,12 +186,19 @@ impl Shape {
             let why = format!("the line '{CLUSTER_DUMP_COMPLETE}' is missing at its end");
             return Some(Misshapen::Torn(why));
         }
-        match (self.has_parts, self.makes_objects, self.makes_tables, self.has_rows) {
-            (false, ..) => {
-                partial("it holds roles and tablespaces and no database (pg_dumpall --globals-only)")
-            }
+        match (
+            self.has_parts,
+            self.makes_objects,
+            self.makes_tables,
+            self.has_rows,
+        ) {
+            (false, ..) => partial(
+                "it holds roles and tablespaces and no database (pg_dumpall --globals-only)",
+            ),
             (_, false, _, true) => partial("it holds rows and no tables (pg_dumpall --data-only)"),
-            (_, _, true, false) => partial("it holds tables and no rows (pg_dumpall --schema-only)"),
+            (_, _, true, false) => {
+                partial("it holds tables and no rows (pg_dumpall --schema-only)")
+            }
             _ => None,
         }
     }

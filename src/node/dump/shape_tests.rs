@@ -36,7 +36,14 @@ fn a_whole_dump_passes() {
     );
     assert_eq!(judge(inserts.as_bytes(), 5), None);
     // Its tables are empty, or have no rows of their own.
-    assert_eq!(judge(DUMP.replace("1\tno statement\n2\tpg_dump: warning: x\\tx\n", "").as_bytes(), 5), None);
+    assert_eq!(
+        judge(
+            DUMP.replace("1\tno statement\n2\tpg_dump: warning: x\\tx\n", "")
+                .as_bytes(),
+            5
+        ),
+        None
+    );
 }
 
 #[test]
@@ -45,7 +52,10 @@ fn what_happened_on_the_way_is_found() {
     assert!(torn(&DUMP.replace("\tno", "\t\0no")).contains("bytes of zero"));
     assert!(torn(&DUMP.replace("1\tno", "1\tno\tno")).contains("has 3 columns of 2"));
     let said = torn(&DUMP.replace("CREATE TABLE", "pg_dump: warning: circular\nCREATE TABLE"));
-    assert!(said.starts_with("line 20 is no statement: 'pg_dump: warning: circular'"), "{said}");
+    assert!(
+        said.starts_with("line 20 is no statement: 'pg_dump: warning: circular'"),
+        "{said}"
+    );
     let said = torn(&DUMP.replace("2\tpg", "pg_dump: error: connection lost\n2\tpg"));
     assert!(said.contains("a row of 't', has 1 columns of 2"), "{said}");
     let part = "-- PostgreSQL database dump complete\n";
@@ -60,7 +70,12 @@ fn what_was_not_made_to_bring_a_cluster_back_is_told_apart() {
         other => panic!("{other:?}"),
     };
     let end = "--\n-- PostgreSQL database cluster dump complete\n--\n";
-    let globals = DUMP.split("--\n-- PostgreSQL database dump\n").next().unwrap_or_default().to_owned() + end;
+    let globals = DUMP
+        .split("--\n-- PostgreSQL database dump\n")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+        + end;
     assert!(partial(&globals).contains("--globals-only"));
     let (before, rest) = DUMP.split_once("COPY").expect("rows");
     let (_, after) = rest.split_once("\\.\n").expect("their end");

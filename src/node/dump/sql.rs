@@ -48,15 +48,19 @@ pub(super) fn tokens(text: &[u8]) -> Vec<Token> {
         let taken = match byte {
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Some((1, None)),
             b'-' if rest.starts_with(b"--") => {
-                let len = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                let len = rest
+                    .iter()
+                    .position(|&byte| byte == b'\n')
+                    .unwrap_or(rest.len());
                 Some((len, None))
             }
             b'/' if rest.starts_with(b"/*") => block_comment(rest).map(|len| (len, None)),
-            b'\'' => quoted(rest, b'\'', false).map(|(len, text)| (len, Some(Token::Literal(text)))),
-            b'"' => quoted(rest, b'"', false).map(|(len, text)| (len, Some(Token::Quoted(text)))),
-            b'e' | b'E' if rest.get(1) == Some(&b'\'') => {
-                quoted(&rest[1..], b'\'', true).map(|(len, text)| (len + 1, Some(Token::Literal(text))))
+            b'\'' => {
+                quoted(rest, b'\'', false).map(|(len, text)| (len, Some(Token::Literal(text))))
             }
+            b'"' => quoted(rest, b'"', false).map(|(len, text)| (len, Some(Token::Quoted(text)))),
+            b'e' | b'E' if rest.get(1) == Some(&b'\'') => quoted(&rest[1..], b'\'', true)
+                .map(|(len, text)| (len + 1, Some(Token::Literal(text)))),
             b'$' if tag_len(rest).is_some() => body(rest).map(|len| (len, Some(Token::Body))),
             _ if is_word(byte) => {
                 let len = rest.iter().take_while(|&&byte| is_word(byte)).count();
@@ -113,7 +117,10 @@ fn quoted(text: &[u8], quote: u8, escapes: bool) -> Option<(usize, String)> {
 /// The length of `$tag$` at the text's beginning; none if there is no such tag.
 fn tag_len(text: &[u8]) -> Option<usize> {
     let inner = text.get(1..)?;
-    let len = inner.iter().take_while(|&&byte| is_word(byte) && byte != b'$').count();
+    let len = inner
+        .iter()
+        .take_while(|&&byte| is_word(byte) && byte != b'$')
+        .count();
     let is_tag = inner.get(len) == Some(&b'$') && !inner.first().is_some_and(u8::is_ascii_digit);
     is_tag.then_some(len + 2)
 }
@@ -157,7 +164,12 @@ mod tests {
         assert_eq!(found[..8], expected);
         assert_eq!(
             found[found.len() - 4..],
-            [Token::Sign(b')'), Token::Sign(b';'), Token::Body, Token::Body]
+            [
+                Token::Sign(b')'),
+                Token::Sign(b';'),
+                Token::Body,
+                Token::Body
+            ]
         );
         for cut in ["a 'b", "a \"b", "a /* b /* */", "a $x$ b $y$", "a E'b\\'"] {
             assert_eq!(tokens(cut.as_bytes()), [word("a")], "{cut}");

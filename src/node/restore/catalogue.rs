@@ -45,7 +45,9 @@ impl Asked<'_> {
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, question: &str) -> Result<T, NodeError> {
-        let said = self.programs.output(query(self.programs, self.base, question))?;
+        let said = self
+            .programs
+            .output(query(self.programs, self.base, question))?;
         serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
             why: format!("what the database server says of itself cannot be read: {err}"),
             hint: "'icecore cat SNAP:SOURCE' writes the dump out, to be fed to psql by hand".into(),
@@ -54,7 +56,10 @@ impl Asked<'_> {
 
     /// The answer, or why the server refused the question.
     fn answer(&self, question: &str) -> Result<Result<String, String>, NodeError> {
-        match self.programs.output(query(self.programs, self.base, question)) {
+        match self
+            .programs
+            .output(query(self.programs, self.base, question))
+        {
             Ok(said) => Ok(Ok(said.trim().to_owned())),
             Err(PostgresError::Command(CommandError::Failed {
                 ending: Ending::Code(REFUSED),
@@ -75,11 +80,19 @@ fn array(names: &[&str]) -> String {
 impl Catalogue for Asked<'_> {
     /// The server checks any locale in the same way.
     fn has_locale(&self, locale: &str) -> Result<bool, NodeError> {
-        Ok(self.answer(&format!("select set_config('lc_monetary', {}, true)", literal(locale)))?.is_ok())
+        Ok(self
+            .answer(&format!(
+                "select set_config('lc_monetary', {}, true)",
+                literal(locale)
+            ))?
+            .is_ok())
     }
 
     fn has_file(&self, path: &str) -> Result<bool, NodeError> {
-        let question = format!("select (pg_stat_file({}, true)).size is not null", literal(path));
+        let question = format!(
+            "select (pg_stat_file({}, true)).size is not null",
+            literal(path)
+        );
         Ok(self.answer(&question)?.is_ok_and(|said| said == "t"))
     }
 
@@ -119,12 +132,15 @@ impl Asked<'_> {
     /// False if the directory belongs to another user than the server's, who could not make a tablespace of it. No function
     /// of the server tells an owner; a shell does, where the path has nothing in it that one could mistake.
     fn is_owner(&self, path: &str) -> Result<bool, NodeError> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-');
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-');
         if !path.starts_with('/') || !path.bytes().all(is_plain) {
             return Ok(true);
         }
         let question = format!("copy (select where false) to program 'test -O {path}'");
         // Whatever else a server has against it is no answer.
-        Ok(self.answer(&question)?.map_or_else(|why| !why.contains("exited with exit code 1"), |_| true))
+        Ok(self
+            .answer(&question)?
+            .map_or_else(|why| !why.contains("exited with exit code 1"), |_| true))
     }
 }

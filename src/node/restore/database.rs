@@ -69,7 +69,10 @@ impl Database<'_> {
                     "'{}' is not the dump of a whole cluster that pg_dumpall writes{is}",
                     self.source
                 ),
-                hint: format!("nothing was written; to restore it by hand: {}", head.kind.by_hand(name)),
+                hint: format!(
+                    "nothing was written; to restore it by hand: {}",
+                    head.kind.by_hand(name)
+                ),
             });
         }
         Ok(head)
@@ -81,8 +84,9 @@ impl Database<'_> {
         let programs = self.asking()?;
         let mut there = about.databases;
         for one in &mut there {
-            one.is_replaced =
-                head.databases.contains(&one.name) || one.name == "postgres" || one.name == "template1";
+            one.is_replaced = head.databases.contains(&one.name)
+                || one.name == "postgres"
+                || one.name == "template1";
             if one.is_replaced && one.can_connect {
                 one.tables = Some(self.tables(&programs, &one.name)?);
             }
@@ -108,16 +112,32 @@ impl Database<'_> {
     pub fn compare(&self, preview: &Preview) -> Result<Compared, NodeError> {
         let needs = self.needs(preview)?;
         let programs = self.asking()?;
-        let server = Asked { programs: &programs, base: preview.base };
+        let server = Asked {
+            programs: &programs,
+            base: preview.base,
+        };
         let facts = server.facts().map_err(|err| self.told(err))?;
-        let replaced: BTreeSet<&str> =
-            preview.there.iter().filter(|there| there.is_replaced).map(|there| there.name.as_str()).collect();
-        let holding: BTreeSet<&str> =
-            preview.there.iter().filter(|there| there.is_held()).map(|there| there.name.as_str()).collect();
-        let mut lacks = lacks::lacks(&needs, &facts, &replaced, &server).map_err(|err| self.told(err))?;
+        let replaced: BTreeSet<&str> = preview
+            .there
+            .iter()
+            .filter(|there| there.is_replaced)
+            .map(|there| there.name.as_str())
+            .collect();
+        let holding: BTreeSet<&str> = preview
+            .there
+            .iter()
+            .filter(|there| there.is_held())
+            .map(|there| there.name.as_str())
+            .collect();
+        let mut lacks =
+            lacks::lacks(&needs, &facts, &replaced, &server).map_err(|err| self.told(err))?;
         lacks.extend(lacks::kept(&needs, &facts, &holding));
-        let mut compared =
-            Compared { lacks, notes: lacks::notes(&needs, &facts), neutral: None, cannot_mix: None };
+        let mut compared = Compared {
+            lacks,
+            notes: lacks::notes(&needs, &facts),
+            neutral: None,
+            cannot_mix: None,
+        };
         if needs_neutral(&needs, &facts.base_encoding) {
             match needs.sections.iter().find(|section| !section.connects) {
                 None => compared.neutral = Some(self.neutral(&programs, preview)?),
@@ -129,15 +149,27 @@ impl Database<'_> {
 
     /// What the dump needs. It is passed through the filter too, which refuses what is no dump.
     fn needs(&self, preview: &Preview) -> Result<Needs, NodeError> {
-        self.observer.phase(&Phase::Dump { name: self.source.to_owned() });
+        self.observer.phase(&Phase::Dump {
+            name: self.source.to_owned(),
+        });
         self.observer.expect(self.content.size, true);
         let mut both = Both {
             filter: RestoreFilter::new(io::sink(), preview.rules(None)),
             needs: NeedsReader::new(),
             refused: None,
         };
-        let written = write_content(self.reader, self.content, &mut both, self.cancel, self.observer);
-        let Both { filter, needs, refused } = both;
+        let written = write_content(
+            self.reader,
+            self.content,
+            &mut both,
+            self.cancel,
+            self.observer,
+        );
+        let Both {
+            filter,
+            needs,
+            refused,
+        } = both;
         let ended = match refused {
             Some(why) => Err(why),
             None => {
@@ -154,18 +186,27 @@ impl Database<'_> {
         })?;
         let needs = needs.into_needs();
         let by_hand = |before: &str| {
-            format!("{before}, or look at it before you feed it to psql by hand: icecore cat {}", self.name)
+            format!(
+                "{before}, or look at it before you feed it to psql by hand: icecore cat {}",
+                self.name
+            )
         };
         match &needs.misshapen {
             None => Ok(needs),
             Some(Misshapen::Torn(why)) => Err(NodeError::Refused {
-                why: format!("the dump '{}' is not whole as pg_dumpall writes it: {why}", self.source),
+                why: format!(
+                    "the dump '{}' is not whole as pg_dumpall writes it: {why}",
+                    self.source
+                ),
                 hint: by_hand(
                     "nothing was written; take another snapshot's ('icecore snapshots' lists them)",
                 ),
             }),
             Some(Misshapen::Partial(why)) => Err(NodeError::Refused {
-                why: format!("the dump '{}' does not bring a cluster back: {why}", self.source),
+                why: format!(
+                    "the dump '{}' does not bring a cluster back: {why}",
+                    self.source
+                ),
                 hint: by_hand(
                     "nothing was written; take another snapshot's ('icecore snapshots' lists them), and let a source of kind \"postgresql\" make the dump",
                 ),
@@ -198,7 +239,9 @@ impl Database<'_> {
     /// The programs, for the session that takes the dump.
     pub fn writing(&self, preview: &Preview) -> Result<Programs<'_>, DockerError> {
         let programs = Programs::find(self.server, self.docker, self.env_remove)?;
-        Ok(programs.with_options(self.pgoptions, |own| settings::writing(own, preview.server_major())))
+        Ok(programs.with_options(self.pgoptions, |own| {
+            settings::writing(own, preview.server_major())
+        }))
     }
 
     /// Asks until there is an answer, or it is too late.
@@ -229,7 +272,11 @@ impl Database<'_> {
 
     fn ask(&self) -> Result<(About, &'static str), NodeError> {
         let programs = self.asking()?;
-        let ask = |base| programs.output(query(&programs, base, ABOUT)).map(|said| (said, base));
+        let ask = |base| {
+            programs
+                .output(query(&programs, base, ABOUT))
+                .map(|said| (said, base))
+        };
         // A restore that was cut short may have left the server without `postgres`, or with half of it.
         let (said, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
         let about = serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
@@ -240,7 +287,9 @@ impl Database<'_> {
     }
 
     fn tables(&self, programs: &Programs<'_>, database: &str) -> Result<u64, NodeError> {
-        let said = programs.output(query(programs, database, TABLES)).map_err(|err| self.told(err.into()))?;
+        let said = programs
+            .output(query(programs, database, TABLES))
+            .map_err(|err| self.told(err.into()))?;
         said.trim().parse().map_err(|_| NodeError::Refused {
             why: format!(
                 "the database server does not say how many tables '{database}' holds, but: {}",
@@ -275,7 +324,9 @@ impl Database<'_> {
 
 /// What to do about a server that is no container's. `said`: what `psql` said.
 fn unreachable_hint(said: &str, password_file: Option<&Path>) -> String {
-    let is_password = ["password", "pg_hba.conf", "authentication"].iter().any(|sign| said.contains(sign));
+    let is_password = ["password", "pg_hba.conf", "authentication"]
+        .iter()
+        .any(|sign| said.contains(sign));
     match (is_password, password_file) {
         (true, Some(file)) => format!(
             "the server must let the configured user in: {} must be there, with mode 0600, and hold a line HOST:PORT:*:USER:PASSWORD that fits 'address', 'port' and 'user' in icecore.toml",

@@ -39,7 +39,12 @@ struct Pass {
 
 impl Pass {
     fn all(overwrite: Overwrite) -> Self {
-        Self { include: Vec::new(), exclude: Vec::new(), overwrite, replace_whole: false }
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            overwrite,
+            replace_whole: false,
+        }
     }
 }
 
@@ -52,7 +57,10 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     match (part, scope) {
         (NodePart::Ipfs, Scope::Files) => {
             // The rest is kubo's own, and kubo may be at work.
-            vec![Pass { include: vec![KUBO_BLOCKS.to_owned()], ..Pass::all(overwrite) }]
+            vec![Pass {
+                include: vec![KUBO_BLOCKS.to_owned()],
+                ..Pass::all(overwrite)
+            }]
         }
         (NodePart::Ipfs, _) => {
             let mut exclude = databases.clone();
@@ -68,7 +76,13 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
                 replace_whole: true,
                 ..Pass::all(overwrite)
             };
-            vec![databases, Pass { exclude, ..Pass::all(overwrite) }]
+            vec![
+                databases,
+                Pass {
+                    exclude,
+                    ..Pass::all(overwrite)
+                },
+            ]
         }
         _ => vec![Pass::all(overwrite)],
     }
@@ -76,7 +90,11 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
 
 /// Directories at the top of a captured kubo repository that hold a database, as patterns: those that are known, and those
 /// with the files by which LevelDB, Pebble and Badger find their own. What kubo makes anew is none.
-fn databases(reader: &ChunkReader<'_>, runs: &[RunRef], cancel: &Cancel) -> Result<Vec<String>, Error> {
+fn databases(
+    reader: &ChunkReader<'_>,
+    runs: &[RunRef],
+    cancel: &Cancel,
+) -> Result<Vec<String>, Error> {
     let mut found: Vec<String> = KUBO_DATABASES.map(str::to_owned).to_vec();
     let mut merged = MergedRuns::open(reader, runs, Streams::All, true)?;
     while let Some(entry) = merged.next_entry()? {
@@ -87,11 +105,16 @@ fn databases(reader: &ChunkReader<'_>, runs: &[RunRef], cancel: &Cancel) -> Resu
             merged.seek(b"blocks\x01");
             continue;
         }
-        let Some(top) = path.split(|&byte| byte == b'/').next().filter(|top| top.len() < path.len()) else {
+        let Some(top) = path
+            .split(|&byte| byte == b'/')
+            .next()
+            .filter(|top| top.len() < path.len())
+        else {
             continue;
         };
         let name = entry.path.name().unwrap_or_default();
-        let is_sign = name == b"CURRENT" || name == b"MANIFEST" || name.starts_with(b"marker.manifest.");
+        let is_sign =
+            name == b"CURRENT" || name == b"MANIFEST" || name.starts_with(b"marker.manifest.");
         if let (true, Ok(top)) = (is_sign, std::str::from_utf8(top)) {
             let pattern = format!("/{}/", escaped(top));
             if !found.contains(&pattern)
@@ -108,7 +131,10 @@ fn databases(reader: &ChunkReader<'_>, runs: &[RunRef], cancel: &Cancel) -> Resu
 /// A name as a pattern that matches it alone.
 fn escaped(name: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    name.chars().flat_map(|c| [(!is_plain(c)).then_some('\\'), Some(c)]).flatten().collect()
+    name.chars()
+        .flat_map(|c| [(!is_plain(c)).then_some('\\'), Some(c)])
+        .flatten()
+        .collect()
 }
 
 impl Prepared<'_> {
@@ -174,7 +200,8 @@ impl Prepared<'_> {
             _ => Vec::new(),
         };
         for pass in passes(step.part, self.options.scope, databases) {
-            let patterns = |patterns: Vec<String>| patterns.into_iter().map(OsString::from).collect();
+            let patterns =
+                |patterns: Vec<String>| patterns.into_iter().map(OsString::from).collect();
             let options = RestoreOptions {
                 include: patterns(pass.include),
                 exclude: patterns(pass.exclude),
@@ -211,7 +238,11 @@ impl Prepared<'_> {
             tell_of_kubo(&report.source, &folder, observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
                 let reader = ChunkReader::new(self.repo, CACHE_BYTES);
-                tell_of_blocks(&report.source, &stored_blocks(&reader, runs, cancel)?, observer);
+                tell_of_blocks(
+                    &report.source,
+                    &stored_blocks(&reader, runs, cancel)?,
+                    observer,
+                );
             }
         }
         Ok(report)
@@ -232,9 +263,13 @@ impl Prepared<'_> {
             _ => None,
         };
         let pinned = match database {
-            Some(Placed { step, .. }) => {
-                Some(pinned_local_names(self.repo, &step.snapshot, self.profile, observer, cancel)?)
-            }
+            Some(Placed { step, .. }) => Some(pinned_local_names(
+                self.repo,
+                &step.snapshot,
+                self.profile,
+                observer,
+                cancel,
+            )?),
             None => None,
         };
         Ok(Some(Arc::new(Chooser::new(pinned)?)))
@@ -247,7 +282,11 @@ impl Prepared<'_> {
                 "it cannot be remembered that it was restored, and a later 'node restore' of other parts will not know how old it is: {err}: {}",
                 err.source
             );
-            observer.problem(&Problem::new(Severity::Warning, step.record().name.clone(), what));
+            observer.problem(&Problem::new(
+                Severity::Warning,
+                step.record().name.clone(),
+                what,
+            ));
         }
     }
 
@@ -259,9 +298,10 @@ impl Prepared<'_> {
     ) -> Result<PartReport, NodeError> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let mut report = PartReport::new(placed);
-        if let (Some(database), Some(preview)) =
-            (self.database(&reader, observer, cancel), self.database.as_ref())
-        {
+        if let (Some(database), Some(preview)) = (
+            self.database(&reader, observer, cancel),
+            self.database.as_ref(),
+        ) {
             self.remember(&placed.step, observer);
             for view in database.restore(preview)? {
                 report.failed += 1;
@@ -279,8 +319,13 @@ impl Prepared<'_> {
 
 fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Observer) {
     for path in paths {
-        let what = "its content is not what its name says; left out, so that the node fetches it again";
-        observer.problem(&Problem::new(Severity::Missing, format!("{source}/{path}"), what));
+        let what =
+            "its content is not what its name says; left out, so that the node fetches it again";
+        observer.problem(&Problem::new(
+            Severity::Missing,
+            format!("{source}/{path}"),
+            what,
+        ));
     }
     let untold = count.saturating_sub(paths.len() as u64);
     if untold > 0 {

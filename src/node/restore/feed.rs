@@ -22,7 +22,9 @@ const LOCALE_PROVIDER_SINCE: u32 = 15;
 impl Database<'_> {
     /// Feeds the dump to psql. Returns what is said of materialized views that stay empty; of very many the last ones.
     pub fn restore(&self, preview: &Preview) -> Result<Vec<String>, NodeError> {
-        self.observer.phase(&Phase::Restore { name: self.source.to_owned() });
+        self.observer.phase(&Phase::Restore {
+            name: self.source.to_owned(),
+        });
         let programs = self.writing(preview)?;
         let run = |database: &str, statements: &[String]| -> Result<(), NodeError> {
             for statement in statements {
@@ -32,19 +34,38 @@ impl Database<'_> {
         };
         if preview.base != "postgres" {
             let drop = "drop database if exists postgres".to_owned();
-            run(preview.base, &[drop, "create database postgres with template template0".to_owned()])?;
+            run(
+                preview.base,
+                &[
+                    drop,
+                    "create database postgres with template template0".to_owned(),
+                ],
+            )?;
         }
         let neutral = preview.compared.neutral.as_deref();
         if let Some(name) = neutral {
-            run(preview.base, &[dropped(name), created(name, preview.server_major())])?;
+            run(
+                preview.base,
+                &[dropped(name), created(name, preview.server_major())],
+            )?;
         }
 
         let first = format!("--dbname={}", neutral.unwrap_or("postgres"));
-        let words =
-            programs.words("psql", &["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", first.as_str()]);
-        let command = FedCommand::spawn(&words, programs.spawn_options()).map_err(PostgresError::from)?;
+        let words = programs.words(
+            "psql",
+            &[
+                "--no-psqlrc",
+                "--quiet",
+                "--set=ON_ERROR_STOP=1",
+                first.as_str(),
+            ],
+        );
+        let command =
+            FedCommand::spawn(&words, programs.spawn_options()).map_err(PostgresError::from)?;
         self.observer.expect(self.content.size, true);
-        let last_word = (preview.psql.major >= WARN_SINCE).then(last_word).transpose()?;
+        let last_word = (preview.psql.major >= WARN_SINCE)
+            .then(last_word)
+            .transpose()?;
         let fed = self.feed(command, preview.rules(last_word));
 
         if let Some(name) = neutral {
@@ -60,13 +81,21 @@ impl Database<'_> {
 
     /// A watcher ends psql should we be asked to stop, also while it is busy with one statement.
     fn feed(&self, command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
-        watched(&command.canceller(), &|| self.cancel.is_cancelled(), || self.fed(command, rules))
+        watched(&command.canceller(), &|| self.cancel.is_cancelled(), || {
+            self.fed(command, rules)
+        })
     }
 
     fn fed(&self, mut command: FedCommand, rules: FilterRules) -> Result<Vec<String>, Error> {
         let last_word = rules.last_word.clone();
         let mut filter = RestoreFilter::new(&mut command, rules);
-        let written = write_content(self.reader, self.content, &mut filter, self.cancel, self.observer);
+        let written = write_content(
+            self.reader,
+            self.content,
+            &mut filter,
+            self.cancel,
+            self.observer,
+        );
         let ended = written.and_then(|()| {
             let ended = filter.finish().map(drop);
             ended.map_err(|err| Error::NotThere(format!("the dump '{}': {err}", self.source)))
@@ -75,16 +104,20 @@ impl Database<'_> {
         if let Err(err) = ended {
             // Why psql took no more is in its exit; what is ours is not.
             return match command.finish() {
-                Err(failed @ CommandError::Failed { .. }) if is_of_output(&err) => Err(failed.into()),
+                Err(failed @ CommandError::Failed { .. }) if is_of_output(&err) => {
+                    Err(failed.into())
+                }
                 _ => Err(err),
             };
         }
         let said = command.finish()?;
         match last_word {
-            Some(word) if !said.lines().any(|line| line.trim_end() == word) => Err(Error::NotThere(format!(
-                "psql ended well, but did not come to the end of the dump '{}': the connection to it may have been cut",
-                self.source
-            ))),
+            Some(word) if !said.lines().any(|line| line.trim_end() == word) => {
+                Err(Error::NotThere(format!(
+                    "psql ended well, but did not come to the end of the dump '{}': the connection to it may have been cut",
+                    self.source
+                )))
+            }
             _ => Ok(empty_views(&said)),
         }
     }
@@ -93,7 +126,10 @@ impl Database<'_> {
 /// What warnings say of materialized views that could not be refreshed.
 fn empty_views(said: &str) -> Vec<String> {
     let sign = String::from_utf8_lossy(EMPTY_VIEW);
-    said.lines().filter_map(|line| line.split_once(sign.as_ref())).map(|(_, rest)| rest.to_owned()).collect()
+    said.lines()
+        .filter_map(|line| line.split_once(sign.as_ref()))
+        .map(|(_, rest)| rest.to_owned())
+        .collect()
 }
 
 fn dropped(database: &str) -> String {
@@ -103,7 +139,11 @@ fn dropped(database: &str) -> String {
 /// Every encoding can be set while one is connected to a database of `SQL_ASCII`, and names and comments that belong to the
 /// whole cluster go in byte for byte.
 fn created(database: &str, server_major: u32) -> String {
-    let provider = if server_major >= LOCALE_PROVIDER_SINCE { " locale_provider libc" } else { "" };
+    let provider = if server_major >= LOCALE_PROVIDER_SINCE {
+        " locale_provider libc"
+    } else {
+        ""
+    };
     format!(
         "create database {database} template template0 encoding 'SQL_ASCII'{provider} lc_collate 'C' lc_ctype 'C'"
     )
@@ -117,13 +157,23 @@ fn advice(err: &Error, name: &str) -> String {
         Error::Interrupted => {
             "restore it again with --replace: what is there is replaced by the whole".into()
         }
-        Error::Command(CommandError::Failed { ending, stderr_tail, .. }) => {
+        Error::Command(CommandError::Failed {
+            ending,
+            stderr_tail,
+            ..
+        }) => {
             let says = |signs: &[&str]| signs.iter().any(|sign| stderr_tail.contains(sign));
-            if says(&["No space left on device", "could not extend file", "disk full"]) {
+            if says(&[
+                "No space left on device",
+                "could not extend file",
+                "disk full",
+            ]) {
                 return format!("make room on the database server's disk, {again}");
             }
             if says(&["out of memory", "out of shared memory"]) {
-                return format!("give the database server more memory (its log says of what), {again}");
+                return format!(
+                    "give the database server more memory (its log says of what), {again}"
+                );
             }
             if *ending != Ending::Code(SQL_ERROR)
                 || says(&["server closed the connection", "terminating connection"])
@@ -145,7 +195,12 @@ fn advice(err: &Error, name: &str) -> String {
 
 /// What psql says behind everything: a word that no server says by itself.
 fn last_word() -> Result<String, NodeError> {
-    let failed = |source| Error::from(CommandError::Start { command: "psql".into(), source });
+    let failed = |source| {
+        Error::from(CommandError::Start {
+            command: "psql".into(),
+            source,
+        })
+    };
     let bytes = crate::sys::random_bytes::<8>().map_err(failed)?;
     Ok(format!("done{:016x}", u64::from_le_bytes(bytes)))
 }
@@ -163,7 +218,12 @@ fn is_of_output(err: &Error) -> bool {
 
 /// An error and its sources, psql's in one line.
 fn with_sources(err: &Error) -> String {
-    if let Error::Command(CommandError::Failed { ending, stderr_tail, .. }) = err {
+    if let Error::Command(CommandError::Failed {
+        ending,
+        stderr_tail,
+        ..
+    }) = err
+    {
         return format!("psql failed with {ending}: {}", said(stderr_tail));
     }
     if matches!(err, Error::Interrupted) {

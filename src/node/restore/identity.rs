@@ -30,7 +30,14 @@ pub(super) fn obstacle(
     scope: Scope,
     cancel: &Cancel,
 ) -> Result<Option<NodeError>, NodeError> {
-    let Some(Spot::Folder(folder) | Spot::Volume { folder: Some(folder), .. }) = &placed.spot else {
+    let Some(
+        Spot::Folder(folder)
+        | Spot::Volume {
+            folder: Some(folder),
+            ..
+        },
+    ) = &placed.spot
+    else {
         return Ok(None);
     };
     let step = &placed.step;
@@ -44,8 +51,17 @@ pub(super) fn obstacle(
         return Ok(None);
     }
     let more = others.len().saturating_sub(NAMED_MAX);
-    let named = others.iter().take(NAMED_MAX).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let named = if more == 0 { named } else { format!("{named} and {more} more") };
+    let named = others
+        .iter()
+        .take(NAMED_MAX)
+        .map(|name| format!("'{name}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let named = if more == 0 {
+        named
+    } else {
+        format!("{named} and {more} more")
+    };
     let what = match step.part {
         NodePart::Ipfs => "kubo's identity",
         _ => "keys",
@@ -69,7 +85,9 @@ fn others(
     only: Option<&[u8]>,
     cancel: &Cancel,
 ) -> Result<Vec<String>, Error> {
-    let SourceKind::Tree { runs, .. } = &step.record().kind else { return Ok(Vec::new()) };
+    let SourceKind::Tree { runs, .. } = &step.record().kind else {
+        return Ok(Vec::new());
+    };
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false)?;
     if let Some(path) = only {
@@ -98,7 +116,9 @@ fn is_other(
     is_kubo: bool,
     cancel: &Cancel,
 ) -> Result<bool, Error> {
-    let Node::File { content, .. } = &entry.node else { return Ok(false) };
+    let Node::File { content, .. } = &entry.node else {
+        return Ok(false);
+    };
     if content.size > FILE_BYTES_MAX {
         return Ok(false);
     }

@@ -77,9 +77,19 @@ impl ImageCheck {
             Ok(name) => verdict(&was, name, local, images.err()),
         };
         let is_here = all.iter().any(|image| image.id == was.id);
-        let pin = was.digest.clone().or_else(|| is_here.then(|| was.id.clone()));
+        let pin = was
+            .digest
+            .clone()
+            .or_else(|| is_here.then(|| was.id.clone()));
         let pin = pin.map(|pin| format!("image: {pin}"));
-        Self { snapshot, was, now: now.ok(), local: local.cloned(), verdict, pin }
+        Self {
+            snapshot,
+            was,
+            now: now.ok(),
+            local: local.cloned(),
+            verdict,
+            pin,
+        }
     }
 
     /// The image of the snapshot, as far as it can be told: in its registry, else in its engine.
@@ -96,7 +106,11 @@ impl ImageCheck {
 
     /// What to tell the operator before the first write. `answered`: the engine said which images it has.
     fn problem(&self, profile: &Profile, answered: bool) -> Option<Problem> {
-        let ran = format!("the snapshot ran with {} ({})", self.was.image, self.was_digest());
+        let ran = format!(
+            "the snapshot ran with {} ({})",
+            self.was.image,
+            self.was_digest()
+        );
         let name = self.now.as_deref().unwrap_or_default();
         let (severity, now) = match (&self.verdict, self.local_digest()) {
             (Verdict::Same | Verdict::Unknown(_), _) => return None,
@@ -115,11 +129,17 @@ impl ImageCheck {
             Role::Kubo => {
                 "another version of kubo may refuse the snapshot's settings, or migrate its repository"
             }
-            Role::Node => "another version may migrate the database, which the older one cannot use then",
+            Role::Node => {
+                "another version may migrate the database, which the older one cannot use then"
+            }
             Role::Other => "another version may not fit what the snapshot holds",
         };
         let service = &self.was.service;
-        let problem = Problem::new(severity, format!("service '{service}'"), format!("{ran}; {now}: {risk}"));
+        let problem = Problem::new(
+            severity,
+            format!("service '{service}'"),
+            format!("{ran}; {now}: {risk}"),
+        );
         Some(match &self.pin {
             Some(pin) => problem.with_hint(format!(
                 "to start what the snapshot ran with, write into the compose file after the restore, at service '{service}': {pin}"
@@ -133,15 +153,24 @@ impl ImageCheck {
     }
 }
 
-fn verdict(was: &ServiceImage, name: &str, local: Option<&LocalImage>, no_answer: Option<&str>) -> Verdict {
+fn verdict(
+    was: &ServiceImage,
+    name: &str,
+    local: Option<&LocalImage>,
+    no_answer: Option<&str>,
+) -> Verdict {
     let reference = Reference::parse(name);
     let is_was = |digest: &str| {
         let digest = bare_digest(digest);
         was.digest.as_deref().map(bare_digest) == Some(digest) || was.id == digest
     };
-    let is_digest = reference.as_ref().is_some_and(|reference| reference.digest().is_some());
+    let is_digest = reference
+        .as_ref()
+        .is_some_and(|reference| reference.digest().is_some());
     match (local, no_answer) {
-        (Some(image), _) if is_was(&image.id) || image.digests.iter().any(|digest| is_was(digest)) => {
+        (Some(image), _)
+            if is_was(&image.id) || image.digests.iter().any(|digest| is_was(digest)) =>
+        {
             Verdict::Same
         }
         (Some(_), _) => Verdict::Other,
@@ -162,7 +191,8 @@ fn verdict(was: &ServiceImage, name: &str, local: Option<&LocalImage>, no_answer
 
 fn role(image: &ServiceImage, profile: &Profile) -> Role {
     let uses = |part: NodePart| {
-        part.source(profile).is_some_and(|source| image.sources.iter().any(|one| one == source))
+        part.source(profile)
+            .is_some_and(|source| image.sources.iter().any(|one| one == source))
     };
     match () {
         () if uses(NodePart::Database) => Role::Server,
@@ -175,13 +205,24 @@ fn role(image: &ServiceImage, profile: &Profile) -> Role {
 /// The recorded images that matter: those of the snapshot whose database comes back, since its rows are of the version
 /// that ran then, but kubo's image from the snapshot whose kubo comes back.
 fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s ServiceImage)> {
-    let step = |part: NodePart| steps.iter().map(|placed| &placed.step).find(|step| step.part == part);
+    let step = |part: NodePart| {
+        steps
+            .iter()
+            .map(|placed| &placed.step)
+            .find(|step| step.part == part)
+    };
     let base = step(NodePart::Database).or_else(|| steps.first().map(|placed| &placed.step));
     let Some(base) = base else { return Vec::new() };
-    let of =
-        |step: &'s Step| step.snapshot.snapshot.images.iter().map(move |image| (step.snapshot.id, image));
+    let of = |step: &'s Step| {
+        step.snapshot
+            .snapshot
+            .images
+            .iter()
+            .map(move |image| (step.snapshot.id, image))
+    };
     let is_kubo = |image: &ServiceImage| role(image, profile) == Role::Kubo;
-    let Some(ipfs) = step(NodePart::Ipfs).filter(|ipfs| ipfs.snapshot.id != base.snapshot.id) else {
+    let Some(ipfs) = step(NodePart::Ipfs).filter(|ipfs| ipfs.snapshot.id != base.snapshot.id)
+    else {
         return of(base).collect();
     };
     let mut images: Vec<_> = of(base).filter(|(_, image)| !is_kubo(image)).collect();
@@ -210,10 +251,16 @@ impl Prepared<'_> {
             Err(why) => Err(why.clone()),
             Ok(project) => named(project, &image.service),
         };
-        let nows: Vec<Result<String, String>> = recorded.iter().map(|(_, image)| named(image)).collect();
-        let asked = nows.iter().flatten().map(String::as_str).filter(|name| Reference::parse(name).is_some());
-        let asked: BTreeSet<&str> =
-            asked.chain(recorded.iter().map(|(_, image)| image.id.as_str())).collect();
+        let nows: Vec<Result<String, String>> =
+            recorded.iter().map(|(_, image)| named(image)).collect();
+        let asked = nows
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .filter(|name| Reference::parse(name).is_some());
+        let asked: BTreeSet<&str> = asked
+            .chain(recorded.iter().map(|(_, image)| image.id.as_str()))
+            .collect();
         let images = match self.docker.images(&asked) {
             Err(DockerError::Interrupted { .. }) => return Err(Error::Interrupted),
             images => images.map_err(|err| err.to_string()),
@@ -221,7 +268,8 @@ impl Prepared<'_> {
         for ((snapshot, was), now) in recorded.into_iter().zip(nows) {
             let images = images.as_deref().map_err(String::as_str);
             let check = ImageCheck::new(snapshot, was, now, images);
-            self.warnings.extend(check.problem(self.profile, images.is_ok()));
+            self.warnings
+                .extend(check.problem(self.profile, images.is_ok()));
             self.images.push(check);
         }
         Ok(())
@@ -231,23 +279,43 @@ impl Prepared<'_> {
     /// the containers that are there come from.
     fn project(&self, cancel: &Cancel) -> Result<Project, String> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
-        let restored = self.step(NodePart::Config).and_then(|placed| Some((placed, folder(placed)?)));
+        let restored = self
+            .step(NodePart::Config)
+            .and_then(|placed| Some((placed, folder(placed)?)));
         // What is damaged is reported by the restore of the configuration.
         let stored = |file: &Path| {
             let (placed, folder) = restored.as_ref()?;
             let below = file.strip_prefix(folder).ok()?;
-            let SourceKind::Tree { runs, .. } = &placed.step.record().kind else { return None };
-            stored_file(&reader, runs, below.as_os_str().as_bytes(), FILE_BYTES_MAX, cancel).ok()?
+            let SourceKind::Tree { runs, .. } = &placed.step.record().kind else {
+                return None;
+            };
+            stored_file(
+                &reader,
+                runs,
+                below.as_os_str().as_bytes(),
+                FILE_BYTES_MAX,
+                cancel,
+            )
+            .ok()?
         };
         let beside = match (&restored, &self.profile.config) {
             (Some((_, folder)), _) => Some(folder.clone()),
-            (None, Some(part)) => Spot::find(&part.place, self.docker).ok().and_then(|spot| there(&spot)),
+            (None, Some(part)) => Spot::find(&part.place, self.docker)
+                .ok()
+                .and_then(|spot| there(&spot)),
             (None, None) => None,
         };
         let environment = &self.options.environment;
         let project = self.profile.project.as_deref();
         let load = |path: &Path, environment| {
-            compose::load_with(Request { path, environment, project }, Files::new(&stored))
+            compose::load_with(
+                Request {
+                    path,
+                    environment,
+                    project,
+                },
+                Files::new(&stored),
+            )
         };
         match beside.map(|folder| load(&folder, environment)) {
             Some(Ok(project)) => return Ok(project),
@@ -268,8 +336,15 @@ impl Prepared<'_> {
     fn compose_files(&self) -> Option<(PathBuf, String)> {
         let found = containers(self.profile, self.docker).ok()?;
         found.iter().find_map(|container| {
-            let label = |name: &str| container.labels.get(&format!("com.docker.compose.project.{name}"));
-            Some((PathBuf::from(label("working_dir")?), label("config_files")?.clone()))
+            let label = |name: &str| {
+                container
+                    .labels
+                    .get(&format!("com.docker.compose.project.{name}"))
+            };
+            Some((
+                PathBuf::from(label("working_dir")?),
+                label("config_files")?.clone(),
+            ))
         })
     }
 }
@@ -277,7 +352,9 @@ impl Prepared<'_> {
 /// The image that a project names for a service.
 fn named(project: &Project, service: &str) -> Result<String, String> {
     let found = project.services.iter().find(|one| one.name == service);
-    let Some(found) = found else { return Err(format!("the compose file has no service '{service}'")) };
+    let Some(found) = found else {
+        return Err(format!("the compose file has no service '{service}'"));
+    };
     let image = found.image.clone().filter(|image| !image.is_empty());
     image.ok_or_else(|| "the compose file names no image for it".to_owned())
 }
@@ -285,7 +362,11 @@ fn named(project: &Project, service: &str) -> Result<String, String> {
 /// The directory of a place, unless it is a volume that is still to be made.
 fn there(spot: &Spot) -> Option<PathBuf> {
     match spot {
-        Spot::Folder(folder) | Spot::Volume { folder: Some(folder), .. } => Some(compose::clean(folder)),
+        Spot::Folder(folder)
+        | Spot::Volume {
+            folder: Some(folder),
+            ..
+        } => Some(compose::clean(folder)),
         Spot::Volume { folder: None, .. } => None,
     }
 }

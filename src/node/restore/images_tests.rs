@@ -11,10 +11,22 @@ fn hash(number: usize) -> String {
 }
 
 fn profile() -> Profile {
-    let part = |source: &str| Some(Part { source: source.into(), place: Place::Path("/x".into()) });
-    let access = Access::Direct { address: None, port: None, password_file: None };
+    let part = |source: &str| {
+        Some(Part {
+            source: source.into(),
+            place: Place::Path("/x".into()),
+        })
+    };
+    let access = Access::Direct {
+        address: None,
+        port: None,
+        password_file: None,
+    };
     Profile {
-        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        database: Some(Database {
+            source: "db".into(),
+            server: Server { access, user: None },
+        }),
         local_storage: part("local"),
         ipfs: part("ipfs"),
         keys: part("keys"),
@@ -38,12 +50,20 @@ fn local(id: usize, tag: &str, digest: Option<usize>) -> LocalImage {
     LocalImage {
         id: hash(id),
         tags: vec![tag.to_owned()],
-        digests: digest.map(|number| format!("ipfs/kubo@{}", hash(number))).into_iter().collect(),
+        digests: digest
+            .map(|number| format!("ipfs/kubo@{}", hash(number)))
+            .into_iter()
+            .collect(),
     }
 }
 
 fn checked(was: ServiceImage, now: &str, images: &[LocalImage]) -> ImageCheck {
-    ImageCheck::new(SnapshotId::new([1; 32]), was, Ok(now.to_owned()), Ok(images))
+    ImageCheck::new(
+        SnapshotId::new([1; 32]),
+        was,
+        Ok(now.to_owned()),
+        Ok(images),
+    )
 }
 
 #[test]
@@ -55,22 +75,60 @@ fn the_same_image_is_known_whatever_it_is_called() {
         // Its id, its digest where another engine or another architecture gives another id, another name for it.
         (true, stable, vec![local(0, stable, None)], Verdict::Same),
         (true, stable, vec![local(2, stable, Some(1))], Verdict::Same),
-        (false, stable, vec![local(0, stable, Some(2))], Verdict::Same),
-        (true, "ipfs/kubo:v0.38", vec![local(0, "ipfs/kubo:v0.38", None)], Verdict::Same),
-        (true, "docker.io/ipfs/kubo:stable", vec![local(0, stable, None)], Verdict::Same),
+        (
+            false,
+            stable,
+            vec![local(0, stable, Some(2))],
+            Verdict::Same,
+        ),
+        (
+            true,
+            "ipfs/kubo:v0.38",
+            vec![local(0, "ipfs/kubo:v0.38", None)],
+            Verdict::Same,
+        ),
+        (
+            true,
+            "docker.io/ipfs/kubo:stable",
+            vec![local(0, stable, None)],
+            Verdict::Same,
+        ),
         (true, pinned.as_str(), vec![], Verdict::Same),
         (false, &hash(0), vec![], Verdict::Same),
         // What was pulled since; another name; another pin.
-        (true, stable, vec![local(2, stable, Some(2))], Verdict::Other),
+        (
+            true,
+            stable,
+            vec![local(2, stable, Some(2))],
+            Verdict::Other,
+        ),
         (false, stable, vec![local(2, stable, None)], Verdict::Other),
-        (true, stable, vec![local(2, stable, Some(2)), local(0, "<none>:<none>", Some(1))], Verdict::Other),
+        (
+            true,
+            stable,
+            vec![
+                local(2, stable, Some(2)),
+                local(0, "<none>:<none>", Some(1)),
+            ],
+            Verdict::Other,
+        ),
         (true, "ipfs/kubo:v0.43", vec![], Verdict::Other),
-        (true, "ipfs/kubo", vec![local(0, stable, Some(1))], Verdict::Other),
+        (
+            true,
+            "ipfs/kubo",
+            vec![local(0, stable, Some(1))],
+            Verdict::Other,
+        ),
         (true, other.as_str(), vec![], Verdict::Other),
         (true, &hash(2), vec![], Verdict::Other),
         // Nothing here yet.
         (true, stable, vec![], Verdict::NotHere),
-        (true, "docker.io/ipfs/kubo:stable", vec![local(2, "other:1", None)], Verdict::NotHere),
+        (
+            true,
+            "docker.io/ipfs/kubo:stable",
+            vec![local(2, "other:1", None)],
+            Verdict::NotHere,
+        ),
     ];
     for (is_pulled, now, images, wanted) in cases {
         let check = checked(was(stable, is_pulled, &[]), now, &images);
@@ -84,47 +142,85 @@ fn the_same_image_is_known_whatever_it_is_called() {
 fn without_an_answer_only_names_are_compared() {
     let unknown = |now: Result<&str, &str>| {
         let now = now.map(str::to_owned).map_err(str::to_owned);
-        ImageCheck::new(SnapshotId::new([1; 32]), was("a:1", false, &[]), now, Err("no engine"))
+        ImageCheck::new(
+            SnapshotId::new([1; 32]),
+            was("a:1", false, &[]),
+            now,
+            Err("no engine"),
+        )
     };
-    assert_eq!(unknown(Ok("a:1")).verdict, Verdict::Unknown("no engine".into()));
-    assert_eq!(unknown(Err("no compose file")).verdict, Verdict::Unknown("no compose file".into()));
+    assert_eq!(
+        unknown(Ok("a:1")).verdict,
+        Verdict::Unknown("no engine".into())
+    );
+    assert_eq!(
+        unknown(Err("no compose file")).verdict,
+        Verdict::Unknown("no compose file".into())
+    );
     let other = unknown(Ok("a:2"));
     assert_eq!((&other.verdict, &other.pin), (&Verdict::Other, &None));
     let problem = other.problem(&profile(), false).expect("a warning");
     assert_eq!((problem.severity, problem.hint), (Severity::Warning, None));
-    assert!(unknown(Ok("a:1")).problem(&profile(), false).is_none(), "the plan shows it");
+    assert!(
+        unknown(Ok("a:1")).problem(&profile(), false).is_none(),
+        "the plan shows it"
+    );
 }
 
 #[test]
 fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() {
     let told = |sources: &[&str], is_pulled: bool, images: &[LocalImage]| {
-        let check = checked(was("ipfs/kubo:stable", is_pulled, sources), "ipfs/kubo:stable", images);
+        let check = checked(
+            was("ipfs/kubo:stable", is_pulled, sources),
+            "ipfs/kubo:stable",
+            images,
+        );
         check.problem(&profile(), true).expect("something to tell")
     };
     let pulled = [local(2, "ipfs/kubo:stable", Some(2))];
     for (sources, risk) in [
-        (&["config", "ipfs"][..], "kubo may refuse the snapshot's settings"),
+        (
+            &["config", "ipfs"][..],
+            "kubo may refuse the snapshot's settings",
+        ),
         (&["keys", "config", "local"], "may migrate the database"),
         (&["local", "ipfs", "keys"], "may migrate the database"),
         (&["config", "db"], "another version of its server"),
         (&[], "may not fit"),
     ] {
         let problem = told(sources, true, &pulled);
-        assert_eq!((problem.severity, problem.subject.as_str()), (Severity::Warning, "service 'one'"));
-        for part in [risk, &format!("ran with ipfs/kubo:stable (ipfs/kubo@{})", hash(1)), &hash(2)] {
+        assert_eq!(
+            (problem.severity, problem.subject.as_str()),
+            (Severity::Warning, "service 'one'")
+        );
+        for part in [
+            risk,
+            &format!("ran with ipfs/kubo:stable (ipfs/kubo@{})", hash(1)),
+            &hash(2),
+        ] {
             assert!(problem.message.contains(part), "{part} in {problem}");
         }
         let hint = problem.hint.expect("a hint");
-        assert!(hint.ends_with(&format!("at service 'one': image: ipfs/kubo@{}", hash(1))), "{hint}");
+        assert!(
+            hint.ends_with(&format!("at service 'one': image: ipfs/kubo@{}", hash(1))),
+            "{hint}"
+        );
     }
     // What is in no registry is pinned by its id where it is here, and cannot be pulled where it is not.
     let hint = |images: &[LocalImage]| told(&["ipfs"], false, images).hint.unwrap_or_default();
     let both = [pulled[0].clone(), local(0, "<none>:<none>", None)];
-    assert!(hint(&both).ends_with(&format!("image: {}", hash(0))), "{}", hint(&both));
+    assert!(
+        hint(&both).ends_with(&format!("image: {}", hash(0))),
+        "{}",
+        hint(&both)
+    );
     assert!(hint(&pulled).contains("docker save"), "{}", hint(&pulled));
     let absent = told(&["ipfs"], true, &[]);
     assert_eq!(absent.severity, Severity::Note, "the name is the same");
-    assert!(absent.message.contains("will be pulled") && absent.hint.is_some(), "{absent}");
+    assert!(
+        absent.message.contains("will be pulled") && absent.hint.is_some(),
+        "{absent}"
+    );
     let same = checked(was("a:1", true, &[]), "a:1", &[local(0, "a:1", None)]);
     assert_eq!(same.problem(&profile(), true), None);
 }

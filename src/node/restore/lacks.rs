@@ -9,7 +9,14 @@ use super::super::dump::{Named, Needs};
 /// So many of a kind are named.
 const NAMED_MAX: usize = 20;
 /// Extensions that can be made only where the server loads their library when it starts.
-const PRELOADED: [&str; 6] = ["timescaledb", "pg_cron", "citus", "pgaudit", "pglogical", "pg_squeeze"];
+const PRELOADED: [&str; 6] = [
+    "timescaledb",
+    "pg_cron",
+    "citus",
+    "pgaudit",
+    "pglogical",
+    "pg_squeeze",
+];
 /// What publications need.
 const WAL_LEVEL_LOGICAL: &str = "logical";
 
@@ -97,7 +104,10 @@ pub(super) fn lacks(
     replaced: &BTreeSet<&str>,
     server: &dyn Catalogue,
 ) -> Result<Vec<Lack>, NodeError> {
-    let mut found = Found { out: Vec::new(), major: facts.major };
+    let mut found = Found {
+        out: Vec::new(),
+        major: facts.major,
+    };
     if !facts.has_plpgsql {
         found.add(
             "the language plpgsql in the database that is connected to first".into(),
@@ -118,7 +128,12 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
     let mut out = Vec::new();
     let there: BTreeSet<&str> = facts.held.iter().map(|one| one.database.as_str()).collect();
     let stays = |name: &&String| !needs.dropped.contains(*name);
-    for name in needs.made.iter().filter(stays).filter(|name| there.contains(name.as_str())) {
+    for name in needs
+        .made
+        .iter()
+        .filter(stays)
+        .filter(|name| there.contains(name.as_str()))
+    {
         out.push(Lack {
             what: format!("the database '{name}' is there, and the dump makes it without dropping it (pg_dumpall without --clean)"),
             remedy: format!("if nothing in it is needed, drop it: drop database \"{}\"", name.replace('"', "\"\"")),
@@ -133,10 +148,16 @@ pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Ve
             remedy: format!("if they are not needed, drop the tables in the database '{name}'"),
         });
     }
-    for name in needs.tablespaces.keys().filter(|name| !needs.dropped_tablespaces.contains(*name)) {
+    for name in needs
+        .tablespaces
+        .keys()
+        .filter(|name| !needs.dropped_tablespaces.contains(*name))
+    {
         if facts.tablespaces.iter().any(|one| one.name == *name) {
             out.push(Lack {
-                what: format!("the tablespace '{name}' is there, and the dump makes it without dropping it"),
+                what: format!(
+                    "the tablespace '{name}' is there, and the dump makes it without dropping it"
+                ),
                 remedy: format!("drop the tablespace '{name}' where nothing is in it"),
             });
         }
@@ -199,7 +220,11 @@ impl Found {
 
     /// Databases that the server will not drop.
     fn held(&mut self, facts: &Facts, replaced: &BTreeSet<&str>) {
-        for held in facts.held.iter().filter(|held| replaced.contains(held.database.as_str())) {
+        for held in facts
+            .held
+            .iter()
+            .filter(|held| replaced.contains(held.database.as_str()))
+        {
             let database = &held.database;
             if !held.prepared.is_empty() {
                 self.add(
@@ -232,8 +257,11 @@ impl Found {
     }
 
     fn extensions(&mut self, needs: &Needs, facts: &Facts) {
-        let preloaded: Vec<&str> =
-            facts.preloaded.split(',').map(|one| one.trim().trim_matches(['"', '\''])).collect();
+        let preloaded: Vec<&str> = facts
+            .preloaded
+            .split(',')
+            .map(|one| one.trim().trim_matches(['"', '\'']))
+            .collect();
         for (name, database) in &needs.extensions {
             if !facts.extensions.contains(name) {
                 self.add(
@@ -250,10 +278,17 @@ impl Found {
                 );
             }
         }
-        for (name, database) in needs.compressions.iter().filter(|(name, _)| *name != "default") {
+        for (name, database) in needs
+            .compressions
+            .iter()
+            .filter(|(name, _)| *name != "default")
+        {
             if !facts.compressions.contains(name) {
                 self.add(
-                    format!("the server cannot compress columns by {name}{}", of(database)),
+                    format!(
+                        "the server cannot compress columns by {name}{}",
+                        of(database)
+                    ),
                     format!("run a server that was built with {name}"),
                 );
             }
@@ -261,22 +296,38 @@ impl Found {
         for (name, database) in &needs.encodings {
             if !facts.encodings.contains(name) {
                 self.add(
-                    format!("the server does not know the encoding {name}{}", of(database)),
+                    format!(
+                        "the server does not know the encoding {name}{}",
+                        of(database)
+                    ),
                     "run a server that knows it".into(),
                 );
             }
         }
     }
 
-    fn libraries(&mut self, needs: &Needs, facts: &Facts, server: &dyn Catalogue) -> Result<(), NodeError> {
+    fn libraries(
+        &mut self,
+        needs: &Needs,
+        facts: &Facts,
+        server: &dyn Catalogue,
+    ) -> Result<(), NodeError> {
         let all = needs.libraries.iter().map(|one| (one, false));
-        for ((name, database), is_preload) in all.chain(needs.preloads.iter().map(|one| (one, true))) {
+        for ((name, database), is_preload) in
+            all.chain(needs.preloads.iter().map(|one| (one, true)))
+        {
             if self.has_library(name, facts, server)? {
                 continue;
             }
             let what = match is_preload {
-                true => format!("there is no library '{name}', which sessions load{}", of(database)),
-                false => format!("there is no library '{name}', in which functions lie{}", of(database)),
+                true => format!(
+                    "there is no library '{name}', which sessions load{}",
+                    of(database)
+                ),
+                false => format!(
+                    "there is no library '{name}', in which functions lie{}",
+                    of(database)
+                ),
             };
             let remedy = format!(
                 "install what brings the library '{name}' for PostgreSQL {} where the server runs",
@@ -288,7 +339,10 @@ impl Found {
             let path = format!("{}/tsearch_data/{file}", facts.share);
             if !server.has_file(&path)? {
                 self.add(
-                    format!("there is no {path} for a text search dictionary{}", of(database)),
+                    format!(
+                        "there is no {path} for a text search dictionary{}",
+                        of(database)
+                    ),
                     format!("put the file {file} there, as the old server has it"),
                 );
             }
@@ -297,7 +351,12 @@ impl Found {
     }
 
     /// As the server looks for it: as it is spelled, and with the ending of libraries.
-    fn has_library(&self, name: &str, facts: &Facts, server: &dyn Catalogue) -> Result<bool, NodeError> {
+    fn has_library(
+        &self,
+        name: &str,
+        facts: &Facts,
+        server: &dyn Catalogue,
+    ) -> Result<bool, NodeError> {
         let path = match name.strip_prefix("$libdir") {
             Some(rest) => format!("{}{rest}", facts.libraries),
             None if name.contains('/') => name.to_owned(),
@@ -311,7 +370,12 @@ impl Found {
         Ok(false)
     }
 
-    fn locales(&mut self, needs: &Needs, facts: &Facts, server: &dyn Catalogue) -> Result<(), NodeError> {
+    fn locales(
+        &mut self,
+        needs: &Needs,
+        facts: &Facts,
+        server: &dyn Catalogue,
+    ) -> Result<(), NodeError> {
         let is_own = |locale: &str| matches!(locale, "C" | "POSIX");
         for (locale, database) in needs.locales.iter().filter(|(locale, _)| !is_own(locale)) {
             if !server.has_locale(locale)? {
@@ -323,7 +387,10 @@ impl Found {
         }
         if let Some(database) = needs.icu.values().next().filter(|_| !facts.has_icu) {
             self.add(
-                format!("the server was built without ICU, whose collations are needed{}", of(database)),
+                format!(
+                    "the server was built without ICU, whose collations are needed{}",
+                    of(database)
+                ),
                 "run a server that was built with ICU".into(),
             );
         }
@@ -337,11 +404,16 @@ impl Found {
         replaced: &BTreeSet<&str>,
         server: &dyn Catalogue,
     ) -> Result<(), NodeError> {
-        for (name, place) in needs.tablespaces.iter().filter(|(_, place)| !place.is_empty()) {
+        for (name, place) in needs
+            .tablespaces
+            .iter()
+            .filter(|(_, place)| !place.is_empty())
+        {
             let old = facts.tablespaces.iter().find(|there| there.name == *name);
             let others: Vec<&str> = old.map_or_else(Vec::new, |old| {
                 let stay = old.databases.iter().map(String::as_str);
-                stay.filter(|database| !replaced.contains(database)).collect()
+                stay.filter(|database| !replaced.contains(database))
+                    .collect()
             });
             if !others.is_empty() {
                 self.add(
@@ -353,7 +425,10 @@ impl Found {
                 );
                 continue;
             }
-            let twin = facts.tablespaces.iter().find(|there| there.name != *name && there.location == *place);
+            let twin = facts
+                .tablespaces
+                .iter()
+                .find(|there| there.name != *name && there.location == *place);
             if let Some(twin) = twin.filter(|twin| !needs.tablespaces.contains_key(&twin.name)) {
                 self.add(
                     format!(
@@ -374,9 +449,12 @@ impl Found {
                 Directory::AnotherKind => self.add(what("is no directory"), make),
                 Directory::NotOwned => self.add(what("is not owned by the server's user"), make),
                 // Its own files go before it is made again.
-                Directory::Used if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}
+                Directory::Used
+                    if old.is_some_and(|old| old.location == *place) || twin.is_some() => {}
                 Directory::Used => self.add(what("holds another server's tablespace"), make),
-                Directory::Unreadable(why) => self.add(what(&format!("cannot be used: {why}")), make),
+                Directory::Unreadable(why) => {
+                    self.add(what(&format!("cannot be used: {why}")), make)
+                }
             }
         }
         Ok(())
@@ -384,9 +462,17 @@ impl Found {
 
     fn names(&mut self, needs: &Needs, server: &dyn Catalogue) -> Result<(), NodeError> {
         // One with a dot is an extension's, and any is taken.
-        let settings: Vec<&str> =
-            needs.settings.keys().map(String::as_str).filter(|name| !name.contains('.')).collect();
-        let unknown = if settings.is_empty() { Vec::new() } else { server.unknown_settings(&settings)? };
+        let settings: Vec<&str> = needs
+            .settings
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !name.contains('.'))
+            .collect();
+        let unknown = if settings.is_empty() {
+            Vec::new()
+        } else {
+            server.unknown_settings(&settings)?
+        };
         for name in &unknown {
             self.add(
                 format!(
@@ -398,14 +484,21 @@ impl Found {
             );
         }
         let roles: Vec<&str> = needs.roles.keys().map(String::as_str).collect();
-        let unknown = if roles.is_empty() { Vec::new() } else { server.unknown_roles(&roles)? };
+        let unknown = if roles.is_empty() {
+            Vec::new()
+        } else {
+            server.unknown_roles(&roles)?
+        };
         for name in &unknown {
             self.add(
                 format!(
                     "there is no role '{name}', which the dump names and does not make{}",
                     of(needs.roles.get(name).map_or("", String::as_str))
                 ),
-                format!("make the role: create role \"{}\"", name.replace('"', "\"\"")),
+                format!(
+                    "make the role: create role \"{}\"",
+                    name.replace('"', "\"\"")
+                ),
             );
         }
         Ok(())
@@ -414,13 +507,21 @@ impl Found {
 
 /// For which database.
 fn of(database: &str) -> String {
-    if database.is_empty() { String::new() } else { format!(" (database '{database}')") }
+    if database.is_empty() {
+        String::new()
+    } else {
+        format!(" (database '{database}')")
+    }
 }
 
 fn listed(names: &Named) -> String {
     let first: Vec<&str> = names.keys().take(NAMED_MAX).map(String::as_str).collect();
     let more = names.len().saturating_sub(NAMED_MAX);
-    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
+    if more == 0 {
+        first.join(", ")
+    } else {
+        format!("{} and {more} more", first.join(", "))
+    }
 }
 
 /// True if some part of the dump sets an encoding while it is connected to a database that has no conversion to it.

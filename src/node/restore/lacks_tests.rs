@@ -28,15 +28,27 @@ impl Catalogue for Fake {
     }
 
     fn unknown_settings(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
-        Ok(names.iter().filter(|name| !self.settings.contains(**name)).map(|&name| name.to_owned()).collect())
+        Ok(names
+            .iter()
+            .filter(|name| !self.settings.contains(**name))
+            .map(|&name| name.to_owned())
+            .collect())
     }
 
     fn unknown_roles(&self, names: &[&str]) -> Result<Vec<String>, NodeError> {
-        Ok(names.iter().filter(|name| !self.roles.contains(**name)).map(|&name| name.to_owned()).collect())
+        Ok(names
+            .iter()
+            .filter(|name| !self.roles.contains(**name))
+            .map(|&name| name.to_owned())
+            .collect())
     }
 
     fn directory(&self, path: &str) -> Result<Directory, NodeError> {
-        Ok(self.directories.get(path).cloned().unwrap_or(Directory::Missing))
+        Ok(self
+            .directories
+            .get(path)
+            .cloned()
+            .unwrap_or(Directory::Missing))
     }
 }
 
@@ -50,13 +62,18 @@ fn server() -> Fake {
         base_encoding: "UTF8".into(),
         ..Facts::default()
     };
-    Fake { facts, ..Fake::default() }
+    Fake {
+        facts,
+        ..Fake::default()
+    }
 }
 
 fn told(needs: &Needs, server: &Fake) -> String {
     let replaced = BTreeSet::from(["aleph", "postgres"]);
     let lacks = lacks(needs, &server.facts, &replaced, server).expect("compared");
-    refusal(&lacks).map(|err| format!("{err}\n{}", err.hint().unwrap_or_default())).unwrap_or_default()
+    refusal(&lacks)
+        .map(|err| format!("{err}\n{}", err.hint().unwrap_or_default()))
+        .unwrap_or_default()
 }
 
 /// One thing that a dump needs, as (kind, name): how the dump says it, and how a server has it.
@@ -81,9 +98,17 @@ fn give(server: &mut Fake, kind: u8, name: &str) {
         0 => drop(server.facts.extensions.insert(name.into())),
         1 => drop(server.locales.insert(name.into())),
         2 => drop(server.facts.encodings.insert(name.into())),
-        3 => drop(server.directories.insert(format!("/ts/{name}"), Directory::Fit)),
+        3 => drop(
+            server
+                .directories
+                .insert(format!("/ts/{name}"), Directory::Fit),
+        ),
         4 | 5 => drop(server.files.insert(format!("/lib/{name}.so"))),
-        6 => drop(server.files.insert(format!("/share/tsearch_data/{name}.stop"))),
+        6 => drop(
+            server
+                .files
+                .insert(format!("/share/tsearch_data/{name}.stop")),
+        ),
         7 => drop(server.settings.insert(name.into())),
         8 => drop(server.facts.compressions.insert(name.into())),
         _ => drop(server.roles.insert(name.into())),
@@ -145,7 +170,12 @@ proptest! {
 #[test]
 fn everything_that_lacks_is_told_at_once_with_what_to_do() {
     let mut needs = Needs::default();
-    for (kind, name) in [(0, "postgis"), (1, "de_DE.utf8"), (3, "fast"), (7, "old_snapshot_threshold")] {
+    for (kind, name) in [
+        (0, "postgis"),
+        (1, "de_DE.utf8"),
+        (3, "fast"),
+        (7, "old_snapshot_threshold"),
+    ] {
         need(&mut needs, kind, name);
     }
     let said = told(&needs, &server());
@@ -172,11 +202,23 @@ fn what_every_server_has_is_not_asked_for() {
     need(&mut needs, 8, "default");
     needs.tablespaces.insert("in_place".into(), String::new());
     assert_eq!(told(&needs, &server()), "");
-    let without = Fake { facts: Facts { has_plpgsql: false, ..server().facts }, ..server() };
+    let without = Fake {
+        facts: Facts {
+            has_plpgsql: false,
+            ..server().facts
+        },
+        ..server()
+    };
     assert!(told(&needs, &without).contains("plpgsql"));
     needs.icu.insert("icu".into(), "aleph".into());
     assert_eq!(told(&needs, &server()), "");
-    let without = Fake { facts: Facts { has_icu: false, ..server().facts }, ..server() };
+    let without = Fake {
+        facts: Facts {
+            has_icu: false,
+            ..server().facts
+        },
+        ..server()
+    };
     assert!(told(&needs, &without).contains("built without ICU"));
 }
 
@@ -238,7 +280,11 @@ fn a_database_that_cannot_be_dropped_is_told() {
     assert_eq!(told(&Needs::default(), &server), "", "it is not dropped");
     server.facts.held.push(held("aleph"));
     let said = told(&Needs::default(), &server);
-    for part in ["prepared transactions (tx1)", "subscriptions (sub)", "in use (slot)"] {
+    for part in [
+        "prepared transactions (tx1)",
+        "subscriptions (sub)",
+        "in use (slot)",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
@@ -248,28 +294,62 @@ fn what_comes_back_asleep_is_told() {
     let mut needs = Needs::default();
     needs.subscriptions.insert("sub".into(), "aleph".into());
     needs.publications.insert("pub".into(), "aleph".into());
-    let facts = |level: &str| Facts { wal_level: level.into(), ..Facts::default() };
+    let facts = |level: &str| Facts {
+        wal_level: level.into(),
+        ..Facts::default()
+    };
     let said = notes(&needs, &facts("replica"));
-    assert!(said.len() == 2 && said[0].contains("sub") && said[1].contains("replica"), "{said:?}");
+    assert!(
+        said.len() == 2 && said[0].contains("sub") && said[1].contains("replica"),
+        "{said:?}"
+    );
     assert_eq!(notes(&needs, &facts("logical")).len(), 1);
 }
 
 /// `pg_dumpall` without `--clean`: the server refused CREATE DATABASE in the middle of the restore.
 #[test]
 fn what_a_dump_makes_and_does_not_drop_must_not_be_there() {
-    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
-    let held = ["aleph", "postgres"].map(|name| Held { database: name.into(), ..Held::default() });
-    let tablespaces = vec![Tablespace { name: "fast".into(), ..Tablespace::default() }];
-    let facts = Facts { held: held.to_vec(), tablespaces, ..Facts::default() };
+    let set = |names: &[&str]| {
+        names
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let held = ["aleph", "postgres"].map(|name| Held {
+        database: name.into(),
+        ..Held::default()
+    });
+    let tablespaces = vec![Tablespace {
+        name: "fast".into(),
+        ..Tablespace::default()
+    }];
+    let facts = Facts {
+        held: held.to_vec(),
+        tablespaces,
+        ..Facts::default()
+    };
     let holding = BTreeSet::from(["postgres"]);
-    let mut needs =
-        Needs { made: set(&["aleph", "new"]), filled: set(&["aleph", "postgres"]), ..Needs::default() };
+    let mut needs = Needs {
+        made: set(&["aleph", "new"]),
+        filled: set(&["aleph", "postgres"]),
+        ..Needs::default()
+    };
     needs.tablespaces.insert("fast".into(), "/ts".into());
-    let whats: Vec<String> = kept(&needs, &facts, &holding).into_iter().map(|lack| lack.what).collect();
-    let starts =
-        ["the database 'aleph' is there", "the database 'postgres' holds tables", "the tablespace 'fast'"];
+    let whats: Vec<String> = kept(&needs, &facts, &holding)
+        .into_iter()
+        .map(|lack| lack.what)
+        .collect();
+    let starts = [
+        "the database 'aleph' is there",
+        "the database 'postgres' holds tables",
+        "the tablespace 'fast'",
+    ];
     assert!(
-        whats.len() == 3 && whats.iter().zip(starts).all(|(what, start)| what.starts_with(start)),
+        whats.len() == 3
+            && whats
+                .iter()
+                .zip(starts)
+                .all(|(what, start)| what.starts_with(start)),
         "{whats:?}"
     );
     needs.dropped = set(&["aleph", "postgres"]);

@@ -174,16 +174,26 @@ pub fn prepare<'a>(
         let snapshot = match is_latest {
             // A part that is suspect is refused or reported below, with more to say.
             true => newest(repo, &options.hosts, source, observer)?.0,
-            false => repo.find_snapshot(snapshot, &options.hosts).map_err(Error::from)?,
+            false => repo
+                .find_snapshot(snapshot, &options.hosts)
+                .map_err(Error::from)?,
         };
-        picks.push(Pick { snapshot, source: source.map(str::to_owned), is_latest });
+        picks.push(Pick {
+            snapshot,
+            source: source.map(str::to_owned),
+            is_latest,
+        });
     }
     // Snapshots that cannot be read are no advice.
     let all = without_replaced(repo.snapshots(&mut |_, _| {}).map_err(Error::from)?);
     let plan = plan::plan(profile, &picks, options.scope, &all)?;
     let unknown = restored::compare(options.state.as_ref(), profile, &plan, &all)?;
     crate::ops::sync_until(repo, observer, cancel)?;
-    let refill = if plan.lacks_files { refill(repo, profile, &plan, cancel)? } else { None };
+    let refill = if plan.lacks_files {
+        refill(repo, profile, &plan, cancel)?
+    } else {
+        None
+    };
     let writers = match options.scope {
         Scope::Files => Vec::new(),
         Scope::All | Scope::Minimal => writers_of(profile, &plan, docker)?,
@@ -198,17 +208,28 @@ pub fn prepare<'a>(
         writers,
         database: None,
         images: Vec::new(),
-        warnings: plan.warnings.into_iter().chain(unknown).chain(refill).collect(),
+        warnings: plan
+            .warnings
+            .into_iter()
+            .chain(unknown)
+            .chain(refill)
+            .collect(),
         obstacles: Vec::new(),
     };
     for step in plan.steps {
-        let spot = step.place.as_ref().map(|place| Spot::find(place, docker)).transpose()?;
+        let spot = step
+            .place
+            .as_ref()
+            .map(|place| Spot::find(place, docker))
+            .transpose()?;
         prepared.steps.push(Placed { step, spot });
     }
     prepared.obstacles.extend(at_work(&prepared.writers));
     if !options.replace {
         for placed in &prepared.steps {
-            prepared.obstacles.extend(identity::obstacle(repo, placed, options.scope, cancel)?);
+            prepared
+                .obstacles
+                .extend(identity::obstacle(repo, placed, options.scope, cancel)?);
         }
     }
     prepared.look_at_images(cancel)?;
@@ -223,20 +244,37 @@ fn refill(
     plan: &Plan,
     cancel: &Cancel,
 ) -> Result<Option<Problem>, NodeError> {
-    let Some(database) = plan.step(NodePart::Database) else { return Ok(None) };
-    let is_other = |step: &Step| step.part.is_file_storage() && step.snapshot.id != database.snapshot.id;
+    let Some(database) = plan.step(NodePart::Database) else {
+        return Ok(None);
+    };
+    let is_other =
+        |step: &Step| step.part.is_file_storage() && step.snapshot.id != database.snapshot.id;
     if plan.steps.iter().any(is_other) {
         return Ok(None);
     }
     let (quiet, against) = (Counters::default(), Against::Snapshot);
-    match check(repo, &database.snapshot, profile, &against, &quiet, cancel, &mut |_| Ok(())) {
+    match check(
+        repo,
+        &database.snapshot,
+        profile,
+        &against,
+        &quiet,
+        cancel,
+        &mut |_| Ok(()),
+    ) {
         Ok(report) if report.missing == 0 => Ok(None),
         Ok(report) => {
             let what = match report.missing {
                 1 => "1 pinned file is not in it: the network must refill it".to_owned(),
-                count => format!("{count} pinned files are not in it: the network must refill them"),
+                count => {
+                    format!("{count} pinned files are not in it: the network must refill them")
+                }
             };
-            Ok(Some(Problem::new(Severity::Missing, database.snapshot.id.short(), what)))
+            Ok(Some(Problem::new(
+                Severity::Missing,
+                database.snapshot.id.short(),
+                what,
+            )))
         }
         Err(NodeError::Engine(err @ Error::Interrupted)) => Err(err.into()),
         // A dump of another kind of node tells nothing of files.
@@ -246,7 +284,10 @@ fn refill(
 
 /// The containers that matter, where anything has to do with Docker.
 fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Writer>, DockerError> {
-    let needs_volume = plan.steps.iter().any(|step| matches!(step.place, Some(Place::Volume(_))));
+    let needs_volume = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step.place, Some(Place::Volume(_))));
     let is_inside = profile
         .database
         .as_ref()
@@ -255,21 +296,37 @@ fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Wri
         return Ok(Vec::new());
     }
     // Keys and configuration alone can be written beside anything: nothing of it is read before the next start.
-    let is_harmless = plan.steps.iter().all(|step| matches!(step.part, NodePart::Keys | NodePart::Config));
-    if is_harmless { Ok(Vec::new()) } else { places::writers(profile, plan, docker) }
+    let is_harmless = plan
+        .steps
+        .iter()
+        .all(|step| matches!(step.part, NodePart::Keys | NodePart::Config));
+    if is_harmless {
+        Ok(Vec::new())
+    } else {
+        places::writers(profile, plan, docker)
+    }
 }
 
 fn at_work(writers: &[Writer]) -> Option<NodeError> {
-    let names: Vec<&str> =
-        writers.iter().filter(|writer| writer.is_at_work()).map(|writer| writer.name.as_str()).collect();
+    let names: Vec<&str> = writers
+        .iter()
+        .filter(|writer| writer.is_at_work())
+        .map(|writer| writer.name.as_str())
+        .collect();
     if names.is_empty() {
         return None;
     }
     let why = match names.as_slice() {
         [one] => format!("the container {one} is at work and would write to what is restored"),
-        all => format!("the containers {} are at work and would write to what is restored", all.join(", ")),
+        all => format!(
+            "the containers {} are at work and would write to what is restored",
+            all.join(", ")
+        ),
     };
-    Some(NodeError::Refused { why, hint: format!("stop them: docker stop {}", names.join(" ")) })
+    Some(NodeError::Refused {
+        why,
+        hint: format!("stop them: docker stop {}", names.join(" ")),
+    })
 }
 
 impl Prepared<'_> {
@@ -278,11 +335,21 @@ impl Prepared<'_> {
         self.steps.iter().find(|placed| placed.step.part == part)
     }
 
-    fn look_at_database(&mut self, observer: &dyn Observer, cancel: &Cancel) -> Result<(), NodeError> {
+    fn look_at_database(
+        &mut self,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<(), NodeError> {
         // Whoever must be stopped would keep the server busy: no need to wait for it.
-        let wait = if self.obstacles.is_empty() { self.options.wait } else { Duration::ZERO };
+        let wait = if self.obstacles.is_empty() {
+            self.options.wait
+        } else {
+            Duration::ZERO
+        };
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
-        let Some(database) = self.database(&reader, observer, cancel) else { return Ok(()) };
+        let Some(database) = self.database(&reader, observer, cancel) else {
+            return Ok(());
+        };
         let head = database.head()?;
         let mut preview = match database.preview(head, wait) {
             Ok(preview) => preview,

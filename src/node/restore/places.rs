@@ -24,7 +24,10 @@ impl Spot {
             Place::Path(path) => Self::Folder(path.clone()),
             Place::Volume(name) => Self::Volume {
                 name: name.clone(),
-                folder: docker.volume(name)?.map(|volume| volume.folder()).transpose()?,
+                folder: docker
+                    .volume(name)?
+                    .map(|volume| volume.folder())
+                    .transpose()?,
             },
         })
     }
@@ -32,11 +35,16 @@ impl Spot {
     /// The folder to restore into; a volume that is missing is made, labelled as compose would.
     pub fn make(&self, project: Option<&str>, docker: &Docker) -> Result<PathBuf, DockerError> {
         match self {
-            Self::Folder(path) | Self::Volume { folder: Some(path), .. } => Ok(path.clone()),
+            Self::Folder(path)
+            | Self::Volume {
+                folder: Some(path), ..
+            } => Ok(path.clone()),
             Self::Volume { name, folder: None } => {
                 let labels = labels(name, project);
-                let labels: Vec<(&str, &str)> =
-                    labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                let labels: Vec<(&str, &str)> = labels
+                    .iter()
+                    .map(|(key, value)| (*key, value.as_str()))
+                    .collect();
                 docker.create_volume(name, &labels)?.folder()
             }
         }
@@ -47,7 +55,10 @@ impl std::fmt::Display for Spot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "{}", path.display()),
-            Self::Volume { name, folder: Some(_) } => write!(f, "volume {name}"),
+            Self::Volume {
+                name,
+                folder: Some(_),
+            } => write!(f, "volume {name}"),
             Self::Volume { name, folder: None } => write!(f, "volume {name} (to be made)"),
         }
     }
@@ -55,9 +66,17 @@ impl std::fmt::Display for Spot {
 
 /// What compose would label a volume of this name with.
 fn labels(name: &str, project: Option<&str>) -> Vec<(&'static str, String)> {
-    let Some(project) = project else { return Vec::new() };
-    let short = name.strip_prefix(project).and_then(|rest| rest.strip_prefix('_')).unwrap_or(name);
-    vec![("com.docker.compose.project", project.to_owned()), ("com.docker.compose.volume", short.to_owned())]
+    let Some(project) = project else {
+        return Vec::new();
+    };
+    let short = name
+        .strip_prefix(project)
+        .and_then(|rest| rest.strip_prefix('_'))
+        .unwrap_or(name);
+    vec![
+        ("com.docker.compose.project", project.to_owned()),
+        ("com.docker.compose.volume", short.to_owned()),
+    ]
 }
 
 /// A container that must not run while the node is restored.
@@ -82,17 +101,27 @@ fn is_at_work(state: &str) -> bool {
 
 /// The profile's writers, and whatever else uses the volumes that are restored; not the database's container, which
 /// must run.
-pub fn writers(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Writer>, DockerError> {
+pub fn writers(
+    profile: &Profile,
+    plan: &Plan,
+    docker: &Docker,
+) -> Result<Vec<Writer>, DockerError> {
     let mut found: Vec<Writer> = Vec::new();
     for name in &profile.writers {
         let (name, state) = match docker.find_container(name) {
             Ok(Container { name, state, .. }) => (name, Some(state)),
-            Err(DockerError::NoContainer { .. } | DockerError::NotInstalled) => (name.clone(), None),
+            Err(DockerError::NoContainer { .. } | DockerError::NotInstalled) => {
+                (name.clone(), None)
+            }
             Err(err) => return Err(err),
         };
         found.push(Writer { name, state });
     }
-    let database = match profile.database.as_ref().map(|database| &database.server.access) {
+    let database = match profile
+        .database
+        .as_ref()
+        .map(|database| &database.server.access)
+    {
         Some(Access::Docker { container }) => match docker.find_container(container) {
             Ok(container) => Some(container.name),
             Err(DockerError::NoContainer { .. }) => None,
@@ -101,11 +130,23 @@ pub fn writers(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Wr
         _ => None,
     };
     for step in &plan.steps {
-        let Step { place: Some(Place::Volume(volume)), .. } = step else { continue };
+        let Step {
+            place: Some(Place::Volume(volume)),
+            ..
+        } = step
+        else {
+            continue;
+        };
         for container in docker.users_of_volume(volume)? {
             let is_known = found.iter().any(|writer| writer.name == container.name);
-            if !is_known && database.as_ref() != Some(&container.name) && is_at_work(&container.state) {
-                found.push(Writer { name: container.name, state: Some(container.state) });
+            if !is_known
+                && database.as_ref() != Some(&container.name)
+                && is_at_work(&container.state)
+            {
+                found.push(Writer {
+                    name: container.name,
+                    state: Some(container.state),
+                });
             }
         }
     }
@@ -119,9 +160,16 @@ mod tests {
     #[test]
     fn volumes_are_labelled_as_compose_does() {
         let labels = |name, project| {
-            labels(name, project).into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
+            labels(name, project)
+                .into_iter()
+                .map(|(_, value)| value)
+                .collect::<Vec<_>>()
+                .join(" ")
         };
-        assert_eq!(labels("pyaleph_pyaleph-ipfs", Some("pyaleph")), "pyaleph pyaleph-ipfs");
+        assert_eq!(
+            labels("pyaleph_pyaleph-ipfs", Some("pyaleph")),
+            "pyaleph pyaleph-ipfs"
+        );
         assert_eq!(labels("external", Some("pyaleph")), "pyaleph external");
         assert_eq!(labels("pyalephx_y", Some("pyaleph")), "pyaleph pyalephx_y");
         assert_eq!(labels("any", None), "");
@@ -129,7 +177,10 @@ mod tests {
 
     #[test]
     fn what_may_write_is_at_work() {
-        let writer = |state: Option<&str>| Writer { name: "w".into(), state: state.map(str::to_owned) };
+        let writer = |state: Option<&str>| Writer {
+            name: "w".into(),
+            state: state.map(str::to_owned),
+        };
         for state in ["running", "paused", "restarting", "removing"] {
             assert!(writer(Some(state)).is_at_work(), "{state}");
         }

@@ -24,7 +24,13 @@ pub enum NodePart {
 
 impl NodePart {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Keys, Self::Config, Self::LocalStorage, Self::Ipfs, Self::Database];
+    pub const ALL: [Self; 5] = [
+        Self::Keys,
+        Self::Config,
+        Self::LocalStorage,
+        Self::Ipfs,
+        Self::Database,
+    ];
 
     /// For people.
     pub fn name(self) -> &'static str {
@@ -45,7 +51,10 @@ impl NodePart {
     /// The source that the profile names as this part.
     pub fn source(self, profile: &Profile) -> Option<&str> {
         if self == Self::Database {
-            return profile.database.as_ref().map(|database| database.source.as_str());
+            return profile
+                .database
+                .as_ref()
+                .map(|database| database.source.as_str());
         }
         self.part(profile).map(|(source, _)| source)
     }
@@ -59,7 +68,8 @@ impl NodePart {
             Self::Ipfs => &profile.ipfs,
             Self::Database => return None,
         };
-        part.as_ref().map(|part| (part.source.as_str(), &part.place))
+        part.as_ref()
+            .map(|part| (part.source.as_str(), &part.place))
     }
 }
 
@@ -98,8 +108,17 @@ pub struct Step {
 impl Step {
     /// A source of a snapshot, to be restored to no place; none if the snapshot does not have it.
     pub(super) fn of(part: NodePart, snapshot: &StoredSnapshot, source: &str) -> Option<Self> {
-        let number = snapshot.snapshot.sources.iter().position(|record| record.name == source)?;
-        Some(Self { part, snapshot: snapshot.clone(), number, place: None })
+        let number = snapshot
+            .snapshot
+            .sources
+            .iter()
+            .position(|record| record.name == source)?;
+        Some(Self {
+            part,
+            snapshot: snapshot.clone(),
+            number,
+            place: None,
+        })
     }
 
     /// What the snapshot holds of it.
@@ -169,21 +188,44 @@ pub fn plan(
         if scope == Scope::Files && !part.is_file_storage() {
             continue;
         }
-        let Some(source) = part.source(profile) else { continue };
-        let picked = picks.iter().find(|pick| pick.source.as_deref() == Some(source));
-        let Some(Pick { snapshot, .. }) = picked.or(base) else { continue };
-        let Some(number) = snapshot.snapshot.sources.iter().position(|record| record.name == source) else {
+        let Some(source) = part.source(profile) else {
+            continue;
+        };
+        let picked = picks
+            .iter()
+            .find(|pick| pick.source.as_deref() == Some(source));
+        let Some(Pick { snapshot, .. }) = picked.or(base) else {
+            continue;
+        };
+        let Some(number) = snapshot
+            .snapshot
+            .sources
+            .iter()
+            .position(|record| record.name == source)
+        else {
             lacking(part, source, snapshot, all, &mut plan)?;
             continue;
         };
         let place = part.part(profile).map(|(_, place)| place.clone());
-        let step = Step { part, snapshot: snapshot.clone(), number, place };
+        let step = Step {
+            part,
+            snapshot: snapshot.clone(),
+            number,
+            place,
+        };
         fits_its_kind(&step)?;
-        is_whole(&step, picked.is_some_and(|pick| !pick.is_latest), all, &mut plan)?;
+        is_whole(
+            &step,
+            picked.is_some_and(|pick| !pick.is_latest),
+            all,
+            &mut plan,
+        )?;
         plan.steps.push(step);
     }
     if plan.steps.is_empty() {
-        return Err(Error::NotThere("there is nothing of the node in what was asked for".into()).into());
+        return Err(
+            Error::NotThere("there is nothing of the node in what was asked for".into()).into(),
+        );
     }
     if let Some(base) = base {
         others(profile, &base.snapshot, &mut plan);
@@ -196,17 +238,29 @@ pub fn plan(
 }
 
 /// The pick of a whole snapshot; every other one must be of a part of the node.
-fn base_of<'p>(profile: &Profile, picks: &'p [Pick], scope: Scope) -> Result<Option<&'p Pick>, NodeError> {
+fn base_of<'p>(
+    profile: &Profile,
+    picks: &'p [Pick],
+    scope: Scope,
+) -> Result<Option<&'p Pick>, NodeError> {
     let usage = |why: String| Err(Error::Usage(why).into());
     for (number, pick) in picks.iter().enumerate() {
-        if picks[..number].iter().any(|other| other.source == pick.source) {
+        if picks[..number]
+            .iter()
+            .any(|other| other.source == pick.source)
+        {
             return match &pick.source {
-                None => usage("two whole snapshots; name single sources of the second: SNAP:SOURCE".into()),
+                None => usage(
+                    "two whole snapshots; name single sources of the second: SNAP:SOURCE".into(),
+                ),
                 Some(source) => usage(format!("two captures of source '{source}'")),
             };
         }
         let Some(source) = &pick.source else { continue };
-        match NodePart::ALL.into_iter().find(|part| part.source(profile) == Some(source)) {
+        match NodePart::ALL
+            .into_iter()
+            .find(|part| part.source(profile) == Some(source))
+        {
             None => {
                 return usage(format!(
                     "source '{source}' is no part of the node; 'icecore restore' puts it anywhere"
@@ -232,13 +286,20 @@ fn lacking(
     all: &[StoredSnapshot],
     plan: &mut Plan,
 ) -> Result<(), NodeError> {
-    let why =
-        format!("snapshot {} has no source '{source}', the node's {}", snapshot.id.short(), part.name());
+    let why = format!(
+        "snapshot {} has no source '{source}', the node's {}",
+        snapshot.id.short(),
+        part.name()
+    );
     if matches!(part, NodePart::Keys | NodePart::Database) {
-        return Err(NodeError::Refused { why, hint: instead(source, snapshot, all) });
+        return Err(NodeError::Refused {
+            why,
+            hint: instead(source, snapshot, all),
+        });
     }
     plan.lacks_files |= part.is_file_storage();
-    plan.warnings.push(Problem::new(Severity::Missing, source, why));
+    plan.warnings
+        .push(Problem::new(Severity::Missing, source, why));
     Ok(())
 }
 
@@ -248,33 +309,66 @@ fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
         return Ok(());
     }
     let is = if is_stream { "a stream" } else { "a tree" };
-    Err(Error::NotThere(format!("{} is {is}: it cannot be the node's {}", step.name(), step.part.name()))
-        .into())
+    Err(Error::NotThere(format!(
+        "{} is {is}: it cannot be the node's {}",
+        step.name(),
+        step.part.name()
+    ))
+    .into())
 }
 
 /// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely suspect is taken if
 /// it was named by itself, by its id.
-fn is_whole(step: &Step, is_named: bool, all: &[StoredSnapshot], plan: &mut Plan) -> Result<(), NodeError> {
+fn is_whole(
+    step: &Step,
+    is_named: bool,
+    all: &[StoredSnapshot],
+    plan: &mut Plan,
+) -> Result<(), NodeError> {
     let record = step.record();
-    let (source, must_be) = (&record.name, matches!(step.part, NodePart::Keys | NodePart::Database));
+    let (source, must_be) = (
+        &record.name,
+        matches!(step.part, NodePart::Keys | NodePart::Database),
+    );
     let Some(fault) = fault(&step.snapshot, record) else {
-        let Some(reason) = &record.suspect else { return Ok(()) };
+        let Some(reason) = &record.suspect else {
+            return Ok(());
+        };
         if must_be && !is_named {
-            let why = format!("{}, the node's {}, is doubtful: {reason}", step.name(), step.part.name());
+            let why = format!(
+                "{}, the node's {}, is doubtful: {reason}",
+                step.name(),
+                step.part.name()
+            );
             let hint = instead(source, &step.snapshot, all);
-            let hint = format!("{hint}; or name this one, to have it all the same: {}", step.name());
+            let hint = format!(
+                "{hint}; or name this one, to have it all the same: {}",
+                step.name()
+            );
             return Err(NodeError::Refused { why, hint });
         }
         let what = format!("it is doubtful: {reason}");
-        plan.warnings.push(Problem::new(Severity::Note, step.name(), what));
+        plan.warnings
+            .push(Problem::new(Severity::Note, step.name(), what));
         return Ok(());
     };
     if must_be {
-        let why = format!("{}, the node's {}, is not whole: {fault}", step.name(), step.part.name());
-        return Err(NodeError::Refused { why, hint: instead(source, &step.snapshot, all) });
+        let why = format!(
+            "{}, the node's {}, is not whole: {fault}",
+            step.name(),
+            step.part.name()
+        );
+        return Err(NodeError::Refused {
+            why,
+            hint: instead(source, &step.snapshot, all),
+        });
     }
     plan.lacks_files |= step.part.is_file_storage();
-    let refill = if step.part.is_file_storage() { "; the network must refill what it lacks" } else { "" };
+    let refill = if step.part.is_file_storage() {
+        "; the network must refill what it lacks"
+    } else {
+        ""
+    };
     plan.warnings.push(Problem::new(
         Severity::Note,
         step.name(),
@@ -292,7 +386,11 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
         });
     }
     let lost = snapshot.snapshot.lost.as_ref()?;
-    let named = lost.paths.iter().filter(|path| path.source == record.name).count();
+    let named = lost
+        .paths
+        .iter()
+        .filter(|path| path.source == record.name)
+        .count();
     // Not every path is named: then any source may be meant.
     let is_hit = named > 0 || lost.count > lost.paths.len() as u64;
     is_hit.then(|| "some of it was lost before a repair".to_owned())
@@ -306,7 +404,10 @@ fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> S
     };
     let fits = |one: &&StoredSnapshot| is_good(one) && one.committed() <= snapshot.committed();
     match newest(snapshot, all, fits).or_else(|| newest(snapshot, all, is_good)) {
-        Some(good) => format!("name another capture of it beside the snapshot: {}:{source}", good.id.short()),
+        Some(good) => format!(
+            "name another capture of it beside the snapshot: {}:{source}",
+            good.id.short()
+        ),
         None => format!(
             "no snapshot has a good '{source}'; 'icecore restore SNAP:{source}' takes out what there is, to be put back by hand"
         ),
@@ -329,18 +430,29 @@ fn newest<'s>(
 /// Tells of sources that are no part of the node.
 fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
     let is_part = |name: &str| {
-        NodePart::ALL.into_iter().any(|part| part.source(profile).is_some_and(|source| source == name))
+        NodePart::ALL
+            .into_iter()
+            .any(|part| part.source(profile).is_some_and(|source| source == name))
     };
-    for record in snapshot.snapshot.sources.iter().filter(|record| !is_part(&record.name)) {
-        let what = "it is no part of the node and stays in the repository; 'icecore restore' takes it out";
-        plan.warnings.push(Problem::new(Severity::Note, &record.name, what));
+    for record in snapshot
+        .snapshot
+        .sources
+        .iter()
+        .filter(|record| !is_part(&record.name))
+    {
+        let what =
+            "it is no part of the node and stays in the repository; 'icecore restore' takes it out";
+        plan.warnings
+            .push(Problem::new(Severity::Note, &record.name, what));
     }
 }
 
 /// Reports where the compose file, pyaleph's configuration and the script that sets kubo up are of another snapshot than what
 /// they are for.
 fn settings(plan: &mut Plan) {
-    let Some(config) = plan.step(NodePart::Config) else { return };
+    let Some(config) = plan.step(NodePart::Config) else {
+        return;
+    };
     let is_other = |step: &&Step| step.snapshot.id != config.snapshot.id;
     let parts = [NodePart::Ipfs, NodePart::Database];
     let others: Vec<String> = parts
@@ -354,24 +466,38 @@ fn settings(plan: &mut Plan) {
             "the compose file, the configuration and kubo's script in it are of another snapshot than {}: they may not fit",
             others.join(" and ")
         );
-        plan.warnings.push(Problem::new(Severity::Note, config.name(), what));
+        plan.warnings
+            .push(Problem::new(Severity::Note, config.name(), what));
     }
 }
 
 /// Refuses file storage that is older than the database.
 pub(super) fn ages(plan: &Plan, database: &Step, all: &[StoredSnapshot]) -> Result<(), NodeError> {
     for files in plan.steps.iter().filter(|step| step.part.is_file_storage()) {
-        let Some(why) = older(files, database) else { continue };
+        let Some(why) = older(files, database) else {
+            continue;
+        };
         let source = &files.record().name;
         let fits = |one: &&StoredSnapshot| {
-            let number = one.snapshot.sources.iter().position(|record| record.name == *source);
+            let number = one
+                .snapshot
+                .sources
+                .iter()
+                .position(|record| record.name == *source);
             number.is_some_and(|number| {
-                let step = Step { snapshot: (*one).clone(), number, ..files.clone() };
+                let step = Step {
+                    snapshot: (*one).clone(),
+                    number,
+                    ..files.clone()
+                };
                 fits_its_kind(&step).is_ok() && older(&step, database).is_none()
             })
         };
         let hint = match newest(&files.snapshot, all, fits) {
-            Some(good) => format!("take younger files ({}:{source}), or an older database", good.id.short()),
+            Some(good) => format!(
+                "take younger files ({}:{source}), or an older database",
+                good.id.short()
+            ),
             None => older_database(files, &database.record().name, all),
         };
         let why = format!(
@@ -392,7 +518,10 @@ fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> Strin
         step.is_some_and(|step| fits_its_kind(&step).is_ok() && older(files, &step).is_none())
     };
     match newest(&files.snapshot, all, fits) {
-        Some(good) => format!("take the database of an older snapshot: {}:{database}", good.id.short()),
+        Some(good) => format!(
+            "take the database of an older snapshot: {}:{database}",
+            good.id.short()
+        ),
         None => format!(
             "no snapshot holds a database that old; back up again, with the [[source]] of the files below that of '{database}'; or take the files out by hand: icecore restore {} DIRECTORY",
             files.name()
@@ -407,7 +536,9 @@ pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnaps
         .filter(|one| one.snapshot.host == files.snapshot.snapshot.host)
         .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
         .filter_map(|one| Step::of(NodePart::Database, one, database));
-    databases.into_iter().any(|database| older(files, &database).is_some())
+    databases
+        .into_iter()
+        .any(|database| older(files, &database).is_some())
 }
 
 /// Why files were captured too early for a database, if they were.

@@ -7,11 +7,21 @@ use crate::types::{Content, LeaseId, SnapshotId};
 
 fn profile() -> Profile {
     let part = |source: &str| {
-        Some(Part { source: source.into(), place: Place::Path(format!("/srv/{source}").into()) })
+        Some(Part {
+            source: source.into(),
+            place: Place::Path(format!("/srv/{source}").into()),
+        })
     };
-    let access = Access::Direct { address: None, port: None, password_file: None };
+    let access = Access::Direct {
+        address: None,
+        port: None,
+        password_file: None,
+    };
     Profile {
-        database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+        database: Some(Database {
+            source: "db".into(),
+            server: Server { access, user: None },
+        }),
         local_storage: part("local"),
         ipfs: part("ipfs"),
         keys: part("keys"),
@@ -27,9 +37,16 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
     let record = |(place, name): (usize, &&str)| {
         let started = second - 100 + 10 * place as i64;
         let kind = if name.starts_with("db") {
-            SourceKind::Stream { command: Vec::new(), content: Content::default() }
+            SourceKind::Stream {
+                command: Vec::new(),
+                content: Content::default(),
+            }
         } else {
-            SourceKind::Tree { path: b"/x".to_vec(), immutable: false, runs: Vec::new() }
+            SourceKind::Tree {
+                path: b"/x".to_vec(),
+                immutable: false,
+                runs: Vec::new(),
+            }
         };
         SourceRecord {
             name: (*name).to_owned(),
@@ -64,7 +81,11 @@ fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
         lost: None,
         other: Default::default(),
     };
-    StoredSnapshot { id: SnapshotId::new([number; 32]), stored: at(second), snapshot }
+    StoredSnapshot {
+        id: SnapshotId::new([number; 32]),
+        stored: at(second),
+        snapshot,
+    }
 }
 
 const ALL: [&str; 5] = ["db", "local", "ipfs", "keys", "config"];
@@ -73,8 +94,17 @@ fn good(number: u8, second: i64) -> StoredSnapshot {
     snapshot(number, second, &ALL)
 }
 
-fn spoil(mut snapshot: StoredSnapshot, source: &str, by: impl FnOnce(&mut SourceRecord)) -> StoredSnapshot {
-    by(snapshot.snapshot.sources.iter_mut().find(|record| record.name == source).expect("there"));
+fn spoil(
+    mut snapshot: StoredSnapshot,
+    source: &str,
+    by: impl FnOnce(&mut SourceRecord),
+) -> StoredSnapshot {
+    by(snapshot
+        .snapshot
+        .sources
+        .iter_mut()
+        .find(|record| record.name == source)
+        .expect("there"));
     snapshot
 }
 
@@ -95,7 +125,10 @@ fn refusal(result: Result<Plan, NodeError>) -> (String, String) {
 }
 
 fn parts(plan: &Plan) -> Vec<(NodePart, u8)> {
-    plan.steps.iter().map(|step| (step.part, step.snapshot.id.as_bytes()[0])).collect()
+    plan.steps
+        .iter()
+        .map(|step| (step.part, step.snapshot.id.as_bytes()[0]))
+        .collect()
 }
 
 #[test]
@@ -104,9 +137,16 @@ fn parts_come_back_in_order_the_database_last() {
     let made = plan(&profile(), &picks(&[(&one, None)]), Scope::All, &[]).expect("a plan");
     let order: Vec<NodePart> = made.steps.iter().map(|step| step.part).collect();
     assert_eq!(order, NodePart::ALL);
-    assert!(made.warnings.is_empty() && !made.lacks_files, "{:?}", made.warnings);
+    assert!(
+        made.warnings.is_empty() && !made.lacks_files,
+        "{:?}",
+        made.warnings
+    );
     let files = plan(&profile(), &picks(&[(&one, None)]), Scope::Files, &[]).expect("a plan");
-    assert_eq!(parts(&files), [(NodePart::LocalStorage, 1), (NodePart::Ipfs, 1)]);
+    assert_eq!(
+        parts(&files),
+        [(NodePart::LocalStorage, 1), (NodePart::Ipfs, 1)]
+    );
 }
 
 #[test]
@@ -114,8 +154,17 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
     let (one, two) = (good(1, 1000), good(2, 2000));
     let both = picks(&[(&one, None), (&two, Some("local"))]);
     let made = plan(&profile(), &both, Scope::All, &[]).expect("younger files are accepted");
-    assert_eq!(made.step(NodePart::LocalStorage).expect("there").snapshot.id, two.id);
-    assert_eq!(made.step(NodePart::Ipfs).expect("there").snapshot.id, one.id);
+    assert_eq!(
+        made.step(NodePart::LocalStorage)
+            .expect("there")
+            .snapshot
+            .id,
+        two.id
+    );
+    assert_eq!(
+        made.step(NodePart::Ipfs).expect("there").snapshot.id,
+        one.id
+    );
     let keys = plan(&profile(), &picks(&[(&one, Some("keys"))]), Scope::All, &[]).expect("a plan");
     assert_eq!(parts(&keys), [(NodePart::Keys, 1)]);
     for bad in [
@@ -126,7 +175,8 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
         let err = plan(&profile(), &bad, Scope::All, &[]).expect_err("refused");
         assert_eq!(err.kind(), crate::ErrorKind::Usage);
     }
-    let err = plan(&profile(), &picks(&[(&one, Some("db"))]), Scope::Files, &[]).expect_err("refused");
+    let err =
+        plan(&profile(), &picks(&[(&one, Some("db"))]), Scope::Files, &[]).expect_err("refused");
     assert_eq!(err.kind(), crate::ErrorKind::Usage);
 }
 
@@ -134,11 +184,26 @@ fn single_sources_take_the_place_of_a_snapshot_s() {
 fn file_storage_older_than_the_database_is_refused() {
     let (one, two) = (good(1, 1000), good(2, 2000));
     let all = [one.clone(), two.clone()];
-    let (why, hint) =
-        refusal(plan(&profile(), &picks(&[(&two, None), (&one, Some("local"))]), Scope::All, &all));
-    assert!(why.contains("older than the database") && why.contains("committed earlier"), "{why}");
-    assert!(hint.contains(&format!("{}:local", two.id.short())), "{hint}");
-    let made = plan(&profile(), &picks(&[(&two, None), (&one, Some("db"))]), Scope::All, &all);
+    let (why, hint) = refusal(plan(
+        &profile(),
+        &picks(&[(&two, None), (&one, Some("local"))]),
+        Scope::All,
+        &all,
+    ));
+    assert!(
+        why.contains("older than the database") && why.contains("committed earlier"),
+        "{why}"
+    );
+    assert!(
+        hint.contains(&format!("{}:local", two.id.short())),
+        "{hint}"
+    );
+    let made = plan(
+        &profile(),
+        &picks(&[(&two, None), (&one, Some("db"))]),
+        Scope::All,
+        &all,
+    );
     assert_eq!(made.expect("the reverse is accepted").steps.len(), 5);
     // Without a database there is nothing to be older than.
     let alone = picks(&[(&one, Some("local"))]);
@@ -150,7 +215,10 @@ fn within_a_snapshot_the_order_of_sources_counts() {
     let wrong = snapshot(1, 1000, &["local", "db", "ipfs", "keys", "config"]);
     let (why, hint) = refusal(plan(&profile(), &picks(&[(&wrong, None)]), Scope::All, &[]));
     assert!(why.contains("captured before the database"), "{why}");
-    assert!(hint.contains("no snapshot holds a database that old"), "{hint}");
+    assert!(
+        hint.contains("no snapshot holds a database that old"),
+        "{hint}"
+    );
 }
 
 #[test]
@@ -159,29 +227,66 @@ fn a_capture_that_began_while_the_database_was_dumped_is_refused() {
     let at = Timestamp::from_seconds;
     // A scan that began early and took long.
     let early = spoil(two.clone(), "ipfs", |record| record.started = at(905));
-    let (why, _) =
-        refusal(plan(&profile(), &picks(&[(&one, None), (&early, Some("ipfs"))]), Scope::All, &[]));
+    let (why, _) = refusal(plan(
+        &profile(),
+        &picks(&[(&one, None), (&early, Some("ipfs"))]),
+        Scope::All,
+        &[],
+    ));
     assert!(why.contains("began before"), "{why}");
     // A clock that is a day off says nothing: the store's counts.
     let off = spoil(two, "ipfs", |record| record.started = at(-200_000));
-    assert!(plan(&profile(), &picks(&[(&one, None), (&off, Some("ipfs"))]), Scope::All, &[]).is_ok());
+    assert!(
+        plan(
+            &profile(),
+            &picks(&[(&one, None), (&off, Some("ipfs"))]),
+            Scope::All,
+            &[]
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn what_is_merely_doubtful_is_taken_if_it_is_named() {
     let base = good(1, 1000);
     for source in ["db", "keys"] {
-        let doubtful = spoil(good(1, 1000), source, |record| record.suspect = Some("half its size".into()));
-        let (why, hint) = refusal(plan(&profile(), &picks(&[(&doubtful, None)]), Scope::All, &[]));
-        assert!(why.contains("half its size") && hint.contains("or name this one"), "{why} {hint}");
+        let doubtful = spoil(good(1, 1000), source, |record| {
+            record.suspect = Some("half its size".into())
+        });
+        let (why, hint) = refusal(plan(
+            &profile(),
+            &picks(&[(&doubtful, None)]),
+            Scope::All,
+            &[],
+        ));
+        assert!(
+            why.contains("half its size") && hint.contains("or name this one"),
+            "{why} {hint}"
+        );
         let named = [(&base, None), (&doubtful, Some(source))];
         let plan_of = |snapshot: &StoredSnapshot| {
-            plan(&profile(), &picks(&[(&base, None), (snapshot, Some(source))]), Scope::All, &[])
+            plan(
+                &profile(),
+                &picks(&[(&base, None), (snapshot, Some(source))]),
+                Scope::All,
+                &[],
+            )
         };
         let taken = plan(&profile(), &picks(&named), Scope::All, &[]).expect("named");
-        assert!(taken.warnings.iter().any(|warning| warning.message.contains("half its size")));
+        assert!(
+            taken
+                .warnings
+                .iter()
+                .any(|warning| warning.message.contains("half its size"))
+        );
         // What is not whole is not taken by any name.
-        assert!(plan_of(&spoil(doubtful, source, |record| record.counts.incomplete = 1)).is_err());
+        assert!(
+            plan_of(&spoil(doubtful, source, |record| record
+                .counts
+                .incomplete = 1))
+            .is_err()
+        );
     }
 }
 
@@ -190,35 +295,65 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
     let old = good(1, 1000);
     for source in ["db", "keys"] {
         let spoilt = [
-            spoil(good(3, 3000), source, |record| record.suspect = Some("half its size".into())),
+            spoil(good(3, 3000), source, |record| {
+                record.suspect = Some("half its size".into())
+            }),
             spoil(good(3, 3000), source, |record| record.counts.incomplete = 2),
             {
                 let mut lost = good(3, 3000);
-                let paths = vec![LostPath { source: source.into(), path: Vec::new(), bytes: None }];
+                let paths = vec![LostPath {
+                    source: source.into(),
+                    path: Vec::new(),
+                    bytes: None,
+                }];
                 lost.snapshot.lost = Some(Lost { count: 1, paths });
                 lost
             },
             {
                 let mut lost = good(3, 3000);
-                lost.snapshot.lost = Some(Lost { count: 9, paths: Vec::new() });
+                lost.snapshot.lost = Some(Lost {
+                    count: 9,
+                    paths: Vec::new(),
+                });
                 lost
             },
-            snapshot(3, 3000, &ALL.into_iter().filter(|name| *name != source).collect::<Vec<_>>()),
+            snapshot(
+                3,
+                3000,
+                &ALL.into_iter()
+                    .filter(|name| *name != source)
+                    .collect::<Vec<_>>(),
+            ),
         ];
         for bad in spoilt {
             let other = StoredSnapshot {
                 id: SnapshotId::new([9; 32]),
-                snapshot: Snapshot { host: "else".into(), ..old.snapshot.clone() },
+                snapshot: Snapshot {
+                    host: "else".into(),
+                    ..old.snapshot.clone()
+                },
                 ..old.clone()
             };
             let younger = good(5, 5000);
             let all = [old.clone(), bad.clone(), other, younger];
             // Where not every loss is named, no part of that snapshot is relied on: the first one is told.
-            let is_unnamed = bad.snapshot.lost.as_ref().is_some_and(|lost| lost.count == 9);
+            let is_unnamed = bad
+                .snapshot
+                .lost
+                .as_ref()
+                .is_some_and(|lost| lost.count == 9);
             let told = if is_unnamed { "keys" } else { source };
             let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all));
-            assert!(hint.contains(&format!("{}:{told}", old.id.short())), "{hint}");
-            let (_, hint) = refusal(plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &all[1..3]));
+            assert!(
+                hint.contains(&format!("{}:{told}", old.id.short())),
+                "{hint}"
+            );
+            let (_, hint) = refusal(plan(
+                &profile(),
+                &picks(&[(&bad, None)]),
+                Scope::All,
+                &all[1..3],
+            ));
             assert!(hint.contains("by hand"), "{hint}");
             let both = picks(&[(&bad, None), (&old, Some(source))]);
             let made = plan(&profile(), &both, Scope::All, &all);
@@ -234,31 +369,59 @@ fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
     let (old, new) = (good(1, 1000), good(2, 2000));
     let told = |asked: &[(&StoredSnapshot, Option<&str>)]| {
         let made = plan(&profile(), &picks(asked), Scope::All, &[]).expect("a plan");
-        made.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        made.warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     assert_eq!(told(&[(&new, None)]), [""; 0]);
-    assert_eq!(told(&[(&new, Some("config")), (&new, Some("ipfs"))]), [""; 0]);
+    assert_eq!(
+        told(&[(&new, Some("config")), (&new, Some("ipfs"))]),
+        [""; 0]
+    );
     let said = told(&[(&old, None), (&new, Some("ipfs"))]);
-    let wanted = format!("of another snapshot than the IPFS of {}:ipfs:", new.id.short());
+    let wanted = format!(
+        "of another snapshot than the IPFS of {}:ipfs:",
+        new.id.short()
+    );
     assert!(said.len() == 1 && said[0].contains(&wanted), "{said:?}");
-    assert!(said[0].starts_with(&format!("{}:config: ", old.id.short())), "{said:?}");
+    assert!(
+        said[0].starts_with(&format!("{}:config: ", old.id.short())),
+        "{said:?}"
+    );
     let said = told(&[(&new, None), (&old, Some("config"))]);
-    assert!(said.len() == 1 && said[0].contains(":ipfs and the database of "), "{said:?}");
-    assert_eq!(told(&[(&new, Some("config"))]), [""; 0], "nothing that it could not fit");
+    assert!(
+        said.len() == 1 && said[0].contains(":ipfs and the database of "),
+        "{said:?}"
+    );
+    assert_eq!(
+        told(&[(&new, Some("config"))]),
+        [""; 0],
+        "nothing that it could not fit"
+    );
 }
 
 #[test]
 fn file_storage_that_is_not_whole_is_told_and_taken() {
-    let bad = spoil(good(1, 1000), "local", |record| record.counts.incomplete = 1);
+    let bad = spoil(good(1, 1000), "local", |record| {
+        record.counts.incomplete = 1
+    });
     let made = plan(&profile(), &picks(&[(&bad, None)]), Scope::All, &[]).expect("a plan");
     assert_eq!(made.steps.len(), 5);
     assert!(made.lacks_files);
-    assert!(made.warnings[0].message.contains("network"), "{:?}", made.warnings);
+    assert!(
+        made.warnings[0].message.contains("network"),
+        "{:?}",
+        made.warnings
+    );
     let less = snapshot(1, 1000, &["db", "keys", "extra"]);
     let made = plan(&profile(), &picks(&[(&less, None)]), Scope::All, &[]).expect("a plan");
     assert_eq!(parts(&made), [(NodePart::Keys, 1), (NodePart::Database, 1)]);
-    let told: Vec<(&str, Severity)> =
-        made.warnings.iter().map(|one| (one.subject.as_str(), one.severity)).collect();
+    let told: Vec<(&str, Severity)> = made
+        .warnings
+        .iter()
+        .map(|one| (one.subject.as_str(), one.severity))
+        .collect();
     assert_eq!(
         told,
         [
@@ -279,8 +442,14 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     let root = tempfile::tempdir().expect("a directory");
     let state = StateDir::open(root.path().join("state")).expect("opened");
     let (old, new) = (good(1, 1000), good(2, 2000));
-    let mut tagged = StoredSnapshot { id: SnapshotId::new([3; 32]), ..new.clone() };
-    tagged.snapshot = Snapshot { replaces: None, ..new.successor() };
+    let mut tagged = StoredSnapshot {
+        id: SnapshotId::new([3; 32]),
+        ..new.clone()
+    };
+    tagged.snapshot = Snapshot {
+        replaces: None,
+        ..new.successor()
+    };
     let all = [old.clone(), new.clone(), tagged.clone()];
     let files_of = |one: &StoredSnapshot, scope, picked: Option<&str>| {
         plan(&profile(), &picks(&[(one, picked)]), scope, &all).expect("a plan")
@@ -295,10 +464,18 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
 
     // Nothing is known of the database: a later capture of one is named, where there is any.
     for plan in forms(&old) {
-        let said = compare(Some(&state), &profile(), &plan, &all).expect("allowed").expect("a warning");
-        assert!(said.severity == Severity::Warning && said.message.contains("node check --live"), "{said:?}");
+        let said = compare(Some(&state), &profile(), &plan, &all)
+            .expect("allowed")
+            .expect("a warning");
+        assert!(
+            said.severity == Severity::Warning && said.message.contains("node check --live"),
+            "{said:?}"
+        );
     }
-    assert_eq!(compare(None, &profile(), &forms(&new)[0], &all[..2]).expect("allowed"), None);
+    assert_eq!(
+        compare(None, &profile(), &forms(&new)[0], &all[..2]).expect("allowed"),
+        None
+    );
 
     for database in [&new, &tagged] {
         let step = Step::of(NodePart::Database, database, "db").expect("a database");
@@ -306,22 +483,38 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
         for plan in forms(&old) {
             let err = compare(Some(&state), &profile(), &plan, &all).expect_err("older files");
             let hint = err.hint().unwrap_or_default();
-            assert!(err.to_string().contains("that database was restored here"), "{err}");
+            assert!(
+                err.to_string().contains("that database was restored here"),
+                "{err}"
+            );
             assert!(hint.contains(":local") || hint.contains(":ipfs"), "{hint}");
             assert!(hint.contains("rm ") && hint.contains("restored-"), "{hint}");
         }
         for plan in forms(&new) {
-            assert_eq!(compare(Some(&state), &profile(), &plan, &all[..2]).expect("allowed"), None);
+            assert_eq!(
+                compare(Some(&state), &profile(), &plan, &all[..2]).expect("allowed"),
+                None
+            );
         }
     }
 
     // A drill beside it goes to another server and other places.
     let mut drill = profile();
-    drill.local_storage = Some(Part { source: "local".into(), place: Place::Path("/var/tmp/drill".into()) });
-    assert!(compare(Some(&state), &drill, &forms(&old)[0], &all).expect("allowed").is_some());
+    drill.local_storage = Some(Part {
+        source: "local".into(),
+        place: Place::Path("/var/tmp/drill".into()),
+    });
+    assert!(
+        compare(Some(&state), &drill, &forms(&old)[0], &all)
+            .expect("allowed")
+            .is_some()
+    );
     // With the database of the same snapshot nothing from before counts.
     let both = plan(&profile(), &picks(&[(&old, None)]), Scope::All, &all).expect("a plan");
-    assert_eq!(compare(Some(&state), &profile(), &both, &all).expect("allowed"), None);
+    assert_eq!(
+        compare(Some(&state), &profile(), &both, &all).expect("allowed"),
+        None
+    );
 }
 
 /// `node restore OLD --files`, then `node restore NEW:db`: the node may have run in between, so it is a warning.
@@ -345,7 +538,10 @@ fn a_database_is_compared_with_the_files_that_were_restored_before() {
         remember(Some(&state), &profile(), &files(&old)).expect("remembered");
         let said = compared(&new, Some("db")).expect("a warning");
         assert_eq!(said.severity, Severity::Warning);
-        assert!(said.message.contains(part.name()) && said.message.contains(&old.id.short()), "{said:?}");
+        assert!(
+            said.message.contains(part.name()) && said.message.contains(&old.id.short()),
+            "{said:?}"
+        );
         assert_eq!(compared(&old, Some("db")), None);
         assert_eq!(compared(&new, None), None);
 
@@ -360,9 +556,21 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
     let younger = snapshot(3, 3000, &["db"]);
     let all = [old.clone(), new.clone(), younger.clone()];
     let said = |all: &[StoredSnapshot]| {
-        refusal(plan(&profile(), &picks(&[(&new, Some("local")), (&younger, Some("db"))]), Scope::All, all)).1
+        refusal(plan(
+            &profile(),
+            &picks(&[(&new, Some("local")), (&younger, Some("db"))]),
+            Scope::All,
+            all,
+        ))
+        .1
     };
-    assert_eq!(said(&all), format!("take the database of an older snapshot: {}:db", new.id.short()));
+    assert_eq!(
+        said(&all),
+        format!(
+            "take the database of an older snapshot: {}:db",
+            new.id.short()
+        )
+    );
     let backwards = snapshot(4, 4000, &["local", "db", "ipfs", "keys"]);
     let (_, hint) = refusal(plan(
         &profile(),
@@ -370,5 +578,8 @@ fn files_that_no_database_fits_are_answered_with_what_to_type() {
         Scope::All,
         std::slice::from_ref(&backwards),
     ));
-    assert!(hint.starts_with("no snapshot holds a database that old"), "{hint}");
+    assert!(
+        hint.starts_with("no snapshot holds a database that old"),
+        "{hint}"
+    );
 }

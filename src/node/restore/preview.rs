@@ -71,7 +71,10 @@ impl There {
     fn described(&self) -> String {
         match self.tables {
             Some(tables) => format!("'{}' ({tables} tables)", self.name),
-            None => format!("'{}' (it takes no connections: what it holds is unknown)", self.name),
+            None => format!(
+                "'{}' (it takes no connections: what it holds is unknown)",
+                self.name
+            ),
         }
     }
 }
@@ -122,31 +125,51 @@ impl Preview {
             why: format!("its databases have encodings between which the server does not convert, and the part of '{database}' cannot be fed apart"),
             hint: format!("feed it to psql by hand, which goes on after an error: icecore cat {name} | psql -d postgres"),
         });
-        lacks::refusal(&self.compared.lacks).into_iter().chain(mix).collect()
+        lacks::refusal(&self.compared.lacks)
+            .into_iter()
+            .chain(mix)
+            .collect()
     }
 
     /// Why the dump is not to be fed to this server.
     pub fn obstacles(&self, replace: bool) -> Vec<NodeError> {
         let mut out = Vec::new();
-        let mut refuse =
-            |why: String, hint: &str| out.push(NodeError::Refused { why, hint: hint.to_owned() });
+        let mut refuse = |why: String, hint: &str| {
+            out.push(NodeError::Refused {
+                why,
+                hint: hint.to_owned(),
+            })
+        };
         if self.is_standby {
-            refuse("the database server is a standby: it takes no writes".into(), "restore into its primary");
+            refuse(
+                "the database server is a standby: it takes no writes".into(),
+                "restore into its primary",
+            );
         }
         if !self.is_superuser {
             refuse(
-                format!("the role {} is no superuser of the database server", self.role),
+                format!(
+                    "the role {} is no superuser of the database server",
+                    self.role
+                ),
                 "a whole cluster can be restored by a superuser alone",
             );
         }
-        for there in self.there.iter().filter(|there| there.is_replaced && !there.sessions.is_empty()) {
+        for there in self
+            .there
+            .iter()
+            .filter(|there| there.is_replaced && !there.sessions.is_empty())
+        {
             let who = there.sessions.join(", ");
             refuse(
                 format!("the database '{}' is in use by {who}", there.name),
                 "stop what is connected to it: it cannot be replaced meanwhile",
             );
         }
-        if let Some(from) = self.dumped_from.filter(|from| from.major > self.server_major()) {
+        if let Some(from) = self
+            .dumped_from
+            .filter(|from| from.major > self.server_major())
+        {
             refuse(
                 format!(
                     "it was dumped from PostgreSQL {from}, and the server is {}: what that does not know would end the restore half-way",
@@ -159,7 +182,10 @@ impl Preview {
             let held: Vec<String> = self.replaced().map(There::described).collect();
             if !held.is_empty() {
                 refuse(
-                    format!("the database server holds data that would be replaced: {}", held.join(", ")),
+                    format!(
+                        "the database server holds data that would be replaced: {}",
+                        held.join(", ")
+                    ),
                     "use --replace if that is what you want",
                 );
             }
@@ -184,12 +210,22 @@ mod tests {
         };
         Preview {
             brings: vec!["aleph".into()],
-            dumped_from: Some(Version { major: 15, minor: 3 }),
+            dumped_from: Some(Version {
+                major: 15,
+                minor: 3,
+            }),
             server_version: 150_018,
             role: "aleph".into(),
-            there: vec![there("aleph", true, 0), there("postgres", true, 0), there("other", false, 0)],
+            there: vec![
+                there("aleph", true, 0),
+                there("postgres", true, 0),
+                there("other", false, 0),
+            ],
             base: "postgres",
-            psql: Version { major: 15, minor: 18 },
+            psql: Version {
+                major: 15,
+                minor: 18,
+            },
             is_superuser: true,
             is_standby: false,
             compared: Compared::default(),
@@ -202,10 +238,16 @@ mod tests {
         let mut held = preview();
         held.there[0].tables = Some(3);
         let said = held.obstacles(false);
-        assert!(said.len() == 1 && said[0].to_string().contains("'aleph' (3 tables)"), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].to_string().contains("'aleph' (3 tables)"),
+            "{said:?}"
+        );
         assert!(held.obstacles(true).is_empty());
         held.there[2].sessions = vec!["x".into()];
-        assert!(held.obstacles(true).is_empty(), "another database's users do not matter");
+        assert!(
+            held.obstacles(true).is_empty(),
+            "another database's users do not matter"
+        );
         held.there[0].sessions = vec!["aleph from 172.18.0.5 (pyaleph)".into()];
         assert!(held.obstacles(true)[0].to_string().contains("172.18.0.5"));
         (held.is_superuser, held.is_standby) = (false, true);
@@ -216,9 +258,15 @@ mod tests {
     #[test]
     fn a_dump_of_a_newer_server_is_refused_before_anything_is_dropped() {
         let mut newer = preview();
-        newer.dumped_from = Some(Version { major: 16, minor: 0 });
+        newer.dumped_from = Some(Version {
+            major: 16,
+            minor: 0,
+        });
         let said = newer.obstacles(true);
-        assert!(said.len() == 1 && said[0].to_string().contains("16.0"), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].to_string().contains("16.0"),
+            "{said:?}"
+        );
         newer.server_version = 170_002;
         assert!(newer.obstacles(false).is_empty());
     }
@@ -230,7 +278,10 @@ mod tests {
         (closed.there[0].can_connect, closed.there[0].tables) = (false, None);
         let said = closed.obstacles(false);
         assert!(
-            said.len() == 1 && said[0].to_string().contains("'aleph' (it takes no connections"),
+            said.len() == 1
+                && said[0]
+                    .to_string()
+                    .contains("'aleph' (it takes no connections"),
             "{said:?}"
         );
         assert!(closed.obstacles(true).is_empty());

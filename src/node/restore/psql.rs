@@ -9,12 +9,25 @@ const SAID_BYTES_MAX: usize = 600;
 pub(super) fn query(programs: &Programs<'_>, database: &str, query: &str) -> Vec<String> {
     let database = format!("--dbname={}", conninfo(database));
     let command = format!("--command={query}");
-    programs.words("psql", &["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", &database, &command])
+    programs.words(
+        "psql",
+        &[
+            "--no-psqlrc",
+            "--no-align",
+            "--tuples-only",
+            "--quiet",
+            &database,
+            &command,
+        ],
+    )
 }
 
 /// A database's name as a connection string: a bare one might be taken for such a string itself.
 pub(super) fn conninfo(database: &str) -> String {
-    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+    format!(
+        "dbname='{}'",
+        database.replace('\\', "\\\\").replace('\'', "\\'")
+    )
 }
 
 /// A text as a literal of SQL, where `standard_conforming_strings` is on.
@@ -24,17 +37,30 @@ pub(super) fn literal(text: &str) -> String {
 
 /// The last error that psql told, and what it told with it, in one line.
 pub(super) fn said(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let is_error =
-        |line: &&str| ["ERROR:", "FATAL:", "error:", "PANIC:"].iter().any(|sign| line.contains(sign));
-    let from = lines.iter().rposition(is_error).unwrap_or(lines.len().saturating_sub(3));
+    let lines: Vec<&str> = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let is_error = |line: &&str| {
+        ["ERROR:", "FATAL:", "error:", "PANIC:"]
+            .iter()
+            .any(|sign| line.contains(sign))
+    };
+    let from = lines
+        .iter()
+        .rposition(is_error)
+        .unwrap_or(lines.len().saturating_sub(3));
     let mut text = lines.get(from..).unwrap_or_default().join("; ");
     // `psql:<stdin>:123: ERROR:  …`: the line is the dump's.
     if let Some(rest) = text.strip_prefix("psql:<stdin>:") {
         text = format!("line {rest}");
     }
     if text.len() > SAID_BYTES_MAX {
-        let cut = (0..=SAID_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let cut = (0..=SAID_BYTES_MAX)
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
         text.truncate(cut);
         text.push('…');
     }
@@ -48,7 +74,10 @@ mod tests {
     #[test]
     fn psql_s_last_error_is_told_in_a_line() {
         let stderr = "NOTICE:  x\npsql:<stdin>:12: ERROR:  first\npsql:<stdin>:30: ERROR:  relation \"a\" does not exist\nLINE 1: select\n";
-        assert_eq!(said(stderr), "line 30: ERROR:  relation \"a\" does not exist; LINE 1: select");
+        assert_eq!(
+            said(stderr),
+            "line 30: ERROR:  relation \"a\" does not exist; LINE 1: select"
+        );
         assert_eq!(said("a\nb\n\nc\nd"), "b; c; d");
         assert_eq!(said(""), "");
         assert!(said(&"é".repeat(2000)).len() < SAID_BYTES_MAX + 9);

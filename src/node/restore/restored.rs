@@ -35,7 +35,8 @@ fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
         NodePart::Keys | NodePart::Config => return None,
     };
     let database = profile.database.as_ref()?;
-    let place = |part: &Option<super::super::profile::Part>| part.as_ref().map(|part| part.place.clone());
+    let place =
+        |part: &Option<super::super::profile::Part>| part.as_ref().map(|part| part.place.clone());
     let node = format!(
         "{:?} {:?} {:?}",
         database.server.access,
@@ -48,11 +49,21 @@ fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
 
 /// Remembers that the database or file storage is put in its place now; before that, so that a part that is half restored
 /// counts.
-pub(super) fn remember(state: Option<&StateDir>, profile: &Profile, step: &Step) -> Result<(), PathError> {
-    let (Some(state), Some(name)) = (state, file_name(profile, step.part)) else { return Ok(()) };
-    let restored =
-        Restored { snapshot: step.snapshot.first().to_string(), source: step.record().name.clone() };
-    let Ok(bytes) = serde_json::to_vec(&restored) else { return Ok(()) };
+pub(super) fn remember(
+    state: Option<&StateDir>,
+    profile: &Profile,
+    step: &Step,
+) -> Result<(), PathError> {
+    let (Some(state), Some(name)) = (state, file_name(profile, step.part)) else {
+        return Ok(());
+    };
+    let restored = Restored {
+        snapshot: step.snapshot.first().to_string(),
+        source: step.record().name.clone(),
+    };
+    let Ok(bytes) = serde_json::to_vec(&restored) else {
+        return Ok(());
+    };
     state.write(&name, &bytes, Existing::Replace)
 }
 
@@ -65,11 +76,15 @@ pub(super) fn compare(
     plan: &Plan,
     all: &[StoredSnapshot],
 ) -> Result<Option<Problem>, NodeError> {
-    let Some(source) = NodePart::Database.source(profile) else { return Ok(None) };
+    let Some(source) = NodePart::Database.source(profile) else {
+        return Ok(None);
+    };
     if let Some(database) = plan.step(NodePart::Database) {
         return Ok(older_files(state, profile, plan, database, all));
     }
-    let Some(files) = plan.steps.iter().find(|step| step.part.is_file_storage()) else { return Ok(None) };
+    let Some(files) = plan.steps.iter().find(|step| step.part.is_file_storage()) else {
+        return Ok(None);
+    };
     if let Some((restored, path)) = read(state, profile, NodePart::Database)
         && let Some(database) = restored.step(NodePart::Database, all)
     {
@@ -99,9 +114,13 @@ fn older_files(
     database: &Step,
     all: &[StoredSnapshot],
 ) -> Option<Problem> {
-    let parts = NodePart::ALL.into_iter().filter(|part| part.is_file_storage() && plan.step(*part).is_none());
+    let parts = NodePart::ALL
+        .into_iter()
+        .filter(|part| part.is_file_storage() && plan.step(*part).is_none());
     let files = parts.filter_map(|part| read(state, profile, part)?.0.step(part, all));
-    let files = files.into_iter().find(|files| older(files, database).is_some())?;
+    let files = files
+        .into_iter()
+        .find(|files| older(files, database).is_some())?;
     let what = format!(
         "the {} that was restored here last is that of {}, which is older: unless the node has run since, files that this database names are missing; 'icecore node check --live' names them, 'icecore node restore {}' restores all parts",
         files.part.name(),
@@ -111,16 +130,25 @@ fn older_files(
     Some(Problem::new(Severity::Warning, database.name(), what))
 }
 
-fn read(state: Option<&StateDir>, profile: &Profile, part: NodePart) -> Option<(Restored, PathBuf)> {
+fn read(
+    state: Option<&StateDir>,
+    profile: &Profile,
+    part: NodePart,
+) -> Option<(Restored, PathBuf)> {
     let (state, name) = (state?, file_name(profile, part)?);
     let bytes = state.read(&name, FILE_BYTES_MAX).ok()??;
-    Some((serde_json::from_slice(&bytes).ok()?, state.path().join(name)))
+    Some((
+        serde_json::from_slice(&bytes).ok()?,
+        state.path().join(name),
+    ))
 }
 
 impl Restored {
     /// The capture, if the repository has it still.
     fn step(&self, part: NodePart, all: &[StoredSnapshot]) -> Option<Step> {
-        let snapshot = all.iter().find(|one| one.first().to_string() == self.snapshot)?;
+        let snapshot = all
+            .iter()
+            .find(|one| one.first().to_string() == self.snapshot)?;
         Step::of(part, snapshot, &self.source)
     }
 }

@@ -39,7 +39,13 @@ impl Chooser {
             Some(pinned) => pinned.next()?,
             None => None,
         };
-        Ok(Self { state: Mutex::new(State { pinned, next, left_out: LeftOut::default() }) })
+        Ok(Self {
+            state: Mutex::new(State {
+                pinned,
+                next,
+                left_out: LeftOut::default(),
+            }),
+        })
     }
 
     /// What was left out so far.
@@ -78,15 +84,20 @@ impl Select for Chooser {
 
 /// True for a file whose content is not what its name says, or may not be.
 fn is_doubtful(entry: &Entry) -> bool {
-    let Some(name) = entry.path.name().and_then(HashName::parse) else { return false };
+    let Some(name) = entry.path.name().and_then(HashName::parse) else {
+        return false;
+    };
     let is_undecided = name.expected_sha256().is_none();
-    entry.flags.contains(EntryFlags::PROVISIONAL) || (is_undecided && entry.flags.contains(EntryFlags::TORN))
+    entry.flags.contains(EntryFlags::PROVISIONAL)
+        || (is_undecided && entry.flags.contains(EntryFlags::TORN))
 }
 
 impl State {
     /// Names and paths both ascend, and a name in the root is its path's key.
     fn is_pinned(&mut self, key: &[u8]) -> Result<bool, Error> {
-        let Some(pinned) = &mut self.pinned else { return Ok(true) };
+        let Some(pinned) = &mut self.pinned else {
+            return Ok(true);
+        };
         while self.next.as_deref().is_some_and(|next| next < key) {
             self.next = pinned.next()?;
         }

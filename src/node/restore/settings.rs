@@ -39,14 +39,19 @@ const WRITING: [(&str, &str, u32); 12] = [
 /// `PGOPTIONS` of a session that only asks; `inherited`: what the operator has set there.
 pub(super) fn asking(inherited: Option<&str>) -> String {
     let mut out = inherited.unwrap_or_default().trim().to_owned();
-    ALWAYS.iter().for_each(|(name, value)| add(&mut out, name, value));
+    ALWAYS
+        .iter()
+        .for_each(|(name, value)| add(&mut out, name, value));
     out
 }
 
 /// `PGOPTIONS` of the session that takes the dump.
 pub(super) fn writing(inherited: Option<&str>, server_major: u32) -> String {
     let mut out = asking(inherited);
-    for (name, value, _) in WRITING.iter().filter(|(_, _, since)| *since <= server_major) {
+    for (name, value, _) in WRITING
+        .iter()
+        .filter(|(_, _, since)| *since <= server_major)
+    {
         add(&mut out, name, value);
     }
     out
@@ -68,9 +73,9 @@ mod tests {
     #[test]
     fn the_operator_s_options_stay_and_ours_come_last() {
         let said = asking(Some(" -c work_mem=1GB -c statement_timeout=5 "));
-        assert!(
-            said.starts_with("-c work_mem=1GB -c statement_timeout=5 -c default_transaction_read_only=off")
-        );
+        assert!(said.starts_with(
+            "-c work_mem=1GB -c statement_timeout=5 -c default_transaction_read_only=off"
+        ));
         assert!(said.contains("-c statement_timeout=0 ") && !said.contains("idle_session_timeout"));
         assert!(asking(None).starts_with("-c default"));
     }
@@ -79,10 +84,12 @@ mod tests {
     fn a_server_gets_the_settings_that_it_knows() {
         let known = |major| writing(None, major);
         assert!(
-            known(15).contains("-c idle_session_timeout=0") && !known(15).contains("transaction_timeout=0")
+            known(15).contains("-c idle_session_timeout=0")
+                && !known(15).contains("transaction_timeout=0")
         );
         assert!(
-            known(17).contains("-c transaction_timeout=0") && !known(13).contains("idle_session_timeout")
+            known(17).contains("-c transaction_timeout=0")
+                && !known(13).contains("idle_session_timeout")
         );
         assert!(known(15).contains("-c default_transaction_isolation=read\\ committed -c"));
     }

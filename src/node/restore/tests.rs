@@ -14,7 +14,11 @@ use crate::ops::testing::{Lab, lease, write};
 
 fn sha(content: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A node that was backed up, and another place where it comes back.
@@ -25,7 +29,10 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let node = Self { lab: Lab::new(), to: tempfile::tempdir().expect("a folder") };
+        let node = Self {
+            lab: Lab::new(),
+            to: tempfile::tempdir().expect("a folder"),
+        };
         for content in ["pinned", "not pinned"] {
             node.put(&format!("local/{}", sha(content.as_bytes())), content);
         }
@@ -40,7 +47,8 @@ impl Node {
             node.put(path, content);
         }
         let mode = |path: &str, mode| {
-            fs::set_permissions(node.lab.tree().join(path), PermissionsExt::from_mode(mode)).expect("mode");
+            fs::set_permissions(node.lab.tree().join(path), PermissionsExt::from_mode(mode))
+                .expect("mode");
         };
         mode("local", 0o2750);
         mode("keys", 0o700);
@@ -61,14 +69,31 @@ impl Node {
              COPY public.files (hash, type, size) FROM stdin;\n{pinned}\tfile\t6\n{torn}\tfile\t9\n\\.\n"
         );
         let tree = |name: &str, immutable| {
-            let spec = TreeSpec { immutable, ..TreeSpec::new(name, self.lab.tree().join(name)) };
+            let spec = TreeSpec {
+                immutable,
+                ..TreeSpec::new(name, self.lab.tree().join(name))
+            };
             SourceSpec::Tree(Box::new(spec))
         };
         let input = Box::new(std::io::Cursor::new(dump.into_bytes()));
-        let db = SourceSpec::Stream { name: "db".into(), input };
-        let sources = vec![db, tree("local", true), tree("ipfs", true), tree("keys", false)];
+        let db = SourceSpec::Stream {
+            name: "db".into(),
+            input,
+        };
+        let sources = vec![
+            db,
+            tree("local", true),
+            tree("ipfs", true),
+            tree("keys", false),
+        ];
         let options = BackupOptions::new("host", sources);
-        backup(&self.lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up");
+        backup(
+            &self.lab.open(),
+            options,
+            &Recording::default(),
+            &Cancel::new(),
+        )
+        .expect("backed up");
     }
 
     fn to(&self, below: &str) -> PathBuf {
@@ -80,14 +105,22 @@ impl Node {
     }
 
     fn profile(&self) -> Profile {
-        let part = |name: &str| Some(Part { source: name.into(), place: Place::Path(self.to(name)) });
+        let part = |name: &str| {
+            Some(Part {
+                source: name.into(),
+                place: Place::Path(self.to(name)),
+            })
+        };
         let access = Access::Direct {
             address: Some(self.to.path().display().to_string()),
             port: None,
             password_file: None,
         };
         Profile {
-            database: Some(Database { source: "db".into(), server: Server { access, user: None } }),
+            database: Some(Database {
+                source: "db".into(),
+                server: Server { access, user: None },
+            }),
             local_storage: part("local"),
             ipfs: part("ipfs"),
             keys: part("keys"),
@@ -100,9 +133,12 @@ impl Node {
         let (repo, profile, docker) = (self.lab.open(), self.profile(), Docker::default());
         let options = options(scope);
         let (observer, cancel) = (Recording::default(), Cancel::new());
-        let asked: Vec<(&str, Option<&str>)> = sources.iter().map(|&one| ("latest", Some(one))).collect();
-        let prepared =
-            prepare(&repo, &profile, &docker, &asked, &options, &observer, &cancel).expect("a plan");
+        let asked: Vec<(&str, Option<&str>)> =
+            sources.iter().map(|&one| ("latest", Some(one))).collect();
+        let prepared = prepare(
+            &repo, &profile, &docker, &asked, &options, &observer, &cancel,
+        )
+        .expect("a plan");
         assert!(prepared.obstacles.is_empty(), "{:?}", prepared.obstacles);
         let report = prepared.execute(&observer, &cancel).expect("restored");
         (report, observer)
@@ -130,17 +166,49 @@ fn options(scope: Scope) -> NodeRestoreOptions {
 fn parts_come_back_with_modes_and_without_torn_files() {
     let node = Node::new();
     let (report, observer) = node.restore(Scope::All, &["keys", "local", "ipfs"]);
-    let mode = |below| fs::metadata(node.to(below)).expect("stat").permissions().mode() & 0o7777;
-    assert_eq!((mode("keys"), mode("keys/node-secret.pkcs8.der"), mode("local")), (0o700, 0o600, 0o2750));
+    let mode = |below| {
+        fs::metadata(node.to(below))
+            .expect("stat")
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    assert_eq!(
+        (
+            mode("keys"),
+            mode("keys/node-secret.pkcs8.der"),
+            mode("local")
+        ),
+        (0o700, 0o600, 0o2750)
+    );
     for content in ["pinned", "not pinned"] {
-        assert_eq!(node.read(&format!("local/{}", sha(content.as_bytes()))).as_deref(), Some(content));
+        assert_eq!(
+            node.read(&format!("local/{}", sha(content.as_bytes())))
+                .as_deref(),
+            Some(content)
+        );
     }
     let torn = sha(b"torn file");
     assert_eq!(node.read(&format!("local/{torn}")), None);
-    assert_eq!(report.parts.iter().map(|part| part.left_out).collect::<Vec<_>>(), [0, 1, 0]);
+    assert_eq!(
+        report
+            .parts
+            .iter()
+            .map(|part| part.left_out)
+            .collect::<Vec<_>>(),
+        [0, 1, 0]
+    );
     assert!(!report.is_complete() && !report.has_damage());
-    assert!(observer.problems().iter().any(|one| one.subject == format!("local/{torn}")));
-    assert_eq!(node.read("ipfs/blocks/AA/one.data").as_deref(), Some("a block"));
+    assert!(
+        observer
+            .problems()
+            .iter()
+            .any(|one| one.subject == format!("local/{torn}"))
+    );
+    assert_eq!(
+        node.read("ipfs/blocks/AA/one.data").as_deref(),
+        Some("a block")
+    );
 }
 
 /// A key that is there may be nowhere else: the one of a node that was started anew, or was given another since.
@@ -150,12 +218,21 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
     let key = "keys/node-secret.pkcs8.der";
     let (repo, profile, docker) = (node.lab.open(), node.profile(), Docker::default());
     let prepared = |replace: bool| {
-        let options = NodeRestoreOptions { replace, ..options(Scope::All) };
+        let options = NodeRestoreOptions {
+            replace,
+            ..options(Scope::All)
+        };
         let asked = [("latest", Some("keys")), ("latest", Some("ipfs"))];
         let (observer, cancel) = (Recording::default(), Cancel::new());
-        let prepared =
-            prepare(&repo, &profile, &docker, &asked, &options, &observer, &cancel).expect("a plan");
-        prepared.obstacles.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let prepared = prepare(
+            &repo, &profile, &docker, &asked, &options, &observer, &cancel,
+        )
+        .expect("a plan");
+        prepared
+            .obstacles
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     // Nothing there, and the same there.
     assert_eq!(prepared(false), [""; 0]);
@@ -164,8 +241,14 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
     write(&node.to(key), b"a key of its own");
     write(&node.to("ipfs/config"), b"another identity");
     let said = prepared(false);
-    assert!(said.len() == 2 && said[0].contains("'node-secret.pkcs8.der'"), "{said:?}");
-    assert!(said[1].contains("kubo's identity") && said[1].contains("'config'"), "{said:?}");
+    assert!(
+        said.len() == 2 && said[0].contains("'node-secret.pkcs8.der'"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("kubo's identity") && said[1].contains("'config'"),
+        "{said:?}"
+    );
     assert_eq!(prepared(true), [""; 0]);
     assert_eq!(node.read(key).as_deref(), Some("a key of its own"));
 }
@@ -173,26 +256,43 @@ fn other_keys_and_another_identity_are_not_overwritten_unasked() {
 #[test]
 fn a_database_of_kubo_is_not_mixed_with_what_is_there() {
     let node = Node::new();
-    for below in ["ipfs/datastore/000009.ldb", "ipfs/blocks/AA/mine.data", "ipfs/keystore/own"] {
+    for below in [
+        "ipfs/datastore/000009.ldb",
+        "ipfs/blocks/AA/mine.data",
+        "ipfs/keystore/own",
+    ] {
         write(&node.to(below), b"mine");
     }
     let (report, _) = node.restore(Scope::All, &["ipfs"]);
     assert_eq!(report.parts[0].deleted, 1);
     assert_eq!(node.read("ipfs/datastore/000009.ldb"), None);
-    assert_eq!(node.read("ipfs/datastore/CURRENT").as_deref(), Some("current"));
-    assert!(node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some());
+    assert_eq!(
+        node.read("ipfs/datastore/CURRENT").as_deref(),
+        Some("current")
+    );
+    assert!(
+        node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some()
+    );
 
     // Nor where the snapshot does not say which names were not there.
     let repo = node.lab.open();
-    let mut snapshot = repo.find_snapshot("latest", &HostChoice::Any).expect("found").snapshot;
-    snapshot.sources.iter_mut().for_each(|source| source.counts.partial = None);
+    let mut snapshot = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("found")
+        .snapshot;
+    snapshot
+        .sources
+        .iter_mut()
+        .for_each(|source| source.counts.partial = None);
     snapshot.parents = Vec::new();
     repo.commit(lease(&repo), snapshot).expect("committed");
     write(&node.to("ipfs/datastore/000010.ldb"), b"mine");
     let (report, _) = node.restore(Scope::All, &["ipfs"]);
     assert_eq!(report.parts[0].deleted, 1);
     assert_eq!(node.read("ipfs/datastore/000010.ldb"), None);
-    assert!(node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some());
+    assert!(
+        node.read("ipfs/blocks/AA/mine.data").is_some() && node.read("ipfs/keystore/own").is_some()
+    );
 }
 
 #[test]
@@ -204,13 +304,26 @@ fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     write(&node.to("ipfs/config"), b"another identity");
     write(&node.to("ipfs/datastore/000009.ldb"), b"at work");
     node.restore(Scope::Files, &["local", "ipfs"]);
-    assert_eq!(node.read(&format!("local/{cut}")).as_deref(), Some("pinned"));
-    assert_eq!(node.read(&format!("local/{kept}")).as_deref(), Some("NOT PINNED"));
-    assert_eq!(node.read("ipfs/config").as_deref(), Some("another identity"));
-    assert!(
-        node.read("ipfs/datastore/CURRENT").is_none() && node.read("ipfs/datastore/000009.ldb").is_some()
+    assert_eq!(
+        node.read(&format!("local/{cut}")).as_deref(),
+        Some("pinned")
     );
-    assert_eq!(node.read("ipfs/blocks/AA/one.data").as_deref(), Some("a block"));
+    assert_eq!(
+        node.read(&format!("local/{kept}")).as_deref(),
+        Some("NOT PINNED")
+    );
+    assert_eq!(
+        node.read("ipfs/config").as_deref(),
+        Some("another identity")
+    );
+    assert!(
+        node.read("ipfs/datastore/CURRENT").is_none()
+            && node.read("ipfs/datastore/000009.ldb").is_some()
+    );
+    assert_eq!(
+        node.read("ipfs/blocks/AA/one.data").as_deref(),
+        Some("a block")
+    );
 }
 
 /// Newer versions of kubo have databases of their own: what they make anew stays away, and one that nobody knows is replaced
@@ -256,10 +369,18 @@ fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
 #[test]
 fn blocks_in_a_database_are_not_promised_by_files_alone() {
     let node = Node::new();
-    node.put("ipfs/datastore_spec", r#"{"path":"pebbleds","type":"pebbleds"}"#);
+    node.put(
+        "ipfs/datastore_spec",
+        r#"{"path":"pebbleds","type":"pebbleds"}"#,
+    );
     node.backup();
     let (_, observer) = node.restore(Scope::Files, &["ipfs"]);
-    assert!(observer.problems().iter().any(|one| one.message.contains("blocks in a database (pebbleds)")));
+    assert!(
+        observer
+            .problems()
+            .iter()
+            .any(|one| one.message.contains("blocks in a database (pebbleds)"))
+    );
 }
 
 /// What counts is the compose file that will be there: the snapshot's if the restore brings it, with the variables of the
@@ -267,7 +388,8 @@ fn blocks_in_a_database_are_not_promised_by_files_alone() {
 #[test]
 fn images_are_compared_with_the_compose_file_as_it_will_be() {
     let node = Node::new();
-    let compose = |image: &str| format!("services:\n  ipfs:\n    image: {image}\n  pyaleph:\n    build: .\n");
+    let compose =
+        |image: &str| format!("services:\n  ipfs:\n    image: {image}\n  pyaleph:\n    build: .\n");
     node.put("config/docker-compose.yml", &compose("ipfs/kubo:$KUBO"));
     node.put("config/.env", "KUBO=stored\n");
     let image = |service: &str| ServiceImage {
@@ -281,24 +403,50 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
         .map(|name| SourceSpec::Tree(Box::new(TreeSpec::new(name, node.lab.tree().join(name)))));
     // Out of order, and one that no container can have.
     let images = vec![image("pyaleph"), image("ipfs"), image("gone"), image("a b")];
-    let backed_up = BackupOptions { images, ..BackupOptions::new("host", trees.into()) };
-    let done = backup(&node.lab.open(), backed_up, &Recording::default(), &Cancel::new()).expect("backed up");
+    let backed_up = BackupOptions {
+        images,
+        ..BackupOptions::new("host", trees.into())
+    };
+    let done = backup(
+        &node.lab.open(),
+        backed_up,
+        &Recording::default(),
+        &Cancel::new(),
+    )
+    .expect("backed up");
     let repo = node.lab.open();
     let id = done.snapshot.expect("committed").to_string();
-    let stored = repo.find_snapshot(&id, &HostChoice::Any).expect("found").snapshot;
-    let services: Vec<&str> = stored.images.iter().map(|image| image.service.as_str()).collect();
+    let stored = repo
+        .find_snapshot(&id, &HostChoice::Any)
+        .expect("found")
+        .snapshot;
+    let services: Vec<&str> = stored
+        .images
+        .iter()
+        .map(|image| image.service.as_str())
+        .collect();
     assert_eq!(services, ["gone", "ipfs", "pyaleph"]);
 
-    let config = Some(Part { source: "config".into(), place: Place::Path(node.to("config")) });
-    let profile = Profile { config, ..node.profile() };
+    let config = Some(Part {
+        source: "config".into(),
+        place: Place::Path(node.to("config")),
+    });
+    let profile = Profile {
+        config,
+        ..node.profile()
+    };
     let docker = Docker::default();
     let compared = |sources: &[&str], scope: Scope| {
         let options = options(scope);
-        let asked: Vec<(&str, Option<&str>)> =
-            sources.iter().map(|&source| (id.as_str(), Some(source))).collect();
+        let asked: Vec<(&str, Option<&str>)> = sources
+            .iter()
+            .map(|&source| (id.as_str(), Some(source)))
+            .collect();
         let (observer, cancel) = (Recording::default(), Cancel::new());
-        let prepared =
-            prepare(&repo, &profile, &docker, &asked, &options, &observer, &cancel).expect("a plan");
+        let prepared = prepare(
+            &repo, &profile, &docker, &asked, &options, &observer, &cancel,
+        )
+        .expect("a plan");
         let now = |check: &ImageCheck| match (&check.now, &check.verdict) {
             (Some(now), _) => now.clone(),
             (None, Verdict::Unknown(why)) => why.clone(),
@@ -308,29 +456,65 @@ fn images_are_compared_with_the_compose_file_as_it_will_be() {
     };
     let gone = "the compose file has no service 'gone'";
     let built = "the compose file names no image for it";
-    assert_eq!(compared(&["config", "ipfs"], Scope::All), [gone, "ipfs/kubo:stored", built]);
-    assert_eq!(compared(&["ipfs"], Scope::All), ["no compose file is known"; 3]);
-    write(&node.to("config/docker-compose.yml"), compose("ipfs/kubo:here").as_bytes());
-    assert_eq!(compared(&["ipfs"], Scope::All), [gone, "ipfs/kubo:here", built]);
-    assert_eq!(compared(&["config", "ipfs"], Scope::All), [gone, "ipfs/kubo:stored", built]);
+    assert_eq!(
+        compared(&["config", "ipfs"], Scope::All),
+        [gone, "ipfs/kubo:stored", built]
+    );
+    assert_eq!(
+        compared(&["ipfs"], Scope::All),
+        ["no compose file is known"; 3]
+    );
+    write(
+        &node.to("config/docker-compose.yml"),
+        compose("ipfs/kubo:here").as_bytes(),
+    );
+    assert_eq!(
+        compared(&["ipfs"], Scope::All),
+        [gone, "ipfs/kubo:here", built]
+    );
+    assert_eq!(
+        compared(&["config", "ipfs"], Scope::All),
+        [gone, "ipfs/kubo:stored", built]
+    );
     write(&node.to("config/docker-compose.yml"), b"services: [");
     let bad = compared(&["ipfs"], Scope::All);
-    assert!(bad.iter().all(|why| why.starts_with("the compose file cannot be read: ")), "{bad:?}");
-    assert_eq!(compared(&["ipfs"], Scope::Files), [""; 0], "the node runs already");
+    assert!(
+        bad.iter()
+            .all(|why| why.starts_with("the compose file cannot be read: ")),
+        "{bad:?}"
+    );
+    assert_eq!(
+        compared(&["ipfs"], Scope::Files),
+        [""; 0],
+        "the node runs already"
+    );
 }
 
 #[test]
 fn at_first_only_what_the_node_needs_to_start_comes_back() {
     let node = Node::new();
-    let (repo, profile, docker, options) =
-        (node.lab.open(), node.profile(), Docker::default(), options(Scope::Minimal));
+    let (repo, profile, docker, options) = (
+        node.lab.open(),
+        node.profile(),
+        Docker::default(),
+        options(Scope::Minimal),
+    );
     let (observer, cancel) = (Recording::default(), Cancel::new());
-    let found = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
-    let pick = Pick { snapshot: found, source: None, is_latest: false };
+    let found = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("there");
+    let pick = Pick {
+        snapshot: found,
+        source: None,
+        is_latest: false,
+    };
     let plan = plan(&profile, &[pick], Scope::Minimal, &[]).expect("a plan");
     crate::ops::sync(&repo, &observer).expect("synced");
     let placed = |step: Step| {
-        let spot = step.place.as_ref().map(|place| Spot::find(place, &docker).expect("a path"));
+        let spot = step
+            .place
+            .as_ref()
+            .map(|place| Spot::find(place, &docker).expect("a path"));
         Placed { step, spot }
     };
     let prepared = Prepared {
@@ -349,25 +533,48 @@ fn at_first_only_what_the_node_needs_to_start_comes_back() {
     for part in [NodePart::LocalStorage, NodePart::Ipfs] {
         let placed = prepared.step(part).expect("a step");
         let chooser = prepared.chooser(part, &observer, &cancel).expect("chosen");
-        prepared.files(placed, chooser, &observer, &cancel).expect("restored");
+        prepared
+            .files(placed, chooser, &observer, &cancel)
+            .expect("restored");
     }
-    assert_eq!(node.read(&format!("local/{}", sha(b"pinned"))).as_deref(), Some("pinned"));
+    assert_eq!(
+        node.read(&format!("local/{}", sha(b"pinned"))).as_deref(),
+        Some("pinned")
+    );
     assert_eq!(node.read(&format!("local/{}", sha(b"not pinned"))), None);
     assert_eq!(node.read("ipfs/config").as_deref(), Some("identity"));
-    assert!(node.read("ipfs/blocks/SHARDING").is_some() && node.read("ipfs/datastore/CURRENT").is_some());
+    assert!(
+        node.read("ipfs/blocks/SHARDING").is_some()
+            && node.read("ipfs/datastore/CURRENT").is_some()
+    );
     assert!(!node.to("ipfs/blocks/AA").exists());
 }
 
 #[test]
 fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
     let node = Node::new();
-    let (repo, profile, docker, options) =
-        (node.lab.open(), node.profile(), Docker::default(), options(Scope::All));
+    let (repo, profile, docker, options) = (
+        node.lab.open(),
+        node.profile(),
+        Docker::default(),
+        options(Scope::All),
+    );
     let (observer, cancel) = (Recording::default(), Cancel::new());
-    let err = prepare(&repo, &profile, &docker, &[("latest", None)], &options, &observer, &cancel);
+    let err = prepare(
+        &repo,
+        &profile,
+        &docker,
+        &[("latest", None)],
+        &options,
+        &observer,
+        &cancel,
+    );
     // That dump is no cluster's.
     let err = err.err().expect("refused");
-    assert!(matches!(&err, NodeError::Refused { why, .. } if why.contains("pg_dumpall")), "{err:?}");
+    assert!(
+        matches!(&err, NodeError::Refused { why, .. } if why.contains("pg_dumpall")),
+        "{err:?}"
+    );
     assert!(!node.to("keys").exists());
 }
 
@@ -375,16 +582,27 @@ fn a_server_out_of_reach_stands_in_the_way_before_anything_is_written() {
 fn what_the_network_must_refill_is_counted() {
     let node = Node::new();
     let (repo, profile) = (node.lab.open(), node.profile());
-    let found = repo.find_snapshot("latest", &HostChoice::Any).expect("there");
+    let found = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("there");
     crate::ops::sync(&repo, &Counters::default()).expect("synced");
     // Local storage is called otherwise there.
     let profile = Profile {
-        local_storage: Some(Part { source: "elsewhere".into(), place: Place::Path(node.to("local")) }),
+        local_storage: Some(Part {
+            source: "elsewhere".into(),
+            place: Place::Path(node.to("local")),
+        }),
         ..profile
     };
-    let pick = Pick { snapshot: found, source: None, is_latest: false };
+    let pick = Pick {
+        snapshot: found,
+        source: None,
+        is_latest: false,
+    };
     let plan = plan(&profile, &[pick], Scope::All, &[]).expect("a plan");
     assert!(plan.lacks_files);
-    let told = refill(&repo, &profile, &plan, &Cancel::new()).expect("counted").expect("some");
+    let told = refill(&repo, &profile, &plan, &Cancel::new())
+        .expect("counted")
+        .expect("some");
     assert!(told.message.starts_with("2 pinned files"), "{told:?}");
 }

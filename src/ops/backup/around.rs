@@ -23,11 +23,20 @@ pub(super) fn run<T>(
     }
     // Let go behind `after`.
     let _alone = alone(backup.repo, source, around)?;
-    let guard = After { backup, source, after: &around.after };
+    let guard = After {
+        backup,
+        source,
+        after: &around.after,
+    };
     for command in &around.before {
-        let ran = once(command, &backup.options.env_remove, &|| backup.cancel.is_cancelled());
+        let ran = once(command, &backup.options.env_remove, &|| {
+            backup.cancel.is_cancelled()
+        });
         backup.cancel.check()?;
-        ran.map_err(|err| Error::Source { name: source.to_owned(), why: format!("before it: {err}") })?;
+        ran.map_err(|err| Error::Source {
+            name: source.to_owned(),
+            why: format!("before it: {err}"),
+        })?;
     }
     let captured = capture();
     drop(guard);
@@ -42,18 +51,31 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
         return Ok(None);
     }
     let mut name = blake3::Hasher::new();
-    for words in [&around.before, &around.after].into_iter().flatten().map(StreamCommand::words) {
+    for words in [&around.before, &around.after]
+        .into_iter()
+        .flatten()
+        .map(StreamCommand::words)
+    {
         for word in words {
-            name.update(&(word.len() as u64).to_le_bytes()).update(word.as_bytes());
+            name.update(&(word.len() as u64).to_le_bytes())
+                .update(word.as_bytes());
         }
         name.update(&u64::MAX.to_le_bytes());
     }
-    let folder = repo.cache_dir().parent().unwrap_or(repo.cache_dir()).join("around");
+    let folder = repo
+        .cache_dir()
+        .parent()
+        .unwrap_or(repo.cache_dir())
+        .join("around");
     private_folder(&folder)?;
-    let lock = LockFile::open(folder.join(name.update(source.as_bytes()).finalize().to_hex().as_str()))?;
+    let lock =
+        LockFile::open(folder.join(name.update(source.as_bytes()).finalize().to_hex().as_str()))?;
     if !lock.try_lock()? {
         let why = "another backup of it is at work, and would have its service stopped and started under it";
-        return Err(Error::Source { name: source.to_owned(), why: why.to_owned() });
+        return Err(Error::Source {
+            name: source.to_owned(),
+            why: why.to_owned(),
+        });
     }
     Ok(Some(lock))
 }
@@ -70,7 +92,11 @@ impl Drop for After<'_> {
         for command in self.after {
             if let Err(err) = once(command, &self.backup.options.env_remove, &|| false) {
                 let message = format!("after it: {err}");
-                self.backup.observer.problem(&Problem::new(Severity::Missing, self.source, message));
+                self.backup.observer.problem(&Problem::new(
+                    Severity::Missing,
+                    self.source,
+                    message,
+                ));
             }
         }
     }
@@ -81,6 +107,9 @@ fn once(
     env_remove: &[String],
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), CommandError> {
-    let options = SpawnOptions { env_remove: env_remove.to_vec(), env: Vec::new() };
+    let options = SpawnOptions {
+        env_remove: env_remove.to_vec(),
+        env: Vec::new(),
+    };
     command.run_to_end(&options, stop)
 }

@@ -33,7 +33,13 @@ pub(super) fn describe(
         let len = value.len() as u32;
         let id = writers.metadata.add(&value)?;
         let at = meta.xattrs.partition_point(|xattr| xattr.name < name);
-        meta.xattrs.insert(at, Xattr { name, value: XattrValue::Chunk { id, len } });
+        meta.xattrs.insert(
+            at,
+            Xattr {
+                name,
+                value: XattrValue::Chunk { id, len },
+            },
+        );
     }
 
     let mut lacks = None;
@@ -49,10 +55,22 @@ pub(super) fn describe(
 
 /// Takes over the parent's values of attributes that cannot be read now. Its chunks are left alone: they may be lost.
 fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
-    let old = old.filter(|old| old.inode == meta.inode).map_or(&[][..], |old| &old.xattrs);
-    for xattr in old.iter().filter(|xattr| matches!(xattr.value, XattrValue::Inline(_))) {
-        let is_unread = unread.names.as_ref().is_none_or(|names| names.binary_search(&xattr.name).is_ok());
-        if is_unread && let Err(at) = meta.xattrs.binary_search_by(|one| one.name.cmp(&xattr.name)) {
+    let old = old
+        .filter(|old| old.inode == meta.inode)
+        .map_or(&[][..], |old| &old.xattrs);
+    for xattr in old
+        .iter()
+        .filter(|xattr| matches!(xattr.value, XattrValue::Inline(_)))
+    {
+        let is_unread = unread
+            .names
+            .as_ref()
+            .is_none_or(|names| names.binary_search(&xattr.name).is_ok());
+        if is_unread
+            && let Err(at) = meta
+                .xattrs
+                .binary_search_by(|one| one.name.cmp(&xattr.name))
+        {
             meta.xattrs.insert(at, xattr.clone());
         }
     }
@@ -79,23 +97,49 @@ mod tests {
     use super::*;
 
     fn inline(name: &str, value: &[u8]) -> Xattr {
-        Xattr { name: name.into(), value: XattrValue::Inline(value.to_vec()) }
+        Xattr {
+            name: name.into(),
+            value: XattrValue::Inline(value.to_vec()),
+        }
     }
 
     fn names(meta: &Metadata) -> Vec<&str> {
-        meta.xattrs.iter().map(|xattr| std::str::from_utf8(&xattr.name).expect("text")).collect()
+        meta.xattrs
+            .iter()
+            .map(|xattr| std::str::from_utf8(&xattr.name).expect("text"))
+            .collect()
     }
 
     #[test]
     fn what_cannot_be_read_is_as_the_parent_has_it() {
         let unread = |names: Option<Vec<&str>>| Unread {
-            names: names.map(|names| names.into_iter().map(|name| name.as_bytes().to_vec()).collect()),
+            names: names.map(|names| {
+                names
+                    .into_iter()
+                    .map(|name| name.as_bytes().to_vec())
+                    .collect()
+            }),
             error: std::io::ErrorKind::PermissionDenied.into(),
         };
-        let now = Metadata { inode: 7, xattrs: vec![inline("b", b"now")], ..Metadata::default() };
-        let xattrs = vec![inline("a", b"old"), inline("b", b"old"), inline("c", b"old")];
-        let old = Metadata { inode: 7, xattrs, ..Metadata::default() };
-        let other = Metadata { inode: 8, ..old.clone() };
+        let now = Metadata {
+            inode: 7,
+            xattrs: vec![inline("b", b"now")],
+            ..Metadata::default()
+        };
+        let xattrs = vec![
+            inline("a", b"old"),
+            inline("b", b"old"),
+            inline("c", b"old"),
+        ];
+        let old = Metadata {
+            inode: 7,
+            xattrs,
+            ..Metadata::default()
+        };
+        let other = Metadata {
+            inode: 8,
+            ..old.clone()
+        };
         for (unread, old, expected) in [
             (unread(None), Some(&old), vec!["a", "b", "c"]),
             (unread(Some(vec!["c"])), Some(&old), vec!["b", "c"]),
@@ -107,7 +151,10 @@ mod tests {
             stand_in(&mut meta, &unread, old);
             assert_eq!(names(&meta), expected);
             assert_eq!(
-                meta.xattrs[names(&meta).iter().position(|name| *name == "b").expect("b")],
+                meta.xattrs[names(&meta)
+                    .iter()
+                    .position(|name| *name == "b")
+                    .expect("b")],
                 now.xattrs[0]
             );
         }
@@ -116,11 +163,16 @@ mod tests {
     #[test]
     fn more_attributes_than_an_entry_holds_cost_the_surplus() {
         let value = vec![7; 4096];
-        let mut xattrs: Vec<Xattr> = (0..100).map(|n| inline(&format!("user.{n:03}"), &value)).collect();
+        let mut xattrs: Vec<Xattr> = (0..100)
+            .map(|n| inline(&format!("user.{n:03}"), &value))
+            .collect();
         xattrs.push(inline("user.short", b"fits"));
         assert!(trim(&mut xattrs));
         let bytes: usize = xattrs.iter().map(|xattr| xattr.name.len() + 4096 + 8).sum();
-        assert!(bytes > XATTR_BYTES_MAX - 10_000 && xattrs.len() < 100, "as many as have room");
+        assert!(
+            bytes > XATTR_BYTES_MAX - 10_000 && xattrs.len() < 100,
+            "as many as have room"
+        );
         assert_eq!(xattrs.last(), Some(&inline("user.short", b"fits")));
         assert!(!trim(&mut xattrs));
     }

@@ -48,7 +48,9 @@ impl Drop for FileJob {
 
 impl FileJob {
     pub fn was_folder(&self) -> bool {
-        self.parent.as_ref().is_some_and(|parent| parent.is_folder())
+        self.parent
+            .as_ref()
+            .is_some_and(|parent| parent.is_folder())
     }
 }
 
@@ -135,7 +137,11 @@ impl<'a> TreeShared<'a> {
     /// Fails if the backup shall stop, or another part of it has failed.
     pub fn check(&self) -> Result<(), Error> {
         self.cancel.check()?;
-        if self.failure.is_set() || self.reading.is_set() { Err(RepoError::Stopped.into()) } else { Ok(()) }
+        if self.failure.is_set() || self.reading.is_set() {
+            Err(RepoError::Stopped.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Adds to a count of the source and to the observer's.
@@ -146,7 +152,8 @@ impl<'a> TreeShared<'a> {
 
     pub fn problem(&self, path: &RelPath, message: &str) {
         let subject = Subject::captured(self.source, path);
-        self.observer.problem(&Problem::new(Severity::Missing, subject, message));
+        self.observer
+            .problem(&Problem::new(Severity::Missing, subject, message));
     }
 
     /// Reads a file and adds its entry.
@@ -202,10 +209,18 @@ impl<'a> TreeShared<'a> {
         writers: &mut Writers<'_>,
     ) -> Result<(), CutError> {
         let file = job.folder.open_file(&job.name).map_err(CutError::Read)?;
-        let hash = if self.immutable { HashName::parse(&job.name) } else { None };
+        let hash = if self.immutable {
+            HashName::parse(&job.name)
+        } else {
+            None
+        };
         let reading = self.read(&file, job, hash.as_ref(), window, writers)?;
         if job.path.is_root() && reading.content.size == 0 {
-            let had = job.parent.as_ref().and_then(|parent| parent.content()).is_some_and(|old| old.size > 0);
+            let had = job
+                .parent
+                .as_ref()
+                .and_then(|parent| parent.content())
+                .is_some_and(|old| old.size > 0);
             let refused = if had {
                 self.refuse_emptiness("it is empty, and was not in the last snapshot")
             } else {
@@ -224,7 +239,9 @@ impl<'a> TreeShared<'a> {
         // A name that proves nothing is read once more, also if its folder keeps its times (PROTOCOL R19).
         let is_unsettled =
             hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
-        let again = EntryFlags::RACY.with(EntryFlags::PROVISIONAL).with(EntryFlags::TORN);
+        let again = EntryFlags::RACY
+            .with(EntryFlags::PROVISIONAL)
+            .with(EntryFlags::TORN);
         let again = again.with(EntryFlags::STALE);
         if let Some(node) = &job.node
             && (is_unsettled || flags.intersects(again))
@@ -233,16 +250,28 @@ impl<'a> TreeShared<'a> {
         }
         if reading.is_torn {
             self.sink.count_incomplete();
-            self.problem(&job.path, "changed while it was read, twice; what was read last is kept");
+            self.problem(
+                &job.path,
+                "changed while it was read, twice; what was read last is kept",
+            );
         }
         if flags.contains(EntryFlags::PROVISIONAL) {
-            let message = "its content does not match its name; kept, and looked at again next time";
+            let message =
+                "its content does not match its name; kept, and looked at again next time";
             let subject = Subject::captured(self.source, &job.path);
-            self.observer.problem(&Problem::new(Severity::Note, subject, message));
+            self.observer
+                .problem(&Problem::new(Severity::Note, subject, message));
         }
-        let entry =
-            Entry { path: job.path.clone(), flags, node: Node::File { meta, content: reading.content } };
-        self.add(job, entry).map_err(|err| CutError::Repo(RepoError::Path(err)))
+        let entry = Entry {
+            path: job.path.clone(),
+            flags,
+            node: Node::File {
+                meta,
+                content: reading.content,
+            },
+        };
+        self.add(job, entry)
+            .map_err(|err| CutError::Repo(RepoError::Path(err)))
     }
 
     fn add(&self, job: &FileJob, entry: Entry) -> Result<(), crate::sys::PathError> {
@@ -250,7 +279,11 @@ impl<'a> TreeShared<'a> {
             Some(parent) if parent.node == entry.node => {
                 self.count(&self.counts.files_unchanged, Counter::FilesUnchanged);
                 // What was read again and is the same has other flags at most.
-                return if same_entry(parent, &entry) { Ok(()) } else { self.sink.put(&entry, false) };
+                return if same_entry(parent, &entry) {
+                    Ok(())
+                } else {
+                    self.sink.put(&entry, false)
+                };
             }
             Some(parent) if parent.is_file() => {
                 (&self.counts.files_changed, Counter::FilesChanged, "changed")
@@ -258,7 +291,11 @@ impl<'a> TreeShared<'a> {
             _ => (&self.counts.files_new, Counter::FilesNew, "new"),
         };
         self.count(which, counter);
-        if let Some(parent) = job.parent.as_deref().filter(|parent| parent.content() != entry.content()) {
+        if let Some(parent) = job
+            .parent
+            .as_deref()
+            .filter(|parent| parent.content() != entry.content())
+        {
             self.alarm_of_change(Some(parent), &entry);
             self.hide(parent);
         }
@@ -311,13 +348,18 @@ impl<'a> TreeShared<'a> {
     pub fn remove(&self, parent: &Entry) -> Result<(), Error> {
         self.count(&self.counts.removed, Counter::Removed);
         if self.observer.wants_detail() {
-            self.observer.detail("removed", &Subject::path(&parent.path));
+            self.observer
+                .detail("removed", &Subject::path(&parent.path));
         }
         if was_captured(parent) {
             self.alarm(&parent.path, "is missing");
         }
         self.hide(parent);
-        let entry = Entry { path: parent.path.clone(), flags: EntryFlags::empty(), node: Node::Removed };
+        let entry = Entry {
+            path: parent.path.clone(),
+            flags: EntryFlags::empty(),
+            node: Node::Removed,
+        };
         Ok(self.sink.put(&entry, parent.is_folder())?)
     }
 
@@ -346,7 +388,10 @@ impl<'a> TreeShared<'a> {
 
     /// Notes a mounted file system of the kernel that was not entered.
     pub fn leave_kernels(&self, path: &RelPath) {
-        self.kernels.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        self.kernels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path);
     }
 
     /// What guards each root against sudden emptiness. Where nothing may go, an alarm tells what went.
@@ -354,7 +399,10 @@ impl<'a> TreeShared<'a> {
         if self.allow_empty || self.watch.is_some() {
             return Ok(());
         }
-        Err(Error::Empty { name: self.source.to_owned(), why: why.to_owned() })
+        Err(Error::Empty {
+            name: self.source.to_owned(),
+            why: why.to_owned(),
+        })
     }
 
     /// Refuses a source of which nothing but directories was captured, and of which the parent has more: rules that leave out
@@ -362,7 +410,11 @@ impl<'a> TreeShared<'a> {
     pub fn refuse_nothing_left(&self) -> Result<(), Error> {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
-        let files = [&counts.files_new, &counts.files_changed, &counts.files_unchanged];
+        let files = [
+            &counts.files_new,
+            &counts.files_changed,
+            &counts.files_unchanged,
+        ];
         let is_something = files.into_iter().any(|count| get(count) > 0)
             || get(&counts.others) > get(&counts.folders)
             || self.sink.incomplete() > 0
@@ -372,7 +424,11 @@ impl<'a> TreeShared<'a> {
         if is_something || gone == 0 {
             return Ok(());
         }
-        let files = if gone == 1 { "1 file".to_owned() } else { format!("{gone} files") };
+        let files = if gone == 1 {
+            "1 file".to_owned()
+        } else {
+            format!("{gone} files")
+        };
         self.refuse_emptiness(&format!(
             "nothing but directories is left of it, or its rules leave out all else; the last snapshot has {files} of it"
         ))
@@ -411,14 +467,25 @@ impl<'a> TreeShared<'a> {
             Some(parent) if parent.is_folder() => {
                 self.keeps_old.store(true, Ordering::Relaxed);
                 self.sink.count_partial(MissingNames::Unseen);
-                let flags = parent.flags.with(EntryFlags::STALE).with(MissingNames::Unseen.flags());
-                Entry { flags, ..parent.clone() }
+                let flags = parent
+                    .flags
+                    .with(EntryFlags::STALE)
+                    .with(MissingNames::Unseen.flags());
+                Entry {
+                    flags,
+                    ..parent.clone()
+                }
             }
-            Some(parent) => Entry { flags: parent.flags.with(EntryFlags::STALE), ..parent.clone() },
+            Some(parent) => Entry {
+                flags: parent.flags.with(EntryFlags::STALE),
+                ..parent.clone()
+            },
             None => Entry {
                 path: path.clone(),
                 flags: EntryFlags::empty(),
-                node: Node::Failed { reason: why.to_owned() },
+                node: Node::Failed {
+                    reason: why.to_owned(),
+                },
             },
         };
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {

@@ -32,7 +32,9 @@ use super::{SnapshotHead, snapshot_of};
 use crate::Error;
 use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
 use crate::observe::{Counter, Observer};
-use crate::repo::{ChunkReader, Committed, Feed, FirstError, Lease, RepoError, Repository, StoredSnapshot};
+use crate::repo::{
+    ChunkReader, Committed, Feed, FirstError, Lease, RepoError, Repository, StoredSnapshot,
+};
 use crate::sys::now;
 use crate::types::{SnapshotId, Timestamp};
 
@@ -87,7 +89,15 @@ impl<'e> Checkpoints<'e> {
         observer: &'e dyn Observer,
     ) -> Self {
         let (state, failure) = (Mutex::default(), FirstError::default());
-        Self { repo, lease, reader, head, observer, state, failure }
+        Self {
+            repo,
+            lease,
+            reader,
+            head,
+            observer,
+            state,
+            failure,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -98,18 +108,32 @@ impl<'e> Checkpoints<'e> {
     /// nothing is changed, and the parents are to be chosen anew.
     pub fn inherit(&self, parents: &BTreeMap<String, ParentSource>) -> Result<bool, RepoError> {
         let mut state = self.lock();
-        let (passing, lasting): (Vec<_>, Vec<_>) = parents.iter().partition(|(_, one)| one.is_checkpoint);
-        state.parents = lasting.into_iter().map(|(_, parent)| parent.snapshot).collect();
-        let Some(lease) = self.lease.filter(|_| !passing.is_empty()) else { return Ok(true) };
-        let records = passing.iter().map(|(_, parent)| parent.record.clone()).collect();
+        let (passing, lasting): (Vec<_>, Vec<_>) =
+            parents.iter().partition(|(_, one)| one.is_checkpoint);
+        state.parents = lasting
+            .into_iter()
+            .map(|(_, parent)| parent.snapshot)
+            .collect();
+        let Some(lease) = self.lease.filter(|_| !passing.is_empty()) else {
+            return Ok(true);
+        };
+        let records = passing
+            .iter()
+            .map(|(_, parent)| parent.record.clone())
+            .collect();
         let ids = passing.iter().map(|(_, parent)| parent.snapshot).collect();
-        match self.repo.put_checkpoint(lease, snapshot_of(self.head, ids, records)) {
+        match self
+            .repo
+            .put_checkpoint(lease, snapshot_of(self.head, ids, records))
+        {
             Ok(stored) => state.keep(stored, self.observer),
             Err(RepoError::ParentGone { .. }) => return Ok(false),
             Err(err) => return Err(err),
         }
-        state.inherited =
-            passing.into_iter().map(|(name, parent)| (name.clone(), parent.record.clone())).collect();
+        state.inherited = passing
+            .into_iter()
+            .map(|(name, parent)| (name.clone(), parent.record.clone()))
+            .collect();
         Ok(true)
     }
 
@@ -136,9 +160,15 @@ impl<'e> Checkpoints<'e> {
     }
 
     /// Completes the runs of the tree under way. On an error what the last checkpoint had of it stays.
-    pub fn complete(&self, feed: &Feed<'_>, is_stopped: &dyn Fn() -> bool) -> Result<Runs, RepoError> {
+    pub fn complete(
+        &self,
+        feed: &Feed<'_>,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Runs, RepoError> {
         let mut state = self.lock();
-        let Some(tree) = &mut state.under_way else { return Ok(Runs::default()) };
+        let Some(tree) = &mut state.under_way else {
+            return Ok(Runs::default());
+        };
         let mut runs = tree.runs.clone();
         let hidden = tree.counts.hidden.swap(0, Ordering::Relaxed);
         runs.complete(feed, self.reader, tree.sink.cut()?, hidden, is_stopped)?;
@@ -187,13 +217,16 @@ impl<'e> Checkpoints<'e> {
     /// Makes a checkpoint if there is anything to tell. The outer error ends the backup: entries are lost for it. The
     /// inner one only means that there is no new checkpoint.
     fn make(&self, feed: &Feed<'_>, limit: u64) -> Result<Result<(), RepoError>, RepoError> {
-        let Some(lease) = self.lease else { return Ok(Ok(())) };
+        let Some(lease) = self.lease else {
+            return Ok(Ok(()));
+        };
         let mut state = self.lock();
         if let Some(tree) = &mut state.under_way
             && let Some(batch) = tree.sink.cut()?
         {
             let hidden = tree.counts.hidden.swap(0, Ordering::Relaxed);
-            tree.runs.add_part(feed, self.reader, batch, hidden, limit)?;
+            tree.runs
+                .add_part(feed, self.reader, batch, hidden, limit)?;
             state.is_behind = true;
         }
         if !state.is_behind {
@@ -213,7 +246,12 @@ impl<'e> Checkpoints<'e> {
     }
 
     /// Behind the commit, before the lease ends: deletes our own checkpoint and those that ours have overtaken.
-    pub fn clear(repo: &Repository, own: Option<SnapshotId>, overtaken: &Overtaken<'_>, now: Timestamp) {
+    pub fn clear(
+        repo: &Repository,
+        own: Option<SnapshotId>,
+        overtaken: &Overtaken<'_>,
+        now: Timestamp,
+    ) {
         // What cannot be deleted is left to the next backup, or to a prune.
         if let Some(own) = own {
             let _ = repo.delete_checkpoint(&own);
@@ -244,7 +282,11 @@ impl State {
                 runs.clone_from(&tree.runs.all);
             }
             record.ended = now();
-            record.counts = SourceCounts { partial: None, unseen: None, ..counts(&tree.counts, &tree.sink) };
+            record.counts = SourceCounts {
+                partial: None,
+                unseen: None,
+                ..counts(&tree.counts, &tree.sink)
+            };
             inherited.remove(&record.name);
             sources.push(record);
         }
@@ -266,7 +308,9 @@ impl Overtaken<'_> {
     /// Those whose lease has ended, at the store's time `now`.
     fn dead(&self, repo: &Repository, now: Timestamp) -> Result<Vec<SnapshotId>, Error> {
         let is_overtaken = |old: &SourceRecord| {
-            self.sources.iter().any(|new| new.name == old.name && new.started > old.started)
+            self.sources
+                .iter()
+                .any(|new| new.name == old.name && new.started > old.started)
         };
         let candidates: Vec<&StoredSnapshot> = self
             .snapshots
@@ -281,7 +325,12 @@ impl Overtaken<'_> {
         let times = repo.lease_times();
         let mut alive = repo.leases()?;
         alive.retain(|lease| lease.is_alive(now, &times) && !lease.is_dead_here(self.host));
-        let is_dead = |found: &&StoredSnapshot| alive.iter().all(|lease| lease.id != found.snapshot.lease);
-        Ok(candidates.into_iter().filter(is_dead).map(|found| found.id).collect())
+        let is_dead =
+            |found: &&StoredSnapshot| alive.iter().all(|lease| lease.id != found.snapshot.lease);
+        Ok(candidates
+            .into_iter()
+            .filter(is_dead)
+            .map(|found| found.id)
+            .collect())
     }
 }

@@ -56,7 +56,12 @@ impl ContentBuilder {
         Ok(())
     }
 
-    fn add(&mut self, level: usize, extent: Extent, writers: &mut Writers<'_>) -> Result<(), RepoError> {
+    fn add(
+        &mut self,
+        level: usize,
+        extent: Extent,
+        writers: &mut Writers<'_>,
+    ) -> Result<(), RepoError> {
         if self.levels.len() == level {
             self.levels.push(Vec::new());
         }
@@ -77,7 +82,15 @@ impl ContentBuilder {
         }
         let len = extents.iter().map(Extent::len).sum();
         let id = writers.metadata.add(&encode_list_node(&extents))?;
-        self.add(level + 1, Extent::List { id, len, depth: level as u8 + 1 }, writers)
+        self.add(
+            level + 1,
+            Extent::List {
+                id,
+                len,
+                depth: level as u8 + 1,
+            },
+            writers,
+        )
     }
 
     /// Ends the content.
@@ -85,12 +98,18 @@ impl ContentBuilder {
         if self.is_long {
             let mut level = 0;
             // The top level stands in the entry once it is short and holds all there is.
-            while level + 1 < self.levels.len() || level == 0 || self.levels[level].len() > INLINE_EXTENTS {
+            while level + 1 < self.levels.len()
+                || level == 0
+                || self.levels[level].len() > INLINE_EXTENTS
+            {
                 self.close(level, writers)?;
                 level += 1;
             }
         }
-        Ok(Content { size: self.size, extents: self.levels.pop().unwrap_or_default() })
+        Ok(Content {
+            size: self.size,
+            extents: self.levels.pop().unwrap_or_default(),
+        })
     }
 }
 
@@ -132,7 +151,12 @@ impl CutError {
         match self {
             Self::Repo(err) => err.into(),
             Self::Refused(err) => err,
-            Self::Read(source) => PathError { action: "read", path: name.into(), source }.into(),
+            Self::Read(source) => PathError {
+                action: "read",
+                path: name.into(),
+                source,
+            }
+            .into(),
         }
     }
 }
@@ -143,7 +167,11 @@ impl Window {
     pub fn cut(
         &mut self,
         read: &mut ReadBytes<'_>,
-        Span { start, limit, profile }: Span,
+        Span {
+            start,
+            limit,
+            profile,
+        }: Span,
         content: &mut ContentBuilder,
         writers: &mut Writers<'_>,
         seen: &mut dyn FnMut(&[u8]),
@@ -178,7 +206,13 @@ impl Window {
                 }
                 let length = next_cut(&self.buf[at..held], sizes);
                 let id = writers.data.add(&self.buf[at..at + length])?;
-                content.push(Extent::Chunk { id, len: length as u32 }, writers)?;
+                content.push(
+                    Extent::Chunk {
+                        id,
+                        len: length as u32,
+                    },
+                    writers,
+                )?;
                 at += length;
                 done += length as u64;
             }

@@ -13,7 +13,11 @@ pub(super) struct ParentCursor<'a> {
 
 impl<'a> ParentCursor<'a> {
     pub fn new(runs: MergedRuns<'a>) -> Self {
-        Self { runs, head: None, started: false }
+        Self {
+            runs,
+            head: None,
+            started: false,
+        }
     }
 
     fn advance(&mut self) -> Result<(), WalkError> {
@@ -45,11 +49,18 @@ impl<'a> ParentCursor<'a> {
     }
 
     /// Takes all that lies below an entry that was taken and is gone.
-    pub fn pass_below(&mut self, gone: &Entry, mut each: impl FnMut(&Entry)) -> Result<(), WalkError> {
+    pub fn pass_below(
+        &mut self,
+        gone: &Entry,
+        mut each: impl FnMut(&Entry),
+    ) -> Result<(), WalkError> {
         if !gone.is_folder() {
             return Ok(());
         }
-        while self.peek()?.is_some_and(|head| head.path.is_below(&gone.path)) {
+        while self
+            .peek()?
+            .is_some_and(|head| head.path.is_below(&gone.path))
+        {
             if let Some(entry) = self.take()? {
                 each(&entry);
             }
@@ -66,5 +77,9 @@ impl<'a> ParentCursor<'a> {
 
 /// Damage ends the use of the parent; anything else ends the backup.
 pub(super) fn parent_error(err: RepoError) -> WalkError {
-    if err.is_unavailable() { WalkError::Parent(err) } else { WalkError::Other(err.into()) }
+    if err.is_unavailable() {
+        WalkError::Parent(err)
+    } else {
+        WalkError::Other(err.into())
+    }
 }

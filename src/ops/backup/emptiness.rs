@@ -28,7 +28,19 @@ pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
     match bytes {
         // The end has the length of what was compressed, and its sum.
         [0x1f, 0x8b, 8, .., 0, 0, 0, 0, 0, 0, 0, 0] if bytes.len() >= 20 => Some("gzip file"),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Some("bzip2 file"),
+        [
+            b'B',
+            b'Z',
+            b'h',
+            b'1'..=b'9',
+            0x17,
+            0x72,
+            0x45,
+            0x38,
+            0x50,
+            0x90,
+            ..,
+        ] => Some("bzip2 file"),
         // A header, an index without records, a footer.
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if bytes.len() == 32 => Some("xz file"),
         [b'P', b'K', 5, 6, ..] if bytes.len() == 22 => Some("zip archive"),
@@ -50,10 +62,14 @@ fn is_empty_lz4(flags: u8, bytes: &[u8]) -> bool {
 fn is_empty_zstd(mut bytes: &[u8]) -> bool {
     while let [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, rest @ ..] = bytes {
         let len = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-        let Some(next) = rest.get(len..) else { return false };
+        let Some(next) = rest.get(len..) else {
+            return false;
+        };
         bytes = next;
     }
-    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = bytes else { return false };
+    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = bytes else {
+        return false;
+    };
     let is_single_segment = descriptor & 0x20 != 0;
     let window_bytes = usize::from(!is_single_segment);
     let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
@@ -73,7 +89,12 @@ mod tests {
 
     fn is_empty(bytes: &[u8]) -> bool {
         let is_zeros = bytes.iter().all(|&byte| byte == 0);
-        empty_file(&Sample { tail: bytes, size: bytes.len() as u64, is_zeros }).is_some()
+        empty_file(&Sample {
+            tail: bytes,
+            size: bytes.len() as u64,
+            is_zeros,
+        })
+        .is_some()
     }
 
     fn hex(text: &str) -> Vec<u8> {
@@ -86,13 +107,22 @@ mod tests {
     fn the_output_of_compressors_for_no_input_is_empty() {
         for (program, written) in [
             ("gzip", "1f8b080000000000000303000000000000000000"),
-            ("gzip with a name", "1f8b080881df0c6b0203612e73716c0003000000000000000000"),
+            (
+                "gzip with a name",
+                "1f8b080881df0c6b0203612e73716c0003000000000000000000",
+            ),
             ("bzip2", "425a683917724538509000000000"),
-            ("xz", "fd377a585a000004e6d6b446000000001cdf44211fb6f37d010000000004595a"),
+            (
+                "xz",
+                "fd377a585a000004e6d6b446000000001cdf44211fb6f37d010000000004595a",
+            ),
             ("zstd", "28b52ffd240001000099e9d851"),
             ("zstd without a checksum", "28b52ffd2000010000"),
             ("zstd of a stream", "28b52ffd0458010000"),
-            ("pzstd", "502a4d18040000000d00000028b52ffd040001000099e9d851"),
+            (
+                "pzstd",
+                "502a4d18040000000d00000028b52ffd040001000099e9d851",
+            ),
             ("lz4", "04224d186440a700000000055dcc02"),
             ("zip", "504b0506000000000000000000000000000000000000"),
         ] {
@@ -108,8 +138,16 @@ mod tests {
         let zstd = |level| zstd::bulk::compress(b"x", level).expect("compressed");
         for (what, bytes) in [
             ("a text", b"one line\n".to_vec()),
-            ("gzip of x", hex("1f8b0800000000000003ab0000 83169cdc8c01000000".replace(' ', "").as_str())),
-            ("xz of x", hex("fd377a585a000004e6d6b4460200210116000000742fe5a3")),
+            (
+                "gzip of x",
+                hex("1f8b0800000000000003ab0000 83169cdc8c01000000"
+                    .replace(' ', "")
+                    .as_str()),
+            ),
+            (
+                "xz of x",
+                hex("fd377a585a000004e6d6b4460200210116000000742fe5a3"),
+            ),
             ("bzip2 of x", hex("425a6839314159265359")),
             ("zstd of x", zstd(1)),
             ("zstd of x, level 19", zstd(19)),
@@ -128,6 +166,13 @@ mod tests {
     #[test]
     fn a_long_stream_that_ends_like_an_empty_file_is_not_one() {
         let tail = hex("1f8b080000000000000303000000000000000000");
-        assert_eq!(empty_file(&Sample { tail: &tail, size: 5000, is_zeros: false }), None);
+        assert_eq!(
+            empty_file(&Sample {
+                tail: &tail,
+                size: 5000,
+                is_zeros: false
+            }),
+            None
+        );
     }
 }

@@ -15,7 +15,11 @@ const BEGINNINGS: [(&str, &str); 4] = [
     ("-- MariaDB dump ", "MariaDB"),
 ];
 /// How a line near their end begins. Several dumps may stand in one stream, so any will do.
-const ENDINGS: [&str; 3] = [CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE, "-- Dump completed"];
+const ENDINGS: [&str; 3] = [
+    CLUSTER_DUMP_COMPLETE,
+    DATABASE_DUMP_COMPLETE,
+    "-- Dump completed",
+];
 /// Lines in which a dump says what it is.
 const FIRST_LINES: usize = 4;
 /// Bytes at a stream's beginning that hold these.
@@ -31,7 +35,11 @@ pub(super) fn cut_off(head: &[u8], tail: &[u8]) -> Option<String> {
             .map(|(_, program)| program)
     })?;
     let mut last = tail.split(|&byte| byte == b'\n');
-    if last.any(|line| ENDINGS.iter().any(|ending| line.starts_with(ending.as_bytes()))) {
+    if last.any(|line| {
+        ENDINGS
+            .iter()
+            .any(|ending| line.starts_with(ending.as_bytes()))
+    }) {
         return None;
     }
     Some(format!(
@@ -55,23 +63,48 @@ mod tests {
                 "--\n-- PostgreSQL database dump\n--\n\n\\restrict k\n",
                 "-- PostgreSQL database dump complete\n--\n\n\\unrestrict k\n",
             ),
-            ("--\r\n-- PostgreSQL database dump\r\n--\r\n", "-- PostgreSQL database dump complete\r\n"),
-            ("-- MySQL dump 10.13  Distrib 8.0\n--\n", "-- Dump completed on 2026-01-01\n"),
-            ("/*!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19\n", "-- Dump completed\n"),
+            (
+                "--\r\n-- PostgreSQL database dump\r\n--\r\n",
+                "-- PostgreSQL database dump complete\r\n",
+            ),
+            (
+                "-- MySQL dump 10.13  Distrib 8.0\n--\n",
+                "-- Dump completed on 2026-01-01\n",
+            ),
+            (
+                "/*!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19\n",
+                "-- Dump completed\n",
+            ),
             // The roles of the cluster, then one database.
-            ("--\n-- PostgreSQL database cluster dump\n--\n", "-- PostgreSQL database dump complete\n"),
+            (
+                "--\n-- PostgreSQL database cluster dump\n--\n",
+                "-- PostgreSQL database dump complete\n",
+            ),
         ] {
             let judged = |text: &str| {
                 let bytes = text.as_bytes();
-                cut_off(&bytes[..HEAD_BYTES.min(bytes.len())], &bytes[bytes.len().saturating_sub(4096)..])
+                cut_off(
+                    &bytes[..HEAD_BYTES.min(bytes.len())],
+                    &bytes[bytes.len().saturating_sub(4096)..],
+                )
             };
-            assert_eq!(judged(&format!("{beginning}{rows}{ending}")), None, "{beginning}");
-            assert!(judged(&format!("{beginning}{rows}")).is_some(), "{beginning}");
+            assert_eq!(
+                judged(&format!("{beginning}{rows}{ending}")),
+                None,
+                "{beginning}"
+            );
+            assert!(
+                judged(&format!("{beginning}{rows}")).is_some(),
+                "{beginning}"
+            );
             assert!(judged(beginning).is_some(), "{beginning}");
         }
-        for other in
-            ["", "INSERT INTO t VALUES (1);\n", "PGDMP\u{1}", "-- a note on\n\n\n\n-- MySQL dump 1\n"]
-        {
+        for other in [
+            "",
+            "INSERT INTO t VALUES (1);\n",
+            "PGDMP\u{1}",
+            "-- a note on\n\n\n\n-- MySQL dump 1\n",
+        ] {
             assert_eq!(cut_off(other.as_bytes(), other.as_bytes()), None, "{other}");
         }
     }

@@ -29,7 +29,9 @@ impl Walk<'_, '_> {
         folder: &RelPath,
         until: Option<&RelPath>,
     ) -> Result<Option<Entry>, WalkError> {
-        let Some(cursor) = &mut self.parent else { return Ok(None) };
+        let Some(cursor) = &mut self.parent else {
+            return Ok(None);
+        };
         let is_unlisted = cursor.peek()?.is_some_and(|head| match until {
             Some(until) => head.path < *until,
             None => head.path.is_below(folder),
@@ -48,8 +50,16 @@ impl Walk<'_, '_> {
             self.remove(Some(&entry))?;
             return Ok(None);
         };
-        let name = ListedName { name: name.to_vec(), inode: 0, kind_hint: None };
-        if self.rules.left_out(listed.path, &name, listed.only_tag).is_some() {
+        let name = ListedName {
+            name: name.to_vec(),
+            inode: 0,
+            kind_hint: None,
+        };
+        if self
+            .rules
+            .left_out(listed.path, &name, listed.only_tag)
+            .is_some()
+        {
             self.remove(Some(&entry))?;
             return Ok(None);
         }
@@ -63,7 +73,14 @@ impl Walk<'_, '_> {
             stat => {
                 let seen = Seen { stat, clock };
                 let path = entry.path.clone();
-                self.visit(listed.folder, &name.name, path, seen, Some(entry), Some(listed.node))
+                self.visit(
+                    listed.folder,
+                    &name.name,
+                    path,
+                    seen,
+                    Some(entry),
+                    Some(listed.node),
+                )
             }
         }
     }

@@ -40,7 +40,10 @@ impl Lost<'_> {
         if self.is_empty() {
             return Ok(false);
         }
-        let xattrs = entry.meta().map(|meta| meta.xattrs.as_slice()).unwrap_or_default();
+        let xattrs = entry
+            .meta()
+            .map(|meta| meta.xattrs.as_slice())
+            .unwrap_or_default();
         for xattr in xattrs {
             if let XattrValue::Chunk { id, .. } = &xattr.value
                 && self.is_lost(id)?
@@ -48,7 +51,10 @@ impl Lost<'_> {
                 return Ok(true);
             }
         }
-        let extents = entry.content().map(|content| content.extents.as_slice()).unwrap_or_default();
+        let extents = entry
+            .content()
+            .map(|content| content.extents.as_slice())
+            .unwrap_or_default();
         match self.is_in(extents) {
             Err(err) if err.is_unavailable() => Ok(true),
             other => Ok(other?),
@@ -64,8 +70,9 @@ impl Lost<'_> {
                 Extent::List { id, .. } if self.is_lost(id)? => true,
                 Extent::List { id, len, depth } => {
                     let bytes = self.reader.chunk(Class::Metadata, id)?;
-                    let listed = decode_list_node(&bytes, *len, *depth)
-                        .map_err(|err| RepoError::damaged(format!("list node {}", id.short()), err))?;
+                    let listed = decode_list_node(&bytes, *len, *depth).map_err(|err| {
+                        RepoError::damaged(format!("list node {}", id.short()), err)
+                    })?;
                     self.is_in(&listed)?
                 }
             };

@@ -43,7 +43,8 @@ use std::collections::BTreeMap;
 pub(in crate::ops) use content::{ContentBuilder, Writers};
 pub use ending::{CLUSTER_DUMP_COMPLETE, DATABASE_DUMP_COMPLETE};
 pub use options::{
-    Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceReport, SourceSpec, TreeSpec,
+    Around, BackupOptions, BackupReport, CommandAndEnv, CommandSpec, Run, SourceReport, SourceSpec,
+    TreeSpec,
 };
 pub(in crate::ops) use sink::EntrySink;
 
@@ -56,8 +57,8 @@ use self::tree::Capture;
 use super::{Cancel, memory};
 use crate::Error;
 use crate::format::{
-    FORMAT_VERSION, LeaseKind, ServiceImage, Snapshot, SnapshotState, SourceCounts, SourceKind, SourceRecord,
-    legal_images,
+    FORMAT_VERSION, LeaseKind, ServiceImage, Snapshot, SnapshotState, SourceCounts, SourceKind,
+    SourceRecord, legal_images,
 };
 use crate::index::Index;
 use crate::observe::{Counter, Observer, Phase, Problem, Severity};
@@ -83,7 +84,11 @@ pub fn backup(
     check(&options)?;
     repo.check_writable()?;
     let started = now();
-    if options.sources.iter().any(|source| matches!(source, SourceSpec::Tree(_))) {
+    if options
+        .sources
+        .iter()
+        .any(|source| matches!(source, SourceSpec::Tree(_)))
+    {
         super::check_proc("capture a tree")?;
     }
     let mut options = options;
@@ -94,17 +99,29 @@ pub fn backup(
     observer.phase(&Phase::Index);
     let lease = match options.dry_run {
         true => None,
-        false => Some(Lease::take(repo, LeaseKind::Backup, &options.host, repo.lease_times())?),
+        false => Some(Lease::take(
+            repo,
+            LeaseKind::Backup,
+            &options.host,
+            repo.lease_times(),
+        )?),
     };
     let mut damaged = |id: SnapshotId, err: RepoError| {
-        observer.problem(&Problem::new(Severity::Damage, format!("snapshot {}", id.short()), err));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            format!("snapshot {}", id.short()),
+            err,
+        ));
     };
     let mut snapshots = repo.snapshots(&mut damaged)?;
     super::tell_times(repo, &snapshots, observer);
     super::sync_until(repo, observer, cancel)?;
     let absent = presence::look(repo, lease.as_ref(), observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let plan = memory::plan(options.memory, options.threads.unwrap_or(cores).clamp(1, 64));
+    let plan = memory::plan(
+        options.memory,
+        options.threads.unwrap_or(cores).clamp(1, 64),
+    );
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let head = SnapshotHead {
         host: options.host.clone(),
@@ -140,12 +157,21 @@ pub fn backup(
         // Its run went on and replaced it, or came to its end. A listing that lags shows it all the same, and goes on
         // to do so: it is not asked twice.
         cancel.check()?;
-        passed_over.extend(parents.values().filter(|one| one.is_checkpoint).map(|one| one.snapshot));
+        passed_over.extend(
+            parents
+                .values()
+                .filter(|one| one.is_checkpoint)
+                .map(|one| one.snapshot),
+        );
         snapshots = repo.snapshots(&mut |_, _| {})?;
         snapshots.retain(|one| !passed_over.contains(&one.id));
     };
     let owners = Owners::read()?;
-    let lost = Lost { ids: repo.ask_index(Index::lost)?, absent, reader: &reader };
+    let lost = Lost {
+        ids: repo.ask_index(Index::lost)?,
+        absent,
+        reader: &reader,
+    };
     let capture = Capture {
         repo,
         reader: &reader,
@@ -158,32 +184,66 @@ pub fn backup(
         checkpoints: &checkpoints,
     };
     // Of a tree that is missing and was never captured there is nothing to carry over.
-    if let Some((name, why)) = missing.iter().find(|(name, _)| !parents.contains_key(*name)) {
-        return Err(Error::Source { name: name.clone(), why: why.clone() });
+    if let Some((name, why)) = missing
+        .iter()
+        .find(|(name, _)| !parents.contains_key(*name))
+    {
+        return Err(Error::Source {
+            name: name.clone(),
+            why: why.clone(),
+        });
     }
     let baselines = baselines(&snapshots, &options, &sources);
     let doubts = doubts(&snapshots, &options, &sources);
-    let given = Given { sources, baselines, doubts, parents: &parents };
+    let given = Given {
+        sources,
+        baselines,
+        doubts,
+        parents: &parents,
+    };
     let mut captured = capture_all(&capture, lease.as_ref(), given)?;
     for record in &mut captured.records {
-        record.moved_from = moved.as_mut().and_then(|moved| moved.remove(&record.name)).unwrap_or_default();
+        record.moved_from = moved
+            .as_mut()
+            .and_then(|moved| moved.remove(&record.name))
+            .unwrap_or_default();
     }
     let own = checkpoints.stored();
-    let passing =
-        |parent: &SnapshotId| parents.values().any(|one| one.is_checkpoint && one.snapshot == *parent);
+    let passing = |parent: &SnapshotId| {
+        parents
+            .values()
+            .any(|one| one.is_checkpoint && one.snapshot == *parent)
+    };
     // What was carried over from another run's checkpoint is in our own by now.
     let reported = captured.reports.iter().filter_map(|report| report.parent);
-    let named = reported.filter_map(|parent| if passing(&parent) { own } else { Some(parent) }).collect();
+    let named = reported
+        .filter_map(|parent| if passing(&parent) { own } else { Some(parent) })
+        .collect();
     let state = state_of(&captured.records);
-    let snapshot = Snapshot { state, ..snapshot_of(&head, named, captured.records) };
+    let snapshot = Snapshot {
+        state,
+        ..snapshot_of(&head, named, captured.records)
+    };
     let overtaken = |committed: &Committed, sources: &[SourceRecord]| {
-        let overtaken = Overtaken { snapshots: &snapshots, host: &options.host, sources };
+        let overtaken = Overtaken {
+            snapshots: &snapshots,
+            host: &options.host,
+            sources,
+        };
         Checkpoints::clear(repo, own, &overtaken, committed.stored);
     };
     let mut packed = captured.packed;
     packed.stored_bytes += checkpoints.stored_bytes();
     drop(checkpoints);
-    finish(repo, lease, snapshot, captured.reports, packed, observer, &overtaken)
+    finish(
+        repo,
+        lease,
+        snapshot,
+        captured.reports,
+        packed,
+        observer,
+        &overtaken,
+    )
 }
 
 /// What is captured, and what it is measured by.
@@ -206,7 +266,9 @@ fn look_at_trees(
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut missing = BTreeMap::new();
     for source in sources {
-        let SourceSpec::Tree(spec) = source else { continue };
+        let SourceSpec::Tree(spec) = source else {
+            continue;
+        };
         let is_prepared = !spec.around.before.is_empty();
         if is_prepared && !options.dry_run {
             continue;
@@ -270,21 +332,30 @@ fn doubts(
             let why = last.suspect.as_ref()?;
             Some((
                 name.to_owned(),
-                format!("{NO_GOOD_ONE}: {}", why.trim_start_matches(NO_GOOD_ONE).trim_start_matches(": ")),
+                format!(
+                    "{NO_GOOD_ONE}: {}",
+                    why.trim_start_matches(NO_GOOD_ONE).trim_start_matches(": ")
+                ),
             ))
         })
         .collect()
 }
 
 /// How such a reason begins.
-const NO_GOOD_ONE: &str = "no good snapshot of it is left to compare with, and the last one was not accepted";
+const NO_GOOD_ONE: &str =
+    "no good snapshot of it is left to compare with, and the last one was not accepted";
 
 fn check(options: &BackupOptions) -> Result<(), Error> {
     if options.sources.is_empty() {
-        return Err(Error::Usage("there is nothing to back up: name a path, --stdin or --command".into()));
+        return Err(Error::Usage(
+            "there is nothing to back up: name a path, --stdin or --command".into(),
+        ));
     }
     if !(1..=19).contains(&options.level) {
-        return Err(Error::Usage(format!("level {} is not within 1 to 19", options.level)));
+        return Err(Error::Usage(format!(
+            "level {} is not within 1 to 19",
+            options.level
+        )));
     }
     let mut names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
     names.sort_unstable();
@@ -294,16 +365,20 @@ fn check(options: &BackupOptions) -> Result<(), Error> {
         )));
     }
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => {
-            Err(Error::Usage(format!("two sources are named '{}'; write NAME=PATH for one", pair[0])))
-        }
+        Some(pair) => Err(Error::Usage(format!(
+            "two sources are named '{}'; write NAME=PATH for one",
+            pair[0]
+        ))),
         None => Ok(()),
     }
 }
 
 /// True if a text can name a source.
 pub fn is_source_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name != "." && name != ".." && !name.contains(['/', ':', '=', '\0'])
+    (1..=64).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', ':', '=', '\0'])
 }
 
 fn choose_parents(
@@ -312,7 +387,9 @@ fn choose_parents(
 ) -> Result<BTreeMap<String, ParentSource>, Error> {
     let mut out = BTreeMap::new();
     for source in sources {
-        let SourceSpec::Tree(spec) = source else { continue };
+        let SourceSpec::Tree(spec) = source else {
+            continue;
+        };
         let name = &spec.name;
         let parent = match &spec.parent {
             Some((snapshot, source)) => Some(chooser.named(snapshot, source)?),
@@ -338,10 +415,26 @@ fn capture_all<'e>(
     lease: Option<&'e Lease>,
     given: Given<'_>,
 ) -> Result<Captured, Error> {
-    let &Capture { repo, options, plan, observer, cancel, checkpoints, .. } = capture;
-    let claims = if options.dry_run { Claims::of_dry_run(repo.index()) } else { Claims::new(repo.index()) }?;
+    let &Capture {
+        repo,
+        options,
+        plan,
+        observer,
+        cancel,
+        checkpoints,
+        ..
+    } = capture;
+    let claims = if options.dry_run {
+        Claims::of_dry_run(repo.index())
+    } else {
+        Claims::new(repo.index())
+    }?;
     let claims = claims.without(capture.lost.absent.clone());
-    let packing = PackerOptions { workers: plan.workers, level: options.level, dry_run: options.dry_run };
+    let packing = PackerOptions {
+        workers: plan.workers,
+        level: options.level,
+        dry_run: options.dry_run,
+    };
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, packing, observer)?;
         let (going_on, over) = bounded::<()>(0);
@@ -371,15 +464,27 @@ fn capture_all<'e>(
         }
         // Also on failure: the stages end, and theirs may be the error that made the sources stop.
         let packed = packer.finish();
-        let stopped_by =
-            || ticked.err().map(Error::from).or_else(|| checkpoints.failure.take().map(Error::from));
+        let stopped_by = || {
+            ticked
+                .err()
+                .map(Error::from)
+                .or_else(|| checkpoints.failure.take().map(Error::from))
+        };
         match (captured, packed) {
             (Err(err), Err(first)) if is_stop(&err) => Err(first.into()),
-            (Err(err), _) if is_stop(&err) => Err(cancel.check().err().or_else(stopped_by).unwrap_or(err)),
+            (Err(err), _) if is_stop(&err) => {
+                Err(cancel.check().err().or_else(stopped_by).unwrap_or(err))
+            }
             (Err(err), _) => Err(err),
             (Ok(_), Err(err)) => Err(err.into()),
-            (Ok(_), Ok(_)) if checkpoints.failure.is_set() => Err(stopped_by().unwrap_or(Error::Interrupted)),
-            (Ok((records, reports)), Ok(packed)) => Ok(Captured { records, reports, packed }),
+            (Ok(_), Ok(_)) if checkpoints.failure.is_set() => {
+                Err(stopped_by().unwrap_or(Error::Interrupted))
+            }
+            (Ok((records, reports)), Ok(packed)) => Ok(Captured {
+                records,
+                reports,
+                packed,
+            }),
         }
     })
 }
@@ -396,7 +501,12 @@ impl<'e> Capture<'e> {
     ) -> Result<(Vec<SourceRecord>, Vec<SourceReport>), Error> {
         let mut records = Vec::new();
         let mut reports = Vec::new();
-        let Given { sources, baselines, doubts, parents } = given;
+        let Given {
+            sources,
+            baselines,
+            doubts,
+            parents,
+        } = given;
         for source in sources {
             self.cancel.check()?;
             let name = source.name().to_owned();
@@ -413,9 +523,14 @@ impl<'e> Capture<'e> {
             })?;
             if let (None, Some(why)) = (&captured.0.suspect, doubts.get(&name)) {
                 let is_tree = matches!(captured.0.kind, SourceKind::Tree { .. });
-                let severity = if is_tree { Severity::Alarm } else { Severity::Missing };
+                let severity = if is_tree {
+                    Severity::Alarm
+                } else {
+                    Severity::Missing
+                };
                 let message = format!("{why}; the snapshot does not count until --accept takes it");
-                self.observer.problem(&Problem::new(severity, &name, message));
+                self.observer
+                    .problem(&Problem::new(severity, &name, message));
                 captured.0.suspect = Some(why.clone());
             }
             self.checkpoints.finished(captured.0.clone());
@@ -428,12 +543,24 @@ impl<'e> Capture<'e> {
     /// A tree of which nothing may change is not there: what the last good snapshot has of it is in this one too.
     fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; what the last good snapshot has of it is kept");
-        self.observer.problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
+        self.observer
+            .problem(&Problem::new(Severity::Alarm, &parent.record.name, &reason));
         // Nothing was seen: that a name is not in the older state says nothing of this one.
-        let counts = SourceCounts { partial: None, unseen: None, ..parent.record.counts };
-        let record = SourceRecord { suspect: Some(reason), counts, ..parent.record.clone() };
-        let report =
-            SourceReport { name: record.name.clone(), counts: record.counts, parent: Some(parent.snapshot) };
+        let counts = SourceCounts {
+            partial: None,
+            unseen: None,
+            ..parent.record.counts
+        };
+        let record = SourceRecord {
+            suspect: Some(reason),
+            counts,
+            ..parent.record.clone()
+        };
+        let report = SourceReport {
+            name: record.name.clone(),
+            counts: record.counts,
+            parent: Some(parent.snapshot),
+        };
         (record, report)
     }
 }
@@ -447,7 +574,11 @@ struct SnapshotHead {
 }
 
 /// A checkpoint of these sources, lease and heartbeat aside.
-fn snapshot_of(head: &SnapshotHead, mut parents: Vec<SnapshotId>, sources: Vec<SourceRecord>) -> Snapshot {
+fn snapshot_of(
+    head: &SnapshotHead,
+    mut parents: Vec<SnapshotId>,
+    sources: Vec<SourceRecord>,
+) -> Snapshot {
     parents.sort_unstable();
     parents.dedup();
     let mut tags = head.tags.clone();
@@ -489,7 +620,8 @@ fn finish(
     let (state, started): (SnapshotState, Timestamp) = (snapshot.state, snapshot.started);
     let mut stored_bytes = packed.stored_bytes;
     let records = snapshot.sources.clone();
-    let commit = |lease| repo.commit_with(lease, snapshot, |_, committed| clear(committed, &records));
+    let commit =
+        |lease| repo.commit_with(lease, snapshot, |_, committed| clear(committed, &records));
     let committed = lease.map(commit).transpose()?;
     if let Some(committed) = &committed {
         observer.add(Counter::BytesStored, committed.bytes);

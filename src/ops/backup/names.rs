@@ -22,15 +22,22 @@ pub(super) fn look(
 ) -> Result<(), Error> {
     for source in sources {
         let name = source.name();
-        let (Some(now), Some((one, record))) = (source.thing(), chooser.newest(name)) else { continue };
+        let (Some(now), Some((one, record))) = (source.thing(), chooser.newest(name)) else {
+            continue;
+        };
         let before = Thing::of(&record.kind);
         if before == now {
             continue;
         }
-        let was = format!("it was {before} in snapshot {} and is {now} now", one.id.short());
+        let was = format!(
+            "it was {before} in snapshot {} and is {now} now",
+            one.id.short()
+        );
         let message = match source {
             _ if before.fits(&now) => format!("{was}, which is taken for the same"),
-            SourceSpec::Tree(spec) if spec.is_name_derived && !options.moved && spec.parent.is_none() => {
+            SourceSpec::Tree(spec)
+                if spec.is_name_derived && !options.moved && spec.parent.is_none() =>
+            {
                 return Err(Error::Usage(format!(
                     "source '{name}': {was}; if that is another directory, give it a name: NAME={now}; if it was \
                      moved, say --moved"
@@ -38,7 +45,11 @@ pub(super) fn look(
             }
             _ => format!("{was}; its history continues"),
         };
-        chooser.observer.problem(&Problem::new(Severity::Note, format!("source '{name}'"), message));
+        chooser.observer.problem(&Problem::new(
+            Severity::Note,
+            format!("source '{name}'"),
+            message,
+        ));
     }
     Ok(())
 }
@@ -67,18 +78,28 @@ pub(super) fn moved_from(
 }
 
 /// `all`: the committed captures of one name, oldest first.
-fn paths_continued(all: &[(&StoredSnapshot, &SourceRecord)], now: &Thing, is_moved: bool) -> Vec<Vec<u8>> {
+fn paths_continued(
+    all: &[(&StoredSnapshot, &SourceRecord)],
+    now: &Thing,
+    is_moved: bool,
+) -> Vec<Vec<u8>> {
     let is_own = |record: &SourceRecord| match (Thing::of(&record.kind), now) {
         // The program of a stream may change.
         (Thing::Stream(_), Thing::Stream(_)) => true,
         (before, now) => before.fits(now),
     };
     let last_own = all.iter().rposition(|(_, record)| is_own(record));
-    let Some(from) = last_own.or_else(|| all.len().checked_sub(1)) else { return Vec::new() };
+    let Some(from) = last_own.or_else(|| all.len().checked_sub(1)) else {
+        return Vec::new();
+    };
 
     // What the last record continues, and nobody has captured since.
     let mut paths: Vec<Vec<u8>> = all[from].1.moved_from.clone();
-    paths.retain(|path| all[from + 1..].iter().all(|(_, record)| record.path() != path));
+    paths.retain(|path| {
+        all[from + 1..]
+            .iter()
+            .all(|(_, record)| record.path() != path)
+    });
     if last_own.is_none() {
         paths.push(all[from].1.path().to_vec());
     }
@@ -89,8 +110,15 @@ fn paths_continued(all: &[(&StoredSnapshot, &SourceRecord)], now: &Thing, is_mov
 
     // The newest stand last. What has no snapshot any more is nothing to continue.
     let mut seen = std::collections::BTreeSet::new();
-    let mut paths: Vec<Vec<u8>> = paths.into_iter().rev().filter(|path| seen.insert(path.clone())).collect();
-    paths.retain(|path| all.iter().any(|(_, record)| record.path() == path && !is_own(record)));
+    let mut paths: Vec<Vec<u8>> = paths
+        .into_iter()
+        .rev()
+        .filter(|path| seen.insert(path.clone()))
+        .collect();
+    paths.retain(|path| {
+        all.iter()
+            .any(|(_, record)| record.path() == path && !is_own(record))
+    });
     paths.truncate(MOVED_FROM_MAX);
     paths.reverse();
     paths

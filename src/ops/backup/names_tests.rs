@@ -24,12 +24,26 @@ fn a_name_that_nobody_gave_stands_for_one_path() {
     let back_up = |spec: TreeSpec, moved: bool| {
         lab.store.clock().advance(60);
         let sources = vec![SourceSpec::Tree(Box::new(spec))];
-        let options = BackupOptions { moved, ..BackupOptions::new("host", sources) };
+        let options = BackupOptions {
+            moved,
+            ..BackupOptions::new("host", sources)
+        };
         backup(&lab.open(), options, &observer, &Cancel::new())
     };
-    let derived = |path: PathBuf| TreeSpec { is_name_derived: true, ..TreeSpec::new("data", path) };
-    let notes = || observer.problems().iter().map(ToString::to_string).collect::<Vec<_>>();
-    let first = back_up(derived(path("alice")), false).expect("the first of its name").snapshot;
+    let derived = |path: PathBuf| TreeSpec {
+        is_name_derived: true,
+        ..TreeSpec::new("data", path)
+    };
+    let notes = || {
+        observer
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let first = back_up(derived(path("alice")), false)
+        .expect("the first of its name")
+        .snapshot;
     // In another spelling it is the same.
     let spelled = lab.tree().join("alice/../alice/./data/");
     let same = back_up(derived(spelled), false).expect("the same");
@@ -38,17 +52,42 @@ fn a_name_that_nobody_gave_stands_for_one_path() {
     let refused = back_up(derived(path("bob")), false).expect_err("another");
     assert!(matches!(refused, Error::Usage(_)), "{refused:?}");
     let (why, bob) = (refused.to_string(), path("bob").display().to_string());
-    assert!(why.contains(&format!("NAME={bob}")) && why.contains("--moved"), "{why}");
-    assert!(why.contains(&same.snapshot.expect("committed").short()), "{why}");
-    assert_eq!(repo.snapshots(&mut |_, _| {}).expect("listed").len(), 2, "nothing was committed");
-    assert!(list_all(repo.store(), Folder::Leases).expect("listed").is_empty(), "and no lease is left");
+    assert!(
+        why.contains(&format!("NAME={bob}")) && why.contains("--moved"),
+        "{why}"
+    );
+    assert!(
+        why.contains(&same.snapshot.expect("committed").short()),
+        "{why}"
+    );
+    assert_eq!(
+        repo.snapshots(&mut |_, _| {}).expect("listed").len(),
+        2,
+        "nothing was committed"
+    );
+    assert!(
+        list_all(repo.store(), Folder::Leases)
+            .expect("listed")
+            .is_empty(),
+        "and no lease is left"
+    );
 
     // A name that was given may move; so may a directory of which that is said.
     back_up(TreeSpec::new("data", path("bob")), false).expect("given");
-    assert!(notes()[0].contains("its history continues"), "{:?}", notes());
-    assert!(back_up(derived(path("alice")), false).is_err(), "whose is it now?");
+    assert!(
+        notes()[0].contains("its history continues"),
+        "{:?}",
+        notes()
+    );
+    assert!(
+        back_up(derived(path("alice")), false).is_err(),
+        "whose is it now?"
+    );
     let moved = back_up(derived(path("alice")), true).expect("said to be moved");
-    assert_eq!(moved.sources[0].parent, same.snapshot, "the parent is of the same path");
+    assert_eq!(
+        moved.sources[0].parent, same.snapshot,
+        "the parent is of the same path"
+    );
     back_up(derived(path("alice")), false).expect("as last time");
 }
 
@@ -60,19 +99,33 @@ fn a_relative_path_of_an_earlier_version_matches_once() {
     let old = |path: &str| {
         lab.store.clock().advance(60);
         let lease = crate::ops::testing::lease(&repo);
-        let kind = SourceKind::Tree { path: path.into(), immutable: false, runs: Vec::new() };
+        let kind = SourceKind::Tree {
+            path: path.into(),
+            immutable: false,
+            runs: Vec::new(),
+        };
         crate::ops::testing::commit(&repo, lease, vec![("tree", kind)])
     };
     let observer = Recording::default();
     write(&lab.tree().join("a"), b"a");
     let run = || {
-        let spec = TreeSpec { is_name_derived: true, ..TreeSpec::new("tree", lab.tree()) };
+        let spec = TreeSpec {
+            is_name_derived: true,
+            ..TreeSpec::new("tree", lab.tree())
+        };
         let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(spec))]);
         backup(&lab.open(), options, &observer, &Cancel::new())
     };
     let parent = old("./tree");
-    assert_eq!(run().expect("taken for the same").sources[0].parent, Some(parent));
-    assert!(observer.problems()[0].to_string().contains("taken for the same"));
+    assert_eq!(
+        run().expect("taken for the same").sources[0].parent,
+        Some(parent)
+    );
+    assert!(
+        observer.problems()[0]
+            .to_string()
+            .contains("taken for the same")
+    );
     lab.store.clock().advance(60);
     run().expect("absolute now");
     assert_eq!(observer.problems().len(), 1);

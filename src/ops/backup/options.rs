@@ -21,7 +21,10 @@ pub enum SourceSpec {
     /// A command's standard output; counts only if it exits with 0.
     Command(Box<CommandSpec>),
     /// Whatever comes: standard input. A read that fails with `WouldBlock` is tried again, after a look at whether to stop.
-    Stream { name: String, input: Box<dyn Read + Send> },
+    Stream {
+        name: String,
+        input: Box<dyn Read + Send>,
+    },
 }
 
 impl SourceSpec {

@@ -24,7 +24,11 @@ pub(super) struct ParentSource {
 impl ParentSource {
     fn new(found: &StoredSnapshot, record: &SourceRecord) -> Self {
         let is_checkpoint = found.snapshot.state == SnapshotState::Checkpoint;
-        Self { snapshot: found.id, is_checkpoint, record: record.clone() }
+        Self {
+            snapshot: found.id,
+            is_checkpoint,
+            record: record.clone(),
+        }
     }
 }
 
@@ -48,13 +52,22 @@ impl<'a> Chooser<'a> {
 
     /// The snapshots of this host that hold the source of this name, by the start of its scan.
     pub fn by_scan(&self, name: &str) -> Vec<(&'a StoredSnapshot, &'a SourceRecord)> {
-        let of_host = self.snapshots.iter().filter(|one| one.snapshot.host == self.host);
-        let mut sources: Vec<(&StoredSnapshot, &SourceRecord)> =
-            of_host.filter_map(|one| Some((one, one.snapshot.source(name)?))).collect();
+        let of_host = self
+            .snapshots
+            .iter()
+            .filter(|one| one.snapshot.host == self.host);
+        let mut sources: Vec<(&StoredSnapshot, &SourceRecord)> = of_host
+            .filter_map(|one| Some((one, one.snapshot.source(name)?)))
+            .collect();
         sources.sort_by_key(|(one, source)| {
             // A commit comes after the checkpoints of the same scan.
             let is_commit = one.snapshot.state != SnapshotState::Checkpoint;
-            (trusted_time(source.started, one.committed()), one.committed(), is_commit, one.order())
+            (
+                trusted_time(source.started, one.committed()),
+                one.committed(),
+                is_commit,
+                one.order(),
+            )
         });
         sources
     }
@@ -94,9 +107,12 @@ impl<'a> Chooser<'a> {
         let is_whole = resolves(self.reader, one, self.cancel)?;
         self.judged.insert(one.id, is_whole);
         if !is_whole {
-            let message =
-                "it landed after its lease had expired, and what it needs is gone: nothing builds on it";
-            self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(one.id), message));
+            let message = "it landed after its lease had expired, and what it needs is gone: nothing builds on it";
+            self.observer.problem(&Problem::new(
+                Severity::Note,
+                ObjectKey::Snapshot(one.id),
+                message,
+            ));
         }
         Ok(is_whole)
     }
@@ -107,7 +123,10 @@ impl<'a> Chooser<'a> {
         let one = self.snapshots.iter().find(|one| one.id == *snapshot);
         match one.map(|one| self.is_usable(one)).transpose()? {
             Some(false) => Err(Error::Refused {
-                why: format!("snapshot {} lacks chunks: nothing can build on it", snapshot.short()),
+                why: format!(
+                    "snapshot {} lacks chunks: nothing can build on it",
+                    snapshot.short()
+                ),
                 hint: "without --parent the newest one that is whole is taken",
             }),
             _ => Ok(parent),
@@ -121,7 +140,9 @@ pub(super) fn last_good<'s>(
     host: &str,
     name: &str,
 ) -> Option<&'s SourceRecord> {
-    let good = snapshots.iter().filter(|one| one.snapshot.host == host && is_good(one, name));
+    let good = snapshots
+        .iter()
+        .filter(|one| one.snapshot.host == host && is_good(one, name));
     let newest = good.max_by_key(|one| one.order())?;
     newest.snapshot.source(name)
 }
@@ -136,29 +157,51 @@ pub(super) fn last_committed<'s>(
         let is_commit = one.snapshot.state != SnapshotState::Checkpoint;
         one.snapshot.host == host && is_commit && one.snapshot.source(name).is_some()
     };
-    snapshots.iter().filter(has).max_by_key(|one| one.order())?.snapshot.source(name)
+    snapshots
+        .iter()
+        .filter(has)
+        .max_by_key(|one| one.order())?
+        .snapshot
+        .source(name)
 }
 
 fn is_good(one: &StoredSnapshot, name: &str) -> bool {
     one.snapshot.state != SnapshotState::Checkpoint
-        && one.snapshot.source(name).is_some_and(|source| source.suspect.is_none())
+        && one
+            .snapshot
+            .source(name)
+            .is_some_and(|source| source.suspect.is_none())
 }
 
-fn named(snapshots: &[StoredSnapshot], snapshot: &SnapshotId, source: &str) -> Result<ParentSource, Error> {
+fn named(
+    snapshots: &[StoredSnapshot],
+    snapshot: &SnapshotId,
+    source: &str,
+) -> Result<ParentSource, Error> {
     let one = snapshots.iter().find(|one| one.id == *snapshot);
-    let one = one.ok_or_else(|| Error::NotThere(format!("there is no snapshot {}", snapshot.short())))?;
+    let one =
+        one.ok_or_else(|| Error::NotThere(format!("there is no snapshot {}", snapshot.short())))?;
     let record = one.snapshot.source(source);
-    let record = record
-        .ok_or_else(|| Error::NotThere(format!("snapshot {} has no source '{source}'", snapshot.short())))?;
+    let record = record.ok_or_else(|| {
+        Error::NotThere(format!(
+            "snapshot {} has no source '{source}'",
+            snapshot.short()
+        ))
+    })?;
     match record.kind {
         SourceKind::Tree { .. } => Ok(ParentSource::new(one, record)),
-        SourceKind::Stream { .. } => Err(Error::Usage(format!("'{source}' is a stream, which is no parent"))),
+        SourceKind::Stream { .. } => Err(Error::Usage(format!(
+            "'{source}' is a stream, which is no parent"
+        ))),
     }
 }
 
 /// True if anything in the snapshot's sources is not a full capture.
 pub(super) fn state_of(sources: &[SourceRecord]) -> SnapshotState {
-    if sources.iter().any(|source| source.counts.incomplete > 0 || source.suspect.is_some()) {
+    if sources
+        .iter()
+        .any(|source| source.counts.incomplete > 0 || source.suspect.is_some())
+    {
         SnapshotState::Incomplete
     } else {
         SnapshotState::Complete

@@ -51,22 +51,36 @@ pub(super) fn is_due_after(last: Option<Timestamp>, time: Timestamp) -> bool {
 
 /// A condemned pack that is not there was dealt with by a repair: nothing new is to be said of it.
 fn report(absent: &[PackRow], observer: &dyn Observer) {
-    let known: Vec<&PackRow> = absent.iter().filter(|row| row.state == PackState::Known).collect();
+    let known: Vec<&PackRow> = absent
+        .iter()
+        .filter(|row| row.state == PackState::Known)
+        .collect();
     let advice = "what it held is stored again as far as the sources still have it; 'icecore repair packs' \
                   tells what older snapshots have lost";
     for row in known.iter().take(NAMED_MAX) {
         let what = format!("it is missing or cut short; {advice}");
-        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), what));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Pack(row.id),
+            what,
+        ));
     }
     if known.len() > NAMED_MAX {
-        let more = format!("{} more are missing or cut short; {advice}", known.len() - NAMED_MAX);
+        let more = format!(
+            "{} more are missing or cut short; {advice}",
+            known.len() - NAMED_MAX
+        );
         observer.problem(&Problem::new(Severity::Damage, "packs", more));
     }
 }
 
 /// Where a put need not be durable, makes sure before the commit that the packs of this run are there.
 pub(super) fn check_own(repo: &Repository, packed: &Packed) -> Result<(), Error> {
-    if repo.store().properties().durable_put { Ok(()) } else { check_stored(repo, &packed.ids) }
+    if repo.store().properties().durable_put {
+        Ok(())
+    } else {
+        check_stored(repo, &packed.ids)
+    }
 }
 
 /// Fails unless these packs are in the store with these sizes.

@@ -20,18 +20,41 @@ struct Done {
 
 fn run(lab: &Lab, repo: &Repository, immutable: bool, force: bool) -> Done {
     let observer = Recording::default();
-    let tree = TreeSpec { immutable, ..TreeSpec::new("tree", lab.tree()) };
+    let tree = TreeSpec {
+        immutable,
+        ..TreeSpec::new("tree", lab.tree())
+    };
     let sources = vec![SourceSpec::Tree(Box::new(tree))];
-    let options = BackupOptions { force, grain_seconds: Some(0), ..BackupOptions::new("host", sources) };
+    let options = BackupOptions {
+        force,
+        grain_seconds: Some(0),
+        ..BackupOptions::new("host", sources)
+    };
     let report = backup(repo, options, &observer, &Cancel::new()).expect("backed up");
-    let problems = observer.problems().iter().map(ToString::to_string).collect();
-    Done { id: report.snapshot.expect("committed"), problems, packs: report.packs }
+    let problems = observer
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Done {
+        id: report.snapshot.expect("committed"),
+        problems,
+        packs: report.packs,
+    }
 }
 
 fn packs(lab: &Lab) -> Vec<(PackId, u64)> {
-    let listed = list_all(&*lab.store, Folder::Packs).expect("listed").into_iter();
+    let listed = list_all(&*lab.store, Folder::Packs)
+        .expect("listed")
+        .into_iter();
     listed
-        .filter_map(|meta| if let ObjectKey::Pack(id) = meta.key { Some((id, meta.size)) } else { None })
+        .filter_map(|meta| {
+            if let ObjectKey::Pack(id) = meta.key {
+                Some((id, meta.size))
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
@@ -50,11 +73,26 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
     };
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     while let Some(entry) = merged.next_entry().expect("reads") {
-        let Some(content) = entry.content() else { continue };
+        let Some(content) = entry.content() else {
+            continue;
+        };
         let mut bytes = Vec::new();
-        write_content(&reader, content, &mut bytes, &Cancel::new(), &Recording::default()).expect("whole");
-        let path = lab.tree().join(String::from_utf8(entry.path.to_slashed()).expect("text"));
-        assert!(bytes == std::fs::read(&path).expect("there"), "{}", path.display());
+        write_content(
+            &reader,
+            content,
+            &mut bytes,
+            &Cancel::new(),
+            &Recording::default(),
+        )
+        .expect("whole");
+        let path = lab
+            .tree()
+            .join(String::from_utf8(entry.path.to_slashed()).expect("text"));
+        assert!(
+            bytes == std::fs::read(&path).expect("there"),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -83,7 +121,9 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     run(&lab, &repo, immutable, false);
     write(&lab.tree().join("later"), &noise(60, 500_000));
     run(&lab, &repo, immutable, false);
-    let Some(&(id, _)) = packs(&lab).get(number) else { return false };
+    let Some(&(id, _)) = packs(&lab).get(number) else {
+        return false;
+    };
     let name = ObjectKey::Pack(id);
     match is_cut {
         true => assert!(lab.store.damage(&name, |bytes| bytes.truncate(70))),
@@ -98,7 +138,11 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     let again = run(&lab, &repo, immutable, false);
     assert!(again.problems.iter().any(is_named), "{:?}", again.problems);
     assert_eq!(again.packs, 0);
-    let options = RepairPacksOptions { host: "host".into(), threads: 1, ..Default::default() };
+    let options = RepairPacksOptions {
+        host: "host".into(),
+        threads: 1,
+        ..Default::default()
+    };
     repair_packs(&repo, &options, &Recording::default(), &Cancel::new()).expect("repaired");
     let quiet = run(&lab, &repo, immutable, false);
     assert_eq!((quiet.problems, quiet.packs), (vec![], 0));
@@ -108,9 +152,12 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
 
 #[test]
 fn any_missing_pack_is_reported_and_what_it_held_is_stored_again() {
-    for (immutable, force, is_cut) in
-        [(false, false, false), (true, false, false), (false, true, false), (true, false, true)]
-    {
+    for (immutable, force, is_cut) in [
+        (false, false, false),
+        (true, false, false),
+        (false, true, false),
+        (true, false, true),
+    ] {
         let mut number = 0;
         while lose_one(number, immutable, force, is_cut) {
             number += 1;
@@ -135,11 +182,18 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
     // Before the packs are listed, the segments were.
     let hook = Box::new(move |store: &dyn Store| {
         let writer = crate::types::LeaseId::new([9; 16]);
-        let body = SegmentBody { condemned: vec![gone], dropped: vec![gone], ..SegmentBody::empty(writer) };
-        let sealed = crate::repo::seal_object(&keys, ObjectKind::Segment, writer, &encode_segment(&body));
+        let body = SegmentBody {
+            condemned: vec![gone],
+            dropped: vec![gone],
+            ..SegmentBody::empty(writer)
+        };
+        let sealed =
+            crate::repo::seal_object(&keys, ObjectKind::Segment, writer, &encode_segment(&body));
         let (bytes, name) = sealed.expect("seals");
         let key = ObjectKey::Segment(SegmentId::from(name));
-        store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        store
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
         store.delete(&ObjectKey::Pack(gone)).expect("deleted");
     });
     let hooked = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Segment, hook);
@@ -176,9 +230,19 @@ fn the_age_of_the_last_look_is_remembered() {
     let first = repo.memory().packs_listed().expect("remembered");
     lab.store.clock().advance(3600);
     run(&lab, &repo, false, false);
-    assert!(repo.memory().packs_listed().expect("remembered").seconds_since(first) >= 3600.0);
+    assert!(
+        repo.memory()
+            .packs_listed()
+            .expect("remembered")
+            .seconds_since(first)
+            >= 3600.0
+    );
     for (hours, is_due) in [(1, false), (23, false), (25, true), (-1, true)] {
-        assert_eq!(is_due_after(Some(first), first.plus_seconds(hours * 3600)), is_due, "{hours}");
+        assert_eq!(
+            is_due_after(Some(first), first.plus_seconds(hours * 3600)),
+            is_due,
+            "{hours}"
+        );
     }
     assert!(is_due_after(None, first));
 }

@@ -74,16 +74,30 @@ impl TreeShared<'_> {
         window: &mut Window,
         writers: &mut Writers<'_>,
     ) -> Result<Reading, CutError> {
-        let first = Version { stat: job.stat, is_racy: job.is_racy };
+        let first = Version {
+            stat: job.stat,
+            is_racy: job.is_racy,
+        };
         // A name that is a hash is checked against the bytes, so those are read for every name.
         if hash.is_none()
             && let Some(linked) = self.linked(&first.stat, file)
         {
             let is_racy = first.is_racy || linked.version.is_racy;
             let content = linked.content;
-            return Ok(Reading { content, name_agrees: None, is_torn: false, is_racy, stat: first.stat });
+            return Ok(Reading {
+                content,
+                name_agrees: None,
+                is_torn: false,
+                is_racy,
+                stat: first.stat,
+            });
         }
-        let mut pen = Pen { file, hash, window, writers };
+        let mut pen = Pen {
+            file,
+            hash,
+            window,
+            writers,
+        };
 
         let pass = self.pass(&mut pen, first)?;
         let then = version(file, job)?;
@@ -95,8 +109,18 @@ impl TreeShared<'_> {
         if is_growing && pass.content.size == first.stat.size {
             let again = self.pass(&mut pen, first)?;
             if again.content == pass.content {
-                let Pass { content, name_agrees, .. } = again;
-                return Ok(Reading { content, name_agrees, is_torn: false, is_racy: true, stat: first.stat });
+                let Pass {
+                    content,
+                    name_agrees,
+                    ..
+                } = again;
+                return Ok(Reading {
+                    content,
+                    name_agrees,
+                    is_torn: false,
+                    is_racy: true,
+                    stat: first.stat,
+                });
             }
         }
 
@@ -106,19 +130,48 @@ impl TreeShared<'_> {
         if is_same_version(&second.stat, &then.stat) {
             return self.steady(&mut pen, pass, second);
         }
-        let Pass { content, name_agrees, .. } = pass;
-        Ok(Reading { content, name_agrees, is_torn: true, is_racy: second.is_racy, stat: second.stat })
+        let Pass {
+            content,
+            name_agrees,
+            ..
+        } = pass;
+        Ok(Reading {
+            content,
+            name_agrees,
+            is_torn: true,
+            is_racy: second.is_racy,
+            stat: second.stat,
+        })
     }
 
     /// A pass during which the file kept its stat. If there was more than its size says, the size says nothing: all is read.
-    fn steady(&self, pen: &mut Pen<'_, '_>, pass: Pass, version: Version) -> Result<Reading, CutError> {
+    fn steady(
+        &self,
+        pen: &mut Pen<'_, '_>,
+        pass: Pass,
+        version: Version,
+    ) -> Result<Reading, CutError> {
         let Version { stat, is_racy } = version;
-        let pass = if pass.is_longer { self.pass_to_end(pen)? } else { pass };
+        let pass = if pass.is_longer {
+            self.pass_to_end(pen)?
+        } else {
+            pass
+        };
         if stat.nlink > 1 {
             self.remember_link(version, &pass.content);
         }
-        let Pass { content, name_agrees, .. } = pass;
-        Ok(Reading { content, name_agrees, is_torn: false, is_racy, stat })
+        let Pass {
+            content,
+            name_agrees,
+            ..
+        } = pass;
+        Ok(Reading {
+            content,
+            name_agrees,
+            is_torn: false,
+            is_racy,
+            stat,
+        })
     }
 
     /// Reads a file up to the size that its stat tells.
@@ -129,12 +182,21 @@ impl TreeShared<'_> {
         let is_sparse = version.stat.may_have_holes();
         let mut at = 0;
         while at < size {
-            let data = if is_sparse { self.data_at(pen.file, at, version)? } else { at..size };
+            let data = if is_sparse {
+                self.data_at(pen.file, at, version)?
+            } else {
+                at..size
+            };
             if data.start > at {
                 if let Some(checker) = &mut checker {
                     self.hash_hole(checker, data.start - at)?;
                 }
-                builder.push(Extent::Hole { len: data.start - at }, pen.writers)?;
+                builder.push(
+                    Extent::Hole {
+                        len: data.start - at,
+                    },
+                    pen.writers,
+                )?;
             }
             if data.is_empty() {
                 at = size;
@@ -148,9 +210,17 @@ impl TreeShared<'_> {
                 break;
             }
         }
-        let is_longer = at == size && self.read_some(pen.file, &mut [0], size).map_err(CutError::Read)? > 0;
+        let is_longer = at == size
+            && self
+                .read_some(pen.file, &mut [0], size)
+                .map_err(CutError::Read)?
+                > 0;
         let content = builder.finish(pen.writers)?;
-        Ok(Pass { content, name_agrees: checker.map(HashChecker::finish), is_longer })
+        Ok(Pass {
+            content,
+            name_agrees: checker.map(HashChecker::finish),
+            is_longer,
+        })
     }
 
     /// Reads a file whose size says nothing until there is no more.
@@ -165,25 +235,42 @@ impl TreeShared<'_> {
             at += n as u64;
             Ok(n)
         };
-        let short = pen.window.whole(&mut read, WHOLE_FILE_BYTES_MAX as usize + 1).map_err(CutError::Read)?;
+        let short = pen
+            .window
+            .whole(&mut read, WHOLE_FILE_BYTES_MAX as usize + 1)
+            .map_err(CutError::Read)?;
         let short = short.len() as u64;
         let is_all = short <= WHOLE_FILE_BYTES_MAX;
         let end = if is_all { short } else { u64::MAX };
 
         self.read_range(pen, 0..end, is_all, &mut builder, &mut checker)?;
         let content = builder.finish(pen.writers)?;
-        Ok(Pass { content, name_agrees: checker.map(HashChecker::finish), is_longer: false })
+        Ok(Pass {
+            content,
+            name_agrees: checker.map(HashChecker::finish),
+            is_longer: false,
+        })
     }
 
     /// The next data at or behind `at`; what lies between is a hole. Of a file that is still being written the file system
     /// may tell holes where data waits to be written, so there the bytes of a hole are looked at.
-    fn data_at(&self, file: &SourceFile, at: u64, version: Version) -> Result<Range<u64>, CutError> {
+    fn data_at(
+        &self,
+        file: &SourceFile,
+        at: u64,
+        version: Version,
+    ) -> Result<Range<u64>, CutError> {
         let size = version.stat.size;
-        let told = file.next_data(at).map_err(CutError::Read)?.unwrap_or(size..size);
+        let told = file
+            .next_data(at)
+            .map_err(CutError::Read)?
+            .unwrap_or(size..size);
         let mut data = told.start.clamp(at, size)..told.end.clamp(at, size);
         if version.is_racy && data.start > at {
             let stop = || self.check().is_err();
-            data.start = file.zeros_until(at..data.start, &stop).map_err(CutError::Read)?;
+            data.start = file
+                .zeros_until(at..data.start, &stop)
+                .map_err(CutError::Read)?;
         }
         Ok(data)
     }
@@ -192,7 +279,8 @@ impl TreeShared<'_> {
     fn hash_hole(&self, checker: &mut HashChecker, mut len: u64) -> Result<(), CutError> {
         static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
         while len > 0 {
-            self.check().map_err(|_| CutError::Read(io::ErrorKind::BrokenPipe.into()))?;
+            self.check()
+                .map_err(|_| CutError::Read(io::ErrorKind::BrokenPipe.into()))?;
             let n = len.min(ZEROS.len() as u64);
             checker.update(&ZEROS[..n as usize]);
             len -= n;
@@ -214,19 +302,28 @@ impl TreeShared<'_> {
         builder: &mut ContentBuilder,
         checker: &mut Option<HashChecker>,
     ) -> Result<u64, CutError> {
-        let Pen { file, window, writers, .. } = pen;
+        let Pen {
+            file,
+            window,
+            writers,
+            ..
+        } = pen;
         let mut offset = range.start;
         let mut read = |buf: &mut [u8]| {
             let n = self.read_some(file, buf, offset)?;
             offset += n as u64;
             self.observer.add(Counter::BytesRead, n as u64);
-            self.counts.bytes_read.fetch_add(n as u64, Ordering::Relaxed);
+            self.counts
+                .bytes_read
+                .fetch_add(n as u64, Ordering::Relaxed);
             self.check().map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(n)
         };
         let len = range.end - range.start;
         if is_all && (len <= LITERAL_BYTES_MAX as u64 || self.profile.is_whole(len)) {
-            let bytes = window.whole(&mut read, len as usize).map_err(CutError::Read)?;
+            let bytes = window
+                .whole(&mut read, len as usize)
+                .map_err(CutError::Read)?;
             if let Some(checker) = checker {
                 checker.update(bytes);
             }
@@ -234,7 +331,10 @@ impl TreeShared<'_> {
             let extent = match bytes.len() {
                 0 => return Ok(0),
                 n if n <= LITERAL_BYTES_MAX => Extent::Literal(bytes.to_vec()),
-                n => Extent::Chunk { id: writers.data.add(bytes)?, len: n as u32 },
+                n => Extent::Chunk {
+                    id: writers.data.add(bytes)?,
+                    len: n as u32,
+                },
             };
             builder.push(extent, writers)?;
             return Ok(read);
@@ -244,7 +344,11 @@ impl TreeShared<'_> {
                 checker.update(bytes);
             }
         };
-        let span = Span { start: range.start, limit: len, profile: self.profile };
+        let span = Span {
+            start: range.start,
+            limit: len,
+            profile: self.profile,
+        };
         window.cut(&mut read, span, builder, writers, &mut seen)
     }
 
@@ -263,7 +367,10 @@ impl TreeShared<'_> {
     fn remember_link(&self, version: Version, content: &Content) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if links.len() < LINK_GROUPS_MAX {
-            let linked = Linked { version, content: content.clone() };
+            let linked = Linked {
+                version,
+                content: content.clone(),
+            };
             links.insert((version.stat.device, version.stat.inode), linked);
         }
     }
@@ -273,7 +380,10 @@ impl TreeShared<'_> {
 fn version(file: &SourceFile, job: &FileJob) -> Result<Version, CutError> {
     let clock = now();
     let stat = file.stat().map_err(CutError::Read)?;
-    Ok(Version { stat, is_racy: stat.is_racy(clock, job.window_seconds) })
+    Ok(Version {
+        stat,
+        is_racy: stat.is_racy(clock, job.window_seconds),
+    })
 }
 
 /// True if two stats of a file tell of the same version of its content.

@@ -53,10 +53,20 @@ mod tests {
     #[test]
     fn a_dead_mount_is_named_at_each_of_its_paths() {
         for errno in [Errno::STALE, Errno::NOTCONN, Errno::TIMEDOUT] {
-            assert!(reason("read", &of(errno)).ends_with("mount it again"), "{errno:?}");
+            assert!(
+                reason("read", &of(errno)).ends_with("mount it again"),
+                "{errno:?}"
+            );
             let path = "/mnt/file".into();
-            let nested = PathError { action: "stat", path, source: of(errno) };
-            assert!(reason("find", &nested).ends_with("mount it again"), "{errno:?}");
+            let nested = PathError {
+                action: "stat",
+                path,
+                source: of(errno),
+            };
+            assert!(
+                reason("find", &nested).ends_with("mount it again"),
+                "{errno:?}"
+            );
         }
         for errno in [Errno::IO, Errno::ACCESS, Errno::NOENT] {
             assert!(!reason("read", &of(errno)).contains("mount"), "{errno:?}");
@@ -66,7 +76,14 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_and_its_advice_is_not() {
         let path = "é".repeat(4096).into();
-        let text = reason("find", &PathError { action: "stat", path, source: of(Errno::STALE) });
+        let text = reason(
+            "find",
+            &PathError {
+                action: "stat",
+                path,
+                source: of(Errno::STALE),
+            },
+        );
         assert!(text.len() <= REASON_BYTES_MAX, "{} bytes", text.len());
     }
 }

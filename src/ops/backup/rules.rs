@@ -1,6 +1,8 @@
 //! The rules of a walk: what of a tree is captured, and what is looked at again.
 
-use crate::source::{CACHE_TAG_NAME, FilesFrom, Filter, Folder, FolderId, Kind, ListedName, Stat, Wanted};
+use crate::source::{
+    CACHE_TAG_NAME, FilesFrom, Filter, Folder, FolderId, Kind, ListedName, Stat, Wanted,
+};
 use crate::store::is_foreign;
 use crate::target::is_temporary_name;
 use crate::types::{MissingNames, RelPath, Timestamp};
@@ -48,7 +50,9 @@ impl WalkRules<'_> {
         if Some(stat.id()) != self.repository {
             return Ok(None);
         }
-        let mut names = above.open_child(name)?.list(self.scratch, self.listing_bytes)?;
+        let mut names = above
+            .open_child(name)?
+            .list(self.scratch, self.listing_bytes)?;
         let (mut count, mut first, mut batch) = (0, None, Vec::new());
         while names.next_batch(&mut batch, NAMES_AT_ONCE)? > 0 {
             let mut foreign = batch.drain(..).filter(|name| is_foreign(&name.name));
@@ -61,7 +65,12 @@ impl WalkRules<'_> {
     }
 
     /// Why a name is not to be captured; none if it is.
-    pub fn left_out(&self, folder: &RelPath, name: &ListedName, only_tag: bool) -> Option<MissingNames> {
+    pub fn left_out(
+        &self,
+        folder: &RelPath,
+        name: &ListedName,
+        only_tag: bool,
+    ) -> Option<MissingNames> {
         if only_tag && name.name != CACHE_TAG_NAME {
             return Some(MissingNames::Excluded);
         }
@@ -69,14 +78,22 @@ impl WalkRules<'_> {
             return Some(MissingNames::Excluded);
         }
         // A path that cannot be joined is told of later.
-        let Ok(path) = folder.join(&name.name) else { return None };
+        let Ok(path) = folder.join(&name.name) else {
+            return None;
+        };
         let is_folder = name.kind_hint == Some(Kind::Folder);
-        let wanted = self.files_from.map_or(Wanted::Yes, |list| list.wanted(&path));
+        let wanted = self
+            .files_from
+            .map_or(Wanted::Yes, |list| list.wanted(&path));
         match wanted {
             Wanted::No => return Some(MissingNames::Excluded),
-            Wanted::Parent if !is_folder && name.kind_hint.is_some() => return Some(MissingNames::Excluded),
+            Wanted::Parent if !is_folder && name.kind_hint.is_some() => {
+                return Some(MissingNames::Excluded);
+            }
             _ => {}
         }
-        self.filter.excludes(&path, is_folder).then_some(MissingNames::Excluded)
+        self.filter
+            .excludes(&path, is_folder)
+            .then_some(MissingNames::Excluded)
     }
 }

@@ -3,7 +3,8 @@
 use super::sink::Batch;
 use crate::format::RunRef;
 use crate::repo::{
-    ChunkReader, Feed, Mention, MergedRuns, RepoError, RunWriter, Streams, merged_into, tiers_to_merge,
+    ChunkReader, Feed, Mention, MergedRuns, RepoError, RunWriter, Streams, merged_into,
+    tiers_to_merge,
 };
 use crate::types::Class;
 
@@ -23,7 +24,10 @@ pub(super) struct Runs {
 impl Runs {
     /// Those of a parent.
     pub fn of(parent: &[RunRef]) -> Self {
-        Self { all: parent.to_vec(), own: 0 }
+        Self {
+            all: parent.to_vec(),
+            own: 0,
+        }
     }
 
     /// Adds a part of the new run, merged with the newest of our own by tiers (PROTOCOL R9), but with no more than
@@ -60,7 +64,10 @@ impl Runs {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), RepoError> {
         let (own, parents) = self.all.split_at(self.own);
-        let entries = own.iter().map(|run| run.entries).chain(batch.as_ref().map(|batch| batch.entries));
+        let entries = own
+            .iter()
+            .map(|run| run.entries)
+            .chain(batch.as_ref().map(|batch| batch.entries));
         let joining = match self.hides_much(hidden) {
             true => parents.len(),
             false => tiers_to_merge(entries.sum(), parents),
@@ -77,7 +84,8 @@ impl Runs {
     fn hides_much(&self, hidden: u64) -> bool {
         let sum = |of: fn(&RunRef) -> u64| self.all.iter().map(of).fold(0, u64::saturating_add);
         let hidden = sum(|run| run.hides).saturating_add(hidden);
-        hidden > sum(|run| run.bytes) && hidden.saturating_mul(HIDDEN_PARTS) > sum(|run| run.content)
+        hidden > sum(|run| run.bytes)
+            && hidden.saturating_mul(HIDDEN_PARTS) > sum(|run| run.content)
     }
 
     /// Writes one run of the batch over the newest `joining` runs, which it replaces.
@@ -93,12 +101,21 @@ impl Runs {
         let (old, staying) = self.all.split_at(joining);
         let hides = match staying {
             [] => 0,
-            _ => old.iter().map(|run| run.hides).fold(hidden, u64::saturating_add),
+            _ => old
+                .iter()
+                .map(|run| run.hides)
+                .fold(hidden, u64::saturating_add),
         };
         let mut pages = feed.writer(Class::Metadata);
         let mut sorted = batch.map(|batch| batch.sorted);
         // New entries ask as they come; behind the last of them there may be millions of old ones.
-        let mut put = |bytes: &[u8]| if is_stopped() { Err(RepoError::Stopped) } else { pages.add(bytes) };
+        let mut put = |bytes: &[u8]| {
+            if is_stopped() {
+                Err(RepoError::Stopped)
+            } else {
+                pages.add(bytes)
+            }
+        };
         let writer = RunWriter::new(&mut put);
         let old = MergedRuns::open(reader, old, Streams::All, false)?;
         let next = || -> Result<Option<Mention>, RepoError> {

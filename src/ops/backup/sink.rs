@@ -82,10 +82,24 @@ impl EntrySink {
     pub(super) fn begin(&self, folder: &FolderNode) {
         if !folder.was_folder() {
             // Of what is in it nothing is certain before its own entry.
-            let flags = EntryFlags::REVISIT.with(folder.cover()).with(MissingNames::Unseen.flags());
-            let node = Node::Folder { meta: folder.meta.clone() };
-            let entry = Entry { path: folder.path.clone(), flags, node };
-            self.lock().open.insert(folder.path.clone(), OpenFolder { entry, is_given: false });
+            let flags = EntryFlags::REVISIT
+                .with(folder.cover())
+                .with(MissingNames::Unseen.flags());
+            let node = Node::Folder {
+                meta: folder.meta.clone(),
+            };
+            let entry = Entry {
+                path: folder.path.clone(),
+                flags,
+                node,
+            };
+            self.lock().open.insert(
+                folder.path.clone(),
+                OpenFolder {
+                    entry,
+                    is_given: false,
+                },
+            );
         }
     }
 
@@ -134,9 +148,15 @@ impl EntrySink {
             }
             gathered.give_open()?;
             let fresh = Sorter::new(&self.scratch, self.bytes);
-            (std::mem::replace(&mut gathered.sorter, fresh), std::mem::take(&mut gathered.entries))
+            (
+                std::mem::replace(&mut gathered.sorter, fresh),
+                std::mem::take(&mut gathered.entries),
+            )
         };
-        Ok(Some(Batch { entries, sorted: SortedEntries(sorter.finish()?) }))
+        Ok(Some(Batch {
+            entries,
+            sorted: SortedEntries(sorter.finish()?),
+        }))
     }
 }
 
@@ -172,12 +192,24 @@ pub(in crate::ops) struct SortedEntries(Sorted);
 
 impl SortedEntries {
     pub fn next(&mut self) -> Result<Option<Mention>, RepoError> {
-        let Some((_, value)) = self.0.next()? else { return Ok(None) };
-        let bad =
-            || RepoError::damaged("a scratch file", "an entry reads back otherwise than it was written");
+        let Some((_, value)) = self.0.next()? else {
+            return Ok(None);
+        };
+        let bad = || {
+            RepoError::damaged(
+                "a scratch file",
+                "an entry reads back otherwise than it was written",
+            )
+        };
         let (flag, page) = value.split_first().ok_or_else(bad)?;
-        let entry = decode_page(page).map_err(|_| bad())?.pop().ok_or_else(bad)?;
-        Ok(Some(Mention { entry, in_folders: *flag == 1 }))
+        let entry = decode_page(page)
+            .map_err(|_| bad())?
+            .pop()
+            .ok_or_else(bad)?;
+        Ok(Some(Mention {
+            entry,
+            in_folders: *flag == 1,
+        }))
     }
 }
 
@@ -247,7 +279,10 @@ impl FolderNode {
 
     /// True if the last snapshot saw something mounted on it, and this walk does not.
     pub fn was_unmounted(&self) -> bool {
-        let was_mount = self.parent.as_ref().is_some_and(|parent| parent.flags.contains(EntryFlags::MOUNT));
+        let was_mount = self
+            .parent
+            .as_ref()
+            .is_some_and(|parent| parent.flags.contains(EntryFlags::MOUNT));
         was_mount && !self.is_mount.load(Ordering::Relaxed)
     }
 
@@ -263,7 +298,11 @@ impl FolderNode {
 
     /// The cover flag if older runs may hold something else at this path.
     fn cover(&self) -> EntryFlags {
-        if self.has_runs && !self.was_folder() { EntryFlags::COVER } else { EntryFlags::empty() }
+        if self.has_runs && !self.was_folder() {
+            EntryFlags::COVER
+        } else {
+            EntryFlags::empty()
+        }
     }
 
     fn put(self, sink: &EntrySink) -> Result<(), PathError> {
@@ -292,13 +331,23 @@ impl FolderNode {
         if let Some(why) = flags.missing_names() {
             sink.count_partial(why);
         }
-        let entry = Entry { path: self.path, flags, node: Node::Folder { meta: self.meta } };
-        if self.parent.is_some_and(|parent| same_entry(&parent, &entry)) {
+        let entry = Entry {
+            path: self.path,
+            flags,
+            node: Node::Folder { meta: self.meta },
+        };
+        if self
+            .parent
+            .is_some_and(|parent| same_entry(&parent, &entry))
+        {
             return Ok(());
         }
         // Under one lock: a cut holds the provisional entry or this one.
         let mut gathered = sink.lock();
-        let is_given = gathered.open.remove(&entry.path).is_some_and(|open| open.is_given);
+        let is_given = gathered
+            .open
+            .remove(&entry.path)
+            .is_some_and(|open| open.is_given);
         let flags = if is_given { flags } else { flags.with(cover) };
         gathered.push(&Entry { flags, ..entry }, true)
     }

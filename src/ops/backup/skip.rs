@@ -9,7 +9,9 @@ use crate::types::Entry;
 
 impl Walk<'_, '_> {
     pub(super) fn next_skipped(&mut self, level: &mut Level) -> Result<Step, WalkError> {
-        let Some(folders) = &mut self.parent_folders else { return Ok(Step::Leave) };
+        let Some(folders) = &mut self.parent_folders else {
+            return Ok(Step::Leave);
+        };
         let mut key = level.path.key().to_vec();
         if !level.path.is_root() {
             key.push(0);
@@ -19,17 +21,28 @@ impl Walk<'_, '_> {
         while folders.peek()?.is_some_and(|head| head.path == level.path) {
             folders.take()?;
         }
-        if !folders.peek()?.is_some_and(|head| head.path.is_below(&level.path)) {
+        if !folders
+            .peek()?
+            .is_some_and(|head| head.path.is_below(&level.path))
+        {
             return Ok(Step::Leave);
         }
-        let Some(entry) = folders.take()? else { return Ok(Step::Leave) };
+        let Some(entry) = folders.take()? else {
+            return Ok(Step::Leave);
+        };
         if !entry.is_folder() {
             return Ok(Step::Stay);
         }
-        let (Some(folder), Some(name)) = (&level.folder, entry.path.name()) else { return Ok(Step::Leave) };
+        let (Some(folder), Some(name)) = (&level.folder, entry.path.name()) else {
+            return Ok(Step::Leave);
+        };
         let seen = Seen::at(folder, name);
         let stat = match seen.stat {
-            Ok(Some(stat)) if stat.kind == Kind::Folder && !self.rules.filter.is_never(stat.id()) => stat,
+            Ok(Some(stat))
+                if stat.kind == Kind::Folder && !self.rules.filter.is_never(stat.id()) =>
+            {
+                stat
+            }
             Ok(Some(stat)) if stat.kind != Kind::Folder => {
                 folders.skip_below(&entry.path);
                 return self.changed_under_skip(
@@ -47,12 +60,20 @@ impl Walk<'_, '_> {
                 return self.changed_under_skip(level, &entry, Some(&reason("stat", &err)));
             }
         };
-        let has_folders = folders.peek()?.is_some_and(|head| head.path.is_below(&entry.path));
+        let has_folders = folders
+            .peek()?
+            .is_some_and(|head| head.path.is_below(&entry.path));
         if self.may_skip(&stat, Some(&entry)) && !has_folders {
             self.count_skipped(&entry);
-            self.shared.count(&self.shared.counts.others, Counter::Entries);
-            self.shared.counts.folders.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.shared.has_skipped.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.shared
+                .count(&self.shared.counts.others, Counter::Entries);
+            self.shared
+                .counts
+                .folders
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.shared
+                .has_skipped
+                .store(true, std::sync::atomic::Ordering::Relaxed);
             return Ok(Step::Stay);
         }
         let opened = open_listed(folder, name);

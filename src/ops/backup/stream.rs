@@ -35,7 +35,11 @@ struct Tail {
 
 impl Tail {
     fn new() -> Self {
-        Self { bytes: Vec::new(), head: Vec::new(), is_zeros: true }
+        Self {
+            bytes: Vec::new(),
+            head: Vec::new(),
+            is_zeros: true,
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -51,12 +55,18 @@ impl Tail {
     /// Programs that start others, `docker exec` among them, say on standard *output* why they could not.
     fn explain(&self, err: CommandError, words: &[String]) -> CommandError {
         match err {
-            CommandError::Failed { command, ending: Ending::Code(code @ (126 | 127)), stderr_tail }
-                if stderr_tail.trim().is_empty() =>
-            {
+            CommandError::Failed {
+                command,
+                ending: Ending::Code(code @ (126 | 127)),
+                stderr_tail,
+            } if stderr_tail.trim().is_empty() => {
                 let end = &self.bytes[self.bytes.len().saturating_sub(EXPLANATION_BYTES)..];
                 let stderr_tail = masked_output(&String::from_utf8_lossy(end), words);
-                CommandError::Failed { command, ending: Ending::Code(code), stderr_tail }
+                CommandError::Failed {
+                    command,
+                    ending: Ending::Code(code),
+                    stderr_tail,
+                }
             }
             err => err,
         }
@@ -64,11 +74,18 @@ impl Tail {
 
     fn check(&self, name: &str, ends_with: Option<&str>) -> Result<(), Error> {
         let Some(line) = ends_with else { return Ok(()) };
-        if self.bytes.split(|&byte| byte == b'\n').any(|one| one == line.as_bytes()) {
+        if self
+            .bytes
+            .split(|&byte| byte == b'\n')
+            .any(|one| one == line.as_bytes())
+        {
             return Ok(());
         }
         let why = format!("its output is not whole: the line '{line}' is missing at its end");
-        Err(Error::Source { name: name.to_owned(), why })
+        Err(Error::Source {
+            name: name.to_owned(),
+            why,
+        })
     }
 }
 
@@ -114,37 +131,67 @@ impl<'e> Capture<'e> {
         let started = now();
         let (name, words, content, profile, suspect) = match source {
             SourceSpec::Command(spec) => {
-                let CommandSpec { name, run, ends_with, smallest, profile, around: _ } = *spec;
+                let CommandSpec {
+                    name,
+                    run,
+                    ends_with,
+                    smallest,
+                    profile,
+                    around: _,
+                } = *spec;
                 let (command, env) = run.known()?;
                 let env_remove = self.options.env_remove.clone();
                 let running = command.spawn(&SpawnOptions { env_remove, env })?;
                 let mut tail = Tail::new();
-                let content = self.command(packer, (&name, profile), running, &mut tail, command.words())?;
+                let content = self.command(
+                    packer,
+                    (&name, profile),
+                    running,
+                    &mut tail,
+                    command.words(),
+                )?;
                 tail.check(&name, ends_with.as_deref())?;
                 self.refuse_emptiness(&name, &content, &tail, "the command printed nothing")?;
-                let torn = if ends_with.is_none() { self.cut_off(&name, &tail) } else { None };
-                let suspect = torn.or_else(|| baseline.and_then(|last| shrunk(content.size, last, smallest)));
+                let torn = if ends_with.is_none() {
+                    self.cut_off(&name, &tail)
+                } else {
+                    None
+                };
+                let suspect =
+                    torn.or_else(|| baseline.and_then(|last| shrunk(content.size, last, smallest)));
                 (name, command.words().to_vec(), content, profile, suspect)
             }
             SourceSpec::Stream { name, mut input } => {
                 let profile = Profile::Stream;
                 let mut tail = Tail::new();
-                let mut tapped = Tapped { input: &mut *input, tail: &mut tail };
+                let mut tapped = Tapped {
+                    input: &mut *input,
+                    tail: &mut tail,
+                };
                 let content = self.cut(packer, &name, profile, &mut tapped)?;
                 self.refuse_emptiness(&name, &content, &tail, "nothing came on standard input")?;
                 let shrunk = || baseline.and_then(|last| shrunk(content.size, last, None));
                 let suspect = self.cut_off(&name, &tail).or_else(shrunk);
                 (name, Vec::new(), content, profile, suspect)
             }
-            SourceSpec::Tree(tree) => return Err(Error::Usage(format!("'{}' is no stream", tree.name))),
+            SourceSpec::Tree(tree) => {
+                return Err(Error::Usage(format!("'{}' is no stream", tree.name)));
+            }
         };
         if let Some(reason) = &suspect {
-            self.observer.problem(&Problem::new(Severity::Missing, &name, reason));
+            self.observer
+                .problem(&Problem::new(Severity::Missing, &name, reason));
         }
-        let counts = SourceCounts { bytes_read: content.size, ..SourceCounts::default() };
+        let counts = SourceCounts {
+            bytes_read: content.size,
+            ..SourceCounts::default()
+        };
         let record = SourceRecord {
             name: name.clone(),
-            kind: SourceKind::Stream { command: words, content },
+            kind: SourceKind::Stream {
+                command: words,
+                content,
+            },
             profile: profile.name().to_owned(),
             started,
             ended: now(),
@@ -154,28 +201,54 @@ impl<'e> Capture<'e> {
             numeric_owners: false,
             moved_from: Vec::new(),
         };
-        Ok((record, SourceReport { name, counts, parent: None }))
+        Ok((
+            record,
+            SourceReport {
+                name,
+                counts,
+                parent: None,
+            },
+        ))
     }
 
     /// Why a stream is suspect that lost its end, unless it is accepted.
     fn cut_off(&self, name: &str, tail: &Tail) -> Option<String> {
-        if self.options.accept.contains(name) { None } else { cut_off(&tail.head, &tail.bytes) }
+        if self.options.accept.contains(name) {
+            None
+        } else {
+            cut_off(&tail.head, &tail.bytes)
+        }
     }
 
     /// No earlier capture is asked: a first dump is not empty either.
-    fn refuse_emptiness(&self, name: &str, content: &Content, tail: &Tail, why: &str) -> Result<(), Error> {
+    fn refuse_emptiness(
+        &self,
+        name: &str,
+        content: &Content,
+        tail: &Tail,
+        why: &str,
+    ) -> Result<(), Error> {
         if self.options.allow_empty {
             return Ok(());
         }
-        let sample = Sample { tail: &tail.bytes, size: content.size, is_zeros: tail.is_zeros };
+        let sample = Sample {
+            tail: &tail.bytes,
+            size: content.size,
+            is_zeros: tail.is_zeros,
+        };
         let why = match empty_file(&sample) {
             _ if content.size == 0 => why.to_owned(),
             Some(kind) => {
-                format!("it is a {kind} that holds nothing: did the command before the last one fail?")
+                format!(
+                    "it is a {kind} that holds nothing: did the command before the last one fail?"
+                )
             }
             None => return Ok(()),
         };
-        Err(Error::Empty { name: name.to_owned(), why })
+        Err(Error::Empty {
+            name: name.to_owned(),
+            why,
+        })
     }
 
     /// Reads a command's output and waits for its exit while a watcher ends it should we be asked to stop.
@@ -188,7 +261,15 @@ impl<'e> Capture<'e> {
         words: &[String],
     ) -> Result<Content, Error> {
         watched(&running.canceller(), &|| self.cancel.is_cancelled(), || {
-            let content = self.cut(packer, name, profile, &mut Tapped { input: &mut running, tail })?;
+            let content = self.cut(
+                packer,
+                name,
+                profile,
+                &mut Tapped {
+                    input: &mut running,
+                    tail,
+                },
+            )?;
             // A command that has closed its output may run on for as long as it likes.
             let ended = running.finish();
             self.cancel.check()?;
@@ -204,8 +285,10 @@ impl<'e> Capture<'e> {
         profile: Profile,
         input: &mut dyn Read,
     ) -> Result<Content, Error> {
-        let mut writers =
-            Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) };
+        let mut writers = Writers {
+            data: packer.writer(Class::Data),
+            metadata: packer.writer(Class::Metadata),
+        };
         let mut builder = ContentBuilder::default();
         let mut read = |buf: &mut [u8]| loop {
             if self.cancel.is_cancelled() {
@@ -220,7 +303,11 @@ impl<'e> Capture<'e> {
                 failed => return failed,
             }
         };
-        let span = Span { start: 0, limit: u64::MAX, profile };
+        let span = Span {
+            start: 0,
+            limit: u64::MAX,
+            profile,
+        };
         let cut = Window::default().cut(&mut read, span, &mut builder, &mut writers, &mut |_| {});
         self.cancel.check()?;
         cut.map_err(|err: CutError| err.named(name))?;

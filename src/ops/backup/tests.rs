@@ -21,13 +21,24 @@ pub(super) fn flags_after(settled: Arc<FolderNode>) -> EntryFlags {
     sink.begin(&settled);
     sink.settle(settled).expect("put");
     let mut batch = sink.cut().expect("cut").expect("an entry");
-    let flags = batch.sorted.next().expect("reads").expect("an entry").entry.flags;
+    let flags = batch
+        .sorted
+        .next()
+        .expect("reads")
+        .expect("an entry")
+        .entry
+        .flags;
     assert!(batch.sorted.next().expect("reads").is_none());
     flags
 }
 
 pub(super) fn node() -> Arc<FolderNode> {
-    Arc::new(FolderNode::new(RelPath::root(), Metadata::default(), None, false))
+    Arc::new(FolderNode::new(
+        RelPath::root(),
+        Metadata::default(),
+        None,
+        false,
+    ))
 }
 
 fn job(folder: &Path, node: Option<Arc<FolderNode>>) -> FileJob {
@@ -53,21 +64,32 @@ fn job(folder: &Path, node: Option<Arc<FolderNode>>) -> FileJob {
 fn a_folder_of_which_a_file_was_given_up_is_listed_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let node = node();
-    assert!(!flags_after(self::node()).contains(EntryFlags::REVISIT), "all of it was seen");
+    assert!(
+        !flags_after(self::node()).contains(EntryFlags::REVISIT),
+        "all of it was seen"
+    );
     drop(job(dir.path(), Some(Arc::clone(&node))));
     let flags = flags_after(node);
     assert!(flags.contains(EntryFlags::REVISIT), "it is listed again");
-    assert!(flags.contains(EntryFlags::UNSEEN), "and accounts for nothing");
+    assert!(
+        flags.contains(EntryFlags::UNSEEN),
+        "and accounts for nothing"
+    );
 }
 
 /// 64 workers with batches of 32 folders each, and two more waiting for each of them, wanted 6,000 descriptors.
 #[test]
 fn a_batch_of_files_holds_few_folders_open() {
-    let folders: Vec<_> = (0..40).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let folders: Vec<_> = (0..40)
+        .map(|_| tempfile::tempdir().expect("a folder"))
+        .collect();
     let fill = |files_each: usize| {
         let mut batch = JobBatch::default();
-        let mut jobs = folders.iter().flat_map(|dir| std::iter::repeat_n(dir, files_each));
-        jobs.position(|dir| batch.push(job(dir.path(), None))).map(|last| last + 1)
+        let mut jobs = folders
+            .iter()
+            .flat_map(|dir| std::iter::repeat_n(dir, files_each));
+        jobs.position(|dir| batch.push(job(dir.path(), None)))
+            .map(|last| last + 1)
     };
     assert_eq!([1, 3, 8, 40].map(fill), [8, 22, 32, 32].map(Some));
 }
@@ -80,20 +102,35 @@ fn a_merge_that_has_only_old_entries_left_is_stopped() {
     let repo = lab.open();
     let held = lease(&repo);
     let entry = |n: u32| Entry {
-        path: RelPath::root().join(format!("{n:06}").as_bytes()).expect("a path"),
+        path: RelPath::root()
+            .join(format!("{n:06}").as_bytes())
+            .expect("a path"),
         flags: EntryFlags::empty(),
-        node: Node::Fifo { meta: Metadata::default() },
+        node: Node::Fifo {
+            meta: Metadata::default(),
+        },
     };
-    let runs = [(0..4000).map(entry).collect(), (4000..8000).map(entry).collect()];
+    let runs = [
+        (0..4000).map(entry).collect(),
+        (4000..8000).map(entry).collect(),
+    ];
     let (all, _) = write_runs(&repo, &held, &runs, &[]);
     let mut runs = Runs { all, own: 2 };
-    let (claims, observer) = (Claims::new(repo.index()).expect("claims"), Counters::default());
+    let (claims, observer) = (
+        Claims::new(repo.index()).expect("claims"),
+        Counters::default(),
+    );
     let reader = ChunkReader::new(&repo, 0);
     let asked = Cell::new(0);
     let is_stopped = || asked.replace(asked.get() + 1) > 0;
     std::thread::scope(|scope| {
-        let options = PackerOptions { workers: 1, level: 1, dry_run: false };
-        let packer = Packer::start(scope, &repo, Some(&held), &claims, options, &observer).expect("started");
+        let options = PackerOptions {
+            workers: 1,
+            level: 1,
+            dry_run: false,
+        };
+        let packer =
+            Packer::start(scope, &repo, Some(&held), &claims, options, &observer).expect("started");
         let merged = runs.complete(&packer.feed(), &reader, None, 0, &is_stopped);
         assert!(matches!(merged, Err(RepoError::Stopped)), "{merged:?}");
         packer.finish().expect("finished");

@@ -70,17 +70,25 @@ pub(super) struct Capture<'e> {
 fn is_of_containers(path: &Path) -> bool {
     let parts: Vec<&std::ffi::OsStr> = path.iter().collect();
     let is_volume = |window: &[&std::ffi::OsStr]| window[0] == "volumes" && window[2] == "_data";
-    ["/var/lib/docker", "/var/lib/containers", "/var/snap/docker"].iter().any(|root| path.starts_with(root))
+    ["/var/lib/docker", "/var/lib/containers", "/var/snap/docker"]
+        .iter()
+        .any(|root| path.starts_with(root))
         || parts.windows(3).any(is_volume)
 }
 
 /// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the backup before
 /// anything is stored.
 pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree<'o>, Error> {
-    let refused =
-        |err: &dyn std::fmt::Display| Error::Source { name: spec.name.clone(), why: err.to_string() };
+    let refused = |err: &dyn std::fmt::Display| Error::Source {
+        name: spec.name.clone(),
+        why: err.to_string(),
+    };
     let named = |err: PathError| {
-        refused(&format!("{err}: {}{}", err.source, about_mount(&err.source).unwrap_or_default()))
+        refused(&format!(
+            "{err}: {}{}",
+            err.source,
+            about_mount(&err.source).unwrap_or_default()
+        ))
     };
     let mut options = spec.filter.clone();
     options.never.extend(own_folders(repo));
@@ -89,7 +97,10 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     let clock = now();
     let (root, stat) = match Folder::open_root(&spec.path) {
         Ok(folder) => {
-            let stat = folder.stat_self().context("stat", &spec.path).map_err(named)?;
+            let stat = folder
+                .stat_self()
+                .context("stat", &spec.path)
+                .map_err(named)?;
             if filter.is_never(stat.id()) {
                 return Err(refused(
                     &"it is the directory of the repository, of the cache or of the state itself",
@@ -104,14 +115,20 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
             (Root::Folder(folder), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
-            let name = spec.path.file_name().ok_or_else(|| refused(&"it has no name"))?;
+            let name = spec
+                .path
+                .file_name()
+                .ok_or_else(|| refused(&"it has no name"))?;
             let above = match spec.path.parent() {
                 Some(above) if !above.as_os_str().is_empty() => above,
                 _ => Path::new("."),
             };
             let folder = Folder::open_root(above).map_err(named)?;
             let name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
-            let stat = folder.stat(&name).context("stat", &spec.path).map_err(named)?;
+            let stat = folder
+                .stat(&name)
+                .context("stat", &spec.path)
+                .map_err(named)?;
             if stat.kind != Kind::File {
                 let path = spec.path.display();
                 let advice = match stat.kind {
@@ -123,21 +140,38 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                     }
                     _ => "only directories, files, commands and standard input are sources",
                 };
-                return Err(refused(&format!("{path} is neither a directory nor a regular file: {advice}")));
+                return Err(refused(&format!(
+                    "{path} is neither a directory nor a regular file: {advice}"
+                )));
             }
             (Root::Single(folder, name), stat)
         }
         Err(err) => return Err(named(err)),
     };
-    Ok(OpenTree { spec, filter, misread, root, stat, clock })
+    Ok(OpenTree {
+        spec,
+        filter,
+        misread,
+        root,
+        stat,
+        clock,
+    })
 }
 
 /// Refuses a list of absolute paths, as other programs take them: below the root they name nothing, and what was to be
 /// captured would not be. A list is taken as it stands where the root holds the first component of its own path.
 fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &Folder) -> Result<(), Error> {
-    let Ok(own) = RelPath::from_slashed(path.as_os_str().as_bytes()) else { return Ok(()) };
-    let Some(below) = list.first_below(&own) else { return Ok(()) };
-    let first = own.key().split(|&byte| byte == 0).next().unwrap_or_default();
+    let Ok(own) = RelPath::from_slashed(path.as_os_str().as_bytes()) else {
+        return Ok(());
+    };
+    let Some(below) = list.first_below(&own) else {
+        return Ok(());
+    };
+    let first = own
+        .key()
+        .split(|&byte| byte == 0)
+        .next()
+        .unwrap_or_default();
     if root.stat(first).is_ok() {
         return Ok(());
     }
@@ -150,14 +184,26 @@ fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &Folder) -> Result<
 /// what their paths are called.
 fn own_folders(repo: &Repository) -> Vec<FolderId> {
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
-    let others = [Some(cache_root), Some(repo.cache_dir()), repo.state().map(StateDir::path)];
-    let others = others.into_iter().flatten().filter(|path| !path.as_os_str().is_empty());
-    let others = others.filter_map(|path| Folder::open_root(path).ok()).map(|folder| folder.id());
+    let others = [
+        Some(cache_root),
+        Some(repo.cache_dir()),
+        repo.state().map(StateDir::path),
+    ];
+    let others = others
+        .into_iter()
+        .flatten()
+        .filter(|path| !path.as_os_str().is_empty());
+    let others = others
+        .filter_map(|path| Folder::open_root(path).ok())
+        .map(|folder| folder.id());
     repository_folder(repo).into_iter().chain(others).collect()
 }
 
 fn repository_folder(repo: &Repository) -> Option<FolderId> {
-    repo.store().directory().map(|id| FolderId { device: id.device, inode: id.inode })
+    repo.store().directory().map(|id| FolderId {
+        device: id.device,
+        inode: id.inode,
+    })
 }
 
 impl OpenTree<'_> {
@@ -171,7 +217,11 @@ impl OpenTree<'_> {
             format!("icecore capture rules {RULES_VERSION}").as_bytes(),
             path,
             self.filter.digest_text().as_bytes(),
-            if spec.immutable { b"immutable" } else { b"mutable" },
+            if spec.immutable {
+                b"immutable"
+            } else {
+                b"mutable"
+            },
         ] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
@@ -196,10 +246,12 @@ impl<'e> Capture<'e> {
         parent: Option<&ParentSource>,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         for line in tree.filter.vain_lines() {
-            self.observer.problem(&Problem::new(Severity::Note, &tree.spec.name, line));
+            self.observer
+                .problem(&Problem::new(Severity::Note, &tree.spec.name, line));
         }
         for line in &tree.misread {
-            self.observer.problem(&Problem::new(Severity::Warning, &tree.spec.name, line));
+            self.observer
+                .problem(&Problem::new(Severity::Warning, &tree.spec.name, line));
         }
         match self.tree_on(packer, tree, parent, false) {
             Err(WalkError::Parent(err)) => self.tree_anew(packer, tree, &err),
@@ -215,10 +267,15 @@ impl<'e> Capture<'e> {
         err: &RepoError,
     ) -> Result<(SourceRecord, SourceReport), Error> {
         let is_doubtful = self.is_watched(tree.spec);
-        let doubt = if is_doubtful { ", and does not count until --accept takes it" } else { "" };
+        let doubt = if is_doubtful {
+            ", and does not count until --accept takes it"
+        } else {
+            ""
+        };
         let subject = format!("the parent of {}", tree.spec.name);
         let message = format!("{err}; the source is captured anew without it{doubt}");
-        self.observer.problem(&Problem::new(Severity::Damage, subject, message));
+        self.observer
+            .problem(&Problem::new(Severity::Damage, subject, message));
         self.checkpoints.disown(&tree.spec.name);
         let (mut record, report) = self.tree_on(packer, tree, None, true).map_err(other)?;
         if is_doubtful {
@@ -240,13 +297,17 @@ impl<'e> Capture<'e> {
         parent_unreadable: bool,
     ) -> Result<(SourceRecord, SourceReport), WalkError> {
         let spec = tree.spec;
-        let profile = if spec.immutable { Profile::Immutable } else { Profile::Tree };
-        let digest = tree.digest();
-        let (old_runs, same_digest) = match parent.map(|parent| (&parent.record.kind, &parent.record.digest))
-        {
-            Some((SourceKind::Tree { runs, .. }, old)) => (runs.as_slice(), *old == digest),
-            _ => (&[][..], true),
+        let profile = if spec.immutable {
+            Profile::Immutable
+        } else {
+            Profile::Tree
         };
+        let digest = tree.digest();
+        let (old_runs, same_digest) =
+            match parent.map(|parent| (&parent.record.kind, &parent.record.digest)) {
+                Some((SourceKind::Tree { runs, .. }, old)) => (runs.as_slice(), *old == digest),
+                _ => (&[][..], true),
+            };
         let scratch = self.repo.scratch_dir();
         // A cut that is being written keeps as much in memory as the sink that goes on.
         let sink = Arc::new(EntrySink::new(&scratch, self.plan.sorter_bytes / 2));
@@ -283,16 +344,25 @@ impl<'e> Capture<'e> {
             root: tree.stat,
             clock: tree.clock,
         };
-        let path = std::os::unix::ffi::OsStringExt::into_vec(recorded_path(&spec.path).into_os_string());
+        let path =
+            std::os::unix::ffi::OsStringExt::into_vec(recorded_path(&spec.path).into_os_string());
         let started = now();
         let mut record = SourceRecord {
             name: spec.name.clone(),
-            kind: SourceKind::Tree { path: path.clone(), immutable: spec.immutable, runs: Vec::new() },
+            kind: SourceKind::Tree {
+                path: path.clone(),
+                immutable: spec.immutable,
+                runs: Vec::new(),
+            },
             profile: profile.name().to_owned(),
             started,
             ended: started,
             // What the walk has not come to yet was captured by the parent's rules: a mixture is like none.
-            digest: if same_digest || old_runs.is_empty() { digest } else { [0; 32] },
+            digest: if same_digest || old_runs.is_empty() {
+                digest
+            } else {
+                [0; 32]
+            },
             counts: SourceCounts::default(),
             suspect: None,
             numeric_owners: spec.numeric_owners || is_of_containers(&spec.path),
@@ -310,11 +380,18 @@ impl<'e> Capture<'e> {
         self.tell_kernels(&shared);
         self.tell_leftovers(&shared);
         let is_stopped = || self.cancel.is_cancelled();
-        let runs = self.checkpoints.complete(&packer.feed(), &is_stopped).map_err(|err| match err {
-            err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Parent(err),
-            err => WalkError::Other(err.into()),
-        })?;
-        record.kind = SourceKind::Tree { path, immutable: spec.immutable, runs: runs.all };
+        let runs = self
+            .checkpoints
+            .complete(&packer.feed(), &is_stopped)
+            .map_err(|err| match err {
+                err if err.is_unavailable() && !old_runs.is_empty() => WalkError::Parent(err),
+                err => WalkError::Other(err.into()),
+            })?;
+        record.kind = SourceKind::Tree {
+            path,
+            immutable: spec.immutable,
+            runs: runs.all,
+        };
         record.ended = now();
         // The next walk must not skip what was kept of a parent that was captured by other rules.
         let is_mixed = !same_digest && shared.keeps_old.load(Ordering::Relaxed);
@@ -347,8 +424,9 @@ impl<'e> Capture<'e> {
         };
         let has_parent = !old_runs.is_empty();
         let parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
-        let parent_folders =
-            (has_parent && shared.immutable).then(|| cursor(Streams::Folders)).transpose()?;
+        let parent_folders = (has_parent && shared.immutable)
+            .then(|| cursor(Streams::Folders))
+            .transpose()?;
         // Where nothing may go, an alarm tells what went.
         if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
             self.refuse_vain_list(tree)?;
@@ -407,22 +485,33 @@ impl<'e> Capture<'e> {
             "nothing of what is listed is in {}; if that is right, say --allow-empty",
             tree.spec.path.display()
         );
-        Err(WalkError::Other(Error::Source { name: tree.spec.name.clone(), why }))
+        Err(WalkError::Other(Error::Source {
+            name: tree.spec.name.clone(),
+            why,
+        }))
     }
 
     /// Names what is listed and was not there to be captured: the snapshot lacks what somebody asked for by name.
     fn tell_leftovers(&self, shared: &TreeShared<'_>) {
-        let what = match shared.counts.leftovers.load(std::sync::atomic::Ordering::Relaxed) {
+        let what = match shared
+            .counts
+            .leftovers
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
             0 => return,
             1 => "1 unfinished file of a restore (.icecore-…) was left out".to_owned(),
             count => format!("{count} unfinished files of a restore (.icecore-…) were left out"),
         };
-        let what = format!("{what}; the next restore into that directory removes what a killed one left");
-        self.observer.problem(&Problem::new(Severity::Note, shared.source, what));
+        let what =
+            format!("{what}; the next restore into that directory removes what a killed one left");
+        self.observer
+            .problem(&Problem::new(Severity::Note, shared.source, what));
     }
 
     fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
-        let (Root::Folder(root), Some(list)) = (&tree.root, &tree.spec.files_from) else { return Ok(()) };
+        let (Root::Folder(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
+            return Ok(());
+        };
         let told = list.missing(root, |path, err| {
             shared.check()?;
             shared.sink.count_incomplete();
@@ -435,10 +524,15 @@ impl<'e> Capture<'e> {
 
     /// Says once which file systems of the kernel were left alone.
     fn tell_kernels(&self, shared: &TreeShared<'_>) {
-        let named = shared.kernels.lock().unwrap_or_else(PoisonError::into_inner).told();
+        let named = shared
+            .kernels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .told();
         if let Some(named) = named {
             let message = format!("not entered, since the kernel makes what is in them: {named}");
-            self.observer.problem(&Problem::new(Severity::Note, shared.source, message));
+            self.observer
+                .problem(&Problem::new(Severity::Note, shared.source, message));
         }
     }
 }
@@ -451,7 +545,10 @@ fn other(err: WalkError) -> Error {
 }
 
 fn writers<'e>(packer: &Packer<'_, 'e>) -> Writers<'e> {
-    Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) }
+    Writers {
+        data: packer.writer(Class::Data),
+        metadata: packer.writer(Class::Metadata),
+    }
 }
 
 fn read_files(

@@ -36,7 +36,10 @@ pub(super) struct Seen {
 impl Seen {
     pub fn at(folder: &Folder, name: &[u8]) -> Self {
         let clock = now();
-        Self { clock, stat: folder.look(name) }
+        Self {
+            clock,
+            stat: folder.look(name),
+        }
     }
 }
 
@@ -44,7 +47,11 @@ impl Seen {
 pub(super) fn see_many(folder: &Folder, names: &[ListedName]) -> Vec<Seen> {
     let clock = now();
     let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
-    folder.look_many(&only_names).into_iter().map(|stat| Seen { stat, clock }).collect()
+    folder
+        .look_many(&only_names)
+        .into_iter()
+        .map(|stat| Seen { stat, clock })
+        .collect()
 }
 
 /// Opens a subfolder; none if it is gone, as a second look confirmed. One that is replaced at that moment is tried again.
@@ -75,7 +82,10 @@ impl JobBatch {
     pub fn push(&mut self, job: FileJob) -> bool {
         self.bytes = self.bytes.saturating_add(job.stat.size);
         // Files come folder by folder, so a change is another one, or one more handle of the same.
-        let is_same = self.jobs.last().is_some_and(|last| last.folder.id() == job.folder.id());
+        let is_same = self
+            .jobs
+            .last()
+            .is_some_and(|last| last.folder.id() == job.folder.id());
         self.folders += usize::from(!is_same);
         self.jobs.push(job);
         self.jobs.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES || self.folders >= BATCH_FOLDERS
@@ -92,14 +102,21 @@ impl Walk<'_, '_> {
     ) -> Result<(), WalkError> {
         for (name, seen) in names.iter().zip(see_many(folder, &names)) {
             let path = path.join(&name.name).map_err(|err| {
-                WalkError::Other(Error::Source { name: self.shared.source.into(), why: err.to_string() })
+                WalkError::Other(Error::Source {
+                    name: self.shared.source.into(),
+                    why: err.to_string(),
+                })
             })?;
             if let Some(Step::Enter(entered)) =
                 self.visit(folder, &name.name, path, seen, None, Some(node))?
             {
                 // Listed as a file, now a folder: the next run walks it.
                 node.revisit();
-                self.fail(&entered.path, entered.parent.as_ref(), "became a folder while it was scanned")?;
+                self.fail(
+                    &entered.path,
+                    entered.parent.as_ref(),
+                    "became a folder while it was scanned",
+                )?;
             }
         }
         Ok(())
@@ -163,7 +180,10 @@ impl Walk<'_, '_> {
         parent: Option<Entry>,
         node: Option<&Arc<FolderNode>>,
     ) -> Result<Option<Step>, WalkError> {
-        if parent.as_ref().is_some_and(|parent| !parent.is_folder() && was_captured(parent)) {
+        if parent
+            .as_ref()
+            .is_some_and(|parent| !parent.is_folder() && was_captured(parent))
+        {
             self.shared.alarm(&path, "changed");
         }
         // Where the listing does not tell types, patterns for folders apply only now.
@@ -172,17 +192,31 @@ impl Walk<'_, '_> {
             if is_never {
                 self.tell_beside_repository(folder, name, &path, &stat);
             }
-            let why = if is_never { MissingNames::Unseen } else { MissingNames::Excluded };
+            let why = if is_never {
+                MissingNames::Unseen
+            } else {
+                MissingNames::Excluded
+            };
             node.inspect(|node| node.lacks(why));
             self.carry_below(&path, parent.as_ref());
             self.remove(parent.as_ref())?;
             return Ok(None);
         }
         let opened = open_listed(folder, name);
-        match opened.and_then(|child| child.map(|child| Ok((child.stat_self()?, child))).transpose()) {
+        match opened.and_then(|child| {
+            child
+                .map(|child| Ok((child.stat_self()?, child)))
+                .transpose()
+        }) {
             // What was opened is what counts, should it have been swapped since the stat.
             Ok(Some((stat, folder))) if !self.rules.filter.is_never(stat.id()) => {
-                Ok(Some(Step::Enter(Box::new(Entered { path, folder, stat, clock, parent }))))
+                Ok(Some(Step::Enter(Box::new(Entered {
+                    path,
+                    folder,
+                    stat,
+                    clock,
+                    parent,
+                }))))
             }
             Ok(Some(_)) => {
                 node.inspect(|node| node.lacks(MissingNames::Unseen));
@@ -209,15 +243,26 @@ impl Walk<'_, '_> {
         let found = match self.rules.beside_repository(above, name, stat) {
             Ok(Some((count, first))) => {
                 let first = String::from_utf8_lossy(&first).into_owned();
-                let names = if count == 1 { "one name".to_owned() } else { format!("{count} names") };
-                format!("with {names} that are not the repository's, such as '{first}': move them elsewhere")
+                let names = if count == 1 {
+                    "one name".to_owned()
+                } else {
+                    format!("{count} names")
+                };
+                format!(
+                    "with {names} that are not the repository's, such as '{first}': move them elsewhere"
+                )
             }
             Ok(None) => return,
-            Err(err) => format!("and what else is there is not known: {}", reason("list it", &err)),
+            Err(err) => format!(
+                "and what else is there is not known: {}",
+                reason("list it", &err)
+            ),
         };
         let subject = Subject::captured(self.shared.source, path);
         let message = format!("it is the repository's directory, which is left out, {found}");
-        self.shared.observer.problem(&Problem::new(Severity::Warning, subject, message));
+        self.shared
+            .observer
+            .problem(&Problem::new(Severity::Warning, subject, message));
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one job")]
@@ -237,13 +282,20 @@ impl Walk<'_, '_> {
         }
         if stat.size > KERNEL_FILE_BYTES_MAX && self.windows.kind(&stat) == FsKind::Kernel {
             node.inspect(|node| node.revisit());
-            return self.fail(&path, parent.as_ref(), "it stands for memory of the kernel, not for a file");
+            return self.fail(
+                &path,
+                parent.as_ref(),
+                "it stands for memory of the kernel, not for a file",
+            );
         }
-        let unchanged = parent.as_ref().filter(|parent| self.is_unchanged(parent, name, &stat));
+        let unchanged = parent
+            .as_ref()
+            .filter(|parent| self.is_unchanged(parent, name, &stat));
         if let Some(unchanged) = unchanged
             && !self.shared.lost.is_named_by(unchanged)?
         {
-            self.shared.count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
+            self.shared
+                .count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
             if parent.is_some_and(|parent| parent.wants_revisit()) {
                 node.inspect(|node| node.revisit());
             }
@@ -268,12 +320,18 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         // The readers are gone only if one of them failed; its error is the one to report.
-        self.jobs.send(batch).map_err(|_| WalkError::Other(RepoError::Stopped.into()))
+        self.jobs
+            .send(batch)
+            .map_err(|_| WalkError::Other(RepoError::Stopped.into()))
     }
 
     fn is_unchanged(&self, parent: &Entry, name: &[u8], stat: &Stat) -> bool {
-        let Node::File { meta, content } = &parent.node else { return false };
-        let again = EntryFlags::RACY.with(EntryFlags::STALE).with(EntryFlags::TORN);
+        let Node::File { meta, content } = &parent.node else {
+            return false;
+        };
+        let again = EntryFlags::RACY
+            .with(EntryFlags::STALE)
+            .with(EntryFlags::TORN);
         let unsettled = self.shared.immutable
             && !parent.flags.contains(EntryFlags::SETTLED)
             && HashName::parse(name).is_some_and(|hash| hash.expected_sha256().is_none());
@@ -288,7 +346,8 @@ impl Walk<'_, '_> {
             && (self.rules.ignore_inode || meta.inode == stat.inode)
             && (meta.ctime == stat.ctime
                 || self.rules.ignore_ctime
-                    && (meta.mode, meta.owner.uid, meta.owner.gid) == (stat.mode, stat.uid, stat.gid))
+                    && (meta.mode, meta.owner.uid, meta.owner.gid)
+                        == (stat.mode, stat.uid, stat.gid))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one entry")]
@@ -302,37 +361,62 @@ impl Walk<'_, '_> {
         parent: Option<&Entry>,
         node: Option<&Arc<FolderNode>>,
     ) -> Result<(), WalkError> {
-        self.shared.counts.others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared
+            .counts
+            .others
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let made = match self.read_other(folder, name, stat, parent) {
             Ok(made) => made,
             Err(CutError::Read(err)) => {
-                let look = if is_replaced(&err) { folder.look(name) } else { Ok(Some(*stat)) };
+                let look = if is_replaced(&err) {
+                    folder.look(name)
+                } else {
+                    Ok(Some(*stat))
+                };
                 if matches!(look, Ok(None)) {
                     return self.vanished(parent, node);
                 }
                 node.inspect(|node| node.revisit());
-                return self.fail(&path, parent, &reason("read", look.as_ref().err().unwrap_or(&err)));
+                return self.fail(
+                    &path,
+                    parent,
+                    &reason("read", look.as_ref().err().unwrap_or(&err)),
+                );
             }
             Err(err) => return Err(WalkError::Other(err.named(self.shared.source))),
         };
         let (made, lacks) = made;
-        let mut flags = if is_racy { EntryFlags::RACY } else { EntryFlags::empty() };
+        let mut flags = if is_racy {
+            EntryFlags::RACY
+        } else {
+            EntryFlags::empty()
+        };
         if let Some(why) = lacks {
             flags = flags.with(EntryFlags::STALE);
             node.inspect(|node| node.revisit());
             self.shared.lacks_attributes(&path, &why);
         }
-        let entry = Entry { path, flags, node: made };
+        let entry = Entry {
+            path,
+            flags,
+            node: made,
+        };
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
         }
         self.shared.alarm_of_change(parent, &entry);
-        if self.shared.observer.wants_detail() && parent.is_none_or(|parent| parent.node != entry.node) {
-            self.shared
-                .observer
-                .detail(if parent.is_some() { "changed" } else { "new" }, &Subject::path(&entry.path));
+        if self.shared.observer.wants_detail()
+            && parent.is_none_or(|parent| parent.node != entry.node)
+        {
+            self.shared.observer.detail(
+                if parent.is_some() { "changed" } else { "new" },
+                &Subject::path(&entry.path),
+            );
         }
-        Ok(self.shared.sink.put(&entry, parent.is_some_and(Entry::is_folder))?)
+        Ok(self
+            .shared
+            .sink
+            .put(&entry, parent.is_some_and(Entry::is_folder))?)
     }
 
     /// Reads what is neither a file nor a folder, and why attributes of it are missing.
@@ -348,7 +432,11 @@ impl Walk<'_, '_> {
             Kind::Symlink => Some(folder.read_link(name).map_err(CutError::Read)?),
             _ => None,
         };
-        if attributes.unread.as_ref().is_some_and(|unread| Folder::is_missing(&unread.error)) {
+        if attributes
+            .unread
+            .as_ref()
+            .is_some_and(|unread| Folder::is_missing(&unread.error))
+        {
             // Gone or replaced, if it is not there any more; else it is the attributes alone.
             match folder.look(name).map_err(CutError::Read)? {
                 Some(now) if now.id() == stat.id() => {}
@@ -356,7 +444,8 @@ impl Walk<'_, '_> {
             }
         }
         let old = parent.and_then(Entry::meta);
-        let Described { meta, lacks } = describe(stat, self.shared.owners, attributes, old, self.writers)?;
+        let Described { meta, lacks } =
+            describe(stat, self.shared.owners, attributes, old, self.writers)?;
         let device = stat.rdev;
         let made = match (stat.kind, target) {
             (Kind::Symlink, Some(target)) => Node::Symlink { meta, target },
@@ -370,9 +459,14 @@ impl Walk<'_, '_> {
 
     /// A name that was listed is gone, as a second look confirmed. It may have been renamed to one that the listing did not
     /// show, so its directory no longer accounts for what it lacks.
-    fn vanished(&mut self, parent: Option<&Entry>, node: Option<&Arc<FolderNode>>) -> Result<(), WalkError> {
+    fn vanished(
+        &mut self,
+        parent: Option<&Entry>,
+        node: Option<&Arc<FolderNode>>,
+    ) -> Result<(), WalkError> {
         node.inspect(|node| node.lacks(MissingNames::Unseen));
-        self.shared.count(&self.shared.counts.vanished, Counter::Vanished);
+        self.shared
+            .count(&self.shared.counts.vanished, Counter::Vanished);
         self.remove(parent)
     }
 

@@ -61,7 +61,13 @@ pub(super) enum Mode {
 impl Mode {
     fn listed(listing: Option<Listing>, only_tag: bool, is_closed: bool) -> Self {
         let batch = Vec::new().into_iter();
-        Self::Listed { listing, batch, new_names: Vec::new(), only_tag, is_closed }
+        Self::Listed {
+            listing,
+            batch,
+            new_names: Vec::new(),
+            only_tag,
+            is_closed,
+        }
     }
 }
 
@@ -107,7 +113,16 @@ impl Walk<'_, '_> {
         let mut levels = Vec::new();
         let parent = self.parent_at(&RelPath::root())?;
         let (stat, clock) = (self.rules.root, self.rules.clock);
-        self.enter(&mut levels, Entered { path: RelPath::root(), folder: root, stat, clock, parent })?;
+        self.enter(
+            &mut levels,
+            Entered {
+                path: RelPath::root(),
+                folder: root,
+                stat,
+                clock,
+                parent,
+            },
+        )?;
         while let Some(level) = levels.last_mut() {
             self.shared.check()?;
             let next = match level.mode {
@@ -138,7 +153,10 @@ impl Walk<'_, '_> {
         }
         self.windows.learn(folder);
         // The stat of the opening may be older than what ran before the source.
-        let seen = Seen { stat: Ok(Some(stat)), clock: self.rules.clock };
+        let seen = Seen {
+            stat: Ok(Some(stat)),
+            clock: self.rules.clock,
+        };
         self.visit(folder, name, path, seen, parent, None)?;
         self.send_batch()
     }
@@ -151,11 +169,24 @@ impl Walk<'_, '_> {
     fn enter(
         &mut self,
         levels: &mut Vec<Level>,
-        Entered { path, folder, stat, clock, parent }: Entered,
+        Entered {
+            path,
+            folder,
+            stat,
+            clock,
+            parent,
+        }: Entered,
     ) -> Result<(), WalkError> {
-        self.shared.count(&self.shared.counts.others, Counter::Entries);
-        self.shared.counts.folders.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if let Some(file) = parent.as_ref().filter(|parent| path.is_root() && !parent.is_folder()) {
+        self.shared
+            .count(&self.shared.counts.others, Counter::Entries);
+        self.shared
+            .counts
+            .folders
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(file) = parent
+            .as_ref()
+            .filter(|parent| path.is_root() && !parent.is_folder())
+        {
             // What makes a container may put a directory in the place of a file that is missing.
             self.shared.hide(file);
         }
@@ -163,10 +194,14 @@ impl Walk<'_, '_> {
             .last()
             .is_some_and(|above| (above.id.device, above.mount_id) != (stat.device, stat.mount_id));
         let is_kernels = self.windows.learn(&folder) == FsKind::Kernel
-            && levels.last().is_some_and(|above| above.id.device != stat.device);
+            && levels
+                .last()
+                .is_some_and(|above| above.id.device != stat.device);
         if !is_kernels && self.may_skip(&stat, parent.as_ref()) {
             let id = folder.id();
-            self.shared.has_skipped.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.shared
+                .has_skipped
+                .store(true, std::sync::atomic::Ordering::Relaxed);
             levels.push(Level {
                 path,
                 folder: Some(folder),
@@ -179,7 +214,11 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         let old = parent.as_ref().and_then(|parent| parent.meta());
-        let is_open = |parent: &Entry| parent.flags.intersects(EntryFlags::REVISIT.with(EntryFlags::STALE));
+        let is_open = |parent: &Entry| {
+            parent
+                .flags
+                .intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
+        };
         let attributes = match old {
             // The times and the inode are those of the parent, and were not young then: so are the attributes.
             Some(meta)
@@ -252,7 +291,8 @@ impl Walk<'_, '_> {
         match folder.list(self.rules.scratch, self.rules.listing_bytes) {
             Ok(listing) => {
                 let after = folder.stat_self();
-                if !after.is_ok_and(|after| (after.mtime, after.ctime) == (stat.mtime, stat.ctime)) {
+                if !after.is_ok_and(|after| (after.mtime, after.ctime) == (stat.mtime, stat.ctime))
+                {
                     node.revisit();
                 }
                 if path.is_root() && listing.total() == 0 {
@@ -261,7 +301,11 @@ impl Walk<'_, '_> {
                 if listing.total() == 0 && self.is_unmounted(path, node)? {
                     return self.keep_unmounted(path, node);
                 }
-                Ok(Mode::listed(Some(listing), self.rules.filter.is_cache_folder(folder), false))
+                Ok(Mode::listed(
+                    Some(listing),
+                    self.rules.filter.is_cache_folder(folder),
+                    false,
+                ))
             }
             Err(err) => {
                 // What the parent has below it is carried over, and the folder says that it is not the truth.
@@ -279,7 +323,9 @@ impl Walk<'_, '_> {
         if self.shared.allow_empty || !node.was_unmounted() {
             return Ok(false);
         }
-        let Some(cursor) = &mut self.parent else { return Ok(false) };
+        let Some(cursor) = &mut self.parent else {
+            return Ok(false);
+        };
         Ok(cursor.peek()?.is_some_and(|next| next.path.is_below(path)))
     }
 
@@ -323,7 +369,9 @@ impl Walk<'_, '_> {
     }
 
     fn leave(&mut self, levels: &mut Vec<Level>) -> Result<(), WalkError> {
-        let Some(mut done) = levels.pop() else { return Ok(()) };
+        let Some(mut done) = levels.pop() else {
+            return Ok(());
+        };
         self.skip_below(&done.path);
         match (done.node.take(), done.skipped.take()) {
             (Some(node), _) => self.shared.sink.settle(node)?,
@@ -340,7 +388,11 @@ impl Walk<'_, '_> {
     /// to those above it either, up to the first that stayed open: each says that it was not seen to its end.
     fn go_back(&mut self, done: &Level, above: &mut Level) -> Result<(), WalkError> {
         let way = done.folder.as_ref().map_or_else(
-            || Err(std::io::Error::other("a folder below it was moved meanwhile")),
+            || {
+                Err(std::io::Error::other(
+                    "a folder below it was moved meanwhile",
+                ))
+            },
             |folder| folder.reopen_parent(above.id),
         );
         let err = match way {
@@ -350,7 +402,8 @@ impl Walk<'_, '_> {
             }
             Err(err) => err,
         };
-        self.shared.problem(&above.path, &reason("go back to the folder", &err));
+        self.shared
+            .problem(&above.path, &reason("go back to the folder", &err));
         self.shared.observer.add(Counter::Failed, 1);
         self.own_node(above);
         above.node.as_ref().inspect(|node| node.mark_stale());
@@ -388,14 +441,22 @@ impl Walk<'_, '_> {
     }
 
     pub(super) fn skip_below(&mut self, path: &RelPath) {
-        for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
+        for cursor in [&mut self.parent, &mut self.parent_folders]
+            .into_iter()
+            .flatten()
+        {
             cursor.skip_below(path);
         }
     }
 
     pub(super) fn keep_subtree(&mut self, path: &RelPath) -> Result<(), WalkError> {
-        self.shared.keeps_old.store(true, std::sync::atomic::Ordering::Relaxed);
-        for cursor in [&mut self.parent, &mut self.parent_folders].into_iter().flatten() {
+        self.shared
+            .keeps_old
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        for cursor in [&mut self.parent, &mut self.parent_folders]
+            .into_iter()
+            .flatten()
+        {
             match path.after_subtree() {
                 Some(after) => cursor.seek(&after),
                 None => while cursor.take()?.is_some() {},
@@ -407,7 +468,9 @@ impl Walk<'_, '_> {
     /// Takes the parent's entry of `path`; what the parent has before it is gone from the source.
     fn parent_at(&mut self, path: &RelPath) -> Result<Option<Entry>, WalkError> {
         loop {
-            let Some(cursor) = &mut self.parent else { return Ok(None) };
+            let Some(cursor) = &mut self.parent else {
+                return Ok(None);
+            };
             match cursor.peek()? {
                 Some(head) if head.path < *path => {
                     if let Some(gone) = cursor.take()? {
@@ -426,7 +489,14 @@ impl Walk<'_, '_> {
             return Ok(Step::Leave);
         };
         loop {
-            let Mode::Listed { listing, batch, new_names, only_tag, is_closed } = &mut level.mode else {
+            let Mode::Listed {
+                listing,
+                batch,
+                new_names,
+                only_tag,
+                is_closed,
+            } = &mut level.mode
+            else {
                 return Ok(Step::Stay);
             };
             let listed = Listed {
@@ -446,7 +516,8 @@ impl Walk<'_, '_> {
                 let names = match more {
                     Ok(names) => names,
                     Err(err) => {
-                        self.shared.problem(&level.path, &reason("list the folder", &err));
+                        self.shared
+                            .problem(&level.path, &reason("list the folder", &err));
                         self.shared.observer.add(Counter::Failed, 1);
                         node.mark_stale();
                         self.keep_subtree(&level.path)?;
@@ -471,7 +542,10 @@ impl Walk<'_, '_> {
             let path = match level.path.join(&name.name) {
                 Ok(path) => path,
                 Err(err) => {
-                    self.shared.problem(&level.path, &format!("holds a path that cannot be captured: {err}"));
+                    self.shared.problem(
+                        &level.path,
+                        &format!("holds a path that cannot be captured: {err}"),
+                    );
                     node.mark_stale();
                     batch.next();
                     continue;
@@ -483,12 +557,18 @@ impl Walk<'_, '_> {
                 }
                 continue;
             }
-            let Some((name, seen)) = batch.next() else { continue };
+            let Some((name, seen)) = batch.next() else {
+                continue;
+            };
             let parent = self.parent_at(&path)?;
             let Some(seen) = seen else {
                 // Immutable: a known name is not looked at, a new one waits to be stat'ed with others.
-                if parent.as_ref().is_some_and(|parent| is_settled(parent, &name)) {
-                    self.shared.count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
+                if parent
+                    .as_ref()
+                    .is_some_and(|parent| is_settled(parent, &name))
+                {
+                    self.shared
+                        .count(&self.shared.counts.files_unchanged, Counter::FilesUnchanged);
                 } else if parent.is_none() && name.kind_hint == Some(Kind::File) {
                     new_names.push(name);
                     if new_names.len() >= BATCH_NAMES {
@@ -497,7 +577,9 @@ impl Walk<'_, '_> {
                     }
                 } else {
                     let seen = Seen::at(&folder, &name.name);
-                    if let Some(step) = self.visit(&folder, &name.name, path, seen, parent, Some(&node))? {
+                    if let Some(step) =
+                        self.visit(&folder, &name.name, path, seen, parent, Some(&node))?
+                    {
                         return Ok(step);
                     }
                 }
@@ -524,7 +606,10 @@ impl Walk<'_, '_> {
             }
             names.retain(|name| {
                 if is_leftover(name) {
-                    self.shared.counts.leftovers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.shared
+                        .counts
+                        .leftovers
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
                 let left_out = self.rules.left_out(&node.path, name, only_tag);
                 left_out.inspect(|why| node.lacks(*why)).is_none()
@@ -561,8 +646,13 @@ pub(super) enum Step {
 /// True if a name of an immutable source need not be looked at: a hash that was checked, or settled, and still the
 /// same inode of the same type (PROTOCOL R19).
 fn is_settled(parent: &Entry, name: &ListedName) -> bool {
-    let open = EntryFlags::RACY.with(EntryFlags::STALE).with(EntryFlags::TORN).with(EntryFlags::PROVISIONAL);
-    let Some(hash) = HashName::parse(&name.name) else { return false };
+    let open = EntryFlags::RACY
+        .with(EntryFlags::STALE)
+        .with(EntryFlags::TORN)
+        .with(EntryFlags::PROVISIONAL);
+    let Some(hash) = HashName::parse(&name.name) else {
+        return false;
+    };
     parent.is_file()
         && !parent.flags.intersects(open)
         && (hash.expected_sha256().is_some() || parent.flags.contains(EntryFlags::SETTLED))

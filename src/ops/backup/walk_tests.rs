@@ -21,5 +21,8 @@ fn a_folder_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
     });
     let flags = flags_after(node);
     assert!(flags.contains(EntryFlags::REVISIT), "it is listed again");
-    assert!(flags.contains(EntryFlags::UNSEEN), "and accounts for nothing");
+    assert!(
+        flags.contains(EntryFlags::UNSEEN),
+        "and accounts for nothing"
+    );
 }

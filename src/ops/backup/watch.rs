@@ -39,9 +39,14 @@ struct Seen {
 impl Watch {
     /// Tells of a path that changed or went: `what` is `changed`, `is missing` or the like.
     pub fn alarm(&self, observer: &dyn Observer, source: &str, path: &RelPath, what: &str) {
-        let message =
-            format!("{what}, which must never be; the snapshot does not count until --accept takes it");
-        observer.problem(&Problem::new(Severity::Alarm, Subject::captured(source, path), message));
+        let message = format!(
+            "{what}, which must never be; the snapshot does not count until --accept takes it"
+        );
+        observer.problem(&Problem::new(
+            Severity::Alarm,
+            Subject::captured(source, path),
+            message,
+        ));
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.count += 1;
         if seen.first.len() < NAMED_MAX {
@@ -58,7 +63,11 @@ impl Watch {
         // Threads tell in any order.
         seen.first.sort();
         let more = seen.count - seen.first.len() as u64;
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(", and {more} more")
+        } else {
+            String::new()
+        };
         Some(format!("{}{more}", seen.first.join(", ")))
     }
 }
@@ -69,29 +78,57 @@ mod tests {
     use crate::types::{Content, DeviceNumber, EntryFlags, Extent, Metadata};
 
     fn entry(node: Node) -> Entry {
-        Entry { path: RelPath::root(), flags: EntryFlags::empty(), node }
+        Entry {
+            path: RelPath::root(),
+            flags: EntryFlags::empty(),
+            node,
+        }
     }
 
     fn meta(mode: u16) -> Metadata {
-        Metadata { mode, inode: u64::from(mode), ..Metadata::default() }
+        Metadata {
+            mode,
+            inode: u64::from(mode),
+            ..Metadata::default()
+        }
     }
 
     fn file(mode: u16, bytes: &[u8]) -> Node {
-        let content = Content { size: bytes.len() as u64, extents: vec![Extent::Literal(bytes.to_vec())] };
-        Node::File { meta: meta(mode), content }
+        let content = Content {
+            size: bytes.len() as u64,
+            extents: vec![Extent::Literal(bytes.to_vec())],
+        };
+        Node::File {
+            meta: meta(mode),
+            content,
+        }
     }
 
     #[test]
     fn what_changed_is_kind_content_target_or_device() {
-        let link = |mode, target: &[u8]| Node::Symlink { meta: meta(mode), target: target.to_vec() };
+        let link = |mode, target: &[u8]| Node::Symlink {
+            meta: meta(mode),
+            target: target.to_vec(),
+        };
         let device = |minor| DeviceNumber { major: 1, minor };
-        let made = |mode, minor| Node::Char { meta: meta(mode), device: device(minor) };
+        let made = |mode, minor| Node::Char {
+            meta: meta(mode),
+            device: device(minor),
+        };
         for (old, same, other) in [
             (file(1, b"x"), file(2, b"x"), file(1, b"y")),
             (link(1, b"x"), link(2, b"x"), link(1, b"y")),
             (made(1, 3), made(2, 3), made(1, 4)),
-            (Node::Fifo { meta: meta(1) }, Node::Fifo { meta: meta(2) }, Node::Socket { meta: meta(1) }),
-            (Node::Folder { meta: meta(1) }, Node::Folder { meta: meta(2) }, file(1, b"")),
+            (
+                Node::Fifo { meta: meta(1) },
+                Node::Fifo { meta: meta(2) },
+                Node::Socket { meta: meta(1) },
+            ),
+            (
+                Node::Folder { meta: meta(1) },
+                Node::Folder { meta: meta(2) },
+                file(1, b""),
+            ),
         ] {
             let [old, same, other] = [old, same, other].map(entry);
             assert!(!is_other(&old, &same) && is_other(&old, &other), "{old:?}");
@@ -101,7 +138,15 @@ mod tests {
     /// A key that could not be read when the good state was captured, and can be now.
     #[test]
     fn what_was_never_captured_has_not_changed() {
-        for node in [Node::Failed { reason: "denied".into() }, Node::Unknown { kind: 99, body: Vec::new() }] {
+        for node in [
+            Node::Failed {
+                reason: "denied".into(),
+            },
+            Node::Unknown {
+                kind: 99,
+                body: Vec::new(),
+            },
+        ] {
             let old = entry(node);
             assert!(!was_captured(&old) && !is_other(&old, &entry(file(1, b"x"))));
         }

@@ -16,7 +16,11 @@ pub(super) struct Windows {
 
 impl Windows {
     pub fn new(given: Option<i64>) -> Self {
-        Self { given, writeback: writeback_seconds(), kinds: HashMap::new() }
+        Self {
+            given,
+            writeback: writeback_seconds(),
+            kinds: HashMap::new(),
+        }
     }
 
     /// The kind of the file system that holds an open directory. One that cannot be asked may be anything.
@@ -27,7 +31,10 @@ impl Windows {
 
     /// The kind of the file system that holds what was stat'ed; a file that is mounted on its own may be on any.
     pub fn kind(&self, stat: &Stat) -> FsKind {
-        self.kinds.get(&stat.device).copied().unwrap_or(FsKind::Network)
+        self.kinds
+            .get(&stat.device)
+            .copied()
+            .unwrap_or(FsKind::Network)
     }
 
     /// Seconds, for [`Stat::is_racy`].
@@ -35,7 +42,9 @@ impl Windows {
         let kind = self.kind(stat);
         match self.given {
             Some(given) => given,
-            None if stat.kind == Kind::File && stat.size > 0 => kind.content_window_seconds(self.writeback),
+            None if stat.kind == Kind::File && stat.size > 0 => {
+                kind.content_window_seconds(self.writeback)
+            }
             None => kind.name_window_seconds(),
         }
     }
@@ -52,17 +61,38 @@ mod tests {
         std::fs::write(dir.path().join("full"), b"x").expect("written");
         std::fs::write(dir.path().join("empty"), b"").expect("written");
         let folder = Folder::open_root(dir.path()).expect("opens");
-        let [full, empty] = [b"full".as_slice(), b"empty"].map(|name| folder.stat(name).expect("stat"));
-        let mut windows = Windows { given: None, writeback: 35, kinds: HashMap::new() };
-        assert_eq!(windows.seconds(&full), 60, "nothing is known of the file system yet");
+        let [full, empty] =
+            [b"full".as_slice(), b"empty"].map(|name| folder.stat(name).expect("stat"));
+        let mut windows = Windows {
+            given: None,
+            writeback: 35,
+            kinds: HashMap::new(),
+        };
+        assert_eq!(
+            windows.seconds(&full),
+            60,
+            "nothing is known of the file system yet"
+        );
         assert_eq!(windows.learn(&folder), FsKind::Local);
         assert_eq!((windows.seconds(&full), windows.seconds(&empty)), (35, 3));
 
-        let elsewhere = Stat { device: full.device + 1, ..full };
+        let elsewhere = Stat {
+            device: full.device + 1,
+            ..full
+        };
         assert_eq!(windows.seconds(&elsewhere), 60);
         windows.kinds.insert(elsewhere.device, FsKind::Network);
-        assert_eq!(windows.seconds(&Stat { size: 0, ..elsewhere }), 60);
+        assert_eq!(
+            windows.seconds(&Stat {
+                size: 0,
+                ..elsewhere
+            }),
+            60
+        );
         windows.given = Some(0);
-        assert_eq!((windows.seconds(&full), windows.seconds(&elsewhere)), (0, 0));
+        assert_eq!(
+            (windows.seconds(&full), windows.seconds(&elsewhere)),
+            (0, 0)
+        );
     }
 }

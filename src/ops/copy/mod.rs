@@ -104,7 +104,9 @@ struct Base {
 impl Base {
     fn runs(&self) -> Option<(&[RunRef], &[RunRef])> {
         match (&self.from, &self.to) {
-            (SourceKind::Tree { runs: from, .. }, SourceKind::Tree { runs: to, .. }) => Some((from, to)),
+            (SourceKind::Tree { runs: from, .. }, SourceKind::Tree { runs: to, .. }) => {
+                Some((from, to))
+            }
             _ => None,
         }
     }
@@ -144,7 +146,11 @@ pub fn copy(
     crate::ops::sync_until(to, observer, cancel)?;
     let absent = presence::look(to, None, observer, cancel)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if options.threads == 0 { cores } else { options.threads.min(64) };
+    let threads = if options.threads == 0 {
+        cores
+    } else {
+        options.threads.min(64)
+    };
     let plan = memory::plan(options.memory, threads);
     let mut copier = Copier {
         // Contents are read in the order of paths, frames were packed by several threads: a frame is left and come
@@ -152,7 +158,11 @@ pub fn copy(
         from: ChunkReader::new(from, 2 * plan.frame_cache_bytes),
         to: ChunkReader::new(to, plan.frame_cache_bytes),
         options,
-        packing: PackerOptions { workers: plan.workers, level: options.level, dry_run: false },
+        packing: PackerOptions {
+            workers: plan.workers,
+            level: options.level,
+            dry_run: false,
+        },
         observer,
         cancel,
         runs: HashMap::new(),
@@ -178,7 +188,11 @@ fn wanted(
     observer: &dyn Observer,
 ) -> Result<BTreeSet<SnapshotId>, Error> {
     if options.names.is_empty() {
-        return Ok(all.iter().filter(|found| options.filter.accepts(found)).map(|found| found.id).collect());
+        return Ok(all
+            .iter()
+            .filter(|found| options.filter.accepts(found))
+            .map(|found| found.id)
+            .collect());
     }
     let mut wanted = BTreeSet::new();
     for name in &options.names {
@@ -190,7 +204,10 @@ fn wanted(
             )));
         }
         if !all.iter().any(|other| other.id == found.id) {
-            let what = format!("another snapshot stands in the place of {}", found.id.short());
+            let what = format!(
+                "another snapshot stands in the place of {}",
+                found.id.short()
+            );
             return Err(Error::NotThere(what));
         }
         wanted.insert(found.id);
@@ -222,13 +239,24 @@ impl Copier<'_> {
         self.bases.get(&(host.to_owned(), name.to_owned()))
     }
 
-    fn run(&mut self, all: Vec<StoredSnapshot>, wanted: &BTreeSet<SnapshotId>) -> Result<(), Error> {
+    fn run(
+        &mut self,
+        all: Vec<StoredSnapshot>,
+        wanted: &BTreeSet<SnapshotId>,
+    ) -> Result<(), Error> {
         let observer = self.observer;
         let there = self.to.repo().snapshots(&mut |id, err| {
-            observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+            observer.problem(&Problem::new(
+                Severity::Damage,
+                ObjectKey::Snapshot(id),
+                err,
+            ));
         })?;
         self.seen = there.iter().map(|found| found.id).collect();
-        self.there = without_replaced(there).into_iter().map(|found| (found.first(), found)).collect();
+        self.there = without_replaced(there)
+            .into_iter()
+            .map(|found| (found.first(), found))
+            .collect();
         // Newest first, so that a source's base is an old one until the turn of a newer one has come.
         for found in all.iter().rev() {
             if let Some(twin) = self.there.get(&found.first()).cloned() {
@@ -254,7 +282,11 @@ impl Copier<'_> {
             };
             if let CopyOutcome::Copied(id) = outcome {
                 let snapshot = self.to.repo().read_snapshot(&id)?;
-                let twin = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
+                let twin = StoredSnapshot {
+                    id,
+                    stored: snapshot.heartbeat,
+                    snapshot,
+                };
                 self.learn(&found, &twin);
                 self.there.insert(found.first(), twin);
             }
@@ -266,14 +298,22 @@ impl Copier<'_> {
     /// Takes in what a copied snapshot tells, if both are of one shape.
     fn learn(&mut self, found: &StoredSnapshot, twin: &StoredSnapshot) {
         let expiry = self.to.repo().lease_times().expiry.as_secs_f64();
-        if landed_late(twin.stored, twin.snapshot.heartbeat, expiry) || twin.snapshot.lost.is_some() {
+        if landed_late(twin.stored, twin.snapshot.heartbeat, expiry) || twin.snapshot.lost.is_some()
+        {
             return;
         }
         for source in &found.snapshot.sources {
-            let Some(to) = twin.snapshot.source(&source.name) else { continue };
-            let base = Base { owner: twin.id, from: source.kind.clone(), to: to.kind.clone() };
+            let Some(to) = twin.snapshot.source(&source.name) else {
+                continue;
+            };
+            let base = Base {
+                owner: twin.id,
+                from: source.kind.clone(),
+                to: to.kind.clone(),
+            };
             if let Some((from, to)) = base.runs() {
-                let entries = |runs: &[RunRef]| runs.iter().map(|run| run.entries).collect::<Vec<_>>();
+                let entries =
+                    |runs: &[RunRef]| runs.iter().map(|run| run.entries).collect::<Vec<_>>();
                 if entries(from) != entries(to) {
                     continue;
                 }
@@ -281,7 +321,8 @@ impl Copier<'_> {
                     self.runs.insert(from.root, (to.clone(), twin.id));
                 }
             }
-            self.bases.insert((found.snapshot.host.clone(), source.name.clone()), base);
+            self.bases
+                .insert((found.snapshot.host.clone(), source.name.clone()), base);
         }
     }
 
@@ -292,7 +333,11 @@ impl Copier<'_> {
             match self.to.repo().read_snapshot(&id) {
                 Ok(snapshot) => {
                     // Its store time was not asked for; what is that new has not landed late, or is withdrawn.
-                    let twin = StoredSnapshot { id, stored: snapshot.heartbeat, snapshot };
+                    let twin = StoredSnapshot {
+                        id,
+                        stored: snapshot.heartbeat,
+                        snapshot,
+                    };
                     self.there.insert(twin.first(), twin);
                 }
                 // Gone again, or damaged: the listing of all tells of such, when it is made.
@@ -316,13 +361,27 @@ impl Copier<'_> {
     }
 
     /// Copies one snapshot. `replaces`: a lesser one that is there.
-    fn one(&mut self, found: &StoredSnapshot, replaces: Option<SnapshotId>) -> Result<CopyOutcome, Error> {
+    fn one(
+        &mut self,
+        found: &StoredSnapshot,
+        replaces: Option<SnapshotId>,
+    ) -> Result<CopyOutcome, Error> {
         let to = self.to.repo();
-        self.observer.phase(&Phase::Copy { name: found.id.short() });
+        self.observer.phase(&Phase::Copy {
+            name: found.id.short(),
+        });
         let lease = Lease::take(to, LeaseKind::Backup, &self.options.host, to.lease_times())?;
-        let listed: BTreeSet<SnapshotId> = to.listed_snapshots()?.into_iter().map(|(id, _)| id).collect();
+        let listed: BTreeSet<SnapshotId> = to
+            .listed_snapshots()?
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
         self.look_again(&listed)?;
-        if let Some(twin) = self.there.get(&found.first()).filter(|twin| !is_less(twin, found)) {
+        if let Some(twin) = self
+            .there
+            .get(&found.first())
+            .filter(|twin| !is_less(twin, found))
+        {
             return Ok(CopyOutcome::There(twin.id));
         }
         to.sync()?;
@@ -338,11 +397,19 @@ impl Copier<'_> {
             Err(Trouble::Source(err)) if !err.is_unavailable() => return Err(err.into()),
             Err(Trouble::Source(err)) => {
                 let what = format!("{err}; it was not copied");
-                self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(found.id), &what));
+                self.observer.problem(&Problem::new(
+                    Severity::Damage,
+                    ObjectKey::Snapshot(found.id),
+                    &what,
+                ));
                 return Ok(CopyOutcome::Failed(err.to_string()));
             }
             Err(Trouble::Skip(what)) => {
-                self.observer.problem(&Problem::new(Severity::Missing, ObjectKey::Snapshot(found.id), &what));
+                self.observer.problem(&Problem::new(
+                    Severity::Missing,
+                    ObjectKey::Snapshot(found.id),
+                    &what,
+                ));
                 return Ok(CopyOutcome::Failed(what));
             }
         };
@@ -365,13 +432,21 @@ impl Copier<'_> {
     ) -> Result<(translate::Translated, Packed), Trouble> {
         let claims = Claims::new(self.to.repo().index())?.without(self.absent.clone());
         std::thread::scope(|scope| {
-            let packer =
-                Packer::start(scope, self.to.repo(), Some(lease), &claims, self.packing, self.observer)?;
+            let packer = Packer::start(
+                scope,
+                self.to.repo(),
+                Some(lease),
+                &claims,
+                self.packing,
+                self.observer,
+            )?;
             let translated = self.translate(&packer, found);
             // Also on failure: what is on its way is published and serves the next copy.
             let packed = packer.finish();
             match (translated, packed) {
-                (Err(Trouble::Other(Error::Repo(RepoError::Stopped))), Err(first)) => Err(first.into()),
+                (Err(Trouble::Other(Error::Repo(RepoError::Stopped))), Err(first)) => {
+                    Err(first.into())
+                }
                 (Err(trouble), _) => Err(trouble),
                 (Ok(_), Err(err)) => Err(err.into()),
                 (Ok(translated), Ok(packed)) => Ok((translated, packed)),
@@ -385,7 +460,11 @@ fn is_less(there: &StoredSnapshot, found: &StoredSnapshot) -> bool {
     there.snapshot.lost.is_some() && found.snapshot.lost.is_none()
 }
 
-fn describe(found: &StoredSnapshot, kinds: Vec<SourceKind>, replaces: Option<SnapshotId>) -> Snapshot {
+fn describe(
+    found: &StoredSnapshot,
+    kinds: Vec<SourceKind>,
+    replaces: Option<SnapshotId>,
+) -> Snapshot {
     let mut sources = found.snapshot.sources.clone();
     for (source, kind) in sources.iter_mut().zip(kinds) {
         source.kind = kind;

@@ -49,14 +49,22 @@ impl<'r, 'a> Pairs<'r, 'a> {
                 other => other?,
             }
         }
-        Ok(self.known.get(id).filter(|known| known.1 == len).map(|known| known.0))
+        Ok(self
+            .known
+            .get(id)
+            .filter(|known| known.1 == len)
+            .map(|known| known.0))
     }
 
     fn step(&mut self) -> Result<(), RepoError> {
         match (self.from.next_extent()?, self.to.next_extent()?) {
-            (Some(Extent::Chunk { id, len }), Some(Extent::Chunk { id: to, len: to_len }))
-                if len == to_len =>
-            {
+            (
+                Some(Extent::Chunk { id, len }),
+                Some(Extent::Chunk {
+                    id: to,
+                    len: to_len,
+                }),
+            ) if len == to_len => {
                 self.read += 1;
                 self.known.insert(id, (to, len));
                 self.order.push_back(id);

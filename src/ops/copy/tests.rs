@@ -27,7 +27,8 @@ fn options() -> CopyOptions {
 
 fn run(from: &Lab, to: &Lab, options: &CopyOptions) -> (CopyReport, Recording) {
     let observer = Recording::default();
-    let report = copy(&from.open(), &to.open(), options, &observer, &Cancel::new()).expect("copied");
+    let report =
+        copy(&from.open(), &to.open(), options, &observer, &Cancel::new()).expect("copied");
     (report, observer)
 }
 
@@ -45,11 +46,20 @@ fn fill(lab: &Lab, seed: u64) {
     write(&tree.join("tiny"), b"tiny");
     write(&tree.join("empty"), b"");
     write(&tree.join("a/small"), &noise(seed, 5_000));
-    write(&tree.join("b/large"), &[noise(100, 2_500_000), noise(seed, 30_000), noise(101, 300_000)].concat());
+    write(
+        &tree.join("b/large"),
+        &[
+            noise(100, 2_500_000),
+            noise(seed, 30_000),
+            noise(101, 300_000),
+        ]
+        .concat(),
+    );
     for n in 0..40 {
         write(&tree.join(format!("many/{n}")), &noise(1000 + n, 400));
     }
-    std::fs::set_permissions(tree.join("tiny"), std::fs::Permissions::from_mode(0o640)).expect("set");
+    std::fs::set_permissions(tree.join("tiny"), std::fs::Permissions::from_mode(0o640))
+        .expect("set");
 }
 
 fn stream(seed: u64) -> Vec<u8> {
@@ -60,20 +70,43 @@ fn stream(seed: u64) -> Vec<u8> {
 fn contents(lab: &Lab, id: SnapshotId) -> Vec<(String, Vec<u8>)> {
     let repo = lab.open();
     let read = |source: &str, path: RelPath| {
-        let what =
-            What { snapshot: id.to_string(), hosts: HostChoice::Any, source: Some(source.into()), path };
+        let what = What {
+            snapshot: id.to_string(),
+            hosts: HostChoice::Any,
+            source: Some(source.into()),
+            path,
+        };
         let mut out = Vec::new();
-        cat(&repo, &what, "host", &mut out, &Counters::default(), &Cancel::new()).expect("read");
+        cat(
+            &repo,
+            &what,
+            "host",
+            &mut out,
+            &Counters::default(),
+            &Cancel::new(),
+        )
+        .expect("read");
         out
     };
     // The tree as tar: names, modes, times and contents.
-    vec![("tree".into(), read("tree", RelPath::root())), ("db".into(), read("db", RelPath::root()))]
+    vec![
+        ("tree".into(), read("tree", RelPath::root())),
+        ("db".into(), read("db", RelPath::root())),
+    ]
 }
 
 fn assert_clean(lab: &Lab) {
-    let options = VerifyOptions { read_data: true, memory: ByteSize(96 << 20), ..VerifyOptions::default() };
-    let report = verify(&lab.open(), &options, &Counters::default(), &Cancel::new()).expect("verified");
-    assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
+    let options = VerifyOptions {
+        read_data: true,
+        memory: ByteSize(96 << 20),
+        ..VerifyOptions::default()
+    };
+    let report =
+        verify(&lab.open(), &options, &Counters::default(), &Cancel::new()).expect("verified");
+    assert!(
+        report.is_clean() && report.affected.is_empty(),
+        "{report:#?}"
+    );
 }
 
 /// A repository that opens with another secret would have other keys; so has any other repository.
@@ -108,27 +141,71 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
     let (report, observer) = run(&from, &to, &options());
     assert!(observer.problems().is_empty(), "{:?}", observer.problems());
     let copies = copied(&report);
-    assert_eq!(report.items.iter().map(|item| item.found.id).collect::<Vec<_>>(), ids);
+    assert_eq!(
+        report
+            .items
+            .iter()
+            .map(|item| item.found.id)
+            .collect::<Vec<_>>(),
+        ids
+    );
     let (source, target) = (from.open(), to.open());
     for (old, new) in ids.iter().zip(&copies) {
         assert_eq!(contents(&from, *old), contents(&to, *new));
-        let find = |repo: &Repository, id: &SnapshotId| repo.find_snapshot(&id.to_string(), &HostChoice::Any);
-        let (old, new) = (find(&source, old).expect("there"), find(&target, new).expect("there"));
-        assert_eq!((new.first(), new.committed(), new.time()), (old.id, old.committed(), old.time()));
-        assert_eq!((&new.snapshot.host, new.snapshot.state), (&old.snapshot.host, old.snapshot.state));
+        let find = |repo: &Repository, id: &SnapshotId| {
+            repo.find_snapshot(&id.to_string(), &HostChoice::Any)
+        };
+        let (old, new) = (
+            find(&source, old).expect("there"),
+            find(&target, new).expect("there"),
+        );
+        assert_eq!(
+            (new.first(), new.committed(), new.time()),
+            (old.id, old.committed(), old.time())
+        );
+        assert_eq!(
+            (&new.snapshot.host, new.snapshot.state),
+            (&old.snapshot.host, old.snapshot.state)
+        );
     }
-    assert_eq!(target.find_snapshot("latest", &HostChoice::Any).expect("there").id, copies[2]);
+    assert_eq!(
+        target
+            .find_snapshot("latest", &HostChoice::Any)
+            .expect("there")
+            .id,
+        copies[2]
+    );
     assert_clean(&to);
     let before = to.store.objects();
     let (report, observer) = run(&from, &to, &options());
     let there: Vec<CopyOutcome> = report.items.into_iter().map(|item| item.outcome).collect();
-    assert_eq!(there, copies.iter().map(|id| CopyOutcome::There(*id)).collect::<Vec<_>>());
-    assert_eq!((to.store.objects(), observer.get(Counter::BytesRead)), (before, 0));
+    assert_eq!(
+        there,
+        copies
+            .iter()
+            .map(|id| CopyOutcome::There(*id))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        (to.store.objects(), observer.get(Counter::BytesRead)),
+        (before, 0)
+    );
     // Back again: they are known by their first.
     let (report, _) = run(&to, &from, &options());
-    assert!(report.items.iter().all(|item| matches!(item.outcome, CopyOutcome::There(_))));
+    assert!(
+        report
+            .items
+            .iter()
+            .all(|item| matches!(item.outcome, CopyOutcome::There(_)))
+    );
     assert!(matches!(
-        copy(&source, &source, &options(), &Counters::default(), &Cancel::new()),
+        copy(
+            &source,
+            &source,
+            &options(),
+            &Counters::default(),
+            &Cancel::new()
+        ),
         Err(Error::Usage(_))
     ));
 }
@@ -137,20 +214,46 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
 #[test]
 fn a_newer_snapshot_costs_what_is_new() {
     let (from, to, ids) = sample();
-    let (first, observer) = run(&from, &to, &CopyOptions { names: vec![ids[0].to_string()], ..options() });
+    let (first, observer) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            names: vec![ids[0].to_string()],
+            ..options()
+        },
+    );
     let all = observer.get(Counter::BytesRead);
     assert!(all > 3_000_000, "{all}");
     write(&from.tree().join("new"), &noise(77, 20_000));
     let repo = from.open();
     let last = from.backup(&repo, &stream(9));
-    let (second, observer) = run(&from, &to, &CopyOptions { names: vec![last.to_string()], ..options() });
+    let (second, observer) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            names: vec![last.to_string()],
+            ..options()
+        },
+    );
     let read = observer.get(Counter::BytesRead);
     // One file, one small file, what was changed in a large one and in the stream, with the chunks around it.
     assert!(read < 700_000, "{read} of {all} bytes were read again");
-    assert!(second.stored_bytes * 4 < first.stored_bytes, "{} {}", second.stored_bytes, first.stored_bytes);
+    assert!(
+        second.stored_bytes * 4 < first.stored_bytes,
+        "{} {}",
+        second.stored_bytes,
+        first.stored_bytes
+    );
     assert_eq!(contents(&from, last), contents(&to, copied(&second)[0]));
     // An older one than those that are there.
-    let (third, observer) = run(&from, &to, &CopyOptions { names: vec![ids[1].to_string()], ..options() });
+    let (third, observer) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            names: vec![ids[1].to_string()],
+            ..options()
+        },
+    );
     assert!(observer.get(Counter::BytesRead) < 700_000);
     assert_eq!(contents(&from, ids[1]), contents(&to, copied(&third)[0]));
     assert_clean(&to);
@@ -167,15 +270,26 @@ fn an_interrupted_copy_goes_on() {
         let cache = tempfile::tempdir().expect("a folder");
         let target = Repository::open(store, &Secret::empty(), cache.path()).expect("opens");
         faulty.die_after_writes(writes);
-        let done = copy(&from.open(), &target, &options(), &Counters::default(), &Cancel::new());
+        let done = copy(
+            &from.open(),
+            &target,
+            &options(),
+            &Counters::default(),
+            &Cancel::new(),
+        );
         drop(target);
         ended = !faulty.is_dead();
         assert_eq!(ended, done.is_ok(), "{writes}");
         assert_clean(&fork);
         run(&from, &fork, &options());
         let repo = fork.open();
-        let all = snapshots(&repo, &SnapshotFilter::default(), &Counters::default()).expect("listed");
-        assert_eq!(all.iter().map(StoredSnapshot::first).collect::<Vec<_>>(), ids, "{writes}");
+        let all =
+            snapshots(&repo, &SnapshotFilter::default(), &Counters::default()).expect("listed");
+        assert_eq!(
+            all.iter().map(StoredSnapshot::first).collect::<Vec<_>>(),
+            ids,
+            "{writes}"
+        );
         if writes % 7 == 0 {
             assert_eq!(contents(&from, ids[2]), contents(&fork, all[2].id));
         }
@@ -210,19 +324,32 @@ fn two_copies_at_once_do_not_copy_all_twice() {
         fn detail(&self, _: &'static str, _: &crate::observe::Subject) {}
     }
     let (from, to, ids) = sample();
-    let observer = Other { labs: (&from, &to), begun: false.into() };
+    let observer = Other {
+        labs: (&from, &to),
+        begun: false.into(),
+    };
     let cache = tempfile::tempdir().expect("a folder");
     let target = Repository::open(to.store.clone(), &Secret::empty(), cache.path()).expect("opens");
-    let report = copy(&from.open(), &target, &options(), &observer, &Cancel::new()).expect("copied");
-    let there = report.items.iter().filter(|item| matches!(item.outcome, CopyOutcome::There(_))).count();
+    let report =
+        copy(&from.open(), &target, &options(), &observer, &Cancel::new()).expect("copied");
+    let there = report
+        .items
+        .iter()
+        .filter(|item| matches!(item.outcome, CopyOutcome::There(_)))
+        .count();
     assert_eq!(there, ids.len(), "{report:?}");
     assert_eq!(target.listed_snapshots().expect("listed").len(), ids.len());
     assert_clean(&to);
 }
 
 fn packs(store: &MemoryStore) -> Vec<PackId> {
-    let id =
-        |meta: crate::store::ObjectMeta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None };
+    let id = |meta: crate::store::ObjectMeta| {
+        if let ObjectKey::Pack(id) = meta.key {
+            Some(id)
+        } else {
+            None
+        }
+    };
     store.objects().into_iter().filter_map(id).collect()
 }
 
@@ -233,18 +360,30 @@ fn what_cannot_be_read_whole_is_named_and_left_out() {
     write(&from.tree().join("late"), &noise(55, 9_000));
     let repo = from.open();
     let hit = from.backup(&repo, &stream(3));
-    let new: Vec<PackId> = packs(&from.store).into_iter().filter(|id| !before.contains(id)).collect();
+    let new: Vec<PackId> = packs(&from.store)
+        .into_iter()
+        .filter(|id| !before.contains(id))
+        .collect();
     for id in new {
         from.store.delete(&ObjectKey::Pack(id)).expect("deleted");
     }
     from.store.clock().advance(60);
     let (report, observer) = run(&from, &to, &options());
-    let (failed, whole): (Vec<_>, Vec<_>) =
-        report.items.iter().partition(|item| matches!(item.outcome, CopyOutcome::Failed(_)));
-    assert_eq!(failed.iter().map(|item| item.found.id).collect::<Vec<_>>(), [hit]);
+    let (failed, whole): (Vec<_>, Vec<_>) = report
+        .items
+        .iter()
+        .partition(|item| matches!(item.outcome, CopyOutcome::Failed(_)));
+    assert_eq!(
+        failed.iter().map(|item| item.found.id).collect::<Vec<_>>(),
+        [hit]
+    );
     assert_eq!(whole.len(), ids.len());
     let problems = observer.problems();
-    assert_eq!((problems.len(), problems[0].severity), (1, Severity::Damage), "{problems:?}");
+    assert_eq!(
+        (problems.len(), problems[0].severity),
+        (1, Severity::Damage),
+        "{problems:?}"
+    );
     assert!(problems[0].subject.contains(&hit.to_string()));
     assert_clean(&to);
 }
@@ -253,13 +392,21 @@ fn what_cannot_be_read_whole_is_named_and_left_out() {
 #[test]
 fn a_destination_that_has_lost_chunks_is_healed() {
     let (from, to, ids) = sample();
-    let (report, _) = run(&from, &to, &CopyOptions { names: vec![ids[1].to_string()], ..options() });
+    let (report, _) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            names: vec![ids[1].to_string()],
+            ..options()
+        },
+    );
     let first = copied(&report)[0];
     let target = to.open();
     let data: Vec<ChunkId> = {
         target.sync().expect("synced");
         let snapshot = target.read_snapshot(&first).expect("there");
-        let SourceKind::Stream { content, .. } = &snapshot.source("db").expect("a stream").kind else {
+        let SourceKind::Stream { content, .. } = &snapshot.source("db").expect("a stream").kind
+        else {
             panic!("a stream")
         };
         let reader = ChunkReader::new(&target, 1 << 20);
@@ -280,27 +427,82 @@ fn a_destination_that_has_lost_chunks_is_healed() {
     body.lost = data;
     let plain = crate::format::encode_segment(&body);
     let kind = crate::format::ObjectKind::Segment;
-    let (bytes, name) = crate::repo::seal_object(target.keys(), kind, body.writer, &plain).expect("sealed");
+    let (bytes, name) =
+        crate::repo::seal_object(target.keys(), kind, body.writer, &plain).expect("sealed");
     let key = ObjectKey::Segment(crate::types::SegmentId::from(name));
-    to.store.put(&key, crate::store::Body::Bytes(&bytes), crate::store::PutMode::CreateOnly).expect("put");
+    to.store
+        .put(
+            &key,
+            crate::store::Body::Bytes(&bytes),
+            crate::store::PutMode::CreateOnly,
+        )
+        .expect("put");
     for id in packs(&to.store) {
         to.store.delete(&ObjectKey::Pack(id)).expect("deleted");
     }
-    let (report, _) = run(&from, &to, &CopyOptions { names: vec![ids[2].to_string()], ..options() });
+    let (report, _) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            names: vec![ids[2].to_string()],
+            ..options()
+        },
+    );
     assert_eq!(contents(&from, ids[2]), contents(&to, copied(&report)[0]));
 }
 
 #[test]
 fn names_and_filters_choose() {
     let (from, to, ids) = sample();
-    let (report, _) = run(&from, &to, &CopyOptions { dry_run: true, ..options() });
+    let (report, _) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            dry_run: true,
+            ..options()
+        },
+    );
     assert_eq!(report.items.len(), 3);
-    assert!(report.items.iter().all(|item| item.outcome == CopyOutcome::Wanted));
+    assert!(
+        report
+            .items
+            .iter()
+            .all(|item| item.outcome == CopyOutcome::Wanted)
+    );
     assert!(packs(&to.store).is_empty());
-    let filter = SnapshotFilter { host: Some("other".into()), ..SnapshotFilter::default() };
-    assert!(run(&from, &to, &CopyOptions { filter, ..options() }).0.items.is_empty());
-    let (report, _) = run(&from, &to, &CopyOptions { names: vec!["latest".into()], ..options() });
-    assert_eq!(report.items.iter().map(|item| item.found.id).collect::<Vec<_>>(), ids[2..]);
+    let filter = SnapshotFilter {
+        host: Some("other".into()),
+        ..SnapshotFilter::default()
+    };
+    assert!(
+        run(
+            &from,
+            &to,
+            &CopyOptions {
+                filter,
+                ..options()
+            }
+        )
+        .0
+        .items
+        .is_empty()
+    );
+    let (report, _) = run(
+        &from,
+        &to,
+        &CopyOptions {
+            names: vec!["latest".into()],
+            ..options()
+        },
+    );
+    assert_eq!(
+        report
+            .items
+            .iter()
+            .map(|item| item.found.id)
+            .collect::<Vec<_>>(),
+        ids[2..]
+    );
 }
 
 /// A tree of which `backup_in_part` leaves something out in two directories, and what it says of it.
@@ -309,7 +511,10 @@ fn in_part(lab: &Lab) -> (BTreeMap<String, MissingNames>, Option<u64>) {
         write(&lab.tree().join(file), b"1");
     }
     let marks = [("/", MissingNames::Unseen), ("a", MissingNames::Excluded)];
-    (marks.map(|(path, why)| (path.to_owned(), why)).into(), Some(2))
+    (
+        marks.map(|(path, why)| (path.to_owned(), why)).into(),
+        Some(2),
+    )
 }
 
 #[test]

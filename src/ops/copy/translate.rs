@@ -24,11 +24,20 @@ type Known<'k> = Option<(&'k Content, &'k Content)>;
 
 impl Copier<'_> {
     /// Writes what the destination lacks of a snapshot.
-    pub fn translate(&self, packer: &Packer<'_, '_>, found: &StoredSnapshot) -> Result<Translated, Trouble> {
-        let mut out = Translated { kinds: Vec::new(), parents: BTreeSet::new() };
+    pub fn translate(
+        &self,
+        packer: &Packer<'_, '_>,
+        found: &StoredSnapshot,
+    ) -> Result<Translated, Trouble> {
+        let mut out = Translated {
+            kinds: Vec::new(),
+            parents: BTreeSet::new(),
+        };
         let mut pages = packer.writer(Class::Metadata);
-        let mut writers =
-            Writers { data: packer.writer(Class::Data), metadata: packer.writer(Class::Metadata) };
+        let mut writers = Writers {
+            data: packer.writer(Class::Data),
+            metadata: packer.writer(Class::Metadata),
+        };
         for source in &found.snapshot.sources {
             let base = self.base(&found.snapshot.host, &source.name);
             let kind = match &source.kind {
@@ -38,9 +47,16 @@ impl Copier<'_> {
                         out.parents.insert(base.owner);
                     }
                     let content = self.content(content, known, &mut writers)?;
-                    SourceKind::Stream { command: command.clone(), content }
+                    SourceKind::Stream {
+                        command: command.clone(),
+                        content,
+                    }
                 }
-                SourceKind::Tree { path, immutable, runs } => {
+                SourceKind::Tree {
+                    path,
+                    immutable,
+                    runs,
+                } => {
                     let mut to = Vec::new();
                     for run in runs {
                         if let Some((known, owner)) = self.runs.get(&run.root) {
@@ -51,7 +67,11 @@ impl Copier<'_> {
                         out.parents.extend(base.map(|base| base.owner));
                         to.push(self.rewrite(run, base, &mut pages, &mut writers)?);
                     }
-                    SourceKind::Tree { path: path.clone(), immutable: *immutable, runs: to }
+                    SourceKind::Tree {
+                        path: path.clone(),
+                        immutable: *immutable,
+                        runs: to,
+                    }
                 }
             };
             // A frame never mixes sources.
@@ -70,8 +90,9 @@ impl Copier<'_> {
         pages: &mut FrameWriter<'_>,
         writers: &mut Writers<'_>,
     ) -> Result<RunRef, Trouble> {
-        let mut mentions = MergedRuns::open(&self.from, std::slice::from_ref(run), Streams::All, false)
-            .map_err(Trouble::Source)?;
+        let mut mentions =
+            MergedRuns::open(&self.from, std::slice::from_ref(run), Streams::All, false)
+                .map_err(Trouble::Source)?;
         let mut join = base.and_then(|base| Join::open(self, base));
         let mut put = |bytes: &[u8]| pages.add(bytes);
         let mut writer = RunWriter::new(&mut put);
@@ -81,10 +102,17 @@ impl Copier<'_> {
             writer.push(&entry, mention.in_folders)?;
             self.observer.add(Counter::Entries, 1);
         }
-        let empty =
-            || Trouble::Source(RepoError::damaged(format!("run {}", run.root.short()), "it is empty"));
+        let empty = || {
+            Trouble::Source(RepoError::damaged(
+                format!("run {}", run.root.short()),
+                "it is empty",
+            ))
+        };
         let copied = writer.finish()?.ok_or_else(empty)?;
-        Ok(RunRef { hides: run.hides, ..copied })
+        Ok(RunRef {
+            hides: run.hides,
+            ..copied
+        })
     }
 
     fn entry(
@@ -94,7 +122,10 @@ impl Copier<'_> {
         writers: &mut Writers<'_>,
     ) -> Result<Entry, Trouble> {
         if let Node::Unknown { kind, .. } = entry.node {
-            let what = format!("{} is of a kind ({kind}) that needs a newer icecore", entry.path);
+            let what = format!(
+                "{} is of a kind ({kind}) that needs a newer icecore",
+                entry.path
+            );
             return Err(Trouble::Skip(what));
         }
         if !names_chunks(&entry) {
@@ -135,10 +166,16 @@ impl Copier<'_> {
         }
         for xattr in xattrs {
             if let XattrValue::Chunk { id, len } = &mut xattr.value {
-                let bytes = self.from.chunk(Class::Metadata, id).map_err(Trouble::Source)?;
+                let bytes = self
+                    .from
+                    .chunk(Class::Metadata, id)
+                    .map_err(Trouble::Source)?;
                 if bytes.len() as u64 != u64::from(*len) {
                     let what = "an attribute has another length than its entry says";
-                    return Err(Trouble::Source(RepoError::damaged(format!("chunk {}", id.short()), what)));
+                    return Err(Trouble::Source(RepoError::damaged(
+                        format!("chunk {}", id.short()),
+                        what,
+                    )));
                 }
                 *id = writers.metadata.add(&bytes)?;
             }
@@ -166,7 +203,11 @@ impl Copier<'_> {
             self.cancel.check()?;
             let extent = match extent {
                 Extent::Chunk { id, len } => {
-                    let known = pairs.as_mut().map(|pairs| pairs.find(&id, len)).transpose()?.flatten();
+                    let known = pairs
+                        .as_mut()
+                        .map(|pairs| pairs.find(&id, len))
+                        .transpose()?
+                        .flatten();
                     let id = match known {
                         Some(id) => id,
                         None => self.chunk(&id, len, writers)?,
@@ -182,7 +223,10 @@ impl Copier<'_> {
             return Ok(out);
         }
         let what = format!("{} bytes were found, {} are stated", out.size, content.size);
-        Err(Trouble::Source(RepoError::damaged("a list of extents", what)))
+        Err(Trouble::Source(RepoError::damaged(
+            "a list of extents",
+            what,
+        )))
     }
 
     fn chunk(
@@ -194,7 +238,10 @@ impl Copier<'_> {
         let bytes = self.from.chunk(Class::Data, id).map_err(Trouble::Source)?;
         if bytes.len() as u64 != u64::from(len) {
             let what = format!("it has {} bytes, {len} are needed", bytes.len());
-            return Err(Trouble::Source(RepoError::damaged(format!("chunk {}", id.short()), what)));
+            return Err(Trouble::Source(RepoError::damaged(
+                format!("chunk {}", id.short()),
+                what,
+            )));
         }
         self.observer.add(Counter::BytesRead, u64::from(len));
         Ok(writers.data.add(&bytes)?)
@@ -204,9 +251,14 @@ impl Copier<'_> {
 /// True if anything of the entry lies in chunks.
 fn names_chunks(entry: &Entry) -> bool {
     let is_chunk = |xattr: &Xattr| matches!(xattr.value, XattrValue::Chunk { .. });
-    entry.meta().is_some_and(|meta| meta.xattrs.iter().any(is_chunk))
+    entry
+        .meta()
+        .is_some_and(|meta| meta.xattrs.iter().any(is_chunk))
         || entry.content().is_some_and(|content| {
-            content.extents.iter().any(|extent| matches!(extent, Extent::Chunk { .. } | Extent::List { .. }))
+            content
+                .extents
+                .iter()
+                .any(|extent| matches!(extent, Extent::Chunk { .. } | Extent::List { .. }))
         })
 }
 
@@ -234,7 +286,10 @@ impl<'a> Join<'a> {
     fn open(copier: &'a Copier<'_>, base: &Base) -> Option<Self> {
         let (old, new) = base.runs()?;
         let old = Walk::open(&copier.from, old, false).ok()?;
-        Some(Self { old, new: Walk::open(&copier.to, new, false).ok()? })
+        Some(Self {
+            old,
+            new: Walk::open(&copier.to, new, false).ok()?,
+        })
     }
 
     /// What both say of a path, if it was there. Paths come in ascending order.

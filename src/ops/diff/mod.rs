@@ -71,13 +71,24 @@ pub fn diff(
     let new = choose(repo, new, hosts, None, observer)?.snapshot;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let names: BTreeSet<&str> =
-        old.sources.iter().chain(&new.sources).map(|source| source.name.as_str()).collect();
+    let names: BTreeSet<&str> = old
+        .sources
+        .iter()
+        .chain(&new.sources)
+        .map(|source| source.name.as_str())
+        .collect();
     for name in names {
         let kind_of = |snapshot: &'_ crate::format::Snapshot| {
-            snapshot.source(name).map_or_else(Side::default, |source| Side::new(&source.kind))
+            snapshot
+                .source(name)
+                .map_or_else(Side::default, |source| Side::new(&source.kind))
         };
-        let mut differ = Differ { reader: &reader, cancel, source: name, each };
+        let mut differ = Differ {
+            reader: &reader,
+            cancel,
+            source: name,
+            each,
+        };
         differ.source(&kind_of(&old), &kind_of(&new))?;
     }
     Ok(())
@@ -93,8 +104,14 @@ struct Side {
 impl Side {
     fn new(kind: &SourceKind) -> Self {
         match kind {
-            SourceKind::Tree { runs, .. } => Self { runs: runs.clone(), stream: None },
-            SourceKind::Stream { content, .. } => Self { runs: Vec::new(), stream: Some(content.clone()) },
+            SourceKind::Tree { runs, .. } => Self {
+                runs: runs.clone(),
+                stream: None,
+            },
+            SourceKind::Stream { content, .. } => Self {
+                runs: Vec::new(),
+                stream: Some(content.clone()),
+            },
         }
     }
 }
@@ -117,7 +134,10 @@ impl Differ<'_, '_> {
             return self.in_step(&mut before, &mut after, None, first, second);
         }
         let only = |runs: &[RunRef]| -> Vec<RunRef> {
-            runs.iter().filter(|run| !shared.contains(&run.root)).cloned().collect()
+            runs.iter()
+                .filter(|run| !shared.contains(&run.root))
+                .cloned()
+                .collect()
         };
         let mentions = [only(&old.runs), only(&new.runs)].concat();
         let mut mentions = Walk::open(self.reader, &mentions, false)?;
@@ -125,7 +145,10 @@ impl Differ<'_, '_> {
         while let Some(mention) = mentions.next_mention()? {
             self.cancel.check()?;
             let path = &mention.entry.path;
-            if compared.as_ref().is_some_and(|folder| path.is_below(folder)) {
+            if compared
+                .as_ref()
+                .is_some_and(|folder| path.is_below(folder))
+            {
                 continue;
             }
             let (first, second) = (before.entry_at(path)?, after.entry_at(path)?);
@@ -146,7 +169,9 @@ impl Differ<'_, '_> {
         let change = match (old, new) {
             (None, Some(_)) => Change::Added,
             (Some(_), None) => Change::Removed,
-            (Some(old), Some(new)) if old.extents != new.extents => Change::Changed(Changed::Content),
+            (Some(old), Some(new)) if old.extents != new.extents => {
+                Change::Changed(Changed::Content)
+            }
             _ => return Ok(()),
         };
         let size = |content: Option<&Content>| content.map(|content| content.size);
@@ -175,7 +200,10 @@ impl Differ<'_, '_> {
                 (None, Some(_)) => Ordering::Greater,
                 (Some(old), Some(new)) => old.path.cmp(&new.path),
             };
-            self.compare(old.as_ref().filter(|_| order.is_le()), new.as_ref().filter(|_| order.is_ge()))?;
+            self.compare(
+                old.as_ref().filter(|_| order.is_le()),
+                new.as_ref().filter(|_| order.is_ge()),
+            )?;
             if order.is_le() {
                 old = next(before)?;
             }
@@ -195,7 +223,8 @@ impl Differ<'_, '_> {
                 None => return Ok(()),
             },
         };
-        let size = |entry: Option<&Entry>| entry.and_then(Entry::content).map(|content| content.size);
+        let size =
+            |entry: Option<&Entry>| entry.and_then(Entry::content).map(|content| content.size);
         self.tell(path, change, size(old), size(new))
     }
 
@@ -206,7 +235,13 @@ impl Differ<'_, '_> {
         old_size: Option<u64>,
         new_size: Option<u64>,
     ) -> Result<(), Error> {
-        (self.each)(DiffItem { source: self.source, path, change, old_size, new_size })
+        (self.each)(DiffItem {
+            source: self.source,
+            path,
+            change,
+            old_size,
+            new_size,
+        })
     }
 }
 
@@ -215,10 +250,17 @@ fn shared(old: &[RunRef], new: &[RunRef]) -> BTreeSet<ChunkId> {
     let roots = |runs: &[RunRef]| -> Vec<ChunkId> { runs.iter().map(|run| run.root).collect() };
     let (old, new) = (roots(old), roots(new));
     let in_both = |list: &[ChunkId], other: &[ChunkId]| -> Vec<ChunkId> {
-        list.iter().filter(|root| other.contains(root)).copied().collect()
+        list.iter()
+            .filter(|root| other.contains(root))
+            .copied()
+            .collect()
     };
     let (a, b) = (in_both(&old, &new), in_both(&new, &old));
-    if a == b { a.into_iter().collect() } else { BTreeSet::new() }
+    if a == b {
+        a.into_iter().collect()
+    } else {
+        BTreeSet::new()
+    }
 }
 
 /// What differs between two entries of one path.
@@ -236,7 +278,9 @@ fn changed(old: &Entry, new: &Entry) -> Option<Changed> {
         return Some(Changed::Content);
     }
     let (old, new) = (old.meta()?, new.meta()?);
-    let same =
-        old.mode == new.mode && old.owner == new.owner && old.mtime == new.mtime && old.xattrs == new.xattrs;
+    let same = old.mode == new.mode
+        && old.owner == new.owner
+        && old.mtime == new.mtime
+        && old.xattrs == new.xattrs;
     (!same).then_some(Changed::Metadata)
 }

@@ -33,24 +33,41 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn real(path: &[u8]) -> RelPath {
-    path.iter().fold(RelPath::root(), |path, name| path.join(&[b'a' + name]).expect("legal"))
+    path.iter().fold(RelPath::root(), |path, name| {
+        path.join(&[b'a' + name]).expect("legal")
+    })
 }
 
 /// Does a step, as a file system would: a file takes a folder's contents away, what has no parent folder does not come.
 fn apply(state: &mut State, op: &Op) {
     let (path, node) = match op {
         Op::File(path, content) => {
-            let content = Content { size: 1, extents: vec![crate::types::Extent::Literal(vec![*content])] };
-            (real(path), Some(Node::File { meta: Metadata::default(), content }))
+            let content = Content {
+                size: 1,
+                extents: vec![crate::types::Extent::Literal(vec![*content])],
+            };
+            (
+                real(path),
+                Some(Node::File {
+                    meta: Metadata::default(),
+                    content,
+                }),
+            )
         }
-        Op::Folder(path, mode) => {
-            (real(path), Some(Node::Folder { meta: Metadata { mode: *mode, ..Metadata::default() } }))
-        }
+        Op::Folder(path, mode) => (
+            real(path),
+            Some(Node::Folder {
+                meta: Metadata {
+                    mode: *mode,
+                    ..Metadata::default()
+                },
+            }),
+        ),
         Op::Remove(path) => (real(path), None),
     };
-    let has_parent = path
-        .parent()
-        .is_some_and(|parent| parent.is_root() || matches!(state.get(&parent), Some(Node::Folder { .. })));
+    let has_parent = path.parent().is_some_and(|parent| {
+        parent.is_root() || matches!(state.get(&parent), Some(Node::Folder { .. }))
+    });
     if !has_parent {
         return;
     }
@@ -75,14 +92,24 @@ fn run(old: &State, new: &State) -> Vec<Entry> {
         if before == after {
             continue;
         }
-        let Some(node) = after.cloned().or(before.map(|_| Node::Removed)) else { continue };
+        let Some(node) = after.cloned().or(before.map(|_| Node::Removed)) else {
+            continue;
+        };
         let was_folder = matches!(before, Some(Node::Folder { .. }));
         let is_folder = matches!(node, Node::Folder { .. });
-        let flags = if is_folder && !was_folder { EntryFlags::COVER } else { EntryFlags::empty() };
+        let flags = if is_folder && !was_folder {
+            EntryFlags::COVER
+        } else {
+            EntryFlags::empty()
+        };
         if was_folder && !is_folder {
             covered = Some(path.clone());
         }
-        entries.push(Entry { path: path.clone(), flags, node });
+        entries.push(Entry {
+            path: path.clone(),
+            flags,
+            node,
+        });
     }
     entries
 }
@@ -98,9 +125,14 @@ fn naive(old: &State, new: &State) -> Vec<(RelPath, Change)> {
         (None, None) => None,
         (None, Some(_)) => Some(Change::Added),
         (Some(_), None) => Some(Change::Removed),
-        (Some(old), Some(new)) => changed(&entry(path, old), &entry(path, new)).map(Change::Changed),
+        (Some(old), Some(new)) => {
+            changed(&entry(path, old), &entry(path, new)).map(Change::Changed)
+        }
     };
-    paths.into_iter().filter_map(|path| change(path).map(|change| (path.clone(), change))).collect()
+    paths
+        .into_iter()
+        .filter_map(|path| change(path).map(|change| (path.clone(), change)))
+        .collect()
 }
 
 fn told(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, Change)> {
@@ -109,8 +141,16 @@ fn told(repo: &Repository, old: &str, new: &str) -> Vec<(RelPath, Change)> {
         out.push((item.path.clone(), item.change));
         Ok(())
     };
-    diff(repo, old, new, &HostChoice::Any, &Counters::default(), &Cancel::new(), &mut each)
-        .expect("compared");
+    diff(
+        repo,
+        old,
+        new,
+        &HostChoice::Any,
+        &Counters::default(),
+        &Cancel::new(),
+        &mut each,
+    )
+    .expect("compared");
     out
 }
 
@@ -168,10 +208,25 @@ fn real_backups_and_streams_are_compared() {
     write(&tree.join("d9/new"), b"new");
     let new = lab.backup(&repo, &noise(901, 60_000)).to_string();
     let changes = told(&repo, &old, &new);
-    let count = |wanted| changes.iter().filter(|(_, change)| *change == wanted).count();
+    let count = |wanted| {
+        changes
+            .iter()
+            .filter(|(_, change)| *change == wanted)
+            .count()
+    };
     assert_eq!(count(Change::Added), 2, "{changes:?}");
-    assert_eq!(count(Change::Removed), 1 + (0..300).filter(|n| n % 7 == 3).count());
-    assert_eq!(count(Change::Changed(Changed::Content)), 2, "the file and the stream");
-    assert!(changes.contains(&(RelPath::from_slashed(b"d9/new").expect("legal"), Change::Added)));
+    assert_eq!(
+        count(Change::Removed),
+        1 + (0..300).filter(|n| n % 7 == 3).count()
+    );
+    assert_eq!(
+        count(Change::Changed(Changed::Content)),
+        2,
+        "the file and the stream"
+    );
+    assert!(changes.contains(&(
+        RelPath::from_slashed(b"d9/new").expect("legal"),
+        Change::Added
+    )));
     assert!(told(&repo, &new, &new).is_empty());
 }

@@ -17,7 +17,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 24
     }
 
@@ -37,7 +40,10 @@ fn sources(random: &mut Random) -> Vec<SourceRecord> {
             continue;
         }
         let kind = match name {
-            "a" => SourceKind::Stream { command: vec!["dump".into()], content: Content::default() },
+            "a" => SourceKind::Stream {
+                command: vec!["dump".into()],
+                content: Content::default(),
+            },
             _ => SourceKind::Tree {
                 path: format!("/{}/{name}", random.below(2)).into(),
                 immutable: false,
@@ -51,7 +57,10 @@ fn sources(random: &mut Random) -> Vec<SourceRecord> {
             started: Default::default(),
             ended: Default::default(),
             digest: [0; 32],
-            counts: SourceCounts { incomplete: u64::from(random.one_in(6)), ..SourceCounts::default() },
+            counts: SourceCounts {
+                incomplete: u64::from(random.one_in(6)),
+                ..SourceCounts::default()
+            },
             suspect: random.one_in(5).then(|| "odd".into()),
             numeric_owners: false,
             moved_from: Vec::new(),
@@ -66,24 +75,38 @@ fn history(random: &mut Random) -> Lab {
     let repo = lab.open();
     let mut made = Vec::new();
     for _ in 0..8 + random.below(16) {
-        let step = if random.one_in(4) { random.below(60) } else { random.below(3 * DAY as u64) };
-        lab.store.clock().advance(step as i64 - if random.one_in(12) { 3 * 3600 } else { 0 });
+        let step = if random.one_in(4) {
+            random.below(60)
+        } else {
+            random.below(3 * DAY as u64)
+        };
+        lab.store
+            .clock()
+            .advance(step as i64 - if random.one_in(12) { 3 * 3600 } else { 0 });
         let id = add(&lab, &repo, |snapshot| {
             snapshot.host = ["h", "i"][random.below(2) as usize].into();
             snapshot.sources = sources(random);
             if random.one_in(6) {
-                snapshot.started =
-                    snapshot.started.plus_seconds((random.below(10 * 365) as i64 - 1000) * DAY);
+                snapshot.started = snapshot
+                    .started
+                    .plus_seconds((random.below(10 * 365) as i64 - 1000) * DAY);
             }
             snapshot.protected = random.one_in(15);
-            let is_whole =
-                snapshot.sources.iter().all(|one| one.suspect.is_none() && one.counts.incomplete == 0);
+            let is_whole = snapshot
+                .sources
+                .iter()
+                .all(|one| one.suspect.is_none() && one.counts.incomplete == 0);
             snapshot.state = match random.below(10) {
                 0 => SnapshotState::Checkpoint,
                 _ if is_whole => SnapshotState::Complete,
                 _ => SnapshotState::Incomplete,
             };
-            snapshot.parents = made.last().copied().into_iter().filter(|_| random.one_in(2)).collect();
+            snapshot.parents = made
+                .last()
+                .copied()
+                .into_iter()
+                .filter(|_| random.one_in(2))
+                .collect();
         });
         made.push(id);
     }
@@ -94,13 +117,28 @@ fn history(random: &mut Random) -> Lab {
 }
 
 fn policy(random: &mut Random) -> Policy {
-    let slots = |random: &mut Random| random.one_in(2).then(|| Slots::Some(1 + random.below(5) as u32));
-    let mut policy = Policy { last: slots(random), ..Policy::default() };
+    let slots = |random: &mut Random| {
+        random
+            .one_in(2)
+            .then(|| Slots::Some(1 + random.below(5) as u32))
+    };
+    let mut policy = Policy {
+        last: slots(random),
+        ..Policy::default()
+    };
     for period in Period::ALL {
-        policy.periods.extend(slots(random).map(|slots| (period, slots)));
+        policy
+            .periods
+            .extend(slots(random).map(|slots| (period, slots)));
     }
-    policy.within = random.one_in(3).then(|| Duration::from_secs(random.below(10) * 86_400 + 60));
-    if policy.is_empty() { super::tests::last(2) } else { policy }
+    policy.within = random
+        .one_in(3)
+        .then(|| Duration::from_secs(random.below(10) * 86_400 + 60));
+    if policy.is_empty() {
+        super::tests::last(2)
+    } else {
+        policy
+    }
 }
 
 /// All that a repository says of itself but the times of its objects.
@@ -108,23 +146,39 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
     let repo = lab.open();
     let observer = Recording::default();
     let list = snapshots(&repo, &SnapshotFilter::default(), &observer).expect("listed");
-    let mut out: Vec<String> =
-        list.iter().map(|one| format!("{} {:?} {:?}", one.id, one.time(), one.committed())).collect();
-    for hosts in [HostChoice::Any, HostChoice::Host("h".into()), HostChoice::Own("i".into())] {
+    let mut out: Vec<String> = list
+        .iter()
+        .map(|one| format!("{} {:?} {:?}", one.id, one.time(), one.committed()))
+        .collect();
+    for hosts in [
+        HostChoice::Any,
+        HostChoice::Host("h".into()),
+        HostChoice::Own("i".into()),
+    ] {
         for source in [None, Some("a"), Some("b")] {
             let quiet = Recording::default();
             let found = choose(&repo, "latest", &hosts, source, &quiet).map(|found| found.id);
             let problems = quiet.problems();
-            let problems = problems.iter().filter(|one| one.subject != "snapshots").collect::<Vec<_>>();
+            let problems = problems
+                .iter()
+                .filter(|one| one.subject != "snapshots")
+                .collect::<Vec<_>>();
             out.push(format!("{found:?} {problems:?}"));
         }
     }
-    let asked =
-        StatusOptions { host: "host".into(), max_age: Some(Duration::from_secs(3600)), ..Default::default() };
+    let asked = StatusOptions {
+        host: "host".into(),
+        max_age: Some(Duration::from_secs(3600)),
+        ..Default::default()
+    };
     let status = status(&repo, &asked, &Counters::default()).expect("asked");
     out.extend(status.sources.iter().map(|one| format!("{one:?}")));
     for (policy, force) in policies {
-        let dry = ForgetOptions { dry_run: true, force: *force, ..options(policy.clone()) };
+        let dry = ForgetOptions {
+            dry_run: true,
+            force: *force,
+            ..options(policy.clone())
+        };
         let report = run(&repo, &dry);
         for group in &report.groups {
             let told = |one: &Decision| format!("{} {} {:?}", one.found.id, one.keep, one.reasons);
@@ -155,10 +209,17 @@ fn a_copy_without_times_decides_as_the_original() {
 #[test]
 fn a_backup_into_a_copy_builds_on_the_newest() {
     let run = |lab: &Lab, tree: &Lab| {
-        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("tree", tree.tree())))];
+        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
+            "tree",
+            tree.tree(),
+        )))];
         // Below zero: what was written just now counts as old.
-        let options = BackupOptions { grain_seconds: Some(-60), ..BackupOptions::new("host", sources) };
-        let mut done = backup(&lab.open(), options, &Counters::default(), &Cancel::new()).expect("backed up");
+        let options = BackupOptions {
+            grain_seconds: Some(-60),
+            ..BackupOptions::new("host", sources)
+        };
+        let mut done =
+            backup(&lab.open(), options, &Counters::default(), &Cancel::new()).expect("backed up");
         (done.snapshot, done.sources.remove(0))
     };
     let lab = Lab::new();
@@ -171,14 +232,26 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
     let mut random = Random(7);
     let copy = lab.copied_without_times(|| random.next());
     let (_, report) = run(&copy, &lab);
-    assert_eq!((report.parent, report.counts.bytes_read), (newest, 0), "{report:?}");
+    assert_eq!(
+        (report.parent, report.counts.bytes_read),
+        (newest, 0),
+        "{report:?}"
+    );
 
     // One that landed late and lacks something is no parent: its packs went while its writer slept.
     let torn = lab.copied_without_times(|| random.next());
-    let packs = torn.store.objects().into_iter().filter(|meta| matches!(meta.key, ObjectKey::Pack(_)));
+    let packs = torn
+        .store
+        .objects()
+        .into_iter()
+        .filter(|meta| matches!(meta.key, ObjectKey::Pack(_)));
     packs.for_each(|pack| crate::store::Store::delete(&*torn.store, &pack.key).expect("deleted"));
     let (_, report) = run(&torn, &lab);
-    assert_eq!((report.parent, report.counts.bytes_read), (None, 100_000), "{report:?}");
+    assert_eq!(
+        (report.parent, report.counts.bytes_read),
+        (None, 100_000),
+        "{report:?}"
+    );
 }
 
 /// A writer that is still there may take its late snapshot back: what it replaces is not dropped for it.
@@ -188,13 +261,19 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
     let repo = lab.open();
     let old = add(&lab, &repo, |_| {});
     let lease = crate::ops::testing::lease(&repo);
-    let found = repo.find_snapshot(&old.to_string(), &HostChoice::Any).expect("there");
+    let found = repo
+        .find_snapshot(&old.to_string(), &HostChoice::Any)
+        .expect("there");
     let mut next = found.successor();
     (next.lease, next.heartbeat) = (lease.id(), lease.last_heartbeat());
     let plain = crate::format::encode_snapshot(&next);
-    let (bytes, name) =
-        crate::repo::seal_object(repo.keys(), crate::format::ObjectKind::Snapshot, lease.id(), &plain)
-            .expect("sealed");
+    let (bytes, name) = crate::repo::seal_object(
+        repo.keys(),
+        crate::format::ObjectKind::Snapshot,
+        lease.id(),
+        &plain,
+    )
+    .expect("sealed");
     lab.store.clock().advance(3600);
     let key = ObjectKey::Snapshot(SnapshotId::from(name));
     crate::store::Store::put(
@@ -205,8 +284,19 @@ fn a_late_snapshot_counts_once_its_writer_is_gone() {
     )
     .expect("put");
     let dropped = || {
-        let report = run(&repo, &ForgetOptions { dry_run: true, ..options(super::tests::last(5)) });
-        report.groups.iter().flat_map(|group| &group.decisions).filter(|one| !one.keep).count()
+        let report = run(
+            &repo,
+            &ForgetOptions {
+                dry_run: true,
+                ..options(super::tests::last(5))
+            },
+        );
+        report
+            .groups
+            .iter()
+            .flat_map(|group| &group.decisions)
+            .filter(|one| !one.keep)
+            .count()
     };
     assert_eq!(dropped(), 0);
     lease.release().expect("released");

@@ -24,7 +24,12 @@ pub struct GroupBy {
 
 impl Default for GroupBy {
     fn default() -> Self {
-        Self { host: true, sources: false, paths: true, tags: false }
+        Self {
+            host: true,
+            sources: false,
+            paths: true,
+            tags: false,
+        }
     }
 }
 
@@ -54,7 +59,11 @@ impl fmt::Display for GroupKey {
             tags => format!("tags {}", tags.join(" ")),
         });
         let parts: Vec<String> = host.chain(sources).chain(tags).collect();
-        f.write_str(if parts.is_empty() { "all snapshots" } else { "" })?;
+        f.write_str(if parts.is_empty() {
+            "all snapshots"
+        } else {
+            ""
+        })?;
         f.write_str(&parts.join(", "))
     }
 }
@@ -63,7 +72,10 @@ impl GroupBy {
     pub(super) fn key(self, found: &StoredSnapshot, names: &Names<'_>) -> GroupKey {
         let snapshot = &found.snapshot;
         let source = |record: &SourceRecord| {
-            let thing = self.paths.then(|| names.thing(&snapshot.host, record)).flatten();
+            let thing = self
+                .paths
+                .then(|| names.thing(&snapshot.host, record))
+                .flatten();
             (record.name.clone(), thing)
         };
         let mut sources: Vec<_> = snapshot.sources.iter().map(source).collect();
@@ -104,10 +116,16 @@ impl<'a> Names<'a> {
 
     /// Names that alone count, of which each stood for several things: host, name and the things.
     pub fn moved(&self) -> impl Iterator<Item = (&str, &str, Vec<String>)> {
-        let several =
-            self.absolute.iter().filter(|((_, name), all)| self.by_name.contains(name) && all.len() > 1);
+        let several = self
+            .absolute
+            .iter()
+            .filter(|((_, name), all)| self.by_name.contains(name) && all.len() > 1);
         several.map(|((host, name), all)| {
-            (host.as_str(), name.as_str(), all.iter().map(ToString::to_string).collect())
+            (
+                host.as_str(),
+                name.as_str(),
+                all.iter().map(ToString::to_string).collect(),
+            )
         })
     }
 

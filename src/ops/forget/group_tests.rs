@@ -24,12 +24,19 @@ fn record(name: &str, kind: SourceKind) -> SourceRecord {
 }
 
 fn tree(path: &str) -> SourceKind {
-    SourceKind::Tree { path: path.into(), immutable: false, runs: Vec::new() }
+    SourceKind::Tree {
+        path: path.into(),
+        immutable: false,
+        runs: Vec::new(),
+    }
 }
 
 fn dump(words: &[&str]) -> SourceKind {
     let command = words.iter().map(|word| (*word).to_owned()).collect();
-    SourceKind::Stream { command, content: Content::default() }
+    SourceKind::Stream {
+        command,
+        content: Content::default(),
+    }
 }
 
 /// A snapshot of each kind in turn, six hours apart; what `last 1` leaves of them, by their numbers.
@@ -40,18 +47,30 @@ fn left(kinds: &[SourceKind], change: impl Fn(&mut ForgetOptions)) -> Vec<usize>
         .iter()
         .map(|kind| {
             lab.store.clock().advance(DAY / 4);
-            add(&lab, &repo, |snapshot| snapshot.sources = vec![record("data", kind.clone())])
+            add(&lab, &repo, |snapshot| {
+                snapshot.sources = vec![record("data", kind.clone())]
+            })
         })
         .collect();
-    let mut options = ForgetOptions { force: true, ..options(last(1)) };
+    let mut options = ForgetOptions {
+        force: true,
+        ..options(last(1))
+    };
     change(&mut options);
     run(&repo, &options);
     let kept = ids(repo.store(), Folder::Snapshots);
-    (0..made.len()).filter(|&n| kept.contains(&made[n])).collect()
+    (0..made.len())
+        .filter(|&n| kept.contains(&made[n]))
+        .collect()
 }
 
 fn by_sources(options: &mut ForgetOptions) {
-    options.group_by = GroupBy { host: true, sources: true, paths: false, tags: false };
+    options.group_by = GroupBy {
+        host: true,
+        sources: true,
+        paths: false,
+        tags: false,
+    };
 }
 
 fn by_name(options: &mut ForgetOptions) {
@@ -65,23 +84,48 @@ fn two_directories_of_one_name_have_each_their_history() {
     assert_eq!(left(&all, |_| {}), [2, 3]);
     assert_eq!(left(&all, by_sources), [3], "asked for");
     assert_eq!(left(&all, by_name), [3], "a name of the configuration");
-    assert_eq!(left(&[alice, dump(&["tar"])], |_| {}), [0, 1], "a stream is something else");
+    assert_eq!(
+        left(&[alice, dump(&["tar"])], |_| {}),
+        [0, 1],
+        "a stream is something else"
+    );
 }
 
 /// Records of earlier versions have the path as it was typed.
 #[test]
 fn a_relative_path_is_the_absolute_one_that_ends_with_it() {
-    let (relative, alice, bob) = (tree("data"), tree("/home/alice/data"), tree("/home/bob/data"));
-    assert_eq!(left(&[relative.clone(), relative.clone(), alice.clone()], |_| {}), [2]);
+    let (relative, alice, bob) = (
+        tree("data"),
+        tree("/home/alice/data"),
+        tree("/home/bob/data"),
+    );
+    assert_eq!(
+        left(&[relative.clone(), relative.clone(), alice.clone()], |_| {}),
+        [2]
+    );
     // Which of the two it was is not known: it stays.
     assert_eq!(left(&[relative, alice, bob], |_| {}), [0, 1, 2]);
-    assert_eq!(left(&[tree("bob/data"), tree("/home/alice/data"), tree("/home/bob/data")], |_| {}), [1, 2]);
+    assert_eq!(
+        left(
+            &[
+                tree("bob/data"),
+                tree("/home/alice/data"),
+                tree("/home/bob/data")
+            ],
+            |_| {}
+        ),
+        [1, 2]
+    );
 }
 
 #[test]
 fn of_a_stream_the_program_counts_and_not_its_arguments() {
-    let all =
-        [dump(&["pg_dump", "a"]), dump(&["/usr/bin/pg_dump", "-U", "x"]), dump(&["mysqldump"]), dump(&[])];
+    let all = [
+        dump(&["pg_dump", "a"]),
+        dump(&["/usr/bin/pg_dump", "-U", "x"]),
+        dump(&["mysqldump"]),
+        dump(&[]),
+    ];
     assert_eq!(left(&all, |_| {}), [1, 2, 3]);
 }
 
@@ -90,18 +134,30 @@ fn of_a_stream_the_program_counts_and_not_its_arguments() {
 fn a_moved_source_of_the_configuration_is_named() {
     let lab = Lab::new();
     let repo = lab.open();
-    for path in ["/var/lib/docker/volumes/v/_data", "/mnt/docker/volumes/v/_data"] {
+    for path in [
+        "/var/lib/docker/volumes/v/_data",
+        "/mnt/docker/volumes/v/_data",
+    ] {
         lab.store.clock().advance(DAY);
-        add(&lab, &repo, |snapshot| snapshot.sources = vec![record("data", tree(path))]);
+        add(&lab, &repo, |snapshot| {
+            snapshot.sources = vec![record("data", tree(path))]
+        });
     }
-    let mut options = ForgetOptions { dry_run: true, ..options(last(1)) };
+    let mut options = ForgetOptions {
+        dry_run: true,
+        ..options(last(1))
+    };
     let observer = Recording::default();
     let split = forget_by_policy(&repo, &options, &observer, &Cancel::new()).expect("judged");
     assert_eq!((split.groups.len(), observer.problems().len()), (2, 0));
     by_name(&mut options);
     let one = forget_by_policy(&repo, &options, &observer, &Cancel::new()).expect("judged");
     assert_eq!((one.groups.len(), one.dropped), (1, 1));
-    let notes: Vec<String> = observer.problems().iter().map(ToString::to_string).collect();
+    let notes: Vec<String> = observer
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert!(
         notes[0].starts_with("source 'data' of host host: ") && notes[0].contains("/mnt/docker"),
         "{notes:?}"
@@ -118,14 +174,27 @@ fn the_last_good_capture_is_of_the_same_thing() {
         lab.store.clock().advance(DAY / 4);
         add(&lab, &repo, |snapshot| {
             let source = record("data", tree(path));
-            snapshot.sources = vec![SourceRecord { suspect: suspect.map(str::to_owned), ..source }];
+            snapshot.sources = vec![SourceRecord {
+                suspect: suspect.map(str::to_owned),
+                ..source
+            }];
         })
     };
     let good = add_one("/a/data", None);
     add_one("/b/data", None);
     add_one("/a/data", Some("odd"));
-    let report = run(&repo, &ForgetOptions { dry_run: true, ..options(last(1)) });
+    let report = run(
+        &repo,
+        &ForgetOptions {
+            dry_run: true,
+            ..options(last(1))
+        },
+    );
     let mut decisions = report.groups.iter().flat_map(|group| &group.decisions);
     let found = decisions.find(|one| one.found.id == good).expect("judged");
-    assert!(found.reasons.contains(&Reason::LastGood("data".into())), "{:?}", found.reasons);
+    assert!(
+        found.reasons.contains(&Reason::LastGood("data".into())),
+        "{:?}",
+        found.reasons
+    );
 }

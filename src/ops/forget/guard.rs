@@ -37,7 +37,11 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = |seconds: f64| seconds / GUARDED_SECONDS;
-        write!(f, "{}: {} of {} would go", self.key, self.dropped, self.judged)?;
+        write!(
+            f,
+            "{}: {} of {} would go",
+            self.key, self.dropped, self.judged
+        )?;
         if let Some((child, parent)) = self.disorder {
             let (child, parent) = (child.short(), parent.short());
             return write!(
@@ -66,9 +70,17 @@ impl Group {
     /// stand for the whole year.
     pub fn refusal(&self) -> Option<Refusal> {
         let judged: Vec<&Decision> = self.decisions.iter().filter(|one| is_judged(one)).collect();
-        let kept = || judged.iter().filter(|one| one.keep).map(|one| one.found.time());
+        let kept = || {
+            judged
+                .iter()
+                .filter(|one| one.keep)
+                .map(|one| one.found.time())
+        };
         let dropped = judged.len() - kept().count();
-        let (seconds, kept_seconds) = (span(judged.iter().map(|one| one.found.time())), span(kept()));
+        let (seconds, kept_seconds) = (
+            span(judged.iter().map(|one| one.found.time())),
+            span(kept()),
+        );
         let most_goes = 2 * dropped > judged.len();
         let little_stays = seconds >= GUARDED_SECONDS && KEPT_PARTS * kept_seconds < seconds;
         let none_stays = dropped > 0 && !self.decisions.iter().any(|one| one.keep && counts(one));
@@ -87,7 +99,10 @@ impl Group {
 /// True unless it is of no count at all: of a backup under way, left by a re-tag, or from the future.
 fn counts(one: &Decision) -> bool {
     one.found.snapshot.state != SnapshotState::Checkpoint
-        && !one.reasons.iter().any(|reason| matches!(reason, Reason::Replaced(_) | Reason::Future))
+        && !one
+            .reasons
+            .iter()
+            .any(|reason| matches!(reason, Reason::Replaced(_) | Reason::Future))
 }
 
 fn is_judged(one: &Decision) -> bool {
@@ -97,15 +112,25 @@ fn is_judged(one: &Decision) -> bool {
 /// A snapshot that is dated before its own parent by more than a store's clock may jump, and that parent. What is copied
 /// or put in another's place has the time of its first and parents of another kind, and tells nothing.
 fn disorder(judged: &[&Decision]) -> Option<(SnapshotId, SnapshotId)> {
-    let times: BTreeMap<SnapshotId, Timestamp> =
-        judged.iter().map(|one| (one.found.id, one.found.committed())).collect();
-    let own = judged.iter().map(|one| &one.found).filter(|found| found.snapshot.committed.is_none());
-    own.flat_map(|found| found.snapshot.parents.iter().map(move |parent| (found, parent))).find_map(
-        |(found, parent)| {
-            let early = times.get(parent)?.seconds_since(found.committed());
-            (early > CLOCK_JUMP_SECONDS).then_some((found.id, *parent))
-        },
-    )
+    let times: BTreeMap<SnapshotId, Timestamp> = judged
+        .iter()
+        .map(|one| (one.found.id, one.found.committed()))
+        .collect();
+    let own = judged
+        .iter()
+        .map(|one| &one.found)
+        .filter(|found| found.snapshot.committed.is_none());
+    own.flat_map(|found| {
+        found
+            .snapshot
+            .parents
+            .iter()
+            .map(move |parent| (found, parent))
+    })
+    .find_map(|(found, parent)| {
+        let early = times.get(parent)?.seconds_since(found.committed());
+        (early > CLOCK_JUMP_SECONDS).then_some((found.id, *parent))
+    })
 }
 
 /// Seconds from the oldest to the newest; zero if there are none.

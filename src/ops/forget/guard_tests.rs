@@ -21,7 +21,10 @@ fn every(lab: &Lab, seconds: i64, count: usize, host: &str) -> Vec<SnapshotId> {
 }
 
 fn daily(n: u32) -> Policy {
-    Policy { periods: vec![(Period::Day, Slots::Some(n))], ..Policy::default() }
+    Policy {
+        periods: vec![(Period::Day, Slots::Some(n))],
+        ..Policy::default()
+    }
 }
 
 /// Seven days of hourly backups drop 23 of 30 snapshots each day. That was taken for most of the group and refused, the
@@ -47,9 +50,22 @@ fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
     let report = run(&repo, &options(last(7)));
     assert_eq!((report.dropped, report.kept), (0, all.len() as u64));
     let told = report.refused[0].to_string();
-    assert_eq!(told, "host host, sources : 173 of 180 would go, the others cover 1.0 of 29.8 days");
+    assert_eq!(
+        told,
+        "host host, sources : 173 of 180 would go, the others cover 1.0 of 29.8 days"
+    );
     assert_eq!(ids(repo.store(), Folder::Snapshots).len(), all.len());
-    assert_eq!(run(&repo, &ForgetOptions { force: true, ..options(last(7)) }).dropped, 173);
+    assert_eq!(
+        run(
+            &repo,
+            &ForgetOptions {
+                force: true,
+                ..options(last(7))
+            }
+        )
+        .dropped,
+        173
+    );
 }
 
 /// The refused group is left alone; those of other hosts had to wait for it, and their space with them.
@@ -60,11 +76,19 @@ fn a_refused_group_holds_up_no_other() {
     let days = every(&lab, DAY, 12, "days");
     let hours = every(&lab, HOUR, 12, "hours");
     let report = run(&repo, &options(last(2)));
-    let refused: Vec<_> = report.refused.iter().map(|one| one.key.host.as_deref()).collect();
+    let refused: Vec<_> = report
+        .refused
+        .iter()
+        .map(|one| one.key.host.as_deref())
+        .collect();
     assert_eq!(refused, [Some("days")]);
     assert_eq!((report.kept, report.dropped), (14, 10));
     let expected: BTreeSet<_> = days.iter().chain(&hours[10..]).copied().collect();
-    assert_eq!(ids(repo.store(), Folder::Snapshots), expected, "less than a day is not guarded");
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        expected,
+        "less than a day is not guarded"
+    );
 }
 
 /// The store's clock stood a year ahead for some backups: counted back from these, all others are too old.
@@ -75,7 +99,10 @@ fn a_clock_that_was_ahead_is_refused() {
     every(&lab, HOUR, 10, "host");
     lab.store.clock().advance(365 * DAY);
     every(&lab, HOUR, 2, "host");
-    let month = Policy { within: Some(std::time::Duration::from_secs(30 * 86_400)), ..Policy::default() };
+    let month = Policy {
+        within: Some(std::time::Duration::from_secs(30 * 86_400)),
+        ..Policy::default()
+    };
     let report = run(&repo, &options(month));
     assert_eq!((report.dropped, report.refused.len()), (0, 1));
 }
@@ -89,7 +116,18 @@ fn protected_ones_stand_for_no_time() {
     add(&lab, &repo, |snapshot| snapshot.protected = true);
     lab.store.clock().advance(100 * DAY);
     every(&lab, 12 * HOUR, 16, "host");
-    assert_eq!(run(&repo, &ForgetOptions { dry_run: true, ..options(last(2)) }).refused.len(), 1);
+    assert_eq!(
+        run(
+            &repo,
+            &ForgetOptions {
+                dry_run: true,
+                ..options(last(2))
+            }
+        )
+        .refused
+        .len(),
+        1
+    );
     let report = run(&repo, &options(daily(7)));
     assert_eq!((report.refused.len(), report.dropped), (0, 9));
 }
@@ -99,11 +137,28 @@ fn no_policy_takes_the_last_of_a_group_unasked() {
     let lab = Lab::new();
     let repo = lab.open();
     every(&lab, HOUR, 1, "host");
-    let tagged = Policy { tags: vec!["misspelt".into()], ..Policy::default() };
+    let tagged = Policy {
+        tags: vec!["misspelt".into()],
+        ..Policy::default()
+    };
     let report = run(&repo, &options(tagged.clone()));
     assert_eq!((report.dropped, report.kept), (0, 1));
-    assert!(report.refused[0].to_string().ends_with("1 of 1 would go, none would stay"));
-    assert_eq!(run(&repo, &ForgetOptions { force: true, ..options(tagged) }).dropped, 1);
+    assert!(
+        report.refused[0]
+            .to_string()
+            .ends_with("1 of 1 would go, none would stay")
+    );
+    assert_eq!(
+        run(
+            &repo,
+            &ForgetOptions {
+                force: true,
+                ..options(tagged)
+            }
+        )
+        .dropped,
+        1
+    );
 }
 
 /// The store's clock went back by a month (a dead battery): what was backed up since is dated before what it was built on,
@@ -124,11 +179,23 @@ fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
     assert_eq!((report.dropped, report.refused.len()), (0, 1));
     assert_eq!(report.refused[0].disorder, Some((made[3], made[2])));
     let why = report.refused[0].to_string();
-    assert!(why.contains("the store's clock was wrong") && why.contains(&made[3].short()), "{why}");
+    assert!(
+        why.contains("the store's clock was wrong") && why.contains(&made[3].short()),
+        "{why}"
+    );
     // Nothing to drop is nothing to refuse; and a jump within the protocol's margin is none.
     assert_eq!(run(&repo, &options(last(9))).refused, []);
-    let forced = run(&repo, &ForgetOptions { force: true, ..options(last(3)) });
-    assert_eq!((forced.dropped, ids(repo.store(), Folder::Snapshots).len()), (2, 3));
+    let forced = run(
+        &repo,
+        &ForgetOptions {
+            force: true,
+            ..options(last(3))
+        },
+    );
+    assert_eq!(
+        (forced.dropped, ids(repo.store(), Folder::Snapshots).len()),
+        (2, 3)
+    );
     let other = Lab::new();
     let repo = other.open();
     let first = add(&other, &repo, |_| {});

@@ -23,15 +23,18 @@ pub(super) fn find<'s>(
     unsettled: &Unsettled,
     names: &Names<'_>,
 ) -> BTreeMap<SnapshotId, Vec<String>> {
-    let mut counted: Vec<&StoredSnapshot> =
-        snapshots.filter(|one| one.snapshot.state != SnapshotState::Checkpoint).collect();
+    let mut counted: Vec<&StoredSnapshot> = snapshots
+        .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
+        .collect();
     counted.sort_by_key(|one| (one.time(), one.order()));
     // Of each host's source, the newest good one and whether a newer one is suspect.
     let mut last: BTreeMap<Source<'_>, (Option<SnapshotId>, bool)> = BTreeMap::new();
     for one in counted {
         for source in &one.snapshot.sources {
             let thing = names.thing(&one.snapshot.host, source);
-            let state = last.entry((&one.snapshot.host, &source.name, thing)).or_default();
+            let state = last
+                .entry((&one.snapshot.host, &source.name, thing))
+                .or_default();
             if source.suspect.is_some() {
                 state.1 = true;
             } else if !unsettled.has(one) {
@@ -51,11 +54,14 @@ pub(super) fn find<'s>(
 /// Keeps those that were found, and says why.
 pub(super) fn keep(decisions: &mut [Decision], found: &BTreeMap<SnapshotId, Vec<String>>) {
     for one in decisions {
-        let Some(sources) = found.get(&one.found.id) else { continue };
+        let Some(sources) = found.get(&one.found.id) else {
+            continue;
+        };
         if !one.keep {
             one.reasons.retain(|reason| *reason != Reason::NoRule);
         }
-        one.reasons.extend(sources.iter().cloned().map(Reason::LastGood));
+        one.reasons
+            .extend(sources.iter().cloned().map(Reason::LastGood));
         one.keep = true;
     }
 }
@@ -69,10 +75,16 @@ mod tests {
     use crate::types::{Content, SnapshotId};
 
     fn stream(name: &str, is_good: bool) -> SourceRecord {
-        let content = Content { size: 0, extents: Vec::new() };
+        let content = Content {
+            size: 0,
+            extents: Vec::new(),
+        };
         SourceRecord {
             name: name.into(),
-            kind: SourceKind::Stream { command: Vec::new(), content },
+            kind: SourceKind::Stream {
+                command: Vec::new(),
+                content,
+            },
             profile: "stream-8k".into(),
             started: Default::default(),
             ended: Default::default(),
@@ -90,8 +102,14 @@ mod tests {
     fn the_last_good_capture_of_each_source_is_kept() {
         let lab = Lab::new();
         let repo = lab.open();
-        let states =
-            [(true, true), (false, true), (false, true), (true, false), (false, false), (false, false)];
+        let states = [
+            (true, true),
+            (false, true),
+            (false, true),
+            (true, false),
+            (false, false),
+            (false, false),
+        ];
         let made: Vec<SnapshotId> = states
             .into_iter()
             .map(|(db, keys)| {
@@ -99,18 +117,32 @@ mod tests {
                 add(&lab, &repo, |snapshot| {
                     snapshot.sources = vec![stream("db", db), stream("keys", keys)];
                     let good = db && keys;
-                    snapshot.state = if good { SnapshotState::Complete } else { SnapshotState::Incomplete };
+                    snapshot.state = if good {
+                        SnapshotState::Complete
+                    } else {
+                        SnapshotState::Incomplete
+                    };
                 })
             })
             .collect();
         let report = run(&repo, &options(last(1)));
         let why = |n: usize| {
             let reasons = &report.groups[0].decisions[n].reasons;
-            reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            reasons
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         assert_eq!(why(0), "last 1", "complete");
-        assert_eq!((why(1), why(4)), ("no rule keeps it".into(), "no rule keeps it".into()));
-        assert_eq!((why(2), why(3)), ("last good keys".into(), "last good db".into()));
+        assert_eq!(
+            (why(1), why(4)),
+            ("no rule keeps it".into(), "no rule keeps it".into())
+        );
+        assert_eq!(
+            (why(2), why(3)),
+            ("last good keys".into(), "last good db".into())
+        );
         assert_eq!(why(5), "doubtful, but nothing is newer, last 1");
         let kept = [0, 2, 3, 5].map(|n| made[n]).into();
         assert_eq!(ids(repo.store(), Folder::Snapshots), kept);
@@ -120,7 +152,13 @@ mod tests {
         let good = add(&lab, &repo, |snapshot| {
             snapshot.sources = vec![stream("db", true), stream("keys", true)];
         });
-        run(&repo, &super::super::ForgetOptions { force: true, ..options(last(1)) });
+        run(
+            &repo,
+            &super::super::ForgetOptions {
+                force: true,
+                ..options(last(1))
+            },
+        );
         assert_eq!(ids(repo.store(), Folder::Snapshots), [good].into());
     }
 
@@ -139,10 +177,19 @@ mod tests {
         let fourth = one(vec![stream("db", false)]);
         run(&repo, &options(last(1)));
         let kept = ids(repo.store(), Folder::Snapshots);
-        assert!(kept.contains(&third) && kept.contains(&fourth) && kept.contains(&second), "{kept:?}");
+        assert!(
+            kept.contains(&third) && kept.contains(&fourth) && kept.contains(&second),
+            "{kept:?}"
+        );
         assert!(kept.contains(&first), "complete, in its group");
         one(vec![stream("db", true), stream("files", true)]);
-        run(&repo, &super::super::ForgetOptions { force: true, ..options(last(1)) });
+        run(
+            &repo,
+            &super::super::ForgetOptions {
+                force: true,
+                ..options(last(1))
+            },
+        );
         assert!(!ids(repo.store(), Folder::Snapshots).contains(&first));
     }
 }

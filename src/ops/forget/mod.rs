@@ -111,18 +111,29 @@ pub fn forget_by_policy(
     cancel: &Cancel,
 ) -> Result<ForgetReport, Error> {
     if options.policy.is_empty() {
-        return Err(Error::Usage("no rule says what to keep; without any, everything would go".into()));
+        return Err(Error::Usage(
+            "no rule says what to keep; without any, everything would go".into(),
+        ));
     }
     let lease = match options.dry_run {
         true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
         false => {
             repo.check_writable()?;
-            Some(Lease::take(repo, LeaseKind::Repair, &options.host, repo.lease_times())?)
+            Some(Lease::take(
+                repo,
+                LeaseKind::Repair,
+                &options.host,
+                repo.lease_times(),
+            )?)
         }
     };
     observer.phase(&Phase::Plan);
     let all = repo.snapshots(&mut |id, err| {
-        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Snapshot(id),
+            err,
+        ));
     })?;
     crate::ops::report_vanished(repo, observer);
     crate::ops::tell_times(repo, &all, observer);
@@ -133,8 +144,15 @@ pub fn forget_by_policy(
     let unsettled = Unsettled::find(repo, &all)?;
     let names = Names::new(&all, &options.by_name);
     for (host, name, things) in names.moved() {
-        let message = format!("it was {}; judged as one, by its name", things.join(", then "));
-        observer.problem(&Problem::new(Severity::Note, format!("source '{name}' of host {host}"), message));
+        let message = format!(
+            "it was {}; judged as one, by its name",
+            things.join(", then ")
+        );
+        observer.problem(&Problem::new(
+            Severity::Note,
+            format!("source '{name}' of host {host}"),
+            message,
+        ));
     }
     let report = plan(repo, options, all, now, (&names, &unsettled));
     if let Some(lease) = lease {
@@ -158,11 +176,19 @@ fn plan(
     let horizon = now.plus_seconds(margin);
     let replaced = replaced(&all, unsettled);
     // Of all that there are, whatever is judged: a source goes on when the set of sources changes.
-    let counted = all.iter().filter(|one| !replaced.contains_key(&one.id) && one.time() <= horizon);
+    let counted = all
+        .iter()
+        .filter(|one| !replaced.contains_key(&one.id) && one.time() <= horizon);
     let last_good = last_good::find(counted, unsettled, names);
     let mut groups: BTreeMap<GroupKey, Vec<StoredSnapshot>> = BTreeMap::new();
-    for found in all.into_iter().filter(|found| options.filter.accepts(found)) {
-        groups.entry(options.group_by.key(&found, names)).or_default().push(found);
+    for found in all
+        .into_iter()
+        .filter(|found| options.filter.accepts(found))
+    {
+        groups
+            .entry(options.group_by.key(&found, names))
+            .or_default()
+            .push(found);
     }
     let groups: Vec<Group> = groups
         .into_iter()
@@ -177,8 +203,17 @@ fn plan(
         true => Vec::new(),
         false => groups.iter().filter_map(Group::refusal).collect(),
     };
-    let mut report = ForgetReport { groups, kept: 0, dropped: 0, refused };
-    let all = report.groups.iter().map(|group| group.decisions.len()).sum::<usize>() as u64;
+    let mut report = ForgetReport {
+        groups,
+        kept: 0,
+        dropped: 0,
+        refused,
+    };
+    let all = report
+        .groups
+        .iter()
+        .map(|group| group.decisions.len())
+        .sum::<usize>() as u64;
     report.dropped = to_forget(&report).count() as u64;
     report.kept = all - report.dropped;
     report
@@ -186,8 +221,13 @@ fn plan(
 
 /// What is to be forgotten: what was decided so, but for the refused groups.
 fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
-    let groups = report.groups.iter().filter(|group| !report.is_refused(&group.key));
-    groups.flat_map(|group| &group.decisions).filter(|one| !one.keep)
+    let groups = report
+        .groups
+        .iter()
+        .filter(|group| !report.is_refused(&group.key));
+    groups
+        .flat_map(|group| &group.decisions)
+        .filter(|one| !one.keep)
 }
 
 /// Snapshots that their writers may withdraw at any moment: those that landed after the lease had ended, while the lease
@@ -203,7 +243,9 @@ impl Unsettled {
             return Ok(Self::default());
         }
         let leases: BTreeSet<LeaseId> = repo.leases()?.into_iter().map(|lease| lease.id).collect();
-        let unsettled = late.into_iter().filter(|one| leases.contains(&one.snapshot.lease));
+        let unsettled = late
+            .into_iter()
+            .filter(|one| leases.contains(&one.snapshot.lease));
         Ok(Self(unsettled.map(|one| one.id).collect()))
     }
 
@@ -215,7 +257,8 @@ impl Unsettled {
 /// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get to its end. A successor
 /// that may be withdrawn counts for nothing here.
 fn replaced(all: &[StoredSnapshot], unsettled: &Unsettled) -> BTreeMap<SnapshotId, SnapshotId> {
-    let first: BTreeMap<SnapshotId, SnapshotId> = all.iter().map(|one| (one.id, one.first())).collect();
+    let first: BTreeMap<SnapshotId, SnapshotId> =
+        all.iter().map(|one| (one.id, one.first())).collect();
     let settled = all.iter().filter(|one| !unsettled.has(one));
     settled
         .filter_map(|one| {
@@ -231,14 +274,20 @@ fn decide(
     members: Vec<StoredSnapshot>,
     replaced: &BTreeMap<SnapshotId, SnapshotId>,
 ) -> Vec<Decision> {
-    let counted: Vec<&StoredSnapshot> =
-        members.iter().filter(|found| !replaced.contains_key(&found.id)).collect();
+    let counted: Vec<&StoredSnapshot> = members
+        .iter()
+        .filter(|found| !replaced.contains_key(&found.id))
+        .collect();
     let candidates: Vec<Candidate<'_>> = counted
         .iter()
         .map(|found| Candidate {
             time: found.time(),
             state: found.snapshot.state,
-            doubtful: found.snapshot.sources.iter().any(|source| source.suspect.is_some()),
+            doubtful: found
+                .snapshot
+                .sources
+                .iter()
+                .any(|source| source.suspect.is_some()),
             protected: found.snapshot.protected,
             tags: &found.snapshot.tags,
         })
@@ -252,8 +301,16 @@ fn decide(
             None => reasons.remove(&found.id).unwrap_or_default(),
         };
         let keep = !reasons.is_empty() && !replaced.contains_key(&found.id);
-        let reasons = if reasons.is_empty() { vec![Reason::NoRule] } else { reasons };
-        Decision { found, keep, reasons }
+        let reasons = if reasons.is_empty() {
+            vec![Reason::NoRule]
+        } else {
+            reasons
+        };
+        Decision {
+            found,
+            keep,
+            reasons,
+        }
     };
     members.into_iter().map(decide).collect()
 }
@@ -293,7 +350,12 @@ pub fn forget_named(
         true => None,
         false => {
             repo.check_writable()?;
-            Some(Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?)
+            Some(Lease::take(
+                repo,
+                LeaseKind::Repair,
+                host,
+                repo.lease_times(),
+            )?)
         }
     };
     let mut found: Vec<StoredSnapshot> = Vec::new();
@@ -307,7 +369,10 @@ pub fn forget_named(
         };
         if one.snapshot.protected {
             let why = format!("snapshot {} is protected", one.id.short());
-            return Err(Error::Refused { why, hint: "'icecore tag --unprotect' lets go of it" });
+            return Err(Error::Refused {
+                why,
+                hint: "'icecore tag --unprotect' lets go of it",
+            });
         }
         if found.iter().all(|other| other.id != one.id) {
             found.push(one);
@@ -332,7 +397,11 @@ fn no_longer_missed(repo: &Repository, id: &SnapshotId, dry_run: bool, observer:
         repo.memory().forget_snapshot(id);
     }
     let what = "it is gone from the repository, and is no longer missed";
-    observer.problem(&Problem::new(Severity::Note, format!("snapshot {}", id.short()), what));
+    observer.problem(&Problem::new(
+        Severity::Note,
+        format!("snapshot {}", id.short()),
+        what,
+    ));
 }
 
 /// Forgets a snapshot whose successor is committed.

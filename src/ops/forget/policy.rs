@@ -55,11 +55,19 @@ impl Period {
 
     /// What tells one span from another.
     fn of(self, at: &Zoned) -> (i32, i32, i32) {
-        let (year, month, day) = (i32::from(at.year()), i32::from(at.month()), i32::from(at.day()));
+        let (year, month, day) = (
+            i32::from(at.year()),
+            i32::from(at.month()),
+            i32::from(at.day()),
+        );
         match self {
             Self::Hour => {
                 let hour = i32::from(at.hour());
-                (year, month * 100 + day, hour * 1_000_000 + at.offset().seconds())
+                (
+                    year,
+                    month * 100 + day,
+                    hour * 1_000_000 + at.offset().seconds(),
+                )
             }
             Self::Day => (year, month, day),
             Self::Week => {
@@ -191,9 +199,21 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Last(number) => write!(f, "last {number}"),
-            Self::Slot { period, number, oldest: false } => write!(f, "{period} {number}"),
-            Self::Slot { period, number, oldest: true } => write!(f, "{period} {number}, the oldest"),
-            Self::Gap { period, number, rank } => write!(f, "{period} {number} of {rank} ones"),
+            Self::Slot {
+                period,
+                number,
+                oldest: false,
+            } => write!(f, "{period} {number}"),
+            Self::Slot {
+                period,
+                number,
+                oldest: true,
+            } => write!(f, "{period} {number}, the oldest"),
+            Self::Gap {
+                period,
+                number,
+                rank,
+            } => write!(f, "{period} {number} of {rank} ones"),
             Self::Within(time) => write!(f, "within {}", Span(*time)),
             Self::PeriodWithin { period, time } => write!(f, "{period} within {}", Span(*time)),
             Self::Tag(tag) => write!(f, "tag {tag}"),
@@ -232,7 +252,10 @@ pub fn judge(
     horizon: Timestamp,
     candidates: &[Candidate<'_>],
 ) -> Vec<Vec<Reason>> {
-    let mut judge = Judge { policy, reasons: vec![Vec::new(); candidates.len()] };
+    let mut judge = Judge {
+        policy,
+        reasons: vec![Vec::new(); candidates.len()],
+    };
     let mut rows = Rows::default();
     for (at, one) in candidates.iter().enumerate().rev() {
         if one.state == SnapshotState::Checkpoint {
@@ -248,9 +271,17 @@ pub fn judge(
         }
         let wanted = policy.tags.iter().filter(|tag| one.tags.contains(tag));
         judge.reasons[at].extend(wanted.map(|tag| Reason::Tag(tag.clone())));
-        let row = Row { at, time: one.time, local: local(one.time, zone) };
+        let row = Row {
+            at,
+            time: one.time,
+            local: local(one.time, zone),
+        };
         let rank = Rank::of(one);
-        let list = if one.protected { &mut rows.protected } else { &mut rows.judged };
+        let list = if one.protected {
+            &mut rows.protected
+        } else {
+            &mut rows.judged
+        };
         list.push((rank, row));
     }
     judge.complete(&rows);
@@ -262,8 +293,14 @@ pub fn judge(
 /// The time in the zone; what no calendar has a name for is taken for the nearest that has one.
 fn local(at: Timestamp, zone: &TimeZone) -> Zoned {
     let nanos = i32::try_from(at.nanos()).unwrap_or_default();
-    let limit = if at.seconds() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-    jiff::Timestamp::new(at.seconds(), nanos).unwrap_or(limit).to_zoned(zone.clone())
+    let limit = if at.seconds() < 0 {
+        jiff::Timestamp::MIN
+    } else {
+        jiff::Timestamp::MAX
+    };
+    jiff::Timestamp::new(at.seconds(), nanos)
+        .unwrap_or(limit)
+        .to_zoned(zone.clone())
 }
 
 struct Row {
@@ -283,7 +320,11 @@ struct Rows {
 impl Rows {
     /// Those of this rank that are judged.
     fn of(&self, rank: Rank) -> Vec<&Row> {
-        self.judged.iter().filter(|one| one.0 == rank).map(|one| &one.1).collect()
+        self.judged
+            .iter()
+            .filter(|one| one.0 == rank)
+            .map(|one| &one.1)
+            .collect()
     }
 
     /// Those of a better rank, protected or not.
@@ -297,7 +338,9 @@ impl Rows {
     fn anchor(&self) -> Option<Timestamp> {
         let complete = self.better(Rank::Incomplete).max_by_key(|row| row.at);
         let newest = |rank| self.of(rank).first().copied();
-        complete.or_else(|| Rank::ALL.into_iter().find_map(newest)).map(|row| row.time)
+        complete
+            .or_else(|| Rank::ALL.into_iter().find_map(newest))
+            .map(|row| row.time)
     }
 }
 
@@ -310,7 +353,11 @@ impl Judge<'_> {
     fn complete(&mut self, rows: &Rows) {
         let list = &rows.of(Rank::Complete);
         if let Some(slots) = self.policy.last {
-            for (row, number) in list.iter().zip(1..).take_while(|&(_, number)| slots.has(number)) {
+            for (row, number) in list
+                .iter()
+                .zip(1..)
+                .take_while(|&(_, number)| slots.has(number))
+            {
                 self.reasons[row.at].push(Reason::Last(number));
             }
         }
@@ -319,7 +366,11 @@ impl Judge<'_> {
             for (n, row) in list.iter().enumerate() {
                 let is_first = seen.insert(period.of(&row.local));
                 if slots.has(number) && (is_first || n + 1 == list.len()) {
-                    self.reasons[row.at].push(Reason::Slot { period, number, oldest: !is_first });
+                    self.reasons[row.at].push(Reason::Slot {
+                        period,
+                        number,
+                        oldest: !is_first,
+                    });
                     number += 1;
                 }
             }
@@ -367,7 +418,11 @@ impl Judge<'_> {
                 let is_first = seen.insert(period.of(&row.local));
                 let fills = alone && n + 1 == list.len();
                 if slots.has(number) && (is_first || fills) {
-                    self.reasons[row.at].push(Reason::Gap { period, number, rank });
+                    self.reasons[row.at].push(Reason::Gap {
+                        period,
+                        number,
+                        rank,
+                    });
                     number += 1;
                 }
             }
@@ -385,7 +440,9 @@ impl Judge<'_> {
     }
 
     fn within(&mut self, list: &[&Row], anchor: Timestamp) {
-        let Some(time) = self.policy.within else { return };
+        let Some(time) = self.policy.within else {
+            return;
+        };
         for row in list.iter().filter(|row| is_within(anchor, row.time, time)) {
             self.reasons[row.at].push(Reason::Within(time));
         }

@@ -14,8 +14,13 @@ use crate::types::Timestamp;
 const START: i64 = 1_767_225_600;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
-const ZONES: [&str; 5] =
-    ["UTC0", "EST5EDT,M3.2.0,M11.1.0", "LHST-10:30LHDT-11,M10.1.0,M4.1.0", "<+1245>-12:45", "<-12>12"];
+const ZONES: [&str; 5] = [
+    "UTC0",
+    "EST5EDT,M3.2.0,M11.1.0",
+    "LHST-10:30LHDT-11,M10.1.0,M4.1.0",
+    "<+1245>-12:45",
+    "<-12>12",
+];
 
 #[derive(Debug, Clone)]
 struct One {
@@ -28,15 +33,27 @@ struct One {
 }
 
 fn complete(at: i64) -> One {
-    One { at, state: SnapshotState::Complete, doubtful: false, protected: false, tags: Vec::new() }
+    One {
+        at,
+        state: SnapshotState::Complete,
+        doubtful: false,
+        protected: false,
+        tags: Vec::new(),
+    }
 }
 
 fn incomplete(at: i64) -> One {
-    One { state: SnapshotState::Incomplete, ..complete(at) }
+    One {
+        state: SnapshotState::Incomplete,
+        ..complete(at)
+    }
 }
 
 fn doubtful(at: i64) -> One {
-    One { doubtful: true, ..incomplete(at) }
+    One {
+        doubtful: true,
+        ..incomplete(at)
+    }
 }
 
 fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<Reason>> {
@@ -50,20 +67,37 @@ fn run(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<Vec<Reason>> {
             tags: &one.tags,
         })
         .collect();
-    judge(policy, zone, Timestamp::from_seconds(START + 4000 * DAY), &candidates)
+    judge(
+        policy,
+        zone,
+        Timestamp::from_seconds(START + 4000 * DAY),
+        &candidates,
+    )
 }
 
 fn kept(policy: &Policy, zone: &TimeZone, ones: &[One]) -> Vec<bool> {
-    run(policy, zone, ones).iter().map(|reasons| !reasons.is_empty()).collect()
+    run(policy, zone, ones)
+        .iter()
+        .map(|reasons| !reasons.is_empty())
+        .collect()
 }
 
 fn told(policy: &Policy, ones: &[One]) -> Vec<String> {
-    let told = |reasons: &Vec<Reason>| reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let told = |reasons: &Vec<Reason>| {
+        reasons
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     run(policy, &TimeZone::UTC, ones).iter().map(told).collect()
 }
 
 fn period(period: Period, slots: u32) -> Policy {
-    Policy { periods: vec![(period, Slots::Some(slots))], ..Policy::default() }
+    Policy {
+        periods: vec![(period, Slots::Some(slots))],
+        ..Policy::default()
+    }
 }
 
 fn zone(text: &str) -> TimeZone {
@@ -73,20 +107,51 @@ fn zone(text: &str) -> TimeZone {
 #[test]
 fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
     let ones = [0, 1, 2, DAY, 3 * DAY, 3 * DAY + 1].map(complete);
-    assert_eq!(told(&period(Period::Day, 2), &ones), ["", "", "", "daily 2", "", "daily 1"]);
-    let all = ["daily 4, the oldest", "", "daily 3", "daily 2", "", "daily 1"];
+    assert_eq!(
+        told(&period(Period::Day, 2), &ones),
+        ["", "", "", "daily 2", "", "daily 1"]
+    );
+    let all = [
+        "daily 4, the oldest",
+        "",
+        "daily 3",
+        "daily 2",
+        "",
+        "daily 1",
+    ];
     assert_eq!(told(&period(Period::Day, 5), &ones), all);
-    assert_eq!(told(&period(Period::Year, 2), &ones), ["yearly 2, the oldest", "", "", "", "", "yearly 1"]);
-    let last = Policy { last: Some(Slots::Some(2)), ..Policy::default() };
+    assert_eq!(
+        told(&period(Period::Year, 2), &ones),
+        ["yearly 2, the oldest", "", "", "", "", "yearly 1"]
+    );
+    let last = Policy {
+        last: Some(Slots::Some(2)),
+        ..Policy::default()
+    };
     assert_eq!(told(&last, &ones), ["", "", "", "", "last 2", "last 1"]);
-    let all = Policy { last: Some(Slots::All), ..Policy::default() };
-    assert!(kept(&all, &TimeZone::UTC, &ones).into_iter().all(|kept| kept));
+    let all = Policy {
+        last: Some(Slots::All),
+        ..Policy::default()
+    };
+    assert!(
+        kept(&all, &TimeZone::UTC, &ones)
+            .into_iter()
+            .all(|kept| kept)
+    );
 }
 
 #[test]
 fn weeks_are_those_of_iso_8601() {
     // 2026-01-04 is a Sunday, 2025-12-29 the Monday of the same week; 2027-01-01 lies in 2026's week 53.
-    let ones = [-4 * DAY, -3 * DAY, 3 * DAY + 23 * HOUR, 4 * DAY, 361 * DAY, 365 * DAY].map(complete);
+    let ones = [
+        -4 * DAY,
+        -3 * DAY,
+        3 * DAY + 23 * HOUR,
+        4 * DAY,
+        361 * DAY,
+        365 * DAY,
+    ]
+    .map(complete);
     let policy = period(Period::Week, 9);
     let expected = ["weekly 4", "", "weekly 3", "weekly 2", "", "weekly 1"];
     assert_eq!(told(&policy, &ones), expected);
@@ -98,24 +163,57 @@ fn an_hour_that_comes_twice_is_two_and_days_are_the_zone_s() {
     // 2026-11-01 05:30 UTC is 01:30 in summer time, 06:30 UTC is 01:30 in standard time.
     let fold = 304 * DAY + 5 * HOUR + HOUR / 2;
     let ones = [fold, fold + HOUR].map(complete);
-    assert_eq!(kept(&period(Period::Hour, 2), &new_york, &ones), [true, true]);
-    let ones = [complete(fold - 2 * HOUR), complete(fold), complete(fold + HOUR)];
-    assert_eq!(kept(&period(Period::Day, 1), &new_york, &ones), [false, false, true]);
+    assert_eq!(
+        kept(&period(Period::Hour, 2), &new_york, &ones),
+        [true, true]
+    );
+    let ones = [
+        complete(fold - 2 * HOUR),
+        complete(fold),
+        complete(fold + HOUR),
+    ];
+    assert_eq!(
+        kept(&period(Period::Day, 1), &new_york, &ones),
+        [false, false, true]
+    );
     // 23:30 and 00:30 in New York: two days there, one in UTC.
     let policy = period(Period::Day, 2);
-    let ones = [complete(fold - DAY), complete(fold - 2 * HOUR), complete(fold - HOUR), complete(fold)];
+    let ones = [
+        complete(fold - DAY),
+        complete(fold - 2 * HOUR),
+        complete(fold - HOUR),
+        complete(fold),
+    ];
     assert_eq!(kept(&policy, &new_york, &ones), [false, true, false, true]);
-    assert_eq!(kept(&policy, &TimeZone::UTC, &ones), [true, false, false, true]);
+    assert_eq!(
+        kept(&policy, &TimeZone::UTC, &ones),
+        [true, false, false, true]
+    );
 }
 
 #[test]
 fn times_within_count_back_from_the_newest_complete_one() {
-    let ones = [complete(0), complete(DAY), complete(DAY + HOUR), complete(2 * DAY), incomplete(900 * DAY)];
-    let policy = Policy { within: Some(Duration::from_secs(DAY as u64)), ..Policy::default() };
+    let ones = [
+        complete(0),
+        complete(DAY),
+        complete(DAY + HOUR),
+        complete(2 * DAY),
+        incomplete(900 * DAY),
+    ];
+    let policy = Policy {
+        within: Some(Duration::from_secs(DAY as u64)),
+        ..Policy::default()
+    };
     let newest = "incomplete, but nothing is newer, within 1 d";
-    assert_eq!(told(&policy, &ones), ["", "", "within 1 d", "within 1 d", newest]);
+    assert_eq!(
+        told(&policy, &ones),
+        ["", "", "within 1 d", "within 1 d", newest]
+    );
     let two_days = Duration::from_secs(2 * DAY as u64);
-    let policy = Policy { periods_within: vec![(Period::Day, two_days)], ..Policy::default() };
+    let policy = Policy {
+        periods_within: vec![(Period::Day, two_days)],
+        ..Policy::default()
+    };
     let daily = "daily within 2 d";
     assert_eq!(told(&policy, &ones[..4]), ["", "", daily, daily]);
 }
@@ -126,9 +224,15 @@ fn protected_ones_take_no_slot_and_tags_and_checkpoints_are_kept() {
     ones[4].protected = true;
     ones[3].state = SnapshotState::Checkpoint;
     ones[0].tags = vec!["b".into(), "a".into()];
-    let policy =
-        Policy { last: Some(Slots::Some(1)), tags: vec!["a".into(), "x".into()], ..Policy::default() };
-    assert_eq!(told(&policy, &ones), ["tag a", "", "last 1", "checkpoint", "protected"]);
+    let policy = Policy {
+        last: Some(Slots::Some(1)),
+        tags: vec!["a".into(), "x".into()],
+        ..Policy::default()
+    };
+    assert_eq!(
+        told(&policy, &ones),
+        ["tag a", "", "last 1", "checkpoint", "protected"]
+    );
 }
 
 #[test]
@@ -139,10 +243,20 @@ fn what_is_of_the_future_is_kept_and_counts_for_nothing() {
         within: Some(Duration::from_secs(HOUR as u64)),
         ..Policy::default()
     };
-    assert_eq!(told(&policy, &ones), ["", "last 1, within 1 h", "from the future"]);
+    assert_eq!(
+        told(&policy, &ones),
+        ["", "last 1, within 1 h", "from the future"]
+    );
     // Times that no calendar has a name for are judged too.
     let policy = period(Period::Year, 2);
-    assert_eq!(kept(&policy, &TimeZone::UTC, &[complete(i64::MIN / 2), complete(0)]), [true, true]);
+    assert_eq!(
+        kept(
+            &policy,
+            &TimeZone::UTC,
+            &[complete(i64::MIN / 2), complete(0)]
+        ),
+        [true, true]
+    );
 }
 
 #[test]
@@ -160,10 +274,27 @@ fn incomplete_ones_stand_beside_complete_ones() {
     let newest = "incomplete, but nothing is newer";
     let daily = told(&period(Period::Day, 2), &ones);
     // Day 0 has no complete one: the newest incomplete one of that day stands in, without a slot.
-    assert_eq!(daily, ["", "daily 1 of incomplete ones", "daily 2", "", "daily 1", "", newest]);
-    let last = Policy { last: Some(Slots::Some(2)), ..Policy::default() };
+    assert_eq!(
+        daily,
+        [
+            "",
+            "daily 1 of incomplete ones",
+            "daily 2",
+            "",
+            "daily 1",
+            "",
+            newest
+        ]
+    );
+    let last = Policy {
+        last: Some(Slots::Some(2)),
+        ..Policy::default()
+    };
     let newest = format!("{newest}, last 1");
-    assert_eq!(told(&last, &ones), ["", "", "last 2", "", "last 1", "last 2", &newest]);
+    assert_eq!(
+        told(&last, &ones),
+        ["", "", "last 2", "", "last 1", "last 2", &newest]
+    );
 }
 
 /// A file that can never be read makes every snapshot incomplete: the policy works among them then, and does not keep
@@ -186,18 +317,39 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     let seven = period(Period::Day, 7);
     let told = told(&seven, &ones);
     assert_eq!(told[3], "daily 7 of incomplete ones");
-    assert!(told[3..9].iter().all(|why| why.ends_with("of incomplete ones")), "{told:?}");
-    assert_eq!(told[9], "incomplete, but nothing is newer, daily 1 of incomplete ones");
-    assert_eq!(told[249], "doubtful, but nothing is newer, daily 1 of doubtful ones");
+    assert!(
+        told[3..9]
+            .iter()
+            .all(|why| why.ends_with("of incomplete ones")),
+        "{told:?}"
+    );
+    assert_eq!(
+        told[9],
+        "incomplete, but nothing is newer, daily 1 of incomplete ones"
+    );
+    assert_eq!(
+        told[249],
+        "doubtful, but nothing is newer, daily 1 of doubtful ones"
+    );
     assert_eq!(told[10..].iter().filter(|why| !why.is_empty()).count(), 7);
 
     // Among the last ones they count behind all that is better and newer; a period with a better one is taken.
     let ones = [incomplete(0), doubtful(1), incomplete(2), doubtful(3)];
-    let last = Policy { last: Some(Slots::Some(2)), ..Policy::default() };
-    let newest = ["incomplete", "doubtful"].map(|rank| format!("{rank}, but nothing is newer, last 1"));
-    assert_eq!(super::policy_tests::told(&last, &ones), ["last 2", "", &newest[0], &newest[1]]);
+    let last = Policy {
+        last: Some(Slots::Some(2)),
+        ..Policy::default()
+    };
+    let newest =
+        ["incomplete", "doubtful"].map(|rank| format!("{rank}, but nothing is newer, last 1"));
+    assert_eq!(
+        super::policy_tests::told(&last, &ones),
+        ["last 2", "", &newest[0], &newest[1]]
+    );
     let seven = super::policy_tests::told(&seven, &ones);
-    assert_eq!((seven[1].as_str(), seven[3].as_str()), ("", "doubtful, but nothing is newer"));
+    assert_eq!(
+        (seven[1].as_str(), seven[3].as_str()),
+        ("", "doubtful, but nothing is newer")
+    );
 }
 
 fn arb_ones() -> impl Strategy<Value = Vec<One>> {
@@ -214,13 +366,28 @@ fn arb_ones() -> impl Strategy<Value = Vec<One>> {
         2 => Just(SnapshotState::Incomplete),
         1 => Just(SnapshotState::Checkpoint),
     ];
-    let one = (at, state, prop::bool::ANY, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
-        |(at, state, suspect, protected, tagged)| {
-            let tags = if tagged { vec!["t".to_owned()] } else { Vec::new() };
+    let one = (
+        at,
+        state,
+        prop::bool::ANY,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(at, state, suspect, protected, tagged)| {
+            let tags = if tagged {
+                vec!["t".to_owned()]
+            } else {
+                Vec::new()
+            };
             let doubtful = suspect && state == SnapshotState::Incomplete;
-            One { at, state, doubtful, protected, tags }
-        },
-    );
+            One {
+                at,
+                state,
+                doubtful,
+                protected,
+                tags,
+            }
+        });
     prop::collection::vec(one, 0..60).prop_map(|mut ones| {
         ones.sort_by_key(|one| one.at);
         ones
@@ -231,20 +398,26 @@ fn arb_policy() -> impl Strategy<Value = Policy> {
     let slots = prop_oneof![4 => (1..8u32).prop_map(Slots::Some), 1 => Just(Slots::All)];
     let index = 0..Period::ALL.len();
     let periods = prop::collection::vec((index.clone(), slots.clone()), 0..4);
-    let periods = periods.prop_map(|list| list.into_iter().map(|(n, s)| (Period::ALL[n], s)).collect());
+    let periods =
+        periods.prop_map(|list| list.into_iter().map(|(n, s)| (Period::ALL[n], s)).collect());
     let span = (1..400u64).prop_map(|n| Duration::from_secs(n * 7 * 3600));
     let timed = prop::collection::vec((index, span.clone()), 0..3);
     let timed = timed.prop_map(|list| list.into_iter().map(|(n, s)| (Period::ALL[n], s)).collect());
     let tags = prop::bool::ANY.prop_map(|on| if on { vec!["t".to_owned()] } else { Vec::new() });
-    (prop::option::of(slots), periods, prop::option::of(span), timed, tags).prop_map(
-        |(last, periods, within, periods_within, tags)| Policy {
+    (
+        prop::option::of(slots),
+        periods,
+        prop::option::of(span),
+        timed,
+        tags,
+    )
+        .prop_map(|(last, periods, within, periods_within, tags)| Policy {
             last,
             periods,
             within,
             periods_within,
             tags,
-        },
-    )
+        })
 }
 
 /// The name of a period, by another way than the policy's.
@@ -256,16 +429,24 @@ fn name(period: Period, at: i64, zone: &TimeZone) -> String {
         Period::Month => "%Y-%m",
         Period::Year => "%Y",
     };
-    let time = jiff::Timestamp::from_second(START + at).expect("in range").to_zoned(zone.clone());
+    let time = jiff::Timestamp::from_second(START + at)
+        .expect("in range")
+        .to_zoned(zone.clone());
     time.strftime(format).to_string()
 }
 
 /// The complete, unprotected ones that are kept, told rule by rule from the definition.
 fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
     let is_complete = |n: &usize| ones[*n].state == SnapshotState::Complete;
-    let list: Vec<usize> = (0..ones.len()).filter(is_complete).filter(|&n| !ones[n].protected).collect();
-    let mut kept: BTreeSet<usize> =
-        list.iter().copied().filter(|&n| ones[n].tags.iter().any(|tag| policy.tags.contains(tag))).collect();
+    let list: Vec<usize> = (0..ones.len())
+        .filter(is_complete)
+        .filter(|&n| !ones[n].protected)
+        .collect();
+    let mut kept: BTreeSet<usize> = list
+        .iter()
+        .copied()
+        .filter(|&n| ones[n].tags.iter().any(|tag| policy.tags.contains(tag)))
+        .collect();
     let count = |slots| match slots {
         Slots::Some(n) => n as usize,
         Slots::All => usize::MAX,
@@ -289,7 +470,11 @@ fn model(policy: &Policy, zone: &TimeZone, ones: &[One]) -> BTreeSet<usize> {
     let newest = (0..ones.len()).rev().find(is_complete);
     let near = |time: Duration| {
         let bound = newest.map_or(0, |newest| ones[newest].at - time.as_secs() as i64);
-        newest_first.iter().copied().filter(|&n| ones[n].at > bound).collect::<Vec<_>>()
+        newest_first
+            .iter()
+            .copied()
+            .filter(|&n| ones[n].at > bound)
+            .collect::<Vec<_>>()
     };
     kept.extend(policy.within.map(near).unwrap_or_default());
     for &(period, time) in &policy.periods_within {

@@ -14,7 +14,10 @@ use crate::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
 const DAY: i64 = 86_400;
 
 fn run_prune(repo: &Repository) -> PruneReport {
-    let options = PruneOptions { threads: 1, ..PruneOptions::new("host") };
+    let options = PruneOptions {
+        threads: 1,
+        ..PruneOptions::new("host")
+    };
     prune(repo, &options, &Counters::default(), &Cancel::new()).expect("pruned")
 }
 
@@ -42,9 +45,12 @@ fn what_came_back_from_condemned_packs_is_kept() {
     body.condemned = packs(repo.store());
     body.condemned.sort_unstable();
     let plain = encode_segment(&body);
-    let (bytes, name) = seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
+    let (bytes, name) =
+        seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
     let key = ObjectKey::Segment(SegmentId::from(name));
-    repo.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    repo.store()
+        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
     let back = bring_back(&repo, id).expect("back");
     for _ in 0..4 {
         lab.store.clock().advance(DAY + 3600);
@@ -52,18 +58,33 @@ fn what_came_back_from_condemned_packs_is_kept() {
         assert_eq!(read_stream(&lab.open(), back.id), stream);
         assert_clean(&repo);
     }
-    assert!(packs(repo.store()).iter().all(|id| !body.condemned.contains(id)), "the condemned ones are gone");
+    assert!(
+        packs(repo.store())
+            .iter()
+            .all(|id| !body.condemned.contains(id)),
+        "the condemned ones are gone"
+    );
 }
 
 #[test]
 fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
     let (lab, id, stream) = sample();
     let repo = lab.open();
-    let change = TagChange { add: vec!["t".into()], ..TagChange::default() };
+    let change = TagChange {
+        add: vec!["t".into()],
+        ..TagChange::default()
+    };
     let tag = |id: SnapshotId| {
         let names = [id.to_string()];
-        let done =
-            retag(&repo, &names, &HostChoice::Any, &change, "host", &Counters::default(), &Cancel::new());
+        let done = retag(
+            &repo,
+            &names,
+            &HostChoice::Any,
+            &change,
+            "host",
+            &Counters::default(),
+            &Cancel::new(),
+        );
         done.expect("tagged")[0].id.expect("changed")
     };
     let next = tag(id);
@@ -72,7 +93,10 @@ fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
         run_prune(&repo);
         assert_clean(&repo);
     }
-    assert!(ids(repo.store(), Folder::Forgotten).is_empty(), "the old object was swept");
+    assert!(
+        ids(repo.store(), Folder::Forgotten).is_empty(),
+        "the old object was swept"
+    );
     assert_eq!(read_stream(&repo, next), stream);
     forget(&repo, next).expect("forgotten");
     for _ in 0..4 {
@@ -101,8 +125,12 @@ fn a_crash_while_bringing_back_leaves_a_repository_that_can_be_pruned() {
                 run_prune(repo);
                 assert_clean(repo);
             }
-            let held = repo.snapshots(&mut |_, err| panic!("{err}")).expect("listed");
-            let found = held.iter().find(|found| found.snapshot.original == Some(id));
+            let held = repo
+                .snapshots(&mut |_, err| panic!("{err}"))
+                .expect("listed");
+            let found = held
+                .iter()
+                .find(|found| found.snapshot.original == Some(id));
             assert_eq!(found.is_some(), back);
             if let Some(found) = found {
                 assert_eq!(read_stream(repo, found.id), stream);

@@ -11,8 +11,8 @@ use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
-    Body, FaultyStore, Folder, HookedStore, KeyKind, ObjectMeta, Operation, PutMode, SharedStore, Store,
-    StoreError, list_all,
+    Body, FaultyStore, Folder, HookedStore, KeyKind, ObjectMeta, Operation, PutMode, SharedStore,
+    Store, StoreError, list_all,
 };
 use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
 
@@ -68,7 +68,10 @@ pub(super) fn options(policy: Policy) -> ForgetOptions {
 }
 
 pub(super) fn last(n: u32) -> Policy {
-    Policy { last: Some(Slots::Some(n)), ..Policy::default() }
+    Policy {
+        last: Some(Slots::Some(n)),
+        ..Policy::default()
+    }
 }
 
 pub(super) fn run(repo: &Repository, options: &ForgetOptions) -> ForgetReport {
@@ -76,21 +79,45 @@ pub(super) fn run(repo: &Repository, options: &ForgetOptions) -> ForgetReport {
 }
 
 pub(super) fn forget(repo: &Repository, id: SnapshotId) -> Result<Vec<StoredSnapshot>, Error> {
-    forget_named(repo, &[id.to_string()], &HostChoice::Any, "host", false, &Counters::default())
+    forget_named(
+        repo,
+        &[id.to_string()],
+        &HostChoice::Any,
+        "host",
+        false,
+        &Counters::default(),
+    )
 }
 
 pub(super) fn bring_back(repo: &Repository, id: SnapshotId) -> Result<Undeleted, Error> {
-    undelete(repo, &id.to_string(), "host", &Counters::default(), &Cancel::new())
+    undelete(
+        repo,
+        &id.to_string(),
+        "host",
+        &Counters::default(),
+        &Cancel::new(),
+    )
 }
 
 fn tag(repo: &Repository, id: SnapshotId, change: &TagChange) -> Result<SnapshotId, Error> {
     let names = [id.to_string()];
-    let done = retag(repo, &names, &HostChoice::Any, change, "host", &Counters::default(), &Cancel::new())?;
+    let done = retag(
+        repo,
+        &names,
+        &HostChoice::Any,
+        change,
+        "host",
+        &Counters::default(),
+        &Cancel::new(),
+    )?;
     Ok(done[0].id.unwrap_or(id))
 }
 
 fn protect(on: bool) -> TagChange {
-    TagChange { protect: Some(on), ..TagChange::default() }
+    TagChange {
+        protect: Some(on),
+        ..TagChange::default()
+    }
 }
 
 pub(super) fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
@@ -98,13 +125,23 @@ pub(super) fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
         ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => Some(id),
         _ => None,
     };
-    list_all(store, folder).expect("listed").into_iter().filter_map(id).collect()
+    list_all(store, folder)
+        .expect("listed")
+        .into_iter()
+        .filter_map(id)
+        .collect()
 }
 
 pub(super) fn assert_clean(repo: &Repository) {
-    let options = VerifyOptions { read_data: true, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        read_data: true,
+        ..VerifyOptions::default()
+    };
     let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
-    assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
+    assert!(
+        report.is_clean() && report.affected.is_empty(),
+        "{report:#?}"
+    );
 }
 
 pub(super) fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
@@ -115,12 +152,22 @@ pub(super) fn read_stream(repo: &Repository, id: SnapshotId) -> Vec<u8> {
         path: RelPath::root(),
     };
     let mut out = Vec::new();
-    cat(repo, &what, "host", &mut out, &Counters::default(), &Cancel::new()).expect("read");
+    cat(
+        repo,
+        &what,
+        "host",
+        &mut out,
+        &Counters::default(),
+        &Cancel::new(),
+    )
+    .expect("read");
     out
 }
 
 fn latest(repo: &Repository) -> SnapshotId {
-    repo.find_snapshot("latest", &HostChoice::Any).expect("there").id
+    repo.find_snapshot("latest", &HostChoice::Any)
+        .expect("there")
+        .id
 }
 
 #[test]
@@ -135,20 +182,54 @@ fn a_policy_forgets_what_it_does_not_keep() {
         .collect();
     let before = lab.store.objects();
     let report = run(&repo, &options(last(3)));
-    assert_eq!((report.kept, report.dropped, report.refused.len()), (10, 0, 1));
-    let report = run(&repo, &ForgetOptions { dry_run: true, ..options(last(5)) });
-    assert_eq!((report.kept, report.dropped, report.refused.len()), (5, 5, 0));
-    assert_eq!(lab.store.objects(), before, "neither a refused nor a dry run touches anything");
+    assert_eq!(
+        (report.kept, report.dropped, report.refused.len()),
+        (10, 0, 1)
+    );
+    let report = run(
+        &repo,
+        &ForgetOptions {
+            dry_run: true,
+            ..options(last(5))
+        },
+    );
+    assert_eq!(
+        (report.kept, report.dropped, report.refused.len()),
+        (5, 5, 0)
+    );
+    assert_eq!(
+        lab.store.objects(),
+        before,
+        "neither a refused nor a dry run touches anything"
+    );
 
     run(&repo, &options(last(5)));
     let listed = ids(repo.store(), Folder::Snapshots);
     assert_eq!(listed, all[5..].iter().copied().collect());
-    assert_eq!(ids(repo.store(), Folder::Forgotten), all[..5].iter().copied().collect());
-    let forced = ForgetOptions { force: true, ..options(last(1)) };
+    assert_eq!(
+        ids(repo.store(), Folder::Forgotten),
+        all[..5].iter().copied().collect()
+    );
+    let forced = ForgetOptions {
+        force: true,
+        ..options(last(1))
+    };
     assert_eq!(run(&repo, &forced).dropped, 4);
-    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([all[9]]));
-    assert!(list_all(repo.store(), Folder::Leases).expect("listed").is_empty());
-    let nothing = forget_by_policy(&repo, &options(Policy::default()), &Counters::default(), &Cancel::new());
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        BTreeSet::from([all[9]])
+    );
+    assert!(
+        list_all(repo.store(), Folder::Leases)
+            .expect("listed")
+            .is_empty()
+    );
+    let nothing = forget_by_policy(
+        &repo,
+        &options(Policy::default()),
+        &Counters::default(),
+        &Cancel::new(),
+    );
     assert!(matches!(nothing, Err(Error::Usage(_))));
     assert_clean(&repo);
 }
@@ -168,11 +249,34 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
     run(&repo, &options(last(2)));
     let expected = a[2..].iter().chain(&b[2..]).copied().collect();
     assert_eq!(ids(repo.store(), Folder::Snapshots), expected);
-    let filter = SnapshotFilter { host: Some("a".into()), ..SnapshotFilter::default() };
-    run(&repo, &ForgetOptions { filter, ..options(last(1)) });
-    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([a[3], b[2], b[3]]));
-    let group_by = GroupBy { host: false, sources: false, paths: false, tags: false };
-    let report = run(&repo, &ForgetOptions { group_by, ..options(last(2)) });
+    let filter = SnapshotFilter {
+        host: Some("a".into()),
+        ..SnapshotFilter::default()
+    };
+    run(
+        &repo,
+        &ForgetOptions {
+            filter,
+            ..options(last(1))
+        },
+    );
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        BTreeSet::from([a[3], b[2], b[3]])
+    );
+    let group_by = GroupBy {
+        host: false,
+        sources: false,
+        paths: false,
+        tags: false,
+    };
+    let report = run(
+        &repo,
+        &ForgetOptions {
+            group_by,
+            ..options(last(2))
+        },
+    );
     assert_eq!((report.groups.len(), report.dropped), (1, 1));
 }
 
@@ -185,18 +289,36 @@ fn the_store_s_time_overrules_a_lying_clock() {
     let mut made = Vec::new();
     for claimed in [0, 20 * year, -20 * year, 0] {
         lab.store.clock().advance(DAY);
-        made.push(add(&lab, &repo, |snapshot| snapshot.started = snapshot.started.plus_seconds(claimed)));
+        made.push(add(&lab, &repo, |snapshot| {
+            snapshot.started = snapshot.started.plus_seconds(claimed)
+        }));
     }
     let report = run(&repo, &options(last(2)));
     assert_eq!(report.dropped, 2);
-    assert_eq!(ids(repo.store(), Folder::Snapshots), made[2..].iter().copied().collect());
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        made[2..].iter().copied().collect()
+    );
     // The store's clock ran ahead for a while, and was put right.
     lab.store.clock().advance(30 * DAY);
     let ahead = add(&lab, &repo, |_| {});
     lab.store.clock().advance(-30 * DAY);
-    let report = run(&repo, &ForgetOptions { force: true, ..options(last(1)) });
-    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([made[3], ahead]));
-    let reasons: Vec<&Reason> = report.groups[0].decisions.iter().flat_map(|one| &one.reasons).collect();
+    let report = run(
+        &repo,
+        &ForgetOptions {
+            force: true,
+            ..options(last(1))
+        },
+    );
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        BTreeSet::from([made[3], ahead])
+    );
+    let reasons: Vec<&Reason> = report.groups[0]
+        .decisions
+        .iter()
+        .flat_map(|one| &one.reasons)
+        .collect();
     assert!(reasons.contains(&&Reason::Future), "{reasons:?}");
 }
 
@@ -207,9 +329,20 @@ fn protected_ones_are_not_forgotten_by_name() {
     let (one, two) = (add(&lab, &repo, |_| {}), add(&lab, &repo, |_| {}));
     let held = tag(&repo, one, &protect(true)).expect("protected");
     let names = [two.to_string(), held.to_string()];
-    let refused = forget_named(&repo, &names, &HostChoice::Any, "host", false, &Counters::default());
+    let refused = forget_named(
+        &repo,
+        &names,
+        &HostChoice::Any,
+        "host",
+        false,
+        &Counters::default(),
+    );
     assert!(matches!(refused, Err(Error::Refused { .. })));
-    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([two, held]), "not the other either");
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        BTreeSet::from([two, held]),
+        "not the other either"
+    );
     let free = tag(&repo, held, &protect(false)).expect("let go");
     forget(&repo, free).expect("forgotten");
     assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([two]));
@@ -252,7 +385,8 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
         &lab,
         |repo| forget(repo, first).map(drop),
         |fork, repo| {
-            let known = &ids(repo.store(), Folder::Snapshots) | &ids(repo.store(), Folder::Forgotten);
+            let known =
+                &ids(repo.store(), Folder::Snapshots) | &ids(repo.store(), Folder::Forgotten);
             assert!(known.contains(&first));
             assert_clean(repo);
             if ids(repo.store(), Folder::Snapshots).contains(&first) {
@@ -260,9 +394,15 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
                 fork.store.clock().advance(3 * DAY);
                 forget(repo, first).expect("forgotten");
             }
-            let forgotten = repo.forgotten_snapshots(&mut |_, err| panic!("{err}")).expect("listed");
+            let forgotten = repo
+                .forgotten_snapshots(&mut |_, err| panic!("{err}"))
+                .expect("listed");
             assert_eq!(forgotten.len(), 1);
-            let age = fork.store.clock().now().seconds_since(forgotten[0].forgotten);
+            let age = fork
+                .store
+                .clock()
+                .now()
+                .seconds_since(forgotten[0].forgotten);
             assert!(age < 3600.0, "a young copy: {age} s");
             let back = bring_back(repo, first).expect("back");
             assert_eq!(read_stream(repo, back.id), stream);
@@ -280,29 +420,53 @@ fn what_is_brought_back_is_as_old_as_it_was() {
     let stream = noise(1, 100_000);
     write(&lab.tree().join("a"), b"a");
     let old = lab.backup(&repo, &stream);
-    let time = repo.find_snapshot(&old.to_string(), &HostChoice::Any).expect("there").time();
+    let time = repo
+        .find_snapshot(&old.to_string(), &HostChoice::Any)
+        .expect("there")
+        .time();
     lab.store.clock().advance(600);
     let new = lab.backup(&repo, &noise(2, 1000));
     lab.store.clock().advance(60);
     forget(&repo, old).expect("forgotten");
     assert_eq!(latest(&repo), new);
     let listed = restorable(&repo, &Counters::default()).expect("listed");
-    assert_eq!(listed.iter().map(|one| one.found.id).collect::<Vec<_>>(), [old]);
+    assert_eq!(
+        listed.iter().map(|one| one.found.id).collect::<Vec<_>>(),
+        [old]
+    );
     lab.store.clock().advance(10 * DAY);
     let back = bring_back(&repo, old).expect("back");
     assert_eq!((back.from, latest(&repo)), (old, new));
-    let found = repo.find_snapshot(&back.id.to_string(), &HostChoice::Any).expect("there");
+    let found = repo
+        .find_snapshot(&back.id.to_string(), &HostChoice::Any)
+        .expect("there");
     assert!(found.time().seconds_since(time).abs() < 60.0);
     assert_eq!(found.first(), old);
     assert_eq!(read_stream(&repo, back.id), stream);
     assert_clean(&repo);
-    assert!(restorable(&repo, &Counters::default()).expect("listed").is_empty());
-    assert!(bring_back(&repo, old).expect_err("once is enough").to_string().contains("stands in its place"));
-    assert!(bring_back(&repo, new).expect_err("it is there").to_string().contains("not forgotten"));
+    assert!(
+        restorable(&repo, &Counters::default())
+            .expect("listed")
+            .is_empty()
+    );
+    assert!(
+        bring_back(&repo, old)
+            .expect_err("once is enough")
+            .to_string()
+            .contains("stands in its place")
+    );
+    assert!(
+        bring_back(&repo, new)
+            .expect_err("it is there")
+            .to_string()
+            .contains("not forgotten")
+    );
     // Forgotten and brought back once more.
     forget(&repo, back.id).expect("forgotten");
     let again = bring_back(&repo, back.id).expect("back");
-    let found = repo.find_snapshot(&again.id.to_string(), &HostChoice::Any).expect("there");
+    let found = repo
+        .find_snapshot(&again.id.to_string(), &HostChoice::Any)
+        .expect("there");
     assert_eq!((found.first(), found.time()), (old, time.max(found.time())));
     assert_clean(&repo);
 }
@@ -314,15 +478,24 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
     let id = lab.backup(&repo, &noise(1, 5000));
     forget(&repo, id).expect("forgotten");
     let other = lab.open();
-    let prune = Lease::take(&other, LeaseKind::Prune, "other", other.lease_times()).expect("a lease");
+    let prune =
+        Lease::take(&other, LeaseKind::Prune, "other", other.lease_times()).expect("a lease");
     let refused = bring_back(&repo, id).expect_err("refused").to_string();
-    assert!(refused.contains("prune is at work (from other)"), "{refused}");
-    assert!(ids(repo.store(), Folder::Snapshots).is_empty(), "it was withdrawn");
+    assert!(
+        refused.contains("prune is at work (from other)"),
+        "{refused}"
+    );
+    assert!(
+        ids(repo.store(), Folder::Snapshots).is_empty(),
+        "it was withdrawn"
+    );
     assert_eq!(ids(repo.store(), Folder::Forgotten), BTreeSet::from([id]));
     prune.release().expect("released");
     // A lease that nobody can read may be a prune's; long after its last heartbeat it is nobody's.
     let key = ObjectKey::Lease(LeaseId::new([7; 16]));
-    lab.store.put(&key, Body::Bytes(b"no lease"), PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(&key, Body::Bytes(b"no lease"), PutMode::CreateOnly)
+        .expect("put");
     assert!(bring_back(&repo, id).is_err());
     lab.store.clock().advance(2 * 3600);
     bring_back(&repo, id).expect("back");
@@ -334,14 +507,27 @@ fn drop_packs(repo: &Repository, packs: &[PackId]) {
     let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
     body.dropped = packs.to_vec();
     let plain = encode_segment(&body);
-    let (bytes, name) = seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
+    let (bytes, name) =
+        seal_object(repo.keys(), ObjectKind::Segment, body.writer, &plain).expect("sealed");
     let key = ObjectKey::Segment(SegmentId::from(name));
-    repo.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    repo.store()
+        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
 }
 
 pub(super) fn packs(store: &dyn Store) -> Vec<PackId> {
-    let id = |meta: ObjectMeta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None };
-    list_all(store, Folder::Packs).expect("listed").into_iter().filter_map(id).collect()
+    let id = |meta: ObjectMeta| {
+        if let ObjectKey::Pack(id) = meta.key {
+            Some(id)
+        } else {
+            None
+        }
+    };
+    list_all(store, Folder::Packs)
+        .expect("listed")
+        .into_iter()
+        .filter_map(id)
+        .collect()
 }
 
 #[test]
@@ -356,7 +542,10 @@ fn what_has_lost_its_data_stays_forgotten() {
         // Dropped, though the objects are still there.
         &|fork| drop_packs(&fork.open(), &all),
         // Deleted behind everybody's back.
-        &|fork| all.iter().for_each(|id| fork.store.delete(&ObjectKey::Pack(*id)).expect("deleted")),
+        &|fork| {
+            all.iter()
+                .for_each(|id| fork.store.delete(&ObjectKey::Pack(*id)).expect("deleted"))
+        },
     ];
     for case in cases {
         let fork = lab.fork();
@@ -380,16 +569,28 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let sweeper = lab.open();
     let act = move |store: &dyn Store| {
         drop_packs(&sweeper, &all);
-        all.iter().for_each(|id| store.delete(&ObjectKey::Pack(*id)).expect("deleted"));
+        all.iter()
+            .for_each(|id| store.delete(&ObjectKey::Pack(*id)).expect("deleted"));
     };
-    let store = HookedStore::behind(lab.store.clone(), Operation::Put, KeyKind::Snapshot, Box::new(act));
+    let store = HookedStore::behind(
+        lab.store.clone(),
+        Operation::Put,
+        KeyKind::Snapshot,
+        Box::new(act),
+    );
     let store = std::sync::Arc::new(store);
     let cache = tempfile::tempdir().expect("a folder");
     let repo = Repository::open(store.clone(), &Secret::empty(), cache.path()).expect("opens");
     let refused = bring_back(&repo, id).expect_err("refused");
     assert!(store.was_called());
-    assert!(refused.to_string().contains("what it needs is not there"), "{refused}");
-    assert!(ids(lab.store.as_ref(), Folder::Snapshots).is_empty(), "it was withdrawn");
+    assert!(
+        refused.to_string().contains("what it needs is not there"),
+        "{refused}"
+    );
+    assert!(
+        ids(lab.store.as_ref(), Folder::Snapshots).is_empty(),
+        "it was withdrawn"
+    );
 }
 
 #[test]
@@ -401,27 +602,56 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
     lab.store.clock().advance(10 * DAY);
     let new = lab.backup(&repo, &noise(2, 5000));
     lab.store.clock().advance(DAY);
-    let before = repo.find_snapshot(&old.to_string(), &HostChoice::Any).expect("there");
-    let change = TagChange { add: vec!["b".into(), "a".into()], remove: vec!["b".into()], ..protect(true) };
+    let before = repo
+        .find_snapshot(&old.to_string(), &HostChoice::Any)
+        .expect("there");
+    let change = TagChange {
+        add: vec!["b".into(), "a".into()],
+        remove: vec!["b".into()],
+        ..protect(true)
+    };
     let next = tag(&repo, old, &change).expect("tagged");
-    let after = repo.find_snapshot(&next.to_string(), &HostChoice::Any).expect("there");
-    assert_eq!((&after.snapshot.tags, after.snapshot.protected), (&vec!["a".to_owned()], true));
-    assert_eq!((after.time(), after.committed(), after.first()), (before.time(), before.committed(), old));
+    let after = repo
+        .find_snapshot(&next.to_string(), &HostChoice::Any)
+        .expect("there");
+    assert_eq!(
+        (&after.snapshot.tags, after.snapshot.protected),
+        (&vec!["a".to_owned()], true)
+    );
+    assert_eq!(
+        (after.time(), after.committed(), after.first()),
+        (before.time(), before.committed(), old)
+    );
     assert_eq!(after.snapshot.sources, before.snapshot.sources);
     assert_eq!((latest(&repo), read_stream(&repo, next)), (new, stream));
     assert_eq!(tag(&repo, next, &change).expect("nothing to do"), next);
-    let set = TagChange { set: Some(vec!["c".into()]), ..TagChange::default() };
+    let set = TagChange {
+        set: Some(vec!["c".into()]),
+        ..TagChange::default()
+    };
     let last = tag(&repo, next, &set).expect("tagged");
-    let found = repo.find_snapshot(&last.to_string(), &HostChoice::Any).expect("there");
+    let found = repo
+        .find_snapshot(&last.to_string(), &HostChoice::Any)
+        .expect("there");
     assert_eq!(
         (found.first(), found.committed(), &found.snapshot.tags[..]),
         (old, before.committed(), &["c".to_owned()][..])
     );
-    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([new, last]));
-    assert!(restorable(&repo, &Counters::default()).expect("listed").iter().all(|one| one.found.id != next));
+    assert_eq!(
+        ids(repo.store(), Folder::Snapshots),
+        BTreeSet::from([new, last])
+    );
+    assert!(
+        restorable(&repo, &Counters::default())
+            .expect("listed")
+            .iter()
+            .all(|one| one.found.id != next)
+    );
     // The next backup builds on the newest, and nothing is missed when a sweep has deleted the old objects.
     for id in ids(repo.store(), Folder::Forgotten) {
-        lab.store.delete(&ObjectKey::Forgotten(id)).expect("deleted");
+        lab.store
+            .delete(&ObjectKey::Forgotten(id))
+            .expect("deleted");
     }
     assert_clean(&repo);
     assert_clean(&lab.fork().open());
@@ -437,7 +667,8 @@ fn a_crash_while_tagging_leaves_one_that_counts() {
         &lab,
         |repo| tag(repo, id, &protect(true)).map(drop),
         |_, repo| {
-            let counts = snapshots(repo, &SnapshotFilter::default(), &Counters::default()).expect("listed");
+            let counts =
+                snapshots(repo, &SnapshotFilter::default(), &Counters::default()).expect("listed");
             assert_eq!(counts.len(), 1);
             assert_eq!(counts[0].first(), id);
             assert_clean(repo);
@@ -459,14 +690,26 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
     let bytes = lab.store.get(&key, 1 << 20).expect("there");
     lab.store.delete(&key).expect("deleted");
     lab.store.clock().advance(3600);
-    lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
     let copy = lab.fork();
     let packs = list_all(repo.store(), Folder::Packs).expect("listed");
-    packs.iter().for_each(|pack| lab.store.delete(&pack.key).expect("deleted"));
-    assert!(matches!(tag(&repo, id, &protect(true)), Err(Error::Refused { .. })));
+    packs
+        .iter()
+        .for_each(|pack| lab.store.delete(&pack.key).expect("deleted"));
+    assert!(matches!(
+        tag(&repo, id, &protect(true)),
+        Err(Error::Refused { .. })
+    ));
     tag(&copy.open(), id, &protect(true)).expect("whole");
-    let checkpoint = add(&lab, &repo, |snapshot| snapshot.state = SnapshotState::Checkpoint);
-    assert!(matches!(tag(&repo, checkpoint, &protect(true)), Err(Error::Refused { .. })));
+    let checkpoint = add(&lab, &repo, |snapshot| {
+        snapshot.state = SnapshotState::Checkpoint
+    });
+    assert!(matches!(
+        tag(&repo, checkpoint, &protect(true)),
+        Err(Error::Refused { .. })
+    ));
 }
 
 /// A backup whose parent is re-tagged or forgotten meanwhile is not disturbed.
@@ -500,12 +743,24 @@ fn a_forgotten_snapshot_is_not_missed() {
     [&other, &third].into_iter().for_each(assert_clean);
     forget(&repo, last).expect("forgotten");
     assert_clean(&other);
-    lab.store.delete(&ObjectKey::Forgotten(last)).expect("deleted");
+    lab.store
+        .delete(&ObjectKey::Forgotten(last))
+        .expect("deleted");
     [&repo, &other].into_iter().for_each(assert_clean);
     // Who has seen it and nothing since cannot know.
-    let report = verify(&third, &VerifyOptions::default(), &Counters::default(), &Cancel::new());
+    let report = verify(
+        &third,
+        &VerifyOptions::default(),
+        &Counters::default(),
+        &Cancel::new(),
+    );
     let report = report.expect("verified");
-    assert!(report.findings.iter().all(|found| found.kind == FindingKind::SnapshotVanished));
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|found| found.kind == FindingKind::SnapshotVanished)
+    );
     assert!(!report.is_clean());
 }
 
@@ -518,12 +773,27 @@ fn who_may_not_write_can_still_ask() {
     }
     let store = crate::store::ReadOnlyStore::new(lab.store.clone());
     let cache = tempfile::tempdir().expect("a folder");
-    let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path()).expect("opens");
-    let report = run(&repo, &ForgetOptions { dry_run: true, ..options(last(2)) });
+    let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path())
+        .expect("opens");
+    let report = run(
+        &repo,
+        &ForgetOptions {
+            dry_run: true,
+            ..options(last(2))
+        },
+    );
     assert_eq!((report.kept, report.dropped), (2, 2));
-    let refused = forget_by_policy(&repo, &options(last(2)), &Counters::default(), &Cancel::new());
+    let refused = forget_by_policy(
+        &repo,
+        &options(last(2)),
+        &Counters::default(),
+        &Cancel::new(),
+    );
     assert!(
-        matches!(refused, Err(Error::Repo(RepoError::Store(StoreError::ReadOnly { .. })))),
+        matches!(
+            refused,
+            Err(Error::Repo(RepoError::Store(StoreError::ReadOnly { .. })))
+        ),
         "{refused:?}"
     );
 }

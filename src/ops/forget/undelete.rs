@@ -38,14 +38,22 @@ pub struct Undeleted {
 
 /// The forgotten snapshots that can be asked back, in the order in which they were forgotten: neither checkpoints nor
 /// those of which a listed snapshot took the place. Whether a sweep has begun on their data is not looked at.
-pub fn restorable(repo: &Repository, observer: &dyn Observer) -> Result<Vec<ForgottenSnapshot>, Error> {
+pub fn restorable(
+    repo: &Repository,
+    observer: &dyn Observer,
+) -> Result<Vec<ForgottenSnapshot>, Error> {
     let mut tell = |id, err: RepoError| {
-        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Forgotten(id), err));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Forgotten(id),
+            err,
+        ));
     };
     let mut forgotten = repo.forgotten_snapshots(&mut tell)?;
     let listed = listed(repo, observer)?;
     forgotten.retain(|one| {
-        one.found.snapshot.state != SnapshotState::Checkpoint && successor(&listed, one.found.id).is_none()
+        one.found.snapshot.state != SnapshotState::Checkpoint
+            && successor(&listed, one.found.id).is_none()
     });
     Ok(forgotten)
 }
@@ -65,8 +73,12 @@ pub fn undelete(
     repo.check_writable()?;
     if !repo.store().properties().strong_listing {
         let why = "this store lists objects with delay: whether a prune is at work cannot be known";
-        let hint = "run it on the machine on whose disk the repository lies, not over a network mount";
-        return Err(Error::Refused { why: why.into(), hint });
+        let hint =
+            "run it on the machine on whose disk the repository lies, not over a network mount";
+        return Err(Error::Refused {
+            why: why.into(),
+            hint,
+        });
     }
     observer.phase(&Phase::Index);
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
@@ -80,13 +92,15 @@ pub fn undelete(
     }
     let mut stop = None;
     let committed = repo.commit_if(lease, wanted.successor(), &mut |lease| {
-        let checked = no_prune(repo, lease, host).map_err(Error::from).and_then(|()| {
-            repo.sync()?;
-            match missing(repo, &wanted, cancel)? {
-                Some(what) => Err(gone(&wanted, &what)),
-                None => Ok(()),
-            }
-        });
+        let checked = no_prune(repo, lease, host)
+            .map_err(Error::from)
+            .and_then(|()| {
+                repo.sync()?;
+                match missing(repo, &wanted, cancel)? {
+                    Some(what) => Err(gone(&wanted, &what)),
+                    None => Ok(()),
+                }
+            });
         checked.map_err(|err| match err {
             Error::Repo(err) => err,
             other => {
@@ -98,7 +112,10 @@ pub fn undelete(
     match (committed, stop) {
         (Ok(committed), _) => {
             observer.phase(&Phase::End);
-            Ok(Undeleted { id: committed.id, from: wanted.id })
+            Ok(Undeleted {
+                id: committed.id,
+                from: wanted.id,
+            })
         }
         (Err(RepoError::Stopped), Some(err)) => Err(err),
         (Err(err), _) => Err(err.into()),
@@ -111,11 +128,19 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
     let forgotten = repo.forgotten_snapshots(&mut |id, err| damage = Some((id, err)))?;
     let listed = listed(repo, observer)?;
     let begins = |id: &SnapshotId| id.to_string().starts_with(name);
-    let none = |why: String| Error::Repo(RepoError::NoSuchSnapshot { text: name.to_owned(), why });
+    let none = |why: String| {
+        Error::Repo(RepoError::NoSuchSnapshot {
+            text: name.to_owned(),
+            why,
+        })
+    };
     let one = match PrefixMatch::find(name, forgotten.iter().map(|one| one.found.id)) {
         PrefixMatch::One(id) => forgotten.into_iter().find(|one| one.found.id == id),
         PrefixMatch::Many(ids) => {
-            return Err(none(format!("{} forgotten ones have ids that begin with it", ids.len())));
+            return Err(none(format!(
+                "{} forgotten ones have ids that begin with it",
+                ids.len()
+            )));
         }
         PrefixMatch::None => None,
     };
@@ -130,7 +155,9 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
         });
     };
     if one.found.snapshot.state == SnapshotState::Checkpoint {
-        return Err(none("it is the checkpoint of a backup, which is not brought back".into()));
+        return Err(none(
+            "it is the checkpoint of a backup, which is not brought back".into(),
+        ));
     }
     match successor(&listed, one.found.id) {
         Some(by) => Err(none(format!("snapshot {} stands in its place", by.short()))),
@@ -140,19 +167,29 @@ fn find(repo: &Repository, name: &str, observer: &dyn Observer) -> Result<Stored
 
 fn listed(repo: &Repository, observer: &dyn Observer) -> Result<Vec<StoredSnapshot>, Error> {
     let found = repo.snapshots(&mut |id, err| {
-        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Snapshot(id),
+            err,
+        ));
     })?;
     crate::ops::report_vanished(repo, observer);
     Ok(found)
 }
 
 fn successor(listed: &[StoredSnapshot], id: SnapshotId) -> Option<SnapshotId> {
-    listed.iter().find(|found| found.snapshot.replaces == Some(id)).map(|found| found.id)
+    listed
+        .iter()
+        .find(|found| found.snapshot.replaces == Some(id))
+        .map(|found| found.id)
 }
 
 fn gone(wanted: &StoredSnapshot, what: &str) -> Error {
     Error::Refused {
-        why: format!("cannot bring back snapshot {}: what it needs is not there: {what}", wanted.id.short()),
+        why: format!(
+            "cannot bring back snapshot {}: what it needs is not there: {what}",
+            wanted.id.short()
+        ),
         hint: "a prune may have deleted it, which is final; if not, 'icecore repair packs' tells what is missing. Other snapshots of the same source may hold the files",
     }
 }
@@ -162,13 +199,22 @@ fn no_prune(repo: &Repository, lease: &Lease, host: &str) -> Result<(), RepoErro
     let (now, times) = (lease.last_heartbeat(), repo.lease_times());
     let found = repo.leases()?;
     let prune = found.iter().find(|found| {
-        let is_prune = found.body.as_ref().is_none_or(|body| body.kind == LeaseKind::Prune);
-        found.id != lease.id() && is_prune && found.is_alive(now, &times) && !found.is_dead_here(host)
+        let is_prune = found
+            .body
+            .as_ref()
+            .is_none_or(|body| body.kind == LeaseKind::Prune);
+        found.id != lease.id()
+            && is_prune
+            && found.is_alive(now, &times)
+            && !found.is_dead_here(host)
     });
     match prune {
         None => Ok(()),
         Some(prune) => {
-            let host = prune.body.as_ref().map_or("an unknown host", |body| body.host.as_str());
+            let host = prune
+                .body
+                .as_ref()
+                .map_or("an unknown host", |body| body.host.as_str());
             let why = format!(
                 "a prune is at work (from {host}); nothing was brought back, try again when it has ended"
             );

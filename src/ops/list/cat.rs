@@ -34,7 +34,9 @@ pub fn cat(
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let Some(name) = &what.source else {
-        return Err(Error::Usage("which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into()));
+        return Err(Error::Usage(
+            "which source? write SNAP:SOURCE or SNAP:SOURCE/PATH".into(),
+        ));
     };
     let lease = reading_lease(repo, LeaseKind::Restore, host)?;
     let found = what.find(repo, observer)?;
@@ -50,14 +52,17 @@ pub fn cat(
         SourceKind::Stream { .. } => return Err(no_path(&reader, found.id, source, &what.path)),
         SourceKind::Tree { runs, .. } => {
             let mut walk = Walk::open(&reader, runs, false)?;
-            let entry =
-                walk.entry_at(&what.path)?.ok_or_else(|| no_path(&reader, found.id, source, &what.path))?;
+            let entry = walk
+                .entry_at(&what.path)?
+                .ok_or_else(|| no_path(&reader, found.id, source, &what.path))?;
             match &entry.node {
                 Node::File { content, .. } => {
                     observer.expect(content.size, true);
                     write_content(&reader, content, out, cancel, observer)?;
                 }
-                Node::Folder { .. } => write_tar(&reader, &mut walk, &entry, out, observer, cancel)?,
+                Node::Folder { .. } => {
+                    write_tar(&reader, &mut walk, &entry, out, observer, cancel)?
+                }
                 Node::Symlink { target, .. } => {
                     let target = String::from_utf8_lossy(target);
                     let what = format!(

@@ -59,8 +59,11 @@ pub fn find(
     each: &mut EachFind<'_>,
 ) -> Result<FindReport, Error> {
     let excludes = vec![glob.to_owned()];
-    let patterns =
-        Filter::new(&FilterOptions { excludes, given_as: GivenAs::Search, ..FilterOptions::default() })?;
+    let patterns = Filter::new(&FilterOptions {
+        excludes,
+        given_as: GivenAs::Search,
+        ..FilterOptions::default()
+    })?;
     if glob.as_bytes().starts_with(b"!") {
         return Err(Error::Usage(format!(
             "the pattern, '{0}', begins with '!', which only takes back what another one matches: write '\\{0}' for a name that begins so",
@@ -70,18 +73,34 @@ pub fn find(
     let all = snapshots(repo, filter, observer)?;
     crate::ops::sync_until(repo, observer, cancel)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
-    let mut finder =
-        Finder { reader: &reader, patterns: &patterns, cancel, runs: HashMap::new(), remembered: 0 };
-    let mut report = FindReport { snapshots: all.len(), ..FindReport::default() };
+    let mut finder = Finder {
+        reader: &reader,
+        patterns: &patterns,
+        cancel,
+        runs: HashMap::new(),
+        remembered: 0,
+    };
+    let mut report = FindReport {
+        snapshots: all.len(),
+        ..FindReport::default()
+    };
     for snapshot in all.iter().rev() {
         let sources = snapshot.snapshot.sources.iter();
-        for source in sources.filter(|source| filter.source.as_ref().is_none_or(|name| source.name == *name))
-        {
+        for source in sources.filter(|source| {
+            filter
+                .source
+                .as_ref()
+                .is_none_or(|name| source.name == *name)
+        }) {
             let runs = runs_of(source);
             let mut walk = Walk::open(&reader, runs, true)?;
             let mut tell = |entry: &Entry| {
                 report.found += 1;
-                each(FindItem { snapshot, source: &source.name, entry })
+                each(FindItem {
+                    snapshot,
+                    source: &source.name,
+                    entry,
+                })
             };
             match finder.candidates(runs)? {
                 Some(paths) => {
@@ -106,7 +125,11 @@ pub fn find(
         }
     }
     if report.found == 0 {
-        let sources: Vec<&SourceRecord> = all.iter().rev().flat_map(|one| &one.snapshot.sources).collect();
+        let sources: Vec<&SourceRecord> = all
+            .iter()
+            .rev()
+            .flat_map(|one| &one.snapshot.sources)
+            .collect();
         report.meant = meant(glob, &sources, &RelPath::root());
     }
     Ok(report)
@@ -150,7 +173,8 @@ impl Finder<'_> {
         while let Some(mention) = walk.next_mention()? {
             self.cancel.check()?;
             if self.matches(&mention.entry) {
-                is_short = found.len() < PATHS_MAX && self.remembered + found.len() < PATHS_IN_ALL_MAX;
+                is_short =
+                    found.len() < PATHS_MAX && self.remembered + found.len() < PATHS_IN_ALL_MAX;
                 if !is_short {
                     break;
                 }

@@ -28,8 +28,12 @@ impl Lacks {
     pub fn of(found: &StoredSnapshot, source: &SourceRecord) -> Self {
         let counts = &source.counts;
         let lost = found.snapshot.lost.as_ref();
-        let named =
-            lost.map_or(0, |lost| lost.paths.iter().filter(|path| path.source == source.name).count() as u64);
+        let named = lost.map_or(0, |lost| {
+            lost.paths
+                .iter()
+                .filter(|path| path.source == source.name)
+                .count() as u64
+        });
         Self {
             incomplete: counts.incomplete,
             partial: counts.partial,
@@ -41,7 +45,10 @@ impl Lacks {
 
     /// True if nothing is known to be missing.
     pub fn is_nothing(&self) -> bool {
-        self.incomplete == 0 && self.partial.unwrap_or(0) == 0 && self.lost == 0 && !self.is_lost_cut
+        self.incomplete == 0
+            && self.partial.unwrap_or(0) == 0
+            && self.lost == 0
+            && !self.is_lost_cut
     }
 }
 
@@ -101,7 +108,9 @@ pub struct MissingLister<'a> {
 
 impl<'a> MissingLister<'a> {
     pub fn new(repo: &'a Repository) -> Self {
-        Self { reader: ChunkReader::new(repo, CACHE_BYTES) }
+        Self {
+            reader: ChunkReader::new(repo, CACHE_BYTES),
+        }
     }
 
     /// The first paths of what a snapshot lacks of a source; none if its counts say that it lacks nothing. The list of
@@ -112,13 +121,20 @@ impl<'a> MissingLister<'a> {
         if lacks.is_nothing() {
             return None;
         }
-        let mut out = Lacking { paths: Vec::new(), is_cut: lacks.is_lost_cut };
+        let mut out = Lacking {
+            paths: Vec::new(),
+            is_cut: lacks.is_lost_cut,
+        };
         for lost in found.snapshot.lost.iter().flat_map(|lost| &lost.paths) {
             if lost.source != source.name {
                 continue;
             }
             match RelPath::from_slashed(&lost.path) {
-                Ok(path) => out.push(LackingPath { path, why: WhyLacking::Lost, reason: None }),
+                Ok(path) => out.push(LackingPath {
+                    path,
+                    why: WhyLacking::Lost,
+                    reason: None,
+                }),
                 Err(_) => out.is_cut = true,
             }
         }
@@ -135,14 +151,22 @@ impl<'a> MissingLister<'a> {
         out: &mut Lacking,
     ) -> Result<bool, RepoError> {
         let (mut incomplete, mut partial) = (lacks.incomplete, lacks.partial.unwrap_or(0));
-        let SourceKind::Tree { runs, .. } = &source.kind else { return Ok(true) };
+        let SourceKind::Tree { runs, .. } = &source.kind else {
+            return Ok(true);
+        };
         if incomplete == 0 && partial == 0 {
             return Ok(true);
         }
-        let streams = if incomplete == 0 { Streams::Folders } else { Streams::All };
+        let streams = if incomplete == 0 {
+            Streams::Folders
+        } else {
+            Streams::All
+        };
         let mut runs = MergedRuns::open(&self.reader, runs, streams, true)?;
         while (incomplete > 0 || partial > 0) && !out.is_cut {
-            let Some(entry) = runs.next_entry()? else { return Ok(false) };
+            let Some(entry) = runs.next_entry()? else {
+                return Ok(false);
+            };
             let Some(why) = why(&entry) else { continue };
             incomplete = incomplete.saturating_sub(u64::from(entry.is_incomplete()));
             partial = partial.saturating_sub(u64::from(entry.missing_names().is_some()));
@@ -150,7 +174,11 @@ impl<'a> MissingLister<'a> {
                 Node::Failed { reason } => Some(reason),
                 _ => None,
             };
-            out.push(LackingPath { path: entry.path, why, reason });
+            out.push(LackingPath {
+                path: entry.path,
+                why,
+                reason,
+            });
         }
         Ok(incomplete == 0 && partial == 0)
     }

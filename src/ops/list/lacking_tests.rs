@@ -9,11 +9,17 @@ use crate::source::FilterOptions;
 use crate::types::SnapshotId;
 
 fn back_up(lab: &Lab, excludes: &[&str]) -> SnapshotId {
-    let filter =
-        FilterOptions { excludes: excludes.iter().map(Into::into).collect(), ..FilterOptions::default() };
-    let tree = TreeSpec { filter, ..TreeSpec::new("tree", lab.tree()) };
+    let filter = FilterOptions {
+        excludes: excludes.iter().map(Into::into).collect(),
+        ..FilterOptions::default()
+    };
+    let tree = TreeSpec {
+        filter,
+        ..TreeSpec::new("tree", lab.tree())
+    };
     let options = BackupOptions::new("host", vec![SourceSpec::Tree(Box::new(tree))]);
-    let report = backup(&lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up");
+    let report =
+        backup(&lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up");
     report.snapshot.expect("committed")
 }
 
@@ -23,12 +29,17 @@ fn list(lab: &Lab, id: SnapshotId) -> (Lacks, Option<Lacking>) {
     let all = repo.snapshots(&mut |_, _| {}).expect("listed");
     let found = all.iter().find(|one| one.id == id).expect("there");
     let source = &found.snapshot.sources[0];
-    (Lacks::of(found, source), MissingLister::new(&repo).list(found, source))
+    (
+        Lacks::of(found, source),
+        MissingLister::new(&repo).list(found, source),
+    )
 }
 
 fn paths(lacking: Option<&Lacking>) -> Vec<(String, &'static str)> {
     let all = lacking.map_or(&[][..], |lacking| &lacking.paths);
-    all.iter().map(|one| (one.path.to_string(), one.why.name())).collect()
+    all.iter()
+        .map(|one| (one.path.to_string(), one.why.name()))
+        .collect()
 }
 
 #[test]
@@ -44,7 +55,10 @@ fn what_the_counts_announce_is_listed() {
 
     let partial = back_up(&lab, &["cache/"]);
     let (lacks, lacking) = list(&lab, partial);
-    assert_eq!((lacks.incomplete, lacks.partial, lacks.unseen), (0, Some(2), Some(0)));
+    assert_eq!(
+        (lacks.incomplete, lacks.partial, lacks.unseen),
+        (0, Some(2), Some(0))
+    );
     let expected = [("a/b".to_owned(), "excluded"), ("c".to_owned(), "excluded")];
     assert_eq!(paths(lacking.as_ref()), expected);
     assert!(!lacking.expect("listed").is_cut);
@@ -60,7 +74,10 @@ fn a_long_list_is_cut_and_says_so() {
     }
     let (lacks, lacking) = list(&lab, back_up(&lab, &["cache/"]));
     let lacking = lacking.expect("listed");
-    assert_eq!((lacks.partial, lacking.paths.len()), (Some(21), LACKING_PATHS_MAX));
+    assert_eq!(
+        (lacks.partial, lacking.paths.len()),
+        (Some(21), LACKING_PATHS_MAX)
+    );
     assert!(lacking.is_cut);
     std::fs::remove_dir_all(lab.tree().join("000")).expect("gone");
     let (_, lacking) = list(&lab, back_up(&lab, &["cache/"]));

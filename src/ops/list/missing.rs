@@ -29,11 +29,9 @@ pub fn missing(
             let source = source_of(&found, &what.snapshot, name, &what.path)?;
             missing_of(&reader, &found, source, &what.path, observer, each)
         }
-        None => found
-            .snapshot
-            .sources
-            .iter()
-            .try_for_each(|source| missing_of(&reader, &found, source, &RelPath::root(), observer, each)),
+        None => found.snapshot.sources.iter().try_for_each(|source| {
+            missing_of(&reader, &found, source, &RelPath::root(), observer, each)
+        }),
     }
 }
 
@@ -46,11 +44,18 @@ fn missing_of(
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     let SourceKind::Tree { runs, .. } = &source.kind else {
-        return if path.is_root() { Ok(()) } else { Err(no_path(reader, found.id, source, path)) };
+        return if path.is_root() {
+            Ok(())
+        } else {
+            Err(no_path(reader, found.id, source, path))
+        };
     };
     let mut walk = Walk::open(reader, runs, true)?;
     let mut tell = |entry: &Entry| match entry.is_incomplete() || entry.missing_names().is_some() {
-        true => each(LsItem::Entry { source: &source.name, entry }),
+        true => each(LsItem::Entry {
+            source: &source.name,
+            entry,
+        }),
         false => Ok(()),
     };
     let top = walk.entry_at(path)?;

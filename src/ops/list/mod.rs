@@ -26,7 +26,9 @@ use crate::ops::Cancel;
 use crate::ops::absent::no_path;
 use crate::ops::choose::{choose, source_of};
 use crate::ops::walk::Walk;
-use crate::repo::{ChunkReader, HostChoice, Repository, StoredSnapshot, Uncertain, without_replaced};
+use crate::repo::{
+    ChunkReader, HostChoice, Repository, StoredSnapshot, Uncertain, without_replaced,
+};
 use crate::store::ObjectKey;
 use crate::types::{Entry, RelPath, Timestamp};
 
@@ -70,7 +72,10 @@ impl SnapshotFilter {
         let snapshot = &found.snapshot;
         self.host.as_ref().is_none_or(|host| snapshot.host == *host)
             && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
-            && self.source.as_ref().is_none_or(|name| snapshot.source(name).is_some())
+            && self
+                .source
+                .as_ref()
+                .is_none_or(|name| snapshot.source(name).is_some())
     }
 }
 
@@ -82,7 +87,11 @@ pub fn snapshots(
     observer: &dyn Observer,
 ) -> Result<Vec<StoredSnapshot>, Error> {
     let all = repo.snapshots(&mut |id, err| {
-        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(id), err));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Snapshot(id),
+            err,
+        ));
     })?;
     crate::ops::report_vanished(repo, observer);
     super::tell_times(repo, &all, observer);
@@ -95,7 +104,10 @@ pub fn snapshots(
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LsItem<'a> {
     /// A source of the snapshot, and the time that counts as the one when its capture began.
-    Source { source: &'a SourceRecord, time: Timestamp },
+    Source {
+        source: &'a SourceRecord,
+        time: Timestamp,
+    },
     /// A path of a tree source.
     Entry { source: &'a str, entry: &'a Entry },
 }
@@ -122,18 +134,37 @@ pub fn ls(
     crate::ops::sync(repo, observer)?;
     let reader = ChunkReader::new(repo, CACHE_BYTES);
     if let Some(lost) = &found.snapshot.lost {
-        let message =
-            format!("{} of its paths lack something since a repair; 'restore' names them", lost.count);
-        observer.problem(&Problem::new(Severity::Note, format!("snapshot {}", found.id.short()), message));
+        let message = format!(
+            "{} of its paths lack something since a repair; 'restore' names them",
+            lost.count
+        );
+        observer.problem(&Problem::new(
+            Severity::Note,
+            format!("snapshot {}", found.id.short()),
+            message,
+        ));
     }
     if let Some(name) = &what.source {
         let source = source_of(&found, &what.snapshot, name, &what.path)?;
-        return ls_source(&reader, &found, source, &what.path, recursive, observer, each);
+        return ls_source(
+            &reader, &found, source, &what.path, recursive, observer, each,
+        );
     }
     for source in &found.snapshot.sources {
-        each(LsItem::Source { source, time: found.time_of(source) })?;
+        each(LsItem::Source {
+            source,
+            time: found.time_of(source),
+        })?;
         if recursive && matches!(source.kind, SourceKind::Tree { .. }) {
-            ls_source(&reader, &found, source, &RelPath::root(), true, observer, each)?;
+            ls_source(
+                &reader,
+                &found,
+                source,
+                &RelPath::root(),
+                true,
+                observer,
+                each,
+            )?;
         }
     }
     Ok(())
@@ -150,7 +181,10 @@ fn ls_source(
 ) -> Result<(), Error> {
     let SourceKind::Tree { runs, .. } = &source.kind else {
         return if path.is_root() {
-            each(LsItem::Source { source, time: found.time_of(source) })
+            each(LsItem::Source {
+                source,
+                time: found.time_of(source),
+            })
         } else {
             Err(no_path(reader, found.id, source, path))
         };
@@ -159,7 +193,10 @@ fn ls_source(
     let top = walk.entry_at(path)?;
     let result = match &top {
         Some(entry) if entry.is_folder() => ls_below(&mut walk, source, path, recursive, each),
-        Some(entry) => each(LsItem::Entry { source: &source.name, entry }),
+        Some(entry) => each(LsItem::Entry {
+            source: &source.name,
+            entry,
+        }),
         // A tree without a root entry is an empty one.
         None if path.is_root() => ls_below(&mut walk, source, path, recursive, each),
         None => Err(no_path(reader, found.id, source, path)),
@@ -176,7 +213,10 @@ fn ls_below(
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
     while let Some(entry) = walk.next_below(folder)? {
-        each(LsItem::Entry { source: &source.name, entry: &entry })?;
+        each(LsItem::Entry {
+            source: &source.name,
+            entry: &entry,
+        })?;
         if !recursive && entry.is_folder() {
             walk.skip_below(&entry.path);
         }
@@ -191,7 +231,10 @@ fn tell_uncertain(
     source: &SourceRecord,
     observer: &dyn Observer,
 ) {
-    for Uncertain { from, until, why, .. } in walk.take_uncertain() {
+    for Uncertain {
+        from, until, why, ..
+    } in walk.take_uncertain()
+    {
         let until = until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
         let subject = format!("{}:{}", found.id.short(), source.name);
         let message = format!("nothing is known of the paths from {from} to {until}: {why}");
@@ -208,7 +251,11 @@ fn runs_of(source: &SourceRecord) -> &[RunRef] {
 }
 
 /// Adds up the sizes of a tree's files: number and bytes.
-fn tree_size(reader: &ChunkReader<'_>, runs: &[RunRef], cancel: &Cancel) -> Result<(u64, u64), Error> {
+fn tree_size(
+    reader: &ChunkReader<'_>,
+    runs: &[RunRef],
+    cancel: &Cancel,
+) -> Result<(u64, u64), Error> {
     let mut walk = Walk::open(reader, runs, true)?;
     let (mut files, mut bytes) = (0, 0u64);
     while let Some(entry) = walk.next()? {

@@ -43,7 +43,10 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
     let totals = repo.ask_index(Index::totals)?;
     let committed = |state| state != SnapshotState::Checkpoint;
     let mut out = Stats {
-        snapshots: all.iter().filter(|found| committed(found.snapshot.state)).count() as u64,
+        snapshots: all
+            .iter()
+            .filter(|found| committed(found.snapshot.state))
+            .count() as u64,
         segments: repo.listed_segments()?.len() as u64,
         packs: totals.packs,
         condemned_packs: totals.condemned,
@@ -84,7 +87,12 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
 
 /// Bytes of the files in the cache folder; what cannot be looked at counts as nothing.
 fn cache_bytes(repo: &Repository) -> u64 {
-    let files = walkdir::WalkDir::new(repo.cache_dir()).into_iter().filter_map(Result::ok);
+    let files = walkdir::WalkDir::new(repo.cache_dir())
+        .into_iter()
+        .filter_map(Result::ok);
     let files = files.filter(|entry| entry.file_type().is_file());
-    files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+    files
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| meta.len())
+        .sum()
 }

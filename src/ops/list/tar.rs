@@ -46,7 +46,11 @@ pub(super) fn write_tar(
         cancel.check()?;
         archive.add(&entry)?;
     }
-    archive.builder.into_inner().and_then(Write::flush).map_err(output_error)
+    archive
+        .builder
+        .into_inner()
+        .and_then(Write::flush)
+        .map_err(output_error)
 }
 
 struct Archive<'a, 'o> {
@@ -87,8 +91,12 @@ impl Archive<'_, '_> {
             put_name(&mut header.gname, &meta.owner.group);
         }
         if let Node::Char { device, .. } | Node::Block { device, .. } = &entry.node {
-            header.set_device_major(device.major).map_err(output_error)?;
-            header.set_device_minor(device.minor).map_err(output_error)?;
+            header
+                .set_device_major(device.major)
+                .map_err(output_error)?;
+            header
+                .set_device_minor(device.minor)
+                .map_err(output_error)?;
         }
         let name = self.name_of(entry);
         if let Some(first) = self.links.first_name(&entry.node, &name) {
@@ -96,17 +104,29 @@ impl Archive<'_, '_> {
             header.set_entry_type(EntryType::Link);
             header.set_size(0);
             self.name(&mut header, &name, &first)?;
-            return self.builder.append(&header, io::empty()).map_err(output_error);
+            return self
+                .builder
+                .append(&header, io::empty())
+                .map_err(output_error);
         }
         self.records(entry, meta)?;
-        let target: &[u8] = if let Node::Symlink { target, .. } = &entry.node { target } else { b"" };
+        let target: &[u8] = if let Node::Symlink { target, .. } = &entry.node {
+            target
+        } else {
+            b""
+        };
         header.set_size(entry.content().map_or(0, |content| content.size));
         self.name(&mut header, &name, target)?;
         let Node::File { content, .. } = &entry.node else {
-            return self.builder.append(&header, io::empty()).map_err(output_error);
+            return self
+                .builder
+                .append(&header, io::empty())
+                .map_err(output_error);
         };
         // With no data of its own no padding either: the content is written behind it.
-        self.builder.append(&header, io::empty()).map_err(output_error)?;
+        self.builder
+            .append(&header, io::empty())
+            .map_err(output_error)?;
         self.content(content)
     }
 
@@ -114,12 +134,17 @@ impl Archive<'_, '_> {
     /// not need, such as the second slash of `a//b`, makes `//` of a link to `/`, and refuses a long name that is not
     /// UTF-8.
     fn name(&mut self, header: &mut Header, name: &[u8], target: &[u8]) -> Result<(), Error> {
-        for (kind, bytes) in [(EntryType::GNULongLink, target), (EntryType::GNULongName, name)] {
+        for (kind, bytes) in [
+            (EntryType::GNULongLink, target),
+            (EntryType::GNULongName, name),
+        ] {
             if bytes.len() > NAME_BYTES {
                 self.long_name(kind, bytes)?;
             }
         }
-        header.set_link_name_literal(&target[..target.len().min(NAME_BYTES)]).map_err(output_error)?;
+        header
+            .set_link_name_literal(&target[..target.len().min(NAME_BYTES)])
+            .map_err(output_error)?;
         let name = &name[..name.len().min(NAME_BYTES)];
         if let Some(header) = header.as_gnu_mut() {
             header.name[..name.len()].copy_from_slice(name);
@@ -138,7 +163,9 @@ impl Archive<'_, '_> {
         header.set_mode(0o644);
         header.set_size(bytes.len() as u64 + 1);
         header.set_cksum();
-        self.builder.append(&header, bytes.chain(&b"\0"[..])).map_err(output_error)
+        self.builder
+            .append(&header, bytes.chain(&b"\0"[..]))
+            .map_err(output_error)
     }
 
     fn leave_out(&self, entry: &Entry, why: &str) -> Result<(), Error> {
@@ -154,9 +181,19 @@ impl Archive<'_, '_> {
     /// The name in the archive: relative to the folder, with a slash behind folders.
     fn name_of(&self, entry: &Entry) -> Vec<u8> {
         let slashed = entry.path.to_slashed();
-        let skip = if self.top.is_root() { 0 } else { self.top.key().len() };
-        let rest = slashed[skip..].strip_prefix(b"/").unwrap_or(&slashed[skip..]);
-        let mut name = if rest.is_empty() { b".".to_vec() } else { rest.to_vec() };
+        let skip = if self.top.is_root() {
+            0
+        } else {
+            self.top.key().len()
+        };
+        let rest = slashed[skip..]
+            .strip_prefix(b"/")
+            .unwrap_or(&slashed[skip..]);
+        let mut name = if rest.is_empty() {
+            b".".to_vec()
+        } else {
+            rest.to_vec()
+        };
         if entry.is_folder() {
             name.push(b'/');
         }
@@ -172,10 +209,16 @@ impl Archive<'_, '_> {
         }
         for xattr in &meta.xattrs {
             // In a record the name ends at the first '=', and it must be UTF-8.
-            let name = std::str::from_utf8(&xattr.name).ok().filter(|name| !name.contains('='));
+            let name = std::str::from_utf8(&xattr.name)
+                .ok()
+                .filter(|name| !name.contains('='));
             let Some(name) = name else {
                 let what = "an extended attribute was left out: tar cannot hold its name";
-                self.observer.problem(&Problem::new(Severity::Missing, Subject::path(&entry.path), what));
+                self.observer.problem(&Problem::new(
+                    Severity::Missing,
+                    Subject::path(&entry.path),
+                    what,
+                ));
                 continue;
             };
             let value = match &xattr.value {
@@ -184,13 +227,23 @@ impl Archive<'_, '_> {
             };
             records.push((format!("SCHILY.xattr.{name}"), value));
         }
-        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
-        self.builder.append_pax_extensions(records).map_err(output_error)
+        let records = records
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_slice()));
+        self.builder
+            .append_pax_extensions(records)
+            .map_err(output_error)
     }
 
     fn content(&mut self, content: &Content) -> Result<(), Error> {
-        let is_flat = !content.extents.iter().any(|extent| matches!(extent, Extent::List { .. }));
-        let mut out = Counted { inner: *self.builder.get_mut(), written: 0 };
+        let is_flat = !content
+            .extents
+            .iter()
+            .any(|extent| matches!(extent, Extent::List { .. }));
+        let mut out = Counted {
+            inner: *self.builder.get_mut(),
+            written: 0,
+        };
         if content.size <= SMALL_BYTES && is_flat {
             for extent in &content.extents {
                 let bytes = match extent {
@@ -207,11 +260,15 @@ impl Archive<'_, '_> {
         }
         if out.written != content.size {
             // The size stands in the header: an archive with another would be read wrongly from here on.
-            let what = format!("a file has {} bytes, its entry says {}", out.written, content.size);
+            let what = format!(
+                "a file has {} bytes, its entry says {}",
+                out.written, content.size
+            );
             return Err(crate::repo::RepoError::damaged("content", what).into());
         }
         let padding = (BLOCK - content.size % BLOCK) % BLOCK;
-        out.write_all(&[0; BLOCK as usize][..padding as usize]).map_err(output_error)
+        out.write_all(&[0; BLOCK as usize][..padding as usize])
+            .map_err(output_error)
     }
 }
 
@@ -241,12 +298,20 @@ fn put_name(field: &mut [u8; 32], name: &[u8]) {
 /// Seconds since 1970 with nine decimals; before 1970 the fraction counts away from zero.
 fn decimal_time(seconds: i64, nanos: u32) -> String {
     if seconds < 0 && nanos > 0 {
-        format!("-{}.{:09}", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos)
+        format!(
+            "-{}.{:09}",
+            (seconds + 1).unsigned_abs(),
+            1_000_000_000 - nanos
+        )
     } else {
         format!("{seconds}.{nanos:09}")
     }
 }
 
 fn output_error(source: io::Error) -> Error {
-    Error::Path(PathError { action: "write to", path: PathBuf::from("the output"), source })
+    Error::Path(PathError {
+        action: "write to",
+        path: PathBuf::from("the output"),
+        source,
+    })
 }

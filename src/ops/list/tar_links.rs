@@ -36,7 +36,14 @@ impl TarLinks {
         let Some(written) = self.files.get_mut(&key) else {
             if self.files.len() < FILES_MAX && self.name_bytes + name.len() <= NAME_BYTES_MAX {
                 self.name_bytes += name.len();
-                self.files.insert(key, Written { digest, name: name.to_vec(), left: meta.nlink - 1 });
+                self.files.insert(
+                    key,
+                    Written {
+                        digest,
+                        name: name.to_vec(),
+                        left: meta.nlink - 1,
+                    },
+                );
             }
             return None;
         };

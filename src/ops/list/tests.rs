@@ -16,7 +16,12 @@ fn at(path: &str) -> RelPath {
 
 fn what(source: &str, path: &str) -> What {
     let source = (!source.is_empty()).then(|| source.to_owned());
-    What { snapshot: "latest".into(), hosts: HostChoice::Any, source, path: at(path) }
+    What {
+        snapshot: "latest".into(),
+        hosts: HostChoice::Any,
+        source,
+        path: at(path),
+    }
 }
 
 fn listed(repo: &Repository, what: &What, recursive: bool) -> Result<Vec<String>, Error> {
@@ -45,16 +50,45 @@ fn sample() -> (Lab, Repository) {
 #[test]
 fn ls_lists_sources_folders_and_files() {
     let (_lab, repo) = sample();
-    assert_eq!(listed(&repo, &what("", ""), false).expect("listed"), ["[db]", "[tree]"]);
-    assert_eq!(listed(&repo, &what("db", ""), false).expect("listed"), ["[db]"]);
-    assert_eq!(listed(&repo, &what("tree", ""), false).expect("listed"), ["a", "a.b", "z"]);
-    assert_eq!(listed(&repo, &what("tree", "a"), false).expect("listed"), ["a/x", "a/y"]);
+    assert_eq!(
+        listed(&repo, &what("", ""), false).expect("listed"),
+        ["[db]", "[tree]"]
+    );
+    assert_eq!(
+        listed(&repo, &what("db", ""), false).expect("listed"),
+        ["[db]"]
+    );
+    assert_eq!(
+        listed(&repo, &what("tree", ""), false).expect("listed"),
+        ["a", "a.b", "z"]
+    );
+    assert_eq!(
+        listed(&repo, &what("tree", "a"), false).expect("listed"),
+        ["a/x", "a/y"]
+    );
     let below = ["a/x", "a/x/1.txt", "a/x/2.md", "a/y"];
-    assert_eq!(listed(&repo, &what("tree", "a"), true).expect("listed"), below);
-    assert_eq!(listed(&repo, &what("tree", "a/y"), true).expect("listed"), ["a/y"]);
-    assert_eq!(listed(&repo, &what("", ""), true).expect("listed").len(), 2 + 10);
-    for bad in [what("tree", "nope"), what("none", ""), what("db", "x"), what("tree", "a/y/z")] {
-        assert!(matches!(listed(&repo, &bad, false), Err(Error::NotThere(_))), "{bad:?}");
+    assert_eq!(
+        listed(&repo, &what("tree", "a"), true).expect("listed"),
+        below
+    );
+    assert_eq!(
+        listed(&repo, &what("tree", "a/y"), true).expect("listed"),
+        ["a/y"]
+    );
+    assert_eq!(
+        listed(&repo, &what("", ""), true).expect("listed").len(),
+        2 + 10
+    );
+    for bad in [
+        what("tree", "nope"),
+        what("none", ""),
+        what("db", "x"),
+        what("tree", "a/y/z"),
+    ] {
+        assert!(
+            matches!(listed(&repo, &bad, false), Err(Error::NotThere(_))),
+            "{bad:?}"
+        );
     }
 }
 
@@ -75,17 +109,39 @@ fn a_path_that_is_not_there_is_told_why() {
         let mut errors = vec![listed(&repo, &what, true).expect_err("it is not there")];
         let observer = Recording::default();
         errors.push(
-            cat(&repo, &what, "host", &mut Vec::new(), &observer, &Cancel::new()).expect_err("not there"),
+            cat(
+                &repo,
+                &what,
+                "host",
+                &mut Vec::new(),
+                &observer,
+                &Cancel::new(),
+            )
+            .expect_err("not there"),
         );
         errors.push(missing(&repo, &what, &observer, &mut |_| Ok(())).expect_err("not there"));
         for error in errors {
             let error = error.to_string();
-            assert!(error.contains(why) && error.contains(&format!("'{path}'")), "{error}");
+            assert!(
+                error.contains(why) && error.contains(&format!("'{path}'")),
+                "{error}"
+            );
         }
     }
-    let error =
-        cat(&repo, &what("tree", "a/link"), "h", &mut Vec::new(), &Recording::default(), &Cancel::new());
-    assert!(error.expect_err("a link").to_string().contains("a symbolic link to 'x'"));
+    let error = cat(
+        &repo,
+        &what("tree", "a/link"),
+        "h",
+        &mut Vec::new(),
+        &Recording::default(),
+        &Cancel::new(),
+    );
+    assert!(
+        error
+            .expect_err("a link")
+            .to_string()
+            .contains("a symbolic link to 'x'")
+    );
 }
 
 /// Seeking right to a path must not show what a newer run removed above it.
@@ -94,8 +150,14 @@ fn a_removal_above_the_path_hides_it() {
     let (lab, repo) = sample();
     std::fs::remove_dir_all(lab.tree().join("a")).expect("removed");
     lab.backup(&repo, b"");
-    assert!(matches!(listed(&repo, &what("tree", "a/x"), false), Err(Error::NotThere(_))));
-    assert_eq!(listed(&repo, &what("tree", ""), false).expect("listed"), ["a.b", "z"]);
+    assert!(matches!(
+        listed(&repo, &what("tree", "a/x"), false),
+        Err(Error::NotThere(_))
+    ));
+    assert_eq!(
+        listed(&repo, &what("tree", ""), false).expect("listed"),
+        ["a.b", "z"]
+    );
 }
 
 #[test]
@@ -105,36 +167,83 @@ fn find_tells_each_snapshot_that_holds_a_path() {
     lab.backup(&repo, b"");
     let hits = |glob: &str, filter: &SnapshotFilter| {
         let mut out = Vec::new();
-        find(&repo, glob.as_ref(), filter, &Recording::default(), &Cancel::new(), &mut |item| {
-            out.push((item.snapshot.id, item.entry.path.to_string()));
-            Ok(())
-        })
+        find(
+            &repo,
+            glob.as_ref(),
+            filter,
+            &Recording::default(),
+            &Cancel::new(),
+            &mut |item| {
+                out.push((item.snapshot.id, item.entry.path.to_string()));
+                Ok(())
+            },
+        )
         .expect("found");
         out
     };
     let all = hits("*.txt", &SnapshotFilter::default());
     let paths: Vec<&str> = all.iter().map(|(_, path)| path.as_str()).collect();
-    assert_eq!(paths, ["z/deep/down/3.txt", "a/x/1.txt", "z/deep/down/3.txt"], "newest first");
+    assert_eq!(
+        paths,
+        ["z/deep/down/3.txt", "a/x/1.txt", "z/deep/down/3.txt"],
+        "newest first"
+    );
     assert_ne!(all[0].0, all[1].0);
     assert_eq!(hits("/a/*", &SnapshotFilter::default()).len(), 4);
-    assert!(hits("y/", &SnapshotFilter::default()).is_empty(), "a file is no folder");
-    let nobody = SnapshotFilter { host: Some("other".into()), ..SnapshotFilter::default() };
+    assert!(
+        hits("y/", &SnapshotFilter::default()).is_empty(),
+        "a file is no folder"
+    );
+    let nobody = SnapshotFilter {
+        host: Some("other".into()),
+        ..SnapshotFilter::default()
+    };
     assert!(hits("*.txt", &nobody).is_empty());
 
     let report = |glob: &str, filter: &SnapshotFilter| {
-        find(&repo, glob.as_ref(), filter, &Recording::default(), &Cancel::new(), &mut |_| Ok(()))
+        find(
+            &repo,
+            glob.as_ref(),
+            filter,
+            &Recording::default(),
+            &Cancel::new(),
+            &mut |_| Ok(()),
+        )
     };
     let all = SnapshotFilter::default();
-    assert_eq!(report("*.txt", &all).expect("found"), FindReport { found: 3, snapshots: 2, meant: None });
+    assert_eq!(
+        report("*.txt", &all).expect("found"),
+        FindReport {
+            found: 3,
+            snapshots: 2,
+            meant: None
+        }
+    );
     let own = lab.tree().join("a/y");
     for pattern in ["tree/a/y", "/tree/a/y", own.to_str().expect("text")] {
         let report = report(pattern, &all).expect("searched");
-        assert_eq!((report.found, report.meant), (0, Some("/a/y".into())), "{pattern}");
+        assert_eq!(
+            (report.found, report.meant),
+            (0, Some("/a/y".into())),
+            "{pattern}"
+        );
     }
-    assert_eq!(report("*.txt", &nobody).expect("searched"), FindReport::default());
-    for (bad, said) in [("[", "the pattern, '['"), ("", "the pattern, ''"), ("!y", "write '\\!y'")] {
-        let error = report(bad, &all).expect_err("it can match nothing").to_string();
-        assert!(error.contains(said) && !error.contains("exclude"), "{bad}: {error}");
+    assert_eq!(
+        report("*.txt", &nobody).expect("searched"),
+        FindReport::default()
+    );
+    for (bad, said) in [
+        ("[", "the pattern, '['"),
+        ("", "the pattern, ''"),
+        ("!y", "write '\\!y'"),
+    ] {
+        let error = report(bad, &all)
+            .expect_err("it can match nothing")
+            .to_string();
+        assert!(
+            error.contains(said) && !error.contains("exclude"),
+            "{bad}: {error}"
+        );
     }
 }
 
@@ -172,26 +281,66 @@ fn tar_holds_what_is_hard_to_hold() {
     let meta = Metadata {
         mode: 0o4755,
         mtime: Timestamp::new(-2, 250_000_000).expect("legal"),
-        xattrs: vec![Xattr { name: b"user.k".to_vec(), value: XattrValue::Inline(b"a\0b".to_vec()) }],
+        xattrs: vec![Xattr {
+            name: b"user.k".to_vec(),
+            value: XattrValue::Inline(b"a\0b".to_vec()),
+        }],
         ..Metadata::default()
     };
     let long = [vec![b'n'; 250], b"\xff".to_vec()].concat();
-    let entry = |path: RelPath, node| Entry { path, flags: EntryFlags::empty(), node };
-    let folder = |path| entry(path, Node::Folder { meta: Metadata::default() });
+    let entry = |path: RelPath, node| Entry {
+        path,
+        flags: EntryFlags::empty(),
+        node,
+    };
+    let folder = |path| {
+        entry(
+            path,
+            Node::Folder {
+                meta: Metadata::default(),
+            },
+        )
+    };
     let file = RelPath::root().join(&long).expect("legal");
     let entries = vec![
         folder(RelPath::root()),
-        entry(at("empty"), Node::File { meta: Metadata::default(), content: Content::default() }),
-        entry(at("gone"), Node::Failed { reason: "no permission".into() }),
-        entry(at("link"), Node::Symlink { meta: Metadata::default(), target: vec![b't'; 300] }),
+        entry(
+            at("empty"),
+            Node::File {
+                meta: Metadata::default(),
+                content: Content::default(),
+            },
+        ),
+        entry(
+            at("gone"),
+            Node::Failed {
+                reason: "no permission".into(),
+            },
+        ),
+        entry(
+            at("link"),
+            Node::Symlink {
+                meta: Metadata::default(),
+                target: vec![b't'; 300],
+            },
+        ),
         entry(file, Node::File { meta, content }),
-        entry(at("sock"), Node::Socket { meta: Metadata::default() }),
+        entry(
+            at("sock"),
+            Node::Socket {
+                meta: Metadata::default(),
+            },
+        ),
     ];
     let runs = write_runs(&repo, &writer, &[entries], &[]).0;
     commit(&repo, writer, vec![("t", tree_kind(&runs))]);
     let observer = Recording::default();
     let bytes = bytes_of(&repo, &what("t", ""), &observer);
-    assert_eq!(observer.problems().len(), 2, "the socket and the failed path");
+    assert_eq!(
+        observer.problems().len(),
+        2,
+        "the socket and the failed path"
+    );
     let mut archive = ::tar::Archive::new(bytes.as_slice());
     let mut seen = Vec::new();
     for entry in archive.entries().expect("entries") {
@@ -207,7 +356,12 @@ fn tar_holds_what_is_hard_to_hold() {
         let mut content = Vec::new();
         entry.read_to_end(&mut content).expect("read");
         let link = entry.link_name_bytes().map(|name| name.len());
-        seen.push((entry.path_bytes().into_owned(), content.len(), link, records));
+        seen.push((
+            entry.path_bytes().into_owned(),
+            content.len(),
+            link,
+            records,
+        ));
         if content.len() > 1 {
             assert!(content == data);
             assert_eq!(entry.header().mode().expect("a mode"), 0o4755);
@@ -216,8 +370,10 @@ fn tar_holds_what_is_hard_to_hold() {
     assert_eq!(seen.len(), 4, "{seen:?}");
     assert_eq!(seen[2].2, Some(300));
     assert_eq!(seen[3].0, long);
-    let records =
-        [(b"mtime".to_vec(), b"-1.750000000".to_vec()), (b"SCHILY.xattr.user.k".to_vec(), b"a\0b".to_vec())];
+    let records = [
+        (b"mtime".to_vec(), b"-1.750000000".to_vec()),
+        (b"SCHILY.xattr.user.k".to_vec(), b"a\0b".to_vec()),
+    ];
     assert_eq!(seen[3].3, records);
 }
 
@@ -230,9 +386,12 @@ fn tar_holds_hard_links() {
         write(&lab.tree().join(name), name.as_bytes());
     }
     let long = "n".repeat(150);
-    for (name, other) in
-        [("a/one", "a/two"), ("a/one", "z"), ("a/one", long.as_str()), ("b/outside", "a/inside")]
-    {
+    for (name, other) in [
+        ("a/one", "a/two"),
+        ("a/one", "z"),
+        ("a/one", long.as_str()),
+        ("b/outside", "a/inside"),
+    ] {
         std::fs::hard_link(lab.tree().join(name), lab.tree().join(other)).expect("linked");
     }
     let repo = lab.open();
@@ -240,11 +399,17 @@ fn tar_holds_hard_links() {
     let held = |path: &str| {
         let bytes = bytes_of(&repo, &what("tree", path), &Recording::default());
         let mut archive = ::tar::Archive::new(bytes.as_slice());
-        let entries = archive.entries().expect("entries").map(|entry| entry.expect("an entry"));
+        let entries = archive
+            .entries()
+            .expect("entries")
+            .map(|entry| entry.expect("an entry"));
         let entries = entries.filter(|entry| !entry.header().entry_type().is_dir());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let entries = entries.map(|entry| {
-            let link = entry.link_name_bytes().map(|name| text(&name)).filter(|name| !name.is_empty());
+            let link = entry
+                .link_name_bytes()
+                .map(|name| text(&name))
+                .filter(|name| !name.is_empty());
             assert_eq!(link.is_some(), entry.header().entry_type().is_hard_link());
             assert_eq!(link.is_some(), entry.size() == 0);
             (text(&entry.path_bytes()), link)
@@ -273,14 +438,20 @@ fn tar_holds_names_and_targets_byte_for_byte() {
     let lab = Lab::new();
     let repo = lab.open();
     let writer = lease(&repo);
-    let mut targets: Vec<Vec<u8>> =
-        ["/", "//", "a//b", "a/./b", "./a", "a/", "..", "../..//", " ", "a\\b", "\n"]
-            .map(Into::into)
-            .to_vec();
+    let mut targets: Vec<Vec<u8>> = [
+        "/", "//", "a//b", "a/./b", "./a", "a/", "..", "../..//", " ", "a\\b", "\n",
+    ]
+    .map(Into::into)
+    .to_vec();
     // Around the 100 bytes that a header has room for, in text and not.
     for len in [1, 99, 100, 101, 155, 255, 256, 4095] {
         targets.push(vec![b'/'; len]);
-        targets.push(noise(len as u64, len).iter().map(|&byte| byte.max(1)).collect());
+        targets.push(
+            noise(len as u64, len)
+                .iter()
+                .map(|&byte| byte.max(1))
+                .collect(),
+        );
     }
     let name_of = |i: usize| -> RelPath {
         let len = [1, 99, 100, 101, 255][i % 5];
@@ -292,16 +463,28 @@ fn tar_holds_names_and_targets_byte_for_byte() {
         let name = &name[..name.len().min(255)];
         RelPath::root()
             .join(name)
-            .and_then(|path| if i.is_multiple_of(3) { path.join(name) } else { Ok(path) })
+            .and_then(|path| {
+                if i.is_multiple_of(3) {
+                    path.join(name)
+                } else {
+                    Ok(path)
+                }
+            })
             .expect("legal")
     };
     let link = |path: RelPath, target: &[u8]| Entry {
         path,
         flags: EntryFlags::empty(),
-        node: Node::Symlink { meta: Metadata::default(), target: target.to_vec() },
+        node: Node::Symlink {
+            meta: Metadata::default(),
+            target: target.to_vec(),
+        },
     };
-    let mut entries: Vec<Entry> =
-        targets.iter().enumerate().map(|(i, target)| link(name_of(i), target)).collect();
+    let mut entries: Vec<Entry> = targets
+        .iter()
+        .enumerate()
+        .map(|(i, target)| link(name_of(i), target))
+        .collect();
     let folders: Vec<Entry> = entries
         .iter()
         .filter_map(|entry| entry.path.parent().filter(|parent| !parent.is_root()))
@@ -309,7 +492,9 @@ fn tar_holds_names_and_targets_byte_for_byte() {
         .map(|path| Entry {
             path,
             flags: EntryFlags::empty(),
-            node: Node::Folder { meta: Metadata::default() },
+            node: Node::Folder {
+                meta: Metadata::default(),
+            },
         })
         .collect();
     entries.extend(folders);
@@ -325,7 +510,10 @@ fn tar_holds_names_and_targets_byte_for_byte() {
         .map(|entry| entry.expect("an entry"))
         .filter(|entry| entry.header().entry_type().is_symlink())
         .map(|entry| {
-            (entry.path_bytes().into_owned(), entry.link_name_bytes().map(std::borrow::Cow::into_owned))
+            (
+                entry.path_bytes().into_owned(),
+                entry.link_name_bytes().map(std::borrow::Cow::into_owned),
+            )
         })
         .collect();
     let expected: Vec<(Vec<u8>, Option<Vec<u8>>)> = entries
@@ -335,7 +523,12 @@ fn tar_holds_names_and_targets_byte_for_byte() {
             _ => None,
         })
         .collect();
-    assert!(seen == expected, "{} of {} links came out", seen.len(), expected.len());
+    assert!(
+        seen == expected,
+        "{} of {} links came out",
+        seen.len(),
+        expected.len()
+    );
 }
 
 #[test]
@@ -344,12 +537,34 @@ fn stats_add_up() {
     lab.backup(&repo, b"");
     let stats = stats(&repo, &Recording::default(), &Cancel::new()).expect("added up");
     assert_eq!((stats.snapshots, stats.checkpoints), (2, 0));
-    assert_eq!((stats.latest_sources, stats.latest_files), (2, 6), "five files, and the stream of the first");
-    let bytes = ["a/x/1.txt", "a/x/2.md", "a/y", "a.b", "z/deep/down/3.txt", "a dump"];
-    assert_eq!(stats.latest_bytes, bytes.iter().map(|text| text.len() as u64).sum::<u64>());
+    assert_eq!(
+        (stats.latest_sources, stats.latest_files),
+        (2, 6),
+        "five files, and the stream of the first"
+    );
+    let bytes = [
+        "a/x/1.txt",
+        "a/x/2.md",
+        "a/y",
+        "a.b",
+        "z/deep/down/3.txt",
+        "a dump",
+    ];
+    assert_eq!(
+        stats.latest_bytes,
+        bytes.iter().map(|text| text.len() as u64).sum::<u64>()
+    );
     assert!(stats.packs > 0 && stats.stored_bytes > 0 && stats.cache_bytes > 0);
-    let filter = SnapshotFilter { source: Some("db".into()), ..SnapshotFilter::default() };
-    assert_eq!(snapshots(&repo, &filter, &Recording::default()).expect("listed").len(), 1);
+    let filter = SnapshotFilter {
+        source: Some("db".into()),
+        ..SnapshotFilter::default()
+    };
+    assert_eq!(
+        snapshots(&repo, &filter, &Recording::default())
+            .expect("listed")
+            .len(),
+        1
+    );
 }
 
 /// Flips a byte of a snapshot's object, which keeps its store time.
@@ -358,11 +573,16 @@ fn spoil(lab: &Lab, id: SnapshotId) {
     let mut bytes = lab.store.get(&key, 1 << 20).expect("there");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    let (now, then) = (lab.store.clock().now(), lab.store.stat(&key).expect("there").modified);
+    let (now, then) = (
+        lab.store.clock().now(),
+        lab.store.stat(&key).expect("there").modified,
+    );
     let back = now.seconds_since(then) as i64;
     lab.store.delete(&key).expect("deleted");
     lab.store.clock().advance(-back);
-    lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
     lab.store.clock().advance(back);
 }
 
@@ -381,13 +601,19 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     // With a cache of their own: ours would still have the damaged one whole.
     let fork = lab.fork();
     spoil(&fork, made[0]);
-    let found = fork.open().find_snapshot("latest", &HostChoice::Any).expect("what is older does not matter");
+    let found = fork
+        .open()
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("what is older does not matter");
     assert_eq!(found.id, made[2]);
 
     let fork = lab.fork();
     spoil(&fork, made[2]);
     let repo = fork.open();
-    let error = Error::from(repo.find_snapshot("latest", &HostChoice::Any).expect_err("refused"));
+    let error = Error::from(
+        repo.find_snapshot("latest", &HostChoice::Any)
+            .expect_err("refused"),
+    );
     assert_eq!(error.kind(), crate::ErrorKind::Damage);
     assert!(error.to_string().ends_with(&made[1].short()), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("by its id")));
@@ -402,9 +628,18 @@ fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
         )
     };
     assert!(forget("latest".into()).is_err());
-    assert!(repo.find_snapshot(&made[1].to_string(), &HostChoice::Any).is_ok(), "by its id it is had");
+    assert!(
+        repo.find_snapshot(&made[1].to_string(), &HostChoice::Any)
+            .is_ok(),
+        "by its id it is had"
+    );
     // The fork's clock began anew.
     fork.store.clock().advance(86_400);
     let next = fork.backup(&repo, b"next");
-    assert_eq!(repo.find_snapshot("latest", &HostChoice::Any).expect("newer than the damage").id, next);
+    assert_eq!(
+        repo.find_snapshot("latest", &HostChoice::Any)
+            .expect("newer than the damage")
+            .id,
+        next
+    );
 }

@@ -33,7 +33,9 @@ impl Ages {
         times.push(now);
         times.sort_unstable();
         let pairs = times.windows(2).map(|pair| (pair[0], pair[1]));
-        let silences = pairs.filter(|&(from, to)| is_older(from, to, SILENCE)).collect();
+        let silences = pairs
+            .filter(|&(from, to)| is_older(from, to, SILENCE))
+            .collect();
         Self { now, silences }
     }
 
@@ -54,7 +56,12 @@ impl Ages {
 
     fn silence_since(&self, time: Timestamp) -> Duration {
         let seconds = |&(from, to): &(Timestamp, Timestamp)| to.seconds_since(from.max(time));
-        let longest = self.silences.iter().filter(|(_, to)| *to > time).map(seconds).fold(0.0, f64::max);
+        let longest = self
+            .silences
+            .iter()
+            .filter(|(_, to)| *to > time)
+            .map(seconds)
+            .fold(0.0, f64::max);
         Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX / 2)
     }
 }
@@ -77,7 +84,9 @@ mod tests {
     #[test]
     fn without_a_long_pause_age_is_what_the_clock_says() {
         let ages = ages(100, &[40, 69, 98, 99]);
-        assert!(ages.is_older(day(98), GRACE) && !ages.is_older(day(99), GRACE) && !ages.is_silent());
+        assert!(
+            ages.is_older(day(98), GRACE) && !ages.is_older(day(99), GRACE) && !ages.is_silent()
+        );
     }
 
     #[test]
@@ -100,7 +109,9 @@ mod tests {
     #[test]
     fn times_ahead_of_the_clock_say_nothing() {
         let ages = ages(10, &[8, 3650]);
-        assert!(ages.is_older(day(8), GRACE) && !ages.is_older(day(3650), GRACE) && !ages.is_silent());
+        assert!(
+            ages.is_older(day(8), GRACE) && !ages.is_older(day(3650), GRACE) && !ages.is_silent()
+        );
     }
 
     /// An older thing is never younger: what a sweep spares, it spares with all that came after it.
@@ -108,7 +119,9 @@ mod tests {
     fn age_grows_with_time() {
         let mut seed = 1_u64;
         let mut draw = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             ((seed >> 33) % below) as i64
         };
         for _ in 0..500 {

@@ -8,23 +8,48 @@ use crate::observe::Counters;
 use crate::ops::forget::{forget_named, undelete};
 use crate::ops::testing::{Lab, lease};
 use crate::repo::{HostChoice, RepoError};
-use crate::store::{Body, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode, Store, list_all};
+use crate::store::{
+    Body, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode, Store, list_all,
+};
 use crate::types::SnapshotId;
 
 fn forget_as(repo: &Repository, id: SnapshotId, host: &str) {
     let names = [id.to_string()];
-    forget_named(repo, &names, &HostChoice::Any, host, false, &Counters::default()).expect("forgotten");
+    forget_named(
+        repo,
+        &names,
+        &HostChoice::Any,
+        host,
+        false,
+        &Counters::default(),
+    )
+    .expect("forgotten");
 }
 
 fn undelete_now(lab: &Lab, id: SnapshotId) -> Result<SnapshotId, Error> {
-    let back = undelete(&lab.open(), &id.to_string(), "host", &Counters::default(), &Cancel::new())?;
+    let back = undelete(
+        &lab.open(),
+        &id.to_string(),
+        "host",
+        &Counters::default(),
+        &Cancel::new(),
+    )?;
     Ok(back.id)
 }
 
 /// Leaves what a forget leaves that was cut off between its copy and its deletion.
 fn leave_a_copy(lab: &Lab, id: SnapshotId) {
-    let bytes = lab.store.get(&ObjectKey::Snapshot(id), 1 << 20).expect("there");
-    lab.store.put(&ObjectKey::Forgotten(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    let bytes = lab
+        .store
+        .get(&ObjectKey::Snapshot(id), 1 << 20)
+        .expect("there");
+    lab.store
+        .put(
+            &ObjectKey::Forgotten(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
 }
 
 /// A forget that was cut off long ago left a copy. After a sweep has listed it, and before it deletes, somebody forgets
@@ -73,10 +98,20 @@ fn a_sweep_deletes_only_the_copy_that_it_judged() {
         let key = ObjectKey::Forgotten(first);
         let bytes = store.get(&key, 1 << 20).expect("there");
         store.delete(&key).expect("deleted");
-        store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        store
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
     });
-    let store = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Quarantined, hook);
-    let report = run(&lab.try_open_on(Arc::new(store)).expect("opens"), &options());
+    let store = HookedStore::behind(
+        lab.store.clone(),
+        Operation::List,
+        KeyKind::Quarantined,
+        hook,
+    );
+    let report = run(
+        &lab.try_open_on(Arc::new(store)).expect("opens"),
+        &options(),
+    );
     assert_eq!(report.forgotten_deleted, 0, "{report:?}");
     undelete_now(&lab, first).expect("brought back");
 }
@@ -90,7 +125,11 @@ fn a_copy_of_a_listed_snapshot_is_never_spent() {
     leave_a_copy(&lab, first);
     lab.store.clock().advance(10 * DAY);
     let report = run(&repo, &options());
-    assert_eq!((report.forgotten_deleted, report.condemned.packs), (0, 0), "{report:?}");
+    assert_eq!(
+        (report.forgotten_deleted, report.condemned.packs),
+        (0, 0),
+        "{report:?}"
+    );
 }
 
 /// The store's clock is a day ahead for a minute, between two heartbeats of a writer, and a prune runs just then: the
@@ -114,8 +153,13 @@ fn a_clock_that_jumps_ahead_and_back_between_two_heartbeats() {
     let swept = run(&repo, &options());
     assert!(swept.dropped.packs > 0, "the writer looks dead: {swept:?}");
     lab.store.clock().advance(-(DAY + 3 * HOUR));
-    let snapshot = crate::format::Snapshot { parents: vec![], ..old };
-    let err = writer.commit(held, snapshot).expect_err("its packs are gone");
+    let snapshot = crate::format::Snapshot {
+        parents: vec![],
+        ..old
+    };
+    let err = writer
+        .commit(held, snapshot)
+        .expect_err("its packs are gone");
     assert!(matches!(&err, RepoError::LostLease { .. }), "{err}");
     assert!(err.to_string().contains("was dropped since"), "{err}");
     assert_sound(&lab.open());
@@ -142,18 +186,31 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     let clock = lab.store.clock().clone();
     let hook = Box::new(move |_: &dyn Store| {
         clock.advance(-(DAY + 3 * HOUR));
-        let snapshot = crate::format::Snapshot { parents: vec![], ..old.clone() };
-        writer.commit(held, snapshot).expect("nothing was dropped yet");
+        let snapshot = crate::format::Snapshot {
+            parents: vec![],
+            ..old.clone()
+        };
+        writer
+            .commit(held, snapshot)
+            .expect("nothing was dropped yet");
         clock.advance(DAY + 3 * HOUR);
     });
-    let store = HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Quarantined, hook);
+    let store = HookedStore::behind(
+        lab.store.clone(),
+        Operation::List,
+        KeyKind::Quarantined,
+        hook,
+    );
     let hooked = lab.try_open_on(Arc::new(store)).expect("opens");
     let report = run(&hooked, &options());
     assert!(report.kept_waiting.contains(&Waiting::Needed), "{report:?}");
     assert_sound(&lab.open());
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
     let listed = lab.open().listed_snapshots().expect("listed");
-    let revived = listed.iter().find(|(id, _)| *id != second).expect("the writer's");
+    let revived = listed
+        .iter()
+        .find(|(id, _)| *id != second)
+        .expect("the writer's");
     assert!(files(&lab.open(), revived.0).contains_key("old"));
 }
 
@@ -174,11 +231,19 @@ fn a_clock_far_ahead_ends_no_grace() {
         }
         lab.store.clock().advance(60 + 3650 * DAY);
         let far = run(&repo, &options());
-        assert_eq!((far.dropped.packs, far.forgotten_deleted), (0, 0), "{far:?}");
+        assert_eq!(
+            (far.dropped.packs, far.forgotten_deleted),
+            (0, 0),
+            "{far:?}"
+        );
         let witnesses = list_all(&*lab.store, Folder::Index).expect("listed").len();
         lab.store.clock().advance(HOUR);
         let far = run(&repo, &options());
-        assert_eq!((far.dropped.packs, far.forgotten_deleted), (0, 0), "{far:?}");
+        assert_eq!(
+            (far.dropped.packs, far.forgotten_deleted),
+            (0, 0),
+            "{far:?}"
+        );
         assert_eq!(
             list_all(&*lab.store, Folder::Index).expect("listed").len(),
             witnesses,
@@ -202,9 +267,16 @@ fn after_a_long_rest_one_more_grace_passes() {
     forget_as(&repo, first, "host");
     lab.store.clock().advance(90 * DAY);
     let report = run(&repo, &options());
-    assert_eq!((report.forgotten_deleted, report.condemned.packs), (0, 0), "{report:?}");
+    assert_eq!(
+        (report.forgotten_deleted, report.condemned.packs),
+        (0, 0),
+        "{report:?}"
+    );
     lab.store.clock().advance(DAY + HOUR);
     let report = run(&repo, &options());
-    assert!(report.forgotten_deleted == 1 && report.condemned.packs > 0, "{report:?}");
+    assert!(
+        report.forgotten_deleted == 1 && report.condemned.packs > 0,
+        "{report:?}"
+    );
     assert_sound(&lab.open());
 }

@@ -53,16 +53,29 @@ impl Run<'_> {
         self.report.copied.packs += copied.safe.len() as u64;
         self.report.copied.bytes += copier.stored_bytes() - before;
         condemned.extend(copied.safe);
-        condemned
-            .retain(|id| survey.live.packs.get(id).is_some_and(|pack| pack.row.state == PackState::Known));
+        condemned.retain(|id| {
+            survey
+                .live
+                .packs
+                .get(id)
+                .is_some_and(|pack| pack.row.state == PackState::Known)
+        });
         condemned.sort_unstable();
-        let body = SegmentBody { packs: last, condemned, ..SegmentBody::empty(lease.id()) };
+        let body = SegmentBody {
+            packs: last,
+            condemned,
+            ..SegmentBody::empty(lease.id())
+        };
         if body.is_empty() {
             return Ok(());
         }
         lease.check()?;
         let (segment, _) = self.repo.publish_segment(lease.id(), &body)?;
-        let marked = self.repo.store().stat(&ObjectKey::Segment(segment))?.modified;
+        let marked = self
+            .repo
+            .store()
+            .stat(&ObjectKey::Segment(segment))?
+            .modified;
         for id in &body.condemned {
             survey.marks.insert(*id, marked);
             if let Some(pack) = survey.live.packs.get_mut(id) {
@@ -87,18 +100,30 @@ impl Run<'_> {
             return Ok(Vec::new());
         }
         self.observer.phase(&Phase::Repack);
-        let packs: Vec<&Pack> = packs.iter().filter_map(|id| survey.live.packs.get(id)).collect();
-        self.observer.expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
+        let packs: Vec<&Pack> = packs
+            .iter()
+            .filter_map(|id| survey.live.packs.get(id))
+            .collect();
+        self.observer
+            .expect(packs.iter().map(|pack| pack.live_bytes()).sum(), true);
         let (begun, mut taken, mut chunks) = (Instant::now(), 0_u64, 0);
         for pack in packs {
             self.cancel.check()?;
             lease.check()?;
             let bytes = pack.live_bytes();
-            if self.options.max_repack.is_some_and(|max| taken + bytes > max.0) {
+            if self
+                .options
+                .max_repack
+                .is_some_and(|max| taken + bytes > max.0)
+            {
                 self.report.copy_stopped = Some(CopyStop::MaxRepack);
                 continue;
             }
-            if self.options.max_time.is_some_and(|max| begun.elapsed() >= max) {
+            if self
+                .options
+                .max_time
+                .is_some_and(|max| begun.elapsed() >= max)
+            {
                 self.report.copy_stopped = Some(CopyStop::MaxTime);
                 break;
             }
@@ -109,8 +134,9 @@ impl Run<'_> {
                     copied.waiting.push(pack.row.id);
                 }
                 Err(Error::Repo(err)) if err.is_unavailable() => {
-                    let what =
-                        format!("{err}; it stays as it is, 'icecore verify --read-data' tells what it hits");
+                    let what = format!(
+                        "{err}; it stays as it is, 'icecore verify --read-data' tells what it hits"
+                    );
                     self.observer.problem(&Problem::new(
                         Severity::Damage,
                         ObjectKey::Pack(pack.row.id),
@@ -121,7 +147,10 @@ impl Run<'_> {
             }
             self.observer.add(Counter::Done, bytes);
             if chunks >= SEGMENT_CHUNKS {
-                let body = SegmentBody { packs: copier.finish()?, ..SegmentBody::empty(lease.id()) };
+                let body = SegmentBody {
+                    packs: copier.finish()?,
+                    ..SegmentBody::empty(lease.id())
+                };
                 lease.check()?;
                 self.repo.publish_segment(lease.id(), &body)?;
                 copied.safe.append(&mut copied.waiting);
@@ -132,7 +161,12 @@ impl Run<'_> {
     }
 
     /// Copies what counts of a pack; returns how many chunks its directory tells of.
-    fn copy_pack(&self, copier: &mut PackCopier<'_>, live: &Live, pack: &Pack) -> Result<usize, Error> {
+    fn copy_pack(
+        &self,
+        copier: &mut PackCopier<'_>,
+        live: &Live,
+        pack: &Pack,
+    ) -> Result<usize, Error> {
         let id = pack.row.id;
         let info = self.repo.read_directory(&id, pack.row.size)?;
         let mut found = 0_u64;
@@ -158,7 +192,11 @@ impl Run<'_> {
                         && live.counts(&copy);
                 })
             })?;
-            let lens = frame.chunks.iter().zip(&is_live).filter(|(_, is_live)| **is_live);
+            let lens = frame
+                .chunks
+                .iter()
+                .zip(&is_live)
+                .filter(|(_, is_live)| **is_live);
             found += lens.map(|(chunk, _)| u64::from(chunk.len)).sum::<u64>();
             copier.frame(&id, number, frame, &is_live)?;
         }

@@ -12,21 +12,41 @@ use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// Another client of the same repository, with a cache of its own.
 fn client(lab: &Lab, caches: &tempfile::TempDir, name: &str) -> Repository {
-    Repository::open(lab.store.clone(), &Secret::empty(), &caches.path().join(name)).expect("opens")
+    Repository::open(
+        lab.store.clone(),
+        &Secret::empty(),
+        &caches.path().join(name),
+    )
+    .expect("opens")
 }
 
 fn publish(repo: &Repository, change: impl FnOnce(&mut SegmentBody)) {
     let mut body = SegmentBody::empty(LeaseId::new([9; 16]));
     change(&mut body);
-    let (bytes, name) =
-        seal_object(repo.keys(), ObjectKind::Segment, body.writer, &encode_segment(&body)).expect("seals");
+    let (bytes, name) = seal_object(
+        repo.keys(),
+        ObjectKind::Segment,
+        body.writer,
+        &encode_segment(&body),
+    )
+    .expect("seals");
     let key = ObjectKey::Segment(SegmentId::from(name));
-    repo.store().put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    repo.store()
+        .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
 }
 
 fn packs(store: &dyn Store) -> Vec<PackId> {
     let listed = list_all(store, Folder::Packs).expect("listed").into_iter();
-    listed.filter_map(|meta| if let ObjectKey::Pack(id) = meta.key { Some(id) } else { None }).collect()
+    listed
+        .filter_map(|meta| {
+            if let ObjectKey::Pack(id) = meta.key {
+                Some(id)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 /// Lets `days` go by, and prunes after each.
@@ -54,8 +74,9 @@ fn i1_two_prunes_merge_the_same_segments() {
     let segments = || list_all(&*lab.store, Folder::Index).expect("listed").len();
     let before = segments();
     let (cancel, observer) = (Cancel::new(), Counters::default());
-    let leases = [&a, &b]
-        .map(|repo| Lease::take(repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease"));
+    let leases = [&a, &b].map(|repo| {
+        Lease::take(repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease")
+    });
     // Both list, then both merge: b does not know of a's merge, nor a of b's.
     for (repo, lease) in [&a, &b].into_iter().zip(&leases) {
         let (options, times) = (options(), repo.lease_times());
@@ -80,7 +101,10 @@ fn i1_two_prunes_merge_the_same_segments() {
     for repo in [&a, &b, &client(&lab, &caches, "new")] {
         repo.sync().expect("syncs");
         assert_sound(repo);
-        assert_eq!(files(repo, last.expect("backed up")), read_files(&lab.tree()));
+        assert_eq!(
+            files(repo, last.expect("backed up")),
+            read_files(&lab.tree())
+        );
     }
 }
 
@@ -94,7 +118,10 @@ fn i14_an_empty_segment_supersedes_all() {
     publish(&repo, |body| body.superseded = all.clone());
     prune_daily(&lab, &repo, 3);
     let listed = repo.listed_segments().expect("lists");
-    assert!(all.iter().all(|id| listed.contains(id)), "a segment went that no other stands for");
+    assert!(
+        all.iter().all(|id| listed.contains(id)),
+        "a segment went that no other stands for"
+    );
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
 }
 
@@ -103,7 +130,10 @@ fn i14_an_empty_segment_supersedes_all() {
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a folder");
-    let (awake, asleep) = (client(&lab, &caches, "awake"), client(&lab, &caches, "asleep"));
+    let (awake, asleep) = (
+        client(&lab, &caches, "awake"),
+        client(&lab, &caches, "asleep"),
+    );
     let (first, second) = two_backups(&lab, &awake);
     let lease = crate::ops::testing::lease(&asleep);
     asleep.sync().expect("syncs");
@@ -122,9 +152,17 @@ fn i5_an_orphan_is_adopted_and_swept() {
     let lab = Lab::new();
     let repo = lab.open();
     let (_, second) = two_backups(&lab, &repo);
-    write_runs(&repo, &crate::ops::testing::lease(&repo), &[], &[&noise(50, 1_000_000)]);
+    write_runs(
+        &repo,
+        &crate::ops::testing::lease(&repo),
+        &[],
+        &[&noise(50, 1_000_000)],
+    );
     let newest = list_all(&*lab.store, Folder::Index).expect("listed");
-    let newest = newest.iter().max_by_key(|meta| meta.modified).expect("some");
+    let newest = newest
+        .iter()
+        .max_by_key(|meta| meta.modified)
+        .expect("some");
     lab.store.delete(&newest.key).expect("never published");
     lab.store.clock().advance(2 * DAY);
     assert_eq!(run(&repo, &options()).adopted.packs, 1);
@@ -156,7 +194,10 @@ fn i12_a_long_backup_under_daily_prunes() {
         lease.refresh(Duration::ZERO).expect("in time");
         if step % 60 == 59 {
             let report = run(&pruner, &options());
-            waited |= report.kept_waiting.iter().any(|why| matches!(why, Waiting::Lease { .. }));
+            waited |= report
+                .kept_waiting
+                .iter()
+                .any(|why| matches!(why, Waiting::Lease { .. }));
             assert_eq!(report.dropped.packs, 0, "{report:?}");
         }
     }
@@ -184,16 +225,33 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
     let bytes = lab.store.get(&listed[0].key, 1 << 20).expect("there");
     lab.store.delete(&listed[0].key).expect("hidden");
     write_runs(&b, &crate::ops::testing::lease(&b), &[], &[&chunk]);
-    lab.store.put(&listed[0].key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("shown");
+    lab.store
+        .put(&listed[0].key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("shown");
     let content = contents[0].clone();
-    let id = commit(&a, lease, vec![("db", SourceKind::Stream { command: vec![], content })]);
+    let id = commit(
+        &a,
+        lease,
+        vec![(
+            "db",
+            SourceKind::Stream {
+                command: vec![],
+                content,
+            },
+        )],
+    );
     let both = packs(&*lab.store);
     assert_eq!(both.len(), 2);
-    both.iter().for_each(|pack| publish(&a, |body| body.condemned = vec![*pack]));
+    both.iter()
+        .for_each(|pack| publish(&a, |body| body.condemned = vec![*pack]));
     lab.store.clock().advance(2 * DAY);
     // The sweep is due, and lets neither go.
     let report = run(&b, &options());
-    assert_eq!((report.dropped.packs, report.copied.packs), (0, 1), "{report:?}");
+    assert_eq!(
+        (report.dropped.packs, report.copied.packs),
+        (0, 1),
+        "{report:?}"
+    );
     assert_eq!(report.kept_waiting, [Waiting::Needed]);
     assert_sound(&b);
     prune_daily(&lab, &b, 2);
@@ -212,12 +270,25 @@ fn i9_a_reader_finds_what_was_copied_away() {
     reader.sync().expect("syncs");
     let before = reader.ask_index(Index::packs).expect("asks");
     forget(&*lab.store, first);
-    let report = run(&pruner, &PruneOptions { now: true, ..options() });
-    assert!(report.copied.packs > 0 && report.dropped.packs == before.len() as u64, "{report:?}");
+    let report = run(
+        &pruner,
+        &PruneOptions {
+            now: true,
+            ..options()
+        },
+    );
+    assert!(
+        report.copied.packs > 0 && report.dropped.packs == before.len() as u64,
+        "{report:?}"
+    );
     let snapshot = reader.read_snapshot(&second).expect("reads");
-    let SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else { panic!("a tree") };
+    let SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else {
+        panic!("a tree")
+    };
     let chunks = crate::repo::ChunkReader::new(&reader, 0);
-    chunks.chunk(crate::types::Class::Metadata, &runs[0].root).expect("found after a sync");
+    chunks
+        .chunk(crate::types::Class::Metadata, &runs[0].root)
+        .expect("found after a sync");
     assert_eq!(files(&reader, second), read_files(&lab.tree()));
 }
 
@@ -235,14 +306,23 @@ fn i10_a_parent_is_forgotten_under_a_backup() {
     lease.set_parents(&[first]).expect("few");
     forget(&*lab.store, first);
     // Nobody else's lease would let it go at once; this one is alive, and after a heartbeat names its parent.
-    let now = PruneOptions { now: true, ..options() };
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
     assert_eq!(run(&pruner, &now).forgotten_deleted, 0);
     for _ in 0..120 {
         lab.store.clock().advance(24 * 60);
         lease.refresh(Duration::ZERO).expect("in time");
     }
-    assert_eq!(run(&pruner, &options()).forgotten_deleted, 0, "two days old, and named");
-    let mut snapshot = writer.read_snapshot_at(&ObjectKey::Forgotten(first)).expect("reads");
+    assert_eq!(
+        run(&pruner, &options()).forgotten_deleted,
+        0,
+        "two days old, and named"
+    );
+    let mut snapshot = writer
+        .read_snapshot_at(&ObjectKey::Forgotten(first))
+        .expect("reads");
     snapshot.parents = vec![first];
     let id = writer.commit(lease, snapshot).expect("commits").id;
     prune_daily(&lab, &pruner, 4);
@@ -258,11 +338,14 @@ fn a_rogue_condemns_and_drops_everything() {
     let repo = lab.open();
     let (_, second) = two_backups(&lab, &repo);
     let all = packs(&*lab.store);
-    publish(&repo, |body| (body.condemned, body.dropped) = (all.clone(), all.clone()));
+    publish(&repo, |body| {
+        (body.condemned, body.dropped) = (all.clone(), all.clone())
+    });
     for now in [false, true] {
         lab.store.clock().advance(2 * DAY);
         let options = PruneOptions { now, ..options() };
-        let err = prune(&repo, &options, &Counters::default(), &Cancel::new()).expect_err("refused");
+        let err =
+            prune(&repo, &options, &Counters::default(), &Cancel::new()).expect_err("refused");
         assert!(matches!(err, Error::Unresolved { .. }), "{err}");
     }
     assert_eq!(packs(&*lab.store), all);
@@ -279,6 +362,9 @@ fn a_rogue_condemns_everything() {
     publish(&repo, |body| body.condemned = all.clone());
     prune_daily(&lab, &repo, 3);
     assert_sound(&repo);
-    assert!(packs(&*lab.store).iter().all(|id| !all.contains(id)), "all that lives was copied");
+    assert!(
+        packs(&*lab.store).iter().all(|id| !all.contains(id)),
+        "all that lives was copied"
+    );
     assert_eq!(files(&repo, second), read_files(&lab.tree()));
 }

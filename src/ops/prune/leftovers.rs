@@ -25,13 +25,16 @@ impl Run<'_> {
         if survey.live.missing.is_empty() && !survey.live.is_blind {
             return Ok(leftovers);
         }
-        let spent: BTreeSet<ObjectKey> = self.spent_packs(&leftovers, survey)?.into_iter().collect();
-        let (spent, needed): (Vec<_>, Vec<_>) =
-            leftovers.into_iter().partition(|meta| spent.contains(&meta.key));
+        let spent: BTreeSet<ObjectKey> =
+            self.spent_packs(&leftovers, survey)?.into_iter().collect();
+        let (spent, needed): (Vec<_>, Vec<_>) = leftovers
+            .into_iter()
+            .partition(|meta| spent.contains(&meta.key));
         for meta in needed {
             let what = "it was dropped, and holds what a snapshot in quarantine lacks: 'icecore repair packs', then \
                         'icecore repair snapshots', put that back";
-            self.observer.problem(&Problem::new(Severity::Note, meta.key, what));
+            self.observer
+                .problem(&Problem::new(Severity::Note, meta.key, what));
         }
         Ok(spent)
     }

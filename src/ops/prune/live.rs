@@ -37,7 +37,13 @@ pub(super) struct Pack {
 
 impl Pack {
     pub fn new(row: PackRow, there: Option<Timestamp>) -> Self {
-        Self { row, there, live: 0, wanted: 0, needed: false }
+        Self {
+            row,
+            there,
+            live: 0,
+            wanted: 0,
+            needed: false,
+        }
     }
 
     fn holds(&self) -> bool {
@@ -82,7 +88,11 @@ impl Live {
         let bits = Bits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
         let marker = Marker {
             repo,
-            out: Self { packs, bits, ..Self::default() },
+            out: Self {
+                packs,
+                bits,
+                ..Self::default()
+            },
             tolerant: false,
             ids: Vec::new(),
             copies: Vec::new(),
@@ -132,7 +142,9 @@ impl Marker<'_> {
             index.each_copy(ids, &mut |n, copy| copies.push((n, copy)))
         })?;
         let packs = &self.out.packs;
-        copies.retain(|(n, copy)| copy.len == batch[*n].1 && packs.get(&copy.pack).is_some_and(Pack::holds));
+        copies.retain(|(n, copy)| {
+            copy.len == batch[*n].1 && packs.get(&copy.pack).is_some_and(Pack::holds)
+        });
         copies.sort_unstable_by_key(|(n, copy)| (*n, copy.state, copy.pack));
         Ok(())
     }
@@ -144,9 +156,14 @@ impl Marker<'_> {
         }
         self.out.chunks += 1;
         let len = u64::from(best.len);
-        let known = copies.iter().filter(|(_, copy)| copy.state == PackState::Known).count();
+        let known = copies
+            .iter()
+            .filter(|(_, copy)| copy.state == PackState::Known)
+            .count();
         for (n, (_, copy)) in copies.iter().enumerate() {
-            let Some(pack) = self.out.packs.get_mut(&copy.pack) else { continue };
+            let Some(pack) = self.out.packs.get_mut(&copy.pack) else {
+                continue;
+            };
             pack.live += if n == 0 { len } else { 0 };
             pack.wanted += len;
             pack.needed |= known == 0;
@@ -165,7 +182,10 @@ impl Marker<'_> {
             self.look_up(batch)?;
             let copies = std::mem::take(&mut self.copies);
             for of_one in copies.chunk_by(|a, b| a.0 == b.0) {
-                let known = of_one.iter().map(|(_, copy)| copy).filter(|copy| copy.state == PackState::Known);
+                let known = of_one
+                    .iter()
+                    .map(|(_, copy)| copy)
+                    .filter(|copy| copy.state == PackState::Known);
                 let first = &of_one[0].1;
                 if let Some(best) = known.max_by(|a, b| self.out.better(a, b))
                     && best.number != first.number
@@ -184,7 +204,9 @@ impl Live {
     fn better(&self, a: &Location, b: &Location) -> std::cmp::Ordering {
         let share = |copy: &Location| {
             let pack = self.packs.get(&copy.pack);
-            pack.map_or(0, |pack| u128::from(pack.wanted) * 1_000_000 / u128::from(pack.row.plain.max(1)))
+            pack.map_or(0, |pack| {
+                u128::from(pack.wanted) * 1_000_000 / u128::from(pack.row.plain.max(1))
+            })
         };
         share(a).cmp(&share(b)).then(b.pack.cmp(&a.pack))
     }
@@ -205,7 +227,9 @@ impl Live {
 impl Judge for Marker<'_> {
     fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error> {
         let copies = self.repo.ask_index(|index| index.copies(id))?;
-        Ok(copies.into_iter().find(|copy| self.out.packs.get(&copy.pack).is_some_and(Pack::holds)))
+        Ok(copies
+            .into_iter()
+            .find(|copy| self.out.packs.get(&copy.pack).is_some_and(Pack::holds)))
     }
 
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
@@ -222,7 +246,10 @@ impl Judge for Marker<'_> {
         for ((id, _), _) in batch.iter().zip(missing).filter(|(_, missing)| *missing) {
             all_there = false;
             self.miss(*id);
-            self.tell(format!("chunk {}", id.short()), "no held pack that is there has it".into());
+            self.tell(
+                format!("chunk {}", id.short()),
+                "no held pack that is there has it".into(),
+            );
         }
         Ok(all_there)
     }

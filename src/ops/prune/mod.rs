@@ -66,12 +66,13 @@ pub fn prune(
     let shortest = shortest_grace(&times);
     if options.grace < shortest && !options.now {
         let minutes = shortest.as_secs() / 60;
-        return Err(Error::Usage(format!("a grace below {minutes} minutes is safe only with --now")));
+        return Err(Error::Usage(format!(
+            "a grace below {minutes} minutes is safe only with --now"
+        )));
     }
     let properties = repo.store().properties();
     if options.now && !properties.strong_listing {
-        let why =
-            "listings of this store may lag behind, so that --now could miss a writer; prune without it";
+        let why = "listings of this store may lag behind, so that --now could miss a writer; prune without it";
         return Err(Error::Usage(why.into()));
     }
     repo.check_prunable()?;
@@ -96,7 +97,10 @@ pub fn prune(
         return Ok(report);
     }
     if properties.read_only {
-        return Err(StoreError::ReadOnly { address: repo.store().address().to_owned() }.into());
+        return Err(StoreError::ReadOnly {
+            address: repo.store().address().to_owned(),
+        }
+        .into());
     }
     // On a full disk even a lease would not fit (R28). What cannot be given back or held is no reason to stop.
     let _ = repo.store().set_reserve(false);
@@ -107,7 +111,10 @@ pub fn prune(
 
 fn with_lease(run: Run<'_>) -> Result<PruneReport, Error> {
     let lease = Lease::take(run.repo, LeaseKind::Prune, &run.options.host, run.times)?;
-    let mut run = Run { lease: Some(&lease), ..run };
+    let mut run = Run {
+        lease: Some(&lease),
+        ..run
+    };
     run.whole(&lease)?;
     let report = run.report;
     // A lease that cannot be deleted expires by itself.
@@ -205,7 +212,10 @@ impl Run<'_> {
         let own = (lease.started(), lease.id());
         Ok(self.repo.leases()?.iter().any(|other| {
             other.id != lease.id()
-                && other.body.as_ref().is_some_and(|body| body.kind == LeaseKind::Prune)
+                && other
+                    .body
+                    .as_ref()
+                    .is_some_and(|body| body.kind == LeaseKind::Prune)
                 && other.is_alive(now, &self.times)
                 && !other.is_dead_here(&self.options.host)
                 && (other.started(&self.times), other.id) < own
@@ -227,7 +237,10 @@ impl Run<'_> {
         }
         for id in &plan.copy {
             let pack = &survey.live.packs[id];
-            if self.options.max_repack.is_some_and(|max| self.report.copied.bytes + pack.live_bytes() > max.0)
+            if self
+                .options
+                .max_repack
+                .is_some_and(|max| self.report.copied.bytes + pack.live_bytes() > max.0)
             {
                 self.report.copy_stopped = Some(CopyStop::MaxRepack);
                 continue;
@@ -273,9 +286,18 @@ impl Run<'_> {
     /// What is condemned and stays for now, and until when.
     fn tell_pending(&mut self, survey: &Survey) {
         let grace = self.grace();
-        for pack in survey.live.packs.values().filter(|pack| pack.row.state == PackState::Condemned) {
+        for pack in survey
+            .live
+            .packs
+            .values()
+            .filter(|pack| pack.row.state == PackState::Condemned)
+        {
             self.report.pending.add(pack.row.size);
-            let marked = survey.marks.get(&pack.row.id).copied().unwrap_or(survey.now);
+            let marked = survey
+                .marks
+                .get(&pack.row.id)
+                .copied()
+                .unwrap_or(survey.now);
             let until = marked.plus_seconds(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
             self.report.pending_until = self.report.pending_until.max(Some(until));
             if self.report.kept_waiting.is_empty() {

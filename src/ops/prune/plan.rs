@@ -107,7 +107,10 @@ struct Dead {
 
 impl Dead {
     fn of(pack: &Pack) -> Self {
-        Self { plain: pack.row.plain, dead: pack.row.plain.saturating_sub(pack.live) }
+        Self {
+            plain: pack.row.plain,
+            dead: pack.row.plain.saturating_sub(pack.live),
+        }
     }
 
     fn add(&mut self, pack: &Pack) {
@@ -154,7 +157,10 @@ mod tests {
             plain: 100,
             writer: LeaseId::new([0; 16]),
         };
-        Pack { live, ..Pack::new(row, Some(Timestamp::from_seconds(i64::from(n)))) }
+        Pack {
+            live,
+            ..Pack::new(row, Some(Timestamp::from_seconds(i64::from(n))))
+        }
     }
 
     fn ids(ns: &[u8]) -> Vec<PackId> {
@@ -162,7 +168,11 @@ mod tests {
     }
 
     const BIG: u64 = 64 << 20;
-    const ANY: Until = Until { grace: None, oldest_lease: None, unknown_needs: None };
+    const ANY: Until = Until {
+        grace: None,
+        oldest_lease: None,
+        unknown_needs: None,
+    };
 
     #[test]
     fn dead_packs_go_and_mostly_dead_ones_are_copied_worst_first() {
@@ -177,21 +187,34 @@ mod tests {
             pack(8, SMALL_BYTES, 100, PackState::Known),
         ];
         let plan = Plan::make(packs.iter(), &ANY);
-        assert_eq!(plan, Plan { dead: ids(&[1]), copy: ids(&[5, 4, 3]) });
+        assert_eq!(
+            plan,
+            Plan {
+                dead: ids(&[1]),
+                copy: ids(&[5, 4, 3])
+            }
+        );
     }
 
     #[test]
     fn the_worst_are_copied_until_little_of_all_is_dead() {
         let copied = |live: &[u64]| {
-            let packs: Vec<Pack> =
-                live.iter().zip(1..).map(|(live, n)| pack(n, BIG, *live, PackState::Known)).collect();
+            let packs: Vec<Pack> = live
+                .iter()
+                .zip(1..)
+                .map(|(live, n)| pack(n, BIG, *live, PackState::Known))
+                .collect();
             Plan::make(packs.iter(), &ANY).copy
         };
         assert_eq!(copied(&[92, 91]), ids(&[]), "8 of 100");
         assert_eq!(copied(&[90, 80, 85]), ids(&[2]), "15 of 100, then 8");
         assert_eq!(copied(&[71, 71]), ids(&[1, 2]));
         assert_eq!(copied(&[75, 99, 99, 99]), ids(&[]), "little of all is dead");
-        assert_eq!(copied(&[0, 10, 93, 93]), ids(&[2]), "those that go anyway do not count");
+        assert_eq!(
+            copied(&[0, 10, 93, 93]),
+            ids(&[2]),
+            "those that go anyway do not count"
+        );
     }
 
     #[test]
@@ -199,16 +222,46 @@ mod tests {
         let packs = [1, 2, 3].map(|n| pack(n, BIG, 0, PackState::Known));
         let at = |n| Some(Timestamp::from_seconds(n));
         let dead = |until| Plan::make(packs.iter(), &until).dead;
-        assert_eq!(dead(Until { grace: at(3), ..ANY }), ids(&[1, 2]));
-        assert_eq!(dead(Until { grace: at(3), oldest_lease: at(2), ..ANY }), ids(&[1]));
-        assert_eq!(dead(Until { oldest_lease: at(1), ..ANY }), ids(&[]));
-        assert_eq!(dead(Until { unknown_needs: at(2), ..ANY }), ids(&[3]), "only what came later");
+        assert_eq!(
+            dead(Until {
+                grace: at(3),
+                ..ANY
+            }),
+            ids(&[1, 2])
+        );
+        assert_eq!(
+            dead(Until {
+                grace: at(3),
+                oldest_lease: at(2),
+                ..ANY
+            }),
+            ids(&[1])
+        );
+        assert_eq!(
+            dead(Until {
+                oldest_lease: at(1),
+                ..ANY
+            }),
+            ids(&[])
+        );
+        assert_eq!(
+            dead(Until {
+                unknown_needs: at(2),
+                ..ANY
+            }),
+            ids(&[3]),
+            "only what came later"
+        );
     }
 
     #[test]
     fn small_packs_are_joined_if_none_outweighs_the_others() {
         let packs = |sizes: &[u64]| -> Vec<Pack> {
-            sizes.iter().zip(1..).map(|(size, n)| pack(n, *size, 100, PackState::Known)).collect()
+            sizes
+                .iter()
+                .zip(1..)
+                .map(|(size, n)| pack(n, *size, 100, PackState::Known))
+                .collect()
         };
         let joined = |sizes: &[u64]| Plan::make(packs(sizes).iter(), &ANY).copy;
         assert_eq!(joined(&[5]), ids(&[]), "one alone");
@@ -218,6 +271,10 @@ mod tests {
         assert_eq!(joined(&[SMALL_BYTES, SMALL_BYTES]), ids(&[]), "not small");
         let mut with_another = packs(&[20]);
         with_another.push(pack(2, 20, 50, PackState::Known));
-        assert_eq!(Plan::make(with_another.iter(), &ANY).copy, ids(&[2, 1]), "10 bytes are copied anyway");
+        assert_eq!(
+            Plan::make(with_another.iter(), &ANY).copy,
+            ids(&[2, 1]),
+            "10 bytes are copied anyway"
+        );
     }
 }

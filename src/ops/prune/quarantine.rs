@@ -48,7 +48,11 @@ impl UnknownNeeds {
         let margin = i64::try_from(margin.as_secs()).unwrap_or(i64::MAX);
 
         // An original whose lists of entries are lost in part may need anything, as one that cannot be read at all.
-        let blind = roots.aside.iter().map(|(meta, _)| meta).filter(|_| live.is_blind);
+        let blind = roots
+            .aside
+            .iter()
+            .map(|(meta, _)| meta)
+            .filter(|_| live.is_blind);
         let aside = roots.unknown.iter().map(|(meta, _)| meta).chain(blind);
         let young: Vec<Timestamp> = aside
             .map(|meta| meta.modified)
@@ -56,8 +60,10 @@ impl UnknownNeeds {
             .collect();
         let aside_since = young.iter().max().copied();
 
-        let gone: BTreeMap<SnapshotId, Timestamp> =
-            vanished.iter().map(|one| (one.snapshot, one.time)).collect();
+        let gone: BTreeMap<SnapshotId, Timestamp> = vanished
+            .iter()
+            .map(|one| (one.snapshot, one.time))
+            .collect();
         let last = aside_since.into_iter().chain(gone.values().copied()).max();
         Self {
             until: last.map(|time| time.plus_seconds(margin)),
@@ -74,7 +80,8 @@ impl Run<'_> {
         let unknown = &survey.unknown;
         let Some(needs) = unknown.until else { return };
         for pack in survey.live.packs.values() {
-            let is_held = pack.live == 0 && pack.row.added && pack.there.is_some_and(|there| there <= needs);
+            let is_held =
+                pack.live == 0 && pack.row.added && pack.there.is_some_and(|there| there <= needs);
             if is_held {
                 self.report.held.add(pack.row.size);
             }
@@ -88,10 +95,12 @@ impl Run<'_> {
     /// Deletes what is of no use in quarantine any more.
     pub(super) fn sweep_quarantine(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         let aside = list_all(self.repo.store(), Folder::Quarantine)?;
-        let is_repairing = survey
-            .leases
-            .iter()
-            .any(|lease| lease.body.as_ref().is_none_or(|body| body.kind == LeaseKind::Repair));
+        let is_repairing = survey.leases.iter().any(|lease| {
+            lease
+                .body
+                .as_ref()
+                .is_none_or(|body| body.kind == LeaseKind::Repair)
+        });
         let spent = match is_repairing {
             true => BTreeSet::new(),
             false => self.spent_in_quarantine(&aside, survey)?,
@@ -115,11 +124,15 @@ impl Run<'_> {
         aside: &[ObjectMeta],
         survey: &Survey,
     ) -> Result<BTreeSet<ObjectKey>, Error> {
-        let is_given_up = |meta: &ObjectMeta| survey.roots.ages.is_older(meta.modified, QUARANTINE_LIFE);
+        let is_given_up =
+            |meta: &ObjectMeta| survey.roots.ages.is_older(meta.modified, QUARANTINE_LIFE);
         let roots = &survey.roots;
         let mut spent = BTreeSet::new();
         // What cannot be read now may be whole.
-        let broken = roots.unknown.iter().filter(|(meta, now)| !now && is_given_up(meta));
+        let broken = roots
+            .unknown
+            .iter()
+            .filter(|(meta, now)| !now && is_given_up(meta));
         spent.extend(broken.map(|(meta, _)| meta.key.clone()));
         // The snapshot that stands for it was let go by a policy or by name, and its original is not to come back.
         let orphaned = roots.aside.iter().filter(|(meta, first)| {
@@ -151,13 +164,20 @@ impl Run<'_> {
                 _ => None,
             })
             .collect();
-        let told = self.repo.told_of(&packs.iter().map(|(id, _)| *id).collect())?;
+        let told = self
+            .repo
+            .told_of(&packs.iter().map(|(id, _)| *id).collect())?;
         let mut spent = Vec::new();
         for (id, meta) in packs {
             self.cancel.check()?;
-            let Some(mut infos) = self.own_directory(&id, meta)? else { continue };
+            let Some(mut infos) = self.own_directory(&id, meta)? else {
+                continue;
+            };
             infos.extend(told.get(&id).cloned().unwrap_or_default());
-            let chunks = infos.iter().flat_map(|info| &info.frames).flat_map(|frame| &frame.chunks);
+            let chunks = infos
+                .iter()
+                .flat_map(|info| &info.frames)
+                .flat_map(|frame| &frame.chunks);
             let ids: BTreeSet<ChunkId> = chunks.map(|chunk| chunk.id).collect();
             if !self.could_save(&ids, survey)? {
                 spent.push(meta.key.clone());
@@ -167,7 +187,11 @@ impl Run<'_> {
     }
 
     /// What a pack says that it holds, whatever its name; none if it cannot be read now. Damage leaves what segments say.
-    fn own_directory(&self, id: &PackId, meta: &ObjectMeta) -> Result<Option<Vec<PackInfo>>, Error> {
+    fn own_directory(
+        &self,
+        id: &PackId,
+        meta: &ObjectMeta,
+    ) -> Result<Option<Vec<PackInfo>>, Error> {
         let head = self.repo.head_of(&meta.key);
         let info = head.and_then(|head| self.repo.directory_of(&meta.key, id, meta.size, &head));
         match info {
@@ -189,7 +213,12 @@ impl Run<'_> {
                 let pack = live.packs.get(&copy.pack);
                 copy.state == PackState::Known && pack.is_some_and(|pack| pack.there.is_some())
             };
-            if !self.repo.ask_index(|index| index.copies(id))?.iter().any(holds) {
+            if !self
+                .repo
+                .ask_index(|index| index.copies(id))?
+                .iter()
+                .any(holds)
+            {
                 return Ok(true);
             }
         }

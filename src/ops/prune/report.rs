@@ -69,7 +69,12 @@ pub enum Waiting {
     /// The grace has not passed.
     Grace,
     /// Somebody is at work who may have begun before the packs were condemned.
-    Lease { id: LeaseId, host: String, kind: Option<LeaseKind>, started: Timestamp },
+    Lease {
+        id: LeaseId,
+        host: String,
+        kind: Option<LeaseKind>,
+        started: Timestamp,
+    },
     /// Chunks that lie nowhere else are needed; the next prune copies them.
     Needed,
     /// Nothing was written for more than 30 days, or the store's clock jumped: that time does not count as grace.

@@ -55,15 +55,20 @@ impl Roots {
             .flat_map(|body| body.parents.clone())
             .collect();
         let mut roots = Self::default();
-        let mut times: Vec<Timestamp> =
-            list_all(repo.store(), Folder::Index)?.into_iter().map(|meta| meta.modified).collect();
+        let mut times: Vec<Timestamp> = list_all(repo.store(), Folder::Index)?
+            .into_iter()
+            .map(|meta| meta.modified)
+            .collect();
         let listed = list_all(repo.store(), Folder::Snapshots)?;
         let forgotten = list_all(repo.store(), Folder::Forgotten)?;
         times.extend(listed.iter().chain(&forgotten).map(|meta| meta.modified));
         roots.ages = Ages::new(now, times);
         let mut seen = BTreeSet::new();
         // Once more: one that was put back between the two listings stands in neither.
-        for meta in listed.into_iter().chain(list_all(repo.store(), Folder::Snapshots)?) {
+        for meta in listed
+            .into_iter()
+            .chain(list_all(repo.store(), Folder::Snapshots)?)
+        {
             if let ObjectKey::Snapshot(id) = meta.key
                 && seen.insert(id)
             {
@@ -74,12 +79,15 @@ impl Roots {
         roots.listed.clone_from(&seen);
         repo.compare_with_memory(&seen.iter().map(|id| (*id, now)).collect::<Vec<_>>())?;
         for meta in forgotten {
-            let ObjectKey::Forgotten(id) = meta.key else { continue };
+            let ObjectKey::Forgotten(id) = meta.key else {
+                continue;
+            };
             cancel.check()?;
             // One that was forgotten since the leases were listed may have been chosen by someone who began since.
-            let may_go = meta.modified <= now && !named.contains(&id) && !roots.listed.contains(&id);
-            roots.is_held_by_silence |=
-                may_go && grace.is_some_and(|grace| roots.ages.is_held_by_silence(meta.modified, grace));
+            let may_go =
+                meta.modified <= now && !named.contains(&id) && !roots.listed.contains(&id);
+            roots.is_held_by_silence |= may_go
+                && grace.is_some_and(|grace| roots.ages.is_held_by_silence(meta.modified, grace));
             if may_go && grace.is_none_or(|grace| roots.ages.is_older(meta.modified, grace)) {
                 roots.spent.push(meta);
             } else if seen.insert(id) {
@@ -88,7 +96,9 @@ impl Roots {
             }
         }
         for meta in list_all(repo.store(), Folder::Quarantine)? {
-            let ObjectKey::QuarantinedSnapshot(id) = meta.key else { continue };
+            let ObjectKey::QuarantinedSnapshot(id) = meta.key else {
+                continue;
+            };
             match repo.read_snapshot_at(&meta.key) {
                 Ok(snapshot) => {
                     roots.aside.push((meta, snapshot.original.unwrap_or(id)));
@@ -96,11 +106,15 @@ impl Roots {
                 }
                 // Put back by a repair since the listing.
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
-                Err(err) if err.is_unavailable() => roots.unknown.push((meta, err.is_unreadable_now())),
+                Err(err) if err.is_unavailable() => {
+                    roots.unknown.push((meta, err.is_unreadable_now()))
+                }
                 Err(err) => return Err(err.into()),
             }
         }
-        roots.snapshots.sort_by_key(|found| std::cmp::Reverse(found.order()));
+        roots
+            .snapshots
+            .sort_by_key(|found| std::cmp::Reverse(found.order()));
         Ok(roots)
     }
 
@@ -141,9 +155,15 @@ impl Roots {
         read: Result<Snapshot, RepoError>,
     ) -> Result<(), Error> {
         match read {
-            Ok(snapshot) => self.snapshots.push(StoredSnapshot { id, stored, snapshot }),
+            Ok(snapshot) => self.snapshots.push(StoredSnapshot {
+                id,
+                stored,
+                snapshot,
+            }),
             Err(RepoError::Store(err)) if err.is_not_found() => {}
-            Err(err) if err.is_unavailable() => self.unreadable.push((key.to_string(), err.to_string())),
+            Err(err) if err.is_unavailable() => {
+                self.unreadable.push((key.to_string(), err.to_string()))
+            }
             Err(err) => return Err(err.into()),
         }
         Ok(())

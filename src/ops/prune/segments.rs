@@ -38,9 +38,15 @@ impl Run<'_> {
         }
         let says = self.repo.ask_index(Index::says)?;
         let mut superseded: BTreeMap<SegmentId, SegmentId> = BTreeMap::new();
-        for id in says.iter().map(|says| says.segment).filter(|id| listed.contains_key(id)) {
-            if let Some(by) =
-                self.repo.ask_index(|index| index.superseder(&id))?.filter(|by| listed.contains_key(by))
+        for id in says
+            .iter()
+            .map(|says| says.segment)
+            .filter(|id| listed.contains_key(id))
+        {
+            if let Some(by) = self
+                .repo
+                .ask_index(|index| index.superseder(&id))?
+                .filter(|by| listed.contains_key(by))
             {
                 superseded.insert(id, by);
             }
@@ -48,7 +54,9 @@ impl Run<'_> {
         self.delete_superseded(lease, &superseded, &listed, now)?;
         let of: Vec<&Says> = says
             .iter()
-            .filter(|says| listed.contains_key(&says.segment) && !superseded.contains_key(&says.segment))
+            .filter(|says| {
+                listed.contains_key(&says.segment) && !superseded.contains_key(&says.segment)
+            })
             .collect();
         self.merge(lease, &of, &listed)
     }
@@ -61,7 +69,11 @@ impl Run<'_> {
         now: Timestamp,
     ) -> Result<(), Error> {
         let grace = self.grace();
-        let is_old = |by: &SegmentId| listed.get(by).is_some_and(|meta| is_older(meta.modified, now, grace));
+        let is_old = |by: &SegmentId| {
+            listed
+                .get(by)
+                .is_some_and(|meta| is_older(meta.modified, now, grace))
+        };
         let going: BTreeMap<&SegmentId, &SegmentId> =
             superseded.iter().filter(|(_, by)| is_old(by)).collect();
         let mut heirs: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
@@ -72,17 +84,26 @@ impl Run<'_> {
             }
         }
         for (by, olds) in heirs {
-            let Some(heir) = self.segment(&by)? else { continue };
+            let Some(heir) = self.segment(&by)? else {
+                continue;
+            };
             let heir = Told::new(&heir);
             for old in olds {
                 self.cancel.check()?;
-                let Some(body) = self.segment(&old)? else { continue };
+                let Some(body) = self.segment(&old)? else {
+                    continue;
+                };
                 if heir.covers(&body) {
                     lease.check()?;
                     self.report.segments_deleted += u64::from(self.delete(&listed[&old])?);
                 } else {
-                    let what = "it is said to be superseded by one that does not say the same; it stays";
-                    self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Segment(old), what));
+                    let what =
+                        "it is said to be superseded by one that does not say the same; it stays";
+                    self.observer.problem(&Problem::new(
+                        Severity::Note,
+                        ObjectKey::Segment(old),
+                        what,
+                    ));
                 }
             }
         }
@@ -105,14 +126,23 @@ impl Run<'_> {
         listed: &BTreeMap<SegmentId, ObjectMeta>,
     ) -> Result<(), Error> {
         let rows = self.repo.ask_index(Index::packs)?;
-        let dropped: BTreeSet<PackId> =
-            rows.iter().filter(|row| row.state == PackState::Dropped).map(|row| row.id).collect();
-        let chosen = choose(says, |id| listed.get(id).map_or(0, |meta| meta.size), &dropped);
+        let dropped: BTreeSet<PackId> = rows
+            .iter()
+            .filter(|row| row.state == PackState::Dropped)
+            .map(|row| row.id)
+            .collect();
+        let chosen = choose(
+            says,
+            |id| listed.get(id).map_or(0, |meta| meta.size),
+            &dropped,
+        );
         let mut merged = SegmentBody::empty(lease.id());
         let (mut count, mut bytes) = (0, 0);
         for id in chosen {
             self.cancel.check()?;
-            let Some(body) = self.segment(&id)? else { continue };
+            let Some(body) = self.segment(&id)? else {
+                continue;
+            };
             let plain = encode_segment(&body).len();
             if bytes + plain > MERGED_BYTES_MAX {
                 continue;
@@ -140,10 +170,20 @@ impl Run<'_> {
 }
 
 /// Which segments are merged into one: small ones once they are many, and those that tell mostly of dropped packs.
-fn choose(says: &[&Says], size: impl Fn(&SegmentId) -> u64, dropped: &BTreeSet<PackId>) -> Vec<SegmentId> {
-    let free = says.iter().filter(|says| says.condemned.iter().all(|pack| dropped.contains(pack)));
+fn choose(
+    says: &[&Says],
+    size: impl Fn(&SegmentId) -> u64,
+    dropped: &BTreeSet<PackId>,
+) -> Vec<SegmentId> {
+    let free = says
+        .iter()
+        .filter(|says| says.condemned.iter().all(|pack| dropped.contains(pack)));
     let is_stale = |says: &Says| {
-        let gone = says.added.iter().filter(|pack| dropped.contains(pack)).count();
+        let gone = says
+            .added
+            .iter()
+            .filter(|pack| dropped.contains(pack))
+            .count();
         gone > 0 && gone * 2 >= says.added.len()
     };
     let (mut small, mut stale): (Vec<&Says>, Vec<&Says>) = free
@@ -154,7 +194,11 @@ fn choose(says: &[&Says], size: impl Fn(&SegmentId) -> u64, dropped: &BTreeSet<P
     }
     small.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
     stale.sort_unstable_by_key(|says| (size(&says.segment), says.segment));
-    stale.into_iter().chain(small).map(|says| says.segment).collect()
+    stale
+        .into_iter()
+        .chain(small)
+        .map(|says| says.segment)
+        .collect()
 }
 
 /// Adds what a segment says to a merged one.
@@ -167,7 +211,11 @@ fn join(merged: &mut SegmentBody, id: SegmentId, body: SegmentBody, dropped: &BT
             merged.packs.push(pack);
         }
     }
-    merged.condemned.extend(body.condemned.into_iter().filter(|pack| !dropped.contains(pack)));
+    merged.condemned.extend(
+        body.condemned
+            .into_iter()
+            .filter(|pack| !dropped.contains(pack)),
+    );
     merged.dropped.extend(body.dropped);
     merged.lost.extend(body.lost);
     merged.superseded.extend(body.superseded);
@@ -182,19 +230,30 @@ struct Told<'a> {
 
 impl<'a> Told<'a> {
     fn new(body: &'a SegmentBody) -> Self {
-        Self { packs: body.packs.iter().map(|pack| (pack.id, pack)).collect(), body }
+        Self {
+            packs: body.packs.iter().map(|pack| (pack.id, pack)).collect(),
+            body,
+        }
     }
 
     /// True if nothing that `old` says would be unsaid without it.
     fn covers(&self, old: &SegmentBody) -> bool {
         let is_dropped = |pack: &PackId| self.body.dropped.binary_search(pack).is_ok();
-        old.packs.iter().all(|pack| is_dropped(&pack.id) || self.packs.get(&pack.id) == Some(&pack))
+        old.packs
+            .iter()
+            .all(|pack| is_dropped(&pack.id) || self.packs.get(&pack.id) == Some(&pack))
             && old
                 .condemned
                 .iter()
                 .all(|pack| is_dropped(pack) || self.body.condemned.binary_search(pack).is_ok())
             && old.dropped.iter().all(is_dropped)
-            && old.lost.iter().all(|chunk| self.body.lost.binary_search(chunk).is_ok())
-            && old.superseded.iter().all(|id| self.body.superseded.binary_search(id).is_ok())
+            && old
+                .lost
+                .iter()
+                .all(|chunk| self.body.lost.binary_search(chunk).is_ok())
+            && old
+                .superseded
+                .iter()
+                .all(|id| self.body.superseded.binary_search(id).is_ok())
     }
 }

@@ -78,7 +78,17 @@ impl Run<'_> {
             oldest_lease: leases.iter().map(|lease| lease.started(&self.times)).min(),
             unknown_needs: unknown.until,
         };
-        Ok(Survey { now, leases, immediate, until, unknown, roots, marks, leftovers, live })
+        Ok(Survey {
+            now,
+            leases,
+            immediate,
+            until,
+            unknown,
+            roots,
+            marks,
+            leftovers,
+            live,
+        })
     }
 
     /// Finds out what is live. Done again if the index was found wanting on the way: chunk numbers, and what did not
@@ -135,7 +145,9 @@ impl Run<'_> {
                 None if row.added => stat_pack(self.repo, &row.id)?,
                 found => found,
             };
-            let whole = found.filter(|meta| meta.size == row.size).map(|meta| meta.modified);
+            let whole = found
+                .filter(|meta| meta.size == row.size)
+                .map(|meta| meta.modified);
             packs.insert(row.id, Pack::new(row, whole));
         }
         Ok((packs, leftovers))
@@ -151,7 +163,9 @@ impl Run<'_> {
             .collect();
         let (mut adopted, mut found, mut chunks) = (BTreeSet::new(), Vec::new(), 0);
         for meta in listed {
-            let ObjectKey::Pack(id) = meta.key else { continue };
+            let ObjectKey::Pack(id) = meta.key else {
+                continue;
+            };
             if told.contains(&id) {
                 continue;
             }
@@ -165,7 +179,8 @@ impl Run<'_> {
                 }
                 Err(RepoError::Store(StoreError::NotFound { .. })) => {}
                 Err(err) if err.is_unavailable() => {
-                    self.observer.problem(&Problem::new(Severity::Damage, &meta.key, err));
+                    self.observer
+                        .problem(&Problem::new(Severity::Damage, &meta.key, err));
                 }
                 Err(err) => return Err(err.into()),
             }
@@ -180,10 +195,18 @@ impl Run<'_> {
 
     fn publish_adopted(&self, found: &mut Vec<crate::types::PackInfo>) -> Result<(), Error> {
         let packs = std::mem::take(found);
-        if let Some(lease) = self.lease.filter(|_| !packs.is_empty() && !self.options.dry_run) {
+        if let Some(lease) = self
+            .lease
+            .filter(|_| !packs.is_empty() && !self.options.dry_run)
+        {
             lease.check()?;
-            self.repo
-                .publish_segment(lease.id(), &SegmentBody { packs, ..SegmentBody::empty(lease.id()) })?;
+            self.repo.publish_segment(
+                lease.id(),
+                &SegmentBody {
+                    packs,
+                    ..SegmentBody::empty(lease.id())
+                },
+            )?;
         }
         Ok(())
     }

@@ -40,12 +40,16 @@ impl Run<'_> {
             self.report.forgotten_deleted += u64::from(self.delete_spent(&meta)?);
         }
         if !dropped.is_empty() {
-            let body = SegmentBody { dropped: dropped.clone(), ..SegmentBody::empty(lease.id()) };
+            let body = SegmentBody {
+                dropped: dropped.clone(),
+                ..SegmentBody::empty(lease.id())
+            };
             lease.check()?;
             self.repo.publish_segment(lease.id(), &body)?;
         }
         let leftovers = self.spent_leftovers(survey)?;
-        self.observer.expect((dropped.len() + leftovers.len()) as u64, false);
+        self.observer
+            .expect((dropped.len() + leftovers.len()) as u64, false);
         for id in dropped {
             self.cancel.check()?;
             lease.check()?;
@@ -103,7 +107,9 @@ impl Run<'_> {
         self.repo.sync()?;
         let rows = self.repo.ask_index(Index::packs)?;
         let known = |row: &PackRow| survey.live.packs.get(&row.id).map(|pack| pack.row.state);
-        Ok(rows.iter().all(|row| known(row).is_none_or(|state| state == row.state)))
+        Ok(rows
+            .iter()
+            .all(|row| known(row).is_none_or(|state| state == row.state)))
     }
 
     /// Says in the index which forgotten snapshots are about to be deleted: whoever remembers one as the last of its
@@ -128,7 +134,8 @@ impl Run<'_> {
         }
         if survey.roots.ages.is_silent() && self.report.kept_waiting.contains(&Waiting::Silence) {
             lease.check()?;
-            self.repo.publish_segment(lease.id(), &SegmentBody::empty(lease.id()))?;
+            self.repo
+                .publish_segment(lease.id(), &SegmentBody::empty(lease.id()))?;
         }
         Ok(())
     }
@@ -141,7 +148,11 @@ impl Run<'_> {
         }
         let mut readable = BTreeSet::new();
         for says in self.repo.ask_index(Index::says)? {
-            if !says.condemned.iter().any(|pack| packs.binary_search(pack).is_ok()) {
+            if !says
+                .condemned
+                .iter()
+                .any(|pack| packs.binary_search(pack).is_ok())
+            {
                 continue;
             }
             match self.repo.read_segment(&says.segment) {
@@ -149,7 +160,8 @@ impl Run<'_> {
                 Err(err) if err.is_unavailable() => {
                     let what = format!("{err}; what it condemns is not let go");
                     let subject = ObjectKey::Segment(says.segment);
-                    self.observer.problem(&Problem::new(Severity::Damage, subject, what));
+                    self.observer
+                        .problem(&Problem::new(Severity::Damage, subject, what));
                 }
                 Err(err) => return Err(err.into()),
             }
@@ -164,28 +176,48 @@ impl Run<'_> {
         self.report.kept_waiting.clear();
         let mut dropped = Vec::new();
         let packs = survey.live.packs.values();
-        let mut condemned: Vec<_> = packs.filter(|pack| pack.row.state == PackState::Condemned).collect();
+        let mut condemned: Vec<_> = packs
+            .filter(|pack| pack.row.state == PackState::Condemned)
+            .collect();
         condemned.sort_unstable_by_key(|pack| pack.row.id);
         for pack in condemned {
-            let marked = survey.marks.get(&pack.row.id).copied().unwrap_or(survey.now);
+            let marked = survey
+                .marks
+                .get(&pack.row.id)
+                .copied()
+                .unwrap_or(survey.now);
             // At once only behind a look at the leases: a mark that is younger than that look is another's.
             let ages = &survey.roots.ages;
-            let may_go = if survey.immediate { marked <= survey.now } else { ages.is_older(marked, grace) };
+            let may_go = if survey.immediate {
+                marked <= survey.now
+            } else {
+                ages.is_older(marked, grace)
+            };
             if !may_go {
                 let is_silence = ages.is_held_by_silence(marked, grace);
-                self.report.wait(if is_silence { Waiting::Silence } else { Waiting::Grace });
+                self.report.wait(if is_silence {
+                    Waiting::Silence
+                } else {
+                    Waiting::Grace
+                });
                 self.tell_who_is_at_work(survey);
                 continue;
             }
             // Who began at most a margin later may not have seen the mark.
             let margin = self.times.margin.as_secs_f64();
-            let may_need =
-                survey.leases.iter().find(|lease| lease.started(&self.times).seconds_since(marked) <= margin);
+            let may_need = survey
+                .leases
+                .iter()
+                .find(|lease| lease.started(&self.times).seconds_since(marked) <= margin);
             if let Some(lease) = may_need {
                 self.wait_for(lease);
             } else if pack.needed {
                 self.report.wait(Waiting::Needed);
-            } else if survey.until.unknown_needs.is_some_and(|needs| pack.there.is_some_and(|t| t <= needs)) {
+            } else if survey
+                .until
+                .unknown_needs
+                .is_some_and(|needs| pack.there.is_some_and(|t| t <= needs))
+            {
                 self.report.wait(Waiting::Unknown);
             } else {
                 dropped.push(pack.row.id);
@@ -206,7 +238,11 @@ impl Run<'_> {
     fn wait_for(&mut self, lease: &FoundLease) {
         self.report.wait(Waiting::Lease {
             id: lease.id,
-            host: lease.body.as_ref().map(|body| body.host.clone()).unwrap_or_default(),
+            host: lease
+                .body
+                .as_ref()
+                .map(|body| body.host.clone())
+                .unwrap_or_default(),
             kind: lease.body.as_ref().map(|body| body.kind),
             started: lease.started(&self.times),
         });
@@ -225,7 +261,10 @@ impl Run<'_> {
             }
         }
         // A write that goes on touches its file all the time; the grace of those at work is kept whatever was asked for.
-        let (count, bytes) = self.repo.store().sweep_unfinished(minus(survey.now, self.grace()))?;
+        let (count, bytes) = self
+            .repo
+            .store()
+            .sweep_unfinished(minus(survey.now, self.grace()))?;
         self.report.unfinished_deleted += count;
         self.report.freed_bytes += bytes;
         Ok(())
@@ -242,7 +281,11 @@ impl Run<'_> {
             Err(err) => return Err(err.into()),
         }
         let key = ObjectKey::Pack(*id);
-        self.delete(&ObjectMeta { key, size, modified: Default::default() })?;
+        self.delete(&ObjectMeta {
+            key,
+            size,
+            modified: Default::default(),
+        })?;
         self.observer.add(Counter::Done, 1);
         self.observer.add(Counter::Packs, 1);
         Ok(())
@@ -254,7 +297,9 @@ impl Run<'_> {
     /// put a new copy into `forgotten/` before. So if the copy found after that is the old one, nobody is about to rely
     /// on it.
     fn delete_spent(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
-        let ObjectKey::Forgotten(id) = meta.key else { return Ok(false) };
+        let ObjectKey::Forgotten(id) = meta.key else {
+            return Ok(false);
+        };
         if self.repo.is_listed(&id)? || !self.is_the_judged(meta)? {
             return Ok(false);
         }
@@ -264,7 +309,11 @@ impl Run<'_> {
 
     /// Deletes an object if it is the one that was judged; false if it is not, or was gone already.
     fn delete_judged(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
-        if self.is_the_judged(meta)? { self.delete(meta) } else { Ok(false) }
+        if self.is_the_judged(meta)? {
+            self.delete(meta)
+        } else {
+            Ok(false)
+        }
     }
 
     /// True if the object of this name was not written since it was listed.

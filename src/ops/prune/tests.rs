@@ -12,8 +12,8 @@ use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::{Lease, Secret};
 use crate::store::{
-    Body, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, PutMode, SharedStore, Store,
-    Trouble, list_all,
+    Body, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, PutMode, SharedStore,
+    Store, Trouble, list_all,
 };
 use crate::target::OwnerPolicy;
 use crate::types::{ByteSize, LeaseId, RelPath, SnapshotId};
@@ -32,13 +32,23 @@ pub(super) fn run(repo: &Repository, options: &PruneOptions) -> PruneReport {
 /// As `forget` does it.
 pub(super) fn forget(store: &dyn Store, id: SnapshotId) {
     let bytes = store.get(&ObjectKey::Snapshot(id), 1 << 20).expect("there");
-    store.put(&ObjectKey::Forgotten(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    store
+        .put(
+            &ObjectKey::Forgotten(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
     store.delete(&ObjectKey::Snapshot(id)).expect("deleted");
 }
 
 /// All is there, and every byte is right.
 pub(super) fn assert_sound(repo: &Repository) {
-    let options = VerifyOptions { host: "host".into(), read_data: true, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        host: "host".into(),
+        read_data: true,
+        ..VerifyOptions::default()
+    };
     let report = verify(repo, &options, &Counters::default(), &Cancel::new()).expect("verified");
     assert_eq!((report.findings, report.affected), (vec![], vec![]));
 }
@@ -46,10 +56,24 @@ pub(super) fn assert_sound(repo: &Repository) {
 /// The files of a snapshot's tree, by their paths.
 pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u8>> {
     let folder = tempfile::tempdir().expect("a folder");
-    let what = What { snapshot: id.to_string(), source: Some("tree".into()), path: RelPath::root() };
+    let what = What {
+        snapshot: id.to_string(),
+        source: Some("tree".into()),
+        path: RelPath::root(),
+    };
     let target = Target::Folder(folder.path().join("t"));
-    let options = RestoreOptions { owner: OwnerPolicy::Keep, ..RestoreOptions::default() };
-    let report = restore(repo, &what, target, &options, &Counters::default(), &Cancel::new());
+    let options = RestoreOptions {
+        owner: OwnerPolicy::Keep,
+        ..RestoreOptions::default()
+    };
+    let report = restore(
+        repo,
+        &what,
+        target,
+        &options,
+        &Counters::default(),
+        &Cancel::new(),
+    );
     assert!(report.expect("restored").is_complete());
     read_files(&folder.path().join("t"))
 }
@@ -61,7 +85,11 @@ pub(super) fn read_files(at: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
         let name = file.file_name().to_string_lossy().into_owned();
         if file.file_type().expect("stat").is_dir() {
             let below = read_files(&file.path());
-            out.extend(below.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+            out.extend(
+                below
+                    .into_iter()
+                    .map(|(path, bytes)| (format!("{name}/{path}"), bytes)),
+            );
         } else {
             out.insert(name, std::fs::read(file.path()).expect("read"));
         }
@@ -90,15 +118,26 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
     forget(&*lab.store, first);
     // Forgotten of late: all is live still.
     let report = run(&repo, &options());
-    assert_eq!((report.condemned.packs, report.forgotten_deleted), (0, 0), "{report:?}");
+    assert_eq!(
+        (report.condemned.packs, report.forgotten_deleted),
+        (0, 0),
+        "{report:?}"
+    );
     lab.store.clock().advance(DAY + HOUR);
     let report = run(&repo, &options());
-    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    assert!(
+        report.condemned.packs > 0 && report.dropped.packs == 0,
+        "{report:?}"
+    );
     assert_eq!(report.forgotten_deleted, 1);
     assert!(report.pending_until.is_some() && report.kept_waiting == [Waiting::Grace]);
     assert_sound(&repo);
     lab.store.clock().advance(DAY - HOUR);
-    assert_eq!(run(&repo, &options()).dropped.packs, 0, "the grace has not passed");
+    assert_eq!(
+        run(&repo, &options()).dropped.packs,
+        0,
+        "the grace has not passed"
+    );
     lab.store.clock().advance(2 * HOUR);
     let report = run(&repo, &options());
     assert!(report.dropped.bytes > 3_000_000, "{report:?}");
@@ -106,7 +145,10 @@ fn what_no_snapshot_needs_goes_in_two_steps_a_grace_apart() {
     assert_sound(&repo);
     let held = files(&repo, second);
     assert_eq!(held, read_files(&lab.tree()));
-    assert!(run(&repo, &options()).condemned.packs == 0, "nothing is left to do");
+    assert!(
+        run(&repo, &options()).condemned.packs == 0,
+        "nothing is left to do"
+    );
 }
 
 #[test]
@@ -115,11 +157,21 @@ fn now_frees_at_once_what_was_forgotten_where_nobody_else_is_at_work() {
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
-    let now = PruneOptions { now: true, ..options() };
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
     let report = run(&repo, &now);
-    assert!(report.dropped.bytes > 3_000_000 && report.forgotten_deleted == 1, "{report:?}");
+    assert!(
+        report.dropped.bytes > 3_000_000 && report.forgotten_deleted == 1,
+        "{report:?}"
+    );
     assert_eq!((report.pending.packs, report.kept_waiting.len()), (0, 0));
-    assert!(lab.store.total_bytes() < 1_000_000, "{}", lab.store.total_bytes());
+    assert!(
+        lab.store.total_bytes() < 1_000_000,
+        "{}",
+        lab.store.total_bytes()
+    );
     assert_sound(&repo);
     assert_eq!(files(&repo, second), read_files(&lab.tree()));
 }
@@ -157,10 +209,18 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
             for _ in 0..3 {
                 lab.store.clock().advance(2 * DAY);
                 run(&repo, &options());
-                assert_eq!(files(&repo, second), expected, "after {writes} writes and another prune");
+                assert_eq!(
+                    files(&repo, second),
+                    expected,
+                    "after {writes} writes and another prune"
+                );
             }
             assert_sound(&repo);
-            assert!(lab.store.total_bytes() < 1_000_000, "{} after {writes} writes", lab.store.total_bytes());
+            assert!(
+                lab.store.total_bytes() < 1_000_000,
+                "{} after {writes} writes",
+                lab.store.total_bytes()
+            );
             if !has_died {
                 result.expect("pruned");
                 assert!(writes > 5, "it wrote {writes} times");
@@ -177,17 +237,29 @@ fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
     let (first, _) = two_backups(&lab, &repo);
     let packs = list_all(&*lab.store, Folder::Packs).expect("listed");
     // The pack of the second backup.
-    let newest = packs.iter().max_by_key(|meta| meta.modified).expect("some").key.clone();
+    let newest = packs
+        .iter()
+        .max_by_key(|meta| meta.modified)
+        .expect("some")
+        .key
+        .clone();
     lab.store.delete(&newest).expect("lost");
     forget(&*lab.store, first);
     let before = lab.store.objects();
     let observer = Recording::default();
-    let now = PruneOptions { now: true, ..options() };
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
     let err = prune(&repo, &now, &observer, &Cancel::new()).expect_err("refused");
     assert_eq!(err.kind(), ErrorKind::Damage, "{err}");
     assert!(err.hint().is_some_and(|hint| hint.contains("repair packs")));
     assert!(!observer.problems().is_empty());
-    assert_eq!(lab.store.objects(), before, "the lease is gone, nothing else was touched");
+    assert_eq!(
+        lab.store.objects(),
+        before,
+        "the lease is gone, nothing else was touched"
+    );
 }
 
 #[test]
@@ -195,7 +267,8 @@ fn another_prune_at_work_goes_first() {
     let lab = Lab::new();
     let repo = lab.open();
     two_backups(&lab, &repo);
-    let other = Lease::take(&repo, LeaseKind::Prune, "elsewhere", repo.lease_times()).expect("a lease");
+    let other =
+        Lease::take(&repo, LeaseKind::Prune, "elsewhere", repo.lease_times()).expect("a lease");
     let before = lab.store.objects();
     assert!(run(&repo, &options()).other_prune);
     assert_eq!(lab.store.objects(), before);
@@ -212,19 +285,41 @@ fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     let (first, _) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
     let before = lab.store.objects();
-    let now = PruneOptions { now: true, ..options() };
-    let dry = run(&repo, &PruneOptions { dry_run: true, ..now.clone() });
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
+    let dry = run(
+        &repo,
+        &PruneOptions {
+            dry_run: true,
+            ..now.clone()
+        },
+    );
     assert_eq!(lab.store.objects(), before);
     let store: SharedStore = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
     let caches = tempfile::tempdir().expect("a folder");
     let reading = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
-    let options = PruneOptions { dry_run: true, ..now.clone() };
-    assert_eq!(run(&reading, &options), dry, "the same on a store that cannot be written");
+    let options = PruneOptions {
+        dry_run: true,
+        ..now.clone()
+    };
+    assert_eq!(
+        run(&reading, &options),
+        dry,
+        "the same on a store that cannot be written"
+    );
     let err = prune(&reading, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
     assert!(err.to_string().contains("read-only"), "{err}");
     let real = run(&repo, &now);
-    assert_eq!((dry.condemned, dry.live, dry.dead), (real.condemned, real.live, real.dead));
-    assert_eq!((dry.copied.packs, dry.forgotten_deleted), (real.copied.packs, real.forgotten_deleted));
+    assert_eq!(
+        (dry.condemned, dry.live, dry.dead),
+        (real.condemned, real.live, real.dead)
+    );
+    assert_eq!(
+        (dry.copied.packs, dry.forgotten_deleted),
+        (real.copied.packs, real.forgotten_deleted)
+    );
 }
 
 #[test]
@@ -236,7 +331,11 @@ fn copying_keeps_within_its_bound() {
     let copy = |max| {
         let lab = lab.fork();
         lab.store.clock().advance(2 * HOUR);
-        let options = PruneOptions { now: true, max_repack: Some(ByteSize(max)), ..options() };
+        let options = PruneOptions {
+            now: true,
+            max_repack: Some(ByteSize(max)),
+            ..options()
+        };
         let report = run(&lab.open(), &options);
         assert_sound(&lab.open());
         (report.copied, report.copy_stopped)
@@ -254,7 +353,12 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
     // A pack that nobody needs, beside those that must be copied first.
-    crate::ops::testing::write_runs(&repo, &crate::ops::testing::lease(&repo), &[], &[&noise(9, 1_000_000)]);
+    crate::ops::testing::write_runs(
+        &repo,
+        &crate::ops::testing::lease(&repo),
+        &[],
+        &[&noise(9, 1_000_000)],
+    );
     forget(&*lab.store, first);
     drop(repo);
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
@@ -262,15 +366,36 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
     let caches = tempfile::tempdir().expect("a folder");
     let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
     let full = Effect::ErrorBefore(Trouble::Full);
-    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Pack), nth: 1, effect: full });
-    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Pack), nth: 2, effect: full });
-    let now = PruneOptions { now: true, ..options() };
+    faulty.plan(Fault {
+        operation: Operation::Put,
+        kind: Some(KeyKind::Pack),
+        nth: 1,
+        effect: full,
+    });
+    faulty.plan(Fault {
+        operation: Operation::Put,
+        kind: Some(KeyKind::Pack),
+        nth: 2,
+        effect: full,
+    });
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
     let report = run(&repo, &now);
     faulty.assert_all_fired();
-    assert_eq!((report.copy_stopped, report.dropped.packs), (Some(CopyStop::Full), 1), "{report:?}");
+    assert_eq!(
+        (report.copy_stopped, report.dropped.packs),
+        (Some(CopyStop::Full), 1),
+        "{report:?}"
+    );
     assert!(report.freed_bytes > 1_000_000);
     let report = run(&repo, &now);
-    assert_eq!((report.copy_stopped, report.dropped.packs), (None, 2), "{report:?}");
+    assert_eq!(
+        (report.copy_stopped, report.dropped.packs),
+        (None, 2),
+        "{report:?}"
+    );
     assert_sound(&repo);
     assert_eq!(files(&repo, second), read_files(&lab.tree()));
 }
@@ -279,7 +404,10 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
 fn a_short_grace_and_a_store_that_lags_are_refused() {
     let lab = Lab::new();
     let repo = lab.open();
-    let short = PruneOptions { grace: Duration::from_secs(3600), ..options() };
+    let short = PruneOptions {
+        grace: Duration::from_secs(3600),
+        ..options()
+    };
     let err = prune(&repo, &short, &Counters::default(), &Cancel::new()).expect_err("too short");
     assert_eq!(err.kind(), ErrorKind::Usage);
     run(&repo, &PruneOptions { now: true, ..short });
@@ -295,10 +423,15 @@ fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
     let lease = crate::ops::testing::lease(&repo);
     let id = repo.commit(lease, checkpoint).expect("committed").id;
     let lease = crate::ops::testing::lease(&repo);
-    let left = lab.store.get(&ObjectKey::Lease(lease.id()), 1 << 20).expect("there");
+    let left = lab
+        .store
+        .get(&ObjectKey::Lease(lease.id()), 1 << 20)
+        .expect("there");
     let key = ObjectKey::Lease(lease.id());
     lease.release().expect("released");
-    lab.store.put(&key, Body::Bytes(&left), PutMode::CreateOnly).expect("left by a crash");
+    lab.store
+        .put(&key, Body::Bytes(&left), PutMode::CreateOnly)
+        .expect("left by a crash");
     lab.store.clock().advance(HOUR);
     let report = run(&repo, &options());
     assert_eq!((report.leases_swept, report.checkpoints_deleted), (0, 0));
@@ -325,12 +458,20 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
         (key, bytes)
     };
     let foreign = left_by(&Lab::new(), LeaseKind::Prune);
-    let no_lease = |n| (ObjectKey::Lease(LeaseId::new([n; 16])), b"no lease".to_vec());
-    let own = [LeaseKind::Prune, LeaseKind::Backup, LeaseKind::Repair].map(|kind| left_by(&lab, kind));
+    let no_lease = |n| {
+        (
+            ObjectKey::Lease(LeaseId::new([n; 16])),
+            b"no lease".to_vec(),
+        )
+    };
+    let own =
+        [LeaseKind::Prune, LeaseKind::Backup, LeaseKind::Repair].map(|kind| left_by(&lab, kind));
     let now = lab.store.clock().now();
     let put = |(key, bytes): &(ObjectKey, Vec<u8>), ahead: i64| {
         lab.store.clock().set(now.plus_seconds(ahead));
-        lab.store.put(key, Body::Bytes(bytes), PutMode::CreateOnly).expect("put");
+        lab.store
+            .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+            .expect("put");
         lab.store.clock().set(now);
     };
     put(&no_lease(1), 0);
@@ -348,7 +489,10 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
         // Nobody knows when the holder of the one that is three days ahead began, until it is too old itself.
         assert!(day > 3 || dropped == 0, "day {day}");
     }
-    assert!(dropped > 0, "what the forgotten snapshot alone needs is gone");
+    assert!(
+        dropped > 0,
+        "what the forgotten snapshot alone needs is gone"
+    );
     assert_sound(&repo);
 }
 
@@ -357,18 +501,34 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
     let lab = Lab::new();
     let repo = lab.open();
     let (first, second) = two_backups(&lab, &repo);
-    let bytes = lab.store.get(&ObjectKey::Snapshot(first), 1 << 20).expect("there");
+    let bytes = lab
+        .store
+        .get(&ObjectKey::Snapshot(first), 1 << 20)
+        .expect("there");
     // Set aside by a repair, beside one of which nothing is left.
     let aside = ObjectKey::QuarantinedSnapshot(first);
-    lab.store.put(&aside, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(&aside, Body::Bytes(&bytes), PutMode::CreateOnly)
+        .expect("put");
     let torn = ObjectKey::QuarantinedSnapshot(SnapshotId::new([7; 32]));
-    lab.store.put(&torn, Body::Bytes(b"torn"), PutMode::CreateOnly).expect("put");
-    lab.store.delete(&ObjectKey::Snapshot(first)).expect("deleted");
-    let now = PruneOptions { now: true, ..options() };
+    lab.store
+        .put(&torn, Body::Bytes(b"torn"), PutMode::CreateOnly)
+        .expect("put");
+    lab.store
+        .delete(&ObjectKey::Snapshot(first))
+        .expect("deleted");
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
     assert_eq!(run(&repo, &now).dead.packs, 0);
-    assert!(lab.store.total_bytes() > 3_000_000, "what the one set aside needs is there");
+    assert!(
+        lab.store.total_bytes() > 3_000_000,
+        "what the one set aside needs is there"
+    );
     drop(repo);
-    lab.store.damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
+    lab.store
+        .damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
     let caches = tempfile::tempdir().expect("a folder");
     let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
     let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
@@ -384,12 +544,20 @@ fn now_waits_for_whoever_else_is_at_work_and_says_so() {
     let other = crate::ops::testing::lease(&repo);
     forget(&*lab.store, first);
     lab.store.clock().advance(DAY + HOUR);
-    other.refresh(Duration::ZERO).expect_err("a day without a heartbeat");
+    other
+        .refresh(Duration::ZERO)
+        .expect_err("a day without a heartbeat");
     drop(other);
     let other = crate::ops::testing::lease(&repo);
-    let now = PruneOptions { now: true, ..options() };
+    let now = PruneOptions {
+        now: true,
+        ..options()
+    };
     let report = run(&repo, &now);
-    assert!(report.condemned.packs > 0 && report.dropped.packs == 0, "{report:?}");
+    assert!(
+        report.condemned.packs > 0 && report.dropped.packs == 0,
+        "{report:?}"
+    );
     let waits_for = |why: &Waiting| matches!(why, Waiting::Lease { id, .. } if *id == other.id());
     assert!(report.kept_waiting.iter().any(waits_for), "{report:?}");
     drop(other);
@@ -402,7 +570,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -417,7 +588,12 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
     let lab = Lab::new();
     let caches = tempfile::tempdir().expect("a folder");
     let clients = ["a", "b"].map(|name| {
-        Repository::open(lab.store.clone(), &Secret::empty(), &caches.path().join(name)).expect("opens")
+        Repository::open(
+            lab.store.clone(),
+            &Secret::empty(),
+            &caches.path().join(name),
+        )
+        .expect("opens")
     });
     let mut kept: Vec<(SnapshotId, BTreeMap<String, Vec<u8>>)> = Vec::new();
     for _ in 0..60 {
@@ -442,7 +618,13 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
             }
             6 => lab.store.clock().advance(DAY + HOUR),
             n => {
-                run(repo, &PruneOptions { now: n == 9, ..options() });
+                run(
+                    repo,
+                    &PruneOptions {
+                        now: n == 9,
+                        ..options()
+                    },
+                );
                 let (id, expected) = match kept.len() as u64 {
                     0 => continue,
                     len => &kept[dice.roll(len) as usize],
@@ -461,9 +643,16 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
         run(&clients[0], &options());
     }
     let report = run(&clients[1], &options());
-    assert_eq!((report.pending.packs, report.condemned.packs), (0, 0), "{report:?}");
+    assert_eq!(
+        (report.pending.packs, report.condemned.packs),
+        (0, 0),
+        "{report:?}"
+    );
     // A twelfth of all may be dead in plain bytes, and packs shrink differently.
-    assert!(report.dead.bytes * 8 <= report.live.bytes + report.dead.bytes, "{report:?}");
+    assert!(
+        report.dead.bytes * 8 <= report.live.bytes + report.dead.bytes,
+        "{report:?}"
+    );
 }
 
 /// The last snapshot of a source is forgotten and its record swept: to a verify that is no loss.
@@ -474,7 +663,13 @@ fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
     let (first, second) = two_backups(&lab, &repo);
     forget(&*lab.store, first);
     forget(&*lab.store, second);
-    run(&repo, &PruneOptions { now: true, ..options() });
+    run(
+        &repo,
+        &PruneOptions {
+            now: true,
+            ..options()
+        },
+    );
     assert_sound(&repo);
     assert_eq!(list_all(&*lab.store, Folder::Packs).expect("listed"), []);
 }
@@ -495,15 +690,27 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
     std::fs::remove_dir_all(tree.join("deep")).expect("removed");
     let second = lab.backup(&repo, b"");
     forget(&*lab.store, first);
-    run(&repo, &PruneOptions { now: true, ..options() });
-    assert!(lab.store.total_bytes() < 700_000, "{}", lab.store.total_bytes());
+    run(
+        &repo,
+        &PruneOptions {
+            now: true,
+            ..options()
+        },
+    );
+    assert!(
+        lab.store.total_bytes() < 700_000,
+        "{}",
+        lab.store.total_bytes()
+    );
     assert_sound(&repo);
     assert_eq!(files(&repo, second), read_files(&tree));
     // A little is not worth rewriting all names for.
     std::fs::remove_file(tree.join("small-7")).expect("removed");
     let third = lab.backup(&repo, b"");
     let snapshot = repo.read_snapshot(&third).expect("reads");
-    let crate::format::SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else { panic!("a tree") };
+    let crate::format::SourceKind::Tree { runs, .. } = &snapshot.sources[0].kind else {
+        panic!("a tree")
+    };
     assert_eq!(runs.len(), 2);
     assert_eq!(runs[0].hides, 2000);
     assert!(runs[1].content == 400_000 && runs[1].hides == 0, "{runs:?}");
@@ -521,13 +728,21 @@ fn what_a_damaged_segment_condemns_stays() {
     let report = run(&repo, &options());
     assert!(report.condemned.packs > 0, "{report:?}");
     let mark = list_all(&*lab.store, Folder::Index).expect("lists");
-    let mark = mark.iter().max_by_key(|meta| meta.modified).expect("a segment");
+    let mark = mark
+        .iter()
+        .max_by_key(|meta| meta.modified)
+        .expect("a segment");
     lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
     lab.store.clock().advance(3 * DAY);
     let problems = Recording::default();
     let report = prune(&repo, &options(), &problems, &Cancel::new()).expect("pruned");
     assert_eq!(report.dropped.packs, 0, "{report:?}");
-    assert!(problems.problems().iter().any(|problem| problem.subject == mark.key.to_string()));
+    assert!(
+        problems
+            .problems()
+            .iter()
+            .any(|problem| problem.subject == mark.key.to_string())
+    );
     lab.store.damage(&mark.key, |bytes| bytes[70] ^= 1);
     assert!(run(&repo, &options()).dropped.packs > 0);
     assert_sound(&repo);

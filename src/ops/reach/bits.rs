@@ -31,7 +31,9 @@ impl Bits {
     }
 
     pub fn contains(&self, number: u64) -> bool {
-        self.0.get((number / 64) as usize).is_some_and(|word| word & 1 << (number % 64) != 0)
+        self.0
+            .get((number / 64) as usize)
+            .is_some_and(|word| word & 1 << (number % 64) != 0)
     }
 }
 

@@ -138,12 +138,23 @@ impl<'a, J: Judge> Walker<'a, J> {
                 self.page(page, until)?;
                 continue;
             }
-            let Some(bytes) = self.metadata(Piece::Node, &page.id)? else { continue };
+            let Some(bytes) = self.metadata(Piece::Node, &page.id)? else {
+                continue;
+            };
             match decode_node(&bytes, tree.level - 1) {
-                Ok(node) if node.refs.first().is_some_and(|first| first.first == page.first) => {
+                Ok(node)
+                    if node
+                        .refs
+                        .first()
+                        .is_some_and(|first| first.first == page.first) =>
+                {
                     self.tree(&node)?;
                 }
-                Ok(_) => self.unreadable(Piece::Node, &page.id, "it holds other paths than its run says"),
+                Ok(_) => self.unreadable(
+                    Piece::Node,
+                    &page.id,
+                    "it holds other paths than its run says",
+                ),
                 Err(err) => self.unreadable(Piece::Node, &page.id, err),
             }
         }
@@ -151,7 +162,9 @@ impl<'a, J: Judge> Walker<'a, J> {
     }
 
     fn page(&mut self, page: &PageRef, until: Option<&RelPath>) -> Result<(), Error> {
-        let Some(bytes) = self.metadata(Piece::Page, &page.id)? else { return Ok(()) };
+        let Some(bytes) = self.metadata(Piece::Page, &page.id)? else {
+            return Ok(());
+        };
         let entries = match decode_page(&bytes) {
             Ok(entries) => entries,
             Err(err) => {
@@ -159,11 +172,17 @@ impl<'a, J: Judge> Walker<'a, J> {
                 return Ok(());
             }
         };
-        let fits = entries.first().is_some_and(|first| first.path == page.first)
+        let fits = entries
+            .first()
+            .is_some_and(|first| first.path == page.first)
             && entries.len() as u64 == page.entries
             && until.is_none_or(|until| entries.last().is_some_and(|last| last.path < *until));
         if !fits {
-            self.unreadable(Piece::Page, &page.id, "it holds other paths than its run says");
+            self.unreadable(
+                Piece::Page,
+                &page.id,
+                "it holds other paths than its run says",
+            );
         }
         entries.iter().try_for_each(|entry| self.entry(entry))
     }
@@ -174,7 +193,9 @@ impl<'a, J: Judge> Walker<'a, J> {
                 self.chunk(id, len)?;
             }
         }
-        entry.content().map_or(Ok(()), |content| self.content(&content.extents))
+        entry
+            .content()
+            .map_or(Ok(()), |content| self.content(&content.extents))
     }
 
     fn content(&mut self, extents: &[Extent]) -> Result<(), Error> {
@@ -190,7 +211,9 @@ impl<'a, J: Judge> Walker<'a, J> {
 
     fn list(&mut self, id: &ChunkId, len: u64, depth: u8) -> Result<(), Error> {
         self.cancel.check()?;
-        let Some(bytes) = self.metadata(Piece::List, id)? else { return Ok(()) };
+        let Some(bytes) = self.metadata(Piece::List, id)? else {
+            return Ok(());
+        };
         match decode_list_node(&bytes, len, depth) {
             Ok(extents) => self.content(&extents),
             Err(err) => {
@@ -202,7 +225,11 @@ impl<'a, J: Judge> Walker<'a, J> {
 
     fn chunk(&mut self, id: ChunkId, len: u32) -> Result<(), Error> {
         self.batch.push((id, len));
-        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+        if self.batch.len() >= BATCH {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), Error> {

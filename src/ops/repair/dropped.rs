@@ -63,12 +63,25 @@ impl Repair<'_> {
                 settled.extend(&wanted);
             }
 
-            let saved = salvage(self.repo, self.lease, &self.packs, &[], wanted, self.observer, self.cancel)?;
+            let saved = salvage(
+                self.repo,
+                self.lease,
+                &self.packs,
+                &[],
+                wanted,
+                self.observer,
+                self.cancel,
+            )?;
             stored += saved.chunks;
             self.report.saved_chunks += saved.chunks;
             self.report.saved_bytes += saved.bytes;
 
-            let lost: Vec<ChunkId> = saved.lost.iter().filter(|id| missing[id]).copied().collect();
+            let lost: Vec<ChunkId> = saved
+                .lost
+                .iter()
+                .filter(|id| missing[id])
+                .copied()
+                .collect();
             settled.extend(saved.lost);
             self.report.lost_chunks += lost.len() as u64;
             self.publish(&[], lost)?;
@@ -78,7 +91,8 @@ impl Repair<'_> {
                 "chunks that snapshots need were only in packs that were dropped, as after a merge of two copies of the \
                  repository: {stored} stored again"
             );
-            self.observer.problem(&Problem::new(Severity::Note, Folder::Packs.name(), what));
+            self.observer
+                .problem(&Problem::new(Severity::Note, Folder::Packs.name(), what));
         }
         Ok(())
     }
@@ -115,12 +129,17 @@ fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
             cancel.check()?;
             if !matches!(
                 meta.key,
-                ObjectKey::Snapshot(_) | ObjectKey::Forgotten(_) | ObjectKey::QuarantinedSnapshot(_)
+                ObjectKey::Snapshot(_)
+                    | ObjectKey::Forgotten(_)
+                    | ObjectKey::QuarantinedSnapshot(_)
             ) {
                 continue;
             }
             match repo.read_snapshot_at(&meta.key) {
-                Ok(snapshot) => roots.push(Root { snapshot, is_listed: folder == Folder::Snapshots }),
+                Ok(snapshot) => roots.push(Root {
+                    snapshot,
+                    is_listed: folder == Folder::Snapshots,
+                }),
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 // The repair of snapshots reports it.
                 Err(err) if err.is_unavailable() => {}
@@ -137,7 +156,9 @@ pub(super) fn dropped_and_there(
     is_listed: impl Fn(&PackId) -> bool,
 ) -> Result<Vec<PackId>, Error> {
     let rows = repo.ask_index(Index::packs)?.into_iter();
-    let dropped = rows.filter(|row| row.state == PackState::Dropped).map(|row| row.id);
+    let dropped = rows
+        .filter(|row| row.state == PackState::Dropped)
+        .map(|row| row.id);
     let mut there: Vec<PackId> = dropped.filter(is_listed).collect();
     there.sort_unstable();
     Ok(there)

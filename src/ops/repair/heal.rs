@@ -24,7 +24,11 @@ impl Repair<'_> {
             self.cancel.check()?;
             // What an earlier repair condemned stays so: states only move forward.
             let is_settled = bad.row.state == PackState::Condemned && bad.size == 0;
-            match if is_settled { None } else { self.whole_bytes(&bad)? } {
+            match if is_settled {
+                None
+            } else {
+                self.whole_bytes(&bad)?
+            } {
                 Some(spool) => self.put_whole(bad, spool)?,
                 None => rest.push(bad),
             }
@@ -56,7 +60,12 @@ impl Repair<'_> {
         }
     }
 
-    fn copy_if_whole(&self, key: &ObjectKey, size: u64, id: &PackId) -> Result<Option<Spool>, Error> {
+    fn copy_if_whole(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+        id: &PackId,
+    ) -> Result<Option<Spool>, Error> {
         let store = self.repo.store();
         let mut spool = store.spool()?;
         let mut hasher = ObjectHasher::default();
@@ -64,7 +73,11 @@ impl Repair<'_> {
         while at < size {
             self.cancel.check()?;
             let mut piece = vec![0; (size - at).min(1 << 20) as usize];
-            match self.repo.read_at(key, at, &mut piece).map_err(RepoError::from) {
+            match self
+                .repo
+                .read_at(key, at, &mut piece)
+                .map_err(RepoError::from)
+            {
                 Ok(()) => {}
                 Err(err) if err.is_unavailable() => return Ok(None),
                 Err(err) => return Err(err.into()),
@@ -87,8 +100,13 @@ impl Repair<'_> {
         }
         self.packs.listed.insert(id, size);
         let what = format!("{}; it is whole again", bad.what);
-        self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Pack(id), what));
-        self.report.damaged.push(DamagedPack { id, what: bad.what, fate: Fate::Healed });
+        self.observer
+            .problem(&Problem::new(Severity::Note, ObjectKey::Pack(id), what));
+        self.report.damaged.push(DamagedPack {
+            id,
+            what: bad.what,
+            fate: Fate::Healed,
+        });
         Ok(())
     }
 
@@ -96,8 +114,15 @@ impl Repair<'_> {
     /// object that they replace holds nothing that they do not, whether it can be read or not.
     fn put_in_place(&self, bad: &Bad, spool: Spool) -> Result<(), Error> {
         let (repo, store) = (self.repo, self.repo.store());
-        let (place, aside) = (ObjectKey::Pack(bad.row.id), ObjectKey::QuarantinedPack(bad.row.id));
-        let put = |key: &ObjectKey, spool| match store.put(key, Body::Spooled(spool), PutMode::CreateOnly) {
+        let (place, aside) = (
+            ObjectKey::Pack(bad.row.id),
+            ObjectKey::QuarantinedPack(bad.row.id),
+        );
+        let put = |key: &ObjectKey, spool| match store.put(
+            key,
+            Body::Spooled(spool),
+            PutMode::CreateOnly,
+        ) {
             // Another repair was faster.
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(err) => Err(err),
@@ -131,7 +156,9 @@ impl Repair<'_> {
 
     /// Writes recovery data for known packs that lack it, or whose own is damaged.
     pub(super) fn renew_parity(&mut self) -> Result<(), Error> {
-        let Some(percent) = self.repo.config().parity else { return Ok(()) };
+        let Some(percent) = self.repo.config().parity else {
+            return Ok(());
+        };
         let mut there = BTreeSet::new();
         for meta in list_all(self.repo.store(), Folder::Parity)? {
             if let ObjectKey::Parity(id) = meta.key {
@@ -140,7 +167,11 @@ impl Repair<'_> {
         }
         for row in self.repo.ask_index(Index::packs)? {
             let lacks = !there.contains(&row.id) || self.packs.bad_parity.contains(&row.id);
-            if !lacks || !row.added || row.state != PackState::Known || !self.packs.is_whole(&row.id) {
+            if !lacks
+                || !row.added
+                || row.state != PackState::Known
+                || !self.packs.is_whole(&row.id)
+            {
                 continue;
             }
             self.cancel.check()?;
@@ -150,7 +181,11 @@ impl Repair<'_> {
                     Ok(()) => {}
                     // Read by nobody yet, and damaged: a repair that reads it comes to it.
                     Err(err) if err.is_unavailable() => {
-                        self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), err));
+                        self.observer.problem(&Problem::new(
+                            Severity::Damage,
+                            ObjectKey::Pack(row.id),
+                            err,
+                        ));
                         continue;
                     }
                     Err(err) => return Err(err.into()),

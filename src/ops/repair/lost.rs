@@ -21,7 +21,10 @@ impl LostList {
         let mut list = Self::default();
         if let Some(earlier) = earlier {
             list.lost.count = earlier.count - earlier.paths.len() as u64;
-            earlier.paths.iter().for_each(|path| list.push(path.clone()));
+            earlier
+                .paths
+                .iter()
+                .for_each(|path| list.push(path.clone()));
         }
         list
     }
@@ -29,7 +32,11 @@ impl LostList {
     /// Adds a path. `bytes`: how many bytes of its content are lost; none if the entry itself is, or a part of its
     /// metadata.
     pub fn add(&mut self, source: &str, path: &RelPath, bytes: Option<u64>) {
-        self.push(LostPath { source: source.to_owned(), path: path.to_slashed(), bytes });
+        self.push(LostPath {
+            source: source.to_owned(),
+            path: path.to_slashed(),
+            bytes,
+        });
     }
 
     fn push(&mut self, path: LostPath) {
@@ -73,6 +80,10 @@ mod tests {
             wide.add("s", &path(&format!("{n:0200}/{n:0250}/{n:0250}")), None);
         }
         let lost = wide.into_lost();
-        assert!(lost.count == 2000 && lost.paths.len() == PATH_BYTES_MAX / 703, "{}", lost.paths.len());
+        assert!(
+            lost.count == 2000 && lost.paths.len() == PATH_BYTES_MAX / 703,
+            "{}",
+            lost.paths.len()
+        );
     }
 }

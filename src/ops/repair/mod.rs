@@ -43,7 +43,13 @@ pub fn repair_index(
     repo.check_writable()?;
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
     observer.phase(&Phase::Index);
-    let mut go_on = || if cancel.is_cancelled() { Err(RepoError::Stopped) } else { Ok(()) };
+    let mut go_on = || {
+        if cancel.is_cancelled() {
+            Err(RepoError::Stopped)
+        } else {
+            Ok(())
+        }
+    };
     let rebuilt = match repo.rebuild_index(&lease, &mut go_on) {
         Err(RepoError::Stopped) => return Err(Error::Interrupted),
         other => other?,
@@ -66,13 +72,19 @@ fn set_segments_aside(
 ) -> Result<(), Error> {
     for (id, _) in &rebuilt.damaged_segments {
         let key = ObjectKey::Segment(*id);
-        let Verdict::Broken { hash, .. } = repo.examine(&key, ObjectKind::Segment, SEGMENT_BYTES_MAX)? else {
+        let Verdict::Broken { hash, .. } =
+            repo.examine(&key, ObjectKind::Segment, SEGMENT_BYTES_MAX)?
+        else {
             continue;
         };
         lease.check()?;
         let to = ObjectKey::QuarantinedSegment(hash.map_or(*id, SegmentId::from));
         if set_aside(repo, &key, &to, cancel)? == SetAside::Done {
-            observer.problem(&Problem::new(Severity::Note, key, format!("it was set aside as {to}")));
+            observer.problem(&Problem::new(
+                Severity::Note,
+                key,
+                format!("it was set aside as {to}"),
+            ));
         }
     }
     Ok(())
@@ -87,7 +99,11 @@ fn tell(rebuilt: &Rebuilt, observer: &dyn Observer) {
         observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(*id), what));
     }
     for (id, why) in &rebuilt.damaged_segments {
-        observer.problem(&Problem::new(Severity::Damage, ObjectKey::Segment(*id), why));
+        observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Segment(*id),
+            why,
+        ));
     }
 }
 

@@ -171,7 +171,12 @@ pub fn repair_packs(
         true => None,
         false => {
             repo.check_writable()?;
-            Some(Lease::take(repo, LeaseKind::Repair, &options.host, repo.lease_times())?)
+            Some(Lease::take(
+                repo,
+                LeaseKind::Repair,
+                &options.host,
+                repo.lease_times(),
+            )?)
         }
     };
     let reading = match options.dry_run {
@@ -244,21 +249,38 @@ impl Repair<'_> {
 
     /// Brings the index up to date, orphan packs included.
     fn adopt(&mut self) -> Result<(), Error> {
-        let Some(lease) = self.lease else { return crate::ops::sync(self.repo, self.observer) };
-        let go_on = || if self.cancel.is_cancelled() { Err(RepoError::Stopped) } else { Ok(()) };
+        let Some(lease) = self.lease else {
+            return crate::ops::sync(self.repo, self.observer);
+        };
+        let go_on = || {
+            if self.cancel.is_cancelled() {
+                Err(RepoError::Stopped)
+            } else {
+                Ok(())
+            }
+        };
         let adopted = match self.repo.adopt_orphans(lease, &mut || go_on()) {
             Err(RepoError::Stopped) => return Err(Error::Interrupted),
             other => other?,
         };
         super::tell(&adopted, self.observer);
-        let Rebuilt { packs, unreadable, unreadable_now, .. } = adopted;
+        let Rebuilt {
+            packs,
+            unreadable,
+            unreadable_now,
+            ..
+        } = adopted;
         self.report.adopted_packs = packs;
         self.report.unreadable_now += unreadable_now.len() as u64;
         for (id, what) in unreadable {
             lease.check()?;
             // Packs are put whole, and their directories with them: it is not the beginning of one.
             if set_foreign_aside(self.repo, id, self.cancel)? == SetAside::Done {
-                self.report.damaged.push(DamagedPack { id, what, fate: Fate::Foreign });
+                self.report.damaged.push(DamagedPack {
+                    id,
+                    what,
+                    fate: Fate::Foreign,
+                });
             }
         }
         Ok(())
@@ -275,9 +297,18 @@ impl Repair<'_> {
         }
         let (unreadable, bad): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(|bad| bad.now);
         for Bad { row, what, .. } in unreadable {
-            let message = format!("cannot be read now, as many others: nothing was done with it: {what}");
-            self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Pack(row.id), message));
-            self.report.damaged.push(DamagedPack { id: row.id, what, fate: Fate::Unreadable });
+            let message =
+                format!("cannot be read now, as many others: nothing was done with it: {what}");
+            self.observer.problem(&Problem::new(
+                Severity::Damage,
+                ObjectKey::Pack(row.id),
+                message,
+            ));
+            self.report.damaged.push(DamagedPack {
+                id: row.id,
+                what,
+                fate: Fate::Unreadable,
+            });
         }
         bad
     }
@@ -295,13 +326,27 @@ impl Repair<'_> {
             }
         }
         let dropped = dropped_and_there(self.repo, |id| self.packs.listed.contains_key(id))?;
-        let told = self.repo.told_of(&found.iter().map(|&(id, _)| id).chain(dropped.clone()).collect())?;
-        let holder =
-            |key, id, size| Holder { key, id, size, told: told.get(&id).cloned().unwrap_or_default() };
-        self.packs.quarantined =
-            found.into_iter().map(|(id, size)| holder(ObjectKey::QuarantinedPack(id), id, size)).collect();
-        self.packs.dropped =
-            dropped.into_iter().map(|id| holder(ObjectKey::Pack(id), id, self.packs.listed[&id])).collect();
+        let told = self.repo.told_of(
+            &found
+                .iter()
+                .map(|&(id, _)| id)
+                .chain(dropped.clone())
+                .collect(),
+        )?;
+        let holder = |key, id, size| Holder {
+            key,
+            id,
+            size,
+            told: told.get(&id).cloned().unwrap_or_default(),
+        };
+        self.packs.quarantined = found
+            .into_iter()
+            .map(|(id, size)| holder(ObjectKey::QuarantinedPack(id), id, size))
+            .collect();
+        self.packs.dropped = dropped
+            .into_iter()
+            .map(|id| holder(ObjectKey::Pack(id), id, self.packs.listed[&id]))
+            .collect();
         Ok(())
     }
 
@@ -321,13 +366,30 @@ impl Repair<'_> {
             let Some(size) = self.size_of(&row)? else {
                 // A condemned pack that is gone was dealt with by an earlier repair, unless it holds more than that
                 // one knew of.
-                bad.push(Bad { row, size: 0, what: "it is not in the store".into(), now: false });
+                bad.push(Bad {
+                    row,
+                    size: 0,
+                    what: "it is not in the store".into(),
+                    now: false,
+                });
                 continue;
             };
             if size != row.size {
-                let what = format!("it has {size} bytes in the store, {} by the index", row.size);
-                bad.push(Bad { row, size, what, now: false });
-            } else if !options.quick && chosen.as_ref().is_none_or(|chosen| chosen.contains(&row.id)) {
+                let what = format!(
+                    "it has {size} bytes in the store, {} by the index",
+                    row.size
+                );
+                bad.push(Bad {
+                    row,
+                    size,
+                    what,
+                    now: false,
+                });
+            } else if !options.quick
+                && chosen
+                    .as_ref()
+                    .is_none_or(|chosen| chosen.contains(&row.id))
+            {
                 plan.push((row, size));
             }
         }
@@ -359,22 +421,43 @@ impl Repair<'_> {
         Ok(size)
     }
 
-    fn read(&mut self, plan: Vec<(PackRow, u64)>, options: &RepairPacksOptions) -> Result<Vec<Bad>, Error> {
+    fn read(
+        &mut self,
+        plan: Vec<(PackRow, u64)>,
+        options: &RepairPacksOptions,
+    ) -> Result<Vec<Bad>, Error> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let workers = memory::plan(options.memory, threads).workers;
         let told = self.digests()?;
-        let checks = check_all(self.repo, &plan, &told, None, workers, self.observer, self.cancel)?;
+        let checks = check_all(
+            self.repo,
+            &plan,
+            &told,
+            None,
+            workers,
+            self.observer,
+            self.cancel,
+        )?;
         self.report.packs_read = checks.len() as u64;
-        let rows: HashMap<PackId, (PackRow, u64)> = plan.into_iter().map(|one| (one.0.id, one)).collect();
-        let bad_parity = checks.iter().filter(|check| check.parity.is_some()).map(|check| check.id);
+        let rows: HashMap<PackId, (PackRow, u64)> =
+            plan.into_iter().map(|one| (one.0.id, one)).collect();
+        let bad_parity = checks
+            .iter()
+            .filter(|check| check.parity.is_some())
+            .map(|check| check.id);
         self.packs.bad_parity = bad_parity.collect();
         let damaged = checks.into_iter().filter_map(|check| {
             let what = check.findings.into_iter().map(|(_, what)| what).next()?;
             let (row, size) = *rows.get(&check.id)?;
-            Some(Bad { row, size, what, now: check.unreadable_now })
+            Some(Bad {
+                row,
+                size,
+                what,
+                now: check.unreadable_now,
+            })
         });
         Ok(damaged.collect())
     }
@@ -398,7 +481,15 @@ impl Repair<'_> {
     /// Looks for what earlier repairs told as lost: it may have come back.
     fn search_for_lost(&mut self) -> Result<(), Error> {
         let lost = self.repo.ask_index(Index::lost)?;
-        let found = salvage(self.repo, self.lease, &self.packs, &[], lost, self.observer, self.cancel)?;
+        let found = salvage(
+            self.repo,
+            self.lease,
+            &self.packs,
+            &[],
+            lost,
+            self.observer,
+            self.cancel,
+        )?;
         self.report.saved_chunks += found.chunks;
         self.report.saved_bytes += found.bytes;
         self.relist(found.packed.packs)
@@ -434,7 +525,9 @@ impl Repair<'_> {
         if held.is_empty() {
             return Ok(());
         }
-        let told = self.repo.told_of(&held.iter().map(|bad| bad.row.id).collect())?;
+        let told = self
+            .repo
+            .told_of(&held.iter().map(|bad| bad.row.id).collect())?;
         let holders: Vec<Holder> = held
             .iter()
             .map(|bad| Holder {
@@ -448,17 +541,35 @@ impl Repair<'_> {
         for holder in &holders {
             ids.insert(holder.id, holder.ids(self.repo)?);
         }
-        let wanted = without_good_copy(self.repo, &self.packs, ids.values().flatten().copied().collect())?;
+        let wanted = without_good_copy(
+            self.repo,
+            &self.packs,
+            ids.values().flatten().copied().collect(),
+        )?;
         let (repo, lease) = (self.repo, self.lease);
-        let saved = salvage(repo, lease, &self.packs, &holders, wanted, self.observer, self.cancel)?;
+        let saved = salvage(
+            repo,
+            lease,
+            &self.packs,
+            &holders,
+            wanted,
+            self.observer,
+            self.cancel,
+        )?;
         self.relist(saved.packed.packs)?;
         self.report.saved_chunks += saved.chunks;
         self.report.saved_bytes += saved.bytes;
         let known = self.repo.ask_index(Index::lost)?;
         let lost: Vec<ChunkId> = saved.lost.difference(&known).copied().collect();
-        let unreadable: BTreeSet<PackId> = held.iter().filter(|bad| bad.now).map(|bad| bad.row.id).collect();
-        let in_unreadable =
-            |id: &ChunkId| ids.iter().any(|(pack, ids)| unreadable.contains(pack) && ids.contains(id));
+        let unreadable: BTreeSet<PackId> = held
+            .iter()
+            .filter(|bad| bad.now)
+            .map(|bad| bad.row.id)
+            .collect();
+        let in_unreadable = |id: &ChunkId| {
+            ids.iter()
+                .any(|(pack, ids)| unreadable.contains(pack) && ids.contains(id))
+        };
         let for_now = lost.iter().filter(|id| in_unreadable(id)).count() as u64;
         self.report.lost_for_now += for_now;
         self.report.lost_chunks += lost.len() as u64 - for_now;
@@ -499,17 +610,34 @@ impl Repair<'_> {
                 Severity::Damage,
                 format!("{gone} of {all} chunks are lost for now: the pack stays where it is"),
             ),
-            _ => (Severity::Note, "nothing is lost: all that it held is stored elsewhere".to_owned()),
+            _ => (
+                Severity::Note,
+                "nothing is lost: all that it held is stored elsewhere".to_owned(),
+            ),
         };
-        let now = if bad.now { "it cannot be read now: " } else { "" };
+        let now = if bad.now {
+            "it cannot be read now: "
+        } else {
+            ""
+        };
         let message = format!("{now}{}; {rest}", bad.what);
-        self.observer.problem(&Problem::new(severity, ObjectKey::Pack(bad.row.id), message));
-        self.report.damaged.push(DamagedPack { id: bad.row.id, what: bad.what.clone(), fate });
+        self.observer.problem(&Problem::new(
+            severity,
+            ObjectKey::Pack(bad.row.id),
+            message,
+        ));
+        self.report.damaged.push(DamagedPack {
+            id: bad.row.id,
+            what: bad.what.clone(),
+            fate,
+        });
     }
 
     /// Tells everybody, if there is anything to tell.
     pub(super) fn publish(&self, held: &[Bad], lost: Vec<ChunkId>) -> Result<(), Error> {
-        let Some(lease) = self.lease else { return Ok(()) };
+        let Some(lease) = self.lease else {
+            return Ok(());
+        };
         let known = held.iter().filter(|bad| bad.row.state == PackState::Known);
         let condemned: Vec<PackId> = known.map(|bad| bad.row.id).collect();
         if !condemned.is_empty() || !lost.is_empty() {
@@ -519,17 +647,25 @@ impl Repair<'_> {
     }
 
     fn set_aside(&mut self, bad: &Bad) -> Result<(), Error> {
-        let Some(lease) = self.lease else { return Ok(()) };
+        let Some(lease) = self.lease else {
+            return Ok(());
+        };
         lease.check()?;
-        let (from, to) = (ObjectKey::Pack(bad.row.id), ObjectKey::QuarantinedPack(bad.row.id));
+        let (from, to) = (
+            ObjectKey::Pack(bad.row.id),
+            ObjectKey::QuarantinedPack(bad.row.id),
+        );
         let what = match set_aside(self.repo, &from, &to, self.cancel)? {
             SetAside::Done => None,
             SetAside::Taken => Some(format!("{to} is there already, with other bytes")),
-            SetAside::Unreadable => Some("the store cannot rename it and it cannot be read".to_owned()),
+            SetAside::Unreadable => {
+                Some("the store cannot rename it and it cannot be read".to_owned())
+            }
         };
         if let Some(what) = what {
             let what = format!("it was left where it is: {what}");
-            self.observer.problem(&Problem::new(Severity::Note, from, what));
+            self.observer
+                .problem(&Problem::new(Severity::Note, from, what));
         }
         self.repo.forget_head(&bad.row.id);
         self.packs.listed.remove(&bad.row.id);
@@ -550,7 +686,10 @@ fn choose(names: &[String], held: &[PackRow]) -> Result<Option<BTreeSet<PackId>>
             }
             PrefixMatch::None => return Err(Error::NotThere(format!("there is no pack '{name}'"))),
             PrefixMatch::Many(ids) => {
-                return Err(Error::Usage(format!("{} packs begin with '{name}'", ids.len())));
+                return Err(Error::Usage(format!(
+                    "{} packs begin with '{name}'",
+                    ids.len()
+                )));
             }
         }
     }

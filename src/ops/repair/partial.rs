@@ -19,7 +19,8 @@ use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Mention, MergedRuns, RepoError, RunWriter, Streams, Uncertain};
 use crate::store::ObjectKey;
 use crate::types::{
-    ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath, XattrValue,
+    ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, MissingNames, Node, RelPath,
+    XattrValue,
 };
 
 /// Mended runs by the root of the run that they replace; none: nothing of it can be read.
@@ -66,7 +67,11 @@ impl Mender<'_, '_> {
         if self.judge.content(&content.extents)?.is_none() {
             return Ok(None);
         }
-        let mut out = Holes { content: ContentBuilder::default(), hole: 0, lost: 0 };
+        let mut out = Holes {
+            content: ContentBuilder::default(),
+            hole: 0,
+            lost: 0,
+        };
         self.extents(&content.extents, &mut out)?;
         out.flush(&mut self.writers)?;
         Ok(Some((out.content.finish(&mut self.writers)?, out.lost)))
@@ -80,7 +85,9 @@ impl Mender<'_, '_> {
                     out.lose(u64::from(*len));
                 }
                 Extent::Hole { len } => out.hole += len,
-                Extent::Chunk { .. } | Extent::Literal(_) => out.push(extent.clone(), &mut self.writers)?,
+                Extent::Chunk { .. } | Extent::Literal(_) => {
+                    out.push(extent.clone(), &mut self.writers)?
+                }
                 Extent::List { id, len, depth } => match self.list(id, *len, *depth)? {
                     Some(below) => self.extents(&below, out)?,
                     None => out.lose(*len),
@@ -108,7 +115,8 @@ impl Mender<'_, '_> {
             None => Ok(()),
             Some(place) => {
                 let pack = ObjectKey::Pack(place.pack);
-                let why = format!("{pack} cannot be read whole: 'icecore repair packs' comes first");
+                let why =
+                    format!("{pack} cannot be read whole: 'icecore repair packs' comes first");
                 Err(RepoError::Refused { why }.into())
             }
         }
@@ -118,7 +126,12 @@ impl Mender<'_, '_> {
     fn make_sure_of(&self, range: &Uncertain) -> Result<(), Error> {
         if range.now {
             let why = range.why.clone();
-            return Err(RepoError::ChunkUnreadable { id: range.chunk, why, now: true }.into());
+            return Err(RepoError::ChunkUnreadable {
+                id: range.chunk,
+                why,
+                now: true,
+            }
+            .into());
         }
         self.make_sure_it_is_lost(&range.chunk)
     }
@@ -128,7 +141,10 @@ impl Mender<'_, '_> {
         if self.judge.entry(entry)?.is_none() {
             return Ok(None);
         }
-        let mut mended = Mended { entry: entry.clone(), bytes: None };
+        let mut mended = Mended {
+            entry: entry.clone(),
+            bytes: None,
+        };
         if let Some(content) = entry.content()
             && let Some((left, lost)) = self.content(content)?
             && let Node::File { content, .. } = &mut mended.entry.node
@@ -147,7 +163,11 @@ impl Mender<'_, '_> {
             meta.xattrs = kept;
         }
         // Either flag makes the next backup read the path again, and the snapshot incomplete until then.
-        let flag = if entry.is_file() { EntryFlags::TORN } else { EntryFlags::STALE };
+        let flag = if entry.is_file() {
+            EntryFlags::TORN
+        } else {
+            EntryFlags::STALE
+        };
         mended.entry.flags = mended.entry.flags.with(flag);
         Ok(Some(mended))
     }
@@ -170,7 +190,10 @@ impl Mender<'_, '_> {
             let front = self.write(|| marks.sorted.next())?;
             out.splice(0..0, front);
         }
-        Ok(Some(MendedTree { runs: out, incomplete }))
+        Ok(Some(MendedTree {
+            runs: out,
+            incomplete,
+        }))
     }
 
     /// A run without what is lost; the same if nothing is, none if nothing is left.
@@ -192,7 +215,11 @@ impl Mender<'_, '_> {
             self.make_sure_of(&range)?;
             is_whole = false;
         }
-        let left = if is_whole { Some(run.clone()) } else { self.rewrite(run)? };
+        let left = if is_whole {
+            Some(run.clone())
+        } else {
+            self.rewrite(run)?
+        };
         self.runs.insert(run.root, left.clone());
         Ok(left)
     }
@@ -208,11 +235,17 @@ impl Mender<'_, '_> {
             }
             sink.put(&mention.entry, mention.in_folders)?;
         }
-        mentions.take_uncertain().iter().try_for_each(|range| self.make_sure_of(range))?;
+        mentions
+            .take_uncertain()
+            .iter()
+            .try_for_each(|range| self.make_sure_of(range))?;
         match sink.cut()? {
             Some(mut left) => {
                 let left = self.write(|| left.sorted.next())?;
-                Ok(left.map(|left| RunRef { hides: run.hides, ..left }))
+                Ok(left.map(|left| RunRef {
+                    hides: run.hides,
+                    ..left
+                }))
             }
             None => Ok(None),
         }
@@ -246,11 +279,19 @@ impl Mender<'_, '_> {
             for range in walk.take_uncertain() {
                 self.make_sure_of(&range)?;
                 self.lost.add(source, &range.from, None);
-                let touched = above.iter_mut().filter(|above| touches(&range, &above.entry.path));
+                let touched = above
+                    .iter_mut()
+                    .filter(|above| touches(&range, &above.entry.path));
                 touched.for_each(|above| above.lacks_names = true);
                 ranges.push(range);
             }
-            let Some(Mention { mut entry, in_folders }) = mention else { break };
+            let Some(Mention {
+                mut entry,
+                in_folders,
+            }) = mention
+            else {
+                break;
+            };
             if matches!(entry.node, Node::Removed) {
                 continue;
             }
@@ -276,7 +317,11 @@ impl Mender<'_, '_> {
             if entry.is_folder() {
                 // A page of one tree of a run may be read, and be lost, before the other tree shows the directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
-                above.push(Above { is_changed: is_doubtful, lacks_names, entry });
+                above.push(Above {
+                    is_changed: is_doubtful,
+                    lacks_names,
+                    entry,
+                });
             } else if is_doubtful {
                 sink.put(&entry, in_folders)?;
             }
@@ -294,9 +339,21 @@ impl Mender<'_, '_> {
         while let Some(path) = missing.pop() {
             self.lost.add(source, &path, None);
             above.iter_mut().for_each(|above| above.is_changed = true);
-            let meta = Metadata { mode: 0o700, nlink: 1, ..Metadata::default() };
-            let entry = Entry { path, flags: EntryFlags::STALE, node: Node::Folder { meta } };
-            above.push(Above { entry, is_changed: true, lacks_names: true });
+            let meta = Metadata {
+                mode: 0o700,
+                nlink: 1,
+                ..Metadata::default()
+            };
+            let entry = Entry {
+                path,
+                flags: EntryFlags::STALE,
+                node: Node::Folder { meta },
+            };
+            above.push(Above {
+                entry,
+                is_changed: true,
+                lacks_names: true,
+            });
         }
         count
     }
@@ -304,11 +361,16 @@ impl Mender<'_, '_> {
 
 /// Leaves the folders that `next` is not below.
 fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Result<(), Error> {
-    while let Some(last) = above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path))) {
+    while let Some(last) =
+        above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path)))
+    {
         if last.is_changed || last.lacks_names {
             let mut entry = last.entry;
             // What it covers is covered by the runs behind; here it would hide what they hold in front of that.
-            entry.flags = entry.flags.with(EntryFlags::REVISIT).without(EntryFlags::COVER);
+            entry.flags = entry
+                .flags
+                .with(EntryFlags::REVISIT)
+                .without(EntryFlags::COVER);
             if last.lacks_names {
                 entry.flags = entry.flags.with(MissingNames::Unseen.flags());
             }

@@ -55,11 +55,20 @@ pub(super) fn set_aside(
 
 /// Moves what lies under a pack's name and is none to quarantine: under that name, or under the hash of its bytes if
 /// other bytes came under that name before.
-pub(super) fn set_foreign_aside(repo: &Repository, id: PackId, cancel: &Cancel) -> Result<SetAside, Error> {
+pub(super) fn set_foreign_aside(
+    repo: &Repository,
+    id: PackId,
+    cancel: &Cancel,
+) -> Result<SetAside, Error> {
     let from = ObjectKey::Pack(id);
     match set_aside(repo, &from, &ObjectKey::QuarantinedPack(id), cancel)? {
         SetAside::Taken => match hash_of(repo, &from, cancel)? {
-            Some(hash) => set_aside(repo, &from, &ObjectKey::QuarantinedPack(hash.into()), cancel),
+            Some(hash) => set_aside(
+                repo,
+                &from,
+                &ObjectKey::QuarantinedPack(hash.into()),
+                cancel,
+            ),
             None => Ok(SetAside::Taken),
         },
         done => Ok(done),
@@ -81,7 +90,10 @@ fn copy_aside(
         Err(err) if is_gone(&err) => return Ok(SetAside::Done),
         Err(err) => return Err(err),
     };
-    match repo.store().put(to, Body::Spooled(spool), PutMode::CreateOnly) {
+    match repo
+        .store()
+        .put(to, Body::Spooled(spool), PutMode::CreateOnly)
+    {
         Ok(()) | Err(StoreError::Exists { .. }) => {}
         Err(err) => return Err(err.into()),
     }
@@ -98,7 +110,10 @@ fn drop_twin(repo: &Repository, from: &ObjectKey, is_equal: bool) -> Result<SetA
 }
 
 fn is_gone(err: &Error) -> bool {
-    matches!(err, Error::Repo(RepoError::Store(StoreError::NotFound { .. })))
+    matches!(
+        err,
+        Error::Repo(RepoError::Store(StoreError::NotFound { .. }))
+    )
 }
 
 /// Deletes an object that may be gone already.
@@ -110,7 +125,11 @@ pub(super) fn remove(repo: &Repository, key: &ObjectKey) -> Result<(), Error> {
 }
 
 /// The hash of an object's bytes; none if it cannot be read to its end now.
-fn hash_of(repo: &Repository, key: &ObjectKey, cancel: &Cancel) -> Result<Option<ObjectHash>, Error> {
+fn hash_of(
+    repo: &Repository,
+    key: &ObjectKey,
+    cancel: &Cancel,
+) -> Result<Option<ObjectHash>, Error> {
     each_piece(repo, key, cancel, &mut |_| Ok(()))
 }
 

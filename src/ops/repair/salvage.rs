@@ -55,9 +55,21 @@ impl Holder {
 
     /// The ids of all chunks that it is to hold, whoever says so.
     pub fn ids(&self, repo: &Repository) -> Result<BTreeSet<ChunkId>, Error> {
-        let mut frames: Vec<FrameInfo> = self.told.iter().flat_map(|info| info.frames.clone()).collect();
-        frames.extend(self.contents(repo)?.into_iter().flat_map(|(_, frames)| frames));
-        Ok(frames.iter().flat_map(|frame| &frame.chunks).map(|chunk| chunk.id).collect())
+        let mut frames: Vec<FrameInfo> = self
+            .told
+            .iter()
+            .flat_map(|info| info.frames.clone())
+            .collect();
+        frames.extend(
+            self.contents(repo)?
+                .into_iter()
+                .flat_map(|(_, frames)| frames),
+        );
+        Ok(frames
+            .iter()
+            .flat_map(|frame| &frame.chunks)
+            .map(|chunk| chunk.id)
+            .collect())
     }
 }
 
@@ -76,15 +88,31 @@ pub(super) fn salvage(
         return Ok(Salvaged::default());
     }
     let claims = Claims::anew(repo.index());
-    let options = PackerOptions { workers: 1, level: 3, dry_run: lease.is_none() };
+    let options = PackerOptions {
+        workers: 1,
+        level: 3,
+        dry_run: lease.is_none(),
+    };
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, options, observer)?;
         let writers = [packer.writer(Class::Data), packer.writer(Class::Metadata)];
-        let out = Salvaged { lost: wanted, ..Salvaged::default() };
-        let mut work = Work { repo, packs, writers, out, cancel };
-        let read =
-            work.run(damaged).and_then(|()| Ok(work.writers.iter_mut().try_for_each(FrameWriter::flush)?));
-        let Work { writers, mut out, .. } = work;
+        let out = Salvaged {
+            lost: wanted,
+            ..Salvaged::default()
+        };
+        let mut work = Work {
+            repo,
+            packs,
+            writers,
+            out,
+            cancel,
+        };
+        let read = work
+            .run(damaged)
+            .and_then(|()| Ok(work.writers.iter_mut().try_for_each(FrameWriter::flush)?));
+        let Work {
+            writers, mut out, ..
+        } = work;
         drop(writers);
         let packed = packer.finish();
         match (read, packed) {
@@ -124,10 +152,16 @@ impl Work<'_> {
         if self.out.lost.is_empty() {
             return Ok(());
         }
-        let Some((head, frames)) = holder.contents(self.repo)? else { return Ok(()) };
+        let Some((head, frames)) = holder.contents(self.repo)? else {
+            return Ok(());
+        };
         for (number, frame) in (0..).zip(&frames) {
             self.cancel.check()?;
-            if !frame.chunks.iter().any(|chunk| self.out.lost.contains(&chunk.id)) {
+            if !frame
+                .chunks
+                .iter()
+                .any(|chunk| self.out.lost.contains(&chunk.id))
+            {
                 continue;
             }
             if frame.offset + u64::from(frame.stored) > holder.size {
@@ -136,7 +170,9 @@ impl Work<'_> {
             let row = row_of(frame);
             let mut sealed = vec![0; row.stored as usize];
             let plain = match self.repo.read_at(&holder.key, row.offset, &mut sealed) {
-                Ok(()) => self.repo.open_frame(&holder.key, &head, number, &row, sealed),
+                Ok(()) => self
+                    .repo
+                    .open_frame(&holder.key, &head, number, &row, sealed),
                 Err(err) => Err(err.into()),
             };
             let plain = match plain {
@@ -147,7 +183,11 @@ impl Work<'_> {
             let mut offset = 0;
             for chunk in &frame.chunks {
                 let end = offset + chunk.len as usize;
-                self.keep(row.class, chunk.id, plain.get(offset..end).unwrap_or_default())?;
+                self.keep(
+                    row.class,
+                    chunk.id,
+                    plain.get(offset..end).unwrap_or_default(),
+                )?;
                 offset = end;
             }
         }
@@ -160,7 +200,10 @@ impl Work<'_> {
         for id in &self.out.lost {
             for copy in self.repo.ask_index(|index| index.copies(id))? {
                 if self.packs.is_whole(&copy.pack) {
-                    by_frame.entry((copy.pack, copy.frame)).or_default().push((*id, copy));
+                    by_frame
+                        .entry((copy.pack, copy.frame))
+                        .or_default()
+                        .push((*id, copy));
                 }
             }
         }
@@ -169,7 +212,9 @@ impl Work<'_> {
             if !chunks.iter().any(|(id, _)| self.out.lost.contains(id)) {
                 continue;
             }
-            let Some(row) = self.repo.frame_row(&pack, number)? else { continue };
+            let Some(row) = self.repo.frame_row(&pack, number)? else {
+                continue;
+            };
             let plain = match self.repo.read_frame(&pack, number, &row) {
                 Ok(plain) => plain,
                 Err(err) if err.is_unavailable() => continue,
@@ -177,14 +222,21 @@ impl Work<'_> {
             };
             for (id, copy) in chunks {
                 let at = copy.offset as usize;
-                self.keep(row.class, id, plain.get(at..at + copy.len as usize).unwrap_or_default())?;
+                self.keep(
+                    row.class,
+                    id,
+                    plain.get(at..at + copy.len as usize).unwrap_or_default(),
+                )?;
             }
         }
         Ok(())
     }
 
     fn keep(&mut self, class: Class, id: ChunkId, bytes: &[u8]) -> Result<(), Error> {
-        if bytes.is_empty() || !self.out.lost.contains(&id) || self.repo.keys().chunk_id(class, bytes) != id {
+        if bytes.is_empty()
+            || !self.out.lost.contains(&id)
+            || self.repo.keys().chunk_id(class, bytes) != id
+        {
             return Ok(());
         }
         let writer = match class {
@@ -219,7 +271,10 @@ pub(super) fn without_good_copy(
     let mut out = BTreeSet::new();
     for id in ids {
         let copies = repo.ask_index(|index| index.copies(&id))?;
-        if !copies.iter().any(|copy| copy.state == PackState::Known && packs.is_whole(&copy.pack)) {
+        if !copies
+            .iter()
+            .any(|copy| copy.state == PackState::Known && packs.is_whole(&copy.pack))
+        {
             out.insert(id);
         }
     }

@@ -24,8 +24,8 @@ use crate::ops::verify::{Damage, Judge, suspects};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
 use crate::repo::{
-    ChunkReader, Claims, Lease, Packer, PackerOptions, RepoError, Repository, StoredSnapshot, open_object,
-    stored_limit,
+    ChunkReader, Claims, Lease, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
+    open_object, stored_limit,
 };
 use crate::store::{Folder, ObjectKey, list_all};
 use crate::types::{ByteSize, Class, PrefixMatch, RelPath, SnapshotId};
@@ -110,7 +110,12 @@ pub fn repair_snapshots(
         true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
         false => {
             repo.check_writable()?;
-            Some(Lease::take(repo, LeaseKind::Repair, &options.host, repo.lease_times())?)
+            Some(Lease::take(
+                repo,
+                LeaseKind::Repair,
+                &options.host,
+                repo.lease_times(),
+            )?)
         }
     };
     observer.phase(&Phase::Index);
@@ -162,7 +167,8 @@ impl Repair<'_> {
         self.report.looked_at = listed.len() as u64;
         let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.cancel)?;
         if damage.any_missing() {
-            let why = "packs are missing; 'icecore repair packs' notes what is lost with them first";
+            let why =
+                "packs are missing; 'icecore repair packs' notes what is lost with them first";
             return Err(RepoError::Refused { why: why.into() }.into());
         }
         let ids: BTreeSet<SnapshotId> = suspects.iter().map(|&(id, _)| id).collect();
@@ -181,14 +187,20 @@ impl Repair<'_> {
         &self,
         suspects: impl Iterator<Item = &'s StoredSnapshot>,
     ) -> Result<(), Error> {
-        let roots: Vec<Root> =
-            suspects.map(|found| Root { snapshot: found.snapshot.clone(), is_listed: true }).collect();
+        let roots: Vec<Root> = suspects
+            .map(|found| Root {
+                snapshot: found.snapshot.clone(),
+                is_listed: true,
+            })
+            .collect();
         if roots.is_empty() {
             return Ok(());
         }
         let packs = ListedPacks::list(self.repo)?;
         let dropped = dropped_and_there(self.repo, |id| packs.has(id))?;
-        let Some(first) = dropped.first() else { return Ok(()) };
+        let Some(first) = dropped.first() else {
+            return Ok(());
+        };
 
         let lost = self.repo.ask_index(Index::lost)?;
         let mut is_held = |copy: &Location| Ok(copy.state != PackState::Dropped);
@@ -211,14 +223,21 @@ impl Repair<'_> {
 
     /// Ends repairs that were cut off between the new snapshot and the old one's way out.
     fn end_what_was_begun(&mut self, listed: &mut Vec<StoredSnapshot>) -> Result<(), Error> {
-        let by_id: BTreeMap<SnapshotId, Snapshot> =
-            listed.iter().map(|found| (found.id, found.snapshot.clone())).collect();
+        let by_id: BTreeMap<SnapshotId, Snapshot> = listed
+            .iter()
+            .map(|found| (found.id, found.snapshot.clone()))
+            .collect();
         let mut done = BTreeSet::new();
         for found in listed.iter() {
-            let Some(old) = found.snapshot.replaces else { continue };
+            let Some(old) = found.snapshot.replaces else {
+                continue;
+            };
             match by_id.get(&old) {
                 // A partial one in the place of a better one; or a better one in the place of a partial one.
-                Some(_) if found.snapshot.lost.is_some() && is_more(&found.snapshot, by_id.get(&old)) => {
+                Some(_)
+                    if found.snapshot.lost.is_some()
+                        && is_more(&found.snapshot, by_id.get(&old)) =>
+                {
                     self.quarantine(&old)?;
                     done.insert(old);
                 }
@@ -234,8 +253,12 @@ impl Repair<'_> {
     }
 
     fn quarantine(&self, id: &SnapshotId) -> Result<(), Error> {
-        let (from, to) = (ObjectKey::Snapshot(*id), ObjectKey::QuarantinedSnapshot(*id));
-        if !self.options.dry_run && set_aside(self.repo, &from, &to, self.cancel)? != SetAside::Done {
+        let (from, to) = (
+            ObjectKey::Snapshot(*id),
+            ObjectKey::QuarantinedSnapshot(*id),
+        );
+        if !self.options.dry_run && set_aside(self.repo, &from, &to, self.cancel)? != SetAside::Done
+        {
             return Err(RepoError::damaged(to, "it is there already, with other bytes").into());
         }
         Ok(())
@@ -260,8 +283,11 @@ impl Repair<'_> {
         aside.retain(|found| !bad.contains(&found.id));
         // The best first.
         aside.sort_by_key(|found| lacks(&found.snapshot));
-        let partials: Vec<StoredSnapshot> =
-            listed.iter().filter(|found| found.snapshot.lost.is_some()).cloned().collect();
+        let partials: Vec<StoredSnapshot> = listed
+            .iter()
+            .filter(|found| found.snapshot.lost.is_some())
+            .cloned()
+            .collect();
         for partial in partials {
             let root = partial.snapshot.original;
             let better = aside.iter().find(|found| {
@@ -277,10 +303,16 @@ impl Repair<'_> {
     }
 
     /// Lets go of what lies in quarantine although the original is listed again: nothing in it is not there too.
-    fn clear(&self, aside: &mut Vec<StoredSnapshot>, listed: &[StoredSnapshot]) -> Result<(), Error> {
+    fn clear(
+        &self,
+        aside: &mut Vec<StoredSnapshot>,
+        listed: &[StoredSnapshot],
+    ) -> Result<(), Error> {
         let is_back = |found: &StoredSnapshot| {
             let root = Some(found.snapshot.original.unwrap_or(found.id));
-            let whole = listed.iter().filter(|one| Some(one.first()) == root && lacks(&one.snapshot) == 0);
+            let whole = listed
+                .iter()
+                .filter(|one| Some(one.first()) == root && lacks(&one.snapshot) == 0);
             let mut sources = whole.map(|one| &one.snapshot.sources);
             sources.any(|whole| found.snapshot.lost.is_some() || *whole == found.snapshot.sources)
         };
@@ -296,14 +328,29 @@ impl Repair<'_> {
     fn quarantined(&self) -> Result<Vec<StoredSnapshot>, Error> {
         let mut out = Vec::new();
         for meta in list_all(self.repo.store(), Folder::Quarantine)? {
-            let ObjectKey::QuarantinedSnapshot(id) = meta.key else { continue };
-            let read = self.repo.store().get(&meta.key, stored_limit(SNAPSHOT_BYTES_MAX));
+            let ObjectKey::QuarantinedSnapshot(id) = meta.key else {
+                continue;
+            };
+            let read = self
+                .repo
+                .store()
+                .get(&meta.key, stored_limit(SNAPSHOT_BYTES_MAX));
             let opened = read.map_err(RepoError::from).and_then(|bytes| {
                 let keys = self.repo.keys();
-                open_object(keys, ObjectKind::Snapshot, &meta.key, &bytes, SNAPSHOT_BYTES_MAX)
+                open_object(
+                    keys,
+                    ObjectKind::Snapshot,
+                    &meta.key,
+                    &bytes,
+                    SNAPSHOT_BYTES_MAX,
+                )
             });
             match opened.map(|(_, plain)| decode_snapshot(&plain)) {
-                Ok(Ok(snapshot)) => out.push(StoredSnapshot { id, stored: meta.modified, snapshot }),
+                Ok(Ok(snapshot)) => out.push(StoredSnapshot {
+                    id,
+                    stored: meta.modified,
+                    snapshot,
+                }),
                 Ok(Err(_)) => {}
                 Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
@@ -318,7 +365,11 @@ impl Repair<'_> {
         better: &StoredSnapshot,
         original: Option<SnapshotId>,
     ) -> Result<(), Error> {
-        let mut replaced = Replaced { old: partial.id, new: None, lost: lacks(&better.snapshot) };
+        let mut replaced = Replaced {
+            old: partial.id,
+            new: None,
+            lost: lacks(&better.snapshot),
+        };
         if !self.options.dry_run {
             let lease = self.lease(partial)?;
             let snapshot = Snapshot {
@@ -339,13 +390,22 @@ impl Repair<'_> {
             0 => "all that it holds is there again".to_owned(),
             lost => format!("{lost} of its paths lack something, fewer than before"),
         };
-        self.observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(partial.id), what));
+        self.observer.problem(&Problem::new(
+            Severity::Note,
+            ObjectKey::Snapshot(partial.id),
+            what,
+        ));
         self.report.healed.push(replaced);
         Ok(())
     }
 
     pub(super) fn lease(&self, parent: &StoredSnapshot) -> Result<Lease, Error> {
-        let lease = Lease::take(self.repo, LeaseKind::Repair, &self.options.host, self.repo.lease_times())?;
+        let lease = Lease::take(
+            self.repo,
+            LeaseKind::Repair,
+            &self.options.host,
+            self.repo.lease_times(),
+        )?;
         lease.set_parents(&[parent.id])?;
         Ok(lease)
     }
@@ -357,20 +417,33 @@ impl Repair<'_> {
         damage: &Damage,
         runs: &mut MendedRuns,
     ) -> Result<(), Error> {
-        let lease = if self.options.dry_run { None } else { Some(self.lease(found)?) };
+        let lease = if self.options.dry_run {
+            None
+        } else {
+            Some(self.lease(found)?)
+        };
         // A prune that came before the lease is known from here on.
         self.repo.sync()?;
         let mut nothing_kept = MendedRuns::new();
-        let runs = if lease.is_some() { runs } else { &mut nothing_kept };
+        let runs = if lease.is_some() {
+            runs
+        } else {
+            &mut nothing_kept
+        };
         let (mut snapshot, lost) = match self.mend(found, damage, runs, lease.as_ref()) {
             Ok(Some(mended)) => mended,
             Ok(None) => return Ok(()),
             // What it misses may come back: it stays as it is.
             Err(Error::Repo(err @ RepoError::ChunkUnreadable { now: true, .. })) => {
                 self.report.unreadable_now += 1;
-                let what =
-                    format!("{err}; the snapshot was left as it is: run this again once that can be read");
-                self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(found.id), what));
+                let what = format!(
+                    "{err}; the snapshot was left as it is: run this again once that can be read"
+                );
+                self.observer.problem(&Problem::new(
+                    Severity::Damage,
+                    ObjectKey::Snapshot(found.id),
+                    what,
+                ));
                 return Ok(());
             }
             Err(err) => return Err(err),
@@ -391,8 +464,16 @@ impl Repair<'_> {
             None => None,
         };
         let what = format!("{count} of its paths lack something; the original is in quarantine");
-        self.observer.problem(&Problem::new(Severity::Damage, ObjectKey::Snapshot(found.id), what));
-        self.report.partial.push(Replaced { old: found.id, new, lost: count });
+        self.observer.problem(&Problem::new(
+            Severity::Damage,
+            ObjectKey::Snapshot(found.id),
+            what,
+        ));
+        self.report.partial.push(Replaced {
+            old: found.id,
+            new,
+            lost: count,
+        });
         Ok(())
     }
 
@@ -405,7 +486,11 @@ impl Repair<'_> {
         lease: Option<&Lease>,
     ) -> Result<Option<(Snapshot, LostList)>, Error> {
         let claims = Claims::new(self.repo.index())?;
-        let options = PackerOptions { workers: 1, level: 3, dry_run: lease.is_none() };
+        let options = PackerOptions {
+            workers: 1,
+            level: 3,
+            dry_run: lease.is_none(),
+        };
         std::thread::scope(|scope| {
             let packer = Packer::start(scope, self.repo, lease, &claims, options, self.observer)?;
             let mut mender = Mender {
@@ -473,19 +558,30 @@ fn is_more(snapshot: &Snapshot, other: Option<&Snapshot>) -> bool {
 }
 
 /// The snapshots that were named; none if none were.
-fn choose(names: &[String], listed: &[StoredSnapshot]) -> Result<Option<BTreeSet<SnapshotId>>, Error> {
+fn choose(
+    names: &[String],
+    listed: &[StoredSnapshot],
+) -> Result<Option<BTreeSet<SnapshotId>>, Error> {
     if names.is_empty() {
         return Ok(None);
     }
     let mut out = BTreeSet::new();
     for name in names {
-        match PrefixMatch::find(&name.to_ascii_lowercase(), listed.iter().map(|found| found.id)) {
+        match PrefixMatch::find(
+            &name.to_ascii_lowercase(),
+            listed.iter().map(|found| found.id),
+        ) {
             PrefixMatch::One(id) => {
                 out.insert(id);
             }
-            PrefixMatch::None => return Err(Error::NotThere(format!("there is no snapshot '{name}'"))),
+            PrefixMatch::None => {
+                return Err(Error::NotThere(format!("there is no snapshot '{name}'")));
+            }
             PrefixMatch::Many(ids) => {
-                return Err(Error::Usage(format!("{} snapshots begin with '{name}'", ids.len())));
+                return Err(Error::Usage(format!(
+                    "{} snapshots begin with '{name}'",
+                    ids.len()
+                )));
             }
         }
     }

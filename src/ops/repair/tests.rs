@@ -19,7 +19,8 @@ use crate::ops::Cancel;
 use crate::ops::content::write_content;
 use crate::ops::list::{SnapshotFilter, snapshots};
 use crate::ops::repair::{
-    PacksReport, RepairPacksOptions, RepairSnapshotsOptions, repair_config, repair_packs, repair_snapshots,
+    PacksReport, RepairPacksOptions, RepairSnapshotsOptions, repair_config, repair_packs,
+    repair_snapshots,
 };
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, VerifyReport, verify};
@@ -52,27 +53,46 @@ fn packs(lab: &Lab) -> Vec<(PackId, u64)> {
 }
 
 fn check(lab: &Lab) -> VerifyReport {
-    let options = VerifyOptions { read_data: true, memory: ByteSize(96 << 20), ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        read_data: true,
+        memory: ByteSize(96 << 20),
+        ..VerifyOptions::default()
+    };
     verify(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("verified")
 }
 
 fn assert_clean(lab: &Lab) {
     let report = check(lab);
-    assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
+    assert!(
+        report.is_clean() && report.affected.is_empty(),
+        "{report:#?}"
+    );
 }
 
 fn packs_options() -> RepairPacksOptions {
-    RepairPacksOptions { threads: 1, memory: ByteSize(96 << 20), ..RepairPacksOptions::default() }
+    RepairPacksOptions {
+        threads: 1,
+        memory: ByteSize(96 << 20),
+        ..RepairPacksOptions::default()
+    }
 }
 
 fn repair(repo: &Repository) -> Result<PacksReport, crate::Error> {
-    repair_packs(repo, &packs_options(), &Recording::default(), &Cancel::new())
+    repair_packs(
+        repo,
+        &packs_options(),
+        &Recording::default(),
+        &Cancel::new(),
+    )
 }
 
 /// The repository behind a store that can die, with a cache of its own.
 fn on_faulty(lab: &Lab, faulty: &Arc<FaultyStore>, cache: &tempfile::TempDir) -> Repository {
     let store: SharedStore = faulty.clone();
-    assert_eq!(store.address(), crate::store::Store::address(lab.store.as_ref()));
+    assert_eq!(
+        store.address(),
+        crate::store::Store::address(lab.store.as_ref())
+    );
     Repository::open(store, &Secret::empty(), cache.path()).expect("opens")
 }
 
@@ -84,7 +104,9 @@ fn listed(repo: &Repository) -> Vec<StoredSnapshot> {
 fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u8>> {
     repo.sync().expect("synced");
     let source = found.snapshot.source("tree").expect("the tree");
-    let SourceKind::Tree { runs, .. } = &source.kind else { panic!("a tree") };
+    let SourceKind::Tree { runs, .. } = &source.kind else {
+        panic!("a tree")
+    };
     let reader = ChunkReader::new(repo, 1 << 20);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     let mut out = BTreeMap::new();
@@ -102,11 +124,18 @@ fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u
 /// Every file of the folder that is backed up.
 fn files_on_disk(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
     let root = lab.tree();
-    let files = walkdir::WalkDir::new(&root).into_iter().map(|entry| entry.expect("listed"));
+    let files = walkdir::WalkDir::new(&root)
+        .into_iter()
+        .map(|entry| entry.expect("listed"));
     files
         .filter(|entry| entry.file_type().is_file())
         .map(|entry| {
-            let name = entry.path().strip_prefix(&root).expect("below").display().to_string();
+            let name = entry
+                .path()
+                .strip_prefix(&root)
+                .expect("below")
+                .display()
+                .to_string();
             (name, std::fs::read(entry.path()).expect("read"))
         })
         .collect()
@@ -116,10 +145,18 @@ fn files_on_disk(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
 fn stream_of(repo: &Repository, found: &StoredSnapshot) -> Result<Vec<u8>, crate::Error> {
     repo.sync()?;
     let source = found.snapshot.source("db").expect("the stream");
-    let SourceKind::Stream { content, .. } = &source.kind else { panic!("a stream") };
+    let SourceKind::Stream { content, .. } = &source.kind else {
+        panic!("a stream")
+    };
     let mut out = Vec::new();
     let reader = ChunkReader::new(repo, 1 << 20);
-    write_content(&reader, content, &mut out, &Cancel::new(), &Recording::default())?;
+    write_content(
+        &reader,
+        content,
+        &mut out,
+        &Cancel::new(),
+        &Recording::default(),
+    )?;
     Ok(out)
 }
 
@@ -130,7 +167,16 @@ type Content = (BTreeMap<String, Vec<u8>>, Vec<u8>);
 fn contents(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
     let repo = lab.open();
     let held = listed(&repo).into_iter();
-    held.map(|found| (found.id, (files_of(&repo, &found), stream_of(&repo, &found).expect("read")))).collect()
+    held.map(|found| {
+        (
+            found.id,
+            (
+                files_of(&repo, &found),
+                stream_of(&repo, &found).expect("read"),
+            ),
+        )
+    })
+    .collect()
 }
 
 /// All repairs, in the order in which they are advised.

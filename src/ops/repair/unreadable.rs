@@ -46,39 +46,57 @@ impl Repair<'_> {
 
     /// The object, if it is to be set aside.
     fn look_at(&mut self, key: &ObjectKey) -> Result<Option<Broken>, Error> {
-        let (ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id)) = *key else { return Ok(None) };
+        let (ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id)) = *key else {
+            return Ok(None);
+        };
         let first = match self.repo.read_snapshot_at(key) {
             Ok(_) => return Ok(None),
             Err(err) if err.is_unavailable() => err,
             Err(err) => return Err(err.into()),
         };
-        let (hash, what, stored) = match self.repo.examine(key, ObjectKind::Snapshot, SNAPSHOT_BYTES_MAX)? {
-            Verdict::Gone => return Ok(None),
-            Verdict::Broken { hash, what, stored } => (hash, what, stored),
-            Verdict::Authentic => {
-                // Whoever has the key made it, perhaps a newer icecore: not ours to move.
-                self.report.unreadable += 1;
-                self.observer.problem(&Problem::new(Severity::Damage, key, first));
-                return Ok(None);
-            }
-            Verdict::UnreadableNow(what) if self.options.set_aside_unreadable => {
-                (None, format!("it cannot be read now: {what}"), Timestamp::default())
-            }
-            Verdict::UnreadableNow(what) => {
-                self.report.unreadable_now += 1;
-                let what = format!("it cannot be read now, and was left where it is: {what}");
-                self.observer.problem(&Problem::new(Severity::Damage, key, what));
-                return Ok(None);
-            }
-        };
-        Ok(Some(Broken { key: key.clone(), id, hash, what, stored }))
+        let (hash, what, stored) =
+            match self
+                .repo
+                .examine(key, ObjectKind::Snapshot, SNAPSHOT_BYTES_MAX)?
+            {
+                Verdict::Gone => return Ok(None),
+                Verdict::Broken { hash, what, stored } => (hash, what, stored),
+                Verdict::Authentic => {
+                    // Whoever has the key made it, perhaps a newer icecore: not ours to move.
+                    self.report.unreadable += 1;
+                    self.observer
+                        .problem(&Problem::new(Severity::Damage, key, first));
+                    return Ok(None);
+                }
+                Verdict::UnreadableNow(what) if self.options.set_aside_unreadable => (
+                    None,
+                    format!("it cannot be read now: {what}"),
+                    Timestamp::default(),
+                ),
+                Verdict::UnreadableNow(what) => {
+                    self.report.unreadable_now += 1;
+                    let what = format!("it cannot be read now, and was left where it is: {what}");
+                    self.observer
+                        .problem(&Problem::new(Severity::Damage, key, what));
+                    return Ok(None);
+                }
+            };
+        Ok(Some(Broken {
+            key: key.clone(),
+            id,
+            hash,
+            what,
+            stored,
+        }))
     }
 
     /// Snapshots that lie whole under the names of others.
     fn misnamed(&self, broken: &[Broken]) -> Result<BTreeMap<SnapshotId, Snapshot>, Error> {
         let mut found = BTreeMap::new();
         for one in broken {
-            let Some(hash) = one.hash.filter(|hash| SnapshotId::from(*hash) != one.id) else { continue };
+            let Some(hash) = one.hash.filter(|hash| SnapshotId::from(*hash) != one.id) else {
+                continue;
+            };
             match self.repo.read_misnamed_snapshot(&one.key, hash) {
                 Ok(snapshot) => {
                     found.insert(SnapshotId::from(hash), snapshot);
@@ -95,7 +113,10 @@ impl Repair<'_> {
         one: Broken,
         misnamed: &BTreeMap<SnapshotId, Snapshot>,
     ) -> Result<(), Error> {
-        let whole = self.repo.cached_snapshot(&one.id).or_else(|| misnamed.get(&one.id).cloned());
+        let whole = self
+            .repo
+            .cached_snapshot(&one.id)
+            .or_else(|| misnamed.get(&one.id).cloned());
         let whole = whole.filter(|whole| {
             matches!(one.key, ObjectKey::Snapshot(_)) && whole.state != SnapshotState::Checkpoint
         });
@@ -103,16 +124,23 @@ impl Repair<'_> {
         if let Some(snapshot) = whole {
             let id = self.put_again(&one, snapshot)?;
             known = match id {
-                Some(id) => format!("a whole copy of it was found and is snapshot {} now", id.short()),
+                Some(id) => format!(
+                    "a whole copy of it was found and is snapshot {} now",
+                    id.short()
+                ),
                 None => "a whole copy of it was found".into(),
             };
         }
         if !self.options.dry_run && !self.move_aside(&one)? {
             return Ok(());
         }
-        let message =
-            format!("{}; it was set aside{}{known}", one.what, if known.is_empty() { "" } else { ": " });
-        self.observer.problem(&Problem::new(Severity::Note, &one.key, message));
+        let message = format!(
+            "{}; it was set aside{}{known}",
+            one.what,
+            if known.is_empty() { "" } else { ": " }
+        );
+        self.observer
+            .problem(&Problem::new(Severity::Note, &one.key, message));
         self.report.set_aside.push((one.key, one.what));
         Ok(())
     }
@@ -125,13 +153,25 @@ impl Repair<'_> {
             .filter(|last| last.snapshot == *id)
             .map(|last| format!("{} of host {}", last.source, last.host))
             .collect();
-        if of.is_empty() { String::new() } else { format!("it was the last snapshot of {}", of.join(", ")) }
+        if of.is_empty() {
+            String::new()
+        } else {
+            format!("it was the last snapshot of {}", of.join(", "))
+        }
     }
 
     /// Commits a snapshot again of which the object is broken. The old name stays a root until then.
     fn put_again(&mut self, one: &Broken, snapshot: Snapshot) -> Result<Option<SnapshotId>, Error> {
-        let found = StoredSnapshot { id: one.id, stored: one.stored, snapshot };
-        let mut replaced = Replaced { old: one.id, new: None, lost: lacks(&found.snapshot) };
+        let found = StoredSnapshot {
+            id: one.id,
+            stored: one.stored,
+            snapshot,
+        };
+        let mut replaced = Replaced {
+            old: one.id,
+            new: None,
+            lost: lacks(&found.snapshot),
+        };
         if !self.options.dry_run {
             let lease = self.lease(&found)?;
             replaced.new = Some(self.repo.commit(lease, found.successor())?.id);
@@ -143,7 +183,9 @@ impl Repair<'_> {
 
     /// True if it lies in quarantine now.
     fn move_aside(&mut self, one: &Broken) -> Result<bool, Error> {
-        let Some(lease) = self.lease else { return Ok(false) };
+        let Some(lease) = self.lease else {
+            return Ok(false);
+        };
         lease.check()?;
         let to = ObjectKey::QuarantinedSnapshot(one.hash.map_or(one.id, SnapshotId::from));
         let what = match set_aside(self.repo, &one.key, &to, self.cancel)? {
@@ -161,7 +203,8 @@ impl Repair<'_> {
         };
         self.report.unreadable += 1;
         let what = format!("{}; it was left where it is: {what}", one.what);
-        self.observer.problem(&Problem::new(Severity::Damage, &one.key, what));
+        self.observer
+            .problem(&Problem::new(Severity::Damage, &one.key, what));
         Ok(false)
     }
 

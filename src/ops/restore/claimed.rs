@@ -31,7 +31,11 @@ pub(super) struct Claimed {
 
 impl Claimed {
     pub fn new() -> Self {
-        Self { bits: OnceLock::new(), hasher: RandomState::new(), listings: AtomicU64::new(0) }
+        Self {
+            bits: OnceLock::new(),
+            hasher: RandomState::new(),
+            listings: AtomicU64::new(0),
+        }
     }
 
     /// Notes what has a name in a directory; true if it was noted before, or, rarely, if it seems so.
@@ -96,14 +100,20 @@ impl Claimed {
 
     /// True if the directory has no such name, though something is found by it. Hard links are names of their own.
     /// `is_known`: what was found was found or put there before.
-    fn is_alias(&self, dir: &Dir, name: &[u8], found: &Existing, is_known: bool) -> io::Result<bool> {
+    fn is_alias(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        found: &Existing,
+        is_known: bool,
+    ) -> io::Result<bool> {
         let swapped: Vec<u8> = name.iter().map(|&b| swap_case(b)).collect();
         if name.is_ascii() && (swapped == name || dir.stat(&swapped)?.is_none()) {
             return Ok(false);
         }
         // Names that only fold alike are many in some languages.
-        let is_one_name =
-            (is_known || name.is_ascii()) && (found.nlink < 2 || found.kind == Some(EntryKind::Folder));
+        let is_one_name = (is_known || name.is_ascii())
+            && (found.nlink < 2 || found.kind == Some(EntryKind::Folder));
         if !is_one_name && self.listings.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {
             return Ok(false);
         }
@@ -160,7 +170,13 @@ fn is_composed(c: char) -> bool {
         | '\u{ac00}'..='\u{d7a3}'
         | '\u{fb1d}'..='\u{fb4e}' => true,
         // Cyrillic.
-        '\u{439}' | '\u{450}' | '\u{451}' | '\u{453}' | '\u{457}' | '\u{45c}'..='\u{45e}' | '\u{477}' => true,
+        '\u{439}'
+        | '\u{450}'
+        | '\u{451}'
+        | '\u{453}'
+        | '\u{457}'
+        | '\u{45c}'..='\u{45e}'
+        | '\u{477}' => true,
         '\u{4c2}' | '\u{4d1}'..='\u{4f9}' => true,
         // Kana with a sound mark; katakana are in the order of hiragana.
         '\u{3041}'..='\u{30fe}' => {
@@ -177,7 +193,11 @@ fn is_composed(c: char) -> bool {
 }
 
 fn swap_case(byte: u8) -> u8 {
-    if byte.is_ascii_alphabetic() { byte ^ 0x20 } else { byte }
+    if byte.is_ascii_alphabetic() {
+        byte ^ 0x20
+    } else {
+        byte
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +226,11 @@ mod tests {
             ("\u{1ed9}", "o\u{323}\u{302}"),
             ("\u{390}", "\u{3b9}\u{308}\u{301}"),
         ] {
-            assert_eq!(folded(composed.as_bytes()), folded(apart.as_bytes()), "{composed}");
+            assert_eq!(
+                folded(composed.as_bytes()),
+                folded(apart.as_bytes()),
+                "{composed}"
+            );
         }
         assert_ne!(folded("и".as_bytes()), folded("н".as_bytes()));
         assert_ne!(folded("か".as_bytes()), folded("き".as_bytes()));

@@ -36,7 +36,11 @@ impl Walk<'_> {
         }
         if self.job.options.verify {
             self.job.tally.differs();
-            self.fail(Severity::Missing, path, "it differs from the snapshot's, and was left as it is");
+            self.fail(
+                Severity::Missing,
+                path,
+                "it differs from the snapshot's, and was left as it is",
+            );
         } else {
             self.job.tally.unchanged();
         }
@@ -51,14 +55,21 @@ impl Walk<'_> {
     ) -> Result<bool, Error> {
         let name = target.name().unwrap_or_default();
         let checker = HashName::parse(name).and_then(|hash| hash.checker());
-        let (Some(mut checker), Some(EntryKind::File)) = (checker, found.kind) else { return Ok(false) };
-        let Ok(Some(dir)) = self.parent_dir(target) else { return Ok(false) };
-        let Ok(file) = dir.open_existing_file(name) else { return Ok(false) };
+        let (Some(mut checker), Some(EntryKind::File)) = (checker, found.kind) else {
+            return Ok(false);
+        };
+        let Ok(Some(dir)) = self.parent_dir(target) else {
+            return Ok(false);
+        };
+        let Ok(file) = dir.open_existing_file(name) else {
+            return Ok(false);
+        };
         let mut buffer = vec![0; HASH_BYTES];
         let mut at = 0;
         loop {
             self.job.cancel.check()?;
-            match rustix::io::retry_on_intr(|| rustix::io::pread(&file, buffer.as_mut_slice(), at)) {
+            match rustix::io::retry_on_intr(|| rustix::io::pread(&file, buffer.as_mut_slice(), at))
+            {
                 Ok(0) => return Ok(checker.finish()),
                 Ok(count) => {
                     checker.update(&buffer[..count]);
@@ -84,7 +95,11 @@ impl Job<'_> {
     ///
     /// # Errors
     /// The outer one ends the restore, the inner one is a failure to read the file.
-    pub(super) fn compare(&self, file: impl AsFd, content: &Content) -> Result<io::Result<Compared>, Error> {
+    pub(super) fn compare(
+        &self,
+        file: impl AsFd,
+        content: &Content,
+    ) -> Result<io::Result<Compared>, Error> {
         let (file, mut at) = (file.as_fd(), 0);
         let mut extents = ContentReader::new(self.reader, content);
         let mut buffer = Vec::new();
@@ -119,7 +134,9 @@ impl Job<'_> {
     ) -> io::Result<bool> {
         match extent {
             Extent::Hole { len } => self.is_zero(file, at, *len, buffer),
-            Extent::Literal(bytes) => Ok(read_at(file, at, bytes.len(), buffer)? && buffer == bytes),
+            Extent::Literal(bytes) => {
+                Ok(read_at(file, at, bytes.len(), buffer)? && buffer == bytes)
+            }
             Extent::Chunk { id, len } => Ok(read_at(file, at, *len as usize, buffer)?
                 && self.repo.keys().chunk_id(Class::Data, buffer) == *id),
             // The reader gives what a list stands for.
@@ -127,7 +144,13 @@ impl Job<'_> {
         }
     }
 
-    fn is_zero(&self, file: BorrowedFd<'_>, mut at: u64, len: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    fn is_zero(
+        &self,
+        file: BorrowedFd<'_>,
+        mut at: u64,
+        len: u64,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<bool> {
         let end = at + len;
         while at < end {
             // What is not allocated is not read.

@@ -22,28 +22,54 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     world.backup();
     let repo = world.repo();
     repo.sync().expect("sync");
-    let snapshot = repo.find_snapshot("latest", &HostChoice::Any).expect("found").snapshot;
-    let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else { panic!() };
+    let snapshot = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("found")
+        .snapshot;
+    let SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("there").kind else {
+        panic!()
+    };
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut runs = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     runs.seek(b"f3");
     let entry = runs.next_entry().expect("reads").expect("there");
     let extent = ContentReader::new(&reader, entry.content().expect("a file")).next_extent();
-    let Ok(Some(Extent::Chunk { id, .. })) = extent else { panic!("no chunk") };
+    let Ok(Some(Extent::Chunk { id, .. })) = extent else {
+        panic!("no chunk")
+    };
     let place = repo.index().lookup_one(&id).expect("asked").expect("known");
-    let row = repo.index().frame(&place.pack, place.frame).expect("asked").expect("known");
-    assert!(world.store.damage(&ObjectKey::Pack(place.pack), |bytes| bytes[row.offset as usize + 9] ^= 1));
+    let row = repo
+        .index()
+        .frame(&place.pack, place.frame)
+        .expect("asked")
+        .expect("known");
+    assert!(
+        world
+            .store
+            .damage(&ObjectKey::Pack(place.pack), |bytes| bytes
+                [row.offset as usize + 9] ^=
+                1)
+    );
     let found = world.restore(&options());
-    let damaged: Vec<Problem> =
-        found.1.problems().into_iter().filter(|one| one.severity == Severity::Damage).collect();
+    let damaged: Vec<Problem> = found
+        .1
+        .problems()
+        .into_iter()
+        .filter(|one| one.severity == Severity::Damage)
+        .collect();
     assert!(!damaged.is_empty() && damaged.len() <= 3, "{damaged:?}");
     assert_eq!(found.0.failed, damaged.len() as u64);
     for number in 0..6 {
         let name = format!("f{number}");
-        let is_hit = damaged.iter().any(|one| one.subject == format!("tree/{name}"));
+        let is_hit = damaged
+            .iter()
+            .any(|one| one.subject == format!("tree/{name}"));
         assert_eq!(world.to(&name).exists(), !is_hit, "{name}");
         if !is_hit {
-            assert_eq!(fs::read(world.to(&name)).expect("read"), noise(number, 900_000));
+            assert_eq!(
+                fs::read(world.to(&name)).expect("read"),
+                noise(number, 900_000)
+            );
         }
     }
     let left = fs::read_dir(world.target.path()).expect("list").count();
@@ -53,8 +79,16 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     for pack in packs {
         world.store.delete(&pack.key).expect("deleted");
     }
-    let gone = world.restore_as(what(Some("dump"), ""), Target::Stdout(&mut Vec::new()), &options(), None);
-    assert_eq!(gone.expect_err("nothing to read").kind(), crate::ErrorKind::Damage);
+    let gone = world.restore_as(
+        what(Some("dump"), ""),
+        Target::Stdout(&mut Vec::new()),
+        &options(),
+        None,
+    );
+    assert_eq!(
+        gone.expect_err("nothing to read").kind(),
+        crate::ErrorKind::Damage
+    );
 }
 
 /// Commits a snapshot of entries made by hand; `put` may store chunks.
@@ -68,8 +102,13 @@ fn commit(
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Recording::default();
     let run = std::thread::scope(|scope| {
-        let options = PackerOptions { workers: 1, level: 3, dry_run: false };
-        let packer = Packer::start(scope, &repo, Some(&lease), &claims, options, &observer).expect("packer");
+        let options = PackerOptions {
+            workers: 1,
+            level: 3,
+            dry_run: false,
+        };
+        let packer =
+            Packer::start(scope, &repo, Some(&lease), &claims, options, &observer).expect("packer");
         let (mut data, mut metadata) = (packer.writer(Class::Data), packer.writer(Class::Metadata));
         let entries = entries(&mut |class, bytes| match class {
             Class::Data => data.add(bytes).expect("stored"),
@@ -89,7 +128,11 @@ fn commit(
     });
     let source = SourceRecord {
         name: "tree".into(),
-        kind: SourceKind::Tree { path: b"/x".to_vec(), immutable: false, runs: vec![run] },
+        kind: SourceKind::Tree {
+            path: b"/x".to_vec(),
+            immutable: false,
+            runs: vec![run],
+        },
         profile: "tree".into(),
         started: now(),
         ended: now(),
@@ -123,17 +166,39 @@ fn commit(
 }
 
 fn meta(mode: u16) -> Metadata {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Metadata { mode, owner: Owner { uid, gid, ..Owner::default() }, nlink: 1, ..Metadata::default() }
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    Metadata {
+        mode,
+        owner: Owner {
+            uid,
+            gid,
+            ..Owner::default()
+        },
+        nlink: 1,
+        ..Metadata::default()
+    }
 }
 
 fn entry(path: &str, node: Node) -> Entry {
-    Entry { path: RelPath::from_slashed(path.as_bytes()).expect("a path"), flags: EntryFlags::empty(), node }
+    Entry {
+        path: RelPath::from_slashed(path.as_bytes()).expect("a path"),
+        flags: EntryFlags::empty(),
+        node,
+    }
 }
 
 fn literal(text: &str) -> Node {
     let extents = vec![Extent::Literal(text.as_bytes().to_vec())];
-    Node::File { meta: meta(0o644), content: Content { size: text.len() as u64, extents } }
+    Node::File {
+        meta: meta(0o644),
+        content: Content {
+            size: text.len() as u64,
+            extents,
+        },
+    }
 }
 
 #[test]
@@ -145,7 +210,13 @@ fn a_hostile_snapshot_cannot_write_outside() {
         vec![
             entry("", Node::Folder { meta: meta(0o755) }),
             // A link, and things below it in the same run.
-            entry("a", Node::Symlink { meta: meta(0o777), target: out.clone() }),
+            entry(
+                "a",
+                Node::Symlink {
+                    meta: meta(0o777),
+                    target: out.clone(),
+                },
+            ),
             entry("a/evil", literal("written through")),
             entry("a/sub", Node::Folder { meta: meta(0o755) }),
             entry("a/sub/evil", literal("written through")),
@@ -154,20 +225,47 @@ fn a_hostile_snapshot_cannot_write_outside() {
             // A folder where the target has a link that leads outside.
             entry("there", Node::Folder { meta: meta(0o755) }),
             entry("there/x", literal("inside")),
-            entry("unknown", Node::Unknown { kind: 99, body: Vec::new() }),
-            entry("with-reason", Node::Failed { reason: "it was not readable".into() }),
+            entry(
+                "unknown",
+                Node::Unknown {
+                    kind: 99,
+                    body: Vec::new(),
+                },
+            ),
+            entry(
+                "with-reason",
+                Node::Failed {
+                    reason: "it was not readable".into(),
+                },
+            ),
         ]
     });
     symlink(outside.path(), world.to("there")).expect("a link");
     let (report, observer) = world.restore(&options());
-    assert_eq!(fs::read_dir(outside.path()).expect("list").count(), 0, "nothing outside");
+    assert_eq!(
+        fs::read_dir(outside.path()).expect("list").count(),
+        0,
+        "nothing outside"
+    );
     assert_eq!(fs::read(world.to("there/x")).expect("inside"), b"inside");
     assert_eq!(fs::read(world.to("b/c")).expect("inside"), b"fine");
-    assert!(fs::symlink_metadata(world.to("a")).expect("stat").is_symlink());
+    assert!(
+        fs::symlink_metadata(world.to("a"))
+            .expect("stat")
+            .is_symlink()
+    );
     assert_eq!((report.failed, report.incomplete), (3, 2));
     let problems = observer.problems();
-    assert!(problems.iter().any(|one| one.subject == "tree/a/sub/evil" && one.severity == Severity::Damage));
-    assert!(problems.iter().any(|one| one.message.contains("it was not readable")));
+    assert!(
+        problems
+            .iter()
+            .any(|one| one.subject == "tree/a/sub/evil" && one.severity == Severity::Damage)
+    );
+    assert!(
+        problems
+            .iter()
+            .any(|one| one.message.contains("it was not readable"))
+    );
 }
 
 #[test]
@@ -178,23 +276,51 @@ fn content_that_is_not_what_it_says_is_named() {
         let missing = crate::types::ChunkId::new([7; 32]);
         let file = |extents: Vec<Extent>| {
             let size = extents.iter().map(Extent::len).sum();
-            Node::File { meta: meta(0o644), content: Content { size, extents } }
+            Node::File {
+                meta: meta(0o644),
+                content: Content { size, extents },
+            }
         };
         let value = put(Class::Metadata, &[b'v'; 6000]);
         let mut with_xattr = meta(0o644);
         with_xattr.xattrs = vec![crate::types::Xattr {
             name: b"user.test".to_vec(),
-            value: XattrValue::Chunk { id: value, len: 6000 },
+            value: XattrValue::Chunk {
+                id: value,
+                len: 6000,
+            },
         }];
-        let content = Content { size: 5000, extents: vec![Extent::Chunk { id, len: 5000 }] };
+        let content = Content {
+            size: 5000,
+            extents: vec![Extent::Chunk { id, len: 5000 }],
+        };
         vec![
             entry("", Node::Folder { meta: meta(0o755) }),
-            entry("good", Node::File { meta: with_xattr, content }),
+            entry(
+                "good",
+                Node::File {
+                    meta: with_xattr,
+                    content,
+                },
+            ),
             entry("length", file(vec![Extent::Chunk { id, len: 4999 }])),
-            entry("list", file(vec![Extent::List { id: missing, len: 9, depth: 1 }])),
+            entry(
+                "list",
+                file(vec![Extent::List {
+                    id: missing,
+                    len: 9,
+                    depth: 1,
+                }]),
+            ),
             entry(
                 "missing",
-                file(vec![Extent::Chunk { id: missing, len: 9 }, Extent::Chunk { id, len: 5000 }]),
+                file(vec![
+                    Extent::Chunk {
+                        id: missing,
+                        len: 9,
+                    },
+                    Extent::Chunk { id, len: 5000 },
+                ]),
             ),
             entry(
                 "mixed",
@@ -208,17 +334,28 @@ fn content_that_is_not_what_it_says_is_named() {
     });
     let (report, observer) = world.restore(&options());
     // A file system may have no room for the attribute.
-    let damaged = observer.problems().into_iter().filter(|one| one.severity == Severity::Damage);
+    let damaged = observer
+        .problems()
+        .into_iter()
+        .filter(|one| one.severity == Severity::Damage);
     let mut named: Vec<String> = damaged.map(|one| one.subject).collect();
     named.sort();
-    assert_eq!(named, ["tree/length", "tree/list", "tree/missing"], "{:?}", observer.problems());
+    assert_eq!(
+        named,
+        ["tree/length", "tree/list", "tree/missing"],
+        "{:?}",
+        observer.problems()
+    );
     assert_eq!(report.failed, 3);
     assert_eq!(fs::read(world.to("good")).expect("read"), noise(1, 5000));
     let mixed = [b"l".as_slice(), &noise(1, 5000), &[0; 9]].concat();
     assert_eq!(fs::read(world.to("mixed")).expect("read"), mixed);
     assert!(!world.to("missing").exists());
     if xattr_of(&world.to("good")).is_some() {
-        assert_eq!(xattr_of(&world.to("good")), Some(blake3::hash(&[b'v'; 6000]).to_hex()[..16].to_owned()));
+        assert_eq!(
+            xattr_of(&world.to("good")),
+            Some(blake3::hash(&[b'v'; 6000]).to_hex()[..16].to_owned())
+        );
     }
 }
 
@@ -235,24 +372,43 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
     let packs = list_all(world.store.as_ref(), Folder::Packs).expect("listed");
     let mut hit = false;
     for pack in packs {
-        let ObjectKey::Pack(id) = pack.key else { continue };
+        let ObjectKey::Pack(id) = pack.key else {
+            continue;
+        };
         let repo = world.repo();
         repo.sync().expect("sync");
         for number in 0..8 {
-            let Some(row) = repo.index().frame(&id, number).expect("asked") else { break };
+            let Some(row) = repo.index().frame(&id, number).expect("asked") else {
+                break;
+            };
             if row.class == Class::Metadata && row.plain > 60_000 && !hit {
                 let at = row.offset as usize + 100;
-                hit = world.store.damage(&ObjectKey::Pack(id), |bytes| bytes[at] ^= 1);
+                hit = world
+                    .store
+                    .damage(&ObjectKey::Pack(id), |bytes| bytes[at] ^= 1);
             }
         }
     }
     assert!(hit);
     let what = what(Some("tree"), "");
     let target = Target::Folder(world.target.path().into());
-    match world.restore_as(what, target, &RestoreOptions { delete: true, ..options() }, None) {
+    match world.restore_as(
+        what,
+        target,
+        &RestoreOptions {
+            delete: true,
+            ..options()
+        },
+        None,
+    ) {
         Ok((report, observer)) => {
             assert!(!report.uncertain.is_empty() && !report.is_complete());
-            assert!(observer.problems().iter().any(|one| one.severity == Severity::Damage));
+            assert!(
+                observer
+                    .problems()
+                    .iter()
+                    .any(|one| one.severity == Severity::Damage)
+            );
         }
         Err(err) => assert_eq!(err.kind(), crate::ErrorKind::Damage),
     }
@@ -269,11 +425,18 @@ fn devices_of_other_numbers_are_replaced() {
     commit(&world, |_| {
         vec![
             entry("", Node::Folder { meta: meta(0o755) }),
-            entry("null", Node::Char { meta: meta(0o666), device }),
+            entry(
+                "null",
+                Node::Char {
+                    meta: meta(0o666),
+                    device,
+                },
+            ),
         ]
     });
     let kind = rustix::fs::FileType::CharacterDevice;
-    rustix::fs::mknodat(rustix::fs::CWD, world.to("null"), kind, 0o640.into(), 0x105).expect("made");
+    rustix::fs::mknodat(rustix::fs::CWD, world.to("null"), kind, 0o640.into(), 0x105)
+        .expect("made");
     clean(&world.restore(&options()));
     let found = fs::metadata(world.to("null")).expect("stat");
     assert!(found.file_type().is_char_device() && found.rdev() == 0x103);

@@ -25,7 +25,9 @@ pub(super) fn blindness(
     source: &SourceRecord,
 ) -> Option<&'static str> {
     match source.kind {
-        _ if is_checkpoint => Some("the snapshot is a checkpoint of a backup that did not come to its end"),
+        _ if is_checkpoint => {
+            Some("the snapshot is a checkpoint of a backup that did not come to its end")
+        }
         _ if is_repaired => Some("the snapshot lacks something since a repair"),
         SourceKind::Tree { .. } if source.counts.partial.is_none() => Some(
             "the snapshot does not say which directories it holds whole: it is of an older icecore, or the source could not be looked at",
@@ -38,7 +40,11 @@ impl Walk<'_> {
     /// Why what the snapshot lacks right in a directory with these flags may have been there.
     pub(super) fn doubt(&self, path: &RelPath, flags: EntryFlags) -> Option<Doubt> {
         if !self.is_accounted_for(path, flags) {
-            return Some(if self.blind.is_some() { Doubt::Source } else { Doubt::Stale });
+            return Some(if self.blind.is_some() {
+                Doubt::Source
+            } else {
+                Doubt::Stale
+            });
         }
         if self.job.options.replace_whole {
             return None;
@@ -55,7 +61,11 @@ impl Walk<'_> {
     /// True if what the snapshot shows at a path is not certain to be what was there: an older state of it, or of a
     /// directory above it.
     pub(super) fn is_stale(&self, path: &RelPath, flags: EntryFlags) -> bool {
-        flags.contains(EntryFlags::STALE) || self.stale.as_ref().is_some_and(|stale| path.is_below(stale))
+        flags.contains(EntryFlags::STALE)
+            || self
+                .stale
+                .as_ref()
+                .is_some_and(|stale| path.is_below(stale))
     }
 
     /// Looks whether a directory above the path that is restored is stale.
@@ -63,7 +73,8 @@ impl Walk<'_> {
         if !self.job.options.deletes() || self.sub.is_root() || self.run_refs.is_empty() {
             return Ok(());
         }
-        let mut above: Vec<RelPath> = std::iter::successors(self.sub.parent(), RelPath::parent).collect();
+        let mut above: Vec<RelPath> =
+            std::iter::successors(self.sub.parent(), RelPath::parent).collect();
         let mut runs = self.job.open_runs(self.run_refs)?;
         while let Some(directory) = above.pop() {
             runs.seek(directory.key());
@@ -79,7 +90,10 @@ impl Walk<'_> {
 
     /// Removes what was found and the runs do not name. Where the runs cannot be read in full, nothing is removed.
     pub(super) fn delete(&mut self, is_certain: bool) -> Result<(), Error> {
-        let found = std::mem::replace(&mut self.found, Sorter::new(&self.job.repo.scratch_dir(), 0));
+        let found = std::mem::replace(
+            &mut self.found,
+            Sorter::new(&self.job.repo.scratch_dir(), 0),
+        );
         let mut found = found.finish()?;
         let mut runs = self.job.open_runs(self.run_refs)?;
         let mut named: Option<RelPath> = None;
@@ -89,7 +103,9 @@ impl Walk<'_> {
         while let Some((key, value)) = found.next()? {
             self.job.cancel.check()?;
             // Names are what the file system gave: one that the format cannot hold is not in the snapshot.
-            let Ok(path) = RelPath::from_key(key) else { continue };
+            let Ok(path) = RelPath::from_key(key) else {
+                continue;
+            };
             let (doubt, is_folder) = read_found(value);
             if named.as_ref().is_none_or(|named| *named < path) {
                 runs.seek(path.key());
@@ -99,7 +115,9 @@ impl Walk<'_> {
             }
             if !is_certain {
                 let why = "nothing more is deleted, as the list of files cannot be read in full";
-                self.job.observer.problem(&Problem::new(Severity::Note, &self.source.name, why));
+                self.job
+                    .observer
+                    .problem(&Problem::new(Severity::Note, &self.source.name, why));
                 return Ok(());
             }
             if named.as_ref() == Some(&path) || below_of(named.as_ref(), &path) {
@@ -116,12 +134,21 @@ impl Walk<'_> {
     }
 
     fn delete_one(&self, path: &RelPath) -> Result<(), Error> {
-        let Some(tree) = &self.place.tree else { return Ok(()) };
+        let Some(tree) = &self.place.tree else {
+            return Ok(());
+        };
         let done = self.target_of(path).and_then(|target| {
-            let (Some(parent), Some(name)) = (target.parent(), target.name()) else { return Ok(None) };
+            let (Some(parent), Some(name)) = (target.parent(), target.name()) else {
+                return Ok(None);
+            };
             let dir = tree.folder(&parent)?;
-            let Some(there) = dir.stat(name)? else { return Ok(None) };
-            if self.exclude.excludes(path, there.kind == Some(EntryKind::Folder)) {
+            let Some(there) = dir.stat(name)? else {
+                return Ok(None);
+            };
+            if self
+                .exclude
+                .excludes(path, there.kind == Some(EntryKind::Folder))
+            {
                 return Ok(None);
             }
             // Where two spellings are one name, this may be what was just restored.
@@ -132,10 +159,14 @@ impl Walk<'_> {
             if self.job.options.dry_run {
                 self.job.protection.check(&there)?;
                 self.would(PlannedVerb::Delete, path, Some(&there), None);
-                return Ok(Some(Removed { names: 1, kept: None }));
+                return Ok(Some(Removed {
+                    names: 1,
+                    kept: None,
+                }));
             }
             let above = path.parent().unwrap_or_default();
-            dir.remove_tree(name, &mut |below, kind| self.stays(&above, below, kind)).map(Some)
+            dir.remove_tree(name, &mut |below, kind| self.stays(&above, below, kind))
+                .map(Some)
         });
         match done {
             Ok(None) => Ok(()),
@@ -177,8 +208,10 @@ impl Walk<'_> {
         }
         key.extend_from_slice(below);
         // A path that the format cannot hold cannot be matched: it stays.
-        RelPath::from_key(key)
-            .map_or(true, |path| self.exclude.excludes(&path, kind == Some(EntryKind::Folder)))
+        RelPath::from_key(key).map_or(true, |path| {
+            self.exclude
+                .excludes(&path, kind == Some(EntryKind::Folder))
+        })
     }
 
     fn tell_deleted(&self, path: &RelPath) {
@@ -191,7 +224,9 @@ impl Walk<'_> {
     fn left_in_use(&self, path: &RelPath, reason: &InUse) {
         self.job.tally.not_deleted();
         let message = format!("not deleted: it is or holds {}", reason.what);
-        self.job.observer.problem(&Problem::new(Severity::Note, self.subject(path), message));
+        self.job
+            .observer
+            .problem(&Problem::new(Severity::Note, self.subject(path), message));
     }
 }
 

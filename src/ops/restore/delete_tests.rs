@@ -15,18 +15,26 @@ fn restored(world: &World, options: &RestoreOptions) -> (bool, RestoreReport, Re
     fs::create_dir_all(world.to("a")).expect("a directory");
     fs::write(world.to("a/mine"), b"not in the snapshot").expect("a file");
     let target = Target::Folder(world.target.path().into());
-    let (report, seen) = world.restore_as(what(Some("tree"), ""), target, options, None).expect("restored");
+    let (report, seen) = world
+        .restore_as(what(Some("tree"), ""), target, options, None)
+        .expect("restored");
     (world.to("a/mine").exists(), report, seen)
 }
 
 fn deleting() -> RestoreOptions {
-    RestoreOptions { delete: true, delete_excluded: true, ..options() }
+    RestoreOptions {
+        delete: true,
+        delete_excluded: true,
+        ..options()
+    }
 }
 
 /// Puts the newest snapshot again, changed.
 fn again(world: &World, change: impl FnOnce(&mut Snapshot)) {
     let repo = world.repo();
-    let newest = repo.find_snapshot("latest", &crate::repo::HostChoice::Any).expect("found");
+    let newest = repo
+        .find_snapshot("latest", &crate::repo::HostChoice::Any)
+        .expect("found");
     let mut snapshot = newest.snapshot;
     change(&mut snapshot);
     snapshot.parents = Vec::new();
@@ -43,13 +51,20 @@ fn a_snapshot_that_accounts_for_nothing_deletes_nothing() {
     assert_eq!((report.deleted, report.not_deleted), (1, 0));
 
     // Captured before directories were marked, or carried over unseen.
-    again(&world, |snapshot| snapshot.sources.iter_mut().for_each(|source| source.counts.partial = None));
+    again(&world, |snapshot| {
+        snapshot
+            .sources
+            .iter_mut()
+            .for_each(|source| source.counts.partial = None)
+    });
     let (is_there, report, seen) = restored(&world, &deleting());
     assert!(is_there);
     assert_eq!((report.deleted, report.not_deleted), (0, 1));
     let problems = seen.problems();
     assert!(
-        problems.iter().any(|one| one.severity == Severity::Missing && one.message.contains("older icecore")),
+        problems
+            .iter()
+            .any(|one| one.severity == Severity::Missing && one.message.contains("older icecore")),
         "{problems:?}"
     );
 }
@@ -60,13 +75,22 @@ fn why_a_source_accounts_for_nothing() {
     world.write("a/file", b"1");
     world.backup();
     let repo = world.repo();
-    let newest = repo.find_snapshot("latest", &crate::repo::HostChoice::Any).expect("found");
+    let newest = repo
+        .find_snapshot("latest", &crate::repo::HostChoice::Any)
+        .expect("found");
     assert_eq!(newest.snapshot.state, SnapshotState::Complete);
     let source = newest.snapshot.source("tree").expect("there");
     assert_eq!(blindness(false, false, source), None);
     assert!(blindness(true, false, source).is_some_and(|why| why.contains("checkpoint")));
     assert!(blindness(false, true, source).is_some_and(|why| why.contains("repair")));
-    assert_eq!(blindness(false, false, newest.snapshot.source("dump").expect("a stream")), None);
+    assert_eq!(
+        blindness(
+            false,
+            false,
+            newest.snapshot.source("dump").expect("a stream")
+        ),
+        None
+    );
 }
 
 /// The repository's own directory, or what the program needs, is inside the target, or the target inside of it.
@@ -79,16 +103,31 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     fs::write(world.to("b/keys/key"), b"secret").expect("a file");
     let mut protect = Protection::default();
     protect.add(&world.to("b/keys"), "the keys");
-    let options = RestoreOptions { protect, ..deleting() };
+    let options = RestoreOptions {
+        protect,
+        ..deleting()
+    };
     let (is_there, report, seen) = restored(&world, &options);
     assert!(!is_there && world.to("b/keys/key").exists());
     assert_eq!(report.not_deleted, 1);
-    assert!(seen.problems().iter().any(|one| one.message.contains("the keys")));
+    assert!(
+        seen.problems()
+            .iter()
+            .any(|one| one.message.contains("the keys"))
+    );
 
     let inside = Target::Folder(world.to("b/keys/new"));
-    let refused = world.restore_as(what(Some("tree"), ""), inside, &options, None).expect_err("refused");
-    assert!(refused.to_string().contains("lies in the keys"), "{refused}");
-    assert!(!world.to("b/keys/new").exists(), "and nothing was made there");
+    let refused = world
+        .restore_as(what(Some("tree"), ""), inside, &options, None)
+        .expect_err("refused");
+    assert!(
+        refused.to_string().contains("lies in the keys"),
+        "{refused}"
+    );
+    assert!(
+        !world.to("b/keys/new").exists(),
+        "and nothing was made there"
+    );
 }
 
 /// Renames a directory while the walk is in the one before it: what was listed is gone when its turn comes, and what it is
@@ -103,7 +142,9 @@ impl crate::observe::Observer for Renames {
     fn add(&self, counter: crate::observe::Counter, _: u64) {
         use std::sync::atomic::Ordering;
         // The root is the first.
-        if counter == crate::observe::Counter::Entries && self.seen.fetch_add(1, Ordering::Relaxed) == 1 {
+        if counter == crate::observe::Counter::Entries
+            && self.seen.fetch_add(1, Ordering::Relaxed) == 1
+        {
             fs::rename(&self.from, &self.to).expect("renamed");
         }
     }
@@ -122,15 +163,20 @@ fn what_was_renamed_during_the_walk_is_not_deleted() {
         world.write("a/file", b"1");
         world.write(later, b"2");
         let top = later.split('/').next().unwrap_or_default();
-        let renames = Renames { from: world.from(top), to: world.from("0"), seen: 0.into() };
+        let renames = Renames {
+            from: world.from(top),
+            to: world.from("0"),
+            seen: 0.into(),
+        };
         let tree = SourceSpec::Tree(Box::new(TreeSpec::new("tree", world.from(""))));
         let options = BackupOptions::new("host", vec![tree]);
         backup(&world.repo(), options, &renames, &crate::ops::Cancel::new()).expect("backup");
 
         // The same tree is what is restored over.
         let target = Target::Folder(world.from(""));
-        let (report, seen) =
-            world.restore_as(what(Some("tree"), ""), target, &deleting(), None).expect("restored");
+        let (report, seen) = world
+            .restore_as(what(Some("tree"), ""), target, &deleting(), None)
+            .expect("restored");
         assert!(world.from("0").exists(), "{later}: {:?}", seen.problems());
         assert_eq!((report.deleted, report.not_deleted), (0, 1), "{later}");
     }

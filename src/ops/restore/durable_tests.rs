@@ -29,19 +29,28 @@ impl Observer for StopsAtSync<'_> {
 fn cut_off(world: &World, options: &RestoreOptions) {
     let cancel = Cancel::new();
     let target = Target::Folder(world.target.path().into());
-    let stopped =
-        restore(&world.repo(), &what(Some("tree"), ""), target, options, &StopsAtSync(&cancel), &cancel);
+    let stopped = restore(
+        &world.repo(),
+        &what(Some("tree"), ""),
+        target,
+        options,
+        &StopsAtSync(&cancel),
+        &cancel,
+    );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 }
 
 fn set_time(path: &Path, time: SystemTime) {
     let file = fs::File::options().append(true).open(path).expect("open");
-    file.set_times(FileTimes::new().set_modified(time)).expect("a time");
+    file.set_times(FileTimes::new().set_modified(time))
+        .expect("a time");
 }
 
 /// Changes bytes in place; size and time stay.
 fn damage(path: &Path) {
-    let time = fs::metadata(path).and_then(|meta| meta.modified()).expect("a time");
+    let time = fs::metadata(path)
+        .and_then(|meta| meta.modified())
+        .expect("a time");
     let mut bytes = fs::read(path).expect("read");
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
@@ -73,12 +82,21 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
     }
     world.backup();
     for overwrite in [Overwrite::IfChanged, Overwrite::Always] {
-        cut_off(&world, &RestoreOptions { overwrite, ..options() });
+        cut_off(
+            &world,
+            &RestoreOptions {
+                overwrite,
+                ..options()
+            },
+        );
         for (name, time) in times {
             for kind in ["big", "small"] {
-                let held = fs::metadata(world.to(&format!("{name}/{kind}"))).and_then(|meta| meta.modified());
+                let held = fs::metadata(world.to(&format!("{name}/{kind}")))
+                    .and_then(|meta| meta.modified());
                 let held = held.expect("it has its name");
-                let apart = held.duration_since(time).or_else(|_| time.duration_since(held));
+                let apart = held
+                    .duration_since(time)
+                    .or_else(|_| time.duration_since(held));
                 assert!(
                     apart.expect("a span") >= 2 * second,
                     "{name}: a coarse clock would take it for finished"
@@ -91,21 +109,34 @@ fn what_was_cut_off_before_the_sync_does_not_look_finished() {
         damage(&world.to(&format!("{name}/big")));
     }
     clean(&world.restore(&options()));
-    assert_eq!(listing(world.target.path()), listing(world.from("").as_path()));
+    assert_eq!(
+        listing(world.target.path()),
+        listing(world.from("").as_path())
+    );
 }
 
 #[test]
 fn what_is_never_replaced_gets_its_name_when_it_is_whole() {
     let world = World::new();
     for number in 0..300 {
-        world.write(&format!("d/{number:03}"), &noise(number as u8, 700 + number));
+        world.write(
+            &format!("d/{number:03}"),
+            &noise(number as u8, 700 + number),
+        );
     }
     world.write("d/linked", b"one file of two names");
     fs::hard_link(world.from("d/linked"), world.from("d/twice")).expect("a link");
     world.backup();
-    for overwrite in [Overwrite::Never, Overwrite::IfSizeDiffers, Overwrite::IfNewer] {
+    for overwrite in [
+        Overwrite::Never,
+        Overwrite::IfSizeDiffers,
+        Overwrite::IfNewer,
+    ] {
         let _ = fs::remove_dir_all(world.to("d"));
-        let found = world.restore(&RestoreOptions { overwrite, ..options() });
+        let found = world.restore(&RestoreOptions {
+            overwrite,
+            ..options()
+        });
         clean(&found);
         assert_eq!((found.0.files_written, found.0.hard_links), (302, 1));
         assert_eq!(listing(&world.to("d")), listing(&world.from("d")));
@@ -121,18 +152,34 @@ fn every_way_of_syncing_gives_the_same() {
         symlink("file", world.from("a/link")).expect("a link");
         fs::hard_link(world.from("a/file"), world.from("a/other")).expect("a link");
         world.backup();
-        let options = RestoreOptions { durability, ..options() };
+        let options = RestoreOptions {
+            durability,
+            ..options()
+        };
         clean(&world.restore(&options));
-        assert_eq!(listing(world.target.path()), listing(world.from("").as_path()));
+        assert_eq!(
+            listing(world.target.path()),
+            listing(world.from("").as_path())
+        );
         // Only an attribute differs.
         fs::set_permissions(world.to("a/b/small"), PermissionsExt::from_mode(0o600)).expect("mode");
         let again = world.restore(&options);
         clean(&again);
         assert_eq!(again.0.files_written, 0);
-        assert_eq!(listing(world.target.path()), listing(world.from("").as_path()));
+        assert_eq!(
+            listing(world.target.path()),
+            listing(world.from("").as_path())
+        );
         let single = Target::Folder(world.to("new/single"));
-        clean(&world.restore_as(what(Some("dump"), ""), single, &options, None).expect("restored"));
-        assert_eq!(fs::read(world.to("new/single")).expect("read"), noise(9, 3 << 20));
+        clean(
+            &world
+                .restore_as(what(Some("dump"), ""), single, &options, None)
+                .expect("restored"),
+        );
+        assert_eq!(
+            fs::read(world.to("new/single")).expect("read"),
+            noise(9, 3 << 20)
+        );
     }
 }
 
@@ -148,7 +195,10 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
     std::os::unix::fs::FileExt::write_all_at(&sparse, &noise(4, 9000), 1 << 20).expect("written");
     sparse.set_len(8 << 20).expect("a hole at the end");
     world.backup();
-    let verify = RestoreOptions { verify: true, ..options() };
+    let verify = RestoreOptions {
+        verify: true,
+        ..options()
+    };
     let first = world.restore(&verify);
     clean(&first);
     assert_eq!((first.0.verified, first.0.different), (5, 0));
@@ -162,22 +212,48 @@ fn verify_compares_what_is_kept_and_writes_again_what_differs() {
     // Without it, size and time are what counts.
     clean(&world.restore(&options()));
     assert_ne!(fs::read(world.to("big")).expect("read"), noise(1, 900_000));
-    let dry = world.restore(&RestoreOptions { dry_run: true, ..verify.clone() });
-    assert_eq!((dry.0.different, dry.0.files_written), (5, 5), "each name is looked at");
+    let dry = world.restore(&RestoreOptions {
+        dry_run: true,
+        ..verify.clone()
+    });
+    assert_eq!(
+        (dry.0.different, dry.0.files_written),
+        (5, 5),
+        "each name is looked at"
+    );
     assert!(
-        dry.1.planned_so_far().contains(&"Overwrite tree/big".to_owned()),
+        dry.1
+            .planned_so_far()
+            .contains(&"Overwrite tree/big".to_owned()),
         "{:?}",
         dry.1.planned_so_far()
     );
-    let never = world.restore(&RestoreOptions { overwrite: Overwrite::Never, ..verify.clone() });
-    assert_eq!((never.0.different, never.0.failed, never.0.files_written), (5, 5, 0));
+    let never = world.restore(&RestoreOptions {
+        overwrite: Overwrite::Never,
+        ..verify.clone()
+    });
+    assert_eq!(
+        (never.0.different, never.0.failed, never.0.files_written),
+        (5, 5, 0)
+    );
 
     let healed = world.restore(&verify);
     assert!(healed.0.is_complete());
     assert_eq!((healed.0.different, healed.0.verified), (4, 5));
-    assert_eq!(healed.1.problems().len(), 4, "each is named: {:?}", healed.1.problems());
-    assert_eq!(listing(world.target.path()), listing(world.from("").as_path()));
-    let (linked, twin) = (fs::metadata(world.to("x/linked")), fs::metadata(world.to("x/twin")));
+    assert_eq!(
+        healed.1.problems().len(),
+        4,
+        "each is named: {:?}",
+        healed.1.problems()
+    );
+    assert_eq!(
+        listing(world.target.path()),
+        listing(world.from("").as_path())
+    );
+    let (linked, twin) = (
+        fs::metadata(world.to("x/linked")),
+        fs::metadata(world.to("x/twin")),
+    );
     assert_eq!(linked.expect("there").ino(), twin.expect("there").ino());
 }
 
@@ -194,15 +270,21 @@ fn verify_finds_any_changed_byte() {
     file.set_len(4 << 20).expect("a length");
     world.backup();
     clean(&world.restore(&options()));
-    let verify = RestoreOptions { verify: true, ..options() };
+    let verify = RestoreOptions {
+        verify: true,
+        ..options()
+    };
     for round in 0..12 {
         let path = world.to("f");
-        let time = fs::metadata(&path).and_then(|meta| meta.modified()).expect("a time");
+        let time = fs::metadata(&path)
+            .and_then(|meta| meta.modified())
+            .expect("a time");
         let mut bytes = fs::read(&path).expect("read");
         let at = seed.wrapping_mul(round + 1).wrapping_mul(0x9e37_79b9) % bytes.len();
         bytes[at] = bytes[at].wrapping_add(1);
         let file = fs::File::options().write(true).open(&path).expect("open");
-        std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64).expect("written");
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64)
+            .expect("written");
         set_time(&path, time);
         assert_eq!(world.restore(&verify).0.different, 1, "byte {at}");
         assert_eq!(listing(&path), listing(&world.from("f")), "byte {at}");
@@ -224,26 +306,44 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
         fs::write(world.to("b/.icecore-notes"), "the user's").expect("written");
     };
     leave();
-    let dry = world.restore(&RestoreOptions { dry_run: true, ..options() });
+    let dry = world.restore(&RestoreOptions {
+        dry_run: true,
+        ..options()
+    });
     assert_eq!(dry.0.leftovers, 2);
     assert!(names.iter().all(|name| world.to(name).exists()));
     // A backup of the target passes over them, and says so.
-    let trees = [TreeSpec::new("tree", world.from("")), TreeSpec::new("again", world.target.path())];
-    let sources = trees.into_iter().map(|tree| SourceSpec::Tree(Box::new(tree))).collect();
+    let trees = [
+        TreeSpec::new("tree", world.from("")),
+        TreeSpec::new("again", world.target.path()),
+    ];
+    let sources = trees
+        .into_iter()
+        .map(|tree| SourceSpec::Tree(Box::new(tree)))
+        .collect();
     let backed = BackupOptions::new("host", sources);
     let said = Recording::default();
     backup(&world.repo(), backed, &said, &Cancel::new()).expect("backup");
     assert!(
-        said.problems().iter().any(|problem| problem.message.contains("2 unfinished files")),
+        said.problems()
+            .iter()
+            .any(|problem| problem.message.contains("2 unfinished files")),
         "{:?}",
         said.problems()
     );
     let copy = Target::Folder(world.to("copy"));
-    clean(&world.restore_as(what(Some("again"), ""), copy, &options(), None).expect("restored"));
+    clean(
+        &world
+            .restore_as(what(Some("again"), ""), copy, &options(), None)
+            .expect("restored"),
+    );
     assert!(!world.to("copy/a/.icecore-0123456789abcdef").exists());
     assert!(world.to("copy/b/.icecore-notes").exists());
 
-    let found = world.restore(&RestoreOptions { include: vec!["/a".into()], ..options() });
+    let found = world.restore(&RestoreOptions {
+        include: vec!["/a".into()],
+        ..options()
+    });
     assert_eq!(found.0.leftovers, 1, "only where it writes");
     leave();
     assert_eq!(world.restore(&options()).0.leftovers, 2);
@@ -252,8 +352,9 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
     // A single file clears the directory that it goes to.
     leave();
     let single = Target::Folder(world.to("a"));
-    let (report, _) =
-        world.restore_as(what(Some("tree"), "a/file"), single, &options(), None).expect("restored");
+    let (report, _) = world
+        .restore_as(what(Some("tree"), "a/file"), single, &options(), None)
+        .expect("restored");
     assert_eq!(report.leftovers, 1);
 }
 
@@ -262,21 +363,38 @@ fn a_dry_run_lists_what_it_would_do() {
     let world = World::new();
     for name in ["old", "newer", "same", "new", "gone/deep"] {
         world.write(name, name.as_bytes());
-        set_time(&world.from(name), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000));
+        set_time(
+            &world.from(name),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+        );
     }
     world.backup();
     clean(&world.restore(&options()));
     fs::remove_file(world.to("new")).expect("removed");
     fs::write(world.to("newer"), "changed by hand").expect("written");
     fs::write(world.to("old"), "an old state").expect("written");
-    set_time(&world.to("old"), SystemTime::UNIX_EPOCH + Duration::from_secs(999_999_999));
+    set_time(
+        &world.to("old"),
+        SystemTime::UNIX_EPOCH + Duration::from_secs(999_999_999),
+    );
     fs::write(world.to("mine"), "mine").expect("written");
     let before = listing(world.target.path());
-    let dry = world.restore(&RestoreOptions { dry_run: true, delete: true, ..options() });
-    let expected =
-        ["Write tree/new", "Overwrite tree/newer (newer)", "Overwrite tree/old", "Delete tree/mine"];
+    let dry = world.restore(&RestoreOptions {
+        dry_run: true,
+        delete: true,
+        ..options()
+    });
+    let expected = [
+        "Write tree/new",
+        "Overwrite tree/newer (newer)",
+        "Overwrite tree/old",
+        "Delete tree/mine",
+    ];
     assert_eq!(dry.1.planned_so_far(), expected);
-    assert_eq!((dry.0.files_written, dry.0.deleted, dry.0.files_unchanged), (3, 1, 2));
+    assert_eq!(
+        (dry.0.files_written, dry.0.deleted, dry.0.files_unchanged),
+        (3, 1, 2)
+    );
     assert_eq!(listing(world.target.path()), before);
 }
 
@@ -294,29 +412,59 @@ fn a_target_that_is_made_is_what_it_stands_for() {
         let meta = fs::metadata(path).expect("there");
         (meta.mode() & 0o7777, meta.mtime())
     };
-    for (number, (from, include)) in
-        [("", vec![]), ("", vec!["f".into()]), ("a", vec!["f".into()]), ("a", vec![])].into_iter().enumerate()
+    for (number, (from, include)) in [
+        ("", vec![]),
+        ("", vec!["f".into()]),
+        ("a", vec!["f".into()]),
+        ("a", vec![]),
+    ]
+    .into_iter()
+    .enumerate()
     {
         for overwrite in [Overwrite::IfChanged, Overwrite::Never] {
             let to = world.to(&format!("{number}-{overwrite:?}/made/on the way"));
-            let options = RestoreOptions { include: include.clone(), overwrite, ..options() };
+            let options = RestoreOptions {
+                include: include.clone(),
+                overwrite,
+                ..options()
+            };
             let target = Target::Folder(to.clone());
-            clean(&world.restore_as(what(Some("tree"), from), target, &options, None).expect("restored"));
-            assert_eq!(look(&to), look(&world.from(from)), "{from} {include:?} {overwrite:?}");
+            clean(
+                &world
+                    .restore_as(what(Some("tree"), from), target, &options, None)
+                    .expect("restored"),
+            );
+            assert_eq!(
+                look(&to),
+                look(&world.from(from)),
+                "{from} {include:?} {overwrite:?}"
+            );
         }
     }
     // One that was there and is not selected itself stays as it is.
     let to = world.to("there");
     fs::create_dir(&to).expect("made");
     fs::set_permissions(&to, PermissionsExt::from_mode(0o700)).expect("mode");
-    let only = RestoreOptions { include: vec!["f".into()], ..options() };
+    let only = RestoreOptions {
+        include: vec!["f".into()],
+        ..options()
+    };
     clean(
-        &world.restore_as(what(Some("tree"), ""), Target::Folder(to.clone()), &only, None).expect("restored"),
+        &world
+            .restore_as(
+                what(Some("tree"), ""),
+                Target::Folder(to.clone()),
+                &only,
+                None,
+            )
+            .expect("restored"),
     );
     assert_eq!(look(&to).0, 0o700);
 }
 
 fn set_time_of_directory(path: &Path) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    fs::File::open(path).and_then(|dir| dir.set_modified(time)).expect("a time");
+    fs::File::open(path)
+        .and_then(|dir| dir.set_modified(time))
+        .expect("a time");
 }

@@ -71,18 +71,24 @@ impl Execution<'_> {
         let ready: Vec<u32> = (0..items.len() as u32)
             .filter(|&n| items[n as usize].is_planned && items[n as usize].progress().left == 0)
             .collect();
-        self.fetcher.on_all_threads(ready.len().div_ceil(BATCH), |hand: &mut Hand, batch| {
-            let end = ready.len().min((batch + 1) * BATCH);
-            ready[batch * BATCH..end].iter().try_for_each(|&n| self.simple(hand, &items[n as usize]))
-        })?;
+        self.fetcher
+            .on_all_threads(ready.len().div_ceil(BATCH), |hand: &mut Hand, batch| {
+                let end = ready.len().min((batch + 1) * BATCH);
+                ready[batch * BATCH..end]
+                    .iter()
+                    .try_for_each(|&n| self.simple(hand, &items[n as usize]))
+            })?;
         let mut wants = std::mem::take(&mut window.wants);
         let packs = self.fetcher.locate(&mut wants)?;
         let frames = frame_counts(&wants, items);
         while !wants.is_empty() {
             let later = self.put_off(&mut wants, items, &frames);
-            self.fetcher.each_frame(&wants, &packs, &HashSet::new(), |hand: &mut Hand, opened| {
-                self.frame(hand, items, opened)
-            })?;
+            self.fetcher.each_frame(
+                &wants,
+                &packs,
+                &HashSet::new(),
+                |hand: &mut Hand, opened| self.frame(hand, items, opened),
+            )?;
             wants = later;
         }
         // Links are made to names.
@@ -122,7 +128,11 @@ impl Execution<'_> {
         if !any {
             return Vec::new();
         }
-        let later = wants.iter().filter(|want| states[want.owner as usize] == 2).copied().collect();
+        let later = wants
+            .iter()
+            .filter(|want| states[want.owner as usize] == 2)
+            .copied()
+            .collect();
         wants.retain(|want| states[want.owner as usize] != 2);
         later
     }
@@ -141,7 +151,9 @@ impl Execution<'_> {
             return Err(Trouble::Item(severity, why));
         }
         let name = item.path.name().unwrap_or_default();
-        let dir = self.dir_of(hand, &item.path).map_err(|err| self.trouble(&item.path, err))?;
+        let dir = self
+            .dir_of(hand, &item.path)
+            .map_err(|err| self.trouble(&item.path, err))?;
         let dir = dir.replacing(item.rule.replace);
         if item.action != Action::Write {
             return self.kept(item, &dir, name);
@@ -150,7 +162,10 @@ impl Execution<'_> {
             Node::File { .. } => {
                 let temp = match temp {
                     Some(temp) => temp,
-                    None => Arc::new(dir.temp_file().map_err(|err| self.trouble(&item.path, err))?),
+                    None => Arc::new(
+                        dir.temp_file()
+                            .map_err(|err| self.trouble(&item.path, err))?,
+                    ),
                 };
                 self.finish(item, temp)
             }
@@ -165,7 +180,9 @@ impl Execution<'_> {
             Node::Block { meta, device } => {
                 self.apply(item, meta, |to_set| dir.block_device(name, *device, to_set))
             }
-            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => Ok(()),
+            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
+                Ok(())
+            }
         }
     }
 
@@ -175,7 +192,10 @@ impl Execution<'_> {
             && let Node::File { content, .. } = &item.node
         {
             let trouble = |err: io::Error| {
-                Trouble::Item(Severity::Missing, format!("what is there cannot be compared: {err}"))
+                Trouble::Item(
+                    Severity::Missing,
+                    format!("what is there cannot be compared: {err}"),
+                )
             };
             let file = dir.open_existing_file(name).map_err(trouble)?;
             match self.job.compare(file, content)?.map_err(trouble)? {
@@ -199,14 +219,20 @@ impl Execution<'_> {
             let why = "its content differs from the snapshot's, and it was left as it is";
             return Err(Trouble::Item(Severity::Missing, why.into()));
         }
-        let why = "its content differed from the snapshot's, at equal size and time; it is written again";
-        self.job.observer.problem(&Problem::new(Severity::Note, self.subject(&item.path), why));
+        let why =
+            "its content differed from the snapshot's, at equal size and time; it is written again";
+        self.job
+            .observer
+            .problem(&Problem::new(Severity::Note, self.subject(&item.path), why));
         if let Some(leader) = &item.leader {
             leader.is_late.store(true, Ordering::Relaxed);
         }
         let (path, node) = (item.path.clone(), item.node.clone());
         let again = Item::new(path, node, Action::Write, item.leader.clone(), item.rule);
-        self.differing.lock().unwrap_or_else(PoisonError::into_inner).push(again);
+        self.differing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(again);
         item.progress().is_put_off = true;
         Ok(())
     }
@@ -218,9 +244,13 @@ impl Execution<'_> {
         meta: &crate::types::Metadata,
         act: impl FnOnce(&MetaToSet<'_>) -> io::Result<MetaReport>,
     ) -> Result<(), Trouble> {
-        let identity = self.with_meta(&item.path, meta, act)?.map_err(|err| self.trouble(&item.path, err))?;
+        let identity = self
+            .with_meta(&item.path, meta, act)?
+            .map_err(|err| self.trouble(&item.path, err))?;
         if item.rule.is_claim {
-            self.job.claimed.add(&item.path.parent().unwrap_or_default(), identity);
+            self.job
+                .claimed
+                .add(&item.path.parent().unwrap_or_default(), identity);
         }
         Ok(())
     }
@@ -304,10 +334,13 @@ impl Execution<'_> {
     }
 
     fn write(&self, item: &Item, temp: &TempFile, bytes: &[u8], at: u64) -> Result<(), Trouble> {
-        temp.write_at(bytes, at).map_err(|err| self.trouble(&item.path, err))?;
+        temp.write_at(bytes, at)
+            .map_err(|err| self.trouble(&item.path, err))?;
         if self.job.options.verify {
             let mut back = vec![0; bytes.len()];
-            let len = temp.read_at(&mut back, at).map_err(|err| self.trouble(&item.path, err))?;
+            let len = temp
+                .read_at(&mut back, at)
+                .map_err(|err| self.trouble(&item.path, err))?;
             if len != bytes.len() || back != bytes {
                 return Err(Trouble::Item(
                     Severity::Missing,
@@ -315,21 +348,27 @@ impl Execution<'_> {
                 ));
             }
         }
-        self.job.observer.add(Counter::BytesRead, bytes.len() as u64);
+        self.job
+            .observer
+            .add(Counter::BytesRead, bytes.len() as u64);
         Ok(())
     }
 
     /// Everything of a file is written: length, metadata, name.
     fn finish(&self, item: &Item, temp: Arc<TempFile>) -> Result<(), Trouble> {
-        let Node::File { meta, .. } = &item.node else { return Ok(()) };
+        let Node::File { meta, .. } = &item.node else {
+            return Ok(());
+        };
         // All others have let go: `left` is counted down after the last write.
-        let temp = Arc::into_inner(temp)
-            .ok_or_else(|| Trouble::Item(Severity::Missing, "another thread still writes it".into()))?;
+        let temp = Arc::into_inner(temp).ok_or_else(|| {
+            Trouble::Item(Severity::Missing, "another thread still writes it".into())
+        })?;
         for (at, bytes) in &item.literals {
             self.write(item, &temp, bytes, *at)?;
         }
         if item.data_end < item.size {
-            temp.set_len(item.size).map_err(|err| self.trouble(&item.path, err))?;
+            temp.set_len(item.size)
+                .map_err(|err| self.trouble(&item.path, err))?;
         }
         if self.job.options.overwrite.trusts_names() {
             let mut whole = None;
@@ -355,7 +394,9 @@ impl Execution<'_> {
         if let Some(mut file) = unsettled {
             // Nobody else has a way into a directory that this restore has made.
             file.is_shared = item.rule.is_claim;
-            self.waiting.push(&item.path, &file, item.size).map_err(Error::from)?;
+            self.waiting
+                .push(&item.path, &file, item.size)
+                .map_err(Error::from)?;
         }
         Ok(())
     }
@@ -406,8 +447,16 @@ impl Execution<'_> {
 
     /// Makes other names of files that are written; those that cannot be are returned, as files of their own.
     fn links(&self, links: Vec<Link>) -> Result<Left, Error> {
-        let items = std::mem::take(&mut *self.differing.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut left = Left { items, links: Vec::new() };
+        let items = std::mem::take(
+            &mut *self
+                .differing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let mut left = Left {
+            items,
+            links: Vec::new(),
+        };
         for link in links {
             self.job.cancel.check()?;
             if link.leader.is_late.load(Ordering::Relaxed) {
@@ -426,7 +475,9 @@ impl Execution<'_> {
         }
         // Written by the next window, and the links to them after them.
         for item in &left.items {
-            item.leader.iter().for_each(|leader| leader.is_late.store(false, Ordering::Relaxed));
+            item.leader
+                .iter()
+                .for_each(|leader| leader.is_late.store(false, Ordering::Relaxed));
         }
         Ok(left)
     }
@@ -436,19 +487,24 @@ impl Execution<'_> {
         let parent = |path: &RelPath| path.parent().unwrap_or_default();
         let dir = self.tree.folder(&parent(&link.path))?;
         let from = self.tree.folder(&parent(&link.leader.path))?;
-        let (name, from_name) =
-            (link.path.name().unwrap_or_default(), link.leader.path.name().unwrap_or_default());
+        let (name, from_name) = (
+            link.path.name().unwrap_or_default(),
+            link.leader.path.name().unwrap_or_default(),
+        );
         if link.may_exist
             && let (Some(here), Some(there)) = (dir.stat(name)?, from.stat(from_name)?)
             && (here.device, here.inode) == (there.device, there.inode)
         {
             return Ok(false);
         }
-        dir.replacing(link.rule.replace).hard_link(name, &from, from_name)?;
+        dir.replacing(link.rule.replace)
+            .hard_link(name, &from, from_name)?;
         if link.rule.is_claim
             && let Some(here) = dir.stat(name)?
         {
-            self.job.claimed.add(&parent(&link.path), (here.device, here.inode));
+            self.job
+                .claimed
+                .add(&parent(&link.path), (here.device, here.inode));
         }
         Ok(true)
     }
@@ -471,9 +527,15 @@ impl Execution<'_> {
     pub(super) fn trouble(&self, path: &RelPath, err: io::Error) -> Trouble {
         if is_fatal(&err) {
             let path = PathBuf::from(self.subject(path).text());
-            return Trouble::Fatal(Error::Path(PathError { action: "restore", path, source: err }));
+            return Trouble::Fatal(Error::Path(PathError {
+                action: "restore",
+                path,
+                source: err,
+            }));
         }
-        let dir = path.parent().and_then(|parent| self.tree.folder(&parent).ok());
+        let dir = path
+            .parent()
+            .and_then(|parent| self.tree.folder(&parent).ok());
         let why = why_refused(&err, dir.as_ref(), path.name().unwrap_or_default());
         Trouble::Item(Severity::Missing, format!("cannot be written: {why}"))
     }
@@ -488,7 +550,9 @@ impl Execution<'_> {
 pub(super) fn is_fatal(err: &io::Error) -> bool {
     matches!(
         err.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
     )
 }
 
@@ -503,8 +567,16 @@ pub(super) fn why_refused(err: &io::Error, dir: Option<&Dir>, name: &[u8]) -> St
     if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
         && let Some((flag, is_dir)) = dir.and_then(|dir| dir.locked_by_flag(name))
     {
-        let what = if is_dir { "its directory" } else { "what is there" };
-        let flag_name = if flag == 'i' { "immutable" } else { "append-only" };
+        let what = if is_dir {
+            "its directory"
+        } else {
+            "what is there"
+        };
+        let flag_name = if flag == 'i' {
+            "immutable"
+        } else {
+            "append-only"
+        };
         return format!("{what} is {flag_name} (chattr +{flag}); 'chattr -{flag}' lifts that");
     }
     err.to_string()

@@ -31,7 +31,8 @@ impl Walk<'_> {
                 return;
             }
             self.levels.pop();
-            self.here.truncate(self.levels.last().map_or(0, |level| level.key_len));
+            self.here
+                .truncate(self.levels.last().map_or(0, |level| level.key_len));
             self.dir = None;
         }
     }
@@ -39,15 +40,24 @@ impl Walk<'_> {
     pub(super) fn push_level(&mut self, path: &RelPath, state: LevelState) {
         self.here.clear();
         self.here.extend_from_slice(path.key());
-        self.levels.push(Level { key_len: path.key().len(), state });
+        self.levels.push(Level {
+            key_len: path.key().len(),
+            state,
+        });
         self.dir = None;
     }
 
-    pub(super) fn folder(&mut self, path: &RelPath, meta: &Metadata, flags: EntryFlags) -> Result<(), Error> {
+    pub(super) fn folder(
+        &mut self,
+        path: &RelPath,
+        meta: &Metadata,
+        flags: EntryFlags,
+    ) -> Result<(), Error> {
         // Where an older state is shown, something else may have been there, and never been captured.
         let may_replace = self.job.options.replace_whole || !self.is_stale(path, flags);
-        let made =
-            self.reach_parent(path).and_then(|()| self.make(path, meta, may_replace, self.is_fresh(path)));
+        let made = self
+            .reach_parent(path)
+            .and_then(|()| self.make(path, meta, may_replace, self.is_fresh(path)));
         let is_fresh = match made {
             Ok(is_fresh) => is_fresh,
             Err(err) => {
@@ -85,10 +95,15 @@ impl Walk<'_> {
             if let LevelState::Pending(meta) = &self.levels[n].state {
                 let meta = meta.clone();
                 let above = path_of(&self.here[..self.levels[n].key_len])?;
-                let is_above_fresh =
-                    n > 0 && matches!(self.levels[n - 1].state, LevelState::There { is_fresh: true });
-                let is_stale =
-                    self.stale.as_ref().is_some_and(|stale| above == *stale || above.is_below(stale));
+                let is_above_fresh = n > 0
+                    && matches!(
+                        self.levels[n - 1].state,
+                        LevelState::There { is_fresh: true }
+                    );
+                let is_stale = self
+                    .stale
+                    .as_ref()
+                    .is_some_and(|stale| above == *stale || above.is_below(stale));
                 let is_fresh = self.make(&above, &meta, !is_stale, is_above_fresh)?;
                 self.levels[n].state = LevelState::There { is_fresh };
                 if !is_fresh {
@@ -102,12 +117,22 @@ impl Walk<'_> {
         // Folders of which the snapshot tells nothing: a page could not be read.
         let key = path.key();
         let parent_len = key.iter().rposition(|&b| b == 0).unwrap_or(0);
-        while self.levels.last().is_none_or(|level| level.key_len < parent_len) {
-            let from = self.levels.last().map_or(self.sub.key().len(), |level| level.key_len + 1);
+        while self
+            .levels
+            .last()
+            .is_none_or(|level| level.key_len < parent_len)
+        {
+            let from = self
+                .levels
+                .last()
+                .map_or(self.sub.key().len(), |level| level.key_len + 1);
             let len = if self.levels.is_empty() {
                 from
             } else {
-                from + key[from..].iter().position(|&b| b == 0).unwrap_or(key.len() - from)
+                from + key[from..]
+                    .iter()
+                    .position(|&b| b == 0)
+                    .unwrap_or(key.len() - from)
             };
             let above = path_of(&key[..len])?;
             let is_fresh = self.make(&above, &Metadata::default(), false, self.is_fresh(&above))?;
@@ -126,7 +151,9 @@ impl Walk<'_> {
         is_above_fresh: bool,
     ) -> io::Result<bool> {
         let target = self.target_of(path)?;
-        let Some(tree) = &self.place.tree else { return Ok(true) };
+        let Some(tree) = &self.place.tree else {
+            return Ok(true);
+        };
         if self.job.options.overwrite == Overwrite::IfNewer
             && let (Some(parent), Some(name)) = (target.parent(), target.name())
             && let Ok(Some(found)) = tree.folder(&parent).and_then(|dir| dir.stat(name))
@@ -142,9 +169,12 @@ impl Walk<'_> {
             };
         }
         let taken = || io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN);
-        let may_replace = may_replace && !is_above_fresh && !self.job.options.overwrite.leaves_most();
+        let may_replace =
+            may_replace && !is_above_fresh && !self.job.options.overwrite.leaves_most();
         let is_twice = match (target.parent(), target.name()) {
-            (Some(parent), Some(name)) if !is_above_fresh => self.job.claimed.add_name(&parent, name),
+            (Some(parent), Some(name)) if !is_above_fresh => {
+                self.job.claimed.add_name(&parent, name)
+            }
             _ => false,
         };
         let (dir, is_new) = match tree.make_folder(&target) {
@@ -152,43 +182,65 @@ impl Walk<'_> {
                 if let (Some(parent), Some(name)) = (target.parent(), target.name()) {
                     let dir = tree.folder(&parent)?;
                     if let Some(found) = dir.stat(name)? {
-                        self.job.claimed.claim(&parent, &dir, name, &found, is_twice)?;
+                        self.job
+                            .claimed
+                            .claim(&parent, &dir, name, &found, is_twice)?;
                     }
                     dir.remove(name, false)?;
                 }
                 tree.make_folder(&target)?
             }
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(if is_above_fresh { taken() } else { io::Error::other(IN_THE_WAY) });
+                return Err(if is_above_fresh {
+                    taken()
+                } else {
+                    io::Error::other(IN_THE_WAY)
+                });
             }
             result => result?,
         };
-        let (Some(parent), Some(name), false) = (target.parent(), target.name(), is_above_fresh) else {
-            return if is_new || !is_above_fresh { Ok(is_new) } else { Err(taken()) };
+        let (Some(parent), Some(name), false) = (target.parent(), target.name(), is_above_fresh)
+        else {
+            return if is_new || !is_above_fresh {
+                Ok(is_new)
+            } else {
+                Err(taken())
+            };
         };
         let found = dir.stat_self()?;
         if is_new {
             self.job.claimed.add(&parent, (found.device, found.inode));
         } else {
-            self.job.claimed.claim(&parent, &tree.folder(&parent)?, name, &found, is_twice)?;
+            self.job
+                .claimed
+                .claim(&parent, &tree.folder(&parent)?, name, &found, is_twice)?;
         }
         Ok(is_new)
     }
 
     /// Removes what restores that were killed left in a directory that was there; a dry run names it.
     pub(super) fn clear_leftovers(&mut self, path: &RelPath) -> Result<(), Error> {
-        let Some(tree) = &self.place.tree else { return Ok(()) };
+        let Some(tree) = &self.place.tree else {
+            return Ok(());
+        };
         let is_dry = self.job.options.dry_run;
-        let found = self.target_of(path).and_then(|target| tree.folder(&target)?.leftovers(!is_dry));
+        let found = self
+            .target_of(path)
+            .and_then(|target| tree.folder(&target)?.leftovers(!is_dry));
         match found {
             Ok(names) => {
                 for name in names {
                     self.job.tally.leftover();
-                    let verb = if is_dry { "would remove leftover" } else { "removed leftover" };
+                    let verb = if is_dry {
+                        "would remove leftover"
+                    } else {
+                        "removed leftover"
+                    };
                     if self.job.observer.wants_detail() {
                         // Temporary names are short, so only a path that is too long already fails.
-                        let subject =
-                            path.join(&name).map_or_else(|_| self.subject(path), |path| self.subject(&path));
+                        let subject = path
+                            .join(&name)
+                            .map_or_else(|_| self.subject(path), |path| self.subject(&path));
                         self.job.observer.detail(verb, &subject);
                     }
                 }
@@ -201,7 +253,9 @@ impl Walk<'_> {
 
     /// The same for the directory that a single file or stream goes to.
     pub(super) fn clear_beside_a_file(&mut self, first: Option<&Entry>) -> Result<(), Error> {
-        let Some(tree) = &self.place.tree else { return Ok(()) };
+        let Some(tree) = &self.place.tree else {
+            return Ok(());
+        };
         if first.is_none_or(Entry::is_folder) {
             return Ok(());
         }
@@ -218,7 +272,9 @@ impl Walk<'_> {
         if self.job.options.dry_run {
             return Ok(());
         }
-        let target = self.target_of(path).map_err(|err| self.path_error("restore", path, err))?;
+        let target = self
+            .target_of(path)
+            .map_err(|err| self.path_error("restore", path, err))?;
         if target.is_root() {
             self.root_mode = None;
         }
@@ -227,7 +283,11 @@ impl Walk<'_> {
         key.extend_from_slice(target.key());
         let node = Node::Folder { meta: meta.clone() };
         let mut page = PageBuilder::new();
-        page.push(&Entry { path: RelPath::root(), flags: EntryFlags::empty(), node });
+        page.push(&Entry {
+            path: RelPath::root(),
+            flags: EntryFlags::empty(),
+            node,
+        });
         if let Some((_, value, _)) = page.finish() {
             self.folders.push(&key, &value)?;
         }
@@ -236,20 +296,30 @@ impl Walk<'_> {
 
     /// Gives folders their metadata, the deepest first: what is set on one is not undone by what is done below it.
     pub(super) fn finish_folders(&mut self) -> Result<(), Error> {
-        let Some(execution) = &self.execution else { return Ok(()) };
-        let folders = std::mem::replace(&mut self.folders, Sorter::new(&self.job.repo.scratch_dir(), 0));
+        let Some(execution) = &self.execution else {
+            return Ok(());
+        };
+        let folders = std::mem::replace(
+            &mut self.folders,
+            Sorter::new(&self.job.repo.scratch_dir(), 0),
+        );
         let mut folders = folders.finish()?;
         while let Some((key, value)) = folders.next()? {
             self.job.cancel.check()?;
             let broken = |err: &dyn std::fmt::Display| RepoError::damaged("a sorted record", err);
             let path = RelPath::from_key(&key[4..]).map_err(|err| broken(&err))?;
             let entries = decode_page(value).map_err(|err| broken(&err))?;
-            let Some(meta) = entries.first().and_then(Entry::meta) else { continue };
-            let set = execution
-                .with_meta(&path, meta, |to_set| execution.tree.folder(&path)?.set_folder_meta(to_set))?;
+            let Some(meta) = entries.first().and_then(Entry::meta) else {
+                continue;
+            };
+            let set = execution.with_meta(&path, meta, |to_set| {
+                execution.tree.folder(&path)?.set_folder_meta(to_set)
+            })?;
             if let Err(err) = set {
                 let why = format!("its metadata cannot be set: {err}");
-                self.job.tally.fail(Severity::Missing, execution.subject(&path), &why);
+                self.job
+                    .tally
+                    .fail(Severity::Missing, execution.subject(&path), &why);
             }
         }
         if let Some(mode) = self.root_mode.take() {
@@ -262,18 +332,25 @@ impl Walk<'_> {
     /// True if something is mounted on a directory of the target, and was not when the snapshot was made: what is there
     /// now was never seen. The directory that the user named is taken as it is.
     fn is_mounted_since(&self, path: &RelPath, flags: EntryFlags) -> bool {
-        let Some(tree) = &self.place.tree else { return false };
-        if *path == self.sub || flags.contains(EntryFlags::MOUNT) || self.job.options.replace_whole {
+        let Some(tree) = &self.place.tree else {
+            return false;
+        };
+        if *path == self.sub || flags.contains(EntryFlags::MOUNT) || self.job.options.replace_whole
+        {
             return false;
         }
         // What cannot be looked at is not deleted from either.
-        let found = self.target_of(path).and_then(|target| tree.folder(&target)?.is_mount_point());
+        let found = self
+            .target_of(path)
+            .and_then(|target| tree.folder(&target)?.is_mount_point());
         found.unwrap_or(true)
     }
 
     /// Notes what a directory holds, and whether it may go if the snapshot lacks it.
     fn note_names(&mut self, path: &RelPath, doubt: Option<Doubt>) -> Result<(), Error> {
-        let Some(tree) = &self.place.tree else { return Ok(()) };
+        let Some(tree) = &self.place.tree else {
+            return Ok(());
+        };
         let mut failure = None;
         let mut key = path.key().to_vec();
         if !key.is_empty() {

@@ -34,7 +34,10 @@ impl From<MissingNames> for Doubt {
 
 /// A name that was found in a restored directory, as the sorter holds it: may it go, and what is it?
 pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8; 2] {
-    [doubt.map_or(0, |doubt| doubt as u8), u8::from(kind == Some(EntryKind::Folder))]
+    [
+        doubt.map_or(0, |doubt| doubt as u8),
+        u8::from(kind == Some(EntryKind::Folder)),
+    ]
 }
 
 /// What [`found_value`] says. What reads back otherwise than it was written is in doubt.
@@ -127,12 +130,18 @@ impl<'a> Left<'a> {
                 "the rules of the backup left out names of this directory (--delete-excluded deletes them)"
             }
             Doubt::Unseen => "the backup did not see all that this directory held",
-            Doubt::Mounted => "something is mounted on this directory that was not there for the backup",
+            Doubt::Mounted => {
+                "something is mounted on this directory that was not there for the backup"
+            }
             Doubt::Stale | Doubt::Source => "the backup could not look into this directory",
         };
         let subject = Subject::within(self.source, directory);
-        let message = format!("{} not in the snapshot and not deleted: {why}", names(count));
-        self.observer.problem(&Problem::new(Severity::Note, subject, message));
+        let message = format!(
+            "{} not in the snapshot and not deleted: {why}",
+            names(count)
+        );
+        self.observer
+            .problem(&Problem::new(Severity::Note, subject, message));
     }
 
     /// Tells the rest.
@@ -144,15 +153,24 @@ impl<'a> Left<'a> {
                 self.untold_directories,
                 names(self.untold_names)
             );
-            self.observer.problem(&Problem::new(Severity::Note, self.source, message));
+            self.observer
+                .problem(&Problem::new(Severity::Note, self.source, message));
         }
         if let (Some(why), true) = (self.blind, self.unknown_names > 0) {
-            let message = format!("{} not in the snapshot and not deleted: {why}", names(self.unknown_names));
-            self.observer.problem(&Problem::new(Severity::Missing, self.source, message));
+            let message = format!(
+                "{} not in the snapshot and not deleted: {why}",
+                names(self.unknown_names)
+            );
+            self.observer
+                .problem(&Problem::new(Severity::Missing, self.source, message));
         }
     }
 }
 
 fn names(count: u64) -> String {
-    if count == 1 { "1 name is".to_owned() } else { format!("{count} names are") }
+    if count == 1 {
+        "1 name is".to_owned()
+    } else {
+        format!("{count} names are")
+    }
 }

@@ -26,7 +26,9 @@ pub(super) enum Membership {
 impl Walk<'_> {
     /// Which group of hard links an entry belongs to: names of one inode with equal size, mtime and content.
     pub(super) fn group(&mut self, target: &RelPath, node: &Node) -> Membership {
-        let Some((meta, digest)) = link_digest(node) else { return Membership::Alone };
+        let Some((meta, digest)) = link_digest(node) else {
+            return Membership::Alone;
+        };
         let key = (meta.device, meta.inode);
         if let Some(group) = self.groups.get_mut(&key) {
             if group.digest != digest {
@@ -50,7 +52,14 @@ impl Walk<'_> {
             is_late: AtomicBool::new(false),
         });
         self.group_bytes += len;
-        self.groups.insert(key, Group { leader: Arc::clone(&leader), digest, left: meta.nlink - 1 });
+        self.groups.insert(
+            key,
+            Group {
+                leader: Arc::clone(&leader),
+                digest,
+                left: meta.nlink - 1,
+            },
+        );
         Membership::Leader(leader)
     }
 }
@@ -72,11 +81,20 @@ pub(in crate::ops) fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> 
             bytes.extend_from_slice(&device.major.to_le_bytes());
             bytes.extend_from_slice(&device.minor.to_le_bytes());
             let is_char = matches!(node, Node::Char { .. });
-            (if is_char { EntryKind::Char } else { EntryKind::Block }, meta)
+            (
+                if is_char {
+                    EntryKind::Char
+                } else {
+                    EntryKind::Block
+                },
+                meta,
+            )
         }
         Node::Fifo { meta } => (EntryKind::Fifo, meta),
         Node::Socket { meta } => (EntryKind::Socket, meta),
-        Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => return None,
+        Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
+            return None;
+        }
     };
     if meta.nlink < 2 {
         return None;

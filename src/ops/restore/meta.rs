@@ -25,7 +25,8 @@ impl Execution<'_> {
                     Ok(bytes) => bytes.into(),
                     Err(err) if is_of_one_object(&err) => {
                         let name = xattr.name.escape_ascii();
-                        let why = format!("attribute {name} cannot be read: {}", with_sources(&err));
+                        let why =
+                            format!("attribute {name} cannot be read: {}", with_sources(&err));
                         self.job.tally.damaged_meta(self.subject(path), &why);
                         continue;
                     }
@@ -34,9 +35,15 @@ impl Execution<'_> {
             };
             values.push((&xattr.name, value));
         }
-        let xattrs: Vec<(&[u8], &[u8])> =
-            values.iter().map(|(name, value)| (*name, value.as_ref())).collect();
-        Ok(act(&MetaToSet { meta, xattrs: &xattrs }).map(|report| {
+        let xattrs: Vec<(&[u8], &[u8])> = values
+            .iter()
+            .map(|(name, value)| (*name, value.as_ref()))
+            .collect();
+        Ok(act(&MetaToSet {
+            meta,
+            xattrs: &xattrs,
+        })
+        .map(|report| {
             self.tell_refused(path, meta, &report);
             (report.device, report.inode)
         }))
@@ -58,7 +65,10 @@ impl Execution<'_> {
                 MetaPart::Xattr(name) => format!("attribute {}", name.escape_ascii()),
             };
             let error = io::Error::from_raw_os_error(refusal.errno);
-            self.job.tally.refused(self.subject(path), &format!("{what} could not be set: {error}"));
+            self.job.tally.refused(
+                self.subject(path),
+                &format!("{what} could not be set: {error}"),
+            );
         }
     }
 }

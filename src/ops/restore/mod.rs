@@ -207,7 +207,15 @@ pub fn restore(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<RestoreReport, Error> {
-    restore_with(repo, what, target, options, observer, cancel, Limits::for_memory(options.memory))
+    restore_with(
+        repo,
+        what,
+        target,
+        options,
+        observer,
+        cancel,
+        Limits::for_memory(options.memory),
+    )
 }
 
 /// [`restore`] with windows of any size, for tests.
@@ -257,7 +265,12 @@ fn restore_with(
     let sources = chosen(&found, what, &target)?;
     unmatched::refuse_misread(&options.exclude, &sources, &reader)?;
     for source in &sources {
-        tally.lost(tell_lost(&found.snapshot, &source.name, &what.path, observer));
+        tally.lost(tell_lost(
+            &found.snapshot,
+            &source.name,
+            &what.path,
+            observer,
+        ));
     }
     match target {
         Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
@@ -273,8 +286,13 @@ fn restore_with(
         let _ = lease.release();
     }
     observer.phase(&Phase::End);
-    let unmatched = job.unmatched.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let unmatched = unmatched.patterns().map(|pattern| unmatched::explained(pattern, &sources, &what.path));
+    let unmatched = job
+        .unmatched
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let unmatched = unmatched
+        .patterns()
+        .map(|pattern| unmatched::explained(pattern, &sources, &what.path));
     let unmatched = unmatched.collect();
     Ok(tally.into_report(unmatched))
 }
@@ -290,14 +308,26 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
     let store = Path::new(repo.store().address());
     if store.is_absolute() {
         // A part of it may be mounted elsewhere.
-        for part in ["packs", "index", "snapshots", "forgotten", "leases", "keys", "parity", "quarantine"] {
+        for part in [
+            "packs",
+            "index",
+            "snapshots",
+            "forgotten",
+            "leases",
+            "keys",
+            "parity",
+            "quarantine",
+        ] {
             held.add(&store.join(part), what);
         }
     }
     let cache = repo.cache_dir();
     held.add(cache, "the cache in use");
     // It may be a directory of many things, such as /tmp.
-    held.add_open(cache.parent().unwrap_or(cache), "the directory of caches in use");
+    held.add_open(
+        cache.parent().unwrap_or(cache),
+        "the directory of caches in use",
+    );
     if let Some(state) = repo.state().map(StateDir::path) {
         held.add(state, "the state directory of this machine");
     }
@@ -309,7 +339,10 @@ fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
     if repo.store().properties().read_only {
         return Ok(None);
     }
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     match Lease::take(repo, LeaseKind::Restore, &host, repo.lease_times()) {
         Ok(lease) => Ok(Some(lease)),
         // A restore must be possible from a repository that is full or that we may only read.
@@ -369,13 +402,25 @@ impl<'a> Job<'a> {
         Fetcher::new(self.reader, Some(self.pool), 0, self.observer, self.cancel)
     }
 
-    fn to_stdout(&self, source: &SourceRecord, what: &What, out: &mut dyn Write) -> Result<(), Error> {
-        self.observer.phase(&Phase::Restore { name: source.name.clone() });
+    fn to_stdout(
+        &self,
+        source: &SourceRecord,
+        what: &What,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        self.observer.phase(&Phase::Restore {
+            name: source.name.clone(),
+        });
         let entry;
         let content = match &source.kind {
             SourceKind::Stream { content, .. } if what.path.is_root() => content,
             SourceKind::Stream { .. } => {
-                return Err(no_path(self.reader, self.tally.snapshot(), source, &what.path));
+                return Err(no_path(
+                    self.reader,
+                    self.tally.snapshot(),
+                    source,
+                    &what.path,
+                ));
             }
             SourceKind::Tree { runs, .. } => {
                 entry = self.first_entry(&mut self.open_runs(runs)?, source, what)?;
@@ -394,7 +439,10 @@ impl<'a> Job<'a> {
                         )),
                     }
                 };
-                entry.as_ref().and_then(Entry::content).ok_or_else(not_a_file)?
+                entry
+                    .as_ref()
+                    .and_then(Entry::content)
+                    .ok_or_else(not_a_file)?
             }
         };
         if self.options.dry_run {
@@ -402,7 +450,15 @@ impl<'a> Job<'a> {
         }
         self.observer.expect(content.size, true);
         let limits = StreamLimits::default();
-        write_content_with(self.reader, Some(self.pool), content, out, self.cancel, self.observer, limits)?;
+        write_content_with(
+            self.reader,
+            Some(self.pool),
+            content,
+            out,
+            self.cancel,
+            self.observer,
+            limits,
+        )?;
         self.tally.add_entry();
         self.tally.file_written(content.size);
         Ok(())
@@ -428,19 +484,34 @@ impl<'a> Job<'a> {
                     format!("the list of files of '{}'", source.name),
                     lost.why,
                 ))),
-                None => Err(no_path(self.reader, self.tally.snapshot(), source, &what.path)),
+                None => Err(no_path(
+                    self.reader,
+                    self.tally.snapshot(),
+                    source,
+                    &what.path,
+                )),
             },
         }
     }
 
     /// Restores one source into a folder.
-    fn source(&self, source: &SourceRecord, what: &What, folder: &std::path::Path) -> Result<(), Error> {
-        self.observer.phase(&Phase::Restore { name: source.name.clone() });
+    fn source(
+        &self,
+        source: &SourceRecord,
+        what: &What,
+        folder: &std::path::Path,
+    ) -> Result<(), Error> {
+        self.observer.phase(&Phase::Restore {
+            name: source.name.clone(),
+        });
         let alone = what.source.is_some();
         match &source.kind {
-            SourceKind::Stream { .. } if !what.path.is_root() => {
-                Err(no_path(self.reader, self.tally.snapshot(), source, &what.path))
-            }
+            SourceKind::Stream { .. } if !what.path.is_root() => Err(no_path(
+                self.reader,
+                self.tally.snapshot(),
+                source,
+                &what.path,
+            )),
             SourceKind::Stream { content, .. } => {
                 self.observer.expect(content.size, true);
                 let meta = Metadata {
@@ -450,9 +521,22 @@ impl<'a> Job<'a> {
                     nlink: 1,
                     ..Metadata::default()
                 };
-                let node = Node::File { meta, content: content.clone() };
-                let entry = Entry { path: RelPath::root(), flags: EntryFlags::empty(), node };
-                let place = Place::for_one(folder, source.name.as_bytes(), alone, self, OwnerPolicy::Keep)?;
+                let node = Node::File {
+                    meta,
+                    content: content.clone(),
+                };
+                let entry = Entry {
+                    path: RelPath::root(),
+                    flags: EntryFlags::empty(),
+                    node,
+                };
+                let place = Place::for_one(
+                    folder,
+                    source.name.as_bytes(),
+                    alone,
+                    self,
+                    OwnerPolicy::Keep,
+                )?;
                 Walk::new(self, source, &place, RelPath::root(), None)?.run(Some(entry))
             }
             SourceKind::Tree { runs, .. } => {
@@ -464,7 +548,11 @@ impl<'a> Job<'a> {
                     asked => asked,
                 };
                 let place = if is_folder {
-                    let whole = if alone { folder.to_owned() } else { folder.join(&source.name) };
+                    let whole = if alone {
+                        folder.to_owned()
+                    } else {
+                        folder.join(&source.name)
+                    };
                     place::refuse_above(&whole, source, &what.path, self)?;
                     Place::for_tree(folder, source.name.as_bytes(), alone, self, owner)?
                 } else {
@@ -472,7 +560,11 @@ impl<'a> Job<'a> {
                     Place::for_one(folder, name, alone, self, owner)?
                 };
                 // The walk begins anew: a folder's entry that cannot be read is told there.
-                let mut merged = if first.is_none() { self.open_runs(runs)? } else { merged };
+                let mut merged = if first.is_none() {
+                    self.open_runs(runs)?
+                } else {
+                    merged
+                };
                 if first.is_none() {
                     merged.seek(what.path.key());
                 }

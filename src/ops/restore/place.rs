@@ -33,8 +33,16 @@ impl Place {
         job: &Job<'_>,
         owner: OwnerPolicy,
     ) -> Result<Self, Error> {
-        let base = if alone { RelPath::root() } else { component(name)? };
-        Ok(Self { tree: open(target, job, owner)?, base, path: target.to_owned() })
+        let base = if alone {
+            RelPath::root()
+        } else {
+            component(name)?
+        };
+        Ok(Self {
+            tree: open(target, job, owner)?,
+            base,
+            path: target.to_owned(),
+        })
     }
 
     /// For a single file: into `target` if that is a folder, or if other sources go there too; else to that name.
@@ -52,21 +60,44 @@ impl Place {
         let wants_folder = !alone || target.as_os_str().as_bytes().ends_with(b"/");
         if wants_folder {
             let path = target.to_owned();
-            return Ok(Self { tree: open(target, job, owner)?, base: component(name)?, path });
+            return Ok(Self {
+                tree: open(target, job, owner)?,
+                base: component(name)?,
+                path,
+            });
         }
         if is_special(target) {
             let target = target.display();
-            return Err(Error::Usage(format!("{target} is no file; write '-' for standard output")));
+            return Err(Error::Usage(format!(
+                "{target} is no file; write '-' for standard output"
+            )));
         }
         check_around(target, job)?;
         match open_tree(target, false, job, owner) {
-            Ok(tree) => Ok(Self { tree: Some(tree), base: component(name)?, path: target.to_owned() }),
-            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                let Some(name) = target.file_name() else { return Err(err.into()) };
-                let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok(tree) => Ok(Self {
+                tree: Some(tree),
+                base: component(name)?,
+                path: target.to_owned(),
+            }),
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                let Some(name) = target.file_name() else {
+                    return Err(err.into());
+                };
+                let parent = target
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty());
                 let parent = parent.unwrap_or(Path::new("."));
                 let tree = open(parent, job, owner)?;
-                Ok(Self { tree, base: component(name.as_bytes())?, path: parent.to_owned() })
+                Ok(Self {
+                    tree,
+                    base: component(name.as_bytes())?,
+                    path: parent.to_owned(),
+                })
             }
             Err(err) => Err(err.into()),
         }
@@ -97,7 +128,9 @@ fn swap_prefix(path: &RelPath, from: &RelPath, to: &RelPath) -> Result<RelPath, 
 }
 
 fn component(name: &[u8]) -> Result<RelPath, Error> {
-    RelPath::root().join(name).map_err(|err| Error::Usage(err.to_string()))
+    RelPath::root()
+        .join(name)
+        .map_err(|err| Error::Usage(err.to_string()))
 }
 
 /// Opens a target directory, and makes it if it is missing, but in a dry run.
@@ -111,14 +144,27 @@ fn open(target: &Path, job: &Job<'_>, owner: OwnerPolicy) -> Result<Option<Tree>
     }
 }
 
-fn open_tree(path: &Path, create: bool, job: &Job<'_>, owner: OwnerPolicy) -> Result<Tree, PathError> {
+fn open_tree(
+    path: &Path,
+    create: bool,
+    job: &Job<'_>,
+    owner: OwnerPolicy,
+) -> Result<Tree, PathError> {
     let policy = MetaPolicy::of_this_user(owner);
-    Tree::open_with(path, create, policy, job.options.durability, job.protection.clone())
+    Tree::open_with(
+        path,
+        create,
+        policy,
+        job.options.durability,
+        job.protection.clone(),
+    )
 }
 
 /// Refuses a target in the repository and the like, before anything is made there.
 fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
-    let Err(err) = job.protection.check_around(target) else { return Ok(()) };
+    let Err(err) = job.protection.check_around(target) else {
+        return Ok(());
+    };
     let target = target.display();
     match InUse::of(&err) {
         Some(InUse { what }) => Err(Error::Refused {
@@ -138,17 +184,30 @@ pub(super) fn refuse_above(
     sub: &RelPath,
     job: &Job<'_>,
 ) -> Result<(), Error> {
-    let SourceKind::Tree { path, .. } = &source.kind else { return Ok(()) };
+    let SourceKind::Tree { path, .. } = &source.kind else {
+        return Ok(());
+    };
     if !job.options.deletes() || job.options.replace_whole {
         return Ok(());
     }
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
-    let Some(target_identity) = identity(target) else { return Ok(()) };
+    let Some(target_identity) = identity(target) else {
+        return Ok(());
+    };
     let is_target = |path: &Path| identity(path) == Some(target_identity);
 
     let mut shown = PathBuf::from(OsStr::from_bytes(path));
-    shown.extend(sub.key().split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(OsStr::from_bytes));
-    let is_above = shown.ancestors().skip(1).filter(|above| above.is_absolute()).any(is_target);
+    shown.extend(
+        sub.key()
+            .split(|&byte| byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(OsStr::from_bytes),
+    );
+    let is_above = shown
+        .ancestors()
+        .skip(1)
+        .filter(|above| above.is_absolute())
+        .any(is_target);
     // A snapshot of another machine has other paths; the root of the system is above everything.
     let is_whole_system = is_target(Path::new("/")) && shown != Path::new("/");
     if !is_above && !is_whole_system {

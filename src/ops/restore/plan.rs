@@ -25,8 +25,7 @@ use crate::target::{Dir, Existing, InUse, Kept, Replace};
 use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node, RelPath};
 
 /// Why an entry that is not what its name says is not restored over a file that is.
-const KEPT_WHOLE: &str =
-    "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
+const KEPT_WHOLE: &str = "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
 
 /// A folder on the way to where the walk is.
 pub(super) struct Level {
@@ -94,11 +93,19 @@ impl<'w> Walk<'w> {
         runs: Option<MergedRuns<'w>>,
     ) -> Result<Self, Error> {
         let filter = |patterns: &[OsString], given_as| {
-            Filter::new(&FilterOptions { excludes: patterns.to_vec(), given_as, ..FilterOptions::default() })
+            Filter::new(&FilterOptions {
+                excludes: patterns.to_vec(),
+                given_as,
+                ..FilterOptions::default()
+            })
         };
         let options = job.options;
         let is_all = options.include.is_empty();
-        let include = if is_all { None } else { Some(filter(&options.include, GivenAs::Include)?) };
+        let include = if is_all {
+            None
+        } else {
+            Some(filter(&options.include, GivenAs::Include)?)
+        };
         let run_refs = match &source.kind {
             SourceKind::Tree { runs, .. } => runs.as_slice(),
             SourceKind::Stream { .. } => &[],
@@ -107,7 +114,9 @@ impl<'w> Walk<'w> {
         Ok(Self {
             exclude: filter(&options.exclude, GivenAs::Exclude)?,
             include,
-            unmatched: std::mem::take(&mut *job.unmatched.lock().unwrap_or_else(PoisonError::into_inner)),
+            unmatched: std::mem::take(
+                &mut *job.unmatched.lock().unwrap_or_else(PoisonError::into_inner),
+            ),
             execution: None,
             runs,
             run_refs,
@@ -148,7 +157,8 @@ impl<'w> Walk<'w> {
         });
         if let (Some(tree), false) = (&self.place.tree, self.job.options.dry_run) {
             let unlocked = tree.unlock_root();
-            self.root_mode = unlocked.map_err(|err| self.path_error("restore into", &self.sub, err))?;
+            self.root_mode =
+                unlocked.map_err(|err| self.path_error("restore into", &self.sub, err))?;
         }
         self.select_from_above();
         self.clear_beside_a_file(first.as_ref())?;
@@ -166,12 +176,20 @@ impl<'w> Walk<'w> {
             }
             self.entry(entry)?;
         }
-        *self.job.unmatched.lock().unwrap_or_else(PoisonError::into_inner) =
-            std::mem::take(&mut self.unmatched);
+        *self
+            .job
+            .unmatched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.unmatched);
         self.flush_all()?;
         self.settle()?;
         let mut is_certain = true;
-        for lost in self.runs.as_mut().map(MergedRuns::take_uncertain).unwrap_or_default() {
+        for lost in self
+            .runs
+            .as_mut()
+            .map(MergedRuns::take_uncertain)
+            .unwrap_or_default()
+        {
             self.job.tally.uncertain(&self.source.name, lost);
             is_certain = false;
         }
@@ -181,9 +199,17 @@ impl<'w> Walk<'w> {
     }
 
     fn entry(&mut self, entry: Entry) -> Result<(), Error> {
-        let Entry { mut path, mut flags, mut node } = entry;
+        let Entry {
+            mut path,
+            mut flags,
+            mut node,
+        } = entry;
         if self.leaf.as_ref().is_some_and(|leaf| path.is_below(leaf)) {
-            self.fail(Severity::Damage, &path, "the snapshot has it below something that is no folder");
+            self.fail(
+                Severity::Damage,
+                &path,
+                "the snapshot has it below something that is no folder",
+            );
             return Ok(());
         }
         let is_folder = matches!(node, Node::Folder { .. });
@@ -195,7 +221,10 @@ impl<'w> Walk<'w> {
         }
         self.unmatched.note(&path, is_folder);
         self.leave_levels(&path);
-        if is_folder && flags.contains(EntryFlags::STALE) && !self.is_stale(&path, EntryFlags::empty()) {
+        if is_folder
+            && flags.contains(EntryFlags::STALE)
+            && !self.is_stale(&path, EntryFlags::empty())
+        {
             self.stale = Some(path.clone());
         }
         if !self.selects(&path, is_folder) {
@@ -222,7 +251,9 @@ impl<'w> Walk<'w> {
                 "it, or attributes of it, could not be read when it was backed up: this is an older state, or lacks those",
             );
         } else if flags.contains(EntryFlags::TORN) {
-            incomplete("it changed while it was backed up: its content may never have been like this");
+            incomplete(
+                "it changed while it was backed up: its content may never have been like this",
+            );
         }
         match node {
             Node::Folder { meta } => self.folder(&path, &meta, flags),
@@ -261,8 +292,14 @@ impl<'w> Walk<'w> {
     }
 
     fn selects(&mut self, path: &RelPath, is_folder: bool) -> bool {
-        let Some(include) = &self.include else { return true };
-        if self.selected.as_ref().is_some_and(|folder| path.is_below(folder)) {
+        let Some(include) = &self.include else {
+            return true;
+        };
+        if self
+            .selected
+            .as_ref()
+            .is_some_and(|folder| path.is_below(folder))
+        {
             return true;
         }
         // The filter is gitignore's: what it would leave out is what the patterns match.
@@ -290,7 +327,10 @@ impl<'w> Walk<'w> {
             Err(err) => return self.refuse(path, &err, ""),
         };
         let is_claim = !self.is_fresh(path);
-        let mut rule = Rule { replace: Replace::found(existing.as_ref()), is_claim };
+        let mut rule = Rule {
+            replace: Replace::found(existing.as_ref()),
+            is_claim,
+        };
         let action = match &existing {
             None => Action::Write,
             Some(found) if self.is_newer_here(found, &node, &target) => {
@@ -318,7 +358,8 @@ impl<'w> Walk<'w> {
                 Action::Write
             }
             Some(found)
-                if self.is_same(found, &node, &target) && self.shared_inodes.may_keep(found, &node) =>
+                if self.is_same(found, &node, &target)
+                    && self.shared_inodes.may_keep(found, &node) =>
             {
                 Action::Keep
             }
@@ -339,7 +380,13 @@ impl<'w> Walk<'w> {
             _ if action == Action::Look => None,
             Membership::Follower(leader) => {
                 let may_exist = existing.is_some();
-                self.window.push_link(Link { path: target, leader, node, may_exist, rule });
+                self.window.push_link(Link {
+                    path: target,
+                    leader,
+                    node,
+                    may_exist,
+                    rule,
+                });
                 return Ok(());
             }
             Membership::Leader(leader) => Some(leader),
@@ -353,13 +400,17 @@ impl<'w> Walk<'w> {
         if self.is_fresh(path) {
             return Ok(None);
         }
-        let Some(dir) = self.parent_dir(target)? else { return Ok(None) };
+        let Some(dir) = self.parent_dir(target)? else {
+            return Ok(None);
+        };
         let name = target.name().unwrap_or_default();
         let parent = target.parent().unwrap_or_default();
         let is_twice = self.job.claimed.add_name(&parent, name);
         let found = dir.stat(name)?;
         if let Some(found) = &found {
-            self.job.claimed.claim(&parent, &dir, name, found, is_twice)?;
+            self.job
+                .claimed
+                .claim(&parent, &dir, name, found, is_twice)?;
         }
         Ok(found)
     }
@@ -374,7 +425,9 @@ impl<'w> Walk<'w> {
         if let Some(dir) = &self.dir {
             return Ok(Some(dir.clone()));
         }
-        let Some(tree) = &self.place.tree else { return Ok(None) };
+        let Some(tree) = &self.place.tree else {
+            return Ok(None);
+        };
         match tree.folder(&target.parent().unwrap_or_default()) {
             Ok(dir) => {
                 self.dir = Some(dir.clone());
@@ -387,11 +440,19 @@ impl<'w> Walk<'w> {
 
     /// Removes a folder that stands where something else goes: an empty one, or with `--delete` all below it, unless
     /// patterns say that some of it is to stay, or the snapshot shows an older state and does not know of it.
-    fn clear_folder(&mut self, path: &RelPath, target: &RelPath, flags: EntryFlags) -> io::Result<()> {
-        let Some(dir) = self.parent_dir(target)? else { return Ok(()) };
+    fn clear_folder(
+        &mut self,
+        path: &RelPath,
+        target: &RelPath,
+        flags: EntryFlags,
+    ) -> io::Result<()> {
+        let Some(dir) = self.parent_dir(target)? else {
+            return Ok(());
+        };
         let name = target.name().unwrap_or_default();
         let options = self.job.options;
-        let may_empty = options.deletes() && options.exclude.is_empty() && self.is_accounted_for(path, flags);
+        let may_empty =
+            options.deletes() && options.exclude.is_empty() && self.is_accounted_for(path, flags);
         if options.dry_run {
             // Fails as the removal would.
             let below = dir.open_folder(name)?;
@@ -438,7 +499,10 @@ impl<'w> Walk<'w> {
 
     /// True if what is there need not be written again.
     fn is_same(&mut self, found: &Existing, node: &Node, target: &RelPath) -> bool {
-        if !matches!(self.job.options.overwrite, Overwrite::IfChanged | Overwrite::IfNewer) {
+        if !matches!(
+            self.job.options.overwrite,
+            Overwrite::IfChanged | Overwrite::IfNewer
+        ) {
             return false;
         }
         match node {
@@ -458,9 +522,15 @@ impl<'w> Walk<'w> {
             }
             Node::Fifo { .. } => found.kind == Some(EntryKind::Fifo),
             Node::Socket { .. } => found.kind == Some(EntryKind::Socket),
-            Node::Char { device, .. } => found.kind == Some(EntryKind::Char) && found.rdev == *device,
-            Node::Block { device, .. } => found.kind == Some(EntryKind::Block) && found.rdev == *device,
-            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => false,
+            Node::Char { device, .. } => {
+                found.kind == Some(EntryKind::Char) && found.rdev == *device
+            }
+            Node::Block { device, .. } => {
+                found.kind == Some(EntryKind::Block) && found.rdev == *device
+            }
+            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
+                false
+            }
         }
     }
 
@@ -498,7 +568,9 @@ impl<'w> Walk<'w> {
                         self.flush()?;
                         number = 0;
                     }
-                    self.window.wants.push(Want::new(id, len, number as u32, at));
+                    self.window
+                        .wants
+                        .push(Want::new(id, len, number as u32, at));
                     let item = &mut self.window.items[number];
                     item.progress().left += 1;
                     item.data_end = at + u64::from(len);
@@ -517,7 +589,9 @@ impl<'w> Walk<'w> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let Some(execution) = &self.execution else { return Ok(()) };
+        let Some(execution) = &self.execution else {
+            return Ok(());
+        };
         if !self.window.is_empty() {
             let mut window = std::mem::take(&mut self.window);
             let left = execution.run(&mut window)?;
@@ -570,13 +644,21 @@ impl<'w> Walk<'w> {
             return Err(self.path_error("restore", path, err));
         }
         let why = self.why(path, err);
-        self.fail(Severity::Missing, path, &format!("cannot be written{more}: {why}"));
+        self.fail(
+            Severity::Missing,
+            path,
+            &format!("cannot be written{more}: {why}"),
+        );
         Ok(())
     }
 
     pub(super) fn refuse_deletion(&self, path: &RelPath, err: &io::Error) -> Result<(), Error> {
         let why = self.why(path, err);
-        self.fail(Severity::Missing, path, &format!("cannot be deleted: {why}"));
+        self.fail(
+            Severity::Missing,
+            path,
+            &format!("cannot be deleted: {why}"),
+        );
         Ok(())
     }
 
@@ -587,8 +669,17 @@ impl<'w> Walk<'w> {
         why_refused(err, dir.as_ref(), target.name().unwrap_or_default())
     }
 
-    pub(super) fn path_error(&self, action: &'static str, path: &RelPath, source: io::Error) -> Error {
-        Error::Path(PathError { action, path: self.subject(path).text().into(), source })
+    pub(super) fn path_error(
+        &self,
+        action: &'static str,
+        path: &RelPath,
+        source: io::Error,
+    ) -> Error {
+        Error::Path(PathError {
+            action,
+            path: self.subject(path).text().into(),
+            source,
+        })
     }
 }
 

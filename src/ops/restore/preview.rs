@@ -33,7 +33,12 @@ impl Walk<'_> {
             Some(found) => (PlannedVerb::Overwrite, Some(found)),
             None => (PlannedVerb::Write, None),
         };
-        self.would(deed, path, here, kind_and_meta(node).map(|(_, meta)| meta.mtime));
+        self.would(
+            deed,
+            path,
+            here,
+            kind_and_meta(node).map(|(_, meta)| meta.mtime),
+        );
         self.job.tally.file_written(size_of(node));
         Ok(())
     }
@@ -46,14 +51,24 @@ impl Walk<'_> {
         here: Option<&Existing>,
         theirs: Option<Timestamp>,
     ) {
-        let here = here.filter(|found| found.kind != Some(EntryKind::Folder)).map(|found| found.mtime);
+        let here = here
+            .filter(|found| found.kind != Some(EntryKind::Folder))
+            .map(|found| found.mtime);
         let is_newer = here.zip(theirs).is_some_and(|(here, theirs)| here > theirs);
-        self.job.observer.planned(&Planned { verb, source: &self.source.name, path, here, is_newer });
+        self.job.observer.planned(&Planned {
+            verb,
+            source: &self.source.name,
+            path,
+            here,
+            is_newer,
+        });
     }
 
     /// Compares a file at once: a dry run has no windows.
     fn is_equal(&mut self, target: &RelPath, node: &Node) -> Result<bool, Error> {
-        let Node::File { content, .. } = node else { return Ok(true) };
+        let Node::File { content, .. } = node else {
+            return Ok(true);
+        };
         let name = target.name().unwrap_or_default();
         let file = self.parent_dir(target).and_then(|dir| match dir {
             Some(dir) => dir.open_existing_file(name),

@@ -72,7 +72,10 @@ pub struct UnmatchedInclude {
 impl RestoreReport {
     /// True if everything asked for is there as it was backed up.
     pub fn is_complete(&self) -> bool {
-        self.failed == 0 && self.incomplete == 0 && self.refused_meta == 0 && self.uncertain.is_empty()
+        self.failed == 0
+            && self.incomplete == 0
+            && self.refused_meta == 0
+            && self.uncertain.is_empty()
     }
 }
 
@@ -178,7 +181,8 @@ impl<'a> Tally<'a> {
     /// A path that the snapshot itself does not hold as it was.
     pub fn incomplete(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.incomplete, 1);
-        self.observer.problem(&Problem::new(Severity::Missing, subject, why));
+        self.observer
+            .problem(&Problem::new(Severity::Missing, subject, why));
     }
 
     /// Paths that lack something since a repair, told already.
@@ -189,7 +193,8 @@ impl<'a> Tally<'a> {
     /// A part of a path's metadata that was refused.
     pub fn refused(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.refused, 1);
-        self.observer.problem(&Problem::new(Severity::Missing, subject, why));
+        self.observer
+            .problem(&Problem::new(Severity::Missing, subject, why));
     }
 
     /// An owner that an ordinary user may not set; one line at the end tells of all.
@@ -218,7 +223,8 @@ impl<'a> Tally<'a> {
     /// Says once what was counted and not reported path by path.
     pub fn say_counted(&self, target: &str, is_dry: bool) {
         let say = |message: String| {
-            self.observer.problem(&Problem::new(Severity::Note, target, message));
+            self.observer
+                .problem(&Problem::new(Severity::Note, target, message));
         };
         let counted = |of: &AtomicU64, one: &str, many: &str| match of.load(Ordering::Relaxed) {
             0 => None,
@@ -226,26 +232,38 @@ impl<'a> Tally<'a> {
             count => Some(format!("{count} {many}")),
         };
         if let Some(owners) = counted(&self.owners, "owner was", "owners were") {
-            say(format!("{owners} not set: not running as root (--no-owner says that this is meant)"));
+            say(format!(
+                "{owners} not set: not running as root (--no-owner says that this is meant)"
+            ));
         }
         if let Some(files) = counted(&self.leftovers, "unfinished file", "unfinished files") {
-            let verb = if is_dry { "would be removed" } else { "removed" };
+            let verb = if is_dry {
+                "would be removed"
+            } else {
+                "removed"
+            };
             say(format!("{files} of a restore that was killed: {verb}"));
         }
         if let Some(files) = counted(&self.provisional, "file", "files") {
-            say(format!("{files} restored whose content was not what the name says when it was backed up"));
+            say(format!(
+                "{files} restored whose content was not what the name says when it was backed up"
+            ));
         }
     }
 
     /// A part of a path's metadata that cannot be read.
     pub fn damaged_meta(&self, subject: impl Into<Subject>, why: &str) {
         add(&self.refused, 1);
-        self.observer.problem(&Problem::new(Severity::Damage, subject, why));
+        self.observer
+            .problem(&Problem::new(Severity::Damage, subject, why));
     }
 
     /// A page that cannot be read.
     pub fn uncertain(&self, source: &str, lost: Uncertain) {
-        let until = lost.until.as_ref().map_or_else(|| "the end".to_owned(), |path| format!("'{path}'"));
+        let until = lost
+            .until
+            .as_ref()
+            .map_or_else(|| "the end".to_owned(), |path| format!("'{path}'"));
         self.observer.problem(&Problem::new(
             Severity::Damage,
             source,
@@ -254,9 +272,16 @@ impl<'a> Tally<'a> {
                 lost.from, lost.why
             ),
         ));
-        let range =
-            UncertainRange { source: source.to_owned(), from: lost.from, until: lost.until, why: lost.why };
-        self.uncertain.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+        let range = UncertainRange {
+            source: source.to_owned(),
+            from: lost.from,
+            until: lost.until,
+            why: lost.why,
+        };
+        self.uncertain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(range);
     }
 
     pub fn into_report(self, unmatched: Vec<UnmatchedInclude>) -> RestoreReport {
@@ -278,7 +303,10 @@ impl<'a> Tally<'a> {
             different: self.different.into_inner(),
             leftovers: self.leftovers.into_inner(),
             unmatched,
-            uncertain: self.uncertain.into_inner().unwrap_or_else(PoisonError::into_inner),
+            uncertain: self
+                .uncertain
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

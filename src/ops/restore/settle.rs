@@ -55,8 +55,15 @@ pub(super) struct Nameless {
 
 impl Waiting {
     pub fn new(scratch: &std::path::Path, sorter_bytes: usize) -> Self {
-        let state = State { files: Sorter::new(scratch, sorter_bytes), count: 0, bytes: 0 };
-        Self { state: Mutex::new(state), nameless: Mutex::default() }
+        let state = State {
+            files: Sorter::new(scratch, sorter_bytes),
+            count: 0,
+            bytes: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            nameless: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,25 +119,41 @@ impl Walk<'_> {
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         // A handle syncs its directory when it is dropped.
         self.dir = None;
-        let Some(execution) = &self.execution else { return Ok(()) };
+        let Some(execution) = &self.execution else {
+            return Ok(());
+        };
         if self.job.options.dry_run {
             return Ok(());
         }
-        self.job.observer.phase(&Phase::Sync { name: self.source.name.clone() });
-        execution.tree.sync().map_err(|err| execution.not_durable(err))?;
+        self.job.observer.phase(&Phase::Sync {
+            name: self.source.name.clone(),
+        });
+        execution
+            .tree
+            .sync()
+            .map_err(|err| execution.not_durable(err))?;
         execution.set_times()?;
-        self.job.observer.phase(&Phase::Restore { name: self.source.name.clone() });
+        self.job.observer.phase(&Phase::Restore {
+            name: self.source.name.clone(),
+        });
         Ok(())
     }
 
     /// The last step: times and directories' metadata are durable too, and so is what was found equal and kept.
     pub(super) fn finish_durably(&self) -> Result<(), Error> {
-        let Some(execution) = &self.execution else { return Ok(()) };
+        let Some(execution) = &self.execution else {
+            return Ok(());
+        };
         if self.job.options.dry_run {
             return Ok(());
         }
-        self.job.observer.phase(&Phase::Sync { name: self.source.name.clone() });
-        execution.tree.sync_all().map_err(|err| execution.not_durable(err))
+        self.job.observer.phase(&Phase::Sync {
+            name: self.source.name.clone(),
+        });
+        execution
+            .tree
+            .sync_all()
+            .map_err(|err| execution.not_durable(err))
     }
 }
 
@@ -158,22 +181,31 @@ impl Execution<'_> {
                 && let Some((key, value)) = files.next()?
             {
                 let record = decode(key, value);
-                batch.push(record.ok_or_else(|| RepoError::damaged("a sorted record", "a file's time"))?);
+                batch.push(
+                    record.ok_or_else(|| RepoError::damaged("a sorted record", "a file's time"))?,
+                );
             }
             if batch.is_empty() {
                 return Ok(());
             }
-            self.fetcher.on_all_threads(batch.len().div_ceil(BATCH), |hand: &mut Hand, number| {
-                let end = batch.len().min((number + 1) * BATCH);
-                batch[number * BATCH..end].iter().try_for_each(|(path, file)| self.set_time(hand, path, file))
-            })?;
+            self.fetcher.on_all_threads(
+                batch.len().div_ceil(BATCH),
+                |hand: &mut Hand, number| {
+                    let end = batch.len().min((number + 1) * BATCH);
+                    batch[number * BATCH..end]
+                        .iter()
+                        .try_for_each(|(path, file)| self.set_time(hand, path, file))
+                },
+            )?;
             batch.clear();
         }
     }
 
     fn set_time(&self, hand: &mut Hand, path: &RelPath, file: &Unsettled) -> Result<(), Error> {
         let name = path.name().unwrap_or_default();
-        let done = self.dir_of(hand, path).and_then(|dir| dir.settle(name, file));
+        let done = self
+            .dir_of(hand, path)
+            .and_then(|dir| dir.settle(name, file));
         let why = match done {
             Ok(None) => return Ok(()),
             Ok(Some(refusal)) => {
@@ -187,36 +219,66 @@ impl Execution<'_> {
             }
             Err(err) => format!("its modification time cannot be set: {err}"),
         };
-        self.job.tally.fail(Severity::Missing, self.subject(path), &why);
+        self.job
+            .tally
+            .fail(Severity::Missing, self.subject(path), &why);
         Ok(())
     }
 
     /// Keeps a whole file until it is durable; with many, they get their names.
     pub(super) fn keep_nameless(&self, file: Nameless) -> Result<(), Error> {
-        let mut nameless = self.waiting.nameless.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nameless = self
+            .waiting
+            .nameless
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         nameless.push(file);
         // Under the lock, so that the others do not open more and more files.
-        if nameless.len() >= NAMELESS_MAX { self.name_files(&mut nameless) } else { Ok(()) }
+        if nameless.len() >= NAMELESS_MAX {
+            self.name_files(&mut nameless)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives all whole files their names.
     pub(super) fn name_all(&self) -> Result<(), Error> {
-        self.name_files(&mut self.waiting.nameless.lock().unwrap_or_else(PoisonError::into_inner))
+        self.name_files(
+            &mut self
+                .waiting
+                .nameless
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn name_files(&self, files: &mut Vec<Nameless>) -> Result<(), Error> {
         if files.is_empty() {
             return Ok(());
         }
-        self.tree.sync_files().map_err(|err| self.not_durable(err))?;
-        for Nameless { file, path, size, leader, is_claim, identity } in files.drain(..) {
+        self.tree
+            .sync_files()
+            .map_err(|err| self.not_durable(err))?;
+        for Nameless {
+            file,
+            path,
+            size,
+            leader,
+            is_claim,
+            identity,
+        } in files.drain(..)
+        {
             let named = file.put(path.name().unwrap_or_default());
             if named.is_ok() && is_claim {
-                self.job.claimed.add(&path.parent().unwrap_or_default(), identity);
+                self.job
+                    .claimed
+                    .add(&path.parent().unwrap_or_default(), identity);
             }
             match named {
                 Ok(()) => self.written(&path, size, true),
-                Err(err) => self.came_to_nothing(&path, leader.as_deref(), self.trouble(&path, err))?,
+                Err(err) => {
+                    self.came_to_nothing(&path, leader.as_deref(), self.trouble(&path, err))?
+                }
             }
         }
         Ok(())
@@ -227,7 +289,14 @@ impl Execution<'_> {
 impl Nameless {
     pub fn new(item: &Item, file: WholeFile, identity: (u64, u64)) -> Self {
         let (path, leader) = (item.path.clone(), item.leader.clone());
-        Self { file, path, size: item.size, leader, is_claim: item.rule.is_claim, identity }
+        Self {
+            file,
+            path,
+            size: item.size,
+            leader,
+            is_claim: item.rule.is_claim,
+            identity,
+        }
     }
 }
 
@@ -239,7 +308,12 @@ mod tests {
     fn what_waits_survives_the_sorter() {
         for (seconds, nanos) in [(0, 0), (-5, 999_999_999), (i64::MAX, 1), (i64::MIN, 2)] {
             let mtime = Timestamp::new(seconds, nanos).expect("a time");
-            let file = Unsettled { device: u64::MAX, inode: 7, mtime, is_shared: nanos > 0 };
+            let file = Unsettled {
+                device: u64::MAX,
+                inode: 7,
+                mtime,
+                is_shared: nanos > 0,
+            };
             let path = RelPath::from_slashed(b"a/b").expect("a path");
             assert_eq!(decode(path.key(), &encode(&file)), Some((path, file)));
         }

@@ -30,7 +30,9 @@ impl SharedInodes {
         if found.nlink < 2 {
             return true;
         }
-        let Some((_, meta)) = kind_and_meta(node) else { return true };
+        let Some((_, meta)) = kind_and_meta(node) else {
+            return true;
+        };
         let identity = (found.device, found.inode);
         let stands_for = (meta.device, meta.inode);
         if let Some(held) = self.0.get_mut(&identity) {
@@ -44,7 +46,13 @@ impl SharedInodes {
         if self.0.len() >= INODES_MAX {
             return has_metadata(found, meta);
         }
-        self.0.insert(identity, Held { stands_for, left: found.nlink - 1 });
+        self.0.insert(
+            identity,
+            Held {
+                stands_for,
+                left: found.nlink - 1,
+            },
+        );
         true
     }
 }
@@ -52,13 +60,22 @@ impl SharedInodes {
 impl Walk<'_> {
     /// True if what is there has names beyond those of the snapshot's file, and extended attributes may be set on it or taken
     /// from it: that would change these names too.
-    pub(super) fn shares_attributes(&mut self, found: &Existing, meta: &Metadata, target: &RelPath) -> bool {
+    pub(super) fn shares_attributes(
+        &mut self,
+        found: &Existing,
+        meta: &Metadata,
+        target: &RelPath,
+    ) -> bool {
         if !has_other_names(found, meta) {
             return false;
         }
         let name = target.name().unwrap_or_default();
         !meta.xattrs.is_empty()
-            || self.parent_dir(target).ok().flatten().is_none_or(|dir| dir.may_have_xattrs(name))
+            || self
+                .parent_dir(target)
+                .ok()
+                .flatten()
+                .is_none_or(|dir| dir.may_have_xattrs(name))
     }
 }
 

@@ -15,9 +15,13 @@ fn link(world: &World, from: &str, to: &str) {
 fn dress(world: &World, files: &[(&str, u32)]) {
     let then = SystemTime::now() - Duration::from_secs(3600);
     for (name, mode) in files {
-        let file = fs::File::options().write(true).open(world.from(name)).expect("a file");
+        let file = fs::File::options()
+            .write(true)
+            .open(world.from(name))
+            .expect("a file");
         file.set_modified(then).expect("a time");
-        file.set_permissions(PermissionsExt::from_mode(*mode)).expect("a mode");
+        file.set_permissions(PermissionsExt::from_mode(*mode))
+            .expect("a mode");
     }
 }
 

@@ -27,7 +27,12 @@ impl World {
         let shared: SharedStore = store.clone();
         Repository::init(&shared, &Secret::empty(), "test").expect("init");
         let dir = || tempfile::tempdir().expect("a folder");
-        Self { tree: dir(), target: dir(), cache: dir(), store }
+        Self {
+            tree: dir(),
+            target: dir(),
+            cache: dir(),
+            store,
+        }
     }
 
     pub fn repo(&self) -> Repository {
@@ -68,14 +73,23 @@ impl World {
     ) -> Result<(RestoreReport, Recording), Error> {
         let observer = Recording::default();
         let limits = limits.unwrap_or(Limits::for_memory(options.memory));
-        let report = restore_with(&self.repo(), &what, target, options, &observer, &Cancel::new(), limits)?;
+        let report = restore_with(
+            &self.repo(),
+            &what,
+            target,
+            options,
+            &observer,
+            &Cancel::new(),
+            limits,
+        )?;
         Ok((report, observer))
     }
 
     /// The tree's contents right into the target.
     pub fn restore(&self, options: &RestoreOptions) -> (RestoreReport, Recording) {
         let target = Target::Folder(self.target.path().into());
-        self.restore_as(what(Some("tree"), ""), target, options, None).expect("restore")
+        self.restore_as(what(Some("tree"), ""), target, options, None)
+            .expect("restore")
     }
 }
 
@@ -89,7 +103,11 @@ pub(super) fn what(source: Option<&str>, path: &str) -> What {
 
 pub(super) fn options() -> RestoreOptions {
     let durability = Durability::Skipped;
-    RestoreOptions { owner: OwnerPolicy::Numeric, durability, ..RestoreOptions::default() }
+    RestoreOptions {
+        owner: OwnerPolicy::Numeric,
+        durability,
+        ..RestoreOptions::default()
+    }
 }
 
 fn tiny() -> Limits {
@@ -107,7 +125,9 @@ fn tiny() -> Limits {
 /// Bytes that do not compress, the same for one seed.
 pub(super) fn noise(seed: u8, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
-    blake3::Hasher::new_keyed(&[seed; 32]).finalize_xof().fill(&mut out);
+    blake3::Hasher::new_keyed(&[seed; 32])
+        .finalize_xof()
+        .fill(&mut out);
     out
 }
 
@@ -136,8 +156,10 @@ pub(super) fn listing(root: &Path) -> Vec<String> {
             meta.rdev(),
         ));
         if meta.is_dir() {
-            let mut names: Vec<_> =
-                fs::read_dir(at).expect("list").map(|name| name.expect("a name").path()).collect();
+            let mut names: Vec<_> = fs::read_dir(at)
+                .expect("list")
+                .map(|name| name.expect("a name").path())
+                .collect();
             names.sort();
             names.iter().for_each(|name| walk(root, name, out));
         }
@@ -154,7 +176,8 @@ pub(super) fn xattr_of(path: &Path) -> Option<String> {
 }
 
 fn set_xattr(path: &Path, value: &[u8]) {
-    rustix::fs::lsetxattr(path, "user.test", value, rustix::fs::XattrFlags::empty()).expect("attribute");
+    rustix::fs::lsetxattr(path, "user.test", value, rustix::fs::XattrFlags::empty())
+        .expect("attribute");
 }
 
 /// Every kind of entry, some files in several frames.
@@ -168,21 +191,37 @@ fn fill(world: &World) {
     let sparse = fs::File::create(world.from("sparse")).expect("a file");
     use std::os::unix::fs::FileExt;
     sparse.write_all_at(b"begin", 0).expect("written");
-    sparse.write_all_at(&noise(3, 100_000), 10 << 20).expect("written");
+    sparse
+        .write_all_at(&noise(3, 100_000), 10 << 20)
+        .expect("written");
     sparse.set_len(40 << 20).expect("a hole");
-    fs::File::create(world.from("hole")).expect("a file").set_len(1 << 20).expect("a hole");
+    fs::File::create(world.from("hole"))
+        .expect("a file")
+        .set_len(1 << 20)
+        .expect("a hole");
     fs::hard_link(world.from("a/one"), world.from("b/linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("z")).expect("a link");
     symlink("/no/where", world.from("link")).expect("a link");
     fs::create_dir(world.from("shut")).expect("a folder");
     world.write("shut/in", b"side");
-    for (name, kind) in [("fifo", rustix::fs::FileType::Fifo), ("socket", rustix::fs::FileType::Socket)] {
-        rustix::fs::mknodat(rustix::fs::CWD, world.from(name), kind, 0o640.into(), 0).expect("made");
+    for (name, kind) in [
+        ("fifo", rustix::fs::FileType::Fifo),
+        ("socket", rustix::fs::FileType::Socket),
+    ] {
+        rustix::fs::mknodat(rustix::fs::CWD, world.from(name), kind, 0o640.into(), 0)
+            .expect("made");
     }
     if rustix::process::geteuid().is_root() {
         let kind = rustix::fs::FileType::CharacterDevice;
-        rustix::fs::mknodat(rustix::fs::CWD, world.from("char"), kind, 0o640.into(), 0x103).expect("made");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            world.from("char"),
+            kind,
+            0o640.into(),
+            0x103,
+        )
+        .expect("made");
         std::os::unix::fs::chown(world.from("a/big"), Some(1234), Some(5678)).expect("chown");
     }
     set_xattr(&world.from("a/one"), b"short");
@@ -205,7 +244,10 @@ fn every_kind_comes_back_as_it_was() {
     let world = World::new();
     fill(&world);
     world.backup();
-    let first = world.restore(&RestoreOptions { verify: true, ..options() });
+    let first = world.restore(&RestoreOptions {
+        verify: true,
+        ..options()
+    });
     clean(&first);
     assert_equal(&world);
     assert_eq!(first.0.hard_links, 3);
@@ -219,7 +261,10 @@ fn every_kind_comes_back_as_it_was() {
     assert_eq!(second.0.files_unchanged, first.0.files_written);
     assert_equal(&world);
     // And written again whatever is there.
-    let third = world.restore(&RestoreOptions { overwrite: Overwrite::Always, ..options() });
+    let third = world.restore(&RestoreOptions {
+        overwrite: Overwrite::Always,
+        ..options()
+    });
     clean(&third);
     assert_equal(&world);
     assert_eq!(third.0.bytes_written, first.0.bytes_written);
@@ -230,12 +275,19 @@ fn windows_of_three_chunks_give_the_same() {
     let world = World::new();
     fill(&world);
     for number in 0..40 {
-        world.write(&format!("many/{number:02}"), &noise(number, 200_000 + usize::from(number)));
+        world.write(
+            &format!("many/{number:02}"),
+            &noise(number, 200_000 + usize::from(number)),
+        );
     }
     world.backup();
     for open_files in [2, 100] {
         for window_wants in [1, 3, 50] {
-            let limits = Limits { window_wants, open_files, ..tiny() };
+            let limits = Limits {
+                window_wants,
+                open_files,
+                ..tiny()
+            };
             let target = Target::Folder(world.to(&format!("{open_files}-{window_wants}")));
             let found = world.restore_as(what(Some("tree"), ""), target, &options(), Some(limits));
             let found = found.expect("restore");
@@ -261,9 +313,14 @@ fn all_sources_single_files_and_streams_find_their_place() {
     let world = World::new();
     world.write("a/file", b"some content that is longer than a literal may be, so that it becomes a chunk of its own, which takes 128 bytes and a few more");
     world.backup();
-    let (content, dump) = (fs::read(world.from("a/file")).expect("read"), noise(9, 3 << 20));
+    let (content, dump) = (
+        fs::read(world.from("a/file")).expect("read"),
+        noise(9, 3 << 20),
+    );
     let go = |what: What, to: &str| {
-        world.restore_as(what, Target::Folder(world.to(to)), &options(), None).expect("restore")
+        world
+            .restore_as(what, Target::Folder(world.to(to)), &options(), None)
+            .expect("restore")
     };
     clean(&go(what(None, ""), "all"));
     assert_eq!(listing(&world.to("all/tree")), listing(world.tree.path()));
@@ -276,16 +333,30 @@ fn all_sources_single_files_and_streams_find_their_place() {
     assert_eq!(fs::read(world.to("sub/file")).expect("read"), content);
     clean(&go(what(Some("dump"), ""), "dumped"));
     assert_eq!(fs::read(world.to("dumped")).expect("read"), dump);
-    for (what, expected) in [(what(Some("dump"), ""), &dump), (what(Some("tree"), "a/file"), &content)] {
+    for (what, expected) in [
+        (what(Some("dump"), ""), &dump),
+        (what(Some("tree"), "a/file"), &content),
+    ] {
         let mut out = Vec::new();
-        world.restore_as(what, Target::Stdout(&mut out), &options(), None).expect("restore");
+        world
+            .restore_as(what, Target::Stdout(&mut out), &options(), None)
+            .expect("restore");
         assert!(out == *expected);
     }
-    for bad in [what(Some("no"), ""), what(Some("tree"), "a/no"), what(Some("dump"), "x")] {
+    for bad in [
+        what(Some("no"), ""),
+        what(Some("tree"), "a/no"),
+        what(Some("dump"), "x"),
+    ] {
         let error = world.restore_as(bad, Target::Folder(world.to("bad")), &options(), None);
         assert!(matches!(error, Err(Error::NotThere(_))), "{error:?}");
     }
-    let error = world.restore_as(what(Some("tree"), "a"), Target::Stdout(&mut Vec::new()), &options(), None);
+    let error = world.restore_as(
+        what(Some("tree"), "a"),
+        Target::Stdout(&mut Vec::new()),
+        &options(),
+        None,
+    );
     assert!(matches!(error, Err(Error::Usage(_))));
 }
 
@@ -295,8 +366,14 @@ fn devices_fifos_and_sockets_are_not_replaced() {
     let world = World::new();
     world.write("file", b"some content");
     world.backup();
-    rustix::fs::mknodat(rustix::fs::CWD, world.to("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
-        .expect("made");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        world.to("fifo"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .expect("made");
     let _socket = std::os::unix::net::UnixListener::bind(world.to("socket")).expect("made");
     symlink("/dev/null", world.to("null")).expect("made");
     // As /dev/stdout is; what it leads to may well be a file.
@@ -307,14 +384,27 @@ fn devices_fifos_and_sockets_are_not_replaced() {
         let target = || Target::Folder(world.to(name));
         let before = fs::symlink_metadata(world.to(name)).expect("there").ino();
         for what in [what(Some("dump"), ""), what(Some("tree"), "file")] {
-            let error = world.restore_as(what, target(), &options(), None).expect_err("refused");
-            assert!(matches!(&error, Error::Usage(why) if why.contains("'-'")), "{name}: {error}");
+            let error = world
+                .restore_as(what, target(), &options(), None)
+                .expect_err("refused");
+            assert!(
+                matches!(&error, Error::Usage(why) if why.contains("'-'")),
+                "{name}: {error}"
+            );
         }
-        assert_eq!(fs::symlink_metadata(world.to(name)).expect("there").ino(), before, "{name}");
+        assert_eq!(
+            fs::symlink_metadata(world.to(name)).expect("there").ino(),
+            before,
+            "{name}"
+        );
     }
     for name in ["plain", "link"] {
         let target = Target::Folder(world.to(name));
-        clean(&world.restore_as(what(Some("tree"), "file"), target, &options(), None).expect("restored"));
+        clean(
+            &world
+                .restore_as(what(Some("tree"), "file"), target, &options(), None)
+                .expect("restored"),
+        );
         assert_eq!(fs::read(world.to(name)).expect("reads"), b"some content");
     }
 }
@@ -325,8 +415,11 @@ fn a_stream_comes_out_through_windows_of_any_size() {
     world.backup();
     let repo = world.repo();
     repo.sync().expect("sync");
-    let found = repo.find_snapshot("latest", &HostChoice::Any).expect("found");
-    let SourceKind::Stream { content, .. } = &found.snapshot.source("dump").expect("there").kind else {
+    let found = repo
+        .find_snapshot("latest", &HostChoice::Any)
+        .expect("found");
+    let SourceKind::Stream { content, .. } = &found.snapshot.source("dump").expect("there").kind
+    else {
         panic!("no stream");
     };
     let reader = ChunkReader::new(&repo, 1 << 20);
@@ -337,14 +430,28 @@ fn a_stream_comes_out_through_windows_of_any_size() {
     let mut expected = noise(9, 3 << 20);
     expected.extend(vec![0; 3_000_000]);
     expected.extend(b"end");
-    for (window_bytes, window_chunks, kept_bytes) in
-        [(64 << 20, 64 << 10, 16 << 20), (10_000, 5, 0), (500_000, 9999, 4 << 20)]
-    {
+    for (window_bytes, window_chunks, kept_bytes) in [
+        (64 << 20, 64 << 10, 16 << 20),
+        (10_000, 5, 0),
+        (500_000, 9999, 4 << 20),
+    ] {
         let mut out = Vec::new();
-        let limits = StreamLimits { window_bytes, window_chunks, kept_bytes };
+        let limits = StreamLimits {
+            window_bytes,
+            window_chunks,
+            kept_bytes,
+        };
         let counters = Recording::default();
-        write_content_with(&reader, None, &content, &mut out, &Cancel::new(), &counters, limits)
-            .expect("written");
+        write_content_with(
+            &reader,
+            None,
+            &content,
+            &mut out,
+            &Cancel::new(),
+            &counters,
+            limits,
+        )
+        .expect("written");
         assert!(out == expected);
         assert_eq!(counters.get(Counter::BytesRead), content.size);
     }
@@ -365,10 +472,22 @@ fn what_is_there_is_treated_as_asked() {
         fs::create_dir_all(world.to("link")).expect("a folder in a link's place");
     };
     spoil();
-    let never = world.restore(&RestoreOptions { overwrite: Overwrite::Never, ..options() });
+    let never = world.restore(&RestoreOptions {
+        overwrite: Overwrite::Never,
+        ..options()
+    });
     assert_eq!(fs::read(world.to("file")).expect("read"), b"mine");
-    assert!(fs::symlink_metadata(world.to("folder")).expect("stat").is_symlink());
-    assert_eq!((never.0.failed, never.0.files_written), (1, 0), "{:?}", never.1.problems());
+    assert!(
+        fs::symlink_metadata(world.to("folder"))
+            .expect("stat")
+            .is_symlink()
+    );
+    assert_eq!(
+        (never.0.failed, never.0.files_written),
+        (1, 0),
+        "{:?}",
+        never.1.problems()
+    );
     clean(&world.restore(&options()));
     assert_equal(&world);
     // A folder that is not empty goes only with --delete.
@@ -377,9 +496,16 @@ fn what_is_there_is_treated_as_asked() {
     fs::write(world.to("link/mine"), "x").expect("written");
     let kept = world.restore(&options());
     assert_eq!(kept.0.failed, 1);
-    assert!(kept.1.problems()[0].subject == "tree/link", "{:?}", kept.1.problems());
+    assert!(
+        kept.1.problems()[0].subject == "tree/link",
+        "{:?}",
+        kept.1.problems()
+    );
     assert!(world.to("link/mine").exists());
-    clean(&world.restore(&RestoreOptions { delete: true, ..options() }));
+    clean(&world.restore(&RestoreOptions {
+        delete: true,
+        ..options()
+    }));
     assert_equal(&world);
 }
 
@@ -397,10 +523,17 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
         }
     };
     strew();
-    let excluding = |delete| RestoreOptions { delete, exclude: vec!["cache/".into()], ..options() };
+    let excluding = |delete| RestoreOptions {
+        delete,
+        exclude: vec!["cache/".into()],
+        ..options()
+    };
     clean(&world.restore(&excluding(false)));
     assert!(world.to("a/z").exists());
-    let dry = world.restore(&RestoreOptions { dry_run: true, ..excluding(true) });
+    let dry = world.restore(&RestoreOptions {
+        dry_run: true,
+        ..excluding(true)
+    });
     assert_eq!((dry.0.deleted, dry.0.files_unchanged), (4, 2));
     assert!(world.to("a/z").exists());
     let found = world.restore(&excluding(true));
@@ -409,28 +542,58 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     assert!(world.to("b/cache/y").exists(), "what is excluded stays");
     // Only below what is restored.
     strew();
-    let include = RestoreOptions { delete: true, include: vec!["/a".into()], ..options() };
+    let include = RestoreOptions {
+        delete: true,
+        include: vec!["/a".into()],
+        ..options()
+    };
     assert_eq!(world.restore(&include).0.deleted, 2);
     assert!(world.to("top").exists() && world.to("b/cache").exists() && !world.to("a/z").exists());
-    world.restore(&RestoreOptions { delete: true, ..options() });
+    world.restore(&RestoreOptions {
+        delete: true,
+        ..options()
+    });
     assert_equal(&world);
 }
 
 #[test]
 fn patterns_choose_what_is_restored() {
     let world = World::new();
-    for name in ["a/x.txt", "a/deep/y.txt", "a/deep/z.bin", "b/all/one", "b/all/two", "c/none"] {
+    for name in [
+        "a/x.txt",
+        "a/deep/y.txt",
+        "a/deep/z.bin",
+        "b/all/one",
+        "b/all/two",
+        "c/none",
+    ] {
         world.write(name, name.as_bytes());
     }
     world.backup();
     let include = vec!["*.txt".into(), "all/".into()];
     let exclude = vec!["two".into()];
-    clean(&world.restore(&RestoreOptions { include, exclude, ..options() }));
+    clean(&world.restore(&RestoreOptions {
+        include,
+        exclude,
+        ..options()
+    }));
     let names: Vec<String> = listing(world.target.path())
         .iter()
         .map(|line| line.split('"').nth(1).unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(names, ["", "a", "a/deep", "a/deep/y.txt", "a/x.txt", "b", "b/all", "b/all/one"]);
+    assert_eq!(
+        names,
+        [
+            "",
+            "a",
+            "a/deep",
+            "a/deep/y.txt",
+            "a/x.txt",
+            "b",
+            "b/all",
+            "b/all/one"
+        ]
+    );
 }
 
 #[derive(Debug)]
@@ -450,14 +613,20 @@ fn a_selector_chooses_entries() {
         world.write(name, name.as_bytes());
     }
     world.backup();
-    let select = RestoreOptions { select: Some(Arc::new(Odd)), ..options() };
+    let select = RestoreOptions {
+        select: Some(Arc::new(Odd)),
+        ..options()
+    };
     let (report, _) = world.restore(&select);
     assert_eq!(report.files_written, 2);
     assert!(world.to("a/1").exists() && world.to("c1/21").exists());
     assert!(!world.to("a/2").exists() && world.to("b").exists() && !world.to("b/2").exists());
     // What it does not choose is in the snapshot all the same.
     fs::write(world.to("a/2"), "mine").expect("written");
-    clean(&world.restore(&RestoreOptions { delete: true, ..select }));
+    clean(&world.restore(&RestoreOptions {
+        delete: true,
+        ..select
+    }));
     assert_eq!(fs::read(world.to("a/2")).expect("read"), b"mine");
 }
 
@@ -472,11 +641,27 @@ fn files_of_another_size_are_replaced_beside_a_program_at_work() {
     fs::write(world.to("same"), "abcde").expect("written");
     fs::create_dir(world.to("folder")).expect("a folder");
     fs::set_permissions(world.to("folder"), PermissionsExt::from_mode(0o711)).expect("mode");
-    clean(&world.restore(&RestoreOptions { overwrite: Overwrite::IfSizeDiffers, ..options() }));
+    clean(&world.restore(&RestoreOptions {
+        overwrite: Overwrite::IfSizeDiffers,
+        ..options()
+    }));
     let read = |name: &str| fs::read(world.to(name)).expect("read");
-    assert_eq!((read("torn"), read("same")), (b"12345".to_vec(), b"abcde".to_vec()));
-    assert_eq!((read("new"), read("folder/in")), (b"12345".to_vec(), b"12345".to_vec()));
-    assert_eq!(fs::metadata(world.to("folder")).expect("stat").permissions().mode() & 0o777, 0o711);
+    assert_eq!(
+        (read("torn"), read("same")),
+        (b"12345".to_vec(), b"abcde".to_vec())
+    );
+    assert_eq!(
+        (read("new"), read("folder/in")),
+        (b"12345".to_vec(), b"12345".to_vec())
+    );
+    assert_eq!(
+        fs::metadata(world.to("folder"))
+            .expect("stat")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o711
+    );
 }
 
 #[test]
@@ -484,9 +669,14 @@ fn a_dry_run_changes_nothing() {
     let world = World::new();
     fill(&world);
     world.backup();
-    let dry = RestoreOptions { dry_run: true, ..options() };
+    let dry = RestoreOptions {
+        dry_run: true,
+        ..options()
+    };
     let target = Target::Folder(world.to("new"));
-    let (report, _) = world.restore_as(what(None, ""), target, &dry, None).expect("restore");
+    let (report, _) = world
+        .restore_as(what(None, ""), target, &dry, None)
+        .expect("restore");
     assert!(!world.to("new").exists());
     assert!(report.files_written > 10 && report.bytes_written > 50 << 20);
 }
@@ -513,9 +703,19 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
     let cancel = Cancel::new();
     cancel.cancel();
     let target = Target::Folder(world.target.path().into());
-    let result =
-        restore(&world.repo(), &what(Some("tree"), ""), target, &options(), &Recording::default(), &cancel);
+    let result = restore(
+        &world.repo(),
+        &what(Some("tree"), ""),
+        target,
+        &options(),
+        &Recording::default(),
+        &cancel,
+    );
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(fs::read_dir(world.target.path()).expect("list").count(), 0);
-    assert!(list_all(world.store.as_ref(), Folder::Leases).expect("listed").is_empty());
+    assert!(
+        list_all(world.store.as_ref(), Folder::Leases)
+            .expect("listed")
+            .is_empty()
+    );
 }

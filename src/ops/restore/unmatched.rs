@@ -18,10 +18,17 @@ pub(super) fn refuse_misread(
     reader: &ChunkReader<'_>,
 ) -> Result<(), Error> {
     for pattern in excludes {
-        let Some(meant) = meant(pattern, sources, &RelPath::root()) else { continue };
-        let text = pattern.as_bytes().strip_prefix(b"/").unwrap_or(pattern.as_bytes());
+        let Some(meant) = meant(pattern, sources, &RelPath::root()) else {
+            continue;
+        };
+        let text = pattern
+            .as_bytes()
+            .strip_prefix(b"/")
+            .unwrap_or(pattern.as_bytes());
         let first = text.split(|&byte| byte == b'/').next().unwrap_or_default();
-        let Ok(first) = RelPath::from_slashed(first) else { continue };
+        let Ok(first) = RelPath::from_slashed(first) else {
+            continue;
+        };
         let mut is_there = false;
         for source in sources {
             if let SourceKind::Tree { runs, .. } = &source.kind {
@@ -40,13 +47,24 @@ pub(super) fn refuse_misread(
 }
 
 /// The pattern, and what was probably meant by it: see [`meant`].
-pub(super) fn explained(pattern: &OsStr, sources: &[&SourceRecord], sub: &RelPath) -> UnmatchedInclude {
-    UnmatchedInclude { pattern: pattern.to_owned(), meant: meant(pattern, sources, sub) }
+pub(super) fn explained(
+    pattern: &OsStr,
+    sources: &[&SourceRecord],
+    sub: &RelPath,
+) -> UnmatchedInclude {
+    UnmatchedInclude {
+        pattern: pattern.to_owned(),
+        meant: meant(pattern, sources, sub),
+    }
 }
 
 /// What a pattern would have to be where it is written as other programs take it: from `/`, from the name of
 /// the source, or from the path that is restored. `sub`: the path in the source that is restored.
-pub(in crate::ops) fn meant(pattern: &OsStr, sources: &[&SourceRecord], sub: &RelPath) -> Option<OsString> {
+pub(in crate::ops) fn meant(
+    pattern: &OsStr,
+    sources: &[&SourceRecord],
+    sub: &RelPath,
+) -> Option<OsString> {
     let text = pattern.as_bytes();
     let anchored = |rest: &[u8]| OsString::from_vec([b"/", rest].concat());
     let from_path = || {
@@ -57,12 +75,18 @@ pub(in crate::ops) fn meant(pattern: &OsStr, sources: &[&SourceRecord], sub: &Re
     };
     let from_name = || {
         let relative = text.strip_prefix(b"/").unwrap_or(text);
-        sources.iter().find_map(|source| below(relative, source.name.as_bytes()).map(anchored))
+        sources
+            .iter()
+            .find_map(|source| below(relative, source.name.as_bytes()).map(anchored))
     };
     let from_sub = || {
-        let rest = text.strip_prefix(b"/").filter(|rest| !rest.is_empty() && !sub.is_root())?;
+        let rest = text
+            .strip_prefix(b"/")
+            .filter(|rest| !rest.is_empty() && !sub.is_root())?;
         let sub = sub.to_slashed();
-        below(rest, &sub).is_none().then(|| anchored(&[&sub[..], b"/", rest].concat()))
+        below(rest, &sub)
+            .is_none()
+            .then(|| anchored(&[&sub[..], b"/", rest].concat()))
     };
     from_path().or_else(from_name).or_else(from_sub)
 }
@@ -83,7 +107,11 @@ mod tests {
     fn a_pattern_that_is_written_for_another_program_is_understood() {
         let source = |name: &str, path: &str| SourceRecord {
             name: name.into(),
-            kind: SourceKind::Tree { path: path.into(), immutable: false, runs: Vec::new() },
+            kind: SourceKind::Tree {
+                path: path.into(),
+                immutable: false,
+                runs: Vec::new(),
+            },
             profile: "tree".into(),
             started: Default::default(),
             ended: Default::default(),
@@ -108,7 +136,11 @@ mod tests {
         ] {
             let sub = RelPath::from_slashed(sub.as_bytes()).expect("a path");
             let found = explained(OsStr::new(pattern), &[&root, &docs], &sub);
-            assert_eq!(found.meant.as_deref(), meant.map(OsStr::new), "{pattern} {sub}");
+            assert_eq!(
+                found.meant.as_deref(),
+                meant.map(OsStr::new),
+                "{pattern} {sub}"
+            );
         }
     }
 }

@@ -28,7 +28,9 @@ pub(super) struct Limits {
 impl Limits {
     /// 40 MiB for a window by default (PROTOCOL R24), less where the budget is small.
     pub fn for_memory(budget: ByteSize) -> Self {
-        let window_bytes = usize::try_from(budget.0 / 6).unwrap_or(usize::MAX).clamp(8 << 20, 40 << 20);
+        let window_bytes = usize::try_from(budget.0 / 6)
+            .unwrap_or(usize::MAX)
+            .clamp(8 << 20, 40 << 20);
         // Each open file holds its folder open too: well below the usual limit of 1,024 handles.
         Self {
             window_bytes,
@@ -108,7 +110,13 @@ pub(super) struct Progress {
 }
 
 impl Item {
-    pub fn new(path: RelPath, node: Node, action: Action, leader: Option<Arc<Leader>>, rule: Rule) -> Self {
+    pub fn new(
+        path: RelPath,
+        node: Node,
+        action: Action,
+        leader: Option<Arc<Leader>>,
+        rule: Rule,
+    ) -> Self {
         Self {
             path,
             node,
@@ -147,7 +155,10 @@ fn node_bytes(node: &Node) -> usize {
         meta.owner.user.len() + meta.owner.group.len() + 48 + xattrs.sum::<usize>()
     };
     match node {
-        Node::File { meta: held, content } => meta(held) + content.extents.len() * 56,
+        Node::File {
+            meta: held,
+            content,
+        } => meta(held) + content.extents.len() * 56,
         Node::Symlink { meta: held, target } => meta(held) + target.len() + 16,
         Node::Folder { meta: held }
         | Node::Fifo { meta: held }

@@ -14,7 +14,11 @@ use crate::types::Timestamp;
 type Key = (String, String, Option<Vec<u8>>);
 
 /// `found`: oldest first. `name`: of these sources alone.
-pub(super) fn rows(found: &[StoredSnapshot], name: Option<&str>, now: Timestamp) -> Vec<SourceStatus> {
+pub(super) fn rows(
+    found: &[StoredSnapshot],
+    name: Option<&str>,
+    now: Timestamp,
+) -> Vec<SourceStatus> {
     let by_name = BTreeSet::new();
     let names = Names::new(found, &by_name);
     let captures: Vec<(&StoredSnapshot, &SourceRecord, Key)> = found
@@ -74,7 +78,11 @@ fn add(
     source: &SourceRecord,
     now: Timestamp,
 ) {
-    let newest = Capture { snapshot: one.id, committed: one.committed(), complete: is_whole(one, source) };
+    let newest = Capture {
+        snapshot: one.id,
+        committed: one.committed(),
+        complete: is_whole(one, source),
+    };
     let good = newest.complete.then_some(newest);
     let suspect = source.suspect.clone();
     let is_alarm = suspect.is_some() && matches!(source.kind, SourceKind::Tree { .. });

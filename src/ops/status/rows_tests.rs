@@ -29,17 +29,40 @@ impl World {
     /// Backs a path up an hour later, as `data`.
     fn back_up(&self, path: &str, moved: bool) {
         self.lab.store.clock().advance(3600);
-        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new("data", self.path(path))))];
-        let options = BackupOptions { moved, ..BackupOptions::new("host", sources) };
-        backup(&self.lab.open(), options, &Recording::default(), &Cancel::new()).expect("backed up");
+        let sources = vec![SourceSpec::Tree(Box::new(TreeSpec::new(
+            "data",
+            self.path(path),
+        )))];
+        let options = BackupOptions {
+            moved,
+            ..BackupOptions::new("host", sources)
+        };
+        backup(
+            &self.lab.open(),
+            options,
+            &Recording::default(),
+            &Cancel::new(),
+        )
+        .expect("backed up");
     }
 
     fn ask(&self) -> (Status, Vec<String>) {
         let observer = Recording::default();
         let max_age = Some(Duration::from_secs(2 * 3600));
-        let options = StatusOptions { host: "host".into(), max_age, ..StatusOptions::default() };
+        let options = StatusOptions {
+            host: "host".into(),
+            max_age,
+            ..StatusOptions::default()
+        };
         let status = status(&self.lab.open(), &options, &observer).expect("asked");
-        (status, observer.problems().iter().map(ToString::to_string).collect())
+        (
+            status,
+            observer
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        )
     }
 
     /// The rows: last component of the path and number of snapshots; and how many were too old.
@@ -49,7 +72,14 @@ impl World {
             let path = String::from_utf8(path.clone().expect("a tree")).expect("text");
             path.rsplit('/').next().unwrap_or_default().to_owned()
         };
-        (status.sources.iter().map(|one| (name(&one.path), one.snapshots)).collect(), problems.len())
+        (
+            status
+                .sources
+                .iter()
+                .map(|one| (name(&one.path), one.snapshots))
+                .collect(),
+            problems.len(),
+        )
     }
 }
 
@@ -85,11 +115,19 @@ fn a_path_that_was_left_for_another_is_no_source_any_more() {
     world.back_up("a", false);
     world.back_up("a", false);
     world.back_up("b", false);
-    assert_eq!(world.rows(), (vec![row("b", 3)], 0), "its history continues");
+    assert_eq!(
+        world.rows(),
+        (vec![row("b", 3)], 0),
+        "its history continues"
+    );
     // The mark is carried on, so nothing depends on the first snapshot at the new path.
     let repo = world.lab.open();
     let second = repo.snapshots(&mut |_, _| {}).expect("listed");
-    let moved = second.iter().find(|one| !one.snapshot.sources[0].moved_from.is_empty()).expect("moved").id;
+    let moved = second
+        .iter()
+        .find(|one| !one.snapshot.sources[0].moved_from.is_empty())
+        .expect("moved")
+        .id;
     world.back_up("b", false);
     let lease = crate::ops::testing::lease(&repo);
     repo.forget_snapshot(&lease, &moved).expect("forgotten");
@@ -122,7 +160,9 @@ fn a_path_that_was_left_for_another_is_no_source_any_more() {
 fn no_job_that_stopped_is_hidden_by_the_others() {
     let mut state = 7_u64;
     let mut draw = |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     for _ in 0..6 {
@@ -136,13 +176,21 @@ fn no_job_that_stopped_is_hidden_by_the_others() {
         }
         let (status, _) = world.ask();
         for (job, name) in names.iter().enumerate() {
-            let Some(last) = ran.iter().rposition(|&one| one == job) else { continue };
+            let Some(last) = ran.iter().rposition(|&one| one == job) else {
+                continue;
+            };
             let is_row = status.sources.iter().any(|one| {
-                one.path.as_deref().is_some_and(|path| path.ends_with(format!("/{name}").as_bytes()))
+                one.path
+                    .as_deref()
+                    .is_some_and(|path| path.ends_with(format!("/{name}").as_bytes()))
             });
             // Only a path that came up for the first time later can have taken its place.
             let is_replaced = (0..names.len()).any(|other| {
-                other != job && ran.iter().position(|&one| one == other).is_some_and(|first| first > last)
+                other != job
+                    && ran
+                        .iter()
+                        .position(|&one| one == other)
+                        .is_some_and(|first| first > last)
             });
             assert!(is_row || is_replaced, "{name} is hidden: {ran:?}");
         }

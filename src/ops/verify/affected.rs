@@ -36,9 +36,16 @@ pub(super) fn name(
     let snapshots = std::mem::take(&mut objects.snapshots);
     let result = suspects.iter().try_for_each(|(id, n)| {
         let found = snapshots.iter().find(|found| found.id == *id);
-        let Some(source) = found.and_then(|found| found.snapshot.sources.get(*n)) else { return Ok(()) };
+        let Some(source) = found.and_then(|found| found.snapshot.sources.get(*n)) else {
+            return Ok(());
+        };
         let hit = |objects: &mut Objects, path: RelPath, hit| {
-            objects.report.hit(AffectedPath { snapshot: *id, source: source.name.clone(), path, hit });
+            objects.report.hit(AffectedPath {
+                snapshot: *id,
+                source: source.name.clone(),
+                path,
+                hit,
+            });
         };
         match &source.kind {
             SourceKind::Stream { content, .. } => {
@@ -52,7 +59,11 @@ pub(super) fn name(
                 while let Some(entry) = walk.next()? {
                     cancel.check()?;
                     if let Some((why, how)) = judge.entry(&entry)? {
-                        judge.tell(objects, why, &format!("{}:{}/{}", id.short(), source.name, entry.path));
+                        judge.tell(
+                            objects,
+                            why,
+                            &format!("{}:{}/{}", id.short(), source.name, entry.path),
+                        );
                         hit(objects, entry.path, how);
                     }
                 }
@@ -82,7 +93,13 @@ pub(in crate::ops) struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// Judges by the index and by what is known to be damaged.
     pub fn new(reader: &'a ChunkReader<'a>, damage: &'a Damage) -> Self {
-        Self { reader, damage, good_lists: Bits::default(), generation: 0, told: HashSet::new() }
+        Self {
+            reader,
+            damage,
+            good_lists: Bits::default(),
+            generation: 0,
+            told: HashSet::new(),
+        }
     }
 
     /// What is wrong with an entry, if anything.
@@ -123,7 +140,9 @@ impl<'a> Judge<'a> {
         let best = repo.locate(id)?;
         Ok(match self.damage.good_copy(repo, id, best)? {
             Some(place) if place.len == len => None,
-            None if best.is_some_and(|place| !self.damage.spares_pack(&place)) => Some(Why::Damaged),
+            None if best.is_some_and(|place| !self.damage.spares_pack(&place)) => {
+                Some(Why::Damaged)
+            }
             _ => Some(Why::Unresolved(*id)),
         })
     }
@@ -167,8 +186,16 @@ impl<'a> Judge<'a> {
             Why::List(id, what) => (FindingKind::RunUnreadable, id, what),
         };
         if self.told.len() < LISTED_MAX && self.told.insert(id) {
-            let name = if kind == FindingKind::RunUnreadable { "list node" } else { "chunk" };
-            objects.report.find(kind, format!("{name} {}", id.short()), format!("{what}; {path} needs it"));
+            let name = if kind == FindingKind::RunUnreadable {
+                "list node"
+            } else {
+                "chunk"
+            };
+            objects.report.find(
+                kind,
+                format!("{name} {}", id.short()),
+                format!("{what}; {path} needs it"),
+            );
         }
     }
 }

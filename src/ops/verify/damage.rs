@@ -69,9 +69,10 @@ impl Damage {
     ) -> Result<Option<Location>, Error> {
         match best {
             Some(place) if self.spares(&place) => Ok(Some(place)),
-            Some(_) => {
-                Ok(repo.ask_index(|index| index.copies(id))?.into_iter().find(|copy| self.spares(copy)))
-            }
+            Some(_) => Ok(repo
+                .ask_index(|index| index.copies(id))?
+                .into_iter()
+                .find(|copy| self.spares(copy))),
             None => Ok(None),
         }
     }

@@ -41,7 +41,15 @@ pub(super) fn read_packs(
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let plan = choose(repo, options, &objects.packs);
-    let checks = check_all(repo, &plan, &objects.told, options.max_time, workers, observer, cancel)?;
+    let checks = check_all(
+        repo,
+        &plan,
+        &objects.told,
+        options.max_time,
+        workers,
+        observer,
+        cancel,
+    )?;
     for check in checks {
         objects.report.packs_read += 1;
         objects.report.bytes_read += check.bytes;
@@ -51,7 +59,11 @@ pub(super) fn read_packs(
         }
         if let Some(what) = check.parity {
             let what = format!("{what}; 'repair packs' writes it anew");
-            objects.report.find(FindingKind::ParityDamaged, ObjectKey::Parity(check.id), what);
+            objects.report.find(
+                FindingKind::ParityDamaged,
+                ObjectKey::Parity(check.id),
+                what,
+            );
         }
         damage.add(check.id, check.damage);
     }
@@ -77,7 +89,9 @@ pub(in crate::ops) fn check_all(
     let work = || {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            let Some((pack, size)) = plan.get(n) else { return };
+            let Some((pack, size)) = plan.get(n) else {
+                return;
+            };
             let is_late = n > 0 && max_time.is_some_and(|limit| began.elapsed() >= limit);
             if is_late || cancel.is_cancelled() || failed.is_set() {
                 return;
@@ -92,7 +106,9 @@ pub(in crate::ops) fn check_all(
         let threads = workers.min(plan.len());
         for n in 1..threads {
             // A thread that cannot be had is one worker less.
-            let _ = std::thread::Builder::new().name(format!("verify-{n}")).spawn_scoped(scope, work);
+            let _ = std::thread::Builder::new()
+                .name(format!("verify-{n}"))
+                .spawn_scoped(scope, work);
         }
         work();
     });
@@ -106,13 +122,20 @@ pub(in crate::ops) fn check_all(
     Ok(done.checks.into_iter().map(|(_, check)| check).collect())
 }
 
-fn note(repo: &Repository, done: &Mutex<Done>, n: usize, check: PackCheck, observer: &dyn Observer) {
+fn note(
+    repo: &Repository,
+    done: &Mutex<Done>,
+    n: usize,
+    check: PackCheck,
+    observer: &dyn Observer,
+) {
     observer.add(Counter::Packs, 1);
     let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
     if check.findings.is_empty() && check.damage == PackDamage::default() {
         done.passed.push((check.id, now()));
         if done.passed.len() >= REMEMBER_EVERY {
-            repo.memory().set_verified(&std::mem::take(&mut done.passed));
+            repo.memory()
+                .set_verified(&std::mem::take(&mut done.passed));
         }
     }
     done.checks.push((n, check));
@@ -120,13 +143,19 @@ fn note(repo: &Repository, done: &Mutex<Done>, n: usize, check: PackCheck, obser
 
 /// The packs of this run with their sizes: never read ones first, then by the time of reading, then by id, until the
 /// sample or the budget is reached.
-fn choose(repo: &Repository, options: &VerifyOptions, packs: &[(PackRow, u64)]) -> Vec<(PackRow, u64)> {
+fn choose(
+    repo: &Repository,
+    options: &VerifyOptions,
+    packs: &[(PackRow, u64)],
+) -> Vec<(PackRow, u64)> {
     let verified = repo.memory().verified_all();
     let mut plan = packs.to_vec();
     plan.sort_by_key(|(pack, _)| (verified.get(&pack.id).copied(), pack.id));
     let total: u64 = plan.iter().map(|&(_, size)| size).sum();
     // Rounded up, so that twenty twentieths are no less than the whole.
-    let sample = options.sample.map(|share| (total as f64 * share).ceil() as u64);
+    let sample = options
+        .sample
+        .map(|share| (total as f64 * share).ceil() as u64);
     let mut taken = 0;
     let end = plan.iter().position(|&(_, size)| {
         let is_full = sample.is_some_and(|sample| taken >= sample)

@@ -89,8 +89,13 @@ pub fn verify(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<VerifyReport, Error> {
-    if options.sample.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
-        return Err(Error::Usage("a sample is more than 0 % and at most 100 %".into()));
+    if options
+        .sample
+        .is_some_and(|share| !(share > 0.0 && share <= 1.0))
+    {
+        return Err(Error::Usage(
+            "a sample is more than 0 % and at most 100 %".into(),
+        ));
     }
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -110,7 +115,15 @@ pub fn verify(
     if options.read_data {
         observer.phase(&Phase::Data);
         let before = damage.clone();
-        data::read_packs(repo, options, plan.workers, &mut objects, &mut damage, observer, cancel)?;
+        data::read_packs(
+            repo,
+            options,
+            plan.workers,
+            &mut objects,
+            &mut damage,
+            observer,
+            cancel,
+        )?;
         if damage != before {
             suspects = Reach::run(&reader, &objects.snapshots, &damage, cancel)?.suspects;
         }
@@ -130,7 +143,10 @@ pub fn verify(
     let mut report = objects.report;
     report.chunks_checked = reach.chunks;
     if reach.unresolved > 0 && report.affected_count == 0 {
-        let what = format!("{} chunks of entries that no snapshot shows are not there", reach.unresolved);
+        let what = format!(
+            "{} chunks of entries that no snapshot shows are not there",
+            reach.unresolved
+        );
         observer.problem(&Problem::new(Severity::Note, "runs", what));
     }
     Ok(report)
@@ -147,14 +163,33 @@ pub(in crate::ops) fn suspects(
 ) -> Result<(Vec<(SnapshotId, usize)>, Damage), Error> {
     let mut objects = Objects::of(snapshots);
     let mut damage = Damage::default();
-    let reach = structure(reader, &mut objects, &mut damage, &Counters::default(), cancel)?;
+    let reach = structure(
+        reader,
+        &mut objects,
+        &mut damage,
+        &Counters::default(),
+        cancel,
+    )?;
     if !known_only {
         return Ok((reach.suspects, damage));
     }
-    for (pack, _) in objects.packs.iter().filter(|(pack, _)| pack.state == PackState::Condemned) {
-        damage.add(pack.id, PackDamage { gone: true, ..PackDamage::default() });
+    for (pack, _) in objects
+        .packs
+        .iter()
+        .filter(|(pack, _)| pack.state == PackState::Condemned)
+    {
+        damage.add(
+            pack.id,
+            PackDamage {
+                gone: true,
+                ..PackDamage::default()
+            },
+        );
     }
-    Ok((Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects, damage))
+    Ok((
+        Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects,
+        damage,
+    ))
 }
 
 /// True if all that a snapshot needs lies in known packs that are there with their size. The index is in step with a
@@ -164,7 +199,9 @@ pub(in crate::ops) fn resolves(
     found: &StoredSnapshot,
     cancel: &Cancel,
 ) -> Result<bool, Error> {
-    Ok(suspects(reader, vec![found.clone()], true, cancel)?.0.is_empty())
+    Ok(suspects(reader, vec![found.clone()], true, cancel)?
+        .0
+        .is_empty())
 }
 
 /// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on the way: chunk
@@ -194,7 +231,9 @@ fn structure(
             continue;
         }
         for (object, what) in &reach.unreadable {
-            objects.report.find(FindingKind::RunUnreadable, object, what);
+            objects
+                .report
+                .find(FindingKind::RunUnreadable, object, what);
         }
         objects.tell_orphans(observer);
         return Ok(reach);

@@ -7,8 +7,8 @@ use super::report::{FindingKind, VerifyReport};
 use crate::Error;
 use crate::chunk::object_hash;
 use crate::format::{
-    ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot, decode_segment,
-    decode_snapshot, encode_directory,
+    ObjectKind, SEGMENT_BYTES_MAX, SNAPSHOT_BYTES_MAX, decode_config, decode_key_slot,
+    decode_segment, decode_snapshot, encode_directory,
 };
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Observer, Problem, Severity};
@@ -48,14 +48,22 @@ impl Objects {
     }
 
     /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
-    pub fn check(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Result<Self, Error> {
+    pub fn check(
+        repo: &Repository,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
         let mut objects = Self::of(Vec::new());
         objects.check_config(repo)?;
         objects.check_slots(repo, observer)?;
         objects.check_snapshots(repo, cancel)?;
         let sync = repo.sync()?;
         if sync.rebuilt {
-            observer.problem(&Problem::new(Severity::Note, "the index", "it was damaged and was built anew"));
+            observer.problem(&Problem::new(
+                Severity::Note,
+                "the index",
+                "it was damaged and was built anew",
+            ));
         }
         objects.check_segments(repo, cancel)?;
         Ok(objects)
@@ -95,8 +103,11 @@ impl Objects {
             let mut missing = Vec::new();
             for copy in [Copy::First, Copy::Second] {
                 let key = ObjectKey::KeySlot(name.clone(), copy);
-                let slot = small(repo, &key)?
-                    .and_then(|bytes| decode_key_slot(&bytes).map(|_| bytes).map_err(|err| err.to_string()));
+                let slot = small(repo, &key)?.and_then(|bytes| {
+                    decode_key_slot(&bytes)
+                        .map(|_| bytes)
+                        .map_err(|err| err.to_string())
+                });
                 match slot {
                     Ok(bytes) => whole.push(bytes),
                     Err(what) => missing.push((key, what)),
@@ -162,11 +173,19 @@ impl Objects {
     ) {
         crate::ops::tell_times(repo, &self.snapshots, observer);
         let times = repo.lease_times();
-        for found in self.snapshots.iter().filter(|found| found.landed_late(&times)) {
+        for found in self
+            .snapshots
+            .iter()
+            .filter(|found| found.landed_late(&times))
+        {
             if suspects.iter().any(|(id, _)| *id == found.id) {
                 let what = "it landed after its lease had expired: a prune may have deleted what it needs, and no \
                             backup builds on it";
-                self.report.find(FindingKind::LateSnapshot, ObjectKey::Snapshot(found.id), what);
+                self.report.find(
+                    FindingKind::LateSnapshot,
+                    ObjectKey::Snapshot(found.id),
+                    what,
+                );
             }
         }
     }
@@ -179,19 +198,37 @@ impl Objects {
         listed: Option<(SnapshotId, Timestamp)>,
     ) -> Result<(), Error> {
         let limit = stored_limit(SNAPSHOT_BYTES_MAX);
-        let Some(bytes) = self.fetch(repo, &key, limit)? else { return Ok(()) };
-        let opened = open_object(repo.keys(), ObjectKind::Snapshot, &key, &bytes, SNAPSHOT_BYTES_MAX);
-        let snapshot =
-            opened.map_err(|err| (FindingKind::SealBroken, err.to_string())).and_then(|(_, plain)| {
-                decode_snapshot(&plain).map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
+        let Some(bytes) = self.fetch(repo, &key, limit)? else {
+            return Ok(());
+        };
+        let opened = open_object(
+            repo.keys(),
+            ObjectKind::Snapshot,
+            &key,
+            &bytes,
+            SNAPSHOT_BYTES_MAX,
+        );
+        let snapshot = opened
+            .map_err(|err| (FindingKind::SealBroken, err.to_string()))
+            .and_then(|(_, plain)| {
+                decode_snapshot(&plain)
+                    .map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
             });
         match (snapshot, listed) {
             (Ok(snapshot), Some((id, stored))) => {
-                self.snapshots.push(StoredSnapshot { id, stored, snapshot });
+                self.snapshots.push(StoredSnapshot {
+                    id,
+                    stored,
+                    snapshot,
+                });
             }
             (Ok(_), None) => {}
             (Err((kind, what)), _) => {
-                self.report.find(kind, &key, format!("{what}; this snapshot cannot be restored"));
+                self.report.find(
+                    kind,
+                    &key,
+                    format!("{what}; this snapshot cannot be restored"),
+                );
             }
         }
         Ok(())
@@ -208,7 +245,11 @@ impl Objects {
                 last.host,
                 last.snapshot.short()
             );
-            self.report.find(FindingKind::SnapshotVanished, ObjectKey::Snapshot(last.snapshot), what);
+            self.report.find(
+                FindingKind::SnapshotVanished,
+                ObjectKey::Snapshot(last.snapshot),
+                what,
+            );
         }
     }
 
@@ -216,15 +257,28 @@ impl Objects {
         for id in repo.listed_segments()? {
             cancel.check()?;
             let key = ObjectKey::Segment(id);
-            let Some(bytes) = self.fetch(repo, &key, stored_limit(SEGMENT_BYTES_MAX))? else { continue };
+            let Some(bytes) = self.fetch(repo, &key, stored_limit(SEGMENT_BYTES_MAX))? else {
+                continue;
+            };
             self.report.segments += 1;
-            let opened = open_object(repo.keys(), ObjectKind::Segment, &key, &bytes, SEGMENT_BYTES_MAX);
-            let body =
-                opened.map_err(|err| (FindingKind::SealBroken, err.to_string())).and_then(|(_, plain)| {
-                    decode_segment(&plain).map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
+            let opened = open_object(
+                repo.keys(),
+                ObjectKind::Segment,
+                &key,
+                &bytes,
+                SEGMENT_BYTES_MAX,
+            );
+            let body = opened
+                .map_err(|err| (FindingKind::SealBroken, err.to_string()))
+                .and_then(|(_, plain)| {
+                    decode_segment(&plain)
+                        .map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
                 });
             match body {
-                Ok(body) => body.packs.iter().for_each(|pack| self.note_pack(&key, pack)),
+                Ok(body) => body
+                    .packs
+                    .iter()
+                    .for_each(|pack| self.note_pack(&key, pack)),
                 Err((kind, what)) => {
                     let what = format!("{what}; 'repair index' learns from the packs what it told");
                     self.report.find(kind, &key, what);
@@ -238,13 +292,22 @@ impl Objects {
         let digest = digest(pack);
         let told = *self.told.entry(pack.id).or_insert(digest);
         if told != digest {
-            let what = format!("it tells otherwise of {} than another segment", ObjectKey::Pack(pack.id));
-            self.report.find(FindingKind::DirectoryMismatch, segment, what);
+            let what = format!(
+                "it tells otherwise of {} than another segment",
+                ObjectKey::Pack(pack.id)
+            );
+            self.report
+                .find(FindingKind::DirectoryMismatch, segment, what);
         }
     }
 
     /// Reads an object named by its content; none if it is gone since the listing or its bytes are others.
-    fn fetch(&mut self, repo: &Repository, key: &ObjectKey, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    fn fetch(
+        &mut self,
+        repo: &Repository,
+        key: &ObjectKey,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
         let name = match key {
             ObjectKey::Segment(id) => id.as_bytes(),
             ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => id.as_bytes(),
@@ -268,7 +331,8 @@ impl Objects {
                 Ok(None)
             }
             Err(err) if err.is_unreadable_now() => {
-                self.report.find(FindingKind::UnreadableNow, key, with_sources(&err));
+                self.report
+                    .find(FindingKind::UnreadableNow, key, with_sources(&err));
                 Ok(None)
             }
             Err(err) => Err(err.into()),
@@ -288,7 +352,10 @@ impl Objects {
         self.report.packs_listed = listed.len() as u64;
         let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
         let mut packs = repo.ask_index(Index::packs)?;
-        if packs.iter().any(|pack| is_held(pack) && !listed.has(&pack.id)) {
+        if packs
+            .iter()
+            .any(|pack| is_held(pack) && !listed.has(&pack.id))
+        {
             repo.sync()?;
             packs = repo.ask_index(Index::packs)?;
         }
@@ -296,7 +363,8 @@ impl Objects {
         self.dropped_and_there = 0;
         for pack in packs {
             if !is_held(&pack) {
-                self.dropped_and_there += u64::from(pack.state == PackState::Dropped && listed.has(&pack.id));
+                self.dropped_and_there +=
+                    u64::from(pack.state == PackState::Dropped && listed.has(&pack.id));
                 listed.forget(&pack.id);
                 continue;
             }
@@ -307,7 +375,13 @@ impl Objects {
                 }
                 // A repair found it damaged or gone, saved what it could and condemned it.
                 None if pack.state == PackState::Condemned => {
-                    damage.add(pack.id, PackDamage { gone: true, ..PackDamage::default() });
+                    damage.add(
+                        pack.id,
+                        PackDamage {
+                            gone: true,
+                            ..PackDamage::default()
+                        },
+                    );
                 }
                 None => {
                     self.report.find(
@@ -315,7 +389,13 @@ impl Objects {
                         ObjectKey::Pack(pack.id),
                         format!("{} chunks are gone with it", pack.chunks),
                     );
-                    damage.add(pack.id, PackDamage { missing: true, ..PackDamage::default() });
+                    damage.add(
+                        pack.id,
+                        PackDamage {
+                            missing: true,
+                            ..PackDamage::default()
+                        },
+                    );
                 }
             }
         }
@@ -346,7 +426,8 @@ impl Objects {
             cut.frames.len(),
             pack.frames
         );
-        self.report.find(FindingKind::WrongSize, ObjectKey::Pack(pack.id), what);
+        self.report
+            .find(FindingKind::WrongSize, ObjectKey::Pack(pack.id), what);
         damage.add(pack.id, cut);
         Ok(())
     }
@@ -367,8 +448,15 @@ impl Objects {
     pub fn tell_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         for found in &self.snapshots {
             if let Some(lost) = &found.snapshot.lost {
-                let what = format!("it was repaired: {} of its paths lack something", lost.count);
-                observer.problem(&Problem::new(Severity::Note, ObjectKey::Snapshot(found.id), what));
+                let what = format!(
+                    "it was repaired: {} of its paths lack something",
+                    lost.count
+                );
+                observer.problem(&Problem::new(
+                    Severity::Note,
+                    ObjectKey::Snapshot(found.id),
+                    what,
+                ));
             }
         }
         self.tell_parity(repo, observer)?;
@@ -383,7 +471,11 @@ impl Objects {
             let what = format!(
                 "{objects} set aside by repairs ({bytes}); 'icecore prune' deletes what nothing can be saved from any more"
             );
-            observer.problem(&Problem::new(Severity::Note, Folder::Quarantine.name(), what));
+            observer.problem(&Problem::new(
+                Severity::Note,
+                Folder::Quarantine.name(),
+                what,
+            ));
         }
         Ok(())
     }
@@ -399,7 +491,10 @@ impl Objects {
                 there.insert(id);
             }
         }
-        let known = self.packs.iter().filter(|(pack, _)| pack.state == PackState::Known);
+        let known = self
+            .packs
+            .iter()
+            .filter(|(pack, _)| pack.state == PackState::Known);
         let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
         if bare > 0 {
             let what = format!("{bare} packs have no recovery data; 'repair packs' writes it");
@@ -428,7 +523,11 @@ const MISSING: &str = "it is missing";
 const UNREADABLE: &str = "it cannot be read now";
 
 fn kind_of(what: &str, otherwise: FindingKind) -> FindingKind {
-    if what.starts_with(UNREADABLE) { FindingKind::UnreadableNow } else { otherwise }
+    if what.starts_with(UNREADABLE) {
+        FindingKind::UnreadableNow
+    } else {
+        otherwise
+    }
 }
 
 /// A small object's bytes, or what is wrong with it.
@@ -436,8 +535,12 @@ fn small(repo: &Repository, key: &ObjectKey) -> Result<Result<Vec<u8>, String>, 
     match repo.store().get(key, SMALL_BYTES_MAX) {
         Ok(bytes) => Ok(Ok(bytes)),
         Err(StoreError::NotFound { .. }) => Ok(Err(MISSING.into())),
-        Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => Ok(Err(err.to_string())),
-        Err(err) if err.is_unreadable_now() => Ok(Err(format!("{UNREADABLE}: {}", with_sources(&err)))),
+        Err(err @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
+            Ok(Err(err.to_string()))
+        }
+        Err(err) if err.is_unreadable_now() => {
+            Ok(Err(format!("{UNREADABLE}: {}", with_sources(&err))))
+        }
         Err(err) => Err(err.into()),
     }
 }

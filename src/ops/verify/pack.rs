@@ -56,7 +56,16 @@ pub(super) fn check_pack(
         unreadable_now: false,
     };
     let key = ObjectKey::Pack(pack.id);
-    let mut pass = Pass { repo, key, size, hasher: ObjectHasher::default(), at: 0, observer, cancel, check };
+    let mut pass = Pass {
+        repo,
+        key,
+        size,
+        hasher: ObjectHasher::default(),
+        at: 0,
+        observer,
+        cancel,
+        check,
+    };
     let result = pass.run(pack, told);
     let mut check = pass.check;
     if repo.config().parity.is_some() {
@@ -70,9 +79,17 @@ pub(super) fn check_pack(
         Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
             // Deleted since the listing. If a prune or a repair did it, the index knows by now.
             repo.sync()?;
-            match repo.index().pack(&pack.id)?.filter(|pack| pack.added).map(|pack| pack.state) {
+            match repo
+                .index()
+                .pack(&pack.id)?
+                .filter(|pack| pack.added)
+                .map(|pack| pack.state)
+            {
                 Some(PackState::Known) => {
-                    check.findings.push((FindingKind::ObjectMissing, "it vanished while it was read".into()));
+                    check.findings.push((
+                        FindingKind::ObjectMissing,
+                        "it vanished while it was read".into(),
+                    ));
                     check.damage.missing = true;
                 }
                 // A repair set it aside.
@@ -82,12 +99,17 @@ pub(super) fn check_pack(
             Ok(check)
         }
         Err(Error::Repo(RepoError::Store(err @ StoreError::Short { .. }))) => {
-            check.findings.push((FindingKind::WrongSize, format!("it shrank while it was read: {err}")));
+            check.findings.push((
+                FindingKind::WrongSize,
+                format!("it shrank while it was read: {err}"),
+            ));
             check.damage.frames.extend(0..pack.frames);
             Ok(check)
         }
         Err(Error::Repo(RepoError::Store(err))) if err.is_unreadable_now() => {
-            check.findings.push((FindingKind::UnreadableNow, with_sources(&err)));
+            check
+                .findings
+                .push((FindingKind::UnreadableNow, with_sources(&err)));
             check.damage.frames.extend(0..pack.frames);
             check.unreadable_now = true;
             Ok(check)
@@ -134,12 +156,21 @@ impl Pass<'_> {
             } else {
                 ""
             };
-            self.find(FindingKind::HashMismatch, format!("its bytes do not hash to its name{rest}"));
+            self.find(
+                FindingKind::HashMismatch,
+                format!("its bytes do not hash to its name{rest}"),
+            );
         }
         if let Some((_, first)) = broken.first() {
-            let named: Vec<String> = broken.iter().map(|(number, _)| number.to_string()).collect();
+            let named: Vec<String> = broken
+                .iter()
+                .map(|(number, _)| number.to_string())
+                .collect();
             let all = frames.len();
-            let what = format!("frame {} of {all} cannot be opened: {first}", enumerate(&named));
+            let what = format!(
+                "frame {} of {all} cannot be opened: {first}",
+                enumerate(&named)
+            );
             self.find(FindingKind::FrameDamaged, what);
         }
         if !wrong.is_empty() {
@@ -168,10 +199,16 @@ impl Pass<'_> {
         Ok(match decode_header(&bytes, ObjectKind::Pack) {
             Ok((header, len)) => {
                 bytes.truncate(len);
-                Ok(PackHead { header: bytes, random: header.random })
+                Ok(PackHead {
+                    header: bytes,
+                    random: header.random,
+                })
             }
             Err(err) => {
-                self.find(FindingKind::ObjectUnreadable, format!("its header cannot be read: {err}"));
+                self.find(
+                    FindingKind::ObjectUnreadable,
+                    format!("its header cannot be read: {err}"),
+                );
                 Err(format!("the header cannot be read: {err}"))
             }
         })
@@ -195,11 +232,17 @@ impl Pass<'_> {
                 if let RepoError::Store(err @ StoreError::NotFound { .. }) = err {
                     return Err(err.into());
                 }
-                self.find(FindingKind::SealBroken, format!("its directory cannot be read: {err}"));
+                self.find(
+                    FindingKind::SealBroken,
+                    format!("its directory cannot be read: {err}"),
+                );
                 let mut frames = Vec::with_capacity(pack.frames as usize);
                 for number in 0..pack.frames {
                     let row = self.repo.frame_row(&pack.id, number)?;
-                    frames.extend(row.map(|row| Frame { row, chunks: Vec::new() }));
+                    frames.extend(row.map(|row| Frame {
+                        row,
+                        chunks: Vec::new(),
+                    }));
                 }
                 Ok(frames)
             }
@@ -238,7 +281,9 @@ impl Pass<'_> {
         self.observer.add(Counter::BytesRead, plain.len() as u64);
         let mut offset = 0;
         for chunk in &frame.chunks {
-            let bytes = plain.get(offset..offset + chunk.len as usize).unwrap_or_default();
+            let bytes = plain
+                .get(offset..offset + chunk.len as usize)
+                .unwrap_or_default();
             if self.repo.keys().chunk_id(row.class, bytes) != chunk.id {
                 self.check.damage.chunks.insert((number, offset as u32));
                 wrong.push(chunk.id.short());

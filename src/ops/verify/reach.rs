@@ -37,8 +37,14 @@ impl Reach {
     ) -> Result<Self, Error> {
         let repo = reader.repo();
         let seen = Bits::with_room(repo.ask_index(Index::chunk_numbers_end)?);
-        let judge =
-            Resolver { repo, damage, seen, ids: Vec::new(), places: Vec::new(), out: Self::default() };
+        let judge = Resolver {
+            repo,
+            damage,
+            seen,
+            ids: Vec::new(),
+            places: Vec::new(),
+            out: Self::default(),
+        };
         let mut walker = Walker::new(reader, cancel, judge)?;
         for found in snapshots {
             for (n, source) in found.snapshot.sources.iter().enumerate() {
@@ -70,7 +76,8 @@ impl Judge for Resolver<'_> {
         self.ids.clear();
         self.ids.extend(batch.iter().map(|&(id, _)| id));
         // Where this begins a new index, the caller notices the new generation and walks again.
-        self.repo.ask_index(|index| index.lookup(&self.ids, &mut self.places))?;
+        self.repo
+            .ask_index(|index| index.lookup(&self.ids, &mut self.places))?;
         let mut all_good = true;
         for (n, &(id, len)) in batch.iter().enumerate() {
             let best = self.places[n];
@@ -96,7 +103,9 @@ impl Judge for Resolver<'_> {
         if piece == Piece::List {
             self.out.unresolved += 1;
         } else if self.out.unreadable.len() < UNREADABLE_MAX {
-            self.out.unreadable.push((format!("{piece} {}", id.short()), why));
+            self.out
+                .unreadable
+                .push((format!("{piece} {}", id.short()), why));
         }
     }
 }

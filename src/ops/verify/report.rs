@@ -157,10 +157,19 @@ impl VerifyReport {
         self.findings_count == 0
     }
 
-    pub(super) fn find(&mut self, kind: FindingKind, object: impl fmt::Display, what: impl fmt::Display) {
+    pub(super) fn find(
+        &mut self,
+        kind: FindingKind,
+        object: impl fmt::Display,
+        what: impl fmt::Display,
+    ) {
         self.findings_count += 1;
         if self.findings.len() < LISTED_MAX {
-            self.findings.push(Finding { object: object.to_string(), kind, what: what.to_string() });
+            self.findings.push(Finding {
+                object: object.to_string(),
+                kind,
+                what: what.to_string(),
+            });
         }
     }
 

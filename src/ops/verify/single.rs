@@ -36,12 +36,18 @@ pub(crate) fn missing(
             continue;
         }
         let sources = &found.snapshot.sources;
-        let mut names: Vec<&str> =
-            reach.suspects.iter().filter_map(|&(_, n)| Some(sources.get(n)?.name.as_str())).collect();
+        let mut names: Vec<&str> = reach
+            .suspects
+            .iter()
+            .filter_map(|&(_, n)| Some(sources.get(n)?.name.as_str()))
+            .collect();
         names.dedup();
         return Ok(Some(match reach.unreadable.first() {
             Some((what, why)) => format!("source {}: {what}: {why}", names.join(", ")),
-            None => format!("source {}: chunks of its files are in no held pack", names.join(", ")),
+            None => format!(
+                "source {}: chunks of its files are in no held pack",
+                names.join(", ")
+            ),
         }));
     }
 }
@@ -53,7 +59,13 @@ fn absent_packs(repo: &Repository) -> Result<Damage, Error> {
     for pack in repo.ask_index(Index::packs)? {
         let is_held = pack.added && pack.state != PackState::Dropped;
         if is_held && listed.take(repo, &pack.id)? != Some(pack.size) {
-            damage.add(pack.id, PackDamage { missing: true, ..PackDamage::default() });
+            damage.add(
+                pack.id,
+                PackDamage {
+                    missing: true,
+                    ..PackDamage::default()
+                },
+            );
         }
     }
     Ok(damage)

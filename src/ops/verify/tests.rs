@@ -18,12 +18,19 @@ fn run(lab: &Lab, options: &VerifyOptions) -> Result<VerifyReport, Error> {
 }
 
 fn all_data() -> VerifyOptions {
-    VerifyOptions { read_data: true, memory: ByteSize(96 << 20), ..VerifyOptions::default() }
+    VerifyOptions {
+        read_data: true,
+        memory: ByteSize(96 << 20),
+        ..VerifyOptions::default()
+    }
 }
 
 fn clean(lab: &Lab) {
     let report = run(lab, &all_data()).expect("verified");
-    assert!(report.is_clean() && report.affected.is_empty(), "{report:#?}");
+    assert!(
+        report.is_clean() && report.affected.is_empty(),
+        "{report:#?}"
+    );
 }
 
 /// Two small files, one of several frames, a stream with list nodes; two snapshots.
@@ -32,7 +39,9 @@ fn sample() -> (Lab, Vec<u8>) {
     let tree = lab.tree();
     write(
         &tree.join("a/small"),
-        b"some words that are too long to be kept in the entry itself. ".repeat(9).as_slice(),
+        b"some words that are too long to be kept in the entry itself. "
+            .repeat(9)
+            .as_slice(),
     );
     write(&tree.join("b/large"), &noise(1, 2_500_000));
     let stream = noise(2, 400_000);
@@ -45,11 +54,21 @@ fn sample() -> (Lab, Vec<u8>) {
 }
 
 fn keys(lab: &Lab) -> Vec<(ObjectKey, usize)> {
-    lab.store.objects().into_iter().map(|meta| (meta.key, meta.size as usize)).collect()
+    lab.store
+        .objects()
+        .into_iter()
+        .map(|meta| (meta.key, meta.size as usize))
+        .collect()
 }
 
 fn packs(lab: &Lab) -> Vec<PackId> {
-    let pack = |(key, _)| if let ObjectKey::Pack(id) = key { Some(id) } else { None };
+    let pack = |(key, _)| {
+        if let ObjectKey::Pack(id) = key {
+            Some(id)
+        } else {
+            None
+        }
+    };
     keys(lab).into_iter().filter_map(pack).collect()
 }
 
@@ -70,10 +89,19 @@ fn what_is_stored_meanwhile_is_not_missing() {
         write(&other.tree().join("d/meanwhile"), &noise(4, 90_000));
         other.backup(&repo, &stream);
     };
-    let store =
-        Arc::new(HookedStore::behind(lab.store.clone(), Operation::List, KeyKind::Pack, Box::new(hook)));
+    let store = Arc::new(HookedStore::behind(
+        lab.store.clone(),
+        Operation::List,
+        KeyKind::Pack,
+        Box::new(hook),
+    ));
     let repo = lab.try_open_on(store.clone()).expect("opens");
-    let report = verify(&repo, &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    let report = verify(
+        &repo,
+        &VerifyOptions::default(),
+        &Recording::default(),
+        &Cancel::new(),
+    );
     let report = report.expect("verified");
     assert!(store.was_called() && report.is_clean(), "{report:#?}");
 }
@@ -82,16 +110,30 @@ fn what_is_stored_meanwhile_is_not_missing() {
 fn a_whole_repository_is_clean() {
     let (lab, _) = sample();
     let report = run(&lab, &all_data()).expect("verified");
-    assert!(report.is_clean() && report.affected_count == 0, "{report:#?}");
+    assert!(
+        report.is_clean() && report.affected_count == 0,
+        "{report:#?}"
+    );
     assert_eq!(report.snapshots, 2);
     assert_eq!(report.packs_read, report.packs_listed);
     assert_eq!(
         report.bytes_read,
-        packs(&lab).iter().map(|id| lab.store.stat(&ObjectKey::Pack(*id)).expect("there").size).sum::<u64>()
+        packs(&lab)
+            .iter()
+            .map(|id| lab.store.stat(&ObjectKey::Pack(*id)).expect("there").size)
+            .sum::<u64>()
     );
     assert_eq!(report.never_verified, 0);
-    assert!(report.oldest_unverified.is_some() && report.chunks_checked > 40, "{report:#?}");
-    assert!(!keys(&lab).iter().any(|(key, _)| matches!(key, ObjectKey::Lease(_))), "the lease is gone");
+    assert!(
+        report.oldest_unverified.is_some() && report.chunks_checked > 40,
+        "{report:#?}"
+    );
+    assert!(
+        !keys(&lab)
+            .iter()
+            .any(|(key, _)| matches!(key, ObjectKey::Lease(_))),
+        "the lease is gone"
+    );
     let shallow = run(&lab, &VerifyOptions::default()).expect("verified");
     assert!(shallow.is_clean() && shallow.packs_read == 0 && shallow.oldest_unverified.is_some());
 }
@@ -111,12 +153,17 @@ fn every_flipped_byte_is_found() {
             let bad = flipped(&lab, &key, at);
             match run(&bad, &all_data()) {
                 Ok(report) => {
-                    let named =
-                        report.findings.iter().any(|found| key.to_string().starts_with(&found.object));
+                    let named = report
+                        .findings
+                        .iter()
+                        .any(|found| key.to_string().starts_with(&found.object));
                     assert!(named, "{key} at {at}: {report:#?}");
                 }
                 Err(err) => assert!(
-                    matches!(err.kind(), ErrorKind::Damage | ErrorKind::WrongKey | ErrorKind::NeedsNewer),
+                    matches!(
+                        err.kind(),
+                        ErrorKind::Damage | ErrorKind::WrongKey | ErrorKind::NeedsNewer
+                    ),
                     "{key} at {at}: {err}"
                 ),
             }
@@ -133,13 +180,17 @@ fn a_flip_in_a_frame_names_frame_and_paths_and_one_in_the_directory_none() {
         let key = ObjectKey::Pack(id);
         let size = lab.store.stat(&key).expect("there").size;
         let info = repo.read_directory(&id, size).expect("opens");
-        let directory =
-            info.frames.last().map(|frame| frame.offset as usize + frame.stored as usize).expect("frames");
+        let directory = info
+            .frames
+            .last()
+            .map(|frame| frame.offset as usize + frame.stored as usize)
+            .expect("frames");
         for (number, frame) in info.frames.iter().enumerate() {
             for at in [0, frame.stored / 2, frame.stored - 1] {
                 let bad = flipped(&lab, &key, frame.offset as usize + at as usize);
                 let report = run(&bad, &all_data()).expect("verified");
-                let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
+                let kinds: Vec<FindingKind> =
+                    report.findings.iter().map(|found| found.kind).collect();
                 assert!(kinds.contains(&FindingKind::HashMismatch), "{report:#?}");
                 let named = report.findings.iter().any(|found| {
                     found.kind == FindingKind::FrameDamaged
@@ -152,7 +203,11 @@ fn a_flip_in_a_frame_names_frame_and_paths_and_one_in_the_directory_none() {
         for at in [directory, directory + 1, directory + 9, size as usize - 30] {
             let report = run(&flipped(&lab, &key, at), &all_data()).expect("verified");
             let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
-            assert_eq!(kinds, [FindingKind::SealBroken, FindingKind::HashMismatch], "{report:#?}");
+            assert_eq!(
+                kinds,
+                [FindingKind::SealBroken, FindingKind::HashMismatch],
+                "{report:#?}"
+            );
             assert_eq!(report.affected_count, 0);
         }
     }
@@ -165,26 +220,42 @@ fn what_is_gone_is_missed_by_name() {
         let fork = lab.fork();
         fork.store.delete(&key).expect("deleted");
         let report = run(&fork, &VerifyOptions::default()).expect("verified");
-        let find =
-            |kind| report.findings.iter().any(|found| found.kind == kind && found.object == key.to_string());
+        let find = |kind| {
+            report
+                .findings
+                .iter()
+                .any(|found| found.kind == kind && found.object == key.to_string())
+        };
         match &key {
             ObjectKey::Pack(_) => {
-                assert!(find(FindingKind::ObjectMissing) && report.affected_count > 0, "{report:#?}");
+                assert!(
+                    find(FindingKind::ObjectMissing) && report.affected_count > 0,
+                    "{report:#?}"
+                );
             }
             ObjectKey::Config(_) => assert!(find(FindingKind::ConfigDamaged), "{report:#?}"),
             // A key command that was cut off leaves one copy: told, but no damage.
             ObjectKey::KeySlot(..) => {
                 let observer = Recording::default();
                 let repo = fork.open();
-                let report = verify(&repo, &all_data(), &observer, &Cancel::new()).expect("verified");
+                let report =
+                    verify(&repo, &all_data(), &observer, &Cancel::new()).expect("verified");
                 assert!(report.is_clean(), "{report:#?}");
-                assert!(observer.problems().iter().any(|told| told.subject == key.to_string()));
+                assert!(
+                    observer
+                        .problems()
+                        .iter()
+                        .any(|told| told.subject == key.to_string())
+                );
             }
             ObjectKey::Segment(_) => {
-                assert!(report.orphan_packs > 0 && report.affected_count > 0, "{report:#?}");
+                assert!(
+                    report.orphan_packs > 0 && report.affected_count > 0,
+                    "{report:#?}"
+                );
                 let repo = fork.open();
-                let rebuilt =
-                    repair_index(&repo, "host", &Recording::default(), &Cancel::new()).expect("repaired");
+                let rebuilt = repair_index(&repo, "host", &Recording::default(), &Cancel::new())
+                    .expect("repaired");
                 assert_eq!(rebuilt.packs, report.orphan_packs);
                 drop(repo);
                 clean(&fork);
@@ -193,7 +264,10 @@ fn what_is_gone_is_missed_by_name() {
             _ => assert!(report.is_clean() && report.snapshots == 1, "{report:#?}"),
         }
         if matches!(key, ObjectKey::Config(_) | ObjectKey::KeySlot(..)) {
-            assert_eq!(repair_config(&fork.open(), &Cancel::new()).expect("repaired"), [key.to_string()]);
+            assert_eq!(
+                repair_config(&fork.open(), &Cancel::new()).expect("repaired"),
+                [key.to_string()]
+            );
             clean(&fork);
         }
     }
@@ -203,7 +277,9 @@ fn what_is_gone_is_missed_by_name() {
         .map(|(key, _)| key)
         .filter(|key| matches!(key, ObjectKey::Segment(_)))
         .collect();
-    segments.iter().for_each(|key| fork.store.delete(key).expect("deleted"));
+    segments
+        .iter()
+        .for_each(|key| fork.store.delete(key).expect("deleted"));
     let repo = fork.open();
     repair_index(&repo, "host", &Recording::default(), &Cancel::new()).expect("repaired");
     let mut out = Vec::new();
@@ -213,7 +289,15 @@ fn what_is_gone_is_missed_by_name() {
         source: Some("db".into()),
         path: RelPath::root(),
     };
-    cat(&repo, &what, "host", &mut out, &Recording::default(), &Cancel::new()).expect("read");
+    cat(
+        &repo,
+        &what,
+        "host",
+        &mut out,
+        &Recording::default(),
+        &Cancel::new(),
+    )
+    .expect("read");
     assert!(out == stream);
     drop(repo);
     clean(&fork);
@@ -223,9 +307,12 @@ fn what_is_gone_is_missed_by_name() {
 fn objects_that_changed_places_are_found() {
     let (lab, _) = sample();
     let all = keys(&lab);
-    let same = |a: &ObjectKey, b: &ObjectKey| std::mem::discriminant(a) == std::mem::discriminant(b);
+    let same =
+        |a: &ObjectKey, b: &ObjectKey| std::mem::discriminant(a) == std::mem::discriminant(b);
     for (n, (first, _)) in all.iter().enumerate() {
-        let Some((second, _)) = all[n + 1..].iter().find(|(other, _)| same(first, other)) else { continue };
+        let Some((second, _)) = all[n + 1..].iter().find(|(other, _)| same(first, other)) else {
+            continue;
+        };
         if matches!(first, ObjectKey::Config(_) | ObjectKey::KeySlot(..)) {
             continue; // equal copies
         }
@@ -236,7 +323,13 @@ fn objects_that_changed_places_are_found() {
         fork.store.damage(second, |bytes| *bytes = one);
         let report = run(&fork, &all_data()).expect("verified");
         for key in [first, second] {
-            assert!(report.findings.iter().any(|found| found.object == key.to_string()), "{report:#?}");
+            assert!(
+                report
+                    .findings
+                    .iter()
+                    .any(|found| found.object == key.to_string()),
+                "{report:#?}"
+            );
         }
     }
 }
@@ -253,23 +346,39 @@ fn affected_paths_are_those_of_the_frame() {
     lab.backup(&repo, b"");
     std::fs::remove_file(tree.join("deep/bad")).expect("removed");
     let last = lab.backup(&repo, b"");
-    let pack = packs(&lab).into_iter().filter(|id| !before.contains(id)).find(|id| {
-        let size = lab.store.stat(&ObjectKey::Pack(*id)).expect("there").size;
-        repo.read_directory(id, size)
-            .expect("opens")
-            .frames
-            .iter()
-            .any(|frame| frame.class == crate::types::Class::Data)
-    });
+    let pack = packs(&lab)
+        .into_iter()
+        .filter(|id| !before.contains(id))
+        .find(|id| {
+            let size = lab.store.stat(&ObjectKey::Pack(*id)).expect("there").size;
+            repo.read_directory(id, size)
+                .expect("opens")
+                .frames
+                .iter()
+                .any(|frame| frame.class == crate::types::Class::Data)
+        });
     let pack = pack.expect("a pack with data");
     let size = lab.store.stat(&ObjectKey::Pack(pack)).expect("there").size;
     let frames = repo.read_directory(&pack, size).expect("opens").frames;
-    let data = frames.iter().find(|frame| frame.class == crate::types::Class::Data).expect("data");
-    let report =
-        run(&flipped(&lab, &ObjectKey::Pack(pack), data.offset as usize), &all_data()).expect("verified");
-    let paths: Vec<String> = report.affected.iter().map(|hit| hit.path.to_string()).collect();
+    let data = frames
+        .iter()
+        .find(|frame| frame.class == crate::types::Class::Data)
+        .expect("data");
+    let report = run(
+        &flipped(&lab, &ObjectKey::Pack(pack), data.offset as usize),
+        &all_data(),
+    )
+    .expect("verified");
+    let paths: Vec<String> = report
+        .affected
+        .iter()
+        .map(|hit| hit.path.to_string())
+        .collect();
     assert_eq!(paths, ["deep/bad"], "{report:#?}");
-    assert_ne!(report.affected[0].snapshot, last, "the newest no longer has it");
+    assert_ne!(
+        report.affected[0].snapshot, last,
+        "the newest no longer has it"
+    );
     assert_eq!(report.affected[0].hit, Hit::Content);
 }
 
@@ -278,26 +387,43 @@ fn twenty_samples_of_a_twentieth_cover_all() {
     let lab = Lab::new();
     let repo = lab.open();
     for n in 0..33 {
-        write(&lab.tree().join("file"), &noise(n, 500 + 3000 * (n as usize % 5)));
+        write(
+            &lab.tree().join("file"),
+            &noise(n, 500 + 3000 * (n as usize % 5)),
+        );
         lab.backup(&repo, b"");
     }
-    let sample = VerifyOptions { sample: Some(0.05), ..all_data() };
+    let sample = VerifyOptions {
+        sample: Some(0.05),
+        ..all_data()
+    };
     for n in 0..20 {
-        let report = verify(&repo, &sample, &Recording::default(), &Cancel::new()).expect("verified");
+        let report =
+            verify(&repo, &sample, &Recording::default(), &Cancel::new()).expect("verified");
         assert!(report.is_clean() && report.packs_read > 0);
         assert!(report.packs_read < 8, "run {n} read {}", report.packs_read);
-        assert_eq!(report.never_verified == 0, report.oldest_unverified.is_some());
+        assert_eq!(
+            report.never_verified == 0,
+            report.oldest_unverified.is_some()
+        );
         if n == 19 {
             assert_eq!(report.never_verified, 0);
         }
     }
-    let tiny = VerifyOptions { max_bytes: Some(1), max_time: Some(Duration::ZERO), ..all_data() };
+    let tiny = VerifyOptions {
+        max_bytes: Some(1),
+        max_time: Some(Duration::ZERO),
+        ..all_data()
+    };
     let report = verify(&repo, &tiny, &Recording::default(), &Cancel::new()).expect("verified");
     assert_eq!(report.packs_read, 1, "at least one a run");
     assert!(
         verify(
             &repo,
-            &VerifyOptions { sample: Some(1.5), ..all_data() },
+            &VerifyOptions {
+                sample: Some(1.5),
+                ..all_data()
+            },
             &Recording::default(),
             &Cancel::new()
         )
@@ -310,29 +436,62 @@ fn late_and_vanished_snapshots_are_told() {
     let (lab, _) = sample();
     let repo = lab.open();
     let options = VerifyOptions::default();
-    assert!(verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified").is_clean());
-    let (last, _) = *repo.listed_snapshots().expect("listed").last().expect("two");
+    assert!(
+        verify(&repo, &options, &Recording::default(), &Cancel::new())
+            .expect("verified")
+            .is_clean()
+    );
+    let (last, _) = *repo
+        .listed_snapshots()
+        .expect("listed")
+        .last()
+        .expect("two");
     let key = ObjectKey::Snapshot(last);
     let bytes = lab.store.get(&key, 1 << 20).expect("there");
     lab.store.delete(&key).expect("deleted");
     for _ in 0..2 {
-        let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+        let report =
+            verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
         let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
-        assert_eq!(kinds, [FindingKind::SnapshotVanished; 2], "one a source: {report:#?}");
+        assert_eq!(
+            kinds,
+            [FindingKind::SnapshotVanished; 2],
+            "one a source: {report:#?}"
+        );
     }
     lab.store.clock().advance(3600);
-    lab.store.put(&key, crate::store::Body::Bytes(&bytes), crate::store::PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(
+            &key,
+            crate::store::Body::Bytes(&bytes),
+            crate::store::PutMode::CreateOnly,
+        )
+        .expect("put");
     // It is whole: that its time is odd is worth a note.
     let observer = Recording::default();
     let report = verify(&repo, &options, &observer, &Cancel::new()).expect("verified");
     assert!(report.is_clean(), "{report:#?}");
-    let notes: Vec<String> = observer.problems().iter().map(ToString::to_string).collect();
-    assert!(notes.iter().any(|note| note.contains("sealed time of 1 snapshot differ")), "{notes:?}");
+    let notes: Vec<String> = observer
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("sealed time of 1 snapshot differ")),
+        "{notes:?}"
+    );
     // It is not: a prune may have deleted what it needs.
     let packs = packs(&lab);
-    packs.iter().for_each(|pack| lab.store.delete(&ObjectKey::Pack(*pack)).expect("deleted"));
+    packs
+        .iter()
+        .for_each(|pack| lab.store.delete(&ObjectKey::Pack(*pack)).expect("deleted"));
     let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
-    let late = report.findings.iter().filter(|found| found.kind == FindingKind::LateSnapshot);
+    let late = report
+        .findings
+        .iter()
+        .filter(|found| found.kind == FindingKind::LateSnapshot);
     assert_eq!(late.count(), 1, "{report:#?}");
 }
 
@@ -342,34 +501,71 @@ fn the_newest_snapshot_is_the_one_that_is_remembered() {
     let (lab, _) = sample();
     let repo = lab.open();
     let cache = tempfile::tempdir().expect("a folder");
-    let other =
-        Repository::open(lab.store.clone(), &crate::repo::Secret::empty(), cache.path()).expect("opens");
-    let check = || verify(&other, &VerifyOptions::default(), &Recording::default(), &Cancel::new());
+    let other = Repository::open(
+        lab.store.clone(),
+        &crate::repo::Secret::empty(),
+        cache.path(),
+    )
+    .expect("opens");
+    let check = || {
+        verify(
+            &other,
+            &VerifyOptions::default(),
+            &Recording::default(),
+            &Cancel::new(),
+        )
+    };
     assert!(check().expect("verified").is_clean());
-    let (last, _) = *repo.listed_snapshots().expect("listed").last().expect("two");
-    lab.store.delete(&ObjectKey::Snapshot(last)).expect("deleted");
+    let (last, _) = *repo
+        .listed_snapshots()
+        .expect("listed")
+        .last()
+        .expect("two");
+    lab.store
+        .delete(&ObjectKey::Snapshot(last))
+        .expect("deleted");
     let report = check().expect("verified");
     let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
-    assert_eq!(kinds, [FindingKind::SnapshotVanished; 2], "one a source: {report:#?}");
+    assert_eq!(
+        kinds,
+        [FindingKind::SnapshotVanished; 2],
+        "one a source: {report:#?}"
+    );
 }
 
 #[test]
 fn a_slots_good_copy_opens_and_mends_the_bad_one() {
     let (lab, _) = sample();
     for (key, size) in keys(&lab) {
-        let ObjectKey::KeySlot(name, copy) = &key else { continue };
+        let ObjectKey::KeySlot(name, copy) = &key else {
+            continue;
+        };
         let fork = lab.fork();
         // A digit of the wrapped key: the copy still reads.
-        assert!(
-            fork.store
-                .damage(&key, |bytes| bytes[size - 10] = if bytes[size - 10] == b'0' { b'1' } else { b'0' })
-        );
+        assert!(fork.store.damage(&key, |bytes| bytes[size - 10] =
+            if bytes[size - 10] == b'0' { b'1' } else { b'0' }));
         let report = run(&fork, &VerifyOptions::default()).expect("verified");
-        assert!(report.findings.iter().any(|found| found.kind == FindingKind::KeySlotDamaged), "{report:#?}");
-        assert_eq!(repair_config(&fork.open(), &Cancel::new()).expect("repaired"), [key.to_string()]);
-        let twin = if *copy == Copy::First { Copy::Second } else { Copy::First };
+        assert!(
+            report
+                .findings
+                .iter()
+                .any(|found| found.kind == FindingKind::KeySlotDamaged),
+            "{report:#?}"
+        );
+        assert_eq!(
+            repair_config(&fork.open(), &Cancel::new()).expect("repaired"),
+            [key.to_string()]
+        );
+        let twin = if *copy == Copy::First {
+            Copy::Second
+        } else {
+            Copy::First
+        };
         let twin = ObjectKey::KeySlot(name.clone(), twin);
-        assert_eq!(fork.store.get(&key, 1 << 16).ok(), lab.store.get(&twin, 1 << 16).ok());
+        assert_eq!(
+            fork.store.get(&key, 1 << 16).ok(),
+            lab.store.get(&twin, 1 << 16).ok()
+        );
         clean(&fork);
     }
 }
@@ -383,11 +579,19 @@ fn a_slot_of_which_neither_copy_is_whole_is_not_for_the_repair_of_copies() {
     });
     let other = ObjectKey::KeySlot(name.expect("a slot").replace(|_| true, "a"), Copy::First);
     let junk = crate::store::Body::Bytes(b"junk");
-    lab.store.put(&other, junk, crate::store::PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(&other, junk, crate::store::PutMode::CreateOnly)
+        .expect("put");
     let report = run(&lab, &VerifyOptions::default()).expect("verified");
     let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [FindingKind::KeySlotLost; 2], "{report:#?}");
-    assert!(report.findings.iter().all(|found| found.what.contains("icecore key remove")), "{report:#?}");
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|found| found.what.contains("icecore key remove")),
+        "{report:#?}"
+    );
 }
 
 #[test]
@@ -396,7 +600,11 @@ fn a_store_that_cannot_be_written_is_verified_too() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
     let repo = Repository::open(store, &crate::repo::Secret::empty(), dir.path()).expect("opens");
-    assert!(verify(&repo, &all_data(), &Recording::default(), &Cancel::new()).expect("verified").is_clean());
+    assert!(
+        verify(&repo, &all_data(), &Recording::default(), &Cancel::new())
+            .expect("verified")
+            .is_clean()
+    );
     let stopped = Cancel::new();
     stopped.cancel();
     let result = verify(&repo, &all_data(), &Recording::default(), &stopped);

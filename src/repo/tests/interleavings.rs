@@ -9,17 +9,28 @@ use super::{Fixture, lease, snapshot, store_chunks, take_lease};
 use crate::format::{ObjectKind, encode_segment};
 use crate::index::PackState;
 use crate::store::{
-    Body, Folder, HookedStore, KeyKind, LocalStore, ObjectKey, Operation, PutMode, SharedStore, Store,
-    list_all,
+    Body, Folder, HookedStore, KeyKind, LocalStore, ObjectKey, Operation, PutMode, SharedStore,
+    Store, list_all,
 };
 use crate::types::{ChunkId, Class, LeaseId, PackId, SegmentBody, SegmentId};
 
 /// Puts a segment as another client would; our own index learns of it by a sync.
 pub fn publish(repo: &Repository, body: &SegmentBody) -> SegmentId {
-    let (bytes, name) =
-        seal_object(repo.keys(), ObjectKind::Segment, body.writer, &encode_segment(body)).expect("seals");
+    let (bytes, name) = seal_object(
+        repo.keys(),
+        ObjectKind::Segment,
+        body.writer,
+        &encode_segment(body),
+    )
+    .expect("seals");
     let id = SegmentId::from(name);
-    repo.store().put(&ObjectKey::Segment(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("puts");
+    repo.store()
+        .put(
+            &ObjectKey::Segment(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("puts");
     id
 }
 
@@ -57,13 +68,21 @@ fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     assert_eq!(read(&repo, &id).expect("condemned, readable"), b"chunk");
     publish(&repo, &says(|body| body.dropped = vec![first]));
     repo.sync().expect("syncs");
-    assert_eq!(repo.index().pack(&first).expect("asks").map(|pack| pack.state), Some(PackState::Dropped));
+    assert_eq!(
+        repo.index()
+            .pack(&first)
+            .expect("asks")
+            .map(|pack| pack.state),
+        Some(PackState::Dropped)
+    );
     assert_eq!(read(&repo, &id).expect("dropped, readable"), b"chunk");
     store_chunks(&repo, &lease, &[b"chunk"]).expect("stores anew");
     assert_eq!(packs_stored(repo.store()), 2);
     let best = repo.index().lookup_one(&id).expect("asks").expect("known");
     assert_eq!(best.state, PackState::Known);
-    repo.store().delete(&ObjectKey::Pack(first)).expect("sweeps");
+    repo.store()
+        .delete(&ObjectKey::Pack(first))
+        .expect("sweeps");
     assert_eq!(read(&repo, &id).expect("from the new pack"), b"chunk");
 }
 
@@ -78,8 +97,15 @@ fn i1_two_mergers_race_a_prune() {
     let gone = store_chunks(&repo, &lease, &[b"gone"]).expect("stores")[0];
     let small: Vec<SegmentId> = repo.listed_segments().expect("lists").into_iter().collect();
     assert_eq!(small.len(), 2);
-    let place = repo.index().lookup_one(&gone).expect("asks").expect("known");
-    let bodies: Vec<SegmentBody> = small.iter().map(|id| repo.read_segment(id).expect("reads")).collect();
+    let place = repo
+        .index()
+        .lookup_one(&gone)
+        .expect("asks")
+        .expect("known");
+    let bodies: Vec<SegmentBody> = small
+        .iter()
+        .map(|id| repo.read_segment(id).expect("reads"))
+        .collect();
     let union = |writer| {
         says(|body| {
             body.writer = LeaseId::new([writer; 16]);
@@ -94,16 +120,30 @@ fn i1_two_mergers_race_a_prune() {
     watcher.sync().expect("syncs");
     publish(&repo, &says(|body| body.dropped = vec![place.pack]));
     for id in &small {
-        repo.store().delete(&ObjectKey::Segment(*id)).expect("deletes");
+        repo.store()
+            .delete(&ObjectKey::Segment(*id))
+            .expect("deletes");
         watcher.sync().expect("syncs");
     }
     publish(&repo, &union(2));
-    repo.store().delete(&ObjectKey::Pack(place.pack)).expect("sweeps");
+    repo.store()
+        .delete(&ObjectKey::Pack(place.pack))
+        .expect("sweeps");
     for client in [&watcher, &repo, &fixture.open("new")] {
         client.sync().expect("syncs");
-        let state = |id| client.index().lookup_one(id).expect("asks").map(|place| place.state);
+        let state = |id| {
+            client
+                .index()
+                .lookup_one(id)
+                .expect("asks")
+                .map(|place| place.state)
+        };
         assert_eq!(state(&kept), Some(PackState::Known));
-        assert_ne!(state(&gone), Some(PackState::Known), "a dropped pack came back");
+        assert_ne!(
+            state(&gone),
+            Some(PackState::Known),
+            "a dropped pack came back"
+        );
         assert_eq!(read(client, &kept).expect("reads"), b"kept");
         assert!(read(client, &gone).expect_err("swept").is_damage());
     }
@@ -128,7 +168,9 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
     // It wakes inside its backup: its index still says that the chunk is there, so it stores nothing.
     store_chunks(&sleeper, &old_lease, &[b"chunk"]).expect("deduplicates");
     assert_eq!(packs_stored(sleeper.store()), 0);
-    let err = sleeper.commit(old_lease, snapshot(&[])).expect_err("two days late");
+    let err = sleeper
+        .commit(old_lease, snapshot(&[]))
+        .expect_err("two days late");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
     assert_eq!(sleeper.listed_snapshots().expect("lists"), []);
     // Its next backup.
@@ -172,17 +214,31 @@ fn i3_an_old_index_database_is_put_back() {
         let segments = repo.listed_segments().expect("lists");
         let loaded = |id: &&SegmentId| repo.read_segment(id).expect("reads").packs[0].id == pack;
         let superseded = vec![*segments.iter().find(loaded).expect("the old one")];
-        publish(&repo, &says(|body| (body.dropped, body.superseded) = (vec![pack], superseded.clone())));
-        repo.store().delete(&ObjectKey::Segment(superseded[0])).expect("deletes");
-        repo.store().delete(&ObjectKey::Pack(pack)).expect("deletes");
+        publish(
+            &repo,
+            &says(|body| (body.dropped, body.superseded) = (vec![pack], superseded.clone())),
+        );
+        repo.store()
+            .delete(&ObjectKey::Segment(superseded[0]))
+            .expect("deletes");
+        repo.store()
+            .delete(&ObjectKey::Pack(pack))
+            .expect("deletes");
         new
     };
     std::fs::remove_dir_all(caches.join("a")).expect("removes");
     copy_folder(&caches.join("saved"), &caches.join("a"));
     let repo = fixture.open("a");
-    assert!(repo.index().lookup_one(&old).expect("asks").is_some(), "it is the old one");
+    assert!(
+        repo.index().lookup_one(&old).expect("asks").is_some(),
+        "it is the old one"
+    );
     repo.sync().expect("syncs");
-    let known = repo.index().lookup_one(&old).expect("asks").is_some_and(|at| at.state == PackState::Known);
+    let known = repo
+        .index()
+        .lookup_one(&old)
+        .expect("asks")
+        .is_some_and(|at| at.state == PackState::Known);
     assert!(!known, "a swept pack is not known");
     assert_eq!(read(&repo, &new).expect("reads"), b"new");
     store_chunks(&repo, &lease(&repo), &[b"old"]).expect("stores anew");
@@ -215,7 +271,10 @@ fn i4_two_copies_of_one_repository_in_turn() {
     // At two paths: two caches.
     let only_here = back_up(&here, b"here");
     back_up(&copy, b"here");
-    assert_eq!(read(&open(&copy), &only_here).expect("stored in the copy too"), b"here");
+    assert_eq!(
+        read(&open(&copy), &only_here).expect("stored in the copy too"),
+        b"here"
+    );
     // At one path, as two disks mounted in turn: the cache is of the other copy.
     let swap = || {
         let aside = folder.path().join("aside");
@@ -254,7 +313,15 @@ fn i5_an_orphaned_pack_counts_for_nothing() {
         store_chunks(&repo, &lease, &[b"chunk"]).expect_err("dies before the segment");
     }
     let orphans = list_all(&*fixture.memory, Folder::Packs).expect("lists");
-    assert_eq!((orphans.len(), list_all(&*fixture.memory, Folder::Index).expect("lists").len()), (1, 0));
+    assert_eq!(
+        (
+            orphans.len(),
+            list_all(&*fixture.memory, Folder::Index)
+                .expect("lists")
+                .len()
+        ),
+        (1, 0)
+    );
     let repo = fixture.open("a");
     let lease = lease(&repo);
     repo.sync().expect("syncs");
@@ -272,12 +339,23 @@ fn i5_an_orphan_is_adopted_by_a_rebuild() {
     let repo = fixture.open("a");
     let id = store_chunks(&repo, &lease(&repo), &[b"chunk"]).expect("stores")[0];
     for segment in repo.listed_segments().expect("lists") {
-        repo.store().delete(&ObjectKey::Segment(segment)).expect("deletes");
+        repo.store()
+            .delete(&ObjectKey::Segment(segment))
+            .expect("deletes");
     }
     let other = fixture.open("b");
-    assert!(read(&other, &id).expect_err("no segment tells of it").is_damage());
-    let rebuilt = other.rebuild_index(&lease(&other), &mut || Ok(())).expect("rebuilds");
-    assert_eq!((rebuilt.packs, rebuilt.chunks, rebuilt.unreadable.len()), (1, 1, 0));
+    assert!(
+        read(&other, &id)
+            .expect_err("no segment tells of it")
+            .is_damage()
+    );
+    let rebuilt = other
+        .rebuild_index(&lease(&other), &mut || Ok(()))
+        .expect("rebuilds");
+    assert_eq!(
+        (rebuilt.packs, rebuilt.chunks, rebuilt.unreadable.len()),
+        (1, 1, 0)
+    );
     assert_eq!(read(&other, &id).expect("reads"), b"chunk");
     repo.sync().expect("syncs");
     assert_eq!(read(&repo, &id).expect("reads"), b"chunk");
@@ -293,7 +371,9 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
     let heartbeat = lease_.last_heartbeat();
     store_chunks(&repo, &lease_, &[b"chunk"]).expect("stores");
     fixture.memory.clock().advance(31 * 60);
-    let err = repo.commit(lease_, snapshot(&[])).expect_err("it landed late");
+    let err = repo
+        .commit(lease_, snapshot(&[]))
+        .expect_err("it landed late");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
     assert_eq!(list_all(repo.store(), Folder::Leases).expect("lists"), []);
@@ -302,7 +382,10 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
     fixture.memory.clock().advance(29 * 60);
     let committed = repo.commit(lease_, snapshot(&[])).expect("commits");
     assert!(landed_late(committed.stored, heartbeat, 1800.0));
-    assert!(!landed_late(heartbeat.plus_seconds(1800), heartbeat, 1800.0), "E itself is in time");
+    assert!(
+        !landed_late(heartbeat.plus_seconds(1800), heartbeat, 1800.0),
+        "E itself is in time"
+    );
 }
 
 /// I7: a lease is lost between two heartbeats (the store's clock says so) and the client takes another: the first
@@ -314,13 +397,18 @@ fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
     let first = lease(&repo);
     let id = store_chunks(&repo, &first, &[b"chunk"]).expect("stores")[0];
     fixture.memory.clock().advance(31 * 60);
-    let err = first.refresh(Duration::ZERO).expect_err("the gap is too long");
+    let err = first
+        .refresh(Duration::ZERO)
+        .expect_err("the gap is too long");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
     let second = lease(&repo);
     first.refresh(Duration::ZERO).expect_err("still lost");
     first.check().expect_err("still lost");
     store_chunks(&repo, &first, &[b"more"]).expect_err("stores no more");
-    assert!(matches!(repo.commit(first, snapshot(&[])), Err(RepoError::LostLease { .. })));
+    assert!(matches!(
+        repo.commit(first, snapshot(&[])),
+        Err(RepoError::LostLease { .. })
+    ));
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
     store_chunks(&repo, &second, &[b"chunk"]).expect("deduplicates");
     assert_eq!(packs_stored(repo.store()), 1);
@@ -338,11 +426,16 @@ fn a_lost_or_damaged_index_is_made_anew() {
         let repo = fixture.open("a");
         store_chunks(&repo, &lease(&repo), &slices).expect("stores")
     };
-    let index =
-        std::fs::read_dir(fixture.caches.path().join("a")).expect("lists").next().expect("one").expect("it");
+    let index = std::fs::read_dir(fixture.caches.path().join("a"))
+        .expect("lists")
+        .next()
+        .expect("one")
+        .expect("it");
     let index = index.path().join("index");
     let files = || {
-        let listed = std::fs::read_dir(&index).expect("lists").map(|file| file.expect("lists").path());
+        let listed = std::fs::read_dir(&index)
+            .expect("lists")
+            .map(|file| file.expect("lists").path());
         listed.filter(|path| path.is_file()).collect::<Vec<_>>()
     };
     for damage in 0..3 {
@@ -353,7 +446,9 @@ fn a_lost_or_damaged_index_is_made_anew() {
                     std::fs::remove_file(&file).expect("removes");
                     continue;
                 }
-                1 => (0..bytes.len()).step_by(97).for_each(|at| bytes[at] ^= 0x55),
+                1 => (0..bytes.len())
+                    .step_by(97)
+                    .for_each(|at| bytes[at] ^= 0x55),
                 _ => bytes.truncate(bytes.len() / 2),
             }
             std::fs::write(&file, bytes).expect("writes");
@@ -365,7 +460,11 @@ fn a_lost_or_damaged_index_is_made_anew() {
         for (id, chunk) in ids.iter().zip(&chunks) {
             assert_eq!(read(&repo, id).expect("reads"), *chunk, "damage {damage}");
         }
-        assert_eq!(packs_stored(repo.store()), 1, "damage {damage}: all was deduplicated");
+        assert_eq!(
+            packs_stored(repo.store()),
+            1,
+            "damage {damage}: all was deduplicated"
+        );
     }
 }
 
@@ -379,14 +478,23 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
     let (tell, told) = std::sync::mpsc::channel();
     let act = move |_: &dyn Store| {
         let held = lease(&other);
-        tell.send(store_chunks(&other, &held, &[b"chunk"]).expect("stores")[0]).expect("told");
+        tell.send(store_chunks(&other, &held, &[b"chunk"]).expect("stores")[0])
+            .expect("told");
     };
-    let store = HookedStore::behind(fixture.store(), Operation::List, KeyKind::Segment, Box::new(act));
+    let store = HookedStore::behind(
+        fixture.store(),
+        Operation::List,
+        KeyKind::Segment,
+        Box::new(act),
+    );
     let repo = fixture.open_on(Arc::new(store), "shared").expect("opens");
     let report = repo.sync().expect("syncs");
     let id = told.try_recv().expect("published meanwhile");
     assert_eq!(report.detached, 0);
-    assert_eq!(repo.index().loaded().expect("asks"), repo.listed_segments().expect("lists"));
+    assert_eq!(
+        repo.index().loaded().expect("asks"),
+        repo.listed_segments().expect("lists")
+    );
     let place = repo.index().lookup_one(&id).expect("asks");
     assert!(place.is_some_and(|place| place.state == PackState::Known));
 }

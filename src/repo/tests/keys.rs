@@ -8,13 +8,17 @@ use crate::chunk::{Argon2Cost, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 use crate::repo::unlock::unlock;
 use crate::store::{
-    Body, Copy, Effect, Fault, FaultyStore, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode,
-    RecordingStore, Store, Trouble, list_all,
+    Body, Copy, Effect, Fault, FaultyStore, Folder, HookedStore, KeyKind, ObjectKey, Operation,
+    PutMode, RecordingStore, Store, Trouble, list_all,
 };
 use crate::sys::now;
 
 fn slot_keys(store: &dyn Store) -> Vec<ObjectKey> {
-    list_all(store, Folder::Keys).expect("listed").into_iter().map(|meta| meta.key).collect()
+    list_all(store, Folder::Keys)
+        .expect("listed")
+        .into_iter()
+        .map(|meta| meta.key)
+        .collect()
 }
 
 fn wrong(fixture: &Fixture) -> RepoError {
@@ -29,16 +33,29 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
     let fixture = Fixture::new();
     for copy in [Copy::First, Copy::Second] {
         let keys = slot_keys(&*fixture.memory);
-        let key =
-            keys.iter().find(|key| matches!(key, ObjectKey::KeySlot(_, c) if *c == copy)).expect("a copy");
+        let key = keys
+            .iter()
+            .find(|key| matches!(key, ObjectKey::KeySlot(_, c) if *c == copy))
+            .expect("a copy");
         let bytes = fixture.memory.get(key, 1 << 16).expect("read");
         fixture.memory.delete(key).expect("deleted");
-        assert!(matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }), "{}", wrong(&fixture));
+        assert!(
+            matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }),
+            "{}",
+            wrong(&fixture)
+        );
         fixture.open("a");
-        fixture.memory.put(key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        fixture
+            .memory
+            .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
     }
     slot_keys(&*fixture.memory).iter().for_each(|key| {
-        fixture.memory.damage(key, |bytes| bytes.truncate(9)).then_some(()).expect("damaged");
+        fixture
+            .memory
+            .damage(key, |bytes| bytes.truncate(9))
+            .then_some(())
+            .expect("damaged");
     });
     assert!(wrong(&fixture).is_damage());
 }
@@ -49,17 +66,27 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
     let (fixture, dead) = (Fixture::new(), Fixture::new());
     for key in slot_keys(&*dead.memory) {
         let bytes = dead.memory.get(&key, 1 << 16).expect("read");
-        fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        fixture
+            .memory
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
     }
     fixture.open("a");
-    assert!(matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }), "{}", wrong(&fixture));
+    assert!(
+        matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }),
+        "{}",
+        wrong(&fixture)
+    );
     // Nothing but another repository's slots is another matter.
     for key in slot_keys(&*fixture.memory) {
         fixture.memory.delete(&key).expect("deleted");
     }
     for key in slot_keys(&*dead.memory) {
         let bytes = dead.memory.get(&key, 1 << 16).expect("read");
-        fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        fixture
+            .memory
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
     }
     assert!(wrong(&fixture).is_damage());
 }
@@ -75,7 +102,11 @@ fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
         let step = if copy == Copy::First { 1 } else { 13 };
         for at in (0..good.len()).step_by(step) {
             let bit = 1 << (at % 7);
-            fixture.memory.damage(&key, |bytes| bytes[at] ^= bit).then_some(()).expect("damaged");
+            fixture
+                .memory
+                .damage(&key, |bytes| bytes[at] ^= bit)
+                .then_some(())
+                .expect("damaged");
             let id = Repository::identify(&fixture.store());
             assert_eq!(
                 id.unwrap_or_else(|err| panic!("byte {at} of {key}: {err}")),
@@ -84,9 +115,21 @@ fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
             );
             let opened = fixture.open_on(fixture.store(), "a");
             let opened = opened.unwrap_or_else(|err| panic!("byte {at} of {key}: {err}"));
-            assert!(opened.config_damage().is_some_and(|what| what.contains("repair config")), "byte {at}");
-            assert_eq!(opened.repair_config().expect("mended"), [key.to_string()], "byte {at}");
-            assert!(fixture.memory.get(&key, 1 << 16).expect("read") == good, "byte {at} of {key} is healed");
+            assert!(
+                opened
+                    .config_damage()
+                    .is_some_and(|what| what.contains("repair config")),
+                "byte {at}"
+            );
+            assert_eq!(
+                opened.repair_config().expect("mended"),
+                [key.to_string()],
+                "byte {at}"
+            );
+            assert!(
+                fixture.memory.get(&key, 1 << 16).expect("read") == good,
+                "byte {at} of {key} is healed"
+            );
         }
     }
     assert!(fixture.open("a").config_damage().is_none());
@@ -99,18 +142,36 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
     let mut config = fixture.open("a").config().clone();
     config.parity = Some(7);
     let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
-    fixture.memory.damage(&ObjectKey::Config(Copy::Second), |bytes| *bytes = other.clone());
+    fixture
+        .memory
+        .damage(&ObjectKey::Config(Copy::Second), |bytes| {
+            *bytes = other.clone()
+        });
     let repo = fixture.open("a");
     assert_eq!(repo.config().parity, None);
-    assert!(repo.config_damage().is_some_and(|what| what.contains("differ")), "{:?}", repo.config_damage());
+    assert!(
+        repo.config_damage()
+            .is_some_and(|what| what.contains("differ")),
+        "{:?}",
+        repo.config_damage()
+    );
     repo.repair_config().expect("mended");
     assert!(fixture.open("a").config_damage().is_none());
     // A feature that either of them asks for is respected.
     config.features.read.push("unheard-of".into());
     let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
-    fixture.memory.damage(&ObjectKey::Config(Copy::Second), |bytes| *bytes = other.clone());
-    let refused = fixture.open_on(fixture.store(), "a").expect_err("an unknown feature");
-    assert!(matches!(refused, RepoError::UnknownFeature { .. }), "{refused}");
+    fixture
+        .memory
+        .damage(&ObjectKey::Config(Copy::Second), |bytes| {
+            *bytes = other.clone()
+        });
+    let refused = fixture
+        .open_on(fixture.store(), "a")
+        .expect_err("an unknown feature");
+    assert!(
+        matches!(refused, RepoError::UnknownFeature { .. }),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -121,9 +182,15 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
             for trouble in [Trouble::Medium, Trouble::TimedOut, Trouble::Denied] {
                 let faulty = FaultyStore::new(fixture.store());
                 let effect = Effect::ErrorBefore(trouble);
-                faulty.plan(Fault { operation: Operation::Get, kind: Some(kind), nth, effect });
+                faulty.plan(Fault {
+                    operation: Operation::Get,
+                    kind: Some(kind),
+                    nth,
+                    effect,
+                });
                 let faulty = Arc::new(faulty);
-                let opened = fixture.open_on(faulty.clone(), &format!("{kind:?} {nth} {trouble:?}"));
+                let opened =
+                    fixture.open_on(faulty.clone(), &format!("{kind:?} {nth} {trouble:?}"));
                 opened.unwrap_or_else(|err| panic!("{kind:?} {nth} {trouble:?}: {err}"));
                 faulty.assert_all_fired();
             }
@@ -134,9 +201,16 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
         let faulty = FaultyStore::new(fixture.store());
         for nth in 1..=gets {
             let effect = Effect::ErrorBefore(Trouble::Medium);
-            faulty.plan(Fault { operation: Operation::Get, kind: Some(kind), nth, effect });
+            faulty.plan(Fault {
+                operation: Operation::Get,
+                kind: Some(kind),
+                nth,
+                effect,
+            });
         }
-        let err = fixture.open_on(Arc::new(faulty), "none").expect_err("nothing can be read");
+        let err = fixture
+            .open_on(Arc::new(faulty), "none")
+            .expect_err("nothing can be read");
         assert!(err.is_unreadable_now(), "{kind:?}: {err}");
     }
 }
@@ -144,62 +218,126 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
 /// Puts both copies of a slot under this name.
 fn plant(fixture: &Fixture, name: &str, change: impl FnOnce(&mut KeySlot)) {
     let keys = slot_keys(&*fixture.memory);
-    let mut slot = decode_key_slot(&fixture.memory.get(&keys[0], 1 << 16).expect("read")).expect("a slot");
+    let mut slot =
+        decode_key_slot(&fixture.memory.get(&keys[0], 1 << 16).expect("read")).expect("a slot");
     change(&mut slot);
     for copy in [Copy::First, Copy::Second] {
         let key = ObjectKey::KeySlot(name.into(), copy);
-        fixture.memory.put(&key, Body::Bytes(&encode_key_slot(&slot)), PutMode::CreateOnly).expect("put");
+        fixture
+            .memory
+            .put(
+                &key,
+                Body::Bytes(&encode_key_slot(&slot)),
+                PutMode::CreateOnly,
+            )
+            .expect("put");
     }
 }
 
 #[test]
 fn a_slot_that_costs_too_much_is_not_tried_unasked() {
     let fixture = Fixture::new();
-    for (n, (memory_kib, passes)) in
-        [(1 << 20, 100), (1 << 20, 1), ((256 << 10) + 1, 1), (64 << 10, 13), (64, 12_289)]
-            .into_iter()
-            .enumerate()
+    for (n, (memory_kib, passes)) in [
+        (1 << 20, 100),
+        (1 << 20, 1),
+        ((256 << 10) + 1, 1),
+        (64 << 10, 13),
+        (64, 12_289),
+    ]
+    .into_iter()
+    .enumerate()
     {
-        plant(&fixture, &format!("{n:016}"), |slot| (slot.memory_kib, slot.passes) = (memory_kib, passes));
+        plant(&fixture, &format!("{n:016}"), |slot| {
+            (slot.memory_kib, slot.passes) = (memory_kib, passes)
+        });
     }
     // Behind these, ours opens all the same.
     fixture.open("a");
     let err = wrong(&fixture);
-    assert!(matches!(err, RepoError::WrongKey { slots: 1, costly: 5 }), "{err}");
-    assert!(err.to_string().contains("5 more ask for unusually much memory"), "{err}");
+    assert!(
+        matches!(
+            err,
+            RepoError::WrongKey {
+                slots: 1,
+                costly: 5
+            }
+        ),
+        "{err}"
+    );
+    assert!(
+        err.to_string()
+            .contains("5 more ask for unusually much memory"),
+        "{err}"
+    );
 }
 
 /// Puts a slot that opens with another secret, at such a cost.
 fn plant_costly(fixture: &Fixture, name: &str, secret: &[u8], cost: Argon2Cost) {
     let id = fixture.open("planter").id();
-    let master = unlock(&*fixture.memory, id, &Secret::empty(), None).expect("opens").master;
-    let mut slot = KeySlot::new(id, now(), "costly".into(), (cost.memory_kib, cost.passes), [7; 32]);
+    let master = unlock(&*fixture.memory, id, &Secret::empty(), None)
+        .expect("opens")
+        .master;
+    let mut slot = KeySlot::new(
+        id,
+        now(),
+        "costly".into(),
+        (cost.memory_kib, cost.passes),
+        [7; 32],
+    );
     slot.check = master.check_value();
     let key = wrap_key(secret, &slot.salt, cost).expect("derived");
     slot.wrapped = master.wrap(&key, &key_slot_aad(&slot));
     for copy in [Copy::First, Copy::Second] {
         let key = ObjectKey::KeySlot(name.into(), copy);
-        fixture.memory.put(&key, Body::Bytes(&encode_key_slot(&slot)), PutMode::CreateOnly).expect("put");
+        fixture
+            .memory
+            .put(
+                &key,
+                Body::Bytes(&encode_key_slot(&slot)),
+                PutMode::CreateOnly,
+            )
+            .expect("put");
     }
 }
 
 #[test]
 fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
     let fixture = Fixture::new();
-    let usual = fixture.open("a").key_slots().expect("listed").remove(0).name;
+    let usual = fixture
+        .open("a")
+        .key_slots()
+        .expect("listed")
+        .remove(0)
+        .name;
     // The least that is costly.
-    let least = Argon2Cost { memory_kib: (256 << 10) + 8, passes: 1 };
+    let least = Argon2Cost {
+        memory_kib: (256 << 10) + 8,
+        passes: 1,
+    };
     plant_costly(&fixture, "costly", b"other", least);
     let open = |secret: Secret, cache: &str| {
         Repository::open(fixture.store(), &secret, &fixture.caches.path().join(cache))
     };
     let other = || Secret::passphrase(Zeroizing::new(b"other".to_vec()));
     let err = open(other(), "a").expect_err("not tried");
-    assert!(matches!(err, RepoError::WrongKey { slots: 1, costly: 1 }), "{err}");
+    assert!(
+        matches!(
+            err,
+            RepoError::WrongKey {
+                slots: 1,
+                costly: 1
+            }
+        ),
+        "{err}"
+    );
     for _ in 0..2 {
         // With a cache that knows the slot as well: what opened last time is no reason to try it unasked.
         let repo = open(other().even_if_costly(), "a").expect("opens");
-        let current = repo.key_slots().expect("listed").into_iter().find(|slot| slot.current);
+        let current = repo
+            .key_slots()
+            .expect("listed")
+            .into_iter()
+            .find(|slot| slot.current);
         assert_eq!(current.expect("one").name, "costly");
         open(other(), "a").expect_err("not tried");
     }
@@ -212,7 +350,11 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
         });
     }
     let repo = open(Secret::empty().even_if_costly(), "b").expect("opens");
-    let current = repo.key_slots().expect("listed").into_iter().find(|slot| slot.current);
+    let current = repo
+        .key_slots()
+        .expect("listed")
+        .into_iter()
+        .find(|slot| slot.current);
     assert_eq!(current.expect("one").name, usual);
 }
 
@@ -230,7 +372,11 @@ fn many_slots_of_moderate_cost_are_bounded_together() {
     // Opened with the cheapest first: none of them was tried.
     let store = Arc::new(RecordingStore::new(fixture.store()));
     fixture.open_on(store.clone(), "a").expect("opens");
-    assert_eq!(store.count(Operation::Get, KeyKind::KeySlot), 2, "the slot that opened last is read first");
+    assert_eq!(
+        store.count(Operation::Get, KeyKind::KeySlot),
+        2,
+        "the slot that opened last is read first"
+    );
     assert_eq!(store.count(Operation::List, KeyKind::KeySlot), 0);
 }
 
@@ -242,13 +388,24 @@ fn the_slot_that_opened_last_may_be_gone_or_another() {
     let new = repo.add_key(&Secret::empty(), "second").expect("added");
     repo.remove_key(&old).expect("removed");
     assert!(
-        fixture.open("a").key_slots().expect("listed").iter().all(|slot| slot.name == new && slot.current)
+        fixture
+            .open("a")
+            .key_slots()
+            .expect("listed")
+            .iter()
+            .all(|slot| slot.name == new && slot.current)
     );
     // What the cache says is no more than a guess.
     for entry in walkdir::WalkDir::new(fixture.caches.path()) {
         let entry = entry.expect("listed");
         if entry.file_name() == "slot" {
-            for text in ["", "../../etc/passwd", "\u{1}", "0123456789abcdef", &"a".repeat(65)] {
+            for text in [
+                "",
+                "../../etc/passwd",
+                "\u{1}",
+                "0123456789abcdef",
+                &"a".repeat(65),
+            ] {
                 std::fs::write(entry.path(), text).expect("written");
                 fixture.open("a");
             }
@@ -266,15 +423,28 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
     let gone = second.clone();
     let hook = move |store: &dyn Store| {
         for copy in [Copy::First, Copy::Second] {
-            store.delete(&ObjectKey::KeySlot(gone.clone(), copy)).expect("deleted");
+            store
+                .delete(&ObjectKey::KeySlot(gone.clone(), copy))
+                .expect("deleted");
         }
     };
-    let hooked = HookedStore::behind(fixture.store(), Operation::Delete, KeyKind::KeySlot, Box::new(hook));
+    let hooked = HookedStore::behind(
+        fixture.store(),
+        Operation::Delete,
+        KeyKind::KeySlot,
+        Box::new(hook),
+    );
     let other = fixture.open_on(Arc::new(hooked), "b").expect("opens");
     let err = other.remove_key(&first).expect_err("it would be the last");
-    assert!(matches!(err, RepoError::Refused { .. }) && err.to_string().contains("put back"), "{err}");
+    assert!(
+        matches!(err, RepoError::Refused { .. }) && err.to_string().contains("put back"),
+        "{err}"
+    );
     let left = fixture.open("a").key_slots().expect("listed");
-    assert!(left.len() == 1 && left[0].name == first && left[0].damage.is_none(), "{left:?}");
+    assert!(
+        left.len() == 1 && left[0].name == first && left[0].damage.is_none(),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -282,13 +452,27 @@ fn a_slot_of_another_repository_is_not_counted_as_the_one_that_stays() {
     let (fixture, strange) = (Fixture::new(), Fixture::new());
     for key in slot_keys(&*strange.memory) {
         let bytes = strange.memory.get(&key, 1 << 16).expect("read");
-        fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        fixture
+            .memory
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
     }
     plant(&fixture, "f00d", |slot| slot.check[0] ^= 1);
     let repo = fixture.open("a");
     let slots = repo.key_slots().expect("listed");
-    assert_eq!(slots.iter().filter(|slot| slot.damage.is_none()).count(), 1, "{slots:?}");
-    let ours = slots.into_iter().find(|slot| slot.current).expect("the one that opened").name;
-    assert!(matches!(repo.remove_key(&ours), Err(RepoError::Refused { .. })));
+    assert_eq!(
+        slots.iter().filter(|slot| slot.damage.is_none()).count(),
+        1,
+        "{slots:?}"
+    );
+    let ours = slots
+        .into_iter()
+        .find(|slot| slot.current)
+        .expect("the one that opened")
+        .name;
+    assert!(matches!(
+        repo.remove_key(&ours),
+        Err(RepoError::Refused { .. })
+    ));
     fixture.open("a");
 }

@@ -7,8 +7,8 @@ use super::{Fixture, lease, snapshot, take_lease};
 use crate::format::{LeaseBody, LeaseKind, SnapshotState};
 use crate::repo::{FoundLease, Lease, LeaseTimes, RepoError, Repository, Secret};
 use crate::store::{
-    Body, Clock, Effect, Fault, FaultyStore, Folder, KeyKind, ModelWorld, ObjectKey, Operation, PutMode,
-    SharedStore, Store, Trouble, list_all,
+    Body, Clock, Effect, Fault, FaultyStore, Folder, KeyKind, ModelWorld, ObjectKey, Operation,
+    PutMode, SharedStore, Store, Trouble, list_all,
 };
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
@@ -19,12 +19,24 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
     let times = LeaseTimes::default();
     let held = lease(&repo);
     let other = ObjectKey::Lease(LeaseId::new([7; 16]));
-    fixture.memory.put(&other, Body::Bytes(b"no lease"), PutMode::CreateOnly).expect("put");
+    fixture
+        .memory
+        .put(&other, Body::Bytes(b"no lease"), PutMode::CreateOnly)
+        .expect("put");
     let found = repo.leases().expect("lists");
     assert_eq!(found.len(), 2);
-    let ours = found.iter().find(|found| found.id == held.id()).expect("is listed");
-    let damaged = found.iter().find(|found| found.id != held.id()).expect("is listed");
-    assert_eq!((ours.started(&times), ours.modified), (held.started(), held.last_heartbeat()));
+    let ours = found
+        .iter()
+        .find(|found| found.id == held.id())
+        .expect("is listed");
+    let damaged = found
+        .iter()
+        .find(|found| found.id != held.id())
+        .expect("is listed");
+    assert_eq!(
+        (ours.started(&times), ours.modified),
+        (held.started(), held.last_heartbeat())
+    );
     assert!(damaged.body.is_none());
     assert!(damaged.started(&times).seconds_since(held.started()) <= -13.0 * 86400.0);
     let now = held.last_heartbeat();
@@ -51,7 +63,11 @@ fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
         let result = repo.commit(lease, super::snapshot(&[]));
         assert_eq!(result.is_ok(), is_committed, "{jump}: {result:?}");
         let listed = repo.listed_snapshots().expect("lists").len();
-        assert_eq!(listed, usize::from(is_committed), "{jump}: withdrawn, or not");
+        assert_eq!(
+            listed,
+            usize::from(is_committed),
+            "{jump}: withdrawn, or not"
+        );
     }
 }
 
@@ -68,9 +84,15 @@ fn a_writer_that_slept_too_long_commits_nothing_and_makes_no_checkpoint() {
     let lease = super::take_lease(&repo, times).expect("a lease");
     std::thread::sleep(Duration::from_millis(60));
     let checkpoint = repo.put_checkpoint(&lease, super::snapshot(&[]));
-    assert!(matches!(checkpoint, Err(RepoError::LostLease { .. })), "{checkpoint:?}");
+    assert!(
+        matches!(checkpoint, Err(RepoError::LostLease { .. })),
+        "{checkpoint:?}"
+    );
     let commit = repo.commit(lease, super::snapshot(&[]));
-    assert!(matches!(commit, Err(RepoError::LostLease { .. })), "{commit:?}");
+    assert!(
+        matches!(commit, Err(RepoError::LostLease { .. })),
+        "{commit:?}"
+    );
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
 }
 
@@ -79,19 +101,37 @@ fn a_checkpoint_leaves_the_lease_and_is_replaced() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let lease = lease(&repo);
-    let first = repo.put_checkpoint(&lease, super::snapshot(&[])).expect("put").id;
+    let first = repo
+        .put_checkpoint(&lease, super::snapshot(&[]))
+        .expect("put")
+        .id;
     let found = repo.read_snapshot(&first).expect("reads");
-    assert_eq!((found.state, found.lease), (SnapshotState::Checkpoint, lease.id()));
+    assert_eq!(
+        (found.state, found.lease),
+        (SnapshotState::Checkpoint, lease.id())
+    );
     assert_eq!(found.heartbeat, lease.last_heartbeat());
-    let second = repo.put_checkpoint(&lease, super::snapshot(&[first])).expect("the first is a root").id;
+    let second = repo
+        .put_checkpoint(&lease, super::snapshot(&[first]))
+        .expect("the first is a root")
+        .id;
     repo.delete_checkpoint(&first).expect("deleted");
     repo.delete_checkpoint(&first).expect("as good");
     let committed = repo.commit_with(lease, super::snapshot(&[second]), |lease, _| {
-        assert!(repo.leases().expect("lists").iter().any(|found| found.id == lease.id()), "not yet ended");
+        assert!(
+            repo.leases()
+                .expect("lists")
+                .iter()
+                .any(|found| found.id == lease.id()),
+            "not yet ended"
+        );
         repo.delete_checkpoint(&second).expect("deleted");
     });
     let listed = repo.listed_snapshots().expect("lists");
-    assert_eq!(listed.iter().map(|one| one.0).collect::<Vec<_>>(), [committed.expect("committed").id]);
+    assert_eq!(
+        listed.iter().map(|one| one.0).collect::<Vec<_>>(),
+        [committed.expect("committed").id]
+    );
     assert_eq!(repo.leases().expect("lists"), []);
 }
 
@@ -105,14 +145,18 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
         Repository::init(&store, &Secret::empty(), "test").expect("init");
         let caches = tempfile::tempdir().expect("a folder");
         let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
-        let reader = Lease::take(&repo, LeaseKind::Restore, "host", LeaseTimes::default()).expect("a lease");
+        let reader =
+            Lease::take(&repo, LeaseKind::Restore, "host", LeaseTimes::default()).expect("a lease");
         reader.release().expect("released");
         repo.commit(lease(&repo), snapshot(&[])).expect("commits");
         drop(take_lease(&repo, LeaseTimes::default()).expect("a lease"));
         list_all(repo.store(), Folder::Leases).expect("lists").len()
     };
     assert_eq!(left(ModelWorld::new(&Clock::default(), 1)), 2);
-    assert_eq!(left(ModelWorld::new(&Clock::default(), 1).with_strong_listing()), 0);
+    assert_eq!(
+        left(ModelWorld::new(&Clock::default(), 1).with_strong_listing()),
+        0
+    );
 }
 
 /// `prune --now` does not wait for a process that is gone; but it must have been one of this boot, of these process
@@ -133,15 +177,38 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
     };
     let dead = |body: &LeaseBody| {
         let (id, modified) = (body.id, Timestamp::from_seconds(1));
-        FoundLease { id, modified, body: Some(body.clone()), is_orphan: true }.is_dead_here("host")
+        FoundLease {
+            id,
+            modified,
+            body: Some(body.clone()),
+            is_orphan: true,
+        }
+        .is_dead_here("host")
     };
     assert!(dead(&body));
     let modified = Timestamp::from_seconds(1);
-    let unproved = FoundLease { id: body.id, modified, body: Some(body.clone()), is_orphan: false };
-    assert!(!unproved.is_dead_here("host"), "a clone of this machine may run it");
-    assert!(!dead(&LeaseBody { host: "other".into(), ..body.clone() }));
-    assert!(!dead(&LeaseBody { boot: "another boot".into(), ..body.clone() }));
-    assert!(!dead(&LeaseBody { pid: std::process::id(), ..body.clone() }));
+    let unproved = FoundLease {
+        id: body.id,
+        modified,
+        body: Some(body.clone()),
+        is_orphan: false,
+    };
+    assert!(
+        !unproved.is_dead_here("host"),
+        "a clone of this machine may run it"
+    );
+    assert!(!dead(&LeaseBody {
+        host: "other".into(),
+        ..body.clone()
+    }));
+    assert!(!dead(&LeaseBody {
+        boot: "another boot".into(),
+        ..body.clone()
+    }));
+    assert!(!dead(&LeaseBody {
+        pid: std::process::id(),
+        ..body.clone()
+    }));
 }
 
 /// Two clones of one machine: the same boot id, host name and process numbers, each with a disk of its own. What runs in one
@@ -152,28 +219,56 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
     let (one, clone) = (fixture.open("one"), fixture.open("clone"));
     let orphans = |repo: &crate::repo::Repository| {
         let found = repo.leases().expect("lists");
-        found.iter().map(|lease| lease.is_orphan).collect::<Vec<_>>()
+        found
+            .iter()
+            .map(|lease| lease.is_orphan)
+            .collect::<Vec<_>>()
     };
     let held = lease(&one);
     held.refresh(Duration::ZERO).expect("beats");
-    assert_eq!((orphans(&one), orphans(&clone)), (vec![false], vec![false]), "it lives");
+    assert_eq!(
+        (orphans(&one), orphans(&clone)),
+        (vec![false], vec![false]),
+        "it lives"
+    );
     let id = held.id();
     let marker = one.cache_dir().join("leases").join(id.to_string());
     let text = std::fs::read(&marker).expect("there");
-    let bytes = fixture.memory.get(&ObjectKey::Lease(id), 1 << 20).expect("there");
-    let stamp = fixture.memory.stat(&ObjectKey::Lease(id)).expect("there").modified;
+    let bytes = fixture
+        .memory
+        .get(&ObjectKey::Lease(id), 1 << 20)
+        .expect("there");
+    let stamp = fixture
+        .memory
+        .stat(&ObjectKey::Lease(id))
+        .expect("there")
+        .modified;
     held.release().expect("released");
     assert!(!marker.exists(), "it went with the lease");
     // What a killed process leaves, at the same store time.
     let clock = fixture.memory.clock();
     let later = clock.now();
     clock.set(stamp);
-    fixture.memory.put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+    fixture
+        .memory
+        .put(
+            &ObjectKey::Lease(id),
+            Body::Bytes(&bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
     clock.set(later);
     std::fs::write(&marker, &text).expect("written");
-    assert_eq!((orphans(&one), orphans(&clone)), (vec![true], vec![false]), "killed here, unknown there");
+    assert_eq!(
+        (orphans(&one), orphans(&clone)),
+        (vec![true], vec![false]),
+        "killed here, unknown there"
+    );
     // The clone's process goes on with the lease: whoever died here was not the only one.
-    fixture.memory.put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::Replace).expect("put");
+    fixture
+        .memory
+        .put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::Replace)
+        .expect("put");
     assert_eq!(orphans(&one), [false]);
 }
 
@@ -186,9 +281,15 @@ fn a_lease_that_somebody_else_writes_is_lost() {
     held.refresh(Duration::ZERO).expect("beats");
     let key = ObjectKey::Lease(held.id());
     let bytes = fixture.memory.get(&key, 1 << 20).expect("there");
-    fixture.memory.put(&key, Body::Bytes(&bytes), PutMode::Replace).expect("put");
+    fixture
+        .memory
+        .put(&key, Body::Bytes(&bytes), PutMode::Replace)
+        .expect("put");
     let err = held.refresh(Duration::ZERO).expect_err("not ours alone");
-    assert!(err.to_string().contains("another process writes it"), "{err}");
+    assert!(
+        err.to_string().contains("another process writes it"),
+        "{err}"
+    );
     held.check().expect_err("it stays lost");
 }
 
@@ -198,13 +299,15 @@ fn a_lease_of_many_parents_is_read() {
     let fixture = Fixture::new();
     let repo = fixture.open("one");
     let held = lease(&repo);
-    let parents: Vec<SnapshotId> =
-        (0..20_000_u32).map(|n| SnapshotId::new(*blake3::hash(&n.to_le_bytes()).as_bytes())).collect();
+    let parents: Vec<SnapshotId> = (0..20_000_u32)
+        .map(|n| SnapshotId::new(*blake3::hash(&n.to_le_bytes()).as_bytes()))
+        .collect();
     held.set_parents(&parents).expect("possible");
     held.refresh(Duration::ZERO).expect("beats");
     let found = repo.leases().expect("lists");
     assert_eq!(found[0].body.as_ref().expect("read").parents, parents);
-    held.set_parents(&vec![parents[0]; 300_000]).expect_err("nobody would read it");
+    held.set_parents(&vec![parents[0]; 300_000])
+        .expect_err("nobody would read it");
 }
 
 /// A quota can be used up on a disk with room: the reserve is given back when the lease itself does not fit.

@@ -9,7 +9,8 @@ mod writer;
 use std::sync::Arc;
 
 use super::{
-    Claims, FrameWriter, Lease, LeaseTimes, Packed, Packer, PackerOptions, RepoError, Repository, Secret,
+    Claims, FrameWriter, Lease, LeaseTimes, Packed, Packer, PackerOptions, RepoError, Repository,
+    Secret,
 };
 use crate::format::{FORMAT_VERSION, LeaseKind, Snapshot, SnapshotState};
 use crate::observe::Recording;
@@ -27,7 +28,10 @@ impl Fixture {
         let memory = Arc::new(MemoryStore::new());
         let store: SharedStore = memory.clone();
         Repository::init(&store, &Secret::empty(), "test").expect("init");
-        Self { memory, caches: tempfile::tempdir().expect("a folder") }
+        Self {
+            memory,
+            caches: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     fn store(&self) -> SharedStore {
@@ -52,7 +56,11 @@ fn take_lease(repo: &Repository, times: LeaseTimes) -> Result<Lease, RepoError> 
     Lease::take(repo, LeaseKind::Backup, "host", times)
 }
 
-const OPTIONS: PackerOptions = PackerOptions { workers: 2, level: 1, dry_run: false };
+const OPTIONS: PackerOptions = PackerOptions {
+    workers: 2,
+    level: 1,
+    dry_run: false,
+};
 
 /// Runs a packer to its end around `work`, which gets a writer of each class.
 fn pack<T>(
@@ -84,9 +92,15 @@ fn pack<T>(
 }
 
 /// Stores data chunks; returns their ids.
-fn store_chunks(repo: &Repository, lease: &Lease, chunks: &[&[u8]]) -> Result<Vec<ChunkId>, RepoError> {
-    pack(repo, Some(lease), OPTIONS, |data, _| chunks.iter().map(|chunk| data.add(chunk)).collect())
-        .map(|(ids, _)| ids)
+fn store_chunks(
+    repo: &Repository,
+    lease: &Lease,
+    chunks: &[&[u8]],
+) -> Result<Vec<ChunkId>, RepoError> {
+    pack(repo, Some(lease), OPTIONS, |data, _| {
+        chunks.iter().map(|chunk| data.add(chunk)).collect()
+    })
+    .map(|(ids, _)| ids)
 }
 
 fn snapshot(parents: &[SnapshotId]) -> Snapshot {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::super::run_writer::RunShape;
 use super::super::{
-    ChunkReader, Mention, MergedRuns, PutChunk, RepoError, Repository, RunWriter, Streams, merged_into,
-    tiers_to_merge,
+    ChunkReader, Mention, MergedRuns, PutChunk, RepoError, Repository, RunWriter, Streams,
+    merged_into, tiers_to_merge,
 };
 use super::{Fixture, OPTIONS, lease, pack};
 use crate::format::{PageRef, RunRef, decode_node, decode_root};
@@ -18,7 +18,11 @@ use crate::types::{
 };
 
 /// A few entries a page and a few pages a node, so that small trees have many of both.
-const SHAPE: RunShape = RunShape { page_bytes: 120, node_bytes: 260, node_refs_min: 2 };
+const SHAPE: RunShape = RunShape {
+    page_bytes: 120,
+    node_bytes: 260,
+    node_refs_min: 2,
+};
 
 /// What lies at a path; the number stands for all that can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +45,33 @@ fn path(text: &str) -> RelPath {
 }
 
 fn entry(path: &RelPath, thing: Thing) -> Entry {
-    let meta = |n: u8| Metadata { mtime: Timestamp::from_seconds(n.into()), nlink: 1, ..Metadata::default() };
+    let meta = |n: u8| Metadata {
+        mtime: Timestamp::from_seconds(n.into()),
+        nlink: 1,
+        ..Metadata::default()
+    };
     let node = match thing {
         Thing::Folder(n) => Node::Folder { meta: meta(n) },
         Thing::File(n) => {
-            let content = Content { size: 2, extents: vec![Extent::Literal(vec![n, 1])] };
-            Node::File { meta: meta(n), content }
+            let content = Content {
+                size: 2,
+                extents: vec![Extent::Literal(vec![n, 1])],
+            };
+            Node::File {
+                meta: meta(n),
+                content,
+            }
         }
-        Thing::Link(n) => Node::Symlink { meta: meta(n), target: vec![b'x', n.max(1)] },
+        Thing::Link(n) => Node::Symlink {
+            meta: meta(n),
+            target: vec![b'x', n.max(1)],
+        },
     };
-    Entry { path: path.clone(), flags: EntryFlags::empty(), node }
+    Entry {
+        path: path.clone(),
+        flags: EntryFlags::empty(),
+        node,
+    }
 }
 
 /// One change of the tree.
@@ -83,7 +104,10 @@ fn apply(model: &mut Model, edit: &Edit) {
             apply(model, &Edit::Put(path.clone(), Thing::Folder(9)));
             for n in 0..*count {
                 let name = format!("{:08x}", u32::from(n).wrapping_mul(0x9e37_79b9));
-                model.insert(path.join(name.as_bytes()).expect("a good path"), Thing::File(n));
+                model.insert(
+                    path.join(name.as_bytes()).expect("a good path"),
+                    Thing::File(n),
+                );
             }
         }
     }
@@ -93,7 +117,8 @@ fn apply(model: &mut Model, edit: &Edit) {
 /// are as they were.
 fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
     let mut out = Vec::new();
-    let is_folder = |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_folder());
+    let is_folder =
+        |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_folder());
     let paths: std::collections::BTreeSet<&RelPath> = before.keys().chain(now.keys()).collect();
     for path in paths {
         let was_folder = is_folder(before, path);
@@ -104,13 +129,23 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
                 if new.is_folder() && !was_folder {
                     entry.flags = EntryFlags::COVER;
                 }
-                out.push(Mention { entry, in_folders: new.is_folder() || was_folder });
+                out.push(Mention {
+                    entry,
+                    in_folders: new.is_folder() || was_folder,
+                });
             }
             // What lay in a folder that is no more went with it.
             (_, None) if path.parent().is_some_and(|parent| !is_folder(now, &parent)) => {}
             (_, None) => {
-                let entry = Entry { path: path.clone(), flags: EntryFlags::empty(), node: Node::Removed };
-                out.push(Mention { entry, in_folders: was_folder });
+                let entry = Entry {
+                    path: path.clone(),
+                    flags: EntryFlags::empty(),
+                    node: Node::Removed,
+                };
+                out.push(Mention {
+                    entry,
+                    in_folders: was_folder,
+                });
             }
         }
     }
@@ -131,7 +166,13 @@ impl World {
         let fixture = Fixture::new();
         let repo = fixture.open("a");
         let lease = lease(&repo);
-        Self { fixture, repo, lease, runs: Vec::new(), model: Model::new() }
+        Self {
+            fixture,
+            repo,
+            lease,
+            runs: Vec::new(),
+            model: Model::new(),
+        }
     }
 
     /// A backup after these edits. `join`: how many runs to merge with; none: as the tiers say.
@@ -140,7 +181,9 @@ impl World {
         now.entry(RelPath::root()).or_insert(Thing::Folder(1));
         edits.iter().for_each(|edit| apply(&mut now, edit));
         let new = mentions(&self.model, &now, again);
-        let join = join.unwrap_or_else(|| tiers_to_merge(new.len() as u64, &self.runs)).min(self.runs.len());
+        let join = join
+            .unwrap_or_else(|| tiers_to_merge(new.len() as u64, &self.runs))
+            .min(self.runs.len());
         if !new.is_empty() {
             let rest = self.runs.split_off(join);
             let old = std::mem::replace(&mut self.runs, rest);
@@ -162,7 +205,12 @@ impl World {
             let old = MergedRuns::open(&reader, old, Streams::All, false)?;
             let mut new = new.iter().cloned();
             let mut put = |bytes: &[u8]| put(bytes);
-            merged_into(|| Ok(new.next()), old, includes_oldest, RunWriter::with_shape(&mut put, SHAPE))
+            merged_into(
+                || Ok(new.next()),
+                old,
+                includes_oldest,
+                RunWriter::with_shape(&mut put, SHAPE),
+            )
         };
         let packed = pack(&self.repo, Some(&self.lease), OPTIONS, |_, metadata| {
             work(&mut |bytes: &[u8]| metadata.add(bytes))
@@ -171,7 +219,10 @@ impl World {
     }
 
     fn expected(&self) -> Vec<Entry> {
-        self.model.iter().map(|(path, thing)| entry(path, *thing)).collect()
+        self.model
+            .iter()
+            .map(|(path, thing)| entry(path, *thing))
+            .collect()
     }
 
     fn read(&self, which: Streams) -> Result<Vec<Entry>, RepoError> {
@@ -188,10 +239,21 @@ impl World {
         assert_eq!(self.read(Streams::All).expect("reads"), self.expected());
         let shown = self.read(Streams::Folders).expect("reads");
         let (folders, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(Entry::is_folder);
-        let expected: Vec<Entry> = self.expected().into_iter().filter(Entry::is_folder).collect();
+        let expected: Vec<Entry> = self
+            .expected()
+            .into_iter()
+            .filter(Entry::is_folder)
+            .collect();
         assert_eq!(folders, expected, "folder pages");
         for other in others {
-            assert!(!self.model.get(&other.path).is_some_and(|thing| thing.is_folder()), "{}", other.path);
+            assert!(
+                !self
+                    .model
+                    .get(&other.path)
+                    .is_some_and(|thing| thing.is_folder()),
+                "{}",
+                other.path
+            );
         }
     }
 
@@ -211,7 +273,10 @@ impl World {
             at = at.max(all.partition_point(|entry| entry.path.key() < key.as_slice()));
         }
         for expected in &all[at..] {
-            assert_eq!(merged.next_entry().expect("reads").map(uncovered).as_ref(), Some(expected));
+            assert_eq!(
+                merged.next_entry().expect("reads").map(uncovered).as_ref(),
+                Some(expected)
+            );
         }
         assert_eq!(merged.next_entry().expect("reads"), None);
     }
@@ -287,7 +352,13 @@ proptest! {
 /// R9: each run is more than twice the next newer one.
 #[test]
 fn the_number_of_runs_grows_with_the_logarithm() {
-    let run = |entries| RunRef { root: ChunkId::new([0; 32]), entries, bytes: 0, content: 0, hides: 0 };
+    let run = |entries| RunRef {
+        root: ChunkId::new([0; 32]),
+        entries,
+        bytes: 0,
+        content: 0,
+        hides: 0,
+    };
     let mut runs: Vec<RunRef> = Vec::new();
     let (mut rewritten, mut total, mut most) = (0u64, 0u64, 0);
     for n in 0..10_000u64 {
@@ -297,13 +368,25 @@ fn the_number_of_runs_grows_with_the_logarithm() {
         rewritten += joined;
         total += new;
         runs.insert(0, run(new + joined));
-        assert!(runs.windows(2).all(|pair| pair[1].entries > 2 * pair[0].entries), "{runs:?}");
+        assert!(
+            runs.windows(2)
+                .all(|pair| pair[1].entries > 2 * pair[0].entries),
+            "{runs:?}"
+        );
         // 500,000 entries are 2^19.
         most = most.max(runs.len());
     }
     assert!(most <= 19, "{most} runs");
-    assert!(rewritten < 12 * total, "each entry was rewritten {} times", rewritten / total);
-    assert_eq!(tiers_to_merge(0, &runs), 0, "a backup that adds nothing merges nothing");
+    assert!(
+        rewritten < 12 * total,
+        "each entry was rewritten {} times",
+        rewritten / total
+    );
+    assert_eq!(
+        tiers_to_merge(0, &runs),
+        0,
+        "a backup that adds nothing merges nothing"
+    );
     assert_eq!(tiers_to_merge(u64::MAX, &runs), runs.len());
 }
 
@@ -321,11 +404,19 @@ fn no_more(_: &RelPath) -> bool {
 fn i15_a_folder_becomes_a_file_and_a_folder_again() {
     for join in [0, 1, 2] {
         let mut world = World::new();
-        world.backup(&[put("a/b/c", Thing::File(1)), put("a.b", Thing::File(1))], Some(0), &no_more);
+        world.backup(
+            &[put("a/b/c", Thing::File(1)), put("a.b", Thing::File(1))],
+            Some(0),
+            &no_more,
+        );
         world.backup(&[put("a", Thing::File(2))], Some(join), &no_more);
         world.check();
         assert_eq!(world.model.len(), 3);
-        world.backup(&[put("a", Thing::Folder(3)), put("a/d", Thing::File(3))], Some(join), &no_more);
+        world.backup(
+            &[put("a", Thing::Folder(3)), put("a/d", Thing::File(3))],
+            Some(join),
+            &no_more,
+        );
         world.check();
         assert!(!world.model.contains_key(&path("a/b")));
     }
@@ -336,7 +427,11 @@ fn i15_a_folder_becomes_a_file_and_a_folder_again() {
 #[test]
 fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
     let mut world = World::new();
-    world.backup(&[put("a/b", Thing::File(1)), put("c", Thing::File(1))], Some(0), &no_more);
+    world.backup(
+        &[put("a/b", Thing::File(1)), put("c", Thing::File(1))],
+        Some(0),
+        &no_more,
+    );
     world.backup(&[Edit::Remove(path("a"))], Some(0), &no_more);
     world.backup(&[put("c", Thing::File(2))], Some(1), &no_more);
     assert_eq!(world.runs.len(), 2);
@@ -354,7 +449,11 @@ fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
 fn i17_a_folder_made_again_still_hides_what_it_held() {
     for (join_2, join_3) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
         let mut world = World::new();
-        world.backup(&[put("a/old", Thing::File(1)), put("b", Thing::File(1))], Some(0), &no_more);
+        world.backup(
+            &[put("a/old", Thing::File(1)), put("b", Thing::File(1))],
+            Some(0),
+            &no_more,
+        );
         world.backup(&[Edit::Remove(path("a"))], Some(join_2), &no_more);
         world.backup(&[put("a/new", Thing::File(1))], Some(join_3), &no_more);
         world.check();
@@ -369,11 +468,19 @@ fn i17_a_folder_made_again_still_hides_what_it_held() {
 #[test]
 fn a_seek_below_a_file_does_not_find_what_the_folder_before_it_held() {
     let mut world = World::new();
-    world.backup(&[put("a/b/c", Thing::File(1)), put("b", Thing::File(1))], Some(0), &no_more);
+    world.backup(
+        &[put("a/b/c", Thing::File(1)), put("b", Thing::File(1))],
+        Some(0),
+        &no_more,
+    );
     world.backup(&[put("a", Thing::File(2))], Some(0), &no_more);
     for which in [Streams::All, Streams::Folders] {
         world.check_seeks(which, 0, &[path("a/b").key().to_vec()]);
-        world.check_seeks(which, 1, &[path("a/b/c").key().to_vec(), path("a").key().to_vec()]);
+        world.check_seeks(
+            which,
+            1,
+            &[path("a/b/c").key().to_vec(), path("a").key().to_vec()],
+        );
     }
 }
 
@@ -386,12 +493,21 @@ fn pages(world: &World, folders: bool) -> Vec<PageRef> {
                 continue;
             }
             let bytes = reader.chunk(Class::Metadata, &page.id).expect("reads");
-            below(reader, level - 1, decode_node(&bytes, level - 1).expect("decodes").refs, out);
+            below(
+                reader,
+                level - 1,
+                decode_node(&bytes, level - 1).expect("decodes").refs,
+                out,
+            );
         }
     }
     let reader = ChunkReader::new(&world.repo, 1 << 20);
-    let root =
-        decode_root(&reader.chunk(Class::Metadata, &world.runs[0].root).expect("reads")).expect("decodes");
+    let root = decode_root(
+        &reader
+            .chunk(Class::Metadata, &world.runs[0].root)
+            .expect("reads"),
+    )
+    .expect("decodes");
     let tree = if folders { root.folders } else { root.others };
     assert!(tree.level > 0, "the test wants nodes");
     let mut out = Vec::new();
@@ -405,7 +521,11 @@ fn pages(world: &World, folders: bool) -> Vec<PageRef> {
 #[test]
 fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     let mut world = World::new();
-    world.backup(&[Edit::Fill(path("a"), 200), put("b", Thing::File(1))], Some(0), &no_more);
+    world.backup(
+        &[Edit::Fill(path("a"), 200), put("b", Thing::File(1))],
+        Some(0),
+        &no_more,
+    );
     let all = pages(&world, false);
     assert!(all.len() > 20);
     let reader = ChunkReader::new(&world.repo, 1 << 20);
@@ -414,7 +534,8 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         // page cannot be found.
         let missing = ChunkId::new([lost as u8; 32]);
         let runs = [with_page_lost(&world, &all[lost].id, &missing)];
-        let mut strict = MergedRuns::open(&reader, &runs, Streams::All, false).expect("the root is whole");
+        let mut strict =
+            MergedRuns::open(&reader, &runs, Streams::All, false).expect("the root is whole");
         let failure = loop {
             match strict.next_entry() {
                 Ok(Some(_)) => {}
@@ -432,24 +553,48 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         let uncertain = tolerant.take_uncertain();
         assert_eq!(uncertain.len(), 1, "{uncertain:?}");
         assert_eq!(uncertain[0].from, all[lost].first);
-        assert_eq!(uncertain[0].until.as_ref(), all.get(lost + 1).map(|page| &page.first), "page {lost}");
+        assert_eq!(
+            uncertain[0].until.as_ref(),
+            all.get(lost + 1).map(|page| &page.first),
+            "page {lost}"
+        );
         let within = |entry: &Entry| {
             entry.is_file()
                 && entry.path >= uncertain[0].from
-                && uncertain[0].until.as_ref().is_none_or(|until| entry.path < *until)
+                && uncertain[0]
+                    .until
+                    .as_ref()
+                    .is_none_or(|until| entry.path < *until)
         };
-        let certain: Vec<Entry> = world.expected().into_iter().filter(|entry| !within(entry)).collect();
+        let certain: Vec<Entry> = world
+            .expected()
+            .into_iter()
+            .filter(|entry| !within(entry))
+            .collect();
         assert_eq!(shown, certain);
         assert_eq!(tolerant.take_uncertain(), []);
     }
     // A whole run lost: everything is uncertain.
-    let gone = RunRef { root: ChunkId::new([77; 32]), entries: 1, bytes: 1, content: 0, hides: 0 };
+    let gone = RunRef {
+        root: ChunkId::new([77; 32]),
+        entries: 1,
+        bytes: 1,
+        content: 0,
+        hides: 0,
+    };
     let runs = [gone, world.runs[0].clone()];
-    assert!(MergedRuns::open(&reader, &runs, Streams::All, false).expect_err("strict").is_damage());
+    assert!(
+        MergedRuns::open(&reader, &runs, Streams::All, false)
+            .expect_err("strict")
+            .is_damage()
+    );
     let mut tolerant = MergedRuns::open(&reader, &runs, Streams::All, true).expect("opens");
     assert!(tolerant.next_entry().expect("goes on").is_some());
     let uncertain = tolerant.take_uncertain();
-    assert_eq!((&uncertain[0].from, &uncertain[0].until), (&RelPath::root(), &None));
+    assert_eq!(
+        (&uncertain[0].from, &uncertain[0].until),
+        (&RelPath::root(), &None)
+    );
 }
 
 /// The world's run with one page's name replaced in its nodes and root.
@@ -477,12 +622,19 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
         tree
     }
     let reader = ChunkReader::new(&world.repo, 1 << 20);
-    let mut root =
-        decode_root(&reader.chunk(Class::Metadata, &world.runs[0].root).expect("reads")).expect("decodes");
+    let mut root = decode_root(
+        &reader
+            .chunk(Class::Metadata, &world.runs[0].root)
+            .expect("reads"),
+    )
+    .expect("decodes");
     let (run, _) = pack(&world.repo, Some(&world.lease), OPTIONS, |_, metadata| {
         let mut put = |bytes: &[u8]| metadata.add(bytes);
         root.others = replaced(&reader, &mut put, root.others, page, by);
-        Ok(RunRef { root: put(&encode_root(&root))?, ..world.runs[0].clone() })
+        Ok(RunRef {
+            root: put(&encode_root(&root))?,
+            ..world.runs[0].clone()
+        })
     })
     .expect("packs");
     run
@@ -494,20 +646,30 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
 fn runs_of_very_long_paths_can_be_read_again() {
     let world = World::new();
     let names: Vec<Vec<u8>> = (0..15u8).map(|n| vec![b'a' + n; 4000]).collect();
-    let deep = names.iter().fold(RelPath::root(), |path, name| path.join(name).expect("60 KiB"));
+    let deep = names.iter().fold(RelPath::root(), |path, name| {
+        path.join(name).expect("60 KiB")
+    });
     let mut entries: Vec<Entry> = (0..2_000u32)
-        .map(|n| entry(&deep.join(format!("{n:06}").as_bytes()).expect("fits"), Thing::File(1)))
+        .map(|n| {
+            entry(
+                &deep.join(format!("{n:06}").as_bytes()).expect("fits"),
+                Thing::File(1),
+            )
+        })
         .collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let (run, _) = pack(&world.repo, Some(&world.lease), OPTIONS, |_, metadata| {
         let mut put = |bytes: &[u8]| metadata.add(bytes);
         let mut writer = RunWriter::new(&mut put);
-        entries.iter().try_for_each(|entry| writer.push(entry, false))?;
+        entries
+            .iter()
+            .try_for_each(|entry| writer.push(entry, false))?;
         writer.finish()
     })
     .expect("packs");
     let reader = ChunkReader::new(&world.repo, 1 << 20);
-    let mut merged = MergedRuns::open(&reader, &[run.expect("a run")], Streams::All, false).expect("opens");
+    let mut merged =
+        MergedRuns::open(&reader, &[run.expect("a run")], Streams::All, false).expect("opens");
     for expected in &entries {
         assert_eq!(merged.next_entry().expect("reads").as_ref(), Some(expected));
     }
@@ -518,7 +680,9 @@ fn runs_of_very_long_paths_can_be_read_again() {
 #[test]
 fn an_entry_too_long_for_a_page_is_refused() {
     let mut long = entry(&path("a/long"), Thing::File(1));
-    let Node::File { meta, .. } = &mut long.node else { unreachable!("a file") };
+    let Node::File { meta, .. } = &mut long.node else {
+        unreachable!("a file")
+    };
     meta.xattrs = (0..200)
         .map(|n| crate::types::Xattr {
             name: format!("user.{n:04}").into_bytes(),
@@ -526,7 +690,9 @@ fn an_entry_too_long_for_a_page_is_refused() {
         })
         .collect();
     let mut put = |_: &[u8]| Ok(ChunkId::new([1; 32]));
-    let refused = RunWriter::new(&mut put).push(&long, false).expect_err("too long");
+    let refused = RunWriter::new(&mut put)
+        .push(&long, false)
+        .expect_err("too long");
     assert!(refused.to_string().contains("a/long"), "{refused}");
 }
 
@@ -535,9 +701,19 @@ fn an_entry_too_long_for_a_page_is_refused() {
 fn a_damaged_pack_under_a_run_is_damage() {
     let mut world = World::new();
     world.backup(&[Edit::Fill(path("a"), 50)], Some(0), &no_more);
-    let packs: Vec<PackId> = world.repo.index().packs().expect("packs").iter().map(|pack| pack.id).collect();
+    let packs: Vec<PackId> = world
+        .repo
+        .index()
+        .packs()
+        .expect("packs")
+        .iter()
+        .map(|pack| pack.id)
+        .collect();
     for pack in packs {
-        world.fixture.memory.damage(&ObjectKey::Pack(pack), |bytes| bytes[100] ^= 1);
+        world
+            .fixture
+            .memory
+            .damage(&ObjectKey::Pack(pack), |bytes| bytes[100] ^= 1);
     }
     assert!(world.read(Streams::All).expect_err("damaged").is_damage());
 }

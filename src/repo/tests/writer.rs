@@ -9,8 +9,8 @@ use crate::index::{IndexError, PackState};
 use crate::observe::{Counter, Recording};
 use crate::repo::{ChunkReader, Packer, Repository};
 use crate::store::{
-    Call, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, RecordingStore, SharedStore,
-    Store, Trouble, list_all,
+    Call, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, RecordingStore,
+    SharedStore, Store, Trouble, list_all,
 };
 use crate::types::{Class, SnapshotId};
 
@@ -28,17 +28,25 @@ fn assert_sound(fixture: &Fixture) {
     let repo = fixture.open("judge");
     assert_eq!(repo.sync().expect("syncs").damaged, []);
     for (id, _) in repo.listed_snapshots().expect("lists") {
-        repo.read_snapshot(&id).expect("every listed snapshot is whole");
+        repo.read_snapshot(&id)
+            .expect("every listed snapshot is whole");
     }
     for pack in repo.index().packs().expect("packs") {
-        let size = fixture.memory.stat(&ObjectKey::Pack(pack.id)).expect("the pack is there").size;
+        let size = fixture
+            .memory
+            .stat(&ObjectKey::Pack(pack.id))
+            .expect("the pack is there")
+            .size;
         assert_eq!(size, pack.size);
     }
     back_up(&repo, "after").expect("the next backup");
     let reader = ChunkReader::new(&repo, 0);
     for text in ["shared by all", "after"] {
         let id = repo.keys().chunk_id(Class::Data, text.as_bytes());
-        assert_eq!(reader.chunk(Class::Data, &id).expect("reads"), text.as_bytes());
+        assert_eq!(
+            reader.chunk(Class::Data, &id).expect("reads"),
+            text.as_bytes()
+        );
     }
 }
 
@@ -53,7 +61,11 @@ fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
         .take()
         .into_iter()
         .filter(|call| call.operation.is_write())
-        .map(|Call { operation, kind, .. }| (operation, kind))
+        .map(
+            |Call {
+                 operation, kind, ..
+             }| (operation, kind),
+        )
         .collect();
     let put = |kind| (Operation::Put, Some(kind));
     assert_eq!(
@@ -81,13 +93,29 @@ fn no_row_enters_the_index_before_its_segment_is_put() {
     let faulty = Arc::new(FaultyStore::new(fixture.store()));
     let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
     let effect = Effect::ErrorBefore(Trouble::Full);
-    faulty.plan(Fault { operation: Operation::Put, kind: Some(KeyKind::Segment), nth: 1, effect });
+    faulty.plan(Fault {
+        operation: Operation::Put,
+        kind: Some(KeyKind::Segment),
+        nth: 1,
+        effect,
+    });
     back_up(&repo, "one").expect_err("the segment fails");
     faulty.assert_all_fired();
     assert!(repo.index().is_empty().expect("reads"));
-    assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists").len(), 1, "an orphan");
+    assert_eq!(
+        list_all(&*fixture.memory, Folder::Packs)
+            .expect("lists")
+            .len(),
+        1,
+        "an orphan"
+    );
     back_up(&repo, "one").expect("stores it anew");
-    assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists").len(), 2);
+    assert_eq!(
+        list_all(&*fixture.memory, Folder::Packs)
+            .expect("lists")
+            .len(),
+        2
+    );
     assert_sound(&fixture);
 }
 
@@ -110,12 +138,16 @@ fn chunks_are_stored_once_within_a_writer_and_across_writers_once_published() {
     assert_eq!(a.index().totals().expect("totals").chunks, 2);
     // Equal bytes of the other class are another chunk.
     let before = a.index().totals().expect("totals").chunks;
-    pack(&a, Some(&lease_a), OPTIONS, |_, metadata| metadata.add(&[1; 900])).expect("packs");
+    pack(&a, Some(&lease_a), OPTIONS, |_, metadata| {
+        metadata.add(&[1; 900])
+    })
+    .expect("packs");
     assert_eq!(a.index().totals().expect("totals").chunks, before + 1);
     // Another client sees it after a sync.
     let lease_b = lease(&b);
     b.sync().expect("syncs");
-    let (_, packed) = pack(&b, Some(&lease_b), OPTIONS, |data, _| data.add(&[2; 900])).expect("packs");
+    let (_, packed) =
+        pack(&b, Some(&lease_b), OPTIONS, |data, _| data.add(&[2; 900])).expect("packs");
     assert_eq!(packed.packs, 0);
 }
 
@@ -124,11 +156,20 @@ fn of_many_threads_one_claims_a_chunk() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let claims = Claims::new(repo.index()).expect("claims");
-    let ids: Vec<_> = (0..200u32).map(|n| repo.keys().chunk_id(Class::Data, &n.to_le_bytes())).collect();
+    let ids: Vec<_> = (0..200u32)
+        .map(|n| repo.keys().chunk_id(Class::Data, &n.to_le_bytes()))
+        .collect();
     let new: usize = std::thread::scope(|scope| {
-        let claim = || ids.iter().filter(|id| claims.claim(id).expect("claims") == Claim::New).count();
+        let claim = || {
+            ids.iter()
+                .filter(|id| claims.claim(id).expect("claims") == Claim::New)
+                .count()
+        };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(claim)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("joins")).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("joins"))
+            .sum()
     });
     assert_eq!(new, ids.len());
 }
@@ -146,7 +187,10 @@ fn death_at_any_write_leaves_a_sound_repository() {
         let outcome = back_up(&repo, "dying");
         survived = !faulty.is_dead();
         // The last write deletes the lease: whether that works no longer matters.
-        assert!(outcome.is_err() || survived || writes == 4, "after {writes} writes");
+        assert!(
+            outcome.is_err() || survived || writes == 4,
+            "after {writes} writes"
+        );
         drop(repo);
         assert_sound(&fixture);
         if survived {
@@ -160,15 +204,32 @@ fn death_at_any_write_leaves_a_sound_repository() {
 /// snapshot of it.
 #[test]
 fn a_failed_put_of_any_kind_leaves_a_sound_repository() {
-    for kind in [KeyKind::Lease, KeyKind::Pack, KeyKind::Segment, KeyKind::Snapshot] {
-        for effect in [Effect::ErrorBefore(Trouble::Full), Effect::ErrorAfter(Trouble::Unreachable)] {
+    for kind in [
+        KeyKind::Lease,
+        KeyKind::Pack,
+        KeyKind::Segment,
+        KeyKind::Snapshot,
+    ] {
+        for effect in [
+            Effect::ErrorBefore(Trouble::Full),
+            Effect::ErrorAfter(Trouble::Unreachable),
+        ] {
             let fixture = Fixture::new();
             let faulty = Arc::new(FaultyStore::new(fixture.store()));
             let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
-            faulty.plan(Fault { operation: Operation::Put, kind: Some(kind), nth: 1, effect });
+            faulty.plan(Fault {
+                operation: Operation::Put,
+                kind: Some(kind),
+                nth: 1,
+                effect,
+            });
             back_up(&repo, "one").expect_err("the put fails");
             faulty.assert_all_fired();
-            assert_eq!(repo.listed_snapshots().expect("lists"), [], "{kind:?} {effect:?}");
+            assert_eq!(
+                repo.listed_snapshots().expect("lists"),
+                [],
+                "{kind:?} {effect:?}"
+            );
             assert_sound(&fixture);
         }
     }
@@ -181,13 +242,28 @@ fn a_snapshot_that_cannot_be_judged_is_withdrawn() {
     let faulty = Arc::new(FaultyStore::new(fixture.store()));
     let repo = fixture.open_on(faulty.clone(), "a").expect("opens");
     let effect = Effect::ErrorBefore(Trouble::Io);
-    faulty.plan(Fault { operation: Operation::Stat, kind: Some(KeyKind::Snapshot), nth: 1, effect });
+    faulty.plan(Fault {
+        operation: Operation::Stat,
+        kind: Some(KeyKind::Snapshot),
+        nth: 1,
+        effect,
+    });
     back_up(&repo, "one").expect_err("the stat fails");
     faulty.assert_all_fired();
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
     // Where the withdrawal fails too, the error says that the snapshot is still there.
-    faulty.plan(Fault { operation: Operation::Stat, kind: Some(KeyKind::Snapshot), nth: 1, effect });
-    faulty.plan(Fault { operation: Operation::Delete, kind: Some(KeyKind::Snapshot), nth: 1, effect });
+    faulty.plan(Fault {
+        operation: Operation::Stat,
+        kind: Some(KeyKind::Snapshot),
+        nth: 1,
+        effect,
+    });
+    faulty.plan(Fault {
+        operation: Operation::Delete,
+        kind: Some(KeyKind::Snapshot),
+        nth: 1,
+        effect,
+    });
     let err = back_up(&repo, "one").expect_err("both fail");
     assert!(matches!(&err, RepoError::NotWithdrawn { .. }), "{err}");
     assert_eq!(repo.listed_snapshots().expect("lists").len(), 1);
@@ -198,19 +274,37 @@ fn parents_that_vanished_withdraw_the_snapshot_and_forgotten_ones_do_not() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let parent = back_up(&repo, "parent").expect("a backup");
-    let bytes = fixture.memory.get(&ObjectKey::Snapshot(parent), 1 << 20).expect("reads");
+    let bytes = fixture
+        .memory
+        .get(&ObjectKey::Snapshot(parent), 1 << 20)
+        .expect("reads");
     let commit = || repo.commit(lease(&repo), snapshot(&[parent]));
     let first = commit().expect("the parent is there").id;
     let store: SharedStore = fixture.store();
     let body = crate::store::Body::Bytes(&bytes);
-    store.put(&ObjectKey::Forgotten(parent), body, crate::store::PutMode::CreateOnly).expect("forgets");
+    store
+        .put(
+            &ObjectKey::Forgotten(parent),
+            body,
+            crate::store::PutMode::CreateOnly,
+        )
+        .expect("forgets");
     store.delete(&ObjectKey::Snapshot(parent)).expect("forgets");
-    let second = commit().expect("the parent is forgotten, and a root all the same").id;
+    let second = commit()
+        .expect("the parent is forgotten, and a root all the same")
+        .id;
     store.delete(&ObjectKey::Forgotten(parent)).expect("sweeps");
     let err = commit().expect_err("the parent is gone");
-    assert!(matches!(&err, RepoError::ParentGone { parent: gone, .. } if *gone == parent), "{err}");
-    let mut left: Vec<SnapshotId> =
-        repo.listed_snapshots().expect("lists").into_iter().map(|(id, _)| id).collect();
+    assert!(
+        matches!(&err, RepoError::ParentGone { parent: gone, .. } if *gone == parent),
+        "{err}"
+    );
+    let mut left: Vec<SnapshotId> = repo
+        .listed_snapshots()
+        .expect("lists")
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
     left.sort();
     let mut expected = vec![first, second];
     expected.sort();
@@ -225,7 +319,10 @@ fn a_dry_run_stores_nothing_and_counts() {
     let before = fixture.memory.objects();
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Recording::default();
-    let options = PackerOptions { dry_run: true, ..OPTIONS };
+    let options = PackerOptions {
+        dry_run: true,
+        ..OPTIONS
+    };
     let packed = std::thread::scope(|scope| {
         let packer = Packer::start(scope, &repo, None, &claims, options, &observer)?;
         let mut data = packer.writer(Class::Data);
@@ -251,7 +348,9 @@ fn segments_that_say_odd_things_stop_nobody() {
     let repo = fixture.open("a");
     back_up(&repo, "one").expect("a backup");
     let segments = repo.listed_segments().expect("lists");
-    let mut odd = repo.read_segment(segments.first().expect("one")).expect("reads");
+    let mut odd = repo
+        .read_segment(segments.first().expect("one"))
+        .expect("reads");
     let mut twice = odd.packs[0].clone();
     twice.id = crate::types::PackId::new([9; 32]);
     let doubled = twice.frames[0].chunks.clone();
@@ -288,7 +387,10 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
     std::thread::sleep(Duration::from_millis(60));
     let err = store_chunks(&repo, &lease, &[b"late"]).expect_err("the lease is lost");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
-    assert_eq!(list_all(&*fixture.memory, Folder::Packs).expect("lists"), []);
+    assert_eq!(
+        list_all(&*fixture.memory, Folder::Packs).expect("lists"),
+        []
+    );
     drop(lease);
     assert_sound(&fixture);
 }
@@ -302,7 +404,11 @@ fn damage_that_a_question_meets_is_mended_under_it() {
     let repo = fixture.open("a");
     let held = lease(&repo);
     let id = store_chunks(&repo, &held, &[b"chunk"]).expect("stores")[0];
-    let place = repo.index().lookup_one(&id).expect("asks").expect("is there");
+    let place = repo
+        .index()
+        .lookup_one(&id)
+        .expect("asks")
+        .expect("is there");
     let before = repo.index().generation();
     let met = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
@@ -313,7 +419,8 @@ fn damage_that_a_question_meets_is_mended_under_it() {
                     asked += 1;
                     if asked == 1 {
                         met.wait();
-                        let (path, what) = ("index".into(), "database disk image is malformed".into());
+                        let (path, what) =
+                            ("index".into(), "database disk image is malformed".into());
                         return Err(IndexError::Damaged { path, what });
                     }
                     index.frame(&place.pack, place.frame)
@@ -324,8 +431,14 @@ fn damage_that_a_question_meets_is_mended_under_it() {
         }
     });
     assert_ne!(repo.index().generation(), before);
-    assert_eq!(repo.index().loaded().expect("asks"), repo.listed_segments().expect("lists"));
-    assert_eq!(repo.frame_row(&place.pack, place.frame + 1).expect("asks"), None);
+    assert_eq!(
+        repo.index().loaded().expect("asks"),
+        repo.listed_segments().expect("lists")
+    );
+    assert_eq!(
+        repo.frame_row(&place.pack, place.frame + 1).expect("asks"),
+        None
+    );
     let chunk = ChunkReader::new(&repo, 0).chunk(Class::Data, &id);
     assert_eq!(chunk.expect("reads"), b"chunk");
 }
@@ -341,7 +454,8 @@ fn what_was_given_is_published_while_others_go_on() {
     let observer = crate::observe::Recording::default();
     let text = |thread: u32, n: u32| format!("chunk {} of thread {}", n, thread % 2).into_bytes();
     std::thread::scope(|scope| {
-        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
+        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer)
+            .expect("started");
         let mut writing = Vec::new();
         for thread in 0..4 {
             // Two threads each give the same chunks.
@@ -353,13 +467,18 @@ fn what_was_given_is_published_while_others_go_on() {
                     if n % 50 == 7 {
                         feed.publish().expect("published");
                         let place = repo.index().lookup_one(&id).expect("asked");
-                        assert!(place.is_some_and(|place| place.state == PackState::Known), "{thread}: {n}");
+                        assert!(
+                            place.is_some_and(|place| place.state == PackState::Known),
+                            "{thread}: {n}"
+                        );
                     }
                 }
                 // Left behind unflushed, as by a thread that was asked to stop.
             }));
         }
-        writing.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        writing
+            .into_iter()
+            .for_each(|thread| thread.join().expect("no panic"));
         packer.feed().publish().expect("published");
         let last = repo.keys().chunk_id(Class::Data, &text(1, 299));
         assert!(repo.index().lookup_one(&last).expect("asked").is_some());
@@ -379,7 +498,8 @@ fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Recording::default();
     std::thread::scope(|scope| {
-        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
+        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer)
+            .expect("started");
         let mut left = packer.writer(Class::Metadata);
         let id = left.add(b"a page").expect("added");
         drop(left);
@@ -410,7 +530,8 @@ fn publish_to_a_failing_store(late: Duration) {
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = crate::observe::Recording::default();
     std::thread::scope(|scope| {
-        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer).expect("started");
+        let packer = Packer::start(scope, &repo, Some(&lease), &claims, OPTIONS, &observer)
+            .expect("started");
         let mut writer = packer.writer(Class::Data);
         writer.add(b"a chunk").expect("added");
         let (tell, told) = std::sync::mpsc::channel();
@@ -451,7 +572,11 @@ fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
     let mut left = 2;
     let stopped = repo.sync_while(&mut || {
         left -= 1;
-        if left < 0 { Err(RepoError::Stopped) } else { Ok(()) }
+        if left < 0 {
+            Err(RepoError::Stopped)
+        } else {
+            Ok(())
+        }
     });
     assert!(matches!(stopped, Err(RepoError::Stopped)));
     assert_eq!(repo.index().loaded().expect("asks").len(), 2);
@@ -471,6 +596,10 @@ fn a_dry_run_does_not_remember_all_that_is_new() {
     };
     let claim = |n| claims.claim(&id(n)).expect("claims");
     assert!((0..1_000_000).all(|n| claim(n) == Claim::New));
-    assert_eq!((claim(999_999), claim(0)), (Claim::Held, Claim::New), "what came lately is known");
+    assert_eq!(
+        (claim(999_999), claim(0)),
+        (Claim::Held, Claim::New),
+        "what came lately is known"
+    );
     assert!(claims.in_flight() < 1_000_000);
 }

@@ -36,8 +36,14 @@ const BEGINNINGS_OF_THE_SYSTEM: [&str; 4] = [".Trash", ".nfs", ".fuse_hidden", "
 /// empty, holds only what the system puts there, or what an interrupted `init` left. Where a `config` says that there is
 /// a repository nothing is looked at: whoever reads that knows better.
 pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
-    let has = |name: &str| root.stat(name).is_ok_and(|stat| stat.kind == FileKind::File);
-    if [Copy::First, Copy::Second].iter().any(|copy| has(&ObjectKey::Config(*copy).to_string())) {
+    let has = |name: &str| {
+        root.stat(name)
+            .is_ok_and(|stat| stat.kind == FileKind::File)
+    };
+    if [Copy::First, Copy::Second]
+        .iter()
+        .any(|copy| has(&ObjectKey::Config(*copy).to_string()))
+    {
         return Ok(None);
     }
 
@@ -59,16 +65,25 @@ pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
 /// True for what an `init` makes before its `config`: empty folders, key slots, unfinished writes.
 fn is_remains(root: &Dir, name: &str) -> Result<bool, PathError> {
     if is_temporary(name) || name == reserve::NAME {
-        return Ok(root.stat(name).is_ok_and(|stat| stat.kind == FileKind::File));
+        return Ok(root
+            .stat(name)
+            .is_ok_and(|stat| stat.kind == FileKind::File));
     }
-    let Some(folder) = FOLDERS.into_iter().find(|folder| folder.name() == name) else { return Ok(false) };
-    if !root.stat(name).is_ok_and(|stat| stat.kind == FileKind::Folder) {
+    let Some(folder) = FOLDERS.into_iter().find(|folder| folder.name() == name) else {
+        return Ok(false);
+    };
+    if !root
+        .stat(name)
+        .is_ok_and(|stat| stat.kind == FileKind::Folder)
+    {
         return Ok(false);
     }
     for inner in root.open_dir(name)?.all_names()? {
         let inner = inner?;
         let is_slot = folder == Folder::Keys
-            && inner.to_str().is_some_and(|inner| ObjectKey::from_name(folder, inner).is_some());
+            && inner
+                .to_str()
+                .is_some_and(|inner| ObjectKey::from_name(folder, inner).is_some());
         if !is_slot {
             return Ok(false);
         }
@@ -78,20 +93,26 @@ fn is_remains(root: &Dir, name: &str) -> Result<bool, PathError> {
 
 fn is_of_system(name: &str) -> bool {
     OF_THE_SYSTEM.contains(&name)
-        || BEGINNINGS_OF_THE_SYSTEM.iter().any(|beginning| name.starts_with(beginning))
+        || BEGINNINGS_OF_THE_SYSTEM
+            .iter()
+            .any(|beginning| name.starts_with(beginning))
 }
 
 /// True for a name in a repository's directory that is neither the repository's nor the system's.
 pub fn is_foreign(name: &[u8]) -> bool {
-    let Some(name) = std::ffi::OsStr::from_bytes(name).to_str() else { return true };
-    let is_config =
-        [Copy::First, Copy::Second].iter().any(|copy| ObjectKey::Config(*copy).to_string() == name);
+    let Some(name) = std::ffi::OsStr::from_bytes(name).to_str() else {
+        return true;
+    };
+    let is_config = [Copy::First, Copy::Second]
+        .iter()
+        .any(|copy| ObjectKey::Config(*copy).to_string() == name);
     let is_folder = Folder::ALL.iter().any(|folder| folder.name() == name);
     !(is_config || is_folder || is_temporary(name) || name == reserve::NAME || is_of_system(name))
 }
 
 /// True for the name of an unfinished write.
 pub(super) fn is_temporary(name: &str) -> bool {
-    name.strip_prefix(TEMP_PREFIX)
-        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    name.strip_prefix(TEMP_PREFIX).is_some_and(|rest| {
+        rest.len() == 32 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }

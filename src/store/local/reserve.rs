@@ -36,14 +36,18 @@ pub(super) fn hold(root: &Arc<Dir>) -> Result<(), PathError> {
 fn write(root: &Arc<Dir>, bytes: usize) -> Result<(), PathError> {
     let mut file = TempFile::create(root, FILE_MODE)?;
     for _ in 0..bytes / BLOCK_BYTES {
-        let noise: [u8; BLOCK_BYTES] = random_bytes().context("read", "the system's random source")?;
+        let noise: [u8; BLOCK_BYTES] =
+            random_bytes().context("read", "the system's random source")?;
         file.write_all(&noise)?;
     }
     file.publish(root, NAME, Existing::Refuse)
 }
 
 fn is_full(error: &PathError) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Removes the reserve if it is there.
@@ -56,5 +60,6 @@ pub(super) fn give_back(root: &Dir) -> Result<(), PathError> {
 
 /// True if the disk is nearly full, or does not say how full it is.
 pub(super) fn is_of_use(root: &Dir) -> bool {
-    root.available_bytes().map_or(true, |bytes| bytes < ROOM_BYTES)
+    root.available_bytes()
+        .map_or(true, |bytes| bytes < ROOM_BYTES)
 }

@@ -13,7 +13,9 @@ fn pack(number: u8) -> ObjectKey {
 }
 
 fn put(store: &dyn Store, key: &ObjectKey) {
-    store.put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly).expect("put");
+    store
+        .put(key, Body::Bytes(b"bytes"), PutMode::CreateOnly)
+        .expect("put");
 }
 
 fn new_store() -> (tempfile::TempDir, LocalStore) {
@@ -31,17 +33,26 @@ fn what_is_set_aside_is_the_same_file() {
     use std::os::unix::fs::MetadataExt;
     let (_root, store) = new_store();
     put(&store, &pack(1));
-    let inode = fs::metadata(path_of(&store, &pack(1))).expect("there").ino();
+    let inode = fs::metadata(path_of(&store, &pack(1)))
+        .expect("there")
+        .ino();
     // A file that cannot be read at all.
-    fs::set_permissions(path_of(&store, &pack(1)), fs::Permissions::from_mode(0o0)).expect("changed");
+    fs::set_permissions(path_of(&store, &pack(1)), fs::Permissions::from_mode(0o0))
+        .expect("changed");
     let aside = ObjectKey::QuarantinedPack(PackId::new([1; 32]));
     store.rename(&pack(1), &aside).expect("set aside");
-    assert_eq!(fs::metadata(path_of(&store, &aside)).expect("there").ino(), inode);
+    assert_eq!(
+        fs::metadata(path_of(&store, &aside)).expect("there").ino(),
+        inode
+    );
     // What a crash leaves that could only link: both names of one file.
     fs::hard_link(path_of(&store, &aside), path_of(&store, &pack(1))).expect("linked");
     store.rename(&pack(1), &aside).expect("ended");
     assert!(!path_of(&store, &pack(1)).exists());
-    assert_eq!(fs::metadata(path_of(&store, &aside)).expect("there").ino(), inode);
+    assert_eq!(
+        fs::metadata(path_of(&store, &aside)).expect("there").ino(),
+        inode
+    );
 }
 
 #[test]
@@ -59,7 +70,11 @@ fn it_keeps_the_contract() {
 fn an_empty_folder_is_a_store_too() {
     let root = tempfile::tempdir().expect("a folder");
     let store = LocalStore::open(root.path()).expect("open");
-    assert_eq!(fs::read_dir(root.path()).expect("list").count(), 0, "opening writes nothing");
+    assert_eq!(
+        fs::read_dir(root.path()).expect("list").count(),
+        0,
+        "opening writes nothing"
+    );
     assert_eq!(list_all(&store, Folder::Packs).expect("list"), []);
     assert!(store.get(&pack(1), 9).expect_err("missing").is_not_found());
     put(&store, &pack(1));
@@ -83,7 +98,12 @@ fn names_and_modes_are_the_formats() {
         assert_eq!(mode(path.parent().expect("a folder")), 0o700, "{key}");
     }
     let id = "ab".repeat(32);
-    assert!(Path::new(store.address()).join("packs/ab").join(id).is_file());
+    assert!(
+        Path::new(store.address())
+            .join("packs/ab")
+            .join(id)
+            .is_file()
+    );
     let left: Vec<_> = fs::read_dir(store.address())
         .expect("list")
         .map(|entry| entry.expect("entry").file_name())
@@ -96,16 +116,34 @@ fn names_and_modes_are_the_formats() {
 fn an_error_or_a_dropped_spool_leaves_no_temporary_file() {
     let (_root, store) = new_store();
     put(&store, &pack(1));
-    assert!(store.put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
+    assert!(
+        store
+            .put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly)
+            .is_err()
+    );
     let mut spool = store.spool().expect("spool");
     spool.append(b"x").expect("append");
     drop(spool);
     // A folder in the object's place makes the rename fail.
     fs::create_dir(path_of(&store, &ObjectKey::Config(Copy::First))).expect("create");
-    assert!(store.put(&ObjectKey::Config(Copy::First), Body::Bytes(b"x"), PutMode::Replace).is_err());
+    assert!(
+        store
+            .put(
+                &ObjectKey::Config(Copy::First),
+                Body::Bytes(b"x"),
+                PutMode::Replace
+            )
+            .is_err()
+    );
     let names = fs::read_dir(store.address()).expect("list");
-    let temporary = names
-        .filter(|entry| entry.as_ref().expect("entry").file_name().to_string_lossy().starts_with(".tmp-"));
+    let temporary = names.filter(|entry| {
+        entry
+            .as_ref()
+            .expect("entry")
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".tmp-")
+    });
     assert_eq!(temporary.count(), 0);
 }
 
@@ -120,16 +158,27 @@ fn foreign_names_are_passed_over() {
     fs::write(base.join("packs/README"), b"").expect("write");
     fs::write(base.join("packs/02"), b"a file, not a folder").expect("write");
     fs::create_dir_all(base.join("packs/zz")).expect("create");
-    fs::write(base.join("packs/01").join("03".repeat(32)), b"in the wrong folder").expect("write");
+    fs::write(
+        base.join("packs/01").join("03".repeat(32)),
+        b"in the wrong folder",
+    )
+    .expect("write");
     fs::write(base.join("packs/01").join("AB".repeat(32)), b"upper case").expect("write");
     fs::create_dir(base.join("packs/01").join("fe".repeat(31) + "01")).expect("create");
     fs::write(base.join("index/notes.txt"), b"").expect("write");
     symlink(root.path(), base.join("index").join("04".repeat(32))).expect("symlink");
     let keys = |folder| -> Vec<_> {
-        list_all(&store, folder).expect("list").into_iter().map(|meta| meta.key).collect()
+        list_all(&store, folder)
+            .expect("list")
+            .into_iter()
+            .map(|meta| meta.key)
+            .collect()
     };
     assert_eq!(keys(Folder::Packs), [pack(1)]);
-    assert_eq!(keys(Folder::Index), [ObjectKey::Segment(SegmentId::new([2; 32]))]);
+    assert_eq!(
+        keys(Folder::Index),
+        [ObjectKey::Segment(SegmentId::new([2; 32]))]
+    );
 }
 
 #[test]
@@ -145,11 +194,26 @@ fn symlinks_lead_nowhere() {
     let read = store.get(&segment, 99);
     assert!(matches!(read, Err(StoreError::Io { .. })), "{read:?}");
     let stat = store.stat(&segment);
-    assert!(matches!(stat, Err(StoreError::NotFound { .. })), "as in a listing: {stat:?}");
+    assert!(
+        matches!(stat, Err(StoreError::NotFound { .. })),
+        "as in a listing: {stat:?}"
+    );
     assert!(store.read_at(&segment, 0, &mut [0]).is_err());
-    assert!(store.put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
-    assert!(store.put(&segment, Body::Bytes(b"x"), PutMode::CreateOnly).is_err());
-    assert_eq!(fs::read_dir(&outside).expect("list").count(), 1, "nothing was written outside");
+    assert!(
+        store
+            .put(&pack(1), Body::Bytes(b"x"), PutMode::CreateOnly)
+            .is_err()
+    );
+    assert!(
+        store
+            .put(&segment, Body::Bytes(b"x"), PutMode::CreateOnly)
+            .is_err()
+    );
+    assert_eq!(
+        fs::read_dir(&outside).expect("list").count(),
+        1,
+        "nothing was written outside"
+    );
     let slot = ObjectKey::KeySlot("../../outside/secret".to_owned(), Copy::First);
     assert!(matches!(store.get(&slot, 99), Err(StoreError::Io { .. })));
 }
@@ -166,7 +230,14 @@ fn a_pack_removed_or_cut_by_others_is_noticed_though_it_is_open() {
     fs::remove_file(path_of(&store, &pack(39))).expect("remove");
     assert!(read(39).expect_err("removed").is_not_found());
     fs::write(path_of(&store, &pack(38)), b"abc").expect("write");
-    assert!(matches!(read(38), Err(StoreError::Short { wanted: 5, found: 3, .. })));
+    assert!(matches!(
+        read(38),
+        Err(StoreError::Short {
+            wanted: 5,
+            found: 3,
+            ..
+        })
+    ));
     read(0).expect("one that was closed meanwhile");
 }
 
@@ -181,9 +252,13 @@ fn a_store_that_went_away_is_not_an_empty_one() {
     assert!(unreachable(store.get(&pack(2), 9).expect_err("gone")));
     fs::remove_dir_all(base.with_extension("away")).expect("remove");
     assert!(unreachable(store.get(&pack(1), 9).expect_err("gone")));
-    assert!(unreachable(list_all(&store, Folder::Packs).expect_err("gone")));
+    assert!(unreachable(
+        list_all(&store, Folder::Packs).expect_err("gone")
+    ));
     fs::remove_dir(&base).expect("remove");
-    assert!(unreachable(list_all(&store, Folder::Packs).expect_err("gone")));
+    assert!(unreachable(
+        list_all(&store, Folder::Packs).expect_err("gone")
+    ));
     assert!(unreachable(LocalStore::open(&base).expect_err("gone")));
 }
 
@@ -194,7 +269,10 @@ fn the_address_is_canonical() {
     let again = LocalStore::open(root.path().join("./link/../link")).expect("open");
     assert_eq!(again.address(), store.address());
     assert!(Path::new(store.address()).is_absolute() && store.properties().durable_put);
-    assert_eq!(address_of(Path::new(std::ffi::OsStr::from_bytes(b"/a\xff"))), "/a\\xff");
+    assert_eq!(
+        address_of(Path::new(std::ffi::OsStr::from_bytes(b"/a\xff"))),
+        "/a\\xff"
+    );
     fs::write(root.path().join("file"), b"").expect("write");
     let error = LocalStore::open(root.path().join("file")).expect_err("a file");
     assert!(matches!(error, StoreError::Unreachable { .. }));
@@ -218,7 +296,11 @@ fn a_full_disk_gets_its_room_back() {
         let is_root = rustix::process::geteuid().is_root();
         let script = "mount -t tmpfs -o size=8m none \"$ICECORE_TEST_SMALL_FS\" || exit 77; exec \"$0\" --exact \"$1\"";
         let child = std::process::Command::new("unshare")
-            .args(if is_root { ["--mount"].as_slice() } else { &["--mount", "--map-root-user"] })
+            .args(if is_root {
+                ["--mount"].as_slice()
+            } else {
+                &["--mount", "--map-root-user"]
+            })
             .args(["sh", "-c", script])
             .arg(std::env::current_exe().expect("this test"))
             .arg("store::local::tests::a_full_disk_gets_its_room_back")
@@ -228,7 +310,10 @@ fn a_full_disk_gets_its_room_back() {
         let said = String::from_utf8_lossy(&child.stdout);
         // An ordinary user may not be allowed to mount; tests/scripts/refusals.sh says so where it is left out.
         let is_left_out = !is_root && !said.contains("running 1 test");
-        assert!(is_left_out || child.status.success() && said.contains("1 passed"), "{child:?}");
+        assert!(
+            is_left_out || child.status.success() && said.contains("1 passed"),
+            "{child:?}"
+        );
         return;
     };
     let store = LocalStore::create(Path::new(&small).join("repo")).expect("create");
@@ -240,10 +325,16 @@ fn a_full_disk_gets_its_room_back() {
         let error = store.put(&pack(2), Body::Spooled(spool), PutMode::CreateOnly);
         assert!(error.is_err(), "a spool that failed is spent");
         let large = vec![1; 64 << 20];
-        assert!(full(store.put(&pack(1), Body::Bytes(&large), PutMode::CreateOnly)));
+        assert!(full(store.put(
+            &pack(1),
+            Body::Bytes(&large),
+            PutMode::CreateOnly
+        )));
         assert_eq!(list_all(&store, Folder::Packs).expect("list"), []);
     }
-    store.put(&pack(1), Body::Bytes(&piece), PutMode::CreateOnly).expect("there is room again");
+    store
+        .put(&pack(1), Body::Bytes(&piece), PutMode::CreateOnly)
+        .expect("there is room again");
 }
 
 /// A umask that takes everything away must not lock the owner out. In a process of its own: the umask is shared.
@@ -255,10 +346,14 @@ fn modes_do_not_depend_on_the_umask() {
         let store = LocalStore::create(Path::new(&root).join("repo")).expect("create");
         put(&store, &pack(1));
         for (path, mode) in [("", 0o700), ("packs/01", 0o700)] {
-            let found = fs::metadata(Path::new(store.address()).join(path)).expect("stat").permissions();
+            let found = fs::metadata(Path::new(store.address()).join(path))
+                .expect("stat")
+                .permissions();
             assert_eq!(found.mode() & 0o7777, mode);
         }
-        let found = fs::metadata(path_of(&store, &pack(1))).expect("stat").permissions();
+        let found = fs::metadata(path_of(&store, &pack(1)))
+            .expect("stat")
+            .permissions();
         assert_eq!(found.mode() & 0o7777, 0o600);
         return;
     }
@@ -269,8 +364,15 @@ fn modes_do_not_depend_on_the_umask() {
         .env(CHILD, root.path())
         .output()
         .expect("run");
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-    assert!(root.path().join("repo/packs/01").is_dir(), "the child ran the test");
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stdout)
+    );
+    assert!(
+        root.path().join("repo/packs/01").is_dir(),
+        "the child ran the test"
+    );
 }
 
 #[test]
@@ -286,7 +388,9 @@ fn a_folder_that_refuses_writes_is_read_only() {
     let locked = LocalStore::open(store.address()).expect("open");
     assert!(locked.properties().read_only);
     assert_eq!(locked.get(&pack(1), 9).expect("get"), b"bytes");
-    let error = locked.put(&pack(2), Body::Bytes(b"x"), PutMode::CreateOnly).expect_err("refused");
+    let error = locked
+        .put(&pack(2), Body::Bytes(b"x"), PutMode::CreateOnly)
+        .expect_err("refused");
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     fs::set_permissions(store.address(), fs::Permissions::from_mode(0o700)).expect("chmod");
 }
@@ -301,7 +405,13 @@ fn old_unfinished_writes_are_swept_and_nothing_else() {
         std::fs::write(folder.path().join(name), b"12345").expect("writes");
     }
     let later = Timestamp::from(std::time::SystemTime::now()).plus_seconds(60);
-    assert_eq!(store.sweep_unfinished(later.plus_seconds(-3600)).expect("sweeps"), (0, 0), "all are young");
+    assert_eq!(
+        store
+            .sweep_unfinished(later.plus_seconds(-3600))
+            .expect("sweeps"),
+        (0, 0),
+        "all are young"
+    );
     drop(spool);
     assert_eq!(store.sweep_unfinished(later).expect("sweeps"), (1, 5));
     assert!(!folder.path().join(&old).exists());
@@ -312,7 +422,11 @@ fn old_unfinished_writes_are_swept_and_nothing_else() {
 fn the_reserve_is_held_and_given_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = LocalStore::create(folder.path()).expect("makes");
-    let size = || std::fs::metadata(folder.path().join(".reserve")).map(|meta| meta.len()).ok();
+    let size = || {
+        std::fs::metadata(folder.path().join(".reserve"))
+            .map(|meta| meta.len())
+            .ok()
+    };
     store.set_reserve(false).expect("none to give back");
     for _ in 0..2 {
         store.set_reserve(true).expect("held");
@@ -343,17 +457,32 @@ fn a_directory_that_holds_other_files_is_not_taken() {
             fs::write(dir.join(name), b"x").expect("a file");
         }
     };
-    let folder =
-        |name: &'static str| move |dir: &Path| fs::create_dir_all(dir.join(name)).expect("a directory");
+    let folder = |name: &'static str| {
+        move |dir: &Path| fs::create_dir_all(dir.join(name)).expect("a directory")
+    };
 
-    for name in ["thesis", ".hidden", "packs", ".tmp-notes", "Config", "lost+found2"] {
+    for name in [
+        "thesis",
+        ".hidden",
+        "packs",
+        ".tmp-notes",
+        "Config",
+        "lost+found2",
+    ] {
         assert_eq!(refused(&file(name)).as_deref(), Some(name));
     }
     // Names of a repository's folders, and other things in them.
-    for (name, first) in [("packs/x", "packs"), ("index/notes.txt", "index"), ("keys/My Key", "keys")] {
+    for (name, first) in [
+        ("packs/x", "packs"),
+        ("index/notes.txt", "index"),
+        ("keys/My Key", "keys"),
+    ] {
         assert_eq!(refused(&file(name)).as_deref(), Some(first), "{name}");
     }
-    assert_eq!(refused(&folder("snapshots/2024")).as_deref(), Some("snapshots"));
+    assert_eq!(
+        refused(&folder("snapshots/2024")).as_deref(),
+        Some("snapshots")
+    );
     assert_eq!(refused(&folder("photos")).as_deref(), Some("photos"));
     let odd = |dir: &Path| {
         let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
@@ -364,16 +493,29 @@ fn a_directory_that_holds_other_files_is_not_taken() {
     assert_eq!(refused(&link).as_deref(), Some("packs"));
 
     // What the system puts there, and what an interrupted `init` left at each of its steps.
-    for name in ["lost+found", ".Trash-1000", "System Volume Information", "keys", "leases"] {
+    for name in [
+        "lost+found",
+        ".Trash-1000",
+        "System Volume Information",
+        "keys",
+        "leases",
+    ] {
         assert_eq!(refused(&folder(name)), None, "{name}");
     }
-    for name in
-        [".DS_Store", ".nfs000000000001", "keys/0123456789abcdef.2", "keys/0123456789abcdef", "config.2"]
-    {
+    for name in [
+        ".DS_Store",
+        ".nfs000000000001",
+        "keys/0123456789abcdef.2",
+        "keys/0123456789abcdef",
+        "config.2",
+    ] {
         assert_eq!(refused(&file(name)), None, "{name}");
     }
     let unfinished = format!(".tmp-{}", "0f".repeat(16));
-    assert_eq!(refused(&|dir: &Path| fs::write(dir.join(&unfinished), b"x").expect("a file")), None);
+    assert_eq!(
+        refused(&|dir: &Path| fs::write(dir.join(&unfinished), b"x").expect("a file")),
+        None
+    );
     let whole = |dir: &Path| drop(LocalStore::create(dir).expect("makes"));
     assert_eq!(refused(&whole), None, "a store that is there is opened");
 }

@@ -19,21 +19,34 @@ use crate::tree::{Thing, Things, noise};
 #[test]
 fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
     let mut scene = Scene::new(1);
-    scene.hosts[ONE].blocks.put("open", Thing::File(noise(1, 400)));
-    scene.hosts[ONE].blocks.put("shut", Thing::File(noise(2, 400)));
+    scene.hosts[ONE]
+        .blocks
+        .put("open", Thing::File(noise(1, 400)));
+    scene.hosts[ONE]
+        .blocks
+        .put("shut", Thing::File(noise(2, 400)));
     let shut = scene.hosts[ONE].blocks.root().join("shut");
     fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).expect("chmod");
     let state = |scene: &mut Scene| {
-        let job =
-            scene.job(ONE, scene.clients[ONE].clone(), Work::Backup(Box::new(scene.hosts[ONE].options())));
+        let job = scene.job(
+            ONE,
+            scene.clients[ONE].clone(),
+            Work::Backup(Box::new(scene.hosts[ONE].options())),
+        );
         // As somebody who may not read what is shut, root or not.
         let ended = std::thread::spawn(move || {
             drop_privilege();
             job.run()
         });
-        let Ok(Outcome::Committed(id)) = ended.join().expect("no panic") else { panic!("not committed") };
+        let Ok(Outcome::Committed(id)) = ended.join().expect("no panic") else {
+            panic!("not committed")
+        };
         scene.pass(HOUR);
-        scene.open_true("look").read_snapshot(&id).expect("reads").state
+        scene
+            .open_true("look")
+            .read_snapshot(&id)
+            .expect("reads")
+            .state
     };
     assert_eq!(state(&mut scene), SnapshotState::Incomplete);
     assert_eq!(state(&mut scene), SnapshotState::Incomplete);
@@ -47,7 +60,8 @@ fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
 fn drop_privilege() {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     let mut sets = capabilities(None).expect("capabilities");
-    sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+    sets.effective
+        .remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
     set_capabilities(None, sets).expect("lets go of them");
 }
 
@@ -55,17 +69,31 @@ fn drop_privilege() {
 #[test]
 fn an_exclude_is_lifted() {
     let mut scene = Scene::new(2);
-    scene.hosts[ONE].blocks.put("keep/a", Thing::File(noise(1, 400)));
-    scene.hosts[ONE].blocks.put("skip/b", Thing::File(noise(2, 400)));
+    scene.hosts[ONE]
+        .blocks
+        .put("keep/a", Thing::File(noise(1, 400)));
+    scene.hosts[ONE]
+        .blocks
+        .put("skip/b", Thing::File(noise(2, 400)));
     let mut options = scene.hosts[ONE].options();
     for source in &mut options.sources {
         if let SourceSpec::Tree(tree) = source {
             tree.filter.excludes.push("/skip".into());
         }
     }
-    let ended = scene.job(ONE, scene.clients[ONE].clone(), Work::Backup(Box::new(options))).run();
+    let ended = scene
+        .job(
+            ONE,
+            scene.clients[ONE].clone(),
+            Work::Backup(Box::new(options)),
+        )
+        .run();
     let id = scene.note(ONE, ended).expect("committed");
-    let blocks: &mut Things = scene.kept.get_mut(&id).and_then(|held| held.get_mut("blocks")).expect("there");
+    let blocks: &mut Things = scene
+        .kept
+        .get_mut(&id)
+        .and_then(|held| held.get_mut("blocks"))
+        .expect("there");
     blocks.retain(|path, _| !path.starts_with("skip"));
     scene.pass(HOUR);
     scene.backup(ONE);
@@ -83,17 +111,32 @@ fn a_chunk_is_lost_and_healed() {
         let lost = scene.backup(TWO);
         scene.pass_lag();
         scene.pass_lag();
-        let pack = list_all(&**scene.memory(), Folder::Packs).expect("lists").remove(0);
+        let pack = list_all(&**scene.memory(), Folder::Packs)
+            .expect("lists")
+            .remove(0);
         scene.hosts[ONE].tree.put("a", file);
-        scene.hosts[ONE].tree.put("b", Thing::File(noise(seed + 1, 500)));
+        scene.hosts[ONE]
+            .tree
+            .put("b", Thing::File(noise(seed + 1, 500)));
         scene.backup(ONE);
         let look = scene.open_true("look");
         let segments = look.listed_segments().expect("lists");
-        let bodies: Vec<_> = segments.iter().map(|id| look.read_segment(id).expect("reads")).collect();
+        let bodies: Vec<_> = segments
+            .iter()
+            .map(|id| look.read_segment(id).expect("reads"))
+            .collect();
         let packs = bodies.iter().flat_map(|body| &body.packs);
-        let gone = packs.filter(|info| pack.key == ObjectKey::Pack(info.id)).collect::<Vec<_>>();
-        let frames = gone.iter().flat_map(|info| &info.frames).filter(|frame| frame.class == Class::Data);
-        let mut chunks: Vec<_> = frames.flat_map(|frame| &frame.chunks).map(|chunk| chunk.id).collect();
+        let gone = packs
+            .filter(|info| pack.key == ObjectKey::Pack(info.id))
+            .collect::<Vec<_>>();
+        let frames = gone
+            .iter()
+            .flat_map(|info| &info.frames)
+            .filter(|frame| frame.class == Class::Data);
+        let mut chunks: Vec<_> = frames
+            .flat_map(|frame| &frame.chunks)
+            .map(|chunk| chunk.id)
+            .collect();
         chunks.sort_unstable();
         assert!(!chunks.is_empty());
         scene.lose(&pack.key);
@@ -108,7 +151,10 @@ fn a_chunk_is_lost_and_healed() {
         scene.backup(ONE);
         let healed = scene.open_true("fresh");
         scene.check_with(&healed);
-        assert!(healed.index().lost().expect("asks").is_empty(), "nothing is lost any more");
+        assert!(
+            healed.index().lost().expect("asks").is_empty(),
+            "nothing is lost any more"
+        );
     }
 }
 
@@ -136,7 +182,10 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
         let known = scene.hosts[ONE].tree.things["always"].clone();
         scene.hosts[ONE].tree.put("known", known);
         scene.backup(ONE);
-        assert!(scene.count(Folder::Packs) > stored, "nothing dropped counts as known");
+        assert!(
+            scene.count(Folder::Packs) > stored,
+            "nothing dropped counts as known"
+        );
         scene.check_with(&scene.open_true("later"));
         scene.pass(26 * HOUR);
         // Chunks of the snapshots are in no held pack: it refuses.
@@ -154,14 +203,18 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
 fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
     for seed in seeds() {
         let mut scene = Scene::without_lag(seed);
-        scene.hosts[ONE].tree.put("needed", Thing::File(noise(seed, 60_000)));
+        scene.hosts[ONE]
+            .tree
+            .put("needed", Thing::File(noise(seed, 60_000)));
         let old = scene.backup(ONE);
         scene.forget(ONE, old);
         scene.hosts[ONE].tree.remove("needed");
         scene.backup(ONE);
         scene.pass(2 * DAY);
         // The other host has it too; it began before the mark, and took the chunk from the pack.
-        scene.hosts[TWO].tree.put("needed", Thing::File(noise(seed, 60_000)));
+        scene.hosts[TWO]
+            .tree
+            .put("needed", Thing::File(noise(seed, 60_000)));
         let listed_late = Lag::of(LAG);
         let slow = super::writers::SlowBackup::begin(&scene, TWO);
         scene.prune(ONE);

@@ -18,12 +18,16 @@ pub fn with_history(seed: u64) -> Scene {
     for _ in 0..6 {
         for host in [ONE, TWO] {
             scene.hosts[host].tree.edit(&mut rng);
-            scene.hosts[host].tree.put("always", Thing::File(noise(rng.next(), 20_000)));
+            scene.hosts[host]
+                .tree
+                .put("always", Thing::File(noise(rng.next(), 20_000)));
             ids.push(scene.backup(host));
         }
         scene.pass(2 * HOUR);
     }
-    ids.into_iter().step_by(3).for_each(|id| scene.forget(ONE, id));
+    ids.into_iter()
+        .step_by(3)
+        .for_each(|id| scene.forget(ONE, id));
     scene.pass(2 * DAY);
     scene
 }
@@ -31,8 +35,13 @@ pub fn with_history(seed: u64) -> Scene {
 fn states(scene: &Scene, cache: &str) -> Vec<(PackId, PackState)> {
     let repo = scene.open_true(cache);
     repo.sync().expect("syncs");
-    let mut packs: Vec<_> =
-        repo.index().packs().expect("packs").into_iter().map(|pack| (pack.id, pack.state)).collect();
+    let mut packs: Vec<_> = repo
+        .index()
+        .packs()
+        .expect("packs")
+        .into_iter()
+        .map(|pack| (pack.id, pack.state))
+        .collect();
     packs.retain(|(_, state)| *state != PackState::Dropped);
     packs.sort_by_key(|(id, _)| *id);
     packs
@@ -63,7 +72,11 @@ fn i01_two_mergers_race_a_prune() {
         scene.prune_for_days(ONE, 2);
         scene.check();
         watcher.sync().expect("syncs");
-        assert_eq!(states(&scene, "watcher"), states(&scene, "new"), "seed {seed}");
+        assert_eq!(
+            states(&scene, "watcher"),
+            states(&scene, "new"),
+            "seed {seed}"
+        );
     }
 }
 
@@ -94,7 +107,10 @@ fn i04_two_copies_of_one_repository_in_turn() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         let copy = scene.world.fork();
-        let here = [SharedStore::clone(&scene.clients[ONE]), crate::world::shared(copy.client())];
+        let here = [
+            SharedStore::clone(&scene.clients[ONE]),
+            crate::world::shared(copy.client()),
+        ];
         let mut rng = Rng(seed);
         let mut kept = [scene.kept.clone(), scene.kept.clone()];
         for turn in 0..6 {
@@ -128,8 +144,12 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
         let shared = noise(seed, 200_000);
         let mut first = Vec::new();
         for host in [ONE, TWO] {
-            scene.hosts[host].tree.put("shared", Thing::File(shared.clone()));
-            scene.hosts[host].tree.put("own", Thing::File(noise(seed + 10 + host as u64, 200_000)));
+            scene.hosts[host]
+                .tree
+                .put("shared", Thing::File(shared.clone()));
+            scene.hosts[host]
+                .tree
+                .put("own", Thing::File(noise(seed + 10 + host as u64, 200_000)));
             first.push(scene.backup(host));
         }
         assert_eq!(scene.count(Folder::Packs), 2, "neither saw the other's");
@@ -160,8 +180,12 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
 fn i09_repack_then_sweep_then_lookup() {
     for seed in seeds() {
         let mut scene = Scene::new(seed);
-        scene.hosts[ONE].tree.put("keep", Thing::File(noise(seed, 50_000)));
-        scene.hosts[ONE].tree.put("big", Thing::File(noise(seed + 1, 1_500_000)));
+        scene.hosts[ONE]
+            .tree
+            .put("keep", Thing::File(noise(seed, 50_000)));
+        scene.hosts[ONE]
+            .tree
+            .put("big", Thing::File(noise(seed + 1, 1_500_000)));
         let first = scene.backup(ONE);
         scene.pass_lag();
         let sleeper = scene.open(TWO);
@@ -173,7 +197,10 @@ fn i09_repack_then_sweep_then_lookup() {
         let before = list_all(&**scene.memory(), Folder::Packs).expect("lists");
         scene.prune_for_days(ONE, 3);
         let after = list_all(&**scene.memory(), Folder::Packs).expect("lists");
-        assert!(before.iter().any(|pack| !after.contains(pack)), "a pack was repacked and swept");
+        assert!(
+            before.iter().any(|pack| !after.contains(pack)),
+            "a pack was repacked and swept"
+        );
         let found = crate::world::read_back(&sleeper, &second).expect("finds the copies");
         assert_eq!(crate::world::difference(&scene.kept[&second], &found), None);
         scene.check();
@@ -192,19 +219,27 @@ fn i13_a_listing_hides_the_merged_segment() {
         repo.sync().expect("syncs");
         scene.open(TWO).sync().expect("syncs");
         let small: Vec<SegmentId> = repo.listed_segments().expect("lists").into_iter().collect();
-        let bodies: Vec<_> = small.iter().map(|id| repo.read_segment(id).expect("reads")).collect();
+        let bodies: Vec<_> = small
+            .iter()
+            .map(|id| repo.read_segment(id).expect("reads"))
+            .collect();
         scene.world.set_folder_lag(Folder::Index, Lag::of(LAG));
         scene.publish(ONE, |merged| {
             merged.packs = bodies.iter().flat_map(|body| body.packs.clone()).collect();
             merged.superseded.clone_from(&small);
         });
         scene.world.set_folder_lag(Folder::Index, Lag::default());
-        small.iter().for_each(|id| scene.lose(&ObjectKey::Segment(*id)));
+        small
+            .iter()
+            .for_each(|id| scene.lose(&ObjectKey::Segment(*id)));
         let packs = scene.count(Folder::Packs);
         let report = scene.open(TWO).sync().expect("syncs");
         assert_eq!((report.loaded, report.detached), (0, small.len()));
         scene.backup(TWO);
-        assert!(scene.count(Folder::Packs) > packs, "it stored again what it could not see");
+        assert!(
+            scene.count(Folder::Packs) > packs,
+            "it stored again what it could not see"
+        );
         scene.pass_lag();
         scene.backup(TWO);
         scene.check();
@@ -220,7 +255,12 @@ fn i14_an_empty_segment_that_supersedes_all() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         scene.pass_lag();
-        let all: Vec<SegmentId> = scene.open(ONE).listed_segments().expect("lists").into_iter().collect();
+        let all: Vec<SegmentId> = scene
+            .open(ONE)
+            .listed_segments()
+            .expect("lists")
+            .into_iter()
+            .collect();
         scene.publish(TWO, |empty| empty.superseded.clone_from(&all));
         scene.pass_lag();
         // Without any cache: nothing is known.

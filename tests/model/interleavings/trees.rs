@@ -98,10 +98,17 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
         scene.hosts[ONE].tree.put("d/3", file(99));
         let spoilt = scene.backup(ONE);
         let after = list_all(&**scene.memory(), Folder::Packs).expect("lists");
-        let new: Vec<_> = after.into_iter().filter(|pack| !before.contains(pack)).collect();
+        let new: Vec<_> = after
+            .into_iter()
+            .filter(|pack| !before.contains(pack))
+            .collect();
         for pack in new {
-            let ObjectKey::Pack(_) = pack.key else { panic!("a pack") };
-            assert!(scene.memory().damage(&pack.key, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1)));
+            let ObjectKey::Pack(_) = pack.key else {
+                panic!("a pack")
+            };
+            assert!(scene.memory().damage(&pack.key, |bytes| {
+                bytes.iter_mut().for_each(|byte| *byte ^= 1)
+            }));
         }
         // The newest cannot be read any more, and is no promise of this test.
         scene.kept.remove(&spoilt);
@@ -116,7 +123,10 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
             Ok(found) => assert_eq!(crate::world::difference(&scene.kept[&id], &found), None),
             Err(err) => {
                 let names = entries(&repo, &id);
-                assert!(names.contains(&"d/29".to_owned()) && names.contains(&"e".to_owned()), "{err}");
+                assert!(
+                    names.contains(&"d/29".to_owned()) && names.contains(&"e".to_owned()),
+                    "{err}"
+                );
             }
         }
     }
@@ -126,7 +136,8 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
 fn entries(repo: &icecore::repo::Repository, id: &icecore::types::SnapshotId) -> Vec<String> {
     use icecore::repo::{ChunkReader, MergedRuns, Streams};
     let snapshot = repo.read_snapshot(id).expect("reads");
-    let icecore::format::SourceKind::Tree { runs, .. } = &snapshot.source("tree").expect("has it").kind
+    let icecore::format::SourceKind::Tree { runs, .. } =
+        &snapshot.source("tree").expect("has it").kind
     else {
         panic!("no tree");
     };

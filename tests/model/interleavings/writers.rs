@@ -49,13 +49,23 @@ fn i02_a_client_asleep_during_mark_and_sweep() {
 fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
     for seed in seeds() {
         let mut scene = Scene::new(seed);
-        scene.hosts[ONE].tree.put("first", Thing::File(noise(seed, 30_000)));
+        scene.hosts[ONE]
+            .tree
+            .put("first", Thing::File(noise(seed, 30_000)));
         scene.backup(ONE);
-        scene.hosts[ONE].tree.put("orphan", Thing::File(noise(seed + 1, 30_000)));
+        scene.hosts[ONE]
+            .tree
+            .put("orphan", Thing::File(noise(seed + 1, 30_000)));
         let dying = CutStore::dying(SharedStore::clone(&scene.clients[ONE]), 2, Last::Lost);
         let work = Work::Backup(Box::new(scene.hosts[ONE].options()));
-        scene.job(ONE, shared(dying), work).run().expect_err("dies before its segment");
-        assert_eq!((scene.count(Folder::Packs), scene.count(Folder::Index)), (2, 1));
+        scene
+            .job(ONE, shared(dying), work)
+            .run()
+            .expect_err("dies before its segment");
+        assert_eq!(
+            (scene.count(Folder::Packs), scene.count(Folder::Index)),
+            (2, 1)
+        );
         let orphan = scene.hosts[ONE].tree.things["orphan"].clone();
         scene.hosts[ONE].tree.remove("orphan");
         for day in 0..5 {
@@ -102,7 +112,9 @@ fn i06_a_writer_paused_between_heartbeat_and_snapshot() {
 fn i07_a_lease_lost_and_taken_anew() {
     for seed in seeds() {
         let mut scene = with_history(seed);
-        scene.hosts[TWO].tree.put("z", Thing::File(noise(seed + 7, 3000)));
+        scene.hosts[TWO]
+            .tree
+            .put("z", Thing::File(noise(seed + 7, 3000)));
         let first = scene.backup_until(TWO, 9);
         assert!(first.is_waiting);
         scene.pass(2 * HOUR);
@@ -121,7 +133,9 @@ fn i07_a_lease_lost_and_taken_anew() {
 fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
     for seed in seeds() {
         let mut scene = Scene::new(seed);
-        scene.hosts[TWO].tree.put("carried", Thing::File(noise(seed, 40_000)));
+        scene.hosts[TWO]
+            .tree
+            .put("carried", Thing::File(noise(seed, 40_000)));
         let parent = scene.backup(TWO);
         scene.pass(3 * DAY);
         scene.pass_lag();
@@ -154,7 +168,9 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
 fn i12_a_three_day_first_backup_under_daily_prunes() {
     for seed in seeds() {
         let mut scene = with_history(seed);
-        scene.hosts[TWO].tree.put("new", Thing::File(noise(77, 300_000)));
+        scene.hosts[TWO]
+            .tree
+            .put("new", Thing::File(noise(77, 300_000)));
         let slow = SlowBackup::begin(&scene, TWO);
         for _ in 0..3 {
             slow.live_for(&scene, DAY);
@@ -183,14 +199,29 @@ impl SlowBackup {
             let _ = paused.send(());
             let _ = resumed.recv();
         });
-        let store = CutStore::hooked_before(SharedStore::clone(&scene.clients[host]), KeyKind::Pack, hook);
-        let times = LeaseTimes { heartbeat: Duration::from_millis(1), ..LeaseTimes::default() };
-        let repo = scene.hosts[host].open(&shared(store)).expect("opens").with_lease_times(times);
+        let store = CutStore::hooked_before(
+            SharedStore::clone(&scene.clients[host]),
+            KeyKind::Pack,
+            hook,
+        );
+        let times = LeaseTimes {
+            heartbeat: Duration::from_millis(1),
+            ..LeaseTimes::default()
+        };
+        let repo = scene.hosts[host]
+            .open(&shared(store))
+            .expect("opens")
+            .with_lease_times(times);
         let options = scene.hosts[host].options();
-        let thread =
-            std::thread::spawn(move || backup(&repo, options, &Recording::default(), &Cancel::new()));
+        let thread = std::thread::spawn(move || {
+            backup(&repo, options, &Recording::default(), &Cancel::new())
+        });
         is_paused.recv().expect("waits in the middle");
-        Self { host, resume, thread }
+        Self {
+            host,
+            resume,
+            thread,
+        }
     }
 
     /// Lets time pass, with a heartbeat every 20 minutes.
@@ -217,7 +248,9 @@ fn wait_for_heartbeat(scene: &Scene) {
     loop {
         let leases = list_all(&**scene.memory(), Folder::Leases).expect("lists");
         // Those that are left to expire are older.
-        let young = leases.iter().filter(|lease| now.seconds_since(lease.modified) < 3000.0);
+        let young = leases
+            .iter()
+            .filter(|lease| now.seconds_since(lease.modified) < 3000.0);
         let mut young = young.peekable();
         if young.peek().is_some() && young.any(|lease| lease.modified > now) {
             return;
@@ -233,7 +266,10 @@ fn i11_a_checkpoint_as_parent() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         for n in 0..12 {
-            scene.hosts[TWO].tree.put(&format!("big/{n}"), Thing::File(noise(seed * 100 + n, 60_000)));
+            scene.hosts[TWO].tree.put(
+                &format!("big/{n}"),
+                Thing::File(noise(seed * 100 + n, 60_000)),
+            );
         }
         let checkpoint = interrupt(&scene);
         for days in [0, 2] {
@@ -246,7 +282,10 @@ fn i11_a_checkpoint_as_parent() {
         let id = scene.backup(TWO);
         let snapshot = repo.read_snapshot(&id).expect("reads");
         let counts = snapshot.source("tree").expect("is there").counts;
-        assert!(counts.files_new < 12, "what the checkpoint had is not read again: {counts:?}");
+        assert!(
+            counts.files_new < 12,
+            "what the checkpoint had is not read again: {counts:?}"
+        );
         scene.prune_for_days(ONE, 4);
         scene.check();
         let left = scene.memory().stat(&ObjectKey::Snapshot(checkpoint));
@@ -260,7 +299,9 @@ fn i11_a_checkpoint_as_parent() {
 fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     let mut scene = with_history(1);
     for n in 0..12 {
-        scene.hosts[TWO].tree.put(&format!("big/{n}"), Thing::File(noise(n, 60_000)));
+        scene.hosts[TWO]
+            .tree
+            .put(&format!("big/{n}"), Thing::File(noise(n, 60_000)));
     }
     let checkpoint = interrupt(&scene);
     scene.pass_lag();
@@ -278,11 +319,17 @@ fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
 fn interrupt(scene: &Scene) -> SnapshotId {
     let repo = scene.open(TWO);
     let cancel = Cancel::new();
-    let observer = StopsAfter { files: 6.into(), cancel: cancel.clone() };
+    let observer = StopsAfter {
+        files: 6.into(),
+        cancel: cancel.clone(),
+    };
     let options = scene.hosts[TWO].options();
     let ended = backup(&repo, options, &observer, &cancel);
     assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
-    let all = scene.open_true("look").snapshots(&mut |_, err| panic!("{err}")).expect("lists");
+    let all = scene
+        .open_true("look")
+        .snapshots(&mut |_, err| panic!("{err}"))
+        .expect("lists");
     let is_checkpoint =
         |found: &&icecore::repo::StoredSnapshot| found.snapshot.state == SnapshotState::Checkpoint;
     all.iter().find(is_checkpoint).expect("a checkpoint").id

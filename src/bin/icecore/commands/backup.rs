@@ -129,7 +129,11 @@ pub struct Args {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let from_config = args.names_no_source() && !context.config()?.sources.is_empty();
     args.check(from_config)?;
-    let begin = Begin { init: args.init, parity: args.parity, dry_run: args.dry_run };
+    let begin = Begin {
+        init: args.init,
+        parity: args.parity,
+        dry_run: args.dry_run,
+    };
     job::run(context, begin, |repository, meter, cancel| {
         if from_config {
             let mut options = job::configured(context, repository, meter, cancel, &args.source)?;
@@ -171,9 +175,14 @@ impl Args {
         if from_config {
             return self.check_for_config();
         }
-        let names = self.stdin.iter().chain(self.command.iter().map(|c| &c.name));
+        let names = self
+            .stdin
+            .iter()
+            .chain(self.command.iter().map(|c| &c.name));
         let mut seen = BTreeSet::new();
-        let twice = names.chain(self.paths.iter().map(|p| &p.name)).find(|name| !seen.insert(*name));
+        let twice = names
+            .chain(self.paths.iter().map(|p| &p.name))
+            .find(|name| !seen.insert(*name));
         if let Some(twice) = twice {
             return Err(CliError::usage(format!("two sources are named '{twice}'"))
                 .with_hint("give one of them another name: NAME=PATH"));
@@ -191,10 +200,14 @@ impl Args {
             return Err(CliError::usage("--checkpoint-every needs a span above 0"));
         }
         let lists = self.exclude_file.iter().chain(&self.files_from);
-        let from_stdin = lists.filter(|file| file.as_os_str() == parse::STANDARD_INPUT).count();
+        let from_stdin = lists
+            .filter(|file| file.as_os_str() == parse::STANDARD_INPUT)
+            .count();
         if from_stdin + usize::from(self.stdin.is_some()) > 1 {
-            return Err(CliError::usage("standard input can be read for one thing alone")
-                .with_hint("write the list to a file, and give its path"));
+            return Err(
+                CliError::usage("standard input can be read for one thing alone")
+                    .with_hint("write the list to a file, and give its path"),
+            );
         }
         if self.paths.is_empty() && (self.immutable || self.files_from.is_some()) {
             return Err(CliError::usage("--immutable and --files-from need a PATH"));
@@ -206,8 +219,14 @@ impl Args {
     }
 
     /// The parent that was asked for, by its full id.
-    fn parent(&self, repository: &Repository, host: &str) -> Result<Option<(SnapshotId, String)>, CliError> {
-        let Some((snap, source)) = &self.parent else { return Ok(None) };
+    fn parent(
+        &self,
+        repository: &Repository,
+        host: &str,
+    ) -> Result<Option<(SnapshotId, String)>, CliError> {
+        let Some((snap, source)) = &self.parent else {
+            return Ok(None);
+        };
         let host = self.host.as_deref().unwrap_or(host);
         let found = repository.find_snapshot(snap, &HostChoice::Host(host.to_owned()))?;
         Ok(Some((found.id, source.clone())))
@@ -236,17 +255,28 @@ impl Args {
     fn sources(&self, parent: Option<(SnapshotId, String)>) -> Result<Vec<SourceSpec>, CliError> {
         let mut sources = Vec::new();
         if let Some(name) = &self.stdin {
-            let input = StdinStream::open().map_err(|e| CliError::failed("cannot read standard input", e))?;
-            sources.push(SourceSpec::Stream { name: name.clone(), input: Box::new(input) });
+            let input = StdinStream::open()
+                .map_err(|e| CliError::failed("cannot read standard input", e))?;
+            sources.push(SourceSpec::Stream {
+                name: name.clone(),
+                input: Box::new(input),
+            });
         }
         for NamedCommand { name, command } in &self.command {
-            sources.push(SourceSpec::Command(Box::new(CommandSpec::new(name, command.clone()))));
+            sources.push(SourceSpec::Command(Box::new(CommandSpec::new(
+                name,
+                command.clone(),
+            ))));
         }
         let files_from = self.files_from.as_deref().map(FilesFrom::read).transpose();
-        let files_from = files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
+        let files_from =
+            files_from.map_err(|e| CliError::failed("cannot use the list of files", e))?;
         // Read here, once: a pipe is empty for the second source.
-        let exclude_texts =
-            self.exclude_file.iter().map(|file| PatternText::read(file)).collect::<Result<_, _>>();
+        let exclude_texts = self
+            .exclude_file
+            .iter()
+            .map(|file| PatternText::read(file))
+            .collect::<Result<_, _>>();
         let filter = FilterOptions {
             excludes: self.exclude.clone(),
             exclude_texts: exclude_texts.map_err(|err| CliError::Engine(err.into()))?,
@@ -255,7 +285,12 @@ impl Args {
             one_file_system: self.one_file_system,
             ..FilterOptions::default()
         };
-        for NamedPath { name, is_derived, path } in &self.paths {
+        for NamedPath {
+            name,
+            is_derived,
+            path,
+        } in &self.paths
+        {
             sources.push(SourceSpec::Tree(Box::new(TreeSpec {
                 filter: filter.clone(),
                 files_from: files_from.clone(),
@@ -278,7 +313,8 @@ mod tests {
     use crate::commands::Command;
 
     fn parsed(words: &[&str]) -> Args {
-        let cli = Cli::try_parse_from(["icecore", "backup"].iter().chain(words)).expect("good words");
+        let cli =
+            Cli::try_parse_from(["icecore", "backup"].iter().chain(words)).expect("good words");
         match cli.command {
             Command::Backup(args) => *args,
             other => panic!("not a backup: {other:?}"),
@@ -314,15 +350,25 @@ mod tests {
         let words = "/srv --tag a --tag b --level 7 --memory 1G --threads 3 --host h --exclude-larger-than 10MiB --checkpoint-every 90s";
         let args = parsed(&words.split(' ').collect::<Vec<_>>());
         let id = SnapshotId::new([1; 32]);
-        let sources = args.sources(Some((id, "home".to_owned()))).expect("sources");
+        let sources = args
+            .sources(Some((id, "home".to_owned())))
+            .expect("sources");
         let mut options = BackupOptions::new("machine", sources);
         options.tags.push("always".to_owned());
         args.settle(&mut options);
-        let SourceSpec::Tree(tree) = &options.sources[0] else { panic!("a tree") };
+        let SourceSpec::Tree(tree) = &options.sources[0] else {
+            panic!("a tree")
+        };
         assert_eq!(tree.filter.exclude_larger_than, Some(10 << 20));
         assert_eq!(tree.parent, Some((id, "home".to_owned())));
-        assert_eq!((options.tags.len(), options.level, options.threads), (3, 7, Some(3)));
-        assert_eq!((options.memory, options.host.as_str()), (ByteSize(1 << 30), "h"));
+        assert_eq!(
+            (options.tags.len(), options.level, options.threads),
+            (3, 7, Some(3))
+        );
+        assert_eq!(
+            (options.memory, options.host.as_str()),
+            (ByteSize(1 << 30), "h")
+        );
         assert_eq!(options.checkpoint_every, Duration::from_secs(90));
     }
 }

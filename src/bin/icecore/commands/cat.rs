@@ -25,8 +25,10 @@ pub struct Args {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     if args.what.source.is_none() {
-        let hint =
-            format!("write {snap}:SOURCE; 'icecore ls {snap}' lists the sources", snap = args.what.snap);
+        let hint = format!(
+            "write {snap}:SOURCE; 'icecore ls {snap}' lists the sources",
+            snap = args.what.snap
+        );
         return Err(CliError::usage("no source named").with_hint(hint));
     }
     if context.ui.json {

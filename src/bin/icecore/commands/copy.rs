@@ -97,11 +97,20 @@ impl<'a> Record<'a> {
             CopyOutcome::Wanted => ("wanted", None, None),
             CopyOutcome::Failed(why) => ("failed", None, Some(why.as_str())),
         };
-        Self { snapshot: item.found.id.to_string(), outcome, copy, why }
+        Self {
+            snapshot: item.found.id.to_string(),
+            outcome,
+            copy,
+            why,
+        }
     }
 
     fn line(item: &CopyItem) -> String {
-        let what = format!("{} {}", item.found.id.short(), text::when(item.found.time()));
+        let what = format!(
+            "{} {}",
+            item.found.id.short(),
+            text::when(item.found.time())
+        );
         match &item.outcome {
             CopyOutcome::Copied(id) => format!("{what} copied as {}", id.short()),
             CopyOutcome::There(id) => format!("{what} is there as {}", id.short()),
@@ -132,14 +141,21 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         ..context.global.clone()
     };
     // What stops the one stops both; it is said once.
-    let ui = Ui { quiet: true, ..context.ui };
+    let ui = Ui {
+        quiet: true,
+        ..context.ui
+    };
     let other = context.other(&global, ui);
     other.env.check()?;
     let (to, _) = other.open(&meter).map_err(no_other)?;
     let options = CopyOptions {
         host: host_name(),
         names: args.snaps.clone(),
-        hosts: HostArgs { host: args.host.clone(), any_host: args.any_host }.choice(context)?,
+        hosts: HostArgs {
+            host: args.host.clone(),
+            any_host: args.any_host,
+        }
+        .choice(context)?,
         filter: SnapshotFilter {
             host: args.host.clone(),
             tags: args.tag.clone(),
@@ -160,8 +176,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         out.record(&Record::new(item), || Record::line(item))?;
     }
     out.finish()?;
-    let count =
-        |is: fn(&CopyOutcome) -> bool| report.items.iter().filter(|item| is(&item.outcome)).count() as u64;
+    let count = |is: fn(&CopyOutcome) -> bool| {
+        report.items.iter().filter(|item| is(&item.outcome)).count() as u64
+    };
     let summary = Summary {
         dry_run: args.dry_run,
         copied: count(|one| matches!(one, CopyOutcome::Copied(_) | CopyOutcome::Wanted)),
@@ -177,12 +194,23 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 fn no_other(error: CliError) -> CliError {
     match error {
         CliError::Engine(error) if error.kind() == ErrorKind::NoRepository => {
-            let message =
-                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-                    .map(ToString::to_string)
-                    .reduce(|all, cause| if all.ends_with(&cause) { all } else { format!("{all}: {cause}") });
-            let hint = "check the address given with --to; 'icecore init -r REPO' makes a new repository";
-            CliError::Absent { message: message.unwrap_or_default(), hint: Some(hint.to_owned()) }
+            let message = std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
+                error.source()
+            })
+            .map(ToString::to_string)
+            .reduce(|all, cause| {
+                if all.ends_with(&cause) {
+                    all
+                } else {
+                    format!("{all}: {cause}")
+                }
+            });
+            let hint =
+                "check the address given with --to; 'icecore init -r REPO' makes a new repository";
+            CliError::Absent {
+                message: message.unwrap_or_default(),
+                hint: Some(hint.to_owned()),
+            }
         }
         error => error,
     }
@@ -191,12 +219,19 @@ fn no_other(error: CliError) -> CliError {
 impl Summary {
     fn line(&self) -> String {
         let copied = text::counted(self.copied, "snapshot", "snapshots");
-        let verb = if self.dry_run { "would be copied" } else { "copied" };
+        let verb = if self.dry_run {
+            "would be copied"
+        } else {
+            "copied"
+        };
         let failed = match self.failed {
             0 => String::new(),
             failed => format!(", {} failed", text::number(failed)),
         };
         let stored = text::size(self.stored_bytes);
-        format!("{copied} {verb}, {} there already{failed}; {stored} stored", text::number(self.there))
+        format!(
+            "{copied} {verb}, {} there already{failed}; {stored} stored",
+            text::number(self.there)
+        )
     }
 }

@@ -46,26 +46,38 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
-    let compared = diff(&repository, &args.old, &args.new, &hosts, &meter, &cancel, &mut |item| {
-        let (change, mark) = match item.change {
-            Change::Added => ("added", '+'),
-            Change::Removed => ("removed", '-'),
-            Change::Changed(Changed::Kind) => ("kind", 'T'),
-            Change::Changed(Changed::Content) => ("content", 'M'),
-            Change::Changed(Changed::Metadata) => ("metadata", 'm'),
-        };
-        let (source, path) = (item.source, item.path);
-        let record = Record {
-            change,
-            source,
-            path: json::PathField::new(&path.to_slashed()),
-            old_size: item.old_size,
-            new_size: item.new_size,
-        };
-        relay.pass(out.record(&record, || {
-            if path.is_root() { format!("{mark} {source}") } else { format!("{mark} {source}/{path}") }
-        }))
-    });
+    let compared = diff(
+        &repository,
+        &args.old,
+        &args.new,
+        &hosts,
+        &meter,
+        &cancel,
+        &mut |item| {
+            let (change, mark) = match item.change {
+                Change::Added => ("added", '+'),
+                Change::Removed => ("removed", '-'),
+                Change::Changed(Changed::Kind) => ("kind", 'T'),
+                Change::Changed(Changed::Content) => ("content", 'M'),
+                Change::Changed(Changed::Metadata) => ("metadata", 'm'),
+            };
+            let (source, path) = (item.source, item.path);
+            let record = Record {
+                change,
+                source,
+                path: json::PathField::new(&path.to_slashed()),
+                old_size: item.old_size,
+                new_size: item.new_size,
+            };
+            relay.pass(out.record(&record, || {
+                if path.is_root() {
+                    format!("{mark} {source}")
+                } else {
+                    format!("{mark} {source}/{path}")
+                }
+            }))
+        },
+    );
     relay.done(compared)?;
     out.finish()?;
     Ok(meter.outcome())

@@ -50,7 +50,8 @@ impl Record {
             Node::Symlink { target, .. } => Some(json::PathField::new(target)),
             _ => None,
         };
-        let (target, target_hex) = target.map_or((None, None), |field| (Some(field.path), field.path_hex));
+        let (target, target_hex) =
+            target.map_or((None, None), |field| (Some(field.path), field.path_hex));
         let reason = match &entry.node {
             Node::Failed { reason } => Some(reason.clone()),
             _ => None,
@@ -75,9 +76,16 @@ impl Record {
 }
 
 fn flags(entry: &Entry) -> Vec<&'static str> {
-    let names =
-        [(EntryFlags::STALE, "stale"), (EntryFlags::TORN, "torn"), (EntryFlags::PROVISIONAL, "provisional")];
-    names.into_iter().filter(|(flag, _)| entry.flags.contains(*flag)).map(|(_, name)| name).collect()
+    let names = [
+        (EntryFlags::STALE, "stale"),
+        (EntryFlags::TORN, "torn"),
+        (EntryFlags::PROVISIONAL, "provisional"),
+    ];
+    names
+        .into_iter()
+        .filter(|(flag, _)| entry.flags.contains(*flag))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 fn partial(entry: &Entry) -> Option<&'static str> {
@@ -108,7 +116,11 @@ fn push_notes(line: &mut String, entry: &Entry) {
 
 /// `source/path`, as the command line takes it after `SNAP:`.
 pub fn short(source: &str, entry: &Entry) -> String {
-    if entry.path.is_root() { source.to_owned() } else { format!("{source}/{}", entry.path) }
+    if entry.path.is_root() {
+        source.to_owned()
+    } else {
+        format!("{source}/{}", entry.path)
+    }
 }
 
 /// Mode, owner, size, time and name, as `ls -l` has them; what is not a full capture says so.
@@ -130,7 +142,10 @@ pub fn long(source: &str, entry: &Entry) -> String {
                 _ => "-".to_owned(),
             };
             let mode = text::mode(entry.kind(), meta.mode);
-            format!("{mode} {user:<8} {group:<8} {size:>10} {} {name}", text::when(meta.mtime))
+            format!(
+                "{mode} {user:<8} {group:<8} {size:>10} {} {name}",
+                text::when(meta.mtime)
+            )
         }
         None => format!("{} {name}", text::kind(entry.kind())),
     };
@@ -153,25 +168,54 @@ mod tests {
     use super::*;
 
     fn entry(path: &[u8], flags: EntryFlags, node: Node) -> Entry {
-        Entry { path: RelPath::from_slashed(path).expect("a path"), flags, node }
+        Entry {
+            path: RelPath::from_slashed(path).expect("a path"),
+            flags,
+            node,
+        }
     }
 
     #[test]
     fn an_entry_is_shown_without_steering_the_terminal() {
-        let meta = Metadata { mode: 0o777, ..Metadata::default() };
-        let link = entry(b"a/\x1b[2J", EntryFlags::STALE, Node::Symlink { meta, target: b"x\n".to_vec() });
+        let meta = Metadata {
+            mode: 0o777,
+            ..Metadata::default()
+        };
+        let link = entry(
+            b"a/\x1b[2J",
+            EntryFlags::STALE,
+            Node::Symlink {
+                meta,
+                target: b"x\n".to_vec(),
+            },
+        );
         let shown = long("home", &link);
         assert!(shown.starts_with("lrwxrwxrwx 0 "), "{shown}");
-        assert!(shown.ends_with("home/a/\\u{1b}[2J -> x\\n [stale]"), "{shown}");
-        let node = Node::Symlink { meta: Metadata::default(), target: b"t\xfe".to_vec() };
+        assert!(
+            shown.ends_with("home/a/\\u{1b}[2J -> x\\n [stale]"),
+            "{shown}"
+        );
+        let node = Node::Symlink {
+            meta: Metadata::default(),
+            target: b"t\xfe".to_vec(),
+        };
         let odd = long("home", &entry(b"l", EntryFlags::empty(), node));
         assert!(odd.ends_with("home/l -> t\\xfe"), "{odd}");
-        assert_eq!(short("home", &entry(b"", EntryFlags::empty(), Node::Removed)), "home");
+        assert_eq!(
+            short("home", &entry(b"", EntryFlags::empty(), Node::Removed)),
+            "home"
+        );
     }
 
     #[test]
     fn json_leaves_out_what_an_entry_does_not_have() {
-        let failed = entry(b"a\xff", EntryFlags::empty(), Node::Failed { reason: "denied".to_owned() });
+        let failed = entry(
+            b"a\xff",
+            EntryFlags::empty(),
+            Node::Failed {
+                reason: "denied".to_owned(),
+            },
+        );
         let value = serde_json::to_value(Record::new(None, "home", &failed)).expect("JSON");
         let expected = serde_json::json!({
             "type": "entry", "source": "home", "path": "a\u{fffd}", "path_hex": "61ff", "kind": "failed",
@@ -180,12 +224,22 @@ mod tests {
         assert_eq!(value, expected);
 
         let link = |target: &[u8]| {
-            let node = Node::Symlink { meta: Metadata::default(), target: target.to_vec() };
-            serde_json::to_value(Record::new(None, "home", &entry(b"l", EntryFlags::empty(), node)))
-                .expect("JSON")
+            let node = Node::Symlink {
+                meta: Metadata::default(),
+                target: target.to_vec(),
+            };
+            serde_json::to_value(Record::new(
+                None,
+                "home",
+                &entry(b"l", EntryFlags::empty(), node),
+            ))
+            .expect("JSON")
         };
         let odd = link(b"t\xfe");
-        assert_eq!((&odd["target"], &odd["target_hex"]), (&"t\u{fffd}".into(), &"74fe".into()));
+        assert_eq!(
+            (&odd["target"], &odd["target_hex"]),
+            (&"t\u{fffd}".into(), &"74fe".into())
+        );
         assert!(link(b"t").get("target_hex").is_none());
     }
 }

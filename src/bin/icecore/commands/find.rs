@@ -36,16 +36,27 @@ pub struct Args {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
-    let filter =
-        SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
+    let filter = SnapshotFilter {
+        host: args.host.clone(),
+        tags: args.tag.clone(),
+        source: args.source.clone(),
+    };
     let mut out = context.ui.data()?;
     let mut relay = Relay::default();
-    let found = find(&repository, &args.glob, &filter, &meter, &cancel, &mut |item| {
-        let id = item.snapshot.id;
-        let record = entry::Record::new(Some(id.to_string()), item.source, item.entry);
-        relay
-            .pass(out.record(&record, || format!("{}:{}", id.short(), entry::short(item.source, item.entry))))
-    });
+    let found = find(
+        &repository,
+        &args.glob,
+        &filter,
+        &meter,
+        &cancel,
+        &mut |item| {
+            let id = item.snapshot.id;
+            let record = entry::Record::new(Some(id.to_string()), item.source, item.entry);
+            relay.pass(out.record(&record, || {
+                format!("{}:{}", id.short(), entry::short(item.source, item.entry))
+            }))
+        },
+    );
     let report = relay.done(found)?;
     out.finish()?;
     if report.snapshots == 0 {

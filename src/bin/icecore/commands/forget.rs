@@ -7,7 +7,8 @@ use icecore::Error;
 use icecore::observe::Severity;
 use icecore::ops::Cancel;
 use icecore::ops::forget::{
-    Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy, forget_named,
+    Decision, ForgetOptions, ForgetReport, GroupBy, Period, Policy, Slots, forget_by_policy,
+    forget_named,
 };
 use icecore::ops::list::SnapshotFilter;
 use icecore::ops::prune::PruneReport;
@@ -129,17 +130,30 @@ struct Keep {
 }
 
 fn group_by(text: &str) -> Result<GroupBy, String> {
-    let mut by = GroupBy { host: false, sources: false, paths: false, tags: false };
+    let mut by = GroupBy {
+        host: false,
+        sources: false,
+        paths: false,
+        tags: false,
+    };
     if text.trim() == "none" {
         return Ok(by);
     }
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+    for word in text
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+    {
         match word {
             "host" => by.host = true,
             "sources" => by.sources = true,
             "paths" => by.paths = true,
             "tags" => by.tags = true,
-            _ => return Err(format!("'{word}' is none of host, sources, paths, tags; 'none' stands alone")),
+            _ => {
+                return Err(format!(
+                    "'{word}' is none of host, sources, paths, tags; 'none' stands alone"
+                ));
+            }
         }
     }
     Ok(by)
@@ -150,8 +164,13 @@ impl Keep {
         // As in restic, none of anything is no rule.
         let set = |slots: Option<Slots>| slots.filter(|&slots| slots != Slots::Some(0));
         let span = |span: Option<Duration>| span.filter(|span| !span.is_zero());
-        let counted =
-            [self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        let counted = [
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ];
         let timed = [
             self.keep_within_hourly,
             self.keep_within_daily,
@@ -162,9 +181,16 @@ impl Keep {
         let periods = Period::ALL.into_iter();
         Policy {
             last: set(self.keep_last),
-            periods: periods.clone().zip(counted).filter_map(|(p, n)| Some((p, set(n)?))).collect(),
+            periods: periods
+                .clone()
+                .zip(counted)
+                .filter_map(|(p, n)| Some((p, set(n)?)))
+                .collect(),
             within: span(self.keep_within),
-            periods_within: periods.zip(timed).filter_map(|(p, time)| Some((p, span(time)?))).collect(),
+            periods_within: periods
+                .zip(timed)
+                .filter_map(|(p, time)| Some((p, span(time)?)))
+                .collect(),
             tags: self.keep_tag.clone(),
         }
     }
@@ -184,7 +210,9 @@ impl Args {
             return Ok(None);
         }
         let options = prune::options(context.config()?);
-        Ok(Some(icecore::ops::prune::prune(repository, &options, meter, cancel)?))
+        Ok(Some(icecore::ops::prune::prune(
+            repository, &options, meter, cancel,
+        )?))
     }
 }
 
@@ -209,7 +237,12 @@ impl<'a> Record<'a> {
         Self {
             id: found.id.to_string(),
             host: &found.snapshot.host,
-            sources: found.snapshot.sources.iter().map(|source| source.name.as_str()).collect(),
+            sources: found
+                .snapshot
+                .sources
+                .iter()
+                .map(|source| source.name.as_str())
+                .collect(),
             tags: &found.snapshot.tags,
             time: json::time(found.time()),
             state: found.snapshot.state.to_string(),
@@ -237,7 +270,10 @@ impl Summary {
     fn lines(&self, comes_back: bool) -> Vec<String> {
         let dropped = text::counted(self.dropped, "snapshot", "snapshots");
         let done = match self.dry_run {
-            true => format!("{dropped} would be forgotten, {} kept", text::number(self.kept)),
+            true => format!(
+                "{dropped} would be forgotten, {} kept",
+                text::number(self.kept)
+            ),
             false if self.dropped == 0 => "nothing to forget".to_owned(),
             false => format!(
                 "{dropped} forgotten, {} kept; 'icecore prune' frees the space, {}",
@@ -261,13 +297,25 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         true => {
             let config = context.config()?;
             // Their names were given, and continue at another path.
-            let names: BTreeSet<String> = config.sources.iter().map(|source| source.name.clone()).collect();
+            let names: BTreeSet<String> = config
+                .sources
+                .iter()
+                .map(|source| source.name.clone())
+                .collect();
             (config.retention.clone(), Some(context.host()?), names)
         }
         false => (given, None, BTreeSet::new()),
     };
-    let by_name = if args.group_by.is_some() { BTreeSet::new() } else { by_name };
-    let host = if args.any_host { None } else { args.host.clone().or(host) };
+    let by_name = if args.group_by.is_some() {
+        BTreeSet::new()
+    } else {
+        by_name
+    };
+    let host = if args.any_host {
+        None
+    } else {
+        args.host.clone().or(host)
+    };
     if args.snaps.is_empty() && policy.is_empty() {
         return Err(CliError::usage("say what to keep, or which snapshots to forget")
             .with_hint("[retention] in icecore.toml, or for example 'icecore forget --keep-daily 7 --keep-weekly 4 --dry-run'"));
@@ -275,7 +323,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     if !args.snaps.is_empty() {
         return named(context, args);
     }
-    let filter = SnapshotFilter { host, tags: args.tag.clone(), source: args.source.clone() };
+    let filter = SnapshotFilter {
+        host,
+        tags: args.tag.clone(),
+        source: args.source.clone(),
+    };
     by_policy(
         context,
         args,
@@ -294,8 +346,19 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 
 fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let hosts = HostArgs { host: args.host.clone(), any_host: args.any_host }.choice(context)?;
-    let found = forget_named(&repository, &args.snaps, &hosts, &host_name(), args.dry_run, &meter)?;
+    let hosts = HostArgs {
+        host: args.host.clone(),
+        any_host: args.any_host,
+    }
+    .choice(context)?;
+    let found = forget_named(
+        &repository,
+        &args.snaps,
+        &hosts,
+        &host_name(),
+        args.dry_run,
+        &meter,
+    )?;
     let pruned = args.prune_now(context, &repository, &meter, &cancel)?;
     meter.end();
     let mut out = context.ui.data()?;
@@ -307,18 +370,38 @@ fn named(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     out.finish()?;
     let dropped = found.len() as u64;
     let prune = pruned.as_ref().map(prune::Summary::new);
-    let summary = Summary { dry_run: args.dry_run, kept: 0, dropped, refused: 0, prune };
+    let summary = Summary {
+        dry_run: args.dry_run,
+        kept: 0,
+        dropped,
+        refused: 0,
+        prune,
+    };
     let elapsed = text::span(meter.elapsed());
     Ok(meter.finish("forget", Outcome::Done, &summary, || {
-        let verb = if args.dry_run { "would be forgotten" } else { "forgotten" };
-        let mut lines: Vec<String> =
-            found.iter().map(|one| format!("snapshot {} {verb}", one.id.short())).collect();
-        lines.extend(pruned.iter().flat_map(|report| prune::lines(report, &elapsed)));
+        let verb = if args.dry_run {
+            "would be forgotten"
+        } else {
+            "forgotten"
+        };
+        let mut lines: Vec<String> = found
+            .iter()
+            .map(|one| format!("snapshot {} {verb}", one.id.short()))
+            .collect();
+        lines.extend(
+            pruned
+                .iter()
+                .flat_map(|report| prune::lines(report, &elapsed)),
+        );
         lines
     }))
 }
 
-fn by_policy(context: &Context<'_>, args: &Args, options: ForgetOptions) -> Result<Outcome, CliError> {
+fn by_policy(
+    context: &Context<'_>,
+    args: &Args,
+    options: ForgetOptions,
+) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let report = forget_by_policy(&repository, &options, &meter, &cancel)?;
     if report.kept == 0 && report.dropped == 0 {
@@ -335,11 +418,19 @@ fn by_policy(context: &Context<'_>, args: &Args, options: ForgetOptions) -> Resu
         prune: pruned.as_ref().map(prune::Summary::new),
     };
     let refused = refused(&report);
-    let outcome = if refused.is_some() { Outcome::Refused } else { Outcome::Done };
+    let outcome = if refused.is_some() {
+        Outcome::Refused
+    } else {
+        Outcome::Done
+    };
     let elapsed = text::span(meter.elapsed());
     let outcome = meter.finish("forget", outcome, &summary, || {
         let mut lines = summary.lines(repository.store().properties().strong_listing);
-        lines.extend(pruned.iter().flat_map(|report| prune::lines(report, &elapsed)));
+        lines.extend(
+            pruned
+                .iter()
+                .flat_map(|report| prune::lines(report, &elapsed)),
+        );
         lines
     });
     match refused {
@@ -354,7 +445,11 @@ fn refused(report: &ForgetReport) -> Option<Error> {
     let why = match groups.as_slice() {
         [] => return None,
         [one] => format!("1 group was left as it is: {one}"),
-        all => format!("{} groups were left as they are: {}", all.len(), all.join("; ")),
+        all => format!(
+            "{} groups were left as they are: {}",
+            all.len(),
+            all.join("; ")
+        ),
     };
     let hint = "is the policy meant so, and the clock right? --dry-run shows what is kept and why; --force forgets them";
     Some(Error::Refused { why, hint })
@@ -362,9 +457,18 @@ fn refused(report: &ForgetReport) -> Option<Error> {
 
 fn tell(context: &Context<'_>, report: &ForgetReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
-    let reasons = |one: &Decision| one.reasons.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let reasons = |one: &Decision| {
+        one.reasons
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
     for group in &report.groups {
-        let dropped = if report.is_refused(&group.key) { "refused" } else { "drop" };
+        let dropped = if report.is_refused(&group.key) {
+            "refused"
+        } else {
+            "drop"
+        };
         let action = |one: &Decision| if one.keep { "keep" } else { dropped };
         if context.ui.json {
             for one in &group.decisions {
@@ -408,27 +512,61 @@ mod tests {
 
     #[test]
     fn rules_become_a_policy_and_zero_is_none() {
-        let words = ["--keep-last", "3", "--keep-daily", "all", "--keep-hourly", "0", "--keep-within", "1d"];
+        let words = [
+            "--keep-last",
+            "3",
+            "--keep-daily",
+            "all",
+            "--keep-hourly",
+            "0",
+            "--keep-within",
+            "1d",
+        ];
         let policy = args(&words).expect("good words").keep.policy();
         assert_eq!(policy.last, Some(Slots::Some(3)));
         assert_eq!(policy.periods, [(Period::Day, Slots::All)]);
         assert_eq!(policy.within, Some(Duration::from_secs(86_400)));
-        let year = args(&["--keep-within-yearly", "2y"]).expect("good words").keep.policy();
-        assert_eq!(year.periods_within, [(Period::Year, Duration::from_secs(2 * 365 * 86_400))]);
-        assert!(args(&["--keep-last", "0"]).expect("good words").keep.policy().is_empty());
-        assert!(args(&["--keep-within", "0d"]).expect("good words").keep.policy().is_empty());
+        let year = args(&["--keep-within-yearly", "2y"])
+            .expect("good words")
+            .keep
+            .policy();
+        assert_eq!(
+            year.periods_within,
+            [(Period::Year, Duration::from_secs(2 * 365 * 86_400))]
+        );
+        assert!(
+            args(&["--keep-last", "0"])
+                .expect("good words")
+                .keep
+                .policy()
+                .is_empty()
+        );
+        assert!(
+            args(&["--keep-within", "0d"])
+                .expect("good words")
+                .keep
+                .policy()
+                .is_empty()
+        );
         assert!(args(&["--keep-last", "some"]).is_err() && args(&["--keep-last", "-2"]).is_err());
         // As in restic and borg.
-        let all =
-            args(&["--keep-last", "-1", "--keep-daily", "unlimited"]).expect("good words").keep.policy();
-        assert_eq!((all.last, all.periods), (Some(Slots::All), vec![(Period::Day, Slots::All)]));
+        let all = args(&["--keep-last", "-1", "--keep-daily", "unlimited"])
+            .expect("good words")
+            .keep
+            .policy();
+        assert_eq!(
+            (all.last, all.periods),
+            (Some(Slots::All), vec![(Period::Day, Slots::All)])
+        );
     }
 
     /// restic's manual has this policy: a month there, a minute to others.
     #[test]
     fn a_rule_in_minutes_or_months_is_refused() {
         for option in ["", "-hourly", "-daily", "-weekly", "-monthly", "-yearly"] {
-            let error = args(&[&format!("--keep-within{option}"), "1m"]).expect_err("ambiguous").to_string();
+            let error = args(&[&format!("--keep-within{option}"), "1m"])
+                .expect_err("ambiguous")
+                .to_string();
             assert!(
                 error.contains("'1m' can mean a minute or a month: write 1mo (30 days) or 1min"),
                 "{error}"
@@ -439,7 +577,11 @@ mod tests {
     #[test]
     fn names_and_rules_do_not_mix() {
         assert!(args(&["abcd"]).is_ok());
-        for words in [&["abcd", "--keep-last", "1"][..], &["abcd", "--force"], &["abcd", "--tag", "x"]] {
+        for words in [
+            &["abcd", "--keep-last", "1"][..],
+            &["abcd", "--force"],
+            &["abcd", "--tag", "x"],
+        ] {
             assert!(args(words).is_err(), "{words:?}");
         }
     }
@@ -447,12 +589,37 @@ mod tests {
     #[test]
     fn groups_are_named_by_what_they_share() {
         let by = |words: &[&str]| args(words).expect("good words").group_by;
-        let none = GroupBy { host: false, sources: false, paths: false, tags: false };
+        let none = GroupBy {
+            host: false,
+            sources: false,
+            paths: false,
+            tags: false,
+        };
         assert_eq!(by(&[]), None);
-        assert_eq!((by(&["--group-by", ""]), by(&["--group-by", "none"])), (Some(none), Some(none)));
+        assert_eq!(
+            (by(&["--group-by", ""]), by(&["--group-by", "none"])),
+            (Some(none), Some(none))
+        );
         assert_eq!(by(&["--group-by", "host,paths"]), Some(GroupBy::default()));
-        assert_eq!(by(&["--group-by", "tags,host"]), Some(GroupBy { host: true, tags: true, ..none }));
-        assert_eq!(by(&["--group-by", "host,sources"]), Some(GroupBy { host: true, sources: true, ..none }));
-        assert!(args(&["--group-by", "folders"]).is_err() && args(&["--group-by", "none,host"]).is_err());
+        assert_eq!(
+            by(&["--group-by", "tags,host"]),
+            Some(GroupBy {
+                host: true,
+                tags: true,
+                ..none
+            })
+        );
+        assert_eq!(
+            by(&["--group-by", "host,sources"]),
+            Some(GroupBy {
+                host: true,
+                sources: true,
+                ..none
+            })
+        );
+        assert!(
+            args(&["--group-by", "folders"]).is_err()
+                && args(&["--group-by", "none,host"]).is_err()
+        );
     }
 }

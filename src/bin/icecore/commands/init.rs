@@ -32,6 +32,10 @@ struct Summary {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let meter = context.ui.meter();
     let id = context.init(args.parity)?;
-    let summary = Summary { repository: id.to_string() };
-    Ok(meter.finish("init", Outcome::Done, &summary, || vec![format!("repository {id} made")]))
+    let summary = Summary {
+        repository: id.to_string(),
+    };
+    Ok(meter.finish("init", Outcome::Done, &summary, || {
+        vec![format!("repository {id} made")]
+    }))
 }

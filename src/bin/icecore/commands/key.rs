@@ -96,8 +96,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     match &args.action {
         Action::Add(new) => write_slot(context, new, "key add", "added", Repository::add_key),
         Action::Change(new) => {
-            let done =
-                write_slot(context, new, "key change", "made in place of the old", Repository::change_key);
+            let done = write_slot(
+                context,
+                new,
+                "key change",
+                "made in place of the old",
+                Repository::change_key,
+            );
             if done.is_ok() {
                 retire_key_file(context);
             }
@@ -106,7 +111,10 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         Action::List => list(context),
         Action::Remove { slot } => {
             let (repository, meter, _cancel) = context.begin()?;
-            let current = repository.key_slots()?.into_iter().find(|slot| slot.current);
+            let current = repository
+                .key_slots()?
+                .into_iter()
+                .find(|slot| slot.current);
             let slot = repository.remove_key(slot)?;
             if current.is_some_and(|current| current.name == slot) {
                 retire_key_file(context);
@@ -146,7 +154,10 @@ impl New {
 /// Names the options of a new passphrase where one was refused. Those of the present one are for another thing.
 fn about_new(error: CliError) -> CliError {
     match error {
-        CliError::Locked { message, .. } => CliError::Locked { message, hint: Some(GIVE_NEW.to_owned()) },
+        CliError::Locked { message, .. } => CliError::Locked {
+            message,
+            hint: Some(GIVE_NEW.to_owned()),
+        },
         other => other,
     }
 }
@@ -168,10 +179,15 @@ fn write_slot(
 
 /// Renames the key file that opened the repository, whose slot is gone: it would stand in the way of the passphrase.
 fn retire_key_file(context: &Context<'_>) {
-    let Some(path) = context.key_file.get() else { return };
+    let Some(path) = context.key_file.get() else {
+        return;
+    };
     match secret::retire_key_file(path) {
         Ok(old) => {
-            let what = format!("the old key file opens nothing now; it was renamed to {}", old.display());
+            let what = format!(
+                "the old key file opens nothing now; it was renamed to {}",
+                old.display()
+            );
             context.ui.note(text::clean(&what));
         }
         // The slot is gone all the same, and the next command names the file.
@@ -188,7 +204,14 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     meter.end();
     let mut out = context.ui.data()?;
     let mut table = text::Table::new(&["slot", "made", "label", ""]);
-    for SlotInfo { name, label, created, current, damage } in &slots {
+    for SlotInfo {
+        name,
+        label,
+        created,
+        current,
+        damage,
+    } in &slots
+    {
         let damage = damage.as_deref();
         if context.ui.json {
             out.object(&Record {
@@ -200,7 +223,12 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
             })?;
         } else {
             let mark = if *current { "used now" } else { "" };
-            table.row([name.clone(), text::when(*created), label.clone(), damage.unwrap_or(mark).to_owned()]);
+            table.row([
+                name.clone(),
+                text::when(*created),
+                label.clone(),
+                damage.unwrap_or(mark).to_owned(),
+            ]);
         }
     }
     if !context.ui.json {
@@ -210,7 +238,11 @@ fn list(context: &Context<'_>) -> Result<Outcome, CliError> {
     }
     out.finish()?;
     let damaged = slots.iter().any(|slot| slot.damage.is_some());
-    Ok(meter.outcome().max(if damaged { Outcome::Damage } else { Outcome::Done }))
+    Ok(meter.outcome().max(if damaged {
+        Outcome::Damage
+    } else {
+        Outcome::Done
+    }))
 }
 
 fn export(context: &Context<'_>, file: &Path, new: &New) -> Result<Outcome, CliError> {
@@ -222,7 +254,9 @@ fn export(context: &Context<'_>, file: &Path, new: &New) -> Result<Outcome, CliE
         out.finish()?;
     } else {
         secret::write_new_file(file, &slot)?;
-        context.ui.note(format_args!("key slot written to {}", file.display()));
+        context
+            .ui
+            .note(format_args!("key slot written to {}", file.display()));
     }
     Ok(meter.outcome())
 }

@@ -64,16 +64,19 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let mut each = |item: LsItem<'_>| {
         cancel.check()?;
         relay.pass(match item {
-            LsItem::Source { source, time } => {
-                out.record(&Source::new(source, time), || source_line(source, time, args.long))
-            }
-            LsItem::Entry { source, entry: found } => {
-                out.record(&entry::Record::new(None, source, found), || match args.long {
+            LsItem::Source { source, time } => out.record(&Source::new(source, time), || {
+                source_line(source, time, args.long)
+            }),
+            LsItem::Entry {
+                source,
+                entry: found,
+            } => out.record(&entry::Record::new(None, source, found), || {
+                match args.long {
                     true => entry::long(source, found),
                     false if args.missing => entry::why(source, found),
                     false => entry::short(source, found),
-                })
-            }
+                }
+            }),
         })
     };
     let listed = match args.missing {
@@ -93,7 +96,14 @@ impl<'a> Source<'a> {
         };
         let partial = source.counts.partial;
         let (time, started) = (json::time(at), json::time(source.started));
-        Self { name: &source.name, kind, size, time, started, partial }
+        Self {
+            name: &source.name,
+            kind,
+            size,
+            time,
+            started,
+            partial,
+        }
     }
 }
 
@@ -107,7 +117,11 @@ fn source_line(source: &SourceRecord, at: Timestamp, long: bool) -> String {
             format!("standard input, {}", text::size(content.size))
         }
         SourceKind::Stream { command, content } => {
-            format!("{}, {}", text::clean(&icecore::sys::shown(command)), text::size(content.size))
+            format!(
+                "{}, {}",
+                text::clean(&icecore::sys::shown(command)),
+                text::size(content.size)
+            )
         }
     };
     format!("{} {} ({from})", text::when(at), source.name)

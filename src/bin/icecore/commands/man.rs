@@ -24,6 +24,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     std::fs::create_dir_all(&args.folder)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.folder))
         .map_err(|e| CliError::failed(format!("cannot write manual pages to {folder}"), e))?;
-    context.ui.note(format_args!("manual pages written to {folder}"));
+    context
+        .ui
+        .note(format_args!("manual pages written to {folder}"));
     Ok(Outcome::Done)
 }

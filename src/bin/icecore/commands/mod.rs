@@ -95,7 +95,12 @@ pub fn run(cli: &Cli) -> Result<Outcome, CliError> {
 /// What is selected, as the library takes it.
 fn what(context: &Context<'_>, selected: &SnapPath, hosts: &HostArgs) -> Result<What, CliError> {
     let SnapPath { snap, source, path } = selected.clone();
-    Ok(What { snapshot: snap, hosts: hosts.choice(context)?, source, path })
+    Ok(What {
+        snapshot: snap,
+        hosts: hosts.choice(context)?,
+        source,
+        path,
+    })
 }
 
 /// Keeps an error of ours while it ends an operation of the library that calls us back.

@@ -43,12 +43,26 @@ fn why(all: &[&StoredSnapshot], filter: &SnapshotFilter) -> Option<String> {
         return None;
     }
     let hosts: BTreeSet<&str> = all.iter().map(|one| one.snapshot.host.as_str()).collect();
-    let sources =
-        all.iter().flat_map(|one| &one.snapshot.sources).map(|source| source.name.as_str()).collect();
-    let tags = all.iter().flat_map(|one| &one.snapshot.tags).map(String::as_str).collect();
-    let mut asked =
-        vec![("host", filter.host.as_deref(), &hosts), ("source", filter.source.as_deref(), &sources)];
-    asked.extend(filter.tags.iter().map(|tag| ("tag", Some(tag.as_str()), &tags)));
+    let sources = all
+        .iter()
+        .flat_map(|one| &one.snapshot.sources)
+        .map(|source| source.name.as_str())
+        .collect();
+    let tags = all
+        .iter()
+        .flat_map(|one| &one.snapshot.tags)
+        .map(String::as_str)
+        .collect();
+    let mut asked = vec![
+        ("host", filter.host.as_deref(), &hosts),
+        ("source", filter.source.as_deref(), &sources),
+    ];
+    asked.extend(
+        filter
+            .tags
+            .iter()
+            .map(|tag| ("tag", Some(tag.as_str()), &tags)),
+    );
     for (what, name, there) in asked {
         if let Some(name) = name.filter(|name| !there.contains(name)) {
             return Some(match listed(there) {

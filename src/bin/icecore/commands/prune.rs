@@ -50,7 +50,10 @@ pub struct Packs {
 
 impl From<Amount> for Packs {
     fn from(amount: Amount) -> Self {
-        Self { packs: amount.packs, bytes: amount.bytes }
+        Self {
+            packs: amount.packs,
+            bytes: amount.bytes,
+        }
     }
 }
 
@@ -110,7 +113,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     meter.end();
     let elapsed = text::span(meter.elapsed());
     let summary = Summary::new(&report);
-    Ok(meter.finish("prune", Outcome::Done, &summary, || lines(&report, &elapsed)))
+    Ok(meter.finish("prune", Outcome::Done, &summary, || {
+        lines(&report, &elapsed)
+    }))
 }
 
 /// What the configuration says of prunes.
@@ -176,36 +181,71 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
         text::size(report.dead.bytes),
     )];
     if report.adopted.packs > 0 {
-        lines.push(format!("{} that no segment told of {would}published", packs(report.adopted)));
+        lines.push(format!(
+            "{} that no segment told of {would}published",
+            packs(report.adopted)
+        ));
     }
     if report.copied.packs > 0 {
-        let what = format!("{} of {}", text::size(report.copied.bytes), packs(report.copied));
-        lines.push(if report.dry_run { format!("would copy {what}") } else { format!("copied: {what}") });
+        let what = format!(
+            "{} of {}",
+            text::size(report.copied.bytes),
+            packs(report.copied)
+        );
+        lines.push(if report.dry_run {
+            format!("would copy {what}")
+        } else {
+            format!("copied: {what}")
+        });
     }
     match report.copy_stopped {
         Some(CopyStop::Full) => {
             lines.push(
-                "no space left for copies: free space, or run it again once packs were deleted".to_owned(),
+                "no space left for copies: free space, or run it again once packs were deleted"
+                    .to_owned(),
             );
         }
-        Some(CopyStop::MaxRepack) => lines.push("more could be copied: --max-repack was reached".to_owned()),
-        Some(CopyStop::MaxTime) => lines.push("more could be copied: --max-time was reached".to_owned()),
+        Some(CopyStop::MaxRepack) => {
+            lines.push("more could be copied: --max-repack was reached".to_owned())
+        }
+        Some(CopyStop::MaxTime) => {
+            lines.push("more could be copied: --max-time was reached".to_owned())
+        }
         None => {}
     }
     if report.condemned.packs > 0 {
-        let amount = format!("{} ({})", text::size(report.condemned.bytes), packs(report.condemned));
+        let amount = format!(
+            "{} ({})",
+            text::size(report.condemned.bytes),
+            packs(report.condemned)
+        );
         lines.push(format!("{would}marked for deletion: {amount}"));
     }
     lines.push(match report.freed_bytes {
         0 => format!("nothing {would}freed"),
-        bytes => format!("{would}freed: {} ({})", text::size(bytes), packs(report.dropped)),
+        bytes => format!(
+            "{would}freed: {} ({})",
+            text::size(bytes),
+            packs(report.dropped)
+        ),
     });
     if report.pending.packs > 0 {
-        let until =
-            report.pending_until.map(|until| format!(" until {}", text::when(until))).unwrap_or_default();
-        let amount = format!("{} ({})", text::size(report.pending.bytes), packs(report.pending));
+        let until = report
+            .pending_until
+            .map(|until| format!(" until {}", text::when(until)))
+            .unwrap_or_default();
+        let amount = format!(
+            "{} ({})",
+            text::size(report.pending.bytes),
+            packs(report.pending)
+        );
         lines.push(format!("waiting{until}: {amount}; run prune again then"));
-        lines.extend(report.kept_waiting.iter().map(|why| format!("  {}", waiting(why))));
+        lines.extend(
+            report
+                .kept_waiting
+                .iter()
+                .map(|why| format!("  {}", waiting(why))),
+        );
     }
     lines.extend(quarantine_lines(report, would));
     lines
@@ -214,14 +254,24 @@ pub fn lines(report: &PruneReport, elapsed: &str) -> Vec<String> {
 fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let objects = |amount: Amount| {
-        format!("{} ({})", text::counted(amount.packs, "object", "objects"), text::size(amount.bytes))
+        format!(
+            "{} ({})",
+            text::counted(amount.packs, "object", "objects"),
+            text::size(amount.bytes)
+        )
     };
     if report.quarantine_deleted.packs > 0 {
-        lines.push(format!("quarantine: {} {would}deleted", objects(report.quarantine_deleted)));
+        lines.push(format!(
+            "quarantine: {} {would}deleted",
+            objects(report.quarantine_deleted)
+        ));
     }
     if report.quarantined.packs > 0 {
         let what = "'icecore repair packs' and 'icecore repair snapshots' take from there what can be saved";
-        lines.push(format!("quarantine: {}; {what}", objects(report.quarantined)));
+        lines.push(format!(
+            "quarantine: {}; {what}",
+            objects(report.quarantined)
+        ));
     }
     lines.extend(held_lines(report));
     lines
@@ -230,8 +280,11 @@ fn quarantine_lines(report: &PruneReport, would: &str) -> Vec<String> {
 /// What is kept for snapshots whose needs are not known.
 fn held_lines(report: &PruneReport) -> Vec<String> {
     let mut lines = Vec::new();
-    let held =
-        format!("{} ({})", text::size(report.held.bytes), text::counted(report.held.packs, "pack", "packs"));
+    let held = format!(
+        "{} ({})",
+        text::size(report.held.bytes),
+        text::counted(report.held.packs, "pack", "packs")
+    );
     if let Some(until) = report.held_until {
         let snapshots = text::counted(report.unreadable_aside, "snapshot", "snapshots");
         lines.push(format!(
@@ -240,7 +293,11 @@ fn held_lines(report: &PruneReport) -> Vec<String> {
         ));
     }
     if report.vanished > 0 && report.held.packs > 0 {
-        let snapshots = text::counted(report.vanished, "snapshot that is gone", "snapshots that are gone");
+        let snapshots = text::counted(
+            report.vanished,
+            "snapshot that is gone",
+            "snapshots that are gone",
+        );
         let were = if report.vanished == 1 { "was" } else { "were" };
         lines.push(format!(
             "kept for {snapshots} and {were} not forgotten, until 'icecore forget ID': {held}"
@@ -283,19 +340,37 @@ mod tests {
     #[test]
     fn a_report_tells_what_waits_and_why() {
         let report = PruneReport {
-            live: Amount { packs: 2, bytes: 3 << 20 },
-            condemned: Amount { packs: 1, bytes: 1 << 20 },
-            pending: Amount { packs: 1, bytes: 1 << 20 },
+            live: Amount {
+                packs: 2,
+                bytes: 3 << 20,
+            },
+            condemned: Amount {
+                packs: 1,
+                bytes: 1 << 20,
+            },
+            pending: Amount {
+                packs: 1,
+                bytes: 1 << 20,
+            },
             kept_waiting: vec![Waiting::Grace],
             ..PruneReport::default()
         };
         let text = lines(&report, "1s").join("\n");
-        for part in
-            ["3.0 MiB in 2 packs", "marked for deletion: 1.0 MiB", "nothing freed", "the grace has not"]
-        {
+        for part in [
+            "3.0 MiB in 2 packs",
+            "marked for deletion: 1.0 MiB",
+            "nothing freed",
+            "the grace has not",
+        ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
-        let other = PruneReport { other_prune: true, ..PruneReport::default() };
-        assert_eq!(lines(&other, "1s"), ["another prune is at work: nothing was done"]);
+        let other = PruneReport {
+            other_prune: true,
+            ..PruneReport::default()
+        };
+        assert_eq!(
+            lines(&other, "1s"),
+            ["another prune is at work: nothing was done"]
+        );
     }
 }

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use icecore::observe::Counters;
 use icecore::ops::repair::{
-    Fate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, Replaced, repair_config, repair_index,
-    repair_packs, repair_snapshots,
+    Fate, PacksReport, RepairPacksOptions, RepairSnapshotsOptions, Replaced, repair_config,
+    repair_index, repair_packs, repair_snapshots,
 };
 use serde::Serialize;
 
@@ -189,7 +189,11 @@ fn index(context: &Context<'_>) -> Result<Outcome, CliError> {
             packs => format!(
                 "index rebuilt; {} found in {}",
                 text::counted(summary.chunks_added, "chunk", "chunks"),
-                text::counted(packs, "pack that no segment told of", "packs that no segment told of"),
+                text::counted(
+                    packs,
+                    "pack that no segment told of",
+                    "packs that no segment told of"
+                ),
             ),
         }]
     }))
@@ -205,7 +209,11 @@ fn config(context: &Context<'_>) -> Result<Outcome, CliError> {
         if summary.written.is_empty() {
             vec!["both copies are whole".to_owned()]
         } else {
-            summary.written.iter().map(|name| format!("{name} put back")).collect()
+            summary
+                .written
+                .iter()
+                .map(|name| format!("{name} put back"))
+                .collect()
         }
     }))
 }
@@ -232,11 +240,21 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
             Fate::Unreadable => "cannot be read now",
             Fate::Foreign => "not a pack, set aside",
         };
-        let record = PackRecord { pack: pack.id.to_string(), what: &pack.what, fate };
-        out.record(&record, || text::clean(&format!("pack {}: {fate} ({})", pack.id, pack.what)))?;
+        let record = PackRecord {
+            pack: pack.id.to_string(),
+            what: &pack.what,
+            fate,
+        };
+        out.record(&record, || {
+            text::clean(&format!("pack {}: {fate} ({})", pack.id, pack.what))
+        })?;
     }
     out.finish()?;
-    let outcome = if report.is_whole() { Outcome::Done } else { Outcome::Damage };
+    let outcome = if report.is_whole() {
+        Outcome::Done
+    } else {
+        Outcome::Damage
+    };
     let summary = PacksSummary {
         dry_run: args.dry_run,
         packs: report.packs,
@@ -251,7 +269,9 @@ fn packs(context: &Context<'_>, args: &PacksArgs) -> Result<Outcome, CliError> {
         adopted_packs: report.adopted_packs,
         parity_written: report.parity_written,
     };
-    Ok(meter.finish("repair packs", outcome, &summary, || packs_lines(&report, args.dry_run)))
+    Ok(meter.finish("repair packs", outcome, &summary, || {
+        packs_lines(&report, args.dry_run)
+    }))
 }
 
 fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
@@ -266,7 +286,11 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
             "{} ({}) {}",
             text::counted(report.saved_chunks, "chunk", "chunks"),
             text::size(report.saved_bytes),
-            if dry_run { "can be saved" } else { "stored anew" },
+            if dry_run {
+                "can be saved"
+            } else {
+                "stored anew"
+            },
         ));
     }
     if report.lost_chunks > 0 {
@@ -279,7 +303,9 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
     if report.unreadable_now > 0 {
         if report.lost_for_now > 0 {
             let chunks = text::counted(report.lost_for_now, "chunk", "chunks");
-            lines.push(format!("{chunks} lost for now: in packs that cannot be read"));
+            lines.push(format!(
+                "{chunks} lost for now: in packs that cannot be read"
+            ));
         }
         lines.push(format!(
             "{} cannot be read now and {} where it is: check the disk, its cable or the mount, then run this again; copy \
@@ -297,7 +323,11 @@ fn packs_lines(report: &PacksReport, dry_run: bool) -> Vec<String> {
     if report.parity_written > 0 {
         lines.push(format!(
             "recovery data {} for {}",
-            if dry_run { "would be written" } else { "written" },
+            if dry_run {
+                "would be written"
+            } else {
+                "written"
+            },
             text::counted(report.parity_written, "pack", "packs"),
         ));
     }
@@ -322,15 +352,34 @@ fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<Outcome, Cli
     let mut tell = |what: &str, replaced: &Replaced| {
         let new = replaced.new.map(|id| id.to_string());
         let lost = text::counted(replaced.lost, "path lacks", "paths lack");
-        let by = replaced.new.map_or_else(String::new, |id| format!(", now {}", id.short()));
-        let line = format!("snapshot {}{by}: {what}, {lost} something", replaced.old.short());
-        let record = ReplacedRecord { old: replaced.old.to_string(), new, lost_paths: replaced.lost };
+        let by = replaced
+            .new
+            .map_or_else(String::new, |id| format!(", now {}", id.short()));
+        let line = format!(
+            "snapshot {}{by}: {what}, {lost} something",
+            replaced.old.short()
+        );
+        let record = ReplacedRecord {
+            old: replaced.old.to_string(),
+            new,
+            lost_paths: replaced.lost,
+        };
         out.record(&record, || line)
     };
-    report.partial.iter().try_for_each(|replaced| tell("partial", replaced))?;
-    report.healed.iter().try_for_each(|replaced| tell("healed", replaced))?;
+    report
+        .partial
+        .iter()
+        .try_for_each(|replaced| tell("partial", replaced))?;
+    report
+        .healed
+        .iter()
+        .try_for_each(|replaced| tell("healed", replaced))?;
     out.finish()?;
-    let outcome = if report.is_whole() { Outcome::Done } else { Outcome::Damage };
+    let outcome = if report.is_whole() {
+        Outcome::Done
+    } else {
+        Outcome::Damage
+    };
     let summary = SnapshotsSummary {
         dry_run: args.dry_run,
         snapshots: report.looked_at,

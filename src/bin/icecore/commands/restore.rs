@@ -129,23 +129,31 @@ struct PatternField {
 impl PatternField {
     fn new(one: &UnmatchedInclude) -> Self {
         let json::PathField { path, path_hex } = json::PathField::new(one.pattern.as_bytes());
-        Self { pattern: path, pattern_hex: path_hex }
+        Self {
+            pattern: path,
+            pattern_hex: path_hex,
+        }
     }
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let to_stdout = args.target == Path::new("-");
     if context.ui.json && to_stdout {
-        return Err(CliError::usage("standard output cannot take both contents and JSON"));
+        return Err(CliError::usage(
+            "standard output cannot take both contents and JSON",
+        ));
     }
     if to_stdout && !(args.include.is_empty() && args.exclude.is_empty()) {
         let hint = "name the file itself: SNAP:SOURCE/PATH";
         return Err(
-            CliError::usage("--include and --exclude choose no part of a single file").with_hint(hint)
+            CliError::usage("--include and --exclude choose no part of a single file")
+                .with_hint(hint),
         );
     }
     if to_stdout && (args.delete || args.delete_excluded) {
-        return Err(CliError::usage("--delete is about a directory, and standard output is none"));
+        return Err(CliError::usage(
+            "--delete is about a directory, and standard output is none",
+        ));
     }
     let (repository, meter, cancel) = context.begin()?;
     let what = What {
@@ -156,7 +164,14 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let options = options(args, args.hosts.choice(context)?, context.protection()?);
     let report = if to_stdout {
         let mut out = context.ui.data()?;
-        let report = restore(&repository, &what, Target::Stdout(&mut out), &options, &meter, &cancel)?;
+        let report = restore(
+            &repository,
+            &what,
+            Target::Stdout(&mut out),
+            &options,
+            &meter,
+            &cancel,
+        )?;
         out.finish()?;
         report
     } else {
@@ -182,13 +197,24 @@ fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
     let tell = |message: String, hint: String| {
         meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));
     };
-    let can_read = if report.uncertain.is_empty() { "" } else { " that can be read" };
-    let is_left = if args.exclude.is_empty() { "" } else { " that --exclude leaves" };
+    let can_read = if report.uncertain.is_empty() {
+        ""
+    } else {
+        " that can be read"
+    };
+    let is_left = if args.exclude.is_empty() {
+        ""
+    } else {
+        " that --exclude leaves"
+    };
 
     for UnmatchedInclude { pattern, meant } in &report.unmatched {
         let hint = match meant {
             Some(meant) => {
-                format!("patterns begin at the source's root: write --include '{}'", meant.to_string_lossy())
+                format!(
+                    "patterns begin at the source's root: write --include '{}'",
+                    meant.to_string_lossy()
+                )
             }
             None => format!(
                 "patterns begin at the source's root, as in '/notes.txt'; 'icecore ls -R {}' lists what there is",
@@ -196,13 +222,19 @@ fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
             ),
         };
         let pattern = pattern.to_string_lossy();
-        tell(format!("--include '{pattern}' matches nothing{can_read}{is_left}"), hint);
+        tell(
+            format!("--include '{pattern}' matches nothing{can_read}{is_left}"),
+            hint,
+        );
     }
     if !report.unmatched.is_empty() || args.include.is_empty() || report.entries > 0 {
         return !report.unmatched.is_empty();
     }
     let hint = "a pattern that begins with '!' only takes back what one before it selects";
-    tell("--include and --exclude together select nothing".to_owned(), hint.to_owned());
+    tell(
+        "--include and --exclude together select nothing".to_owned(),
+        hint.to_owned(),
+    );
     true
 }
 
@@ -257,7 +289,11 @@ impl Summary {
     }
 
     fn lines(&self, elapsed: &str) -> Vec<String> {
-        let (dry, would) = if self.dry_run { ("dry run: ", "would be ") } else { ("", "") };
+        let (dry, would) = if self.dry_run {
+            ("dry run: ", "would be ")
+        } else {
+            ("", "")
+        };
         let mut line = format!(
             "{dry}{}, {} {would}written ({}), {} unchanged",
             text::counted(self.entries, "entry", "entries"),
@@ -266,7 +302,10 @@ impl Summary {
             text::number(self.files_unchanged),
         );
         if self.newer_here > 0 {
-            line.push_str(&format!(" ({} not newer in the snapshot)", text::number(self.newer_here)));
+            line.push_str(&format!(
+                " ({} not newer in the snapshot)",
+                text::number(self.newer_here)
+            ));
         }
         for (count, what) in [
             (self.verified, "verified"),

@@ -121,7 +121,11 @@ struct SourceRecord<'a> {
 
 impl<'a> Record<'a> {
     /// `lacking`: the paths that the snapshot lacks of each source, where they were listed.
-    fn new(stored: &'a StoredSnapshot, forgotten: Option<Timestamp>, lacking: &'a [Option<Lacking>]) -> Self {
+    fn new(
+        stored: &'a StoredSnapshot,
+        forgotten: Option<Timestamp>,
+        lacking: &'a [Option<Lacking>],
+    ) -> Self {
         let snapshot = &stored.snapshot;
         let source = |(number, source)| {
             let lacking = lacking.get(number).and_then(Option::as_ref);
@@ -149,9 +153,12 @@ impl<'a> SourceRecord<'a> {
     fn new(source: &'a format::SourceRecord, missing: Option<Missing<'a>>) -> Self {
         let (kind, path, command, size) = match &source.kind {
             SourceKind::Tree { path, .. } => ("tree", Some(json::PathField::new(path)), None, None),
-            SourceKind::Stream { command, content } => {
-                ("stream", None, Some(icecore::sys::masked(command)), Some(content.size))
-            }
+            SourceKind::Stream { command, content } => (
+                "stream",
+                None,
+                Some(icecore::sys::masked(command)),
+                Some(content.size),
+            ),
         };
         Self {
             name: &source.name,
@@ -168,11 +175,19 @@ impl<'a> SourceRecord<'a> {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
-    let filter =
-        SnapshotFilter { host: args.host.clone(), tags: args.tag.clone(), source: args.source.clone() };
+    let filter = SnapshotFilter {
+        host: args.host.clone(),
+        tags: args.tag.clone(),
+        source: args.source.clone(),
+    };
     let list: Vec<Row> = if args.forgotten {
         let found = restorable(&repository, &meter)?;
-        tell_nothing_of(found.iter().map(|one| &one.found), &filter, Severity::Warning, &meter);
+        tell_nothing_of(
+            found.iter().map(|one| &one.found),
+            &filter,
+            Severity::Warning,
+            &meter,
+        );
         let found = found.into_iter().filter(|one| filter.accepts(&one.found));
         found.map(|one| (one.found, Some(one.forgotten))).collect()
     } else {
@@ -183,8 +198,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         found.sort_by_key(|found| (found.time(), found.order()));
         found.into_iter().map(|found| (found, None)).collect()
     };
-    let lacking =
-        if context.ui.json { list_missing(&repository, &list, &meter, &cancel)? } else { Vec::new() };
+    let lacking = if context.ui.json {
+        list_missing(&repository, &list, &meter, &cancel)?
+    } else {
+        Vec::new()
+    };
     meter.end();
     let mut out = context.ui.data()?;
     if context.ui.json {
@@ -209,10 +227,17 @@ fn list_missing(
 ) -> Result<Vec<Vec<Option<Lacking>>>, CliError> {
     let mut out: Vec<Vec<Option<Lacking>>> = vec![Vec::new(); list.len()];
     let lacks = |found: &StoredSnapshot| {
-        found.snapshot.sources.iter().any(|source| !Lacks::of(found, source).is_nothing())
+        found
+            .snapshot
+            .sources
+            .iter()
+            .any(|source| !Lacks::of(found, source).is_nothing())
     };
-    let listed: Vec<usize> =
-        (0..list.len()).rev().filter(|&number| lacks(&list[number].0)).take(LISTED_MAX).collect();
+    let listed: Vec<usize> = (0..list.len())
+        .rev()
+        .filter(|&number| lacks(&list[number].0))
+        .take(LISTED_MAX)
+        .collect();
     if listed.is_empty() {
         return Ok(out);
     }
@@ -226,7 +251,12 @@ fn list_missing(
             return Err(icecore::Error::Interrupted.into());
         }
         let found = &list[number].0;
-        out[number] = found.snapshot.sources.iter().map(|source| lister.list(found, source)).collect();
+        out[number] = found
+            .snapshot
+            .sources
+            .iter()
+            .map(|source| lister.list(found, source))
+            .collect();
     }
     if let Some(lease) = lease {
         // A lease that cannot be deleted expires by itself.
@@ -274,8 +304,20 @@ fn time(stored: &StoredSnapshot) -> String {
 
 /// The state, and what else is to be known of a snapshot.
 fn state(snapshot: &format::Snapshot) -> String {
-    let protected = if snapshot.protected { ", protected" } else { "" };
-    let repaired = if snapshot.lost.is_some() { ", repaired" } else { "" };
-    let suspect = if snapshot.sources.iter().any(|one| one.suspect.is_some()) { ", suspect" } else { "" };
+    let protected = if snapshot.protected {
+        ", protected"
+    } else {
+        ""
+    };
+    let repaired = if snapshot.lost.is_some() {
+        ", repaired"
+    } else {
+        ""
+    };
+    let suspect = if snapshot.sources.iter().any(|one| one.suspect.is_some()) {
+        ", suspect"
+    } else {
+        ""
+    };
     format!("{}{protected}{repaired}{suspect}", snapshot.state)
 }

@@ -84,13 +84,19 @@ impl Record {
             text::counted(self.latest_sources, "source", "sources"),
         );
         vec![
-            ("snapshots", number(self.snapshots) + &besides(self.checkpoints, "checkpoints")),
+            (
+                "snapshots",
+                number(self.snapshots) + &besides(self.checkpoints, "checkpoints"),
+            ),
             ("newest snapshots", latest),
             ("data, each once", text::size(self.data_bytes)),
             ("metadata", text::size(self.metadata_bytes)),
             ("stored", text::size(self.stored_bytes)),
             ("chunks", number(self.chunks)),
-            ("packs", number(self.packs) + &besides(self.condemned_packs, "condemned")),
+            (
+                "packs",
+                number(self.packs) + &besides(self.condemned_packs, "condemned"),
+            ),
             ("index segments", number(self.segments)),
             ("local cache", text::size(self.cache_bytes)),
         ]

@@ -119,7 +119,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, _cancel) = context.begin()?;
     let options = StatusOptions {
         host: host_name(),
-        filter: SnapshotFilter { host: args.host.clone(), tags: Vec::new(), source: args.source.clone() },
+        filter: SnapshotFilter {
+            host: args.host.clone(),
+            tags: Vec::new(),
+            source: args.source.clone(),
+        },
         max_age: args.max_age,
         list_missing: context.ui.json,
     };
@@ -130,8 +134,13 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     meter.end();
     if let Some(path) = &args.prometheus {
         let text = metrics(&status).finish();
-        icecore::sys::write_file(path, text.as_bytes(), 0o644, icecore::sys::Existing::Replace)
-            .map_err(|e| CliError::failed("cannot write the metrics", e))?;
+        icecore::sys::write_file(
+            path,
+            text.as_bytes(),
+            0o644,
+            icecore::sys::Existing::Replace,
+        )
+        .map_err(|e| CliError::failed("cannot write the metrics", e))?;
     }
     tell(context, &status)?;
     let summary = Summary {
@@ -141,7 +150,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         condemned_packs: status.condemned_packs,
         condemned_bytes: status.condemned_bytes,
         live_leases: status.leases.len() as u64,
-        longest_unverified: status.longest_unverified.and_then(|(_, since)| json::time(since)),
+        longest_unverified: status
+            .longest_unverified
+            .and_then(|(_, since)| json::time(since)),
         packs_listed: status.packs_listed.and_then(json::time),
         vanished: vanished(&status),
     };
@@ -157,7 +168,10 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
                 source: &one.source,
                 path: one.path.as_deref().map(json::PathField::new),
                 snapshots: one.snapshots,
-                good: one.good.as_ref().map(|good| CaptureRecord::new(status, good)),
+                good: one
+                    .good
+                    .as_ref()
+                    .map(|good| CaptureRecord::new(status, good)),
                 newest: CaptureRecord::new(status, &one.newest),
                 state: state(one),
                 suspect: one.suspect.as_deref(),
@@ -166,8 +180,15 @@ fn tell(context: &Context<'_>, status: &Status) -> Result<(), CliError> {
         }
         return out.finish();
     }
-    let mut table =
-        text::Table::new(&["host", "source", ">snapshots", "last good", ">age", "newest", "path"]);
+    let mut table = text::Table::new(&[
+        "host",
+        "source",
+        ">snapshots",
+        "last good",
+        ">age",
+        "newest",
+        "path",
+    ]);
     for one in &status.sources {
         table.row(row(status, one));
     }
@@ -193,7 +214,15 @@ fn row(status: &Status, one: &SourceStatus) -> [String; 7] {
         state => state,
     };
     let path = one.path.as_deref().map(text::bytes).unwrap_or_default();
-    [one.host.clone(), one.source.clone(), text::number(one.snapshots), good, age, newest.to_owned(), path]
+    [
+        one.host.clone(),
+        one.source.clone(),
+        text::number(one.snapshots),
+        good,
+        age,
+        newest.to_owned(),
+        path,
+    ]
 }
 
 fn lines(status: &Status) -> Vec<String> {
@@ -204,17 +233,26 @@ fn lines(status: &Status) -> Vec<String> {
     )];
     if status.condemned_packs > 0 {
         let packs = text::counted(status.condemned_packs, "pack", "packs");
-        lines.push(format!("{} in {packs} wait for a sweep", text::size(status.condemned_bytes)));
+        lines.push(format!(
+            "{} in {packs} wait for a sweep",
+            text::size(status.condemned_bytes)
+        ));
     }
     if let Some((pack, since)) = status.longest_unverified {
-        lines.push(format!("longest unverified: pack {}, since {}", pack.short(), text::when(since)));
+        lines.push(format!(
+            "longest unverified: pack {}, since {}",
+            pack.short(),
+            text::when(since)
+        ));
     }
     if let Some(at) = status.packs_listed {
         let age = Duration::from_secs_f64(status.now.seconds_since(at).max(0.0));
         lines.push(format!("packs last listed: {} ago", text::span(age)));
     }
     for one in &status.sources {
-        let Some(how_much) = how_much(&one.lacks) else { continue };
+        let Some(how_much) = how_much(&one.lacks) else {
+            continue;
+        };
         let snapshot = one.newest.snapshot.short();
         lines.push(text::clean(&format!(
             "{} on {} lacks {how_much}: icecore ls --missing {snapshot}:{}",
@@ -233,7 +271,11 @@ fn lines(status: &Status) -> Vec<String> {
 
 /// The vanished snapshots, each once.
 fn vanished(status: &Status) -> Vec<String> {
-    let mut ids: Vec<String> = status.vanished.iter().map(|one| one.snapshot.to_string()).collect();
+    let mut ids: Vec<String> = status
+        .vanished
+        .iter()
+        .map(|one| one.snapshot.to_string())
+        .collect();
     ids.sort();
     ids.dedup();
     ids
@@ -241,18 +283,28 @@ fn vanished(status: &Status) -> Vec<String> {
 
 /// The path as a label, which is text: that of another path is another text. Empty for a stream.
 fn path_label(one: &SourceStatus) -> String {
-    let json::PathField { path, path_hex } = json::PathField::new(one.path.as_deref().unwrap_or_default());
+    let json::PathField { path, path_hex } =
+        json::PathField::new(one.path.as_deref().unwrap_or_default());
     path_hex.map_or(path, |hex| format!("hex:{hex}"))
 }
 
 fn metrics(status: &Status) -> Metrics {
     let mut out = Metrics::default();
-    let each = |value: &dyn Fn(&SourceStatus) -> Option<f64>| -> Vec<(Vec<(&'static str, String)>, f64)> {
-        let labels = |one: &SourceStatus| {
-            vec![("host", one.host.clone()), ("source", one.source.clone()), ("path", path_label(one))]
+    let each =
+        |value: &dyn Fn(&SourceStatus) -> Option<f64>| -> Vec<(Vec<(&'static str, String)>, f64)> {
+            let labels = |one: &SourceStatus| {
+                vec![
+                    ("host", one.host.clone()),
+                    ("source", one.source.clone()),
+                    ("path", path_label(one)),
+                ]
+            };
+            status
+                .sources
+                .iter()
+                .filter_map(|one| Some((labels(one), value(one)?)))
+                .collect()
         };
-        status.sources.iter().filter_map(|one| Some((labels(one), value(one)?))).collect()
-    };
     let unix = |at: icecore::types::Timestamp| at.seconds() as f64 + f64::from(at.nanos()) / 1e9;
     out.gauge(
         "icecore_last_success_timestamp_seconds",
@@ -305,12 +357,24 @@ fn metrics(status: &Status) -> Metrics {
         "Snapshots that this machine saw, that are gone, and that nobody forgot.",
         single(vanished(status).len() as f64),
     );
-    out.gauge("icecore_live_leases", "Other processes at work.", single(status.leases.len() as f64));
+    out.gauge(
+        "icecore_live_leases",
+        "Other processes at work.",
+        single(status.leases.len() as f64),
+    );
     out.gauge(
         "icecore_oldest_unverified_pack_timestamp_seconds",
         "Since when the pack that was longest not verified by this machine is unverified.",
-        status.longest_unverified.iter().map(|(_, since)| (Vec::new(), unix(*since))).collect(),
+        status
+            .longest_unverified
+            .iter()
+            .map(|(_, since)| (Vec::new(), unix(*since)))
+            .collect(),
     );
-    out.gauge("icecore_status_timestamp_seconds", "When this file was written.", single(unix(status.now)));
+    out.gauge(
+        "icecore_status_timestamp_seconds",
+        "When this file was written.",
+        single(unix(status.now)),
+    );
     out
 }

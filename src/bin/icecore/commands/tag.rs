@@ -61,15 +61,33 @@ struct Summary {
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let set = args.set.as_ref().map(|tags| tags.iter().filter(|tag| !tag.is_empty()).cloned().collect());
+    let set = args
+        .set
+        .as_ref()
+        .map(|tags| tags.iter().filter(|tag| !tag.is_empty()).cloned().collect());
     let protect = (args.protect || args.unprotect).then_some(args.protect);
-    let change = TagChange { set, add: args.add.clone(), remove: args.remove.clone(), protect };
+    let change = TagChange {
+        set,
+        add: args.add.clone(),
+        remove: args.remove.clone(),
+        protect,
+    };
     if let Some(both) = args.remove.iter().find(|tag| args.add.contains(tag)) {
-        return Err(CliError::usage(format!("the tag '{both}' is to be both added and taken away")));
+        return Err(CliError::usage(format!(
+            "the tag '{both}' is to be both added and taken away"
+        )));
     }
     let (repository, mut meter, cancel) = context.begin()?;
     let hosts = args.hosts.choice(context)?;
-    let done = retag(&repository, &args.snaps, &hosts, &change, &host_name(), &meter, &cancel)?;
+    let done = retag(
+        &repository,
+        &args.snaps,
+        &hosts,
+        &change,
+        &host_name(),
+        &meter,
+        &cancel,
+    )?;
     meter.end();
     if context.ui.json {
         let mut out = context.ui.data()?;
@@ -84,17 +102,32 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         out.finish()?;
     }
     let changed = done.iter().filter(|one| one.id.is_some()).count() as u64;
-    let summary = Summary { changed, unchanged: done.len() as u64 - changed };
-    Ok(meter.finish("tag", Outcome::Done, &summary, || done.iter().map(line).collect()))
+    let summary = Summary {
+        changed,
+        unchanged: done.len() as u64 - changed,
+    };
+    Ok(meter.finish("tag", Outcome::Done, &summary, || {
+        done.iter().map(line).collect()
+    }))
 }
 
 fn line(one: &Retagged) -> String {
-    let tags =
-        if one.tags.is_empty() { "no tags".to_owned() } else { format!("tags {}", one.tags.join(" ")) };
+    let tags = if one.tags.is_empty() {
+        "no tags".to_owned()
+    } else {
+        format!("tags {}", one.tags.join(" "))
+    };
     let tags = text::clean(&tags);
     let protected = if one.protected { ", protected" } else { "" };
     match one.id {
-        Some(id) => format!("snapshot {} is {} now: {tags}{protected}", one.from.short(), id.short()),
-        None => format!("snapshot {} is so already: {tags}{protected}", one.from.short()),
+        Some(id) => format!(
+            "snapshot {} is {} now: {tags}{protected}",
+            one.from.short(),
+            id.short()
+        ),
+        None => format!(
+            "snapshot {} is so already: {tags}{protected}",
+            one.from.short()
+        ),
     }
 }

@@ -37,8 +37,15 @@ struct Summary {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, meter, cancel) = context.begin()?;
     let done = undelete(&repository, &args.snap, &host_name(), &meter, &cancel)?;
-    let summary = Summary { snapshot: done.id.to_string(), forgotten: done.from.to_string() };
+    let summary = Summary {
+        snapshot: done.id.to_string(),
+        forgotten: done.from.to_string(),
+    };
     Ok(meter.finish("undelete", Outcome::Done, &summary, || {
-        vec![format!("snapshot {} is back as {}", done.from.short(), done.id.short())]
+        vec![format!(
+            "snapshot {} is back as {}",
+            done.from.short(),
+            done.id.short()
+        )]
     }))
 }

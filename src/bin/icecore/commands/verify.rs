@@ -81,8 +81,10 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let (repository, mut meter, cancel) = context.begin()?;
     let said = &context.config()?.verify;
     // What is asked for on the command line is all that is asked for.
-    let asked =
-        args.read_data || args.sample.is_some() || args.max_time.is_some() || args.max_bytes.is_some();
+    let asked = args.read_data
+        || args.sample.is_some()
+        || args.max_time.is_some()
+        || args.max_bytes.is_some();
     let (read_data, sample, max_time, max_bytes) = match asked {
         true => (args.read_data, args.sample, args.max_time, args.max_bytes),
         false => (said.read_data, said.sample, said.max_time, said.max_bytes),
@@ -99,7 +101,11 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let report = verify(&repository, &options, &meter, &cancel)?;
     meter.end();
     tell(context, &report)?;
-    let outcome = if report.is_clean() { Outcome::Done } else { Outcome::Damage };
+    let outcome = if report.is_clean() {
+        Outcome::Done
+    } else {
+        Outcome::Damage
+    };
     let summary = Summary {
         snapshots: report.snapshots,
         segments: report.segments,
@@ -124,15 +130,29 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
 /// What to do about the findings, in the order in which it is done.
 fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
     use FindingKind::{
-        ChunkMismatch, ChunkUnresolved, ConfigDamaged, DirectoryMismatch, FrameDamaged, HashMismatch,
-        KeySlotDamaged, KeySlotLost, ObjectMissing, ObjectUnreadable, ParityDamaged, RunUnreadable,
-        SealBroken, UnreadableNow, WrongSize,
+        ChunkMismatch, ChunkUnresolved, ConfigDamaged, DirectoryMismatch, FrameDamaged,
+        HashMismatch, KeySlotDamaged, KeySlotLost, ObjectMissing, ObjectUnreadable, ParityDamaged,
+        RunUnreadable, SealBroken, UnreadableNow, WrongSize,
     };
     let has = |kinds: &[FindingKind], folder: &str| {
-        report.findings.iter().any(|one| kinds.contains(&one.kind) && one.object.starts_with(folder))
+        report
+            .findings
+            .iter()
+            .any(|one| kinds.contains(&one.kind) && one.object.starts_with(folder))
     };
-    let broken = [HashMismatch, SealBroken, ObjectUnreadable, WrongSize, ObjectMissing];
-    let in_packs = [FrameDamaged, ChunkMismatch, DirectoryMismatch, ParityDamaged];
+    let broken = [
+        HashMismatch,
+        SealBroken,
+        ObjectUnreadable,
+        WrongSize,
+        ObjectMissing,
+    ];
+    let in_packs = [
+        FrameDamaged,
+        ChunkMismatch,
+        DirectoryMismatch,
+        ParityDamaged,
+    ];
     let packs = has(&broken, "packs") || has(&in_packs, "");
     let snapshots = has(&broken, "snapshots") || has(&broken, "forgotten");
     let lost = packs || has(&[ChunkUnresolved, RunUnreadable], "");
@@ -155,8 +175,11 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
 fn tell(context: &Context<'_>, report: &VerifyReport) -> Result<(), CliError> {
     let mut out = context.ui.data()?;
     for finding in &report.findings {
-        let record =
-            FindingRecord { object: &finding.object, kind: finding.kind.to_string(), what: &finding.what };
+        let record = FindingRecord {
+            object: &finding.object,
+            kind: finding.kind.to_string(),
+            what: &finding.what,
+        };
         out.record(&record, || text::clean(&finding.to_string()))?;
     }
     for path in &report.affected {

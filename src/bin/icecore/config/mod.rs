@@ -97,7 +97,8 @@ impl Config {
             Ok(_) => {}
             Err(e) => return Err(CliError::failed(format!("cannot read {shown}"), e)),
         }
-        let bytes = std::fs::read(&file).map_err(|e| CliError::failed(format!("cannot read {shown}"), e))?;
+        let bytes = std::fs::read(&file)
+            .map_err(|e| CliError::failed(format!("cannot read {shown}"), e))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| CliError::usage(format!("the configuration {shown} is not UTF-8")))?;
         Ok(Some(Self::parse(&file, &text)?))
@@ -123,17 +124,40 @@ impl Config {
         if config.passphrase_file.is_some() && config.passphrase_command.is_some() {
             return Err(top.error("passphrase_command", "it does not go with passphrase_file"));
         }
-        if config.no_passphrase && (config.passphrase_file.is_some() || config.passphrase_command.is_some()) {
-            return Err(
-                top.error("no_passphrase", "it does not go with passphrase_file and passphrase_command")
-            );
+        if config.no_passphrase
+            && (config.passphrase_file.is_some() || config.passphrase_command.is_some())
+        {
+            return Err(top.error(
+                "no_passphrase",
+                "it does not go with passphrase_file and passphrase_command",
+            ));
         }
-        config.backup = top.section("backup")?.map(|s| backup(&s)).transpose()?.unwrap_or_default();
+        config.backup = top
+            .section("backup")?
+            .map(|s| backup(&s))
+            .transpose()?
+            .unwrap_or_default();
         config.sources = sources::sources(&top)?;
-        config.retention = top.section("retention")?.map(|s| retention(&s)).transpose()?.unwrap_or_default();
-        config.prune = top.section("prune")?.map(|s| prune(&s)).transpose()?.unwrap_or_default();
-        config.verify = top.section("verify")?.map(|s| verify(&s)).transpose()?.unwrap_or_default();
-        config.hooks = top.section("hooks")?.map(|s| hooks(&s)).transpose()?.unwrap_or_default();
+        config.retention = top
+            .section("retention")?
+            .map(|s| retention(&s))
+            .transpose()?
+            .unwrap_or_default();
+        config.prune = top
+            .section("prune")?
+            .map(|s| prune(&s))
+            .transpose()?
+            .unwrap_or_default();
+        config.verify = top
+            .section("verify")?
+            .map(|s| verify(&s))
+            .transpose()?
+            .unwrap_or_default();
+        config.hooks = top
+            .section("hooks")?
+            .map(|s| hooks(&s))
+            .transpose()?
+            .unwrap_or_default();
         if let Some(node) = top.section("node")? {
             config.node = sources::profile(&node, &config.sources)?;
         }
@@ -148,20 +172,32 @@ fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
         "" => Err("an empty address".to_owned()),
         // `sftp://…`, `s3://…`, `user@host:/path`
         _ if text.contains(':') && !text.starts_with(['~', '$']) => Ok(OsString::from(text)),
-        _ => Ok(top.text.folder().join(parse::path(text.as_ref())?).into_os_string()),
+        _ => Ok(top
+            .text
+            .folder()
+            .join(parse::path(text.as_ref())?)
+            .into_os_string()),
     })?;
     Ok(address)
 }
 
 /// The ids that are meant: one, or those of media that take turns at the address.
 fn repository_ids(top: &Section<'_>) -> Result<Vec<RepoId>, ConfigError> {
-    let ids = top.texts("repository_id")?.into_iter().map(|text| parse::repository_id(&text));
-    ids.collect::<Result<_, _>>().map_err(|why| top.error("repository_id", why))
+    let ids = top
+        .texts("repository_id")?
+        .into_iter()
+        .map(|text| parse::repository_id(&text));
+    ids.collect::<Result<_, _>>()
+        .map_err(|why| top.error("repository_id", why))
 }
 
 fn tags(section: &Section<'_>, key: &'static str) -> Result<Vec<String>, ConfigError> {
-    let tags = section.texts(key)?.into_iter().map(|text| parse::tag(&text));
-    tags.collect::<Result<_, _>>().map_err(|why| section.error(key, why))
+    let tags = section
+        .texts(key)?
+        .into_iter()
+        .map(|text| parse::tag(&text));
+    tags.collect::<Result<_, _>>()
+        .map_err(|why| section.error(key, why))
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {
@@ -193,7 +229,13 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
         let span = section.parsed(key, parse::retention_span)?;
         Ok(span.filter(|span| !span.is_zero()))
     };
-    let counted = ["keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"];
+    let counted = [
+        "keep_hourly",
+        "keep_daily",
+        "keep_weekly",
+        "keep_monthly",
+        "keep_yearly",
+    ];
     let timed = [
         "keep_within_hourly",
         "keep_within_daily",
@@ -201,10 +243,18 @@ fn retention(section: &Section<'_>) -> Result<Policy, ConfigError> {
         "keep_within_monthly",
         "keep_within_yearly",
     ];
-    let mut policy = Policy { last: slots("keep_last")?, within: span("keep_within")?, ..Policy::default() };
+    let mut policy = Policy {
+        last: slots("keep_last")?,
+        within: span("keep_within")?,
+        ..Policy::default()
+    };
     for (period, (counted, timed)) in Period::ALL.into_iter().zip(counted.into_iter().zip(timed)) {
-        policy.periods.extend(slots(counted)?.map(|slots| (period, slots)));
-        policy.periods_within.extend(span(timed)?.map(|span| (period, span)));
+        policy
+            .periods
+            .extend(slots(counted)?.map(|slots| (period, slots)));
+        policy
+            .periods_within
+            .extend(span(timed)?.map(|span| (period, span)));
     }
     policy.tags = tags(section, "keep_tags")?;
     section.finish()?;

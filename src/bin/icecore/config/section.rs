@@ -46,11 +46,24 @@ pub struct Text<'a> {
 impl Text<'_> {
     /// A mistake at this place of the text.
     pub fn error(&self, span: &Range<usize>, key: &str, why: impl fmt::Display) -> ConfigError {
-        let before = self.text.get(..span.start.min(self.text.len())).unwrap_or_default();
+        let before = self
+            .text
+            .get(..span.start.min(self.text.len()))
+            .unwrap_or_default();
         let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
         // One line, without what stands in the file: that may be a secret.
-        let why = why.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
-        ConfigError { file: self.file.to_owned(), line, key: key.to_owned(), why }
+        let why = why
+            .to_string()
+            .lines()
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .join("; ");
+        ConfigError {
+            file: self.file.to_owned(),
+            line,
+            key: key.to_owned(),
+            why,
+        }
     }
 
     /// The folder that relative paths of the file begin at.
@@ -75,7 +88,13 @@ impl<'a> Section<'a> {
     /// The table at the top of the file.
     pub fn top(text: &'a Text<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
         let (span, table) = (table.span(), table.get_ref());
-        Self { text, title: String::new(), table, span, asked: RefCell::default() }
+        Self {
+            text,
+            title: String::new(),
+            table,
+            span,
+            asked: RefCell::default(),
+        }
     }
 
     fn inner(&self, key: &str, value: Value<'a>) -> Result<Self, ConfigError> {
@@ -83,11 +102,21 @@ impl<'a> Section<'a> {
             return Err(self.wrong(key, value, "a table"));
         };
         let (text, title, span) = (self.text, format!("[{key}]"), value.span());
-        Ok(Self { text, title, table, span, asked: RefCell::default() })
+        Ok(Self {
+            text,
+            title,
+            table,
+            span,
+            asked: RefCell::default(),
+        })
     }
 
     fn named(&self, key: &str) -> String {
-        if self.title.is_empty() { format!("'{key}'") } else { format!("{} '{key}'", self.title) }
+        if self.title.is_empty() {
+            format!("'{key}'")
+        } else {
+            format!("{} '{key}'", self.title)
+        }
     }
 
     fn value(&self, key: &'static str) -> Option<Value<'a>> {
@@ -96,19 +125,27 @@ impl<'a> Section<'a> {
     }
 
     fn wrong(&self, key: &str, value: Value<'_>, wanted: &str) -> ConfigError {
-        let why = format!("this is a TOML {}, wanted is {wanted}", value.get_ref().type_str());
+        let why = format!(
+            "this is a TOML {}, wanted is {wanted}",
+            value.get_ref().type_str()
+        );
         self.text.error(&value.span(), &self.named(key), why)
     }
 
     /// A mistake in the value of a key that was given.
     pub fn error(&self, key: &'static str, why: impl fmt::Display) -> ConfigError {
-        let span = self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span);
+        let span = self
+            .table
+            .get(key)
+            .map_or_else(|| self.span.clone(), Spanned::span);
         self.text.error(&span, &self.named(key), why)
     }
 
     /// The table behind a key.
     pub fn section(&self, key: &'static str) -> Result<Option<Self>, ConfigError> {
-        self.value(key).map(|value| self.inner(key, value)).transpose()
+        self.value(key)
+            .map(|value| self.inner(key, value))
+            .transpose()
     }
 
     /// The tables of `[[key]]`, in order.
@@ -117,7 +154,11 @@ impl<'a> Section<'a> {
             None => Ok(Vec::new()),
             Some(value) => match value.get_ref() {
                 DeValue::Array(list) => list.iter().map(|one| self.inner(key, one)).collect(),
-                _ => Err(self.wrong(key, value, &format!("a list of tables, each headed by [[{key}]]"))),
+                _ => Err(self.wrong(
+                    key,
+                    value,
+                    &format!("a list of tables, each headed by [[{key}]]"),
+                )),
             },
         }
     }
@@ -129,7 +170,9 @@ impl<'a> Section<'a> {
 
     /// A text.
     pub fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(None) };
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
         match value.get_ref() {
             DeValue::String(text) => Ok(Some(text.clone().into_owned())),
             _ => Err(self.wrong(key, value, "a text in quotes")),
@@ -138,7 +181,8 @@ impl<'a> Section<'a> {
 
     /// A text that must be there.
     pub fn needed(&self, key: &'static str) -> Result<String, ConfigError> {
-        self.text(key)?.ok_or_else(|| self.error(key, "this key is missing"))
+        self.text(key)?
+            .ok_or_else(|| self.error(key, "this key is missing"))
     }
 
     /// A text read by a parser.
@@ -148,18 +192,26 @@ impl<'a> Section<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
         let text = self.text(key)?;
-        text.map(|text| parse(&text).map_err(|why| self.error(key, why))).transpose()
+        text.map(|text| parse(&text).map_err(|why| self.error(key, why)))
+            .transpose()
     }
 
     /// A path; a relative one begins at the file's folder, `~/` at the home directory.
     pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
-        self.parsed(key, |text| Ok(self.text.folder().join(parse::path(text.as_ref())?)))
+        self.parsed(key, |text| {
+            Ok(self.text.folder().join(parse::path(text.as_ref())?))
+        })
     }
 
     /// `true` or `false`; false if it is not there.
     pub fn flag(&self, key: &'static str) -> Result<bool, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(false) };
-        value.get_ref().as_bool().ok_or_else(|| self.wrong(key, value, "true or false"))
+        let Some(value) = self.value(key) else {
+            return Ok(false);
+        };
+        value
+            .get_ref()
+            .as_bool()
+            .ok_or_else(|| self.wrong(key, value, "true or false"))
     }
 
     /// A whole number within bounds.
@@ -168,13 +220,18 @@ impl<'a> Section<'a> {
         key: &'static str,
         bounds: std::ops::RangeInclusive<i64>,
     ) -> Result<Option<i64>, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(None) };
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
         let DeValue::Integer(number) = value.get_ref() else {
             return Err(self.wrong(key, value, "a whole number"));
         };
         match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) if bounds.contains(&number) => Ok(Some(number)),
-            _ => Err(self.error(key, format!("it must be {} to {}", bounds.start(), bounds.end()))),
+            _ => Err(self.error(
+                key,
+                format!("it must be {} to {}", bounds.start(), bounds.end()),
+            )),
         }
     }
 
@@ -197,7 +254,9 @@ impl<'a> Section<'a> {
 
     /// A list of texts; one text alone is a list of one.
     pub fn texts(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let Some(value) = self.value(key) else {
+            return Ok(Vec::new());
+        };
         match value.get_ref() {
             DeValue::String(text) => Ok(vec![text.clone().into_owned()]),
             DeValue::Array(list) => list
@@ -220,12 +279,17 @@ impl<'a> Section<'a> {
     /// To be called when all keys were asked for: any other is a mistake.
     pub fn finish(&self) -> Result<(), ConfigError> {
         let asked = self.asked.borrow();
-        let unknown = self.table.iter().filter(|(key, _)| !asked.contains(key.get_ref().as_ref()));
+        let unknown = self
+            .table
+            .iter()
+            .filter(|(key, _)| !asked.contains(key.get_ref().as_ref()));
         // The map is sorted by key; people read from the top.
         let first = unknown.min_by_key(|(key, _)| key.span().start);
         let Some((key, _)) = first else { return Ok(()) };
         let known: Vec<&str> = asked.iter().copied().collect();
         let why = format!("no such key here; there are {}", known.join(", "));
-        Err(self.text.error(&key.span(), &self.named(key.get_ref()), why))
+        Err(self
+            .text
+            .error(&key.span(), &self.named(key.get_ref()), why))
     }
 }

@@ -58,19 +58,27 @@ pub fn sources(top: &Section<'_>) -> Result<Vec<Source>, ConfigError> {
         section.title = format!("source '{name}'");
         let (before, after) = (section.commands("before")?, section.commands("after")?);
         let kind = section.text("kind")?;
-        let kind =
-            kind.ok_or_else(|| section.error("kind", format!("this key is missing: it is {KINDS}")))?;
+        let kind = kind
+            .ok_or_else(|| section.error("kind", format!("this key is missing: it is {KINDS}")))?;
         let capture = match kind.as_str() {
             "tree" => tree(&section, &sources)?,
             "command" => command(&section)?,
-            "postgresql" => Capture::Postgres { server: server(&section)?, smallest: smallest(&section)? },
+            "postgresql" => Capture::Postgres {
+                server: server(&section)?,
+                smallest: smallest(&section)?,
+            },
             other => {
                 let why = format!("'{other}' is none of {KINDS}");
                 return Err(section.error("kind", why));
             }
         };
         section.finish()?;
-        sources.push(Source { name, capture, before, after });
+        sources.push(Source {
+            name,
+            capture,
+            before,
+            after,
+        });
     }
     Ok(sources)
 }
@@ -88,20 +96,29 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
     if let Some(database) = section.text("not_older_than")? {
         // The order of capture is what makes it true: a scan behind the dump's end sees every file of its rows.
         if !earlier.iter().any(|source| source.name == database) {
-            let why =
-                format!("no source '{database}' stands before this one, and sources are captured in order");
+            let why = format!(
+                "no source '{database}' stands before this one, and sources are captured in order"
+            );
             return Err(section.error("not_older_than", why));
         }
     }
     let unchanged = match section.text("unchanged")?.as_deref() {
         None => false,
         Some("alarm") => true,
-        Some(other) => return Err(section.error("unchanged", format!("'{other}' is not \"alarm\""))),
+        Some(other) => {
+            return Err(section.error("unchanged", format!("'{other}' is not \"alarm\"")));
+        }
     };
     let filter = FilterOptions {
-        excludes: section.texts("exclude")?.into_iter().map(Into::into).collect(),
+        excludes: section
+            .texts("exclude")?
+            .into_iter()
+            .map(Into::into)
+            .collect(),
         exclude_caches: section.flag("exclude_caches")?,
-        exclude_larger_than: section.parsed("exclude_larger_than", parse::some_size)?.map(|size| size.0),
+        exclude_larger_than: section
+            .parsed("exclude_larger_than", parse::some_size)?
+            .map(|size| size.0),
         one_file_system: section.flag("one_file_system")?,
         ..FilterOptions::default()
     };
@@ -109,25 +126,40 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
     let only = section.texts("only")?;
     let only = match only.is_empty() {
         true if section.has("only") => {
-            return Err(
-                section.error("only", "it names no path, and nothing would be captured; without it all is")
-            );
+            return Err(section.error(
+                "only",
+                "it names no path, and nothing would be captured; without it all is",
+            ));
         }
         true => None,
         false => {
             // Behind each a NUL, so that one alone is taken as it is too.
-            let list: String = only.into_iter().flat_map(|path| [path, "\0".to_owned()]).collect();
+            let list: String = only
+                .into_iter()
+                .flat_map(|path| [path, "\0".to_owned()])
+                .collect();
             Some(FilesFrom::parse(list.as_bytes()).map_err(|why| section.error("only", why))?)
         }
     };
-    Ok(Capture::Tree { place, immutable: section.flag("immutable")?, unchanged, filter, only })
+    Ok(Capture::Tree {
+        place,
+        immutable: section.flag("immutable")?,
+        unchanged,
+        filter,
+        only,
+    })
 }
 
 fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
     section.needed("command")?;
-    let command = section.parsed("command", |text| StreamCommand::parse(text).map_err(|e| e.to_string()))?;
+    let command = section.parsed("command", |text| {
+        StreamCommand::parse(text).map_err(|e| e.to_string())
+    })?;
     let command = command.ok_or_else(|| section.error("command", "this key is missing"))?;
-    let smallest = section.has("smallest").then(|| smallest(section)).transpose()?;
+    let smallest = section
+        .has("smallest")
+        .then(|| smallest(section))
+        .transpose()?;
     let profile = section.parsed("chunk", |text| match text {
         "2KiB" => Ok(Cutting::Dump),
         "8KiB" => Ok(Cutting::Stream),
@@ -136,7 +168,12 @@ fn command(section: &Section<'_>) -> Result<Capture, ConfigError> {
         )),
     })?;
     let profile = profile.unwrap_or(Cutting::Stream);
-    Ok(Capture::Command { command, ends_with: section.text("ends_with")?, smallest, profile })
+    Ok(Capture::Command {
+        command,
+        ends_with: section.text("ends_with")?,
+        smallest,
+        profile,
+    })
 }
 
 fn server(section: &Section<'_>) -> Result<Server, ConfigError> {
@@ -157,41 +194,65 @@ fn server(section: &Section<'_>) -> Result<Server, ConfigError> {
             }
             Access::Docker { container }
         }
-        None => Access::Direct { address, port, password_file },
+        None => Access::Direct {
+            address,
+            port,
+            password_file,
+        },
     };
-    Ok(Server { access, user: section.text("user")? })
+    Ok(Server {
+        access,
+        user: section.text("user")?,
+    })
 }
 
 fn smallest(section: &Section<'_>) -> Result<f64, ConfigError> {
-    let share =
-        section.parsed("smallest", |text| match text.trim_end_matches('%').trim().parse::<f64>() {
+    let share = section.parsed("smallest", |text| {
+        match text.trim_end_matches('%').trim().parse::<f64>() {
             Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
-            _ => Err(format!("'{text}' is no share; write for example \"50%\", or \"0%\" for none")),
-        })?;
+            _ => Err(format!(
+                "'{text}' is no share; write for example \"50%\", or \"0%\" for none"
+            )),
+        }
+    })?;
     Ok(share.unwrap_or(SMALLEST_DEFAULT))
 }
 
 /// Reads which source is which part of the node.
 pub fn profile(section: &Section<'_>, sources: &[Source]) -> Result<Profile, ConfigError> {
     let named = |key: &'static str| -> Result<Option<&Source>, ConfigError> {
-        let Some(name) = section.text(key)? else { return Ok(None) };
+        let Some(name) = section.text(key)? else {
+            return Ok(None);
+        };
         let found = sources.iter().find(|source| source.name == name);
-        found.map(Some).ok_or_else(|| section.error(key, format!("there is no source '{name}'")))
+        found
+            .map(Some)
+            .ok_or_else(|| section.error(key, format!("there is no source '{name}'")))
     };
     let part = |key: &'static str| -> Result<Option<Part>, ConfigError> {
         match named(key)? {
             None => Ok(None),
-            Some(Source { name, capture: Capture::Tree { place, .. }, .. }) => {
-                Ok(Some(Part { source: name.clone(), place: place.clone() }))
-            }
+            Some(Source {
+                name,
+                capture: Capture::Tree { place, .. },
+                ..
+            }) => Ok(Some(Part {
+                source: name.clone(),
+                place: place.clone(),
+            })),
             Some(source) => Err(section.error(key, format!("source '{}' is no tree", source.name))),
         }
     };
     let database = match named("database")? {
         None => None,
-        Some(Source { name, capture: Capture::Postgres { server, .. }, .. }) => {
-            Some(Database { source: name.clone(), server: server.clone() })
-        }
+        Some(Source {
+            name,
+            capture: Capture::Postgres { server, .. },
+            ..
+        }) => Some(Database {
+            source: name.clone(),
+            server: server.clone(),
+        }),
         Some(source) => {
             let why = format!("source '{}' is not of kind \"postgresql\"", source.name);
             return Err(section.error("database", why));

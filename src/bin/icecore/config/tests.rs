@@ -55,37 +55,74 @@ fn a_nodes_configuration_is_read() {
     let config = parse(NODE).expect("a good configuration");
     assert_eq!(config.repository, Some("/opt/node/repo".into()));
     assert_eq!(config.host.as_deref(), Some("node-1"));
-    let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    let names: Vec<&str> = config
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
     assert_eq!(names, ["db", "local-storage", "keys"]);
-    assert!(matches!(&config.sources[0].capture, Capture::Postgres { smallest, .. } if *smallest == 0.5));
-    assert!(matches!(&config.sources[1].capture, Capture::Tree { immutable: true, unchanged: false, .. }));
-    assert!(matches!(&config.sources[2].capture, Capture::Tree { unchanged: true, .. }));
-    let Capture::Tree { place: Place::Path(path), .. } = &config.sources[2].capture else { panic!("a path") };
+    assert!(
+        matches!(&config.sources[0].capture, Capture::Postgres { smallest, .. } if *smallest == 0.5)
+    );
+    assert!(matches!(
+        &config.sources[1].capture,
+        Capture::Tree {
+            immutable: true,
+            unchanged: false,
+            ..
+        }
+    ));
+    assert!(matches!(
+        &config.sources[2].capture,
+        Capture::Tree {
+            unchanged: true,
+            ..
+        }
+    ));
+    let Capture::Tree {
+        place: Place::Path(path),
+        ..
+    } = &config.sources[2].capture
+    else {
+        panic!("a path")
+    };
     assert_eq!(path, Path::new("/opt/node/keys"));
     assert_eq!(config.sources[2].before[0].words(), ["docker", "stop", "x"]);
     assert_eq!(config.sources[2].after.len(), 2);
-    assert_eq!(config.retention.periods, [(Period::Hour, Slots::Some(48)), (Period::Month, Slots::All)]);
+    assert_eq!(
+        config.retention.periods,
+        [(Period::Hour, Slots::Some(48)), (Period::Month, Slots::All)]
+    );
     assert_eq!(config.hooks.on_failure[0].words()[2], "it failed");
-    assert_eq!(config.node.keys.as_ref().map(|part| part.source.as_str()), Some("keys"));
+    assert_eq!(
+        config.node.keys.as_ref().map(|part| part.source.as_str()),
+        Some("keys")
+    );
     assert!(config.node.database.is_some() && config.node.ipfs.is_none());
 }
 
 #[test]
 fn nothing_need_be_said() {
     let config = parse("").expect("an empty file");
-    assert!(config.sources.is_empty() && config.repository.is_none() && config.retention.is_empty());
+    assert!(
+        config.sources.is_empty() && config.repository.is_none() && config.retention.is_empty()
+    );
 }
 
 /// `0x30` was read by its digits, as 30.
 #[test]
 fn numbers_are_read_in_their_base() {
-    let all =
-        parse("[retention]\nkeep_last = -1\nkeep_within = \"0d\"").expect("as in restic and borg").retention;
+    let all = parse("[retention]\nkeep_last = -1\nkeep_within = \"0d\"")
+        .expect("as in restic and borg")
+        .retention;
     assert_eq!((all.last, all.within), (Some(Slots::All), None));
     let text = "[retention]\nkeep_hourly = 0x30\nkeep_daily = 1_0\nkeep_weekly = 0b11";
     let periods = parse(text).expect("numbers").retention.periods;
     let expected = [(Period::Hour, 48), (Period::Day, 10), (Period::Week, 3)];
-    assert_eq!(periods, expected.map(|(period, slots)| (period, Slots::Some(slots))));
+    assert_eq!(
+        periods,
+        expected.map(|(period, slots)| (period, Slots::Some(slots)))
+    );
 }
 
 /// Each mistake, the line that is named, and what the message holds.
@@ -102,63 +139,125 @@ fn mistakes_are_told_with_line_and_key() {
         ("passphrase_file = \"~user/p\"", 1, "another user's home"),
         ("cache_dir = \"${HOME}/c\"", 1, "a variable"),
         ("repository_id = \"07\"", 1, "not a repository's id"),
-        ("[[source]]\nname = \"a\"\npath = \"/x\"", 1, "missing: it is \"tree\", \"command\""),
-        ("[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\nonly = []", 5, "names no path"),
+        (
+            "[[source]]\nname = \"a\"\npath = \"/x\"",
+            1,
+            "missing: it is \"tree\", \"command\"",
+        ),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"/x\"\nonly = []",
+            5,
+            "names no path",
+        ),
         ("[verify]\nsample = \"5\"", 2, "write 5%"),
-        ("no_passphrase = true\npassphrase_file = \"p\"", 1, "does not go with passphrase_file"),
+        (
+            "no_passphrase = true\npassphrase_file = \"p\"",
+            1,
+            "does not go with passphrase_file",
+        ),
         ("[backup]\ntags = [\"a\", \"\"]", 2, "an empty tag"),
         ("[backup]\ntags = \"a,b\"", 2, "no comma"),
         ("[retention]\nkeep_tags = [\" \"]", 2, "blanks"),
         ("[backup]\nmemory = \"1\"", 2, "at least 64MiB"),
         ("[verify]\nmax_time = \"0s\"", 2, "above 0"),
-        ("passphrase_file = \"a\"\npassphrase_command = \"b\"", 2, "does not go with passphrase_file"),
-        ("[retention]\nkeep_daily = \"some\"", 2, "[retention] 'keep_daily': 'some' is neither"),
+        (
+            "passphrase_file = \"a\"\npassphrase_command = \"b\"",
+            2,
+            "does not go with passphrase_file",
+        ),
+        (
+            "[retention]\nkeep_daily = \"some\"",
+            2,
+            "[retention] 'keep_daily': 'some' is neither",
+        ),
         ("[retention]\nkeep_daily = -2", 2, "'-2' is neither"),
         (
             "[retention]\nkeep_within_weekly = \"1m\"",
             2,
             "'1m' can mean a minute or a month: write 1mo (30 days) or 1min",
         ),
-        ("[retention]\nkeep_within = \"7\"", 2, "'keep_within': '7' is no span"),
-        ("[backup]\nlevel = 20", 2, "[backup] 'level': it must be 1 to 19"),
+        (
+            "[retention]\nkeep_within = \"7\"",
+            2,
+            "'keep_within': '7' is no span",
+        ),
+        (
+            "[backup]\nlevel = 20",
+            2,
+            "[backup] 'level': it must be 1 to 19",
+        ),
         ("[verify]\nread_data = \"yes\"", 2, "true or false"),
         ("[hooks]\nbefore = \"'\"", 2, "[hooks] 'before'"),
         ("[source]\nname = \"a\"", 1, "[[source]]"),
-        ("[[source]]\nkind = \"tree\"", 1, "'name': this key is missing"),
+        (
+            "[[source]]\nkind = \"tree\"",
+            1,
+            "'name': this key is missing",
+        ),
         ("[[source]]\nname = \"a/b\"\nkind = \"tree\"", 2, "'name'"),
-        ("[[source]]\nname = \"a\"\nkind = \"disk\"", 3, "source 'a' 'kind': 'disk' is none of"),
-        ("[[source]]\nname = \"a\"\nkind = \"tree\"", 1, "a tree needs a 'path' or a 'volume'"),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"disk\"",
+            3,
+            "source 'a' 'kind': 'disk' is none of",
+        ),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"tree\"",
+            1,
+            "a tree needs a 'path' or a 'volume'",
+        ),
         (
             "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"x\"\nuser = \"y\"",
             5,
             "source 'a' 'user': no such key",
         ),
-        ("[[source]]\nname = \"a\"\nkind = \"command\"", 1, "'command': this key is missing"),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"command\"",
+            1,
+            "'command': this key is missing",
+        ),
         (
             "[[source]]\nname = \"a\"\nkind = \"postgresql\"\ncontainer = \"c\"\nport = 1",
             5,
             "'port': it does not go with 'container'",
         ),
-        ("[node]\nkeys = \"k\"", 2, "[node] 'keys': there is no source 'k'"),
+        (
+            "[node]\nkeys = \"k\"",
+            2,
+            "[node] 'keys': there is no source 'k'",
+        ),
         ("[node", 1, ""),
         ("a = 1\na = 2", 2, ""),
     ];
     for (text, line, what) in cases {
         let err = parse(text).expect_err(text);
-        assert!(err.starts_with(&format!("/opt/node/icecore.toml, line {line}")), "{text:?}: {err}");
+        assert!(
+            err.starts_with(&format!("/opt/node/icecore.toml, line {line}")),
+            "{text:?}: {err}"
+        );
         assert!(err.contains(what), "{text:?}: {err}");
         assert!(!err.contains('\n'), "{err:?}");
     }
     for (more, line, what) in [
         ("unchanged = \"warn\"", 5, "'warn' is not \"alarm\""),
-        ("not_older_than = \"db\"", 5, "no source 'db' stands before this one"),
+        (
+            "not_older_than = \"db\"",
+            5,
+            "no source 'db' stands before this one",
+        ),
         ("exclude = [\"ok\",\n  \"b[0\"]", 5, "can match nothing"),
         ("only = [\"../x\"]", 5, "'only'"),
         ("volume = \"v\"", 5, "does not go with 'path'"),
-        ("[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"y\"", 6, "another source is named 'a'"),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"tree\"\npath = \"y\"",
+            6,
+            "another source is named 'a'",
+        ),
     ] {
         let err = parse(&format!("{source}{more}\n")).expect_err(more);
-        assert!(err.contains(&format!("line {line}, ")) && err.contains(what), "{more:?}: {err}");
+        assert!(
+            err.contains(&format!("line {line}, ")) && err.contains(what),
+            "{more:?}: {err}"
+        );
     }
 }
 
@@ -170,10 +269,20 @@ fn a_tilde_is_the_home_directory() {
     assert_eq!(config.repository, Some(home.join("repo").into_os_string()));
     assert_eq!(config.passphrase_file, Some(home.join("p")));
     assert_eq!(config.cache_dir, Some(home.clone()));
-    let Capture::Tree { place: Place::Path(path), .. } = &config.sources[0].capture else { panic!("a path") };
+    let Capture::Tree {
+        place: Place::Path(path),
+        ..
+    } = &config.sources[0].capture
+    else {
+        panic!("a path")
+    };
     assert_eq!(*path, home.join("a"));
     let odd = parse("repository = \"~/a:b\"").expect("good");
-    assert_eq!(odd.repository, Some(home.join("a:b").into_os_string()), "a colon makes it no host");
+    assert_eq!(
+        odd.repository,
+        Some(home.join("a:b").into_os_string()),
+        "a colon makes it no host"
+    );
 }
 
 #[test]
@@ -187,7 +296,9 @@ fn a_secret_in_the_file_is_not_told() {
 #[test]
 fn shares_and_addresses() {
     let postgres = |share: &str| {
-        parse(&format!("[[source]]\nname = \"a\"\nkind = \"postgresql\"\nsmallest = \"{share}\"\n"))
+        parse(&format!(
+            "[[source]]\nname = \"a\"\nkind = \"postgresql\"\nsmallest = \"{share}\"\n"
+        ))
     };
     for (share, value) in [("0%", 0.0), ("50", 0.5), ("100%", 1.0)] {
         let config = postgres(share).expect("a share");
@@ -197,9 +308,12 @@ fn shares_and_addresses() {
         );
     }
     assert!(postgres("101%").is_err() && postgres("x").is_err());
-    for (given, address) in
-        [("sftp://h/p", "sftp://h/p"), ("u@h:/p", "u@h:/p"), ("/r", "/r"), ("r", "/opt/node/r")]
-    {
+    for (given, address) in [
+        ("sftp://h/p", "sftp://h/p"),
+        ("u@h:/p", "u@h:/p"),
+        ("/r", "/r"),
+        ("r", "/opt/node/r"),
+    ] {
         let config = parse(&format!("repository = \"{given}\"")).expect("an address");
         assert_eq!(config.repository, Some(address.into()), "{given}");
     }

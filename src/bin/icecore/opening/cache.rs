@@ -27,7 +27,11 @@ pub enum CacheNeed {
 pub struct TemporaryCache(PathBuf);
 
 impl Context<'_> {
-    pub(super) fn open_cache(&self, unlocked: &Unlocked, need: CacheNeed) -> Result<Cache, CliError> {
+    pub(super) fn open_cache(
+        &self,
+        unlocked: &Unlocked,
+        need: CacheNeed,
+    ) -> Result<Cache, CliError> {
         let root = self.cache_root()?;
         let error = match unlocked.open_cache(&root) {
             Err(error) if error.is_read_only_cache() => error,
@@ -38,9 +42,12 @@ impl Context<'_> {
             && let Ok(made) = TemporaryCache::make()
         {
             let made = self.temporary_cache.get_or_init(|| made);
-            let what =
-                format!("the cache {} cannot be written; this command uses a temporary one", root.display());
-            self.ui.warn(format_args!("warning: {}; {ADVICE}", text::clean(&what)));
+            let what = format!(
+                "the cache {} cannot be written; this command uses a temporary one",
+                root.display()
+            );
+            self.ui
+                .warn(format_args!("warning: {}; {ADVICE}", text::clean(&what)));
             return Ok(unlocked.open_cache(&made.0)?);
         }
         Err(CliError::failed("the cache cannot be used", error).with_hint(ADVICE))
@@ -52,10 +59,14 @@ impl TemporaryCache {
     fn make() -> Result<Self, CliError> {
         let failed = |e| CliError::failed("cannot make a temporary cache", e);
         let mut random = [0_u8; 8];
-        getrandom::fill(&mut random).map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+        getrandom::fill(&mut random)
+            .map_err(|e| CliError::failed("the system gives no random bytes", e))?;
         let name = format!("icecore-cache-{:016x}", u64::from_le_bytes(random));
         let path = std::env::temp_dir().join(name);
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(failed)?;
         Ok(Self(path))
     }
 }

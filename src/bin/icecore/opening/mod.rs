@@ -65,7 +65,10 @@ impl Place {
 
     /// The repository that should be here.
     fn expected(&self) -> Option<RepoId> {
-        self.named.first().copied().or_else(|| self.pins().next().map(|pin| pin.repository))
+        self.named
+            .first()
+            .copied()
+            .or_else(|| self.pins().next().map(|pin| pin.repository))
     }
 
     /// The error of a store that cannot be opened, or holds no repository: told otherwise where one should be.
@@ -112,10 +115,14 @@ impl Context<'_> {
         observer: &dyn Observer,
     ) -> Result<(Repository, Cancel), CliError> {
         let place = self.place()?;
-        let found = place.location.open().map_err(Error::from).and_then(|store| {
-            Repository::identities(&store)?;
-            Ok(store)
-        });
+        let found = place
+            .location
+            .open()
+            .map_err(Error::from)
+            .and_then(|store| {
+                Repository::identities(&store)?;
+                Ok(store)
+            });
         match found {
             Ok(store) => self.open_at(&place, store, CacheNeed::Lasting, observer),
             // A disk that is not mounted looks like this too: only where nothing was before is a new one meant.
@@ -148,7 +155,10 @@ impl Context<'_> {
     /// The repository that was used at this address before, if that is remembered.
     pub fn remembered(&self, location: &Location) -> Option<RepoId> {
         let remembered = Remembered::load(self.state(), Address::all_of(location).ok()?);
-        remembered.iter().find_map(Remembered::pin).map(|pin| pin.repository)
+        remembered
+            .iter()
+            .find_map(Remembered::pin)
+            .map(|pin| pin.repository)
     }
 
     /// Says how a configuration file that is about this repository can name it.
@@ -167,27 +177,40 @@ impl Context<'_> {
     fn place(&self) -> Result<Place, CliError> {
         let location = self.location()?;
         let addresses = Address::all_of(&location).unwrap_or_else(|why| {
-            self.ui.warn(format_args!("warning: cannot resolve {location}: {why}"));
+            self.ui
+                .warn(format_args!("warning: cannot resolve {location}: {why}"));
             Vec::new()
         });
         let resolved = addresses.last().cloned();
         let remembered = Remembered::load(self.state(), addresses);
         for Remembered { address, known } in &remembered {
             if let Known::Damaged(why) | Known::Unreadable(why) = known {
-                let what = format!("what is remembered of the repository at {address} cannot be read: {why}");
-                self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+                let what = format!(
+                    "what is remembered of the repository at {address} cannot be read: {why}"
+                );
+                self.ui
+                    .warn(format_args!("warning: {}", text::clean(&what)));
             }
         }
         let config = self.config()?;
         // What the file says is about the file's repository, not about any that is named on the command line.
         let own = match &config.repository {
             None => true,
-            Some(own) => Location::parse(own).ok().and_then(|own| Address::of(&own).ok()) == resolved,
+            Some(own) => {
+                Location::parse(own)
+                    .ok()
+                    .and_then(|own| Address::of(&own).ok())
+                    == resolved
+            }
         };
         Ok(Place {
             location,
             remembered,
-            named: if own { config.repository_ids.clone() } else { Vec::new() },
+            named: if own {
+                config.repository_ids.clone()
+            } else {
+                Vec::new()
+            },
             own_config: own,
         })
     }
@@ -195,7 +218,12 @@ impl Context<'_> {
     /// Chooses the repository that is meant among the ids that the store shows, or refuses.
     fn meant(&self, place: &Place, ids: &[RepoId]) -> Result<RepoId, CliError> {
         let shown = ids.first().map(ToString::to_string).unwrap_or_default();
-        let refused = |message: String, hint: String| Err(CliError::Locked { message, hint: Some(hint) });
+        let refused = |message: String, hint: String| {
+            Err(CliError::Locked {
+                message,
+                hint: Some(hint),
+            })
+        };
         let accept = self.global.accept_repository;
         if !place.named.is_empty() {
             let Some(id) = ids.iter().find(|id| place.named.contains(id)) else {
@@ -217,8 +245,14 @@ impl Context<'_> {
             if ids.contains(&accepted) {
                 return Ok(accepted);
             }
-            let message = format!("cannot open {}: it is repository {shown}, not {accepted}", place.location);
-            return refused(message, format!("give {}accept-repository the right id", self.option_prefix));
+            let message = format!(
+                "cannot open {}: it is repository {shown}, not {accepted}",
+                place.location
+            );
+            return refused(
+                message,
+                format!("give {}accept-repository the right id", self.option_prefix),
+            );
         }
         // A link, or a place that a link leads to, may have been replaced: each address must have led to this one.
         if let Some(pin) = place.pins().find(|pin| !ids.contains(&pin.repository)) {
@@ -238,10 +272,12 @@ impl Context<'_> {
                 // Of two copies of the configuration one may be damaged: the one that there is a key for is right.
                 let keys = self.env.keys_dir();
                 let has_key = |id: &&RepoId| {
-                    keys.as_ref().is_some_and(|keys| secret::key_file_path(keys, **id).exists())
+                    keys.as_ref()
+                        .is_some_and(|keys| secret::key_file_path(keys, **id).exists())
                 };
                 let id = ids.iter().find(has_key).or(ids.first());
-                id.copied().ok_or_else(|| CliError::usage("the repository has no id"))
+                id.copied()
+                    .ok_or_else(|| CliError::usage("the repository has no id"))
             }
         }
     }
@@ -258,7 +294,13 @@ impl Context<'_> {
         let (unlocked, sealed, interrupts) = self.unlock(place, store, id)?;
         // Read again under the keys: the store may have shown something else before.
         self.meant(place, &[unlocked.id()])?;
-        self.remember(place, Pin { repository: unlocked.id(), sealed })?;
+        self.remember(
+            place,
+            Pin {
+                repository: unlocked.id(),
+                sealed,
+            },
+        )?;
         if !sealed {
             let what = "it opens without a passphrase: whoever can reach it can read it";
             observer.problem(&Problem::new(Severity::Note, "the repository", what));
@@ -273,20 +315,36 @@ impl Context<'_> {
 
     /// Remembers which repository lives at the address, if that is new.
     fn remember(&self, place: &Place, pin: Pin) -> Result<(), CliError> {
-        let Some(state) = self.state() else { return Ok(()) };
-        if let Some(known) = place.pins().find(|known| known.repository != pin.repository) {
+        let Some(state) = self.state() else {
+            return Ok(());
+        };
+        if let Some(known) = place
+            .pins()
+            .find(|known| known.repository != pin.repository)
+        {
             let (new, old) = (pin.repository, known.repository);
-            self.ui.note(format_args!("{} is repository {new} from now on; it was {old}", place.location));
+            self.ui.note(format_args!(
+                "{} is repository {new} from now on; it was {old}",
+                place.location
+            ));
         }
 
-        let is_new = |one: &&Remembered| !matches!(one.known, Known::Unreadable(_)) && one.pin() != Some(pin);
+        let is_new = |one: &&Remembered| {
+            !matches!(one.known, Known::Unreadable(_)) && one.pin() != Some(pin)
+        };
         for Remembered { address, known } in place.remembered.iter().filter(is_new) {
             match pin.store(state, address, known) {
                 Ok(()) => {}
                 // Another process was first; it may have met another repository.
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                    let now = Remembered { address: address.clone(), known: Pin::load(state, address) };
-                    let now = Place { remembered: vec![now], ..place.clone() };
+                    let now = Remembered {
+                        address: address.clone(),
+                        known: Pin::load(state, address),
+                    };
+                    let now = Place {
+                        remembered: vec![now],
+                        ..place.clone()
+                    };
                     self.meant(&now, &[pin.repository])?;
                 }
                 Err(e) => {
@@ -295,7 +353,8 @@ impl Context<'_> {
                             "cannot remember which repository is at {address}: {e}: {}; set ICECORE_STATE_DIR",
                             e.source
                         );
-                        self.ui.warn(format_args!("warning: {}", text::clean(&what)));
+                        self.ui
+                            .warn(format_args!("warning: {}", text::clean(&what)));
                     }
                     break;
                 }
@@ -315,7 +374,12 @@ impl Context<'_> {
         match Repository::identify(&store) {
             Err(RepoError::NotFound { .. }) => {}
             Err(e) if !e.is_damage() => return Err(e.into()),
-            _ => return Err(RepoError::AlreadyThere { address: store.address().to_owned() }.into()),
+            _ => {
+                return Err(RepoError::AlreadyThere {
+                    address: store.address().to_owned(),
+                }
+                .into());
+            }
         }
         let id = new_id()?;
         let (secret, key_file) = match (self.said(place)?, otherwise) {
@@ -331,10 +395,17 @@ impl Context<'_> {
             }
         };
         let sealed = !secret.is_empty();
-        match (Repository::init_with(&store, id, &secret, &host_name(), parity), key_file) {
+        match (
+            Repository::init_with(&store, id, &secret, &host_name(), parity),
+            key_file,
+        ) {
             (Ok(_), Some(path)) => {
-                self.ui.warn(format_args!("The key of this repository is in {}.", path.display()));
-                self.ui.warn("Keep a copy elsewhere: without it the backup is lost.");
+                self.ui.warn(format_args!(
+                    "The key of this repository is in {}.",
+                    path.display()
+                ));
+                self.ui
+                    .warn("Keep a copy elsewhere: without it the backup is lost.");
             }
             (Ok(_), None) => {}
             (Err(error), key_file) => {
@@ -344,7 +415,13 @@ impl Context<'_> {
                 return Err(error.into());
             }
         }
-        self.remember(place, Pin { repository: id, sealed })?;
+        self.remember(
+            place,
+            Pin {
+                repository: id,
+                sealed,
+            },
+        )?;
         Ok((store, id))
     }
 
@@ -379,6 +456,7 @@ fn listen() -> Result<Interrupts, CliError> {
 
 fn new_id() -> Result<RepoId, CliError> {
     let mut bytes = [0; RepoId::LEN];
-    getrandom::fill(&mut bytes).map_err(|e| CliError::failed("the system gives no random bytes", e))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|e| CliError::failed("the system gives no random bytes", e))?;
     Ok(RepoId::new(bytes))
 }

@@ -147,7 +147,12 @@ impl Pin {
     ///
     /// # Errors
     /// `AlreadyExists` where nothing was known and another process has pinned the address since.
-    pub fn store(self, state: &StateDir, address: &Address, before: &Known) -> Result<(), PathError> {
+    pub fn store(
+        self,
+        state: &StateDir,
+        address: &Address,
+        before: &Known,
+    ) -> Result<(), PathError> {
         let pins = state.sub(DIRECTORY)?;
         let name = address.file_name();
         let existing = match before {
@@ -184,10 +189,19 @@ impl Pin {
         if !same {
             return Err("it speaks of another address".to_owned());
         }
-        let repository = record.repository.parse().map_err(|e| format!("its repository: {e}"))?;
-        let pin = Self { repository, sealed: record.passphrase };
+        let repository = record
+            .repository
+            .parse()
+            .map_err(|e| format!("its repository: {e}"))?;
+        let pin = Self {
+            repository,
+            sealed: record.passphrase,
+        };
         // Without it a flipped bit of the id would mean another repository, and every command would refuse this one.
-        if record.check.is_some_and(|check| check != pin.check(address)) {
+        if record
+            .check
+            .is_some_and(|check| check != pin.check(address))
+        {
             return Err("its check does not agree".to_owned());
         }
         Ok(pin)
@@ -238,14 +252,20 @@ fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
             continue;
         }
         out.push(&part);
-        let Ok(to) = fs::read_link(&out) else { continue };
+        let Ok(to) = fs::read_link(&out) else {
+            continue;
+        };
         if found.len() == LINKS_MAX {
             return Err(io::Error::other("it leads through too many links"));
         }
 
         is_lasting &= !out.starts_with("/proc");
         let rest: PathBuf = left.iter().rev().collect();
-        found.push(if rest.as_os_str().is_empty() { out.clone() } else { out.join(rest) });
+        found.push(if rest.as_os_str().is_empty() {
+            out.clone()
+        } else {
+            out.join(rest)
+        });
         out.pop();
         if to.is_absolute() {
             out = PathBuf::from("/");
@@ -290,16 +310,29 @@ mod tests {
         let state = StateDir::open(root.path()).expect("opens");
         let (here, there) = (address("/srv/a"), address("/srv/b"));
         assert_eq!(Pin::load(&state, &here), Known::Nothing);
-        assert!(!root.path().join(DIRECTORY).exists(), "reading creates nothing");
-        let pin = Pin { repository: ONE, sealed: true };
+        assert!(
+            !root.path().join(DIRECTORY).exists(),
+            "reading creates nothing"
+        );
+        let pin = Pin {
+            repository: ONE,
+            sealed: true,
+        };
         pin.store(&state, &here, &Known::Nothing).expect("stored");
         assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
         assert_eq!(Pin::load(&state, &there), Known::Nothing);
-        let other = Pin { repository: TWO, sealed: false };
-        let raced = other.store(&state, &here, &Known::Nothing).expect_err("another process was first");
+        let other = Pin {
+            repository: TWO,
+            sealed: false,
+        };
+        let raced = other
+            .store(&state, &here, &Known::Nothing)
+            .expect_err("another process was first");
         assert_eq!(raced.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
-        other.store(&state, &here, &Known::Pinned(pin)).expect("moved");
+        other
+            .store(&state, &here, &Known::Pinned(pin))
+            .expect("moved");
         assert_eq!(Pin::load(&state, &here), Known::Pinned(other));
     }
 
@@ -307,14 +340,28 @@ mod tests {
     fn an_address_that_is_not_utf8_is_itself() {
         let root = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(root.path()).expect("opens");
-        let names = [&b"/srv/caf\xe9"[..], b"/srv/caf\xe8", "/srv/caf\u{fffd}".as_bytes()];
+        let names = [
+            &b"/srv/caf\xe9"[..],
+            b"/srv/caf\xe8",
+            "/srv/caf\u{fffd}".as_bytes(),
+        ];
         for (number, name) in names.into_iter().enumerate() {
-            let pin = Pin { repository: RepoId::new([number as u8; 16]), sealed: true };
-            pin.store(&state, &address(OsStr::from_bytes(name)), &Known::Nothing).expect("stored");
+            let pin = Pin {
+                repository: RepoId::new([number as u8; 16]),
+                sealed: true,
+            };
+            pin.store(&state, &address(OsStr::from_bytes(name)), &Known::Nothing)
+                .expect("stored");
         }
         for (number, name) in names.into_iter().enumerate() {
-            let pin = Pin { repository: RepoId::new([number as u8; 16]), sealed: true };
-            assert_eq!(Pin::load(&state, &address(OsStr::from_bytes(name))), Known::Pinned(pin));
+            let pin = Pin {
+                repository: RepoId::new([number as u8; 16]),
+                sealed: true,
+            };
+            assert_eq!(
+                Pin::load(&state, &address(OsStr::from_bytes(name))),
+                Known::Pinned(pin)
+            );
         }
     }
 
@@ -323,20 +370,30 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(root.path()).expect("opens");
         let here = address("/srv/a");
-        let pin = Pin { repository: ONE, sealed: true };
+        let pin = Pin {
+            repository: ONE,
+            sealed: true,
+        };
         let file = root.path().join(DIRECTORY).join(here.file_name());
         let elsewhere = String::from_utf8(pin.encode(&address("/srv/b"))).expect("UTF-8");
         let long = "x".repeat(FILE_BYTES_MAX + 1);
         let good = String::from_utf8(pin.encode(&here)).expect("UTF-8");
         let cut = &good[..good.len() / 2];
-        for (number, junk) in ["", "{}", "\0\0", cut, &elsewhere, &long].into_iter().enumerate() {
-            pin.store(&state, &here, &Pin::load(&state, &here)).expect("stored");
+        for (number, junk) in ["", "{}", "\0\0", cut, &elsewhere, &long]
+            .into_iter()
+            .enumerate()
+        {
+            pin.store(&state, &here, &Pin::load(&state, &here))
+                .expect("stored");
             fs::write(&file, junk).expect("damaged");
             let known = Pin::load(&state, &here);
             assert!(matches!(known, Known::Damaged(_)), "{junk:.20}: {known:?}");
             pin.store(&state, &here, &known).expect("stored anew");
             assert_eq!(Pin::load(&state, &here), Known::Pinned(pin));
-            let aside = fs::read_dir(file.parent().expect("a parent")).expect("list").count() - 1;
+            let aside = fs::read_dir(file.parent().expect("a parent"))
+                .expect("list")
+                .count()
+                - 1;
             assert_eq!(aside, number + 1, "each damaged file is kept");
         }
     }
@@ -346,20 +403,45 @@ mod tests {
     fn no_flipped_bit_of_a_pin_means_another_repository() {
         let root = tempfile::tempdir().expect("a directory");
         let here = address(root.path());
-        for pin in [Pin { repository: ONE, sealed: true }, Pin { repository: TWO, sealed: false }] {
+        for pin in [
+            Pin {
+                repository: ONE,
+                sealed: true,
+            },
+            Pin {
+                repository: TWO,
+                sealed: false,
+            },
+        ] {
             let whole = pin.encode(&here);
             for bit in 0..whole.len() * 8 {
                 let mut flipped = whole.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                assert!(Pin::decode(&flipped, &here).map_or(true, |read| read == pin), "bit {bit}");
+                assert!(
+                    Pin::decode(&flipped, &here).map_or(true, |read| read == pin),
+                    "bit {bit}"
+                );
             }
         }
 
-        let mut old: serde_json::Value =
-            serde_json::from_slice(&Pin { repository: ONE, sealed: true }.encode(&here)).expect("JSON");
+        let mut old: serde_json::Value = serde_json::from_slice(
+            &Pin {
+                repository: ONE,
+                sealed: true,
+            }
+            .encode(&here),
+        )
+        .expect("JSON");
         old.as_object_mut().expect("an object").remove("check");
         let read = Pin::decode(old.to_string().as_bytes(), &here);
-        assert_eq!(read, Ok(Pin { repository: ONE, sealed: true }), "one without a check is read");
+        assert_eq!(
+            read,
+            Ok(Pin {
+                repository: ONE,
+                sealed: true
+            }),
+            "one without a check is read"
+        );
     }
 
     #[test]
@@ -378,11 +460,18 @@ mod tests {
             ("dangling/repo", "gone/mount/repo"),
             ("dangling/../repo", "gone/repo"),
         ] {
-            assert_eq!(resolved(&top.join(written)).expect(written), top.join(meant), "{written}");
+            assert_eq!(
+                resolved(&top.join(written)).expect(written),
+                top.join(meant),
+                "{written}"
+            );
         }
         assert!(resolved(&top.join("loop/repo")).is_err());
         let remote = Location::parse("me@Host:/srv/repo/").expect("a location");
-        assert_eq!(Address::of(&remote).expect("remote").to_string(), "sftp://me@host/srv/repo");
+        assert_eq!(
+            Address::of(&remote).expect("remote").to_string(),
+            "sftp://me@host/srv/repo"
+        );
     }
 
     #[test]
@@ -395,14 +484,24 @@ mod tests {
         for (written, expected) in [
             ("disk//./repo/", &["disk/repo"][..]),
             ("backup/.", &["backup", "current/repo", "disk/repo"]),
-            ("disk/../backup/x", &["backup/x", "current/repo/x", "disk/repo/x"]),
+            (
+                "disk/../backup/x",
+                &["backup/x", "current/repo/x", "disk/repo/x"],
+            ),
             ("current/../repo", &["current/../repo", "repo"]),
         ] {
             let expected: Vec<PathBuf> = expected.iter().map(|path| top.join(path)).collect();
-            assert_eq!(spellings(&top.join(written)).expect(written), expected, "{written}");
+            assert_eq!(
+                spellings(&top.join(written)).expect(written),
+                expected,
+                "{written}"
+            );
         }
         let held = PathBuf::from("/proc/self/cwd/repo");
-        let cwd = std::env::current_dir().expect("there").canonicalize().expect("there");
+        let cwd = std::env::current_dir()
+            .expect("there")
+            .canonicalize()
+            .expect("there");
         assert_eq!(
             spellings(&held).expect("resolves"),
             [cwd.join("repo")],

@@ -18,14 +18,16 @@ impl Context<'_> {
     pub fn new_secret(&self, given: Given) -> Secret {
         self.warn_of(&given);
         if let Some(oddity) = given.oddity() {
-            self.ui.warn(format_args!("warning: {}", text::clean(&oddity)));
+            self.ui
+                .warn(format_args!("warning: {}", text::clean(&oddity)));
         }
         Secret::passphrase(given.bytes)
     }
 
     fn warn_of(&self, given: &Given) {
         if let Some(warning) = &given.warning {
-            self.ui.warn(format_args!("warning: {}", text::clean(warning)));
+            self.ui
+                .warn(format_args!("warning: {}", text::clean(warning)));
         }
     }
 
@@ -50,7 +52,11 @@ impl Context<'_> {
         if let Some(file) = &config.passphrase_file {
             return secret::from_file(file).map(|given| Some(Said::Passphrase(given)));
         }
-        let command = config.passphrase_command.as_deref().map(secret::from_command).transpose()?;
+        let command = config
+            .passphrase_command
+            .as_deref()
+            .map(secret::from_command)
+            .transpose()?;
         Ok(command.map(Said::Passphrase))
     }
 
@@ -67,7 +73,11 @@ impl Context<'_> {
             None => {}
         }
         let keys_dir = self.env.keys_dir();
-        let key = keys_dir.as_ref().map(|keys| secret::from_key_file(keys, id)).transpose()?.flatten();
+        let key = keys_dir
+            .as_ref()
+            .map(|keys| secret::from_key_file(keys, id))
+            .transpose()?
+            .flatten();
         if let (Some(keys_dir), Some(key)) = (&keys_dir, key) {
             return self.unlock_with_key_file(store, secret::key_file_path(keys_dir, id), key);
         }
@@ -75,7 +85,10 @@ impl Context<'_> {
             return self.unlock_unsealed(place, store, id);
         }
         // Tried for the message alone: it never opens what nobody called open.
-        if self.try_secret(SharedStore::clone(&store), Secret::empty()).is_ok() {
+        if self
+            .try_secret(SharedStore::clone(&store), Secret::empty())
+            .is_ok()
+        {
             return Err(self.unexpectedly_open(place, id));
         }
         if !secret::has_terminal() {
@@ -101,9 +114,13 @@ impl Context<'_> {
                 );
                 if !terminal {
                     let hint = "give the passphrase, or the right key file, with --passphrase-file";
-                    return Err(CliError::Locked { message, hint: Some(hint.to_owned()) });
+                    return Err(CliError::Locked {
+                        message,
+                        hint: Some(hint.to_owned()),
+                    });
                 }
-                self.ui.warn(format_args!("warning: {}", text::clean(&message)));
+                self.ui
+                    .warn(format_args!("warning: {}", text::clean(&message)));
                 self.unlock_asked(store)
             }
             unlocked => {
@@ -129,10 +146,16 @@ impl Context<'_> {
             Ok(_) if was_sealed && !accepted => Err(self.unexpectedly_open(place, id)),
             Ok(unlocked) => Ok((unlocked, false, interrupts)),
             Err(RepoError::WrongKey { .. }) => {
-                let message =
-                    format!("cannot open {}: it has a passphrase, and should have none", place.location);
-                let hint = "give it with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE";
-                Err(CliError::Locked { message, hint: Some(hint.to_owned()) })
+                let message = format!(
+                    "cannot open {}: it has a passphrase, and should have none",
+                    place.location
+                );
+                let hint =
+                    "give it with --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE";
+                Err(CliError::Locked {
+                    message,
+                    hint: Some(hint.to_owned()),
+                })
             }
             Err(error) => Err(error.into()),
         }
@@ -155,7 +178,10 @@ impl Context<'_> {
                 format!("if this repository is meant, say so once: {prefix}no-passphrase"),
             )
         };
-        CliError::Locked { message: format!("cannot open {}: {why}", place.location), hint: Some(hint) }
+        CliError::Locked {
+            message: format!("cannot open {}: {why}", place.location),
+            hint: Some(hint),
+        }
     }
 
     /// Opens a repository with a passphrase that was given.
@@ -189,7 +215,11 @@ impl Context<'_> {
 
     /// Tries a secret on the key slots; the one that opened the last time, as the cache says, is tried first.
     fn try_secret(&self, store: SharedStore, secret: Secret) -> Result<Unlocked, RepoError> {
-        let secret = if self.global.costly_key { secret.even_if_costly() } else { secret };
+        let secret = if self.global.costly_key {
+            secret.even_if_costly()
+        } else {
+            secret
+        };
         Unlocked::unlock_near(store, &secret, self.cache_root().ok().as_deref())
     }
 }
@@ -198,13 +228,22 @@ impl Context<'_> {
 fn no_key(keys_dir: Option<&Path>, id: RepoId) -> CliError {
     let (message, hint) = match keys_dir {
         Some(keys) => (
-            format!("no key for this repository: {} is not there", secret::key_file_path(keys, id).display()),
+            format!(
+                "no key for this repository: {} is not there",
+                secret::key_file_path(keys, id).display()
+            ),
             format!(
                 "put a copy of the key file back, or name it: --passphrase-file COPY. For a passphrase: {}",
                 secret::GIVE_ONE
             ),
         ),
-        None => ("no passphrase was given for this repository".to_owned(), secret::GIVE_ONE.to_owned()),
+        None => (
+            "no passphrase was given for this repository".to_owned(),
+            secret::GIVE_ONE.to_owned(),
+        ),
     };
-    CliError::Locked { message, hint: Some(hint) }
+    CliError::Locked {
+        message,
+        hint: Some(hint),
+    }
 }

@@ -111,7 +111,11 @@ fn joined(source: &str, path: &RelPath) -> Vec<u8> {
     let mut bytes = source.as_bytes().to_vec();
     if !path.is_root() {
         bytes.push(b'/');
-        bytes.extend(path.key().iter().map(|&byte| if byte == 0 { b'/' } else { byte }));
+        bytes.extend(
+            path.key()
+                .iter()
+                .map(|&byte| if byte == 0 { b'/' } else { byte }),
+        );
     }
     bytes
 }
@@ -141,7 +145,11 @@ pub struct ErrorEvent<'a> {
 impl<'a> ErrorEvent<'a> {
     /// The error as it is told to people.
     pub fn new(told: &'a Told) -> Self {
-        Self { exit_code: told.code, message: &told.message, hint: told.hint.as_deref() }
+        Self {
+            exit_code: told.code,
+            message: &told.message,
+            hint: told.hint.as_deref(),
+        }
     }
 }
 
@@ -158,7 +166,10 @@ impl PathField {
     /// A path with slashes.
     pub fn new(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Self { path: text.to_owned(), path_hex: None },
+            Ok(text) => Self {
+                path: text.to_owned(),
+                path_hex: None,
+            },
             Err(_) => Self {
                 path: String::from_utf8_lossy(bytes).into_owned(),
                 path_hex: Some(bytes.iter().map(|b| format!("{b:02x}")).collect()),
@@ -179,14 +190,19 @@ impl SubjectField {
     /// A path, or the name of anything else.
     pub fn new(bytes: &[u8]) -> Self {
         let PathField { path, path_hex } = PathField::new(bytes);
-        Self { subject: path, subject_hex: path_hex }
+        Self {
+            subject: path,
+            subject_hex: path_hex,
+        }
     }
 }
 
 /// A time as RFC 3339 in UTC; none for a time outside the years -9999 to 9999.
 pub fn time(at: Timestamp) -> Option<String> {
     let nanos = i32::try_from(at.nanos()).ok()?;
-    jiff::Timestamp::new(at.seconds(), nanos).ok().map(|t| t.to_string())
+    jiff::Timestamp::new(at.seconds(), nanos)
+        .ok()
+        .map(|t| t.to_string())
 }
 
 /// Writes one object and ends the line.
@@ -236,14 +252,27 @@ mod tests {
             line(&problem),
             "{\"type\":\"problem\",\"severity\":\"missing\",\"subject\":\"a\\nb\",\"message\":\"cannot open\"}\n"
         );
-        let detail = DetailEvent { verb: "new", subject: SubjectField::new(b"a") };
-        assert_eq!(line(&detail), "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\"}\n");
-        let odd = DetailEvent { verb: "new", subject: SubjectField::new(b"a\\\xff") };
+        let detail = DetailEvent {
+            verb: "new",
+            subject: SubjectField::new(b"a"),
+        };
+        assert_eq!(
+            line(&detail),
+            "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\"}\n"
+        );
+        let odd = DetailEvent {
+            verb: "new",
+            subject: SubjectField::new(b"a\\\xff"),
+        };
         assert_eq!(
             line(&odd),
             "{\"type\":\"detail\",\"verb\":\"new\",\"subject\":\"a\\\\\u{fffd}\",\"subject_hex\":\"615cff\"}\n"
         );
-        let told = Told { code: 10, message: "no repository".to_owned(), hint: None };
+        let told = Told {
+            code: 10,
+            message: "no repository".to_owned(),
+            hint: None,
+        };
         assert_eq!(
             line(&ErrorEvent::new(&told)),
             "{\"type\":\"error\",\"exit_code\":10,\"message\":\"no repository\"}\n"
@@ -258,22 +287,42 @@ mod tests {
             done: Some(1),
             total: Some(2),
             unit: Some("bytes"),
-            counts: Counts { entries: 3, ..Counts::default() },
+            counts: Counts {
+                entries: 3,
+                ..Counts::default()
+            },
         };
         let value: serde_json::Value = serde_json::from_str(&line(&event)).expect("JSON");
         assert_eq!(value["type"], "progress");
         assert_eq!((&value["total"], &value["entries"]), (&2.into(), &3.into()));
-        let summary = SummaryEvent { command: "backup", exit_code: 3, seconds: 0.5, body: &event.counts };
+        let summary = SummaryEvent {
+            command: "backup",
+            exit_code: 3,
+            seconds: 0.5,
+            body: &event.counts,
+        };
         let value: serde_json::Value = serde_json::from_str(&line(&summary)).expect("JSON");
-        assert_eq!((&value["type"], &value["exit_code"]), (&"summary".into(), &3.into()));
+        assert_eq!(
+            (&value["type"], &value["exit_code"]),
+            (&"summary".into(), &3.into())
+        );
         assert_eq!(value["entries"], 3);
     }
 
     #[test]
     fn a_path_that_is_no_text_keeps_its_bytes() {
-        assert_eq!(PathField::new("ä".as_bytes()), PathField { path: "ä".to_owned(), path_hex: None });
+        assert_eq!(
+            PathField::new("ä".as_bytes()),
+            PathField {
+                path: "ä".to_owned(),
+                path_hex: None
+            }
+        );
         let odd = PathField::new(b"a\xff");
-        assert_eq!((odd.path.as_str(), odd.path_hex.as_deref()), ("a\u{fffd}", Some("61ff")));
+        assert_eq!(
+            (odd.path.as_str(), odd.path_hex.as_deref()),
+            ("a\u{fffd}", Some("61ff"))
+        );
     }
 
     #[test]

@@ -67,18 +67,30 @@ impl<'a> MissingPath<'a> {
 pub fn how_much(lacks: &Lacks) -> Option<String> {
     let lost = lacks.lost + u64::from(lacks.lost == 0 && lacks.is_lost_cut);
     let parts = [
-        (lacks.incomplete, text::counted(lacks.incomplete, "entry", "entries")),
+        (
+            lacks.incomplete,
+            text::counted(lacks.incomplete, "entry", "entries"),
+        ),
         (lacks.unseen.unwrap_or(0), {
             let unseen = lacks.unseen.unwrap_or(0);
-            format!("names in {}", text::counted(unseen, "directory", "directories"))
+            format!(
+                "names in {}",
+                text::counted(unseen, "directory", "directories")
+            )
         }),
         (lost, {
             let more = if lacks.is_lost_cut { "at least " } else { "" };
-            format!("{more}{} since a repair", text::counted(lost, "path", "paths"))
+            format!(
+                "{more}{} since a repair",
+                text::counted(lost, "path", "paths")
+            )
         }),
     ];
-    let parts: Vec<String> =
-        parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, part)| part)
+        .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -88,7 +100,11 @@ mod tests {
 
     #[test]
     fn what_the_rules_left_out_is_no_news() {
-        let lacks = Lacks { partial: Some(3), unseen: Some(0), ..Lacks::default() };
+        let lacks = Lacks {
+            partial: Some(3),
+            unseen: Some(0),
+            ..Lacks::default()
+        };
         assert_eq!(how_much(&lacks), None);
         let value = serde_json::to_value(Missing::new(&lacks, None)).expect("JSON");
         let expected = serde_json::json!({
@@ -100,10 +116,25 @@ mod tests {
 
     #[test]
     fn each_kind_is_counted() {
-        let lacks = Lacks { incomplete: 1, partial: Some(3), unseen: Some(2), lost: 4, is_lost_cut: false };
+        let lacks = Lacks {
+            incomplete: 1,
+            partial: Some(3),
+            unseen: Some(2),
+            lost: 4,
+            is_lost_cut: false,
+        };
         let told = how_much(&lacks).expect("something");
-        assert_eq!(told, "1 entry, names in 2 directories, 4 paths since a repair");
-        let lacks = Lacks { is_lost_cut: true, ..Lacks::default() };
-        assert_eq!(how_much(&lacks).as_deref(), Some("at least 1 path since a repair"));
+        assert_eq!(
+            told,
+            "1 entry, names in 2 directories, 4 paths since a repair"
+        );
+        let lacks = Lacks {
+            is_lost_cut: true,
+            ..Lacks::default()
+        };
+        assert_eq!(
+            how_much(&lacks).as_deref(),
+            Some("at least 1 path since a repair")
+        );
     }
 }

@@ -29,7 +29,11 @@ pub struct Ui {
 impl Ui {
     /// As the options say.
     pub fn new(global: &Global) -> Self {
-        Self { json: global.json, quiet: global.quiet, verbose: global.verbose }
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+        }
     }
 
     /// Says something on standard error that `--quiet` silences.
@@ -47,8 +51,15 @@ impl Ui {
 
     /// Standard output, for data.
     pub fn data(self) -> Result<Data, CliError> {
-        let out = io::stdout().as_fd().try_clone_to_owned().map_err(CliError::output)?;
-        Ok(Data { out: File::from(out), buffer: Vec::with_capacity(2 * BUFFER_BYTES), json: self.json })
+        let out = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(CliError::output)?;
+        Ok(Data {
+            out: File::from(out),
+            buffer: Vec::with_capacity(2 * BUFFER_BYTES),
+            json: self.json,
+        })
     }
 
     /// Counts and draws an operation.
@@ -76,17 +87,25 @@ impl Data {
         object: &T,
         line: impl FnOnce() -> String,
     ) -> Result<(), CliError> {
-        if self.json { self.object(object) } else { self.line(line()) }
+        if self.json {
+            self.object(object)
+        } else {
+            self.line(line())
+        }
     }
 
     /// Writes a line of text.
     pub fn line(&mut self, line: impl fmt::Display) -> Result<(), CliError> {
-        writeln!(self.buffer, "{line}").and_then(|()| self.spill()).map_err(CliError::output)
+        writeln!(self.buffer, "{line}")
+            .and_then(|()| self.spill())
+            .map_err(CliError::output)
     }
 
     /// Writes one JSON object and ends the line.
     pub fn object<T: Serialize>(&mut self, object: &T) -> Result<(), CliError> {
-        json::write_line(&mut self.buffer, object).and_then(|()| self.spill()).map_err(CliError::output)
+        json::write_line(&mut self.buffer, object)
+            .and_then(|()| self.spill())
+            .map_err(CliError::output)
     }
 
     /// Sends what is still buffered.
@@ -95,7 +114,11 @@ impl Data {
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        if self.buffer.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
+        if self.buffer.len() < BUFFER_BYTES {
+            Ok(())
+        } else {
+            self.flush()
+        }
     }
 }
 

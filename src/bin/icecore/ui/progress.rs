@@ -112,9 +112,16 @@ impl Meter {
                 }
             };
             // Without a thread there is no bar, and the operation goes on.
-            std::thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()
+            std::thread::Builder::new()
+                .name("progress".to_owned())
+                .spawn(draw)
+                .ok()
         });
-        Self { state, stop: Some(stop), thread }
+        Self {
+            state,
+            stop: Some(stop),
+            thread,
+        }
     }
 
     /// What has been counted so far.
@@ -139,7 +146,11 @@ impl Meter {
 
     /// The lines of warnings, damage and alarms so far, as people read them; no more than 16 KiB of them.
     pub fn reported(&self) -> String {
-        self.state.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .reported
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Ends the drawing and tells the end: with `--json` a `summary` of `body`, else `lines` on standard error.
@@ -155,7 +166,12 @@ impl Meter {
         let ui = self.state.ui;
         if ui.json {
             let (seconds, exit_code) = (self.elapsed().as_secs_f64(), outcome.code());
-            json::emit(&json::SummaryEvent { command, exit_code, seconds, body });
+            json::emit(&json::SummaryEvent {
+                command,
+                exit_code,
+                seconds,
+                body,
+            });
         } else if !ui.quiet {
             for line in lines() {
                 ui.note(line);
@@ -215,7 +231,10 @@ impl State {
             phase: stage.text.clone(),
             counts,
             rate: rate.next(Instant::now(), counts.bytes_read),
-            done: self.counters.get(Counter::Done).saturating_sub(stage.done_before),
+            done: self
+                .counters
+                .get(Counter::Done)
+                .saturating_sub(stage.done_before),
             total: stage.total,
             elapsed: stage.started.elapsed(),
         }
@@ -264,7 +283,9 @@ impl Observer for Meter {
         stage.started = Instant::now();
         stage.done_before = self.state.counters.get(Counter::Done);
         stage.total = None;
-        self.state.begun.store(*phase != Phase::End, Ordering::Relaxed);
+        self.state
+            .begun
+            .store(*phase != Phase::End, Ordering::Relaxed);
     }
 
     fn expect(&self, total: u64, bytes: bool) {
@@ -281,9 +302,14 @@ impl Observer for Meter {
         };
         self.state.worst.fetch_max(rank, Ordering::Relaxed);
         let hint = problem.hint.as_deref();
-        let label = if problem.severity == Severity::Missing { "warning" } else { severity };
+        let label = if problem.severity == Severity::Missing {
+            "warning"
+        } else {
+            severity
+        };
         if problem.severity != Severity::Note {
-            self.state.report(&format!("{label}: {}", text::clean(&problem.to_string())));
+            self.state
+                .report(&format!("{label}: {}", text::clean(&problem.to_string())));
         }
         if self.state.ui.json {
             json::emit(&json::ProblemEvent {
@@ -293,7 +319,10 @@ impl Observer for Meter {
                 hint,
             });
         } else if !(self.state.ui.quiet && problem.severity == Severity::Note) {
-            self.state.say(format_args!("{label}: {}", text::clean(&problem.to_string())));
+            self.state.say(format_args!(
+                "{label}: {}",
+                text::clean(&problem.to_string())
+            ));
             if let Some(hint) = hint {
                 self.state.say(format_args!("hint: {}", text::clean(hint)));
             }
@@ -305,9 +334,13 @@ impl Observer for Meter {
             return;
         }
         if self.state.ui.json {
-            json::emit(&json::DetailEvent { verb, subject: json::SubjectField::new(subject.bytes()) });
+            json::emit(&json::DetailEvent {
+                verb,
+                subject: json::SubjectField::new(subject.bytes()),
+            });
         } else {
-            self.state.say(format_args!("{verb} {}", text::clean(subject.text())));
+            self.state
+                .say(format_args!("{verb} {}", text::clean(subject.text())));
         }
     }
 
@@ -336,7 +369,11 @@ impl Observer for Meter {
 fn planned_line(planned: &Planned<'_>) -> String {
     let here = match planned.here {
         Some(here) if planned.verb == PlannedVerb::Overwrite => {
-            let newer = if planned.is_newer { ", newer than the snapshot's" } else { "" };
+            let newer = if planned.is_newer {
+                ", newer than the snapshot's"
+            } else {
+                ""
+            };
             format!(" (here {}{newer})", text::when(here))
         }
         _ => String::new(),
@@ -367,14 +404,22 @@ impl Rate {
             return 0;
         };
         let seconds = now.duration_since(*first).as_secs_f64();
-        if seconds > 0.0 { (bytes.saturating_sub(*before) as f64 / seconds) as u64 } else { 0 }
+        if seconds > 0.0 {
+            (bytes.saturating_sub(*before) as f64 / seconds) as u64
+        } else {
+            0
+        }
     }
 }
 
 fn style(with_total: bool) -> ProgressStyle {
-    let template =
-        if with_total { "{spinner} [{bar:20}] {percent:>3}% {wide_msg}" } else { "{spinner} {wide_msg}" };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let template = if with_total {
+        "{spinner} [{bar:20}] {percent:>3}% {wide_msg}"
+    } else {
+        "{spinner} {wide_msg}"
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.tick_chars("|/-\\ ").progress_chars("=> ")
 }
 
@@ -444,7 +489,9 @@ fn event(view: &View, since: Duration) -> json::ProgressEvent {
         seconds: since.as_secs_f64(),
         done: view.total.map(|_| view.done),
         total: view.total.map(|(total, _)| total),
-        unit: view.total.map(|(_, bytes)| if bytes { "bytes" } else { "things" }),
+        unit: view
+            .total
+            .map(|(_, bytes)| if bytes { "bytes" } else { "things" }),
         counts: view.counts,
     }
 }
@@ -453,11 +500,18 @@ fn event(view: &View, since: Duration) -> json::ProgressEvent {
 mod tests {
     use super::*;
 
-    const SILENT: Ui = Ui { json: false, quiet: true, verbose: false };
+    const SILENT: Ui = Ui {
+        json: false,
+        quiet: true,
+        verbose: false,
+    };
 
     #[test]
     fn a_line_tells_what_there_is_to_tell() {
-        let mut view = View { phase: "backing up home".to_owned(), ..View::default() };
+        let mut view = View {
+            phase: "backing up home".to_owned(),
+            ..View::default()
+        };
         assert_eq!(line(&view), "backing up home");
         view.counts = json::Counts {
             entries: 1200,
@@ -507,6 +561,9 @@ mod tests {
         let view = meter.state.view(&mut Rate::default());
         assert_eq!((view.done, view.total), (3, Some((10, true))));
         let event = event(&view, Duration::ZERO);
-        assert_eq!((event.done, event.total, event.unit), (Some(3), Some(10), Some("bytes")));
+        assert_eq!(
+            (event.done, event.total, event.unit),
+            (Some(3), Some(10), Some("bytes"))
+        );
     }
 }

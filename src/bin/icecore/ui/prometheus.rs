@@ -18,9 +18,15 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge\n");
         for (labels, value) in samples {
-            let labels: Vec<String> =
-                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+                .collect();
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
             let _ = writeln!(self.0, "{name}{labels} {value}");
         }
     }
@@ -33,7 +39,10 @@ impl Metrics {
 
 /// A label's value as it stands between quotes.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -43,7 +52,11 @@ mod tests {
     #[test]
     fn labels_are_escaped_and_empty_metrics_left_out() {
         let mut metrics = Metrics::default();
-        metrics.gauge("a_bytes", "How much.", vec![(vec![("host", "x\\\"\ny".into())], 1.5)]);
+        metrics.gauge(
+            "a_bytes",
+            "How much.",
+            vec![(vec![("host", "x\\\"\ny".into())], 1.5)],
+        );
         metrics.gauge("b", "Nothing.", vec![]);
         metrics.gauge("c", "One.", vec![(vec![], 1_770_000_000.25)]);
         assert_eq!(

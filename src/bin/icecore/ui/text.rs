@@ -10,7 +10,11 @@ use jiff::tz::TimeZone;
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -20,7 +24,9 @@ pub fn bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for part in bytes.utf8_chunks() {
         out.push_str(&clean(part.valid()));
-        part.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+        part.invalid()
+            .iter()
+            .for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
     }
     out
 }
@@ -66,9 +72,14 @@ pub fn when(at: Timestamp) -> String {
 }
 
 fn when_in(at: Timestamp, zone: TimeZone) -> String {
-    let time = i32::try_from(at.nanos()).ok().and_then(|n| jiff::Timestamp::new(at.seconds(), n).ok());
+    let time = i32::try_from(at.nanos())
+        .ok()
+        .and_then(|n| jiff::Timestamp::new(at.seconds(), n).ok());
     match time {
-        Some(time) => time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+        Some(time) => time
+            .to_zoned(zone)
+            .strftime("%Y-%m-%d %H:%M:%S %:z")
+            .to_string(),
         // No calendar has a name for it.
         None => format!("@{}", at.seconds()),
     }
@@ -87,8 +98,11 @@ pub fn mode(kind: Option<EntryKind>, bits: u16) -> String {
         Some(EntryKind::Failed | EntryKind::Removed) | None => '?',
     };
     let mut out = String::from(first);
-    for (shift, special, set, unset) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
-    {
+    for (shift, special, set, unset) in [
+        (6, 0o4000, 's', 'S'),
+        (3, 0o2000, 's', 'S'),
+        (0, 0o1000, 't', 'T'),
+    ] {
         let part = bits >> shift;
         out.push(if part & 4 != 0 { 'r' } else { '-' });
         out.push(if part & 2 != 0 { 'w' } else { '-' });
@@ -129,19 +143,31 @@ impl Table {
     /// A table with these headings; one that begins with `>` sets its column to the right.
     pub fn new(headings: &[&str]) -> Self {
         let right = headings.iter().map(|h| h.starts_with('>')).collect();
-        let heading = headings.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
-        Self { right, rows: vec![heading] }
+        let heading = headings
+            .iter()
+            .map(|h| h.trim_start_matches('>').to_owned())
+            .collect();
+        Self {
+            right,
+            rows: vec![heading],
+        }
     }
 
     /// Adds a row; control characters are made visible.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| clean(&cell)).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| clean(&cell)).collect());
     }
 
     /// The rows as lines without trailing blanks.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let width = |column: usize| {
-            self.rows.iter().filter_map(|r| r.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|r| r.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
         self.rows.iter().map(move |row| {
@@ -151,7 +177,11 @@ impl Table {
                     line.push_str("  ");
                 }
                 // Writing to a String cannot fail.
-                let _ = if right { write!(line, "{cell:>width$}") } else { write!(line, "{cell:<width$}") };
+                let _ = if right {
+                    write!(line, "{cell:>width$}")
+                } else {
+                    write!(line, "{cell:<width$}")
+                };
             }
             line.truncate(line.trim_end().len());
             line
@@ -165,10 +195,18 @@ mod tests {
 
     #[test]
     fn numbers_and_spans_read_well() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(number),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!(counted(1, "file", "files"), "1 file");
         assert_eq!(counted(2000, "file", "files"), "2,000 files");
-        let spans = [(400, "0.4s"), (12_300, "12s"), (185_000, "3m05s"), (7_800_000, "2h10m")];
+        let spans = [
+            (400, "0.4s"),
+            (12_300, "12s"),
+            (185_000, "3m05s"),
+            (7_800_000, "2h10m"),
+        ];
         for (millis, text) in spans {
             assert_eq!(span(Duration::from_millis(millis)), text);
         }
@@ -177,10 +215,19 @@ mod tests {
 
     #[test]
     fn times_tell_their_zone() {
-        assert_eq!(when_in(Timestamp::from_seconds(0), TimeZone::UTC), "1970-01-01 00:00:00 +00:00");
+        assert_eq!(
+            when_in(Timestamp::from_seconds(0), TimeZone::UTC),
+            "1970-01-01 00:00:00 +00:00"
+        );
         let zone = TimeZone::fixed(jiff::tz::offset(-2));
-        assert_eq!(when_in(Timestamp::from_seconds(0), zone), "1969-12-31 22:00:00 -02:00");
-        assert_eq!(when_in(Timestamp::from_seconds(i64::MAX), TimeZone::UTC), format!("@{}", i64::MAX));
+        assert_eq!(
+            when_in(Timestamp::from_seconds(0), zone),
+            "1969-12-31 22:00:00 -02:00"
+        );
+        assert_eq!(
+            when_in(Timestamp::from_seconds(i64::MAX), TimeZone::UTC),
+            format!("@{}", i64::MAX)
+        );
     }
 
     #[test]
@@ -196,6 +243,9 @@ mod tests {
         table.row(["ä\t".to_owned(), "5".to_owned()]);
         table.row(["longer".to_owned(), "1234567".to_owned()]);
         let lines: Vec<String> = table.lines().collect();
-        assert_eq!(lines, ["name       size", "ä\\t           5", "longer  1234567"]);
+        assert_eq!(
+            lines,
+            ["name       size", "ä\\t           5", "longer  1234567"]
+        );
     }
 }

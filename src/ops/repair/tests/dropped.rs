@@ -13,7 +13,10 @@ use crate::store::{Body, KeyKind, Operation, PutMode, RecordingStore, Store};
 fn merge_into(to: &Lab, from: &Lab) {
     for meta in from.store.objects() {
         let bytes = from.store.get(&meta.key, 1 << 30).expect("there");
-        match to.store.put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly) {
+        match to
+            .store
+            .put(&meta.key, Body::Bytes(&bytes), PutMode::CreateOnly)
+        {
             Ok(()) | Err(crate::store::StoreError::Exists { .. }) => {}
             Err(err) => panic!("{}: {err}", meta.key),
         }
@@ -21,7 +24,10 @@ fn merge_into(to: &Lab, from: &Lab) {
 }
 
 fn try_prune(lab: &Lab) -> Result<PruneReport, crate::Error> {
-    let options = PruneOptions { now: true, ..PruneOptions::new("host") };
+    let options = PruneOptions {
+        now: true,
+        ..PruneOptions::new("host")
+    };
     prune(&lab.open(), &options, &Recording::default(), &Cancel::new())
 }
 
@@ -48,7 +54,10 @@ fn diverged() -> (Lab, Lab) {
     for n in 0..2 {
         lab.store.clock().advance(3600);
         std::fs::remove_dir_all(lab.tree().join("b")).expect("removed");
-        write(&lab.tree().join(format!("b/of-{n}")), &noise(100 + n, 400_000));
+        write(
+            &lab.tree().join(format!("b/of-{n}")),
+            &noise(100 + n, 400_000),
+        );
         lab.backup(&lab.open(), &stream[n as usize + 1..]);
     }
     let other = lab.fork();
@@ -64,14 +73,20 @@ fn diverged() -> (Lab, Lab) {
 /// Every snapshot can be read, and is what it was.
 fn assert_all_there(lab: &Lab, before: &BTreeMap<SnapshotId, Content>) {
     let now = contents(lab);
-    assert_eq!(now.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert_eq!(
+        now.keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>()
+    );
     assert!(now == *before, "a snapshot reads as something else");
 }
 
 /// Runs the repairs that the hints name, then prunes.
 fn put_right(lab: &Lab, before: &BTreeMap<SnapshotId, Content>) {
     let report = repair(&lab.open()).expect("repaired");
-    assert!(report.is_whole() && report.saved_chunks > 0 && report.damaged.is_empty(), "{report:?}");
+    assert!(
+        report.is_whole() && report.saved_chunks > 0 && report.damaged.is_empty(),
+        "{report:?}"
+    );
     assert_clean(lab);
     assert_all_there(lab, before);
     assert!(mend(lab).expect("nothing to do").is_whole());
@@ -81,13 +96,18 @@ fn put_right(lab: &Lab, before: &BTreeMap<SnapshotId, Content>) {
         assert_all_there(lab, before);
     }
     let again = repair(&lab.open()).expect("again");
-    assert_eq!((again.saved_chunks, again.lost_chunks, again.still_lost), (0, 0, 0), "it converges");
+    assert_eq!(
+        (again.saved_chunks, again.lost_chunks, again.still_lost),
+        (0, 0, 0),
+        "it converges"
+    );
 }
 
 fn dropped_and_there(lab: &Lab) -> Vec<PackId> {
     let repo = lab.open();
     repo.sync().expect("synced");
-    let there: std::collections::BTreeSet<PackId> = packs(lab).into_iter().map(|(id, _)| id).collect();
+    let there: std::collections::BTreeSet<PackId> =
+        packs(lab).into_iter().map(|(id, _)| id).collect();
     crate::ops::repair::dropped::dropped_and_there(&repo, |id| there.contains(id)).expect("asked")
 }
 
@@ -100,7 +120,11 @@ fn what_another_copy_dropped_is_stored_again() {
     let found = check(&lab);
     assert!(!found.is_clean() && found.affected_count > 0, "{found:#?}");
     put_right(&lab, &before);
-    assert_eq!(dropped_and_there(&lab), [], "what is needed by nobody any more goes");
+    assert_eq!(
+        dropped_and_there(&lab),
+        [],
+        "what is needed by nobody any more goes"
+    );
 }
 
 /// Nobody but the packs themselves says any more what they hold: runs must be stored again before anybody can tell what
@@ -113,7 +137,12 @@ fn what_no_segment_tells_of_is_stored_again_too() {
     let rows = merged.open();
     rows.sync().expect("synced");
     let dropped = dropped_and_there(&merged);
-    assert!(dropped.iter().all(|id| rows.index().pack(id).expect("asked").is_none_or(|row| !row.added)));
+    assert!(dropped.iter().all(|id| {
+        rows.index()
+            .pack(id)
+            .expect("asked")
+            .is_none_or(|row| !row.added)
+    }));
     assert!(!dropped.is_empty() && !check(&merged).is_clean());
     put_right(&merged, &before);
 }
@@ -129,8 +158,16 @@ fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
     let segments = repo.listed_segments().expect("listed");
     for id in &segments {
         let told = repo.read_segment(id).expect("read");
-        body.packs.extend(told.packs.into_iter().filter(|pack| !dropped.contains(&pack.id)));
-        body.condemned.extend(told.condemned.into_iter().filter(|pack| !dropped.contains(pack)));
+        body.packs.extend(
+            told.packs
+                .into_iter()
+                .filter(|pack| !dropped.contains(&pack.id)),
+        );
+        body.condemned.extend(
+            told.condemned
+                .into_iter()
+                .filter(|pack| !dropped.contains(pack)),
+        );
         body.dropped.extend(told.dropped);
     }
     body.packs.sort_by_key(|pack| pack.id);
@@ -156,10 +193,16 @@ fn nothing_is_given_up_before_the_dropped_packs_were_looked_at() {
     let there = packs(&lab);
 
     let refused = mend(&lab).expect_err("refused");
-    assert!(refused.to_string().contains("'icecore repair packs'"), "{refused}");
+    assert!(
+        refused.to_string().contains("'icecore repair packs'"),
+        "{refused}"
+    );
     let refused = try_prune(&lab).expect_err("refused");
     assert_eq!(refused.kind(), ErrorKind::Damage, "{refused}");
-    let dry = RepairSnapshotsOptions { dry_run: true, ..RepairSnapshotsOptions::default() };
+    let dry = RepairSnapshotsOptions {
+        dry_run: true,
+        ..RepairSnapshotsOptions::default()
+    };
     assert!(repair_snapshots(&lab.open(), &dry, &Recording::default(), &Cancel::new()).is_err());
 
     assert_eq!(packs(&lab), there);
@@ -175,24 +218,41 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
     merge_into(&lab, &other);
     let away: Vec<(ObjectKey, Vec<u8>)> = dropped_and_there(&lab)
         .into_iter()
-        .map(|id| (ObjectKey::Pack(id), lab.store.get(&ObjectKey::Pack(id), 1 << 30).expect("there")))
+        .map(|id| {
+            (
+                ObjectKey::Pack(id),
+                lab.store.get(&ObjectKey::Pack(id), 1 << 30).expect("there"),
+            )
+        })
         .collect();
-    away.iter().for_each(|(key, _)| lab.store.delete(key).expect("deleted"));
+    away.iter()
+        .for_each(|(key, _)| lab.store.delete(key).expect("deleted"));
     assert!(!mend(&lab).expect("mended").partial.is_empty());
     assert_clean(&lab);
     for (key, bytes) in &away {
-        lab.store.put(key, Body::Bytes(bytes), PutMode::CreateOnly).expect("put back");
+        lab.store
+            .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
+            .expect("put back");
     }
 
     for _ in 0..2 {
         let observer = Recording::default();
-        let options = PruneOptions { now: true, ..PruneOptions::new("host") };
+        let options = PruneOptions {
+            now: true,
+            ..PruneOptions::new("host")
+        };
         prune(&lab.open(), &options, &observer, &Cancel::new()).expect("pruned");
-        assert!(!dropped_and_there(&lab).is_empty(), "what a snapshot in quarantine lacks stays");
+        assert!(
+            !dropped_and_there(&lab).is_empty(),
+            "what a snapshot in quarantine lacks stays"
+        );
     }
     repair(&lab.open()).expect("repaired");
     let healed = mend(&lab).expect("mended");
-    assert!(!healed.healed.is_empty() && healed.partial.is_empty(), "{healed:?}");
+    assert!(
+        !healed.healed.is_empty() && healed.partial.is_empty(),
+        "{healed:?}"
+    );
     try_prune(&lab).expect("pruned");
     assert_eq!(dropped_and_there(&lab), []);
     assert_clean(&lab);
@@ -201,8 +261,15 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
     let now = listed(&repo);
     assert_eq!(now.len(), before.len());
     for found in &now {
-        let content = (files_of(&repo, found), stream_of(&repo, found).expect("read"));
-        assert!(content == before[&found.first()], "{} is not what it was", found.id);
+        let content = (
+            files_of(&repo, found),
+            stream_of(&repo, found).expect("read"),
+        );
+        assert!(
+            content == before[&found.first()],
+            "{} is not what it was",
+            found.id
+        );
     }
 }
 
@@ -220,14 +287,21 @@ fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     });
-    let dry = RepairPacksOptions { dry_run: true, ..packs_options() };
+    let dry = RepairPacksOptions {
+        dry_run: true,
+        ..packs_options()
+    };
     let objects = lab.store.objects();
-    let told = repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
+    let told =
+        repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), objects);
 
     let report = repair(&lab.open()).expect("repaired");
     assert_eq!(told, report);
-    assert!(report.lost_chunks > 0 && report.saved_chunks > 0, "{report:?}");
+    assert!(
+        report.lost_chunks > 0 && report.saved_chunks > 0,
+        "{report:?}"
+    );
     let again = repair(&lab.open()).expect("again");
     assert_eq!(
         (again.saved_chunks, again.lost_chunks, again.still_lost),
@@ -272,7 +346,14 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     let ids: Vec<SnapshotId> = listed(&copy.open()).iter().map(|found| found.id).collect();
     let all: Vec<(ObjectKey, Vec<u8>)> = packs(&copy)
         .into_iter()
-        .map(|(id, _)| (ObjectKey::Pack(id), copy.store.get(&ObjectKey::Pack(id), 1 << 30).expect("there")))
+        .map(|(id, _)| {
+            (
+                ObjectKey::Pack(id),
+                copy.store
+                    .get(&ObjectKey::Pack(id), 1 << 30)
+                    .expect("there"),
+            )
+        })
         .collect();
     let_go(&copy, ids[0]);
     for (key, bytes) in &all {
@@ -283,7 +364,10 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     let recording = Arc::new(RecordingStore::new(copy.store.clone()));
     let repo = copy.try_open_on(recording.clone()).expect("opens");
     repair(&repo).expect("repaired");
-    let options = PruneOptions { now: true, ..PruneOptions::new("host") };
+    let options = PruneOptions {
+        now: true,
+        ..PruneOptions::new("host")
+    };
     prune(&repo, &options, &Recording::default(), &Cancel::new()).expect("pruned");
     let is_read = |key: &ObjectKey| {
         recording.calls().iter().any(|call| {
@@ -304,7 +388,9 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
     let mut seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = move |below: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
     for _ in 0..6 {
@@ -317,28 +403,38 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
             let held = listed(&lab.open());
             if random(3) == 0 && held.len() > 1 {
                 let repo = lab.open();
-                let lease =
-                    Lease::take(&repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease");
+                let lease = Lease::take(&repo, LeaseKind::Prune, "host", repo.lease_times())
+                    .expect("a lease");
                 let id = held[random(held.len() as u64) as usize].id;
                 repo.forget_snapshot(&lease, &id).expect("forgotten");
                 lease.release().expect("released");
                 try_prune(lab).expect("pruned");
             } else {
                 let tree = lab.tree();
-                write(&tree.join(format!("f{}", random(3))), &noise(random(50), 150_000));
+                write(
+                    &tree.join(format!("f{}", random(3))),
+                    &noise(random(50), 150_000),
+                );
                 write(&tree.join(format!("g{step}")), &noise(random(50), 2_000));
                 lab.backup(&lab.open(), &stream[random(9) as usize..]);
             }
             before.extend(contents(lab));
         }
-        let (to, from) = if random(2) == 0 { (&one, &two) } else { (&two, &one) };
+        let (to, from) = if random(2) == 0 {
+            (&one, &two)
+        } else {
+            (&two, &one)
+        };
         merge_into(to, from);
         let held: Vec<SnapshotId> = listed(&to.open()).iter().map(|found| found.id).collect();
         before.retain(|id, _| held.contains(id));
         match random(3) {
-            0 => assert!(mend(to).is_err_and(|err| err.kind() == ErrorKind::Failed) || check(to).is_clean()),
+            0 => assert!(
+                mend(to).is_err_and(|err| err.kind() == ErrorKind::Failed) || check(to).is_clean()
+            ),
             1 => assert!(
-                try_prune(to).is_err_and(|err| err.kind() == ErrorKind::Damage) || check(to).is_clean()
+                try_prune(to).is_err_and(|err| err.kind() == ErrorKind::Damage)
+                    || check(to).is_clean()
             ),
             _ => {}
         }

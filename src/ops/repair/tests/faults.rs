@@ -14,9 +14,10 @@ fn effects(operation: Operation) -> &'static [Effect] {
             Effect::Short(3),
         ],
         Operation::Stat | Operation::List => &[Effect::ErrorBefore(Trouble::Medium)],
-        Operation::Put | Operation::Delete | Operation::Rename | Operation::Spool => {
-            &[Effect::ErrorBefore(Trouble::Io), Effect::ErrorAfter(Trouble::TimedOut)]
-        }
+        Operation::Put | Operation::Delete | Operation::Rename | Operation::Spool => &[
+            Effect::ErrorBefore(Trouble::Io),
+            Effect::ErrorAfter(Trouble::TimedOut),
+        ],
     }
 }
 
@@ -34,7 +35,11 @@ const OPERATIONS: [Operation; 8] = [
 /// Repairs a fork of `lab` with one fault; true if there were calls enough for it to strike.
 fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     let faulty = FaultyStore::new(fork.store.clone());
-    let faulty = Arc::new(if renames { faulty } else { faulty.without_rename() });
+    let faulty = Arc::new(if renames {
+        faulty
+    } else {
+        faulty.without_rename()
+    });
     assert_eq!(lab.store.objects(), fork.store.objects());
     let cache = tempfile::tempdir().expect("a folder");
     let repo = on_faulty(fork, &faulty, &cache);
@@ -43,18 +48,33 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     let (observer, cancel) = (Recording::default(), Cancel::new());
     let _ = repair_config(&repo, &cancel);
     let _ = repair(&repo);
-    let _ = repair_snapshots(&repo, &RepairSnapshotsOptions::default(), &observer, &cancel);
+    let _ = repair_snapshots(
+        &repo,
+        &RepairSnapshotsOptions::default(),
+        &observer,
+        &cancel,
+    );
     faulty.all_fired()
 }
 
 /// Sweeps over all calls; `heal` makes of a repaired repository one that holds all that `before` holds.
-fn sweep(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, renames: bool, heal: &dyn Fn(&Lab)) -> usize {
+fn sweep(
+    lab: &Lab,
+    before: &BTreeMap<SnapshotId, Content>,
+    renames: bool,
+    heal: &dyn Fn(&Lab),
+) -> usize {
     let mut positions = 0;
     for operation in OPERATIONS {
         for &effect in effects(operation) {
             for nth in (1..).step_by(step()) {
                 let fork = lab.fork();
-                let fault = Fault { operation, kind: None, nth, effect };
+                let fault = Fault {
+                    operation,
+                    kind: None,
+                    nth,
+                    effect,
+                };
                 if !struck(lab, &fork, fault, renames) {
                     break;
                 }
@@ -64,7 +84,11 @@ fn sweep(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, renames: bool, heal:
                 let now = contents_by_first(&fork);
                 assert!(now.keys().eq(before.keys()), "{fault:?}: the snapshots");
                 for (id, content) in before {
-                    assert!(now[id] == *content, "{fault:?}, renames {renames}: snapshot {}", id.short());
+                    assert!(
+                        now[id] == *content,
+                        "{fault:?}, renames {renames}: snapshot {}",
+                        id.short()
+                    );
                 }
             }
         }
@@ -74,7 +98,10 @@ fn sweep(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, renames: bool, heal:
 
 /// Every how manieth call is tried: `ICECORE_FAULT_STEP`, 1 for each of them.
 fn step() -> usize {
-    std::env::var("ICECORE_FAULT_STEP").ok().and_then(|step| step.parse().ok()).unwrap_or(7)
+    std::env::var("ICECORE_FAULT_STEP")
+        .ok()
+        .and_then(|step| step.parse().ok())
+        .unwrap_or(7)
 }
 
 fn small() -> (Lab, Vec<u8>) {
@@ -99,11 +126,19 @@ fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
     // next backup heals it. And a damaged object in `snapshots/`, which is set aside too.
     let (lab, stream) = small();
     let before = contents_by_first(&lab);
-    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
-    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[100] ^= 1);
+    let (id, _) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
+    lab.store
+        .damage(&ObjectKey::Pack(id), |bytes| bytes[100] ^= 1);
     let junk = ObjectKey::Snapshot(SnapshotId::new([0xab; 32]));
     lab.store
-        .put(&junk, crate::store::Body::Bytes(&noise(9, 300)), crate::store::PutMode::CreateOnly)
+        .put(
+            &junk,
+            crate::store::Body::Bytes(&noise(9, 300)),
+            crate::store::PutMode::CreateOnly,
+        )
         .expect("put");
     let heal = |fork: &Lab| {
         // The same folder is the source.

@@ -132,7 +132,11 @@ fn expected(kind: Kind, action: Action, parity: bool) -> (bool, bool) {
 
 /// Two snapshots that count, two forgotten ones, leases of others, several packs and segments.
 fn base(parity: bool) -> (Lab, Vec<u8>) {
-    let lab = if parity { Lab::with_parity(20) } else { Lab::new() };
+    let lab = if parity {
+        Lab::with_parity(20)
+    } else {
+        Lab::new()
+    };
     let stream = noise(2, 60_000);
     let repo = lab.open();
     for n in 0..4u64 {
@@ -149,7 +153,9 @@ fn base(parity: bool) -> (Lab, Vec<u8>) {
         let key = ObjectKey::Lease(lease.id());
         let bytes = lab.store.get(&key, 1 << 20).expect("there");
         Lease::release(lease).expect("released");
-        lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put back");
+        lab.store
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put back");
     }
     (lab, stream)
 }
@@ -177,14 +183,20 @@ fn harm(lab: &Lab, kind: Kind, key: &ObjectKey, action: Action) -> bool {
         Action::Swap => {
             let all = lab.store.objects().into_iter().map(|meta| meta.key);
             let mut others = all.filter(|other| other != key && Kind::of(other) == Some(kind));
-            let Some(other) = others.next() else { return false };
+            let Some(other) = others.next() else {
+                return false;
+            };
             let theirs = lab.store.get(&other, 1 << 30).expect("there");
             lab.store.damage(key, |held| held.clone_from(&theirs));
             lab.store.damage(&other, |held| held.clone_from(&bytes));
         }
         Action::Duplicate => {
-            let Some(name) = kind.other_name() else { return false };
-            lab.store.put(&name, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+            let Some(name) = kind.other_name() else {
+                return false;
+            };
+            lab.store
+                .put(&name, Body::Bytes(&bytes), PutMode::CreateOnly)
+                .expect("put");
         }
     }
     true
@@ -199,7 +211,11 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
         };
         let lost = found.snapshot.lost.clone().unwrap_or_default();
         let is_told = |source: &str, path: &[u8]| {
-            lost.count > 0 && lost.paths.iter().any(|one| one.source == source && one.path == path)
+            lost.count > 0
+                && lost
+                    .paths
+                    .iter()
+                    .any(|one| one.source == source && one.path == path)
         };
         if let Ok(bytes) = stream_of(&repo, &found) {
             assert!(
@@ -211,16 +227,24 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
             panic!()
         };
         let reader = ChunkReader::new(&repo, 1 << 20);
-        let Ok(mut merged) = MergedRuns::open(&reader, runs, Streams::All, false) else { continue };
+        let Ok(mut merged) = MergedRuns::open(&reader, runs, Streams::All, false) else {
+            continue;
+        };
         while let Ok(Some(entry)) = merged.next_entry() {
-            let Some(content) = entry.content() else { continue };
+            let Some(content) = entry.content() else {
+                continue;
+            };
             let mut bytes = Vec::new();
             let observer = Recording::default();
             if write_content(&reader, content, &mut bytes, &Cancel::new(), &observer).is_ok() {
                 let path = entry.path.to_slashed();
                 let is_stale = entry.is_incomplete();
                 let was = files.get(&entry.path.to_string());
-                assert!(was == Some(&bytes) || is_told("tree", &path) || is_stale, "{cell}: {}", entry.path);
+                assert!(
+                    was == Some(&bytes) || is_told("tree", &path) || is_stale,
+                    "{cell}: {}",
+                    entry.path
+                );
             }
         }
     }
@@ -235,13 +259,18 @@ fn the_rest_is_equal(
 ) -> usize {
     let repo = lab.open();
     let mut equal = 0;
-    for found in
-        listed(&repo).iter().filter(|found| found.snapshot.lost.is_none() && !hit.contains(&found.id))
+    for found in listed(&repo)
+        .iter()
+        .filter(|found| found.snapshot.lost.is_none() && !hit.contains(&found.id))
     {
         let Some((files, stream)) = before.get(&found.snapshot.original.unwrap_or(found.id)) else {
             continue;
         };
-        assert!(files_of(&repo, found) == *files, "{cell}: the files of {}", found.id.short());
+        assert!(
+            files_of(&repo, found) == *files,
+            "{cell}: the files of {}",
+            found.id.short()
+        );
         assert!(
             stream_of(&repo, found).expect("read") == *stream,
             "{cell}: the stream of {}",
@@ -266,7 +295,11 @@ fn run(kind: Kind, parity: bool) -> usize {
         .filter(|key| Kind::of(key) == Some(kind))
         .collect();
     // The first and the last, of packs the largest too: data and metadata, old and new.
-    let largest = lab.store.objects().into_iter().filter(|meta| Kind::of(&meta.key) == Some(kind));
+    let largest = lab
+        .store
+        .objects()
+        .into_iter()
+        .filter(|meta| Kind::of(&meta.key) == Some(kind));
     let largest = largest.max_by_key(|meta| meta.size).expect("one").key;
     let (mut cells, mut equal) = (0, 0);
     for key in [&keys[0], &largest] {
@@ -299,7 +332,10 @@ fn run(kind: Kind, parity: bool) -> usize {
                         );
                         // What was there to repair it with is there still.
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
-                        assert!(check(&fork).affected.is_empty(), "{cell}: repaired behind the prune");
+                        assert!(
+                            check(&fork).affected.is_empty(),
+                            "{cell}: repaired behind the prune"
+                        );
                     }
                     After::Backup => backs_up(&lab, &fork, &stream, &on_disk, &cell),
                     After::Repair => {
@@ -335,7 +371,12 @@ fn prunes(fork: &Lab, cell: &str) -> bool {
     let mut through = true;
     for _ in 0..2 {
         fork.store.clock().advance(30 * 3600);
-        match prune(&repo, &PruneOptions::new("host"), &Recording::default(), &Cancel::new()) {
+        match prune(
+            &repo,
+            &PruneOptions::new("host"),
+            &Recording::default(),
+            &Cancel::new(),
+        ) {
             Ok(_) => {}
             Err(crate::Error::Unresolved { .. }) => through = false,
             Err(crate::Error::Repo(err)) if err.is_damage() => through = false,
@@ -350,15 +391,26 @@ fn backs_up(lab: &Lab, fork: &Lab, stream: &[u8], on_disk: &BTreeMap<String, Vec
     let repo = fork.open();
     let id = lab.backup(&repo, stream);
     let found = repo.read_snapshot(&id).expect("just committed");
-    let found = StoredSnapshot { id, stored: found.started, snapshot: found };
+    let found = StoredSnapshot {
+        id,
+        stored: found.started,
+        snapshot: found,
+    };
     match stream_of(&repo, &found) {
         Ok(bytes) => assert!(bytes == stream, "{cell}: the new stream"),
         // Damage that nobody has found yet may be in what it was deduplicated against.
-        Err(err) => assert!(matches!(&err, crate::Error::Repo(err) if is_unfound(err)), "{cell}: {err}"),
+        Err(err) => assert!(
+            matches!(&err, crate::Error::Repo(err) if is_unfound(err)),
+            "{cell}: {err}"
+        ),
     }
-    let SourceKind::Tree { runs, .. } = &found.snapshot.source("tree").expect("it").kind else { panic!() };
+    let SourceKind::Tree { runs, .. } = &found.snapshot.source("tree").expect("it").kind else {
+        panic!()
+    };
     let reader = ChunkReader::new(&repo, 1 << 20);
-    if MergedRuns::open(&reader, runs, Streams::All, false).is_ok() && check(fork).affected.is_empty() {
+    if MergedRuns::open(&reader, runs, Streams::All, false).is_ok()
+        && check(fork).affected.is_empty()
+    {
         assert!(files_of(&repo, &found) == *on_disk, "{cell}: the new files");
     }
 }

@@ -6,7 +6,8 @@ use crate::store::Store;
 
 fn quarantined(lab: &Lab) -> Vec<ObjectKey> {
     let keys = lab.store.objects().into_iter().map(|meta| meta.key);
-    keys.filter(|key| matches!(key, ObjectKey::QuarantinedPack(_))).collect()
+    keys.filter(|key| matches!(key, ObjectKey::QuarantinedPack(_)))
+        .collect()
 }
 
 /// After a repair: nothing is wrong but what is lost; the pack lies in quarantine as it was; once the sources are
@@ -15,7 +16,11 @@ fn afterwards(lab: &Lab, stream: &[u8], report: &PacksReport) {
     let found = check(lab);
     assert_eq!(found.is_clean(), report.is_whole(), "{report:?} {found:#?}");
     let again = repair(&lab.open()).expect("again");
-    assert_eq!((again.damaged.as_slice(), again.lost_chunks), (&[][..], 0), "a repair converges: {again:?}");
+    assert_eq!(
+        (again.damaged.as_slice(), again.lost_chunks),
+        (&[][..], 0),
+        "a repair converges: {again:?}"
+    );
     assert_eq!(again.still_lost, report.lost_chunks);
     let repo = lab.open();
     lab.backup(&repo, stream);
@@ -31,7 +36,10 @@ fn every_region_of_a_pack_can_be_hit() {
     for (id, size) in &all {
         let key = ObjectKey::Pack(*id);
         // The head, the trailer, and places all over.
-        let places = (0..24).map(|n| n * size / 24).chain([9, 20, 60, size - 30, size - 20, size - 1]);
+        let places =
+            (0..24)
+                .map(|n| n * size / 24)
+                .chain([9, 20, 60, size - 30, size - 20, size - 1]);
         for at in places {
             let fork = lab.fork();
             assert!(fork.store.damage(&key, |bytes| bytes[at as usize] ^= 0x10));
@@ -45,7 +53,10 @@ fn every_region_of_a_pack_can_be_hit() {
             afterwards(&fork, &stream, &report);
         }
     }
-    assert!(fates[&Fate::Saved] >= 3 && fates[&Fate::Lost] >= 20, "{fates:?}");
+    assert!(
+        fates[&Fate::Saved] >= 3 && fates[&Fate::Lost] >= 20,
+        "{fates:?}"
+    );
 }
 
 #[test]
@@ -53,13 +64,28 @@ fn one_hit_frame_loses_its_chunks_alone() {
     let (lab, _) = sample();
     let repo = lab.open();
     repo.sync().expect("synced");
-    let row = repo.index().packs().expect("packs").into_iter().max_by_key(|pack| pack.size).expect("one");
-    let frame = repo.index().frame(&row.id, 0).expect("asked").expect("there");
-    lab.store.damage(&ObjectKey::Pack(row.id), |bytes| bytes[frame.offset as usize + 5] ^= 1);
+    let row = repo
+        .index()
+        .packs()
+        .expect("packs")
+        .into_iter()
+        .max_by_key(|pack| pack.size)
+        .expect("one");
+    let frame = repo
+        .index()
+        .frame(&row.id, 0)
+        .expect("asked")
+        .expect("there");
+    lab.store.damage(&ObjectKey::Pack(row.id), |bytes| {
+        bytes[frame.offset as usize + 5] ^= 1
+    });
     let report = repair(&repo).expect("repaired");
     assert_eq!(report.lost_chunks, u64::from(frame.chunks));
     assert_eq!(report.saved_chunks, u64::from(row.chunks - frame.chunks));
-    assert_eq!(repo.index().lost().expect("asked").len() as u64, report.lost_chunks);
+    assert_eq!(
+        repo.index().lost().expect("asked").len() as u64,
+        report.lost_chunks
+    );
 }
 
 #[test]
@@ -71,12 +97,21 @@ fn a_pack_that_is_gone_or_cut_is_found_without_reading() {
         match keep {
             None => fork.store.delete(&ObjectKey::Pack(id)).expect("deleted"),
             Some(keep) => {
-                fork.store.damage(&ObjectKey::Pack(id), |bytes| bytes.resize(keep as usize, 7));
+                fork.store
+                    .damage(&ObjectKey::Pack(id), |bytes| bytes.resize(keep as usize, 7));
             }
         }
-        let quick = RepairPacksOptions { quick: true, ..packs_options() };
-        let report = repair_packs(&fork.open(), &quick, &Recording::default(), &Cancel::new()).expect("done");
-        assert_eq!((report.damaged.len(), report.packs_read), (1, 0), "{keep:?}");
+        let quick = RepairPacksOptions {
+            quick: true,
+            ..packs_options()
+        };
+        let report = repair_packs(&fork.open(), &quick, &Recording::default(), &Cancel::new())
+            .expect("done");
+        assert_eq!(
+            (report.damaged.len(), report.packs_read),
+            (1, 0),
+            "{keep:?}"
+        );
         afterwards(&fork, &stream, &report);
     }
 }
@@ -94,9 +129,14 @@ fn a_pack_that_comes_back_gives_back_what_was_lost() {
         let report = repair(&fork.open()).expect("repaired");
         assert!(report.lost_chunks > 0 && !check(&fork).is_clean());
         let body = crate::store::Body::Bytes(&bytes);
-        fork.store.put(&back, body, crate::store::PutMode::CreateOnly).expect("put back");
+        fork.store
+            .put(&back, body, crate::store::PutMode::CreateOnly)
+            .expect("put back");
         let second = repair(&fork.open()).expect("repaired");
-        assert_eq!((second.saved_chunks, second.still_lost), (report.lost_chunks, 0));
+        assert_eq!(
+            (second.saved_chunks, second.still_lost),
+            (report.lost_chunks, 0)
+        );
         assert_clean(&fork);
         let repo = fork.open();
         assert_eq!(stream_of(&repo, &listed(&repo)[0]).expect("read"), stream);
@@ -107,10 +147,15 @@ fn a_pack_that_comes_back_gives_back_what_was_lost() {
 fn a_dry_run_tells_the_same_and_writes_nothing() {
     let (lab, _) = sample();
     let (id, size) = packs(&lab)[0];
-    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+    lab.store
+        .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
     let before = lab.store.objects();
-    let dry = RepairPacksOptions { dry_run: true, ..packs_options() };
-    let told = repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
+    let dry = RepairPacksOptions {
+        dry_run: true,
+        ..packs_options()
+    };
+    let told =
+        repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), before);
     assert_eq!(told, repair(&lab.open()).expect("repaired"));
 }
@@ -124,12 +169,23 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
             lab.store.delete(&meta.key).expect("deleted");
         }
     }
-    let one = RepairPacksOptions { packs: vec![whole.to_string()[..12].to_owned()], ..packs_options() };
-    let report = repair_packs(&lab.open(), &one, &Recording::default(), &Cancel::new()).expect("done");
-    assert_eq!((report.adopted_packs as usize, report.packs_read), (packs(&lab).len(), 1));
+    let one = RepairPacksOptions {
+        packs: vec![whole.to_string()[..12].to_owned()],
+        ..packs_options()
+    };
+    let report =
+        repair_packs(&lab.open(), &one, &Recording::default(), &Cancel::new()).expect("done");
+    assert_eq!(
+        (report.adopted_packs as usize, report.packs_read),
+        (packs(&lab).len(), 1)
+    );
     assert_clean(&lab);
-    let none = RepairPacksOptions { packs: vec!["00ffff00".into()], ..packs_options() };
-    let err = repair_packs(&lab.open(), &none, &Recording::default(), &Cancel::new()).expect_err("none");
+    let none = RepairPacksOptions {
+        packs: vec!["00ffff00".into()],
+        ..packs_options()
+    };
+    let err =
+        repair_packs(&lab.open(), &none, &Recording::default(), &Cancel::new()).expect_err("none");
     assert!(matches!(err, crate::Error::NotThere(_)), "{err}");
 }
 
@@ -140,7 +196,9 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
     write(&lab.tree().join("z/late"), &noise(9, 200_000));
     lab.backup(&lab.open(), &stream);
     for (n, (id, size)) in packs(&lab).into_iter().enumerate() {
-        lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / (2 + n)] ^= 1);
+        lab.store.damage(&ObjectKey::Pack(id), |bytes| {
+            bytes[size as usize / (2 + n)] ^= 1
+        });
     }
     let mut cuts = 0;
     for writes in 0.. {
@@ -162,7 +220,11 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
         let lost = repo.index().lost().expect("asked").len() as u64;
         assert_eq!(quarantined(&fork).len(), 2, "cut after {writes} writes");
         let again = repair(&repo).expect("again");
-        assert_eq!((again.damaged.len(), again.still_lost), (0, lost), "cut after {writes} writes");
+        assert_eq!(
+            (again.damaged.len(), again.still_lost),
+            (0, lost),
+            "cut after {writes} writes"
+        );
         drop(repo);
         let whole = lab.fork();
         let reference = repair(&whole.open()).expect("repaired").lost_chunks;
@@ -177,7 +239,8 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
 fn two_repairs_at_once_do_no_harm() {
     let (lab, stream) = sample();
     let (id, size) = packs(&lab)[0];
-    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+    lab.store
+        .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
     let reference = repair(&lab.fork().open()).expect("repaired").lost_chunks;
     for _ in 0..12 {
         let fork = lab.fork();
@@ -211,16 +274,48 @@ fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
         command: Vec::new(),
         content: content.clone(),
     };
-    commit(&repo, held, vec![("db", stream(&contents[0])), ("other", stream(&contents[1]))]);
+    commit(
+        &repo,
+        held,
+        vec![
+            ("db", stream(&contents[0])),
+            ("other", stream(&contents[1])),
+        ],
+    );
     let all = packs(&lab);
-    assert_eq!((all.len(), all[0].1), (2, all[1].1), "two packs of one size");
-    let bytes: Vec<Vec<u8>> =
-        all.iter().map(|(id, _)| lab.store.get(&ObjectKey::Pack(*id), 1 << 20).expect("there")).collect();
-    lab.store.damage(&ObjectKey::Pack(all[0].0), |held| held.clone_from(&bytes[1]));
-    lab.store.damage(&ObjectKey::Pack(all[1].0), |held| held.clone_from(&bytes[0]));
+    assert_eq!(
+        (all.len(), all[0].1),
+        (2, all[1].1),
+        "two packs of one size"
+    );
+    let bytes: Vec<Vec<u8>> = all
+        .iter()
+        .map(|(id, _)| {
+            lab.store
+                .get(&ObjectKey::Pack(*id), 1 << 20)
+                .expect("there")
+        })
+        .collect();
+    lab.store.damage(&ObjectKey::Pack(all[0].0), |held| {
+        held.clone_from(&bytes[1])
+    });
+    lab.store.damage(&ObjectKey::Pack(all[1].0), |held| {
+        held.clone_from(&bytes[0])
+    });
     assert_eq!(check(&lab).affected.len(), 2);
     let report = repair(&repo).expect("repaired");
-    assert_eq!((report.damaged.len(), report.saved_chunks, report.lost_chunks), (2, 2, 0), "{report:?}");
+    assert_eq!(
+        (
+            report.damaged.len(),
+            report.saved_chunks,
+            report.lost_chunks
+        ),
+        (2, 2, 0),
+        "{report:?}"
+    );
     assert_clean(&lab);
-    assert_eq!(stream_of(&repo, &listed(&repo)[0]).expect("read"), noise(1, 5000));
+    assert_eq!(
+        stream_of(&repo, &listed(&repo)[0]).expect("read"),
+        noise(1, 5000)
+    );
 }

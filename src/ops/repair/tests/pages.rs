@@ -21,16 +21,27 @@ struct Paged {
 
 /// Captures the tree as one of which unchanged directories are not listed; nothing in it counts as racy.
 fn capture(lab: &Lab, repo: &Repository) -> SnapshotId {
-    let tree = TreeSpec { immutable: true, ..TreeSpec::new("tree", lab.tree()) };
+    let tree = TreeSpec {
+        immutable: true,
+        ..TreeSpec::new("tree", lab.tree())
+    };
     let sources = vec![SourceSpec::Tree(Box::new(tree))];
-    let options = BackupOptions { grain_seconds: Some(-60), ..BackupOptions::new("host", sources) };
+    let options = BackupOptions {
+        grain_seconds: Some(-60),
+        ..BackupOptions::new("host", sources)
+    };
     let report = backup(repo, options, &Recording::default(), &Cancel::new()).expect("backed up");
     report.snapshot.expect("committed")
 }
 
 fn entries(repo: &Repository, id: SnapshotId) -> Vec<Entry> {
-    let found = listed(repo).into_iter().find(|found| found.id == id).expect("listed");
-    let SourceKind::Tree { runs, .. } = &found.snapshot.sources[0].kind else { panic!("a tree") };
+    let found = listed(repo)
+        .into_iter()
+        .find(|found| found.id == id)
+        .expect("listed");
+    let SourceKind::Tree { runs, .. } = &found.snapshot.sources[0].kind else {
+        panic!("a tree")
+    };
     let reader = ChunkReader::new(repo, 1 << 20);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     std::iter::from_fn(|| merged.next_entry().expect("read")).collect()
@@ -45,8 +56,13 @@ fn store<T>(
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = Recording::default();
     std::thread::scope(|scope| {
-        let options = PackerOptions { workers: 1, level: 1, dry_run: false };
-        let packer = Packer::start(scope, repo, Some(held), &claims, options, &observer).expect("started");
+        let options = PackerOptions {
+            workers: 1,
+            level: 1,
+            dry_run: false,
+        };
+        let packer =
+            Packer::start(scope, repo, Some(held), &claims, options, &observer).expect("started");
         let mut writer = packer.writer(Class::Metadata);
         let done = work(&mut |bytes| {
             let id = writer.add(bytes)?;
@@ -66,18 +82,25 @@ fn paged(runs: u64) -> Paged {
     for n in 0..FILES {
         let dir = if n < FILES / 2 { "first" } else { "second" };
         let name = blake3::hash(&n.to_le_bytes());
-        write(&lab.tree().join(format!("{dir}/{n:04}-{name}")), &n.to_le_bytes());
+        write(
+            &lab.tree().join(format!("{dir}/{n:04}-{name}")),
+            &n.to_le_bytes(),
+        );
     }
     write(&lab.tree().join("third/only"), b"1");
     let repo = lab.open();
     let id = capture(&lab, &repo);
     let mut snapshot = repo.read_snapshot(&id).expect("read");
     let mut all = entries(&repo, id);
-    all.iter_mut().for_each(|entry| entry.flags = EntryFlags::empty());
+    all.iter_mut()
+        .for_each(|entry| entry.flags = EntryFlags::empty());
 
     // Equal pages would be found where they lie now, many in one frame.
     for meta in lab.store.objects() {
-        if matches!(meta.key, ObjectKey::Pack(_) | ObjectKey::Segment(_) | ObjectKey::Snapshot(_)) {
+        if matches!(
+            meta.key,
+            ObjectKey::Pack(_) | ObjectKey::Segment(_) | ObjectKey::Snapshot(_)
+        ) {
             lab.store.delete(&meta.key).expect("deleted");
         }
     }
@@ -96,7 +119,9 @@ fn paged(runs: u64) -> Paged {
         };
         (0..runs).map(one).collect::<Vec<_>>()
     });
-    let SourceKind::Tree { runs, .. } = &mut snapshot.sources[0].kind else { panic!("a tree") };
+    let SourceKind::Tree { runs, .. } = &mut snapshot.sources[0].kind else {
+        panic!("a tree")
+    };
     *runs = refs;
     commit_as(&repo, held, |empty| empty.sources = snapshot.sources);
     Paged { lab, chunks }
@@ -104,9 +129,17 @@ fn paged(runs: u64) -> Paged {
 
 /// How many names `restore --delete` would delete of the tree, or does.
 fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
-    let what = What { snapshot: id.to_string(), source: Some("tree".into()), path: RelPath::root() };
-    let options =
-        RestoreOptions { delete: true, delete_excluded: true, dry_run, ..RestoreOptions::default() };
+    let what = What {
+        snapshot: id.to_string(),
+        source: Some("tree".into()),
+        path: RelPath::root(),
+    };
+    let options = RestoreOptions {
+        delete: true,
+        delete_excluded: true,
+        dry_run,
+        ..RestoreOptions::default()
+    };
     let observer = Recording::default();
     let target = Target::Folder(lab.tree());
     match restore(repo, &what, target, &options, &observer, &Cancel::new()) {
@@ -121,7 +154,9 @@ fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
 fn silent(had: &[Entry], has: &[Entry]) -> Vec<String> {
     let shown = |path: &RelPath| has.iter().find(|entry| entry.path == *path);
     let lost = had.iter().filter(|entry| shown(&entry.path).is_none());
-    let above = lost.filter_map(|entry| entry.path.parent()).collect::<std::collections::BTreeSet<_>>();
+    let above = lost
+        .filter_map(|entry| entry.path.parent())
+        .collect::<std::collections::BTreeSet<_>>();
     let says = |dir: &Entry| {
         dir.flags.contains(EntryFlags::REVISIT) && dir.missing_names() == Some(MissingNames::Unseen)
     };
@@ -141,14 +176,27 @@ fn lose_each(paged: &Paged, comes_back: bool) {
         let repo = lab.try_open_on(fork.store.clone()).expect("opens");
         repo.sync().expect("synced");
         let had = entries(&repo, listed(&repo)[0].id);
-        let bytes = ChunkReader::new(&repo, 1 << 20).chunk(Class::Metadata, chunk).expect("read");
+        let bytes = ChunkReader::new(&repo, 1 << 20)
+            .chunk(Class::Metadata, chunk)
+            .expect("read");
         let place = repo.locate(chunk).expect("asked").expect("there");
-        let frame = repo.index().frame(&place.pack, place.frame).expect("asked").expect("there");
-        fork.store.damage(&ObjectKey::Pack(place.pack), |bytes| bytes[frame.offset as usize + 3] ^= 1);
+        let frame = repo
+            .index()
+            .frame(&place.pack, place.frame)
+            .expect("asked")
+            .expect("there");
+        fork.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
+            bytes[frame.offset as usize + 3] ^= 1
+        });
         assert_eq!(repair(&repo).expect("repaired").lost_chunks, 1, "chunk {n}");
 
         let (observer, cancel) = (Recording::default(), Cancel::new());
-        let report = repair_snapshots(&repo, &RepairSnapshotsOptions::default(), &observer, &cancel);
+        let report = repair_snapshots(
+            &repo,
+            &RepairSnapshotsOptions::default(),
+            &observer,
+            &cancel,
+        );
         let partial = report.expect("mended").partial[0].new.expect("committed");
         repo.sync().expect("synced");
         let has = entries(&repo, partial);
@@ -164,11 +212,23 @@ fn lose_each(paged: &Paged, comes_back: bool) {
             assert!(repo.index().lost().expect("asked").is_empty());
         }
         let next = capture(lab, &repo);
-        let found = listed(&repo).into_iter().find(|found| found.id == next).expect("listed");
+        let found = listed(&repo)
+            .into_iter()
+            .find(|found| found.id == next)
+            .expect("listed");
         assert_eq!(files_of(&repo, &found).len(), on_disk.len(), "chunk {n}");
         assert!(files_of(&repo, &found) == on_disk, "chunk {n}");
-        assert_eq!(found.snapshot.sources[0].counts.partial, Some(0), "chunk {n}");
-        assert!(entries(&repo, next).iter().all(|entry| entry.missing_names().is_none()), "chunk {n}");
+        assert_eq!(
+            found.snapshot.sources[0].counts.partial,
+            Some(0),
+            "chunk {n}"
+        );
+        assert!(
+            entries(&repo, next)
+                .iter()
+                .all(|entry| entry.missing_names().is_none()),
+            "chunk {n}"
+        );
         assert_eq!(deleted(lab, &repo, next, true), 0, "chunk {n}");
         last = Some((repo, partial));
     }
@@ -180,7 +240,10 @@ fn lose_each(paged: &Paged, comes_back: bool) {
 #[test]
 fn whichever_page_is_lost_no_name_is_deleted_or_left_out() {
     let paged = paged(1);
-    assert!(paged.chunks.len() >= 6, "a page of directories, four of files, a root");
+    assert!(
+        paged.chunks.len() >= 6,
+        "a page of directories, four of files, a root"
+    );
     lose_each(&paged, false);
 }
 

@@ -13,7 +13,8 @@ fn with_parity() -> (Lab, Vec<u8>) {
 
 fn objects(lab: &Lab) -> BTreeMap<ObjectKey, Vec<u8>> {
     let all = lab.store.objects().into_iter().map(|meta| meta.key);
-    all.map(|key| (key.clone(), lab.store.get(&key, 1 << 30).expect("there"))).collect()
+    all.map(|key| (key.clone(), lab.store.get(&key, 1 << 30).expect("there")))
+        .collect()
 }
 
 /// Repairs, and expects every object to be as it was before the damage.
@@ -30,7 +31,10 @@ fn whatever_byte_is_hit_the_pack_is_put_together_again() {
     let before = objects(&lab);
     for (id, size) in packs(&lab) {
         let key = ObjectKey::Pack(id);
-        let places = (0..32).map(|n| n * size / 32).chain([9, 20, 60, size - 30, size - 20, size - 1]);
+        let places =
+            (0..32)
+                .map(|n| n * size / 32)
+                .chain([9, 20, 60, size - 30, size - 20, size - 1]);
         for at in places {
             let fork = lab.fork();
             fork.store.damage(&key, |bytes| bytes[at as usize] ^= 0x10);
@@ -43,21 +47,37 @@ fn whatever_byte_is_hit_the_pack_is_put_together_again() {
 fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
-    let (id, size) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    let (id, size) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
     // Every shard is a sector here; a tenth of them, rounded up.
     let shards = size.div_ceil(4096).div_ceil(10) as usize;
     assert!(shards >= 10, "{size}");
     type Damage<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
     let damages: [(&str, Damage<'_>); 5] = [
-        ("zeroed", Box::new(|bytes| bytes[8192..8192 + shards * 4096].fill(0))),
-        ("head zeroed", Box::new(|bytes| bytes[..shards * 4096].fill(0))),
-        ("scattered", Box::new(|bytes| (0..shards).for_each(|n| bytes[n * 9 * 4096 + 7] ^= 1))),
-        ("cut", Box::new(|bytes| bytes.truncate(bytes.len() - (shards - 1) * 4096))),
+        (
+            "zeroed",
+            Box::new(|bytes| bytes[8192..8192 + shards * 4096].fill(0)),
+        ),
+        (
+            "head zeroed",
+            Box::new(|bytes| bytes[..shards * 4096].fill(0)),
+        ),
+        (
+            "scattered",
+            Box::new(|bytes| (0..shards).for_each(|n| bytes[n * 9 * 4096 + 7] ^= 1)),
+        ),
+        (
+            "cut",
+            Box::new(|bytes| bytes.truncate(bytes.len() - (shards - 1) * 4096)),
+        ),
         ("longer", Box::new(|bytes| bytes.extend([7; 5000]))),
     ];
     for (what, change) in &damages {
         let fork = lab.fork();
-        fork.store.damage(&ObjectKey::Pack(id), |bytes| change(bytes));
+        fork.store
+            .damage(&ObjectKey::Pack(id), |bytes| change(bytes));
         healed(&fork, &before, what);
     }
 }
@@ -65,9 +85,14 @@ fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
 #[test]
 fn beyond_the_percentage_what_opens_is_saved() {
     let (lab, stream) = with_parity();
-    let (id, size) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    let (id, size) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
     let shards = size.div_ceil(4096).div_ceil(10) as usize;
-    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[8192..8192 + (shards + 1) * 4096].fill(0));
+    lab.store.damage(&ObjectKey::Pack(id), |bytes| {
+        bytes[8192..8192 + (shards + 1) * 4096].fill(0)
+    });
     let report = repair(&lab.open()).expect("repaired");
     assert!(matches!(report.damaged[0].fate, Fate::Lost), "{report:?}");
     assert!(report.saved_chunks > 0);
@@ -85,14 +110,21 @@ fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
     let id = packs(&lab)[0].0;
     let key = ObjectKey::Parity(id);
     let size = before[&key].len();
-    for at in (0..24).map(|n| n * size / 24).chain([0, 8, 40, size - 60, size - 16, size - 1]) {
+    for at in (0..24)
+        .map(|n| n * size / 24)
+        .chain([0, 8, 40, size - 60, size - 16, size - 1])
+    {
         let fork = lab.fork();
         fork.store.damage(&key, |bytes| bytes[at] ^= 0x10);
         let found = check(&fork);
         assert_eq!(found.findings.len(), 1, "byte {at}: {found:#?}");
         assert_eq!(found.findings[0].kind, FindingKind::ParityDamaged);
         let report = repair(&fork.open()).expect("repaired");
-        assert_eq!((report.parity_written, report.damaged.len()), (1, 0), "byte {at}: {report:?}");
+        assert_eq!(
+            (report.parity_written, report.damaged.len()),
+            (1, 0),
+            "byte {at}: {report:?}"
+        );
         assert!(objects(&fork) == before, "byte {at}");
     }
     for change in ["gone", "cut", "empty"] {
@@ -113,12 +145,17 @@ fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
 fn both_may_be_hit_as_long_as_enough_is_left() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
-    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    let (id, _) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
     let size = before[&ObjectKey::Parity(id)].len();
     for at in [0, size / 2, size - 4096] {
         let fork = lab.fork();
-        fork.store.damage(&ObjectKey::Parity(id), |bytes| bytes[at..at + 4096].fill(0));
-        fork.store.damage(&ObjectKey::Pack(id), |bytes| bytes[50_000..60_000].fill(0));
+        fork.store
+            .damage(&ObjectKey::Parity(id), |bytes| bytes[at..at + 4096].fill(0));
+        fork.store
+            .damage(&ObjectKey::Pack(id), |bytes| bytes[50_000..60_000].fill(0));
         healed(&fork, &before, &format!("sector at {at}"));
     }
 }
@@ -130,10 +167,15 @@ fn another_packs_recovery_data_and_made_up_ones_heal_nothing() {
     lab.backup(&lab.open(), &[]);
     let all = packs(&lab);
     let (first, second) = (all[0].0, all[1].0);
-    let other = lab.store.get(&ObjectKey::Parity(second), 1 << 30).expect("there");
-    lab.store.damage(&ObjectKey::Parity(first), |bytes| *bytes = other);
+    let other = lab
+        .store
+        .get(&ObjectKey::Parity(second), 1 << 30)
+        .expect("there");
+    lab.store
+        .damage(&ObjectKey::Parity(first), |bytes| *bytes = other);
     assert_eq!(check(&lab).findings.len(), 1);
-    lab.store.damage(&ObjectKey::Pack(first), |bytes| bytes[5000] ^= 1);
+    lab.store
+        .damage(&ObjectKey::Pack(first), |bytes| bytes[5000] ^= 1);
     let report = repair(&lab.open()).expect("repaired");
     assert_ne!(report.damaged[0].fate, Fate::Healed, "{report:?}");
 }
@@ -144,7 +186,8 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
     let (lab, _) = with_parity();
     let before = objects(&lab);
     let (id, size) = packs(&lab)[0];
-    lab.store.damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+    lab.store
+        .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
     let mut cuts = 0;
     for writes in 0.. {
         let fork = lab.fork();
@@ -177,6 +220,12 @@ fn a_pack_that_lies_whole_in_quarantine_is_put_back() {
     let bytes = &before[&ObjectKey::Pack(id)];
     lab.store.delete(&ObjectKey::Pack(id)).expect("deleted");
     lab.store.delete(&ObjectKey::Parity(id)).expect("deleted");
-    lab.store.put(&ObjectKey::QuarantinedPack(id), Body::Bytes(bytes), PutMode::CreateOnly).expect("put");
+    lab.store
+        .put(
+            &ObjectKey::QuarantinedPack(id),
+            Body::Bytes(bytes),
+            PutMode::CreateOnly,
+        )
+        .expect("put");
     healed(&lab, &before, "from quarantine");
 }

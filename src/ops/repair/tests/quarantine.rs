@@ -24,7 +24,12 @@ fn prune_later(lab: &Lab, seconds: i64) -> Result<PruneReport, crate::Error> {
         repo.publish_segment(lease.id(), &body)?;
         let _ = lease.release();
     }
-    prune(&lab.open(), &PruneOptions::new("host"), &Recording::default(), &Cancel::new())
+    prune(
+        &lab.open(),
+        &PruneOptions::new("host"),
+        &Recording::default(),
+        &Cancel::new(),
+    )
 }
 
 fn repair_all_snapshots(repo: &Repository) -> crate::ops::repair::SnapshotsReport {
@@ -55,24 +60,49 @@ fn two() -> (Lab, SnapshotId, SnapshotId) {
 #[test]
 fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
     let (lab, first, second) = two();
-    lab.store.damage(&ObjectKey::Snapshot(first), |bytes| bytes[70] ^= 1);
-    assert!(matches!(prune_later(&lab, 2 * DAY), Err(crate::Error::Unresolved { .. })));
+    lab.store
+        .damage(&ObjectKey::Snapshot(first), |bytes| bytes[70] ^= 1);
+    assert!(matches!(
+        prune_later(&lab, 2 * DAY),
+        Err(crate::Error::Unresolved { .. })
+    ));
     let report = repair_all_snapshots(&lab.open());
-    assert!(report.set_aside.len() == 1 && !report.is_whole(), "{report:?}");
+    assert!(
+        report.set_aside.len() == 1 && !report.is_whole(),
+        "{report:?}"
+    );
     assert_eq!(aside(&lab).len(), 1);
     assert!(lab.store.stat(&ObjectKey::Snapshot(first)).is_err());
     assert!(repair_all_snapshots(&lab.open()).is_whole());
     let bytes = lab.store.total_bytes();
     let report = prune_later(&lab, 2 * DAY).expect("it is in nobody's way");
-    assert!(report.held.bytes > 250_000 && report.held_until.is_some(), "{report:?}");
-    assert!(report.dropped.packs == 0 && report.condemned.packs == 0, "{report:?}");
+    assert!(
+        report.held.bytes > 250_000 && report.held_until.is_some(),
+        "{report:?}"
+    );
+    assert!(
+        report.dropped.packs == 0 && report.condemned.packs == 0,
+        "{report:?}"
+    );
     prune_later(&lab, 26 * DAY).expect("pruned");
-    assert!(lab.store.total_bytes() + 2000 > bytes, "nothing went so far");
+    assert!(
+        lab.store.total_bytes() + 2000 > bytes,
+        "nothing went so far"
+    );
     let report = prune_later(&lab, 3 * DAY).expect("pruned");
-    assert!(report.held_until.is_none() && report.condemned.packs > 0, "{report:?}");
-    assert!(report.quarantine_deleted.packs == 1 && aside(&lab).is_empty(), "{report:?}");
+    assert!(
+        report.held_until.is_none() && report.condemned.packs > 0,
+        "{report:?}"
+    );
+    assert!(
+        report.quarantine_deleted.packs == 1 && aside(&lab).is_empty(),
+        "{report:?}"
+    );
     prune_later(&lab, 2 * DAY).expect("pruned");
-    assert!(lab.store.total_bytes() + 250_000 < bytes, "what only that one needed is gone");
+    assert!(
+        lab.store.total_bytes() + 250_000 < bytes,
+        "what only that one needed is gone"
+    );
     let left = contents_by_first(&lab);
     assert!(left.keys().eq([&second]) && left[&second].0["second"] == noise(2, 300_000));
     assert_clean(&lab);
@@ -85,9 +115,13 @@ fn a_damaged_snapshot_is_put_back_from_a_cache_that_has_it() {
     let stream = noise(2, 9000);
     let id = lab.backup(&lab.open(), &stream);
     let before = contents_by_first(&lab);
-    lab.store.damage(&ObjectKey::Snapshot(id), |bytes| bytes.truncate(100));
+    lab.store
+        .damage(&ObjectKey::Snapshot(id), |bytes| bytes.truncate(100));
     let report = repair_all_snapshots(&lab.open());
-    assert!(report.healed.len() == 1 && report.healed[0].old == id, "{report:?}");
+    assert!(
+        report.healed.len() == 1 && report.healed[0].old == id,
+        "{report:?}"
+    );
     let after = contents_by_first(&lab.fork());
     assert!(after == before, "under another id, the same snapshot");
     assert_clean(&lab);
@@ -99,13 +133,19 @@ fn snapshots_that_changed_places_are_found_again() {
     let before = contents_by_first(&lab);
     let lab = lab.fork();
     let (one, other) = (ObjectKey::Snapshot(first), ObjectKey::Snapshot(second));
-    let (a, b) = (lab.store.get(&one, 1 << 20).expect("read"), lab.store.get(&other, 1 << 20).expect("read"));
+    let (a, b) = (
+        lab.store.get(&one, 1 << 20).expect("read"),
+        lab.store.get(&other, 1 << 20).expect("read"),
+    );
     lab.store.damage(&one, |bytes| bytes.clone_from(&b));
     lab.store.damage(&other, |bytes| bytes.clone_from(&a));
     assert_eq!(repair_all_snapshots(&lab.open()).healed.len(), 2);
     assert!(contents_by_first(&lab) == before);
     repair_all_snapshots(&lab.open());
-    assert!(aside(&lab).is_empty(), "nothing in quarantine that is not listed too");
+    assert!(
+        aside(&lab).is_empty(),
+        "nothing in quarantine that is not listed too"
+    );
 }
 
 #[test]
@@ -127,7 +167,9 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
         if n == 4 {
             bytes[..61].copy_from_slice(&ours[..61]);
         }
-        lab.store.put(key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        lab.store
+            .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
     }
     for round in 0..2 {
         repair_index(&lab.open(), "host", &Recording::default(), &Cancel::new()).expect("repaired");
@@ -140,7 +182,9 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
         // The same comes once more under the same name, with other bytes.
         if round == 0 {
             for key in &junk {
-                lab.store.put(key, Body::Bytes(b"other bytes"), PutMode::CreateOnly).expect("put");
+                lab.store
+                    .put(key, Body::Bytes(b"other bytes"), PutMode::CreateOnly)
+                    .expect("put");
             }
         }
     }
@@ -153,7 +197,10 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
 }
 
 fn contents_of_any(lab: &Lab) -> Vec<u8> {
-    let key = list_all(&*lab.store, Folder::Snapshots).expect("listed").swap_remove(0).key;
+    let key = list_all(&*lab.store, Folder::Snapshots)
+        .expect("listed")
+        .swap_remove(0)
+        .key;
     lab.store.get(&key, 1 << 20).expect("read")
 }
 
@@ -161,7 +208,10 @@ fn contents_of_any(lab: &Lab) -> Vec<u8> {
 fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
     let (lab, stream) = sample();
     let before = contents_by_first(&lab);
-    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    let (id, _) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
     lab.store.damage(&ObjectKey::Pack(id), |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -170,13 +220,22 @@ fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
     assert!(aside(&lab).contains(&ObjectKey::QuarantinedPack(id)));
     let report = prune_later(&lab, 2 * DAY).expect("pruned");
     assert!(report.quarantined.packs > 0, "{report:?}");
-    assert!(aside(&lab).contains(&ObjectKey::QuarantinedPack(id)), "the original may still gain from it");
+    assert!(
+        aside(&lab).contains(&ObjectKey::QuarantinedPack(id)),
+        "the original may still gain from it"
+    );
     // The source still has what is lost.
     lab.backup(&lab.open(), &stream);
     run_repairs(&lab.open()).expect("repaired");
     let report = prune_later(&lab, DAY).expect("pruned");
-    assert!(aside(&lab).is_empty() && report.quarantine_deleted.bytes > 1_000_000, "{report:?}");
-    assert!(report.freed_bytes >= report.quarantine_deleted.bytes, "its bytes are counted");
+    assert!(
+        aside(&lab).is_empty() && report.quarantine_deleted.bytes > 1_000_000,
+        "{report:?}"
+    );
+    assert!(
+        report.freed_bytes >= report.quarantine_deleted.bytes,
+        "its bytes are counted"
+    );
     let after = contents_by_first(&lab);
     assert!(before.iter().all(|(id, content)| after[id] == *content));
     assert_clean(&lab);
@@ -196,13 +255,24 @@ fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
 
         write(&lab.tree().join("other"), &noise(2, 1000));
         let second = lab.backup(&lab.open(), &noise(5, 5000));
-        let new = packs(&lab).into_iter().find(|pack| !known.contains(pack)).expect("a pack").0;
+        let new = packs(&lab)
+            .into_iter()
+            .find(|pack| !known.contains(pack))
+            .expect("a pack")
+            .0;
 
         std::fs::remove_file(lab.tree().join("file")).expect("removed");
         lab.backup(&lab.open(), &noise(5, 5000));
         let names = [first.to_string()];
-        forget_named(&lab.open(), &names, &HostChoice::Any, "host", false, &Recording::default())
-            .expect("forgotten");
+        forget_named(
+            &lab.open(),
+            &names,
+            &HostChoice::Any,
+            "host",
+            false,
+            &Recording::default(),
+        )
+        .expect("forgotten");
         let key = ObjectKey::Pack(new);
         let bytes = lab.store.get(&key, 64 << 20).expect("read");
         lab.store.delete(&key).expect("deleted");
@@ -215,14 +285,22 @@ fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
         };
         assert!(repair(&lab).lost_chunks > 0);
         prune_later(&lab, days * DAY).expect("pruned");
-        let options = PruneOptions { now: true, ..PruneOptions::new("host") };
-        let report = prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned");
+        let options = PruneOptions {
+            now: true,
+            ..PruneOptions::new("host")
+        };
+        let report =
+            prune(&lab.open(), &options, &Recording::default(), &Cancel::new()).expect("pruned");
         assert_eq!(report.held_until.is_some(), days < 30, "{days}: {report:?}");
 
-        lab.store.put(&key, Body::Bytes(&bytes), PutMode::CreateOnly).expect("put");
+        lab.store
+            .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
+            .expect("put");
         repair(&lab);
         let left = contents_by_first(&lab);
-        let is_healed = left.get(&second).is_some_and(|held| held.0.get("file") == Some(&file));
+        let is_healed = left
+            .get(&second)
+            .is_some_and(|held| held.0.get("file") == Some(&file));
         assert_eq!(is_healed, days < 30, "{days} days later");
     }
 }

@@ -8,12 +8,18 @@ use crate::store::Store;
 use crate::types::{ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, RelPath};
 
 fn mend(repo: &Repository) -> Result<SnapshotsReport, crate::Error> {
-    repair_snapshots(repo, &RepairSnapshotsOptions::default(), &Recording::default(), &Cancel::new())
+    repair_snapshots(
+        repo,
+        &RepairSnapshotsOptions::default(),
+        &Recording::default(),
+        &Cancel::new(),
+    )
 }
 
 fn aside(lab: &Lab) -> Vec<ObjectKey> {
     let keys = lab.store.objects().into_iter().map(|meta| meta.key);
-    keys.filter(|key| matches!(key, ObjectKey::QuarantinedSnapshot(_))).collect()
+    keys.filter(|key| matches!(key, ObjectKey::QuarantinedSnapshot(_)))
+        .collect()
 }
 
 /// All frames of all packs: pack, offset, class.
@@ -23,7 +29,11 @@ fn frames(lab: &Lab) -> Vec<(PackId, u64, Class)> {
     let mut out = Vec::new();
     for row in repo.index().packs().expect("packs") {
         for number in 0..row.frames {
-            let frame = repo.index().frame(&row.id, number).expect("asked").expect("there");
+            let frame = repo
+                .index()
+                .frame(&row.id, number)
+                .expect("asked")
+                .expect("there");
             out.push((row.id, frame.offset, frame.class));
         }
     }
@@ -34,7 +44,10 @@ fn frames(lab: &Lab) -> Vec<(PackId, u64, Class)> {
 fn history() -> (Lab, Vec<u8>) {
     let (lab, stream) = sample();
     for n in 0..300u64 {
-        write(&lab.tree().join(format!("many/{n:03}")), &noise(1000 + n, 700));
+        write(
+            &lab.tree().join(format!("many/{n:03}")),
+            &noise(1000 + n, 700),
+        );
     }
     lab.backup(&lab.open(), &stream);
     write(&lab.tree().join("many/007"), &noise(77, 900));
@@ -45,7 +58,11 @@ fn history() -> (Lab, Vec<u8>) {
 
 /// What reads as it was, but for holes of zeros.
 fn is_holed(bytes: &[u8], whole: &[u8]) -> bool {
-    bytes.len() == whole.len() && bytes.iter().zip(whole).all(|(&is, &was)| is == was || is == 0)
+    bytes.len() == whole.len()
+        && bytes
+            .iter()
+            .zip(whole)
+            .all(|(&is, &was)| is == was || is == 0)
 }
 
 #[test]
@@ -53,23 +70,32 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
     let (lab, stream) = history();
     let before: Vec<_> = {
         let repo = lab.open();
-        listed(&repo).iter().map(|found| (found.clone(), files_of(&repo, found))).collect()
+        listed(&repo)
+            .iter()
+            .map(|found| (found.clone(), files_of(&repo, found)))
+            .collect()
     };
     let (mut partials, mut back) = (0, 0);
     for (pack, offset, class) in frames(&lab) {
         let fork = lab.fork();
-        fork.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+        fork.store.damage(&ObjectKey::Pack(pack), |bytes| {
+            bytes[offset as usize + 3] ^= 1
+        });
         let repo = fork.open();
         assert!(repair(&repo).expect("repaired").lost_chunks > 0);
         let report = mend(&repo).expect("mended");
-        assert!(!report.partial.is_empty() && report.healed.is_empty(), "{class:?} {report:?}");
+        assert!(
+            !report.partial.is_empty() && report.healed.is_empty(),
+            "{class:?} {report:?}"
+        );
         assert_eq!(aside(&fork).len(), report.partial.len());
         assert_clean(&fork);
         partials += report.partial.len();
         let now = listed(&repo);
         assert_eq!(now.len(), before.len());
         for (old, old_files) in &before {
-            let is_it = |one: &&StoredSnapshot| one.id == old.id || one.snapshot.original == Some(old.id);
+            let is_it =
+                |one: &&StoredSnapshot| one.id == old.id || one.snapshot.original == Some(old.id);
             let new = now.iter().find(is_it).expect("one in its place");
             assert_eq!(new.committed(), old.committed());
             assert_eq!(new.time(), old.time());
@@ -100,8 +126,14 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
         back += second.healed.len();
         assert_clean(&fork);
         for healed in &second.healed {
-            let found = listed(&repo).into_iter().find(|one| Some(one.id) == healed.new).expect("listed");
-            let old = before.iter().find(|(old, _)| Some(old.id) == found.snapshot.original).expect("it");
+            let found = listed(&repo)
+                .into_iter()
+                .find(|one| Some(one.id) == healed.new)
+                .expect("listed");
+            let old = before
+                .iter()
+                .find(|(old, _)| Some(old.id) == found.snapshot.original)
+                .expect("it");
             assert_eq!(
                 (&found.snapshot.sources, found.committed()),
                 (&old.0.snapshot.sources, old.0.committed())
@@ -109,7 +141,10 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
             assert_eq!(files_of(&repo, &found), old.1);
             assert!(fork.store.stat(&ObjectKey::Forgotten(healed.old)).is_ok());
         }
-        assert_eq!(aside(&fork).len(), report.partial.len() - second.healed.len());
+        assert_eq!(
+            aside(&fork).len(),
+            report.partial.len() - second.healed.len()
+        );
     }
     // Old metadata does not come back by itself; data does.
     assert!(partials >= 8 && back >= 3, "{partials} {back}");
@@ -118,7 +153,10 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
 /// A backup of the folder of `lab` into the repository of a fork of it.
 fn lab_backup(lab: &Lab, repo: &Repository, stream: &[u8]) -> StoredSnapshot {
     let id = lab.backup(repo, stream);
-    listed(repo).into_iter().find(|found| found.id == id).expect("listed")
+    listed(repo)
+        .into_iter()
+        .find(|found| found.id == id)
+        .expect("listed")
 }
 
 /// Entries written by hand: real ones, just made, would all be racy and have the marks anyway.
@@ -128,29 +166,61 @@ fn folders_above_what_is_lost_are_looked_at_again() {
     let repo = lab.open();
     let held = lease(&repo);
     let file = |name: &str, content: Content| {
-        let meta = Metadata { mode: 0o644, nlink: 1, ..Metadata::default() };
+        let meta = Metadata {
+            mode: 0o644,
+            nlink: 1,
+            ..Metadata::default()
+        };
         entry(name, Node::File { meta, content })
     };
     let (hit, spared) = (noise(1, 70_000), noise(2, 1_200_000));
     let (_, contents) = write_runs(&repo, &held, &[], &[&spared, &hit]);
-    let folder = |name: &str| entry(name, Node::Folder { meta: Metadata::default() });
-    let old = vec![folder(""), folder("a"), folder("a/b"), file("a/b/f", contents[1].clone()), folder("c")];
+    let folder = |name: &str| {
+        entry(
+            name,
+            Node::Folder {
+                meta: Metadata::default(),
+            },
+        )
+    };
+    let old = vec![
+        folder(""),
+        folder("a"),
+        folder("a/b"),
+        file("a/b/f", contents[1].clone()),
+        folder("c"),
+    ];
     // The newer run says of the folder what the older one does not; the mark must win over both.
     let new = vec![folder("a"), file("c/g", contents[0].clone())];
     let (runs, _) = write_runs(&repo, &held, &[new, old], &[]);
     commit(&repo, held, vec![("tree", tree_kind(&runs))]);
-    let place = repo.locate(&chunk_of(&contents[1])).expect("asked").expect("there");
-    let frame = repo.index().frame(&place.pack, place.frame).expect("asked").expect("there");
-    lab.store.damage(&ObjectKey::Pack(place.pack), |bytes| bytes[frame.offset as usize + 3] ^= 1);
+    let place = repo
+        .locate(&chunk_of(&contents[1]))
+        .expect("asked")
+        .expect("there");
+    let frame = repo
+        .index()
+        .frame(&place.pack, place.frame)
+        .expect("asked")
+        .expect("there");
+    lab.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
+        bytes[frame.offset as usize + 3] ^= 1
+    });
     repair(&repo).expect("repaired");
     mend(&repo).expect("mended");
     let found = listed(&repo).pop().expect("one");
     let lost = found.snapshot.lost.clone().expect("repaired");
     assert_eq!(
-        (lost.count, lost.paths[0].path.as_slice(), lost.paths[0].bytes),
+        (
+            lost.count,
+            lost.paths[0].path.as_slice(),
+            lost.paths[0].bytes
+        ),
         (1, b"a/b/f".as_slice(), Some(70_000))
     );
-    let SourceKind::Tree { runs, .. } = &found.snapshot.source("tree").expect("it").kind else { panic!() };
+    let SourceKind::Tree { runs, .. } = &found.snapshot.source("tree").expect("it").kind else {
+        panic!()
+    };
     let reader = ChunkReader::new(&repo, 1 << 20);
     let mut merged = MergedRuns::open(&reader, runs, Streams::All, false).expect("opens");
     let mut marks = Vec::new();
@@ -166,11 +236,18 @@ fn folders_above_what_is_lost_are_looked_at_again() {
         ("c", none),
         ("c/g", none),
     ];
-    assert_eq!(marks, expected.map(|(path, flags)| (path.to_owned(), flags)));
+    assert_eq!(
+        marks,
+        expected.map(|(path, flags)| (path.to_owned(), flags))
+    );
 }
 
 fn entry(path: &str, node: Node) -> Entry {
-    Entry { path: RelPath::from_slashed(path.as_bytes()).expect("a path"), flags: EntryFlags::empty(), node }
+    Entry {
+        path: RelPath::from_slashed(path.as_bytes()).expect("a path"),
+        flags: EntryFlags::empty(),
+        node,
+    }
 }
 
 fn chunk_of(content: &Content) -> ChunkId {
@@ -183,19 +260,30 @@ fn chunk_of(content: &Content) -> ChunkId {
 #[test]
 fn packs_that_are_missing_are_for_the_other_repair() {
     let (lab, _) = sample();
-    lab.store.delete(&ObjectKey::Pack(packs(&lab)[0].0)).expect("deleted");
+    lab.store
+        .delete(&ObjectKey::Pack(packs(&lab)[0].0))
+        .expect("deleted");
     let before = lab.store.objects();
     let err = mend(&lab.open()).expect_err("refused");
     assert!(err.to_string().contains("repair packs"), "{err}");
-    assert_eq!(lab.store.objects(), before, "nothing was changed, and the lease is gone");
+    assert_eq!(
+        lab.store.objects(),
+        before,
+        "nothing was changed, and the lease is gone"
+    );
 }
 
 /// What recovery data could heal must not be given up.
 #[test]
 fn metadata_that_nobody_tried_to_save_is_not_given_up() {
     let (lab, _) = sample();
-    let (pack, offset, _) = frames(&lab).into_iter().find(|frame| frame.2 == Class::Metadata).expect("one");
-    lab.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+    let (pack, offset, _) = frames(&lab)
+        .into_iter()
+        .find(|frame| frame.2 == Class::Metadata)
+        .expect("one");
+    lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
+        bytes[offset as usize + 3] ^= 1
+    });
     let before = lab.store.objects();
     let err = mend(&lab.open()).expect_err("refused");
     assert!(err.to_string().contains("repair packs"), "{err}");
@@ -206,11 +294,16 @@ fn metadata_that_nobody_tried_to_save_is_not_given_up() {
 fn a_dry_run_of_snapshots_writes_nothing() {
     let (lab, _) = history();
     let (pack, offset, _) = frames(&lab)[0];
-    lab.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+    lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
+        bytes[offset as usize + 3] ^= 1
+    });
     let repo = lab.open();
     repair(&repo).expect("repaired");
     let before = lab.store.objects();
-    let dry = RepairSnapshotsOptions { dry_run: true, ..RepairSnapshotsOptions::default() };
+    let dry = RepairSnapshotsOptions {
+        dry_run: true,
+        ..RepairSnapshotsOptions::default()
+    };
     let told = repair_snapshots(&repo, &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), before);
     let mut done = mend(&repo).expect("mended");
@@ -224,8 +317,13 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
     let (lab, stream) = sample();
     write(&lab.tree().join("z/late"), &noise(9, 200_000));
     lab.backup(&lab.open(), &stream);
-    let (pack, offset, _) = frames(&lab).into_iter().find(|frame| frame.2 == Class::Data).expect("one");
-    lab.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+    let (pack, offset, _) = frames(&lab)
+        .into_iter()
+        .find(|frame| frame.2 == Class::Data)
+        .expect("one");
+    lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
+        bytes[offset as usize + 3] ^= 1
+    });
     repair(&lab.open()).expect("repaired");
     let mut cuts = 0;
     for heals in [false, true] {
@@ -254,14 +352,26 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
             assert_clean(&fork);
             let names = |repo: &Repository| -> Vec<_> {
                 let one = |found: StoredSnapshot| {
-                    (found.snapshot.sources, found.snapshot.lost, found.snapshot.original)
+                    (
+                        found.snapshot.sources,
+                        found.snapshot.lost,
+                        found.snapshot.original,
+                    )
                 };
                 listed(repo).into_iter().map(one).collect()
             };
-            assert_eq!(names(&repo), names(&reference.open()), "heals {heals}, cut after {writes} writes");
+            assert_eq!(
+                names(&repo),
+                names(&reference.open()),
+                "heals {heals}, cut after {writes} writes"
+            );
             // What was left over in quarantine goes at the next turn at the latest.
             mend(&repo).expect("again");
-            assert_eq!(aside(&fork), aside(&reference), "heals {heals}, cut after {writes} writes");
+            assert_eq!(
+                aside(&fork),
+                aside(&reference),
+                "heals {heals}, cut after {writes} writes"
+            );
         }
         assert!(expected.partial.is_empty() == heals && expected.healed.is_empty() != heals);
     }
@@ -280,14 +390,23 @@ fn a_repaired_snapshot_says_what_the_original_lacks() {
     let old = lab.backup_in_part(&repo);
     let before = marks(&repo, old);
     assert_eq!((before.0.len(), before.1), (3, Some(3)), "{before:?}");
-    let (pack, offset, _) = frames(&lab).into_iter().find(|frame| frame.2 == Class::Data).expect("one");
-    lab.store.damage(&ObjectKey::Pack(pack), |bytes| bytes[offset as usize + 3] ^= 1);
+    let (pack, offset, _) = frames(&lab)
+        .into_iter()
+        .find(|frame| frame.2 == Class::Data)
+        .expect("one");
+    lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
+        bytes[offset as usize + 3] ^= 1
+    });
     repair(&repo).expect("repaired");
-    let partial = mend(&repo).expect("mended").partial[0].new.expect("committed");
+    let partial = mend(&repo).expect("mended").partial[0]
+        .new
+        .expect("committed");
     assert_eq!(marks(&repo, partial), (before.0.clone(), None));
 
     let next = lab.backup_in_part(&repo);
     assert_eq!(marks(&repo, next), before);
-    let healed = mend(&repo).expect("mended").healed[0].new.expect("committed");
+    let healed = mend(&repo).expect("mended").healed[0]
+        .new
+        .expect("committed");
     assert_eq!(marks(&repo, healed), before);
 }

@@ -11,7 +11,11 @@ const TROUBLES: [Trouble; 3] = [Trouble::Medium, Trouble::TimedOut, Trouble::Den
 /// Restores every snapshot, and compares with what it held.
 fn all_equal(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, what: &str) {
     let now = contents_by_first(lab);
-    assert_eq!(now.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "{what}: the snapshots");
+    assert_eq!(
+        now.keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>(),
+        "{what}: the snapshots"
+    );
     for (id, content) in before {
         assert!(now[id] == *content, "{what}: snapshot {}", id.short());
     }
@@ -22,7 +26,8 @@ pub(super) fn contents_by_first(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
     let repo = lab.open();
     let held = listed(&repo).into_iter();
     held.map(|found| {
-        let stream = stream_of(&repo, &found).unwrap_or_else(|err| panic!("{}: {err}", found.id.short()));
+        let stream =
+            stream_of(&repo, &found).unwrap_or_else(|err| panic!("{}: {err}", found.id.short()));
         (found.first(), (files_of(&repo, &found), stream))
     })
     .collect()
@@ -33,11 +38,15 @@ fn all_repairs(repo: &Repository, what: &str) {
     let (observer, cancel) = (Recording::default(), Cancel::new());
     let results = [
         ("config", repair_config(repo, &cancel).map(drop)),
-        ("index", repair_index(repo, "host", &observer, &cancel).map(drop)),
+        (
+            "index",
+            repair_index(repo, "host", &observer, &cancel).map(drop),
+        ),
         ("packs", repair(repo).map(drop)),
         (
             "snapshots",
-            repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel).map(drop),
+            repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel)
+                .map(drop),
         ),
     ];
     for (name, result) in results {
@@ -53,8 +62,13 @@ fn all_repairs(repo: &Repository, what: &str) {
 fn prunes(lab: &Lab, what: &str) {
     for _ in 0..2 {
         lab.store.clock().advance(30 * 3600);
-        prune(&lab.open(), &PruneOptions::new("host"), &Recording::default(), &Cancel::new())
-            .unwrap_or_else(|err| panic!("{what}: prune: {err}"));
+        prune(
+            &lab.open(),
+            &PruneOptions::new("host"),
+            &Recording::default(),
+            &Cancel::new(),
+        )
+        .unwrap_or_else(|err| panic!("{what}: prune: {err}"));
     }
 }
 
@@ -70,7 +84,11 @@ fn comes_back(
     let what = format!("{key}, {trouble:?}, renames {renames}");
     let fork = lab.fork();
     let faulty = FaultyStore::new(fork.store.clone());
-    let faulty = Arc::new(if renames { faulty } else { faulty.without_rename() });
+    let faulty = Arc::new(if renames {
+        faulty
+    } else {
+        faulty.without_rename()
+    });
     let cache = tempfile::tempdir().expect("a folder");
     let repo = on_faulty(&fork, &faulty, &cache);
     faulty.make_unreadable(key, trouble);
@@ -88,7 +106,9 @@ fn comes_back(
     all_equal(&fork, before, &format!("{what}: pruned"));
     assert_clean(&fork);
     assert!(
-        list_all(&*fork.store, Folder::Quarantine).expect("listed").is_empty(),
+        list_all(&*fork.store, Folder::Quarantine)
+            .expect("listed")
+            .is_empty(),
         "{what}: nothing is left aside"
     );
 }
@@ -96,12 +116,19 @@ fn comes_back(
 #[test]
 fn whatever_object_cannot_be_read_for_a_while_nothing_is_lost_by_it() {
     for parity in [false, true] {
-        let (lab, stream) = sample_in(if parity { Lab::with_parity(20) } else { Lab::new() });
+        let (lab, stream) = sample_in(if parity {
+            Lab::with_parity(20)
+        } else {
+            Lab::new()
+        });
         write(&lab.tree().join("b/later"), &noise(7, 200_000));
         lab.backup(&lab.open(), &stream);
         let before = contents_by_first(&lab);
         let keys = lab.store.objects().into_iter().map(|meta| meta.key);
-        for (n, key) in keys.filter(|key| !matches!(key, ObjectKey::Config(Copy::Second))).enumerate() {
+        for (n, key) in keys
+            .filter(|key| !matches!(key, ObjectKey::Config(Copy::Second)))
+            .enumerate()
+        {
             // A copy of a slot that cannot be read is put again from the one that opened.
             if matches!(key, ObjectKey::KeySlot(..)) {
                 continue;
@@ -117,31 +144,58 @@ fn whatever_object_cannot_be_read_for_a_while_nothing_is_lost_by_it() {
 #[test]
 fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
     let (lab, stream) = sample();
-    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    let (id, _) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let cache = tempfile::tempdir().expect("a folder");
     let repo = on_faulty(&lab, &faulty, &cache);
     faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
-    let options = VerifyOptions { read_data: true, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        read_data: true,
+        ..VerifyOptions::default()
+    };
     let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
-    assert!(report.findings.iter().any(|found| found.kind == FindingKind::UnreadableNow), "{report:#?}");
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|found| found.kind == FindingKind::UnreadableNow),
+        "{report:#?}"
+    );
     let report = repair(&repo).expect("repaired");
     assert_eq!(
-        report.damaged.iter().map(|one| one.fate).collect::<Vec<_>>(),
+        report
+            .damaged
+            .iter()
+            .map(|one| one.fate)
+            .collect::<Vec<_>>(),
         [Fate::LostForNow],
         "{report:?}"
     );
-    assert!(report.lost_for_now > 0 && report.lost_chunks == 0 && !report.is_whole(), "{report:?}");
+    assert!(
+        report.lost_for_now > 0 && report.lost_chunks == 0 && !report.is_whole(),
+        "{report:?}"
+    );
     assert!(lab.store.stat(&ObjectKey::Pack(id)).is_ok());
     // Nothing is given up by a repair of snapshots either.
     let none = RepairSnapshotsOptions::default();
     repair_snapshots(&repo, &none, &Recording::default(), &Cancel::new()).expect("looked at");
-    assert!(listed(&lab.open()).iter().all(|found| found.snapshot.lost.is_none()));
+    assert!(
+        listed(&lab.open())
+            .iter()
+            .all(|found| found.snapshot.lost.is_none())
+    );
     // The next backup does not build on it: what it meets is stored anew.
     let new = lab.backup(&repo, &stream);
-    let found = listed(&repo).into_iter().find(|found| found.id == new).expect("there");
+    let found = listed(&repo)
+        .into_iter()
+        .find(|found| found.id == new)
+        .expect("there");
     assert!(
-        files_of(&repo, &found) == files_on_disk(&lab) && stream_of(&repo, &found).expect("read") == stream
+        files_of(&repo, &found) == files_on_disk(&lab)
+            && stream_of(&repo, &found).expect("read") == stream
     );
 }
 
@@ -149,24 +203,51 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
 fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
     let (lab, _) = sample();
     let before = contents_by_first(&lab);
-    let (id, _) = packs(&lab).into_iter().max_by_key(|pack| pack.1).expect("one");
+    let (id, _) = packs(&lab)
+        .into_iter()
+        .max_by_key(|pack| pack.1)
+        .expect("one");
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let cache = tempfile::tempdir().expect("a folder");
     let repo = on_faulty(&lab, &faulty, &cache);
     faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
-    let options = RepairPacksOptions { set_aside_unreadable: true, ..packs_options() };
-    let report = repair_packs(&repo, &options, &Recording::default(), &Cancel::new()).expect("repaired");
-    assert_eq!(report.damaged.iter().map(|one| one.fate).collect::<Vec<_>>(), [Fate::Lost], "{report:?}");
-    assert!(lab.store.stat(&ObjectKey::QuarantinedPack(id)).is_ok(), "renamed, not read");
+    let options = RepairPacksOptions {
+        set_aside_unreadable: true,
+        ..packs_options()
+    };
+    let report =
+        repair_packs(&repo, &options, &Recording::default(), &Cancel::new()).expect("repaired");
+    assert_eq!(
+        report
+            .damaged
+            .iter()
+            .map(|one| one.fate)
+            .collect::<Vec<_>>(),
+        [Fate::Lost],
+        "{report:?}"
+    );
+    assert!(
+        lab.store.stat(&ObjectKey::QuarantinedPack(id)).is_ok(),
+        "renamed, not read"
+    );
     let options = RepairSnapshotsOptions::default();
     repair_snapshots(&repo, &options, &Recording::default(), &Cancel::new()).expect("partial ones");
-    assert!(listed(&lab.open()).iter().any(|found| found.snapshot.lost.is_some()));
+    assert!(
+        listed(&lab.open())
+            .iter()
+            .any(|found| found.snapshot.lost.is_some())
+    );
     // The disk was copied with ddrescue.
     faulty.make_readable();
     run_repairs(&lab.open()).expect("repaired");
     all_equal(&lab, &before, "healed");
     prunes(&lab, "healed");
-    assert!(list_all(&*lab.store, Folder::Quarantine).expect("listed").is_empty(), "nothing is left aside");
+    assert!(
+        list_all(&*lab.store, Folder::Quarantine)
+            .expect("listed")
+            .is_empty(),
+        "nothing is left aside"
+    );
     all_equal(&lab, &before, "pruned");
 }
 
@@ -187,8 +268,17 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
     }
     let before = lab.store.objects().len();
     let report = repair(&broken).expect("looked at");
-    assert!(report.damaged.iter().all(|one| one.fate == Fate::Unreadable), "{report:?}");
-    assert!(report.unreadable_now > 8 && report.lost_for_now == 0, "{report:?}");
+    assert!(
+        report
+            .damaged
+            .iter()
+            .all(|one| one.fate == Fate::Unreadable),
+        "{report:?}"
+    );
+    assert!(
+        report.unreadable_now > 8 && report.lost_for_now == 0,
+        "{report:?}"
+    );
     assert_eq!(lab.store.objects().len(), before, "nothing was written");
     faulty.make_readable();
     assert_clean(&lab);

@@ -39,12 +39,18 @@ const NICENESS: i32 = 15;
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let config = context.config()?;
     if config.sources.is_empty() {
-        return Err(CliError::usage("there is no configuration that says what belongs to the node")
-            .with_hint("'icecore node init' writes one from the compose file"));
+        return Err(CliError::usage(
+            "there is no configuration that says what belongs to the node",
+        )
+        .with_hint("'icecore node init' writes one from the compose file"));
     }
     // A good guest on a live node. Where it is not allowed, the job runs all the same.
     let _ = rustix::process::setpriority_process(None, NICENESS);
-    let begin = Begin { init: args.init, parity: None, dry_run: args.dry_run };
+    let begin = Begin {
+        init: args.init,
+        parity: None,
+        dry_run: args.dry_run,
+    };
     job::run(context, begin, |repository, meter, cancel| {
         let mut options = job::configured(context, repository, meter, cancel, &args.source)?;
         options.force = args.force;

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use icecore::node::check::{Against, CheckReport, Finding, FindingKind, LiveFolders, PlaceReport, check};
+use icecore::node::check::{
+    Against, CheckReport, Finding, FindingKind, LiveFolders, PlaceReport, check,
+};
 use icecore::node::docker::Docker;
 use icecore::node::dump::PinKind;
 use serde::Serialize;
@@ -104,25 +106,42 @@ struct Place {
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let profile = &context.config()?.node;
     if profile.database.is_none() {
-        return Err(CliError::usage("the configuration names no database in [node]")
-            .with_hint("'icecore node init' writes one"));
+        return Err(
+            CliError::usage("the configuration names no database in [node]")
+                .with_hint("'icecore node init' writes one"),
+        );
     }
     let against = match args.live {
         false => Against::Snapshot,
         true => {
             let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
-            Against::Live { folders: LiveFolders::find(profile, &docker)?, quick: args.quick }
+            Against::Live {
+                folders: LiveFolders::find(profile, &docker)?,
+                quick: args.quick,
+            }
         }
     };
     let (repository, meter, cancel, _lease) = context.begin_reading()?;
-    let found = icecore::ops::choose(&repository, &args.snap, &args.hosts.choice(context)?, None, &meter)?;
+    let found = icecore::ops::choose(
+        &repository,
+        &args.snap,
+        &args.hosts.choice(context)?,
+        None,
+        &meter,
+    )?;
     icecore::ops::sync_until(&repository, &meter, &cancel)?;
 
     let mut list = List::open(context, args)?;
     let mut relay = Relay::default();
-    let checked = check(&repository, &found, profile, &against, &meter, &cancel, &mut |finding| {
-        relay.pass(list.put(finding))
-    });
+    let checked = check(
+        &repository,
+        &found,
+        profile,
+        &against,
+        &meter,
+        &cancel,
+        &mut |finding| relay.pass(list.put(finding)),
+    );
     let report = relay.done(checked)?;
     let shortened = list.finish()?;
 
@@ -133,7 +152,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
     let summary = Summary::new(found.id.to_string(), args.live, &report);
     let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("node check", outcome, &summary, || summary.lines(&elapsed, shortened)))
+    Ok(meter.finish("node check", outcome, &summary, || {
+        summary.lines(&elapsed, shortened)
+    }))
 }
 
 /// Where findings go: the first to standard output, all to a file.
@@ -152,13 +173,20 @@ impl<'a> List<'a> {
         let is_all = args.list.as_deref() == Some(Path::new("-"));
         let file = match &args.list {
             Some(path) if !is_all => {
-                let file = File::create(path)
-                    .map_err(|e| CliError::failed(format!("cannot create {}", path.display()), e))?;
+                let file = File::create(path).map_err(|e| {
+                    CliError::failed(format!("cannot create {}", path.display()), e)
+                })?;
                 Some((path.as_path(), BufWriter::new(file)))
             }
             _ => None,
         };
-        Ok(Self { out: context.ui.data()?, left: args.limit, hidden: 0, file, is_all })
+        Ok(Self {
+            out: context.ui.data()?,
+            left: args.limit,
+            hidden: 0,
+            file,
+            is_all,
+        })
     }
 
     fn put(&mut self, finding: &Finding<'_>) -> Result<(), CliError> {
@@ -174,14 +202,20 @@ impl<'a> List<'a> {
             self.left -= 1;
         }
         let is_all = self.is_all;
-        self.out
-            .record(&FileRecord::new(finding), || if is_all { finding.to_string() } else { line(finding) })
+        self.out.record(&FileRecord::new(finding), || {
+            if is_all {
+                finding.to_string()
+            } else {
+                line(finding)
+            }
+        })
     }
 
     /// How many findings were shown nowhere.
     fn finish(self) -> Result<u64, CliError> {
         if let Some((path, mut file)) = self.file {
-            file.flush().map_err(|e| CliError::failed(format!("cannot write {}", path.display()), e))?;
+            file.flush()
+                .map_err(|e| CliError::failed(format!("cannot write {}", path.display()), e))?;
         }
         self.out.finish()?;
         Ok(self.hidden)
@@ -190,13 +224,23 @@ impl<'a> List<'a> {
 
 /// A finding for people.
 fn line(finding: &Finding<'_>) -> String {
-    let Finding { source, path, hash, pins, .. } = finding;
+    let Finding {
+        source,
+        path,
+        hash,
+        pins,
+        ..
+    } = finding;
     let what = match finding.kind {
         FindingKind::Missing => "missing".to_owned(),
         FindingKind::WrongName => "not what its name says".to_owned(),
         FindingKind::Torn => "changed while it was captured".to_owned(),
         FindingKind::WrongSize { stored, expected } => {
-            format!("{} bytes where its row says {}", text::number(stored), text::number(expected))
+            format!(
+                "{} bytes where its row says {}",
+                text::number(stored),
+                text::number(expected)
+            )
         }
     };
     let pinned = match pins.kinds().next() {
@@ -247,12 +291,20 @@ impl Place {
 
     fn line(&self, what: &str) -> String {
         let stored = text::counted(self.stored, "file", "files");
-        let mut line = format!("{what}: {stored} there, {} needed", text::number(self.wanted));
+        let mut line = format!(
+            "{what}: {stored} there, {} needed",
+            text::number(self.wanted)
+        );
         if self.missing > 0 {
             let kinds = self.missing_by_pin.iter().filter(|(_, count)| **count > 0);
-            let kinds: Vec<String> =
-                kinds.map(|(kind, count)| format!("{kind} {}", text::number(*count))).collect();
-            line.push_str(&format!(", {} missing ({})", text::number(self.missing), kinds.join(", ")));
+            let kinds: Vec<String> = kinds
+                .map(|(kind, count)| format!("{kind} {}", text::number(*count)))
+                .collect();
+            line.push_str(&format!(
+                ", {} missing ({})",
+                text::number(self.missing),
+                kinds.join(", ")
+            ));
         }
         for (count, what) in [
             (self.wrong_name, "not what their name says"),
@@ -286,11 +338,16 @@ impl Summary {
     fn lines(&self, elapsed: &str, hidden: u64) -> Vec<String> {
         let mut lines = Vec::new();
         if hidden > 0 {
-            lines.push(format!("and {} more; --list FILE writes them all", text::number(hidden)));
+            lines.push(format!(
+                "and {} more; --list FILE writes them all",
+                text::number(hidden)
+            ));
         }
         let files = text::counted(self.files, "file", "files");
         let pinned = text::number(self.pinned);
-        lines.push(format!("{files} in the database, {pinned} of them pinned, checked in {elapsed}"));
+        lines.push(format!(
+            "{files} in the database, {pinned} of them pinned, checked in {elapsed}"
+        ));
         lines.push(self.local_storage.line("local storage"));
         lines.push(self.ipfs.line("IPFS"));
         lines.push(match self.missing {
@@ -300,7 +357,9 @@ impl Summary {
         });
         if self.mismatches > 0 {
             let files = text::counted(self.mismatches, "mismatch", "mismatches");
-            lines.push(format!("damage: {files} between stored files and what is said of them"));
+            lines.push(format!(
+                "damage: {files} between stored files and what is said of them"
+            ));
         }
         lines
     }
@@ -313,16 +372,31 @@ mod tests {
     use super::*;
 
     fn finding(kind: FindingKind, pins: Pins, path: &str) -> Finding<'static> {
-        Finding { kind, hash: "Qm1".into(), pins, source: "files", path: path.into() }
+        Finding {
+            kind,
+            hash: "Qm1".into(),
+            pins,
+            source: "files",
+            path: path.into(),
+        }
     }
 
     #[test]
     fn findings_are_told_in_a_line() {
         let pins = Pins::default().with(PinKind::Tx).with(PinKind::Content);
         let missing = finding(FindingKind::Missing, pins, "blocks/AB/CIQ.data");
-        assert_eq!(line(&missing), "files/blocks/AB/CIQ.data of Qm1: missing (pinned: content,tx)");
-        assert_eq!(missing.to_string(), "missing\tQm1\tcontent,tx\tfiles/blocks/AB/CIQ.data");
-        let size = FindingKind::WrongSize { stored: 1000, expected: 2 };
+        assert_eq!(
+            line(&missing),
+            "files/blocks/AB/CIQ.data of Qm1: missing (pinned: content,tx)"
+        );
+        assert_eq!(
+            missing.to_string(),
+            "missing\tQm1\tcontent,tx\tfiles/blocks/AB/CIQ.data"
+        );
+        let size = FindingKind::WrongSize {
+            stored: 1000,
+            expected: 2,
+        };
         let size = finding(size, Pins::default(), "Qm1");
         assert_eq!(line(&size), "files/Qm1: 1,000 bytes where its row says 2");
         let value = serde_json::to_value(FileRecord::new(&size)).expect("JSON");
@@ -335,9 +409,16 @@ mod tests {
 
     #[test]
     fn the_summary_tells_what_there_is_to_tell() {
-        let mut report = CheckReport { pinned: 9, ..CheckReport::default() };
+        let mut report = CheckReport {
+            pinned: 9,
+            ..CheckReport::default()
+        };
         report.rows.files = 10;
-        report.local = PlaceReport { stored: 8, wanted: 8, ..PlaceReport::default() };
+        report.local = PlaceReport {
+            stored: 8,
+            wanted: 8,
+            ..PlaceReport::default()
+        };
         let summary = Summary::new("4f".into(), false, &report);
         assert_eq!(
             summary.lines("2s", 0),
@@ -357,6 +438,9 @@ mod tests {
             "IPFS: 0 files there, 0 needed, 1 missing (message 1), 2 not what their name says"
         );
         assert_eq!(lines[4], "1 pinned file is missing");
-        assert_eq!(lines[5], "damage: 2 mismatches between stored files and what is said of them");
+        assert_eq!(
+            lines[5],
+            "damage: 2 mismatches between stored files and what is said of them"
+        );
     }
 }

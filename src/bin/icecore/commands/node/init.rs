@@ -94,14 +94,24 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let settings = settings(context)?;
     let path = absolute(args.compose_file.as_deref().unwrap_or(Path::new(".")))?;
     let environment = Env::variables();
-    let request = Request { path: &path, environment: &environment, project: args.project.as_deref() };
+    let request = Request {
+        path: &path,
+        environment: &environment,
+        project: args.project.as_deref(),
+    };
     let project = compose::load(request).map_err(|err| {
         let hint = err.hint().map(str::to_owned);
         let message = "the compose project cannot be read".to_owned();
-        CliError::Failed { message, source: Some(Box::new(err)), hint }
+        CliError::Failed {
+            message,
+            source: Some(Box::new(err)),
+            hint,
+        }
     })?;
     if project.folder.to_str().is_none() {
-        return Err(CliError::usage("the compose file's folder has a name that is not UTF-8"));
+        return Err(CliError::usage(
+            "the compose file's folder has a name that is not UTF-8",
+        ));
     }
     let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
     let node = discover(project, Some(&docker));
@@ -114,25 +124,38 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         }
     }
     let parts = [&node.local_storage, &node.ipfs, &node.keys];
-    let all = node.database.is_some() && node.config.is_some() && parts.into_iter().all(Option::is_some);
-    let outcome = if all { Outcome::Done } else { Outcome::Incomplete };
+    let all =
+        node.database.is_some() && node.config.is_some() && parts.into_iter().all(Option::is_some);
+    let outcome = if all {
+        Outcome::Done
+    } else {
+        Outcome::Incomplete
+    };
     let summary = summary(&node, &file, &settings);
-    Ok(meter.finish("node init", outcome, &summary, || last_lines(context, &file, &settings, all)))
+    Ok(meter.finish("node init", outcome, &summary, || {
+        last_lines(context, &file, &settings, all)
+    }))
 }
 
 /// Where the file goes.
 fn output(context: &Context<'_>, args: &Args) -> Result<PathBuf, CliError> {
-    let named = args.output.as_ref().or(context.global.config.as_ref()).or(context.env.config.as_ref());
+    let named = args
+        .output
+        .as_ref()
+        .or(context.global.config.as_ref())
+        .or(context.env.config.as_ref());
     match named.cloned().or_else(|| context.env.config_file()) {
         Some(file) => absolute(&file),
-        None => {
-            Err(CliError::usage("no folder for icecore.toml: HOME is not set").with_hint("use --output FILE"))
-        }
+        None => Err(
+            CliError::usage("no folder for icecore.toml: HOME is not set")
+                .with_hint("use --output FILE"),
+        ),
     }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {
-    std::path::absolute(path).map_err(|e| CliError::failed(format!("cannot resolve {}", path.display()), e))
+    std::path::absolute(path)
+        .map_err(|e| CliError::failed(format!("cannot resolve {}", path.display()), e))
 }
 
 /// What the command line and the environment say that belongs into the file. Never a passphrase itself.
@@ -142,9 +165,16 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
         path.map_err(|_| CliError::usage("icecore.toml takes only paths that are UTF-8"))
     };
     let (global, env) = (context.global, &context.env);
-    let location = global.repo.as_ref().or(env.repo.as_ref()).map(Location::parse).transpose();
+    let location = global
+        .repo
+        .as_ref()
+        .or(env.repo.as_ref())
+        .map(Location::parse)
+        .transpose();
     let location = location.map_err(|why| CliError::usage(why.to_string()))?;
-    let repository_id = location.as_ref().and_then(|location| context.remembered(location));
+    let repository_id = location
+        .as_ref()
+        .and_then(|location| context.remembered(location));
     let repository = match location {
         None => None,
         Some(Location::Local(path)) => Some(text(absolute(&path)?)?),
@@ -169,14 +199,22 @@ fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
 fn taken(file: &Path) -> CliError {
     let message = format!("there is a file {} already", file.display());
     let hint = "use --force to replace it, or --output FILE to write another".to_owned();
-    CliError::Failed { message, source: None, hint: Some(hint) }
+    CliError::Failed {
+        message,
+        source: None,
+        hint: Some(hint),
+    }
 }
 
 fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
-    let existing = if force { Existing::Replace } else { Existing::Refuse };
+    let existing = if force {
+        Existing::Replace
+    } else {
+        Existing::Refuse
+    };
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let written =
-        Dir::create_all(folder, 0o700).and_then(|_| write_file(file, text.as_bytes(), 0o600, existing));
+    let written = Dir::create_all(folder, 0o700)
+        .and_then(|_| write_file(file, text.as_bytes(), 0o600, existing));
     written.map_err(|err| match err.kind() {
         std::io::ErrorKind::AlreadyExists if !force => taken(file),
         _ => CliError::failed(format!("cannot write {}", file.display()), err),
@@ -187,10 +225,20 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
 fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
     let mut table = text::Table::new(&["part", "what was found"]);
     let mut row = |part: &str, found: Option<String>| {
-        table.row([part.to_owned(), found.unwrap_or_else(|| "not found: fill it in".to_owned())]);
+        table.row([
+            part.to_owned(),
+            found.unwrap_or_else(|| "not found: fill it in".to_owned()),
+        ]);
     };
-    let files: Vec<String> = node.files.iter().map(|file| file.display().to_string()).collect();
-    row("project", Some(format!("{} ({})", node.project, files.join(", "))));
+    let files: Vec<String> = node
+        .files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    row(
+        "project",
+        Some(format!("{} ({})", node.project, files.join(", "))),
+    );
     if let Some(why) = &node.no_engine {
         let what = format!("not asked, names are those that compose would give: {why}");
         row("Docker engine", Some(what));
@@ -198,8 +246,14 @@ fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
     row(
         "database",
         node.database.as_ref().map(|found| {
-            let state = found.state.as_ref().map_or_else(String::new, |state| format!(" ({state})"));
-            format!("container {}{state}, user {}, database {}", found.container, found.user, found.database)
+            let state = found
+                .state
+                .as_ref()
+                .map_or_else(String::new, |state| format!(" ({state})"));
+            format!(
+                "container {}{state}, user {}, database {}",
+                found.container, found.user, found.database
+            )
         }),
     );
     row("local storage", node.local_storage.as_ref().map(tree_text));
@@ -209,7 +263,10 @@ fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
     if let Some(found) = &node.compose {
         row("compose files", Some(files_text(found)));
     }
-    row("writers", Some(node.writers.join(", ")).filter(|writers| !writers.is_empty()));
+    row(
+        "writers",
+        Some(node.writers.join(", ")).filter(|writers| !writers.is_empty()),
+    );
     let mut out = context.ui.data()?;
     for line in table.lines() {
         out.line(line)?;
@@ -238,10 +295,17 @@ fn last_lines(context: &Context<'_>, file: &Path, settings: &Settings, all: bool
     if !all {
         lines.push("fill in there what was not found, or the backup is without it".to_owned());
     }
-    let usual = context.env.config.clone().or_else(|| context.env.config_file());
+    let usual = context
+        .env
+        .config
+        .clone()
+        .or_else(|| context.env.config_file());
     let config = match usual.is_some_and(|usual| usual == file) {
         true => String::new(),
-        false => format!("--config {} ", shell_words::quote(&file.display().to_string())),
+        false => format!(
+            "--config {} ",
+            shell_words::quote(&file.display().to_string())
+        ),
     };
     lines.push(format!("next: icecore {config}node backup --init"));
     lines
@@ -251,7 +315,11 @@ fn summary<'a>(node: &'a Discovery, file: &Path, settings: &'a Settings) -> Summ
     Summary {
         file: file.display().to_string(),
         project: &node.project,
-        compose_files: node.files.iter().map(|file| file.display().to_string()).collect(),
+        compose_files: node
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect(),
         no_engine: node.no_engine.as_deref(),
         database: node.database.as_ref().map(|found| Database {
             service: &found.service,
@@ -276,12 +344,22 @@ fn tree(found: &FoundTree) -> Tree<'_> {
         Place::Volume(name) => Some(name.as_str()),
         Place::Path(_) => None,
     };
-    let path = found.folder.as_ref().map(|folder| folder.display().to_string());
-    Tree { service: found.service.as_deref(), volume, path }
+    let path = found
+        .folder
+        .as_ref()
+        .map(|folder| folder.display().to_string());
+    Tree {
+        service: found.service.as_deref(),
+        volume,
+        path,
+    }
 }
 
 fn files(found: &FoundFiles) -> Files<'_> {
-    Files { path: found.folder.display().to_string(), only: &found.names }
+    Files {
+        path: found.folder.display().to_string(),
+        only: &found.names,
+    }
 }
 
 #[cfg(test)]
@@ -292,9 +370,16 @@ mod tests {
     use crate::config::Config;
 
     fn node() -> Discovery {
-        let volume =
-            |name: &str| FoundTree { place: Place::Volume(name.into()), service: None, folder: None };
-        let folder = |path: &str| FoundTree { place: Place::Path(path.into()), service: None, folder: None };
+        let volume = |name: &str| FoundTree {
+            place: Place::Volume(name.into()),
+            service: None,
+            folder: None,
+        };
+        let folder = |path: &str| FoundTree {
+            place: Place::Path(path.into()),
+            service: None,
+            folder: None,
+        };
         Discovery {
             project: "node".into(),
             folder: "/opt/node".into(),
@@ -311,7 +396,11 @@ mod tests {
             keys: Some(folder("/opt/node/keys")),
             config: Some(FoundFiles {
                 folder: "/opt/node".into(),
-                names: vec![".env".into(), "config.yml".into(), "docker-compose.yml".into()],
+                names: vec![
+                    ".env".into(),
+                    "config.yml".into(),
+                    "docker-compose.yml".into(),
+                ],
             }),
             writers: vec!["node-pyaleph-1".into()],
             ..Discovery::default()
@@ -335,12 +424,25 @@ mod tests {
         };
         let config = accepted(&node(), &settings);
         assert_eq!(config.repository, Some("/mnt/backup".into()));
-        assert_eq!(config.repository_ids, [icecore::types::RepoId::new([7; 16])]);
+        assert_eq!(
+            config.repository_ids,
+            [icecore::types::RepoId::new([7; 16])]
+        );
         assert_eq!(config.passphrase_file, Some("/root/p".into()));
-        let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        let names: Vec<&str> = config
+            .sources
+            .iter()
+            .map(|source| source.name.as_str())
+            .collect();
         assert_eq!(names, ["db", "local-storage", "ipfs", "keys", "config"]);
-        assert_eq!(config.node.ipfs.map(|part| part.place), Some(Place::Path("/srv/ip \"fs\"".into())));
-        assert_eq!(config.node.database.map(|part| part.source).as_deref(), Some("db"));
+        assert_eq!(
+            config.node.ipfs.map(|part| part.place),
+            Some(Place::Path("/srv/ip \"fs\"".into()))
+        );
+        assert_eq!(
+            config.node.database.map(|part| part.source).as_deref(),
+            Some("db")
+        );
         assert_eq!(config.node.writers, ["node-pyaleph-1"]);
         assert_eq!(config.node.project.as_deref(), Some("node"));
     }
@@ -355,7 +457,12 @@ mod tests {
                 2 => node.ipfs = None,
                 3 => node.keys = None,
                 4 => node.config = None,
-                _ => node = Discovery { project: "p".into(), ..Discovery::default() },
+                _ => {
+                    node = Discovery {
+                        project: "p".into(),
+                        ..Discovery::default()
+                    }
+                }
             }
             accepted(&node, &Settings::default());
         }
@@ -364,11 +471,19 @@ mod tests {
     /// A commented section, once its signs are taken off, is a whole one.
     #[test]
     fn what_is_to_be_filled_in_is_accepted_when_it_is() {
-        let text = render(&Discovery { project: "p".into(), ..Discovery::default() }, &Settings::default());
+        let text = render(
+            &Discovery {
+                project: "p".into(),
+                ..Discovery::default()
+            },
+            &Settings::default(),
+        );
         let is_setting = |line: &str| {
             line == "[[source]]"
                 || line == "[hooks]"
-                || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+                || line
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
         };
         let mut filled = String::new();
         for line in text.lines() {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use icecore::node::docker::Docker;
 use icecore::node::restore::{
-    ImageCheck, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport, Placed, Prepared, Preview,
-    Scope, Spot, Verdict, Writer, prepare,
+    ImageCheck, NodePart, NodeRestoreOptions, NodeRestoreReport, PartReport, Placed, Prepared,
+    Preview, Scope, Spot, Verdict, Writer, prepare,
 };
 use icecore::observe::Observer;
 use icecore::ops::memory;
@@ -72,16 +72,27 @@ struct Asked {
 fn asked(text: &str) -> Result<Asked, String> {
     if text.contains(':') {
         let (snapshot, source) = parse::snap_source(text)?;
-        return Ok(Asked { snapshot, source: Some(source) });
+        return Ok(Asked {
+            snapshot,
+            source: Some(source),
+        });
     }
-    Ok(Asked { snapshot: parse::snap(text)?, source: None })
+    Ok(Asked {
+        snapshot: parse::snap(text)?,
+        source: None,
+    })
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let profile = &context.config()?.node;
-    if NodePart::ALL.into_iter().all(|part| part.source(profile).is_none()) {
-        return Err(CliError::usage("the configuration does not say what belongs to the node: [node]")
-            .with_hint("'icecore node init' writes one from the compose file"));
+    if NodePart::ALL
+        .into_iter()
+        .all(|part| part.source(profile).is_none())
+    {
+        return Err(CliError::usage(
+            "the configuration does not say what belongs to the node: [node]",
+        )
+        .with_hint("'icecore node init' writes one from the compose file"));
     }
     let env_remove = SECRET_VARIABLES.map(str::to_owned).to_vec();
     let options = NodeRestoreOptions {
@@ -99,14 +110,29 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         environment: Env::variables(),
         pgoptions: Env::variables().remove("PGOPTIONS"),
         protect: context.protection()?,
-        memory: context.config()?.backup.memory.unwrap_or(memory::BUDGET_DEFAULT),
+        memory: context
+            .config()?
+            .backup
+            .memory
+            .unwrap_or(memory::BUDGET_DEFAULT),
         state: context.state().cloned(),
     };
-    let asked: Vec<(&str, Option<&str>)> =
-        args.what.iter().map(|one| (one.snapshot.as_str(), one.source.as_deref())).collect();
+    let asked: Vec<(&str, Option<&str>)> = args
+        .what
+        .iter()
+        .map(|one| (one.snapshot.as_str(), one.source.as_deref()))
+        .collect();
     let (repository, meter, cancel) = context.begin()?;
     let docker = Docker::new(env_remove).until(&cancel);
-    let mut prepared = prepare(&repository, profile, &docker, &asked, &options, &meter, &cancel)?;
+    let mut prepared = prepare(
+        &repository,
+        profile,
+        &docker,
+        &asked,
+        &options,
+        &meter,
+        &cancel,
+    )?;
     for warning in &prepared.warnings {
         meter.problem(warning);
     }
@@ -127,7 +153,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     };
     let summary = Summary::new(&report);
     let elapsed = text::span(meter.elapsed());
-    Ok(meter.finish("node restore", outcome, &summary, || summary.lines(&elapsed)))
+    Ok(meter.finish("node restore", outcome, &summary, || {
+        summary.lines(&elapsed)
+    }))
 }
 
 // ------------------------------------------------------------------------------------------------------- the plan
@@ -205,10 +233,15 @@ fn records(prepared: &Prepared<'_>) -> Vec<PlanRecord> {
     records.extend(prepared.writers.iter().map(PlanRecord::container));
     records.extend(prepared.images.iter().map(PlanRecord::image));
     records.extend(prepared.database.iter().flat_map(PlanRecord::databases));
-    records.extend(prepared.obstacles.iter().map(|obstacle| PlanRecord::Obstacle {
-        message: obstacle.to_string(),
-        hint: obstacle.hint().map(str::to_owned),
-    }));
+    records.extend(
+        prepared
+            .obstacles
+            .iter()
+            .map(|obstacle| PlanRecord::Obstacle {
+                message: obstacle.to_string(),
+                hint: obstacle.hint().map(str::to_owned),
+            }),
+    );
     records
 }
 
@@ -222,7 +255,11 @@ impl PlanRecord {
             started: crate::ui::json::time(step.record().started),
             bytes: step.bytes(),
             entries: step.entries(),
-            place: placed.spot.as_ref().map(ToString::to_string).unwrap_or_default(),
+            place: placed
+                .spot
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             is_new: matches!(placed.spot, Some(Spot::Volume { folder: None, .. })),
         }
     }
@@ -259,55 +296,116 @@ impl PlanRecord {
     /// What the dump brings, and what of it is there.
     fn databases(preview: &Preview) -> Vec<Self> {
         let there = |name: &str| preview.there.iter().find(|there| there.name == name);
-        let names = preview.brings.iter().map(String::as_str).chain(["postgres", "template1"]);
+        let names = preview
+            .brings
+            .iter()
+            .map(String::as_str)
+            .chain(["postgres", "template1"]);
         names
             .map(|name| Self::Database {
                 name: name.to_owned(),
                 replaces: there(name).is_some(),
                 tables: there(name).map_or(Some(0), |there| there.tables),
                 bytes: there(name).map_or(0, |there| there.bytes),
-                sessions: there(name).map(|there| there.sessions.clone()).unwrap_or_default(),
+                sessions: there(name)
+                    .map(|there| there.sessions.clone())
+                    .unwrap_or_default(),
             })
             .collect()
     }
 
     fn line(&self) -> String {
         let line = match self {
-            Self::Step { part, source, snapshot, started, bytes, entries, place, .. } => {
+            Self::Step {
+                part,
+                source,
+                snapshot,
+                started,
+                bytes,
+                entries,
+                place,
+                ..
+            } => {
                 let snapshot = snapshot.get(..8).unwrap_or(snapshot);
                 let started = started.as_deref().unwrap_or("?");
                 let held = match entries {
                     0 => text::size(*bytes),
-                    _ => format!("{}, {}", text::counted(*entries, "entry", "entries"), text::size(*bytes)),
+                    _ => format!(
+                        "{}, {}",
+                        text::counted(*entries, "entry", "entries"),
+                        text::size(*bytes)
+                    ),
                 };
-                let place = if place.is_empty() { "the database server" } else { place };
+                let place = if place.is_empty() {
+                    "the database server"
+                } else {
+                    place
+                };
                 format!("{part}: {snapshot}:{source} of {started} ({held}) to {place}")
             }
-            Self::Container { name, state: None, .. } => format!("container {name}: there is none"),
-            Self::Container { name, state: Some(state), must_stop: false } => {
+            Self::Container {
+                name, state: None, ..
+            } => format!("container {name}: there is none"),
+            Self::Container {
+                name,
+                state: Some(state),
+                must_stop: false,
+            } => {
                 format!("container {name}: stopped ({state})")
             }
-            Self::Container { name, state: Some(state), must_stop: true } => {
+            Self::Container {
+                name,
+                state: Some(state),
+                must_stop: true,
+            } => {
                 format!("container {name}: {state}, must be stopped")
             }
-            Self::Database { name, replaces: false, .. } => format!("database '{name}': new"),
-            Self::Database { name, tables, bytes, sessions, .. } => {
+            Self::Database {
+                name,
+                replaces: false,
+                ..
+            } => format!("database '{name}': new"),
+            Self::Database {
+                name,
+                tables,
+                bytes,
+                sessions,
+                ..
+            } => {
                 let tables = tables.map(|tables| text::counted(tables, "table", "tables"));
                 let tables = tables.unwrap_or_else(|| "what it holds is unknown".to_owned());
                 let used = match sessions.as_slice() {
                     [] => String::new(),
                     sessions => format!(", in use by {}", sessions.join(", ")),
                 };
-                format!("database '{name}': replaces what is there ({tables}, {}{used})", text::size(*bytes))
+                format!(
+                    "database '{name}': replaces what is there ({tables}, {}{used})",
+                    text::size(*bytes)
+                )
             }
-            Self::Image { service, image, id, digest, state, why, here, here_digest, .. } => {
-                let ran = format!("image of {service}: {image} ({})", digest.as_ref().unwrap_or(id));
+            Self::Image {
+                service,
+                image,
+                id,
+                digest,
+                state,
+                why,
+                here,
+                here_digest,
+                ..
+            } => {
+                let ran = format!(
+                    "image of {service}: {image} ({})",
+                    digest.as_ref().unwrap_or(id)
+                );
                 let here = here.as_deref().unwrap_or("?");
                 match (*state, here_digest, why) {
                     ("same", _, _) => format!("{ran}, the same as here"),
                     ("not-here", _, _) => format!("{ran}, {here} is to be pulled"),
                     (_, _, Some(why)) => format!("{ran}, what is here is not known: {why}"),
-                    (_, Some(digest), None) => format!("{ran}, here: {here} ({digest}), another one"),
+                    (_, Some(digest), None) => {
+                        format!("{ran}, here: {here} ({digest}), another one")
+                    }
                     (_, None, None) => format!("{ran}, here: {here}, another one"),
                 }
             }
@@ -349,9 +447,14 @@ struct Part {
 
 impl Summary {
     fn new(report: &NodeRestoreReport) -> Self {
-        let files = report.parts.iter().filter(|part| part.part.is_file_storage());
+        let files = report
+            .parts
+            .iter()
+            .filter(|part| part.part.is_file_storage());
         Self {
-            refill: files.map(|part| part.failed + part.incomplete + part.left_out).sum(),
+            refill: files
+                .map(|part| part.failed + part.incomplete + part.left_out)
+                .sum(),
             parts: report.parts.iter().map(Part::new).collect(),
         }
     }
@@ -423,7 +526,10 @@ mod tests {
         let whole = asked("latest").expect("a snapshot");
         assert_eq!((whole.snapshot.as_str(), whole.source), ("latest", None));
         let one = asked("4f1c:db").expect("a source");
-        assert_eq!((one.snapshot.as_str(), one.source.as_deref()), ("4f1c", Some("db")));
+        assert_eq!(
+            (one.snapshot.as_str(), one.source.as_deref()),
+            ("4f1c", Some("db"))
+        );
         assert!(asked("latest:").is_err() && asked(":db").is_err() && asked("zz").is_err());
     }
 
@@ -439,12 +545,23 @@ mod tests {
             place: "/opt/keys".into(),
             is_new: false,
         };
-        assert_eq!(step.line(), "keys: 4f1c0011:keys of 2026-01-01T00:00:00Z (3 entries, 0 B) to /opt/keys");
+        assert_eq!(
+            step.line(),
+            "keys: 4f1c0011:keys of 2026-01-01T00:00:00Z (3 entries, 0 B) to /opt/keys"
+        );
         let container = |state: Option<&str>, must_stop| {
-            PlanRecord::Container { name: "c".into(), state: state.map(str::to_owned), must_stop }.line()
+            PlanRecord::Container {
+                name: "c".into(),
+                state: state.map(str::to_owned),
+                must_stop,
+            }
+            .line()
         };
         assert_eq!(container(None, false), "container c: there is none");
-        assert_eq!(container(Some("running"), true), "container c: running, must be stopped");
+        assert_eq!(
+            container(Some("running"), true),
+            "container c: running, must be stopped"
+        );
         let database = PlanRecord::Database {
             name: "aleph".into(),
             replaces: true,
