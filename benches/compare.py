@@ -258,7 +258,7 @@ def check_restored(tool: Tool, source: Path) -> None:
     else:
         out = subprocess.run(["rsync", "-rlpn", "--size-only", "--delete", "--itemize-changes", f"{source}/", f"{back}/"], capture_output=True, text=True)
         said = out.stdout[:500] + out.stderr[:500]
-        # The root folder's own mode is not every tool's business.
+        # The root directory's own mode is not every tool's business.
         same = not [line for line in said.splitlines() if not line.endswith(" ./")]
     if not same:
         sys.exit(f"{tool.name}: what was restored is not what was backed up: {said}")
@@ -312,15 +312,15 @@ def prepare(name: str, work: Path, quick: bool) -> dict:
         return {"source": source, "title": f"`{source}` of this machine", "stream": False}
     if name == "dump":
         scale, transactions = (1, 25) if quick else (20, 500)
-        folder = data / f"dump-{scale}"
-        if not (folder / "1.sql").exists():
-            subprocess.run([ROOT / "benches/make_dumps.sh", folder, str(scale), str(transactions)], check=True)
+        directory = data / f"dump-{scale}"
+        if not (directory / "1.sql").exists():
+            subprocess.run([ROOT / "benches/make_dumps.sh", directory, str(scale), str(transactions)], check=True)
         title = f"`pg_dump` of pgbench at scale {scale} on standard input; changed: {transactions} transactions later"
-        return {"source": folder / "1.sql", "change": lambda: folder / "2.sql", "title": title, "stream": True}
+        return {"source": directory / "1.sql", "change": lambda: directory / "2.sql", "title": title, "stream": True}
     if name == "blocks":
         count, new = (20_000, 100) if quick else (1_000_000, BLOCKS_NEW)
-        folder = data / f"blocks-{count}"
-        make = [sys.executable, str(ROOT / "benches/make_blocks.py"), str(folder)]
+        directory = data / f"blocks-{count}"
+        make = [sys.executable, str(ROOT / "benches/make_blocks.py"), str(directory)]
         done = data / f"blocks-{count}.done"
         if not done.exists():
             subprocess.run([*make, "--count", str(count)], check=True)
@@ -329,10 +329,10 @@ def prepare(name: str, work: Path, quick: bool) -> dict:
 
         def change() -> Path:
             subprocess.run(extra, check=True)
-            return folder
+            return directory
 
-        title = f"{count:,} files of 400 bytes named by their SHA-256 in 1,024 folders; changed: {new:,} new ones"
-        return {"source": folder, "change": change, "undo": lambda: subprocess.run([*extra, "--remove"], check=True), "title": title, "stream": False}
+        title = f"{count:,} files of 400 bytes named by their SHA-256 in 1,024 directories; changed: {new:,} new ones"
+        return {"source": directory, "change": change, "undo": lambda: subprocess.run([*extra, "--remove"], check=True), "title": title, "stream": False}
     raise AssertionError(name)
 
 
@@ -420,7 +420,7 @@ def write_doc(path: Path, name: str, lines: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for data and repositories; not a tmpfs")
+    parser.add_argument("--work", type=Path, required=True, help="directory for data and repositories; not a tmpfs")
     parser.add_argument("--set", action="append", choices=["usr", "dump", "blocks"], dest="sets")
     parser.add_argument("--peers", default="restic,borg,tar,rsync", help="which to compare with; empty for none")
     parser.add_argument("--runs", type=int, default=3)

@@ -1,5 +1,5 @@
 //! How fast the index takes chunks in and finds them. Input: seeded random ids, segments of 256 k chunks in 16 packs, in
-//! a temporary folder. Rows and look-ups a second; runs differ by about 10 %. `cargo bench --bench index [chunks]`.
+//! a temporary directory. Rows and look-ups a second; runs differ by about 10 %. `cargo bench --bench index [chunks]`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's result is its output")]
 

@@ -4,7 +4,7 @@
     make_blocks.py DIR [--count 1000000] [--first 0] [--size 400] [--remove]
 
 Block number n is always the same bytes, so `--first 1000000 --count 5000` adds 5,000 new ones to a million, and the same
-with --remove takes them away again. The 1,024 folders are the first 10 bits of the name.
+with --remove takes them away again. The 1,024 directories are the first 10 bits of the name.
 """
 
 import argparse
@@ -26,19 +26,19 @@ def main() -> None:
     parser.add_argument("--remove", action="store_true")
     args = parser.parse_args()
 
-    folders = []
+    directories = []
     for i in range(1024):
         path = os.path.join(args.dir, f"{i:03x}")
         os.makedirs(path, exist_ok=True)
-        folders.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        directories.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
     for number in range(args.first, args.first + args.count):
         content = block(number, args.size)
         name = hashlib.sha256(content).hexdigest()
-        folder = folders[int(name[:3], 16) >> 2]
+        directory = directories[int(name[:3], 16) >> 2]
         if args.remove:
-            os.unlink(name, dir_fd=folder)
+            os.unlink(name, dir_fd=directory)
             continue
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=folder)
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=directory)
         os.write(file, content)
         os.close(file)
 

@@ -4,13 +4,13 @@
     cargo build --release
     benches/node.py --work DIR [--scale 1] [--runs 3] [--icecore BIN] [--write]
 
-tests/docker/play.sh stands the node up on a private Docker engine, in a folder in DIR that goes away at the end: root, and what
+tests/docker/play.sh stands the node up on a private Docker engine, in a directory in DIR that goes away at the end: root, and what
 tests/run installs, is needed. At scale 1 that is a dump of 236 MB, 50,000 files in local storage and 20,000 blocks of kubo's.
 
 Each tool backs up the whole node (dump, file storage, keys, settings), the unchanged node, and the node an hour of writes
 later (node_data.py: 0.8 % of the rows touched, 0.5 % new files, some collected). For the last, repository and cache are put
 back to what they were before each run. Dump and files are backed up into repositories of their own too, to tell their bytes
-apart. At the end the unchanged file storage alone is backed up again and again, and an empty folder into the same repository:
+apart. At the end the unchanged file storage alone is backed up again and again, and an empty directory into the same repository:
 what that takes is start-up, passphrase, index and commit, and the rest the scan.
 
 Time and memory are measured as compare.py measures them: what runs in the database's container belongs to the engine and is not
@@ -44,7 +44,7 @@ class Node:
     """The node that stands beside this script."""
 
     def __init__(self) -> None:
-        self.folder, self.temporary = Path(os.environ["NODE"]), Path(os.environ["T"])
+        self.directory, self.temporary = Path(os.environ["NODE"]), Path(os.environ["T"])
         self.work = self.temporary / "bench"
         self.work.mkdir()
         self.postgres = f"{os.environ['PROJECT']}_postgres_1"
@@ -56,14 +56,14 @@ class Node:
         return subprocess.run(["bash", "-c", prelude + text], stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def toml(self, repository: Path) -> str:
-        return self.shell(f"toml_for_node {self.folder} {repository}")
+        return self.shell(f"toml_for_node {self.directory} {repository}")
 
     def hour(self) -> None:
         self.shell("hour")
         self.settle()
 
     def touch(self) -> None:
-        """Local storage's folder changes, as it does every hour: icecore looks at names there that are not settled."""
+        """Local storage's directory changes, as it does every hour: icecore looks at names there that are not settled."""
         mark = self.local / "passing.tmp"
         mark.touch()
         mark.unlink()
@@ -73,16 +73,16 @@ class Node:
         """Waits until all is older than any racy window, and lies in the page cache."""
         self.shell("pg_value checkpoint")
         time.sleep(37)
-        for folder in (self.local, self.kubo):
-            warm(folder)
+        for directory in (self.local, self.kubo):
+            warm(directory)
 
     def stored(self) -> "set[str]":
         """Paths of file storage but what kubo rewrites in place and what no backup takes."""
         found = set()
         for root in (self.local, self.kubo):
-            for folder, _, names in os.walk(root):
-                if not re.search(r"/(datastore|\.temp)$", folder):
-                    found.update(f"{folder}/{name}" for name in names if not name.startswith("put-"))
+            for directory, _, names in os.walk(root):
+                if not re.search(r"/(datastore|\.temp)$", directory):
+                    found.update(f"{directory}/{name}" for name in names if not name.startswith("put-"))
         return found
 
 
@@ -116,7 +116,7 @@ class Tool:
         """File storage alone."""
         raise NotImplementedError
 
-    def empty(self, folder: Path) -> "list[str] | None":
+    def empty(self, directory: Path) -> "list[str] | None":
         return None
 
     def fresh(self) -> None:
@@ -175,8 +175,8 @@ class Icecore(Tool):
     def scan(self) -> list[str]:
         return [self.program, "--json", *self.sources["files"]]
 
-    def empty(self, folder: Path) -> list[str]:
-        return [self.program, "--json", "backup", f"empty={folder}"]
+    def empty(self, directory: Path) -> list[str]:
+        return [self.program, "--json", "backup", f"empty={directory}"]
 
     def puts(self) -> "dict[str, int] | None":
         """The backup once more under strace: objects put under their names, and deleted; all leases too."""
@@ -187,7 +187,7 @@ class Icecore(Tool):
         measured(["strace", "-f", "-y", "-s", "4096", "-o", str(log), "-e", f"trace={calls}", *self.backup()], self.env, "icecore under strace")
         puts, leases, deletes = 0, 0, 0
         for line in log.read_text(errors="replace").splitlines():
-            # Folders are open, and named by -y; a put ends with a rename of `.tmp-…`.
+            # Directories are open, and named by -y; a put ends with a rename of `.tmp-…`.
             if f"<{self.repo}" not in line or not line.endswith("= 0"):
                 continue
             if re.search(r" (rename|link)", line):
@@ -223,14 +223,14 @@ class Restic(Tool):
             return sh(dump)
         if self.part == "files":
             return self.files([f"--exclude={self.node.kubo}/datastore"])
-        rest = self.files([self.node.folder / name for name in ("keys", "config.yml", "docker-compose.yml")])
+        rest = self.files([self.node.directory / name for name in ("keys", "config.yml", "docker-compose.yml")])
         return sh(f'{dump}; "$@"', *rest)
 
     def scan(self) -> list[str]:
         return self.files([])
 
-    def empty(self, folder: Path) -> list[str]:
-        return ["restic", "-q", "backup", "--compression", "auto", str(folder)]
+    def empty(self, directory: Path) -> list[str]:
+        return ["restic", "-q", "backup", "--compression", "auto", str(directory)]
 
 
 class Plain(Tool):
@@ -249,7 +249,7 @@ class Plain(Tool):
     def backup(self) -> list[str]:
         dump = f'{DUMP.format(postgres=self.node.postgres)} >"$1/db.sql"'
         rest = 'rsync -a "$4/keys" "$4/config.yml" "$4/docker-compose.yml" "$1/"'
-        return sh(f"{dump}; {self.rsync()}; {rest}", self.repo, self.node.local, self.node.kubo, self.node.folder)
+        return sh(f"{dump}; {self.rsync()}; {rest}", self.repo, self.node.local, self.node.kubo, self.node.directory)
 
     def scan(self) -> list[str]:
         return sh(self.rsync(), self.repo, self.node.local, self.node.kubo)
@@ -258,10 +258,10 @@ class Plain(Tool):
 def objects(repo: Path) -> "dict[str, tuple[int, int, int]]":
     """Every file below, by what tells a rewritten one."""
     found = {}
-    for folder, _, names in os.walk(repo):
+    for directory, _, names in os.walk(repo):
         for name in names:
-            about = os.lstat(f"{folder}/{name}")
-            found[os.path.relpath(f"{folder}/{name}", repo)] = (about.st_size, about.st_mtime_ns, about.st_ino)
+            about = os.lstat(f"{directory}/{name}")
+            found[os.path.relpath(f"{directory}/{name}", repo)] = (about.st_size, about.st_mtime_ns, about.st_ino)
     return found
 
 
@@ -340,7 +340,7 @@ def measure(node: Node, runs: int) -> "tuple[dict, list[Tool], dict[str, Tool]]"
             tool.run("hour", tool.backup())
     for tool in parts.values():
         tool.run("hour", tool.backup())
-    # What the new files cost once more in the next hour's backup, beyond what a touched folder costs.
+    # What the new files cost once more in the next hour's backup, beyond what a touched directory costs.
     for step in ("next hour", "touched"):
         node.touch()
         for tool in settling:
@@ -418,7 +418,7 @@ def report(about: dict, tools: list[Tool], parts: "dict[str, Tool]", runs: int, 
         f"The new files' data is {new['plain']:,} bytes, {new['packed']:,} as `zstd -3` makes of each alone. A new file costs beyond that: icecore {beyond('icecore')[1]:,.0f} bytes, "
         f"restic {beyond('restic')[1]:,.0f} (beyond the plain data {beyond('icecore')[0]:,.0f} and {beyond('restic')[0]:,.0f}). icecore's bytes beyond the data: {bytes_of('files', new['packed'])}.",
         "",
-        "The unchanged file storage alone, and an empty folder into the same repository:",
+        "The unchanged file storage alone, and an empty directory into the same repository:",
         "",
         "| tool | files: wall s | CPU s | empty: wall s | CPU s | scan: wall s | CPU s |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -459,7 +459,7 @@ def positive(text: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the node and repositories; not a tmpfs")
+    parser.add_argument("--work", type=Path, required=True, help="directory for the node and repositories; not a tmpfs")
     parser.add_argument("--scale", type=positive, default=1.0, help="1 is the full size")
     parser.add_argument("--runs", type=int, default=3, help="of the whole node; file storage alone is scanned at least five times")
     parser.add_argument("--icecore", type=Path, default=ROOT / "target/release/icecore", help="the binary")

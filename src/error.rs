@@ -5,7 +5,7 @@ use std::fmt;
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::source::{CommandError, FilterError};
-use crate::store::{Folder, StoreError};
+use crate::store::{ObjectDir, StoreError};
 use crate::sys::PathError;
 
 /// What callers act on; the binary's exit codes follow from it.
@@ -120,7 +120,7 @@ impl Error {
                     )
                 }
                 RepoError::AlreadyThere { .. } => {
-                    Some("choose another folder, or use this repository as it is")
+                    Some("choose another directory, or use this repository as it is")
                 }
                 RepoError::Store(StoreError::Occupied { .. }) => Some(
                     "give the repository a directory of its own, such as a new one below: --repo DIRECTORY/icecore",
@@ -147,9 +147,9 @@ impl Error {
                     Some("mount it writable, or use a command that only reads")
                 }
                 RepoError::Index(IndexError::Full { .. }) => Some(
-                    "free space there, or set ICECORE_CACHE_DIR to a folder with room; the repository is intact",
+                    "free space there, or set ICECORE_CACHE_DIR to a directory with room; the repository is intact",
                 ),
-                RepoError::Index(_) => Some("the cache folder can be deleted at any time"),
+                RepoError::Index(_) => Some("the cache directory can be deleted at any time"),
                 RepoError::NoSuchSnapshot { text, .. } if text.starts_with("latest") => Some(
                     "'icecore snapshots' lists ids, hosts and sources; --host HOST or --any-host says whose 'latest' is meant",
                 ),
@@ -160,7 +160,7 @@ impl Error {
                     "name the one before it by its id to have that; 'icecore verify' tells what else is damaged",
                 ),
                 RepoError::Damaged { object, .. }
-                    if object.starts_with(Folder::Snapshots.name()) =>
+                    if object.starts_with(ObjectDir::Snapshots.name()) =>
                 {
                     Some(
                         "'icecore repair snapshots' sets aside what cannot be read as a snapshot, and heals it where a cache has it",

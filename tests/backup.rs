@@ -1,4 +1,4 @@
-//! Backups on real folders: what is stored, what is carried over, what is counted.
+//! Backups on real directories: what is stored, what is carried over, what is counted.
 
 mod hook;
 
@@ -52,7 +52,7 @@ impl World {
 
     fn write(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
         fs::write(path, content).expect("written");
     }
 
@@ -180,12 +180,12 @@ fn changes_removals_and_kinds_follow_the_tree() {
     fs::remove_dir_all(world.path("d/x")).expect("removed");
     fs::write(world.path("d/x"), b"now a file").expect("written");
     fs::remove_file(world.path("f")).expect("removed");
-    world.write("f/now", b"a folder");
+    world.write("f/now", b"a directory");
     let (second, _) = world.backup();
     assert_eq!(world.names(&second), ["/", "d", "d/x", "d/y", "f", "f/now"]);
 
     fs::remove_file(world.path("d/x")).expect("removed");
-    world.write("d/x/other", b"folder again");
+    world.write("d/x/other", b"directory again");
     let (third, _) = world.backup();
     assert_eq!(
         world.names(&third),
@@ -215,7 +215,7 @@ fn a_racy_file_is_read_again_and_a_settled_one_is_not() {
 }
 
 #[test]
-fn immutable_folders_that_did_not_change_are_not_listed_and_new_names_are_found() {
+fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_found() {
     let world = World::new();
     let name = |n: u8| {
         let digest = sha256(&[n; 400]);
@@ -261,7 +261,7 @@ fn immutable_folders_that_did_not_change_are_not_listed_and_new_names_are_found(
     assert_eq!(found, expected);
 }
 
-/// An ordinary file in an immutable source, changed in place: its folder's times stay as they were, and the folder was
+/// An ordinary file in an immutable source, changed in place: its directory's times stay as they were, and the directory was
 /// skipped. The change was never captured.
 #[test]
 fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
@@ -286,9 +286,9 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
 }
 
 /// A CID of a tree of blocks proves nothing of the file's bytes: they are read once more, and that reading settles the
-/// name. A folder that kept its times was skipped before it came to that.
+/// name. A directory that kept its times was skipped before it came to that.
 #[test]
-fn an_undecidable_name_is_read_once_more_though_its_folder_keeps_its_times() {
+fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() {
     let world = World::new();
     world.write(
         "files/QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",
@@ -306,24 +306,24 @@ fn an_undecidable_name_is_read_once_more_though_its_folder_keeps_its_times() {
     assert_eq!(read, [400, 400, 0]);
 }
 
-/// Folders far above the deepest are closed on the way down and reached by `..` on the way up. From one that was moved
-/// meanwhile there is no way back: the folder above was told of, and what was still to be seen of all others up to the
+/// Directories far above the deepest are closed on the way down and reached by `..` on the way up. From one that was moved
+/// meanwhile there is no way back: the directory above was told of, and what was still to be seen of all others up to the
 /// root went missing without a word. In an immutable source it stayed so: nothing said to look again.
 #[test]
-fn what_lies_above_a_folder_that_was_moved_is_looked_at_again() {
+fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
     const DEPTH: usize = 60;
     const MOVED: usize = 10;
-    let (world, away) = (World::new(), tempfile::tempdir().expect("a folder"));
-    let folder = |depth| vec!["-"; depth].join("/");
+    let (world, away) = (World::new(), tempfile::tempdir().expect("a directory"));
+    let directory = |depth| vec!["-"; depth].join("/");
     for depth in 1..=DEPTH {
         let content = [depth as u8; 400];
         let name: String = sha256(&content)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        world.write(&format!("{}/{name}", folder(depth)), &content);
+        world.write(&format!("{}/{name}", directory(depth)), &content);
     }
-    let (here, there) = (world.path(&folder(MOVED)), away.path().join("moved"));
+    let (here, there) = (world.path(&directory(MOVED)), away.path().join("moved"));
     let moving = || {
         let entries = AtomicU64::new(0);
         let observer = Hook::new(|counter, _| {
@@ -393,7 +393,7 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
             .flags
     };
     assert!(flags(&first).contains(EntryFlags::PROVISIONAL));
-    // Completed later, in place: neither the folder's times nor the inode change.
+    // Completed later, in place: neither the directory's times nor the inode change.
     world.write(&digest, b"whole");
     world.settle();
     let (second, _) = world.run(world.tree_options(true));
@@ -403,7 +403,7 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
 #[test]
 fn what_cannot_be_read_stays_reported_until_it_is_read() {
     if rustix::process::geteuid().is_root() {
-        // Root reads everything; a folder that vanishes under a bind mount is tested by the scripts as another user.
+        // Root reads everything; a directory that vanishes under a bind mount is tested by the scripts as another user.
         return;
     }
     let world = World::new();
@@ -450,18 +450,18 @@ fn an_emptied_source_is_refused_unless_allowed() {
 /// file where a directory was.
 #[test]
 fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let at = dir.path().join("source");
     let clear = || match at.is_dir() {
         true => fs::remove_dir_all(&at).expect("removed"),
         false => fs::remove_file(&at).expect("removed"),
     };
-    let empty_directory: fn(&Path) = |at| fs::create_dir(at).expect("a folder");
-    let directories: fn(&Path) = |at| fs::create_dir_all(at.join("sub")).expect("folders");
+    let empty_directory: fn(&Path) = |at| fs::create_dir(at).expect("a directory");
+    let directories: fn(&Path) = |at| fs::create_dir_all(at.join("sub")).expect("directories");
     let empty_file: fn(&Path) = |at| fs::write(at, b"").expect("a file");
     let file: fn(&Path) = |at| fs::write(at, b"content").expect("a file");
     let tree: fn(&Path) = |at| {
-        fs::create_dir(at).expect("a folder");
+        fs::create_dir(at).expect("a directory");
         fs::write(at.join("a"), b"1").expect("a file");
     };
     let cases = [
@@ -579,7 +579,7 @@ fn a_dry_run_stores_nothing_and_a_cancelled_run_commits_nothing() {
     );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     assert_eq!(world.store.count(Operation::Put, KeyKind::Snapshot), 0);
-    let leases = icecore::store::list_all(world.store.as_ref(), icecore::store::Folder::Leases)
+    let leases = icecore::store::list_all(world.store.as_ref(), icecore::store::ObjectDir::Leases)
         .expect("lists");
     assert!(leases.is_empty(), "the lease went with it");
 }

@@ -28,37 +28,37 @@ use icecore::store::{LocalStore, MemoryStore, SharedStore};
 use icecore::types::{Entry, EntryFlags, RelPath};
 
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: SharedStore,
 }
 
 impl World {
     fn new() -> Self {
         Self::with_store(
-            tempfile::tempdir().expect("a folder"),
+            tempfile::tempdir().expect("a directory"),
             Arc::new(MemoryStore::new()),
         )
     }
 
-    fn with_store(folder: tempfile::TempDir, store: SharedStore) -> Self {
+    fn with_store(directory: tempfile::TempDir, store: SharedStore) -> Self {
         Repository::init(&store, &Secret::empty(), "test").expect("init");
-        fs::create_dir_all(folder.path().join("tree")).expect("made");
-        Self { folder, store }
+        fs::create_dir_all(directory.path().join("tree")).expect("made");
+        Self { directory, store }
     }
 
     fn repo(&self) -> Repository {
-        let cache = self.folder.path().join("cache");
+        let cache = self.directory.path().join("cache");
         Repository::open(self.store.clone(), &Secret::empty(), &cache).expect("open")
     }
 
     /// A path in the tree that is backed up.
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("tree").join(name)
+        self.directory.path().join("tree").join(name)
     }
 
     fn write(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
         fs::write(path, content).expect("written");
     }
 
@@ -92,16 +92,16 @@ impl World {
 
     /// What a snapshot gives back.
     fn restored(&self, report: &BackupReport) -> BTreeMap<PathBuf, Held> {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let what = What {
             snapshot: report.snapshot.expect("committed").to_string(),
             source: Some("tree".into()),
             path: RelPath::root(),
         };
-        let target = Target::Folder(folder.path().join("back"));
+        let target = Target::Directory(directory.path().join("back"));
         let (options, seen) = (RestoreOptions::default(), Recording::default());
         restore(&self.repo(), &what, target, &options, &seen, &Cancel::new()).expect("restored");
-        held(&folder.path().join("back"))
+        held(&directory.path().join("back"))
     }
 
     /// All entries of a snapshot's tree.
@@ -143,8 +143,8 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
         (b"new\nline", b"new\nline"),
         (b"real", b"link"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let tree = folder.path().join("tree");
+        let directory = tempfile::tempdir().expect("a directory");
+        let tree = directory.path().join("tree");
         fs::create_dir_all(&tree).expect("made");
         let (own, opened) = (tree.join(Path::new(std::ffi::OsStr::from_bytes(name))), {
             tree.join(Path::new(std::ffi::OsStr::from_bytes(opened)))
@@ -154,7 +154,7 @@ fn a_repository_or_cache_inside_its_source_is_never_captured() {
             std::os::unix::fs::symlink(&own, &opened).expect("linked");
         }
         let store: SharedStore = Arc::new(LocalStore::open(&opened).expect("opens"));
-        let world = World::with_store(folder, store);
+        let world = World::with_store(directory, store);
         world.write("file", b"content");
 
         // The cache lies in the tree too.
@@ -230,18 +230,18 @@ fn an_empty_stream_is_refused_unless_allowed() {
 #[derive(Debug, PartialEq, Eq)]
 enum Held {
     File(Vec<u8>),
-    Folder,
+    Directory,
     Link(PathBuf),
 }
 
-/// All that lies below a folder.
+/// All that lies below a directory.
 fn held(root: &Path) -> BTreeMap<PathBuf, Held> {
     let mut out = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).min_depth(1) {
         let entry = entry.expect("read");
         let (path, kind) = (entry.path(), entry.file_type());
         let held = match () {
-            () if kind.is_dir() => Held::Folder,
+            () if kind.is_dir() => Held::Directory,
             () if kind.is_file() => Held::File(fs::read(path).expect("read")),
             () => Held::Link(fs::read_link(path).expect("read")),
         };

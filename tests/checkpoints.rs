@@ -40,7 +40,7 @@ impl World {
         ));
         let shared: SharedStore = store.clone();
         Repository::init(&shared, &Secret::empty(), "test").expect("init");
-        let dir = || tempfile::tempdir().expect("a folder");
+        let dir = || tempfile::tempdir().expect("a directory");
         Self {
             tree: dir(),
             cache: dir(),
@@ -54,11 +54,11 @@ impl World {
 
     fn write(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
         fs::write(path, content).expect("written");
     }
 
-    /// All clients have one cache folder: it is never captured, so the digest of what is captured depends on it, and
+    /// All clients have one cache directory: it is never captured, so the digest of what is captured depends on it, and
     /// with others nothing would be skipped.
     fn repo(&self) -> Repository {
         let shared: SharedStore = self.store.clone();
@@ -130,7 +130,7 @@ impl World {
         all
     }
 
-    /// What a snapshot holds of the tree: a file's bytes, none for a folder. Each path's folder must be there.
+    /// What a snapshot holds of the tree: a file's bytes, none for a directory. Each path's directory must be there.
     fn state(
         &self,
         repo: &Repository,
@@ -155,7 +155,7 @@ impl World {
                         .expect("reads");
                     Some(bytes)
                 }
-                Node::Folder { .. } => None,
+                Node::Directory { .. } => None,
                 other => panic!("{}: {other:?}", entry.path),
             };
             let above = entry.path.parent().map(|above| above.to_string());
@@ -163,7 +163,7 @@ impl World {
                 assert_eq!(
                     out.get(&above),
                     Some(&None),
-                    "the folder of {} is there",
+                    "the directory of {} is there",
                     entry.path
                 );
             }
@@ -203,8 +203,8 @@ impl World {
     }
 }
 
-fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
-    for entry in fs::read_dir(folder).expect("lists") {
+fn walk(root: &Path, directory: &Path, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
+    for entry in fs::read_dir(directory).expect("lists") {
         let path = entry.expect("reads").path();
         let name = path
             .strip_prefix(root)
@@ -366,18 +366,18 @@ fn checkpoints_leave_no_trace_in_what_is_committed() {
     assert_eq!(
         runs.iter().map(|run| run.entries).collect::<Vec<_>>(),
         [208],
-        "files, folders and the root"
+        "files, directories and the root"
     );
     assert_eq!(latest.snapshot.parents, []);
 }
 
-/// The entry of a folder that came into being covers what older runs hold there. Behind a checkpoint it must not: it
-/// would hide the folder's own files that the checkpoint's run holds.
+/// The entry of a directory that came into being covers what older runs hold there. Behind a checkpoint it must not: it
+/// would hide the directory's own files that the checkpoint's run holds.
 #[test]
-fn a_new_folder_keeps_what_a_checkpoint_took_of_it() {
+fn a_new_directory_keeps_what_a_checkpoint_took_of_it() {
     let mut world = World::new();
     world.write("a", b"a");
-    world.write("new", b"a file that will be a folder");
+    world.write("new", b"a file that will be a directory");
     world.run(false);
     fs::remove_file(world.path("new")).expect("removed");
     for n in 0..300 {
@@ -633,16 +633,16 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
 enum Edit {
     Write(Vec<u8>, u8),
     Remove(Vec<u8>),
-    Folder(Vec<u8>),
+    Directory(Vec<u8>),
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
-    // Few names, so that files become folders and back.
+    // Few names, so that files become directories and back.
     let path = || prop::collection::vec(0..3u8, 1..5);
     let edit = prop_oneof![
         6 => (path(), any::<u8>()).prop_map(|(path, seed)| Edit::Write(path, seed)),
         2 => path().prop_map(Edit::Remove),
-        1 => path().prop_map(Edit::Folder),
+        1 => path().prop_map(Edit::Directory),
     ];
     prop::collection::vec(edit, 5..60)
 }
@@ -652,16 +652,16 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
         path.iter()
             .fold(root.to_owned(), |at, part| at.join(format!("n{part}")))
     };
-    // What is in the way of a folder goes.
-    let make = |folder: &Path| {
+    // What is in the way of a directory goes.
+    let make = |directory: &Path| {
         let mut at = root.to_owned();
-        for part in folder.strip_prefix(root).expect("below") {
+        for part in directory.strip_prefix(root).expect("below") {
             at.push(part);
             if at.is_file() {
                 fs::remove_file(&at).expect("removed");
             }
         }
-        fs::create_dir_all(folder).expect("made");
+        fs::create_dir_all(directory).expect("made");
     };
     let clear = |path: &Path| {
         if path.is_dir() {
@@ -682,7 +682,7 @@ fn apply(root: &Path, edits: &[Edit], immutable: bool) {
                 fs::write(&path, vec![*seed; 200 + usize::from(*seed)]).expect("written");
             }
             Edit::Remove(path) => clear(&place(path)),
-            Edit::Folder(path) => make(&place(path)),
+            Edit::Directory(path) => make(&place(path)),
         }
     }
 }

@@ -17,10 +17,10 @@ use icecore::ops::backup::{
 };
 use icecore::repo::{Repository, Secret};
 use icecore::source::{FilesFrom, StreamCommand};
-use icecore::store::{Folder, MemoryStore, SharedStore, list_all};
+use icecore::store::{MemoryStore, ObjectDir, SharedStore, list_all};
 
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: SharedStore,
 }
 
@@ -29,7 +29,7 @@ impl World {
         let store: SharedStore = Arc::new(MemoryStore::new());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
         Self {
-            folder: tempfile::tempdir().expect("a folder"),
+            directory: tempfile::tempdir().expect("a directory"),
             store,
         }
     }
@@ -40,12 +40,12 @@ impl World {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn write(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
         fs::write(path, content).expect("written");
     }
 
@@ -225,7 +225,7 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     assert_eq!(world.run(world.keys(), &["keys"]), good());
     assert_eq!(world.run(world.keys(), &[]), good());
 
-    // Emptied, or a folder in a key's place.
+    // Emptied, or a directory in a key's place.
     fs::remove_file(world.path("keys/a.key")).expect("removed");
     fs::remove_file(world.path("keys/new.key")).expect("removed");
     world.write("keys/a.key/x", b"");
@@ -242,7 +242,7 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     );
 }
 
-/// A link that is made anew (`ln -sf`, a copy of the folder) has another change time and inode, and was an alarm; so was
+/// A link that is made anew (`ln -sf`, a copy of the directory) has another change time and inode, and was an alarm; so was
 /// a key that could be read at last, and one that went before it ever could.
 #[test]
 fn what_is_the_same_or_was_never_captured_is_no_alarm() {
@@ -282,11 +282,11 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
         .attempt(vec![world.keys(), files()], &[])
         .0
         .expect("committed");
-    for pack in list_all(world.store.as_ref(), Folder::Packs).expect("listed") {
+    for pack in list_all(world.store.as_ref(), ObjectDir::Packs).expect("listed") {
         world.store.delete(&pack.key).expect("deleted");
     }
     world.write("keys/a.key", b"FIRST");
-    // Another time for the folder too, so that no page of the new run is one of the old.
+    // Another time for the directory too, so that no page of the new run is one of the old.
     world.write("keys/b.key", b"second");
     for _ in 0..2 {
         let (state, suspect, _) = world.run(world.keys(), &[]);
@@ -323,7 +323,7 @@ fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
 }
 
 #[test]
-fn without_the_folder_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured() {
+fn without_the_directory_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured() {
     let world = World::new();
     world.write("keys/a.key", b"first");
     let (early, _) = {
@@ -361,7 +361,7 @@ fn without_the_folder_of_keys_the_last_good_ones_go_on_and_the_rest_is_captured(
     );
 }
 
-/// What was asked for by name and is not in the snapshot was passed over: a list of another folder made an empty snapshot
+/// What was asked for by name and is not in the snapshot was passed over: a list of another directory made an empty snapshot
 /// that was complete.
 #[test]
 fn what_is_listed_and_not_there_is_missing() {
@@ -507,7 +507,7 @@ fn commands_around_a_source_run_whatever_becomes_of_it() {
 fn two_backups_at_once_do_not_share_a_service() {
     let world = World::new();
     world.write("a/x", b"1");
-    let at = world.folder.path().display().to_string();
+    let at = world.directory.path().display().to_string();
     let run = || {
         let held = format!(
             ": >{at}/begun; i=0; until [ -e {at}/go ] || [ $((i += 1)) -gt 3000 ]; do sleep 0.02; done; echo stop >>{at}/log"

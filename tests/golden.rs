@@ -33,7 +33,7 @@ impl Golden {
     /// Unpacks a repository with its files' times: they are the store's clock.
     fn open(name: &str) -> Self {
         let data = data().join(name);
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let repo = dir.path().join("repo");
         fs::create_dir(&repo).expect("made");
         let tar = Command::new("tar")
@@ -230,7 +230,7 @@ fn none_is_forgotten() {
     told.sort_unstable();
     assert_eq!(
         there, told,
-        "the folders of tests/data and the list in tests/golden.rs"
+        "the directories of tests/data and the list in tests/golden.rs"
     );
     for name in told {
         for file in ["repo.tar", "expected.json"] {

@@ -28,7 +28,7 @@ impl World {
     fn new() -> Self {
         let store: SharedStore = Arc::new(MemoryStore::new());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
-        let dir = || tempfile::tempdir().expect("a folder");
+        let dir = || tempfile::tempdir().expect("a directory");
         Self {
             tree: dir(),
             cache: dir(),
@@ -84,9 +84,9 @@ fn a_reader_that_failed_ends_the_walk() {
         .flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes())
         .collect();
     fs::write(world.tree.path().join("a"), &noise).expect("written");
-    let folder = world.tree.path().join("b");
-    fs::create_dir(&folder).expect("made");
-    (0..EMPTY).for_each(|n| fs::write(folder.join(n.to_string()), b"").expect("written"));
+    let directory = world.tree.path().join("b");
+    fs::create_dir(&directory).expect("made");
+    (0..EMPTY).for_each(|n| fs::write(directory.join(n.to_string()), b"").expect("written"));
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&world.store)));
     let repo = world.repo_on(faulty.clone());
     let effect = Effect::ErrorBefore(Trouble::Full);

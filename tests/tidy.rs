@@ -557,8 +557,8 @@ fn forbidden(layer: &str, other: &str) -> Option<String> {
 
 // ------------------------------------------------------------------------------------------------------------ tree
 
-fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
-    let Ok(listing) = std::fs::read_dir(folder) else {
+fn rust_files(directory: &Path, out: &mut Vec<PathBuf>) {
+    let Ok(listing) = std::fs::read_dir(directory) else {
         return;
     };
     for entry in listing {
@@ -609,8 +609,8 @@ fn the_tree_is_tidy() {
     );
 
     let mut files = Vec::new();
-    for folder in ["src", "tests", "benches", "fuzz"] {
-        rust_files(&root.join(folder), &mut files);
+    for directory in ["src", "tests", "benches", "fuzz"] {
+        rust_files(&root.join(directory), &mut files);
     }
     files.sort();
     assert!(files.len() > 20, "only {} files found", files.len());
@@ -634,16 +634,16 @@ fn the_tree_is_tidy() {
     let mut test_files = BTreeSet::new();
     for (name, text) in &texts {
         for module in without_tests(&tokens(text)).1 {
-            let folder = name
+            let directory = name
                 .trim_end_matches("mod.rs")
                 .trim_end_matches("lib.rs")
                 .trim_end_matches(".rs");
-            let folder = folder.trim_end_matches('/');
-            test_files.insert(format!("{folder}/{module}.rs"));
-            test_files.insert(format!("{folder}/{module}/mod.rs"));
+            let directory = directory.trim_end_matches('/');
+            test_files.insert(format!("{directory}/{module}.rs"));
+            test_files.insert(format!("{directory}/{module}/mod.rs"));
         }
         // `#[path]` is refused but for test modules.
-        let beside = Path::new(name).parent().expect("a folder");
+        let beside = Path::new(name).parent().expect("a directory");
         for part in text.split("#[path = \"").skip(1) {
             let file = part.split('"').next().unwrap_or_default();
             test_files.insert(beside.join(file).to_string_lossy().into_owned());
@@ -652,12 +652,12 @@ fn the_tree_is_tidy() {
 
     // And so are the modules below them.
     let is_test = |name: &str| {
-        let folder =
+        let directory =
             |file: &str| format!("{}/", file.trim_end_matches(".rs").trim_end_matches("/mod"));
         test_files.contains(name)
             || test_files
                 .iter()
-                .any(|file: &String| name.starts_with(&folder(file)))
+                .any(|file: &String| name.starts_with(&directory(file)))
     };
     let mut report = Vec::new();
     for (name, text) in &texts {

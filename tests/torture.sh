@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Makes a tree of everything that a backup can get wrong, the same each time it is run (owners, devices, file
-# capabilities and 0000 folders' contents need root and are left out otherwise).
+# capabilities and 0000 directories' contents need root and are left out otherwise).
 #
-#   tests/torture.sh FOLDER        FOLDER must not exist
+#   tests/torture.sh DIRECTORY        DIRECTORY must not exist
 #
 # Judge a restore with: diff <(tests/treelist.py A) <(tests/treelist.py B)
 set -euo pipefail
 export LC_ALL=C
 umask 022
 
-[ $# -eq 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
+[ $# -eq 1 ] || { echo "usage: $0 DIRECTORY" >&2; exit 2; }
 mkdir -- "$1"
 cd -- "$1"
 is_root=false
@@ -41,7 +41,7 @@ noise page 4096 >kinds/page
 noise page 4097 >kinds/page-and-one
 printf 'inside' >kinds/full/file
 ln -s nowhere kinds/dangling
-ln -s full kinds/to-folder
+ln -s full kinds/to-directory
 ln -s one kinds/to-file
 ln -s /etc/hostname kinds/absolute
 ln -s ../../../../../../../../../../etc kinds/escaping
@@ -57,7 +57,7 @@ else
   skip "device nodes, owners, file capabilities (not root)"
 fi
 
-### Hard links, also across folders
+### Hard links, also across directories
 mkdir links links/a links/b
 printf 'shared' >links/first
 ln links/first links/second
@@ -83,7 +83,7 @@ for mode in 0700 0755 1777 2775 3770 7777; do
   : >"modes/d$mode/child"
   chmod "$mode" "modes/d$mode"
 done
-# Unreadable folders, with something in them.
+# Unreadable directories, with something in them.
 for mode in 0000 0300 0500; do
   mkdir "modes/d$mode"
   : >"modes/d$mode/child"
@@ -107,7 +107,7 @@ if $is_root; then
 fi
 
 ### Attributes, ACLs, capabilities
-mkdir attributes attributes/folder
+mkdir attributes attributes/directory
 printf 'attributes' >attributes/several
 : >attributes/large
 : >attributes/none
@@ -124,7 +124,7 @@ if set_attr attributes/several user.first a 10; then
   set_attr attributes/several user.binary c 300
   set_attr attributes/several 'user.with space and=sign' d 5
   set_attr attributes/several "user.$(python3 -c 'print("n" * 250, end="")')" e 3
-  set_attr attributes/folder user.on-a-folder f 20
+  set_attr attributes/directory user.on-a-directory f 20
   # ext4 keeps all of a file's attributes within one block: not every file system takes the larger ones.
   set_attr attributes/large user.large g 5120 || set_attr attributes/large user.large g 3500 || skip "large attributes"
   if $is_root; then
@@ -137,10 +137,10 @@ else
 fi
 if have setfacl && setfacl -m u:1001:rw- attributes/none 2>/dev/null; then
   setfacl -m g:1002:r-x,m::rwx attributes/none
-  mkdir attributes/acl-folder
-  setfacl -m u:1001:rwx attributes/acl-folder
-  setfacl -d -m u:1003:r-x,g:1004:rwx attributes/acl-folder
-  : >attributes/acl-folder/inherits
+  mkdir attributes/acl-directory
+  setfacl -m u:1001:rwx attributes/acl-directory
+  setfacl -d -m u:1003:r-x,g:1004:rwx attributes/acl-directory
+  : >attributes/acl-directory/inherits
 else
   skip "ACLs"
 fi
@@ -254,7 +254,7 @@ for i in range(120000):
 cp random-20-mib random-20-mib-again
 { head -c 5000000 random-20-mib; printf 'inserted'; tail -c +5000001 random-20-mib; } >random-20-mib-edited
 
-### Times last: all of the tree first gets one fixed time, children before their folders
+### Times last: all of the tree first gets one fixed time, children before their directories
 python3 - <<'PYTHON'
 import hashlib, os
 def stamp(fd, name, path):

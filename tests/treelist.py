@@ -5,7 +5,7 @@
 
 Columns: path, kind, mode, owner, size, mtime in ns, then what the kind has: link target, device numbers, the first
 path of the hard-link group, extended attributes (name=hex), SHA-256 of the content, `sparse` if less is allocated
-than the size. Paths are sorted component by component as bytes. Goes through folder handles, so depth has no limit.
+than the size. Paths are sorted component by component as bytes. Goes through directory handles, so depth has no limit.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 
 KINDS = {
     stat.S_IFREG: "file",
-    stat.S_IFDIR: "folder",
+    stat.S_IFDIR: "directory",
     stat.S_IFLNK: "symlink",
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",

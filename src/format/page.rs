@@ -322,7 +322,7 @@ fn put_node(out: &mut Vec<u8>, entry: &Entry, owner: u64, last_mtime: Timestamp)
         }
         Node::Failed { reason } => put_bytes(out, reason.as_bytes()),
         Node::Unknown { body, .. } => out.extend_from_slice(body),
-        Node::Folder { .. } | Node::Fifo { .. } | Node::Socket { .. } | Node::Removed => {}
+        Node::Directory { .. } | Node::Fifo { .. } | Node::Socket { .. } | Node::Removed => {}
     }
 }
 
@@ -418,9 +418,9 @@ fn read_xattrs(reader: &mut Reader<'_>) -> Result<Vec<Xattr>, WireError> {
 }
 
 fn known_kind(number: u8) -> Option<EntryKind> {
-    use EntryKind::{Block, Char, Failed, Fifo, File, Folder, Removed, Socket, Symlink};
+    use EntryKind::{Block, Char, Directory, Failed, Fifo, File, Removed, Socket, Symlink};
     [
-        File, Folder, Symlink, Fifo, Socket, Char, Block, Failed, Removed,
+        File, Directory, Symlink, Fifo, Socket, Char, Block, Failed, Removed,
     ]
     .into_iter()
     .find(|&kind| kind as u8 == number)
@@ -455,7 +455,7 @@ fn read_node(
                 content: read_content(&mut reader)?,
             }
         }
-        EntryKind::Folder => Node::Folder { meta: meta()? },
+        EntryKind::Directory => Node::Directory { meta: meta()? },
         EntryKind::Symlink => {
             let meta = meta()?;
             let target = reader.bytes(SYMLINK_BYTES_MAX)?.to_vec();

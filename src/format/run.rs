@@ -31,10 +31,10 @@ pub struct RunTree {
     pub refs: Vec<PageRef>,
 }
 
-/// A run: pages of folders (and of what took a folder's place), and pages of all else.
+/// A run: pages of directories (and of what took a directory's place), and pages of all else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RunRoot {
-    pub folders: RunTree,
+    pub directories: RunTree,
     pub others: RunTree,
 }
 
@@ -110,7 +110,7 @@ pub fn decode_node(bytes: &[u8], level: u8) -> Result<RunTree, WireError> {
 /// Encodes a run's root.
 pub fn encode_root(root: &RunRoot) -> Vec<u8> {
     let mut out = Vec::new();
-    put_tree(&mut out, &root.folders);
+    put_tree(&mut out, &root.directories);
     put_tree(&mut out, &root.others);
     out
 }
@@ -118,10 +118,13 @@ pub fn encode_root(root: &RunRoot) -> Vec<u8> {
 /// Decodes a run's root.
 pub fn decode_root(bytes: &[u8]) -> Result<RunRoot, WireError> {
     let mut reader = Reader::new(bytes);
-    let folders = read_tree(&mut reader)?;
+    let directories = read_tree(&mut reader)?;
     let others = read_tree(&mut reader)?;
     reader.tail()?;
-    Ok(RunRoot { folders, others })
+    Ok(RunRoot {
+        directories,
+        others,
+    })
 }
 
 #[cfg(test)]
@@ -145,7 +148,7 @@ mod tests {
             refs: vec![page("a"), page("a/b"), page("a.b")],
         };
         let root = RunRoot {
-            folders: RunTree::default(),
+            directories: RunTree::default(),
             others: tree.clone(),
         };
         let bytes = encode_root(&root);

@@ -272,7 +272,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, JsonError> {
     Ok(snapshot)
 }
 
-/// Source names become folder names on restore, so the rule of the command line holds here too.
+/// Source names become directory names on restore, so the rule of the command line holds here too.
 fn is_source_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name != "."

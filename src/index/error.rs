@@ -24,7 +24,7 @@ pub enum IndexError {
         #[source]
         source: rusqlite::Error,
     },
-    /// The cache folder's disk is full.
+    /// The cache directory's disk is full.
     #[error("no space left for the index {path}", path = path.display())]
     Full {
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum IndexError {
         #[source]
         source: rusqlite::Error,
     },
-    /// The index folder could not be read or written.
+    /// The index directory could not be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
     /// A segment says what no segment can say: lengths that overflow, more chunks than there are numbers.

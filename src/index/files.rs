@@ -1,4 +1,4 @@
-//! The index folder: which database file is current, who has it open, and whether it was left in order.
+//! The index directory: which database file is current, who has it open, and whether it was left in order.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -16,15 +16,16 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys::{
-    Dir, Existing, LockFile, PathError, private_folder, read_bounded, remove_if_there, write_file,
+    Dir, Existing, LockFile, PathError, private_directory, read_bounded, remove_if_there,
+    write_file,
 };
 
 const POINTER_MAGIC: &str = "icecore index";
 /// A pointer file is three short lines.
 const POINTER_BYTES_MAX: usize = 4096;
 
-/// The index folder, locked: others wait before they open or replace anything in it.
-pub(super) struct Folder {
+/// The index directory, locked: others wait before they open or replace anything in it.
+pub(super) struct IndexDir {
     dir: PathBuf,
     _lock: LockFile,
 }
@@ -36,10 +37,10 @@ pub(super) enum Pointer {
     Generation(u64),
 }
 
-impl Folder {
-    /// Makes the folder (0700) if need be, and waits for its lock.
+impl IndexDir {
+    /// Makes the directory (0700) if need be, and waits for its lock.
     pub(super) fn enter(dir: &Path) -> Result<Self, PathError> {
-        private_folder(dir)?;
+        private_directory(dir)?;
         let lock = LockFile::open(dir.join("lock"))?;
         lock.lock()?;
         Ok(Self {
@@ -77,7 +78,7 @@ impl Folder {
         ))
     }
 
-    /// A generation that no database in this folder has had: the time in microseconds, or the next free number.
+    /// A generation that no database in this directory has had: the time in microseconds, or the next free number.
     pub(super) fn new_generation(&self) -> Result<u64, PathError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -173,15 +174,15 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// Joins those who have the database open; to be called with the folder locked.
+    /// Joins those who have the database open; to be called with the directory locked.
     pub(super) fn take(
-        _folder: &Folder,
+        _directory: &IndexDir,
         dir: &Path,
         generation: u64,
     ) -> Result<(Self, Mark), PathError> {
         let file = LockFile::open(mark_path(dir, generation))?;
         let alone = file.try_lock()?;
-        // Under the folder's lock nobody else comes in between.
+        // Under the directory's lock nobody else comes in between.
         file.share()?;
         let mark = match file.state()? {
             Some(b'x') => Mark::Damaged,

@@ -1,7 +1,7 @@
 //! What must survive a rebuild of the index: when each pack was verified, the last snapshots seen.
 //!
-//! A database of its own, `state.sqlite` in the index folder, whose schema is migrated (`MIGRATIONS` only ever grows).
-//! All in it are hints: a row that is damaged or tells of another repository counts as absent, a damaged database begins anew, and where the folder
+//! A database of its own, `state.sqlite` in the index directory, whose schema is migrated (`MIGRATIONS` only ever grows).
+//! All in it are hints: a row that is damaged or tells of another repository counts as absent, a damaged database begins anew, and where the directory
 //! cannot be written the memory lasts as long as the process. `state.open` is held shared (flock) by all who have it
 //! open; only who holds it exclusively removes a damaged database.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use crate::sys::{LockFile, PathError, private_folder, remove_if_there};
+use crate::sys::{LockFile, PathError, private_directory, remove_if_there};
 use crate::types::{PackId, RepoId, SnapshotId, Timestamp};
 
 /// Append only: entry n brings a database from `user_version` n to n + 1.
@@ -374,7 +374,7 @@ impl Memory {
 /// Opens the file; if it is unusable and nobody else has it open, it is removed and made anew.
 fn open_durable(dir: &Path) -> Result<(Connection, LockFile, Option<String>), String> {
     let text = |error: PathError| error.to_string();
-    private_folder(dir).map_err(text)?;
+    private_directory(dir).map_err(text)?;
     let hold = LockFile::open(dir.join("state.open")).map_err(text)?;
     hold.share().map_err(text)?;
     let path = dir.join("state.sqlite");
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn hints_outlive_the_process() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let (t1, t2) = (
             Timestamp::from_seconds(10),
             Timestamp::new(-5, 7).expect("a time"),
@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn damage_begins_anew_unless_others_have_it_open() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state.sqlite");
         fs::write(
             &path,
@@ -533,11 +533,11 @@ mod tests {
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
     }
 
-    /// The `state.sqlite` of another repository lay in our cache folder: `verify` reported its last snapshots as
+    /// The `state.sqlite` of another repository lay in our cache directory: `verify` reported its last snapshots as
     /// vanished from ours.
     #[test]
     fn rows_of_another_repository_count_for_nothing() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let memory = Memory::open(dir.path(), RepoId::new([2; 16]));
         memory.set_verified(&[(pack(1), Timestamp::from_seconds(1))]);
         memory.set_last_committed(

@@ -20,8 +20,8 @@
 //! **Compatibility.** A database of an older or newer schema is replaced by an empty one. [`Memory`] holds what cannot
 //! be made again, and is migrated.
 //!
-//! **File systems.** WAL needs shared memory and POSIX locks, the folder needs flock: a local file system. The cache
-//! folder is local; the repository, which may not be, holds no database.
+//! **File systems.** WAL needs shared memory and POSIX locks, the directory needs flock: a local file system. The cache
+//! directory is local; the repository, which may not be, holds no database.
 
 mod chunks;
 mod error;
@@ -42,7 +42,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 pub use self::error::IndexError;
-use self::files::{Folder, Hold, Mark, Pointer, database_path};
+use self::files::{Hold, IndexDir, Mark, Pointer, database_path};
 pub use self::memory::{LastSnapshot, Memory};
 pub use self::packs::Says;
 use self::packs::View;
@@ -145,7 +145,7 @@ const RECENT_FRAMES: usize = 2048;
 
 /// The index of one repository at one address. All methods may be called from many threads.
 ///
-/// Every method can fail with [`IndexError::Damaged`]; after that the next to open the folder gets a new database.
+/// Every method can fail with [`IndexError::Damaged`]; after that the next to open the directory gets a new database.
 pub struct Index {
     dir: PathBuf,
     generation: AtomicU64,
@@ -168,17 +168,18 @@ struct Reader {
 }
 
 impl Index {
-    /// Opens the index in `dir`, the cache folder of one repository and address, and makes both if need be.
+    /// Opens the index in `dir`, the cache directory of one repository and address, and makes both if need be.
     ///
     /// A database that is damaged, foreign or of another schema gives way to a new, empty one; that is no error.
     pub fn open(dir: &Path) -> Result<(Self, Opened), IndexError> {
-        let folder = Folder::enter(dir)?;
-        let why = match folder.pointer()? {
+        let directory = IndexDir::enter(dir)?;
+        let why = match directory.pointer()? {
             Pointer::Absent => None,
             Pointer::Unusable(why) => Some(why),
-            Pointer::Generation(generation) => match Opening::existing(&folder, dir, generation) {
+            Pointer::Generation(generation) => match Opening::existing(&directory, dir, generation)
+            {
                 Ok(opening) => {
-                    folder.remove_others(generation);
+                    directory.remove_others(generation);
                     return Ok((opening.into_index(dir), Opened::Existing));
                 }
                 Err(Unusable::Foreign(why)) => Some(why),
@@ -186,8 +187,8 @@ impl Index {
                 Err(Unusable::Failed(error)) => return Err(error),
             },
         };
-        let opening = Opening::fresh(&folder, dir, why.as_deref().unwrap_or("there was none"))?;
-        folder.remove_others(opening.generation);
+        let opening = Opening::fresh(&directory, dir, why.as_deref().unwrap_or("there was none"))?;
+        directory.remove_others(opening.generation);
         let opened = why.map_or(Opened::Created, |why| Opened::Recreated { why });
         Ok((opening.into_index(dir), opened))
     }
@@ -199,15 +200,15 @@ impl Index {
         let mut writer = lock(&self.writer);
         let mut reader = lock(&self.reader);
         let mut hold = lock(&self.hold);
-        let folder = Folder::enter(&self.dir)?;
-        let opening = Opening::fresh(&folder, &self.dir, why)?;
+        let directory = IndexDir::enter(&self.dir)?;
+        let opening = Opening::fresh(&directory, &self.dir, why)?;
         self.generation.store(opening.generation, Ordering::Release);
         *writer = opening.writer;
         *reader = opening.reader;
         if let Some(old) = hold.replace(opening.hold) {
             old.leave();
         }
-        folder.remove_others(opening.generation);
+        directory.remove_others(opening.generation);
         Ok(())
     }
 
@@ -401,7 +402,7 @@ impl Index {
         })
     }
 
-    /// Names this database among all that were in the folder; numbers of chunks hold within one generation.
+    /// Names this database among all that were in the directory; numbers of chunks hold within one generation.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -521,7 +522,7 @@ impl Reader {
     }
 }
 
-/// A database being opened, with the folder locked.
+/// A database being opened, with the directory locked.
 struct Opening {
     generation: u64,
     hold: Hold,
@@ -530,12 +531,12 @@ struct Opening {
 }
 
 impl Opening {
-    fn existing(folder: &Folder, dir: &Path, generation: u64) -> Result<Self, Unusable> {
+    fn existing(directory: &IndexDir, dir: &Path, generation: u64) -> Result<Self, Unusable> {
         let path = database_path(dir, generation);
         if !is_regular_file(&path) {
             return Err(Unusable::Foreign(format!("{} is no file", path.display())));
         }
-        let (hold, mark) = Hold::take(folder, dir, generation).map_err(IndexError::from)?;
+        let (hold, mark) = Hold::take(directory, dir, generation).map_err(IndexError::from)?;
         if mark == Mark::Damaged {
             return Err(Unusable::Foreign("damage was met in it".to_owned()));
         }
@@ -546,10 +547,10 @@ impl Opening {
         Self::with_reader(generation, hold, writer, path)
     }
 
-    fn fresh(folder: &Folder, dir: &Path, why: &str) -> Result<Self, IndexError> {
-        let generation = folder.new_generation()?;
+    fn fresh(directory: &IndexDir, dir: &Path, why: &str) -> Result<Self, IndexError> {
+        let generation = directory.new_generation()?;
         let path = database_path(dir, generation);
-        let (mut hold, _) = Hold::take(folder, dir, generation)?;
+        let (mut hold, _) = Hold::take(directory, dir, generation)?;
         hold.will_write()?;
         let writer = schema::create(&path)?;
         let opening = Self::with_reader(generation, hold, writer, path.clone()).map_err(
@@ -558,7 +559,7 @@ impl Opening {
                 Unusable::Foreign(what) => IndexError::damaged(&path, what),
             },
         )?;
-        folder.point_to(generation, why)?;
+        directory.point_to(generation, why)?;
         Ok(opening)
     }
 

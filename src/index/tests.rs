@@ -344,7 +344,7 @@ proptest! {
 
     #[test]
     fn it_is_a_function_of_what_is_loaded(plans in plans(), steps in steps()) {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let mut index = Some(open(dir.path()));
         let mut model = Model::default();
         for step in steps {
@@ -391,9 +391,9 @@ proptest! {
     }
 }
 
-/// The copy of a closed index folder, byte for byte.
+/// The copy of a closed index directory, byte for byte.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
+    fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("listed") {
         let entry = entry.expect("an entry");
         fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
@@ -444,7 +444,7 @@ fn filled(dir: &Path) -> Vec<Vec<Location>> {
         .collect()
 }
 
-/// Opens a folder and compares every answer with the truth. Returns true if damage was noticed.
+/// Opens a directory and compares every answer with the truth. Returns true if damage was noticed.
 fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
     let index = match Index::open(dir).expect("damage is no error of open") {
         (_, Opened::Recreated { .. }) => return true,
@@ -488,8 +488,8 @@ fn right_or_damaged(dir: &Path, truth: &[Vec<Location>], what: &str) -> bool {
 #[test]
 fn a_damaged_page_gives_right_answers_or_damage() {
     let (home, base) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     let truth = filled(base.path());
     let mut noticed = 0;
@@ -517,8 +517,8 @@ fn a_damaged_page_gives_right_answers_or_damage() {
 #[test]
 fn a_damaged_header_never_ends_in_an_error() {
     let (home, base) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     let truth = filled(base.path());
     let truth = &truth[..40];
@@ -543,8 +543,8 @@ fn a_damaged_header_never_ends_in_an_error() {
 #[test]
 fn cut_off_empty_and_foreign_files_give_way_to_a_new_one() {
     let (home, base) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     let truth = filled(base.path());
     let whole = fs::read(database(base.path())).expect("read");
@@ -568,7 +568,7 @@ fn cut_off_empty_and_foreign_files_give_way_to_a_new_one() {
 
 #[test]
 fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let recreated = |what: &str| {
         let (index, opened) = Index::open(dir.path()).expect("opens");
         assert!(
@@ -605,7 +605,7 @@ fn another_schema_a_lost_file_and_a_bad_pointer_give_way_too() {
 
 #[test]
 fn two_openings_take_turns() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let (a, b) = (open(dir.path()), open(dir.path()));
     std::thread::scope(|scope| {
         for (index, odd) in [(&a, 0), (&b, 1)] {
@@ -645,8 +645,8 @@ fn two_openings_take_turns() {
 #[test]
 fn an_older_database_put_back_tells_what_it_holds() {
     let (dir, old) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     open(dir.path())
         .load(segment(1), &adding(vec![pack(1, 0..9)]))
@@ -687,7 +687,7 @@ fn an_older_database_put_back_tells_what_it_holds() {
 
 #[test]
 fn an_unclean_end_is_noticed_only_while_nobody_else_has_it_open() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mark = || {
         let path = database(dir.path()).with_extension("open");
         fs::read(path).expect("read").first().copied()
@@ -710,7 +710,7 @@ fn an_unclean_end_is_noticed_only_while_nobody_else_has_it_open() {
 
 #[test]
 fn a_segment_that_cannot_be_true_changes_nothing() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let index = open(dir.path());
     let mut bad = pack(1, 0..9);
     bad.frames[1].chunks[0].len = u32::MAX;
@@ -725,7 +725,7 @@ fn a_segment_that_cannot_be_true_changes_nothing() {
 
 #[test]
 fn content_left_over_from_a_false_segment_is_not_taken_over() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let index = open(dir.path());
     index
         .load(segment(9), &adding(vec![pack(9, 1000..1200)]))

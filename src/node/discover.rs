@@ -66,8 +66,8 @@ impl Engine for Docker {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Discovery {
     pub project: String,
-    /// The folder of the compose file.
-    pub folder: PathBuf,
+    /// The directory of the compose file.
+    pub directory: PathBuf,
     /// The compose files that were read.
     pub files: Vec<PathBuf>,
     /// Why the engine was not asked.
@@ -79,9 +79,9 @@ pub struct Discovery {
     /// Those of other services with one.
     pub other_ipfs: Vec<FoundTree>,
     pub keys: Option<FoundTree>,
-    /// The configuration, and what else of its folder is worth keeping.
+    /// The configuration, and what else of its directory is worth keeping.
     pub config: Option<FoundFiles>,
-    /// The compose file's folder, where the configuration is not in it.
+    /// The compose file's directory, where the configuration is not in it.
     pub compose: Option<FoundFiles>,
     /// Containers that write to the node's data.
     pub writers: Vec<String>,
@@ -103,21 +103,21 @@ pub struct FoundDatabase {
     pub data: Option<Place>,
 }
 
-/// A folder of the node.
+/// A directory of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundTree {
     pub place: Place,
     /// The service that uses it, if one does.
     pub service: Option<String>,
-    /// The folder on this machine, where that is known.
-    pub folder: Option<PathBuf>,
+    /// The directory on this machine, where that is known.
+    pub directory: Option<PathBuf>,
 }
 
-/// Some files of a folder.
+/// Some files of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFiles {
-    pub folder: PathBuf,
-    /// Relative to the folder, in order.
+    pub directory: PathBuf,
+    /// Relative to the directory, in order.
     pub names: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery 
         containers: Vec::new(),
         engine,
         out: Discovery {
-            folder: project.folder.clone(),
+            directory: project.directory.clone(),
             files: project.files.clone(),
             notes: std::mem::take(&mut project.notes),
             ..Discovery::default()
@@ -193,32 +193,32 @@ impl Finder<'_> {
             _ => {
                 let list = other.into_iter().collect::<Vec<_>>().join("', '");
                 self.note(format!(
-                    "the engine has no container of a project '{name}', but of '{list}' from this folder: use --project"
+                    "the engine has no container of a project '{name}', but of '{list}' from this directory: use --project"
                 ));
             }
         }
     }
 
-    /// Projects whose containers say that they come from this folder.
+    /// Projects whose containers say that they come from this directory.
     fn running_here(&mut self, project: &Project) -> BTreeSet<String> {
-        let mut folders = vec![project.folder.clone()];
-        folders.extend(
-            Dir::open_canonical(&project.folder)
+        let mut directories = vec![project.directory.clone()];
+        directories.extend(
+            Dir::open_canonical(&project.directory)
                 .ok()
                 .map(|dir| dir.path().to_owned()),
         );
-        folders.dedup();
+        directories.dedup();
         let files = project
             .files
             .iter()
             .map(|file| file.to_string_lossy().into_owned())
             .collect::<Vec<_>>();
-        let mut labels: Vec<(&str, String)> = folders
+        let mut labels: Vec<(&str, String)> = directories
             .iter()
-            .map(|folder| {
+            .map(|directory| {
                 (
                     "com.docker.compose.project.working_dir",
-                    folder.to_string_lossy().into_owned(),
+                    directory.to_string_lossy().into_owned(),
                 )
             })
             .collect();
@@ -264,7 +264,7 @@ impl Finder<'_> {
                 .iter()
                 .any(|mount| mount.target.starts_with(DATABASE));
             let image = has_postgres_image(service);
-            // A folder of that name alone is no sign: whoever copies the files away mounts it too.
+            // A directory of that name alone is no sign: whoever copies the files away mounts it too.
             if image || told {
                 4 * u8::from(image) + 2 * u8::from(told) + u8::from(data)
             } else {
@@ -339,13 +339,13 @@ impl Finder<'_> {
         });
     }
 
-    /// What is mounted at a folder of a container.
+    /// What is mounted at a directory of a container.
     fn tree(&mut self, project: &Project, target: &str) -> Option<FoundTree> {
         let (service, mount) = mounted_at(project, target)?;
         self.place(project, service, mount)
     }
 
-    /// What a service's container has at this folder, if there is such a container.
+    /// What a service's container has at this directory, if there is such a container.
     fn real(&self, service: &Service, target: &str) -> Option<Mount> {
         let mut mounts = self
             .of_service(service)
@@ -385,10 +385,10 @@ impl Finder<'_> {
     ) -> Option<FoundTree> {
         let real = self.real(service, &mount.target);
         let service = Some(service.name.clone());
-        let at = |folder: PathBuf| FoundTree {
-            place: Place::Path(folder.clone()),
+        let at = |directory: PathBuf| FoundTree {
+            place: Place::Path(directory.clone()),
             service: service.clone(),
-            folder: Some(folder),
+            directory: Some(directory),
         };
         let key = match &mount.source {
             MountSource::Nameless => {
@@ -400,7 +400,7 @@ impl Finder<'_> {
                 return Some(FoundTree {
                     place: Place::Volume(real.volume),
                     service,
-                    folder: Some(real.source),
+                    directory: Some(real.source),
                 });
             }
             MountSource::Path(path) => {
@@ -428,7 +428,7 @@ impl Finder<'_> {
             return Some(FoundTree {
                 place: Place::Volume(real.volume),
                 service,
-                folder: Some(real.source),
+                directory: Some(real.source),
             });
         }
         let name = project.volume_name(key);
@@ -436,11 +436,11 @@ impl Finder<'_> {
         if matches!(answer, Some(None)) {
             self.note(format!("the engine has no volume '{name}' yet"));
         }
-        let folder = answer.flatten().map(|volume| volume.mountpoint);
+        let directory = answer.flatten().map(|volume| volume.mountpoint);
         Some(FoundTree {
             place: Place::Volume(name),
             service,
-            folder,
+            directory,
         })
     }
 
@@ -456,7 +456,7 @@ impl Finder<'_> {
         }
     }
 
-    /// The keys: what is mounted where pyaleph looks for them, a folder of that name, or the one beside the compose file.
+    /// The keys: what is mounted where pyaleph looks for them, a directory of that name, or the one beside the compose file.
     fn keys(&mut self, project: &Project) {
         if let Some(found) = self.tree(project, KEYS) {
             self.out.keys = Some(found);
@@ -464,24 +464,24 @@ impl Finder<'_> {
         }
         let named = |path: &Path| path.file_name().is_some_and(|name| name == "keys");
         let mounted = paths(project).find_map(|(service, path)| {
-            let folder = if named(path) {
+            let directory = if named(path) {
                 path
             } else {
                 path.parent().filter(|parent| named(parent))?
             };
-            Some((service.name.clone(), folder.to_owned()))
+            Some((service.name.clone(), directory.to_owned()))
         });
-        let beside = project.folder.join("keys");
-        let (service, folder) = match mounted {
-            Some((service, folder)) => (Some(service), folder),
-            None if kind(&beside) == Some(FileKind::Folder) => (None, beside),
+        let beside = project.directory.join("keys");
+        let (service, directory) = match mounted {
+            Some((service, directory)) => (Some(service), directory),
+            None if kind(&beside) == Some(FileKind::Directory) => (None, beside),
             None => return,
         };
-        self.look_for(&folder);
+        self.look_for(&directory);
         self.out.keys = Some(FoundTree {
-            place: Place::Path(folder.clone()),
+            place: Place::Path(directory.clone()),
             service,
-            folder: Some(folder),
+            directory: Some(directory),
         });
     }
 
@@ -498,7 +498,7 @@ impl Finder<'_> {
                 .find(|path| named(path))
                 .map(Path::to_owned),
         };
-        let beside = project.folder.join("config.yml");
+        let beside = project.directory.join("config.yml");
         let config = mounted.or_else(|| kind(&beside).is_some().then_some(beside));
         let mut kept: BTreeSet<PathBuf> = project
             .files
@@ -506,31 +506,35 @@ impl Finder<'_> {
             .chain(&project.env_files)
             .cloned()
             .collect();
-        let in_keys =
-            |path: &Path| match self.out.keys.as_ref().and_then(|keys| keys.folder.as_ref()) {
-                Some(keys) => path.starts_with(keys),
-                None => false,
-            };
+        let in_keys = |path: &Path| match self
+            .out
+            .keys
+            .as_ref()
+            .and_then(|keys| keys.directory.as_ref())
+        {
+            Some(keys) => path.starts_with(keys),
+            None => false,
+        };
         let mounted = paths(project)
             .map(|(_, path)| path)
             .filter(|path| !in_keys(path));
         kept.extend(mounted.filter(|path| is_file(path)).map(Path::to_owned));
-        kept.retain(|path| path.starts_with(&project.folder));
+        kept.retain(|path| path.starts_with(&project.directory));
         let Some(config) = config else {
-            self.out.compose = files_in(&project.folder, kept);
+            self.out.compose = files_in(&project.directory, kept);
             return;
         };
-        if config.starts_with(&project.folder) {
+        if config.starts_with(&project.directory) {
             kept.insert(config.clone());
-            self.out.config = files_in(&project.folder, kept);
-        } else if let Some(folder) = config.parent() {
-            self.out.config = files_in(folder, BTreeSet::from([config.clone()]));
-            self.out.compose = files_in(&project.folder, kept);
+            self.out.config = files_in(&project.directory, kept);
+        } else if let Some(directory) = config.parent() {
+            self.out.config = files_in(directory, BTreeSet::from([config.clone()]));
+            self.out.compose = files_in(&project.directory, kept);
         }
         match kind(&config) {
             None => self.note(format!("{} cannot be found", config.display())),
             Some(FileKind::Symlink) => self.note(format!(
-                "{} is a symlink: the link is kept, not what it leads to; name that file's folder",
+                "{} is a symlink: the link is kept, not what it leads to; name that file's directory",
                 config.display()
             )),
             Some(_) => {}
@@ -561,7 +565,7 @@ impl Finder<'_> {
             |name: &String| name.ends_with("config.yml") || name.ends_with("config.yaml");
         if let Some(config) = &self.out.config {
             let files = config.names.iter().filter(|name| is_config(name));
-            places.extend(files.map(|name| Place::Path(config.folder.join(name))));
+            places.extend(files.map(|name| Place::Path(config.directory.join(name))));
         }
         let mut writers = Vec::new();
         for service in &project.services {
@@ -602,7 +606,7 @@ fn touches(mounted: &Place, read_only: bool, place: &Place) -> bool {
     }
 }
 
-/// The service that mounts something at this folder of its container.
+/// The service that mounts something at this directory of its container.
 fn mounted_at<'p>(project: &'p Project, target: &str) -> Option<(&'p Service, &'p ServiceMount)> {
     project.services.iter().find_map(|service| {
         let mount = service.mounts.iter().find(|mount| mount.target == target)?;
@@ -642,7 +646,7 @@ fn has_postgres_image(service: &Service) -> bool {
 fn kind(path: &Path) -> Option<FileKind> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Some(Dir::open(parent).ok()?.stat(name).ok()?.kind),
-        _ => Some(FileKind::Folder),
+        _ => Some(FileKind::Directory),
     }
 }
 
@@ -650,15 +654,15 @@ fn is_file(path: &Path) -> bool {
     matches!(kind(path), Some(FileKind::File | FileKind::Symlink)) && Dir::open(path).is_err()
 }
 
-fn files_in(folder: &Path, files: BTreeSet<PathBuf>) -> Option<FoundFiles> {
+fn files_in(directory: &Path, files: BTreeSet<PathBuf>) -> Option<FoundFiles> {
     let below = files
         .iter()
-        .filter_map(|file| file.strip_prefix(folder).ok());
+        .filter_map(|file| file.strip_prefix(directory).ok());
     let names: Vec<String> = below
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
     (!names.is_empty()).then(|| FoundFiles {
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         names,
     })
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::ask::{NoAnswer, Patience, answer};
 use crate::ops::Cancel;
 use crate::source::{CommandError, Ending, SpawnOptions, StreamCommand};
-use crate::sys::{is_folder, is_mount_point};
+use crate::sys::{is_directory, is_mount_point};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -38,10 +38,10 @@ pub enum DockerError {
     #[error("there is no Docker volume '{name}'")]
     NoVolume { name: String },
     /// Its files are not where they should be now.
-    #[error("the folder of the Docker volume '{name}', {}, {why}", .folder.display())]
+    #[error("the directory of the Docker volume '{name}', {}, {why}", .directory.display())]
     VolumeNotHere {
         name: String,
-        folder: PathBuf,
+        directory: PathBuf,
         why: String,
     },
     /// The program said no for another reason.
@@ -72,7 +72,7 @@ impl DockerError {
             Self::NotRunning { .. } => Some("start it: docker compose up -d, or docker start"),
             Self::NoVolume { .. } => Some("'docker volume ls' lists the volumes there are"),
             Self::VolumeNotHere { .. } => Some(
-                "the engine mounts such a volume while a container uses it: let one that writes nothing do so, or name the folder by 'path'",
+                "the engine mounts such a volume while a container uses it: let one that writes nothing do so, or name the directory by 'path'",
             ),
             Self::Failed { .. } | Self::BadAnswer { .. } | Self::Interrupted { .. } => None,
         }
@@ -129,7 +129,7 @@ pub struct Mount {
     /// The volume's name; empty for a bind mount.
     #[serde(rename = "Name", default)]
     pub volume: String,
-    /// The folder or file on this machine.
+    /// The directory or file on this machine.
     #[serde(rename = "Source", default)]
     pub source: PathBuf,
     /// Where it is in the container.
@@ -142,23 +142,23 @@ pub struct Mount {
 pub struct Volume {
     #[serde(rename = "Name")]
     pub name: String,
-    /// Its folder on the engine's machine.
+    /// Its directory on the engine's machine.
     #[serde(rename = "Mountpoint")]
     pub mountpoint: PathBuf,
     #[serde(rename = "Driver", default)]
     pub driver: String,
-    /// What the driver was given: a file system, a folder or a share that lies elsewhere.
+    /// What the driver was given: a file system, a directory or a share that lies elsewhere.
     #[serde(rename = "Options", default)]
     pub options: Option<BTreeMap<String, String>>,
 }
 
 impl Volume {
-    /// The folder on this machine that holds the volume's files now.
+    /// The directory on this machine that holds the volume's files now.
     ///
     /// # Errors
     /// The engine mounts some volumes (a share, a disk, another driver's) only while a container uses them. Until then
-    /// their folder is an empty one of the disk below, which nobody would ever look into again.
-    pub fn folder(&self) -> Result<PathBuf, DockerError> {
+    /// their directory is an empty one of the disk below, which nobody would ever look into again.
+    pub fn directory(&self) -> Result<PathBuf, DockerError> {
         let option = |name: &str| {
             self.options
                 .as_ref()
@@ -170,23 +170,23 @@ impl Volume {
             option("o").split(',').any(|word| word == "bind"),
         );
         let is_local = matches!(self.driver.as_str(), "" | "local");
-        let folder = match is_local && is_bind && device.starts_with('/') {
+        let directory = match is_local && is_bind && device.starts_with('/') {
             true => PathBuf::from(device),
             false => self.mountpoint.clone(),
         };
         let not_here = |why: &str| DockerError::VolumeNotHere {
             name: self.name.clone(),
-            folder: folder.clone(),
+            directory: directory.clone(),
             why: why.to_owned(),
         };
-        if !is_folder(&folder) {
+        if !is_directory(&directory) {
             return Err(not_here(
                 "is not on this machine, or this user may not look at it",
             ));
         }
         let is_plain = is_local && (is_bind || device.is_empty() && option("type").is_empty());
-        if is_plain || is_mount_point(&folder) {
-            Ok(folder)
+        if is_plain || is_mount_point(&directory) {
+            Ok(directory)
         } else {
             Err(not_here("is not mounted now"))
         }
@@ -598,9 +598,9 @@ mod tests {
     /// below the mount point, and the node that was started then was empty.
     #[test]
     fn a_volume_s_files_are_where_its_driver_puts_them() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let data = folder.path().join("_data");
-        let other = folder.path().join("other");
+        let directory = tempfile::tempdir().expect("a directory");
+        let data = directory.path().join("_data");
+        let other = directory.path().join("other");
         std::fs::create_dir(&data).expect("made");
         std::fs::create_dir(&other).expect("made");
         let volume = |driver: &str, options: &str| {
@@ -611,7 +611,7 @@ mod tests {
             answer_json::<Vec<Volume>>(text.as_bytes(), "volume inspect")
                 .expect("read")
                 .remove(0)
-                .folder()
+                .directory()
         };
         assert_eq!(volume("local", "null").expect("plain"), data);
         assert_eq!(volume("local", "{}").expect("plain"), data);

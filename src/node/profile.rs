@@ -9,7 +9,7 @@ pub enum Access {
     Docker { container: String },
     /// Directly, with the programs of this machine.
     Direct {
-        /// Host name, address or the folder of the server's socket; none: the programs' own default.
+        /// Host name, address or the directory of the server's socket; none: the programs' own default.
         address: Option<String>,
         port: Option<u16>,
         /// A file in the form of `.pgpass`, for servers that want a password.
@@ -29,7 +29,7 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     Path(PathBuf),
-    /// A Docker volume; its folder is asked from the engine.
+    /// A Docker volume; its directory is asked from the engine.
     Volume(String),
 }
 
@@ -53,7 +53,7 @@ pub struct Database {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
     pub database: Option<Database>,
-    /// The flat folder of hash-named files.
+    /// The flat directory of hash-named files.
     pub local_storage: Option<Part>,
     /// kubo's repository.
     pub ipfs: Option<Part>,

@@ -40,7 +40,7 @@ const IPFS_EXCLUDES: [&str; 7] = [
 
 const HEAD: &str = "\
 # icecore's configuration, made by 'icecore node init'. Unknown keys are errors; relative paths begin at this file's
-# folder. Made with this file: icecore node backup, node restore, node check, and forget, prune, verify.
+# directory. Made with this file: icecore node backup, node restore, node check, and forget, prune, verify.
 
 ";
 
@@ -203,7 +203,7 @@ fn keys_and_config(out: &mut String, node: &Discovery) {
         }
         None => missing(
             out,
-            "The folder with the node's keys was not found. Fill it in: without the keys the node's identity is lost.",
+            "The directory with the node's keys was not found. Fill it in: without the keys the node's identity is lost.",
             &tree(KEYS, "path", "/opt/pyaleph/keys"),
         ),
     }
@@ -219,7 +219,7 @@ fn keys_and_config(out: &mut String, node: &Discovery) {
             lines.push(("only", list(["config.yml"])));
             missing(
                 out,
-                "The folder with config.yml was not found. Fill it in.",
+                "The directory with config.yml was not found. Fill it in.",
                 &lines,
             );
         }
@@ -270,7 +270,7 @@ fn place(out: &mut String, found: &FoundTree) {
 
 fn files(out: &mut String, name: &str, found: &FoundFiles) {
     source(out, name, "tree");
-    line(out, "path", &path_text(&found.folder));
+    line(out, "path", &path_text(&found.directory));
     line(out, "only", &list(found.names.iter().map(String::as_str)));
 }
 
@@ -347,7 +347,7 @@ mod tests {
             Some(FoundTree {
                 place: Place::Volume(name.into()),
                 service: Some("x".into()),
-                folder: None,
+                directory: None,
             })
         };
         let keys = PathBuf::from("/opt/no\"de/keys");
@@ -366,10 +366,10 @@ mod tests {
             keys: Some(FoundTree {
                 place: Place::Path(keys.clone()),
                 service: None,
-                folder: Some(keys),
+                directory: Some(keys),
             }),
             config: Some(FoundFiles {
-                folder: "/opt/node".into(),
+                directory: "/opt/node".into(),
                 names: vec!["config.yml".into()],
             }),
             writers: vec!["pyaleph-ipfs-1".into(), "a".into()],

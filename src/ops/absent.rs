@@ -45,7 +45,7 @@ fn in_the_way(
             "'{above}' is a symbolic link, which is not followed"
         )),
         Node::Failed { .. } => Some(format!("'{above}' could not be read when it was backed up")),
-        _ if entry.is_folder() => Some(listed_by(snapshot, source, above)),
+        _ if entry.is_directory() => Some(listed_by(snapshot, source, above)),
         _ => Some(format!("'{above}' is not a directory")),
     }
 }

@@ -23,7 +23,7 @@ pub struct MemoryPlan {
     pub workers: usize,
     /// For sorting a run's entries outside memory.
     pub sorter_bytes: usize,
-    /// For the names of one folder.
+    /// For the names of one directory.
     pub listing_bytes: usize,
     /// Frames kept by readers of metadata.
     pub frame_cache_bytes: usize,

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::index::{PackRoll, PackRow};
 use crate::ops::Cancel;
 use crate::repo::Repository;
-use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::PackId;
 
 /// The packs as they were listed, with their sizes.
@@ -15,7 +15,7 @@ pub(crate) struct ListedPacks(BTreeMap<PackId, u64>);
 
 impl ListedPacks {
     pub fn list(repo: &Repository) -> Result<Self, Error> {
-        let listed = list_all(repo.store(), Folder::Packs)?.into_iter();
+        let listed = list_all(repo.store(), ObjectDir::Packs)?.into_iter();
         let pack = |(key, size)| {
             if let ObjectKey::Pack(id) = key {
                 Some((id, size))
@@ -86,7 +86,7 @@ fn call_roll(repo: &Repository, cancel: &Cancel) -> Result<PackRoll, Error> {
     let mut batch: Vec<(PackId, u64)> = Vec::with_capacity(BATCH);
     // A listing ends with errors of the store alone: after another one the rest is passed over.
     let mut failed = None;
-    repo.store().list(Folder::Packs, &mut |meta| {
+    repo.store().list(ObjectDir::Packs, &mut |meta| {
         if failed.is_none()
             && let ObjectKey::Pack(id) = meta.key
         {

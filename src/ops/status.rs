@@ -12,7 +12,7 @@ use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::list::{Lacking, Lacks, MissingLister, SnapshotFilter, snapshots};
 use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository, StoredSnapshot};
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::sys::now;
 use crate::types::{PackId, SnapshotId, Timestamp};
 
@@ -198,7 +198,7 @@ impl Status {
     fn look_at_packs(&mut self, repo: &Repository) -> Result<(), Error> {
         let verified = repo.memory().verified_all();
         let mut stored: BTreeMap<PackId, Timestamp> = BTreeMap::new();
-        for meta in list_all(repo.store(), Folder::Packs)? {
+        for meta in list_all(repo.store(), ObjectDir::Packs)? {
             if let ObjectKey::Pack(id) = meta.key {
                 stored.insert(id, meta.modified);
             }
@@ -387,7 +387,7 @@ mod tests {
         );
         assert!(ask(&repo, Some(7)).1.is_empty() && ask(&repo, None).1.is_empty());
         assert!(
-            list_all(repo.store(), Folder::Leases)
+            list_all(repo.store(), ObjectDir::Leases)
                 .expect("listed")
                 .is_empty()
         );

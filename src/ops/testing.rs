@@ -15,7 +15,7 @@ use crate::repo::{
     ChunkReader, Claims, Lease, MergedRuns, Packer, PackerOptions, Repository, RunWriter, Secret,
     Streams,
 };
-use crate::source::Folder;
+use crate::source::SourceDir;
 use crate::store::{Body, MemoryStore, PutMode, SharedStore, Store};
 use crate::sys::now;
 use crate::types::{Class, Content, Entry, Extent, MissingNames, SnapshotId};
@@ -46,7 +46,7 @@ impl Lab {
         store.clock().set(now());
         Self {
             store: Arc::new(store),
-            dir: tempfile::tempdir().expect("a folder"),
+            dir: tempfile::tempdir().expect("a directory"),
         }
     }
 
@@ -88,14 +88,14 @@ impl Lab {
         self.try_open().expect("opens")
     }
 
-    /// A folder to put files into.
+    /// A directory to put files into.
     pub fn tree(&self) -> PathBuf {
         let path = self.dir.path().join("tree");
         std::fs::create_dir_all(&path).expect("made");
         path
     }
 
-    /// Backs up the folder as `tree`, and `stream` as `db` if it is not empty.
+    /// Backs up the directory as `tree`, and `stream` as `db` if it is not empty.
     pub fn backup(&self, repo: &Repository, stream: &[u8]) -> SnapshotId {
         self.backup_as(repo, TreeSpec::new("tree", self.tree()), stream)
     }
@@ -105,7 +105,7 @@ impl Lab {
         let mut tree = TreeSpec::new("tree", self.tree());
         tree.filter.excludes = vec!["*.log".into()];
         tree.filter.never = vec![
-            Folder::open_root(&self.tree().join("own"))
+            SourceDir::open_root(&self.tree().join("own"))
                 .expect("opens")
                 .id(),
         ];
@@ -201,7 +201,7 @@ pub fn write_runs(
             let mut run = RunWriter::new(&mut put);
             entries
                 .iter()
-                .for_each(|entry| run.push(entry, entry.is_folder()).expect("pushed"));
+                .for_each(|entry| run.push(entry, entry.is_directory()).expect("pushed"));
             run.finish().expect("finished").expect("entries")
         });
         let refs = refs.collect();

@@ -90,7 +90,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
         act(&repo, &observer).unwrap_or_else(|err| panic!("{name}: {err}"));
         (name, warnings(&observer))
     };
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     vec![
         run("snapshots", &|repo, observer| {
             snapshots(repo, &SnapshotFilter::default(), observer).map(drop)
@@ -101,7 +101,7 @@ fn every_operation(lab: &Lab) -> Vec<(&'static str, Vec<String>)> {
             })
         }),
         run("restore", &|repo, observer| {
-            let target = Target::Folder(folder.path().join("t"));
+            let target = Target::Directory(directory.path().join("t"));
             restore(
                 repo,
                 &what(),
@@ -359,7 +359,7 @@ fn one_that_turns_up_again_is_not_missed() {
 #[test]
 fn a_store_put_back_to_an_older_state_is_noticed() {
     let lab = Lab::new();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     history(&lab, &lab.open(), 2);
     let yesterday = std::sync::Arc::new(lab.store.fork());
     history(&lab, &lab.open(), 2);
@@ -427,7 +427,7 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
 #[test]
 fn what_another_machine_forgot_and_swept_is_not_missed() {
     let lab = Lab::new();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let made = history(&lab, &lab.open(), 3);
     let asleep = machine(&lab, &dir, "asleep");
     assert_eq!(listed_warnings(&asleep), Vec::<String>::new());
@@ -475,7 +475,7 @@ fn what_another_machine_forgot_and_swept_is_not_missed() {
 #[test]
 fn what_was_withdrawn_is_not_missed() {
     let lab = Lab::new();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let made = history(&lab, &lab.open(), 1)[0];
     let other = machine(&lab, &dir, "other");
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -52,10 +52,10 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// The next entry if it lies below `folder`; else it is kept for the next call.
-    pub fn next_below(&mut self, folder: &RelPath) -> Result<Option<Entry>, RepoError> {
+    /// The next entry if it lies below `directory`; else it is kept for the next call.
+    pub fn next_below(&mut self, directory: &RelPath) -> Result<Option<Entry>, RepoError> {
         while let Some(mention) = self.next_mention()? {
-            if !mention.entry.path.is_below(folder) {
+            if !mention.entry.path.is_below(directory) {
                 self.pending = Some(mention);
                 return Ok(None);
             }
@@ -66,17 +66,17 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// Moves behind everything below `folder`, unread.
-    pub fn skip_below(&mut self, folder: &RelPath) {
+    /// Moves behind everything below `directory`, unread.
+    pub fn skip_below(&mut self, directory: &RelPath) {
         if self
             .pending
             .as_ref()
-            .is_some_and(|held| !held.entry.path.is_below(folder))
+            .is_some_and(|held| !held.entry.path.is_below(directory))
         {
             return;
         }
         self.pending = None;
-        if let Some(after) = folder.after_subtree() {
+        if let Some(after) = directory.after_subtree() {
             self.runs.seek(&after);
         }
     }

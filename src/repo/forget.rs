@@ -4,7 +4,7 @@ use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::chunk::object_hash;
 use crate::format::SNAPSHOT_BYTES_MAX;
 use crate::repo::objects::stored_limit;
-use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
+use crate::store::{Body, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
 use crate::types::{SnapshotId, Timestamp};
 
 /// A snapshot in `forgotten/`, which no sweep has deleted yet.
@@ -110,8 +110,8 @@ impl Repository {
         &self,
         bad: &mut dyn FnMut(SnapshotId, RepoError),
     ) -> Result<Vec<ForgottenSnapshot>, RepoError> {
-        let mut forgotten = list_all(self.store(), Folder::Forgotten)?;
-        let listed = list_all(self.store(), Folder::Snapshots)?;
+        let mut forgotten = list_all(self.store(), ObjectDir::Forgotten)?;
+        let listed = list_all(self.store(), ObjectDir::Snapshots)?;
         forgotten.sort_by(|a, b| (a.modified, &a.key).cmp(&(b.modified, &b.key)));
         let mut out = Vec::new();
         for meta in forgotten {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::RepoError;
 use crate::chunk::{Argon2Cost, KeyError, MasterKey, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
-use crate::store::{Body, Copy, Folder, ObjectKey, PutMode, Store, StoreError, list_all};
+use crate::store::{Body, Copy, ObjectDir, ObjectKey, PutMode, Store, StoreError, list_all};
 use crate::sys::now;
 use crate::types::RepoId;
 
@@ -168,7 +168,7 @@ pub(super) fn read_slot(store: &dyn Store, name: &str) -> (Option<KeySlot>, Opti
 
 /// The names of all slots, whole or not.
 pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
-    let mut names: Vec<String> = list_all(store, Folder::Keys)?
+    let mut names: Vec<String> = list_all(store, ObjectDir::Keys)?
         .into_iter()
         .filter_map(|meta| match meta.key {
             ObjectKey::KeySlot(name, _) => Some(name),

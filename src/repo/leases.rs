@@ -3,7 +3,7 @@
 use super::objects::{open_object, stored_limit};
 use super::{LeaseTimes, RepoError, Repository};
 use crate::format::{LeaseBody, ObjectKind, decode_lease};
-use crate::store::{Folder, ObjectKey, StoreError, list_all};
+use crate::store::{ObjectDir, ObjectKey, StoreError, list_all};
 use crate::sys::{boot_id, is_dead};
 use crate::types::{LeaseId, Timestamp};
 
@@ -60,7 +60,7 @@ impl Repository {
     /// All leases in the store, dead ones too. One that vanishes meanwhile was released.
     pub fn leases(&self) -> Result<Vec<FoundLease>, RepoError> {
         let mut out = Vec::new();
-        for meta in list_all(self.store(), Folder::Leases)? {
+        for meta in list_all(self.store(), ObjectDir::Leases)? {
             let ObjectKey::Lease(id) = meta.key else {
                 continue;
             };

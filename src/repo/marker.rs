@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Repository;
-use crate::sys::{LockFile, is_regular_file, private_folder, remove_if_there, remove_unlocked};
+use crate::sys::{LockFile, is_regular_file, private_directory, remove_if_there, remove_unlocked};
 use crate::types::{LeaseId, Timestamp};
 
 /// A file that a killed process left is removed after this long: no lease lives longer.
@@ -28,7 +28,7 @@ impl Marker {
     /// Creates and locks the file; none where that cannot be done: then the lease counts until it expires.
     pub fn set(repo: &Repository, id: LeaseId) -> Option<Self> {
         let dir = marker_dir(repo);
-        private_folder(&dir).ok()?;
+        private_directory(&dir).ok()?;
         remove_unlocked(&dir, KEPT);
         let path = dir.join(id.to_string());
         let lock = LockFile::open(&path).ok()?;

@@ -13,8 +13,8 @@ use crate::types::{Class, Entry, EntryFlags, Node, RelPath};
 pub enum Streams {
     /// All entries.
     All,
-    /// Folder pages: folders, and what took a folder's place.
-    Folders,
+    /// Directory pages: directories, and what took a directory's place.
+    Directories,
 }
 
 /// What the merged runs say of a path; removals too.
@@ -22,14 +22,14 @@ pub enum Streams {
 pub struct Mention {
     /// The newest mention, with the cover flag if any mention of the path covers.
     pub entry: Entry,
-    /// It belongs into folder pages: it is a folder, or a run that was read has it there.
-    pub in_folders: bool,
+    /// It belongs into directory pages: it is a directory, or a run that was read has it there.
+    pub in_directories: bool,
 }
 
 #[derive(Debug)]
 struct Stream {
     run: usize,
-    in_folders: bool,
+    in_directories: bool,
     cursor: RunCursor,
 }
 
@@ -70,7 +70,7 @@ impl<'a> MergedRuns<'a> {
                     cursor.uncertain = Some(vec![lost]);
                     streams.push(Stream {
                         run,
-                        in_folders: true,
+                        in_directories: true,
                         cursor,
                     });
                     continue;
@@ -79,13 +79,13 @@ impl<'a> MergedRuns<'a> {
             };
             streams.push(Stream {
                 run,
-                in_folders: true,
-                cursor: RunCursor::new(root.folders, tolerant),
+                in_directories: true,
+                cursor: RunCursor::new(root.directories, tolerant),
             });
             if which == Streams::All {
                 streams.push(Stream {
                     run,
-                    in_folders: false,
+                    in_directories: false,
                     cursor: RunCursor::new(root.others, tolerant),
                 });
             }
@@ -124,7 +124,7 @@ impl<'a> MergedRuns<'a> {
     }
 
     /// Takes the mentions of all paths above `key` that were not passed yet: a newer run may say of one of them that
-    /// it is no folder any more, and then what older runs hold at `key` is hidden.
+    /// it is no directory any more, and then what older runs hold at `key` is hidden.
     fn pass_above(&mut self, key: &[u8]) -> Result<(), RepoError> {
         let ends = key
             .iter()
@@ -166,7 +166,7 @@ impl<'a> MergedRuns<'a> {
         taken.clear();
         taken.extend_from_slice(path.key());
         let mut newest: Option<(usize, Mention)> = None;
-        let mut in_folders = false;
+        let mut in_directories = false;
         let mut cover: Option<usize> = None;
         for stream in &mut self.streams {
             if stream.cursor.peek().is_none_or(|head| head.path != *path) {
@@ -175,7 +175,7 @@ impl<'a> MergedRuns<'a> {
             let Some(entry) = stream.cursor.take() else {
                 continue;
             };
-            in_folders |= stream.in_folders;
+            in_directories |= stream.in_directories;
             if entry.covers() {
                 cover = Some(cover.map_or(stream.run, |run| run.min(stream.run)));
             }
@@ -189,7 +189,7 @@ impl<'a> MergedRuns<'a> {
                     stream.run,
                     Mention {
                         entry,
-                        in_folders: false,
+                        in_directories: false,
                     },
                 ));
             }
@@ -204,10 +204,10 @@ impl<'a> MergedRuns<'a> {
             }
         }
         let (_, mut mention) = newest?;
-        if cover.is_some() && mention.entry.is_folder() {
+        if cover.is_some() && mention.entry.is_directory() {
             mention.entry.flags = mention.entry.flags.with(EntryFlags::COVER);
         }
-        mention.in_folders = in_folders || mention.entry.is_folder();
+        mention.in_directories = in_directories || mention.entry.is_directory();
         Some(mention)
     }
 

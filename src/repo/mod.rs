@@ -179,7 +179,7 @@ impl Repository {
         Configs::read(store.as_ref())?.ids(store.as_ref())
     }
 
-    /// Opens a repository. `cache_root`: the folder below which this repository's cache lies, made if need be.
+    /// Opens a repository. `cache_root`: the directory below which this repository's cache lies, made if need be.
     pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
         let unlocked = Unlocked::unlock_near(store, secret, Some(cache_root))?;
         let cache = unlocked.open_cache(cache_root)?;
@@ -198,7 +198,7 @@ impl Repository {
             config_damage,
         } = unlocked;
         let Cache {
-            folder,
+            directory,
             index,
             memory,
         } = cache;
@@ -215,7 +215,7 @@ impl Repository {
             baseline: baseline::Baseline::default(),
             reported: Mutex::default(),
             memory,
-            cache: folder,
+            cache: directory,
             state: None,
             heads: Mutex::default(),
             lease_times: LeaseTimes::default(),
@@ -303,7 +303,7 @@ impl Repository {
         &self.memory
     }
 
-    /// This repository's cache folder.
+    /// This repository's cache directory.
     pub fn cache_dir(&self) -> &Path {
         &self.cache
     }
@@ -466,7 +466,7 @@ impl Repository {
     }
 }
 
-/// The cache's folder name: two copies of one repository at two addresses have two caches (PROTOCOL section 1).
+/// The cache's directory name: two copies of one repository at two addresses have two caches (PROTOCOL section 1).
 fn cache_name(id: RepoId, store: &dyn Store) -> String {
     let address = blake3::hash(store.address().as_bytes()).to_hex();
     format!("{id}-{}-v{FORMAT_VERSION}", &address[..16])

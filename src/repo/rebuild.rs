@@ -7,7 +7,7 @@ use super::pack_writer::{DIRECTORY_BYTES_MAX, PACK_CHUNKS_FULL};
 use super::{Lease, PackHead, RepoError, Repository};
 use crate::chunk::{ObjectSeal, PartKind, SealClass, open_bytes};
 use crate::format::{TRAILER_BYTES, decode_body, decode_directory, decode_trailer};
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{PackId, PackInfo, SegmentBody, SegmentId};
 
 /// What a rebuild found.
@@ -111,7 +111,7 @@ impl Repository {
             .collect();
         let mut body = SegmentBody::empty(lease.id());
         let mut chunks = 0;
-        for meta in list_all(self.store(), Folder::Packs)? {
+        for meta in list_all(self.store(), ObjectDir::Packs)? {
             let ObjectKey::Pack(id) = meta.key else {
                 continue;
             };

@@ -37,7 +37,7 @@ pub type PutChunk<'a> = dyn FnMut(&[u8]) -> Result<ChunkId, RepoError> + 'a;
 /// Takes entries in strictly ascending path order and writes a run.
 pub struct RunWriter<'a> {
     put: &'a mut PutChunk<'a>,
-    folders: TreeWriter,
+    directories: TreeWriter,
     others: TreeWriter,
     content: u64,
 }
@@ -58,19 +58,19 @@ impl<'a> RunWriter<'a> {
     pub(super) fn with_shape(put: &'a mut PutChunk<'a>, shape: RunShape) -> Self {
         Self {
             put,
-            folders: TreeWriter::new(shape),
+            directories: TreeWriter::new(shape),
             others: TreeWriter::new(shape),
             content: 0,
         }
     }
 
-    /// Adds an entry. `in_folders`: it is a folder, or its path is one in older runs. An entry of more than 512 KiB
+    /// Adds an entry. `in_directories`: it is a directory, or its path is one in older runs. An entry of more than 512 KiB
     /// is refused: a page with it could not be read.
-    pub fn push(&mut self, entry: &Entry, in_folders: bool) -> Result<(), RepoError> {
+    pub fn push(&mut self, entry: &Entry, in_directories: bool) -> Result<(), RepoError> {
         let content = entry.content().map_or(0, |content| content.size);
         self.content = self.content.saturating_add(content);
-        let tree = if in_folders {
-            &mut self.folders
+        let tree = if in_directories {
+            &mut self.directories
         } else {
             &mut self.others
         };
@@ -79,9 +79,9 @@ impl<'a> RunWriter<'a> {
 
     /// Ends the run; none if it holds nothing.
     pub fn finish(mut self) -> Result<Option<RunRef>, RepoError> {
-        let folders = self.folders.finish(self.put)?;
+        let directories = self.directories.finish(self.put)?;
         let others = self.others.finish(self.put)?;
-        let all = || folders.refs.iter().chain(&others.refs);
+        let all = || directories.refs.iter().chain(&others.refs);
         let (entries, bytes) = (
             all().map(|page| page.entries).sum(),
             all().map(|page| page.bytes).sum(),
@@ -89,7 +89,10 @@ impl<'a> RunWriter<'a> {
         if entries == 0 {
             return Ok(None);
         }
-        let root = (self.put)(&encode_root(&RunRoot { folders, others }))?;
+        let root = (self.put)(&encode_root(&RunRoot {
+            directories,
+            others,
+        }))?;
         Ok(Some(RunRef {
             root,
             entries,

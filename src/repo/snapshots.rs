@@ -10,7 +10,7 @@ use crate::format::{
     ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState, SourceRecord, decode_snapshot,
     encode_snapshot,
 };
-use crate::store::{Body, Folder, ObjectKey, PutMode, StoreError, list_all};
+use crate::store::{Body, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
 use crate::sys::{Existing, read_bounded, write_file};
 use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp};
 
@@ -283,7 +283,7 @@ impl Repository {
     /// Names and store times of all snapshots, in the order of these times; nothing is read. Those that this machine
     /// remembers and that are missing are noted: see [`Repository::newly_vanished`].
     pub fn listed_snapshots(&self) -> Result<Vec<(SnapshotId, Timestamp)>, RepoError> {
-        let mut out: Vec<(SnapshotId, Timestamp)> = list_all(self.store(), Folder::Snapshots)?
+        let mut out: Vec<(SnapshotId, Timestamp)> = list_all(self.store(), ObjectDir::Snapshots)?
             .into_iter()
             .filter_map(|meta| match meta.key {
                 ObjectKey::Snapshot(id) => Some((id, meta.modified)),
@@ -443,7 +443,7 @@ impl Repository {
 
     /// Why a prefix names no snapshot: perhaps it was forgotten.
     fn not_listed(&self, prefix: &str, listed: usize) -> Result<String, RepoError> {
-        let forgotten = list_all(self.store(), Folder::Forgotten)?;
+        let forgotten = list_all(self.store(), ObjectDir::Forgotten)?;
         let is_forgotten = forgotten.iter().any(|meta| match &meta.key {
             ObjectKey::Forgotten(id) => id.to_string().starts_with(prefix),
             _ => false,

@@ -8,7 +8,7 @@ use super::objects::{open_object, seal_object, stored_limit};
 use super::{RepoError, Repository};
 use crate::format::{ObjectKind, SEGMENT_BYTES_MAX, decode_segment, encode_segment};
 use crate::index::{FrameRow, Index, IndexError};
-use crate::store::{Body, Folder, ObjectKey, PutMode, list_all};
+use crate::store::{Body, ObjectDir, ObjectKey, PutMode, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// What a sync did.
@@ -139,7 +139,7 @@ impl Repository {
 
     /// The names of all segments in the store.
     pub fn listed_segments(&self) -> Result<BTreeSet<SegmentId>, RepoError> {
-        let listed = list_all(self.store(), Folder::Index)?;
+        let listed = list_all(self.store(), ObjectDir::Index)?;
         Ok(listed
             .into_iter()
             .filter_map(|meta| match meta.key {

@@ -72,9 +72,9 @@ fn over(
     }
     let rest = match older {
         Some(older) if older.entry.path == newer.entry.path => {
-            newer.in_folders |= older.in_folders;
+            newer.in_directories |= older.in_directories;
             // What the old mention of this path hid stays hidden.
-            if older.entry.covers() && newer.entry.is_folder() {
+            if older.entry.covers() && newer.entry.is_directory() {
                 newer.entry.flags = newer.entry.flags.with(EntryFlags::COVER);
             }
             old.next_mention()?
@@ -97,8 +97,8 @@ fn push(
             return Ok(());
         }
         mention.entry.flags = mention.entry.flags.without(EntryFlags::COVER);
-        // Nothing lies below whose folder this path could have been.
-        mention.in_folders = mention.entry.is_folder();
+        // Nothing lies below whose directory this path could have been.
+        mention.in_directories = mention.entry.is_directory();
     }
-    writer.push(&mention.entry, mention.in_folders)
+    writer.push(&mention.entry, mention.in_directories)
 }

@@ -9,7 +9,7 @@ use super::RepoError;
 use super::keyring::{SMALL_BYTES_MAX, Secret, slot_names};
 use crate::chunk::{Argon2Cost, MasterKey, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, key_slot_aad};
-use crate::store::{Copy, Folder, ObjectKey, Store, StoreError};
+use crate::store::{Copy, ObjectDir, ObjectKey, Store, StoreError};
 use crate::sys::{Existing, read_bounded, write_file};
 use crate::types::RepoId;
 
@@ -227,7 +227,7 @@ const LAST_SLOT: &str = "slot";
 pub(super) fn last_slot(cache: &Path) -> Option<String> {
     let name = String::from_utf8(read_bounded(&cache.join(LAST_SLOT), 64).ok()?).ok()?;
     matches!(
-        ObjectKey::from_name(Folder::Keys, &name),
+        ObjectKey::from_name(ObjectDir::Keys, &name),
         Some(ObjectKey::KeySlot(_, Copy::First))
     )
     .then_some(name)

@@ -30,7 +30,7 @@ pub struct Unlocked {
 
 /// What a machine keeps of one repository at one address: its index, its memory, copies of small objects.
 pub struct Cache {
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) index: Index,
     pub(super) memory: Memory,
 }
@@ -103,20 +103,20 @@ impl Unlocked {
 
     /// Opens this repository's cache below `cache_root`, and makes it if need be.
     pub fn open_cache(&self, cache_root: &Path) -> Result<Cache, RepoError> {
-        let folder = cache_root.join(cache_name(self.id(), self.store.as_ref()));
+        let directory = cache_root.join(cache_name(self.id(), self.store.as_ref()));
         for part in [
-            folder.clone(),
-            folder.join("index"),
-            folder.join("snapshots"),
-            folder.join("scratch"),
+            directory.clone(),
+            directory.join("index"),
+            directory.join("snapshots"),
+            directory.join("scratch"),
         ] {
             Dir::create_all(&part, 0o700)?;
         }
-        remember_slot(&folder, &self.slot);
-        let (index, _) = Index::open(&folder.join("index"))?;
-        let memory = Memory::open(&folder.join("index"), self.config.repository);
+        remember_slot(&directory, &self.slot);
+        let (index, _) = Index::open(&directory.join("index"))?;
+        let memory = Memory::open(&directory.join("index"), self.config.repository);
         Ok(Cache {
-            folder,
+            directory,
             index,
             memory,
         })

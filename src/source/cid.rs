@@ -45,16 +45,17 @@ impl Cid {
         })
     }
 
-    /// Where kubo's flatfs keeps the root block, from the repository's folder: `blocks/XX/<multihash>.data`. None if the data
+    /// Where kubo's flatfs keeps the root block, from the repository's directory: `blocks/XX/<multihash>.data`. None if the data
     /// stand in the CID itself.
     pub fn block_path(&self, sharding: Sharding) -> Option<RelPath> {
         let key = to_base32(self.multihash.as_ref()?, b'A');
-        let folder = sharding.folder(&key);
-        RelPath::from_slashed(&[b"blocks/", folder.as_slice(), b"/", &key, b".data"].concat()).ok()
+        let directory = sharding.directory(&key);
+        RelPath::from_slashed(&[b"blocks/", directory.as_slice(), b"/", &key, b".data"].concat())
+            .ok()
     }
 }
 
-/// Which letters of a block's key name its folder in flatfs, and how many.
+/// Which letters of a block's key name its directory in flatfs, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sharding {
     /// The first ones.
@@ -91,8 +92,8 @@ impl Sharding {
         }
     }
 
-    /// The folder of a key; one that is too short is filled up with `_`.
-    fn folder(self, key: &[u8]) -> Vec<u8> {
+    /// The directory of a key; one that is too short is filled up with `_`.
+    fn directory(self, key: &[u8]) -> Vec<u8> {
         let padded = |count: usize| [&vec![b'_'; count][..], key].concat();
         match self {
             Self::Prefix(count) => [key, &vec![b'_'; count][..]].concat()[..count].to_vec(),
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn all_spellings_lead_to_one_block() {
-        // Kubo's empty folder.
+        // Kubo's empty directory.
         for cid in [
             "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",
             "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",
@@ -141,9 +142,9 @@ mod tests {
 
     /// As go-ds-flatfs does it.
     #[test]
-    fn a_repository_may_have_other_folders() {
+    fn a_repository_may_have_other_directories() {
         let cid = Cid::parse(b"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn").expect("a CID");
-        for (text, folder) in [
+        for (text, directory) in [
             ("/repo/flatfs/shard/v1/next-to-last/2", "X3"),
             ("/repo/flatfs/shard/v1/next-to-last/3\n", "LX3"),
             ("/repo/flatfs/shard/v1/prefix/5", "CIQFT"),
@@ -154,10 +155,10 @@ mod tests {
                 .expect("a block")
                 .to_slashed();
             let path = String::from_utf8(path).expect("ASCII");
-            assert_eq!(path.split('/').nth(1), Some(folder), "{text}");
+            assert_eq!(path.split('/').nth(1), Some(directory), "{text}");
         }
-        assert_eq!(Sharding::NextToLast(3).folder(b"AB"), b"__A");
-        assert_eq!(Sharding::Prefix(3).folder(b"A"), b"A__");
+        assert_eq!(Sharding::NextToLast(3).directory(b"AB"), b"__A");
+        assert_eq!(Sharding::Prefix(3).directory(b"A"), b"A__");
         for text in [
             "",
             "/repo/flatfs/shard/v1/other/2",

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::Folder;
+use super::SourceDir;
 use crate::sys::{PathError, read_bounded};
 use crate::types::{PathProblem, RelPath};
 
@@ -28,13 +28,13 @@ pub enum FilesFromError {
 pub enum Wanted {
     /// Neither listed nor on the way to a listed path.
     No,
-    /// A folder on the way: its entry is captured, and of its contents what is wanted.
+    /// A directory on the way: its entry is captured, and of its contents what is wanted.
     Parent,
-    /// Listed, or below a listed folder.
+    /// Listed, or below a listed directory.
     Yes,
 }
 
-/// Paths below the source's root, sorted, each once. A listed folder stands for all that is below it.
+/// Paths below the source's root, sorted, each once. A listed directory stands for all that is below it.
 #[derive(Debug, Clone)]
 pub struct FilesFrom {
     /// The paths' keys, one after another in order.
@@ -151,14 +151,14 @@ impl FilesFrom {
     }
 
     /// True unless each listed path is missing below this root.
-    pub fn any_is_there(&self, root: &Folder) -> bool {
+    pub fn any_is_there(&self, root: &SourceDir) -> bool {
         let paths = self.keys().filter_map(|key| RelPath::from_key(key).ok());
         let mut found = paths.map(|path| root.find(&path));
         found.any(|found| !found.is_err_and(|err| is_absence(&err)))
     }
 
     /// Tells of each listed path that is not there, or cannot be reached without following a symlink, and why. What is
-    /// listed below a listed folder that is there is of the folder's contents, which come and go.
+    /// listed below a listed directory that is there is of the directory's contents, which come and go.
     ///
     /// Looks at the file system path by path, so that nothing is held of millions of them.
     ///
@@ -166,7 +166,7 @@ impl FilesFrom {
     /// That of `each`, which ends it.
     pub fn missing<E>(
         &self,
-        root: &Folder,
+        root: &SourceDir,
         mut each: impl FnMut(&RelPath, io::Error) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut above: Option<RelPath> = None;
@@ -271,16 +271,16 @@ mod tests {
 
     #[test]
     fn what_is_listed_and_not_there_is_told() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let deep = vec!["d".repeat(200); 30].join("/");
         for path in ["a/b", "whole/c", "file"] {
-            let path = folder.path().join(path);
+            let path = directory.path().join(path);
             std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
             std::fs::write(path, b"x").expect("written");
         }
-        std::os::unix::fs::symlink("a", folder.path().join("link")).expect("made");
-        std::os::unix::fs::symlink("nowhere", folder.path().join("broken")).expect("made");
-        let root = Folder::open_root(folder.path()).expect("opens");
+        std::os::unix::fs::symlink("a", directory.path().join("link")).expect("made");
+        std::os::unix::fs::symlink("nowhere", directory.path().join("broken")).expect("made");
+        let root = SourceDir::open_root(directory.path()).expect("opens");
         let list = |text: &str| FilesFrom::parse(text.as_bytes()).expect("a list");
         let missing = |text: &str| {
             let mut out = Vec::new();
@@ -302,7 +302,7 @@ mod tests {
         );
         assert!(
             missing("whole\nwhole/gone\n").is_empty(),
-            "the folder stands for what is in it"
+            "the directory stands for what is in it"
         );
         assert!(missing(".\nx").is_empty());
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What of a source is captured: gitignore rules, sizes, file systems, cache folders.
+//! What of a source is captured: gitignore rules, sizes, file systems, cache directories.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,15 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::source::folder::Folder;
+use crate::source::directory::SourceDir;
 use crate::source::misread;
 use crate::source::pattern::{self, Line, Pattern, PatternProblem};
 use crate::source::pattern_list::PatternList;
-use crate::source::stat::{FolderId, Kind, Stat};
+use crate::source::stat::{DirectoryId, Kind, Stat};
 use crate::sys::{PathError, read_bounded};
 use crate::types::RelPath;
 
-/// The file that marks a cache folder, and what it must begin with (<https://bford.info/cachedir/>).
+/// The file that marks a cache directory, and what it must begin with (<https://bford.info/cachedir/>).
 pub const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
 const CACHE_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// Raised when the same options come to capture something else, so that nothing is carried over unseen.
@@ -32,14 +32,14 @@ pub struct FilterOptions {
     pub exclude_files: Vec<PathBuf>,
     /// Files of patterns that were read, whose patterns come after those of `exclude_files`.
     pub exclude_texts: Vec<PatternText>,
-    /// Leave out what lies in folders marked as caches.
+    /// Leave out what lies in directories marked as caches.
     pub exclude_caches: bool,
     /// Leave out regular files larger than this, in bytes.
     pub exclude_larger_than: Option<u64>,
     /// Do not enter other file systems than the root's.
     pub one_file_system: bool,
-    /// Folders that are never captured, whatever their path: the repository and the cache folder.
-    pub never: Vec<FolderId>,
+    /// Directories that are never captured, whatever their path: the repository and the cache directory.
+    pub never: Vec<DirectoryId>,
     /// What errors call the patterns of `excludes`.
     pub given_as: GivenAs,
 }
@@ -199,7 +199,7 @@ pub struct Filter {
     exclude_caches: bool,
     exclude_larger_than: Option<u64>,
     one_file_system: bool,
-    never: Vec<FolderId>,
+    never: Vec<DirectoryId>,
 }
 
 impl Filter {
@@ -312,12 +312,12 @@ impl Filter {
         advised.chain(vain).collect()
     }
 
-    /// True if the patterns leave this path out. A folder left out is not to be entered: what lies in it is not
+    /// True if the patterns leave this path out. A directory left out is not to be entered: what lies in it is not
     /// looked at, and no negated pattern brings it back (as with gitignore). The root is never left out.
-    pub fn excludes(&self, path: &RelPath, is_folder: bool) -> bool {
+    pub fn excludes(&self, path: &RelPath, is_directory: bool) -> bool {
         !self.patterns.is_empty()
             && !path.is_root()
-            && self.patterns.excludes(path.key(), is_folder)
+            && self.patterns.excludes(path.key(), is_directory)
     }
 
     /// True if a regular file of `size` bytes is left out.
@@ -325,22 +325,22 @@ impl Filter {
         self.exclude_larger_than.is_some_and(|max| size > max)
     }
 
-    /// True if this folder lies on another file system than the source's root and is not to be entered; its own
+    /// True if this directory lies on another file system than the source's root and is not to be entered; its own
     /// entry is kept. Told by the device, as `find -xdev` does: Btrfs subvolumes count as other file systems, bind
     /// mounts of the root's file system do not.
-    pub fn excludes_mount(&self, root: &Stat, folder: &Stat) -> bool {
-        self.one_file_system && folder.device != root.device
+    pub fn excludes_mount(&self, root: &Stat, directory: &Stat) -> bool {
+        self.one_file_system && directory.device != root.device
     }
 
-    /// True if this folder is the repository or a cache of ours: left out with its entry.
-    pub fn is_never(&self, id: FolderId) -> bool {
+    /// True if this directory is the repository or a cache of ours: left out with its entry.
+    pub fn is_never(&self, id: DirectoryId) -> bool {
         self.never.binary_search(&id).is_ok()
     }
 
-    /// True if the folder is marked as a cache and caches are left out: its entry and the tag file
+    /// True if the directory is marked as a cache and caches are left out: its entry and the tag file
     /// ([`CACHE_TAG_NAME`]) are kept, all else in it is not. A tag that cannot be read marks nothing.
-    pub fn is_cache_folder(&self, folder: &Folder) -> bool {
-        self.exclude_caches && has_cache_tag(folder)
+    pub fn is_cache_directory(&self, directory: &SourceDir) -> bool {
+        self.exclude_caches && has_cache_tag(directory)
     }
 
     /// A text that is equal for two filters exactly if they leave out the same (R17): the caller hashes it. Device
@@ -472,12 +472,12 @@ fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8
     (!root.is_empty()).then_some(Some(rest))
 }
 
-fn has_cache_tag(folder: &Folder) -> bool {
+fn has_cache_tag(directory: &SourceDir) -> bool {
     let mut start = [0; CACHE_TAG_SIGNATURE.len()];
-    folder
+    directory
         .stat(CACHE_TAG_NAME)
         .is_ok_and(|stat| stat.kind == Kind::File)
-        && folder
+        && directory
             .open_file(CACHE_TAG_NAME)
             .and_then(|file| file.read_at(&mut start, 0))
             .is_ok_and(|len| start[..len] == *CACHE_TAG_SIGNATURE)
@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn patterns_follow_gitignore() {
-        // Pattern list, path (a trailing slash: a folder), left out?
+        // Pattern list, path (a trailing slash: a directory), left out?
         let cases: &[(&[&str], &[u8], bool)] = &[
             (&["*.o"], b"a/b.o", true),
             (&["*.o"], b"a/b.oo", false),
@@ -536,9 +536,9 @@ mod tests {
             (&[], b"anything", false),
         ];
         for (patterns, name, expected) in cases {
-            let is_folder = name.ends_with(b"/");
+            let is_directory = name.ends_with(b"/");
             assert_eq!(
-                filter(patterns).excludes(&path(name), is_folder),
+                filter(patterns).excludes(&path(name), is_directory),
                 *expected,
                 "{patterns:?} on {:?}",
                 path(name)
@@ -713,7 +713,7 @@ mod tests {
 
     #[test]
     fn the_digest_follows_what_is_left_out_and_nothing_else() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("list");
         let text = |content: &str| {
             std::fs::write(&file, content).expect("written");
@@ -737,7 +737,7 @@ mod tests {
             with(|options| options.exclude_larger_than = Some(0)),
             with(|options| options.one_file_system = true),
             with(|options| {
-                options.never = vec![FolderId {
+                options.never = vec![DirectoryId {
                     device: 1,
                     inode: 2,
                 }]
@@ -747,7 +747,7 @@ mod tests {
         assert!(texts.iter().all(|text| *text != plain));
         assert_eq!(
             texts[3],
-            with(|options| options.never = vec![FolderId {
+            with(|options| options.never = vec![DirectoryId {
                 device: 9,
                 inode: 2
             }])
@@ -760,11 +760,11 @@ mod tests {
         let options = FilterOptions {
             exclude_larger_than: Some(10),
             never: vec![
-                FolderId {
+                DirectoryId {
                     device: 1,
                     inode: 5,
                 },
-                FolderId {
+                DirectoryId {
                     device: 1,
                     inode: 2,
                 },
@@ -773,39 +773,42 @@ mod tests {
         };
         let filter = Filter::new(&options).expect("good");
         assert!(!filter.excludes_size(10) && filter.excludes_size(11));
-        assert!(filter.is_never(FolderId {
+        assert!(filter.is_never(DirectoryId {
             device: 1,
             inode: 2
         }));
-        assert!(!filter.is_never(FolderId {
+        assert!(!filter.is_never(DirectoryId {
             device: 2,
             inode: 2
         }));
     }
 
     #[test]
-    fn a_cache_folder_has_the_right_tag() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let folder = Folder::open_root(dir.path()).expect("opened");
+    fn a_cache_directory_has_the_right_tag() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory = SourceDir::open_root(dir.path()).expect("opened");
         let tag = dir.path().join("CACHEDIR.TAG");
         let options = FilterOptions {
             exclude_caches: true,
             ..FilterOptions::default()
         };
         let filter = Filter::new(&options).expect("good");
-        assert!(!filter.is_cache_folder(&folder));
+        assert!(!filter.is_cache_directory(&directory));
         std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc5").expect("written");
-        assert!(!filter.is_cache_folder(&folder), "cut short");
+        assert!(!filter.is_cache_directory(&directory), "cut short");
         std::fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n# more")
             .expect("written");
-        assert!(filter.is_cache_folder(&folder));
+        assert!(filter.is_cache_directory(&directory));
         assert!(
             !Filter::new(&FilterOptions::default())
                 .expect("good")
-                .is_cache_folder(&folder)
+                .is_cache_directory(&directory)
         );
         std::fs::rename(&tag, dir.path().join("real")).expect("renamed");
         std::os::unix::fs::symlink("real", &tag).expect("linked");
-        assert!(!filter.is_cache_folder(&folder), "a symlink is no tag");
+        assert!(
+            !filter.is_cache_directory(&directory),
+            "a symlink is no tag"
+        );
     }
 }

@@ -239,15 +239,15 @@ mod tests {
     use super::*;
 
     const EMPTY_SHA256: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    /// Kubo's empty folder in its three spellings.
+    /// Kubo's empty directory in its three spellings.
     const BLOCK: &[u8] = b"CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6CMLX3Y.data";
     const V0: &[u8] = b"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
     const V1: &[u8] = b"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
     /// Raw, of no bytes at all and of `hello world`.
     const RAW_EMPTY: &[u8] = b"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
     const RAW_HELLO: &[u8] = b"bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
-    /// The block that those spellings name: an empty folder in protobuf.
-    const EMPTY_FOLDER_BLOCK: &[u8] = b"\x0a\x02\x08\x01";
+    /// The block that those spellings name: an empty directory in protobuf.
+    const EMPTY_DIRECTORY_BLOCK: &[u8] = b"\x0a\x02\x08\x01";
 
     fn parse(name: &[u8]) -> HashName {
         HashName::parse(name).expect("a hash name")
@@ -263,7 +263,7 @@ mod tests {
     fn real_names_are_told_and_checked() {
         for (name, form, content) in [
             (EMPTY_SHA256, HashForm::Sha256Hex, b"".as_slice()),
-            (BLOCK, HashForm::FlatfsBlock, EMPTY_FOLDER_BLOCK),
+            (BLOCK, HashForm::FlatfsBlock, EMPTY_DIRECTORY_BLOCK),
             (RAW_EMPTY, HashForm::CidV1, b""),
             (RAW_HELLO, HashForm::CidV1, b"hello world"),
         ] {

@@ -1,4 +1,4 @@
-//! The names of one folder in order, in memory while they are few, sorted outside memory when they are millions.
+//! The names of one directory in order, in memory while they are few, sorted outside memory when they are millions.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,7 +16,7 @@ const IN_MEMORY_BYTES_MAX: usize = 4 << 20;
 /// What one `getdents64` fills.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
-/// One name of a folder, as the listing gave it: no stat was made.
+/// One name of a directory, as the listing gave it: no stat was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedName {
     pub name: Vec<u8>,
@@ -25,7 +25,7 @@ pub struct ListedName {
     pub kind_hint: Option<Kind>,
 }
 
-/// A folder's names, each once, ascending as unsigned bytes, without `.` and `..`.
+/// A directory's names, each once, ascending as unsigned bytes, without `.` and `..`.
 pub struct Listing {
     names: Names,
     /// The name given last, to leave out one that the file system listed twice.
@@ -56,7 +56,7 @@ impl Slot {
 }
 
 impl Listing {
-    /// Reads all of a folder from its beginning.
+    /// Reads all of a directory from its beginning.
     pub(super) fn read(
         fd: BorrowedFd<'_>,
         scratch: &Path,
@@ -162,7 +162,7 @@ impl Names {
     }
 }
 
-/// Reads all names of a folder from its beginning, `.` and `..` left out, in the order of the file system.
+/// Reads all names of a directory from its beginning, `.` and `..` left out, in the order of the file system.
 pub(super) fn each_name(
     fd: BorrowedFd<'_>,
     mut each: impl FnMut(&RawDirEntry<'_>) -> io::Result<()>,
@@ -190,7 +190,7 @@ fn push(sorter: &mut Sorter, name: &[u8], slot: &Slot) -> io::Result<()> {
     sorter.push(name, &value).map_err(scratch_error)
 }
 
-/// Keeps the scratch folder's path in the error: it is not the source that failed.
+/// Keeps the scratch directory's path in the error: it is not the source that failed.
 fn scratch_error(error: PathError) -> io::Error {
     io::Error::new(error.kind(), error)
 }

@@ -90,10 +90,10 @@ pub struct Described {
 
 /// Builds an entry's metadata from a stat and the attributes, which are sorted by name.
 ///
-/// The device is kept only where hard links need it (it changes across boots); a folder's link count, which counts
-/// its subfolders, is kept as 1.
+/// The device is kept only where hard links need it (it changes across boots); a directory's link count, which counts
+/// its subdirectories, is kept as 1.
 pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Described {
-    let nlink = if stat.kind == Kind::Folder {
+    let nlink = if stat.kind == Kind::Directory {
         1
     } else {
         stat.nlink
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!((of(Kind::File, 1).device, of(Kind::File, 1).nlink), (0, 1));
         assert_eq!((of(Kind::File, 2).device, of(Kind::File, 2).nlink), (99, 2));
         assert_eq!(
-            (of(Kind::Folder, 5).device, of(Kind::Folder, 5).nlink),
+            (of(Kind::Directory, 5).device, of(Kind::Directory, 5).nlink),
             (0, 1)
         );
         assert_eq!(of(Kind::Fifo, 1).mode, 0o4755);

@@ -1,13 +1,13 @@
-//! The outside world, read: folders and files by handle, metadata, what is left out, names that are hashes, and
+//! The outside world, read: directories and files by handle, metadata, what is left out, names that are hashes, and
 //! commands whose output is captured.
 
 mod stat;
 
 mod xattr;
 
+mod directory;
 mod file;
 mod filesystem;
-mod folder;
 mod listing;
 
 mod cid;
@@ -23,6 +23,7 @@ mod unmatched;
 
 pub use crate::sys::{Canceller, CommandError, Ending, SpawnOptions, watched};
 pub use cid::{Cid, Sharding};
+pub use directory::SourceDir;
 pub use file::SourceFile;
 pub use files_from::{FilesFrom, FilesFromError, Wanted};
 pub use filesystem::FsKind;
@@ -30,12 +31,11 @@ pub use filter::{
     CACHE_TAG_NAME, Filter, FilterError, FilterOptions, GivenAs, PatternPlace, PatternText,
     VainLine,
 };
-pub use folder::Folder;
 pub use hashname::{HashChecker, HashForm, HashName};
 pub use listing::{ListedName, Listing};
 pub use meta::{Described, Owners, XATTR_INLINE_BYTES_MAX, metadata};
 pub use pattern::PatternProblem;
-pub use stat::{FolderId, Kind, Stat};
+pub use stat::{DirectoryId, Kind, Stat};
 pub use stream::{ExitReport, RunningCommand, StdinStream, StreamCommand};
 pub use unmatched::Unmatched;
 pub use xattr::{Attributes, Unread};

@@ -12,7 +12,7 @@ use crate::types::{DeviceNumber, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     File,
-    Folder,
+    Directory,
     Symlink,
     Fifo,
     Socket,
@@ -25,7 +25,7 @@ impl Kind {
     pub(super) fn from_type(file_type: FileType) -> Option<Self> {
         Some(match file_type {
             FileType::RegularFile => Self::File,
-            FileType::Directory => Self::Folder,
+            FileType::Directory => Self::Directory,
             FileType::Symlink => Self::Symlink,
             FileType::Fifo => Self::Fifo,
             FileType::Socket => Self::Socket,
@@ -39,7 +39,7 @@ impl Kind {
     pub(super) fn to_byte(self) -> u8 {
         match self {
             Self::File => 1,
-            Self::Folder => 2,
+            Self::Directory => 2,
             Self::Symlink => 3,
             Self::Fifo => 4,
             Self::Socket => 5,
@@ -52,7 +52,7 @@ impl Kind {
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         [
             Self::File,
-            Self::Folder,
+            Self::Directory,
             Self::Symlink,
             Self::Fifo,
             Self::Socket,
@@ -64,9 +64,9 @@ impl Kind {
     }
 }
 
-/// Which folder or file this is, as long as it exists and the machine is up.
+/// Which directory or file this is, as long as it exists and the machine is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FolderId {
+pub struct DirectoryId {
     pub device: u64,
     pub inode: u64,
 }
@@ -97,8 +97,8 @@ pub struct Stat {
 
 impl Stat {
     /// The identity of what was stat'ed.
-    pub fn id(&self) -> FolderId {
-        FolderId {
+    pub fn id(&self) -> DirectoryId {
+        DirectoryId {
             device: self.device,
             inode: self.inode,
         }
@@ -115,7 +115,7 @@ impl Stat {
         self.mtime.max(self.ctime) > now.plus_seconds(-grain_seconds)
     }
 
-    /// Stats `name` in a folder, or the handle itself if `name` is empty.
+    /// Stats `name` in a directory, or the handle itself if `name` is empty.
     pub(super) fn of(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
         let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         if name.is_empty() {

@@ -242,22 +242,22 @@ fn appears(path: &std::path::Path) -> bool {
 /// A hook that starts a service: the service has the hook's output open for as long as it lives.
 #[test]
 fn what_a_hook_leaves_behind_is_not_waited_for_and_can_go_on_writing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path().to_str().expect("text");
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path().to_str().expect("text");
     // It says its line only once the hook was waited for, and tells if it outlives that.
     let script =
         "(while [ -d $1 ] && ! [ -e $1/go ]; do sleep 0.02; done; echo late; echo late >&2; : >$1/wrote) &
         echo why >&2; exit $2";
     let ended = run_to_end(&["sh", "-c", script, "sh", at, "0"], || false);
     assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
-    std::fs::write(folder.path().join("go"), b"").expect("written");
+    std::fs::write(directory.path().join("go"), b"").expect("written");
     assert!(
-        appears(&folder.path().join("wrote")),
+        appears(&directory.path().join("wrote")),
         "it was killed by what it wrote"
     );
 
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path().to_str().expect("text");
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path().to_str().expect("text");
     match run_to_end(&["sh", "-c", script, "sh", at, "7"], || false) {
         Some(Err(CommandError::Failed {
             ending: Ending::Code(7),
@@ -318,8 +318,8 @@ fn standard_input_must_be_something_to_read() {
             .map(|_| ())
             .map_err(|err| err.kind())
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let written = std::fs::File::create(folder.path().join("file")).expect("made");
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = std::fs::File::create(directory.path().join("file")).expect("made");
     let bad_handle = io::Error::from(Errno::BADF).kind();
 
     assert_eq!(
@@ -334,7 +334,7 @@ fn standard_input_must_be_something_to_read() {
         Err(bad_handle)
     );
     assert_eq!(
-        open(&folder.path().display().to_string(), false),
+        open(&directory.path().display().to_string(), false),
         Err(io::ErrorKind::InvalidInput)
     );
     assert_eq!(
@@ -349,7 +349,7 @@ fn standard_input_must_be_something_to_read() {
         "empty, which is for the caller to judge"
     );
     assert_eq!(
-        open(&folder.path().join("file").display().to_string(), true),
+        open(&directory.path().join("file").display().to_string(), true),
         Ok(())
     );
     let (from, _to) = rustix::pipe::pipe().expect("a pipe");

@@ -1,6 +1,6 @@
 //! Names for the calls of a store, by which tests count them and make them fail.
 
-use crate::store::{Folder, ObjectKey};
+use crate::store::{ObjectDir, ObjectKey};
 
 /// A method of `Store` that reaches the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,17 +55,17 @@ impl From<&ObjectKey> for KeyKind {
     }
 }
 
-impl From<Folder> for KeyKind {
-    fn from(folder: Folder) -> Self {
-        match folder {
-            Folder::Keys => Self::KeySlot,
-            Folder::Packs => Self::Pack,
-            Folder::Index => Self::Segment,
-            Folder::Snapshots => Self::Snapshot,
-            Folder::Forgotten => Self::Forgotten,
-            Folder::Leases => Self::Lease,
-            Folder::Parity => Self::Parity,
-            Folder::Quarantine => Self::Quarantined,
+impl From<ObjectDir> for KeyKind {
+    fn from(directory: ObjectDir) -> Self {
+        match directory {
+            ObjectDir::Keys => Self::KeySlot,
+            ObjectDir::Packs => Self::Pack,
+            ObjectDir::Index => Self::Segment,
+            ObjectDir::Snapshots => Self::Snapshot,
+            ObjectDir::Forgotten => Self::Forgotten,
+            ObjectDir::Leases => Self::Lease,
+            ObjectDir::Parity => Self::Parity,
+            ObjectDir::Quarantine => Self::Quarantined,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
+    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
     Spool, Store, StoreError,
 };
 use crate::sys::FileId;
@@ -378,11 +378,13 @@ impl Store for FaultyStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let effect = self.next(Operation::List, Some(folder.into()), folder.name())?;
-        self.around(effect, folder.name(), || self.inner.list(folder, each))
+        let effect = self.next(Operation::List, Some(directory.into()), directory.name())?;
+        self.around(effect, directory.name(), || {
+            self.inner.list(directory, each)
+        })
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {
@@ -523,7 +525,7 @@ mod tests {
         assert!(!store.is_dead());
         assert!(put(&store, &pack(2)).is_err());
         assert!(store.is_dead() && store.writes() == 3);
-        assert!(store.list(Folder::Packs, &mut |_| Ok(())).is_err());
+        assert!(store.list(ObjectDir::Packs, &mut |_| Ok(())).is_err());
         assert_eq!(memory.objects(), []);
         store.assert_all_fired();
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
+    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
     Spool, Store, StoreError,
 };
 use crate::sys::FileId;
@@ -111,11 +111,11 @@ impl Store for HookedStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.inner.list(folder, each)?;
-        self.behind_call(Operation::List, folder.into());
+        self.inner.list(directory, each)?;
+        self.behind_call(Operation::List, directory.into());
         Ok(())
     }
 
@@ -170,7 +170,7 @@ mod tests {
             KeyKind::Lease,
             Box::new(hook),
         );
-        list_all(&store, Folder::Leases).expect("lists");
+        list_all(&store, ObjectDir::Leases).expect("lists");
         assert!(!store.was_called());
         store
             .put(&put, Body::Bytes(b"1"), PutMode::CreateOnly)

@@ -1,14 +1,14 @@
-//! A store in a folder of this machine.
+//! A store in a directory of this machine.
 //!
-//! A put writes `.tmp-<random>` in the root, syncs it, renames it to its own name and syncs the folder that holds it.
+//! A put writes `.tmp-<random>` in the root, syncs it, renames it to its own name and syncs the directory that holds it.
 //! What is there after a crash or a power cut, by step:
 //!
 //! | after | temporary name | object |
 //! |---|---|---|
 //! | the file's creation, any write, its sync | perhaps, of any length | no |
-//! | making the object's folder | whole | no; the folder perhaps |
+//! | making the object's directory | whole | no; the directory perhaps |
 //! | the rename | whole, or gone | no, or whole: never torn, for the bytes were durable before the name was |
-//! | the sync of the object's folder | gone | whole |
+//! | the sync of the object's directory | gone | whole |
 //!
 //! A file system that can neither rename without replacing nor make hard links (some network mounts) is looked at before
 //! the rename: names of objects hold 32 random bytes or a hash of them, so nobody gives one to other bytes. The name of
@@ -24,7 +24,7 @@
 //! machine's time instead of the server's (SMB, sshfs) the file keeps the time of its last write, and a put that takes more
 //! than half of that hour fails.
 //!
-//! A folder is durable before the first object in it is reported stored, also if another process made it and was
+//! A directory is durable before the first object in it is reported stored, also if another process made it and was
 //! killed before its own sync.
 
 mod names;
@@ -40,13 +40,15 @@ use std::time::Duration;
 pub use names::is_foreign;
 
 use crate::store::spool::{Spool, SpoolParts};
-use crate::store::{Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError};
+use crate::store::{
+    Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, Store, StoreError,
+};
 use crate::sys::{
     Dir, Existing, FileId, FileKind, FileStat, PathError, ReadFile, TempFile, boottime,
 };
 use crate::types::{PackId, Timestamp};
 
-const FOLDER_MODE: u32 = 0o700;
+const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// How many packs are kept open: a restore reads many ranges of a few packs, from several threads.
 const OPEN_PACKS_MAX: usize = 16;
@@ -54,17 +56,17 @@ const OPEN_PACKS_MAX: usize = 16;
 const CONNECTIONS: usize = 8;
 /// A put that takes longer fails where the object's time is that of its last write: half of what the protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
-/// The folders that every repository has; those of parity and of quarantine are made when they are needed.
-const FOLDERS: [Folder; 6] = [
-    Folder::Keys,
-    Folder::Packs,
-    Folder::Index,
-    Folder::Snapshots,
-    Folder::Forgotten,
-    Folder::Leases,
+/// The directories that every repository has; those of parity and of quarantine are made when they are needed.
+const DIRECTORIES: [ObjectDir; 6] = [
+    ObjectDir::Keys,
+    ObjectDir::Packs,
+    ObjectDir::Index,
+    ObjectDir::Snapshots,
+    ObjectDir::Forgotten,
+    ObjectDir::Leases,
 ];
 
-/// A store in a folder. Other files that came there later are left alone. Objects are reached from the folder that was opened, one name
+/// A store in a directory. Other files that came there later are left alone. Objects are reached from the directory that was opened, one name
 /// at a time, so that no symlink leads out of it and a medium unmounted meanwhile is noticed.
 #[derive(Debug)]
 pub struct LocalStore {
@@ -73,7 +75,7 @@ pub struct LocalStore {
     properties: Properties,
     /// The file system can date an object by its own clock.
     dates: bool,
-    /// Names in the root, in `packs` and in `parity`, of folders that this process knows to survive a power cut.
+    /// Names in the root, in `packs` and in `parity`, of directories that this process knows to survive a power cut.
     durable_top: Mutex<HashSet<String>>,
     durable_packs: Mutex<HashSet<String>>,
     durable_parity: Mutex<HashSet<String>>,
@@ -81,38 +83,39 @@ pub struct LocalStore {
     open_packs: Mutex<Vec<(PackId, Arc<ReadFile>)>>,
 }
 
-/// Where an object lies: `folder/fan/name`.
+/// Where an object lies: `directory/fan/name`.
 struct Place {
-    folder: Option<&'static str>,
+    directory: Option<&'static str>,
     fan: Option<String>,
     name: String,
 }
 
 impl LocalStore {
-    /// Makes the folder, its missing parents and the folders of objects, all durable, and opens it. A folder that holds a
+    /// Makes the directory, its missing parents and the directories of objects, all durable, and opens it. A directory that holds a
     /// store already, or part of one, is taken as it is.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] if the folder holds anything else: a backup of what is above would leave that out.
+    /// [`StoreError::Occupied`] if the directory holds anything else: a backup of what is above would leave that out.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let failed = |error| StoreError::from_path(&path.display().to_string(), error);
         let root =
-            Dir::create_all(path, FOLDER_MODE).map_err(|error| unreachable_root(path, error))?;
+            Dir::create_all(path, DIRECTORY_MODE).map_err(|error| unreachable_root(path, error))?;
         if let Some(name) = names::first_foreign(&root).map_err(failed)? {
             return Err(StoreError::Occupied {
                 address: path.display().to_string(),
                 name,
             });
         }
-        for folder in FOLDERS {
-            root.make_dir(folder.name(), FOLDER_MODE).map_err(failed)?;
+        for directory in DIRECTORIES {
+            root.make_dir(directory.name(), DIRECTORY_MODE)
+                .map_err(failed)?;
         }
         root.sync().map_err(failed)?;
         Self::open(path)
     }
 
-    /// Opens a folder that exists; [`StoreError::Unreachable`] if it does not. Nothing is written.
+    /// Opens a directory that exists; [`StoreError::Unreachable`] if it does not. Nothing is written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let root = Dir::open_canonical(path).map_err(|error| unreachable_root(path, error))?;
@@ -167,26 +170,26 @@ impl LocalStore {
         }
         Err(gone(io::Error::new(
             io::ErrorKind::NotFound,
-            "another folder has taken its place",
+            "another directory has taken its place",
         )))
     }
 
     fn place(&self, key: &ObjectKey) -> Result<Place, StoreError> {
-        let plain = |folder: Folder, name: String| Place {
-            folder: Some(folder.name()),
+        let plain = |directory: ObjectDir, name: String| Place {
+            directory: Some(directory.name()),
             fan: None,
             name,
         };
         Ok(match key {
             ObjectKey::Config(_) => Place {
-                folder: None,
+                directory: None,
                 fan: None,
                 name: key.to_string(),
             },
             ObjectKey::KeySlot(slot, copy) => {
                 let name = format!("{slot}{copy}");
                 // A key built by hand may hold anything.
-                if ObjectKey::from_name(Folder::Keys, &name).as_ref() != Some(key) {
+                if ObjectKey::from_name(ObjectDir::Keys, &name).as_ref() != Some(key) {
                     let source =
                         io::Error::new(io::ErrorKind::InvalidInput, "not a key slot's name");
                     return Err(StoreError::Io {
@@ -195,51 +198,51 @@ impl LocalStore {
                         source,
                     });
                 }
-                plain(Folder::Keys, name)
+                plain(ObjectDir::Keys, name)
             }
             ObjectKey::Pack(id) => Place {
                 fan: Some(fan(*id)),
-                ..plain(Folder::Packs, id.to_string())
+                ..plain(ObjectDir::Packs, id.to_string())
             },
             ObjectKey::Parity(id) => Place {
                 fan: Some(fan(*id)),
-                ..plain(Folder::Parity, id.to_string())
+                ..plain(ObjectDir::Parity, id.to_string())
             },
             ObjectKey::QuarantinedPack(_)
             | ObjectKey::QuarantinedSnapshot(_)
             | ObjectKey::QuarantinedSegment(_) => {
                 let text = key.to_string();
                 plain(
-                    Folder::Quarantine,
+                    ObjectDir::Quarantine,
                     text.rsplit('/').next().unwrap_or(&text).to_owned(),
                 )
             }
-            ObjectKey::Segment(id) => plain(Folder::Index, id.to_string()),
-            ObjectKey::Snapshot(id) => plain(Folder::Snapshots, id.to_string()),
-            ObjectKey::Forgotten(id) => plain(Folder::Forgotten, id.to_string()),
-            ObjectKey::Lease(id) => plain(Folder::Leases, id.to_string()),
+            ObjectKey::Segment(id) => plain(ObjectDir::Index, id.to_string()),
+            ObjectKey::Snapshot(id) => plain(ObjectDir::Snapshots, id.to_string()),
+            ObjectKey::Forgotten(id) => plain(ObjectDir::Forgotten, id.to_string()),
+            ObjectKey::Lease(id) => plain(ObjectDir::Leases, id.to_string()),
         })
     }
 
-    /// The folder of an object, if it is there.
+    /// The directory of an object, if it is there.
     fn find_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
-        let Some(folder) = place.folder else {
+        let Some(directory) = place.directory else {
             return Ok(Arc::clone(&self.root));
         };
-        let dir = self.root.open_dir(folder)?;
+        let dir = self.root.open_dir(directory)?;
         Ok(Arc::new(match &place.fan {
             Some(fan) => dir.open_dir(fan)?,
             None => dir,
         }))
     }
 
-    /// The folder of an object, made where it is missing, and durable.
+    /// The directory of an object, made where it is missing, and durable.
     fn make_dir(&self, place: &Place) -> Result<Arc<Dir>, PathError> {
-        let Some(folder) = place.folder else {
+        let Some(directory) = place.directory else {
             return Ok(Arc::clone(&self.root));
         };
-        let dir = ensure_dir(&self.root, folder, &self.durable_top)?;
-        let durable = if folder == Folder::Parity.name() {
+        let dir = ensure_dir(&self.root, directory, &self.durable_top)?;
+        let durable = if directory == ObjectDir::Parity.name() {
             &self.durable_parity
         } else {
             &self.durable_packs
@@ -324,7 +327,7 @@ impl LocalStore {
         })
     }
 
-    /// Lists one folder's objects; what is no regular file, or vanishes meanwhile, is passed over.
+    /// Lists one directory's objects; what is no regular file, or vanishes meanwhile, is passed over.
     fn list_dir(
         &self,
         dir: &Dir,
@@ -344,7 +347,7 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Lists the objects that lie one folder deeper, by the last byte of their id.
+    /// Lists the objects that lie one directory deeper, by the last byte of their id.
     fn list_fans(
         &self,
         packs: &Dir,
@@ -358,7 +361,7 @@ impl LocalStore {
             }
             let dir = match packs.open_dir(&name) {
                 Ok(dir) => dir,
-                // Vanished, or no folder: nothing that `get` would find either.
+                // Vanished, or no directory: nothing that `get` would find either.
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -381,7 +384,7 @@ impl LocalStore {
 
 #[deny(clippy::missing_trait_methods)]
 impl Store for LocalStore {
-    /// The folder's canonical path; bytes that are not UTF-8 are written as `\xNN`.
+    /// The directory's canonical path; bytes that are not UTF-8 are written as `\xNN`.
     fn address(&self) -> &str {
         &self.address
     }
@@ -477,18 +480,18 @@ impl Store for LocalStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let dir = match self.root.open_dir(folder.name()) {
+        let dir = match self.root.open_dir(directory.name()) {
             Ok(dir) => dir,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check_root(),
             Err(error) => return Err(self.failed(error)),
         };
-        match folder {
-            Folder::Packs => self.list_fans(&dir, ObjectKey::Pack, each),
-            Folder::Parity => self.list_fans(&dir, ObjectKey::Parity, each),
-            _ => self.list_dir(&dir, |name| ObjectKey::from_name(folder, name), each),
+        match directory {
+            ObjectDir::Packs => self.list_fans(&dir, ObjectKey::Pack, each),
+            ObjectDir::Parity => self.list_fans(&dir, ObjectKey::Parity, each),
+            _ => self.list_dir(&dir, |name| ObjectKey::from_name(directory, name), each),
         }
     }
 
@@ -507,7 +510,7 @@ impl Store for LocalStore {
                 io::ErrorKind::AlreadyExists => StoreError::Exists { key: to.clone() },
                 _ => self.failed_on(from, error),
             })?;
-        if to.folder() == Some(Folder::Quarantine) {
+        if to.directory() == Some(ObjectDir::Quarantine) {
             // Not where the file is another user's; who needs the time looks at it.
             let _ = target.touch(&new.name);
         }
@@ -590,8 +593,8 @@ impl LocalStore {
     }
 }
 
-/// The folder of this name, made where it is missing. It, and all its siblings of now, are known durable afterwards,
-/// so that the cost is one sync of the parent for a process that finds all folders there.
+/// The directory of this name, made where it is missing. It, and all its siblings of now, are known durable afterwards,
+/// so that the cost is one sync of the parent for a process that finds all directories there.
 fn ensure_dir(
     parent: &Dir,
     name: &str,
@@ -603,12 +606,16 @@ fn ensure_dir(
             done => return done,
         }
     }
-    parent.make_dir(name, FOLDER_MODE)?;
+    parent.make_dir(name, DIRECTORY_MODE)?;
     let dir = parent.open_dir(name)?;
     let mut names = HashSet::from([name.to_owned()]);
     for other in parent.names()? {
         let other = other?;
-        if is_fan(&other) || Folder::ALL.iter().any(|folder| folder.name() == other) {
+        if is_fan(&other)
+            || ObjectDir::ALL
+                .iter()
+                .any(|directory| directory.name() == other)
+        {
             names.insert(other);
         }
     }
@@ -625,7 +632,7 @@ fn meta_of(key: ObjectKey, stat: FileStat) -> ObjectMeta {
     }
 }
 
-/// The name of a pack's folder: its last byte, since a name's first digits are what people type.
+/// The name of a pack's directory: its last byte, since a name's first digits are what people type.
 fn fan(id: PackId) -> String {
     format!("{:02x}", id.as_bytes()[31])
 }

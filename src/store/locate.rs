@@ -12,9 +12,9 @@ use crate::store::{LocalStore, SharedStore, StoreError};
 /// Where a store is. Prints in one canonical spelling that [`Location::parse`] reads back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
-    /// A folder of this machine.
+    /// A directory of this machine.
     Local(PathBuf),
-    /// A folder of a host reached by SSH.
+    /// A directory of a host reached by SSH.
     Sftp {
         user: Option<String>,
         host: String,
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_local_store_is_opened_only_if_it_exists() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let location = Location::parse(root.path().join("repo")).expect("a path");
         assert!(matches!(
             location.open(),

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
+    Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store, StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -158,7 +158,7 @@ impl Store for MemoryStore {
 
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError> {
         if let ObjectKey::KeySlot(slot, copy) = key
-            && ObjectKey::from_name(Folder::Keys, &format!("{slot}{copy}")).as_ref() != Some(key)
+            && ObjectKey::from_name(ObjectDir::Keys, &format!("{slot}{copy}")).as_ref() != Some(key)
         {
             return Err(refused(key, "not a key slot's name"));
         }
@@ -223,13 +223,13 @@ impl Store for MemoryStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         // Not under the lock: `each` may call the store.
         self.objects()
             .into_iter()
-            .filter(|meta| meta.key.folder() == Some(folder))
+            .filter(|meta| meta.key.directory() == Some(directory))
             .try_for_each(each)
     }
 
@@ -241,7 +241,7 @@ impl Store for MemoryStore {
         let mut object = objects
             .remove(from)
             .ok_or_else(|| StoreError::NotFound { key: from.clone() })?;
-        if to.folder() == Some(Folder::Quarantine) {
+        if to.directory() == Some(ObjectDir::Quarantine) {
             object.modified = self.clock.now();
         }
         objects.insert(to.clone(), object);

@@ -80,7 +80,7 @@ pub enum ObjectKey {
 
 /// What `list` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Folder {
+pub enum ObjectDir {
     Keys,
     Packs,
     Index,
@@ -91,7 +91,7 @@ pub enum Folder {
     Quarantine,
 }
 
-impl Folder {
+impl ObjectDir {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Keys,
@@ -104,7 +104,7 @@ impl Folder {
         Self::Quarantine,
     ];
 
-    /// The folder's name in the store.
+    /// The directory's name in the store.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
@@ -204,9 +204,9 @@ pub enum StoreError {
     Full { address: String, source: io::Error },
     /// Access was denied.
     Denied { subject: String, source: io::Error },
-    /// A store cannot be made here: the folder holds other files, such as the one of this name.
+    /// A store cannot be made here: the directory holds other files, such as the one of this name.
     Occupied { address: String, name: String },
-    /// The store is not there (no such folder, no such host).
+    /// The store is not there (no such directory, no such host).
     Unreachable { address: String, source: io::Error },
     /// Anything else; `subject` is the object or the address.
     Io {
@@ -306,11 +306,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Size and store time of one object.
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError>;
 
-    /// Calls `each` for every object in the folder, in no order. Names that are no object's are passed over; a
-    /// folder that is not there is empty. An error of `each` ends the listing and is returned.
+    /// Calls `each` for every object in the directory, in no order. Names that are no object's are passed over; a
+    /// directory that is not there is empty. An error of `each` ends the listing and is returned.
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 
@@ -350,10 +350,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// A store shared by the threads of an operation.
 pub type SharedStore = Arc<dyn Store>;
 
-/// The folder's objects, sorted by key.
-pub fn list_all(store: &dyn Store, folder: Folder) -> Result<Vec<ObjectMeta>, StoreError> {
+/// The directory's objects, sorted by key.
+pub fn list_all(store: &dyn Store, directory: ObjectDir) -> Result<Vec<ObjectMeta>, StoreError> {
     let mut out = Vec::new();
-    store.list(folder, &mut |meta| {
+    store.list(directory, &mut |meta| {
         out.push(meta);
         Ok(())
     })?;
@@ -394,27 +394,27 @@ const QUARANTINED_SNAPSHOT: &str = ".snapshot";
 const QUARANTINED_SEGMENT: &str = ".segment";
 
 impl ObjectKey {
-    /// The folder in which `list` shows the object; none for `config`.
-    pub const fn folder(&self) -> Option<Folder> {
+    /// The directory in which `list` shows the object; none for `config`.
+    pub const fn directory(&self) -> Option<ObjectDir> {
         match self {
             Self::Config(_) => None,
-            Self::KeySlot(..) => Some(Folder::Keys),
-            Self::Pack(_) => Some(Folder::Packs),
-            Self::Segment(_) => Some(Folder::Index),
-            Self::Snapshot(_) => Some(Folder::Snapshots),
-            Self::Forgotten(_) => Some(Folder::Forgotten),
-            Self::Lease(_) => Some(Folder::Leases),
-            Self::Parity(_) => Some(Folder::Parity),
+            Self::KeySlot(..) => Some(ObjectDir::Keys),
+            Self::Pack(_) => Some(ObjectDir::Packs),
+            Self::Segment(_) => Some(ObjectDir::Index),
+            Self::Snapshot(_) => Some(ObjectDir::Snapshots),
+            Self::Forgotten(_) => Some(ObjectDir::Forgotten),
+            Self::Lease(_) => Some(ObjectDir::Leases),
+            Self::Parity(_) => Some(ObjectDir::Parity),
             Self::QuarantinedPack(_)
             | Self::QuarantinedSnapshot(_)
-            | Self::QuarantinedSegment(_) => Some(Folder::Quarantine),
+            | Self::QuarantinedSegment(_) => Some(ObjectDir::Quarantine),
         }
     }
 
-    /// The key of an object from its file name in a folder; none if the name is no object's.
-    pub fn from_name(folder: Folder, name: &str) -> Option<Self> {
-        match folder {
-            Folder::Keys => {
+    /// The key of an object from its file name in a directory; none if the name is no object's.
+    pub fn from_name(directory: ObjectDir, name: &str) -> Option<Self> {
+        match directory {
+            ObjectDir::Keys => {
                 let (slot, copy) = match name.strip_suffix(".2") {
                     Some(slot) => (slot, Copy::Second),
                     None => (name, Copy::First),
@@ -423,13 +423,13 @@ impl ObjectKey {
                 ((1..=64).contains(&slot.len()) && slot.bytes().all(legal))
                     .then(|| Self::KeySlot(slot.to_owned(), copy))
             }
-            Folder::Packs => name.parse().ok().map(Self::Pack),
-            Folder::Index => name.parse().ok().map(Self::Segment),
-            Folder::Snapshots => name.parse().ok().map(Self::Snapshot),
-            Folder::Forgotten => name.parse().ok().map(Self::Forgotten),
-            Folder::Leases => name.parse().ok().map(Self::Lease),
-            Folder::Parity => name.parse().ok().map(Self::Parity),
-            Folder::Quarantine => {
+            ObjectDir::Packs => name.parse().ok().map(Self::Pack),
+            ObjectDir::Index => name.parse().ok().map(Self::Segment),
+            ObjectDir::Snapshots => name.parse().ok().map(Self::Snapshot),
+            ObjectDir::Forgotten => name.parse().ok().map(Self::Forgotten),
+            ObjectDir::Leases => name.parse().ok().map(Self::Lease),
+            ObjectDir::Parity => name.parse().ok().map(Self::Parity),
+            ObjectDir::Quarantine => {
                 let (id, suffix) = name.split_at_checked(name.find('.')?)?;
                 match suffix {
                     QUARANTINED_PACK => id.parse().ok().map(Self::QuarantinedPack),

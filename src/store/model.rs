@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, Clock, Folder, MemoryStore, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store,
+    Body, Clock, MemoryStore, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, Spool, Store,
     StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// How far the listings of a folder lag behind, in seconds of real time.
+/// How far the listings of a directory lag behind, in seconds of real time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lag {
     /// A put or delete shows in the listings of other clients after at least …
@@ -81,7 +81,7 @@ struct State {
     /// Real time, in milliseconds: what delays are measured by.
     real: i64,
     seed: u64,
-    lags: [Lag; Folder::ALL.len()],
+    lags: [Lag; ObjectDir::ALL.len()],
     clients: u32,
     changes: BTreeMap<ObjectKey, Vec<Change>>,
 }
@@ -92,8 +92,8 @@ impl State {
         mix(self.seed)
     }
 
-    fn lag(&self, folder: Option<Folder>) -> Lag {
-        folder.map_or(Lag::default(), |folder| self.lags[folder as usize])
+    fn lag(&self, directory: Option<ObjectDir>) -> Lag {
+        directory.map_or(Lag::default(), |directory| self.lags[directory as usize])
     }
 }
 
@@ -109,7 +109,7 @@ pub struct ModelWorld {
 impl ModelWorld {
     /// An empty world without any lag; delays follow from the seed.
     pub fn new(clock: &Clock, seed: u64) -> Self {
-        let lags = [Lag::default(); Folder::ALL.len()];
+        let lags = [Lag::default(); ObjectDir::ALL.len()];
         let state = State {
             real: 0,
             seed,
@@ -174,14 +174,14 @@ impl ModelWorld {
         }
     }
 
-    /// From now on changes in all folders, and listings of them, lag so.
+    /// From now on changes in all directories, and listings of them, lag so.
     pub fn set_lag(&self, lag: Lag) {
         self.lock().lags.fill(lag);
     }
 
-    /// From now on changes in this folder, and listings of it, lag so.
-    pub fn set_folder_lag(&self, folder: Folder, lag: Lag) {
-        self.lock().lags[folder as usize] = lag;
+    /// From now on changes in this directory, and listings of it, lag so.
+    pub fn set_directory_lag(&self, directory: ObjectDir, lag: Lag) {
+        self.lock().lags[directory as usize] = lag;
     }
 
     /// Lets real time pass; the store's clock goes with it.
@@ -236,7 +236,7 @@ impl ModelStore {
             .stat(key)
             .ok()
             .map(|meta| self.world.told(meta));
-        let (seed, lag, at) = (state.draw(), state.lag(key.folder()), state.real);
+        let (seed, lag, at) = (state.draw(), state.lag(key.directory()), state.real);
         let change = Change {
             at,
             client: self.client,
@@ -291,12 +291,12 @@ impl Store for ModelStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let listed: Vec<ObjectMeta> = {
             let mut state = self.world.lock();
-            let stale = u64::try_from(state.lag(Some(folder)).stale).unwrap_or(0) * 1000;
+            let stale = u64::try_from(state.lag(Some(directory)).stale).unwrap_or(0) * 1000;
             let back = i64::try_from(state.draw() % (stale + 1)).unwrap_or(0);
             let now = state.real;
             let newest_shown = |changes: &Vec<Change>| {
@@ -312,11 +312,11 @@ impl Store for ModelStore {
                     .find(shows)
                     .and_then(|change| change.meta.clone())
             };
-            let in_folder = state
+            let in_directory = state
                 .changes
                 .iter()
-                .filter(|(key, _)| key.folder() == Some(folder));
-            in_folder
+                .filter(|(key, _)| key.directory() == Some(directory));
+            in_directory
                 .filter_map(|(_, changes)| newest_shown(changes))
                 .collect()
         };
@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn packs(store: &dyn Store) -> usize {
-        list_all(store, Folder::Packs).expect("lists").len()
+        list_all(store, ObjectDir::Packs).expect("lists").len()
     }
 
     #[test]
@@ -416,7 +416,7 @@ mod tests {
             world.advance(25);
             let early = clients
                 .each_ref()
-                .map(|client| list_all(client, Folder::Packs).expect("lists"));
+                .map(|client| list_all(client, ObjectDir::Packs).expect("lists"));
             world.advance(75);
             assert_eq!(
                 clients.each_ref().map(|client| packs(client)),
@@ -441,10 +441,10 @@ mod tests {
         let world = ModelWorld::new(&clock, 1).with_whole_seconds();
         let (ours, theirs) = (world.client(), world.client());
         let lease = ObjectKey::Lease(LeaseId::new([1; 16]));
-        let listed = || list_all(&theirs, Folder::Leases).expect("lists")[0].modified;
+        let listed = || list_all(&theirs, ObjectDir::Leases).expect("lists")[0].modified;
         put(&ours, &lease);
         assert_eq!(listed(), Timestamp::from_seconds(100));
-        world.set_folder_lag(Folder::Leases, Lag::of(10));
+        world.set_directory_lag(ObjectDir::Leases, Lag::of(10));
         world.advance(5);
         ours.put(&lease, Body::Bytes(b"again"), PutMode::Replace)
             .expect("replaced");

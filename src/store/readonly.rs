@@ -1,7 +1,8 @@
 //! A store that refuses to be written to: for operations that promise not to, and for dry runs.
 
 use crate::store::{
-    Body, Folder, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store, StoreError,
+    Body, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store,
+    StoreError,
 };
 use crate::sys::FileId;
 use crate::types::Timestamp;
@@ -64,10 +65,10 @@ impl Store for ReadOnlyStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.inner.list(folder, each)
+        self.inner.list(directory, each)
     }
 
     fn rename(&self, _from: &ObjectKey, _to: &ObjectKey) -> Result<(), StoreError> {

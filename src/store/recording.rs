@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
+    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Operation, Properties, PutMode, SharedStore,
     Spool, Store, StoreError,
 };
 use crate::sys::FileId;
@@ -150,18 +150,18 @@ impl Store for RecordingStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut listed = 0;
-        let result = self.inner.list(folder, &mut |meta| {
+        let result = self.inner.list(directory, &mut |meta| {
             listed += 1;
             each(meta)
         });
         let (operation, ok) = (Operation::List, result.is_ok());
         self.lock().push(Call {
             operation,
-            kind: Some(folder.into()),
+            kind: Some(directory.into()),
             key: None,
             bytes: listed,
             ok,
@@ -227,7 +227,7 @@ mod tests {
                 .get(&ObjectKey::Segment(SegmentId::new([1; 32])), 9)
                 .is_err()
         );
-        store.list(Folder::Packs, &mut |_| Ok(())).expect("list");
+        store.list(ObjectDir::Packs, &mut |_| Ok(())).expect("list");
         assert_eq!(store.count(Operation::Put, KeyKind::Pack), 2);
         assert_eq!(store.bytes(Operation::Put, KeyKind::Pack), 8);
         assert_eq!(store.bytes(Operation::ReadAt, KeyKind::Pack), 2);

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn both_kinds_hold_what_was_written() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let file = TempFile::create(&dir, 0o600).expect("create");
         for mut spool in [Spool::memory(), Spool::named(file, "here")] {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use crate::store::{
-    Body, Copy, Folder, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all,
+    Body, Copy, ObjectDir, ObjectKey, PutMode, SharedStore, Spool, Store, StoreError, list_all,
 };
 use crate::types::{LeaseId, PackId, SegmentId, SnapshotId};
 
@@ -49,13 +49,13 @@ pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
         );
         check_bounds(read, key, &bytes);
     }
-    for folder in Folder::ALL {
+    for directory in ObjectDir::ALL {
         let expected: BTreeSet<_> = keys
             .iter()
-            .filter(|key| key.folder() == Some(folder))
+            .filter(|key| key.directory() == Some(directory))
             .cloned()
             .collect();
-        let listed = list_all(read, folder).expect("list");
+        let listed = list_all(read, directory).expect("list");
         assert_eq!(
             listed
                 .iter()
@@ -122,8 +122,8 @@ fn check_missing(store: &dyn Store, key: &ObjectKey) {
 }
 
 fn an_empty_store_is_empty(store: &dyn Store) {
-    for folder in Folder::ALL {
-        assert_eq!(list_all(store, folder).expect("list"), []);
+    for directory in ObjectDir::ALL {
+        assert_eq!(list_all(store, directory).expect("list"), []);
     }
     for key in one_key_of_each_kind() {
         check_missing(store, &key);
@@ -183,7 +183,7 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
     }
     assert_eq!(spool.len(), bytes.len() as u64);
     assert_eq!(
-        list_all(store, Folder::Packs).expect("list"),
+        list_all(store, ObjectDir::Packs).expect("list"),
         [],
         "a spool is no object"
     );
@@ -201,8 +201,8 @@ fn spooled_objects_are_like_others(store: &dyn Store) {
 
 fn a_dropped_spool_leaves_nothing(store: &dyn Store) {
     drop(spooled(store, b"never put"));
-    for folder in Folder::ALL {
-        assert_eq!(list_all(store, folder).expect("list"), []);
+    for directory in ObjectDir::ALL {
+        assert_eq!(list_all(store, directory).expect("list"), []);
     }
 }
 
@@ -245,7 +245,7 @@ fn objects_of_all_sizes_read_back(store: &dyn Store) {
             .expect("read");
         assert!(buf == bytes[from..to], "{size}");
     }
-    assert_eq!(list_all(store, Folder::Packs).expect("list").len(), 5);
+    assert_eq!(list_all(store, ObjectDir::Packs).expect("list").len(), 5);
 }
 
 fn deleted_objects_are_gone(store: &dyn Store) {
@@ -304,7 +304,7 @@ fn a_listing_ends_with_the_callers_error(store: &dyn Store) {
         put(store, &pack(number), b"x");
     }
     let mut calls = 0;
-    let result = store.list(Folder::Packs, &mut |meta| {
+    let result = store.list(ObjectDir::Packs, &mut |meta| {
         calls += 1;
         Err(StoreError::NotFound { key: meta.key })
     });
@@ -312,9 +312,9 @@ fn a_listing_ends_with_the_callers_error(store: &dyn Store) {
     assert_eq!(calls, 1);
     // Deleting what is listed, while it is listed, is what a sweep does.
     store
-        .list(Folder::Packs, &mut |meta| store.delete(&meta.key))
+        .list(ObjectDir::Packs, &mut |meta| store.delete(&meta.key))
         .expect("list and delete");
-    assert_eq!(list_all(store, Folder::Packs).expect("list"), []);
+    assert_eq!(list_all(store, ObjectDir::Packs).expect("list"), []);
 }
 
 fn of_many_writers_of_one_name_one_wins(store: &SharedStore) {

@@ -22,19 +22,19 @@ pub fn write_file(
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))
         .context("write", path)?;
-    let dir = Arc::new(Dir::open(folder_of(path))?);
+    let dir = Arc::new(Dir::open(directory_of(path))?);
     let mut temp = TempFile::create(&dir, mode)?;
     temp.write_all(bytes)?;
     temp.publish(&dir, name, existing)?;
     dir.sync()
 }
 
-/// Makes durable which names a folder holds.
+/// Makes durable which names a directory holds.
 pub fn fsync_dir(path: impl AsRef<Path>) -> Result<(), PathError> {
     Dir::open(path)?.sync()
 }
 
-fn folder_of(path: &Path) -> &Path {
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_file_is_written_with_its_mode_and_refuses_to_replace_unless_told() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("key");
         write_file(&path, b"one", 0o600, Existing::Refuse).expect("write");
         assert_eq!(

@@ -353,13 +353,13 @@ fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>
     }
 }
 
-/// A file without a name, which goes with the last handle on it. In memory where no folder gives one.
+/// A file without a name, which goes with the last handle on it. In memory where no directory gives one.
 fn unlinked_file() -> io::Result<File> {
     // Appending: what goes on writing begins anew once the file was emptied.
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
-    let folders = ["/var/tmp", "/tmp"].into_iter();
-    let file = folders
-        .filter_map(|folder| rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok())
+    let directories = ["/var/tmp", "/tmp"].into_iter();
+    let file = directories
+        .filter_map(|directory| rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).ok())
         .next();
     match file {
         Some(file) => Ok(file.into()),

@@ -1,4 +1,4 @@
-//! Open folders: files are reached by one name at a time, so that no symlink can lead anywhere else, and a folder
+//! Open directories: files are reached by one name at a time, so that no symlink can lead anywhere else, and a directory
 //! that is renamed, unmounted or replaced under its path is never mistaken for the one that was opened.
 
 use std::ffi::{OsStr, OsString};
@@ -27,7 +27,7 @@ const NETWORK_MAGIC: [u64; 9] = [
     0x0bd0_0bd0, // Lustre
 ];
 
-/// An open folder. Its methods take a single name each, never a path.
+/// An open directory. Its methods take a single name each, never a path.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
@@ -36,7 +36,7 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a folder by its path; symlinks on the way are followed, being the caller's own choice.
+    /// Opens a directory by its path; symlinks on the way are followed, being the caller's own choice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -48,13 +48,13 @@ impl Dir {
         })
     }
 
-    /// Opens a folder by its canonical absolute path, which messages name from then on.
+    /// Opens a directory by its canonical absolute path, which messages name from then on.
     pub fn open_canonical(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let path = path.as_ref();
         Self::open(path.canonicalize().context("open", path)?)
     }
 
-    /// Opens a folder, making it and its missing parents durably, with these permission bits.
+    /// Opens a directory, making it and its missing parents durably, with these permission bits.
     pub fn create_all(path: impl AsRef<Path>, mode: u32) -> Result<Self, PathError> {
         let path = path.as_ref();
         match Self::open(path) {
@@ -75,12 +75,12 @@ impl Dir {
         Self::open(path)
     }
 
-    /// Where the folder was when it was opened.
+    /// Where the directory was when it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a folder in this one; a symlink of that name is refused.
+    /// Opens a directory in this one; a symlink of that name is refused.
     pub fn open_dir(&self, name: impl AsRef<Path>) -> Result<Self, PathError> {
         let (name, path) = self.child(name.as_ref())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -89,7 +89,7 @@ impl Dir {
         Ok(Self { fd, path })
     }
 
-    /// Makes a folder with these permission bits whatever the umask; false if the name was taken already.
+    /// Makes a directory with these permission bits whatever the umask; false if the name was taken already.
     ///
     /// It survives a power cut only after [`Dir::sync`].
     pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<bool, PathError> {
@@ -143,7 +143,7 @@ impl Dir {
         Ok(File::from(fd))
     }
 
-    /// Gives a file of this folder a new place, taking the place of what was there.
+    /// Gives a file of this directory a new place, taking the place of what was there.
     pub(super) fn rename_over(
         &self,
         from: &str,
@@ -154,7 +154,7 @@ impl Dir {
         rustix::fs::renameat(&self.fd, from, &to_dir.fd, to).context("rename to", path)
     }
 
-    /// Gives a file of this folder a new place; `AlreadyExists` if that is taken. True if the old name is gone,
+    /// Gives a file of this directory a new place; `AlreadyExists` if that is taken. True if the old name is gone,
     /// false if the file has both names now, on file systems that cannot rename without replacing.
     pub(super) fn rename_new(
         &self,
@@ -171,7 +171,7 @@ impl Dir {
         Ok(false)
     }
 
-    /// Gives a file of this folder a new place if that looks free; `AlreadyExists` if it does not.
+    /// Gives a file of this directory a new place if that looks free; `AlreadyExists` if it does not.
     pub(super) fn rename_if_unseen(
         &self,
         from: &str,
@@ -201,7 +201,7 @@ impl Dir {
         }
     }
 
-    /// Moves a file of this folder to a name that is free, durably; `AlreadyExists` if another file has it. A crash
+    /// Moves a file of this directory to a name that is free, durably; `AlreadyExists` if another file has it. A crash
     /// leaves one of the names, or both, and to do it again ends the same.
     pub fn move_file(&self, from: &str, to_dir: &Self, to: &str) -> Result<(), PathError> {
         let is_moved = match self.rename_new(from, to_dir, Path::new(to)) {
@@ -252,15 +252,15 @@ impl Dir {
             .context("stat", path)
     }
 
-    /// What the folder itself is.
+    /// What the directory itself is.
     pub fn stat_self(&self) -> Result<FileStat, PathError> {
         rustix::fs::fstat(&self.fd)
             .map(FileStat::from)
             .context("stat", &self.path)
     }
 
-    /// The names in the folder that are UTF-8, `.` and `..` left out, in no order, as the kernel hands them out:
-    /// memory does not grow with the folder. Names made or removed meanwhile may be missed or met.
+    /// The names in the directory that are UTF-8, `.` and `..` left out, in no order, as the kernel hands them out:
+    /// memory does not grow with the directory. Names made or removed meanwhile may be missed or met.
     pub fn names(&self) -> Result<impl Iterator<Item = Result<String, PathError>> + '_, PathError> {
         Ok(self
             .all_names()?
@@ -295,12 +295,12 @@ impl Dir {
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
-    /// Makes durable which names the folder holds, where the file system can (see [`Dir::try_sync`]).
+    /// Makes durable which names the directory holds, where the file system can (see [`Dir::try_sync`]).
     pub fn sync(&self) -> Result<(), PathError> {
         self.try_sync().map(drop)
     }
 
-    /// Like [`Dir::sync`]; false on file systems that know no sync of folders, where nothing better can be done.
+    /// Like [`Dir::sync`]; false on file systems that know no sync of directories, where nothing better can be done.
     pub fn try_sync(&self) -> Result<bool, PathError> {
         match retry_on_intr(|| rustix::fs::fsync(&self.fd)) {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
@@ -308,7 +308,7 @@ impl Dir {
         }
     }
 
-    /// True if the folder cannot be written to: a read-only mount, or no permission.
+    /// True if the directory cannot be written to: a read-only mount, or no permission.
     pub fn is_read_only(&self) -> Result<bool, PathError> {
         let mount =
             rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
@@ -317,7 +317,7 @@ impl Dir {
         }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
         // Without flags: those need a system call that is younger than Linux 5.6 and that older sandboxes deny,
-        // which would look like a folder that denies.
+        // which would look like a directory that denies.
         match rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::empty()) {
             Ok(()) => Ok(false),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(true),
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let inner = Dir::create_all(root.path().join("a/b"), 0o700).expect("create");
         std::fs::write(root.path().join("secret"), b"x").expect("write");
         for name in ["", ".", "..", "../secret", "a/b", "/etc/passwd", "x/"] {
@@ -394,15 +394,15 @@ mod tests {
             assert!(inner.open_file(name).is_err(), "{name:?}");
         }
         symlink("../../secret", inner.path().join("link")).expect("symlink");
-        symlink(root.path(), inner.path().join("folder")).expect("symlink");
+        symlink(root.path(), inner.path().join("directory")).expect("symlink");
         assert!(inner.open_file("link").is_err());
-        assert!(inner.open_dir("folder").is_err());
+        assert!(inner.open_dir("directory").is_err());
         assert_eq!(inner.stat("link").expect("stat").kind, FileKind::Symlink);
     }
 
     #[test]
     fn linking_is_create_only_too() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let dir = Dir::open(root.path()).expect("open");
         for name in ["one", "two", "old"] {
             std::fs::write(root.path().join(name), name).expect("write");

@@ -18,7 +18,7 @@ pub struct FileId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileKind {
     File,
-    Folder,
+    Directory,
     Symlink,
     Other,
 }
@@ -27,7 +27,7 @@ impl FileKind {
     pub(super) fn of(kind: FileType) -> Self {
         match kind {
             FileType::RegularFile => Self::File,
-            FileType::Directory => Self::Folder,
+            FileType::Directory => Self::Directory,
             FileType::Symlink => Self::Symlink,
             _ => Self::Other,
         }

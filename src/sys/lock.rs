@@ -1,4 +1,4 @@
-//! Files by which processes agree: locks (flock) with a byte of state, and the folder and names around them.
+//! Files by which processes agree: locks (flock) with a byte of state, and the directory and names around them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
@@ -100,8 +100,8 @@ impl LockFile {
     }
 }
 
-/// Makes a folder and its parents if need be, and takes all rights on it from others.
-pub fn private_folder(path: &Path) -> Result<(), PathError> {
+/// Makes a directory and its parents if need be, and takes all rights on it from others.
+pub fn private_directory(path: &Path) -> Result<(), PathError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -117,7 +117,7 @@ pub fn private_folder(path: &Path) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Removes a file or an empty folder; it is no error if it is not there.
+/// Removes a file or an empty directory; it is no error if it is not there.
 pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
     let removed = if path.is_dir() {
         fs::remove_dir(path)
@@ -130,7 +130,7 @@ pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
     }
 }
 
-/// Removes the files of a folder that nobody holds and that were last written longer ago than `age`. What cannot be
+/// Removes the files of a directory that nobody holds and that were last written longer ago than `age`. What cannot be
 /// removed stays.
 pub fn remove_unlocked(dir: &Path, age: Duration) {
     let Ok(listed) = fs::read_dir(dir) else {
@@ -154,20 +154,20 @@ pub fn is_regular_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
 
-/// True if there is a folder, links followed, and this user may know it.
-pub fn is_folder(path: &Path) -> bool {
+/// True if there is a directory, links followed, and this user may know it.
+pub fn is_directory(path: &Path) -> bool {
     path.is_dir()
 }
 
-/// True if another file system begins at this folder than the one that its parent lies on.
-pub fn is_mount_point(folder: &Path) -> bool {
+/// True if another file system begins at this directory than the one that its parent lies on.
+pub fn is_mount_point(directory: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
-    folder
+    directory
         .parent()
-        .is_some_and(|parent| device(parent) != device(folder))
+        .is_some_and(|parent| device(parent) != device(directory))
 }
 
-/// True if a path leads to what is neither a file nor a folder: a device, a FIFO, a socket. Links are followed; one into
+/// True if a path leads to what is neither a file nor a directory: a device, a FIFO, a socket. Links are followed; one into
 /// `/proc`, such as `/dev/stdout`, is of this sort too, whatever the descriptor behind it is.
 pub fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
@@ -185,9 +185,9 @@ mod tests {
 
     #[test]
     fn one_holds_it_alone_or_several_share_it() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a/lock");
-        private_folder(&root.path().join("a")).expect("made");
+        private_directory(&root.path().join("a")).expect("made");
         let (one, two) = (
             LockFile::open(&path).expect("opens"),
             LockFile::open(&path).expect("opens"),
@@ -213,12 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn a_private_folder_is_private_and_names_go() {
-        let root = tempfile::tempdir().expect("a folder");
+    fn a_private_directory_is_private_and_names_go() {
+        let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a/b");
-        private_folder(&path).expect("made");
+        private_directory(&path).expect("made");
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("opened up");
-        private_folder(&path).expect("restricted");
+        private_directory(&path).expect("restricted");
         assert_eq!(
             fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
             0o700

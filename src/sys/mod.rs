@@ -32,8 +32,8 @@ pub use dir::{Dir, ReadFile};
 pub use error::{PathContext, PathError};
 pub use identity::{FileId, FileKind, FileStat, file_id};
 pub use lock::{
-    LockFile, is_folder, is_mount_point, is_regular_file, is_special, is_writable_by_any,
-    private_folder, remove_if_there, remove_unlocked,
+    LockFile, is_directory, is_mount_point, is_regular_file, is_special, is_writable_by_any,
+    private_directory, remove_if_there, remove_unlocked,
 };
 pub use process::{boot_id, check_proc, is_dead};
 pub use random::random_bytes;

@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_file_past_the_bound_is_an_error() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("f");
         std::fs::write(&path, b"12345").expect("written");
         assert_eq!(read_bounded(&path, 5).expect("fits"), b"12345");

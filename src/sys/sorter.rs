@@ -68,7 +68,7 @@ struct Spill {
 
 impl Sorter {
     /// Makes an empty sorter that keeps up to about `budget_bytes` in memory and spills to unlinked files (mode 0600)
-    /// in the folder `scratch`, which must exist once something is spilled.
+    /// in the directory `scratch`, which must exist once something is spilled.
     pub fn new(scratch: &Path, budget_bytes: usize) -> Self {
         Self {
             scratch: scratch.to_owned(),
@@ -416,7 +416,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sort_with(records: &[(Vec<u8>, Vec<u8>)], budget: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let mut sorter = Sorter::new(dir.path(), budget);
         for (key, value) in records {
             sorter.push(key, value).expect("pushed");
@@ -472,10 +472,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scratch_folder_is_named() {
+    fn a_missing_scratch_directory_is_named() {
         let mut sorter = Sorter::new(Path::new("/nonexistent/scratch"), 1);
         sorter.push(b"b", b"").expect("the first stays in memory");
-        let error = sorter.push(b"a", b"").expect_err("no folder to spill to");
+        let error = sorter
+            .push(b"a", b"")
+            .expect_err("no directory to spill to");
         assert_eq!(error.path, Path::new("/nonexistent/scratch"));
     }
 }

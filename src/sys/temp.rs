@@ -1,7 +1,7 @@
 //! Files on their way: written under a temporary name, made durable, then given their own name in one step.
 //!
 //! What a crash leaves: before [`TempFile::publish`], the temporary name and nothing else; within it, either name,
-//! whole in both cases, since the bytes are durable before the final name exists; after it and the folder's sync,
+//! whole in both cases, since the bytes are durable before the final name exists; after it and the directory's sync,
 //! the final name alone. Dropping an unpublished file removes it, also after a write that failed for want of room.
 
 use std::fs::File;
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_file_is_published_whole_or_leaves_nothing() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let temp = |bytes: &[u8]| {
             let mut temp = TempFile::create(&dir, 0o600).expect("create");
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn without_a_rename_that_refuses_two_steps_do() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let publish = |bytes: &[u8], name: &str, existing| {
             let mut temp = TempFile::create(&dir, 0o600).expect("create");
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_file_reads_back_what_was_written() {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
         let mut temp = TempFile::create(&dir, 0o600).expect("create");
         temp.write_all(b"one ").expect("write");

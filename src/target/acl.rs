@@ -2,7 +2,7 @@
 
 /// The attribute that holds a path's own ACL.
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
-/// The attribute that holds the ACL which new paths in a folder inherit.
+/// The attribute that holds the ACL which new paths in a directory inherit.
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// Version number in front of the attribute's entries (`linux/posix_acl_xattr.h`).

@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn what_is_written_arrives_and_the_exit_counts() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("out");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("out");
         let script = "cat >\"$1\"; echo chatter; echo warning >&2; exit \"$2\"";
         let words = |code| ["sh", "-c", script, "sh", file.to_str().expect("text"), code];
         let bytes: Vec<u8> = (0..5_000_000u32).map(|n| (n % 251) as u8).collect();

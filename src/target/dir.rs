@@ -1,4 +1,4 @@
-//! An open folder of the target and what is done in it by name.
+//! An open directory of the target and what is done in it by name.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,11 +17,11 @@ use super::temp::Replace;
 use crate::sys::open_beneath;
 use crate::types::{DeviceNumber, EntryKind, Timestamp};
 
-/// Bytes of names read from a folder at once.
+/// Bytes of names read from a directory at once.
 pub(super) const LISTING_BYTES: usize = 32 << 10;
 
 // Without O_NOFOLLOW, so that a link gives ELOOP by RESOLVE_NO_SYMLINKS and not ENOTDIR.
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY
+const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
@@ -108,7 +108,7 @@ impl From<&Statx> for Existing {
 pub(super) fn kind_of(file_type: FileType) -> Option<EntryKind> {
     Some(match file_type {
         FileType::RegularFile => EntryKind::File,
-        FileType::Directory => EntryKind::Folder,
+        FileType::Directory => EntryKind::Directory,
         FileType::Symlink => EntryKind::Symlink,
         FileType::Fifo => EntryKind::Fifo,
         FileType::Socket => EntryKind::Socket,
@@ -118,7 +118,7 @@ pub(super) fn kind_of(file_type: FileType) -> Option<EntryKind> {
     })
 }
 
-/// What all folders of one tree share.
+/// What all directories of one tree share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) rules: Rules,
@@ -131,7 +131,7 @@ pub(super) struct Shared {
     pub(super) protection: Protection,
 }
 
-/// An open folder of the target; clones share the handle.
+/// An open directory of the target; clones share the handle.
 ///
 /// Names are single components: one that is empty, `.`, `..` or holds a slash is `InvalidInput` everywhere. Errors
 /// are those of the system calls, without a path.
@@ -266,12 +266,12 @@ impl Dir {
         }
     }
 
-    /// What this folder itself is.
+    /// What this directory itself is.
     pub fn stat_self(&self) -> io::Result<Existing> {
         Ok(Existing::of_handle(self.fd())?)
     }
 
-    /// True if something is mounted on this folder: its `..` is on another file system, or the kernel says so (Linux 5.8),
+    /// True if something is mounted on this directory: its `..` is on another file system, or the kernel says so (Linux 5.8),
     /// also of bind mounts.
     pub fn is_mount_point(&self) -> io::Result<bool> {
         let stat = |path: &std::ffi::CStr| {
@@ -294,12 +294,12 @@ impl Dir {
         Ok(rustix::fs::readlinkat(self.fd(), component(name)?, Vec::new())?.into_bytes())
     }
 
-    /// Opens a folder of this folder.
+    /// Opens a directory of this directory.
     ///
     /// # Errors
     ///
-    /// A link, whatever it leads to: `ELOOP`. Anything else that is no folder: `ENOTDIR`.
-    pub fn open_folder(&self, name: &[u8]) -> io::Result<Self> {
+    /// A link, whatever it leads to: `ELOOP`. Anything else that is no directory: `ENOTDIR`.
+    pub fn open_directory(&self, name: &[u8]) -> io::Result<Self> {
         let fd = open_writable(
             &self.inner.shared,
             self.fd(),
@@ -309,23 +309,23 @@ impl Dir {
         Ok(Self::new(fd, Arc::clone(&self.inner.shared)))
     }
 
-    /// Makes a folder, or opens the one that is there; true if it was made.
+    /// Makes a directory, or opens the one that is there; true if it was made.
     ///
-    /// A new one has mode 0700 and no inherited ACL until [`set_folder_meta`](Self::set_folder_meta); one that is
+    /// A new one has mode 0700 and no inherited ACL until [`set_directory_meta`](Self::set_directory_meta); one that is
     /// there and belongs to an ordinary user who restores gets that user's read, write and search bits.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if something else has the name, a link to a folder included.
-    pub fn make_folder(&self, name: &[u8]) -> io::Result<(Self, bool)> {
+    /// `AlreadyExists` if something else has the name, a link to a directory included.
+    pub fn make_directory(&self, name: &[u8]) -> io::Result<(Self, bool)> {
         let name = component(name)?;
         let is_new = match rustix::fs::mkdirat(self.fd(), name, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(errno.into()),
         };
-        let folder =
-            self.open_folder(name)
+        let directory =
+            self.open_directory(name)
                 .map_err(|error| match Errno::from_io_error(&error) {
                     Some(Errno::LOOP | Errno::NOTDIR) => io::ErrorKind::AlreadyExists.into(),
                     _ => error,
@@ -334,9 +334,9 @@ impl Dir {
             self.changed();
         }
         if is_new && self.gives_acl() {
-            meta::remove_inherited_acls(folder.fd())?;
+            meta::remove_inherited_acls(directory.fd())?;
         }
-        Ok((folder, is_new))
+        Ok((directory, is_new))
     }
 
     /// Opens a regular file for reading, to compare it.
@@ -366,13 +366,13 @@ impl Dir {
         mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>,
     ) -> io::Result<()> {
         // A handle of its own, as clones share the place in the listing.
-        let fd = rustix::fs::openat(self.fd(), c".", FOLDER_FLAGS, Mode::empty())?;
+        let fd = rustix::fs::openat(self.fd(), c".", DIRECTORY_FLAGS, Mode::empty())?;
         list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
     }
 
     /// True if the listing has exactly this name, not only one that the file system takes for the same.
     pub fn lists(&self, name: &[u8]) -> io::Result<bool> {
-        let fd = rustix::fs::openat(self.fd(), c".", FOLDER_FLAGS, Mode::empty())?;
+        let fd = rustix::fs::openat(self.fd(), c".", DIRECTORY_FLAGS, Mode::empty())?;
         let mut is_there = false;
         list(fd.as_fd(), |listed, _| {
             is_there |= listed == name;
@@ -406,19 +406,19 @@ impl Dir {
         opened.is_none_or(|fd| Handle::path(fd.as_fd()).may_have_xattrs())
     }
 
-    /// Removes one name; a folder must be empty.
+    /// Removes one name; a directory must be empty.
     ///
     /// # Errors
     ///
-    /// `EISDIR` or `ENOTDIR` if it is not what `is_folder` says; [`super::InUse`] if it is protected.
-    pub fn remove(&self, name: &[u8], is_folder: bool) -> io::Result<()> {
+    /// `EISDIR` or `ENOTDIR` if it is not what `is_directory` says; [`super::InUse`] if it is protected.
+    pub fn remove(&self, name: &[u8], is_directory: bool) -> io::Result<()> {
         let protection = &self.inner.shared.protection;
         if protection.is_any()
             && let Some(found) = self.stat(name)?
         {
             protection.check(&found)?;
         }
-        let flags = if is_folder {
+        let flags = if is_directory {
             AtFlags::REMOVEDIR
         } else {
             AtFlags::empty()
@@ -428,14 +428,14 @@ impl Dir {
         Ok(())
     }
 
-    /// Gives this folder its metadata, attributes that the entry lacks removed. To be called when all below it is
+    /// Gives this directory its metadata, attributes that the entry lacks removed. To be called when all below it is
     /// done: making a name in it changes its mtime, and its mode may shut its owner out.
-    pub fn set_folder_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
+    pub fn set_directory_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         let handle = Handle::open(self.fd());
         let report = meta::apply(
             self.rules(),
             &handle,
-            EntryKind::Folder,
+            EntryKind::Directory,
             Before::Existing,
             to_set,
             Times::Now,
@@ -475,7 +475,7 @@ impl Dir {
         Ok(report)
     }
 
-    /// True if new paths in this folder inherit an ACL; asked once for each handle.
+    /// True if new paths in this directory inherit an ACL; asked once for each handle.
     pub(super) fn gives_acl(&self) -> bool {
         match self.inner.default_acl.load(Ordering::Relaxed) {
             ACL_ABSENT => false,
@@ -500,24 +500,24 @@ pub(super) fn component(name: &[u8]) -> io::Result<&[u8]> {
 }
 
 /// Opens an inode by name without acting on it, a link too.
-pub(super) fn open_path(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(
-        folder,
+        directory,
         name,
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )
 }
 
-/// As [`open_beneath`], but a protected folder is not opened ([`super::InUse`]); a folder that belongs to the ordinary user who restores is made readable and writable for
+/// As [`open_beneath`], but a protected directory is not opened ([`super::InUse`]); a directory that belongs to the ordinary user who restores is made readable and writable for
 /// that user, as its final mode is set at the end.
 pub(super) fn open_writable(
     shared: &Shared,
-    folder: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
     path: &[u8],
     resolve: ResolveFlags,
 ) -> io::Result<OwnedFd> {
-    let opened = open_beneath(folder, path, FOLDER_FLAGS, resolve);
+    let opened = open_beneath(directory, path, DIRECTORY_FLAGS, resolve);
     if shared.rules.policy.is_root && !shared.protection.is_any() {
         return Ok(opened?);
     }
@@ -528,19 +528,19 @@ pub(super) fn open_writable(
         }
         Err(Errno::ACCESS) if !shared.rules.policy.is_root => {
             let fd = open_beneath(
-                folder,
+                directory,
                 path,
                 OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 resolve,
             )?;
             unlock(shared, fd.as_fd(), &Handle::path(fd.as_fd()))?;
-            Ok(open_beneath(folder, path, FOLDER_FLAGS, resolve)?)
+            Ok(open_beneath(directory, path, DIRECTORY_FLAGS, resolve)?)
         }
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Makes an ordinary user's own folder usable for that user; one that is protected is an error.
+/// Makes an ordinary user's own directory usable for that user; one that is protected is an error.
 fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Result<()> {
     let found = Existing::of_handle(fd)?;
     shared.protection.check(&found)?;
@@ -553,13 +553,13 @@ fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Resul
     Ok(())
 }
 
-/// Lists an open folder from where its handle stands, `.` and `..` left out, while `each` returns true.
+/// Lists an open directory from where its handle stands, `.` and `..` left out, while `each` returns true.
 pub(super) fn list(
-    folder: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
     mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<bool>,
 ) -> io::Result<()> {
     let mut buffer: Vec<u8> = Vec::with_capacity(LISTING_BYTES);
-    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -570,7 +570,7 @@ pub(super) fn list(
         let kind = match entry.file_type() {
             FileType::Unknown => {
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
-                match rustix::fs::statx(folder, entry.file_name(), flags, StatxFlags::TYPE) {
+                match rustix::fs::statx(directory, entry.file_name(), flags, StatxFlags::TYPE) {
                     Ok(found) => kind_of(FileType::from_raw_mode(found.stx_mode.into())),
                     Err(Errno::NOENT) => continue,
                     Err(errno) => return Err(errno.into()),

@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn only_what_nobody_holds_is_removed() {
-        let (folder, tree) = fixture();
+        let (directory, tree) = fixture();
         let root = root_of(&tree);
-        let at = |name: &str| folder.path().join(name);
+        let at = |name: &str| directory.path().join(name);
         std::fs::write(at(".icecore-0123456789abcdef"), "dead").expect("a file");
         std::fs::write(at(".icecore-1123456789abcdef"), "").expect("a file");
         symlink("x", at(".icecore-2123456789abcdef")).expect("a link");
@@ -139,7 +139,7 @@ mod tests {
         living.write_at(b"x", 0).expect("written");
         living.hold();
         // Another restore, so another handle.
-        let other = root_of(&open(folder.path(), OwnerPolicy::Numeric));
+        let other = root_of(&open(directory.path(), OwnerPolicy::Numeric));
         assert_eq!(other.leftovers(false).expect("listed").len(), 3);
         assert_eq!(names(&root).len(), 9);
         assert_eq!(other.leftovers(true).expect("removed").len(), 3);
@@ -158,14 +158,15 @@ mod tests {
         if !is_root() {
             return;
         }
-        let folder = tempfile::tempdir().expect("a directory");
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777))
             .expect("open to all");
-        std::fs::write(folder.path().join(".icecore-0123456789abcdef"), "root's").expect("a file");
+        std::fs::write(directory.path().join(".icecore-0123456789abcdef"), "root's")
+            .expect("a file");
         as_ordinary_user(|| {
-            let tree = open(folder.path(), OwnerPolicy::Numeric);
+            let tree = open(directory.path(), OwnerPolicy::Numeric);
             assert!(root_of(&tree).leftovers(true).expect("listed").is_empty());
         });
-        assert!(folder.path().join(".icecore-0123456789abcdef").exists());
+        assert!(directory.path().join(".icecore-0123456789abcdef").exists());
     }
 }

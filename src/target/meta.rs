@@ -107,7 +107,7 @@ pub(super) struct Rules {
 /// What may be on a path before its metadata is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
-    /// Just made by us: no attributes but those that a folder's default ACL gives.
+    /// Just made by us: no attributes but those that a directory's default ACL gives.
     New { inherited_acl: bool },
     /// Was there: anything.
     Existing,
@@ -216,15 +216,15 @@ pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// True if new paths in this folder inherit an ACL. When in doubt, yes.
-pub(super) fn has_default_acl(folder: impl AsFd) -> bool {
-    let result = rustix::fs::fgetxattr_query(folder, acl::DEFAULT);
+/// True if new paths in this directory inherit an ACL. When in doubt, yes.
+pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
+    let result = rustix::fs::fgetxattr_query(directory, acl::DEFAULT);
     !matches!(result, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
-/// Removes the ACLs that a folder just made has inherited, so that nothing made in it inherits them in turn.
-pub(super) fn remove_inherited_acls(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let handle = Handle::open(folder);
+/// Removes the ACLs that a directory just made has inherited, so that nothing made in it inherits them in turn.
+pub(super) fn remove_inherited_acls(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let handle = Handle::open(directory);
     handle.remove_xattr(acl::DEFAULT)?;
     handle.remove_xattr(acl::ACCESS)
 }
@@ -356,7 +356,7 @@ impl Setter<'_> {
     /// a program would else take.
     fn set_mode(&mut self, wanted: u16, uid: u32, gid: u32, is_chowned: bool) {
         let mut mode = wanted;
-        if self.kind != EntryKind::Folder {
+        if self.kind != EntryKind::Directory {
             if self.now.uid != uid {
                 mode &= !SETUID;
             }

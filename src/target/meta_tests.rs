@@ -43,7 +43,7 @@ fn refused(report: &MetaReport) -> Vec<(MetaPart, Errno)> {
 
 #[test]
 fn attributes_and_acls_are_set() {
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let meta = own_meta(0o770);
     let acl = acl_value(4321);
@@ -85,44 +85,54 @@ fn attributes_and_acls_are_set() {
 
 #[test]
 fn what_a_default_acl_gives_is_taken_away() {
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let acl = acl_value(4321);
-    let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
+    let (directory, _) = tree.make_directory(&path("d")).expect("a directory");
     // Known to give none, until it is given one.
-    assert!(!folder.gives_acl());
+    assert!(!directory.gives_acl());
     let meta = own_meta(0o750);
     let with_default: [(&[u8], &[u8]); 1] = [(acl::DEFAULT, &acl)];
     let to_set = MetaToSet {
         meta: &meta,
         xattrs: &with_default,
     };
-    assert!(folder.set_folder_meta(&to_set).expect("set").is_clean());
+    assert!(
+        directory
+            .set_directory_meta(&to_set)
+            .expect("set")
+            .is_clean()
+    );
     // The test's own check: it does inherit.
-    rustix::fs::mkdirat(folder.fd(), c"control", Mode::RWXU).expect("a folder");
-    assert_eq!(xattrs_of(&folder, b"control").len(), 2);
+    rustix::fs::mkdirat(directory.fd(), c"control", Mode::RWXU).expect("a directory");
+    assert_eq!(xattrs_of(&directory, b"control").len(), 2);
 
     let meta = own_meta(0o644);
     assert!(
-        folder
+        directory
             .write_file(b"f", b"x", &plain(&meta))
             .expect("a file")
             .is_clean()
     );
-    assert_eq!(xattrs_of(&folder, b"f"), []);
-    assert_eq!(found(&folder, b"f").mode, 0o644);
-    assert!(folder.fifo(b"p", &plain(&meta)).expect("a pipe").is_clean());
-    assert_eq!(found(&folder, b"p").mode, 0o644);
-    let fd = crate::target::dir::open_path(folder.fd(), b"p").expect("a handle");
+    assert_eq!(xattrs_of(&directory, b"f"), []);
+    assert_eq!(found(&directory, b"f").mode, 0o644);
+    assert!(
+        directory
+            .fifo(b"p", &plain(&meta))
+            .expect("a pipe")
+            .is_clean()
+    );
+    assert_eq!(found(&directory, b"p").mode, 0o644);
+    let fd = crate::target::dir::open_path(directory.fd(), b"p").expect("a handle");
     assert_eq!(Handle::path(fd.as_fd()).xattr_names().expect("names"), b"");
-    let (inner, _) = folder.make_folder(b"inner").expect("a folder");
-    assert_eq!(xattrs_of(&folder, b"inner"), []);
+    let (inner, _) = directory.make_directory(b"inner").expect("a directory");
+    assert_eq!(xattrs_of(&directory, b"inner"), []);
     assert!(!inner.gives_acl());
 
-    // An update of the folder itself removes it.
+    // An update of the directory itself removes it.
     assert!(
-        folder
-            .set_folder_meta(&plain(&own_meta(0o755)))
+        directory
+            .set_directory_meta(&plain(&own_meta(0o755)))
             .expect("set")
             .is_clean()
     );
@@ -135,7 +145,7 @@ fn capabilities_and_setuid_survive_a_change_of_owner() {
     if !is_root() {
         return;
     }
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let mut meta = own_meta(0o6755);
     (meta.owner.uid, meta.owner.gid) = (1000, 1000);
@@ -170,7 +180,7 @@ fn capabilities_and_setuid_survive_a_change_of_owner() {
 
 #[test]
 fn times_before_1970_and_after_2038_and_beyond() {
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let mut meta = own_meta(0o644);
     for (seconds, nanos) in [
@@ -197,22 +207,24 @@ fn times_before_1970_and_after_2038_and_beyond() {
 }
 
 #[test]
-fn folders_get_their_times_after_what_is_in_them() {
-    let (_folder, tree) = fixture();
-    let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
+fn directories_get_their_times_after_what_is_in_them() {
+    let (_directory, tree) = fixture();
+    let (directory, _) = tree.make_directory(&path("d")).expect("a directory");
     let meta = own_meta(0o2750);
-    let _ = folder.write_file(b"f", b"", &plain(&meta)).expect("a file");
+    let _ = directory
+        .write_file(b"f", b"", &plain(&meta))
+        .expect("a file");
     assert!(
-        folder
-            .set_folder_meta(&plain(&meta))
+        directory
+            .set_directory_meta(&plain(&meta))
             .expect("set")
             .is_clean()
     );
     let found = found(&root_of(&tree), b"d");
     assert_eq!((found.mode, found.mtime), (0o2750, meta.mtime));
-    // A folder with the setgid bit gives its group to what is made in it, which is put right.
+    // A directory with the setgid bit gives its group to what is made in it, which is put right.
     assert!(
-        folder
+        directory
             .write_file(b"g", b"", &plain(&meta))
             .expect("a file")
             .is_clean()
@@ -221,7 +233,7 @@ fn folders_get_their_times_after_what_is_in_them() {
 
 #[test]
 fn an_equal_path_is_left_alone() {
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let meta = own_meta(0o644);
     let _ = root.write_file(b"f", b"", &plain(&meta)).expect("a file");
@@ -246,8 +258,8 @@ fn without_owners_no_program_runs_as_another() {
     if !is_root() {
         return;
     }
-    let (folder, _) = fixture();
-    let tree = open(folder.path(), OwnerPolicy::Keep);
+    let (directory, _) = fixture();
+    let tree = open(directory.path(), OwnerPolicy::Keep);
     let root = root_of(&tree);
     let mut meta = own_meta(0o6755);
     (meta.owner.uid, meta.owner.gid) = (1000, 0);
@@ -263,7 +275,7 @@ fn without_owners_no_program_runs_as_another() {
 
 #[test]
 fn an_owner_that_the_kernel_cannot_have_is_refused() {
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let mut meta = own_meta(0o4755);
     meta.owner.uid = u32::MAX;
     let report = root_of(&tree)
@@ -280,10 +292,11 @@ fn an_owner_that_the_kernel_cannot_have_is_refused() {
 
 #[test]
 fn an_ordinary_user_is_told_what_was_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("open to all");
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777))
+        .expect("open to all");
     as_ordinary_user(|| {
-        let tree = open(folder.path(), OwnerPolicy::Numeric);
+        let tree = open(directory.path(), OwnerPolicy::Numeric);
         let root = root_of(&tree);
         let own = own_meta(0o4755);
         assert_eq!(
@@ -315,16 +328,18 @@ fn an_ordinary_user_is_told_what_was_refused() {
             [(b"user.x".to_vec(), b"y".to_vec())]
         );
 
-        // A folder of one's own that one has locked is restored into.
-        let (inner, _) = tree.make_folder(&path("locked")).expect("a folder");
+        // A directory of one's own that one has locked is restored into.
+        let (inner, _) = tree.make_directory(&path("locked")).expect("a directory");
         assert!(
             inner
-                .set_folder_meta(&plain(&own_meta(0o100)))
+                .set_directory_meta(&plain(&own_meta(0o100)))
                 .expect("set")
                 .is_clean()
         );
-        let tree = open(folder.path(), OwnerPolicy::Numeric);
-        let (inner, is_new) = tree.make_folder(&path("locked/below")).expect("a folder");
+        let tree = open(directory.path(), OwnerPolicy::Numeric);
+        let (inner, is_new) = tree
+            .make_directory(&path("locked/below"))
+            .expect("a directory");
         assert!(is_new);
         let _ = inner.write_file(b"f", b"", &plain(&own)).expect("a file");
     });
@@ -332,7 +347,7 @@ fn an_ordinary_user_is_told_what_was_refused() {
 
 #[test]
 fn a_refused_acl_gives_the_owning_group_no_more_than_it_had() {
-    let (_folder, tree) = fixture();
+    let (_directory, tree) = fixture();
     let root = root_of(&tree);
     let meta = own_meta(0o670);
     let _ = root.write_file(b"f", b"", &plain(&meta)).expect("a file");

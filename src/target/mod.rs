@@ -1,8 +1,8 @@
 //! Writing a file tree, never outside its root, and feeding commands.
 //!
 //! A repository may be hostile and other processes may rearrange the target while it is written, so nothing here
-//! resolves a path of more than one component by plain system calls: folders are reached from the root's handle by
-//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, everything else is made in an open folder by a name that holds
+//! resolves a path of more than one component by plain system calls: directories are reached from the root's handle by
+//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, everything else is made in an open directory by a name that holds
 //! no slash. What to write, overwrite or delete is decided by the layers above.
 //!
 //! Files, links and special files are made under a temporary name, get their metadata and are then renamed, so a

@@ -17,7 +17,7 @@ const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 ///
 /// # Errors
 ///
-/// `EISDIR` for a folder of that name; `AlreadyExists` for something that must not be replaced; `PermissionDenied` for
+/// `EISDIR` for a directory of that name; `AlreadyExists` for something that must not be replaced; `PermissionDenied` for
 /// a device without the right to make one.
 impl Dir {
     /// Makes a symlink to `target`, 1–4095 bytes, which is not looked at.
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_as_it_was_asked_for() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let mut meta = own_meta(0o6751);
         if is_root() {
@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_replaced_unless_a_folder() {
-        let (_folder, tree) = fixture();
+    fn what_is_there_is_replaced_unless_a_directory() {
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o644);
         let _ = root
@@ -252,38 +252,39 @@ mod tests {
             .expect("a link");
         let _ = root.fifo(b"x", &plain(&meta)).expect("a pipe");
         assert_eq!(found(&root, b"x").kind, Some(EntryKind::Fifo));
-        tree.make_folder(&path("folder")).expect("a folder");
+        tree.make_directory(&path("directory"))
+            .expect("a directory");
         assert_eq!(
-            errno(root.fifo(b"folder", &plain(&meta))),
+            errno(root.fifo(b"directory", &plain(&meta))),
             Some(Errno::ISDIR)
         );
         assert_eq!(
-            errno(root.write_file(b"folder", b"", &plain(&meta))),
+            errno(root.write_file(b"directory", b"", &plain(&meta))),
             Some(Errno::ISDIR)
         );
         assert_eq!(
             names(&root),
-            [b"folder".as_slice(), b"x"],
+            [b"directory".as_slice(), b"x"],
             "nothing temporary is left"
         );
     }
 
     #[test]
     fn hard_links_share_an_inode_and_leave_nothing_behind() {
-        let (_folder, tree) = fixture();
-        let (folder, _) = tree.make_folder(&path("d")).expect("a folder");
+        let (_directory, tree) = fixture();
+        let (directory, _) = tree.make_directory(&path("d")).expect("a directory");
         let root = root_of(&tree);
         let meta = own_meta(0o644);
         let _ = root
             .write_file(b"a", b"content", &plain(&meta))
             .expect("a file");
-        folder.hard_link(b"b", &root, b"a").expect("a link");
-        assert_eq!(found(&folder, b"b").inode, found(&root, b"a").inode);
+        directory.hard_link(b"b", &root, b"a").expect("a link");
+        assert_eq!(found(&directory, b"b").inode, found(&root, b"a").inode);
         assert_eq!(found(&root, b"a").nlink, 2);
         // Once more, where rename does nothing.
-        folder.hard_link(b"b", &root, b"a").expect("a link");
+        directory.hard_link(b"b", &root, b"a").expect("a link");
         assert_eq!(found(&root, b"a").nlink, 2);
-        assert_eq!(names(&folder), [b"b"]);
+        assert_eq!(names(&directory), [b"b"]);
         // A symlink gets another name itself.
         let _ = root.symlink(b"s", b"a", &plain(&meta)).expect("a link");
         root.hard_link(b"t", &root, b"s").expect("a link");
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_links_own_metadata_can_be_set_again() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let mut meta = own_meta(0o644);
         let _ = root

@@ -27,7 +27,7 @@ pub enum OwnerPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetaPolicy {
     pub owner: OwnerPolicy,
-    /// True if the effective user is root. An ordinary user's own folders are made writable while they are
+    /// True if the effective user is root. An ordinary user's own directories are made writable while they are
     /// written, and bits that the kernel drops silently are looked for.
     pub is_root: bool,
 }

@@ -82,8 +82,8 @@ impl Protection {
         let Ok(found) = Existing::of_handle(fd.as_fd()) else {
             return;
         };
-        let is_folder = found.kind == Some(EntryKind::Folder);
-        let file_name = if is_folder {
+        let is_directory = found.kind == Some(EntryKind::Directory);
+        let file_name = if is_directory {
             None
         } else {
             path.file_name().map(|name| name.as_bytes().to_vec())
@@ -146,11 +146,11 @@ impl Protection {
                 above
             }
         });
-        let mut folder = None;
+        let mut directory = None;
         for above in there {
             match open_path(CWD, above.as_os_str().as_bytes(), OFlags::empty()) {
                 Ok(fd) => {
-                    folder = Some(fd);
+                    directory = Some(fd);
                     break;
                 }
                 Err(err)
@@ -161,17 +161,17 @@ impl Protection {
                 Err(err) => return Err(err),
             }
         }
-        let Some(mut folder) = folder else {
+        let Some(mut directory) = directory else {
             return Ok(());
         };
-        let mut found = Existing::of_handle(folder.as_fd())?;
-        if found.kind != Some(EntryKind::Folder) {
+        let mut found = Existing::of_handle(directory.as_fd())?;
+        if found.kind != Some(EntryKind::Directory) {
             return Ok(self.check_closed(&found)?);
         }
         loop {
             self.check_closed(&found)?;
-            folder = open_path(folder.as_fd(), b"..", OFlags::DIRECTORY)?;
-            let above = Existing::of_handle(folder.as_fd())?;
+            directory = open_path(directory.as_fd(), b"..", OFlags::DIRECTORY)?;
+            let above = Existing::of_handle(directory.as_fd())?;
             // The root is its own parent.
             if (above.device, above.inode) == (found.device, found.inode) {
                 return Ok(());

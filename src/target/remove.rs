@@ -1,4 +1,4 @@
-//! Removing a folder with all below it, at any depth with one open handle.
+//! Removing a directory with all below it, at any depth with one open handle.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,7 @@ use super::durable::{Way, sync_dir};
 use super::protect::InUse;
 use crate::types::EntryKind;
 
-/// Names of folders still to be removed that are held at once, over all depths; each depth holds at least one.
+/// Names of directories still to be removed that are held at once, over all depths; each depth holds at least one.
 const PENDING_NAMES_MAX: usize = 512;
 
 /// Says of a path whether it stays, with all below it: its components joined by 0x00, from the name that is removed
@@ -22,9 +22,9 @@ pub type Stays<'s> = dyn FnMut(&[u8], Option<EntryKind>) -> bool + 's;
 /// What became of a tree that was removed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Names that are gone, folders among them.
+    /// Names that are gone, directories among them.
     pub names: u64,
-    /// Something that stayed, and so do the folders above it: the path, as [`Stays`] gets it, and why. None: all is gone.
+    /// Something that stayed, and so do the directories above it: the path, as [`Stays`] gets it, and why. None: all is gone.
     pub kept: Option<(Vec<u8>, Kept)>,
 }
 
@@ -39,28 +39,28 @@ pub enum Kept {
     Mount,
 }
 
-/// An open folder under removal, or one above it.
+/// An open directory under removal, or one above it.
 struct Level {
     name: Vec<u8>,
     /// Length of its path in [`Removal::key`].
     key_len: usize,
     /// Device and inode, by which the way up is checked.
     identity: (u64, u64),
-    /// Folders in it that were seen and are still there; the last is removed next.
+    /// Directories in it that were seen and are still there; the last is removed next.
     pending: Vec<Vec<u8>>,
     /// The listing was cut short.
     has_more: bool,
     /// Something in it stays.
     has_kept: bool,
-    /// Folders up to this name were dealt with. Set once something stays: then listings are taken in order, as what
+    /// Directories up to this name were dealt with. Set once something stays: then listings are taken in order, as what
     /// stays would be met again and again.
     after: Option<Vec<u8>>,
 }
 
 /// What a name turned out to be.
 enum Opened {
-    Folder(OwnedFd),
-    NoFolder,
+    Directory(OwnedFd),
+    NoDirectory,
     Gone,
     Kept(Kept),
 }
@@ -68,19 +68,19 @@ enum Opened {
 struct Removal<'r> {
     root: &'r Dir,
     stays: &'r mut Stays<'r>,
-    /// The path of the folder at hand.
+    /// The path of the directory at hand.
     key: Vec<u8>,
     pending_total: usize,
     done: Removed,
 }
 
 impl Dir {
-    /// Removes a folder and all below it, or whatever else has the name, but for what `stays`, what is protected, and
+    /// Removes a directory and all below it, or whatever else has the name, but for what `stays`, what is protected, and
     /// what is mounted below. Links are removed, never followed. What a crash leaves is a part of the tree.
     ///
     /// # Errors
     ///
-    /// Stops at the first thing that cannot be removed. If another process moves a folder from under the removal, that
+    /// Stops at the first thing that cannot be removed. If another process moves a directory from under the removal, that
     /// is an error too, and nothing outside is touched.
     pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<Removed> {
         let name = component(name)?;
@@ -92,11 +92,11 @@ impl Dir {
             done: Removed::default(),
         };
         match removal.open(self.fd(), name)? {
-            Opened::Folder(folder) => {
+            Opened::Directory(directory) => {
                 self.changed();
-                removal.run(name, folder)?;
+                removal.run(name, directory)?;
             }
-            Opened::NoFolder => {
+            Opened::NoDirectory => {
                 self.remove(name, false)?;
                 removal.done.names += 1;
             }
@@ -114,12 +114,12 @@ impl Removal<'_> {
             if let Some(child) = level.pending.pop() {
                 self.pending_total -= 1;
                 match self.open(current.as_fd(), &child)? {
-                    Opened::Folder(fd) => {
+                    Opened::Directory(fd) => {
                         current = fd;
                         levels.push(self.enter(&child, &current)?);
                     }
                     Opened::Gone => {}
-                    Opened::NoFolder => self.unlink(current.as_fd(), &child)?,
+                    Opened::NoDirectory => self.unlink(current.as_fd(), &child)?,
                     Opened::Kept(why) => {
                         level.has_kept = true;
                         self.keep(level.key_len, &child, why);
@@ -151,12 +151,12 @@ impl Removal<'_> {
         Ok(())
     }
 
-    fn open(&self, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<Opened> {
-        match open_writable(self.root.shared(), folder, name, ResolveFlags::NO_XDEV) {
-            Ok(fd) => Ok(Opened::Folder(fd)),
+    fn open(&self, directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Opened> {
+        match open_writable(self.root.shared(), directory, name, ResolveFlags::NO_XDEV) {
+            Ok(fd) => Ok(Opened::Directory(fd)),
             Err(err) => match (InUse::of(&err), Errno::from_io_error(&err)) {
                 (Some(reason), _) => Ok(Opened::Kept(Kept::InUse(reason.what))),
-                (_, Some(Errno::NOTDIR | Errno::LOOP)) => Ok(Opened::NoFolder),
+                (_, Some(Errno::NOTDIR | Errno::LOOP)) => Ok(Opened::NoDirectory),
                 (_, Some(Errno::NOENT)) => Ok(Opened::Gone),
                 (_, Some(Errno::XDEV)) => Ok(Opened::Kept(Kept::Mount)),
                 _ => Err(err),
@@ -164,8 +164,8 @@ impl Removal<'_> {
         }
     }
 
-    fn enter(&mut self, name: &[u8], folder: &OwnedFd) -> io::Result<Level> {
-        let found = Existing::of_handle(folder.as_fd())?;
+    fn enter(&mut self, name: &[u8], directory: &OwnedFd) -> io::Result<Level> {
+        let found = Existing::of_handle(directory.as_fd())?;
         push(&mut self.key, name);
         let mut level = Level {
             name: name.to_vec(),
@@ -176,24 +176,24 @@ impl Removal<'_> {
             has_kept: false,
             after: None,
         };
-        self.fill(&mut level, folder.as_fd())?;
+        self.fill(&mut level, directory.as_fd())?;
         Ok(level)
     }
 
-    /// Removes all that is no folder and notes folders, until there are too many of these.
-    fn fill(&mut self, level: &mut Level, folder: BorrowedFd<'_>) -> io::Result<()> {
+    /// Removes all that is no directory and notes directories, until there are too many of these.
+    fn fill(&mut self, level: &mut Level, directory: BorrowedFd<'_>) -> io::Result<()> {
         let room = PENDING_NAMES_MAX.saturating_sub(self.pending_total).max(1);
         let in_order = level.has_kept;
         let mut noted = BTreeSet::new();
         level.has_more = false;
-        list(folder, |name, kind| {
+        list(directory, |name, kind| {
             self.key.truncate(level.key_len);
             push(&mut self.key, name);
             if (self.stays)(&self.key, kind) {
                 level.has_kept = true;
                 self.keep(level.key_len, name, Kept::Asked);
-            } else if kind != Some(EntryKind::Folder) {
-                level.has_kept |= self.remove_leaf(level.key_len, folder, name)?;
+            } else if kind != Some(EntryKind::Directory) {
+                level.has_kept |= self.remove_leaf(level.key_len, directory, name)?;
             } else if !in_order {
                 noted.insert(name.to_vec());
                 level.has_more = noted.len() >= room;
@@ -215,29 +215,29 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes what is no folder; true if it is protected and stays.
+    /// Removes what is no directory; true if it is protected and stays.
     fn remove_leaf(
         &mut self,
         key_len: usize,
-        folder: BorrowedFd<'_>,
+        directory: BorrowedFd<'_>,
         name: &[u8],
     ) -> io::Result<bool> {
         let protection = &self.root.shared().protection;
         if protection.may_be_file(name) {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             let found =
-                rustix::fs::statx(folder, name, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
+                rustix::fs::statx(directory, name, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
             if let Err(reason) = protection.check(&Existing::from(&found)) {
                 self.keep(key_len, name, Kept::InUse(reason.what));
                 return Ok(true);
             }
         }
-        self.unlink(folder, name)?;
+        self.unlink(directory, name)?;
         Ok(false)
     }
 
-    fn unlink(&mut self, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-        match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+    fn unlink(&mut self, directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) => {
                 self.done.names += 1;
                 Ok(())
@@ -247,7 +247,7 @@ impl Removal<'_> {
         }
     }
 
-    /// Notes what stays in a folder, if it is more surprising than what is noted.
+    /// Notes what stays in a directory, if it is more surprising than what is noted.
     fn keep(&mut self, key_len: usize, name: &[u8], why: Kept) {
         if self
             .done
@@ -269,21 +269,21 @@ fn push(key: &mut Vec<u8>, name: &[u8]) {
     key.extend_from_slice(name);
 }
 
-fn remove_empty(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+fn remove_empty(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Opens the folder above, which must be the one that was come from.
-fn open_parent(folder: &OwnedFd, identity: (u64, u64)) -> io::Result<OwnedFd> {
+/// Opens the directory above, which must be the one that was come from.
+fn open_parent(directory: &OwnedFd, identity: (u64, u64)) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(folder, c"..", flags, Mode::empty())?;
+    let fd = rustix::fs::openat(directory, c"..", flags, Mode::empty())?;
     let found = Existing::of_handle(fd.as_fd())?;
     if (found.device, found.inode) != identity {
         return Err(io::Error::other(
-            "another process moved a folder while it was removed",
+            "another process moved a directory while it was removed",
         ));
     }
     Ok(fd)
@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn all_below_goes_and_links_are_not_followed() {
-        let (folder, tree) = fixture();
-        let outside = tempfile::tempdir().expect("a folder outside");
+        let (directory, tree) = fixture();
+        let outside = tempfile::tempdir().expect("a directory outside");
         std::fs::write(outside.path().join("keep"), b"x").expect("a file");
-        tree.make_folder(&path("a")).expect("a folder");
-        tree.make_folder(&path("a/b")).expect("a folder");
-        let at = |name: &str| folder.path().join(name);
+        tree.make_directory(&path("a")).expect("a directory");
+        tree.make_directory(&path("a/b")).expect("a directory");
+        let at = |name: &str| directory.path().join(name);
         std::fs::write(at("a/f"), b"").expect("a file");
         symlink(outside.path(), at("a/out")).expect("a link");
         symlink(outside.path(), at("a/b/out")).expect("a link");
@@ -335,12 +335,12 @@ mod tests {
     }
 
     #[test]
-    fn more_folders_than_are_noted_at_once() {
-        let (folder, tree) = fixture();
+    fn more_directories_than_are_noted_at_once() {
+        let (directory, tree) = fixture();
         for top in 0..3 {
             for number in 0..PENDING_NAMES_MAX / 2 {
-                std::fs::create_dir_all(folder.path().join(format!("a/{top}/{number}")))
-                    .expect("a folder");
+                std::fs::create_dir_all(directory.path().join(format!("a/{top}/{number}")))
+                    .expect("a directory");
             }
         }
         removed(&root_of(&tree), b"a");
@@ -349,30 +349,30 @@ mod tests {
 
     #[test]
     fn the_way_up_is_checked() {
-        let (folder, tree) = fixture();
-        tree.make_folder(&path("a")).expect("a folder");
-        let (below, _) = tree.make_folder(&path("a/b")).expect("a folder");
+        let (directory, tree) = fixture();
+        tree.make_directory(&path("a")).expect("a directory");
+        let (below, _) = tree.make_directory(&path("a/b")).expect("a directory");
         let above = tree
-            .folder(&path("a"))
-            .expect("a folder")
+            .directory(&path("a"))
+            .expect("a directory")
             .stat_self()
             .expect("stat");
         let fd = rustix::io::dup(below.fd()).expect("a handle");
         assert!(open_parent(&fd, (above.device, above.inode)).is_ok());
-        std::fs::rename(folder.path().join("a/b"), folder.path().join("b")).expect("a move");
+        std::fs::rename(directory.path().join("a/b"), directory.path().join("b")).expect("a move");
         assert!(open_parent(&fd, (above.device, above.inode)).is_err());
     }
 
     #[test]
-    fn an_ordinary_users_locked_folders_can_be_removed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))
+    fn an_ordinary_users_locked_directories_can_be_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777))
             .expect("open to all");
         as_ordinary_user(|| {
-            let tree: Tree = open(folder.path(), OwnerPolicy::Numeric);
-            tree.make_folder(&path("a")).expect("a folder");
-            tree.make_folder(&path("a/b")).expect("a folder");
+            let tree: Tree = open(directory.path(), OwnerPolicy::Numeric);
+            tree.make_directory(&path("a")).expect("a directory");
+            tree.make_directory(&path("a/b")).expect("a directory");
             std::fs::write(at("a/b/f"), b"").expect("a file");
             std::fs::set_permissions(at("a/b"), PermissionsExt::from_mode(0o000)).expect("locked");
             std::fs::set_permissions(at("a"), PermissionsExt::from_mode(0o500)).expect("locked");
@@ -381,16 +381,16 @@ mod tests {
         assert!(!at("a").exists());
     }
 
-    /// What stays must not be met for ever, nor hide what comes after it: there are more folders with something that
+    /// What stays must not be met for ever, nor hide what comes after it: there are more directories with something that
     /// stays than are noted at once.
     #[test]
     fn what_stays_does_not_keep_the_rest() {
-        let (folder, tree) = fixture();
+        let (directory, tree) = fixture();
         for number in 0..PENDING_NAMES_MAX + 100 {
-            std::fs::create_dir_all(folder.path().join(format!("a/{number}/gone")))
-                .expect("a folder");
+            std::fs::create_dir_all(directory.path().join(format!("a/{number}/gone")))
+                .expect("a directory");
             if number % 5 != 0 {
-                std::fs::write(folder.path().join(format!("a/{number}/keep")), b"")
+                std::fs::write(directory.path().join(format!("a/{number}/keep")), b"")
                     .expect("a file");
             }
         }
@@ -403,7 +403,7 @@ mod tests {
             "{removed:?}"
         );
         for number in 0..PENDING_NAMES_MAX + 100 {
-            let at = folder.path().join(format!("a/{number}"));
+            let at = directory.path().join(format!("a/{number}"));
             assert_eq!(at.join("keep").exists(), number % 5 != 0, "{number}");
             assert_eq!(at.exists(), number % 5 != 0, "{number}");
             assert!(!at.join("gone").exists(), "{number}");
@@ -412,10 +412,10 @@ mod tests {
 
     #[test]
     fn what_is_protected_stays_at_any_depth() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
         for name in ["a/b/repo/packs", "a/b/other", "a/c"] {
-            std::fs::create_dir_all(at(name)).expect("a folder");
+            std::fs::create_dir_all(at(name)).expect("a directory");
         }
         for name in [
             "a/b/repo/config",
@@ -430,7 +430,7 @@ mod tests {
         protection.add(&at("a/c/icecore.toml"), "the settings");
         let policy = crate::target::MetaPolicy::of_this_user(OwnerPolicy::Numeric);
         let tree = Tree::open_with(
-            folder.path(),
+            directory.path(),
             false,
             policy,
             Durability::default(),
@@ -449,10 +449,10 @@ mod tests {
 
         let is_in_use = |result: io::Result<()>| InUse::of(&result.expect_err("refused")).is_some();
         assert!(
-            is_in_use(tree.make_folder(&path("a/b/repo")).map(drop)),
+            is_in_use(tree.make_directory(&path("a/b/repo")).map(drop)),
             "not entered"
         );
-        let below = tree.folder(&path("a/c")).expect("a folder");
+        let below = tree.directory(&path("a/c")).expect("a directory");
         assert!(
             is_in_use(below.remove(b"icecore.toml", false)),
             "not removed"

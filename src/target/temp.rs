@@ -173,7 +173,7 @@ pub struct TempFile {
 }
 
 impl Dir {
-    /// Makes an empty file under a temporary name in this folder.
+    /// Makes an empty file under a temporary name in this directory.
     pub fn temp_file(&self) -> io::Result<TempFile> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn an_unfinished_file_is_removed_and_its_name_is_known() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let file = root.temp_file().expect("a file");
         file.write_at(b"secret", 0).expect("written");
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn names_in_use_are_passed_over() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let first = root.temp_file().expect("a file");
         root.shared().temp_count.store(0, Ordering::Relaxed);
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn holes_take_no_room() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let file = root.temp_file().expect("a file");
         file.write_at(b"middle", 5 << 20).expect("written");
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn replacing_a_file_leaves_its_other_names_alone() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o644);
         let _ = root

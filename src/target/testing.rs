@@ -26,11 +26,11 @@ pub(super) fn acl_value(uid: u32) -> Vec<u8> {
     value
 }
 
-/// A new folder and a tree open on it, as this user with numeric owners.
+/// A new directory and a tree open on it, as this user with numeric owners.
 pub(super) fn fixture() -> (TempDir, Tree) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let tree = open(folder.path(), OwnerPolicy::Numeric);
-    (folder, tree)
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let tree = open(directory.path(), OwnerPolicy::Numeric);
+    (directory, tree)
 }
 
 pub(super) fn open(root: &Path, owner: OwnerPolicy) -> Tree {
@@ -42,7 +42,7 @@ pub(super) fn path(text: &str) -> RelPath {
 }
 
 pub(super) fn root_of(tree: &Tree) -> Dir {
-    tree.folder(&RelPath::root()).expect("the root")
+    tree.directory(&RelPath::root()).expect("the root")
 }
 
 pub(super) fn is_root() -> bool {
@@ -75,7 +75,7 @@ pub(super) fn found(dir: &Dir, name: &[u8]) -> Existing {
     dir.stat(name).expect("stat").expect("something is there")
 }
 
-/// The names in a folder, sorted.
+/// The names in a directory, sorted.
 pub(super) fn names(dir: &Dir) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     dir.names(|name, _| {

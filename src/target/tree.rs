@@ -1,4 +1,4 @@
-//! The root of a target and the way from it to any folder below.
+//! The root of a target and the way from it to any directory below.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,8 +19,8 @@ use crate::sys::open_beneath;
 use crate::sys::{PathContext, PathError};
 use crate::types::RelPath;
 
-/// Open folders kept at hand.
-const CACHED_FOLDERS_MAX: usize = 64;
+/// Open directories kept at hand.
+const CACHED_DIRECTORIES_MAX: usize = 64;
 /// Bytes of a path given to the kernel at once; it takes 4,096 with the NUL.
 const PATH_STEP_BYTES_MAX: usize = 4000;
 
@@ -37,8 +37,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Opens the folder that all is written below. Links in `root` itself are followed: it is the user's word.
-    /// With `create`, missing folders on the way are made, mode 0700.
+    /// Opens the directory that all is written below. Links in `root` itself are followed: it is the user's word.
+    /// With `create`, missing directories on the way are made, mode 0700.
     ///
     /// # Errors
     ///
@@ -109,18 +109,18 @@ impl Tree {
         })
     }
 
-    /// Opens a folder that is there.
+    /// Opens a directory that is there.
     ///
     /// # Errors
     ///
     /// `ELOOP` if any component is a link, `ENOTDIR` or `ENOENT` as usual. Never leads outside the root.
-    pub fn folder(&self, path: &RelPath) -> io::Result<Dir> {
-        let (mut folder, mut done) = self.deepest_cached(path);
+    pub fn directory(&self, path: &RelPath) -> io::Result<Dir> {
+        let (mut directory, mut done) = self.deepest_cached(path);
         let key = path.key();
         while done < key.len() {
             let rest = &key[done..];
             // One at a time where any may have to be unlocked for its owner.
-            let is_root = folder.rules().policy.is_root;
+            let is_root = directory.rules().policy.is_root;
             let step = if is_root {
                 step_len(rest)
             } else {
@@ -131,29 +131,29 @@ impl Tree {
                 .map(|&b| if b == 0 { b'/' } else { b })
                 .collect();
             let fd = open_writable(
-                folder.shared(),
-                folder.fd(),
+                directory.shared(),
+                directory.fd(),
                 &slashed,
                 ResolveFlags::empty(),
             )?;
-            folder = Dir::new(fd, Arc::clone(self.root.shared()));
+            directory = Dir::new(fd, Arc::clone(self.root.shared()));
             done += step;
-            self.remember(&key[..done], &folder);
+            self.remember(&key[..done], &directory);
             // The separator.
             done += 1;
         }
-        Ok(folder)
+        Ok(directory)
     }
 
-    /// [`Dir::make_folder`] by path; the folder above must be there. The root is always there, and counts as made if
+    /// [`Dir::make_directory`] by path; the directory above must be there. The root is always there, and counts as made if
     /// opening the tree has made it.
-    pub fn make_folder(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
+    pub fn make_directory(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Ok((self.root.clone(), self.is_made));
         };
-        let (folder, is_new) = self.folder(&parent)?.make_folder(name)?;
-        self.remember(path.key(), &folder);
-        Ok((folder, is_new))
+        let (directory, is_new) = self.directory(&parent)?.make_directory(name)?;
+        self.remember(path.key(), &directory);
+        Ok((directory, is_new))
     }
 
     /// Lets an ordinary user write into his own root, as into every directory below it. Returns its mode where that was
@@ -216,7 +216,7 @@ impl Tree {
         self.sync()
     }
 
-    /// The deepest open folder on the way to `path`, and how many bytes of its key (with the separator) lead there.
+    /// The deepest open directory on the way to `path`, and how many bytes of its key (with the separator) lead there.
     fn deepest_cached(&self, path: &RelPath) -> (Dir, usize) {
         let key = path.key();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,23 +233,23 @@ impl Tree {
             let Some(at) = found else {
                 return (self.root.clone(), 0);
             };
-            let (known, folder) = cached.remove(at);
-            // A folder that was removed meanwhile has no name left; another may have been made in its place.
-            if folder.stat_self().is_ok_and(|found| found.nlink > 0) {
+            let (known, directory) = cached.remove(at);
+            // A directory that was removed meanwhile has no name left; another may have been made in its place.
+            if directory.stat_self().is_ok_and(|found| found.nlink > 0) {
                 let done = known.len() + 1;
-                cached.push((known, folder.clone()));
-                return (folder, done);
+                cached.push((known, directory.clone()));
+                return (directory, done);
             }
         }
     }
 
-    fn remember(&self, key: &[u8], folder: &Dir) {
+    fn remember(&self, key: &[u8], directory: &Dir) {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         cached.retain(|(known, _)| known != key);
-        if cached.len() >= CACHED_FOLDERS_MAX {
+        if cached.len() >= CACHED_DIRECTORIES_MAX {
             cached.remove(0);
         }
-        cached.push((key.to_vec(), folder.clone()));
+        cached.push((key.to_vec(), directory.clone()));
     }
 }
 
@@ -271,7 +271,7 @@ fn step_len(rest: &[u8]) -> usize {
         .unwrap_or(rest.len())
 }
 
-/// Makes a folder and those above it that are missing; returns the ones that were made.
+/// Makes a directory and those above it that are missing; returns the ones that were made.
 fn make_all(path: &Path) -> Result<Vec<PathBuf>, PathError> {
     let mut sofar = PathBuf::new();
     let mut made = Vec::new();
@@ -283,7 +283,7 @@ fn make_all(path: &Path) -> Result<Vec<PathBuf>, PathError> {
                 Err(Errno::EXIST) => {}
                 // Part of a read-only or foreign tree that is there: whether it is all there, opening it tells.
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) if sofar != path => {}
-                Err(errno) => return Err(errno).context("create the target folder", &sofar),
+                Err(errno) => return Err(errno).context("create the target directory", &sofar),
             }
         }
     }
@@ -301,29 +301,31 @@ mod tests {
     /// A hostile repository holds the link `a -> /etc` and then `a/passwd`.
     #[test]
     fn a_link_that_was_restored_is_not_written_through() {
-        let (_folder, tree) = fixture();
-        let outside = tempfile::tempdir().expect("a folder outside");
+        let (_directory, tree) = fixture();
+        let outside = tempfile::tempdir().expect("a directory outside");
         let meta = own_meta(0o777);
         let target = outside.path().as_os_str().as_bytes();
         let _ = root_of(&tree)
             .symlink(b"a", target, &plain(&meta))
             .expect("a link");
-        assert_eq!(errno(tree.folder(&path("a"))), Some(Errno::LOOP));
-        assert_eq!(errno(tree.folder(&path("a/b"))), Some(Errno::LOOP));
-        let error = tree.make_folder(&path("a")).expect_err("a link in the way");
+        assert_eq!(errno(tree.directory(&path("a"))), Some(Errno::LOOP));
+        assert_eq!(errno(tree.directory(&path("a/b"))), Some(Errno::LOOP));
+        let error = tree
+            .make_directory(&path("a"))
+            .expect_err("a link in the way");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(errno(tree.make_folder(&path("a/b"))), Some(Errno::LOOP));
+        assert_eq!(errno(tree.make_directory(&path("a/b"))), Some(Errno::LOOP));
         // A link that stays inside is refused as well.
         let _ = root_of(&tree)
             .symlink(b"here", b".", &plain(&meta))
             .expect("a link");
-        assert_eq!(errno(tree.folder(&path("here"))), Some(Errno::LOOP));
+        assert_eq!(errno(tree.directory(&path("here"))), Some(Errno::LOOP));
         assert_eq!(outside.path().read_dir().expect("a listing").count(), 0);
     }
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let root = root_of(&tree);
         let meta = own_meta(0o600);
         for name in [
@@ -337,11 +339,11 @@ mod tests {
         ] {
             let kind = |result: io::Result<()>| result.expect_err("refused").kind();
             assert_eq!(
-                kind(root.make_folder(name).map(drop)),
+                kind(root.make_directory(name).map(drop)),
                 io::ErrorKind::InvalidInput
             );
             assert_eq!(
-                kind(root.open_folder(name).map(drop)),
+                kind(root.open_directory(name).map(drop)),
                 io::ErrorKind::InvalidInput
             );
             assert_eq!(
@@ -371,22 +373,23 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_swapped_for_a_link_does_not_lead_outside() {
-        let (folder, tree) = fixture();
-        let outside = tempfile::tempdir().expect("a folder outside");
-        std::fs::create_dir(outside.path().join("b")).expect("a folder");
-        tree.make_folder(&path("a")).expect("a folder");
-        let (below, _) = tree.make_folder(&path("a/b")).expect("a folder");
-        std::fs::rename(folder.path().join("a"), folder.path().join("moved")).expect("a move");
-        symlink(outside.path(), folder.path().join("a")).expect("a link");
-        // What is open stays the folder that it was.
+    fn a_directory_swapped_for_a_link_does_not_lead_outside() {
+        let (directory, tree) = fixture();
+        let outside = tempfile::tempdir().expect("a directory outside");
+        std::fs::create_dir(outside.path().join("b")).expect("a directory");
+        tree.make_directory(&path("a")).expect("a directory");
+        let (below, _) = tree.make_directory(&path("a/b")).expect("a directory");
+        std::fs::rename(directory.path().join("a"), directory.path().join("moved"))
+            .expect("a move");
+        symlink(outside.path(), directory.path().join("a")).expect("a link");
+        // What is open stays the directory that it was.
         let _ = below
             .write_file(b"f", b"x", &plain(&own_meta(0o600)))
             .expect("a file");
-        assert!(folder.path().join("moved/b/f").exists());
+        assert!(directory.path().join("moved/b/f").exists());
         // What is not open is refused.
-        let fresh = crate::target::testing::open(folder.path(), OwnerPolicy::Numeric);
-        assert_eq!(errno(fresh.folder(&path("a/b"))), Some(Errno::LOOP));
+        let fresh = crate::target::testing::open(directory.path(), OwnerPolicy::Numeric);
+        assert_eq!(errno(fresh.directory(&path("a/b"))), Some(Errno::LOOP));
         assert_eq!(
             outside
                 .path()
@@ -400,39 +403,39 @@ mod tests {
 
     #[test]
     fn a_root_behind_a_link_is_the_users_choice() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(folder.path().join("real")).expect("a folder");
-        symlink("real", folder.path().join("link")).expect("a link");
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("real")).expect("a directory");
+        symlink("real", directory.path().join("link")).expect("a link");
         let tree =
-            crate::target::testing::open(&folder.path().join("link/new/er"), OwnerPolicy::Keep);
-        tree.make_folder(&path("x")).expect("a folder");
-        let made = std::fs::metadata(folder.path().join("real/new")).expect("made on the way");
+            crate::target::testing::open(&directory.path().join("link/new/er"), OwnerPolicy::Keep);
+        tree.make_directory(&path("x")).expect("a directory");
+        let made = std::fs::metadata(directory.path().join("real/new")).expect("made on the way");
         assert_eq!(made.permissions().mode() & 0o7777, 0o700);
-        assert!(folder.path().join("real/new/er/x").is_dir());
+        assert!(directory.path().join("real/new/er/x").is_dir());
         let policy = MetaPolicy::of_this_user(OwnerPolicy::Keep);
         let error =
-            Tree::open(&folder.path().join("absent"), false, policy).expect_err("not there");
+            Tree::open(&directory.path().join("absent"), false, policy).expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        std::fs::write(folder.path().join("file"), b"").expect("a file");
-        assert!(Tree::open(&folder.path().join("file"), true, policy).is_err());
+        std::fs::write(directory.path().join("file"), b"").expect("a file");
+        assert!(Tree::open(&directory.path().join("file"), true, policy).is_err());
     }
 
     #[test]
-    fn a_removed_folder_is_not_written_to_from_memory() {
-        let (folder, tree) = fixture();
-        let (old, _) = tree.make_folder(&path("a")).expect("a folder");
-        tree.make_folder(&path("a/b")).expect("a folder");
+    fn a_removed_directory_is_not_written_to_from_memory() {
+        let (directory, tree) = fixture();
+        let (old, _) = tree.make_directory(&path("a")).expect("a directory");
+        tree.make_directory(&path("a/b")).expect("a directory");
         removed(&root_of(&tree), b"a");
-        assert_eq!(errno(tree.folder(&path("a/b"))), Some(Errno::NOENT));
-        let (new, is_new) = tree.make_folder(&path("a")).expect("a folder");
+        assert_eq!(errno(tree.directory(&path("a/b"))), Some(Errno::NOENT));
+        let (new, is_new) = tree.make_directory(&path("a")).expect("a directory");
         assert!(is_new && new.stat_self().expect("stat").nlink > 0);
         assert_eq!(old.stat_self().expect("stat").nlink, 0);
-        let inode = std::fs::metadata(folder.path().join("a"))
+        let inode = std::fs::metadata(directory.path().join("a"))
             .expect("stat")
             .ino();
         assert_eq!(
-            tree.folder(&path("a"))
-                .expect("a folder")
+            tree.directory(&path("a"))
+                .expect("a directory")
                 .stat_self()
                 .expect("stat")
                 .inode,
@@ -442,21 +445,21 @@ mod tests {
 
     #[test]
     fn any_depth_is_reached_and_removed() {
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         // 300 levels of short names; 250 of long ones make 60 KB, fifteen times what one call takes.
         for (levels, name) in [(300, "d".to_owned()), (250, "n".repeat(240))] {
             let mut deep = RelPath::root();
             for _ in 0..levels {
                 deep = deep.join(name.as_bytes()).expect("a path");
-                assert!(tree.make_folder(&deep).expect("a folder").1);
+                assert!(tree.make_directory(&deep).expect("a directory").1);
             }
-            let file = tree.folder(&deep).expect("the deepest");
+            let file = tree.directory(&deep).expect("the deepest");
             let _ = file
                 .write_file(b"f", b"x", &plain(&own_meta(0o600)))
                 .expect("a file");
             // Without any handle at hand.
             tree.cached.lock().expect("the cache").clear();
-            assert_eq!(names(&tree.folder(&deep).expect("the deepest")), [b"f"]);
+            assert_eq!(names(&tree.directory(&deep).expect("the deepest")), [b"f"]);
             removed(&root_of(&tree), name.as_bytes());
             assert!(names(&root_of(&tree)).is_empty());
         }
@@ -470,21 +473,21 @@ mod tests {
         // A component that no file system takes goes to the kernel whole, for its error.
         let longest = [vec![b'x'; 4095], vec![b'y'; 10]].join(&0);
         assert_eq!(step_len(&longest), 4095);
-        let (_folder, tree) = fixture();
+        let (_directory, tree) = fixture();
         let path = RelPath::from_key(longest).expect("a path of the format");
-        assert_eq!(errno(tree.folder(&path)), Some(Errno::NAMETOOLONG));
+        assert_eq!(errno(tree.directory(&path)), Some(Errno::NAMETOOLONG));
     }
 
     #[test]
     fn few_handles_are_kept() {
-        let (_folder, tree) = fixture();
-        for number in 0..CACHED_FOLDERS_MAX + 10 {
-            tree.make_folder(&path(&format!("d{number}")))
-                .expect("a folder");
+        let (_directory, tree) = fixture();
+        for number in 0..CACHED_DIRECTORIES_MAX + 10 {
+            tree.make_directory(&path(&format!("d{number}")))
+                .expect("a directory");
         }
         assert_eq!(
             tree.cached.lock().expect("the cache").len(),
-            CACHED_FOLDERS_MAX
+            CACHED_DIRECTORIES_MAX
         );
     }
 }

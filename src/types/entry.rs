@@ -10,7 +10,7 @@ pub const LITERAL_BYTES_MAX: usize = 128;
 #[repr(u8)]
 pub enum EntryKind {
     File = 1,
-    Folder = 2,
+    Directory = 2,
     Symlink = 3,
     Fifo = 4,
     Socket = 5,
@@ -27,7 +27,7 @@ pub struct EntryFlags(u16);
 impl EntryFlags {
     /// Hides everything below this path in older runs.
     pub const COVER: Self = Self(1);
-    /// A folder that must be listed next time: its listing was racy or failed, a child needs another look, or one of an
+    /// A directory that must be listed next time: its listing was racy or failed, a child needs another look, or one of an
     /// immutable source is no hash and may change in place.
     pub const REVISIT: Self = Self(2);
     /// Modified so shortly before the stat that its next change may leave the stat as it is, or known to have changed
@@ -167,7 +167,7 @@ pub struct Metadata {
     pub inode: u64,
     /// The device that holds the inode; 0 unless `nlink` is above 1 (device numbers change across boots).
     pub device: u64,
-    /// Number of hard links; 1 for folders.
+    /// Number of hard links; 1 for directories.
     pub nlink: u32,
     /// Sorted by name, no name twice.
     pub xattrs: Vec<Xattr>,
@@ -224,7 +224,7 @@ pub enum Node {
         meta: Metadata,
         content: Content,
     },
-    Folder {
+    Directory {
         meta: Metadata,
     },
     /// `target`: 1–4095 bytes, any but NUL.
@@ -272,7 +272,7 @@ impl Entry {
     pub fn kind(&self) -> Option<EntryKind> {
         Some(match self.node {
             Node::File { .. } => EntryKind::File,
-            Node::Folder { .. } => EntryKind::Folder,
+            Node::Directory { .. } => EntryKind::Directory,
             Node::Symlink { .. } => EntryKind::Symlink,
             Node::Fifo { .. } => EntryKind::Fifo,
             Node::Socket { .. } => EntryKind::Socket,
@@ -284,9 +284,9 @@ impl Entry {
         })
     }
 
-    /// True for a folder.
-    pub fn is_folder(&self) -> bool {
-        matches!(self.node, Node::Folder { .. })
+    /// True for a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.node, Node::Directory { .. })
     }
 
     /// True for a regular file.
@@ -294,16 +294,16 @@ impl Entry {
         matches!(self.node, Node::File { .. })
     }
 
-    /// True if it hides what older runs hold below its path: the flag, or any kind but a folder.
+    /// True if it hides what older runs hold below its path: the flag, or any kind but a directory.
     pub fn covers(&self) -> bool {
-        self.flags.contains(EntryFlags::COVER) || !self.is_folder()
+        self.flags.contains(EntryFlags::COVER) || !self.is_directory()
     }
 
     /// The metadata, where the kind has any.
     pub fn meta(&self) -> Option<&Metadata> {
         match &self.node {
             Node::File { meta, .. }
-            | Node::Folder { meta }
+            | Node::Directory { meta }
             | Node::Symlink { meta, .. }
             | Node::Fifo { meta }
             | Node::Socket { meta }
@@ -334,7 +334,7 @@ impl Entry {
         self.flags.missing_names()
     }
 
-    /// True if the folder that holds this entry must be listed again next time.
+    /// True if the directory that holds this entry must be listed again next time.
     pub fn wants_revisit(&self) -> bool {
         self.is_incomplete()
             || self.flags.intersects(

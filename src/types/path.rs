@@ -90,7 +90,7 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 
 /// A path from a source's root: components, the root being the empty path.
 ///
-/// Held as the components joined by 0x00, which makes `memcmp` the order of runs: a folder, then all that is below
+/// Held as the components joined by 0x00, which makes `memcmp` the order of runs: a directory, then all that is below
 /// it, then its next sibling (`a`, `a/b`, `a.b`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath {
@@ -172,7 +172,7 @@ impl RelPath {
         self.components().next_back()
     }
 
-    /// The folder that holds this path; none for the root.
+    /// The directory that holds this path; none for the root.
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
             return None;
@@ -183,12 +183,12 @@ impl RelPath {
         })
     }
 
-    /// True if `self` is strictly below `folder`.
-    pub fn is_below(&self, folder: &Self) -> bool {
-        folder.is_root() && !self.is_root()
-            || self.key.len() > folder.key.len()
-                && self.key[folder.key.len()] == 0
-                && self.key.starts_with(&folder.key)
+    /// True if `self` is strictly below `directory`.
+    pub fn is_below(&self, directory: &Self) -> bool {
+        directory.is_root() && !self.is_root()
+            || self.key.len() > directory.key.len()
+                && self.key[directory.key.len()] == 0
+                && self.key.starts_with(&directory.key)
     }
 
     /// A key that sorts after everything below this path and before whatever follows; none for the root.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folders_contents_come_right_after_it() {
+    fn a_directories_contents_come_right_after_it() {
         let mut paths = vec![
             path("a.b"),
             path("a/b"),

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Cuts the power at every step of icecore's operations, and looks whether the real binary gets along with what is left.
 
-    crash.py BINARY FOLDER [--states N] [--seed S] [--only OPERATION[:CUT[:VARIANT]]] [--keep]
+    crash.py BINARY DIRECTORY [--states N] [--seed S] [--only OPERATION[:CUT[:VARIANT]]] [--keep]
 
-Each operation runs once under strace, with the repository and the cache folder in one box. From the log, trace.py tells what was
+Each operation runs once under strace, with the repository and the cache directory in one box. From the log, trace.py tells what was
 written, synced and renamed, and model.py what a disk may hold if the power fails after any of these calls. Each such state is
 put into the box, and must be a repository in which everything that was committed is there and equal, that verifies, and takes the
-next backup and prune. N states are drawn from all (0: all of them). FOLDER is best on a tmpfs; needs root, for mounts of its own.
+next backup and prune. N states are drawn from all (0: all of them). DIRECTORY is best on a tmpfs; needs root, for mounts of its own.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class Failed(Exception):
 
 
 def tree_digest(root):
-    """One hash over names, kinds, modes, sizes, times and contents of all below a folder."""
+    """One hash over names, kinds, modes, sizes, times and contents of all below a directory."""
     total = hashlib.sha256()
     stack = [os.fsencode(root)]
     while stack:
@@ -120,7 +120,7 @@ class Recorder:
     def edit(self):
         """Changes the tree: some files anew, some changed, some gone."""
         data = self.bench.data
-        os.makedirs(f"{data}/sub/folder", exist_ok=True)
+        os.makedirs(f"{data}/sub/directory", exist_ok=True)
         present = sorted(f for f in os.listdir(data) if f.startswith("f"))
         for name in self.rng.sample(present, min(len(present), 4)):
             path = os.path.join(data, name)
@@ -131,11 +131,11 @@ class Recorder:
                     file.write(self.rng.randbytes(self.rng.randrange(1, 3000)))
         for _ in range(8):
             self.files += 1
-            where = self.rng.choice(("", "sub/", "sub/folder/"))
+            where = self.rng.choice(("", "sub/", "sub/directory/"))
             with open(f"{data}/{where}f{self.files}", "wb") as file:
                 file.write(self.rng.randbytes(self.rng.choice((0, 50, 400, 5000, 40000))))
         # Older than what is too young to be judged by its times.
-        for base, folders, files in os.walk(data, topdown=False):
+        for base, directories, files in os.walk(data, topdown=False):
             for name in files + ["."]:
                 os.utime(os.path.join(base, name), ns=(10**18 + self.files, 10**18 + self.files))
 
@@ -185,7 +185,7 @@ class Recorder:
 
     def agrees(self, name, traced):
         """The model, with everything kept, is what is on the disk: else it did not understand the log."""
-        files, folders = model.state(traced.nodes, traced.times, traced.events, len(traced.events), "kept", 0)
+        files, directories = model.state(traced.nodes, traced.times, traced.events, len(traced.events), "kept", 0)
         real = trace.load(self.bench.box)
         names = [b""]
         while names:
@@ -193,9 +193,9 @@ class Recorder:
             node = real[0]
             for part in path.split(b"/")[1:]:
                 node = real[node.base[part]]
-            if node.folder:
-                if path not in folders:
-                    raise trace.Unknown(f"{name}: the model has no folder {path!r}")
+            if node.directory:
+                if path not in directories:
+                    raise trace.Unknown(f"{name}: the model has no directory {path!r}")
                 names += [path + b"/" + child for child in node.base]
             elif not path.endswith(b"-shm") and files.pop(path, (None,))[0] != node.base:
                 raise trace.Unknown(f"{name}: the model differs in {path!r}")
@@ -341,10 +341,10 @@ def spoil(path, rng):
 
 
 def contents(root, times=True):
-    """What the files below a folder hold, by path, with their times; a folder has neither."""
+    """What the files below a directory hold, by path, with their times; a directory has neither."""
     found = {}
-    for base, folders, files in os.walk(root):
-        for name in folders:
+    for base, directories, files in os.walk(root):
+        for name in directories:
             found[os.path.relpath(os.path.join(base, name), root)] = None
         for name in files:
             path = os.path.join(base, name)
@@ -463,17 +463,17 @@ def difference(found, wanted):
 
 def place(bench, op, task, keep=None):
     """Puts a state into the box."""
-    files, folders = model.state(op["nodes"], op["times"], op["events"], task["cut"], task["variant"], task["seed"])
+    files, directories = model.state(op["nodes"], op["times"], op["events"], task["cut"], task["variant"], task["seed"])
     for name in os.listdir(bench.box):
         shutil.rmtree(os.path.join(bench.box, name))
-    model.write(bench.box, files, folders)
+    model.write(bench.box, files, directories)
     if keep:
         shutil.rmtree(keep, ignore_errors=True)
         shutil.copytree(bench.box, keep)
 
 
 def worker(bench, number, count):
-    """Judges every count-th task, in a mount namespace where the box is a folder of its own."""
+    """Judges every count-th task, in a mount namespace where the box is a directory of its own."""
     with open(os.path.join(bench.top, "plan"), "rb") as file:
         operations, tasks, keep = pickle.load(file)
     own = os.path.join(bench.top, f"box.{number}")
@@ -520,9 +520,9 @@ def plan(operations, options):
         if options.states and len(tasks) >= options.states:
             break
         op = operations[task["op"]]
-        files, folders = model.state(op["nodes"], op["times"], op["events"], task["cut"], task["variant"], task["seed"])
+        files, directories = model.state(op["nodes"], op["times"], op["events"], task["cut"], task["variant"], task["seed"])
         reported = any(event[0] == "report" for event in op["events"][: task["cut"]])
-        mark = (task["op"], reported, model.digest(files, folders))
+        mark = (task["op"], reported, model.digest(files, directories))
         if mark not in seen:
             seen.add(mark)
             tasks.append(task)
@@ -534,7 +534,7 @@ def plan(operations, options):
 def main():
     parser = argparse.ArgumentParser(description="Cut the power at every step.")
     parser.add_argument("binary")
-    parser.add_argument("folder")
+    parser.add_argument("directory")
     parser.add_argument("--states", type=int, default=600)
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     parser.add_argument("--only")
@@ -543,7 +543,7 @@ def main():
     parser.add_argument("--worker", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    bench = Bench(options.binary, options.folder)
+    bench = Bench(options.binary, options.directory)
     if options.worker is not None:
         worker(bench, options.worker, options.workers)
         return 0
@@ -556,7 +556,7 @@ def main():
     tasks = plan(record.operations, options)
     with open(os.path.join(bench.top, "plan"), "wb") as file:
         pickle.dump((record.operations, tasks, options.keep), file)
-    command = [sys.executable, os.path.abspath(__file__), options.binary, options.folder, "--workers", str(options.workers), "--worker"]
+    command = [sys.executable, os.path.abspath(__file__), options.binary, options.directory, "--workers", str(options.workers), "--worker"]
     workers = [
         subprocess.Popen(["unshare", "--mount", "--propagation", "private", *command, str(i)], stdout=subprocess.PIPE)
         for i in range(options.workers)

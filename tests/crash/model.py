@@ -1,7 +1,7 @@
 """What may be on the disk after a power cut: a file system that keeps what was synced and, of the rest, what it likes.
 
 It is weaker than ext4: bytes not synced may be lost page by page, also those of a file whose name is durable; names not synced by
-a sync of their folder may be lost in any combination. A rename is kept whole, or as a second name, or not at all. A file's
+a sync of their directory may be lost in any combination. A rename is kept whole, or as a second name, or not at all. A file's
 sync says nothing of its name. A file's time is one more change that may be lost or kept by itself.
 """
 
@@ -72,11 +72,11 @@ def chosen(events, cut, variant, rng):
 
 
 def state(nodes, times, events, cut, variant, seed):
-    """The files after the cut: path → (bytes, mtime in ns), and the folders' paths."""
+    """The files after the cut: path → (bytes, mtime in ns), and the directories' paths."""
     rng = random.Random(seed)
     contents, entries, mtimes = {}, {}, {}
     for node in nodes:
-        (entries if node.folder else contents)[node.number] = node.base.copy() if node.folder else node.base
+        (entries if node.directory else contents)[node.number] = node.base.copy() if node.directory else node.base
         mtimes[node.number] = node.mtime
     took_effect, whole = chosen(events, cut, variant, rng)
     for event in took_effect:
@@ -103,21 +103,21 @@ def state(nodes, times, events, cut, variant, seed):
             mtimes[event[1]] = int(times[i] * 1e9) if event[2] is None else event[2]
         elif event[0] == "entry" and event[3] is not None and mtimes[event[3]] is None:
             mtimes[event[3]] = int(times[i] * 1e9)
-    files, folders = {}, []
+    files, directories = {}, []
     walk = [(b"", 0)]
     while walk:
         path, number = walk.pop()
         if number in entries:
-            folders.append(path)
+            directories.append(path)
             walk += [(path + b"/" + name, child) for name, child in entries[number].items()]
         else:
             files[path] = (contents[number], mtimes[number])
-    return files, sorted(folders)
+    return files, sorted(directories)
 
 
-def digest(files, folders):
+def digest(files, directories):
     total = hashlib.sha256()
-    for path in folders:
+    for path in directories:
         total.update(b"d%s\0" % path)
     for path in sorted(files):
         data = files[path][0]
@@ -126,10 +126,10 @@ def digest(files, folders):
     return total.hexdigest()
 
 
-def write(root, files, folders):
-    """Puts a state into an empty folder."""
+def write(root, files, directories):
+    """Puts a state into an empty directory."""
     root = os.fsencode(root)
-    for path in folders:
+    for path in directories:
         if path:
             os.mkdir(root + path, 0o700)
     for path, (data, mtime) in files.items():

@@ -1,10 +1,10 @@
-"""From a log of strace to the list of what a command did to the files below one folder.
+"""From a log of strace to the list of what a command did to the files below one directory.
 
     strace -f -ttt -xx -s 16777216 -e trace=CALLS -o LOG COMMAND
 
 The list has these events, in the order in which the calls returned:
 
-    ("entry", folder, name, node or None, needs)   a name set in a folder, or taken from it; kept only if event `needs` is
+    ("entry", directory, name, node or None, needs)   a name set in a directory, or taken from it; kept only if event `needs` is
     ("write", node, offset, bytes)                 bytes of a file
     ("size", node, size)                           a file's length
     ("sync", node, before)                         what the node's events numbered below `before` did is durable
@@ -35,20 +35,20 @@ class Unknown(Exception):
 
 
 class Node:
-    """A file or a folder, as it was before the command ran (base) and as it is now (live)."""
+    """A file or a directory, as it was before the command ran (base) and as it is now (live)."""
 
-    def __init__(self, number, folder):
-        self.number, self.folder = number, folder
-        self.base = {} if folder else b""
-        self.live = {} if folder else 0
+    def __init__(self, number, directory):
+        self.number, self.directory = number, directory
+        self.base = {} if directory else b""
+        self.live = {} if directory else 0
         self.mtime = None
 
     def __repr__(self):
-        return f"{'folder' if self.folder else 'file'} {self.number}"
+        return f"{'directory' if self.directory else 'file'} {self.number}"
 
 
 def load(root):
-    """The base: nodes of everything below a folder, the folder itself first."""
+    """The base: nodes of everything below a directory, the directory itself first."""
     nodes = []
 
     def add(path):
@@ -56,7 +56,7 @@ def load(root):
         node = Node(len(nodes), stat.S_ISDIR(info.st_mode))
         node.mtime = info.st_mtime_ns
         nodes.append(node)
-        if node.folder:
+        if node.directory:
             for name in sorted(os.listdir(path)):
                 child = add(os.path.join(path, name))
                 node.base[name] = child.number
@@ -66,7 +66,7 @@ def load(root):
                 node.base = file.read()
             node.live = len(node.base)
         else:
-            raise Unknown(f"{path!r} is neither a file nor a folder")
+            raise Unknown(f"{path!r} is neither a file nor a directory")
         return node
 
     add(os.fsencode(root))
@@ -128,7 +128,7 @@ class Trace:
         return path == self.root or path.startswith(self.root + b"/")
 
     def find(self, dirfd, raw, follow=True):
-        """(folder, name, node or None) of a path below the root; None if it lies elsewhere."""
+        """(directory, name, node or None) of a path below the root; None if it lies elsewhere."""
         path = text_of(raw)
         if fd := re.fullmatch(rb"/proc/self/fd/(\d+)", path):
             file = self.fds.get(int(fd[1]))
@@ -136,36 +136,36 @@ class Trace:
         if path.startswith(b"/"):
             if not self.inside(path):
                 return None
-            folder, parts = self.nodes[0], path[len(self.root) :].split(b"/")
+            directory, parts = self.nodes[0], path[len(self.root) :].split(b"/")
         else:
             number = None if dirfd is None or dirfd.startswith(b"AT_FDCWD") else int(re.match(rb"\d+", dirfd)[0])
             if number not in self.fds:
                 return None
-            folder, parts = self.fds[number].node, path.split(b"/")
+            directory, parts = self.fds[number].node, path.split(b"/")
         parts = [p for p in parts if p not in (b"", b".")]
         if not parts:
-            return (None, None, folder)
+            return (None, None, directory)
         if parts == [b".."]:
             # None above the box.
-            above = [node for node in self.nodes if node.folder and any(child is folder for child in node.live.values())]
+            above = [node for node in self.nodes if node.directory and any(child is directory for child in node.live.values())]
             return (None, None, above[0]) if above else None
         if b".." in parts:
             raise Unknown(f"a path with ..: {path!r}")
         for part in parts[:-1]:
-            folder = folder.live[part]
-        return (folder, parts[-1], folder.live.get(parts[-1]))
+            directory = directory.live[part]
+        return (directory, parts[-1], directory.live.get(parts[-1]))
 
-    def fresh(self, folder):
-        node = Node(len(self.nodes), folder)
+    def fresh(self, directory):
+        node = Node(len(self.nodes), directory)
         self.nodes.append(node)
         return node
 
-    def set_entry(self, folder, name, node, needs=None):
+    def set_entry(self, directory, name, node, needs=None):
         if node is None:
-            del folder.live[name]
+            del directory.live[name]
         else:
-            folder.live[name] = node
-        self.events.append(("entry", folder.number, name, None if node is None else node.number, needs))
+            directory.live[name] = node
+        self.events.append(("entry", directory.number, name, None if node is None else node.number, needs))
 
     # ------------------------------------------------------------------------------------------------- calls
 
@@ -190,13 +190,13 @@ class Trace:
         found = self.find(dirfd, path)
         if not found:
             return
-        folder, name, node = found
+        directory, name, node = found
         if node is None:
             if b"O_CREAT" not in flags:
                 raise Unknown(f"opened what is not there: {text_of(path)!r}")
             node = self.fresh(False)
-            self.set_entry(folder, name, node)
-        elif b"O_TRUNC" in flags and not node.folder:
+            self.set_entry(directory, name, node)
+        elif b"O_TRUNC" in flags and not node.directory:
             self.resize(node, 0)
         self.fds[fd] = Open(node, b"O_APPEND" in flags)
 
@@ -240,7 +240,7 @@ class Trace:
         self.events.append(("size", node.number, size))
 
     def put(self, node, offset, data):
-        if node.folder:
+        if node.directory:
             raise Unknown(f"a write to {node}")
         node.live = max(node.live, offset + len(data))
         if data:
@@ -328,7 +328,7 @@ class Trace:
         if not source and not target:
             return
         if not source or not target or b"EXCHANGE" in flags or b"WHITEOUT" in flags:
-            raise Unknown("a rename into the folder, out of it, or of an odd kind")
+            raise Unknown("a rename into the directory, out of it, or of an odd kind")
         if source[:2] == target[:2] or source[2] is target[2]:
             return
         self.set_entry(target[0], target[1], source[2])
@@ -347,7 +347,7 @@ class Trace:
         if source and target:
             self.set_entry(target[0], target[1], source[2])
         elif source or target:
-            raise Unknown("a hard link into the folder, or out of it")
+            raise Unknown("a hard link into the directory, or out of it")
 
     def on_link(self, args, *_):
         self.linked(self.find(None, args[0]), self.find(None, args[1]))
@@ -397,12 +397,12 @@ class Trace:
         """Shared memory of SQLite's is rebuilt after a crash and needs no model; nothing else may be mapped for writing."""
         if b"PROT_WRITE" in args[2] and b"MAP_SHARED" in args[3]:
             if file := self.file(args[4]):
-                names = [n for node in self.nodes if node.folder for n, child in node.live.items() if child is file.node]
+                names = [n for node in self.nodes if node.directory for n, child in node.live.items() if child is file.node]
                 if not all(name.endswith(b"-shm") for name in names):
                     raise Unknown(f"{names} mapped for writing")
 
     def on_chdir(self, args, *_):
-        raise Unknown("a change of the working folder")
+        raise Unknown("a change of the working directory")
 
     on_fchdir = on_fork = on_vfork = on_io_uring_setup = on_chdir
 

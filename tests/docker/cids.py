@@ -1,5 +1,5 @@
 """What pyaleph and kubo name files by: SHA-256, CIDs of both versions, flatfs block names, and the few nodes of IPFS's
-DAG that a test needs (UnixFS files, folders)."""
+DAG that a test needs (UnixFS files, directories)."""
 
 import base64
 import hashlib
@@ -73,6 +73,6 @@ def unixfs_large(leaves: "list[tuple[bytes, int]]") -> bytes:
     return b"".join(link(d, RAW, "", size) for d, size in leaves) + field(1, field(1, 2) + field(3, total) + sizes)
 
 
-def unixfs_folder(entries: "list[tuple[str, bytes, int]]") -> bytes:
-    """A folder of raw files: (name, digest, length) each."""
+def unixfs_directory(entries: "list[tuple[str, bytes, int]]") -> bytes:
+    """A directory of raw files: (name, digest, length) each."""
     return b"".join(link(d, RAW, name, size) for name, d, size in sorted(entries)) + field(1, field(1, 1))

@@ -1,13 +1,13 @@
 # A Docker engine, images and a node for the script tests; sourced behind scripts/lib.sh.
 # shellcheck shell=bash
 #
-#   engine               starts a private dockerd (data in $T, socket and runtime state in a short folder), or uses
+#   engine               starts a private dockerd (data in $T, socket and runtime state in a short directory), or uses
 #                        the one that ICECORE_TEST_DOCKER names; sets DOCKER_HOST
 #   images               builds icecore-test/postgres:15 and icecore-test/sleeper, from this machine's files alone
 #   image_postgres_old   builds icecore-test/postgres:15.1, whose tools do not know \restrict
-#   node_new FOLDER      a compose project shaped like pyaleph's: docker-compose.yml, config.yml, keys/
-#   node_up FOLDER       docker-compose up, and waits for the database
-#   compose FOLDER …     docker-compose of that project
+#   node_new DIRECTORY      a compose project shaped like pyaleph's: docker-compose.yml, config.yml, keys/
+#   node_up DIRECTORY       docker-compose up, and waits for the database
+#   compose DIRECTORY …     docker-compose of that project
 #   node_fill [SCALE]    file storage, kubo's repository and rows that agree; SCALE 1 is the full size
 #   hour [SECONDS]       an hour of writes; node_data has the generator's other commands
 #   pg [PSQL OPTION]…    psql in the database's container; sql on stdin
@@ -116,8 +116,8 @@ with_libraries() {
     ldd "$@" 2>/dev/null | grep -v ':$' | grep -oE '/[^ )]+\.so[^ )]*' | sort -u | xargs -r cp -L --parents -t "$root"
 }
 
-# root_folder ROOT: what every container has: busybox as shell and tools, users.
-root_folder() {
+# root_directory ROOT: what every container has: busybox as shell and tools, users.
+root_directory() {
     mkdir -p "$1"/{bin,etc,tmp,root,proc,sys,dev,run,var/run,usr/bin}
     chmod 1777 "$1/tmp"
     cp "$(command -v busybox)" "$1/bin/busybox"
@@ -141,11 +141,11 @@ import() {
         die "docker import of $tag"
 }
 
-postgres_folder() {
+postgres_directory() {
     local root=$1 share
     [[ -x $PG_BIN/initdb ]] || die "no PostgreSQL server on this machine"
     share=$("$PG_BIN/pg_config" --sharedir 2>/dev/null || echo "/usr/share/postgresql/$(basename "$(dirname "$PG_BIN")")")
-    root_folder "$root"
+    root_directory "$root"
     # The just-in-time compiler is large and the server does without.
     mapfile -t modules < <(find "$(dirname "$PG_BIN")/lib" -maxdepth 1 -name '*.so' ! -name 'llvmjit*')
     with_libraries "$root" "$PG_BIN"/{initdb,postgres,psql,pg_ctl,pg_dump,pg_dumpall,pg_isready,createdb,dropdb,pgbench} \
@@ -166,11 +166,11 @@ postgres_import() {
 
 images() {
     local root=$T/image
-    postgres_folder "$root"
+    postgres_directory "$root"
     postgres_import "$root" icecore-test/postgres:15
     rm -rf "$root"
 
-    root_folder "$root"
+    root_directory "$root"
     install -m 755 "$DOCKER_TESTS/sleeper.sh" "$root/bin/sleeper"
     import "$root" icecore-test/sleeper:latest "ENV PATH=/usr/bin:/bin" "ENTRYPOINT [\"/bin/sleeper\"]"
     rm -rf "$root"
@@ -178,7 +178,7 @@ images() {
 
 image_postgres_old() {
     local root=$T/image-old name
-    postgres_folder "$root"
+    postgres_directory "$root"
     with_libraries "$root" "$(command -v sed)"
     mkdir "$root$PG_BIN/../new"
     for name in psql pg_dump pg_dumpall; do
@@ -198,9 +198,9 @@ node_new() {
 }
 
 compose() {
-    local folder=$1
+    local directory=$1
     shift
-    (cd "$folder" && docker-compose -p "$PROJECT" "$@" </dev/null)
+    (cd "$directory" && docker-compose -p "$PROJECT" "$@" </dev/null)
 }
 
 node_up() {
@@ -284,7 +284,7 @@ same_rows() {
 # What of kubo's repository is no backup's business.
 KUBO_JUNK=(/repo.lock /api /gateway /datastore/LOCK /blocks/.temp/ '/blocks/*/put-*' /provider-keystore/ /autoconf/ /telemetry_uuid)
 
-# keep_truth NAME FOLDER: file storage and keys as they are now, to judge a restore by.
+# keep_truth NAME DIRECTORY: file storage and keys as they are now, to judge a restore by.
 keep_truth() {
     local to=$T/docker-data/truth-$1 junk=()
     junk=("${KUBO_JUNK[@]/#/--exclude=}")
@@ -294,7 +294,7 @@ keep_truth() {
     rsync -aHAX "$2/keys" "$2/config.yml" "$to/"
 }
 
-# same_node NAME FOLDER TITLE: what lies there is what keep_truth kept, both ways.
+# same_node NAME DIRECTORY TITLE: what lies there is what keep_truth kept, both ways.
 same_node() {
     local to=$T/docker-data/truth-$1
     same_tree "$to/local" "$(volume pyaleph-local-storage)" "$3: local storage"

@@ -2,16 +2,16 @@
 """A node's data, made from a seed: file storage, kubo's repository, the database's rows that agree with them, and an hour
 of writes.
 
-    node_data.py keys FOLDER
+    node_data.py keys DIRECTORY
     node_data.py make --state S --local DIR --kubo DIR [--seed N] [--files N] [--blocks N] [--posts N]
     node_data.py sql --state S                    tables and rows, to be piped into psql
     node_data.py mutate --state S [--seconds T]   an hour of writes: files change now, SQL goes to standard output
     node_data.py half begin|end --state S         a file half-written under its final name; the rest and its rows' SQL
-    node_data.py pick --state S [--pin P] [--type T] [--place P] [-n N]   paths of stored files, relative to their folder; all with -n 0
+    node_data.py pick --state S [--pin P] [--type T] [--place P] [-n N]   paths of stored files, relative to their directory; all with -n 0
     node_data.py pinned --state S                 names of local storage that a pin other than a grace period needs
     node_data.py counts --state S                 what is pinned, as JSON
 
-The state folder S keeps where things lie and what was made; `mutate` and `half` go on from there. Files are written before
+The state directory S keeps where things lie and what was made; `mutate` and `half` go on from there. Files are written before
 their rows and removed before them, as pyaleph does it.
 """
 
@@ -39,7 +39,7 @@ FIELDS = ["name", "size", "type", "pins", "place", "block", "item", "time"]
 
 
 class Storage:
-    """The two folders; writes as their owners do."""
+    """The two directories; writes as their owners do."""
 
     def __init__(self, local: Path, kubo: Path):
         self.local, self.blocks, self.kubo = local, kubo / "blocks", kubo
@@ -62,10 +62,10 @@ class Storage:
         path = cids.block_path(digest)
         shard = path[:2]
         if shard not in self.shards:
-            folder = self.blocks / shard
-            folder.mkdir(parents=True, exist_ok=True)
+            directory = self.blocks / shard
+            directory.mkdir(parents=True, exist_ok=True)
             if ROOT:
-                os.chown(folder, *OWNER_KUBO)
+                os.chown(directory, *OWNER_KUBO)
             self.shards.add(shard)
         self.write(f"{self.blocks}/{path}", data, OWNER_KUBO, when)
         return path
@@ -130,10 +130,10 @@ class Maker:
         name = cids.cid_v0(digest) if self.rng.random() < 0.5 else cids.cid_v1(digest, cids.DAG_PB)
         return self.line(name, sum(n for _, n in leaves), "file", pins, "kubo", path, self.item(), when)
 
-    def folder(self, pins: str, when: int, count: int) -> list:
-        """A `dir`, its size the cumulative one: of the files and of the folder's own block."""
+    def directory(self, pins: str, when: int, count: int) -> list:
+        """A `dir`, its size the cumulative one: of the files and of the directory's own block."""
         leaves = self.leaves(count, None, when)
-        root = cids.unixfs_folder([(f"file-{i}.json", digest, size) for i, (digest, size) in enumerate(leaves)])
+        root = cids.unixfs_directory([(f"file-{i}.json", digest, size) for i, (digest, size) in enumerate(leaves)])
         digest = cids.digest_of(root)
         path = self.storage.put_block(digest, root, when)
         return self.line(cids.cid_v0(digest), len(root) + sum(n for _, n in leaves), "dir", pins, "kubo", path, self.item(), when)
@@ -143,26 +143,26 @@ class Maker:
 
 
 class State:
-    def __init__(self, folder: Path):
-        self.folder = folder
-        known = json.loads((folder / "node.json").read_text())
+    def __init__(self, directory: Path):
+        self.directory = directory
+        known = json.loads((directory / "node.json").read_text())
         self.settings = known
         self.storage = Storage(Path(known["local"]), Path(known["kubo"]))
 
     def lines(self) -> "list[list]":
         out = []
-        for row in (self.folder / "files.tsv").read_text().splitlines():
+        for row in (self.directory / "files.tsv").read_text().splitlines():
             row = row.split("\t")
             row[1], row[7] = int(row[1]), int(row[7])
             out.append(row)
         return out
 
     def save(self, lines: "list[list]") -> None:
-        new = self.folder / "files.tsv.new"
+        new = self.directory / "files.tsv.new"
         new.write_text("".join("\t".join(map(str, line)) + "\n" for line in lines))
-        new.rename(self.folder / "files.tsv")
+        new.rename(self.directory / "files.tsv")
         self.settings["hours"] = self.settings.get("hours", 0)
-        (self.folder / "node.json").write_text(json.dumps(self.settings))
+        (self.directory / "node.json").write_text(json.dumps(self.settings))
 
     def rng(self, use: str) -> random.Random:
         return random.Random(f"{self.settings['seed']} {self.settings['hours']} {use}")
@@ -205,7 +205,7 @@ def make(args: argparse.Namespace) -> None:
         blocks += 6
     while blocks < args.blocks:
         count = min(60, max(3, args.blocks - blocks - 1))
-        lines.append(maker.folder("grace_period" if rng.random() < 0.05 else "message", when(), count))
+        lines.append(maker.directory("grace_period" if rng.random() < 0.05 else "message", when(), count))
         blocks += count + 1
     lines[-1][1] = -1
     kubo_rest(args.kubo, rng)
@@ -289,7 +289,7 @@ def mutate(args: argparse.Namespace) -> None:
             elif roll < 0.08:
                 made.append(maker.cached("tx", when, 0))
             elif roll < 0.09:
-                made.append(maker.folder("message", when, 20))
+                made.append(maker.directory("message", when, 20))
             else:
                 made.append(maker.hashed("content" if rng.random() < 0.1 else "message", when))
         lines.extend(made)
@@ -370,23 +370,23 @@ def counts(args: argparse.Namespace) -> None:
 
 
 def keys(args: argparse.Namespace) -> None:
-    args.folder.mkdir(parents=True, exist_ok=True)
+    args.directory.mkdir(parents=True, exist_ok=True)
     for name, size in (("node-secret.pkcs8.der", 1217), ("node-secret.key", 1704), ("serialized-node-secret.key", 1192), ("node-pub.key", 451)):
-        path = args.folder / name
+        path = args.directory / name
         path.write_bytes(os.urandom(size))
         path.chmod(0o600)
         if ROOT:
             os.chown(path, *OWNER_LOCAL)
-    args.folder.chmod(0o700)
+    args.directory.chmod(0o700)
     if ROOT:
-        os.chown(args.folder, *OWNER_LOCAL)
+        os.chown(args.directory, *OWNER_LOCAL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("keys")
-    one.add_argument("folder", type=Path)
+    one.add_argument("directory", type=Path)
     all_ = {name: commands.add_parser(name) for name in ("make", "sql", "mutate", "half", "pick", "pinned", "counts")}
     for each in all_.values():
         each.add_argument("--state", type=Path, required=True)

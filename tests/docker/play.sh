@@ -3,7 +3,7 @@
 #
 #   ICECORE=target/debug/icecore SCALE=0.02 tests/docker/play.sh [CMD…]
 #
-# The command has DOCKER_HOST, COMPOSE_PROJECT_NAME, ICECORE, and as variables the node's folder NODE, the generator's state STATE,
+# The command has DOCKER_HOST, COMPOSE_PROJECT_NAME, ICECORE, and as variables the node's directory NODE, the generator's state STATE,
 # and the library LIB to source for `pg`, `volume`, `compose`, … in a script of its own. SCALE=1 is 200 MB of dump, 50,000 files, 20,000 blocks.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../scripts/lib.sh"

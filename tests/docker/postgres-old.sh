@@ -4,7 +4,7 @@ set -eu
 set -o pipefail
 
 name=$(basename "$0")
-# In a folder of their own: pg_dumpall looks for a pg_dump of its version beside itself.
+# In a directory of their own: pg_dumpall looks for a pg_dump of its version beside itself.
 real=$(dirname "$0")/../new/$name
 for word in "$@"; do
     case $word in

@@ -1,4 +1,4 @@
-# toml_for_node FOLDER REPO: an icecore.toml written by hand, as the guide shows it; sourced.
+# toml_for_node DIRECTORY REPO: an icecore.toml written by hand, as the guide shows it; sourced.
 # shellcheck shell=bash
 toml_for_node() {
     local name junk

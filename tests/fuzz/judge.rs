@@ -246,11 +246,11 @@ pub fn compose(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;
     };
-    let folder = std::path::Path::new("/nonexistent/node");
+    let directory = std::path::Path::new("/nonexistent/node");
     let variables = [("USER", "me"), ("EMPTY", "")]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
-    let Ok(project) = read_text(text, folder, &variables) else {
+    let Ok(project) = read_text(text, directory, &variables) else {
         return false;
     };
     assert!(!project.name.is_empty());

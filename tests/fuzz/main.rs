@@ -6,9 +6,9 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-fn files(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let Ok(listed) = std::fs::read_dir(folder) else {
+fn files(directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let Ok(listed) = std::fs::read_dir(directory) else {
         return Vec::new();
     };
     let paths = listed.map(|file| file.expect("lists").path());
@@ -33,7 +33,7 @@ fn the_seeds_are_what_the_encoders_write_and_are_accepted() {
             assert!(judge(&bytes), "{target}/{name}");
             let path = root.join(target).join(name);
             if write {
-                std::fs::create_dir_all(root.join(target)).expect("makes the folder");
+                std::fs::create_dir_all(root.join(target)).expect("makes the directory");
                 std::fs::write(&path, &bytes).expect("writes");
             }
             assert_eq!(

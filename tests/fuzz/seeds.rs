@@ -67,7 +67,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         refs: vec![page_ref("a"), page_ref("a/b"), page_ref("a.b")],
     };
     let root = RunRoot {
-        folders: tree(0),
+        directories: tree(0),
         others: tree(1),
     };
     vec![
@@ -294,7 +294,7 @@ fn every_kind() -> Vec<Entry> {
     let nodes = vec![
         (
             "",
-            Node::Folder {
+            Node::Directory {
                 meta: meta(1, 1000),
             },
         ),

@@ -106,7 +106,7 @@ fn node() -> impl Strategy<Value = Node> {
             let size = extents.iter().map(Extent::len).sum();
             Node::File { meta, content: Content { size, extents } }
         }),
-        2 => meta().prop_map(|meta| Node::Folder { meta }),
+        2 => meta().prop_map(|meta| Node::Directory { meta }),
         1 => (meta(), vec(1u8.., 1..50)).prop_map(|(meta, target)| Node::Symlink { meta, target }),
         1 => meta().prop_map(|meta| Node::Fifo { meta }),
         1 => (meta(), device.clone()).prop_map(|(meta, device)| Node::Char { meta, device }),
@@ -293,12 +293,12 @@ proptest! {
     }
 
     #[test]
-    fn roots_and_nodes(folders in trees(0), others in trees(3), harms in harms()) {
+    fn roots_and_nodes(directories in trees(0), others in trees(3), harms in harms()) {
         let bytes = encode_node(&others);
         let decoded = decode_node(&bytes, 3);
         prop_assert_eq!(decoded.as_ref(), Ok(&others));
         judge::run_node(&[vec![3], harmed(bytes, &harms)].concat());
-        let root = RunRoot { folders, others };
+        let root = RunRoot { directories, others };
         let bytes = encode_root(&root);
         prop_assert_eq!(decode_root(&bytes), Ok(root));
         judge::run_root(&harmed(bytes, &harms));

@@ -14,7 +14,7 @@ use icecore::types::{SnapshotId, Timestamp};
 
 use crate::cut::{CutStore, Last};
 use crate::deeds::{Job, Outcome, Work};
-use crate::machine::{causes, copy_folder};
+use crate::machine::{causes, copy_directory};
 use crate::tree::{Rng, Thing, noise};
 use crate::world::{Held, Host, committed, difference, init, read_back, scratch, verify_all};
 
@@ -121,13 +121,13 @@ impl Base {
     /// Cuts an operation at every write, with the last write lost and landed; returns how many cuts there were.
     fn cut(&mut self, name: &str, work: &dyn Fn(&Self) -> Work) -> u64 {
         self.time = self.clock().now();
-        copy_folder(&self.host.cache(), &self.cache);
+        copy_directory(&self.host.cache(), &self.cache);
         let mut cuts = 0;
         for writes in 0.. {
             let mut through = false;
             for last in [Last::Lost, Last::Landed] {
                 self.clock().set(self.time);
-                copy_folder(&self.cache, &self.host.cache());
+                copy_directory(&self.cache, &self.host.cache());
                 let store = Arc::new(self.store.fork());
                 let cut = Arc::new(CutStore::dying(store.clone(), writes, last));
                 let ended = self.job(cut.clone(), work(self)).run();
@@ -148,7 +148,7 @@ impl Base {
         }
         // As if nothing had been.
         self.clock().set(self.time);
-        copy_folder(&self.cache, &self.host.cache());
+        copy_directory(&self.cache, &self.host.cache());
         cuts
     }
 

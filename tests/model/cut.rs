@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use icecore::store::{
-    Body, Folder, KeyKind, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool, Store,
-    StoreError,
+    Body, KeyKind, ObjectDir, ObjectKey, ObjectMeta, Properties, PutMode, SharedStore, Spool,
+    Store, StoreError,
 };
 use icecore::sys::FileId;
 
@@ -189,11 +189,11 @@ impl Store for CutStore {
 
     fn list(
         &self,
-        folder: Folder,
+        directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.enter()?;
-        self.inner.list(folder, each)
+        self.inner.list(directory, each)
     }
 
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError> {

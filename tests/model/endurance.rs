@@ -13,7 +13,7 @@ use icecore::ops::Cancel;
 use icecore::ops::forget::{ForgetOptions, GroupBy, Period, Policy, Slots, forget_by_policy};
 use icecore::repo::{Repository, Secret};
 use icecore::store::{
-    Clock, Folder, MemoryStore, Operation, RecordingStore, SharedStore, list_all,
+    Clock, MemoryStore, ObjectDir, Operation, RecordingStore, SharedStore, list_all,
 };
 use icecore::types::SnapshotId;
 
@@ -169,18 +169,18 @@ impl Year {
     }
 
     fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let folders = [
-            Folder::Packs,
-            Folder::Index,
-            Folder::Snapshots,
-            Folder::Forgotten,
-            Folder::Leases,
+        let directories = [
+            ObjectDir::Packs,
+            ObjectDir::Index,
+            ObjectDir::Snapshots,
+            ObjectDir::Forgotten,
+            ObjectDir::Leases,
         ];
-        folders
-            .map(|folder| {
+        directories
+            .map(|directory| {
                 (
-                    folder.name(),
-                    list_all(&*self.memory, folder).expect("lists").len(),
+                    directory.name(),
+                    list_all(&*self.memory, directory).expect("lists").len(),
                 )
             })
             .into()

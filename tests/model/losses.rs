@@ -13,7 +13,7 @@ use icecore::ops::forget::forget_named;
 use icecore::ops::list::{SnapshotFilter, snapshots};
 use icecore::ops::prune::{PruneOptions, prune};
 use icecore::repo::{HostChoice, Repository};
-use icecore::store::{Folder, ObjectKey, Store, list_all};
+use icecore::store::{ObjectDir, ObjectKey, Store, list_all};
 use icecore::types::{PackId, SnapshotId};
 
 use crate::scene::{DAY, HOUR, Scene};
@@ -309,7 +309,7 @@ impl Losses {
 }
 
 fn packs(scene: &Scene) -> Vec<PackId> {
-    let listed = list_all(&**scene.memory(), Folder::Packs)
+    let listed = list_all(&**scene.memory(), ObjectDir::Packs)
         .expect("lists")
         .into_iter();
     listed

@@ -162,14 +162,14 @@ impl Machine {
                 self.world.jump(ahead - self.ahead);
                 self.ahead = ahead;
             }
-            Step::IndexLost { host } => remove_folder(&self.hosts[host].cache()),
+            Step::IndexLost { host } => remove_directory(&self.hosts[host].cache()),
             Step::IndexKept { host } => {
-                copy_folder(&self.hosts[host].cache(), &self.hosts[host].old_cache());
+                copy_directory(&self.hosts[host].cache(), &self.hosts[host].old_cache());
             }
             Step::IndexPutBack { host } => {
                 let (old, cache) = (self.hosts[host].old_cache(), self.hosts[host].cache());
                 if old.is_dir() {
-                    copy_folder(&old, &cache);
+                    copy_directory(&old, &cache);
                 }
             }
             Step::Read { host, which } => self.read(host, which),
@@ -467,7 +467,7 @@ impl Machine {
             panic!("{when}: {what}");
         }
         let fresh = self.dir.path().join("fresh");
-        remove_folder(&fresh);
+        remove_directory(&fresh);
         let caches = [fresh, self.hosts[0].cache(), self.hosts[1].cache()];
         for (cache, store) in caches
             .iter()
@@ -509,7 +509,7 @@ pub fn causes(err: &Error) -> String {
     out
 }
 
-fn remove_folder(path: &Path) {
+fn remove_directory(path: &Path) {
     match fs::remove_dir_all(path) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
             panic!("removes {}: {err}", path.display())
@@ -518,10 +518,10 @@ fn remove_folder(path: &Path) {
     }
 }
 
-/// Puts a copy of a folder in the place of another.
-pub fn copy_folder(from: &Path, to: &Path) {
+/// Puts a copy of a directory in the place of another.
+pub fn copy_directory(from: &Path, to: &Path) {
     fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).expect("makes the folder");
+        fs::create_dir_all(to).expect("makes the directory");
         let Ok(listed) = fs::read_dir(from) else {
             return;
         };
@@ -535,6 +535,6 @@ pub fn copy_folder(from: &Path, to: &Path) {
             }
         }
     }
-    remove_folder(to);
+    remove_directory(to);
     copy(from, to);
 }

@@ -149,8 +149,8 @@ fn scripts_leave_what_the_model_says() {
 fn fuzzed_scripts_leave_what_the_model_says() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut played = 0;
-    for folder in ["fuzz/seeds/operations", "tests/fuzz/found/operations"] {
-        let Ok(listed) = std::fs::read_dir(root.join(folder)) else {
+    for directory in ["fuzz/seeds/operations", "tests/fuzz/found/operations"] {
+        let Ok(listed) = std::fs::read_dir(root.join(directory)) else {
             continue;
         };
         for file in listed {

@@ -8,7 +8,7 @@ use icecore::Error;
 use icecore::format::{ObjectKind, encode_segment};
 use icecore::repo::{Repository, Secret, seal_object};
 use icecore::store::{
-    Body, Clock, Folder, KeyKind, Lag, ModelWorld, ObjectKey, PutMode, SharedStore, list_all,
+    Body, Clock, KeyKind, Lag, ModelWorld, ObjectDir, ObjectKey, PutMode, SharedStore, list_all,
 };
 use icecore::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
 
@@ -262,9 +262,9 @@ impl Scene {
         }
     }
 
-    /// How many objects are really in a folder.
-    pub fn count(&self, folder: Folder) -> usize {
-        list_all(&**self.world.memory(), folder)
+    /// How many objects are really in a directory.
+    pub fn count(&self, directory: ObjectDir) -> usize {
+        list_all(&**self.world.memory(), directory)
             .expect("lists")
             .len()
     }

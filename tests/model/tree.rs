@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, PartialEq, Eq)]
 pub enum Thing {
     File(Vec<u8>),
-    Folder,
+    Directory,
     Symlink(String),
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Thing {
                     &blake3::hash(bytes).to_hex()[..6]
                 )
             }
-            Self::Folder => f.write_str("folder"),
+            Self::Directory => f.write_str("directory"),
             Self::Symlink(to) => write!(f, "link to {to}"),
         }
     }
@@ -66,7 +66,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A folder and what the model says of it.
+/// A directory and what the model says of it.
 ///
 /// Each edit gives what it touched a modification time that was never there before, so that a scan can tell without
 /// waiting for the clock's grain.
@@ -89,7 +89,7 @@ impl Tree {
             things: Things::new(),
             stamp: 0,
         };
-        tree.things.insert(String::new(), Thing::Folder);
+        tree.things.insert(String::new(), Thing::Directory);
         tree.touch(&tree.root.clone());
         tree
     }
@@ -103,7 +103,7 @@ impl Tree {
         for _ in 0..1 + rng.below(4) {
             let name = *rng.pick(&NAMES);
             match rng.below(12) {
-                0 => self.put(name, Thing::Folder),
+                0 => self.put(name, Thing::Directory),
                 1 => self.put(name, Thing::Symlink(rng.pick(&NAMES).to_string())),
                 2 | 3 => self.remove(name),
                 // A few contents come back, which a sweep may have let go.
@@ -121,18 +121,18 @@ impl Tree {
         }
     }
 
-    /// Puts a thing at a path, in the place of whatever is there; folders above are made.
+    /// Puts a thing at a path, in the place of whatever is there; directories above are made.
     pub fn put(&mut self, path: &str, thing: Thing) {
         let above: Vec<String> = path
             .match_indices('/')
             .map(|(at, _)| path[..at].to_owned())
             .collect();
-        for folder in above {
-            if self.things.get(&folder) != Some(&Thing::Folder) {
-                self.put(&folder, Thing::Folder);
+        for directory in above {
+            if self.things.get(&directory) != Some(&Thing::Directory) {
+                self.put(&directory, Thing::Directory);
             }
         }
-        if self.things.get(path) == Some(&Thing::Folder) && thing == Thing::Folder {
+        if self.things.get(path) == Some(&Thing::Directory) && thing == Thing::Directory {
             return;
         }
         let target = self.root.join(path);
@@ -145,7 +145,7 @@ impl Tree {
         }
         match &thing {
             Thing::File(bytes) => fs::write(&target, bytes).expect("writes"),
-            Thing::Folder => fs::create_dir(&target).expect("makes"),
+            Thing::Directory => fs::create_dir(&target).expect("makes"),
             Thing::Symlink(to) => symlink(to, &target).expect("links"),
         }
         if !matches!(thing, Thing::Symlink(_)) {
@@ -161,7 +161,7 @@ impl Tree {
             return;
         };
         let target = self.root.join(path);
-        if old == Thing::Folder {
+        if old == Thing::Directory {
             fs::remove_dir_all(&target).expect("removes");
             let below = format!("{path}/");
             self.things.retain(|other, _| !other.starts_with(&below));
@@ -177,7 +177,7 @@ impl Tree {
             let files: Vec<String> = self
                 .things
                 .iter()
-                .filter(|(_, thing)| **thing != Thing::Folder)
+                .filter(|(_, thing)| **thing != Thing::Directory)
                 .map(|(path, _)| path.clone())
                 .collect();
             if rng.below(3) == 0 && !files.is_empty() {

@@ -21,7 +21,7 @@ use crate::tree::{Thing, Things, Tree};
 /// What a snapshot holds, by source name.
 pub type Held = BTreeMap<String, Things>;
 
-/// The folder in which trees and caches lie: in memory where the machine has such a place.
+/// The directory in which trees and caches lie: in memory where the machine has such a place.
 pub fn scratch() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     let made = if memory.is_dir() {
@@ -29,7 +29,7 @@ pub fn scratch() -> tempfile::TempDir {
     } else {
         tempfile::tempdir()
     };
-    made.expect("a temporary folder")
+    made.expect("a temporary directory")
 }
 
 pub fn init(store: &SharedStore) {
@@ -151,7 +151,7 @@ pub fn read_back(repo: &Repository, id: &SnapshotId) -> Result<Held, Error> {
                 while let Some(entry) = merged.next_entry()? {
                     let thing = match &entry.node {
                         Node::File { content: file, .. } => Thing::File(content(file)?),
-                        Node::Folder { .. } => Thing::Folder,
+                        Node::Directory { .. } => Thing::Directory,
                         Node::Symlink { target, .. } => Thing::Symlink(text(target)),
                         _ => Thing::Symlink(odd(&entry)),
                     };

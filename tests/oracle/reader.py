@@ -42,7 +42,7 @@ CONTEXTS = {
 PACK, SEGMENT, SNAPSHOT, LEASE = 1, 2, 3, 4
 FRAME, DIRECTORY, BODY = 1, 2, 3
 DATA, METADATA = 1, 2
-FILE, FOLDER, SYMLINK, FIFO, SOCKET, CHAR, BLOCK, FAILED, REMOVED = range(1, 10)
+FILE, DIRECTORY, SYMLINK, FIFO, SOCKET, CHAR, BLOCK, FAILED, REMOVED = range(1, 10)
 COVER, PARTIAL, UNSEEN, FLAGS = 1, 128, 256, 1023
 READ_FEATURES = set()
 
@@ -272,20 +272,20 @@ class Repository:
     def open(self, *names):
         return open(os.path.join(self.path, *names), "rb")
 
-    def names(self, folder):
-        """The ids of the objects in a folder, oldest first."""
+    def names(self, directory):
+        """The ids of the objects in a directory, oldest first."""
         found = []
-        for base, _, files in os.walk(os.path.join(self.path, folder)):
+        for base, _, files in os.walk(os.path.join(self.path, directory)):
             for name in files:
-                unhex(name, 32, f"{folder}/{name}")
-                if folder == "packs":
-                    need(os.path.basename(base) == name[-2:], f"packs: {name} is in the wrong folder")
+                unhex(name, 32, f"{directory}/{name}")
+                if directory == "packs":
+                    need(os.path.basename(base) == name[-2:], f"packs: {name} is in the wrong directory")
                 found.append((os.stat(os.path.join(base, name)).st_mtime_ns, name))
         return [bytes.fromhex(name) for _, name in sorted(found)]
 
-    def object(self, folder, name):
+    def object(self, directory, name):
         """An object's bytes, which hash to its name."""
-        parts = (folder, name.hex()[-2:], name.hex()) if folder == "packs" else (folder, name.hex())
+        parts = (directory, name.hex()[-2:], name.hex()) if directory == "packs" else (directory, name.hex())
         try:
             with self.open(*parts) as file:
                 raw = file.read()
@@ -294,9 +294,9 @@ class Repository:
         need(blake3(raw).digest() == name, f"{'/'.join(parts)}: its bytes do not hash to its name")
         return raw
 
-    def body(self, folder, name, kind, seal, most):
-        raw = self.object(folder, name)
-        what = f"{folder}/{name.hex()}"
+    def body(self, directory, name, kind, seal, most):
+        raw = self.object(directory, name)
+        what = f"{directory}/{name.hex()}"
         header = header_of(raw, kind, what)
         codec, plain = struct.unpack_from("<BQ", raw, len(header))
         need(plain <= most, f"{what}: {plain} bytes plain")
@@ -369,11 +369,11 @@ class Repository:
                 problem = error
         raise problem
 
-    def snapshots(self, folder="snapshots"):
+    def snapshots(self, directory="snapshots"):
         found = []
-        for name in self.names(folder):
-            what = f"{folder}/{name.hex()}"
-            snapshot = parse_json(self.body(folder, name, SNAPSHOT, "snapshot", 16 * MIB), what)
+        for name in self.names(directory):
+            what = f"{directory}/{name.hex()}"
+            snapshot = parse_json(self.body(directory, name, SNAPSHOT, "snapshot", 16 * MIB), what)
             check_images(snapshot.get("images", []), what)
             found.append((name.hex(), snapshot))
         return found
@@ -542,15 +542,15 @@ def tree_of_pages(repo, wire, level_of=None):
 
 def run_entries(repo, root):
     wire = Wire(repo.chunk(METADATA, root), f"run {root.hex()}")
-    folders, others = list(tree_of_pages(repo, wire)), list(tree_of_pages(repo, wire))
+    directories, others = list(tree_of_pages(repo, wire)), list(tree_of_pages(repo, wire))
     wire.tail()
-    merged = list(heapq.merge(folders, others, key=lambda e: e.path))
+    merged = list(heapq.merge(directories, others, key=lambda e: e.path))
     need(all(a.path < b.path for a, b in zip(merged, merged[1:])), f"{wire.what}: a path is there twice, or out of order")
     return merged
 
 
 def above(path):
-    """The paths of the folders that a path lies in, the root's first."""
+    """The paths of the directories that a path lies in, the root's first."""
     if path:
         yield b""
         at = path.find(b"\0")
@@ -567,10 +567,10 @@ def tree_entries(repo, source):
         need(len(entries) == run["entries"], f"run {run['root']}: {len(entries)} entries, not {run['entries']}")
         added = set()
         for entry in entries:
-            if any(folder in covers for folder in above(entry.path)):
+            if any(directory in covers for directory in above(entry.path)):
                 continue
             won.setdefault(entry.path, entry)
-            if entry.kind != FOLDER or entry.flags & COVER:
+            if entry.kind != DIRECTORY or entry.flags & COVER:
                 added.add(entry.path)
         covers |= added
     return [won[path] for path in sorted(won) if won[path].kind != REMOVED]
@@ -589,7 +589,7 @@ def write_content(repo, fd, extents):
 
 
 class Target:
-    """Writes entries in path order below open folder handles."""
+    """Writes entries in path order below open directory handles."""
 
     def __init__(self, repo, root):
         self.repo, self.root = repo, os.fsencode(root)
@@ -604,14 +604,14 @@ class Target:
         self.describe(entry, fd=fd)
         os.close(fd)
 
-    def describe(self, entry, fd=None, name=None, folder=None):
+    def describe(self, entry, fd=None, name=None, directory=None):
         """Owner, attributes, mode and time, in the order in which none undoes another."""
-        at = {"dir_fd": folder, "follow_symlinks": False} if fd is None else {}
+        at = {"dir_fd": directory, "follow_symlinks": False} if fd is None else {}
         what = name if fd is None else fd
         uid, gid, _, _ = entry.owner
         if os.geteuid() == 0:
             os.chown(what, uid, gid, **at)
-        path = fd if fd is not None else b"/proc/self/fd/%d/%s" % (folder, name)
+        path = fd if fd is not None else b"/proc/self/fd/%d/%s" % (directory, name)
         if entry.kind != SYMLINK:
             os.chmod(path, entry.mode)
         for key, value in entry.xattrs:
@@ -629,40 +629,40 @@ class Target:
             return
         self.close_above(entry.path)
         parent, _, name = entry.path.rpartition(b"\0")
-        need(self.stack and self.stack[-1][0] == parent, f"{entry.path!r}: lies in no folder of the snapshot")
-        folder = self.stack[-1][1]
-        if entry.kind == FOLDER:
-            os.mkdir(name, 0o700, dir_fd=folder)
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        need(self.stack and self.stack[-1][0] == parent, f"{entry.path!r}: lies in no directory of the snapshot")
+        directory = self.stack[-1][1]
+        if entry.kind == DIRECTORY:
+            os.mkdir(name, 0o700, dir_fd=directory)
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
             self.stack.append((entry.path, fd, entry))
             return
         # Several names of one file: device, inode, and all that they would share must agree.
         group = (entry.device, entry.inode, entry.kind, entry.mtime, entry.mode, tuple(entry.extents), entry.target)
         if entry.links > 1 and group in self.links:
             first = os.open(self.links[group][0], os.O_PATH)
-            os.link(self.links[group][1], name, src_dir_fd=first, dst_dir_fd=folder, follow_symlinks=False)
+            os.link(self.links[group][1], name, src_dir_fd=first, dst_dir_fd=directory, follow_symlinks=False)
             os.close(first)
             return
         if entry.kind == FILE:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
             write_content(self.repo, fd, entry.extents)
             self.describe(entry, fd=fd)
             os.close(fd)
         else:
-            self.make(entry, name, folder)
-            self.describe(entry, name=name, folder=folder)
+            self.make(entry, name, directory)
+            self.describe(entry, name=name, directory=directory)
         if entry.links > 1:
-            self.links[group] = (os.readlink(b"/proc/self/fd/%d" % folder), name)
+            self.links[group] = (os.readlink(b"/proc/self/fd/%d" % directory), name)
 
     @staticmethod
-    def make(entry, name, folder):
+    def make(entry, name, directory):
         if entry.kind == SYMLINK:
-            os.symlink(entry.target, name, dir_fd=folder)
+            os.symlink(entry.target, name, dir_fd=directory)
         elif entry.kind in (FIFO, SOCKET):
-            os.mknod(name, (stat.S_IFIFO if entry.kind == FIFO else stat.S_IFSOCK) | 0o600, dir_fd=folder)
+            os.mknod(name, (stat.S_IFIFO if entry.kind == FIFO else stat.S_IFSOCK) | 0o600, dir_fd=directory)
         else:
             kind = stat.S_IFCHR if entry.kind == CHAR else stat.S_IFBLK
-            os.mknod(name, kind | 0o600, os.makedev(*entry.rdev), dir_fd=folder)
+            os.mknod(name, kind | 0o600, os.makedev(*entry.rdev), dir_fd=directory)
 
     def finish(self):
         while self.stack:

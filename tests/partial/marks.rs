@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use icecore::ops::backup::TreeSpec;
-use icecore::source::{FilesFrom, FilterOptions, Folder};
+use icecore::source::{FilesFrom, FilterOptions, SourceDir};
 use icecore::types::MissingNames::{Excluded, Unseen};
 
 use super::world::World;
@@ -42,7 +42,7 @@ fn each_rule_marks_the_directory_that_held_what_it_left_out() {
     assert!(world.marks(&whole).is_empty(), "nothing was left out");
     assert_eq!(world.record(&whole).counts.partial, Some(0));
 
-    let own = Folder::open_root(&world.path("own/repo"))
+    let own = SourceDir::open_root(&world.path("own/repo"))
         .expect("opens")
         .id();
     let rules: Vec<(TreeSpec, _)> = vec![

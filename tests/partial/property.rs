@@ -14,7 +14,7 @@ use icecore::observe::{Counter, Observer, Phase, Problem, Recording};
 use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use icecore::ops::restore::{RestoreOptions, Target, What, restore};
-use icecore::source::{FilesFrom, Folder};
+use icecore::source::{FilesFrom, SourceDir};
 use icecore::target::{Durability, OwnerPolicy, Protection};
 use icecore::types::{Entry, RelPath, SnapshotId};
 
@@ -349,7 +349,7 @@ fn random_spec(rng: &mut Rng, world: &World, all: &[(String, bool)]) -> (TreeSpe
     let never = rng.pick(&dirs).filter(|_| rng.chance(30));
     filter.never = never
         .iter()
-        .map(|path| Folder::open_root(&world.path(path)).expect("opens").id())
+        .map(|path| SourceDir::open_root(&world.path(path)).expect("opens").id())
         .collect();
     if never.is_some() {
         // What the user's rules leave out as well counts as left out by them: the judge could not tell.
@@ -537,7 +537,7 @@ impl Judge<'_> {
                     self.remove(&path, is_dir);
                 }
                 None => self.keep_all(&path),
-                Some(entry) if entry.is_folder() && is_dir => {
+                Some(entry) if entry.is_directory() && is_dir => {
                     let selected = is_selected || self.asked.includes && name_of(&path) == "b";
                     self.directory(&path, selected, is_stale);
                 }
@@ -606,9 +606,9 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         })
         .collect();
     let now = paths(world.tree.path());
-    let folders: Vec<String> = held
+    let directories: Vec<String> = held
         .iter()
-        .filter(|(path, entry)| entry.is_folder() && now.get(*path) == Some(&true))
+        .filter(|(path, entry)| entry.is_directory() && now.get(*path) == Some(&true))
         .map(|(path, _)| path.clone())
         .collect();
     let dirs: Vec<String> = now
@@ -617,7 +617,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         .map(|(path, _)| path.clone())
         .collect();
     let sub = rng
-        .pick(&folders)
+        .pick(&directories)
         .filter(|_| rng.chance(25))
         .unwrap_or_default();
     let asked = Asked {
@@ -682,7 +682,7 @@ fn one_world(seed: u64, can_mount: bool, met: &mut Met) {
         path: RelPath::from_slashed(asked.sub.as_bytes()).expect("a path"),
     };
     let observer = Recording::default();
-    let target = Target::Folder(world.path(&asked.sub));
+    let target = Target::Directory(world.path(&asked.sub));
     restore(
         &world.repo(),
         &what,

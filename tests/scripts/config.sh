@@ -131,7 +131,7 @@ step 0 "a second repository" ice init -r "$T/copy" --passphrase-file "$T/pass"
 step 3 "copy latest: of the file's host, and suspect" ice copy latest --to "$T/copy" --to-passphrase-file "$T/pass"
 
 mv "$T/keys" "$T/away"
-step 5 "the folder of keys is gone" ice backup
+step 5 "the directory of keys is gone" ice backup
 step 3 "its last good content is in the snapshot" ice cat latest:early/node.key
 says 'warning: snapshot .* is suspect: early: .*the last good one is' "and the doubt is told"
 step 5 "an alarm stands" ice status

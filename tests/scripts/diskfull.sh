@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The repository's disk is full, at moments of all kinds: commands say so, nothing committed is lost, and with room again all
-# works. On a small tmpfs and a small ext4; then the cache folder's disk. SEED repeats a run, ROUNDS is how many (12).
+# works. On a small tmpfs and a small ext4; then the cache directory's disk. SEED repeats a run, ROUNDS is how many (12).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
@@ -26,7 +26,7 @@ available() {
     df --output=avail -k "$1" | tail -n 1 | tr -d ' '
 }
 
-# fill FOLDER FREE: leaves FREE KiB.
+# fill DIRECTORY FREE: leaves FREE KiB.
 fill() {
     local size=$(($(available "$1") - $2))
     ((size > 0)) || return 0
@@ -180,7 +180,7 @@ mount -o loop "$T/image" "$T/mnt" || die "mount -o loop"
 on_disk ext4
 umount "$T/mnt"
 
-# The cache folder's disk is full: at worst the command says so. The repository does not need it.
+# The cache directory's disk is full: at worst the command says so. The repository does not need it.
 repo=$T/repo
 export ICECORE_CACHE_DIR=$T/mnt/cache
 mount -t tmpfs -o size=2m tmpfs "$T/mnt" || die "mount -t tmpfs"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the operator's guide, docs/ccn.md: each block of commands in its order, on a node on a Docker engine, in a root folder of
+# Runs the operator's guide, docs/ccn.md: each block of commands in its order, on a node on a Docker engine, in a root directory of
 # its own in which /opt/pyaleph, /backup and /etc/icecore are what the guide says. What the guide's words say meanwhile (all is
 # lost, a new server) is done between the blocks. A command in the text that nobody runs here is a failure.
 #
@@ -16,7 +16,7 @@ guide=$TESTS/../docs/ccn.md
 
 # ----------------------------------------------------------------------------------------------------- a root of its own
 
-# Everything of this machine, and what is written stays apart; the engine's folders are the real ones.
+# Everything of this machine, and what is written stays apart; the engine's directories are the real ones.
 root=$T/root
 mkdir -p "$T/over" "$root"
 mount -t tmpfs -o size=1g,mode=755 tmpfs "$T/over" || die "cannot mount a tmpfs"
@@ -24,9 +24,9 @@ cleanups+=("umount -R -l '$T/over'")
 mkdir "$T/over/upper" "$T/over/work"
 mount -t overlay -o "lowerdir=/,upperdir=$T/over/upper,workdir=$T/over/work" overlay "$root" || die "cannot mount an overlay"
 cleanups+=("umount -R -l '$root'")
-for folder in proc sys dev run tmp; do
-    mount --rbind "/$folder" "$root/$folder"
-    mount --make-rslave "$root/$folder"
+for directory in proc sys dev run tmp; do
+    mount --rbind "/$directory" "$root/$directory"
+    mount --make-rslave "$root/$directory"
 done
 rm -rf "$root/opt/pyaleph" "$root/backup" "$root/etc/icecore" "$root/var/cache/icecore" "$root/var/lib/icecore" "$root/root/icecore-settings"
 mkdir -p "$root/opt/pyaleph" "$root/backup" "$root/checkout"

@@ -11,7 +11,7 @@ mkdir "$T/data"
 cp -a /usr/include/linux "$T/data/" 2>/dev/null || cp -a /usr/share/perl5 "$T/data/" || die "no tree of some size on this machine"
 head -c 3000000 /dev/urandom >"$T/data/random"
 
-# The cache folder's SQLite files (by their magic).
+# The cache directory's SQLite files (by their magic).
 databases() {
     local file
     find "${1:-$ICECORE_CACHE_DIR}" -type f -size +0 -print0 2>/dev/null | while IFS= read -r -d '' file; do
@@ -49,7 +49,7 @@ asked() {
 step 0 "init" ice -r "$repo" init
 rm -rf "$ICECORE_CACHE_DIR"
 step 0 "first backup" ice -r "$repo" backup "$T/data"
-[[ -n $(databases) ]] || die "no SQLite file in the cache folder"
+[[ -n $(databases) ]] || die "no SQLite file in the cache directory"
 cp -a "$ICECORE_CACHE_DIR" "$T/cache.old"
 
 rm -rf "$ICECORE_CACHE_DIR"
@@ -62,7 +62,7 @@ for command in "snapshots" "ls latest:data" "find random" "stats" "verify"; do
 done
 for _ in 1 2 3 4; do
     rm -rf "$ICECORE_CACHE_DIR"
-    asked "the cache folder deleted"
+    asked "the cache directory deleted"
 done
 
 # Damage of many kinds.
@@ -128,12 +128,12 @@ while IFS= read -r file; do
 done < <(databases)
 asked "a newer icecore's index"
 
-# A cache folder that cannot be: a file stands in its place.
+# A cache directory that cannot be: a file stands in its place.
 rm -rf "$ICECORE_CACHE_DIR"
 : >"$ICECORE_CACHE_DIR"
 got=0
 ice -r "$repo" ls latest:data >"$T/out" 2>"$T/err" || got=$?
-if [[ $got -le 1 ]] && ! grep -q panicked "$T/err"; then pass "a file in the cache folder's place: exit code $got"; else fail "a file in the cache folder's place: exit code $got"; fi
+if [[ $got -le 1 ]] && ! grep -q panicked "$T/err"; then pass "a file in the cache directory's place: exit code $got"; else fail "a file in the cache directory's place: exit code $got"; fi
 rm -f "$ICECORE_CACHE_DIR"
 
 # Two copies of one repository in turn at one path.

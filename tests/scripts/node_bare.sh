@@ -2,7 +2,7 @@
 # A node without Docker, by an icecore.toml written by hand: a server that wants a password, on a port of its own; names that
 # need quotes; its dump, and the way back into an empty server.
 #
-# PG_WAYS: which PostgreSQL is dumped and which takes the dump back, as folders of programs FROM or FROM>INTO, separated by
+# PG_WAYS: which PostgreSQL is dumped and which takes the dump back, as directories of programs FROM or FROM>INTO, separated by
 # blanks; PROGRAMS@FROM dumps it with another version's programs. Without it the newest of this machine does all.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
@@ -22,18 +22,18 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# cluster BIN FOLDER: a new, empty server with a password, at $PGHOST:$PGPORT. The last one is stopped.
+# cluster BIN DIRECTORY: a new, empty server with a password, at $PGHOST:$PGPORT. The last one is stopped.
 cluster() {
-    local bin=$1 folder=$2
+    local bin=$1 directory=$2
     stop
-    mkdir "$folder"
-    [[ $EUID -ne 0 ]] || chown postgres "$folder"
+    mkdir "$directory"
+    [[ $EUID -ne 0 ]] || chown postgres "$directory"
     printf '%s' "$PASSWORD" >"$T/pw"
     chmod 644 "$T/pw"
-    server "$bin/initdb" -D "$folder/data" -U aleph --auth=scram-sha-256 --pwfile="$T/pw" --no-sync -E UTF8 --locale=C >"$T/initdb.log" 2>&1 ||
+    server "$bin/initdb" -D "$directory/data" -U aleph --auth=scram-sha-256 --pwfile="$T/pw" --no-sync -E UTF8 --locale=C >"$T/initdb.log" 2>&1 ||
         die "initdb: $(tail -n 2 "$T/initdb.log")"
-    running="'$bin/pg_ctl' -D '$folder/data' -m immediate -w stop"
-    server "$bin/pg_ctl" -D "$folder/data" -w -l "$folder/log" \
+    running="'$bin/pg_ctl' -D '$directory/data' -m immediate -w stop"
+    server "$bin/pg_ctl" -D "$directory/data" -w -l "$directory/log" \
         -o "-p $PGPORT -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off" start >/dev/null || die "the server does not start"
 }
 running=

@@ -313,7 +313,7 @@ same_file "$T/pinned" "$T/there" "has the pinned local files and no others"
 equal "$(find "$(volume pyaleph-ipfs)" -name '*.data' | wc -l)" 0 "has no block of kubo's"
 node_up "$node"
 step 0 "node restore --files while the node runs" ice node restore "$E" --files
-# Folders that were there keep the times that they have by now.
+# Directories that were there keep the times that they have by now.
 touch "$(volume pyaleph-local-storage)" "$(volume pyaleph-ipfs)/blocks"
 touch "$T/docker-data/truth-E/local" "$T/docker-data/truth-E/ipfs/blocks" -r "$(volume pyaleph-ipfs)/blocks"
 touch "$(volume pyaleph-local-storage)" -r "$(volume pyaleph-ipfs)/blocks"
@@ -345,7 +345,7 @@ database_ready "$POSTGRES"
 dump_now >"$T/dump.after"
 same_file "$T/dump.before" "$T/dump.after" "runs and is the same database"
 
-# A server without Docker: its socket's folder.
+# A server without Docker: its socket's directory.
 mkdir -p "$T/sock" && chmod 777 "$T/sock"
 docker run -d --name pg_bare --network none -v "$T/sock:/var/run/postgresql" -e POSTGRES_USER=aleph -e POSTGRES_PASSWORD=x -e POSTGRES_DB=aleph \
     icecore-test/postgres:15 >/dev/null

@@ -110,7 +110,7 @@ for round in 1 2 3 4; do
     printf 'round %s\n' "$round" | dd of="$T/data/big" bs=1 seek=$((RANDOM * 300)) conv=notrunc status=none
     sed -i "$((RANDOM * 10 + 1))s/some text/other/" "$T/dump.sql"
     case $round in
-    # A folder becomes a file, a file a folder, a folder goes and comes again.
+    # A directory becomes a file, a file a directory, a directory goes and comes again.
     2) rm -rf "$T/data/sub/deep" && printf 'file' >"$T/data/sub/deep" ;;
     3) rm "$T/data/sub/deep" && mkdir "$T/data/sub/deep" && printf 'again' >"$T/data/sub/deep/one" && rm "$T/data/sparse" && mkdir "$T/data/sparse" ;;
     esac

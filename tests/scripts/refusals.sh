@@ -56,9 +56,9 @@ rm "$HOME/repo"
 
 refused 10 "missing repository" ice -r "$T/none" snapshots
 refused 10 "missing repository, backup without --init" ice -r "$T/none" backup "$T/data"
-mkdir "$T/folder"
-refused 10 "a folder that is no repository" ice -r "$T/folder" verify
-equal "$(find "$T/folder" | wc -l)" 1 "nothing was written there"
+mkdir "$T/directory"
+refused 10 "a directory that is no repository" ice -r "$T/directory" verify
+equal "$(find "$T/directory" | wc -l)" 1 "nothing was written there"
 equal "$(find "$T/none" 2>/dev/null || true)" "" "nor was the missing one made"
 step 1 "init of what is there already" ice -r "$repo" init
 one_error_line "init of what is there already"
@@ -109,7 +109,7 @@ verified "$repo"
 refused 1 "missing source path" ice -r "$repo" backup "$T/nowhere"
 refused 1 "one of two paths is missing" ice -r "$repo" backup "$T/data" "$T/nowhere"
 says nowhere "it is named"
-step 2 "two sources of one name" ice -r "$repo" backup "$T/data" "data=$T/folder"
+step 2 "two sources of one name" ice -r "$repo" backup "$T/data" "data=$T/directory"
 step 2 "an option that is not there" ice -r "$repo" backup --no-such-option
 step 2 "no command" ice -r "$repo"
 refused 1 "a snapshot that is not there" ice -r "$repo" restore 0123456789abcdef "$T/x"
@@ -126,7 +126,7 @@ step 0 "unless it may be" ice -r "$repo" backup --allow-empty "$T/data"
 rmdir "$T/data" && mv "$T/data.away" "$T/data"
 step 0 "the next backup" ice -r "$repo" backup "$T/data"
 printf 'other/file\r\nother/small\r\n' >"$T/list"
-refused 1 "a list of another folder" ice -r "$repo" backup --files-from "$T/list" "listed=$T/data"
+refused 1 "a list of another directory" ice -r "$repo" backup --files-from "$T/list" "listed=$T/data"
 says 'listed' "it is told"
 printf 'file\r\nsmall\r\nnowhere\r\n' >"$T/list"
 step 3 "a list that names what is not there" ice -r "$repo" backup --files-from "$T/list" "listed=$T/data"

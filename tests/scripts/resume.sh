@@ -5,14 +5,14 @@
 . "$(dirname "$0")/lib.sh"
 
 repo=$T/repo
-# 6,000 files, 120 MB that do not shrink, in folders of a hundred.
+# 6,000 files, 120 MB that do not shrink, in directories of a hundred.
 python3 - "$T/tree" <<'PY'
 import os, random, sys
 rng = random.Random(20260101)
 for n in range(6000):
-    folder = f"{sys.argv[1]}/{n // 1000}/{n // 100 % 10}"
-    os.makedirs(folder, exist_ok=True)
-    with open(f"{folder}/{n}", "wb") as file:
+    directory = f"{sys.argv[1]}/{n // 1000}/{n // 100 % 10}"
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{directory}/{n}", "wb") as file:
         file.write(rng.randbytes(rng.randrange(40000)))
 PY
 tree_bytes=$(find "$T/tree" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')

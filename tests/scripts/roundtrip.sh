@@ -4,11 +4,11 @@
 . "$(dirname "$0")/lib.sh"
 
 mkdir "$T/tree"
-for folder in /usr/include /usr/share/perl5 /usr/share/doc; do
-    [[ -d $folder ]] && cp -a "$folder" "$T/tree/"
+for directory in /usr/include /usr/share/perl5 /usr/share/doc; do
+    [[ -d $directory ]] && cp -a "$directory" "$T/tree/"
 done
 [[ $(find "$T/tree" -type f | wc -l) -ge 500 ]] || die "no tree of some size on this machine"
-# Times that nothing sets by chance, of a link and of folders, with nanoseconds.
+# Times that nothing sets by chance, of a link and of directories, with nanoseconds.
 ln -s nowhere "$T/tree/link"
 mkdir -p "$T/tree/empty/inner"
 touch -h -d '2001-02-03 04:05:06.123456789' "$T/tree/link"
@@ -39,7 +39,7 @@ if ((grown < 8192)); then pass "it added $grown bytes"; else fail "an unchanged 
 step 0 "restore of all" ice -r "$repo" restore latest "$T/back"
 same_tree "$T/tree" "$T/back/tree" "rsync finds no difference"
 equal "$(cd "$T/tree" && find . -printf '%p %y %T@\n' | sort | sha256sum)" \
-    "$(cd "$T/back/tree" && find . -printf '%p %y %T@\n' | sort | sha256sum)" "times agree to the nanosecond, links and folders too"
+    "$(cd "$T/back/tree" && find . -printf '%p %y %T@\n' | sort | sha256sum)" "times agree to the nanosecond, links and directories too"
 
 printf 'something new\n' >"$T/tree/new file"
 rm "$T/tree/link"
@@ -59,18 +59,18 @@ says 'link' "diff names the removed link"
 
 step 0 "restore over what was there" ice -r "$repo" restore latest:tree "$T/back/tree" --delete
 same_tree "$T/tree" "$T/back/tree" "rsync finds no difference after the second restore"
-step 0 "restore of one folder" ice -r "$repo" restore latest:tree/include "$T/include"
+step 0 "restore of one directory" ice -r "$repo" restore latest:tree/include "$T/include"
 same_tree "$T/tree/include" "$T/include" "rsync finds no difference in it"
 step 0 "restore of one file" ice -r "$repo" restore "latest:tree/new file" "$T/one"
 same_file "$T/tree/new file" "$T/one" "it is equal"
 step 0 "cat of a file" ice -r "$repo" cat "latest:tree/new file"
 same_file "$T/tree/new file" "$T/out" "it is equal"
-step 0 "cat of a folder" ice -r "$repo" cat latest:tree/include
+step 0 "cat of a directory" ice -r "$repo" cat latest:tree/include
 mkdir "$T/untar"
 tar -xf "$T/out" -C "$T/untar" || fail "what cat gave is not a tar file"
 equal "$(find "$T/untar" -type f | wc -l)" "$(find "$T/tree/include" -type f | wc -l)" "the tar file has all files"
 step 0 "ls" ice -r "$repo" ls latest:tree/moved
-says 'inner' "ls names what is in the folder"
+says 'inner' "ls names what is in the directory"
 step 0 "find" ice -r "$repo" find 'new*file'
 says 'new file' "find finds it"
 step 0 "snapshots" ice -r "$repo" snapshots

@@ -48,10 +48,10 @@ age
 for round in first second third; do
     step 3 "$round backup with an unreadable file" as_user "$ICECORE" -r "$T/user/repo2" backup --init "$T/user/data"
     says 'data/b|[^a-z]b[^a-z]' "it is named"
-    says 'shut' "the unreadable folder is named"
+    says 'shut' "the unreadable directory is named"
 done
 chmod 644 "$T/user/data/b"
-step 3 "the folder alone is still unreadable" as_user "$ICECORE" -r "$T/user/repo2" backup "$T/user/data"
+step 3 "the directory alone is still unreadable" as_user "$ICECORE" -r "$T/user/repo2" backup "$T/user/data"
 chmod 755 "$T/user/data/shut"
 step 0 "all can be read" as_user "$ICECORE" -r "$T/user/repo2" backup "$T/user/data"
 step 0 "restore" as_user "$ICECORE" -r "$T/user/repo2" restore latest:data "$T/user/back2"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Many icecore processes on one repository, killed at random, and a judge that knows what each snapshot must hold.
 
-    thrash.py BINARY FOLDER [--seconds N] [--seed S]
+    thrash.py BINARY DIRECTORY [--seconds N] [--seed S]
 
 Three hosts back up a tree each that changes between their backups; others restore, verify, forget, undelete, tag and prune; one
 kills, stops and interrupts whatever runs. A command that was not killed must do its work. A restore never gives wrong bytes.
@@ -28,8 +28,8 @@ TEMPORARY = (".icecore-", ".tmp-")
 def listing(root):
     """Path → what a restore must bring back of it."""
     found = {}
-    for base, folders, files in os.walk(root):
-        for name in folders + files:
+    for base, directories, files in os.walk(root):
+        for name in directories + files:
             path = os.path.join(base, name)
             info = os.lstat(path)
             content = ""
@@ -44,7 +44,7 @@ def listing(root):
 
 class Thrash:
     def __init__(self, options):
-        self.binary, self.top = options.binary, options.folder
+        self.binary, self.top = options.binary, options.directory
         self.repo = os.path.join(self.top, "repo")
         self.seed = options.seed
         self.until = time.monotonic() + options.seconds
@@ -151,7 +151,7 @@ class Thrash:
             wanted = [self.committed[snapshot["id"]]] if snapshot["id"] in self.committed else list(self.attempts[snapshot["host"]])
         if whole:
             return any(got == want for want in wanted)
-        # Folders get their modes last; a file that has its own name is whole.
+        # Directories get their modes last; a file that has its own name is whole.
         files = {p: v for p, v in got.items() if not stat.S_ISDIR(v[0]) and not os.path.basename(p).startswith(TEMPORARY)}
         return any(all(p in want and want[p][2] == v[2] for p, v in files.items()) for want in wanted)
 
@@ -328,7 +328,7 @@ class Thrash:
 def main():
     parser = argparse.ArgumentParser(description="Thrash a repository.")
     parser.add_argument("binary")
-    parser.add_argument("folder")
+    parser.add_argument("directory")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", default=str(random.randrange(10**6)))
     options = parser.parse_args()

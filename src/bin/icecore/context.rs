@@ -122,7 +122,7 @@ impl<'a> Context<'a> {
         Location::parse(&address).map_err(|e| CliError::usage(e.to_string()))
     }
 
-    /// The folder that holds the index of each repository.
+    /// The directory that holds the index of each repository.
     pub fn cache_root(&self) -> Result<PathBuf, CliError> {
         if self.env.cache_dir.is_none()
             && let Some(dir) = &self.config()?.cache_dir
@@ -130,7 +130,7 @@ impl<'a> Context<'a> {
             return Ok(dir.clone());
         }
         self.env.cache_root().ok_or_else(|| {
-            CliError::usage("no folder for the index: HOME is not set")
+            CliError::usage("no directory for the index: HOME is not set")
                 .with_hint("set ICECORE_CACHE_DIR")
         })
     }
@@ -186,10 +186,10 @@ impl<'a> Context<'a> {
         Ok(held)
     }
 
-    /// The folder of generated key files.
+    /// The directory of generated key files.
     pub(crate) fn keys_dir(&self) -> Result<PathBuf, CliError> {
         self.env.keys_dir().ok_or_else(|| {
-            CliError::usage("no folder for the key file: HOME is not set")
+            CliError::usage("no directory for the key file: HOME is not set")
                 .with_hint("set XDG_CONFIG_HOME")
         })
     }

@@ -91,7 +91,7 @@ impl Env {
                 .ok()
         };
         let text = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
-        // The XDG rules: a folder that is not absolute is to be ignored.
+        // The XDG rules: a directory that is not absolute is to be ignored.
         let absolute = |name: &str| {
             env::var_os(name)
                 .map(PathBuf::from)
@@ -137,7 +137,7 @@ impl Env {
         }
     }
 
-    /// The folder under which each repository has its index: `ICECORE_CACHE_DIR`, for root `/var/cache/icecore`,
+    /// The directory under which each repository has its index: `ICECORE_CACHE_DIR`, for root `/var/cache/icecore`,
     /// else `$XDG_CACHE_HOME/icecore` or `~/.cache/icecore`. None if nothing says where.
     pub fn cache_root(&self) -> Option<PathBuf> {
         if let Some(dir) = &self.cache_dir {
@@ -169,7 +169,7 @@ impl Env {
         Some(base.join("icecore"))
     }
 
-    /// The folder of generated key files: for root `/etc/icecore/keys`, else `$XDG_CONFIG_HOME/icecore/keys` or
+    /// The directory of generated key files: for root `/etc/icecore/keys`, else `$XDG_CONFIG_HOME/icecore/keys` or
     /// `~/.config/icecore/keys`. None if nothing says where.
     pub fn keys_dir(&self) -> Option<PathBuf> {
         Some(self.config_dir()?.join("keys"))

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files that are enough for a backup with 64 workers, which are the most: each has up to 24 folders waiting for it.
+/// Open files that are enough for a backup with 64 workers, which are the most: each has up to 24 directories waiting for it.
 const OPEN_FILES: u64 = 4096;
 
 /// Forbids core files of this process and its children, as far as the system lets us.
@@ -46,7 +46,7 @@ pub fn allow_open_files() {
 mod tests {
     use super::*;
 
-    /// 64 readers had up to 6,000 folders waiting for them.
+    /// 64 readers had up to 6,000 directories waiting for them.
     #[test]
     fn a_low_limit_of_open_files_is_raised_and_a_high_one_left() {
         let before = getrlimit(Resource::Nofile);

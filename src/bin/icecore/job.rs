@@ -350,7 +350,7 @@ fn dump_of(
     })))
 }
 
-/// A configured source as the library takes it: volumes become folders, servers the words of a dump.
+/// A configured source as the library takes it: volumes become directories, servers the words of a dump.
 fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
     let name = &source.name;
     let around = Around {
@@ -374,7 +374,7 @@ fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<Sou
                         .ok_or_else(|| DockerError::NoVolume {
                             name: volume.clone(),
                         })?
-                        .folder()?
+                        .directory()?
                 }
             };
             SourceSpec::Tree(Box::new(TreeSpec {

@@ -195,7 +195,7 @@ pub fn source_name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("the name of a source holds more than blanks".to_owned());
     }
-    // `.` and `..` would be folders of their own when a source is restored to TARGET/<name>.
+    // `.` and `..` would be directories of their own when a source is restored to TARGET/<name>.
     if matches!(text, "." | "..") {
         return Err(format!("a source cannot be named '{text}'"));
     }

@@ -30,8 +30,8 @@ fn a_path_whose_last_component_is_no_name_asks_for_one() {
 }
 
 #[test]
-fn dots_are_named_by_the_folder_they_stand_for() {
-    let here = std::env::current_dir().expect("a current folder");
+fn dots_are_named_by_the_directory_they_stand_for() {
+    let here = std::env::current_dir().expect("a current directory");
     let name = here
         .file_name()
         .and_then(OsStr::to_str)

@@ -199,7 +199,7 @@ pub fn from_command(command: &str) -> Result<Given, CliError> {
     Given::new(line, format!("the passphrase command '{program}'"))
 }
 
-/// The path of a repository's key file in the folder of key files.
+/// The path of a repository's key file in the directory of key files.
 pub fn key_file_path(keys_dir: &Path, id: RepoId) -> PathBuf {
     keys_dir.join(id.to_string())
 }
@@ -261,12 +261,12 @@ pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
 /// directories are made (mode 0700), each synced into its parent: after a power cut the key is there if the repository
 /// is.
 pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
-    let folder = path
+    let directory = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
-        let folder = Dir::create_all(folder, 0o700).map_err(|e| e.source)?;
+        let directory = Dir::create_all(directory, 0o700).map_err(|e| e.source)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -278,7 +278,7 @@ pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
             let _ = fs::remove_file(path);
             return Err(e);
         }
-        folder.sync().map_err(|e| e.source)
+        directory.sync().map_err(|e| e.source)
     };
     write()
         .map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
@@ -296,14 +296,14 @@ pub fn retire_key_file(path: &Path) -> Result<PathBuf, CliError> {
         numbered.push(format!("-{number}"));
         old = PathBuf::from(numbered);
     }
-    let folder = path
+    let directory = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     fs::rename(path, &old)
         .and_then(|()| {
-            Dir::open(folder)
-                .and_then(|folder| folder.sync())
+            Dir::open(directory)
+                .and_then(|directory| directory.sync())
                 .map_err(|e| e.source)
         })
         .map_err(|e| {
@@ -399,14 +399,14 @@ mod tests {
 
     #[test]
     fn a_new_key_file_is_private_and_found_again() {
-        let home = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a directory");
         let keys = home.path().join("a/keys");
         assert!(from_key_file(&keys, ID).expect("no key yet").is_none());
         let (key, path) = new_key_file(&keys, ID).expect("a new key");
         assert_eq!(key.len(), 64);
         assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o600);
         assert_eq!(
-            fs::metadata(&keys).expect("a folder").mode() & 0o7777,
+            fs::metadata(&keys).expect("a directory").mode() & 0o7777,
             0o700
         );
         assert_eq!(
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_key_file_that_others_can_read_is_refused() {
-        let keys = tempfile::tempdir().expect("a folder");
+        let keys = tempfile::tempdir().expect("a directory");
         let (_, path) = new_key_file(keys.path(), ID).expect("a new key");
         for mode in [0o640, 0o604, 0o620] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
@@ -436,8 +436,8 @@ mod tests {
 
     #[test]
     fn a_file_loses_one_newline_and_must_hold_something() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("p");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("p");
         for (text, secret) in [("a b\n", "a b"), ("a\n\n", "a\n"), (" a", " a")] {
             fs::write(&path, text).expect("write");
             assert_eq!(
@@ -451,7 +451,7 @@ mod tests {
         }
         fs::write(&path, vec![b'x'; PASSPHRASE_BYTES_MAX + 1]).expect("write");
         assert_eq!(code(from_file(&path)), 1);
-        assert_eq!(code(from_file(&folder.path().join("none"))), 1);
+        assert_eq!(code(from_file(&directory.path().join("none"))), 1);
     }
 
     #[test]
@@ -484,8 +484,8 @@ mod tests {
 
     #[test]
     fn a_passphrase_file_that_others_may_read_or_write_gets_a_warning() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("p");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("p");
         fs::write(&path, "x\n").expect("write");
         for (mode, warned) in [
             (0o600, false),
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_key_file_that_opens_nothing_makes_way() {
-        let keys = tempfile::tempdir().expect("a folder");
+        let keys = tempfile::tempdir().expect("a directory");
         let (first, path) = new_key_file(keys.path(), ID).expect("a new key");
         let old = retire_key_file(&path).expect("renamed");
         assert_eq!(from_file(&old).expect("kept").bytes, first);
@@ -569,8 +569,8 @@ mod tests {
 
     #[test]
     fn the_command_line_comes_before_the_environment() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("p");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("p");
         fs::write(&path, "file\n").expect("write");
         let env = Env {
             passphrase: Some(Bytes::new(b"text".to_vec())),

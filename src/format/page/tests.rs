@@ -62,7 +62,7 @@ fn every_kind() -> Vec<Entry> {
     ];
     let device = DeviceNumber { major: 8, minor: 1 };
     let nodes = vec![
-        ("", Node::Folder { meta: meta(1) }),
+        ("", Node::Directory { meta: meta(1) }),
         (
             "a",
             Node::Symlink {

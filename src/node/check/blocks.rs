@@ -13,14 +13,14 @@ use crate::repo::{ChunkReader, MergedRuns, Streams};
 use crate::types::{Node, RelPath};
 
 impl Surroundings<'_> {
-    /// Reads it from the snapshot or from the live folder; a part that is not there keeps them as usual.
+    /// Reads it from the snapshot or from the live directory; a part that is not there keeps them as usual.
     pub(super) fn blocks(&self, part: Option<&Part>) -> Result<Blocks, NodeError> {
         let Some(part) = part else {
             return Ok(Blocks::default());
         };
         match self.against {
             Against::Live { .. } => Ok(self
-                .folder(|folders| &folders.ipfs)
+                .directory(|directories| &directories.ipfs)
                 .map_or_else(Blocks::default, Blocks::at)),
             Against::Snapshot => match self.found.snapshot.source(&part.source) {
                 Some(SourceRecord {

@@ -1,4 +1,4 @@
-//! Folders of this machine as sides of the join: names in order, stats, and contents read and hashed on all cores.
+//! Directories of this machine as sides of the join: names in order, stats, and contents read and hashed on all cores.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -14,7 +14,7 @@ use crate::Error;
 use crate::node::NodeError;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
-use crate::source::{Folder, HashChecker, HashName, Kind, ListedName, Listing};
+use crate::source::{HashChecker, HashName, Kind, ListedName, Listing, SourceDir};
 use crate::sys::{PathError, now};
 use crate::types::RelPath;
 
@@ -22,7 +22,7 @@ use crate::types::RelPath;
 const BATCH_NAMES: usize = 256;
 /// Each thread's read buffer.
 const READ_BYTES: usize = 256 << 10;
-/// Memory for sorting a folder's names.
+/// Memory for sorting a directory's names.
 const LIST_BYTES: usize = 16 << 20;
 /// The node writes files under their final names: one that is younger than this, in seconds, may be half written, and
 /// is read again after a pause, so many times.
@@ -30,7 +30,7 @@ const YOUNG_SECONDS: i64 = 10;
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How a folder is looked at.
+/// How a directory is looked at.
 pub(super) struct Looking<'a> {
     pub path: PathBuf,
     pub source: String,
@@ -40,47 +40,49 @@ pub(super) struct Looking<'a> {
     pub cancel: &'a Cancel,
 }
 
-/// One flat folder.
-pub(super) struct LiveFolder<'a> {
+/// One flat directory.
+pub(super) struct LiveDirectory<'a> {
     looking: Looking<'a>,
     batches: Batches,
 }
 
-impl<'a> LiveFolder<'a> {
-    pub fn open(folder: Folder, looking: Looking<'a>) -> Result<Self, PathError> {
-        let batches = Batches::list(folder, Vec::new(), &looking)?;
+impl<'a> LiveDirectory<'a> {
+    pub fn open(directory: SourceDir, looking: Looking<'a>) -> Result<Self, PathError> {
+        let batches = Batches::list(directory, Vec::new(), &looking)?;
         looking.observer.expect(batches.listing.total(), false);
         Ok(Self { looking, batches })
     }
 }
 
-impl Side for LiveFolder<'_> {
+impl Side for LiveDirectory<'_> {
     fn next(&mut self) -> Result<Option<Stored>, NodeError> {
         self.batches.next(&self.looking, true)
     }
 }
 
-/// kubo's repository: the folders in `blocks`, one after another.
+/// kubo's repository: the directories in `blocks`, one after another.
 pub(super) struct LiveBlocks<'a> {
     looking: Looking<'a>,
-    blocks: Folder,
-    folders: Listing,
+    blocks: SourceDir,
+    directories: Listing,
     open: Option<Batches>,
 }
 
 impl<'a> LiveBlocks<'a> {
-    pub fn open(folder: Folder, mut looking: Looking<'a>) -> Result<Self, PathError> {
+    pub fn open(directory: SourceDir, mut looking: Looking<'a>) -> Result<Self, PathError> {
         looking.path.push("blocks");
-        let blocks = folder.open_child(b"blocks").map_err(|source| PathError {
-            action: "open folder",
-            path: looking.path.clone(),
-            source,
-        })?;
-        let folders = listed(blocks.list(&looking.scratch, LIST_BYTES), &looking.path)?;
+        let blocks = directory
+            .open_child(b"blocks")
+            .map_err(|source| PathError {
+                action: "open directory",
+                path: looking.path.clone(),
+                source,
+            })?;
+        let directories = listed(blocks.list(&looking.scratch, LIST_BYTES), &looking.path)?;
         Ok(Self {
             looking,
             blocks,
-            folders,
+            directories,
             open: None,
         })
     }
@@ -96,14 +98,14 @@ impl Side for LiveBlocks<'_> {
             }
             self.open = None;
             let mut one = Vec::new();
-            listed(self.folders.next_batch(&mut one, 1), &self.looking.path)?;
+            listed(self.directories.next_batch(&mut one, 1), &self.looking.path)?;
             let Some(ListedName { name, .. }) = one.pop() else {
                 return Ok(None);
             };
             match self.blocks.open_child(&name) {
-                Ok(folder) => {
+                Ok(directory) => {
                     let above = [b"blocks\0", name.as_slice(), b"\0"].concat();
-                    self.open = Some(Batches::list(folder, above, &self.looking)?);
+                    self.open = Some(Batches::list(directory, above, &self.looking)?);
                 }
                 // SHARDING, _README, and what went meanwhile.
                 Err(err)
@@ -111,7 +113,7 @@ impl Side for LiveBlocks<'_> {
                 Err(source) => {
                     let path = self.looking.path.join(name.escape_ascii().to_string());
                     return Err(PathError {
-                        action: "open folder",
+                        action: "open directory",
                         path,
                         source,
                     }
@@ -122,10 +124,10 @@ impl Side for LiveBlocks<'_> {
     }
 }
 
-/// A folder's names, looked at some at a time.
+/// A directory's names, looked at some at a time.
 struct Batches {
-    folder: Folder,
-    /// The folder's key with its separator.
+    directory: SourceDir,
+    /// The directory's key with its separator.
     above: Vec<u8>,
     listing: Listing,
     names: Vec<ListedName>,
@@ -133,10 +135,14 @@ struct Batches {
 }
 
 impl Batches {
-    fn list(folder: Folder, above: Vec<u8>, looking: &Looking<'_>) -> Result<Self, PathError> {
-        let listing = listed(folder.list(&looking.scratch, LIST_BYTES), &looking.path)?;
+    fn list(
+        directory: SourceDir,
+        above: Vec<u8>,
+        looking: &Looking<'_>,
+    ) -> Result<Self, PathError> {
+        let listing = listed(directory.list(&looking.scratch, LIST_BYTES), &looking.path)?;
         Ok(Self {
-            folder,
+            directory,
             above,
             listing,
             names: Vec::new(),
@@ -155,13 +161,13 @@ impl Batches {
                 self.listing.next_batch(&mut self.names, BATCH_NAMES),
                 &looking.path,
             )?;
-            let (folder, above) = (&self.folder, &self.above);
+            let (directory, above) = (&self.directory, &self.above);
             let looked: Result<Vec<Stored>, Error> = self
                 .names
                 .par_iter()
                 .map_init(Vec::new, |buffer, listed| {
                     let hash = HashName::parse(&listed.name);
-                    let held = looking.look(folder, listed, hash, with_sizes, buffer)?;
+                    let held = looking.look(directory, listed, hash, with_sizes, buffer)?;
                     let key = [above.as_slice(), &listed.name].concat();
                     Ok(Stored {
                         key,
@@ -183,7 +189,7 @@ impl Batches {
 impl Looking<'_> {
     fn look(
         &self,
-        folder: &Folder,
+        directory: &SourceDir,
         listed: &ListedName,
         hash: Option<HashName>,
         with_sizes: bool,
@@ -192,13 +198,13 @@ impl Looking<'_> {
         let name = listed.name.as_slice();
         let decided = hash.filter(|hash| !self.quick && hash.expected_sha256().is_some());
         let looked = match decided {
-            Some(hash) => self.read(folder, name, hash, buffer)?,
+            Some(hash) => self.read(directory, name, hash, buffer)?,
             // Of a block, only that it is there matters.
             None if !with_sizes && listed.kind_hint == Some(Kind::File) => Ok(Held::File {
                 size: None,
                 fault: None,
             }),
-            None => folder.stat(name).map(|stat| match stat.kind {
+            None => directory.stat(name).map(|stat| match stat.kind {
                 Kind::File => Held::File {
                     size: Some(stat.size),
                     fault: None,
@@ -233,7 +239,7 @@ impl Looking<'_> {
     /// Reads a file and compares it with its name. The outer result is that of being asked to stop.
     fn read(
         &self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         hash: HashName,
         buffer: &mut Vec<u8>,
@@ -244,7 +250,7 @@ impl Looking<'_> {
             let Some(checker) = hash.checker() else {
                 return Ok(Ok(Held::NoFile));
             };
-            let (size, agrees, is_young) = match self.read_once(folder, name, checker, buffer)? {
+            let (size, agrees, is_young) = match self.read_once(directory, name, checker, buffer)? {
                 Ok(read) => read,
                 Err(err) => return Ok(Err(err)),
             };
@@ -263,12 +269,12 @@ impl Looking<'_> {
     /// The bytes read, whether they have the name's hash, and whether somebody may be writing still.
     fn read_once(
         &self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         mut checker: HashChecker,
         buffer: &mut [u8],
     ) -> Result<io::Result<(u64, bool, bool)>, Error> {
-        let mut file = match folder.open_file(name) {
+        let mut file = match directory.open_file(name) {
             Ok(file) => file,
             Err(err) => return Ok(Err(err)),
         };

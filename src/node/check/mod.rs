@@ -1,4 +1,4 @@
-//! Which files a node's database speaks of, and whether they are there: in a snapshot, or in the live folders.
+//! Which files a node's database speaks of, and whether they are there: in a snapshot, or in the live directories.
 //!
 //! The rows of the dump are sorted outside memory by hash, which is the order of names in local storage, and joined
 //! with what is stored there; what lies in kubo's blocks is sorted once more, by the blocks' paths.
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub(super) use blocks::{stored_blocks, stored_file};
 pub use report::{CheckReport, Finding, FindingKind, PlaceReport};
 
-use self::live::{LiveBlocks, LiveFolder, Looking};
+use self::live::{LiveBlocks, LiveDirectory, Looking};
 use self::report::{Blamed, Tally};
 use self::snapshot::SnapshotSide;
 use self::stored::{Cursor, Held, Nothing, Side};
@@ -29,7 +29,7 @@ use crate::format::{SourceKind, SourceRecord};
 use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::Cancel;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
-use crate::source::{Folder, Sharding};
+use crate::source::{Sharding, SourceDir};
 use crate::sys::{PathContext, PathError, Sorter};
 use crate::types::{Content, RelPath};
 
@@ -43,9 +43,9 @@ const SORT_BYTES: usize = 32 << 20;
 pub enum Against {
     /// The snapshot that holds the dump.
     Snapshot,
-    /// Folders of this machine.
+    /// Directories of this machine.
     Live {
-        folders: LiveFolders,
+        directories: LiveDirectories,
         /// Compare names and sizes alone; read nothing.
         quick: bool,
     },
@@ -53,25 +53,25 @@ pub enum Against {
 
 /// Where a node's file storage lies; a part that the profile does not have is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LiveFolders {
+pub struct LiveDirectories {
     pub local_storage: Option<PathBuf>,
     pub ipfs: Option<PathBuf>,
 }
 
-impl LiveFolders {
+impl LiveDirectories {
     /// Asks the Docker engine where volumes are.
     pub fn find(profile: &Profile, docker: &Docker) -> Result<Self, DockerError> {
-        let folder = |part: &Option<Part>| match part.as_ref().map(|part| &part.place) {
+        let directory = |part: &Option<Part>| match part.as_ref().map(|part| &part.place) {
             None => Ok(None),
             Some(Place::Path(path)) => Ok(Some(path.clone())),
             Some(Place::Volume(name)) => match docker.volume(name)? {
-                Some(volume) => volume.folder().map(Some),
+                Some(volume) => volume.directory().map(Some),
                 None => Err(DockerError::NoVolume { name: name.clone() }),
             },
         };
         Ok(Self {
-            local_storage: folder(&profile.local_storage)?,
-            ipfs: folder(&profile.ipfs)?,
+            local_storage: directory(&profile.local_storage)?,
+            ipfs: directory(&profile.ipfs)?,
         })
     }
 }
@@ -81,7 +81,7 @@ pub type EachFinding<'a> = dyn FnMut(&Finding<'_>) -> Result<(), Error> + 'a;
 
 /// Looks for the files that the snapshot's dump speaks of, and at every stored file whether it is what its name says.
 ///
-/// A file must be there if anything but a grace period pins it. One that vanishes while live folders are read is no
+/// A file must be there if anything but a grace period pins it. One that vanishes while live directories are read is no
 /// error. The caller holds a lease and has brought the index up to date. The report's `missing` is what the network
 /// must refill after a restore.
 ///
@@ -116,9 +116,9 @@ pub fn check(
     let mut blocks = Sorter::new(&at.scratch, SORT_BYTES);
     {
         let part = profile.local_storage.as_ref();
-        let folder = at.folder(|folders| &folders.local_storage);
-        let side = at.side(part, "local storage", folder, |folder, looking| {
-            LiveFolder::open(folder, looking).map(|side| Box::new(side) as _)
+        let directory = at.directory(|directories| &directories.local_storage);
+        let side = at.side(part, "local storage", directory, |directory, looking| {
+            LiveDirectory::open(directory, looking).map(|side| Box::new(side) as _)
         })?;
         let name = part.map_or("", |part| &part.source);
         let tally = Tally::new(name, part.is_some(), &mut report.local, each);
@@ -145,9 +145,9 @@ pub fn check(
             Box::new(Nothing)
         }
         None => {
-            let folder = at.folder(|folders| &folders.ipfs);
-            at.side(part, "IPFS", folder, |folder, looking| {
-                LiveBlocks::open(folder, looking).map(|side| Box::new(side) as _)
+            let directory = at.directory(|directories| &directories.ipfs);
+            at.side(part, "IPFS", directory, |directory, looking| {
+                LiveBlocks::open(directory, looking).map(|side| Box::new(side) as _)
             })?
         }
     };
@@ -250,10 +250,10 @@ struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
-    fn folder(&self, which: impl Fn(&LiveFolders) -> &Option<PathBuf>) -> Option<&'a Path> {
+    fn directory(&self, which: impl Fn(&LiveDirectories) -> &Option<PathBuf>) -> Option<&'a Path> {
         match self.against {
             Against::Snapshot => None,
-            Against::Live { folders, .. } => which(folders).as_deref(),
+            Against::Live { directories, .. } => which(directories).as_deref(),
         }
     }
 
@@ -262,8 +262,8 @@ impl<'a> Surroundings<'a> {
         &self,
         part: Option<&Part>,
         what: &str,
-        folder: Option<&Path>,
-        open: impl FnOnce(Folder, Looking<'a>) -> Result<Box<dyn Side + 'a>, PathError>,
+        directory: Option<&Path>,
+        open: impl FnOnce(SourceDir, Looking<'a>) -> Result<Box<dyn Side + 'a>, PathError>,
     ) -> Result<Box<dyn Side + 'a>, NodeError> {
         let missing = |subject: &str, message: String| {
             self.observer
@@ -311,8 +311,8 @@ impl<'a> Surroundings<'a> {
                 ),
             },
             Against::Live { quick, .. } => {
-                let Some(path) = folder else {
-                    return missing(name, "its folder is not known".into());
+                let Some(path) = directory else {
+                    return missing(name, "its directory is not known".into());
                 };
                 let looking = Looking {
                     path: path.to_owned(),
@@ -322,7 +322,7 @@ impl<'a> Surroundings<'a> {
                     observer: self.observer,
                     cancel: self.cancel,
                 };
-                Ok(open(Folder::open_root(path)?, looking)?)
+                Ok(open(SourceDir::open_root(path)?, looking)?)
             }
         }
     }
@@ -360,8 +360,8 @@ fn join_local(
             }
         }
         *missing += u64::from(is_missing);
-        // The node looks into local storage first, but for folders.
-        let has_copy = copy == Copy::Good && row.kind != FileType::Folder;
+        // The node looks into local storage first, but for directories.
+        let has_copy = copy == Copy::Good && row.kind != FileType::Directory;
         if needed
             && let Some(block) = block
             && (home == Home::Both || home == Home::Ipfs && !has_copy)
@@ -487,7 +487,7 @@ fn shown(key: &[u8]) -> String {
     }
 }
 
-/// Gives an error its folder.
-fn listed<T>(result: std::io::Result<T>, folder: &Path) -> Result<T, PathError> {
-    result.context("list", folder)
+/// Gives an error its directory.
+fn listed<T>(result: std::io::Result<T>, directory: &Path) -> Result<T, PathError> {
+    result.context("list", directory)
 }

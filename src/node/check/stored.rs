@@ -1,4 +1,4 @@
-//! What is stored, in the order of paths: one side of the join, whether it is a snapshot or a folder.
+//! What is stored, in the order of paths: one side of the join, whether it is a snapshot or a directory.
 
 use super::report::{Blamed, Tally};
 use crate::node::NodeError;
@@ -24,7 +24,7 @@ pub(super) enum Held {
     },
     /// Listed, and gone when it was looked at.
     Vanished,
-    /// A folder, or a path that could not be captured.
+    /// A directory, or a path that could not be captured.
     NoFile,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of checks: a small node in a real repository, and its folders.
+//! Tests of checks: a small node in a real repository, and its directories.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ const BLOCK: &str = "blocks/X3/CIQFTFEEHEDF6KLBT32BFAGLXEZL4UWFNWM4LFTLMXQBCERZ6
 const BLOCK_BYTES: &[u8] = b"\x0a\x02\x08\x01";
 /// Raw, of `hello world`.
 const RAW: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
-/// A folder that nobody holds.
+/// A directory that nobody holds.
 const OTHER: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
 const MIB: i64 = 1 << 20;
 
@@ -127,8 +127,9 @@ impl Node {
     }
 
     fn live(&self, quick: bool) -> Checked {
-        let folders = LiveFolders::find(&self.live_profile(), &Docker::default()).expect("paths");
-        self.check(&Against::Live { folders, quick }, &profile())
+        let directories =
+            LiveDirectories::find(&self.live_profile(), &Docker::default()).expect("paths");
+        self.check(&Against::Live { directories, quick }, &profile())
     }
 
     fn live_profile(&self) -> Profile {
@@ -220,7 +221,7 @@ fn whole_node() -> Node {
     node.row(&sha(b"gone"), 4, "file", &["grace_period"]);
     node.row(&sha(b"gone too"), 8, "file", &[]);
     node.row(OTHER, 5 * MIB, "dir", &["grace_period"]);
-    // A size that is not known, and a folder's that counts all in it.
+    // A size that is not known, and a directory's that counts all in it.
     let hash = sha(b"unsized");
     node.put(&format!("local/{hash}"), b"unsized");
     node.row(&hash, -1, "file", &["message"]);
@@ -243,7 +244,7 @@ fn whole_node() -> Node {
     node.row(V0, 5, "file", &["content"]);
     // What is not the node's.
     node.put("local/notes.txt", b"x");
-    node.put("local/folder/x", b"x");
+    node.put("local/directory/x", b"x");
     node.put("ipfs/config", b"{}");
     node.put(
         "ipfs/blocks/SHARDING",
@@ -389,11 +390,11 @@ fn a_larger_file_lies_in_kubo_or_whole_in_local_storage() {
     node.put(&format!("ipfs/{BLOCK}"), BLOCK_BYTES);
     fs::remove_file(node.path(&format!("local/{V0}"))).expect("removed");
     assert!(node.snapshot().lines.is_empty());
-    // A folder cannot lie there.
-    let mut folder = Node::new();
-    folder.row(V0, 5, "dir", &["message"]);
-    folder.put(&format!("local/{V0}"), b"12345");
-    assert_eq!(folder.snapshot().report.ipfs.missing, 1);
+    // A directory cannot lie there.
+    let mut directory = Node::new();
+    directory.row(V0, 5, "dir", &["message"]);
+    directory.put(&format!("local/{V0}"), b"12345");
+    assert_eq!(directory.snapshot().report.ipfs.missing, 1);
 }
 
 #[test]
@@ -401,7 +402,7 @@ fn a_file_half_written_is_looked_at_again() {
     let mut node = Node::new();
     let hash = node.good(b"written in two steps", &["message"]);
     let path = node.path(&format!("local/{hash}"));
-    let folders = LiveFolders {
+    let directories = LiveDirectories {
         local_storage: Some(node.path("local")),
         ipfs: Some(node.path("ipfs")),
     };
@@ -417,7 +418,7 @@ fn a_file_half_written_is_looked_at_again() {
             &found,
             &profile(),
             &Against::Live {
-                folders,
+                directories,
                 quick: false,
             },
         )

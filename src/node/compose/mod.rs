@@ -46,12 +46,12 @@ pub enum ComposeError {
     },
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A folder without a compose file.
-    #[error("there is no compose file in {}", .folder.display())]
-    NoFile { folder: PathBuf },
-    /// Neither options nor files give the project a name, and the folder's cannot be one.
-    #[error("the folder {} gives the project no name", .folder.display())]
-    NoName { folder: PathBuf },
+    /// A directory without a compose file.
+    #[error("there is no compose file in {}", .directory.display())]
+    NoFile { directory: PathBuf },
+    /// Neither options nor files give the project a name, and the directory's cannot be one.
+    #[error("the directory {} gives the project no name", .directory.display())]
+    NoName { directory: PathBuf },
 }
 
 impl ComposeError {
@@ -79,7 +79,7 @@ fn place(file: &Path, line: usize, key: &str) -> String {
 /// What to read, and with which variables.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// A compose file, or a folder that has one; absolute.
+    /// A compose file, or a directory that has one; absolute.
     pub path: &'a Path,
     /// The environment that compose would have.
     pub environment: &'a BTreeMap<String, String>,
@@ -112,8 +112,8 @@ pub struct Project {
     pub name: String,
     /// True if `--project` or a variable gave the name.
     pub named: bool,
-    /// The folder that relative paths begin at.
-    pub folder: PathBuf,
+    /// The directory that relative paths begin at.
+    pub directory: PathBuf,
     /// The compose files that were read, the first one first.
     pub files: Vec<PathBuf>,
     /// Files of variables that were read: `.env` and those of services.
@@ -163,7 +163,7 @@ pub struct ServiceMount {
 pub enum MountSource {
     /// A volume, by its name in the compose file.
     Volume(String),
-    /// A folder or file of this machine, absolute.
+    /// A directory or file of this machine, absolute.
     Path(PathBuf),
     /// A volume without a name, or memory.
     Nameless,
@@ -176,7 +176,7 @@ pub struct VolumeDefinition {
     pub name: Option<String>,
     /// Not made by this project.
     pub external: bool,
-    /// The folder of this machine that it is another name of.
+    /// The directory of this machine that it is another name of.
     pub device: Option<PathBuf>,
 }
 
@@ -203,7 +203,7 @@ impl Project {
     }
 }
 
-/// Makes of a folder's name what compose makes of it; empty if nothing is left.
+/// Makes of a directory's name what compose makes of it; empty if nothing is left.
 fn normalised(name: &str) -> String {
     let kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let name: String = name.to_lowercase().chars().filter(kept).collect();

@@ -26,16 +26,16 @@ pub fn load(request: Request<'_>) -> Result<Project, ComposeError> {
 /// The same as the project will be once `files` are written.
 pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, ComposeError> {
     let path = clean(request.path);
-    let is_folder = Dir::open(&path).is_ok() || first_of(files, &path, &FILES).is_some();
-    let folder = if is_folder {
+    let is_directory = Dir::open(&path).is_ok() || first_of(files, &path, &FILES).is_some();
+    let directory = if is_directory {
         path.clone()
     } else {
-        folder_of(&path)
+        directory_of(&path)
     };
     let mut reader = Reader {
         variables: Variables::new(request.environment),
         project: Project {
-            folder: folder.clone(),
+            directory: directory.clone(),
             ..Project::default()
         },
         laid_over: files,
@@ -47,9 +47,9 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
             .map(PathBuf::from)
             .filter(|home| home.is_absolute()),
     };
-    reader.dot_env(&folder.join(".env"))?;
-    let read = if is_folder {
-        reader.files_of_folder()?
+    reader.dot_env(&directory.join(".env"))?;
+    let read = if is_directory {
+        reader.files_of_directory()?
     } else {
         with_override(files, path)
     };
@@ -60,16 +60,16 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
     reader.finish(request.project)
 }
 
-/// Reads one compose file from memory, as if it were `docker-compose.yml` in that folder. Files that it names are read.
+/// Reads one compose file from memory, as if it were `docker-compose.yml` in that directory. Files that it names are read.
 pub fn read_text(
     text: &str,
-    folder: &Path,
+    directory: &Path,
     environment: &BTreeMap<String, String>,
 ) -> Result<Project, ComposeError> {
     let mut reader = Reader {
         variables: Variables::new(environment),
         project: Project {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             ..Project::default()
         },
         laid_over: Files::default(),
@@ -77,7 +77,7 @@ pub fn read_text(
         named: None,
         home: None,
     };
-    reader.read(&folder.join("docker-compose.yml"), text)?;
+    reader.read(&directory.join("docker-compose.yml"), text)?;
     reader.finish(None)
 }
 
@@ -87,25 +87,25 @@ fn with_override(files: Files<'_>, file: PathBuf) -> Vec<PathBuf> {
         .file_name()
         .is_some_and(|name| FILES.iter().any(|usual| name == *usual));
     let over = if usual {
-        first_of(files, &folder_of(&file), &OVERRIDES)
+        first_of(files, &directory_of(&file), &OVERRIDES)
     } else {
         None
     };
     [Some(file), over].into_iter().flatten().collect()
 }
 
-fn folder_of(file: &Path) -> PathBuf {
+fn directory_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
-fn first_of(files: Files<'_>, folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    let open = Dir::open(folder).ok();
+fn first_of(files: Files<'_>, directory: &Path, names: &[&str]) -> Option<PathBuf> {
+    let open = Dir::open(directory).ok();
     let is_there = |file: &PathBuf, name: &str| {
         files.get(file).is_some() || open.as_ref().is_some_and(|open| open.stat(name).is_ok())
     };
     names
         .iter()
-        .map(|name| (folder.join(name), name))
+        .map(|name| (directory.join(name), name))
         .find(|(file, name)| is_there(file, name))
         .map(|(file, _)| file)
 }
@@ -150,9 +150,9 @@ impl Reader<'_> {
         }
     }
 
-    /// The compose files of a folder: those that `COMPOSE_FILE` names, else the usual ones.
-    fn files_of_folder(&self) -> Result<Vec<PathBuf>, ComposeError> {
-        let folder = &self.project.folder;
+    /// The compose files of a directory: those that `COMPOSE_FILE` names, else the usual ones.
+    fn files_of_directory(&self) -> Result<Vec<PathBuf>, ComposeError> {
+        let directory = &self.project.directory;
         if let Some(named) = self
             .variables
             .get("COMPOSE_FILE")
@@ -167,15 +167,15 @@ impl Reader<'_> {
                 .filter(|name| !name.is_empty());
             return Ok(names
                 .take(FILES_MAX)
-                .map(|name| clean(&folder.join(name)))
+                .map(|name| clean(&directory.join(name)))
                 .collect());
         }
-        let Some(file) = first_of(self.laid_over, folder, &FILES) else {
+        let Some(file) = first_of(self.laid_over, directory, &FILES) else {
             return Err(ComposeError::NoFile {
-                folder: folder.clone(),
+                directory: directory.clone(),
             });
         };
-        let over = first_of(self.laid_over, folder, &OVERRIDES);
+        let over = first_of(self.laid_over, directory, &OVERRIDES);
         Ok([Some(file), over].into_iter().flatten().collect())
     }
 
@@ -334,7 +334,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The folder that a volume is another name of: `o: bind` and `device: /srv/x`.
+    /// The directory that a volume is another name of: `o: bind` and `device: /srv/x`.
     fn device(&mut self, options: &Entry, key: &str) -> Result<Option<PathBuf>, ComposeError> {
         self.entries(Some(options), key)?;
         let (Some(how), Some(device)) = (options.value.get("o"), options.value.get("device"))
@@ -529,7 +529,7 @@ impl Reader<'_> {
             Value::List(nodes) => nodes,
             _ => return Err(self.wrong(entry.line, key, "this must be a list")),
         };
-        // A later mount takes the place of an earlier one at the same folder.
+        // A later mount takes the place of an earlier one at the same directory.
         let mut at: BTreeMap<String, usize> = BTreeMap::new();
         at.extend(
             service
@@ -615,7 +615,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A path of the compose file, from the project's folder or the user's home on.
+    /// A path of the compose file, from the project's directory or the user's home on.
     fn absolute(&self, path: &str) -> Result<PathBuf, String> {
         if path.contains('\0') {
             return Err("a path with a zero byte".to_owned());
@@ -637,7 +637,7 @@ impl Reader<'_> {
                 shown(path)
             ));
         }
-        Ok(clean(&self.project.folder.join(path)))
+        Ok(clean(&self.project.directory.join(path)))
     }
 
     /// Gives the project its name, and tells which variables stand for nothing.
@@ -652,19 +652,19 @@ impl Reader<'_> {
             .map(normalised)
             .filter(|name| !name.is_empty());
         self.project.named = given.is_some();
-        let folder = self
+        let directory = self
             .project
-            .folder
+            .directory
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
-        let usual = [self.named.take(), folder].into_iter().flatten();
+        let usual = [self.named.take(), directory].into_iter().flatten();
         let name = given.or_else(|| {
             usual
                 .map(|name| normalised(&name))
                 .find(|name| !name.is_empty())
         });
-        let folder = self.project.folder.clone();
-        self.project.name = name.ok_or(ComposeError::NoName { folder })?;
+        let directory = self.project.directory.clone();
+        self.project.name = name.ok_or(ComposeError::NoName { directory })?;
         let unset: BTreeSet<String> = std::mem::take(&mut self.variables.unset)
             .into_iter()
             .collect();

@@ -60,12 +60,12 @@ fn wrong(compose: &str) -> (usize, String, String) {
     }
 }
 
-/// A folder with these files, read as a project.
-fn folder(
+/// A directory with these files, read as a project.
+fn directory(
     files: &[(&str, &str)],
     environment: &[(&str, &str)],
 ) -> (tempfile::TempDir, Result<Project, ComposeError>) {
-    let root = tempfile::tempdir().expect("a folder");
+    let root = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
         fs::write(root.path().join(name), text).expect("written");
     }
@@ -193,7 +193,7 @@ services:
     volumes: ['${DIR-./data}:/var/lib/postgresql/data', '~/k:/k']
 ";
     let env = "# variables\nWHO=file\nIMAGE='library/postgres'\nPOSTGRES_DB=main\nNAME=From-File\n";
-    let (root, project) = folder(
+    let (root, project) = directory(
         &[("docker-compose.yml", compose), (".env", env)],
         &[("WHO", "me"), ("HOME", "/home/u"), ("ODD", "1")],
     );
@@ -217,22 +217,26 @@ services:
 fn a_project_is_named_as_compose_names_it() {
     let compose = "name: Told.Here\nservices: {a: {image: x}}\n";
     let load = |environment: &[(&str, &str)], env: &str, project: Option<&str>| {
-        let root = tempfile::tempdir().expect("a folder");
-        let folder = root.path().join("_The Folder.1");
-        fs::create_dir(&folder).expect("made");
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = root.path().join("_The Directory.1");
+        fs::create_dir(&directory).expect("made");
         let compose = if env == "no name" {
             "services: {a: {image: x}}\n"
         } else {
             compose
         };
-        fs::write(folder.join("compose.yaml"), compose).expect("written");
-        fs::write(folder.join(".env"), if env == "no name" { "" } else { env }).expect("written");
+        fs::write(directory.join("compose.yaml"), compose).expect("written");
+        fs::write(
+            directory.join(".env"),
+            if env == "no name" { "" } else { env },
+        )
+        .expect("written");
         let environment = environment
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
         let read = load(Request {
-            path: &folder,
+            path: &directory,
             environment: &environment,
             project,
         })
@@ -254,14 +258,14 @@ fn a_project_is_named_as_compose_names_it() {
         load(&[("COMPOSE_PROJECT_NAME", "")], "", None),
         named("toldhere", false)
     );
-    assert_eq!(load(&[], "no name", None), named("thefolder1", false));
+    assert_eq!(load(&[], "no name", None), named("thedirectory1", false));
     let err = read_text("services: {}\n", Path::new("/opt/…"), &nothing()).expect_err("no name");
     assert!(matches!(err, ComposeError::NoName { .. }) && err.hint().is_some());
 }
 
 #[test]
 fn an_override_is_laid_over() {
-    let (root, project) = folder(
+    let (root, project) = directory(
         &[
             ("docker-compose.yml", USUAL),
             (
@@ -327,7 +331,7 @@ fn an_override_is_laid_over() {
 #[test]
 fn compose_file_names_the_files() {
     let one = "services: {a: {image: x}}\n";
-    let (_root, project) = folder(
+    let (_root, project) = directory(
         &[
             ("a.yml", one),
             ("b.yml", "services: {b: {image: y}}\n"),
@@ -347,7 +351,7 @@ fn files_of_variables_are_read_and_outweighed() {
   b:
     env_file: one.env
 ";
-    let (root, project) = folder(
+    let (root, project) = directory(
         &[
             ("docker-compose.yml", compose),
             (
@@ -378,7 +382,7 @@ fn files_of_variables_are_read_and_outweighed() {
         ["one.env", "two.env"].map(|name| root.path().join(name))
     );
 
-    let (_root, project) = folder(
+    let (_root, project) = directory(
         &[("compose.yml", "services:\n  a:\n    env_file: none.env\n")],
         &[],
     );
@@ -387,7 +391,7 @@ fn files_of_variables_are_read_and_outweighed() {
         said.contains("compose.yml:3: services.a.env_file: cannot read"),
         "{said}"
     );
-    let (_root, project) = folder(
+    let (_root, project) = directory(
         &[
             ("compose.yml", "services:\n  a:\n    env_file: bad.env\n"),
             ("bad.env", "A=1\nwhat is this s3cret\n"),
@@ -483,7 +487,7 @@ fn errors_name_file_line_and_key() {
 
 #[test]
 fn files_that_are_none_are_told() {
-    let (root, project) = folder(&[], &[]);
+    let (root, project) = directory(&[], &[]);
     let err = project.expect_err("no file");
     assert!(matches!(err, ComposeError::NoFile { .. }) && err.hint().is_some());
     let path = root.path().join("none.yml");

@@ -62,9 +62,9 @@ impl Finder<'_> {
             .collect();
         for tree in &trees {
             let trouble = tree
-                .folder
+                .directory
                 .as_deref()
-                .and_then(|folder| Blocks::at(folder).trouble());
+                .and_then(|directory| Blocks::at(directory).trouble());
             if let Some(trouble) = trouble {
                 self.note(trouble);
             }
@@ -160,7 +160,7 @@ fn config_file(project: &Project) -> Option<std::path::PathBuf> {
             let mounted = paths(project)
                 .map(|(_, path)| path)
                 .find(|path| named(path));
-            Some(mounted.map_or_else(|| project.folder.join("config.yml"), Path::to_owned))
+            Some(mounted.map_or_else(|| project.directory.join("config.yml"), Path::to_owned))
         }
     }
 }

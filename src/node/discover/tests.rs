@@ -37,7 +37,7 @@ services:
 volumes: {files: , db: , ipfs: }
 ";
 
-/// Files of a node's folder.
+/// Files of a node's directory.
 const FILES: [(&str, &str); 5] = [
     ("docker-compose.yml", NODE),
     ("config.yml", "x"),
@@ -52,7 +52,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(files: &[(&str, &str)]) -> Self {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(root.path().join("node/keys")).expect("made");
         for (name, text) in files {
             fs::write(root.path().join("node").join(name), text).expect("written");
@@ -60,14 +60,14 @@ impl Fixture {
         Self { root }
     }
 
-    fn folder(&self) -> PathBuf {
+    fn directory(&self) -> PathBuf {
         self.root.path().join("node")
     }
 
     fn project(&self, name: Option<&str>) -> Project {
         let environment = BTreeMap::new();
         load(Request {
-            path: &self.folder(),
+            path: &self.directory(),
             environment: &environment,
             project: name,
         })
@@ -173,10 +173,10 @@ fn without_an_engine_names_are_those_of_compose() {
         assert_eq!(place(&found.ipfs), volume("node_ipfs"));
         assert_eq!(
             place(&found.keys),
-            Some(Place::Path(node.folder().join("keys")))
+            Some(Place::Path(node.directory().join("keys")))
         );
         let config = found.config.expect("the configuration");
-        assert_eq!(config.folder, node.folder());
+        assert_eq!(config.directory, node.directory());
         assert_eq!(
             config.names,
             [".env", "config.yml", "docker-compose.yml", "init.sh"]
@@ -240,7 +240,7 @@ fn the_engine_knows_the_names_of_either_version() {
             ("postgres", "real")
         );
         assert_eq!(
-            found.local_storage.expect("files").folder,
+            found.local_storage.expect("files").directory,
             Some("/v/node_files".into())
         );
         assert_eq!(place(&found.ipfs), volume("old_ipfs"));
@@ -262,16 +262,16 @@ fn the_engine_knows_the_names_of_either_version() {
 }
 
 #[test]
-fn a_project_that_runs_under_another_name_is_found_by_its_folder() {
+fn a_project_that_runs_under_another_name_is_found_by_its_directory() {
     let node = Fixture::new(&FILES);
-    let folder = node.folder().to_string_lossy().into_owned();
+    let directory = node.directory().to_string_lossy().into_owned();
     let running = vec![container(
         "pyaleph",
         "postgres",
         "pyaleph_postgres_1",
         "exited",
     )];
-    let labels = vec![(folder.clone(), "pyaleph")];
+    let labels = vec![(directory.clone(), "pyaleph")];
     let engine = Fake {
         containers: running.clone(),
         labels,
@@ -291,12 +291,12 @@ fn a_project_that_runs_under_another_name_is_found_by_its_folder() {
     assert_eq!(
         (
             told.project.as_str(),
-            told.notes[0].contains("'pyaleph' from this folder")
+            told.notes[0].contains("'pyaleph' from this directory")
         ),
         ("mine", true)
     );
-    let file = format!("{folder}/docker-compose.yml");
-    let labels = vec![(folder, "pyaleph"), (file, "second")];
+    let file = format!("{directory}/docker-compose.yml");
+    let labels = vec![(directory, "pyaleph"), (file, "second")];
     let found = node.found(Some(&Fake {
         containers: running,
         labels,
@@ -313,7 +313,7 @@ fn a_project_that_runs_under_another_name_is_found_by_its_folder() {
 }
 
 #[test]
-fn bind_mounts_and_other_folders_are_found() {
+fn bind_mounts_and_other_directories_are_found() {
     let node = Fixture::new(&[(
         "docker-compose.yml",
         "
@@ -347,16 +347,16 @@ volumes:
         ("the-db", "postgres")
     );
     assert_eq!(database.data, path("/srv/db"));
-    let files = |folder: &str, name: &str| {
+    let files = |directory: &str, name: &str| {
         Some(FoundFiles {
-            folder: folder.into(),
+            directory: directory.into(),
             names: vec![name.to_owned()],
         })
     };
     assert_eq!(found.config, files("/srv/etc", "config.yml"));
     assert_eq!(
         found.compose,
-        files(&node.folder().to_string_lossy(), "docker-compose.yml")
+        files(&node.directory().to_string_lossy(), "docker-compose.yml")
     );
     assert_eq!(found.writers, ["node-core-1", "kubo", "node-backup-1"]);
     // What is not there is told.
@@ -379,7 +379,7 @@ volumes:
 #[test]
 fn what_is_not_there_is_not_found() {
     let node = Fixture::new(&[("compose.yml", "services: {web: {image: nginx}}\n")]);
-    fs::remove_dir(node.folder().join("keys")).expect("removed");
+    fs::remove_dir(node.directory().join("keys")).expect("removed");
     let found = node.found(None);
     assert!(found.database.is_none() && found.local_storage.is_none() && found.ipfs.is_none());
     assert!(found.keys.is_none() && found.config.is_none() && found.writers.is_empty());
@@ -396,7 +396,7 @@ fn what_is_not_there_is_not_found() {
     let found = node.found(None);
     assert_eq!(
         place(&found.keys),
-        Some(Place::Path(node.folder().join("keys")))
+        Some(Place::Path(node.directory().join("keys")))
     );
     assert_eq!(
         found.config.expect("the files").names,
@@ -411,11 +411,12 @@ fn keys_are_found_by_a_file_of_theirs_and_a_link_is_told() {
         "compose.yml",
         "services: {p2p: {image: x, volumes: ['./keys/a.der:/a.der', './config.yml:/c.yml']}}\n",
     )]);
-    std::os::unix::fs::symlink("/etc/hostname", node.folder().join("config.yml")).expect("linked");
+    std::os::unix::fs::symlink("/etc/hostname", node.directory().join("config.yml"))
+        .expect("linked");
     let found = node.found(None);
     assert_eq!(
         place(&found.keys),
-        Some(Place::Path(node.folder().join("keys")))
+        Some(Place::Path(node.directory().join("keys")))
     );
     assert_eq!(found.writers, ["node-p2p-1"]);
     assert!(
@@ -451,7 +452,7 @@ fn of_several_databases_the_likeliest_is_taken() {
     );
     let same = "environment: [POSTGRES_DB=x], volumes: ['/d:/var/lib/postgresql/data']";
     let (service, notes, _) = found(same);
-    // The other database, its volume that no source covers, and the folder that is not there.
+    // The other database, its volume that no source covers, and the directory that is not there.
     assert_eq!((service.as_str(), notes), ("a", 3));
 }
 
@@ -606,7 +607,7 @@ fn volumes_that_no_source_covers_are_told_once_each() {
     }
 }
 
-/// Images of PostgreSQL 18 and later have their volume one folder up.
+/// Images of PostgreSQL 18 and later have their volume one directory up.
 #[test]
 fn a_database_s_volume_is_found_where_newer_images_have_it() {
     let node = NODE

@@ -124,7 +124,7 @@ impl fmt::Display for Pins {
 #[repr(u8)]
 pub enum FileType {
     File,
-    Folder,
+    Directory,
     /// A type that this version does not know: as a file, whose size says nothing.
     Other,
 }
@@ -145,7 +145,7 @@ pub enum Home {
 pub struct FileRow {
     /// 64 hex digits or a CID: its name in local storage.
     pub hash: Vec<u8>,
-    /// Negative if it is not known; a folder's counts all that is in it.
+    /// Negative if it is not known; a directory's counts all that is in it.
     pub size: i64,
     pub kind: FileType,
     pub pins: Pins,
@@ -153,14 +153,14 @@ pub struct FileRow {
 
 impl FileRow {
     /// Where the node keeps it, and its root block in kubo if it has one: SHA-256 names and CIDs of at most 1 MiB lie
-    /// in local storage, longer ones and every folder in kubo alone, sync archives in both.
+    /// in local storage, longer ones and every directory in kubo alone, sync archives in both.
     pub fn home(&self, sharding: Sharding) -> (Home, Option<RelPath>) {
         // What is no CID can lie nowhere else; the root of an inline CID is in its name.
         let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path(sharding)) else {
             return (Home::Local, None);
         };
         let home = match self.kind {
-            FileType::Folder => Home::Ipfs,
+            FileType::Directory => Home::Ipfs,
             _ if self.pins.has(PinKind::Tx) => Home::Both,
             _ if self.size <= LOCAL_BYTES_MAX => Home::Local,
             _ => Home::Ipfs,
@@ -192,7 +192,7 @@ pub struct RowCounts {
     pub pins: u64,
 }
 
-/// The files of a dump, each once, ascending by hash: the order of names in a folder.
+/// The files of a dump, each once, ascending by hash: the order of names in a directory.
 pub struct Files {
     sorted: Sorted,
     /// Read, not given yet.
@@ -227,7 +227,7 @@ impl Row {
         if *tag == PIN_TAG {
             return Some(Self::Pin(*PinKind::ALL.get(usize::try_from(value).ok()?)?));
         }
-        let types = [FileType::File, FileType::Folder, FileType::Other];
+        let types = [FileType::File, FileType::Directory, FileType::Other];
         let kind = types.into_iter().find(|&kind| kind as u8 == *tag)?;
         Some(Self::File { size: value, kind })
     }
@@ -357,7 +357,7 @@ fn parse(table: usize, fields: &[Option<Vec<u8>>]) -> Result<(&[u8], Row), Strin
             let size = number.ok_or_else(|| format!("its size is '{}'", text(size)))?;
             let kind = match *kind {
                 b"file" => FileType::File,
-                b"dir" => FileType::Folder,
+                b"dir" => FileType::Directory,
                 _ => FileType::Other,
             };
             Ok((hash, Row::File { size, kind }))

@@ -10,7 +10,7 @@ const V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
 const INLINE: &str = "bafkqabtimvwgy3yk";
 
 fn read(files: &[(&str, &str, &str)], pins: &[(&str, &str)]) -> Result<Files, NodeError> {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mut text = "COPY public.file_pins (id, file_hash, created, type) FROM stdin;\n".to_owned();
     for (number, (hash, kind)) in pins.iter().enumerate() {
         text.push_str(&format!(
@@ -70,7 +70,7 @@ fn rows_and_pins_come_together_by_hash() {
     assert_eq!(
         shown,
         [
-            "a 5000000000 Folder - false",
+            "a 5000000000 Directory - false",
             "b -1 File message,tx true",
             "c 1 File grace_period false",
             "d 3 Other other true",
@@ -139,12 +139,12 @@ fn where_a_file_lies_follows_from_its_name_size_type_and_pins() {
         (
             V0,
             3,
-            FileType::Folder,
+            FileType::Directory,
             none.with(PinKind::Message),
             Home::Ipfs,
             false,
         ),
-        (V0, 3, FileType::Folder, tx, Home::Ipfs, false),
+        (V0, 3, FileType::Directory, tx, Home::Ipfs, false),
         (V0, 3, FileType::File, tx, Home::Both, true),
         (V0, 3 * mib, FileType::File, tx, Home::Both, true),
         (

@@ -23,9 +23,9 @@ use crate::types::RelPath;
 /// kubo's data bases: files of one belong together, so what is there is replaced as a whole. A later version of kubo may
 /// have others, which their files give away.
 const KUBO_DATABASES: [&str; 3] = ["/datastore/", "/badgerds/", "/pebbleds/"];
-/// kubo's blocks, and the folders that they lie in.
+/// kubo's blocks, and the directories that they lie in.
 const KUBO_BLOCKS: &str = "/blocks/";
-const KUBO_BLOCK_FOLDERS: &str = "/blocks/*/";
+const KUBO_BLOCK_DIRECTORIES: &str = "/blocks/*/";
 /// No kubo has so many.
 const DATABASES_MAX: usize = 100;
 
@@ -66,7 +66,7 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
             let mut exclude = databases.clone();
             exclude.extend(PASSING.map(str::to_owned));
             if scope == Scope::Minimal {
-                exclude.push(KUBO_BLOCK_FOLDERS.to_owned());
+                exclude.push(KUBO_BLOCK_DIRECTORIES.to_owned());
             }
             let databases = Pass {
                 include: databases,
@@ -191,7 +191,7 @@ impl Prepared<'_> {
         let Placed { step, spot } = placed;
         let mut report = PartReport::new(placed);
         let Some(spot) = spot else { return Ok(report) };
-        let folder = spot.make(self.profile.project.as_deref(), self.docker)?;
+        let directory = spot.make(self.profile.project.as_deref(), self.docker)?;
         self.remember(step, observer);
         let databases = match &step.record().kind {
             SourceKind::Tree { runs, .. } if step.part == NodePart::Ipfs => {
@@ -223,7 +223,7 @@ impl Prepared<'_> {
             report.add(&restore(
                 self.repo,
                 &what,
-                Target::Folder(folder.clone()),
+                Target::Directory(directory.clone()),
                 &options,
                 observer,
                 cancel,
@@ -235,7 +235,7 @@ impl Prepared<'_> {
             tell_left_out(&report.source, &left_out.paths, left_out.count, observer);
         }
         if step.part == NodePart::Ipfs && self.options.scope == Scope::Files {
-            tell_of_kubo(&report.source, &folder, observer);
+            tell_of_kubo(&report.source, &directory, observer);
             if let SourceKind::Tree { runs, .. } = &step.record().kind {
                 let reader = ChunkReader::new(self.repo, CACHE_BYTES);
                 tell_of_blocks(
@@ -335,8 +335,8 @@ fn tell_left_out(source: &str, paths: &[String], count: u64, observer: &dyn Obse
 }
 
 /// Blocks without kubo's own files are no repository.
-fn tell_of_kubo(source: &str, folder: &Path, observer: &dyn Observer) {
-    if !crate::sys::is_regular_file(&folder.join("config")) {
+fn tell_of_kubo(source: &str, directory: &Path, observer: &dyn Observer) {
+    if !crate::sys::is_regular_file(&directory.join("config")) {
         let what = "there is no 'config' beside the blocks: kubo would begin with a new identity; restore it without --files first";
         observer.problem(&Problem::new(Severity::Missing, source, what));
     }

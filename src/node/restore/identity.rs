@@ -31,9 +31,9 @@ pub(super) fn obstacle(
     cancel: &Cancel,
 ) -> Result<Option<NodeError>, NodeError> {
     let Some(
-        Spot::Folder(folder)
+        Spot::Directory(directory)
         | Spot::Volume {
-            folder: Some(folder),
+            directory: Some(directory),
             ..
         },
     ) = &placed.spot
@@ -46,7 +46,7 @@ pub(super) fn obstacle(
         (NodePart::Ipfs, Scope::All | Scope::Minimal) => Some(KUBO_CONFIG),
         _ => return Ok(None),
     };
-    let others = others(repo, step, folder, only, cancel)?;
+    let others = others(repo, step, directory, only, cancel)?;
     if others.is_empty() {
         return Ok(None);
     }
@@ -69,7 +69,7 @@ pub(super) fn obstacle(
     Ok(Some(NodeError::Refused {
         why: format!(
             "{what} would be overwritten: {named} in {} differs from the snapshot's",
-            folder.display()
+            directory.display()
         ),
         hint:
             "keep a copy of it, it may be nowhere else; then use --replace if the snapshot's is the right one"
@@ -81,7 +81,7 @@ pub(super) fn obstacle(
 fn others(
     repo: &Repository,
     step: &Step,
-    folder: &Path,
+    directory: &Path,
     only: Option<&[u8]>,
     cancel: &Cancel,
 ) -> Result<Vec<String>, Error> {
@@ -100,7 +100,7 @@ fn others(
         if only.is_some_and(|only| only != path) {
             break;
         }
-        let there = folder.join(std::ffi::OsStr::from_bytes(&path));
+        let there = directory.join(std::ffi::OsStr::from_bytes(&path));
         if is_other(&reader, &entry, &there, only.is_some(), cancel)? {
             others.push(String::from_utf8_lossy(&path).into_owned());
         }

@@ -281,11 +281,11 @@ impl Prepared<'_> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let restored = self
             .step(NodePart::Config)
-            .and_then(|placed| Some((placed, folder(placed)?)));
+            .and_then(|placed| Some((placed, directory(placed)?)));
         // What is damaged is reported by the restore of the configuration.
         let stored = |file: &Path| {
-            let (placed, folder) = restored.as_ref()?;
-            let below = file.strip_prefix(folder).ok()?;
+            let (placed, directory) = restored.as_ref()?;
+            let below = file.strip_prefix(directory).ok()?;
             let SourceKind::Tree { runs, .. } = &placed.step.record().kind else {
                 return None;
             };
@@ -299,7 +299,7 @@ impl Prepared<'_> {
             .ok()?
         };
         let beside = match (&restored, &self.profile.config) {
-            (Some((_, folder)), _) => Some(folder.clone()),
+            (Some((_, directory)), _) => Some(directory.clone()),
             (None, Some(part)) => Spot::find(&part.place, self.docker)
                 .ok()
                 .and_then(|spot| there(&spot)),
@@ -317,19 +317,20 @@ impl Prepared<'_> {
                 Files::new(&stored),
             )
         };
-        match beside.map(|folder| load(&folder, environment)) {
+        match beside.map(|directory| load(&directory, environment)) {
             Some(Ok(project)) => return Ok(project),
             Some(Err(ComposeError::NoFile { .. })) | None => {}
             Some(Err(ComposeError::Path(err))) if err.kind() == std::io::ErrorKind::NotFound => {}
             Some(Err(err)) => return Err(format!("the compose file cannot be read: {err}")),
         }
-        let Some((folder, files)) = self.compose_files() else {
+        let Some((directory, files)) = self.compose_files() else {
             return Err("no compose file is known".into());
         };
         let mut environment = environment.clone();
         environment.insert("COMPOSE_FILE".into(), files);
         environment.insert("COMPOSE_PATH_SEPARATOR".into(), ",".into());
-        load(&folder, &environment).map_err(|err| format!("the compose file cannot be read: {err}"))
+        load(&directory, &environment)
+            .map_err(|err| format!("the compose file cannot be read: {err}"))
     }
 
     /// The directory and the files from which compose made the containers that are there.
@@ -362,17 +363,19 @@ fn named(project: &Project, service: &str) -> Result<String, String> {
 /// The directory of a place, unless it is a volume that is still to be made.
 fn there(spot: &Spot) -> Option<PathBuf> {
     match spot {
-        Spot::Folder(folder)
+        Spot::Directory(directory)
         | Spot::Volume {
-            folder: Some(folder),
+            directory: Some(directory),
             ..
-        } => Some(compose::clean(folder)),
-        Spot::Volume { folder: None, .. } => None,
+        } => Some(compose::clean(directory)),
+        Spot::Volume {
+            directory: None, ..
+        } => None,
     }
 }
 
 /// The directory that a step restores into.
-fn folder(placed: &Placed) -> Option<PathBuf> {
+fn directory(placed: &Placed) -> Option<PathBuf> {
     there(placed.spot.as_ref()?)
 }
 

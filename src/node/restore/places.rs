@@ -9,11 +9,11 @@ use super::plan::{Plan, Step};
 /// Where a part goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spot {
-    Folder(PathBuf),
+    Directory(PathBuf),
     Volume {
         name: String,
-        /// Its folder; none: it is still to be made.
-        folder: Option<PathBuf>,
+        /// Its directory; none: it is still to be made.
+        directory: Option<PathBuf>,
     },
 }
 
@@ -21,31 +21,35 @@ impl Spot {
     /// Looks a part's place up.
     pub fn find(place: &Place, docker: &Docker) -> Result<Self, DockerError> {
         Ok(match place {
-            Place::Path(path) => Self::Folder(path.clone()),
+            Place::Path(path) => Self::Directory(path.clone()),
             Place::Volume(name) => Self::Volume {
                 name: name.clone(),
-                folder: docker
+                directory: docker
                     .volume(name)?
-                    .map(|volume| volume.folder())
+                    .map(|volume| volume.directory())
                     .transpose()?,
             },
         })
     }
 
-    /// The folder to restore into; a volume that is missing is made, labelled as compose would.
+    /// The directory to restore into; a volume that is missing is made, labelled as compose would.
     pub fn make(&self, project: Option<&str>, docker: &Docker) -> Result<PathBuf, DockerError> {
         match self {
-            Self::Folder(path)
+            Self::Directory(path)
             | Self::Volume {
-                folder: Some(path), ..
+                directory: Some(path),
+                ..
             } => Ok(path.clone()),
-            Self::Volume { name, folder: None } => {
+            Self::Volume {
+                name,
+                directory: None,
+            } => {
                 let labels = labels(name, project);
                 let labels: Vec<(&str, &str)> = labels
                     .iter()
                     .map(|(key, value)| (*key, value.as_str()))
                     .collect();
-                docker.create_volume(name, &labels)?.folder()
+                docker.create_volume(name, &labels)?.directory()
             }
         }
     }
@@ -54,12 +58,15 @@ impl Spot {
 impl std::fmt::Display for Spot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Directory(path) => write!(f, "{}", path.display()),
             Self::Volume {
                 name,
-                folder: Some(_),
+                directory: Some(_),
             } => write!(f, "volume {name}"),
-            Self::Volume { name, folder: None } => write!(f, "volume {name} (to be made)"),
+            Self::Volume {
+                name,
+                directory: None,
+            } => write!(f, "volume {name} (to be made)"),
         }
     }
 }

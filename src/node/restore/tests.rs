@@ -31,7 +31,7 @@ impl Node {
     fn new() -> Self {
         let node = Self {
             lab: Lab::new(),
-            to: tempfile::tempdir().expect("a folder"),
+            to: tempfile::tempdir().expect("a directory"),
         };
         for content in ["pinned", "not pinned"] {
             node.put(&format!("local/{}", sha(content.as_bytes())), content);

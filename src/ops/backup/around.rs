@@ -6,7 +6,7 @@ use crate::Error;
 use crate::observe::{Problem, Severity};
 use crate::repo::Repository;
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
-use crate::sys::{LockFile, private_folder};
+use crate::sys::{LockFile, private_directory};
 
 /// Runs `capture` between its commands. Those that are to run after it do so in any case: a service that was stopped is
 /// not left so because something failed. One of them that fails is told, and makes the backup one that did not do all. A
@@ -62,14 +62,15 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
         }
         name.update(&u64::MAX.to_le_bytes());
     }
-    let folder = repo
+    let directory = repo
         .cache_dir()
         .parent()
         .unwrap_or(repo.cache_dir())
         .join("around");
-    private_folder(&folder)?;
-    let lock =
-        LockFile::open(folder.join(name.update(source.as_bytes()).finalize().to_hex().as_str()))?;
+    private_directory(&directory)?;
+    let lock = LockFile::open(
+        directory.join(name.update(source.as_bytes()).finalize().to_hex().as_str()),
+    )?;
     if !lock.try_lock()? {
         let why = "another backup of it is at work, and would have its service stopped and started under it";
         return Err(Error::Source {

@@ -10,13 +10,13 @@ use super::content::{CutError, Window, Writers};
 use super::heal::Lost;
 use super::reading::{Linked, Reading};
 use super::reason::reason;
-use super::sink::{EntrySink, FolderNode, same_entry};
+use super::sink::{DirectoryNode, EntrySink, same_entry};
 use super::watch::{Watch, is_other, was_captured};
 use crate::Error;
 use crate::observe::{Counter, Observer, Problem, Severity, Subject};
 use crate::ops::Cancel;
 use crate::repo::{FirstError, RepoError};
-use crate::source::{Folder, HashName, Kind, Owners, Stat};
+use crate::source::{HashName, Kind, Owners, SourceDir, Stat};
 use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, Profile, RelPath};
 
@@ -25,7 +25,7 @@ const TRIES_MAX: u32 = 4;
 
 /// A file to be read.
 pub(super) struct FileJob {
-    pub folder: Folder,
+    pub directory: SourceDir,
     pub name: Vec<u8>,
     pub path: RelPath,
     pub stat: Stat,
@@ -34,11 +34,11 @@ pub(super) struct FileJob {
     /// How late that is: see [`Stat::is_racy`].
     pub window_seconds: i64,
     pub parent: Option<Box<Entry>>,
-    pub node: Option<Arc<FolderNode>>,
+    pub node: Option<Arc<DirectoryNode>>,
 }
 
 impl Drop for FileJob {
-    /// A file that is given up unread is not in its folder's state: whoever settles that must not call it whole.
+    /// A file that is given up unread is not in its directory's state: whoever settles that must not call it whole.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             node.give_up();
@@ -47,10 +47,10 @@ impl Drop for FileJob {
 }
 
 impl FileJob {
-    pub fn was_folder(&self) -> bool {
+    pub fn was_directory(&self) -> bool {
         self.parent
             .as_ref()
-            .is_some_and(|parent| parent.is_folder())
+            .is_some_and(|parent| parent.is_directory())
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) struct TreeCounts {
     /// All that are no files.
     pub others: AtomicU64,
     /// Of [`others`](Self::others), the directories.
-    pub folders: AtomicU64,
+    pub directories: AtomicU64,
     /// What the parent has that is no directory, and went or changed.
     pub gone: AtomicU64,
     pub removed: AtomicU64,
@@ -167,7 +167,7 @@ impl<'a> TreeShared<'a> {
         let mut tries = 1;
         while let Err(err) = self.capture_file(&job, window, writers) {
             match err {
-                CutError::Read(err) if Folder::is_missing(&err) => {
+                CutError::Read(err) if SourceDir::is_missing(&err) => {
                     if self.look_again(&mut job, err, tries < TRIES_MAX)? {
                         tries += 1;
                         continue;
@@ -189,7 +189,7 @@ impl<'a> TreeShared<'a> {
     /// tried again; else it is dealt with.
     fn look_again(&self, job: &mut FileJob, err: io::Error, may_try: bool) -> Result<bool, Error> {
         let clock = now();
-        match job.folder.look(&job.name) {
+        match job.directory.look(&job.name) {
             Ok(None) => self.vanished(job)?,
             Ok(Some(stat)) if stat.kind == Kind::File && may_try => {
                 job.stat = stat;
@@ -208,7 +208,7 @@ impl<'a> TreeShared<'a> {
         window: &mut Window,
         writers: &mut Writers<'_>,
     ) -> Result<(), CutError> {
-        let file = job.folder.open_file(&job.name).map_err(CutError::Read)?;
+        let file = job.directory.open_file(&job.name).map_err(CutError::Read)?;
         let hash = if self.immutable {
             HashName::parse(&job.name)
         } else {
@@ -236,7 +236,7 @@ impl<'a> TreeShared<'a> {
             flags = flags.with(EntryFlags::STALE);
             self.lacks_attributes(&job.path, &why);
         }
-        // A name that proves nothing is read once more, also if its folder keeps its times (PROTOCOL R19).
+        // A name that proves nothing is read once more, also if its directory keeps its times (PROTOCOL R19).
         let is_unsettled =
             hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
         let again = EntryFlags::RACY
@@ -302,7 +302,7 @@ impl<'a> TreeShared<'a> {
         if self.observer.wants_detail() {
             self.observer.detail(verb, &Subject::path(&entry.path));
         }
-        self.sink.put(&entry, job.was_folder())
+        self.sink.put(&entry, job.was_directory())
     }
 
     fn flags(&self, job: &FileJob, hash: Option<&HashName>, reading: &Reading) -> EntryFlags {
@@ -360,7 +360,7 @@ impl<'a> TreeShared<'a> {
             flags: EntryFlags::empty(),
             node: Node::Removed,
         };
-        Ok(self.sink.put(&entry, parent.is_folder())?)
+        Ok(self.sink.put(&entry, parent.is_directory())?)
     }
 
     /// Raises the alarm of a source of which nothing may change.
@@ -379,7 +379,7 @@ impl<'a> TreeShared<'a> {
 
     /// Counts the content of an entry of the parent's that the new run hides.
     pub fn hide(&self, parent: &Entry) {
-        if !parent.is_folder() && was_captured(parent) {
+        if !parent.is_directory() && was_captured(parent) {
             self.counts.gone.fetch_add(1, Ordering::Relaxed);
         }
         let bytes = parent.content().map_or(0, |content| content.size);
@@ -416,7 +416,7 @@ impl<'a> TreeShared<'a> {
             &counts.files_unchanged,
         ];
         let is_something = files.into_iter().any(|count| get(count) > 0)
-            || get(&counts.others) > get(&counts.folders)
+            || get(&counts.others) > get(&counts.directories)
             || self.sink.incomplete() > 0
             || self.keeps_old.load(Ordering::Relaxed)
             || self.has_skipped.load(Ordering::Relaxed);
@@ -464,7 +464,7 @@ impl<'a> TreeShared<'a> {
         };
         self.problem(path, &message);
         let entry = match usable {
-            Some(parent) if parent.is_folder() => {
+            Some(parent) if parent.is_directory() => {
                 self.keeps_old.store(true, Ordering::Relaxed);
                 self.sink.count_partial(MissingNames::Unseen);
                 let flags = parent
@@ -491,7 +491,9 @@ impl<'a> TreeShared<'a> {
         if parent.is_some_and(|parent| same_entry(parent, &entry)) {
             return Ok(());
         }
-        let was_folder = parent.is_some_and(Entry::is_folder);
-        Ok(self.sink.put(&entry, was_folder || entry.is_folder())?)
+        let was_directory = parent.is_some_and(Entry::is_directory);
+        Ok(self
+            .sink
+            .put(&entry, was_directory || entry.is_directory())?)
     }
 }

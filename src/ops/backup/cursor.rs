@@ -54,7 +54,7 @@ impl<'a> ParentCursor<'a> {
         gone: &Entry,
         mut each: impl FnMut(&Entry),
     ) -> Result<(), WalkError> {
-        if !gone.is_folder() {
+        if !gone.is_directory() {
             return Ok(());
         }
         while self

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use super::sink::FolderNode;
+use super::sink::DirectoryNode;
 use super::visit::Seen;
 use super::walk::{Step, Walk, WalkError};
-use crate::source::{Folder, ListedName};
+use crate::source::{ListedName, SourceDir};
 use crate::sys::now;
 use crate::types::{Entry, RelPath};
 
 /// A directory under a walk.
 pub(super) struct Listed<'l> {
     pub path: &'l RelPath,
-    pub folder: &'l Folder,
-    pub node: &'l Arc<FolderNode>,
+    pub directory: &'l SourceDir,
+    pub node: &'l Arc<DirectoryNode>,
     /// Only the tag of a cache directory is captured.
     pub only_tag: bool,
     /// It is not entered by the rules: all that the parent has in it goes.
@@ -26,7 +26,7 @@ impl Walk<'_, '_> {
     /// does not show it.
     pub(super) fn take_unlisted(
         &mut self,
-        folder: &RelPath,
+        directory: &RelPath,
         until: Option<&RelPath>,
     ) -> Result<Option<Entry>, WalkError> {
         let Some(cursor) = &mut self.parent else {
@@ -34,7 +34,7 @@ impl Walk<'_, '_> {
         };
         let is_unlisted = cursor.peek()?.is_some_and(|head| match until {
             Some(until) => head.path < *until,
-            None => head.path.is_below(folder),
+            None => head.path.is_below(directory),
         });
         if is_unlisted { cursor.take() } else { Ok(None) }
     }
@@ -65,7 +65,7 @@ impl Walk<'_, '_> {
         }
 
         let clock = now();
-        match listed.folder.look_unlisted(&name.name) {
+        match listed.directory.look_unlisted(&name.name) {
             Ok(None) => {
                 self.remove(Some(&entry))?;
                 Ok(None)
@@ -74,7 +74,7 @@ impl Walk<'_, '_> {
                 let seen = Seen { stat, clock };
                 let path = entry.path.clone();
                 self.visit(
-                    listed.folder,
+                    listed.directory,
                     &name.name,
                     path,
                     seen,

@@ -8,7 +8,7 @@ use crate::format::SourceKind;
 use crate::observe::Recording;
 use crate::ops::Cancel;
 use crate::ops::testing::{Lab, write};
-use crate::store::{Folder, list_all};
+use crate::store::{ObjectDir, list_all};
 
 /// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, had one history: each looked to the other
 /// like a directory that had changed altogether.
@@ -66,7 +66,7 @@ fn a_name_that_nobody_gave_stands_for_one_path() {
         "nothing was committed"
     );
     assert!(
-        list_all(repo.store(), Folder::Leases)
+        list_all(repo.store(), ObjectDir::Leases)
             .expect("listed")
             .is_empty(),
         "and no lease is left"

@@ -9,7 +9,7 @@ use crate::ops::repair::{RepairPacksOptions, repair_packs};
 use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::missing;
 use crate::repo::{ChunkReader, MergedRuns, Repository, Streams};
-use crate::store::{Folder, KeyKind, ObjectKey, Operation, Store, list_all};
+use crate::store::{KeyKind, ObjectDir, ObjectKey, Operation, Store, list_all};
 use crate::types::{PackId, SnapshotId};
 
 struct Done {
@@ -44,7 +44,7 @@ fn run(lab: &Lab, repo: &Repository, immutable: bool, force: bool) -> Done {
 }
 
 fn packs(lab: &Lab) -> Vec<(PackId, u64)> {
-    let listed = list_all(&*lab.store, Folder::Packs)
+    let listed = list_all(&*lab.store, ObjectDir::Packs)
         .expect("listed")
         .into_iter();
     listed
@@ -99,7 +99,10 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
 /// A tree whose names are no hashes, and one whose names are: the last one is what an immutable source skips.
 fn fill(lab: &Lab) {
     for n in 0..4 {
-        write(&lab.tree().join(format!("folder/{n}")), &noise(n, 200_000));
+        write(
+            &lab.tree().join(format!("directory/{n}")),
+            &noise(n, 200_000),
+        );
         let bytes = noise(100 + n, 3_000);
         write(&lab.tree().join("blocks").join(hash_name(&bytes)), &bytes);
     }

@@ -1,7 +1,7 @@
 //! The rules of a walk: what of a tree is captured, and what is looked at again.
 
 use crate::source::{
-    CACHE_TAG_NAME, FilesFrom, Filter, Folder, FolderId, Kind, ListedName, Stat, Wanted,
+    CACHE_TAG_NAME, DirectoryId, FilesFrom, Filter, Kind, ListedName, SourceDir, Stat, Wanted,
 };
 use crate::store::is_foreign;
 use crate::target::is_temporary_name;
@@ -11,7 +11,7 @@ use crate::types::{MissingNames, RelPath, Timestamp};
 pub(super) struct WalkRules<'a> {
     pub filter: &'a Filter,
     /// The repository's own directory, where it is one of this machine.
-    pub repository: Option<FolderId>,
+    pub repository: Option<DirectoryId>,
     pub files_from: Option<&'a FilesFrom>,
     /// Nothing is carried over without a look at it, and nothing is skipped.
     pub no_skip: bool,
@@ -32,7 +32,7 @@ const NAMES_AT_ONCE: usize = 1024;
 
 /// True for what a restore has under way in this directory, or a killed one has left: never part of a backup.
 pub(super) fn is_leftover(name: &ListedName) -> bool {
-    is_temporary_name(&name.name) && name.kind_hint != Some(Kind::Folder)
+    is_temporary_name(&name.name) && name.kind_hint != Some(Kind::Directory)
 }
 
 impl WalkRules<'_> {
@@ -43,7 +43,7 @@ impl WalkRules<'_> {
     /// The directory cannot be opened or listed.
     pub fn beside_repository(
         &self,
-        above: &Folder,
+        above: &SourceDir,
         name: &[u8],
         stat: &Stat,
     ) -> std::io::Result<Option<(u64, Vec<u8>)>> {
@@ -67,7 +67,7 @@ impl WalkRules<'_> {
     /// Why a name is not to be captured; none if it is.
     pub fn left_out(
         &self,
-        folder: &RelPath,
+        directory: &RelPath,
         name: &ListedName,
         only_tag: bool,
     ) -> Option<MissingNames> {
@@ -78,22 +78,22 @@ impl WalkRules<'_> {
             return Some(MissingNames::Excluded);
         }
         // A path that cannot be joined is told of later.
-        let Ok(path) = folder.join(&name.name) else {
+        let Ok(path) = directory.join(&name.name) else {
             return None;
         };
-        let is_folder = name.kind_hint == Some(Kind::Folder);
+        let is_directory = name.kind_hint == Some(Kind::Directory);
         let wanted = self
             .files_from
             .map_or(Wanted::Yes, |list| list.wanted(&path));
         match wanted {
             Wanted::No => return Some(MissingNames::Excluded),
-            Wanted::Parent if !is_folder && name.kind_hint.is_some() => {
+            Wanted::Parent if !is_directory && name.kind_hint.is_some() => {
                 return Some(MissingNames::Excluded);
             }
             _ => {}
         }
         self.filter
-            .excludes(&path, is_folder)
+            .excludes(&path, is_directory)
             .then_some(MissingNames::Excluded)
     }
 }

@@ -14,8 +14,8 @@ use crate::types::{Entry, EntryFlags, Metadata, MissingNames, Node, RelPath};
 /// The entries of one source's new run.
 ///
 /// While they gather, [`EntrySink::cut`] takes what there is, for a checkpoint; the rest gathers on. Each cut holds all
-/// that was put before it and nothing else, and is by itself a true part of the new state: of a folder that came into
-/// being and is not finished it holds a provisional entry, so that no child stands without its folder, and the folder is
+/// that was put before it and nothing else, and is by itself a true part of the new state: of a directory that came into
+/// being and is not finished it holds a provisional entry, so that no child stands without its directory, and the directory is
 /// walked again by who begins from there.
 pub(in crate::ops) struct EntrySink {
     scratch: PathBuf,
@@ -32,13 +32,13 @@ pub(in crate::ops) struct EntrySink {
 struct Gathered {
     sorter: Sorter,
     entries: u64,
-    /// New folders whose entry is not there yet.
-    open: BTreeMap<RelPath, OpenFolder>,
+    /// New directories whose entry is not there yet.
+    open: BTreeMap<RelPath, OpenDirectory>,
     /// Something was lost on the way into a scratch file: no cut would be whole.
     is_broken: bool,
 }
 
-struct OpenFolder {
+struct OpenDirectory {
     entry: Entry,
     /// A cut holds its provisional entry, cover and all.
     is_given: bool,
@@ -73,29 +73,29 @@ impl EntrySink {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an entry. `in_folders`: it is a folder, or its path was one.
-    pub fn put(&self, entry: &Entry, in_folders: bool) -> Result<(), PathError> {
-        self.lock().push(entry, in_folders)
+    /// Adds an entry. `in_directories`: it is a directory, or its path was one.
+    pub fn put(&self, entry: &Entry, in_directories: bool) -> Result<(), PathError> {
+        self.lock().push(entry, in_directories)
     }
 
-    /// To be called before anything below a folder is put.
-    pub(super) fn begin(&self, folder: &FolderNode) {
-        if !folder.was_folder() {
+    /// To be called before anything below a directory is put.
+    pub(super) fn begin(&self, directory: &DirectoryNode) {
+        if !directory.was_directory() {
             // Of what is in it nothing is certain before its own entry.
             let flags = EntryFlags::REVISIT
-                .with(folder.cover())
+                .with(directory.cover())
                 .with(MissingNames::Unseen.flags());
-            let node = Node::Folder {
-                meta: folder.meta.clone(),
+            let node = Node::Directory {
+                meta: directory.meta.clone(),
             };
             let entry = Entry {
-                path: folder.path.clone(),
+                path: directory.path.clone(),
                 flags,
                 node,
             };
             self.lock().open.insert(
-                folder.path.clone(),
-                OpenFolder {
+                directory.path.clone(),
+                OpenDirectory {
                     entry,
                     is_given: false,
                 },
@@ -128,10 +128,10 @@ impl EntrySink {
         self.partial.load(Ordering::Relaxed)
     }
 
-    /// Adds the folder's entry if this was the last hold on it and its parent entry differs.
-    pub(super) fn settle(&self, folder: Arc<FolderNode>) -> Result<(), PathError> {
-        match Arc::into_inner(folder) {
-            Some(folder) => folder.put(self),
+    /// Adds the directory's entry if this was the last hold on it and its parent entry differs.
+    pub(super) fn settle(&self, directory: Arc<DirectoryNode>) -> Result<(), PathError> {
+        match Arc::into_inner(directory) {
+            Some(directory) => directory.put(self),
             None => Ok(()),
         }
     }
@@ -161,10 +161,10 @@ impl EntrySink {
 }
 
 impl Gathered {
-    fn push(&mut self, entry: &Entry, in_folders: bool) -> Result<(), PathError> {
+    fn push(&mut self, entry: &Entry, in_directories: bool) -> Result<(), PathError> {
         let mut page = PageBuilder::new();
         page.push(entry);
-        let mut value = vec![u8::from(in_folders)];
+        let mut value = vec![u8::from(in_directories)];
         if let Some((_, bytes, _)) = page.finish() {
             value.extend_from_slice(&bytes);
         }
@@ -174,13 +174,13 @@ impl Gathered {
         pushed
     }
 
-    /// Adds provisional entries of the folders under way. Their own entry, later, must not cover again: it would hide
+    /// Adds provisional entries of the directories under way. Their own entry, later, must not cover again: it would hide
     /// what the cut holds below them.
     fn give_open(&mut self) -> Result<(), PathError> {
         let mut open = std::mem::take(&mut self.open);
-        for folder in open.values_mut().filter(|folder| !folder.is_given) {
-            self.push(&folder.entry, true)?;
-            folder.is_given = true;
+        for directory in open.values_mut().filter(|directory| !directory.is_given) {
+            self.push(&directory.entry, true)?;
+            directory.is_given = true;
         }
         self.open = open;
         Ok(())
@@ -208,14 +208,14 @@ impl SortedEntries {
             .ok_or_else(bad)?;
         Ok(Some(Mention {
             entry,
-            in_folders: *flag == 1,
+            in_directories: *flag == 1,
         }))
     }
 }
 
-/// A folder whose entry waits until all its children are done: it must be revisited if one of them was racy, failed
+/// A directory whose entry waits until all its children are done: it must be revisited if one of them was racy, failed
 /// or the like.
-pub(super) struct FolderNode {
+pub(super) struct DirectoryNode {
     pub path: RelPath,
     pub meta: Metadata,
     /// What the parent has at this path.
@@ -230,7 +230,7 @@ pub(super) struct FolderNode {
     is_mount: std::sync::atomic::AtomicBool,
 }
 
-impl FolderNode {
+impl DirectoryNode {
     pub fn new(path: RelPath, meta: Metadata, parent: Option<Entry>, has_runs: bool) -> Self {
         Self {
             path,
@@ -292,13 +292,13 @@ impl FolderNode {
         self.lacks(MissingNames::Unseen);
     }
 
-    fn was_folder(&self) -> bool {
-        self.parent.as_ref().is_some_and(Entry::is_folder)
+    fn was_directory(&self) -> bool {
+        self.parent.as_ref().is_some_and(Entry::is_directory)
     }
 
     /// The cover flag if older runs may hold something else at this path.
     fn cover(&self) -> EntryFlags {
-        if self.has_runs && !self.was_folder() {
+        if self.has_runs && !self.was_directory() {
             EntryFlags::COVER
         } else {
             EntryFlags::empty()
@@ -334,7 +334,7 @@ impl FolderNode {
         let entry = Entry {
             path: self.path,
             flags,
-            node: Node::Folder { meta: self.meta },
+            node: Node::Directory { meta: self.meta },
         };
         if self
             .parent

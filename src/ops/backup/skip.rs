@@ -1,4 +1,4 @@
-//! Folders of an immutable source that did not change: they are not listed, and their subfolders come from the parent.
+//! Directories of an immutable source that did not change: they are not listed, and their subdirectories come from the parent.
 
 use super::reason::reason;
 use super::visit::{Seen, open_listed};
@@ -9,42 +9,45 @@ use crate::types::Entry;
 
 impl Walk<'_, '_> {
     pub(super) fn next_skipped(&mut self, level: &mut Level) -> Result<Step, WalkError> {
-        let Some(folders) = &mut self.parent_folders else {
+        let Some(directories) = &mut self.parent_directories else {
             return Ok(Step::Leave);
         };
         let mut key = level.path.key().to_vec();
         if !level.path.is_root() {
             key.push(0);
         }
-        folders.seek(&key);
-        // The folder's own entry may still be ahead if it is the root.
-        while folders.peek()?.is_some_and(|head| head.path == level.path) {
-            folders.take()?;
+        directories.seek(&key);
+        // The directory's own entry may still be ahead if it is the root.
+        while directories
+            .peek()?
+            .is_some_and(|head| head.path == level.path)
+        {
+            directories.take()?;
         }
-        if !folders
+        if !directories
             .peek()?
             .is_some_and(|head| head.path.is_below(&level.path))
         {
             return Ok(Step::Leave);
         }
-        let Some(entry) = folders.take()? else {
+        let Some(entry) = directories.take()? else {
             return Ok(Step::Leave);
         };
-        if !entry.is_folder() {
+        if !entry.is_directory() {
             return Ok(Step::Stay);
         }
-        let (Some(folder), Some(name)) = (&level.folder, entry.path.name()) else {
+        let (Some(directory), Some(name)) = (&level.directory, entry.path.name()) else {
             return Ok(Step::Leave);
         };
-        let seen = Seen::at(folder, name);
+        let seen = Seen::at(directory, name);
         let stat = match seen.stat {
             Ok(Some(stat))
-                if stat.kind == Kind::Folder && !self.rules.filter.is_never(stat.id()) =>
+                if stat.kind == Kind::Directory && !self.rules.filter.is_never(stat.id()) =>
             {
                 stat
             }
-            Ok(Some(stat)) if stat.kind != Kind::Folder => {
-                folders.skip_below(&entry.path);
+            Ok(Some(stat)) if stat.kind != Kind::Directory => {
+                directories.skip_below(&entry.path);
                 return self.changed_under_skip(
                     level,
                     &entry,
@@ -52,42 +55,42 @@ impl Walk<'_, '_> {
                 );
             }
             Ok(_) => {
-                folders.skip_below(&entry.path);
+                directories.skip_below(&entry.path);
                 return self.changed_under_skip(level, &entry, None);
             }
             Err(err) => {
-                folders.skip_below(&entry.path);
+                directories.skip_below(&entry.path);
                 return self.changed_under_skip(level, &entry, Some(&reason("stat", &err)));
             }
         };
-        let has_folders = folders
+        let has_directories = directories
             .peek()?
             .is_some_and(|head| head.path.is_below(&entry.path));
-        if self.may_skip(&stat, Some(&entry)) && !has_folders {
+        if self.may_skip(&stat, Some(&entry)) && !has_directories {
             self.count_skipped(&entry);
             self.shared
                 .count(&self.shared.counts.others, Counter::Entries);
             self.shared
                 .counts
-                .folders
+                .directories
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.shared
                 .has_skipped
                 .store(true, std::sync::atomic::Ordering::Relaxed);
             return Ok(Step::Stay);
         }
-        let opened = open_listed(folder, name);
+        let opened = open_listed(directory, name);
         if let Some(cursor) = &mut self.parent {
-            // Not in step with a skipped folder: go to the entry itself, then behind it.
+            // Not in step with a skipped directory: go to the entry itself, then behind it.
             cursor.seek(entry.path.key());
             if cursor.peek()?.is_some_and(|head| head.path == entry.path) {
                 cursor.take()?;
             }
         }
         match opened {
-            Ok(Some(folder)) => Ok(Step::Enter(Box::new(Entered {
+            Ok(Some(directory)) => Ok(Step::Enter(Box::new(Entered {
                 path: entry.path.clone(),
-                folder,
+                directory,
                 stat,
                 clock: seen.clock,
                 parent: Some(entry),
@@ -98,13 +101,13 @@ impl Walk<'_, '_> {
             }
             Err(err) => {
                 self.keep_subtree(&entry.path)?;
-                self.changed_under_skip(level, &entry, Some(&reason("open the folder", &err)))
+                self.changed_under_skip(level, &entry, Some(&reason("open the directory", &err)))
             }
         }
     }
 
-    /// A subfolder of a skipped folder is gone, or something else: the folder did change since we looked. What is
-    /// gone is removed (`why` is none), what came is seen next time: the folder's times differ then, and it has the mark
+    /// A subdirectory of a skipped directory is gone, or something else: the directory did change since we looked. What is
+    /// gone is removed (`why` is none), what came is seen next time: the directory's times differ then, and it has the mark
     /// as well.
     fn changed_under_skip(
         &mut self,

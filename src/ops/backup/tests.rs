@@ -1,4 +1,4 @@
-//! What a backup that is stopped leaves: folders that are not done, runs that are being merged.
+//! What a backup that is stopped leaves: directories that are not done, runs that are being merged.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use super::capture::FileJob;
 use super::runs::Runs;
-use super::sink::{EntrySink, FolderNode};
+use super::sink::{DirectoryNode, EntrySink};
 use super::visit::JobBatch;
 use crate::observe::Counters;
 use crate::ops::testing::{Lab, lease, write_runs};
 use crate::repo::{ChunkReader, Claims, Packer, PackerOptions, RepoError};
-use crate::source::Folder;
+use crate::source::SourceDir;
 use crate::types::{Entry, EntryFlags, Metadata, Node, RelPath};
 
-/// What a checkpoint would say of the folder once `settled` was the last hold on it.
-pub(super) fn flags_after(settled: Arc<FolderNode>) -> EntryFlags {
-    let scratch = tempfile::tempdir().expect("a folder");
+/// What a checkpoint would say of the directory once `settled` was the last hold on it.
+pub(super) fn flags_after(settled: Arc<DirectoryNode>) -> EntryFlags {
+    let scratch = tempfile::tempdir().expect("a directory");
     let sink = EntrySink::new(scratch.path(), 1 << 20);
     sink.begin(&settled);
     sink.settle(settled).expect("put");
@@ -32,8 +32,8 @@ pub(super) fn flags_after(settled: Arc<FolderNode>) -> EntryFlags {
     flags
 }
 
-pub(super) fn node() -> Arc<FolderNode> {
-    Arc::new(FolderNode::new(
+pub(super) fn node() -> Arc<DirectoryNode> {
+    Arc::new(DirectoryNode::new(
         RelPath::root(),
         Metadata::default(),
         None,
@@ -41,12 +41,12 @@ pub(super) fn node() -> Arc<FolderNode> {
     ))
 }
 
-fn job(folder: &Path, node: Option<Arc<FolderNode>>) -> FileJob {
-    let folder = Folder::open_root(folder).expect("opens");
-    let stat = folder.stat_self().expect("stat");
+fn job(directory: &Path, node: Option<Arc<DirectoryNode>>) -> FileJob {
+    let directory = SourceDir::open_root(directory).expect("opens");
+    let stat = directory.stat_self().expect("stat");
     let path = RelPath::root().join(b"unread").expect("a path");
     FileJob {
-        folder,
+        directory,
         name: b"unread".to_vec(),
         path,
         stat,
@@ -57,12 +57,12 @@ fn job(folder: &Path, node: Option<Arc<FolderNode>>) -> FileJob {
     }
 }
 
-/// Of two files of a folder, one was given up unread since the backup was asked to stop, and then the other was done: the
-/// last hold on the folder, whose entry went into the last checkpoint as if all of it were there. The next backup of an
-/// immutable source passed the folder over, and the file was in no snapshot, ever.
+/// Of two files of a directory, one was given up unread since the backup was asked to stop, and then the other was done: the
+/// last hold on the directory, whose entry went into the last checkpoint as if all of it were there. The next backup of an
+/// immutable source passed the directory over, and the file was in no snapshot, ever.
 #[test]
-fn a_folder_of_which_a_file_was_given_up_is_listed_again() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn a_directory_of_which_a_file_was_given_up_is_listed_again() {
+    let dir = tempfile::tempdir().expect("a directory");
     let node = node();
     assert!(
         !flags_after(self::node()).contains(EntryFlags::REVISIT),
@@ -77,15 +77,15 @@ fn a_folder_of_which_a_file_was_given_up_is_listed_again() {
     );
 }
 
-/// 64 workers with batches of 32 folders each, and two more waiting for each of them, wanted 6,000 descriptors.
+/// 64 workers with batches of 32 directories each, and two more waiting for each of them, wanted 6,000 descriptors.
 #[test]
-fn a_batch_of_files_holds_few_folders_open() {
-    let folders: Vec<_> = (0..40)
-        .map(|_| tempfile::tempdir().expect("a folder"))
+fn a_batch_of_files_holds_few_directories_open() {
+    let directories: Vec<_> = (0..40)
+        .map(|_| tempfile::tempdir().expect("a directory"))
         .collect();
     let fill = |files_each: usize| {
         let mut batch = JobBatch::default();
-        let mut jobs = folders
+        let mut jobs = directories
             .iter()
             .flat_map(|dir| std::iter::repeat_n(dir, files_each));
         jobs.position(|dir| batch.push(job(dir.path(), None)))

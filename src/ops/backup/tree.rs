@@ -28,7 +28,7 @@ use crate::observe::{Counter, Observer, Problem, Severity};
 use crate::ops::Cancel;
 use crate::ops::memory::MemoryPlan;
 use crate::repo::{ChunkReader, FirstError, MergedRuns, Packer, RepoError, Repository, Streams};
-use crate::source::{FilesFrom, Filter, Folder, FolderId, Kind, Owners, Stat};
+use crate::source::{DirectoryId, FilesFrom, Filter, Kind, Owners, SourceDir, Stat};
 use crate::sys::{PathContext, PathError, StateDir, now, recorded_path};
 use crate::types::{Class, Profile, RelPath, Timestamp};
 
@@ -47,9 +47,9 @@ pub(super) struct OpenTree<'o> {
 }
 
 enum Root {
-    Folder(Folder),
-    /// The source is a single file: its folder and its name in it.
-    Single(Folder, Vec<u8>),
+    Directory(SourceDir),
+    /// The source is a single file: its directory and its name in it.
+    Single(SourceDir, Vec<u8>),
 }
 
 /// What all sources of a backup share.
@@ -91,13 +91,13 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
         ))
     };
     let mut options = spec.filter.clone();
-    options.never.extend(own_folders(repo));
+    options.never.extend(own_directories(repo));
     let filter = Filter::new(&options)?;
     let mut misread = Vec::new();
     let clock = now();
-    let (root, stat) = match Folder::open_root(&spec.path) {
-        Ok(folder) => {
-            let stat = folder
+    let (root, stat) = match SourceDir::open_root(&spec.path) {
+        Ok(directory) => {
+            let stat = directory
                 .stat_self()
                 .context("stat", &spec.path)
                 .map_err(named)?;
@@ -107,12 +107,12 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                 ));
             }
             let path = std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
-            filter.refuse_absolute(&path, |name| folder.stat(name).is_ok())?;
-            misread = filter.misread(&spec.name, &path, |name| folder.stat(name).is_ok());
+            filter.refuse_absolute(&path, |name| directory.stat(name).is_ok())?;
+            misread = filter.misread(&spec.name, &path, |name| directory.stat(name).is_ok());
             if let Some(list) = &spec.files_from {
-                refuse_absolute_list(list, &path, &folder)?;
+                refuse_absolute_list(list, &path, &directory)?;
             }
-            (Root::Folder(folder), stat)
+            (Root::Directory(directory), stat)
         }
         Err(err) if err.kind() == std::io::ErrorKind::NotADirectory => {
             let name = spec
@@ -123,9 +123,9 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                 Some(above) if !above.as_os_str().is_empty() => above,
                 _ => Path::new("."),
             };
-            let folder = Folder::open_root(above).map_err(named)?;
+            let directory = SourceDir::open_root(above).map_err(named)?;
             let name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
-            let stat = folder
+            let stat = directory
                 .stat(&name)
                 .context("stat", &spec.path)
                 .map_err(named)?;
@@ -144,7 +144,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
                     "{path} is neither a directory nor a regular file: {advice}"
                 )));
             }
-            (Root::Single(folder, name), stat)
+            (Root::Single(directory, name), stat)
         }
         Err(err) => return Err(named(err)),
     };
@@ -160,7 +160,7 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
 
 /// Refuses a list of absolute paths, as other programs take them: below the root they name nothing, and what was to be
 /// captured would not be. A list is taken as it stands where the root holds the first component of its own path.
-fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &Folder) -> Result<(), Error> {
+fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &SourceDir) -> Result<(), Error> {
     let Ok(own) = RelPath::from_slashed(path.as_os_str().as_bytes()) else {
         return Ok(());
     };
@@ -182,7 +182,7 @@ fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &Folder) -> Result<
 
 /// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by
 /// what their paths are called.
-fn own_folders(repo: &Repository) -> Vec<FolderId> {
+fn own_directories(repo: &Repository) -> Vec<DirectoryId> {
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
     let others = [
         Some(cache_root),
@@ -194,13 +194,16 @@ fn own_folders(repo: &Repository) -> Vec<FolderId> {
         .flatten()
         .filter(|path| !path.as_os_str().is_empty());
     let others = others
-        .filter_map(|path| Folder::open_root(path).ok())
-        .map(|folder| folder.id());
-    repository_folder(repo).into_iter().chain(others).collect()
+        .filter_map(|path| SourceDir::open_root(path).ok())
+        .map(|directory| directory.id());
+    repository_directory(repo)
+        .into_iter()
+        .chain(others)
+        .collect()
 }
 
-fn repository_folder(repo: &Repository) -> Option<FolderId> {
-    repo.store().directory().map(|id| FolderId {
+fn repository_directory(repo: &Repository) -> Option<DirectoryId> {
+    repo.store().directory().map(|id| DirectoryId {
         device: id.device,
         inode: id.inode,
     })
@@ -332,7 +335,7 @@ impl<'e> Capture<'e> {
         };
         let rules = WalkRules {
             filter: &tree.filter,
-            repository: repository_folder(self.repo),
+            repository: repository_directory(self.repo),
             files_from: spec.files_from.as_ref(),
             no_skip: self.options.force || !same_digest || !self.lost.is_empty(),
             parent_unreadable,
@@ -424,14 +427,14 @@ impl<'e> Capture<'e> {
         };
         let has_parent = !old_runs.is_empty();
         let parent = has_parent.then(|| cursor(Streams::All)).transpose()?;
-        let parent_folders = (has_parent && shared.immutable)
-            .then(|| cursor(Streams::Folders))
+        let parent_directories = (has_parent && shared.immutable)
+            .then(|| cursor(Streams::Directories))
             .transpose()?;
         // Where nothing may go, an alarm tells what went.
         if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
             self.refuse_vain_list(tree)?;
         }
-        // Each batch holds at most 8 open folders: 24 descriptors for each worker, with the batch that it reads.
+        // Each batch holds at most 8 open directories: 24 descriptors for each worker, with the batch that it reads.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
         let walked = std::thread::scope(|scope| {
             for n in 0..self.plan.workers {
@@ -452,15 +455,15 @@ impl<'e> Capture<'e> {
                 shared,
                 rules,
                 parent,
-                parent_folders,
+                parent_directories,
                 writers: &mut own,
                 jobs,
                 batch: JobBatch::default(),
                 windows: Windows::new(self.options.grain_seconds),
             };
             let walked = match &tree.root {
-                Root::Folder(folder) => walk.run(folder.clone()),
-                Root::Single(folder, name) => walk.run_file(folder, name, tree.stat),
+                Root::Directory(directory) => walk.run(directory.clone()),
+                Root::Single(directory, name) => walk.run_file(directory, name, tree.stat),
             };
             drop(walk);
             walked.and_then(|()| own.flush().map_err(|err| WalkError::Other(err.into())))
@@ -471,9 +474,9 @@ impl<'e> Capture<'e> {
         }
     }
 
-    /// A list of which nothing is there is more likely one of another folder, or of an unmounted volume.
+    /// A list of which nothing is there is more likely one of another directory, or of an unmounted volume.
     fn refuse_vain_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
-        let (Root::Folder(root), Some(list), false) =
+        let (Root::Directory(root), Some(list), false) =
             (&tree.root, &tree.spec.files_from, self.options.allow_empty)
         else {
             return Ok(());
@@ -509,7 +512,7 @@ impl<'e> Capture<'e> {
     }
 
     fn tell_missing(&self, tree: &OpenTree<'_>, shared: &TreeShared<'_>) -> Result<(), WalkError> {
-        let (Root::Folder(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
+        let (Root::Directory(root), Some(list)) = (&tree.root, &tree.spec.files_from) else {
             return Ok(());
         };
         let told = list.missing(root, |path, err| {

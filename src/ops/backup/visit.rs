@@ -6,22 +6,22 @@ use super::attributes::{Described, describe};
 use super::capture::FileJob;
 use super::content::CutError;
 use super::reason::reason;
-use super::sink::{FolderNode, same_entry};
+use super::sink::{DirectoryNode, same_entry};
 use super::walk::{Entered, Step, Walk, WalkError};
 use super::watch::was_captured;
 use crate::Error;
 use crate::observe::{Counter, Problem, Severity, Subject};
 use crate::repo::RepoError;
-use crate::source::{Folder, FsKind, HashName, Kind, ListedName, Stat};
+use crate::source::{FsKind, HashName, Kind, ListedName, SourceDir, Stat};
 use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
-/// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many folders, each of
+/// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many directories, each of
 /// which is held open.
 const BATCH_FILES: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
-const BATCH_FOLDERS: usize = 8;
-/// How often a folder is looked for that is replaced each time it is opened.
+const BATCH_DIRECTORIES: usize = 8;
+/// How often a directory is looked for that is replaced each time it is opened.
 const TRIES_MAX: u32 = 3;
 /// A larger file of a file system of the kernel is not read: it stands for memory or a device.
 const KERNEL_FILE_BYTES_MAX: u64 = 1 << 30;
@@ -34,39 +34,42 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub fn at(folder: &Folder, name: &[u8]) -> Self {
+    pub fn at(directory: &SourceDir, name: &[u8]) -> Self {
         let clock = now();
         Self {
             clock,
-            stat: folder.look(name),
+            stat: directory.look(name),
         }
     }
 }
 
-/// Looks at many names of a folder, in order.
-pub(super) fn see_many(folder: &Folder, names: &[ListedName]) -> Vec<Seen> {
+/// Looks at many names of a directory, in order.
+pub(super) fn see_many(directory: &SourceDir, names: &[ListedName]) -> Vec<Seen> {
     let clock = now();
     let only_names: Vec<&[u8]> = names.iter().map(|name| name.name.as_slice()).collect();
-    folder
+    directory
         .look_many(&only_names)
         .into_iter()
         .map(|stat| Seen { stat, clock })
         .collect()
 }
 
-/// Opens a subfolder; none if it is gone, as a second look confirmed. One that is replaced at that moment is tried again.
-pub(super) fn open_listed(folder: &Folder, name: &[u8]) -> std::io::Result<Option<Folder>> {
+/// Opens a subdirectory; none if it is gone, as a second look confirmed. One that is replaced at that moment is tried again.
+pub(super) fn open_listed(
+    directory: &SourceDir,
+    name: &[u8],
+) -> std::io::Result<Option<SourceDir>> {
     for _ in 0..TRIES_MAX {
-        match folder.open_child(name) {
-            Err(err) if Folder::is_missing(&err) => match folder.look(name)? {
+        match directory.open_child(name) {
+            Err(err) if SourceDir::is_missing(&err) => match directory.look(name)? {
                 None => return Ok(None),
-                Some(stat) if stat.kind == Kind::Folder => {}
+                Some(stat) if stat.kind == Kind::Directory => {}
                 Some(_) => return Err(err),
             },
             opened => return opened.map(Some),
         }
     }
-    folder.open_child(name).map(Some)
+    directory.open_child(name).map(Some)
 }
 
 /// Files for a reader thread, as they gather.
@@ -74,33 +77,35 @@ pub(super) fn open_listed(folder: &Folder, name: &[u8]) -> std::io::Result<Optio
 pub(super) struct JobBatch {
     jobs: Vec<FileJob>,
     bytes: u64,
-    folders: usize,
+    directories: usize,
 }
 
 impl JobBatch {
     /// Adds a file; true if the batch is to be sent.
     pub fn push(&mut self, job: FileJob) -> bool {
         self.bytes = self.bytes.saturating_add(job.stat.size);
-        // Files come folder by folder, so a change is another one, or one more handle of the same.
+        // Files come directory by directory, so a change is another one, or one more handle of the same.
         let is_same = self
             .jobs
             .last()
-            .is_some_and(|last| last.folder.id() == job.folder.id());
-        self.folders += usize::from(!is_same);
+            .is_some_and(|last| last.directory.id() == job.directory.id());
+        self.directories += usize::from(!is_same);
         self.jobs.push(job);
-        self.jobs.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES || self.folders >= BATCH_FOLDERS
+        self.jobs.len() >= BATCH_FILES
+            || self.bytes >= BATCH_BYTES
+            || self.directories >= BATCH_DIRECTORIES
     }
 }
 
 impl Walk<'_, '_> {
     pub(super) fn visit_new(
         &mut self,
-        folder: &Folder,
+        directory: &SourceDir,
         path: &RelPath,
         names: Vec<ListedName>,
-        node: &Arc<FolderNode>,
+        node: &Arc<DirectoryNode>,
     ) -> Result<(), WalkError> {
-        for (name, seen) in names.iter().zip(see_many(folder, &names)) {
+        for (name, seen) in names.iter().zip(see_many(directory, &names)) {
             let path = path.join(&name.name).map_err(|err| {
                 WalkError::Other(Error::Source {
                     name: self.shared.source.into(),
@@ -108,29 +113,29 @@ impl Walk<'_, '_> {
                 })
             })?;
             if let Some(Step::Enter(entered)) =
-                self.visit(folder, &name.name, path, seen, None, Some(node))?
+                self.visit(directory, &name.name, path, seen, None, Some(node))?
             {
-                // Listed as a file, now a folder: the next run walks it.
+                // Listed as a file, now a directory: the next run walks it.
                 node.revisit();
                 self.fail(
                     &entered.path,
                     entered.parent.as_ref(),
-                    "became a folder while it was scanned",
+                    "became a directory while it was scanned",
                 )?;
             }
         }
         Ok(())
     }
 
-    /// Handles one path that is there: a folder to be entered is returned, anything else is dealt with.
+    /// Handles one path that is there: a directory to be entered is returned, anything else is dealt with.
     pub(super) fn visit(
         &mut self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         path: RelPath,
         seen: Seen,
         parent: Option<Entry>,
-        node: Option<&Arc<FolderNode>>,
+        node: Option<&Arc<DirectoryNode>>,
     ) -> Result<Option<Step>, WalkError> {
         let clock = seen.clock;
         let stat = match seen.stat {
@@ -146,23 +151,23 @@ impl Walk<'_, '_> {
                 return Ok(None);
             }
         };
-        if stat.kind == Kind::Folder {
-            return self.visit_folder(folder, name, path, (stat, clock), parent, node);
+        if stat.kind == Kind::Directory {
+            return self.visit_directory(directory, name, path, (stat, clock), parent, node);
         }
-        // A folder that became something else: its contents are covered by the new entry.
-        if parent.as_ref().is_some_and(Entry::is_folder) {
+        // A directory that became something else: its contents are covered by the new entry.
+        if parent.as_ref().is_some_and(Entry::is_directory) {
             self.carry_below(&path, parent.as_ref());
         }
         self.observe_entry();
         let is_racy = stat.is_racy(clock, self.windows.seconds(&stat));
-        // An ordinary name may change in place, which its folder's times do not tell (PROTOCOL R19).
+        // An ordinary name may change in place, which its directory's times do not tell (PROTOCOL R19).
         if is_racy || self.shared.immutable && HashName::parse(name).is_none() {
             node.inspect(|node| node.revisit());
         }
         if stat.kind == Kind::File {
-            self.visit_file(folder, name, path, stat, is_racy, parent, node)?;
+            self.visit_file(directory, name, path, stat, is_racy, parent, node)?;
         } else {
-            self.visit_other(folder, name, path, &stat, is_racy, parent.as_ref(), node)?;
+            self.visit_other(directory, name, path, &stat, is_racy, parent.as_ref(), node)?;
         }
         Ok(None)
     }
@@ -171,26 +176,26 @@ impl Walk<'_, '_> {
         self.shared.observer.add(Counter::Entries, 1);
     }
 
-    fn visit_folder(
+    fn visit_directory(
         &mut self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         path: RelPath,
         (stat, clock): (Stat, Timestamp),
         parent: Option<Entry>,
-        node: Option<&Arc<FolderNode>>,
+        node: Option<&Arc<DirectoryNode>>,
     ) -> Result<Option<Step>, WalkError> {
         if parent
             .as_ref()
-            .is_some_and(|parent| !parent.is_folder() && was_captured(parent))
+            .is_some_and(|parent| !parent.is_directory() && was_captured(parent))
         {
             self.shared.alarm(&path, "changed");
         }
-        // Where the listing does not tell types, patterns for folders apply only now.
+        // Where the listing does not tell types, patterns for directories apply only now.
         let is_never = self.rules.filter.is_never(stat.id());
         if is_never || self.rules.filter.excludes(&path, true) {
             if is_never {
-                self.tell_beside_repository(folder, name, &path, &stat);
+                self.tell_beside_repository(directory, name, &path, &stat);
             }
             let why = if is_never {
                 MissingNames::Unseen
@@ -202,17 +207,17 @@ impl Walk<'_, '_> {
             self.remove(parent.as_ref())?;
             return Ok(None);
         }
-        let opened = open_listed(folder, name);
+        let opened = open_listed(directory, name);
         match opened.and_then(|child| {
             child
                 .map(|child| Ok((child.stat_self()?, child)))
                 .transpose()
         }) {
             // What was opened is what counts, should it have been swapped since the stat.
-            Ok(Some((stat, folder))) if !self.rules.filter.is_never(stat.id()) => {
+            Ok(Some((stat, directory))) if !self.rules.filter.is_never(stat.id()) => {
                 Ok(Some(Step::Enter(Box::new(Entered {
                     path,
-                    folder,
+                    directory,
                     stat,
                     clock,
                     parent,
@@ -232,14 +237,14 @@ impl Walk<'_, '_> {
                 node.inspect(|node| node.revisit());
                 self.observe_entry();
                 self.carry_below(&path, parent.as_ref());
-                self.fail(&path, parent.as_ref(), &reason("open the folder", &err))?;
+                self.fail(&path, parent.as_ref(), &reason("open the directory", &err))?;
                 Ok(None)
             }
         }
     }
 
     /// Warns of other people's files in the repository's directory, which is left out whole.
-    fn tell_beside_repository(&self, above: &Folder, name: &[u8], path: &RelPath, stat: &Stat) {
+    fn tell_beside_repository(&self, above: &SourceDir, name: &[u8], path: &RelPath, stat: &Stat) {
         let found = match self.rules.beside_repository(above, name, stat) {
             Ok(Some((count, first))) => {
                 let first = String::from_utf8_lossy(&first).into_owned();
@@ -268,13 +273,13 @@ impl Walk<'_, '_> {
     #[expect(clippy::too_many_arguments, reason = "the parts of one job")]
     fn visit_file(
         &mut self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         path: RelPath,
         stat: Stat,
         is_racy: bool,
         parent: Option<Entry>,
-        node: Option<&Arc<FolderNode>>,
+        node: Option<&Arc<DirectoryNode>>,
     ) -> Result<(), WalkError> {
         if self.rules.filter.excludes_size(stat.size) {
             node.inspect(|node| node.lacks(MissingNames::Excluded));
@@ -302,7 +307,7 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         let is_due = self.batch.push(FileJob {
-            folder: folder.clone(),
+            directory: directory.clone(),
             name: name.to_vec(),
             path,
             stat,
@@ -353,23 +358,23 @@ impl Walk<'_, '_> {
     #[expect(clippy::too_many_arguments, reason = "the parts of one entry")]
     fn visit_other(
         &mut self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         path: RelPath,
         stat: &Stat,
         is_racy: bool,
         parent: Option<&Entry>,
-        node: Option<&Arc<FolderNode>>,
+        node: Option<&Arc<DirectoryNode>>,
     ) -> Result<(), WalkError> {
         self.shared
             .counts
             .others
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let made = match self.read_other(folder, name, stat, parent) {
+        let made = match self.read_other(directory, name, stat, parent) {
             Ok(made) => made,
             Err(CutError::Read(err)) => {
                 let look = if is_replaced(&err) {
-                    folder.look(name)
+                    directory.look(name)
                 } else {
                     Ok(Some(*stat))
                 };
@@ -416,29 +421,29 @@ impl Walk<'_, '_> {
         Ok(self
             .shared
             .sink
-            .put(&entry, parent.is_some_and(Entry::is_folder))?)
+            .put(&entry, parent.is_some_and(Entry::is_directory))?)
     }
 
-    /// Reads what is neither a file nor a folder, and why attributes of it are missing.
+    /// Reads what is neither a file nor a directory, and why attributes of it are missing.
     fn read_other(
         &mut self,
-        folder: &Folder,
+        directory: &SourceDir,
         name: &[u8],
         stat: &Stat,
         parent: Option<&Entry>,
     ) -> Result<(Node, Option<String>), CutError> {
-        let attributes = folder.xattrs(name).map_err(CutError::Read)?;
+        let attributes = directory.xattrs(name).map_err(CutError::Read)?;
         let target = match stat.kind {
-            Kind::Symlink => Some(folder.read_link(name).map_err(CutError::Read)?),
+            Kind::Symlink => Some(directory.read_link(name).map_err(CutError::Read)?),
             _ => None,
         };
         if attributes
             .unread
             .as_ref()
-            .is_some_and(|unread| Folder::is_missing(&unread.error))
+            .is_some_and(|unread| SourceDir::is_missing(&unread.error))
         {
             // Gone or replaced, if it is not there any more; else it is the attributes alone.
-            match folder.look(name).map_err(CutError::Read)? {
+            match directory.look(name).map_err(CutError::Read)? {
                 Some(now) if now.id() == stat.id() => {}
                 _ => return Err(CutError::Read(std::io::ErrorKind::NotFound.into())),
             }
@@ -462,7 +467,7 @@ impl Walk<'_, '_> {
     fn vanished(
         &mut self,
         parent: Option<&Entry>,
-        node: Option<&Arc<FolderNode>>,
+        node: Option<&Arc<DirectoryNode>>,
     ) -> Result<(), WalkError> {
         node.inspect(|node| node.lacks(MissingNames::Unseen));
         self.shared
@@ -472,7 +477,7 @@ impl Walk<'_, '_> {
 
     /// Steps over what the parent has below a path whose own entry was taken.
     pub(super) fn carry_below(&mut self, path: &RelPath, parent: Option<&Entry>) {
-        if let (Some(cursor), true) = (&mut self.parent, parent.is_some_and(Entry::is_folder)) {
+        if let (Some(cursor), true) = (&mut self.parent, parent.is_some_and(Entry::is_directory)) {
             cursor.skip_below(path);
         }
     }
@@ -497,5 +502,5 @@ impl Walk<'_, '_> {
 
 /// True if an error can mean that a link is gone or is no link any more.
 fn is_replaced(err: &std::io::Error) -> bool {
-    Folder::is_missing(err) || err.kind() == std::io::ErrorKind::InvalidInput
+    SourceDir::is_missing(err) || err.kind() == std::io::ErrorKind::InvalidInput
 }

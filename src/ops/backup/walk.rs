@@ -1,8 +1,8 @@
 //! Scan ⋈ parent: the file system and the parent's runs are walked in the same order, and no table of files is held.
 //!
-//! Folders are walked depth first, names as unsigned bytes, which is the order of runs. What is unchanged is not
-//! mentioned; files to be read go to the reader threads in batches; all else gets its entry here. A folder of an
-//! immutable source that did not change is not listed: its subfolders are known from the parent's folder pages.
+//! Directories are walked depth first, names as unsigned bytes, which is the order of runs. What is unchanged is not
+//! mentioned; files to be read go to the reader threads in batches; all else gets its entry here. A directory of an
+//! immutable source that did not change is not listed: its subdirectories are known from the parent's directory pages.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use super::cursor::ParentCursor;
 use super::gone::Listed;
 use super::reason::reason;
 use super::rules::{WalkRules, is_leftover};
-use super::sink::FolderNode;
+use super::sink::DirectoryNode;
 use super::visit::{JobBatch, Seen, see_many};
 use super::windows::Windows;
 use crate::Error;
 use crate::observe::Counter;
 use crate::repo::RepoError;
-use crate::source::{Folder, FolderId, FsKind, HashName, Kind, ListedName, Listing, Stat};
+use crate::source::{DirectoryId, FsKind, HashName, Kind, ListedName, Listing, SourceDir, Stat};
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
 /// Names that are stat'ed at once.
 const BATCH_NAMES: usize = 1024;
-/// Folders on the way down that are kept open; those above are reopened by `..`.
+/// Directories on the way down that are kept open; those above are reopened by `..`.
 const OPEN_LEVELS: usize = 48;
 
 /// Why a walk ended early.
@@ -46,7 +46,7 @@ impl From<Error> for WalkError {
 type Named = (ListedName, Option<Seen>);
 
 pub(super) enum Mode {
-    /// Names come from the folder itself.
+    /// Names come from the directory itself.
     Listed {
         listing: Option<Listing>,
         batch: std::vec::IntoIter<Named>,
@@ -54,7 +54,7 @@ pub(super) enum Mode {
         only_tag: bool,
         is_closed: bool,
     },
-    /// Unchanged: subfolders come from the parent.
+    /// Unchanged: subdirectories come from the parent.
     Skipped,
 }
 
@@ -74,18 +74,18 @@ impl Mode {
 pub(super) struct Level {
     pub(super) path: RelPath,
     /// None while a deeper level is walked and too many are open.
-    pub(super) folder: Option<Folder>,
-    id: FolderId,
+    pub(super) directory: Option<SourceDir>,
+    id: DirectoryId,
     /// See [`Stat::mount_id`].
     mount_id: u64,
-    pub(super) node: Option<Arc<FolderNode>>,
-    /// The parent's entry of a folder that is skipped.
+    pub(super) node: Option<Arc<DirectoryNode>>,
+    /// The parent's entry of a directory that is skipped.
     skipped: Option<Entry>,
     mode: Mode,
 }
 
 impl Drop for Level {
-    /// A folder that was not left in order was not seen to its end: a file of it that is read meanwhile must not make it
+    /// A directory that was not left in order was not seen to its end: a file of it that is read meanwhile must not make it
     /// whole.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
@@ -98,9 +98,9 @@ impl Drop for Level {
 pub(super) struct Walk<'w, 'a> {
     pub shared: &'w TreeShared<'a>,
     pub rules: &'w WalkRules<'a>,
-    /// All entries of the parent, and its folders alone; none without a parent.
+    /// All entries of the parent, and its directories alone; none without a parent.
     pub parent: Option<ParentCursor<'a>>,
-    pub parent_folders: Option<ParentCursor<'a>>,
+    pub parent_directories: Option<ParentCursor<'a>>,
     pub writers: &'w mut Writers<'a>,
     pub jobs: Sender<Vec<FileJob>>,
     pub batch: JobBatch,
@@ -109,7 +109,7 @@ pub(super) struct Walk<'w, 'a> {
 
 impl Walk<'_, '_> {
     /// Walks the whole tree from its open root.
-    pub fn run(&mut self, root: Folder) -> Result<(), WalkError> {
+    pub fn run(&mut self, root: SourceDir) -> Result<(), WalkError> {
         let mut levels = Vec::new();
         let parent = self.parent_at(&RelPath::root())?;
         let (stat, clock) = (self.rules.root, self.rules.clock);
@@ -117,7 +117,7 @@ impl Walk<'_, '_> {
             &mut levels,
             Entered {
                 path: RelPath::root(),
-                folder: root,
+                directory: root,
                 stat,
                 clock,
                 parent,
@@ -133,7 +133,7 @@ impl Walk<'_, '_> {
                 Step::Enter(entered) => {
                     let depth = levels.len();
                     if depth > OPEN_LEVELS {
-                        levels[depth - OPEN_LEVELS].folder = None;
+                        levels[depth - OPEN_LEVELS].directory = None;
                     }
                     self.enter(&mut levels, *entered)?;
                 }
@@ -145,19 +145,24 @@ impl Walk<'_, '_> {
     }
 
     /// Captures a source that is a single file.
-    pub fn run_file(&mut self, folder: &Folder, name: &[u8], stat: Stat) -> Result<(), WalkError> {
+    pub fn run_file(
+        &mut self,
+        directory: &SourceDir,
+        name: &[u8],
+        stat: Stat,
+    ) -> Result<(), WalkError> {
         let path = RelPath::root();
         let parent = self.parent_at(&path)?;
-        if stat.size == 0 && parent.as_ref().is_some_and(Entry::is_folder) {
+        if stat.size == 0 && parent.as_ref().is_some_and(Entry::is_directory) {
             self.refuse_empty_root()?;
         }
-        self.windows.learn(folder);
+        self.windows.learn(directory);
         // The stat of the opening may be older than what ran before the source.
         let seen = Seen {
             stat: Ok(Some(stat)),
             clock: self.rules.clock,
         };
-        self.visit(folder, name, path, seen, parent, None)?;
+        self.visit(directory, name, path, seen, parent, None)?;
         self.send_batch()
     }
 
@@ -165,13 +170,13 @@ impl Walk<'_, '_> {
         self.parent.is_some()
     }
 
-    /// Decides how a folder is walked and puts it on the stack.
+    /// Decides how a directory is walked and puts it on the stack.
     fn enter(
         &mut self,
         levels: &mut Vec<Level>,
         Entered {
             path,
-            folder,
+            directory,
             stat,
             clock,
             parent,
@@ -181,11 +186,11 @@ impl Walk<'_, '_> {
             .count(&self.shared.counts.others, Counter::Entries);
         self.shared
             .counts
-            .folders
+            .directories
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(file) = parent
             .as_ref()
-            .filter(|parent| path.is_root() && !parent.is_folder())
+            .filter(|parent| path.is_root() && !parent.is_directory())
         {
             // What makes a container may put a directory in the place of a file that is missing.
             self.shared.hide(file);
@@ -193,18 +198,18 @@ impl Walk<'_, '_> {
         let is_mount = levels
             .last()
             .is_some_and(|above| (above.id.device, above.mount_id) != (stat.device, stat.mount_id));
-        let is_kernels = self.windows.learn(&folder) == FsKind::Kernel
+        let is_kernels = self.windows.learn(&directory) == FsKind::Kernel
             && levels
                 .last()
                 .is_some_and(|above| above.id.device != stat.device);
         if !is_kernels && self.may_skip(&stat, parent.as_ref()) {
-            let id = folder.id();
+            let id = directory.id();
             self.shared
                 .has_skipped
                 .store(true, std::sync::atomic::Ordering::Relaxed);
             levels.push(Level {
                 path,
-                folder: Some(folder),
+                directory: Some(directory),
                 id,
                 mount_id: stat.mount_id,
                 node: None,
@@ -228,7 +233,7 @@ impl Walk<'_, '_> {
             {
                 None
             }
-            _ => Some(folder.xattrs_self()),
+            _ => Some(directory.xattrs_self()),
         };
         let is_carried = attributes.is_none();
         let attributes = attributes.unwrap_or_default();
@@ -239,7 +244,12 @@ impl Walk<'_, '_> {
             meta.xattrs.clone_from(&old.xattrs);
         }
 
-        let node = Arc::new(FolderNode::new(path.clone(), meta, parent, self.has_runs()));
+        let node = Arc::new(DirectoryNode::new(
+            path.clone(),
+            meta,
+            parent,
+            self.has_runs(),
+        ));
         if is_mount {
             node.mark_mount();
         }
@@ -253,13 +263,13 @@ impl Walk<'_, '_> {
         }
         let mode = match is_kernels {
             true => self.leave_kernels(&path, &node),
-            false => self.list(&path, &folder, &stat, &node)?,
+            false => self.list(&path, &directory, &stat, &node)?,
         };
-        let id = folder.id();
+        let id = directory.id();
         let mount_id = stat.mount_id;
         levels.push(Level {
             path,
-            folder: Some(folder),
+            directory: Some(directory),
             id,
             mount_id,
             node: Some(node),
@@ -271,7 +281,7 @@ impl Walk<'_, '_> {
 
     /// A mounted file system of the kernel is not entered: what looks like files there is made while it is read, some of it
     /// without end.
-    fn leave_kernels(&self, path: &RelPath, node: &FolderNode) -> Mode {
+    fn leave_kernels(&self, path: &RelPath, node: &DirectoryNode) -> Mode {
         node.lacks(MissingNames::Unseen);
         self.shared.leave_kernels(path);
         Mode::listed(None, false, true)
@@ -280,17 +290,17 @@ impl Walk<'_, '_> {
     fn list(
         &mut self,
         path: &RelPath,
-        folder: &Folder,
+        directory: &SourceDir,
         stat: &Stat,
-        node: &Arc<FolderNode>,
+        node: &Arc<DirectoryNode>,
     ) -> Result<Mode, WalkError> {
         if self.rules.filter.excludes_mount(&self.rules.root, stat) {
             node.lacks(MissingNames::Unseen);
             return Ok(Mode::listed(None, false, true));
         }
-        match folder.list(self.rules.scratch, self.rules.listing_bytes) {
+        match directory.list(self.rules.scratch, self.rules.listing_bytes) {
             Ok(listing) => {
-                let after = folder.stat_self();
+                let after = directory.stat_self();
                 if !after.is_ok_and(|after| (after.mtime, after.ctime) == (stat.mtime, stat.ctime))
                 {
                     node.revisit();
@@ -303,13 +313,14 @@ impl Walk<'_, '_> {
                 }
                 Ok(Mode::listed(
                     Some(listing),
-                    self.rules.filter.is_cache_folder(folder),
+                    self.rules.filter.is_cache_directory(directory),
                     false,
                 ))
             }
             Err(err) => {
-                // What the parent has below it is carried over, and the folder says that it is not the truth.
-                self.shared.problem(path, &reason("list the folder", &err));
+                // What the parent has below it is carried over, and the directory says that it is not the truth.
+                self.shared
+                    .problem(path, &reason("list the directory", &err));
                 self.shared.observer.add(Counter::Failed, 1);
                 node.mark_stale();
                 self.keep_subtree(path)?;
@@ -319,7 +330,7 @@ impl Walk<'_, '_> {
     }
 
     /// True if a directory is empty, and was not while something was mounted on it.
-    fn is_unmounted(&mut self, path: &RelPath, node: &FolderNode) -> Result<bool, WalkError> {
+    fn is_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<bool, WalkError> {
         if self.shared.allow_empty || !node.was_unmounted() {
             return Ok(false);
         }
@@ -331,7 +342,7 @@ impl Walk<'_, '_> {
 
     /// What the last snapshot has below an empty mount point stays: more likely nothing is mounted there than that all was
     /// deleted.
-    fn keep_unmounted(&mut self, path: &RelPath, node: &FolderNode) -> Result<Mode, WalkError> {
+    fn keep_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<Mode, WalkError> {
         let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
                    it, or say --allow-empty";
         self.shared.problem(path, why);
@@ -357,13 +368,13 @@ impl Walk<'_, '_> {
         Ok(self.shared.refuse_emptiness(why)?)
     }
 
-    /// An unchanged folder of an immutable source is not listed (PROTOCOL R7, R19).
+    /// An unchanged directory of an immutable source is not listed (PROTOCOL R7, R19).
     pub(super) fn may_skip(&self, stat: &Stat, parent: Option<&Entry>) -> bool {
         self.shared.immutable
             && !self.rules.no_skip
             && parent.is_some_and(|parent| {
                 !parent.flags.intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
-                    && matches!(&parent.node, Node::Folder { meta }
+                    && matches!(&parent.node, Node::Directory { meta }
                         if (meta.mtime, meta.ctime, meta.inode) == (stat.mtime, stat.ctime, stat.inode))
             })
     }
@@ -379,31 +390,31 @@ impl Walk<'_, '_> {
             (None, None) => {}
         }
         match levels.last_mut() {
-            Some(above) if above.folder.is_none() => self.go_back(&done, above),
+            Some(above) if above.directory.is_none() => self.go_back(&done, above),
             _ => Ok(()),
         }
     }
 
-    /// The level above was closed on the way down: back by `..`, if it is still the same folder. If not, there is no way
+    /// The level above was closed on the way down: back by `..`, if it is still the same directory. If not, there is no way
     /// to those above it either, up to the first that stayed open: each says that it was not seen to its end.
     fn go_back(&mut self, done: &Level, above: &mut Level) -> Result<(), WalkError> {
-        let way = done.folder.as_ref().map_or_else(
+        let way = done.directory.as_ref().map_or_else(
             || {
                 Err(std::io::Error::other(
-                    "a folder below it was moved meanwhile",
+                    "a directory below it was moved meanwhile",
                 ))
             },
-            |folder| folder.reopen_parent(above.id),
+            |directory| directory.reopen_parent(above.id),
         );
         let err = match way {
-            Ok(folder) => {
-                above.folder = Some(folder);
+            Ok(directory) => {
+                above.directory = Some(directory);
                 return Ok(());
             }
             Err(err) => err,
         };
         self.shared
-            .problem(&above.path, &reason("go back to the folder", &err));
+            .problem(&above.path, &reason("go back to the directory", &err));
         self.shared.observer.add(Counter::Failed, 1);
         self.own_node(above);
         above.node.as_ref().inspect(|node| node.mark_stale());
@@ -413,7 +424,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Gives a skipped folder an entry of its own: there is something to say of it after all.
+    /// Gives a skipped directory an entry of its own: there is something to say of it after all.
     pub(super) fn own_node(&self, level: &mut Level) {
         if level.node.is_none()
             && let Some(parent) = level.skipped.take()
@@ -421,7 +432,7 @@ impl Walk<'_, '_> {
             let meta = parent.meta().cloned().unwrap_or_default();
             let missing = parent.missing_names();
             let parent_flags = parent.flags;
-            let node = FolderNode::new(level.path.clone(), meta, Some(parent), self.has_runs());
+            let node = DirectoryNode::new(level.path.clone(), meta, Some(parent), self.has_runs());
             if parent_flags.contains(EntryFlags::MOUNT) {
                 node.mark_mount();
             }
@@ -441,7 +452,7 @@ impl Walk<'_, '_> {
     }
 
     pub(super) fn skip_below(&mut self, path: &RelPath) {
-        for cursor in [&mut self.parent, &mut self.parent_folders]
+        for cursor in [&mut self.parent, &mut self.parent_directories]
             .into_iter()
             .flatten()
         {
@@ -453,7 +464,7 @@ impl Walk<'_, '_> {
         self.shared
             .keeps_old
             .store(true, std::sync::atomic::Ordering::Relaxed);
-        for cursor in [&mut self.parent, &mut self.parent_folders]
+        for cursor in [&mut self.parent, &mut self.parent_directories]
             .into_iter()
             .flatten()
         {
@@ -485,7 +496,7 @@ impl Walk<'_, '_> {
     }
 
     fn next_listed(&mut self, level: &mut Level) -> Result<Step, WalkError> {
-        let (Some(folder), Some(node)) = (level.folder.clone(), level.node.clone()) else {
+        let (Some(directory), Some(node)) = (level.directory.clone(), level.node.clone()) else {
             return Ok(Step::Leave);
         };
         loop {
@@ -501,23 +512,23 @@ impl Walk<'_, '_> {
             };
             let listed = Listed {
                 path: &level.path,
-                folder: &folder,
+                directory: &directory,
                 node: &node,
                 only_tag: *only_tag,
                 is_closed: *is_closed,
             };
             let Some((name, _)) = batch.as_slice().first() else {
-                // A folder may have millions of names, none of which is a step of its own.
+                // A directory may have millions of names, none of which is a step of its own.
                 self.shared.check()?;
                 let more = match listing {
-                    Some(listing) => self.next_batch(&node, &folder, listing, *only_tag),
+                    Some(listing) => self.next_batch(&node, &directory, listing, *only_tag),
                     None => Ok(Vec::new()),
                 };
                 let names = match more {
                     Ok(names) => names,
                     Err(err) => {
                         self.shared
-                            .problem(&level.path, &reason("list the folder", &err));
+                            .problem(&level.path, &reason("list the directory", &err));
                         self.shared.observer.add(Counter::Failed, 1);
                         node.mark_stale();
                         self.keep_subtree(&level.path)?;
@@ -527,7 +538,7 @@ impl Walk<'_, '_> {
                 };
                 if names.is_empty() {
                     let new_names = std::mem::take(new_names);
-                    self.visit_new(&folder, &level.path, new_names, &node)?;
+                    self.visit_new(&directory, &level.path, new_names, &node)?;
                     let Some(unlisted) = self.take_unlisted(&level.path, None)? else {
                         return Ok(Step::Leave);
                     };
@@ -573,19 +584,21 @@ impl Walk<'_, '_> {
                     new_names.push(name);
                     if new_names.len() >= BATCH_NAMES {
                         let new_names = std::mem::take(new_names);
-                        self.visit_new(&folder, &level.path, new_names, &node)?;
+                        self.visit_new(&directory, &level.path, new_names, &node)?;
                     }
                 } else {
-                    let seen = Seen::at(&folder, &name.name);
+                    let seen = Seen::at(&directory, &name.name);
                     if let Some(step) =
-                        self.visit(&folder, &name.name, path, seen, parent, Some(&node))?
+                        self.visit(&directory, &name.name, path, seen, parent, Some(&node))?
                     {
                         return Ok(step);
                     }
                 }
                 continue;
             };
-            if let Some(step) = self.visit(&folder, &name.name, path, seen, parent, Some(&node))? {
+            if let Some(step) =
+                self.visit(&directory, &name.name, path, seen, parent, Some(&node))?
+            {
                 return Ok(step);
             }
         }
@@ -594,8 +607,8 @@ impl Walk<'_, '_> {
     /// The next names that are to be captured, with their stats where these are wanted now; empty at the end.
     fn next_batch(
         &self,
-        node: &FolderNode,
-        folder: &Folder,
+        node: &DirectoryNode,
+        directory: &SourceDir,
         listing: &mut Listing,
         only_tag: bool,
     ) -> std::io::Result<Vec<Named>> {
@@ -621,15 +634,15 @@ impl Walk<'_, '_> {
         if self.shared.immutable && !self.rules.no_skip {
             return Ok(names.into_iter().map(|name| (name, None)).collect());
         }
-        let seen = see_many(folder, &names);
+        let seen = see_many(directory, &names);
         Ok(names.into_iter().zip(seen.into_iter().map(Some)).collect())
     }
 }
 
-/// A folder to be entered.
+/// A directory to be entered.
 pub(super) struct Entered {
     pub path: RelPath,
-    pub folder: Folder,
+    pub directory: SourceDir,
     pub stat: Stat,
     /// Our clock just before the stat.
     pub clock: Timestamp,

@@ -125,8 +125,8 @@ mod tests {
                 Node::Socket { meta: meta(1) },
             ),
             (
-                Node::Folder { meta: meta(1) },
-                Node::Folder { meta: meta(2) },
+                Node::Directory { meta: meta(1) },
+                Node::Directory { meta: meta(2) },
                 file(1, b""),
             ),
         ] {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::source::{Folder, FsKind, Kind, Stat};
+use crate::source::{FsKind, Kind, SourceDir, Stat};
 use crate::sys::writeback_seconds;
 
 /// The windows of one walk; one `statfs` a file system.
@@ -24,9 +24,9 @@ impl Windows {
     }
 
     /// The kind of the file system that holds an open directory. One that cannot be asked may be anything.
-    pub fn learn(&mut self, folder: &Folder) -> FsKind {
-        let ask = || folder.fs_kind().unwrap_or(FsKind::Network);
-        *self.kinds.entry(folder.id().device).or_insert_with(ask)
+    pub fn learn(&mut self, directory: &SourceDir) -> FsKind {
+        let ask = || directory.fs_kind().unwrap_or(FsKind::Network);
+        *self.kinds.entry(directory.id().device).or_insert_with(ask)
     }
 
     /// The kind of the file system that holds what was stat'ed; a file that is mounted on its own may be on any.
@@ -57,12 +57,12 @@ mod tests {
     /// Files of a network file system below a local root were judged by the root's window.
     #[test]
     fn each_file_system_has_its_own_window() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("full"), b"x").expect("written");
         std::fs::write(dir.path().join("empty"), b"").expect("written");
-        let folder = Folder::open_root(dir.path()).expect("opens");
+        let directory = SourceDir::open_root(dir.path()).expect("opens");
         let [full, empty] =
-            [b"full".as_slice(), b"empty"].map(|name| folder.stat(name).expect("stat"));
+            [b"full".as_slice(), b"empty"].map(|name| directory.stat(name).expect("stat"));
         let mut windows = Windows {
             given: None,
             writeback: 35,
@@ -73,7 +73,7 @@ mod tests {
             60,
             "nothing is known of the file system yet"
         );
-        assert_eq!(windows.learn(&folder), FsKind::Local);
+        assert_eq!(windows.learn(&directory), FsKind::Local);
         assert_eq!((windows.seconds(&full), windows.seconds(&empty)), (35, 3));
 
         let elsewhere = Stat {

@@ -119,7 +119,7 @@ fn sample() -> (Lab, Lab, Vec<SnapshotId>) {
         if seed == 2 {
             std::fs::remove_file(from.tree().join("many/3")).expect("removed");
             std::fs::remove_dir_all(from.tree().join("a")).expect("removed");
-            write(&from.tree().join("a"), b"a file in a folder's place");
+            write(&from.tree().join("a"), b"a file in a directory's place");
         }
         if seed == 3 {
             continue;
@@ -267,7 +267,7 @@ fn an_interrupted_copy_goes_on() {
         let fork = to.fork();
         let faulty = Arc::new(FaultyStore::new(fork.store.clone()));
         let store: SharedStore = faulty.clone();
-        let cache = tempfile::tempdir().expect("a folder");
+        let cache = tempfile::tempdir().expect("a directory");
         let target = Repository::open(store, &Secret::empty(), cache.path()).expect("opens");
         faulty.die_after_writes(writes);
         let done = copy(
@@ -328,7 +328,7 @@ fn two_copies_at_once_do_not_copy_all_twice() {
         labs: (&from, &to),
         begun: false.into(),
     };
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let target = Repository::open(to.store.clone(), &Secret::empty(), cache.path()).expect("opens");
     let report =
         copy(&from.open(), &target, &options(), &observer, &Cancel::new()).expect("copied");

@@ -99,7 +99,7 @@ impl Copier<'_> {
         while let Some(mention) = mentions.next_mention().map_err(Trouble::Source)? {
             self.cancel.check()?;
             let entry = self.entry(mention.entry, &mut join, writers)?;
-            writer.push(&entry, mention.in_folders)?;
+            writer.push(&entry, mention.in_directories)?;
             self.observer.add(Counter::Entries, 1);
         }
         let empty = || {
@@ -265,7 +265,7 @@ fn names_chunks(entry: &Entry) -> bool {
 fn meta_mut(node: &mut Node) -> Option<&mut Metadata> {
     match node {
         Node::File { meta, .. }
-        | Node::Folder { meta }
+        | Node::Directory { meta }
         | Node::Symlink { meta, .. }
         | Node::Fifo { meta }
         | Node::Socket { meta }

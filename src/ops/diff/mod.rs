@@ -25,7 +25,7 @@ const CACHE_BYTES: usize = 24 << 20;
 /// What of a path differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Changed {
-    /// It is something else: a folder where a file was.
+    /// It is something else: a directory where a file was.
     Kind,
     /// The bytes of a file or stream, a symlink's target, a device's numbers. The metadata may differ too.
     Content,
@@ -147,14 +147,16 @@ impl Differ<'_, '_> {
             let path = &mention.entry.path;
             if compared
                 .as_ref()
-                .is_some_and(|folder| path.is_below(folder))
+                .is_some_and(|directory| path.is_below(directory))
             {
                 continue;
             }
             let (first, second) = (before.entry_at(path)?, after.entry_at(path)?);
-            let is_folder = |entry: &Option<Entry>| entry.as_ref().is_some_and(Entry::is_folder);
+            let is_directory =
+                |entry: &Option<Entry>| entry.as_ref().is_some_and(Entry::is_directory);
             // What a cover hides on one side, the shared runs may still show on the other.
-            let all_below = mention.entry.covers() && (is_folder(&first) || is_folder(&second));
+            let all_below =
+                mention.entry.covers() && (is_directory(&first) || is_directory(&second));
             self.compare(first.as_ref(), second.as_ref())?;
             if all_below {
                 let (first, second) = (before.next_below(path)?, after.next_below(path)?);
@@ -178,17 +180,17 @@ impl Differ<'_, '_> {
         self.tell(&RelPath::root(), change, size(old), size(new))
     }
 
-    /// Compares all entries of both sides, those below `folder` if one is given, beginning with these two.
+    /// Compares all entries of both sides, those below `directory` if one is given, beginning with these two.
     fn in_step(
         &mut self,
         before: &mut Walk<'_>,
         after: &mut Walk<'_>,
-        folder: Option<&RelPath>,
+        directory: Option<&RelPath>,
         first: Option<Entry>,
         second: Option<Entry>,
     ) -> Result<(), Error> {
-        let next = |walk: &mut Walk<'_>| match folder {
-            Some(folder) => walk.next_below(folder),
+        let next = |walk: &mut Walk<'_>| match directory {
+            Some(directory) => walk.next_below(directory),
             None => walk.next(),
         };
         let (mut old, mut new) = (first, second);

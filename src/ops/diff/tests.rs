@@ -15,7 +15,7 @@ type State = BTreeMap<RelPath, Node>;
 #[derive(Debug, Clone)]
 enum Op {
     File(Vec<u8>, u8),
-    Folder(Vec<u8>, u16),
+    Directory(Vec<u8>, u16),
     Remove(Vec<u8>),
 }
 
@@ -27,7 +27,7 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (path(), 0..3u8).prop_map(|(path, content)| Op::File(path, content)),
-        2 => (path(), 0..2u16).prop_map(|(path, mode)| Op::Folder(path, mode)),
+        2 => (path(), 0..2u16).prop_map(|(path, mode)| Op::Directory(path, mode)),
         2 => path().prop_map(Op::Remove),
     ]
 }
@@ -38,7 +38,7 @@ fn real(path: &[u8]) -> RelPath {
     })
 }
 
-/// Does a step, as a file system would: a file takes a folder's contents away, what has no parent folder does not come.
+/// Does a step, as a file system would: a file takes a directory's contents away, what has no parent directory does not come.
 fn apply(state: &mut State, op: &Op) {
     let (path, node) = match op {
         Op::File(path, content) => {
@@ -54,9 +54,9 @@ fn apply(state: &mut State, op: &Op) {
                 }),
             )
         }
-        Op::Folder(path, mode) => (
+        Op::Directory(path, mode) => (
             real(path),
-            Some(Node::Folder {
+            Some(Node::Directory {
                 meta: Metadata {
                     mode: *mode,
                     ..Metadata::default()
@@ -66,12 +66,12 @@ fn apply(state: &mut State, op: &Op) {
         Op::Remove(path) => (real(path), None),
     };
     let has_parent = path.parent().is_some_and(|parent| {
-        parent.is_root() || matches!(state.get(&parent), Some(Node::Folder { .. }))
+        parent.is_root() || matches!(state.get(&parent), Some(Node::Directory { .. }))
     });
     if !has_parent {
         return;
     }
-    if !matches!(node, Some(Node::Folder { .. })) {
+    if !matches!(node, Some(Node::Directory { .. })) {
         state.retain(|other, _| !other.is_below(&path));
     }
     match node {
@@ -86,7 +86,9 @@ fn run(old: &State, new: &State) -> Vec<Entry> {
     let mut covered: Option<RelPath> = None;
     let paths: BTreeSet<&RelPath> = old.keys().chain(new.keys()).collect();
     for path in paths {
-        let hidden = covered.as_ref().is_some_and(|folder| path.is_below(folder));
+        let hidden = covered
+            .as_ref()
+            .is_some_and(|directory| path.is_below(directory));
         let before = old.get(path).filter(|_| !hidden);
         let after = new.get(path);
         if before == after {
@@ -95,14 +97,14 @@ fn run(old: &State, new: &State) -> Vec<Entry> {
         let Some(node) = after.cloned().or(before.map(|_| Node::Removed)) else {
             continue;
         };
-        let was_folder = matches!(before, Some(Node::Folder { .. }));
-        let is_folder = matches!(node, Node::Folder { .. });
-        let flags = if is_folder && !was_folder {
+        let was_directory = matches!(before, Some(Node::Directory { .. }));
+        let is_directory = matches!(node, Node::Directory { .. });
+        let flags = if is_directory && !was_directory {
             EntryFlags::COVER
         } else {
             EntryFlags::empty()
         };
-        if was_folder && !is_folder {
+        if was_directory && !is_directory {
             covered = Some(path.clone());
         }
         entries.push(Entry {
@@ -165,7 +167,7 @@ proptest! {
         two in proptest::collection::vec(op(), 0..6),
         shares in any::<bool>(),
     ) {
-        let root = (RelPath::root(), Node::Folder { meta: Metadata::default() });
+        let root = (RelPath::root(), Node::Directory { meta: Metadata::default() });
         let step = |from: &State, ops: &[Op]| {
             let mut state = from.clone();
             ops.iter().for_each(|op| apply(&mut state, op));

@@ -5,7 +5,7 @@ use super::*;
 use crate::format::{SourceCounts, SourceKind, SourceRecord};
 use crate::observe::Recording;
 use crate::ops::testing::Lab;
-use crate::store::Folder;
+use crate::store::ObjectDir;
 use crate::types::Content;
 
 fn record(name: &str, kind: SourceKind) -> SourceRecord {
@@ -58,7 +58,7 @@ fn left(kinds: &[SourceKind], change: impl Fn(&mut ForgetOptions)) -> Vec<usize>
     };
     change(&mut options);
     run(&repo, &options);
-    let kept = ids(repo.store(), Folder::Snapshots);
+    let kept = ids(repo.store(), ObjectDir::Snapshots);
     (0..made.len())
         .filter(|&n| kept.contains(&made[n]))
         .collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::tests::{DAY, add, ids, last, options, run};
 use super::*;
 use crate::ops::testing::Lab;
-use crate::store::Folder;
+use crate::store::ObjectDir;
 
 const HOUR: i64 = 3600;
 
@@ -38,7 +38,7 @@ fn a_daily_forget_over_hourly_backups_is_never_refused() {
         let report = run(&repo, &options(daily(7)));
         assert_eq!(report.refused, [], "day {day}");
     }
-    assert!(ids(repo.store(), Folder::Snapshots).len() <= 8);
+    assert!(ids(repo.store(), ObjectDir::Snapshots).len() <= 8);
 }
 
 /// `keep_last = 7` where `keep_daily = 7` was meant, over a month of hourly backups.
@@ -54,7 +54,7 @@ fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
         told,
         "host host, sources : 173 of 180 would go, the others cover 1.0 of 29.8 days"
     );
-    assert_eq!(ids(repo.store(), Folder::Snapshots).len(), all.len());
+    assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), all.len());
     assert_eq!(
         run(
             &repo,
@@ -85,7 +85,7 @@ fn a_refused_group_holds_up_no_other() {
     assert_eq!((report.kept, report.dropped), (14, 10));
     let expected: BTreeSet<_> = days.iter().chain(&hours[10..]).copied().collect();
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         expected,
         "less than a day is not guarded"
     );
@@ -193,7 +193,10 @@ fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
         },
     );
     assert_eq!(
-        (forced.dropped, ids(repo.store(), Folder::Snapshots).len()),
+        (
+            forced.dropped,
+            ids(repo.store(), ObjectDir::Snapshots).len()
+        ),
         (2, 3)
     );
     let other = Lab::new();

@@ -71,7 +71,7 @@ mod tests {
     use super::super::tests::{DAY, add, ids, last, options, run};
     use crate::format::{SnapshotState, SourceCounts, SourceKind, SourceRecord};
     use crate::ops::testing::Lab;
-    use crate::store::Folder;
+    use crate::store::ObjectDir;
     use crate::types::{Content, SnapshotId};
 
     fn stream(name: &str, is_good: bool) -> SourceRecord {
@@ -145,7 +145,7 @@ mod tests {
         );
         assert_eq!(why(5), "doubtful, but nothing is newer, last 1");
         let kept = [0, 2, 3, 5].map(|n| made[n]).into();
-        assert_eq!(ids(repo.store(), Folder::Snapshots), kept);
+        assert_eq!(ids(repo.store(), ObjectDir::Snapshots), kept);
 
         // A good capture of both ends it.
         lab.store.clock().advance(60);
@@ -159,7 +159,7 @@ mod tests {
                 ..options(last(1))
             },
         );
-        assert_eq!(ids(repo.store(), Folder::Snapshots), [good].into());
+        assert_eq!(ids(repo.store(), ObjectDir::Snapshots), [good].into());
     }
 
     /// The database alone is backed up by a second job: what it has seen counts, whatever the group.
@@ -176,7 +176,7 @@ mod tests {
         let third = one(vec![stream("db", true)]);
         let fourth = one(vec![stream("db", false)]);
         run(&repo, &options(last(1)));
-        let kept = ids(repo.store(), Folder::Snapshots);
+        let kept = ids(repo.store(), ObjectDir::Snapshots);
         assert!(
             kept.contains(&third) && kept.contains(&fourth) && kept.contains(&second),
             "{kept:?}"
@@ -190,6 +190,6 @@ mod tests {
                 ..options(last(1))
             },
         );
-        assert!(!ids(repo.store(), Folder::Snapshots).contains(&first));
+        assert!(!ids(repo.store(), ObjectDir::Snapshots).contains(&first));
     }
 }

@@ -8,7 +8,7 @@ use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::tag::{TagChange, retag};
 use crate::ops::testing::{Lab, noise, write};
 use crate::repo::{HostChoice, Repository, seal_object};
-use crate::store::{Body, Folder, ObjectKey, PutMode};
+use crate::store::{Body, ObjectDir, ObjectKey, PutMode};
 use crate::types::{LeaseId, SegmentBody, SegmentId, SnapshotId};
 
 const DAY: i64 = 86_400;
@@ -94,7 +94,7 @@ fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
         assert_clean(&repo);
     }
     assert!(
-        ids(repo.store(), Folder::Forgotten).is_empty(),
+        ids(repo.store(), ObjectDir::Forgotten).is_empty(),
         "the old object was swept"
     );
     assert_eq!(read_stream(&repo, next), stream);
@@ -104,7 +104,7 @@ fn what_was_swept_does_not_come_back_and_a_re_tag_lives_on() {
         run_prune(&repo);
     }
     assert!(bring_back(&repo, next).is_err());
-    assert_eq!(ids(repo.store(), Folder::Snapshots).len(), 1);
+    assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), 1);
     assert_clean(&repo);
 }
 
@@ -118,7 +118,7 @@ fn a_crash_while_bringing_back_leaves_a_repository_that_can_be_pruned() {
         |repo| bring_back(repo, id).map(drop),
         |fork, repo| {
             assert_clean(repo);
-            let back = ids(repo.store(), Folder::Snapshots).len() == 2;
+            let back = ids(repo.store(), ObjectDir::Snapshots).len() == 2;
             for _ in 0..3 {
                 // Beyond what a dead lease holds up.
                 fork.store.clock().advance(DAY + 3600);

@@ -11,8 +11,8 @@ use crate::ops::testing::{Lab, marks, noise, write};
 use crate::ops::verify::{FindingKind, VerifyOptions, verify};
 use crate::repo::{RepoError, Secret, seal_object};
 use crate::store::{
-    Body, FaultyStore, Folder, HookedStore, KeyKind, ObjectMeta, Operation, PutMode, SharedStore,
-    Store, StoreError, list_all,
+    Body, FaultyStore, HookedStore, KeyKind, ObjectDir, ObjectMeta, Operation, PutMode,
+    SharedStore, Store, StoreError, list_all,
 };
 use crate::types::{LeaseId, PackId, RelPath, SegmentBody, SegmentId};
 
@@ -120,12 +120,12 @@ fn protect(on: bool) -> TagChange {
     }
 }
 
-pub(super) fn ids(store: &dyn Store, folder: Folder) -> BTreeSet<SnapshotId> {
+pub(super) fn ids(store: &dyn Store, directory: ObjectDir) -> BTreeSet<SnapshotId> {
     let id = |meta: ObjectMeta| match meta.key {
         ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => Some(id),
         _ => None,
     };
-    list_all(store, folder)
+    list_all(store, directory)
         .expect("listed")
         .into_iter()
         .filter_map(id)
@@ -204,10 +204,10 @@ fn a_policy_forgets_what_it_does_not_keep() {
     );
 
     run(&repo, &options(last(5)));
-    let listed = ids(repo.store(), Folder::Snapshots);
+    let listed = ids(repo.store(), ObjectDir::Snapshots);
     assert_eq!(listed, all[5..].iter().copied().collect());
     assert_eq!(
-        ids(repo.store(), Folder::Forgotten),
+        ids(repo.store(), ObjectDir::Forgotten),
         all[..5].iter().copied().collect()
     );
     let forced = ForgetOptions {
@@ -216,11 +216,11 @@ fn a_policy_forgets_what_it_does_not_keep() {
     };
     assert_eq!(run(&repo, &forced).dropped, 4);
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([all[9]])
     );
     assert!(
-        list_all(repo.store(), Folder::Leases)
+        list_all(repo.store(), ObjectDir::Leases)
             .expect("listed")
             .is_empty()
     );
@@ -248,7 +248,7 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
     let [a, b] = hosts;
     run(&repo, &options(last(2)));
     let expected = a[2..].iter().chain(&b[2..]).copied().collect();
-    assert_eq!(ids(repo.store(), Folder::Snapshots), expected);
+    assert_eq!(ids(repo.store(), ObjectDir::Snapshots), expected);
     let filter = SnapshotFilter {
         host: Some("a".into()),
         ..SnapshotFilter::default()
@@ -261,7 +261,7 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
         },
     );
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([a[3], b[2], b[3]])
     );
     let group_by = GroupBy {
@@ -296,7 +296,7 @@ fn the_store_s_time_overrules_a_lying_clock() {
     let report = run(&repo, &options(last(2)));
     assert_eq!(report.dropped, 2);
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         made[2..].iter().copied().collect()
     );
     // The store's clock ran ahead for a while, and was put right.
@@ -311,7 +311,7 @@ fn the_store_s_time_overrules_a_lying_clock() {
         },
     );
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([made[3], ahead])
     );
     let reasons: Vec<&Reason> = report.groups[0]
@@ -339,13 +339,16 @@ fn protected_ones_are_not_forgotten_by_name() {
     );
     assert!(matches!(refused, Err(Error::Refused { .. })));
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([two, held]),
         "not the other either"
     );
     let free = tag(&repo, held, &protect(false)).expect("let go");
     forget(&repo, free).expect("forgotten");
-    assert_eq!(ids(repo.store(), Folder::Snapshots), BTreeSet::from([two]));
+    assert_eq!(
+        ids(repo.store(), ObjectDir::Snapshots),
+        BTreeSet::from([two])
+    );
 }
 
 /// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and looks at what is left.
@@ -358,7 +361,7 @@ pub(super) fn at_every_write(
         let fork = lab.fork();
         let faulty = std::sync::Arc::new(FaultyStore::new(fork.store.clone()));
         let store: SharedStore = faulty.clone();
-        let cache = tempfile::tempdir().expect("a folder");
+        let cache = tempfile::tempdir().expect("a directory");
         let repo = Repository::open(store, &Secret::empty(), cache.path()).expect("opens");
         faulty.die_after_writes(writes);
         let done = act(&repo);
@@ -386,10 +389,10 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
         |repo| forget(repo, first).map(drop),
         |fork, repo| {
             let known =
-                &ids(repo.store(), Folder::Snapshots) | &ids(repo.store(), Folder::Forgotten);
+                &ids(repo.store(), ObjectDir::Snapshots) | &ids(repo.store(), ObjectDir::Forgotten);
             assert!(known.contains(&first));
             assert_clean(repo);
-            if ids(repo.store(), Folder::Snapshots).contains(&first) {
+            if ids(repo.store(), ObjectDir::Snapshots).contains(&first) {
                 // Long after, so that what the crash left would be swept at once.
                 fork.store.clock().advance(3 * DAY);
                 forget(repo, first).expect("forgotten");
@@ -486,10 +489,13 @@ fn nothing_is_brought_back_while_a_prune_is_at_work() {
         "{refused}"
     );
     assert!(
-        ids(repo.store(), Folder::Snapshots).is_empty(),
+        ids(repo.store(), ObjectDir::Snapshots).is_empty(),
         "it was withdrawn"
     );
-    assert_eq!(ids(repo.store(), Folder::Forgotten), BTreeSet::from([id]));
+    assert_eq!(
+        ids(repo.store(), ObjectDir::Forgotten),
+        BTreeSet::from([id])
+    );
     prune.release().expect("released");
     // A lease that nobody can read may be a prune's; long after its last heartbeat it is nobody's.
     let key = ObjectKey::Lease(LeaseId::new([7; 16]));
@@ -523,7 +529,7 @@ pub(super) fn packs(store: &dyn Store) -> Vec<PackId> {
             None
         }
     };
-    list_all(store, Folder::Packs)
+    list_all(store, ObjectDir::Packs)
         .expect("listed")
         .into_iter()
         .filter_map(id)
@@ -552,7 +558,7 @@ fn what_has_lost_its_data_stays_forgotten() {
         case(&fork);
         let refused = bring_back(&fork.open(), id).expect_err("refused");
         assert!(matches!(refused, Error::Refused { .. }), "{refused}");
-        assert!(ids(fork.store.as_ref(), Folder::Snapshots).is_empty());
+        assert!(ids(fork.store.as_ref(), ObjectDir::Snapshots).is_empty());
     }
     bring_back(&repo, id).expect("the original is whole");
 }
@@ -579,7 +585,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
         Box::new(act),
     );
     let store = std::sync::Arc::new(store);
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(store.clone(), &Secret::empty(), cache.path()).expect("opens");
     let refused = bring_back(&repo, id).expect_err("refused");
     assert!(store.was_called());
@@ -588,7 +594,7 @@ fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
         "{refused}"
     );
     assert!(
-        ids(lab.store.as_ref(), Folder::Snapshots).is_empty(),
+        ids(lab.store.as_ref(), ObjectDir::Snapshots).is_empty(),
         "it was withdrawn"
     );
 }
@@ -638,7 +644,7 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
         (old, before.committed(), &["c".to_owned()][..])
     );
     assert_eq!(
-        ids(repo.store(), Folder::Snapshots),
+        ids(repo.store(), ObjectDir::Snapshots),
         BTreeSet::from([new, last])
     );
     assert!(
@@ -648,7 +654,7 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
             .all(|one| one.found.id != next)
     );
     // The next backup builds on the newest, and nothing is missed when a sweep has deleted the old objects.
-    for id in ids(repo.store(), Folder::Forgotten) {
+    for id in ids(repo.store(), ObjectDir::Forgotten) {
         lab.store
             .delete(&ObjectKey::Forgotten(id))
             .expect("deleted");
@@ -674,7 +680,7 @@ fn a_crash_while_tagging_leaves_one_that_counts() {
             assert_clean(repo);
             // What a crash left is tidied away and does not count as most of the group.
             run(repo, &options(last(1)));
-            assert_eq!(ids(repo.store(), Folder::Snapshots).len(), 1);
+            assert_eq!(ids(repo.store(), ObjectDir::Snapshots).len(), 1);
             assert_eq!(read_stream(repo, counts[0].id), stream);
         },
     );
@@ -694,7 +700,7 @@ fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one
         .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
         .expect("put");
     let copy = lab.fork();
-    let packs = list_all(repo.store(), Folder::Packs).expect("listed");
+    let packs = list_all(repo.store(), ObjectDir::Packs).expect("listed");
     packs
         .iter()
         .for_each(|pack| lab.store.delete(&pack.key).expect("deleted"));
@@ -736,9 +742,9 @@ fn a_forgotten_snapshot_is_not_missed() {
     lab.backup(&repo, &noise(1, 5000));
     lab.store.clock().advance(60);
     let last = lab.backup(&repo, &noise(2, 5000));
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let other = Repository::open(lab.store.clone(), &Secret::empty(), cache.path()).expect("opens");
-    let third = tempfile::tempdir().expect("a folder");
+    let third = tempfile::tempdir().expect("a directory");
     let third = Repository::open(lab.store.clone(), &Secret::empty(), third.path()).expect("opens");
     [&other, &third].into_iter().for_each(assert_clean);
     forget(&repo, last).expect("forgotten");
@@ -772,7 +778,7 @@ fn who_may_not_write_can_still_ask() {
         add(&lab, &lab.open(), |_| {});
     }
     let store = crate::store::ReadOnlyStore::new(lab.store.clone());
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(std::sync::Arc::new(store), &Secret::empty(), cache.path())
         .expect("opens");
     let report = run(

@@ -1,4 +1,4 @@
-//! A stream's or file's bytes, or a folder as tar, on an output.
+//! A stream's or file's bytes, or a directory as tar, on an output.
 
 use std::io::Write;
 
@@ -16,9 +16,9 @@ use crate::ops::walk::{Walk, reading_lease};
 use crate::repo::{ChunkReader, Repository};
 use crate::types::Node;
 
-/// Writes a stream or file to `out` as it was captured, or a folder as a tar archive.
+/// Writes a stream or file to `out` as it was captured, or a directory as a tar archive.
 ///
-/// Names in the archive are relative to the folder, which is its first entry, `./`. Names of any bytes and length, sizes
+/// Names in the archive are relative to the directory, which is its first entry, `./`. Names of any bytes and length, sizes
 /// above 8 GiB, times to the nanosecond and extended attributes (`SCHILY.xattr`) are in the forms that GNU tar and
 /// bsdtar read. Sockets, and paths that were not captured, cannot be in it and are told as missing. Holes are zeros.
 /// Further names of a file are hard links to the first. `host`: this machine's name, for the lease.
@@ -60,7 +60,7 @@ pub fn cat(
                     observer.expect(content.size, true);
                     write_content(&reader, content, out, cancel, observer)?;
                 }
-                Node::Folder { .. } => {
+                Node::Directory { .. } => {
                     write_tar(&reader, &mut walk, &entry, out, observer, cancel)?
                 }
                 Node::Symlink { target, .. } => {

@@ -48,7 +48,7 @@ pub struct FindReport {
 pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
 
 /// Finds the paths that match a pattern of gitignore's rules, seen from each source's root: one without `/` matches at
-/// any depth, one that ends in `/` folders alone. Newest snapshot first, each source in path order; a path is told for
+/// any depth, one that ends in `/` directories alone. Newest snapshot first, each source in path order; a path is told for
 /// each snapshot that holds it. Roots and what lies below a match are no matches.
 pub fn find(
     repo: &Repository,
@@ -148,7 +148,7 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     fn matches(&self, entry: &Entry) -> bool {
-        self.patterns.excludes(&entry.path, entry.is_folder())
+        self.patterns.excludes(&entry.path, entry.is_directory())
     }
 
     /// The paths that may match in a state of these runs, sorted; none: all.

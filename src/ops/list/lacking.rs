@@ -158,7 +158,7 @@ impl<'a> MissingLister<'a> {
             return Ok(true);
         }
         let streams = if incomplete == 0 {
-            Streams::Folders
+            Streams::Directories
         } else {
             Streams::All
         };

@@ -61,7 +61,7 @@ fn missing_of(
     let top = walk.entry_at(path)?;
     let result = match &top {
         None if !path.is_root() => Err(no_path(reader, found.id, source, path)),
-        Some(entry) if !entry.is_folder() => tell(entry),
+        Some(entry) if !entry.is_directory() => tell(entry),
         top => top.iter().try_for_each(&mut tell).and_then(|()| {
             while let Some(entry) = walk.next_below(path)? {
                 tell(&entry)?;

@@ -117,7 +117,7 @@ pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 
 /// Lists what is in a snapshot, in path order.
 ///
-/// A snapshot alone gives its sources, and with `recursive` everything in each; a source or folder what is right in it,
+/// A snapshot alone gives its sources, and with `recursive` everything in each; a source or directory what is right in it,
 /// and with `recursive` everything below it (itself is left out); anything else itself. Only the pages that lead there
 /// are read.
 ///
@@ -192,7 +192,7 @@ fn ls_source(
     let mut walk = Walk::open(reader, runs, true)?;
     let top = walk.entry_at(path)?;
     let result = match &top {
-        Some(entry) if entry.is_folder() => ls_below(&mut walk, source, path, recursive, each),
+        Some(entry) if entry.is_directory() => ls_below(&mut walk, source, path, recursive, each),
         Some(entry) => each(LsItem::Entry {
             source: &source.name,
             entry,
@@ -208,16 +208,16 @@ fn ls_source(
 fn ls_below(
     walk: &mut Walk<'_>,
     source: &SourceRecord,
-    folder: &RelPath,
+    directory: &RelPath,
     recursive: bool,
     each: &mut EachLs<'_>,
 ) -> Result<(), Error> {
-    while let Some(entry) = walk.next_below(folder)? {
+    while let Some(entry) = walk.next_below(directory)? {
         each(LsItem::Entry {
             source: &source.name,
             entry: &entry,
         })?;
-        if !recursive && entry.is_folder() {
+        if !recursive && entry.is_directory() {
             walk.skip_below(&entry.path);
         }
     }

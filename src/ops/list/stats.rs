@@ -32,7 +32,7 @@ pub struct Stats {
     pub latest_sources: u64,
     pub latest_files: u64,
     pub latest_bytes: u64,
-    /// The local cache folder, which can be deleted at any time.
+    /// The local cache directory, which can be deleted at any time.
     pub cache_bytes: u64,
 }
 
@@ -85,7 +85,7 @@ pub fn stats(repo: &Repository, observer: &dyn Observer, cancel: &Cancel) -> Res
     Ok(out)
 }
 
-/// Bytes of the files in the cache folder; what cannot be looked at counts as nothing.
+/// Bytes of the files in the cache directory; what cannot be looked at counts as nothing.
 fn cache_bytes(repo: &Repository) -> u64 {
     let files = walkdir::WalkDir::new(repo.cache_dir())
         .into_iter()

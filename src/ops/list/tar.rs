@@ -1,4 +1,4 @@
-//! A folder as a tar archive: GNU headers, with PAX records for what they cannot say.
+//! A directory as a tar archive: GNU headers, with PAX records for what they cannot say.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ const NAME_BYTES: usize = 100;
 /// The name of an entry that holds the next entry's name or target.
 const LONG_NAME: &[u8] = b"././@LongLink";
 
-/// Writes a folder and everything below it. `walk` stands right behind the folder's own entry, `top`.
+/// Writes a directory and everything below it. `walk` stands right behind the directory's own entry, `top`.
 pub(super) fn write_tar(
     reader: &ChunkReader<'_>,
     walk: &mut Walk<'_>,
@@ -67,7 +67,7 @@ impl Archive<'_, '_> {
         self.observer.add(Counter::Entries, 1);
         let (kind, meta) = match &entry.node {
             Node::File { meta, .. } => (EntryType::Regular, meta),
-            Node::Folder { meta } => (EntryType::Directory, meta),
+            Node::Directory { meta } => (EntryType::Directory, meta),
             Node::Symlink { meta, .. } => (EntryType::Symlink, meta),
             Node::Fifo { meta } => (EntryType::Fifo, meta),
             Node::Char { meta, .. } => (EntryType::Char, meta),
@@ -178,7 +178,7 @@ impl Archive<'_, '_> {
         Ok(())
     }
 
-    /// The name in the archive: relative to the folder, with a slash behind folders.
+    /// The name in the archive: relative to the directory, with a slash behind directories.
     fn name_of(&self, entry: &Entry) -> Vec<u8> {
         let slashed = entry.path.to_slashed();
         let skip = if self.top.is_root() {
@@ -194,7 +194,7 @@ impl Archive<'_, '_> {
         } else {
             rest.to_vec()
         };
-        if entry.is_folder() {
+        if entry.is_directory() {
             name.push(b'/');
         }
         name

@@ -48,7 +48,7 @@ fn sample() -> (Lab, Repository) {
 }
 
 #[test]
-fn ls_lists_sources_folders_and_files() {
+fn ls_lists_sources_directories_and_files() {
     let (_lab, repo) = sample();
     assert_eq!(
         listed(&repo, &what("", ""), false).expect("listed"),
@@ -192,7 +192,7 @@ fn find_tells_each_snapshot_that_holds_a_path() {
     assert_eq!(hits("/a/*", &SnapshotFilter::default()).len(), 4);
     assert!(
         hits("y/", &SnapshotFilter::default()).is_empty(),
-        "a file is no folder"
+        "a file is no directory"
     );
     let nobody = SnapshotFilter {
         host: Some("other".into()),
@@ -254,7 +254,7 @@ fn bytes_of(repo: &Repository, what: &What, observer: &Recording) -> Vec<u8> {
 }
 
 #[test]
-fn cat_gives_streams_files_and_folders() {
+fn cat_gives_streams_files_and_directories() {
     let (_lab, repo) = sample();
     let observer = Recording::default();
     assert_eq!(bytes_of(&repo, &what("db", ""), &observer), b"a dump");
@@ -293,17 +293,17 @@ fn tar_holds_what_is_hard_to_hold() {
         flags: EntryFlags::empty(),
         node,
     };
-    let folder = |path| {
+    let directory = |path| {
         entry(
             path,
-            Node::Folder {
+            Node::Directory {
                 meta: Metadata::default(),
             },
         )
     };
     let file = RelPath::root().join(&long).expect("legal");
     let entries = vec![
-        folder(RelPath::root()),
+        directory(RelPath::root()),
         entry(
             at("empty"),
             Node::File {
@@ -485,19 +485,19 @@ fn tar_holds_names_and_targets_byte_for_byte() {
         .enumerate()
         .map(|(i, target)| link(name_of(i), target))
         .collect();
-    let folders: Vec<Entry> = entries
+    let directories: Vec<Entry> = entries
         .iter()
         .filter_map(|entry| entry.path.parent().filter(|parent| !parent.is_root()))
         .chain([RelPath::root()])
         .map(|path| Entry {
             path,
             flags: EntryFlags::empty(),
-            node: Node::Folder {
+            node: Node::Directory {
                 meta: Metadata::default(),
             },
         })
         .collect();
-    entries.extend(folders);
+    entries.extend(directories);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let runs = write_runs(&repo, &writer, &[entries.clone()], &[]).0;
     commit(&repo, writer, vec![("t", tree_kind(&runs))]);

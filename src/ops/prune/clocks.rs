@@ -9,7 +9,7 @@ use crate::ops::forget::{forget_named, undelete};
 use crate::ops::testing::{Lab, lease};
 use crate::repo::{HostChoice, RepoError};
 use crate::store::{
-    Body, Folder, HookedStore, KeyKind, ObjectKey, Operation, PutMode, Store, list_all,
+    Body, HookedStore, KeyKind, ObjectDir, ObjectKey, Operation, PutMode, Store, list_all,
 };
 use crate::types::SnapshotId;
 
@@ -77,7 +77,7 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
         let is_there = |key| lab.store.stat(&key).is_ok();
         assert!(
             is_there(ObjectKey::Snapshot(first)) || is_there(ObjectKey::Forgotten(first)),
-            "behind {operation:?} {nth} of {kind:?}: forgotten a second ago, and in neither folder"
+            "behind {operation:?} {nth} of {kind:?}: forgotten a second ago, and in neither directory"
         );
         if is_there(ObjectKey::Snapshot(first)) {
             forget_as(&lab.open(), first, "host");
@@ -236,7 +236,9 @@ fn a_clock_far_ahead_ends_no_grace() {
             (0, 0),
             "{far:?}"
         );
-        let witnesses = list_all(&*lab.store, Folder::Index).expect("listed").len();
+        let witnesses = list_all(&*lab.store, ObjectDir::Index)
+            .expect("listed")
+            .len();
         lab.store.clock().advance(HOUR);
         let far = run(&repo, &options());
         assert_eq!(
@@ -245,7 +247,9 @@ fn a_clock_far_ahead_ends_no_grace() {
             "{far:?}"
         );
         assert_eq!(
-            list_all(&*lab.store, Folder::Index).expect("listed").len(),
+            list_all(&*lab.store, ObjectDir::Index)
+                .expect("listed")
+                .len(),
             witnesses,
             "one tells enough"
         );

@@ -7,7 +7,7 @@ use crate::index::Index;
 use crate::observe::Counters;
 use crate::ops::testing::{Lab, commit, noise, tree_kind, write, write_runs};
 use crate::repo::{RepoError, Secret, seal_object};
-use crate::store::{Body, Folder, ObjectKey, PutMode, Store, list_all};
+use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Store, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
 /// Another client of the same repository, with a cache of its own.
@@ -37,7 +37,9 @@ fn publish(repo: &Repository, change: impl FnOnce(&mut SegmentBody)) {
 }
 
 fn packs(store: &dyn Store) -> Vec<PackId> {
-    let listed = list_all(store, Folder::Packs).expect("listed").into_iter();
+    let listed = list_all(store, ObjectDir::Packs)
+        .expect("listed")
+        .into_iter();
     listed
         .filter_map(|meta| {
             if let ObjectKey::Pack(id) = meta.key {
@@ -62,7 +64,7 @@ fn prune_daily(lab: &Lab, repo: &Repository, days: usize) {
 #[test]
 fn i1_two_prunes_merge_the_same_segments() {
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let (a, b) = (client(&lab, &caches, "a"), client(&lab, &caches, "b"));
     let mut last = None;
     for hour in 0..30 {
@@ -71,7 +73,11 @@ fn i1_two_prunes_merge_the_same_segments() {
         lab.store.clock().advance(HOUR);
     }
     b.sync().expect("syncs");
-    let segments = || list_all(&*lab.store, Folder::Index).expect("listed").len();
+    let segments = || {
+        list_all(&*lab.store, ObjectDir::Index)
+            .expect("listed")
+            .len()
+    };
     let before = segments();
     let (cancel, observer) = (Cancel::new(), Counters::default());
     let leases = [&a, &b].map(|repo| {
@@ -129,7 +135,7 @@ fn i14_an_empty_segment_supersedes_all() {
 #[test]
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let (awake, asleep) = (
         client(&lab, &caches, "awake"),
         client(&lab, &caches, "asleep"),
@@ -158,7 +164,7 @@ fn i5_an_orphan_is_adopted_and_swept() {
         &[],
         &[&noise(50, 1_000_000)],
     );
-    let newest = list_all(&*lab.store, Folder::Index).expect("listed");
+    let newest = list_all(&*lab.store, ObjectDir::Index).expect("listed");
     let newest = newest
         .iter()
         .max_by_key(|meta| meta.modified)
@@ -177,7 +183,7 @@ fn i5_an_orphan_is_adopted_and_swept() {
 #[test]
 fn i12_a_long_backup_under_daily_prunes() {
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let (pruner, writer) = (client(&lab, &caches, "p"), client(&lab, &caches, "w"));
     let (first, _) = two_backups(&lab, &pruner);
     lab.store.clock().advance(2 * DAY);
@@ -215,13 +221,13 @@ fn i12_a_long_backup_under_daily_prunes() {
 #[test]
 fn i8_each_of_two_prunes_condemns_another_copy() {
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let (a, b) = (client(&lab, &caches, "a"), client(&lab, &caches, "b"));
     let chunk = noise(7, 500_000);
     let lease = crate::ops::testing::lease(&a);
     let (_, contents) = write_runs(&a, &lease, &[], &[&chunk]);
     // The same again, by one who does not see the first segment.
-    let listed = list_all(&*lab.store, Folder::Index).expect("listed");
+    let listed = list_all(&*lab.store, ObjectDir::Index).expect("listed");
     let bytes = lab.store.get(&listed[0].key, 1 << 20).expect("there");
     lab.store.delete(&listed[0].key).expect("hidden");
     write_runs(&b, &crate::ops::testing::lease(&b), &[], &[&chunk]);
@@ -264,7 +270,7 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
 #[test]
 fn i9_a_reader_finds_what_was_copied_away() {
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let (pruner, reader) = (client(&lab, &caches, "p"), client(&lab, &caches, "r"));
     let (first, second) = two_backups(&lab, &pruner);
     reader.sync().expect("syncs");
@@ -297,7 +303,7 @@ fn i9_a_reader_finds_what_was_copied_away() {
 #[test]
 fn i10_a_parent_is_forgotten_under_a_backup() {
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let (pruner, writer) = (client(&lab, &caches, "p"), client(&lab, &caches, "w"));
     let (first, second) = two_backups(&lab, &pruner);
     lab.store.clock().advance(2 * DAY);

@@ -43,7 +43,7 @@ use crate::observe::Observer;
 use crate::ops::Cancel;
 use crate::ops::walk::reading_lease;
 use crate::repo::{FoundLease, Lease, LeaseTimes, Repository};
-use crate::store::{Folder, StoreError, list_all};
+use crate::store::{ObjectDir, StoreError, list_all};
 use crate::types::Timestamp;
 use plan::Plan;
 use survey::Survey;
@@ -253,7 +253,7 @@ impl Run<'_> {
         self.report.freed_bytes = self.report.dropped.bytes;
         self.report.forgotten_deleted = survey.roots.spent.len() as u64;
         self.report.checkpoints_deleted = survey.roots.old_checkpoints.len() as u64;
-        let aside = list_all(self.repo.store(), Folder::Quarantine)?;
+        let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let spent = self.spent_in_quarantine(&aside, &survey)?;
         for meta in aside {
             if spent.contains(&meta.key) {

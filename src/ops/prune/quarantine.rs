@@ -23,7 +23,7 @@ use crate::Error;
 use crate::format::LeaseKind;
 use crate::index::{LastSnapshot, Location, PackState};
 use crate::repo::Lease;
-use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{ChunkId, PackId, PackInfo, SnapshotId, Timestamp};
 
 /// What cannot be read stays in quarantine for so long: 30 days.
@@ -94,7 +94,7 @@ impl Run<'_> {
 
     /// Deletes what is of no use in quarantine any more.
     pub(super) fn sweep_quarantine(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
-        let aside = list_all(self.repo.store(), Folder::Quarantine)?;
+        let aside = list_all(self.repo.store(), ObjectDir::Quarantine)?;
         let is_repairing = survey.leases.iter().any(|lease| {
             lease
                 .body

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::format::{Snapshot, SnapshotState};
 use crate::ops::Cancel;
 use crate::repo::{FoundLease, RepoError, Repository, StoredSnapshot};
-use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{SnapshotId, Timestamp};
 
 /// A checkpoint whose backup has not gone on for so long is given up: 7 days.
@@ -55,19 +55,19 @@ impl Roots {
             .flat_map(|body| body.parents.clone())
             .collect();
         let mut roots = Self::default();
-        let mut times: Vec<Timestamp> = list_all(repo.store(), Folder::Index)?
+        let mut times: Vec<Timestamp> = list_all(repo.store(), ObjectDir::Index)?
             .into_iter()
             .map(|meta| meta.modified)
             .collect();
-        let listed = list_all(repo.store(), Folder::Snapshots)?;
-        let forgotten = list_all(repo.store(), Folder::Forgotten)?;
+        let listed = list_all(repo.store(), ObjectDir::Snapshots)?;
+        let forgotten = list_all(repo.store(), ObjectDir::Forgotten)?;
         times.extend(listed.iter().chain(&forgotten).map(|meta| meta.modified));
         roots.ages = Ages::new(now, times);
         let mut seen = BTreeSet::new();
         // Once more: one that was put back between the two listings stands in neither.
         for meta in listed
             .into_iter()
-            .chain(list_all(repo.store(), Folder::Snapshots)?)
+            .chain(list_all(repo.store(), ObjectDir::Snapshots)?)
         {
             if let ObjectKey::Snapshot(id) = meta.key
                 && seen.insert(id)
@@ -95,7 +95,7 @@ impl Roots {
                 roots.take(id, meta.modified, &meta.key, read)?;
             }
         }
-        for meta in list_all(repo.store(), Folder::Quarantine)? {
+        for meta in list_all(repo.store(), ObjectDir::Quarantine)? {
             let ObjectKey::QuarantinedSnapshot(id) = meta.key else {
                 continue;
             };

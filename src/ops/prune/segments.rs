@@ -16,7 +16,7 @@ use crate::format::encode_segment;
 use crate::index::{Index, PackState, Says};
 use crate::observe::{Problem, Severity};
 use crate::repo::Lease;
-use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, PackInfo, SegmentBody, SegmentId, Timestamp};
 
 /// A segment below this many stored bytes is small: 4 MiB.
@@ -31,7 +31,7 @@ impl Run<'_> {
     pub(super) fn merge_segments(&mut self, lease: &Lease) -> Result<(), Error> {
         let now = self.store_time()?;
         let mut listed = BTreeMap::new();
-        for meta in list_all(self.repo.store(), Folder::Index)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Index)? {
             if let ObjectKey::Segment(id) = meta.key {
                 listed.insert(id, meta);
             }

@@ -15,7 +15,7 @@ use crate::observe::{Observer, Phase, Problem, Severity};
 use crate::ops::packs::stat_pack;
 use crate::ops::sync;
 use crate::repo::{ChunkReader, FoundLease, RepoError};
-use crate::store::{Folder, ObjectKey, ObjectMeta, StoreError, list_all};
+use crate::store::{ObjectDir, ObjectKey, ObjectMeta, StoreError, list_all};
 use crate::types::{PackId, SegmentBody, Timestamp};
 
 /// Frames of metadata kept while roots are walked: 16 MiB.
@@ -55,12 +55,12 @@ impl Run<'_> {
         let roots = Roots::list(self.repo, &leases, now, grace, self.cancel)?;
         sync(self.repo, self.observer)?;
         let mut segments = BTreeMap::new();
-        for meta in list_all(self.repo.store(), Folder::Index)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Index)? {
             if let ObjectKey::Segment(id) = meta.key {
                 segments.insert(id, meta.modified);
             }
         }
-        let listed = list_all(self.repo.store(), Folder::Packs)?;
+        let listed = list_all(self.repo.store(), ObjectDir::Packs)?;
         let adopted = self.adopt(&listed)?;
         let (live, leftovers) = self.walk(&roots, &listed, &adopted)?;
         let mut marks = BTreeMap::new();

@@ -20,7 +20,7 @@ use crate::Error;
 use crate::index::{Index, PackRow, PackState};
 use crate::observe::{Counter, Phase, Problem, Severity};
 use crate::repo::{FoundLease, Lease, RepoError};
-use crate::store::{Folder, ObjectKey, ObjectMeta, list_all};
+use crate::store::{ObjectDir, ObjectKey, ObjectMeta, list_all};
 use crate::types::{PackId, SegmentBody, SnapshotId};
 
 /// Snapshots that one segment records: 512 KiB.
@@ -255,7 +255,7 @@ impl Run<'_> {
             self.report.checkpoints_deleted += u64::from(self.delete_judged(meta)?);
         }
         let dead_for = self.times.expiry * 2 + self.times.margin;
-        for meta in list_all(self.repo.store(), Folder::Leases)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Leases)? {
             if is_older(meta.modified, survey.now, dead_for) {
                 self.report.leases_swept += u64::from(self.delete_judged(&meta)?);
             }

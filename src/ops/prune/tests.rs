@@ -12,8 +12,8 @@ use crate::ops::testing::{Lab, noise, write};
 use crate::ops::verify::{VerifyOptions, verify};
 use crate::repo::{Lease, Secret};
 use crate::store::{
-    Body, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, PutMode, SharedStore,
-    Store, Trouble, list_all,
+    Body, Effect, Fault, FaultyStore, KeyKind, ObjectDir, ObjectKey, Operation, PutMode,
+    SharedStore, Store, Trouble, list_all,
 };
 use crate::target::OwnerPolicy;
 use crate::types::{ByteSize, LeaseId, RelPath, SnapshotId};
@@ -55,13 +55,13 @@ pub(super) fn assert_sound(repo: &Repository) {
 
 /// The files of a snapshot's tree, by their paths.
 pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u8>> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let what = What {
         snapshot: id.to_string(),
         source: Some("tree".into()),
         path: RelPath::root(),
     };
-    let target = Target::Folder(folder.path().join("t"));
+    let target = Target::Directory(directory.path().join("t"));
     let options = RestoreOptions {
         owner: OwnerPolicy::Keep,
         ..RestoreOptions::default()
@@ -75,7 +75,7 @@ pub(super) fn files(repo: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<u
         &Cancel::new(),
     );
     assert!(report.expect("restored").is_complete());
-    read_files(&folder.path().join("t"))
+    read_files(&directory.path().join("t"))
 }
 
 pub(super) fn read_files(at: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
@@ -190,7 +190,7 @@ fn it_dies_at_every_write_and_nothing_is_lost() {
             lab.store.clock().advance(2 * HOUR);
             let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
             let store: SharedStore = faulty.clone();
-            let caches = tempfile::tempdir().expect("a folder");
+            let caches = tempfile::tempdir().expect("a directory");
             let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
             if !now {
                 // A mark, and then the sweep that dies.
@@ -235,7 +235,7 @@ fn nothing_goes_while_something_that_a_snapshot_needs_is_missing() {
     let lab = Lab::new();
     let repo = lab.open();
     let (first, _) = two_backups(&lab, &repo);
-    let packs = list_all(&*lab.store, Folder::Packs).expect("listed");
+    let packs = list_all(&*lab.store, ObjectDir::Packs).expect("listed");
     // The pack of the second backup.
     let newest = packs
         .iter()
@@ -298,7 +298,7 @@ fn a_dry_run_writes_nothing_and_tells_what_a_run_does() {
     );
     assert_eq!(lab.store.objects(), before);
     let store: SharedStore = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let reading = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
     let options = PruneOptions {
         dry_run: true,
@@ -363,7 +363,7 @@ fn a_full_disk_is_freed_of_what_needs_no_copy() {
     drop(repo);
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let store: SharedStore = faulty.clone();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
     let full = Effect::ErrorBefore(Trouble::Full);
     faulty.plan(Fault {
@@ -529,7 +529,7 @@ fn a_snapshot_that_cannot_be_read_stops_it_and_one_set_aside_keeps_what_it_can()
     drop(repo);
     lab.store
         .damage(&ObjectKey::Snapshot(second), |bytes| bytes[100] ^= 1);
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let repo = Repository::open(lab.store.clone(), &Secret::empty(), caches.path()).expect("opens");
     let err = prune(&repo, &now, &Counters::default(), &Cancel::new()).expect_err("refused");
     assert!(matches!(err, Error::Unresolved { count: 1, .. }), "{err}");
@@ -586,7 +586,7 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
     println!("seed {seed}");
     let mut dice = Dice(seed);
     let lab = Lab::new();
-    let caches = tempfile::tempdir().expect("a folder");
+    let caches = tempfile::tempdir().expect("a directory");
     let clients = ["a", "b"].map(|name| {
         Repository::open(
             lab.store.clone(),
@@ -606,10 +606,14 @@ fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
                 }
                 kept.push((lab.backup(repo, b""), read_files(&lab.tree())));
                 lab.store.clock().advance(60);
-                let packs = list_all(&*lab.store, Folder::Packs).expect("listed").len();
+                let packs = list_all(&*lab.store, ObjectDir::Packs)
+                    .expect("listed")
+                    .len();
                 let again = lab.backup(repo, b"");
                 kept.push((again, read_files(&lab.tree())));
-                let now = list_all(&*lab.store, Folder::Packs).expect("listed").len();
+                let now = list_all(&*lab.store, ObjectDir::Packs)
+                    .expect("listed")
+                    .len();
                 assert_eq!(now, packs, "an unchanged tree was stored again");
             }
             4..6 if kept.len() > 1 => {
@@ -671,7 +675,7 @@ fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
         },
     );
     assert_sound(&repo);
-    assert_eq!(list_all(&*lab.store, Folder::Packs).expect("listed"), []);
+    assert_eq!(list_all(&*lab.store, ObjectDir::Packs).expect("listed"), []);
 }
 
 /// A file was deleted from a large tree, and all snapshots that showed it were forgotten; yet its chunks stayed, since the
@@ -727,7 +731,7 @@ fn what_a_damaged_segment_condemns_stays() {
     lab.store.clock().advance(3 * DAY);
     let report = run(&repo, &options());
     assert!(report.condemned.packs > 0, "{report:?}");
-    let mark = list_all(&*lab.store, Folder::Index).expect("lists");
+    let mark = list_all(&*lab.store, ObjectDir::Index).expect("lists");
     let mark = mark
         .iter()
         .max_by_key(|meta| meta.modified)

@@ -111,7 +111,7 @@ impl<'a, J: Judge> Walker<'a, J> {
         if let Some(bytes) = self.metadata(Piece::Root, &run.root)? {
             match decode_root(&bytes) {
                 Ok(root) => {
-                    let refs = || root.folders.refs.iter().chain(&root.others.refs);
+                    let refs = || root.directories.refs.iter().chain(&root.others.refs);
                     if refs().map(|page| page.entries).sum::<u64>() != run.entries {
                         self.unreadable(
                             Piece::Root,
@@ -119,7 +119,7 @@ impl<'a, J: Judge> Walker<'a, J> {
                             "it has not as many entries as its snapshot says",
                         );
                     }
-                    self.tree(&root.folders)?;
+                    self.tree(&root.directories)?;
                     self.tree(&root.others)?;
                 }
                 Err(err) => self.unreadable(Piece::Root, &run.root, err),

@@ -19,7 +19,7 @@ use crate::ops::Cancel;
 use crate::ops::packs::stat_pack;
 use crate::ops::reach::{Judge, Piece, Walker};
 use crate::repo::{ChunkReader, RepoError, Repository};
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ChunkId, PackId};
 
 /// Missing chunks that one walk collects: 12 MiB. What is beyond is found by the next walk.
@@ -92,7 +92,7 @@ impl Repair<'_> {
                  repository: {stored} stored again"
             );
             self.observer
-                .problem(&Problem::new(Severity::Note, Folder::Packs.name(), what));
+                .problem(&Problem::new(Severity::Note, ObjectDir::Packs.name(), what));
         }
         Ok(())
     }
@@ -124,8 +124,12 @@ impl Repair<'_> {
 /// All snapshots that can be read: listed ones, forgotten ones, and those that a repair set aside.
 fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
     let mut roots = Vec::new();
-    for folder in [Folder::Snapshots, Folder::Forgotten, Folder::Quarantine] {
-        for meta in list_all(repo.store(), folder)? {
+    for directory in [
+        ObjectDir::Snapshots,
+        ObjectDir::Forgotten,
+        ObjectDir::Quarantine,
+    ] {
+        for meta in list_all(repo.store(), directory)? {
             cancel.check()?;
             if !matches!(
                 meta.key,
@@ -138,7 +142,7 @@ fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
             match repo.read_snapshot_at(&meta.key) {
                 Ok(snapshot) => roots.push(Root {
                     snapshot,
-                    is_listed: folder == Folder::Snapshots,
+                    is_listed: directory == ObjectDir::Snapshots,
                 }),
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
                 // The repair of snapshots reports it.

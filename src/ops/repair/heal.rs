@@ -13,7 +13,7 @@ use crate::chunk::ObjectHasher;
 use crate::index::{Index, PackState};
 use crate::observe::{Problem, Severity, Subject};
 use crate::repo::RepoError;
-use crate::store::{Body, Folder, ObjectKey, PutMode, Spool, StoreError, list_all};
+use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_all};
 use crate::types::PackId;
 
 impl Repair<'_> {
@@ -160,7 +160,7 @@ impl Repair<'_> {
             return Ok(());
         };
         let mut there = BTreeSet::new();
-        for meta in list_all(self.repo.store(), Folder::Parity)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Parity)? {
             if let ObjectKey::Parity(id) = meta.key {
                 there.insert(id);
             }

@@ -24,7 +24,7 @@ use crate::ops::verify::{check_all, digest};
 use crate::ops::walk::reading_lease;
 use crate::ops::{Cancel, memory};
 use crate::repo::{Lease, Rebuilt, RepoError, Repository};
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 
 /// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory and a segment.
@@ -314,13 +314,13 @@ impl Repair<'_> {
     }
 
     fn list(&mut self) -> Result<(), Error> {
-        for meta in list_all(self.repo.store(), Folder::Packs)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Packs)? {
             if let ObjectKey::Pack(id) = meta.key {
                 self.packs.listed.insert(id, meta.size);
             }
         }
         let mut found = Vec::new();
-        for meta in list_all(self.repo.store(), Folder::Quarantine)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Quarantine)? {
             if let ObjectKey::QuarantinedPack(id) = meta.key {
                 found.push((id, meta.size));
             }
@@ -498,7 +498,7 @@ impl Repair<'_> {
     /// Learns of the packs that a salvage stored.
     pub(super) fn relist(&mut self, stored: u64) -> Result<(), Error> {
         if stored > 0 {
-            for meta in list_all(self.repo.store(), Folder::Packs)? {
+            for meta in list_all(self.repo.store(), ObjectDir::Packs)? {
                 if let ObjectKey::Pack(id) = meta.key {
                     self.packs.listed.entry(id).or_insert(meta.size);
                 }

@@ -2,7 +2,7 @@
 //!
 //! Each run that names something lost is replaced by one that does not, once for all snapshots that share it, hidden
 //! entries included: a prune refuses to work while any run names what is not there. In front of them a snapshot gets a
-//! run of its own that makes the next backup look again: folders above what is lost are marked *revisit*, directories
+//! run of its own that makes the next backup look again: directories above what is lost are marked *revisit*, directories
 //! of which a lost page may have held names are marked *partial* and *unseen* as well, and entries that older runs show
 //! where a page is lost are marked *stale*.
 
@@ -45,7 +45,7 @@ struct Mended {
     bytes: Option<u64>,
 }
 
-/// A folder on the way to the path at hand.
+/// A directory on the way to the path at hand.
 struct Above {
     entry: Entry,
     /// Its entry goes into the front run.
@@ -233,7 +233,7 @@ impl Mender<'_, '_> {
             if let Some(mended) = self.entry(&mention.entry)? {
                 mention.entry = mended.entry;
             }
-            sink.put(&mention.entry, mention.in_folders)?;
+            sink.put(&mention.entry, mention.in_directories)?;
         }
         mentions
             .take_uncertain()
@@ -260,7 +260,7 @@ impl Mender<'_, '_> {
         let mut writer = RunWriter::new(&mut put);
         while let Some(mention) = next()? {
             self.cancel.check()?;
-            writer.push(&mention.entry, mention.in_folders)?;
+            writer.push(&mention.entry, mention.in_directories)?;
         }
         Ok(writer.finish()?)
     }
@@ -287,7 +287,7 @@ impl Mender<'_, '_> {
             }
             let Some(Mention {
                 mut entry,
-                in_folders,
+                in_directories,
             }) = mention
             else {
                 break;
@@ -314,7 +314,7 @@ impl Mender<'_, '_> {
                 above.iter_mut().for_each(|above| above.is_changed = true);
             }
             incomplete += u64::from(entry.is_incomplete());
-            if entry.is_folder() {
+            if entry.is_directory() {
                 // A page of one tree of a run may be read, and be lost, before the other tree shows the directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
                 above.push(Above {
@@ -323,14 +323,14 @@ impl Mender<'_, '_> {
                     entry,
                 });
             } else if is_doubtful {
-                sink.put(&entry, in_folders)?;
+                sink.put(&entry, in_directories)?;
             }
         }
         leave(&mut above, None, sink)?;
         Ok(incomplete)
     }
 
-    /// Folders above a path whose own entries are lost: made up, so that what is below them can be restored.
+    /// Directories above a path whose own entries are lost: made up, so that what is below them can be restored.
     fn fill_in(&mut self, source: &str, path: &RelPath, above: &mut Vec<Above>) -> u64 {
         let mut missing: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent)
             .take_while(|parent| above.last().is_none_or(|above| above.entry.path != *parent))
@@ -347,7 +347,7 @@ impl Mender<'_, '_> {
             let entry = Entry {
                 path,
                 flags: EntryFlags::STALE,
-                node: Node::Folder { meta },
+                node: Node::Directory { meta },
             };
             above.push(Above {
                 entry,
@@ -359,7 +359,7 @@ impl Mender<'_, '_> {
     }
 }
 
-/// Leaves the folders that `next` is not below.
+/// Leaves the directories that `next` is not below.
 fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Result<(), Error> {
     while let Some(last) =
         above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path)))
@@ -394,7 +394,7 @@ fn touches(range: &Uncertain, directory: &RelPath) -> bool {
 fn meta_of(node: &mut Node) -> Option<&mut Metadata> {
     match node {
         Node::File { meta, .. }
-        | Node::Folder { meta }
+        | Node::Directory { meta }
         | Node::Symlink { meta, .. }
         | Node::Fifo { meta }
         | Node::Socket { meta }

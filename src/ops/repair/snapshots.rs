@@ -27,7 +27,7 @@ use crate::repo::{
     ChunkReader, Claims, Lease, Packer, PackerOptions, RepoError, Repository, StoredSnapshot,
     open_object, stored_limit,
 };
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ByteSize, Class, PrefixMatch, RelPath, SnapshotId};
 
 /// Which snapshots are repaired.
@@ -327,7 +327,7 @@ impl Repair<'_> {
     /// The snapshots in quarantine that can be read.
     fn quarantined(&self) -> Result<Vec<StoredSnapshot>, Error> {
         let mut out = Vec::new();
-        for meta in list_all(self.repo.store(), Folder::Quarantine)? {
+        for meta in list_all(self.repo.store(), ObjectDir::Quarantine)? {
             let ObjectKey::QuarantinedSnapshot(id) = meta.key else {
                 continue;
             };

@@ -121,7 +121,7 @@ fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u
     out
 }
 
-/// Every file of the folder that is backed up.
+/// Every file of the directory that is backed up.
 fn files_on_disk(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
     let root = lab.tree();
     let files = walkdir::WalkDir::new(&root)

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::format::{ObjectKind, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotState};
 use crate::observe::{Problem, Severity};
 use crate::repo::{RepoError, StoredSnapshot, Verdict};
-use crate::store::{Folder, ObjectKey, list_all};
+use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ObjectHash, SnapshotId, Timestamp};
 
 /// An object that is no snapshot, under the name of one.
@@ -30,8 +30,8 @@ impl Repair<'_> {
     /// Sets aside what cannot be read as a snapshot, in `snapshots/` and in `forgotten/`.
     pub(super) fn set_unreadable_aside(&mut self) -> Result<(), Error> {
         let mut broken = Vec::new();
-        for folder in [Folder::Snapshots, Folder::Forgotten] {
-            for meta in list_all(self.repo.store(), folder)? {
+        for directory in [ObjectDir::Snapshots, ObjectDir::Forgotten] {
+            for meta in list_all(self.repo.store(), directory)? {
                 self.cancel.check()?;
                 broken.extend(self.look_at(&meta.key)?);
             }

@@ -132,7 +132,7 @@ fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
         };
         world.restore_as(
             what(source, path),
-            Target::Folder(world.to("new")),
+            Target::Directory(world.to("new")),
             &options,
             None,
         )
@@ -172,7 +172,7 @@ fn include_patterns_that_match_nothing_are_in_the_report() {
                 dry_run,
                 ..options()
             };
-            let target = Target::Folder(world.to("new"));
+            let target = Target::Directory(world.to("new"));
             let (report, _) = world
                 .restore_as(what(source, path), target, &options, None)
                 .expect("restored");

@@ -113,7 +113,7 @@ impl Claimed {
         }
         // Names that only fold alike are many in some languages.
         let is_one_name = (is_known || name.is_ascii())
-            && (found.nlink < 2 || found.kind == Some(EntryKind::Folder));
+            && (found.nlink < 2 || found.kind == Some(EntryKind::Directory));
         if !is_one_name && self.listings.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {
             return Ok(false);
         }

@@ -9,7 +9,7 @@ use crate::format::{FORMAT_VERSION, Snapshot, SnapshotState, SourceCounts};
 use crate::observe::{Problem, Recording, Severity};
 use crate::ops::content::ContentReader;
 use crate::repo::{Claims, Packer, PackerOptions, RunWriter};
-use crate::store::{Folder, ObjectKey, Store, list_all};
+use crate::store::{ObjectDir, ObjectKey, Store, list_all};
 use crate::sys::now;
 use crate::types::{Class, Content, DeviceNumber, Extent, LeaseId, XattrValue};
 
@@ -74,7 +74,7 @@ fn a_damaged_frame_takes_its_files_and_no_more() {
     }
     let left = fs::read_dir(world.target.path()).expect("list").count();
     assert_eq!(left, 6 - damaged.len(), "no temporary file is left");
-    let packs = list_all(world.store.as_ref(), Folder::Packs).expect("listed");
+    let packs = list_all(world.store.as_ref(), ObjectDir::Packs).expect("listed");
     // Without its pack a stream is an error.
     for pack in packs {
         world.store.delete(&pack.key).expect("deleted");
@@ -117,7 +117,7 @@ fn commit(
         let mut put = |bytes: &[u8]| metadata.add(bytes);
         let mut writer = RunWriter::new(&mut put);
         for entry in &entries {
-            writer.push(entry, entry.is_folder()).expect("pushed");
+            writer.push(entry, entry.is_directory()).expect("pushed");
         }
         let run = writer.finish().expect("finished").expect("a run");
         data.flush().expect("flushed");
@@ -204,11 +204,11 @@ fn literal(text: &str) -> Node {
 #[test]
 fn a_hostile_snapshot_cannot_write_outside() {
     let world = World::new();
-    let outside = tempfile::tempdir().expect("a folder outside");
+    let outside = tempfile::tempdir().expect("a directory outside");
     let out = outside.path().as_os_str().as_encoded_bytes().to_vec();
     commit(&world, |_| {
         vec![
-            entry("", Node::Folder { meta: meta(0o755) }),
+            entry("", Node::Directory { meta: meta(0o755) }),
             // A link, and things below it in the same run.
             entry(
                 "a",
@@ -218,12 +218,12 @@ fn a_hostile_snapshot_cannot_write_outside() {
                 },
             ),
             entry("a/evil", literal("written through")),
-            entry("a/sub", Node::Folder { meta: meta(0o755) }),
+            entry("a/sub", Node::Directory { meta: meta(0o755) }),
             entry("a/sub/evil", literal("written through")),
             // Below something of which nothing is told.
             entry("b/c", literal("fine")),
-            // A folder where the target has a link that leads outside.
-            entry("there", Node::Folder { meta: meta(0o755) }),
+            // A directory where the target has a link that leads outside.
+            entry("there", Node::Directory { meta: meta(0o755) }),
             entry("there/x", literal("inside")),
             entry(
                 "unknown",
@@ -295,7 +295,7 @@ fn content_that_is_not_what_it_says_is_named() {
             extents: vec![Extent::Chunk { id, len: 5000 }],
         };
         vec![
-            entry("", Node::Folder { meta: meta(0o755) }),
+            entry("", Node::Directory { meta: meta(0o755) }),
             entry(
                 "good",
                 Node::File {
@@ -369,7 +369,7 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
     clean(&world.restore(&options()));
     fs::write(world.to("mine"), "x").expect("written");
     // One metadata frame is hit; the index and the snapshot are whole.
-    let packs = list_all(world.store.as_ref(), Folder::Packs).expect("listed");
+    let packs = list_all(world.store.as_ref(), ObjectDir::Packs).expect("listed");
     let mut hit = false;
     for pack in packs {
         let ObjectKey::Pack(id) = pack.key else {
@@ -391,7 +391,7 @@ fn a_page_that_cannot_be_read_is_told_and_deletes_nothing() {
     }
     assert!(hit);
     let what = what(Some("tree"), "");
-    let target = Target::Folder(world.target.path().into());
+    let target = Target::Directory(world.target.path().into());
     match world.restore_as(
         what,
         target,
@@ -424,7 +424,7 @@ fn devices_of_other_numbers_are_replaced() {
     let device = DeviceNumber { major: 1, minor: 3 };
     commit(&world, |_| {
         vec![
-            entry("", Node::Folder { meta: meta(0o755) }),
+            entry("", Node::Directory { meta: meta(0o755) }),
             entry(
                 "null",
                 Node::Char {

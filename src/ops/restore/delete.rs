@@ -1,11 +1,11 @@
-//! `--delete`: what restored folders hold and the snapshot accounts for as absent.
+//! `--delete`: what restored directories hold and the snapshot accounts for as absent.
 //!
 //! That a snapshot lacks a name does not say that it was not there: a rule, another file system, an error or a walk
 //! that did not end may have kept it out. What is doubtful is left alone and told of; docs/format.md, "What a snapshot
 //! lacks", has the conditions.
 //!
-//! The names found in folders that were there before come out of the sorter in the order of the runs, which are
-//! walked a second time beside them; so no folder's names are held in memory.
+//! The names found in directories that were there before come out of the sorter in the order of the runs, which are
+//! walked a second time beside them; so no directory's names are held in memory.
 
 use std::io;
 
@@ -106,7 +106,7 @@ impl Walk<'_> {
             let Ok(path) = RelPath::from_key(key) else {
                 continue;
             };
-            let (doubt, is_folder) = read_found(value);
+            let (doubt, is_directory) = read_found(value);
             if named.as_ref().is_none_or(|named| *named < path) {
                 runs.seek(path.key());
                 named = runs.next_entry()?.map(|entry| entry.path);
@@ -125,7 +125,7 @@ impl Walk<'_> {
             }
             match doubt {
                 None => self.delete_one(&path)?,
-                Some(_) if self.exclude.excludes(&path, is_folder) => {}
+                Some(_) if self.exclude.excludes(&path, is_directory) => {}
                 Some(doubt) => left.add(&path, doubt),
             }
         }
@@ -141,18 +141,18 @@ impl Walk<'_> {
             let (Some(parent), Some(name)) = (target.parent(), target.name()) else {
                 return Ok(None);
             };
-            let dir = tree.folder(&parent)?;
+            let dir = tree.directory(&parent)?;
             let Some(there) = dir.stat(name)? else {
                 return Ok(None);
             };
             if self
                 .exclude
-                .excludes(path, there.kind == Some(EntryKind::Folder))
+                .excludes(path, there.kind == Some(EntryKind::Directory))
             {
                 return Ok(None);
             }
             // Where two spellings are one name, this may be what was just restored.
-            let is_one_name = there.nlink < 2 || there.kind == Some(EntryKind::Folder);
+            let is_one_name = there.nlink < 2 || there.kind == Some(EntryKind::Directory);
             if is_one_name && self.job.claimed.has(&parent, &there) {
                 return Ok(None);
             }
@@ -210,7 +210,7 @@ impl Walk<'_> {
         // A path that the format cannot hold cannot be matched: it stays.
         RelPath::from_key(key).map_or(true, |path| {
             self.exclude
-                .excludes(&path, kind == Some(EntryKind::Folder))
+                .excludes(&path, kind == Some(EntryKind::Directory))
         })
     }
 

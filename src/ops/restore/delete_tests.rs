@@ -14,7 +14,7 @@ use crate::target::Protection;
 fn restored(world: &World, options: &RestoreOptions) -> (bool, RestoreReport, Recording) {
     fs::create_dir_all(world.to("a")).expect("a directory");
     fs::write(world.to("a/mine"), b"not in the snapshot").expect("a file");
-    let target = Target::Folder(world.target.path().into());
+    let target = Target::Directory(world.target.path().into());
     let (report, seen) = world
         .restore_as(what(Some("tree"), ""), target, options, None)
         .expect("restored");
@@ -116,7 +116,7 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
             .any(|one| one.message.contains("the keys"))
     );
 
-    let inside = Target::Folder(world.to("b/keys/new"));
+    let inside = Target::Directory(world.to("b/keys/new"));
     let refused = world
         .restore_as(what(Some("tree"), ""), inside, &options, None)
         .expect_err("refused");
@@ -173,7 +173,7 @@ fn what_was_renamed_during_the_walk_is_not_deleted() {
         backup(&world.repo(), options, &renames, &crate::ops::Cancel::new()).expect("backup");
 
         // The same tree is what is restored over.
-        let target = Target::Folder(world.from(""));
+        let target = Target::Directory(world.from(""));
         let (report, seen) = world
             .restore_as(what(Some("tree"), ""), target, &deleting(), None)
             .expect("restored");

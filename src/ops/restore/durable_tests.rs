@@ -28,7 +28,7 @@ impl Observer for StopsAtSync<'_> {
 
 fn cut_off(world: &World, options: &RestoreOptions) {
     let cancel = Cancel::new();
-    let target = Target::Folder(world.target.path().into());
+    let target = Target::Directory(world.target.path().into());
     let stopped = restore(
         &world.repo(),
         &what(Some("tree"), ""),
@@ -170,7 +170,7 @@ fn every_way_of_syncing_gives_the_same() {
             listing(world.target.path()),
             listing(world.from("").as_path())
         );
-        let single = Target::Folder(world.to("new/single"));
+        let single = Target::Directory(world.to("new/single"));
         clean(
             &world
                 .restore_as(what(Some("dump"), ""), single, &options, None)
@@ -331,7 +331,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
         "{:?}",
         said.problems()
     );
-    let copy = Target::Folder(world.to("copy"));
+    let copy = Target::Directory(world.to("copy"));
     clean(
         &world
             .restore_as(what(Some("again"), ""), copy, &options(), None)
@@ -351,7 +351,7 @@ fn what_a_killed_restore_left_is_removed_and_never_backed_up() {
     assert!(world.to("b/.icecore-notes").exists());
     // A single file clears the directory that it goes to.
     leave();
-    let single = Target::Folder(world.to("a"));
+    let single = Target::Directory(world.to("a"));
     let (report, _) = world
         .restore_as(what(Some("tree"), "a/file"), single, &options(), None)
         .expect("restored");
@@ -428,7 +428,7 @@ fn a_target_that_is_made_is_what_it_stands_for() {
                 overwrite,
                 ..options()
             };
-            let target = Target::Folder(to.clone());
+            let target = Target::Directory(to.clone());
             clean(
                 &world
                     .restore_as(what(Some("tree"), from), target, &options, None)
@@ -453,7 +453,7 @@ fn a_target_that_is_made_is_what_it_stands_for() {
         &world
             .restore_as(
                 what(Some("tree"), ""),
-                Target::Folder(to.clone()),
+                Target::Directory(to.clone()),
                 &only,
                 None,
             )

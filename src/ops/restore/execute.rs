@@ -48,7 +48,7 @@ pub(super) struct Left {
     pub links: Vec<Link>,
 }
 
-/// What a thread keeps from item to item: the folder that it wrote to last.
+/// What a thread keeps from item to item: the directory that it wrote to last.
 #[derive(Default)]
 pub(super) struct Hand(Option<(Vec<u8>, Dir)>);
 
@@ -180,7 +180,7 @@ impl Execution<'_> {
             Node::Block { meta, device } => {
                 self.apply(item, meta, |to_set| dir.block_device(name, *device, to_set))
             }
-            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
+            Node::Directory { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
                 Ok(())
             }
         }
@@ -485,8 +485,8 @@ impl Execution<'_> {
     /// False if the names belong together already.
     fn link(&self, link: &Link) -> io::Result<bool> {
         let parent = |path: &RelPath| path.parent().unwrap_or_default();
-        let dir = self.tree.folder(&parent(&link.path))?;
-        let from = self.tree.folder(&parent(&link.leader.path))?;
+        let dir = self.tree.directory(&parent(&link.path))?;
+        let from = self.tree.directory(&parent(&link.leader.path))?;
         let (name, from_name) = (
             link.path.name().unwrap_or_default(),
             link.leader.path.name().unwrap_or_default(),
@@ -518,7 +518,7 @@ impl Execution<'_> {
         {
             return Ok(dir.clone());
         }
-        let dir = self.tree.folder(&path.parent().unwrap_or_default())?;
+        let dir = self.tree.directory(&path.parent().unwrap_or_default())?;
         *hand = Hand(Some((parent.to_vec(), dir.clone())));
         Ok(dir)
     }
@@ -535,7 +535,7 @@ impl Execution<'_> {
         }
         let dir = path
             .parent()
-            .and_then(|parent| self.tree.folder(&parent).ok());
+            .and_then(|parent| self.tree.directory(&parent).ok());
         let why = why_refused(&err, dir.as_ref(), path.name().unwrap_or_default());
         Trouble::Item(Severity::Missing, format!("cannot be written: {why}"))
     }
@@ -599,7 +599,7 @@ fn frame_counts(wants: &[Want], items: &[Item]) -> Vec<u32> {
 pub(super) fn kind_and_meta(node: &Node) -> Option<(EntryKind, &crate::types::Metadata)> {
     Some(match node {
         Node::File { meta, .. } => (EntryKind::File, meta),
-        Node::Folder { meta } => (EntryKind::Folder, meta),
+        Node::Directory { meta } => (EntryKind::Directory, meta),
         Node::Symlink { meta, .. } => (EntryKind::Symlink, meta),
         Node::Fifo { meta } => (EntryKind::Fifo, meta),
         Node::Socket { meta } => (EntryKind::Socket, meta),

@@ -36,7 +36,7 @@ impl From<MissingNames> for Doubt {
 pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8; 2] {
     [
         doubt.map_or(0, |doubt| doubt as u8),
-        u8::from(kind == Some(EntryKind::Folder)),
+        u8::from(kind == Some(EntryKind::Directory)),
     ]
 }
 

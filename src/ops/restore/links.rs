@@ -92,7 +92,7 @@ pub(in crate::ops) fn link_digest(node: &Node) -> Option<(&Metadata, [u8; 32])> 
         }
         Node::Fifo { meta } => (EntryKind::Fifo, meta),
         Node::Socket { meta } => (EntryKind::Socket, meta),
-        Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
+        Node::Directory { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
             return None;
         }
     };

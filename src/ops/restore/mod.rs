@@ -1,14 +1,14 @@
-//! Restore: what a snapshot holds, put back into a folder or written to a pipe (PROTOCOL R23).
+//! Restore: what a snapshot holds, put back into a directory or written to a pipe (PROTOCOL R23).
 //!
 //! ```text
-//! runs ─walk─▶ folders are made; files, links and special files fill a window
+//! runs ─walk─▶ directories are made; files, links and special files fill a window
 //!                 window full ─▶ looked up, sorted by pack and frame, each frame opened once, files written
-//! end ─▶ synced ─▶ files' times ─▶ names that the snapshot lacks deleted (--delete) ─▶ folders' metadata, deepest first
+//! end ─▶ synced ─▶ files' times ─▶ names that the snapshot lacks deleted (--delete) ─▶ directories' metadata, deepest first
 //!     ─▶ synced
 //! ```
 //!
 //! Memory: a window of at most 40 MiB, a frame and its stored bytes for each thread, what is known of 64 k groups of
-//! hard links; folders' metadata and the names for `--delete` are sorted outside memory. A crash leaves some paths
+//! hard links; directories' metadata and the names for `--delete` are sorted outside memory. A crash leaves some paths
 //! restored, some not, and at worst temporary names, which the next restore removes; no path that has the size and time
 //! of the snapshot's has another content. What cannot be restored is reported by path and the rest goes on.
 
@@ -19,10 +19,10 @@ mod compare;
 #[cfg(test)]
 mod damage_tests;
 mod delete;
+mod directories;
 #[cfg(test)]
 mod durable_tests;
 mod execute;
-mod folders;
 mod kept;
 mod links;
 mod meta;
@@ -87,15 +87,15 @@ pub enum Overwrite {
     /// As [`IfChanged`](Self::IfChanged), but what is there is replaced only if the snapshot's modification time is newer;
     /// that goes for whatever is there, of whatever kind. Directories are entered, and their metadata is set.
     IfNewer,
-    /// A regular file of another size is replaced, whatever else exists is left as it is; folders are entered. For files
+    /// A regular file of another size is replaced, whatever else exists is left as it is; directories are entered. For files
     /// whose names tell their content, put beside a program at work.
     IfSizeDiffers,
-    /// Whatever exists is left as it is; folders are entered.
+    /// Whatever exists is left as it is; directories are entered.
     Never,
 }
 
 impl Overwrite {
-    /// True if things that are no regular files, and folders' metadata, are left as they are.
+    /// True if things that are no regular files, and directories' metadata, are left as they are.
     fn leaves_most(self) -> bool {
         matches!(self, Self::IfSizeDiffers | Self::Never)
     }
@@ -109,7 +109,7 @@ impl Overwrite {
 
 /// Chooses single entries, beside the patterns.
 pub trait Select: fmt::Debug + Send + Sync {
-    /// True if the entry is to be restored. Asked in the order of paths, by one thread, of everything but folders that
+    /// True if the entry is to be restored. Asked in the order of paths, by one thread, of everything but directories that
     /// the patterns let through; an error ends the restore.
     fn wants(&self, entry: &Entry) -> Result<bool, Error>;
 }
@@ -183,7 +183,7 @@ impl RestoreOptions {
 pub struct What {
     /// An id, its unambiguous prefix, or `latest`.
     pub snapshot: String,
-    /// None: all sources, each into a folder of its name. An empty name is that of a path without one, which is refused
+    /// None: all sources, each into a directory of its name. An empty name is that of a path without one, which is refused
     /// with the form that is right.
     pub source: Option<String>,
     /// The root: the whole source.
@@ -192,8 +192,8 @@ pub struct What {
 
 /// Where to.
 pub enum Target<'a> {
-    /// A folder, made if missing; for a single file or stream also the name that it gets.
-    Folder(PathBuf),
+    /// A directory, made if missing; for a single file or stream also the name that it gets.
+    Directory(PathBuf),
     /// The bytes of one file or stream.
     Stdout(&'a mut dyn Write),
 }
@@ -228,7 +228,7 @@ fn restore_with(
     cancel: &Cancel,
     limits: Limits,
 ) -> Result<RestoreReport, Error> {
-    if matches!(target, Target::Folder(_)) {
+    if matches!(target, Target::Directory(_)) {
         super::check_proc("restore a tree")?;
     }
     // Snapshots are listed first (PROTOCOL section 2, Reader).
@@ -274,11 +274,11 @@ fn restore_with(
     }
     match target {
         Target::Stdout(out) => job.to_stdout(sources[0], what, out)?,
-        Target::Folder(folder) => {
+        Target::Directory(directory) => {
             for source in &sources {
-                job.source(source, what, &folder)?;
+                job.source(source, what, &directory)?;
             }
-            tally.say_counted(&folder.display().to_string(), options.dry_run);
+            tally.say_counted(&directory.display().to_string(), options.dry_run);
         }
     }
     if let Some(lease) = lease {
@@ -430,7 +430,7 @@ impl<'a> Job<'a> {
                         false => format!("{}/{}", source.name, what.path),
                     };
                     match &entry {
-                        Some(other) if !other.is_folder() => Error::Usage(format!(
+                        Some(other) if !other.is_directory() => Error::Usage(format!(
                             "'{named}' is neither a file nor a stream, and cannot be written to standard output"
                         )),
                         _ => Error::Usage(format!(
@@ -468,7 +468,7 @@ impl<'a> Job<'a> {
         Ok(MergedRuns::open(self.reader, runs, Streams::All, true)?)
     }
 
-    /// The entry at the path asked for; none if it is a folder whose entry cannot be read.
+    /// The entry at the path asked for; none if it is a directory whose entry cannot be read.
     fn first_entry(
         &self,
         runs: &mut MergedRuns<'_>,
@@ -494,12 +494,12 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Restores one source into a folder.
+    /// Restores one source into a directory.
     fn source(
         &self,
         source: &SourceRecord,
         what: &What,
-        folder: &std::path::Path,
+        directory: &std::path::Path,
     ) -> Result<(), Error> {
         self.observer.phase(&Phase::Restore {
             name: source.name.clone(),
@@ -531,7 +531,7 @@ impl<'a> Job<'a> {
                     node,
                 };
                 let place = Place::for_one(
-                    folder,
+                    directory,
                     source.name.as_bytes(),
                     alone,
                     self,
@@ -542,24 +542,24 @@ impl<'a> Job<'a> {
             SourceKind::Tree { runs, .. } => {
                 let mut merged = self.open_runs(runs)?;
                 let first = self.first_entry(&mut merged, source, what)?;
-                let is_folder = first.as_ref().is_none_or(Entry::is_folder);
+                let is_directory = first.as_ref().is_none_or(Entry::is_directory);
                 let owner = match self.options.owner {
                     OwnerPolicy::Names if source.numeric_owners => OwnerPolicy::Numeric,
                     asked => asked,
                 };
-                let place = if is_folder {
+                let place = if is_directory {
                     let whole = if alone {
-                        folder.to_owned()
+                        directory.to_owned()
                     } else {
-                        folder.join(&source.name)
+                        directory.join(&source.name)
                     };
                     place::refuse_above(&whole, source, &what.path, self)?;
-                    Place::for_tree(folder, source.name.as_bytes(), alone, self, owner)?
+                    Place::for_tree(directory, source.name.as_bytes(), alone, self, owner)?
                 } else {
                     let name = what.path.name().unwrap_or(source.name.as_bytes());
-                    Place::for_one(folder, name, alone, self, owner)?
+                    Place::for_one(directory, name, alone, self, owner)?
                 };
-                // The walk begins anew: a folder's entry that cannot be read is told there.
+                // The walk begins anew: a directory's entry that cannot be read is told there.
                 let mut merged = if first.is_none() {
                     self.open_runs(runs)?
                 } else {

@@ -18,14 +18,14 @@ use crate::types::{PathProblem, RelPath};
 pub(super) struct Place {
     /// None in a dry run whose target does not exist.
     pub tree: Option<Tree>,
-    /// Of the folder or file that is restored.
+    /// Of the directory or file that is restored.
     pub base: RelPath,
     /// Of the tree's root, for messages.
     pub path: PathBuf,
 }
 
 impl Place {
-    /// For a folder: its contents go right into `target` if it is asked for `alone`, else into a folder of its name.
+    /// For a directory: its contents go right into `target` if it is asked for `alone`, else into a directory of its name.
     pub fn for_tree(
         target: &Path,
         name: &[u8],
@@ -45,7 +45,7 @@ impl Place {
         })
     }
 
-    /// For a single file: into `target` if that is a folder, or if other sources go there too; else to that name.
+    /// For a single file: into `target` if that is a directory, or if other sources go there too; else to that name.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is a device, a FIFO or the like: who names one means to write into it, and it would be
@@ -57,8 +57,8 @@ impl Place {
         job: &Job<'_>,
         owner: OwnerPolicy,
     ) -> Result<Self, Error> {
-        let wants_folder = !alone || target.as_os_str().as_bytes().ends_with(b"/");
-        if wants_folder {
+        let wants_directory = !alone || target.as_os_str().as_bytes().ends_with(b"/");
+        if wants_directory {
             let path = target.to_owned();
             return Ok(Self {
                 tree: open(target, job, owner)?,

@@ -1,4 +1,4 @@
-//! Walking what the snapshot holds of one source, in path order: folders are made, all else fills windows.
+//! Walking what the snapshot holds of one source, in path order: directories are made, all else fills windows.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ use crate::types::{Content, Entry, EntryFlags, EntryKind, Extent, Metadata, Node
 /// Why an entry that is not what its name says is not restored over a file that is.
 const KEPT_WHOLE: &str = "what the snapshot holds is not what its name says; the file that is there is, and was left as it is";
 
-/// A folder on the way to where the walk is.
+/// A directory on the way to where the walk is.
 pub(super) struct Level {
     /// Length of its path's key.
     pub key_len: usize,
@@ -59,11 +59,11 @@ pub(super) struct Walk<'w> {
     pub(super) levels: Vec<Level>,
     /// Key of the deepest level.
     pub(super) here: Vec<u8>,
-    /// The folder of the deepest level, once it was needed.
+    /// The directory of the deepest level, once it was needed.
     pub(super) dir: Option<Dir>,
-    /// The folder that the include patterns matched: all below it is selected.
+    /// The directory that the include patterns matched: all below it is selected.
     selected: Option<RelPath>,
-    /// The last path that is no folder: nothing can be below it.
+    /// The last path that is no directory: nothing can be below it.
     leaf: Option<RelPath>,
     /// To be written in a later window: names that could not be linked, and kept files that differ.
     apart: Vec<Item>,
@@ -74,9 +74,9 @@ pub(super) struct Walk<'w> {
     pub(super) group_bytes: usize,
     /// The mode that the target's root had, where it was changed to write into it and no entry sets it.
     pub(super) root_mode: Option<u16>,
-    /// Depth (complement) and path in the target → the folder's entry.
-    pub(super) folders: Sorter,
-    /// Paths in the source of what was found in restored folders, for `--delete`.
+    /// Depth (complement) and path in the target → the directory's entry.
+    pub(super) directories: Sorter,
+    /// Paths in the source of what was found in restored directories, for `--delete`.
     pub(super) found: Sorter,
     /// Why the source accounts for nothing that it lacks.
     pub(super) blind: Option<&'static str>,
@@ -132,7 +132,7 @@ impl<'w> Walk<'w> {
             shared_inodes: SharedInodes::default(),
             group_bytes: 0,
             root_mode: None,
-            folders: Sorter::new(&scratch, job.sorter_bytes / 3),
+            directories: Sorter::new(&scratch, job.sorter_bytes / 3),
             found: Sorter::new(&scratch, job.sorter_bytes / 3),
             blind: blindness(job.is_checkpoint, job.is_repaired, source),
             stale: None,
@@ -194,7 +194,7 @@ impl<'w> Walk<'w> {
             is_certain = false;
         }
         self.delete(is_certain)?;
-        self.finish_folders()?;
+        self.finish_directories()?;
         self.finish_durably()
     }
 
@@ -208,32 +208,32 @@ impl<'w> Walk<'w> {
             self.fail(
                 Severity::Damage,
                 &path,
-                "the snapshot has it below something that is no folder",
+                "the snapshot has it below something that is no directory",
             );
             return Ok(());
         }
-        let is_folder = matches!(node, Node::Folder { .. });
-        if self.exclude.excludes(&path, is_folder) {
-            if is_folder {
+        let is_directory = matches!(node, Node::Directory { .. });
+        if self.exclude.excludes(&path, is_directory) {
+            if is_directory {
                 self.skip_below(&path);
             }
             return Ok(());
         }
-        self.unmatched.note(&path, is_folder);
+        self.unmatched.note(&path, is_directory);
         self.leave_levels(&path);
-        if is_folder
+        if is_directory
             && flags.contains(EntryFlags::STALE)
             && !self.is_stale(&path, EntryFlags::empty())
         {
             self.stale = Some(path.clone());
         }
-        if !self.selects(&path, is_folder) {
-            if let Node::Folder { meta } = node {
+        if !self.selects(&path, is_directory) {
+            if let Node::Directory { meta } = node {
                 self.push_level(&path, LevelState::Pending(Box::new(meta)));
             }
             return Ok(());
         }
-        if !is_folder && let Some(select) = &self.job.options.select {
+        if !is_directory && let Some(select) = &self.job.options.select {
             let entry = Entry { path, flags, node };
             if !select.wants(&entry)? {
                 return Ok(());
@@ -256,7 +256,7 @@ impl<'w> Walk<'w> {
             );
         }
         match node {
-            Node::Folder { meta } => self.folder(&path, &meta, flags),
+            Node::Directory { meta } => self.directory(&path, &meta, flags),
             Node::Failed { reason } => {
                 incomplete(&format!("the snapshot lacks it: {reason}"));
                 Ok(())
@@ -278,33 +278,33 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// A pattern that matches a folder above the path asked for selects all of it.
+    /// A pattern that matches a directory above the path asked for selects all of it.
     fn select_from_above(&mut self) {
         let Some(include) = &self.include else { return };
         let mut above = self.sub.parent();
-        while let Some(folder) = above {
-            self.unmatched.note(&folder, true);
-            above = folder.parent();
-            if self.selected.is_none() && include.excludes(&folder, true) {
-                self.selected = Some(folder);
+        while let Some(directory) = above {
+            self.unmatched.note(&directory, true);
+            above = directory.parent();
+            if self.selected.is_none() && include.excludes(&directory, true) {
+                self.selected = Some(directory);
             }
         }
     }
 
-    fn selects(&mut self, path: &RelPath, is_folder: bool) -> bool {
+    fn selects(&mut self, path: &RelPath, is_directory: bool) -> bool {
         let Some(include) = &self.include else {
             return true;
         };
         if self
             .selected
             .as_ref()
-            .is_some_and(|folder| path.is_below(folder))
+            .is_some_and(|directory| path.is_below(directory))
         {
             return true;
         }
         // The filter is gitignore's: what it would leave out is what the patterns match.
-        let matches = include.excludes(path, is_folder);
-        if matches && is_folder {
+        let matches = include.excludes(path, is_directory);
+        if matches && is_directory {
             self.selected = Some(path.clone());
         }
         matches
@@ -350,9 +350,9 @@ impl<'w> Walk<'w> {
                 self.job.tally.incomplete(self.subject(path), KEPT_WHOLE);
                 return Ok(());
             }
-            Some(found) if found.kind == Some(EntryKind::Folder) => {
-                if let Err(err) = self.clear_folder(path, &target, flags) {
-                    return self.refuse(path, &err, ": a folder is in its place");
+            Some(found) if found.kind == Some(EntryKind::Directory) => {
+                if let Err(err) = self.clear_directory(path, &target, flags) {
+                    return self.refuse(path, &err, ": a directory is in its place");
                 }
                 rule.replace = Replace::Nothing;
                 Action::Write
@@ -395,7 +395,7 @@ impl<'w> Walk<'w> {
         self.add(Item::new(target, node, action, leader, rule))
     }
 
-    /// What is at a path; nothing can be in a folder that we made.
+    /// What is at a path; nothing can be in a directory that we made.
     fn existing(&mut self, path: &RelPath, target: &RelPath) -> io::Result<Option<Existing>> {
         if self.is_fresh(path) {
             return Ok(None);
@@ -428,7 +428,7 @@ impl<'w> Walk<'w> {
         let Some(tree) = &self.place.tree else {
             return Ok(None);
         };
-        match tree.folder(&target.parent().unwrap_or_default()) {
+        match tree.directory(&target.parent().unwrap_or_default()) {
             Ok(dir) => {
                 self.dir = Some(dir.clone());
                 Ok(Some(dir))
@@ -438,9 +438,9 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Removes a folder that stands where something else goes: an empty one, or with `--delete` all below it, unless
+    /// Removes a directory that stands where something else goes: an empty one, or with `--delete` all below it, unless
     /// patterns say that some of it is to stay, or the snapshot shows an older state and does not know of it.
-    fn clear_folder(
+    fn clear_directory(
         &mut self,
         path: &RelPath,
         target: &RelPath,
@@ -455,7 +455,7 @@ impl<'w> Walk<'w> {
             options.deletes() && options.exclude.is_empty() && self.is_accounted_for(path, flags);
         if options.dry_run {
             // Fails as the removal would.
-            let below = dir.open_folder(name)?;
+            let below = dir.open_directory(name)?;
             if !may_empty {
                 below.names(|_, _| Err(io::ErrorKind::DirectoryNotEmpty.into()))?;
             }
@@ -528,7 +528,7 @@ impl<'w> Walk<'w> {
             Node::Block { device, .. } => {
                 found.kind == Some(EntryKind::Block) && found.rdev == *device
             }
-            Node::Folder { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
+            Node::Directory { .. } | Node::Failed { .. } | Node::Removed | Node::Unknown { .. } => {
                 false
             }
         }
@@ -665,7 +665,7 @@ impl<'w> Walk<'w> {
     fn why(&self, path: &RelPath, err: &io::Error) -> String {
         let target = self.target_of(path).unwrap_or_default();
         let parent = target.parent().zip(self.place.tree.as_ref());
-        let dir = parent.and_then(|(parent, tree)| tree.folder(&parent).ok());
+        let dir = parent.and_then(|(parent, tree)| tree.directory(&parent).ok());
         why_refused(err, dir.as_ref(), target.name().unwrap_or_default())
     }
 

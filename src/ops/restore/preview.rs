@@ -52,7 +52,7 @@ impl Walk<'_> {
         theirs: Option<Timestamp>,
     ) {
         let here = here
-            .filter(|found| found.kind != Some(EntryKind::Folder))
+            .filter(|found| found.kind != Some(EntryKind::Directory))
             .map(|found| found.mtime);
         let is_newer = here.zip(theirs).is_some_and(|(here, theirs)| here > theirs);
         self.job.observer.planned(&Planned {

@@ -23,7 +23,7 @@ pub struct UncertainRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreReport {
     pub snapshot: SnapshotId,
-    /// Entries of the snapshot that were to be restored, folders included.
+    /// Entries of the snapshot that were to be restored, directories included.
     pub entries: u64,
     /// Files, links and special files written; in a dry run: that would be.
     pub files_written: u64,
@@ -35,7 +35,7 @@ pub struct RestoreReport {
     pub newer_here: u64,
     /// Bytes of files written, holes included.
     pub bytes_written: u64,
-    /// Things deleted because the snapshot lacks them; a folder with all below it is one.
+    /// Things deleted because the snapshot lacks them; a directory with all below it is one.
     pub deleted: u64,
     /// Names that the snapshot lacks and that were not deleted, as it does not say that they were not there, or as the
     /// program needs them.

@@ -11,7 +11,7 @@ use super::*;
 use crate::observe::{Counter, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 use crate::repo::Secret;
-use crate::store::{Folder, MemoryStore, SharedStore, list_all};
+use crate::store::{MemoryStore, ObjectDir, SharedStore, list_all};
 use crate::types::Extent;
 
 pub(super) struct World {
@@ -26,7 +26,7 @@ impl World {
         let store = Arc::new(MemoryStore::new());
         let shared: SharedStore = store.clone();
         Repository::init(&shared, &Secret::empty(), "test").expect("init");
-        let dir = || tempfile::tempdir().expect("a folder");
+        let dir = || tempfile::tempdir().expect("a directory");
         Self {
             tree: dir(),
             target: dir(),
@@ -50,7 +50,7 @@ impl World {
 
     pub fn write(&self, name: &str, content: &[u8]) {
         let path = self.from(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("directories");
         fs::write(path, content).expect("written");
     }
 
@@ -87,7 +87,7 @@ impl World {
 
     /// The tree's contents right into the target.
     pub fn restore(&self, options: &RestoreOptions) -> (RestoreReport, Recording) {
-        let target = Target::Folder(self.target.path().into());
+        let target = Target::Directory(self.target.path().into());
         self.restore_as(what(Some("tree"), ""), target, options, None)
             .expect("restore")
     }
@@ -131,7 +131,7 @@ pub(super) fn noise(seed: u8, len: usize) -> Vec<u8> {
     out
 }
 
-/// One line for each path below a folder: all that a restore is to bring back.
+/// One line for each path below a directory: all that a restore is to bring back.
 pub(super) fn listing(root: &Path) -> Vec<String> {
     fn walk(root: &Path, at: &Path, out: &mut Vec<String>) {
         let meta = fs::symlink_metadata(at).expect("stat");
@@ -203,7 +203,7 @@ fn fill(world: &World) {
     fs::hard_link(world.from("a/literal"), world.from("linked")).expect("a link");
     fs::hard_link(world.from("a/literal"), world.from("z")).expect("a link");
     symlink("/no/where", world.from("link")).expect("a link");
-    fs::create_dir(world.from("shut")).expect("a folder");
+    fs::create_dir(world.from("shut")).expect("a directory");
     world.write("shut/in", b"side");
     for (name, kind) in [
         ("fifo", rustix::fs::FileType::Fifo),
@@ -288,7 +288,7 @@ fn windows_of_three_chunks_give_the_same() {
                 open_files,
                 ..tiny()
             };
-            let target = Target::Folder(world.to(&format!("{open_files}-{window_wants}")));
+            let target = Target::Directory(world.to(&format!("{open_files}-{window_wants}")));
             let found = world.restore_as(what(Some("tree"), ""), target, &options(), Some(limits));
             let found = found.expect("restore");
             clean(&found);
@@ -319,7 +319,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
     );
     let go = |what: What, to: &str| {
         world
-            .restore_as(what, Target::Folder(world.to(to)), &options(), None)
+            .restore_as(what, Target::Directory(world.to(to)), &options(), None)
             .expect("restore")
     };
     clean(&go(what(None, ""), "all"));
@@ -348,7 +348,7 @@ fn all_sources_single_files_and_streams_find_their_place() {
         what(Some("tree"), "a/no"),
         what(Some("dump"), "x"),
     ] {
-        let error = world.restore_as(bad, Target::Folder(world.to("bad")), &options(), None);
+        let error = world.restore_as(bad, Target::Directory(world.to("bad")), &options(), None);
         assert!(matches!(error, Err(Error::NotThere(_))), "{error:?}");
     }
     let error = world.restore_as(
@@ -381,7 +381,7 @@ fn devices_fifos_and_sockets_are_not_replaced() {
     fs::write(world.to("plain"), b"").expect("written");
     symlink("plain", world.to("link")).expect("made");
     for name in ["fifo", "socket", "null", "out"] {
-        let target = || Target::Folder(world.to(name));
+        let target = || Target::Directory(world.to(name));
         let before = fs::symlink_metadata(world.to(name)).expect("there").ino();
         for what in [what(Some("dump"), ""), what(Some("tree"), "file")] {
             let error = world
@@ -399,7 +399,7 @@ fn devices_fifos_and_sockets_are_not_replaced() {
         );
     }
     for name in ["plain", "link"] {
-        let target = Target::Folder(world.to(name));
+        let target = Target::Directory(world.to(name));
         clean(
             &world
                 .restore_as(what(Some("tree"), "file"), target, &options(), None)
@@ -461,15 +461,15 @@ fn a_stream_comes_out_through_windows_of_any_size() {
 fn what_is_there_is_treated_as_asked() {
     let world = World::new();
     world.write("file", &noise(1, 1000));
-    world.write("folder/in", b"x");
+    world.write("directory/in", b"x");
     symlink("to", world.from("link")).expect("a link");
     world.backup();
     let spoil = || {
         fs::write(world.to("file"), "mine").expect("written");
-        let _ = fs::remove_dir_all(world.to("folder"));
+        let _ = fs::remove_dir_all(world.to("directory"));
         let _ = fs::remove_file(world.to("link"));
-        symlink("/", world.to("folder")).expect("a link in a folder's place");
-        fs::create_dir_all(world.to("link")).expect("a folder in a link's place");
+        symlink("/", world.to("directory")).expect("a link in a directory's place");
+        fs::create_dir_all(world.to("link")).expect("a directory in a link's place");
     };
     spoil();
     let never = world.restore(&RestoreOptions {
@@ -478,7 +478,7 @@ fn what_is_there_is_treated_as_asked() {
     });
     assert_eq!(fs::read(world.to("file")).expect("read"), b"mine");
     assert!(
-        fs::symlink_metadata(world.to("folder"))
+        fs::symlink_metadata(world.to("directory"))
             .expect("stat")
             .is_symlink()
     );
@@ -490,9 +490,9 @@ fn what_is_there_is_treated_as_asked() {
     );
     clean(&world.restore(&options()));
     assert_equal(&world);
-    // A folder that is not empty goes only with --delete.
+    // A directory that is not empty goes only with --delete.
     fs::remove_file(world.to("link")).expect("removed");
-    fs::create_dir(world.to("link")).expect("a folder");
+    fs::create_dir(world.to("link")).expect("a directory");
     fs::write(world.to("link/mine"), "x").expect("written");
     let kept = world.restore(&options());
     assert_eq!(kept.0.failed, 1);
@@ -518,7 +518,7 @@ fn delete_removes_what_the_snapshot_lacks_and_nothing_else() {
     clean(&world.restore(&options()));
     let strew = || {
         for name in ["a/more/deep/x", "a/z", "b/cache/y", "top", "a.b"] {
-            fs::create_dir_all(world.to(name).parent().expect("a parent")).expect("folders");
+            fs::create_dir_all(world.to(name).parent().expect("a parent")).expect("directories");
             fs::write(world.to(name), "x").expect("written");
         }
     };
@@ -601,7 +601,7 @@ struct Odd;
 
 impl Select for Odd {
     fn wants(&self, entry: &Entry) -> Result<bool, Error> {
-        assert!(!entry.is_folder());
+        assert!(!entry.is_directory());
         Ok(entry.path.name().is_some_and(|name| name.ends_with(b"1")))
     }
 }
@@ -633,14 +633,14 @@ fn a_selector_chooses_entries() {
 #[test]
 fn files_of_another_size_are_replaced_beside_a_program_at_work() {
     let world = World::new();
-    for name in ["torn", "same", "new", "folder/in"] {
+    for name in ["torn", "same", "new", "directory/in"] {
         world.write(name, b"12345");
     }
     world.backup();
     fs::write(world.to("torn"), "123").expect("written");
     fs::write(world.to("same"), "abcde").expect("written");
-    fs::create_dir(world.to("folder")).expect("a folder");
-    fs::set_permissions(world.to("folder"), PermissionsExt::from_mode(0o711)).expect("mode");
+    fs::create_dir(world.to("directory")).expect("a directory");
+    fs::set_permissions(world.to("directory"), PermissionsExt::from_mode(0o711)).expect("mode");
     clean(&world.restore(&RestoreOptions {
         overwrite: Overwrite::IfSizeDiffers,
         ..options()
@@ -651,11 +651,11 @@ fn files_of_another_size_are_replaced_beside_a_program_at_work() {
         (b"12345".to_vec(), b"abcde".to_vec())
     );
     assert_eq!(
-        (read("new"), read("folder/in")),
+        (read("new"), read("directory/in")),
         (b"12345".to_vec(), b"12345".to_vec())
     );
     assert_eq!(
-        fs::metadata(world.to("folder"))
+        fs::metadata(world.to("directory"))
             .expect("stat")
             .permissions()
             .mode()
@@ -673,7 +673,7 @@ fn a_dry_run_changes_nothing() {
         dry_run: true,
         ..options()
     };
-    let target = Target::Folder(world.to("new"));
+    let target = Target::Directory(world.to("new"));
     let (report, _) = world
         .restore_as(what(None, ""), target, &dry, None)
         .expect("restore");
@@ -702,7 +702,7 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
     world.backup();
     let cancel = Cancel::new();
     cancel.cancel();
-    let target = Target::Folder(world.target.path().into());
+    let target = Target::Directory(world.target.path().into());
     let result = restore(
         &world.repo(),
         &what(Some("tree"), ""),
@@ -714,7 +714,7 @@ fn a_cancelled_restore_leaves_no_temporary_file() {
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(fs::read_dir(world.target.path()).expect("list").count(), 0);
     assert!(
-        list_all(world.store.as_ref(), Folder::Leases)
+        list_all(world.store.as_ref(), ObjectDir::Leases)
             .expect("listed")
             .is_empty()
     );

@@ -31,7 +31,7 @@ impl Limits {
         let window_bytes = usize::try_from(budget.0 / 6)
             .unwrap_or(usize::MAX)
             .clamp(8 << 20, 40 << 20);
-        // Each open file holds its folder open too: well below the usual limit of 1,024 handles.
+        // Each open file holds its directory open too: well below the usual limit of 1,024 handles.
         Self {
             window_bytes,
             window_wants: 1 << 20,
@@ -160,7 +160,7 @@ fn node_bytes(node: &Node) -> usize {
             content,
         } => meta(held) + content.extents.len() * 56,
         Node::Symlink { meta: held, target } => meta(held) + target.len() + 16,
-        Node::Folder { meta: held }
+        Node::Directory { meta: held }
         | Node::Fifo { meta: held }
         | Node::Socket { meta: held }
         | Node::Char { meta: held, .. }

@@ -16,7 +16,7 @@ use crate::ops::Cancel;
 use crate::ops::fetch::with_sources;
 use crate::ops::packs::ListedPacks;
 use crate::repo::{Repository, StoredSnapshot, open_object, stored_limit};
-use crate::store::{Copy, Folder, ObjectKey, StoreError, list_all};
+use crate::store::{Copy, ObjectDir, ObjectKey, StoreError, list_all};
 use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -93,7 +93,7 @@ impl Objects {
     /// copy opens.
     fn check_slots(&mut self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         let mut names = BTreeSet::new();
-        for meta in list_all(repo.store(), Folder::Keys)? {
+        for meta in list_all(repo.store(), ObjectDir::Keys)? {
             if let ObjectKey::KeySlot(name, _) = meta.key {
                 names.insert(name);
             }
@@ -148,7 +148,7 @@ impl Objects {
 
     fn check_snapshots(&mut self, repo: &Repository, cancel: &Cancel) -> Result<(), Error> {
         let listed = repo.listed_snapshots()?;
-        let forgotten = list_all(repo.store(), Folder::Forgotten)?;
+        let forgotten = list_all(repo.store(), ObjectDir::Forgotten)?;
         for &(id, stored) in &listed {
             cancel.check()?;
             self.check_snapshot(repo, ObjectKey::Snapshot(id), Some((id, stored)))?;
@@ -440,7 +440,7 @@ impl Objects {
                  stores again what snapshots need of them",
                 self.dropped_and_there
             );
-            observer.problem(&Problem::new(Severity::Note, Folder::Packs.name(), what));
+            observer.problem(&Problem::new(Severity::Note, ObjectDir::Packs.name(), what));
         }
     }
 
@@ -460,7 +460,7 @@ impl Objects {
             }
         }
         self.tell_parity(repo, observer)?;
-        let aside = list_all(repo.store(), Folder::Quarantine)?;
+        let aside = list_all(repo.store(), ObjectDir::Quarantine)?;
         if !aside.is_empty() {
             let bytes = ByteSize(aside.iter().map(|meta| meta.size).sum());
             let objects = if aside.len() == 1 {
@@ -473,7 +473,7 @@ impl Objects {
             );
             observer.problem(&Problem::new(
                 Severity::Note,
-                Folder::Quarantine.name(),
+                ObjectDir::Quarantine.name(),
                 what,
             ));
         }
@@ -486,7 +486,7 @@ impl Objects {
             return Ok(());
         }
         let mut there = BTreeSet::new();
-        for meta in list_all(repo.store(), Folder::Parity)? {
+        for meta in list_all(repo.store(), ObjectDir::Parity)? {
             if let ObjectKey::Parity(id) = meta.key {
                 there.insert(id);
             }
@@ -498,7 +498,11 @@ impl Objects {
         let bare = known.filter(|(pack, _)| !there.contains(&pack.id)).count();
         if bare > 0 {
             let what = format!("{bare} packs have no recovery data; 'repair packs' writes it");
-            observer.problem(&Problem::new(Severity::Note, Folder::Parity.name(), what));
+            observer.problem(&Problem::new(
+                Severity::Note,
+                ObjectDir::Parity.name(),
+                what,
+            ));
         }
         Ok(())
     }

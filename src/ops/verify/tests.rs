@@ -500,7 +500,7 @@ fn late_and_vanished_snapshots_are_told() {
 fn the_newest_snapshot_is_the_one_that_is_remembered() {
     let (lab, _) = sample();
     let repo = lab.open();
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let other = Repository::open(
         lab.store.clone(),
         &crate::repo::Secret::empty(),
@@ -597,7 +597,7 @@ fn a_slot_of_which_neither_copy_is_whole_is_not_for_the_repair_of_copies() {
 #[test]
 fn a_store_that_cannot_be_written_is_verified_too() {
     let (lab, _) = sample();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Arc::new(crate::store::ReadOnlyStore::new(lab.store.clone()));
     let repo = Repository::open(store, &crate::repo::Secret::empty(), dir.path()).expect("opens");
     assert!(

@@ -9,7 +9,7 @@ use super::{Fixture, lease, snapshot, store_chunks, take_lease};
 use crate::format::{ObjectKind, encode_segment};
 use crate::index::PackState;
 use crate::store::{
-    Body, Folder, HookedStore, KeyKind, LocalStore, ObjectKey, Operation, PutMode, SharedStore,
+    Body, HookedStore, KeyKind, LocalStore, ObjectDir, ObjectKey, Operation, PutMode, SharedStore,
     Store, list_all,
 };
 use crate::types::{ChunkId, Class, LeaseId, PackId, SegmentBody, SegmentId};
@@ -47,7 +47,7 @@ fn only_pack(repo: &Repository) -> PackId {
 }
 
 fn packs_stored(store: &dyn Store) -> usize {
-    list_all(store, Folder::Packs).expect("lists").len()
+    list_all(store, ObjectDir::Packs).expect("lists").len()
 }
 
 fn read(repo: &Repository, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
@@ -181,20 +181,20 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
     assert_eq!(read(&sleeper, &id).expect("reads"), b"chunk");
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("makes the folder");
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("makes the directory");
     for file in std::fs::read_dir(from).expect("lists") {
         let file = file.expect("lists");
         let target = to.join(file.file_name());
         if file.file_type().expect("stats").is_dir() {
-            copy_folder(&file.path(), &target);
+            copy_directory(&file.path(), &target);
         } else {
             std::fs::copy(file.path(), target).expect("copies");
         }
     }
 }
 
-/// I3: the cache folder is put back from a backup of its own: the database of before the sweep claims packs that are
+/// I3: the cache directory is put back from a backup of its own: the database of before the sweep claims packs that are
 /// gone, and lacks new ones. A sync makes it a function of what is listed now.
 #[test]
 fn i3_an_old_index_database_is_put_back() {
@@ -204,7 +204,7 @@ fn i3_an_old_index_database_is_put_back() {
         let repo = fixture.open("a");
         store_chunks(&repo, &lease(&repo), &[b"old"]).expect("stores")[0]
     };
-    copy_folder(&caches.join("a"), &caches.join("saved"));
+    copy_directory(&caches.join("a"), &caches.join("saved"));
     let new = {
         let repo = fixture.open("a");
         repo.sync().expect("syncs");
@@ -227,7 +227,7 @@ fn i3_an_old_index_database_is_put_back() {
         new
     };
     std::fs::remove_dir_all(caches.join("a")).expect("removes");
-    copy_folder(&caches.join("saved"), &caches.join("a"));
+    copy_directory(&caches.join("saved"), &caches.join("a"));
     let repo = fixture.open("a");
     assert!(
         repo.index().lookup_one(&old).expect("asks").is_some(),
@@ -249,11 +249,11 @@ fn i3_an_old_index_database_is_put_back() {
 /// holds is never taken for being here.
 #[test]
 fn i4_two_copies_of_one_repository_in_turn() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (here, copy) = (folder.path().join("here"), folder.path().join("copy"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (here, copy) = (directory.path().join("here"), directory.path().join("copy"));
     let open = |at: &Path| {
         let store: SharedStore = std::sync::Arc::new(LocalStore::open(at).expect("opens"));
-        let caches = folder.path().join("caches");
+        let caches = directory.path().join("caches");
         Repository::open(store, &super::Secret::empty(), &caches).expect("opens")
     };
     let back_up = |at: &Path, text: &[u8]| {
@@ -267,7 +267,7 @@ fn i4_two_copies_of_one_repository_in_turn() {
     let store: SharedStore = std::sync::Arc::new(LocalStore::create(&here).expect("makes"));
     Repository::init(&store, &super::Secret::empty(), "test").expect("init");
     back_up(&here, b"both");
-    copy_folder(&here, &copy);
+    copy_directory(&here, &copy);
     // At two paths: two caches.
     let only_here = back_up(&here, b"here");
     back_up(&copy, b"here");
@@ -277,7 +277,7 @@ fn i4_two_copies_of_one_repository_in_turn() {
     );
     // At one path, as two disks mounted in turn: the cache is of the other copy.
     let swap = || {
-        let aside = folder.path().join("aside");
+        let aside = directory.path().join("aside");
         std::fs::rename(&here, &aside).expect("renames");
         std::fs::rename(&copy, &here).expect("renames");
         std::fs::rename(&aside, &copy).expect("renames");
@@ -289,7 +289,7 @@ fn i4_two_copies_of_one_repository_in_turn() {
         assert_eq!(read(&open(&here), &id).expect("stored here too"), text);
     }
     // And each copy is whole by itself, without any cache.
-    std::fs::remove_dir_all(folder.path().join("caches")).expect("removes");
+    std::fs::remove_dir_all(directory.path().join("caches")).expect("removes");
     for at in [&here, &copy] {
         let repo = open(at);
         repo.sync().expect("syncs");
@@ -312,11 +312,11 @@ fn i5_an_orphaned_pack_counts_for_nothing() {
         faulty.die_after_writes(1);
         store_chunks(&repo, &lease, &[b"chunk"]).expect_err("dies before the segment");
     }
-    let orphans = list_all(&*fixture.memory, Folder::Packs).expect("lists");
+    let orphans = list_all(&*fixture.memory, ObjectDir::Packs).expect("lists");
     assert_eq!(
         (
             orphans.len(),
-            list_all(&*fixture.memory, Folder::Index)
+            list_all(&*fixture.memory, ObjectDir::Index)
                 .expect("lists")
                 .len()
         ),
@@ -376,7 +376,10 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
         .expect_err("it landed late");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
-    assert_eq!(list_all(repo.store(), Folder::Leases).expect("lists"), []);
+    assert_eq!(
+        list_all(repo.store(), ObjectDir::Leases).expect("lists"),
+        []
+    );
     // Just in time is in time.
     let lease_ = lease(&repo);
     fixture.memory.clock().advance(29 * 60);

@@ -8,13 +8,13 @@ use crate::chunk::{Argon2Cost, wrap_key};
 use crate::format::{KeySlot, decode_key_slot, encode_key_slot, key_slot_aad};
 use crate::repo::unlock::unlock;
 use crate::store::{
-    Body, Copy, Effect, Fault, FaultyStore, Folder, HookedStore, KeyKind, ObjectKey, Operation,
+    Body, Copy, Effect, Fault, FaultyStore, HookedStore, KeyKind, ObjectDir, ObjectKey, Operation,
     PutMode, RecordingStore, Store, Trouble, list_all,
 };
 use crate::sys::now;
 
 fn slot_keys(store: &dyn Store) -> Vec<ObjectKey> {
-    list_all(store, Folder::Keys)
+    list_all(store, ObjectDir::Keys)
         .expect("listed")
         .into_iter()
         .map(|meta| meta.key)

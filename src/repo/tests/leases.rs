@@ -7,7 +7,7 @@ use super::{Fixture, lease, snapshot, take_lease};
 use crate::format::{LeaseBody, LeaseKind, SnapshotState};
 use crate::repo::{FoundLease, Lease, LeaseTimes, RepoError, Repository, Secret};
 use crate::store::{
-    Body, Clock, Effect, Fault, FaultyStore, Folder, KeyKind, ModelWorld, ObjectKey, Operation,
+    Body, Clock, Effect, Fault, FaultyStore, KeyKind, ModelWorld, ObjectDir, ObjectKey, Operation,
     PutMode, SharedStore, Store, Trouble, list_all,
 };
 use crate::types::{LeaseId, SnapshotId, Timestamp};
@@ -143,14 +143,16 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
     let left = |world: ModelWorld| {
         let store: SharedStore = Arc::new(world.client());
         Repository::init(&store, &Secret::empty(), "test").expect("init");
-        let caches = tempfile::tempdir().expect("a folder");
+        let caches = tempfile::tempdir().expect("a directory");
         let repo = Repository::open(store, &Secret::empty(), caches.path()).expect("opens");
         let reader =
             Lease::take(&repo, LeaseKind::Restore, "host", LeaseTimes::default()).expect("a lease");
         reader.release().expect("released");
         repo.commit(lease(&repo), snapshot(&[])).expect("commits");
         drop(take_lease(&repo, LeaseTimes::default()).expect("a lease"));
-        list_all(repo.store(), Folder::Leases).expect("lists").len()
+        list_all(repo.store(), ObjectDir::Leases)
+            .expect("lists")
+            .len()
     };
     assert_eq!(left(ModelWorld::new(&Clock::default(), 1)), 2);
     assert_eq!(
@@ -328,6 +330,9 @@ fn a_lease_to_forget_under_uses_the_reserve_where_it_does_not_fit() {
         faulty.assert_all_fired();
         assert_eq!(lease.is_ok(), is_taken, "{kind:?}");
         drop(lease);
-        assert_eq!(list_all(repo.store(), Folder::Leases).expect("lists"), []);
+        assert_eq!(
+            list_all(repo.store(), ObjectDir::Leases).expect("lists"),
+            []
+        );
     }
 }

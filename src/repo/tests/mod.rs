@@ -17,7 +17,7 @@ use crate::observe::Recording;
 use crate::store::{MemoryStore, SharedStore};
 use crate::types::{ChunkId, Class, LeaseId, SnapshotId, Timestamp};
 
-/// A repository in memory and the folder of its caches.
+/// A repository in memory and the directory of its caches.
 struct Fixture {
     memory: Arc<MemoryStore>,
     caches: tempfile::TempDir,
@@ -30,7 +30,7 @@ impl Fixture {
         Repository::init(&store, &Secret::empty(), "test").expect("init");
         Self {
             memory,
-            caches: tempfile::tempdir().expect("a folder"),
+            caches: tempfile::tempdir().expect("a directory"),
         }
     }
 

@@ -27,14 +27,14 @@ const SHAPE: RunShape = RunShape {
 /// What lies at a path; the number stands for all that can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Thing {
-    Folder(u8),
+    Directory(u8),
     File(u8),
     Link(u8),
 }
 
 impl Thing {
-    fn is_folder(self) -> bool {
-        matches!(self, Self::Folder(_))
+    fn is_directory(self) -> bool {
+        matches!(self, Self::Directory(_))
     }
 }
 
@@ -51,7 +51,7 @@ fn entry(path: &RelPath, thing: Thing) -> Entry {
         ..Metadata::default()
     };
     let node = match thing {
-        Thing::Folder(n) => Node::Folder { meta: meta(n) },
+        Thing::Directory(n) => Node::Directory { meta: meta(n) },
         Thing::File(n) => {
             let content = Content {
                 size: 2,
@@ -77,10 +77,10 @@ fn entry(path: &RelPath, thing: Thing) -> Entry {
 /// One change of the tree.
 #[derive(Debug, Clone)]
 enum Edit {
-    /// Puts a thing there; folders above it are made, what is no folder there gives way.
+    /// Puts a thing there; directories above it are made, what is no directory there gives way.
     Put(RelPath, Thing),
     Remove(RelPath),
-    /// Many files in a folder.
+    /// Many files in a directory.
     Fill(RelPath, u8),
 }
 
@@ -88,20 +88,23 @@ fn apply(model: &mut Model, edit: &Edit) {
     match edit {
         Edit::Put(path, thing) => {
             let mut above = path.parent();
-            while let Some(folder) = above {
-                if !model.get(&folder).is_some_and(|thing| thing.is_folder()) {
-                    model.insert(folder.clone(), Thing::Folder(0));
+            while let Some(directory) = above {
+                if !model
+                    .get(&directory)
+                    .is_some_and(|thing| thing.is_directory())
+                {
+                    model.insert(directory.clone(), Thing::Directory(0));
                 }
-                above = folder.parent();
+                above = directory.parent();
             }
-            if !thing.is_folder() {
+            if !thing.is_directory() {
                 model.retain(|other, _| !other.is_below(path));
             }
             model.insert(path.clone(), *thing);
         }
         Edit::Remove(path) => model.retain(|other, _| other != path && !other.is_below(path)),
         Edit::Fill(path, count) => {
-            apply(model, &Edit::Put(path.clone(), Thing::Folder(9)));
+            apply(model, &Edit::Put(path.clone(), Thing::Directory(9)));
             for n in 0..*count {
                 let name = format!("{:08x}", u32::from(n).wrapping_mul(0x9e37_79b9));
                 model.insert(
@@ -117,25 +120,28 @@ fn apply(model: &mut Model, edit: &Edit) {
 /// are as they were.
 fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
     let mut out = Vec::new();
-    let is_folder =
-        |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_folder());
+    let is_directory =
+        |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_directory());
     let paths: std::collections::BTreeSet<&RelPath> = before.keys().chain(now.keys()).collect();
     for path in paths {
-        let was_folder = is_folder(before, path);
+        let was_directory = is_directory(before, path);
         match (before.get(path), now.get(path)) {
             (Some(old), Some(new)) if old == new && !again(path) => {}
             (_, Some(new)) => {
                 let mut entry = entry(path, *new);
-                if new.is_folder() && !was_folder {
+                if new.is_directory() && !was_directory {
                     entry.flags = EntryFlags::COVER;
                 }
                 out.push(Mention {
                     entry,
-                    in_folders: new.is_folder() || was_folder,
+                    in_directories: new.is_directory() || was_directory,
                 });
             }
-            // What lay in a folder that is no more went with it.
-            (_, None) if path.parent().is_some_and(|parent| !is_folder(now, &parent)) => {}
+            // What lay in a directory that is no more went with it.
+            (_, None)
+                if path
+                    .parent()
+                    .is_some_and(|parent| !is_directory(now, &parent)) => {}
             (_, None) => {
                 let entry = Entry {
                     path: path.clone(),
@@ -144,7 +150,7 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
                 };
                 out.push(Mention {
                     entry,
-                    in_folders: was_folder,
+                    in_directories: was_directory,
                 });
             }
         }
@@ -178,7 +184,7 @@ impl World {
     /// A backup after these edits. `join`: how many runs to merge with; none: as the tiers say.
     fn backup(&mut self, edits: &[Edit], join: Option<usize>, again: &dyn Fn(&RelPath) -> bool) {
         let mut now = self.model.clone();
-        now.entry(RelPath::root()).or_insert(Thing::Folder(1));
+        now.entry(RelPath::root()).or_insert(Thing::Directory(1));
         edits.iter().for_each(|edit| apply(&mut now, edit));
         let new = mentions(&self.model, &now, again);
         let join = join
@@ -237,20 +243,21 @@ impl World {
 
     fn check(&self) {
         assert_eq!(self.read(Streams::All).expect("reads"), self.expected());
-        let shown = self.read(Streams::Folders).expect("reads");
-        let (folders, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(Entry::is_folder);
+        let shown = self.read(Streams::Directories).expect("reads");
+        let (directories, others): (Vec<_>, Vec<_>) =
+            shown.into_iter().partition(Entry::is_directory);
         let expected: Vec<Entry> = self
             .expected()
             .into_iter()
-            .filter(Entry::is_folder)
+            .filter(Entry::is_directory)
             .collect();
-        assert_eq!(folders, expected, "folder pages");
+        assert_eq!(directories, expected, "directory pages");
         for other in others {
             assert!(
                 !self
                     .model
                     .get(&other.path)
-                    .is_some_and(|thing| thing.is_folder()),
+                    .is_some_and(|thing| thing.is_directory()),
                 "{}",
                 other.path
             );
@@ -295,7 +302,7 @@ fn any_path() -> impl Strategy<Value = RelPath> {
 
 fn any_edit() -> impl Strategy<Value = Edit> {
     let thing = (0u8..3, 0u8..4).prop_map(|(kind, n)| match kind {
-        0 => Thing::Folder(n),
+        0 => Thing::Directory(n),
         1 => Thing::File(n),
         _ => Thing::Link(n),
     });
@@ -343,7 +350,7 @@ proptest! {
             keys.extend(step.seeks.iter().filter_map(RelPath::after_subtree));
             world.check_seeks(Streams::All, step.steps, &keys);
             keys.sort();
-            world.check_seeks(Streams::Folders, step.steps, &keys);
+            world.check_seeks(Streams::Directories, step.steps, &keys);
             world.check_seeks(Streams::All, step.steps, &keys);
         }
     }
@@ -398,10 +405,10 @@ fn no_more(_: &RelPath) -> bool {
     false
 }
 
-/// I15: what lay in a folder must not show through the file that took its place, nor through the folder that took
+/// I15: what lay in a directory must not show through the file that took its place, nor through the directory that took
 /// the file's, in whatever way the runs are merged.
 #[test]
-fn i15_a_folder_becomes_a_file_and_a_folder_again() {
+fn i15_a_directory_becomes_a_file_and_a_directory_again() {
     for join in [0, 1, 2] {
         let mut world = World::new();
         world.backup(
@@ -413,7 +420,7 @@ fn i15_a_folder_becomes_a_file_and_a_folder_again() {
         world.check();
         assert_eq!(world.model.len(), 3);
         world.backup(
-            &[put("a", Thing::Folder(3)), put("a/d", Thing::File(3))],
+            &[put("a", Thing::Directory(3)), put("a/d", Thing::File(3))],
             Some(join),
             &no_more,
         );
@@ -443,10 +450,10 @@ fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
     assert_eq!((runs, entries), (1, 2), "the root and c alone");
 }
 
-/// I17: a folder is removed and made again with one child; when these two runs are merged, the new folder's entry
+/// I17: a directory is removed and made again with one child; when these two runs are merged, the new directory's entry
 /// is the newest mention and the removal is gone, so the cover must have gone over to it.
 #[test]
-fn i17_a_folder_made_again_still_hides_what_it_held() {
+fn i17_a_directory_made_again_still_hides_what_it_held() {
     for (join_2, join_3) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
         let mut world = World::new();
         world.backup(
@@ -457,16 +464,16 @@ fn i17_a_folder_made_again_still_hides_what_it_held() {
         world.backup(&[Edit::Remove(path("a"))], Some(join_2), &no_more);
         world.backup(&[put("a/new", Thing::File(1))], Some(join_3), &no_more);
         world.check();
-        world.backup(&[put("a", Thing::Folder(5))], Some(1), &no_more);
+        world.backup(&[put("a", Thing::Directory(5))], Some(1), &no_more);
         world.check();
         assert!(!world.model.contains_key(&path("a/old")));
     }
 }
 
-/// A seek below a path that a newer run made a file found what the folder before it held: the seek passed over the
+/// A seek below a path that a newer run made a file found what the directory before it held: the seek passed over the
 /// newer mention, and so over its cover. Found by the property test; `ls SNAP:source/a/b` would have listed it.
 #[test]
-fn a_seek_below_a_file_does_not_find_what_the_folder_before_it_held() {
+fn a_seek_below_a_file_does_not_find_what_the_directory_before_it_held() {
     let mut world = World::new();
     world.backup(
         &[put("a/b/c", Thing::File(1)), put("b", Thing::File(1))],
@@ -474,7 +481,7 @@ fn a_seek_below_a_file_does_not_find_what_the_folder_before_it_held() {
         &no_more,
     );
     world.backup(&[put("a", Thing::File(2))], Some(0), &no_more);
-    for which in [Streams::All, Streams::Folders] {
+    for which in [Streams::All, Streams::Directories] {
         world.check_seeks(which, 0, &[path("a/b").key().to_vec()]);
         world.check_seeks(
             which,
@@ -485,7 +492,7 @@ fn a_seek_below_a_file_does_not_find_what_the_folder_before_it_held() {
 }
 
 /// All page references below a tree of the newest run, left to right.
-fn pages(world: &World, folders: bool) -> Vec<PageRef> {
+fn pages(world: &World, directories: bool) -> Vec<PageRef> {
     fn below(reader: &ChunkReader<'_>, level: u8, refs: Vec<PageRef>, out: &mut Vec<PageRef>) {
         for page in refs {
             if level == 0 {
@@ -508,7 +515,11 @@ fn pages(world: &World, folders: bool) -> Vec<PageRef> {
             .expect("reads"),
     )
     .expect("decodes");
-    let tree = if folders { root.folders } else { root.others };
+    let tree = if directories {
+        root.directories
+    } else {
+        root.others
+    };
     assert!(tree.level > 0, "the test wants nodes");
     let mut out = Vec::new();
     below(&reader, tree.level, tree.refs, &mut out);

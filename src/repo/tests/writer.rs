@@ -9,7 +9,7 @@ use crate::index::{IndexError, PackState};
 use crate::observe::{Counter, Recording};
 use crate::repo::{ChunkReader, Packer, Repository};
 use crate::store::{
-    Call, Effect, Fault, FaultyStore, Folder, KeyKind, ObjectKey, Operation, RecordingStore,
+    Call, Effect, Fault, FaultyStore, KeyKind, ObjectDir, ObjectKey, Operation, RecordingStore,
     SharedStore, Store, Trouble, list_all,
 };
 use crate::types::{Class, SnapshotId};
@@ -103,7 +103,7 @@ fn no_row_enters_the_index_before_its_segment_is_put() {
     faulty.assert_all_fired();
     assert!(repo.index().is_empty().expect("reads"));
     assert_eq!(
-        list_all(&*fixture.memory, Folder::Packs)
+        list_all(&*fixture.memory, ObjectDir::Packs)
             .expect("lists")
             .len(),
         1,
@@ -111,7 +111,7 @@ fn no_row_enters_the_index_before_its_segment_is_put() {
     );
     back_up(&repo, "one").expect("stores it anew");
     assert_eq!(
-        list_all(&*fixture.memory, Folder::Packs)
+        list_all(&*fixture.memory, ObjectDir::Packs)
             .expect("lists")
             .len(),
         2
@@ -309,7 +309,7 @@ fn parents_that_vanished_withdraw_the_snapshot_and_forgotten_ones_do_not() {
     let mut expected = vec![first, second];
     expected.sort();
     assert_eq!(left, expected);
-    assert_eq!(list_all(&*store, Folder::Leases).expect("lists"), []);
+    assert_eq!(list_all(&*store, ObjectDir::Leases).expect("lists"), []);
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
     let err = store_chunks(&repo, &lease, &[b"late"]).expect_err("the lease is lost");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
     assert_eq!(
-        list_all(&*fixture.memory, Folder::Packs).expect("lists"),
+        list_all(&*fixture.memory, ObjectDir::Packs).expect("lists"),
         []
     );
     drop(lease);
@@ -396,7 +396,7 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
 }
 
 /// A page of the index proved damaged when a backup looked up the frame of its parent's list of files: the sync before
-/// had found all in order, and the backup failed, telling people to delete the cache folder. The index is rebuilt
+/// had found all in order, and the backup failed, telling people to delete the cache directory. The index is rebuilt
 /// under the question instead, once, however many threads meet the damage.
 #[test]
 fn damage_that_a_question_meets_is_mended_under_it() {

@@ -2,8 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::{FOLDERS, reserve};
-use crate::store::{Copy, Folder, ObjectKey};
+use super::{DIRECTORIES, reserve};
+use crate::store::{Copy, ObjectDir, ObjectKey};
 use crate::sys::{Dir, FileKind, PathError, TEMP_PREFIX};
 
 /// What operating systems, file servers and file managers put into the root of a disk or a share by themselves.
@@ -62,28 +62,31 @@ pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
     Ok(foreign)
 }
 
-/// True for what an `init` makes before its `config`: empty folders, key slots, unfinished writes.
+/// True for what an `init` makes before its `config`: empty directories, key slots, unfinished writes.
 fn is_remains(root: &Dir, name: &str) -> Result<bool, PathError> {
     if is_temporary(name) || name == reserve::NAME {
         return Ok(root
             .stat(name)
             .is_ok_and(|stat| stat.kind == FileKind::File));
     }
-    let Some(folder) = FOLDERS.into_iter().find(|folder| folder.name() == name) else {
+    let Some(directory) = DIRECTORIES
+        .into_iter()
+        .find(|directory| directory.name() == name)
+    else {
         return Ok(false);
     };
     if !root
         .stat(name)
-        .is_ok_and(|stat| stat.kind == FileKind::Folder)
+        .is_ok_and(|stat| stat.kind == FileKind::Directory)
     {
         return Ok(false);
     }
     for inner in root.open_dir(name)?.all_names()? {
         let inner = inner?;
-        let is_slot = folder == Folder::Keys
+        let is_slot = directory == ObjectDir::Keys
             && inner
                 .to_str()
-                .is_some_and(|inner| ObjectKey::from_name(folder, inner).is_some());
+                .is_some_and(|inner| ObjectKey::from_name(directory, inner).is_some());
         if !is_slot {
             return Ok(false);
         }
@@ -106,8 +109,14 @@ pub fn is_foreign(name: &[u8]) -> bool {
     let is_config = [Copy::First, Copy::Second]
         .iter()
         .any(|copy| ObjectKey::Config(*copy).to_string() == name);
-    let is_folder = Folder::ALL.iter().any(|folder| folder.name() == name);
-    !(is_config || is_folder || is_temporary(name) || name == reserve::NAME || is_of_system(name))
+    let is_directory = ObjectDir::ALL
+        .iter()
+        .any(|directory| directory.name() == name);
+    !(is_config
+        || is_directory
+        || is_temporary(name)
+        || name == reserve::NAME
+        || is_of_system(name))
 }
 
 /// True for the name of an unfinished write.

@@ -19,7 +19,7 @@ fn put(store: &dyn Store, key: &ObjectKey) {
 }
 
 fn new_store() -> (tempfile::TempDir, LocalStore) {
-    let root = tempfile::tempdir().expect("a folder");
+    let root = tempfile::tempdir().expect("a directory");
     let store = LocalStore::create(root.path().join("repo")).expect("create");
     (root, store)
 }
@@ -57,7 +57,7 @@ fn what_is_set_aside_is_the_same_file() {
 
 #[test]
 fn it_keeps_the_contract() {
-    let root = tempfile::tempdir().expect("a folder");
+    let root = tempfile::tempdir().expect("a directory");
     let number = std::cell::Cell::new(0);
     suite::run(|| {
         number.set(number.get() + 1);
@@ -67,18 +67,18 @@ fn it_keeps_the_contract() {
 }
 
 #[test]
-fn an_empty_folder_is_a_store_too() {
-    let root = tempfile::tempdir().expect("a folder");
+fn an_empty_directory_is_a_store_too() {
+    let root = tempfile::tempdir().expect("a directory");
     let store = LocalStore::open(root.path()).expect("open");
     assert_eq!(
         fs::read_dir(root.path()).expect("list").count(),
         0,
         "opening writes nothing"
     );
-    assert_eq!(list_all(&store, Folder::Packs).expect("list"), []);
+    assert_eq!(list_all(&store, ObjectDir::Packs).expect("list"), []);
     assert!(store.get(&pack(1), 9).expect_err("missing").is_not_found());
     put(&store, &pack(1));
-    assert_eq!(list_all(&store, Folder::Packs).expect("list").len(), 1);
+    assert_eq!(list_all(&store, ObjectDir::Packs).expect("list").len(), 1);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn names_and_modes_are_the_formats() {
         let path = path_of(&store, key);
         let mode = |path: &Path| fs::metadata(path).expect("stat").permissions().mode() & 0o7777;
         assert_eq!(mode(&path), 0o600, "{key}");
-        assert_eq!(mode(path.parent().expect("a folder")), 0o700, "{key}");
+        assert_eq!(mode(path.parent().expect("a directory")), 0o700, "{key}");
     }
     let id = "ab".repeat(32);
     assert!(
@@ -124,7 +124,7 @@ fn an_error_or_a_dropped_spool_leaves_no_temporary_file() {
     let mut spool = store.spool().expect("spool");
     spool.append(b"x").expect("append");
     drop(spool);
-    // A folder in the object's place makes the rename fail.
+    // A directory in the object's place makes the rename fail.
     fs::create_dir(path_of(&store, &ObjectKey::Config(Copy::First))).expect("create");
     assert!(
         store
@@ -156,27 +156,27 @@ fn foreign_names_are_passed_over() {
     fs::write(base.join("lost+found"), b"").expect("write");
     fs::write(base.join(".tmp-0123"), b"left by a crash").expect("write");
     fs::write(base.join("packs/README"), b"").expect("write");
-    fs::write(base.join("packs/02"), b"a file, not a folder").expect("write");
+    fs::write(base.join("packs/02"), b"a file, not a directory").expect("write");
     fs::create_dir_all(base.join("packs/zz")).expect("create");
     fs::write(
         base.join("packs/01").join("03".repeat(32)),
-        b"in the wrong folder",
+        b"in the wrong directory",
     )
     .expect("write");
     fs::write(base.join("packs/01").join("AB".repeat(32)), b"upper case").expect("write");
     fs::create_dir(base.join("packs/01").join("fe".repeat(31) + "01")).expect("create");
     fs::write(base.join("index/notes.txt"), b"").expect("write");
     symlink(root.path(), base.join("index").join("04".repeat(32))).expect("symlink");
-    let keys = |folder| -> Vec<_> {
-        list_all(&store, folder)
+    let keys = |directory| -> Vec<_> {
+        list_all(&store, directory)
             .expect("list")
             .into_iter()
             .map(|meta| meta.key)
             .collect()
     };
-    assert_eq!(keys(Folder::Packs), [pack(1)]);
+    assert_eq!(keys(ObjectDir::Packs), [pack(1)]);
     assert_eq!(
-        keys(Folder::Index),
+        keys(ObjectDir::Index),
         [ObjectKey::Segment(SegmentId::new([2; 32]))]
     );
 }
@@ -253,11 +253,11 @@ fn a_store_that_went_away_is_not_an_empty_one() {
     fs::remove_dir_all(base.with_extension("away")).expect("remove");
     assert!(unreachable(store.get(&pack(1), 9).expect_err("gone")));
     assert!(unreachable(
-        list_all(&store, Folder::Packs).expect_err("gone")
+        list_all(&store, ObjectDir::Packs).expect_err("gone")
     ));
     fs::remove_dir(&base).expect("remove");
     assert!(unreachable(
-        list_all(&store, Folder::Packs).expect_err("gone")
+        list_all(&store, ObjectDir::Packs).expect_err("gone")
     ));
     assert!(unreachable(LocalStore::open(&base).expect_err("gone")));
 }
@@ -279,7 +279,7 @@ fn the_address_is_canonical() {
 }
 
 #[test]
-fn folders_that_were_removed_are_made_again() {
+fn directories_that_were_removed_are_made_again() {
     let (_root, store) = new_store();
     put(&store, &pack(1));
     fs::remove_dir_all(Path::new(store.address()).join("packs")).expect("remove");
@@ -292,7 +292,7 @@ fn folders_that_were_removed_are_made_again() {
 fn a_full_disk_gets_its_room_back() {
     const CHILD: &str = "ICECORE_TEST_SMALL_FS";
     let Some(small) = std::env::var_os(CHILD) else {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
         let is_root = rustix::process::geteuid().is_root();
         let script = "mount -t tmpfs -o size=8m none \"$ICECORE_TEST_SMALL_FS\" || exit 77; exec \"$0\" --exact \"$1\"";
         let child = std::process::Command::new("unshare")
@@ -330,7 +330,7 @@ fn a_full_disk_gets_its_room_back() {
             Body::Bytes(&large),
             PutMode::CreateOnly
         )));
-        assert_eq!(list_all(&store, Folder::Packs).expect("list"), []);
+        assert_eq!(list_all(&store, ObjectDir::Packs).expect("list"), []);
     }
     store
         .put(&pack(1), Body::Bytes(&piece), PutMode::CreateOnly)
@@ -357,7 +357,7 @@ fn modes_do_not_depend_on_the_umask() {
         assert_eq!(found.mode() & 0o7777, 0o600);
         return;
     }
-    let root = tempfile::tempdir().expect("a folder");
+    let root = tempfile::tempdir().expect("a directory");
     let name = "store::local::tests::modes_do_not_depend_on_the_umask";
     let child = std::process::Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", name])
@@ -376,7 +376,7 @@ fn modes_do_not_depend_on_the_umask() {
 }
 
 #[test]
-fn a_folder_that_refuses_writes_is_read_only() {
+fn a_directory_that_refuses_writes_is_read_only() {
     let (_root, store) = new_store();
     put(&store, &pack(1));
     assert!(!store.properties().read_only);
@@ -397,12 +397,12 @@ fn a_folder_that_refuses_writes_is_read_only() {
 
 #[test]
 fn old_unfinished_writes_are_swept_and_nothing_else() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = LocalStore::create(folder.path()).expect("makes");
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::create(directory.path()).expect("makes");
     let spool = store.spool().expect("a spool");
     let old = format!(".tmp-{}", "0".repeat(32));
     for name in [old.as_str(), ".tmp-notes", ".tmpl"] {
-        std::fs::write(folder.path().join(name), b"12345").expect("writes");
+        std::fs::write(directory.path().join(name), b"12345").expect("writes");
     }
     let later = Timestamp::from(std::time::SystemTime::now()).plus_seconds(60);
     assert_eq!(
@@ -414,16 +414,18 @@ fn old_unfinished_writes_are_swept_and_nothing_else() {
     );
     drop(spool);
     assert_eq!(store.sweep_unfinished(later).expect("sweeps"), (1, 5));
-    assert!(!folder.path().join(&old).exists());
-    assert!(folder.path().join(".tmp-notes").exists() && folder.path().join(".tmpl").exists());
+    assert!(!directory.path().join(&old).exists());
+    assert!(
+        directory.path().join(".tmp-notes").exists() && directory.path().join(".tmpl").exists()
+    );
 }
 
 #[test]
 fn the_reserve_is_held_and_given_back() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = LocalStore::create(folder.path()).expect("makes");
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::create(directory.path()).expect("makes");
     let size = || {
-        std::fs::metadata(folder.path().join(".reserve"))
+        std::fs::metadata(directory.path().join(".reserve"))
             .map(|meta| meta.len())
             .ok()
     };
@@ -457,7 +459,7 @@ fn a_directory_that_holds_other_files_is_not_taken() {
             fs::write(dir.join(name), b"x").expect("a file");
         }
     };
-    let folder = |name: &'static str| {
+    let directory = |name: &'static str| {
         move |dir: &Path| fs::create_dir_all(dir.join(name)).expect("a directory")
     };
 
@@ -471,7 +473,7 @@ fn a_directory_that_holds_other_files_is_not_taken() {
     ] {
         assert_eq!(refused(&file(name)).as_deref(), Some(name));
     }
-    // Names of a repository's folders, and other things in them.
+    // Names of a repository's directories, and other things in them.
     for (name, first) in [
         ("packs/x", "packs"),
         ("index/notes.txt", "index"),
@@ -480,10 +482,10 @@ fn a_directory_that_holds_other_files_is_not_taken() {
         assert_eq!(refused(&file(name)).as_deref(), Some(first), "{name}");
     }
     assert_eq!(
-        refused(&folder("snapshots/2024")).as_deref(),
+        refused(&directory("snapshots/2024")).as_deref(),
         Some("snapshots")
     );
-    assert_eq!(refused(&folder("photos")).as_deref(), Some("photos"));
+    assert_eq!(refused(&directory("photos")).as_deref(), Some("photos"));
     let odd = |dir: &Path| {
         let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
         fs::write(dir.join(name), b"x").expect("a file");
@@ -500,7 +502,7 @@ fn a_directory_that_holds_other_files_is_not_taken() {
         "keys",
         "leases",
     ] {
-        assert_eq!(refused(&folder(name)), None, "{name}");
+        assert_eq!(refused(&directory(name)), None, "{name}");
     }
     for name in [
         ".DS_Store",

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use icecore::format::SnapshotState;
 use icecore::ops::backup::SourceSpec;
-use icecore::store::{Folder, Lag, ObjectKey, list_all};
+use icecore::store::{Lag, ObjectDir, ObjectKey, list_all};
 use icecore::types::Class;
 
 use super::seeds;
@@ -14,7 +14,7 @@ use crate::deeds::{Outcome, Work};
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
 use crate::tree::{Thing, Things, noise};
 
-/// A file that cannot be read in run 1 stays reported in run 2, though its folder is unchanged and the source is
+/// A file that cannot be read in run 1 stays reported in run 2, though its directory is unchanged and the source is
 /// immutable, and is captured once it can be read.
 #[test]
 fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
@@ -65,7 +65,7 @@ fn drop_privilege() {
     set_capabilities(None, sets).expect("lets go of them");
 }
 
-/// An exclude is lifted: what it left out is captured, though its folder is unchanged.
+/// An exclude is lifted: what it left out is captured, though its directory is unchanged.
 #[test]
 fn an_exclude_is_lifted() {
     let mut scene = Scene::new(2);
@@ -111,7 +111,7 @@ fn a_chunk_is_lost_and_healed() {
         let lost = scene.backup(TWO);
         scene.pass_lag();
         scene.pass_lag();
-        let pack = list_all(&**scene.memory(), Folder::Packs)
+        let pack = list_all(&**scene.memory(), ObjectDir::Packs)
             .expect("lists")
             .remove(0);
         scene.hosts[ONE].tree.put("a", file);
@@ -165,7 +165,7 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         scene.pass_lag();
-        let packs: Vec<_> = list_all(&**scene.memory(), Folder::Packs)
+        let packs: Vec<_> = list_all(&**scene.memory(), ObjectDir::Packs)
             .expect("lists")
             .into_iter()
             .filter_map(|meta| match meta.key {
@@ -177,13 +177,13 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
         scene.publish(TWO, |rogue| rogue.dropped.clone_from(&packs));
         scene.pass_lag();
         scene.check_with(&scene.open_true("fresh"));
-        let stored = scene.count(Folder::Packs);
+        let stored = scene.count(ObjectDir::Packs);
         // Under another name, so that it is looked up.
         let known = scene.hosts[ONE].tree.things["always"].clone();
         scene.hosts[ONE].tree.put("known", known);
         scene.backup(ONE);
         assert!(
-            scene.count(Folder::Packs) > stored,
+            scene.count(ObjectDir::Packs) > stored,
             "nothing dropped counts as known"
         );
         scene.check_with(&scene.open_true("later"));
@@ -191,7 +191,7 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
         // Chunks of the snapshots are in no held pack: it refuses.
         let refused = scene.try_prune(ONE);
         assert!(refused.is_err(), "{refused:?}");
-        assert!(scene.count(Folder::Packs) > stored);
+        assert!(scene.count(ObjectDir::Packs) > stored);
         scene.check_with(&scene.open_true("last"));
     }
 }
@@ -219,7 +219,9 @@ fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
         let slow = super::writers::SlowBackup::begin(&scene, TWO);
         scene.prune(ONE);
         slow.live_for(&scene, 25 * HOUR);
-        scene.world.set_folder_lag(Folder::Snapshots, listed_late);
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Snapshots, listed_late);
         let id = slow.end(&mut scene);
         scene.prune(ONE);
         scene.prune(ONE);

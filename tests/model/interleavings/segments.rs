@@ -1,12 +1,12 @@
 //! Interleavings about segments and the index: I1, I3, I4, I8, I9, I13, I14.
 
 use icecore::index::PackState;
-use icecore::store::{Folder, Lag, ObjectKey, SharedStore, list_all};
+use icecore::store::{Lag, ObjectDir, ObjectKey, SharedStore, list_all};
 use icecore::types::{PackId, SegmentId};
 
 use super::seeds;
 use crate::deeds::Work;
-use crate::machine::copy_folder;
+use crate::machine::copy_directory;
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
 use crate::tree::{Rng, Thing, noise};
 
@@ -56,7 +56,9 @@ fn i01_two_mergers_race_a_prune() {
         scene.prune(ONE);
         scene.pass(26 * HOUR);
         // Neither sees the other's lease.
-        scene.world.set_folder_lag(Folder::Leases, Lag::of(LAG));
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Leases, Lag::of(LAG));
         let watcher = scene.open_true("watcher");
         watcher.sync().expect("syncs");
         for call in [5, 12, 20] {
@@ -86,11 +88,11 @@ fn i03_an_old_index_database_is_put_back() {
     for seed in seeds() {
         let mut scene = with_history(seed);
         scene.open(TWO).sync().expect("syncs");
-        copy_folder(&scene.hosts[TWO].cache(), &scene.hosts[TWO].old_cache());
-        let gone = scene.count(Folder::Packs);
+        copy_directory(&scene.hosts[TWO].cache(), &scene.hosts[TWO].old_cache());
+        let gone = scene.count(ObjectDir::Packs);
         scene.prune_for_days(ONE, 3);
-        assert!(scene.count(Folder::Packs) < gone, "something was swept");
-        copy_folder(&scene.hosts[TWO].old_cache(), &scene.hosts[TWO].cache());
+        assert!(scene.count(ObjectDir::Packs) < gone, "something was swept");
+        copy_directory(&scene.hosts[TWO].old_cache(), &scene.hosts[TWO].cache());
         // Also what only swept packs held: it must be stored anew.
         scene.hosts[TWO].tree.put("z", Thing::File(noise(1, 3000)));
         scene.backup(TWO);
@@ -140,7 +142,9 @@ fn i04_two_copies_of_one_repository_in_turn() {
 fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
     for seed in seeds() {
         let mut scene = Scene::new(seed);
-        scene.world.set_folder_lag(Folder::Index, Lag::of(LAG));
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
         let shared = noise(seed, 200_000);
         let mut first = Vec::new();
         for host in [ONE, TWO] {
@@ -152,7 +156,7 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
                 .put("own", Thing::File(noise(seed + 10 + host as u64, 200_000)));
             first.push(scene.backup(host));
         }
-        assert_eq!(scene.count(Folder::Packs), 2, "neither saw the other's");
+        assert_eq!(scene.count(ObjectDir::Packs), 2, "neither saw the other's");
         scene.pass_lag();
         // What each stored alone goes; what both stored stays needed.
         for host in [ONE, TWO] {
@@ -161,7 +165,9 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
         }
         first.into_iter().for_each(|id| scene.forget(ONE, id));
         scene.pass(2 * DAY);
-        scene.world.set_folder_lag(Folder::Leases, Lag::of(LAG));
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Leases, Lag::of(LAG));
         for call in [8, 14, 18, 22] {
             let one = scene.until(ONE, call, Work::Prune { now: false });
             let _ = scene.try_prune(TWO);
@@ -194,9 +200,9 @@ fn i09_repack_then_sweep_then_lookup() {
         let second = scene.backup(ONE);
         scene.forget(ONE, first);
         scene.pass(2 * DAY);
-        let before = list_all(&**scene.memory(), Folder::Packs).expect("lists");
+        let before = list_all(&**scene.memory(), ObjectDir::Packs).expect("lists");
         scene.prune_for_days(ONE, 3);
-        let after = list_all(&**scene.memory(), Folder::Packs).expect("lists");
+        let after = list_all(&**scene.memory(), ObjectDir::Packs).expect("lists");
         assert!(
             before.iter().any(|pack| !after.contains(pack)),
             "a pack was repacked and swept"
@@ -223,21 +229,25 @@ fn i13_a_listing_hides_the_merged_segment() {
             .iter()
             .map(|id| repo.read_segment(id).expect("reads"))
             .collect();
-        scene.world.set_folder_lag(Folder::Index, Lag::of(LAG));
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
         scene.publish(ONE, |merged| {
             merged.packs = bodies.iter().flat_map(|body| body.packs.clone()).collect();
             merged.superseded.clone_from(&small);
         });
-        scene.world.set_folder_lag(Folder::Index, Lag::default());
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Index, Lag::default());
         small
             .iter()
             .for_each(|id| scene.lose(&ObjectKey::Segment(*id)));
-        let packs = scene.count(Folder::Packs);
+        let packs = scene.count(ObjectDir::Packs);
         let report = scene.open(TWO).sync().expect("syncs");
         assert_eq!((report.loaded, report.detached), (0, small.len()));
         scene.backup(TWO);
         assert!(
-            scene.count(Folder::Packs) > packs,
+            scene.count(ObjectDir::Packs) > packs,
             "it stored again what it could not see"
         );
         scene.pass_lag();

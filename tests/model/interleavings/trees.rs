@@ -1,6 +1,6 @@
 //! Interleavings about a tree's runs: I15–I18, by backups, with prunes between them.
 
-use icecore::store::{Folder, ObjectKey, list_all};
+use icecore::store::{ObjectDir, ObjectKey, list_all};
 
 use super::seeds;
 use crate::scene::{HOUR, ONE, Scene};
@@ -28,9 +28,9 @@ fn play(seed: u64, steps: &[&dyn Fn(&mut crate::tree::Tree)]) {
     scene.check();
 }
 
-/// I15: a folder becomes a file and a folder again: what lay in the first does not show.
+/// I15: a directory becomes a file and a directory again: what lay in the first does not show.
 #[test]
-fn i15_a_folder_becomes_a_file() {
+fn i15_a_directory_becomes_a_file() {
     for seed in seeds() {
         play(
             seed,
@@ -67,9 +67,9 @@ fn i16_a_merge_of_the_newest_runs_with_a_removal_in_it() {
     }
 }
 
-/// I17: a folder is removed and made again with one child, and the runs are merged.
+/// I17: a directory is removed and made again with one child, and the runs are merged.
 #[test]
-fn i17_a_folder_removed_and_made_again_with_one_child() {
+fn i17_a_directory_removed_and_made_again_with_one_child() {
     for seed in seeds() {
         play(
             seed,
@@ -94,10 +94,10 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
             scene.hosts[ONE].tree.put(&format!("d/{n}"), file(n));
         }
         scene.backup(ONE);
-        let before = list_all(&**scene.memory(), Folder::Packs).expect("lists");
+        let before = list_all(&**scene.memory(), ObjectDir::Packs).expect("lists");
         scene.hosts[ONE].tree.put("d/3", file(99));
         let spoilt = scene.backup(ONE);
-        let after = list_all(&**scene.memory(), Folder::Packs).expect("lists");
+        let after = list_all(&**scene.memory(), ObjectDir::Packs).expect("lists");
         let new: Vec<_> = after
             .into_iter()
             .filter(|pack| !before.contains(pack))

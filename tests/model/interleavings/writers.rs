@@ -8,7 +8,7 @@ use icecore::observe::Recording;
 use icecore::ops::Cancel;
 use icecore::ops::backup::{BackupReport, backup};
 use icecore::repo::{LeaseTimes, RepoError};
-use icecore::store::{Folder, KeyKind, Lag, ObjectKey, SharedStore, Store, list_all};
+use icecore::store::{KeyKind, Lag, ObjectDir, ObjectKey, SharedStore, Store, list_all};
 use icecore::types::SnapshotId;
 
 use super::seeds;
@@ -63,7 +63,7 @@ fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
             .run()
             .expect_err("dies before its segment");
         assert_eq!(
-            (scene.count(Folder::Packs), scene.count(Folder::Index)),
+            (scene.count(ObjectDir::Packs), scene.count(ObjectDir::Index)),
             (2, 1)
         );
         let orphan = scene.hosts[ONE].tree.things["orphan"].clone();
@@ -145,7 +145,9 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
         // so it may have to give up; it must not commit what a sweep takes away.
         scene.world.advance(25 * HOUR);
         scene.prune(ONE);
-        scene.world.set_folder_lag(Folder::Index, Lag::of(LAG));
+        scene
+            .world
+            .set_directory_lag(ObjectDir::Index, Lag::of(LAG));
         let child = scene.try_backup(TWO);
         scene.prune_for_days(ONE, 3);
         scene.check();
@@ -246,7 +248,7 @@ impl SlowBackup {
 fn wait_for_heartbeat(scene: &Scene) {
     let now = scene.memory().clock().now();
     loop {
-        let leases = list_all(&**scene.memory(), Folder::Leases).expect("lists");
+        let leases = list_all(&**scene.memory(), ObjectDir::Leases).expect("lists");
         // Those that are left to expire are older.
         let young = leases
             .iter()
@@ -308,7 +310,9 @@ fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     scene.pass_lag();
     // Its own host reads it once, so that it lies in the cache.
     scene.open(TWO).read_snapshot(&checkpoint).expect("reads");
-    scene.world.set_folder_lag(Folder::Snapshots, Lag::of(LAG));
+    scene
+        .world
+        .set_directory_lag(ObjectDir::Snapshots, Lag::of(LAG));
     scene.lose(&ObjectKey::Snapshot(checkpoint));
     let id = scene.backup(TWO);
     scene.check();

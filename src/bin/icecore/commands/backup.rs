@@ -68,7 +68,7 @@ pub struct Args {
     /// Leave out what matches a line of this file; '-' is standard input
     #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::list_files())]
     exclude_file: Vec<PathBuf>,
-    /// Leave out folders with a CACHEDIR.TAG
+    /// Leave out directories with a CACHEDIR.TAG
     #[arg(long, help_heading = "What to leave out")]
     exclude_caches: bool,
     /// Leave out files larger than this
@@ -170,7 +170,7 @@ impl Args {
     }
 
     /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of sources must
-    /// differ: each is a folder of its own in a restore.
+    /// differ: each is a directory of its own in a restore.
     fn check(&self, from_config: bool) -> Result<(), CliError> {
         if from_config {
             return self.check_for_config();

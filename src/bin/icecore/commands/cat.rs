@@ -8,7 +8,7 @@ use crate::context::{Context, HostArgs, host_name};
 use crate::exit::{CliError, Outcome};
 use crate::parse::{self, SnapPath};
 
-/// Write a stream, a file, or a folder as tar, to standard output
+/// Write a stream, a file, or a directory as tar, to standard output
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore cat latest:db | psql

@@ -618,7 +618,7 @@ mod tests {
             })
         );
         assert!(
-            args(&["--group-by", "folders"]).is_err()
+            args(&["--group-by", "directories"]).is_err()
                 && args(&["--group-by", "none,host"]).is_err()
         );
     }

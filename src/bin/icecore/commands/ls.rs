@@ -27,7 +27,7 @@ pub struct Args {
     /// Show mode, owner, size and time
     #[arg(short, long)]
     long: bool,
-    /// List folders in folders too
+    /// List directories in directories too
     #[arg(short = 'R', long)]
     recursive: bool,
     /// List only what the snapshot lacks: what could not be read, and directories from which something kept names

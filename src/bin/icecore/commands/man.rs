@@ -9,23 +9,23 @@ use crate::context::Context;
 use crate::exit::{CliError, Outcome};
 use crate::parse;
 
-/// Write the manual pages into a folder
+/// Write the manual pages into a directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore man /usr/local/share/man/man1")]
 pub struct Args {
-    /// Folder; made if it is missing
+    /// Directory; made if it is missing
     #[arg(value_name = "DIR", value_parser = parse::paths())]
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
-    let folder = args.folder.display();
-    std::fs::create_dir_all(&args.folder)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.folder))
-        .map_err(|e| CliError::failed(format!("cannot write manual pages to {folder}"), e))?;
+    let directory = args.directory.display();
+    std::fs::create_dir_all(&args.directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.directory))
+        .map_err(|e| CliError::failed(format!("cannot write manual pages to {directory}"), e))?;
     context
         .ui
-        .note(format_args!("manual pages written to {folder}"));
+        .note(format_args!("manual pages written to {directory}"));
     Ok(Outcome::Done)
 }

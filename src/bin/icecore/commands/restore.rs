@@ -20,8 +20,8 @@ use crate::ui::{Meter, json, text};
 
 /// Put a snapshot, a source or a path of it back
 ///
-/// A whole snapshot goes to TARGET/<source>, one folder for each of its sources. SNAP:SOURCE goes right into TARGET,
-/// which may exist: what is there and equal is left alone. A single file goes into TARGET if that is a folder, else to
+/// A whole snapshot goes to TARGET/<source>, one directory for each of its sources. SNAP:SOURCE goes right into TARGET,
+/// which may exist: what is there and equal is left alone. A single file goes into TARGET if that is a directory, else to
 /// that name; a stream becomes a file. TARGET '-' is standard output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -175,7 +175,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         out.finish()?;
         report
     } else {
-        let target = Target::Folder(args.target.clone());
+        let target = Target::Directory(args.target.clone());
         restore(&repository, &what, target, &options, &meter, &cancel)?
     };
     let is_unmatched = tell_unmatched(args, &report, &meter);

@@ -134,11 +134,11 @@ fn next_steps(report: &VerifyReport) -> impl Iterator<Item = &'static str> {
         HashMismatch, KeySlotDamaged, KeySlotLost, ObjectMissing, ObjectUnreadable, ParityDamaged,
         RunUnreadable, SealBroken, UnreadableNow, WrongSize,
     };
-    let has = |kinds: &[FindingKind], folder: &str| {
+    let has = |kinds: &[FindingKind], directory: &str| {
         report
             .findings
             .iter()
-            .any(|one| kinds.contains(&one.kind) && one.object.starts_with(folder))
+            .any(|one| kinds.contains(&one.kind) && one.object.starts_with(directory))
     };
     let broken = [
         HashMismatch,

@@ -166,7 +166,7 @@ impl Config {
     }
 }
 
-/// A repository's address; a relative path begins at the file's folder, as all do.
+/// A repository's address; a relative path begins at the file's directory, as all do.
 fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
     let address = top.parsed("repository", |text| match text {
         "" => Err("an empty address".to_owned()),
@@ -174,7 +174,7 @@ fn repository(top: &Section<'_>) -> Result<Option<OsString>, ConfigError> {
         _ if text.contains(':') && !text.starts_with(['~', '$']) => Ok(OsString::from(text)),
         _ => Ok(top
             .text
-            .folder()
+            .directory()
             .join(parse::path(text.as_ref())?)
             .into_os_string()),
     })?;

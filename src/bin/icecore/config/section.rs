@@ -66,8 +66,8 @@ impl Text<'_> {
         }
     }
 
-    /// The folder that relative paths of the file begin at.
-    pub fn folder(&self) -> &Path {
+    /// The directory that relative paths of the file begin at.
+    pub fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("."))
     }
 }
@@ -196,10 +196,10 @@ impl<'a> Section<'a> {
             .transpose()
     }
 
-    /// A path; a relative one begins at the file's folder, `~/` at the home directory.
+    /// A path; a relative one begins at the file's directory, `~/` at the home directory.
     pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         self.parsed(key, |text| {
-            Ok(self.text.folder().join(parse::path(text.as_ref())?))
+            Ok(self.text.directory().join(parse::path(text.as_ref())?))
         })
     }
 

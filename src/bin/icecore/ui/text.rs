@@ -89,7 +89,7 @@ fn when_in(at: Timestamp, zone: TimeZone) -> String {
 pub fn mode(kind: Option<EntryKind>, bits: u16) -> String {
     let first = match kind {
         Some(EntryKind::File) => '-',
-        Some(EntryKind::Folder) => 'd',
+        Some(EntryKind::Directory) => 'd',
         Some(EntryKind::Symlink) => 'l',
         Some(EntryKind::Fifo) => 'p',
         Some(EntryKind::Socket) => 's',
@@ -120,7 +120,7 @@ pub fn mode(kind: Option<EntryKind>, bits: u16) -> String {
 pub fn kind(kind: Option<EntryKind>) -> &'static str {
     match kind {
         Some(EntryKind::File) => "file",
-        Some(EntryKind::Folder) => "folder",
+        Some(EntryKind::Directory) => "directory",
         Some(EntryKind::Symlink) => "symlink",
         Some(EntryKind::Fifo) => "fifo",
         Some(EntryKind::Socket) => "socket",
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn modes_read_as_in_ls() {
-        assert_eq!(mode(Some(EntryKind::Folder), 0o1777), "drwxrwxrwt");
+        assert_eq!(mode(Some(EntryKind::Directory), 0o1777), "drwxrwxrwt");
         assert_eq!(mode(Some(EntryKind::File), 0o4644), "-rwSr--r--");
         assert_eq!(mode(Some(EntryKind::File), 0o2751), "-rwxr-s--x");
     }

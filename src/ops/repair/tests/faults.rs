@@ -41,7 +41,7 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
         faulty.without_rename()
     });
     assert_eq!(lab.store.objects(), fork.store.objects());
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(fork, &faulty, &cache);
     faulty.plan(fault);
     // Each for itself, as somebody runs one after the other whatever came of the first.
@@ -141,7 +141,7 @@ fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
         )
         .expect("put");
     let heal = |fork: &Lab| {
-        // The same folder is the source.
+        // The same directory is the source.
         let repo = fork.open();
         let healer = lab.backup(&repo, &stream);
         run_repairs(&repo).expect("repaired");

@@ -111,9 +111,10 @@ fn paged(runs: u64) -> Paged {
         let one = |run: u64| {
             let mut put = |bytes: &[u8]| put(bytes).inspect(|id| chunks.push(*id));
             let mut writer = RunWriter::new(&mut put);
-            let is_in = |(n, entry): &(usize, &Entry)| entry.is_folder() || *n as u64 % runs == run;
+            let is_in =
+                |(n, entry): &(usize, &Entry)| entry.is_directory() || *n as u64 % runs == run;
             for (_, entry) in all.iter().enumerate().filter(is_in) {
-                writer.push(entry, entry.is_folder()).expect("pushed");
+                writer.push(entry, entry.is_directory()).expect("pushed");
             }
             writer.finish().expect("finished").expect("entries")
         };
@@ -141,7 +142,7 @@ fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
         ..RestoreOptions::default()
     };
     let observer = Recording::default();
-    let target = Target::Folder(lab.tree());
+    let target = Target::Directory(lab.tree());
     match restore(repo, &what, target, &options, &observer, &Cancel::new()) {
         Ok(report) => report.deleted,
         // The root of the only run was lost.

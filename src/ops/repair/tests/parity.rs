@@ -192,7 +192,7 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
     for writes in 0.. {
         let fork = lab.fork();
         let faulty = Arc::new(FaultyStore::new(fork.store.clone()));
-        let cache = tempfile::tempdir().expect("a folder");
+        let cache = tempfile::tempdir().expect("a directory");
         let repo = on_faulty(&fork, &faulty, &cache);
         faulty.die_after_writes(writes);
         let first = repair(&repo);

@@ -6,7 +6,7 @@ use crate::ops::forget::forget_named;
 use crate::ops::prune::{PruneOptions, PruneReport, prune};
 use crate::ops::repair::repair_index;
 use crate::repo::HostChoice;
-use crate::store::{Body, Folder, PutMode, Store, list_all};
+use crate::store::{Body, ObjectDir, PutMode, Store, list_all};
 use crate::types::SegmentId;
 
 const DAY: i64 = 24 * 3600;
@@ -38,7 +38,7 @@ fn repair_all_snapshots(repo: &Repository) -> crate::ops::repair::SnapshotsRepor
 }
 
 fn aside(lab: &Lab) -> Vec<ObjectKey> {
-    let listed = list_all(&*lab.store, Folder::Quarantine).expect("listed");
+    let listed = list_all(&*lab.store, ObjectDir::Quarantine).expect("listed");
     listed.into_iter().map(|meta| meta.key).collect()
 }
 
@@ -197,7 +197,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
 }
 
 fn contents_of_any(lab: &Lab) -> Vec<u8> {
-    let key = list_all(&*lab.store, Folder::Snapshots)
+    let key = list_all(&*lab.store, ObjectDir::Snapshots)
         .expect("listed")
         .swap_remove(0)
         .key;

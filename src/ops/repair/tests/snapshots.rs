@@ -150,7 +150,7 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
     assert!(partials >= 8 && back >= 3, "{partials} {back}");
 }
 
-/// A backup of the folder of `lab` into the repository of a fork of it.
+/// A backup of the directory of `lab` into the repository of a fork of it.
 fn lab_backup(lab: &Lab, repo: &Repository, stream: &[u8]) -> StoredSnapshot {
     let id = lab.backup(repo, stream);
     listed(repo)
@@ -161,7 +161,7 @@ fn lab_backup(lab: &Lab, repo: &Repository, stream: &[u8]) -> StoredSnapshot {
 
 /// Entries written by hand: real ones, just made, would all be racy and have the marks anyway.
 #[test]
-fn folders_above_what_is_lost_are_looked_at_again() {
+fn directories_above_what_is_lost_are_looked_at_again() {
     let lab = Lab::new();
     let repo = lab.open();
     let held = lease(&repo);
@@ -175,23 +175,23 @@ fn folders_above_what_is_lost_are_looked_at_again() {
     };
     let (hit, spared) = (noise(1, 70_000), noise(2, 1_200_000));
     let (_, contents) = write_runs(&repo, &held, &[], &[&spared, &hit]);
-    let folder = |name: &str| {
+    let directory = |name: &str| {
         entry(
             name,
-            Node::Folder {
+            Node::Directory {
                 meta: Metadata::default(),
             },
         )
     };
     let old = vec![
-        folder(""),
-        folder("a"),
-        folder("a/b"),
+        directory(""),
+        directory("a"),
+        directory("a/b"),
         file("a/b/f", contents[1].clone()),
-        folder("c"),
+        directory("c"),
     ];
-    // The newer run says of the folder what the older one does not; the mark must win over both.
-    let new = vec![folder("a"), file("c/g", contents[0].clone())];
+    // The newer run says of the directory what the older one does not; the mark must win over both.
+    let new = vec![directory("a"), file("c/g", contents[0].clone())];
     let (runs, _) = write_runs(&repo, &held, &[new, old], &[]);
     commit(&repo, held, vec![("tree", tree_kind(&runs))]);
     let place = repo
@@ -337,7 +337,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
         for writes in 0.. {
             let fork = lab.fork();
             let faulty = Arc::new(FaultyStore::new(fork.store.clone()));
-            let cache = tempfile::tempdir().expect("a folder");
+            let cache = tempfile::tempdir().expect("a directory");
             let repo = on_faulty(&fork, &faulty, &cache);
             faulty.die_after_writes(writes);
             let first = mend(&repo);

@@ -4,7 +4,7 @@ use super::*;
 use crate::ops::prune::{PruneOptions, prune};
 use crate::ops::repair::{Fate, repair_index};
 use crate::ops::verify::FindingKind;
-use crate::store::{Copy, Folder, Store, Trouble, list_all};
+use crate::store::{Copy, ObjectDir, Store, Trouble, list_all};
 
 const TROUBLES: [Trouble; 3] = [Trouble::Medium, Trouble::TimedOut, Trouble::Denied];
 
@@ -89,7 +89,7 @@ fn comes_back(
     } else {
         faulty.without_rename()
     });
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&fork, &faulty, &cache);
     faulty.make_unreadable(key, trouble);
     for _ in 0..2 {
@@ -106,7 +106,7 @@ fn comes_back(
     all_equal(&fork, before, &format!("{what}: pruned"));
     assert_clean(&fork);
     assert!(
-        list_all(&*fork.store, Folder::Quarantine)
+        list_all(&*fork.store, ObjectDir::Quarantine)
             .expect("listed")
             .is_empty(),
         "{what}: nothing is left aside"
@@ -149,7 +149,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
         .max_by_key(|pack| pack.1)
         .expect("one");
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&lab, &faulty, &cache);
     faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
     let options = VerifyOptions {
@@ -208,7 +208,7 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
         .max_by_key(|pack| pack.1)
         .expect("one");
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&lab, &faulty, &cache);
     faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
     let options = RepairPacksOptions {
@@ -243,7 +243,7 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
     all_equal(&lab, &before, "healed");
     prunes(&lab, "healed");
     assert!(
-        list_all(&*lab.store, Folder::Quarantine)
+        list_all(&*lab.store, ObjectDir::Quarantine)
             .expect("listed")
             .is_empty(),
         "nothing is left aside"
@@ -260,7 +260,7 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
         lab.backup(&repo, b"");
     }
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
-    let cache = tempfile::tempdir().expect("a folder");
+    let cache = tempfile::tempdir().expect("a directory");
     let broken = on_faulty(&lab, &faulty, &cache);
     broken.sync().expect("synced");
     for (id, _) in packs(&lab) {

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use icecore::node::check::{
-    Against, CheckReport, Finding, FindingKind, LiveFolders, PlaceReport, check,
+    Against, CheckReport, Finding, FindingKind, LiveDirectories, PlaceReport, check,
 };
 use icecore::node::docker::Docker;
 use icecore::node::dump::PinKind;
@@ -22,7 +22,7 @@ use crate::ui::{Data, text};
 /// Check that the files which a node's database speaks of are there
 ///
 /// Reads the rows of 'files' and 'file_pins' in the snapshot's dump and looks for every pinned file: in the snapshot,
-/// or with --live in the folders of this machine. Files that nothing but a grace period pins may be missing. Every
+/// or with --live in the directories of this machine. Files that nothing but a grace period pins may be missing. Every
 /// stored file, pinned or not, is compared with its name and with its row's size; with --live that reads them all.
 ///
 /// Exit code 3: pinned files are missing, and the network must bring them back. 4: a stored file is not what its name
@@ -37,7 +37,7 @@ pub struct Args {
     /// Snapshot: an id, a prefix of one, or 'latest'
     #[arg(value_name = "SNAP", default_value = "latest", value_parser = parse::snap)]
     snap: String,
-    /// Look into the live folders, not into the snapshot's file storage
+    /// Look into the live directories, not into the snapshot's file storage
     #[arg(long)]
     live: bool,
     /// Compare names and sizes alone, read no file
@@ -74,7 +74,7 @@ struct FileRecord<'a> {
 #[derive(Serialize)]
 struct Summary {
     snapshot: String,
-    /// The folders of this machine were looked at.
+    /// The directories of this machine were looked at.
     live: bool,
     /// Rows in the dump.
     files: u64,
@@ -116,7 +116,7 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
         true => {
             let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
             Against::Live {
-                folders: LiveFolders::find(profile, &docker)?,
+                directories: LiveDirectories::find(profile, &docker)?,
                 quick: args.quick,
             }
         }

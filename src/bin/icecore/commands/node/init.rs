@@ -19,7 +19,7 @@ use crate::ui::text;
 
 /// Find the node and write its icecore.toml
 ///
-/// Reads the compose file (by default that of the current folder) with its .env file and its override, finds the
+/// Reads the compose file (by default that of the current directory) with its .env file and its override, finds the
 /// database, pyaleph's and kubo's files, the keys and the configuration, and asks the Docker engine how the containers
 /// and volumes are called there; without an engine the names are those that compose would give. What was found and what
 /// was not is listed; the file has a comment wherever something is to be filled in (exit code 3). Passwords are neither
@@ -30,7 +30,7 @@ use crate::ui::text;
   icecore node init -r /mnt/backup/node /opt/pyaleph/docker-compose.yml
   icecore node init --project pyaleph --output ./icecore.toml")]
 pub struct Args {
-    /// The compose file, or its folder (default: the current folder)
+    /// The compose file, or its directory (default: the current directory)
     #[arg(value_parser = parse::paths())]
     compose_file: Option<PathBuf>,
     /// Write to this file (default: the configuration file that is read if none is named)
@@ -108,9 +108,9 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
             hint,
         }
     })?;
-    if project.folder.to_str().is_none() {
+    if project.directory.to_str().is_none() {
         return Err(CliError::usage(
-            "the compose file's folder has a name that is not UTF-8",
+            "the compose file's directory has a name that is not UTF-8",
         ));
     }
     let docker = Docker::new(SECRET_VARIABLES.map(str::to_owned).to_vec());
@@ -147,7 +147,7 @@ fn output(context: &Context<'_>, args: &Args) -> Result<PathBuf, CliError> {
     match named.cloned().or_else(|| context.env.config_file()) {
         Some(file) => absolute(&file),
         None => Err(
-            CliError::usage("no folder for icecore.toml: HOME is not set")
+            CliError::usage("no directory for icecore.toml: HOME is not set")
                 .with_hint("use --output FILE"),
         ),
     }
@@ -212,8 +212,8 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), CliError> {
     } else {
         Existing::Refuse
     };
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let written = Dir::create_all(folder, 0o700)
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let written = Dir::create_all(directory, 0o700)
         .and_then(|_| write_file(file, text.as_bytes(), 0o600, existing));
     written.map_err(|err| match err.kind() {
         std::io::ErrorKind::AlreadyExists if !force => taken(file),
@@ -275,15 +275,17 @@ fn list(context: &Context<'_>, node: &Discovery) -> Result<(), CliError> {
 }
 
 fn tree_text(found: &FoundTree) -> String {
-    match (&found.place, &found.folder) {
-        (Place::Volume(name), Some(folder)) => format!("volume {name} ({})", folder.display()),
+    match (&found.place, &found.directory) {
+        (Place::Volume(name), Some(directory)) => {
+            format!("volume {name} ({})", directory.display())
+        }
         (Place::Volume(name), None) => format!("volume {name}"),
         (Place::Path(path), _) => path.display().to_string(),
     }
 }
 
 fn files_text(found: &FoundFiles) -> String {
-    format!("{}: {}", found.folder.display(), found.names.join(", "))
+    format!("{}: {}", found.directory.display(), found.names.join(", "))
 }
 
 /// What comes next.
@@ -345,9 +347,9 @@ fn tree(found: &FoundTree) -> Tree<'_> {
         Place::Path(_) => None,
     };
     let path = found
-        .folder
+        .directory
         .as_ref()
-        .map(|folder| folder.display().to_string());
+        .map(|directory| directory.display().to_string());
     Tree {
         service: found.service.as_deref(),
         volume,
@@ -357,7 +359,7 @@ fn tree(found: &FoundTree) -> Tree<'_> {
 
 fn files(found: &FoundFiles) -> Files<'_> {
     Files {
-        path: found.folder.display().to_string(),
+        path: found.directory.display().to_string(),
         only: &found.names,
     }
 }
@@ -373,16 +375,16 @@ mod tests {
         let volume = |name: &str| FoundTree {
             place: Place::Volume(name.into()),
             service: None,
-            folder: None,
+            directory: None,
         };
-        let folder = |path: &str| FoundTree {
+        let directory = |path: &str| FoundTree {
             place: Place::Path(path.into()),
             service: None,
-            folder: None,
+            directory: None,
         };
         Discovery {
             project: "node".into(),
-            folder: "/opt/node".into(),
+            directory: "/opt/node".into(),
             database: Some(FoundDatabase {
                 service: "postgres".into(),
                 container: "node-postgres-1".into(),
@@ -392,10 +394,10 @@ mod tests {
                 data: None,
             }),
             local_storage: Some(volume("node_files")),
-            ipfs: Some(folder("/srv/ip \"fs\"")),
-            keys: Some(folder("/opt/node/keys")),
+            ipfs: Some(directory("/srv/ip \"fs\"")),
+            keys: Some(directory("/opt/node/keys")),
             config: Some(FoundFiles {
-                folder: "/opt/node".into(),
+                directory: "/opt/node".into(),
                 names: vec![
                     ".env".into(),
                     "config.yml".into(),

@@ -260,7 +260,13 @@ impl PlanRecord {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            is_new: matches!(placed.spot, Some(Spot::Volume { folder: None, .. })),
+            is_new: matches!(
+                placed.spot,
+                Some(Spot::Volume {
+                    directory: None,
+                    ..
+                })
+            ),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Folders of a restore: made on the way down, given their metadata at the end.
+//! Directories of a restore: made on the way down, given their metadata at the end.
 
 use std::io;
 
@@ -21,7 +21,7 @@ const NEWER_IN_THE_WAY: &str =
     "something that is no directory has its name, and the snapshot's directory is not newer";
 
 impl Walk<'_> {
-    /// Leaves folders that `path` is not in.
+    /// Leaves directories that `path` is not in.
     pub(super) fn leave_levels(&mut self, path: &RelPath) {
         while let Some(level) = self.levels.last() {
             let (key, len) = (path.key(), level.key_len);
@@ -47,7 +47,7 @@ impl Walk<'_> {
         self.dir = None;
     }
 
-    pub(super) fn folder(
+    pub(super) fn directory(
         &mut self,
         path: &RelPath,
         meta: &Metadata,
@@ -86,7 +86,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes the folders above `path` that are not there yet.
+    /// Makes the directories above `path` that are not there yet.
     pub(super) fn reach_parent(&mut self, path: &RelPath) -> io::Result<()> {
         if *path == self.sub {
             return Ok(());
@@ -114,7 +114,7 @@ impl Walk<'_> {
                 }
             }
         }
-        // Folders of which the snapshot tells nothing: a page could not be read.
+        // Directories of which the snapshot tells nothing: a page could not be read.
         let key = path.key();
         let parent_len = key.iter().rposition(|&b| b == 0).unwrap_or(0);
         while self
@@ -156,14 +156,14 @@ impl Walk<'_> {
         };
         if self.job.options.overwrite == Overwrite::IfNewer
             && let (Some(parent), Some(name)) = (target.parent(), target.name())
-            && let Ok(Some(found)) = tree.folder(&parent).and_then(|dir| dir.stat(name))
-            && found.kind != Some(EntryKind::Folder)
+            && let Ok(Some(found)) = tree.directory(&parent).and_then(|dir| dir.stat(name))
+            && found.kind != Some(EntryKind::Directory)
             && found.mtime >= meta.mtime
         {
             return Err(io::Error::other(NEWER_IN_THE_WAY));
         }
         if self.job.options.dry_run {
-            return match tree.folder(&target) {
+            return match tree.directory(&target) {
                 Err(err) if InUse::of(&err).is_some() => Err(err),
                 found => Ok(found.is_err()),
             };
@@ -177,10 +177,10 @@ impl Walk<'_> {
             }
             _ => false,
         };
-        let (dir, is_new) = match tree.make_folder(&target) {
+        let (dir, is_new) = match tree.make_directory(&target) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists && may_replace => {
                 if let (Some(parent), Some(name)) = (target.parent(), target.name()) {
-                    let dir = tree.folder(&parent)?;
+                    let dir = tree.directory(&parent)?;
                     if let Some(found) = dir.stat(name)? {
                         self.job
                             .claimed
@@ -188,7 +188,7 @@ impl Walk<'_> {
                     }
                     dir.remove(name, false)?;
                 }
-                tree.make_folder(&target)?
+                tree.make_directory(&target)?
             }
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(if is_above_fresh {
@@ -213,7 +213,7 @@ impl Walk<'_> {
         } else {
             self.job
                 .claimed
-                .claim(&parent, &tree.folder(&parent)?, name, &found, is_twice)?;
+                .claim(&parent, &tree.directory(&parent)?, name, &found, is_twice)?;
         }
         Ok(is_new)
     }
@@ -226,7 +226,7 @@ impl Walk<'_> {
         let is_dry = self.job.options.dry_run;
         let found = self
             .target_of(path)
-            .and_then(|target| tree.folder(&target)?.leftovers(!is_dry));
+            .and_then(|target| tree.directory(&target)?.leftovers(!is_dry));
         match found {
             Ok(names) => {
                 for name in names {
@@ -256,18 +256,21 @@ impl Walk<'_> {
         let Some(tree) = &self.place.tree else {
             return Ok(());
         };
-        if first.is_none_or(Entry::is_folder) {
+        if first.is_none_or(Entry::is_directory) {
             return Ok(());
         }
         let parent = self.place.base.parent().unwrap_or_default();
         let is_dry = self.job.options.dry_run;
-        if let Ok(names) = tree.folder(&parent).and_then(|dir| dir.leftovers(!is_dry)) {
+        if let Ok(names) = tree
+            .directory(&parent)
+            .and_then(|dir| dir.leftovers(!is_dry))
+        {
             names.iter().for_each(|_| self.job.tally.leftover());
         }
         Ok(())
     }
 
-    /// Keeps a folder's metadata until all in it is done.
+    /// Keeps a directory's metadata until all in it is done.
     fn remember(&mut self, path: &RelPath, meta: &Metadata) -> Result<(), Error> {
         if self.job.options.dry_run {
             return Ok(());
@@ -281,7 +284,7 @@ impl Walk<'_> {
         let mut key = (!(target.depth() as u32)).to_le_bytes().to_vec();
         key.reverse();
         key.extend_from_slice(target.key());
-        let node = Node::Folder { meta: meta.clone() };
+        let node = Node::Directory { meta: meta.clone() };
         let mut page = PageBuilder::new();
         page.push(&Entry {
             path: RelPath::root(),
@@ -289,22 +292,22 @@ impl Walk<'_> {
             node,
         });
         if let Some((_, value, _)) = page.finish() {
-            self.folders.push(&key, &value)?;
+            self.directories.push(&key, &value)?;
         }
         Ok(())
     }
 
-    /// Gives folders their metadata, the deepest first: what is set on one is not undone by what is done below it.
-    pub(super) fn finish_folders(&mut self) -> Result<(), Error> {
+    /// Gives directories their metadata, the deepest first: what is set on one is not undone by what is done below it.
+    pub(super) fn finish_directories(&mut self) -> Result<(), Error> {
         let Some(execution) = &self.execution else {
             return Ok(());
         };
-        let folders = std::mem::replace(
-            &mut self.folders,
+        let directories = std::mem::replace(
+            &mut self.directories,
             Sorter::new(&self.job.repo.scratch_dir(), 0),
         );
-        let mut folders = folders.finish()?;
-        while let Some((key, value)) = folders.next()? {
+        let mut directories = directories.finish()?;
+        while let Some((key, value)) = directories.next()? {
             self.job.cancel.check()?;
             let broken = |err: &dyn std::fmt::Display| RepoError::damaged("a sorted record", err);
             let path = RelPath::from_key(&key[4..]).map_err(|err| broken(&err))?;
@@ -313,7 +316,7 @@ impl Walk<'_> {
                 continue;
             };
             let set = execution.with_meta(&path, meta, |to_set| {
-                execution.tree.folder(&path)?.set_folder_meta(to_set)
+                execution.tree.directory(&path)?.set_directory_meta(to_set)
             })?;
             if let Err(err) = set {
                 let why = format!("its metadata cannot be set: {err}");
@@ -342,7 +345,7 @@ impl Walk<'_> {
         // What cannot be looked at is not deleted from either.
         let found = self
             .target_of(path)
-            .and_then(|target| tree.folder(&target)?.is_mount_point());
+            .and_then(|target| tree.directory(&target)?.is_mount_point());
         found.unwrap_or(true)
     }
 
@@ -359,7 +362,7 @@ impl Walk<'_> {
         let len = key.len();
         let found = &mut self.found;
         let listed = self.place.target_of(&self.sub, path).and_then(|target| {
-            tree.folder(&target)?.names(|name, kind| {
+            tree.directory(&target)?.names(|name, kind| {
                 key.truncate(len);
                 key.extend_from_slice(name);
                 found.push(&key, &found_value(doubt, kind)).map_err(|err| {

@@ -1,4 +1,4 @@
-//! Folders by handle: a tree is walked name by name from its root's handle, so its depth has no limit and nothing is
+//! Directories by handle: a tree is walked name by name from its root's handle, so its depth has no limit and nothing is
 //! followed out of it.
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::source::file::SourceFile;
 use crate::source::filesystem::FsKind;
 use crate::source::listing::{self, Listing};
-use crate::source::stat::{FolderId, Kind, Stat};
+use crate::source::stat::{DirectoryId, Kind, Stat};
 use crate::source::xattr::{self, Attributes};
 use crate::sys::{PathContext, PathError, open_beneath};
 use crate::types::RelPath;
@@ -28,42 +28,42 @@ const LEASE_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of a path that are resolved at once; the kernel takes 4095.
 const RESOLVED_BYTES: usize = 2048;
 
-/// An open folder. Clones share one descriptor, which closes with the last of them.
+/// An open directory. Clones share one descriptor, which closes with the last of them.
 #[derive(Debug, Clone)]
-pub struct Folder {
+pub struct SourceDir {
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     fd: OwnedFd,
-    id: FolderId,
+    id: DirectoryId,
     mount_id: u64,
     /// Clones share the descriptor's offset: one listing at a time.
     listing: Mutex<()>,
 }
 
-impl Folder {
+impl SourceDir {
     /// Opens a source's root; here, and only here, symlinks in the path are followed.
     pub fn open_root(path: &Path) -> Result<Self, PathError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         open_noatime(flags, |flags| openat(CWD, path, flags, Mode::empty()))
             .and_then(Self::new)
-            .context("open folder", path)
+            .context("open directory", path)
     }
 
-    /// Opens the folder `name` in this one. A symlink is not followed (`NotADirectory`).
+    /// Opens the directory `name` in this one. A symlink is not followed (`NotADirectory`).
     pub fn open_child(&self, name: &[u8]) -> io::Result<Self> {
-        self.open_folder(check(name)?)
+        self.open_directory(check(name)?)
     }
 
-    /// Opens the folder that holds this one, by `..`, so that a walk of any depth needs but a few descriptors.
+    /// Opens the directory that holds this one, by `..`, so that a walk of any depth needs but a few descriptors.
     ///
     /// # Errors
-    /// `StaleNetworkFileHandle` if it is not the folder `expect`: something was moved. `PermissionDenied` if this
-    /// folder may be listed but not searched: hold on to the parent's handle in that case.
-    pub fn reopen_parent(&self, expect: FolderId) -> io::Result<Self> {
-        let parent = self.open_folder(b"..")?;
+    /// `StaleNetworkFileHandle` if it is not the directory `expect`: something was moved. `PermissionDenied` if this
+    /// directory may be listed but not searched: hold on to the parent's handle in that case.
+    pub fn reopen_parent(&self, expect: DirectoryId) -> io::Result<Self> {
+        let parent = self.open_directory(b"..")?;
         if parent.id() == expect {
             Ok(parent)
         } else {
@@ -71,7 +71,7 @@ impl Folder {
         }
     }
 
-    fn open_folder(&self, name: &[u8]) -> io::Result<Self> {
+    fn open_directory(&self, name: &[u8]) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         Self::new(open_noatime(flags, |flags| {
             openat(&self.inner.fd, name, flags, Mode::empty())
@@ -91,27 +91,27 @@ impl Folder {
         })
     }
 
-    /// Device and inode, as they were when the folder was opened.
-    pub fn id(&self) -> FolderId {
+    /// Device and inode, as they were when the directory was opened.
+    pub fn id(&self) -> DirectoryId {
         self.inner.id
     }
 
-    /// The mount that holds this folder; 0 before Linux 5.8. With the device it tells where another file system or
+    /// The mount that holds this directory; 0 before Linux 5.8. With the device it tells where another file system or
     /// a bind mount begins.
     pub fn mount_id(&self) -> u64 {
         self.inner.mount_id
     }
 
-    /// Stats this folder itself.
+    /// Stats this directory itself.
     pub fn stat_self(&self) -> io::Result<Stat> {
         Stat::of(self.inner.fd.as_fd(), b"")
     }
 
     /// Reads all names, sorted as unsigned bytes. Above 4 MiB of names (or `memory_bytes` if that is less) they are
-    /// sorted outside memory: about `memory_bytes` in memory, the rest in unlinked files in the folder `scratch`.
+    /// sorted outside memory: about `memory_bytes` in memory, the rest in unlinked files in the directory `scratch`.
     ///
     /// # Errors
-    /// A failure of the scratch folder carries a [`PathError`] that names it.
+    /// A failure of the scratch directory carries a [`PathError`] that names it.
     pub fn list(&self, scratch: &Path, memory_bytes: usize) -> io::Result<Listing> {
         let _one_at_a_time = self
             .inner
@@ -141,7 +141,7 @@ impl Folder {
         )
     }
 
-    /// As [`Folder::look`] for many names, on all cores where that pays; what is missing costs one listing in all.
+    /// As [`SourceDir::look`] for many names, on all cores where that pays; what is missing costs one listing in all.
     pub fn look_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Option<Stat>>> {
         self.confirm(names, self.stat_many(names))
     }
@@ -170,7 +170,7 @@ impl Folder {
                     other => other.map(Some),
                 },
                 Err(why) => Err(io::Error::other(format!(
-                    "it cannot be found, nor its folder be listed: {why}"
+                    "it cannot be found, nor its directory be listed: {why}"
                 ))),
             }
         });
@@ -187,7 +187,7 @@ impl Folder {
             Err(err) if Self::is_missing(&err) => return Ok(None),
             other => other?,
         };
-        let has_one_name = stat.kind == Kind::Folder || stat.nlink == 1;
+        let has_one_name = stat.kind == Kind::Directory || stat.nlink == 1;
         let folded = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
         let (wanted, mut is_listed, mut is_other) = (folded(name), false, false);
         let _one_at_a_time = self
@@ -228,7 +228,7 @@ impl Folder {
         Stat::of(self.inner.fd.as_fd(), check(name)?)
     }
 
-    /// Looks whether there is anything at a path below this folder, without listing what lies on the way.
+    /// Looks whether there is anything at a path below this directory, without listing what lies on the way.
     ///
     /// # Errors
     /// Why it cannot be reached; `FilesystemLoop` where the way leads through a symlink, which a walk does not follow.
@@ -276,14 +276,14 @@ impl Folder {
     /// # Errors
     /// Only for what is no name.
     pub fn xattrs(&self, name: &[u8]) -> io::Result<Attributes> {
-        // User attributes lie on files and folders alone, but security labels and trusted ones on every kind, so the
+        // User attributes lie on files and directories alone, but security labels and trusted ones on every kind, so the
         // stat's kind spares no question.
         let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(check(name)?);
         Ok(xattr::read_all(&xattr::Of::Path(&path)))
     }
 
-    /// Extended attributes of this folder itself.
+    /// Extended attributes of this directory itself.
     pub fn xattrs_self(&self) -> Attributes {
         xattr::read_all(&xattr::Of::Handle(self.inner.fd.as_fd()))
     }
@@ -312,14 +312,14 @@ impl Folder {
         }
     }
 
-    /// Tells what kind of file system holds the folder.
+    /// Tells what kind of file system holds the directory.
     pub fn fs_kind(&self) -> io::Result<FsKind> {
         // Magic numbers are 32 bits wide and sign-extended on some machines.
         Ok(FsKind::of(fstatfs(&self.inner.fd)?.f_type as u32))
     }
 }
 
-/// Refuses what is no single component, so that no call can leave the folder.
+/// Refuses what is no single component, so that no call can leave the directory.
 fn check(name: &[u8]) -> io::Result<&[u8]> {
     match name {
         b"" | b"." | b".." => Err(Errno::INVAL.into()),
@@ -329,9 +329,9 @@ fn check(name: &[u8]) -> io::Result<&[u8]> {
 }
 
 /// A handle that only says where: nothing is opened for reading, no device is woken.
-fn reach(folder: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
+fn reach(directory: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(open_beneath(folder, path, flags, ResolveFlags::empty())?)
+    Ok(open_beneath(directory, path, flags, ResolveFlags::empty())?)
 }
 
 /// Opens without touching the access time; the kernel allows that to owners and root alone, so others try again.
@@ -350,5 +350,5 @@ fn open_noatime(
 }
 
 #[cfg(test)]
-#[path = "folder_tests.rs"]
+#[path = "directory_tests.rs"]
 mod tests;

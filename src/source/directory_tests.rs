@@ -1,4 +1,4 @@
-//! Tests of folders, listings, files and attributes on a real file system.
+//! Tests of directories, listings, files and attributes on a real file system.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -26,8 +26,8 @@ fn all_names(listing: &mut Listing, batch: usize) -> Vec<ListedName> {
 #[test]
 fn names_come_sorted_from_memory_and_from_scratch_alike() {
     let (dir, scratch) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     let mut expected = BTreeSet::new();
     for i in 0..3000u32 {
@@ -41,39 +41,42 @@ fn names_come_sorted_from_memory_and_from_scratch_alike() {
     }
     fs::create_dir(dir.path().join("sub")).expect("made");
     expected.insert(b"sub".to_vec());
-    let folder = Folder::open_root(dir.path()).expect("opened");
-    let mut in_memory = folder.list(scratch.path(), 32 << 20).expect("listed");
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
+    let mut in_memory = directory.list(scratch.path(), 32 << 20).expect("listed");
     assert_eq!(in_memory.total(), expected.len() as u64);
     let names = all_names(&mut in_memory, 100);
     assert!(names.iter().map(|listed| &listed.name).eq(expected.iter()));
-    let mut spilled = folder.clone().list(scratch.path(), 20_000).expect("listed");
+    let mut spilled = directory
+        .clone()
+        .list(scratch.path(), 20_000)
+        .expect("listed");
     assert_eq!(
         all_names(&mut spilled, 7),
         names,
         "twice from one handle, sorted outside memory"
     );
     for listed in &names {
-        let stat = folder.stat(&listed.name).expect("stat");
+        let stat = directory.stat(&listed.name).expect("stat");
         assert_eq!(stat.inode, listed.inode);
         assert!(listed.kind_hint.is_none_or(|kind| kind == stat.kind));
     }
     let batch: Vec<&[u8]> = names.iter().map(|listed| listed.name.as_slice()).collect();
-    let stats = folder.stat_many(&batch);
+    let stats = directory.stat_many(&batch);
     assert!(
         stats
             .iter()
             .zip(&names)
             .all(|(stat, listed)| stat.as_ref().is_ok_and(|s| s.inode == listed.inode))
     );
-    assert!(folder.stat_many(&["gone"])[0].is_err());
+    assert!(directory.stat_many(&["gone"])[0].is_err());
 }
 
 #[test]
-fn a_scratch_folder_that_fails_is_named() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn a_scratch_directory_that_fails_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
     (0..50).for_each(|i| fs::write(dir.path().join(format!("{i}")), b"").expect("written"));
-    let folder = Folder::open_root(dir.path()).expect("opened");
-    let error = folder
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
+    let error = directory
         .list(Path::new("/nonexistent"), 100)
         .err()
         .expect("no scratch");
@@ -85,8 +88,8 @@ fn a_scratch_folder_that_fails_is_named() {
 
 #[test]
 fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let root = Folder::open_root(dir.path()).expect("opened");
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = SourceDir::open_root(dir.path()).expect("opened");
     let name = [b'n'; 200];
     let (mut here, mut ids) = (root.clone(), vec![root.id()]);
     for _ in 0..60 {
@@ -110,19 +113,19 @@ fn a_tree_deeper_than_any_path_is_walked_down_and_up() {
         here = here.reopen_parent(id).expect("the parent");
     }
     assert_eq!(here.stat_self().expect("stat").id(), root.id());
-    // `remove_dir_all` of the test's folder works by handles too.
+    // `remove_dir_all` of the test's directory works by handles too.
 }
 
 #[test]
 fn stat_tells_all_of_a_path_and_follows_nothing() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("f"), b"12345").expect("written");
     fs::set_permissions(dir.path().join("f"), fs::Permissions::from_mode(0o6751)).expect("set");
     fs::hard_link(dir.path().join("f"), dir.path().join("g")).expect("linked");
     symlink("/nonexistent/target", dir.path().join("l")).expect("linked");
-    let folder = Folder::open_root(dir.path()).expect("opened");
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
     let (stat, expected) = (
-        folder.stat(b"f").expect("stat"),
+        directory.stat(b"f").expect("stat"),
         fs::metadata(dir.path().join("f")).expect("stat"),
     );
     assert_eq!(
@@ -137,18 +140,18 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
         Timestamp::new(expected.mtime(), expected.mtime_nsec() as u32),
         Some(stat.mtime)
     );
-    assert_eq!(folder.mount_id(), stat.mount_id);
-    let link = folder.stat(b"l").expect("stat");
+    assert_eq!(directory.mount_id(), stat.mount_id);
+    let link = directory.stat(b"l").expect("stat");
     assert_eq!((link.kind, link.size), (Kind::Symlink, 19));
     assert_eq!(
-        folder.read_link(b"l").expect("read"),
+        directory.read_link(b"l").expect("read"),
         b"/nonexistent/target"
     );
-    assert!(folder.open_file(b"l").is_err() && folder.open_child(b"l").is_err());
+    assert!(directory.open_file(b"l").is_err() && directory.open_child(b"l").is_err());
     for outside in [&b".."[..], b".", b"", b"a/b", b"/etc", b"a\0"] {
-        assert!(folder.stat(outside).is_err() && folder.open_child(outside).is_err());
+        assert!(directory.stat(outside).is_err() && directory.open_child(outside).is_err());
     }
-    let null = Folder::open_root(Path::new("/dev"))
+    let null = SourceDir::open_root(Path::new("/dev"))
         .expect("opened")
         .stat(b"null")
         .expect("stat");
@@ -160,19 +163,19 @@ fn stat_tells_all_of_a_path_and_follows_nothing() {
 
 #[test]
 fn what_is_no_regular_file_is_not_opened_and_nothing_blocks() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::open_root(dir.path()).expect("opened");
-    mkfifoat(&folder.inner.fd, "fifo", Mode::RUSR).expect("made");
+    let dir = tempfile::tempdir().expect("a directory");
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
+    mkfifoat(&directory.inner.fd, "fifo", Mode::RUSR).expect("made");
     assert_eq!(
-        folder.open_file(b"fifo").expect_err("a FIFO").kind(),
+        directory.open_file(b"fifo").expect_err("a FIFO").kind(),
         io::ErrorKind::InvalidInput
     );
     assert_eq!(
-        folder.open_file(b"none").expect_err("nothing").kind(),
+        directory.open_file(b"none").expect_err("nothing").kind(),
         io::ErrorKind::NotFound
     );
     assert_eq!(
-        Folder::open_root(Path::new("/nonexistent"))
+        SourceDir::open_root(Path::new("/nonexistent"))
             .expect_err("nothing")
             .kind(),
         io::ErrorKind::NotFound
@@ -181,14 +184,14 @@ fn what_is_no_regular_file_is_not_opened_and_nothing_blocks() {
 
 #[test]
 fn holes_are_found_wherever_they_lie() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let file = fs::File::create(dir.path().join("f")).expect("made");
     let mib = 1u64 << 20;
     file.write_all_at(&[1; 4096], mib).expect("written");
     file.write_all_at(&[2; 4096], 5 * mib).expect("written");
     file.set_len(9 * mib).expect("set");
-    let folder = Folder::open_root(dir.path()).expect("opened");
-    let mut source = folder.open_file(b"f").expect("opened");
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
+    let mut source = directory.open_file(b"f").expect("opened");
     source.advise_sequential();
     let (mut at, mut data) = (0, 0);
     let mut found = Vec::new();
@@ -223,7 +226,7 @@ fn holes_are_found_wherever_they_lie() {
 
 #[test]
 fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("f\u{e9}\n");
     fs::write(&path, b"x").expect("written");
     symlink("f\u{e9}\n", dir.path().join("l")).expect("linked");
@@ -238,7 +241,7 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
             other => other.expect("set"),
         }
     }
-    let folder = Folder::open_root(dir.path()).expect("opened");
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
     let name = "f\u{e9}\n".as_bytes();
     let user = |xattrs: Attributes| -> Vec<_> {
         assert!(xattrs.unread.is_none());
@@ -253,20 +256,20 @@ fn attributes_are_sorted_whole_and_those_of_the_path_itself() {
         (b"user.long".to_vec(), long),
         (b"user.z".to_vec(), Vec::new()),
     ];
-    assert_eq!(user(folder.xattrs(name).expect("a name")), expected);
+    assert_eq!(user(directory.xattrs(name).expect("a name")), expected);
     assert_eq!(
-        user(folder.open_file(name).expect("opened").xattrs()),
+        user(directory.open_file(name).expect("opened").xattrs()),
         expected
     );
-    assert_eq!(user(folder.xattrs(b"l").expect("a name")), []);
-    assert_eq!(user(folder.xattrs_self()), []);
+    assert_eq!(user(directory.xattrs(b"l").expect("a name")), []);
+    assert_eq!(user(directory.xattrs_self()), []);
 }
 
 #[test]
 fn racy_is_what_changed_within_the_grain_or_in_the_future() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let folder = Folder::open_root(dir.path()).expect("opened");
-    let stat = folder.stat_self().expect("stat");
+    let dir = tempfile::tempdir().expect("a directory");
+    let directory = SourceDir::open_root(dir.path()).expect("opened");
+    let stat = directory.stat_self().expect("stat");
     let changed = stat.mtime.max(stat.ctime);
     assert!(stat.is_racy(changed.plus_seconds(-100), 2));
     assert!(stat.is_racy(changed.plus_seconds(1), 2));
@@ -283,12 +286,12 @@ fn network_file_systems_are_told_by_their_magic() {
     assert_eq!(FsKind::of(0xff53_4d42_u32), FsKind::Network);
     assert_eq!(FsKind::of(0xef53), FsKind::Local);
     assert!(
-        Folder::open_root(Path::new("/"))
+        SourceDir::open_root(Path::new("/"))
             .expect("opened")
             .fs_kind()
             .is_ok()
     );
-    let folder = Folder::open_root(Path::new("/proc")).expect("opened");
-    assert_eq!(folder.fs_kind().expect("told"), FsKind::Kernel);
-    assert!(folder.inner.fd.as_fd().as_raw_fd() >= 0);
+    let directory = SourceDir::open_root(Path::new("/proc")).expect("opened");
+    assert_eq!(directory.fs_kind().expect("told"), FsKind::Kernel);
+    assert!(directory.inner.fd.as_fd().as_raw_fd() >= 0);
 }
