@@ -1,7 +1,9 @@
-//! What one core can do: cutting, hashing, compressing, sealing and opening, each alone, in MB/s of plain data.
+//! What one core can do: cutting, hashing, compressing, sealing and opening, each alone, in MB/s of
+//! plain data.
 //!
-//! Input: 64 MiB of text-like bytes made from a fixed seed (words of a small vocabulary), and as many random bytes. Run with
-//! `cargo bench --bench ceilings`; compare two builds in one session, runs differ by some 10 % on a shared machine.
+//! Input: 64 MiB of text-like bytes made from a fixed seed (words of a small vocabulary), and as
+//! many random bytes. Run with `cargo bench --bench ceilings`; compare two builds in one session,
+//! runs differ by some 10 % on a shared machine.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 

@@ -1,5 +1,6 @@
-//! How fast the index takes chunks in and finds them. Input: seeded random ids, segments of 256 k chunks in 16 packs, in
-//! a temporary directory. Rows and look-ups a second; runs differ by about 10 %. `cargo bench --bench index [chunks]`.
+//! How fast the index takes chunks in and finds them. Input: seeded random ids, segments of 256 k
+//! chunks in 16 packs, in a temporary directory. Rows and look-ups a second; runs differ by about
+//! 10 %. `cargo bench --bench index [chunks]`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's result is its output")]
 

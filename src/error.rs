@@ -45,8 +45,8 @@ pub enum Error {
         name: String,
         why: String,
     },
-    /// A source holds nothing: more likely a dump that failed, or a volume that is not mounted, than what anybody wants to
-    /// keep; nothing was stored.
+    /// A source holds nothing: more likely a dump that failed, or a volume that is not mounted,
+    /// than what anybody wants to keep; nothing was stored.
     Empty {
         name: String,
         why: String,
@@ -56,7 +56,8 @@ pub enum Error {
         why: String,
         hint: &'static str,
     },
-    /// Snapshots need what cannot be had, so nothing may be let go: `count` things, and one of them.
+    /// Snapshots need what cannot be had, so nothing may be let go: `count` things, and one of
+    /// them.
     Unresolved {
         count: u64,
         example: String,

@@ -1,5 +1,5 @@
-//! How an operation tells what it is doing: counters, phases, problems. Text, progress bars and JSON are printers of
-//! the same events; nothing below the binary prints.
+//! How an operation tells what it is doing: counters, phases, problems. Text, progress bars and
+//! JSON are printers of the same events; nothing below the binary prints.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -156,7 +156,8 @@ impl Subject {
         }
     }
 
-    /// As people read it: bytes that are not UTF-8, control characters and backslashes of a path are escaped.
+    /// As people read it: bytes that are not UTF-8, control characters and backslashes of a path
+    /// are escaped.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -251,8 +252,8 @@ pub trait Observer: Send + Sync {
     fn add(&self, counter: Counter, amount: u64);
     /// A new phase begins.
     fn phase(&self, phase: &Phase);
-    /// How far [`Counter::Done`] will count in this phase, where that is known. `bytes` tells the unit: bytes or
-    /// things.
+    /// How far [`Counter::Done`] will count in this phase, where that is known. `bytes` tells the
+    /// unit: bytes or things.
     fn expect(&self, total: u64, bytes: bool);
     /// Something went wrong without ending the operation.
     fn problem(&self, problem: &Problem);

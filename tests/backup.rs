@@ -261,8 +261,8 @@ fn immutable_directories_that_did_not_change_are_not_listed_and_new_names_are_fo
     assert_eq!(found, expected);
 }
 
-/// An ordinary file in an immutable source, changed in place: its directory's times stay as they were, and the directory was
-/// skipped. The change was never captured.
+/// An ordinary file in an immutable source, changed in place: its directory's times stay as they
+/// were, and the directory was skipped. The change was never captured.
 #[test]
 fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     let world = World::new();
@@ -285,8 +285,8 @@ fn an_ordinary_file_of_an_immutable_source_may_change_in_place() {
     assert_eq!(content, Some(Some(11)));
 }
 
-/// A CID of a tree of blocks proves nothing of the file's bytes: they are read once more, and that reading settles the
-/// name. A directory that kept its times was skipped before it came to that.
+/// A CID of a tree of blocks proves nothing of the file's bytes: they are read once more, and that
+/// reading settles the name. A directory that kept its times was skipped before it came to that.
 #[test]
 fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() {
     let world = World::new();
@@ -306,9 +306,10 @@ fn an_undecidable_name_is_read_once_more_though_its_directory_keeps_its_times() 
     assert_eq!(read, [400, 400, 0]);
 }
 
-/// Directories far above the deepest are closed on the way down and reached by `..` on the way up. From one that was moved
-/// meanwhile there is no way back: the directory above was told of, and what was still to be seen of all others up to the
-/// root went missing without a word. In an immutable source it stayed so: nothing said to look again.
+/// Directories far above the deepest are closed on the way down and reached by `..` on the way up.
+/// From one that was moved meanwhile there is no way back: the directory above was told of, and
+/// what was still to be seen of all others up to the root went missing without a word. In an
+/// immutable source it stayed so: nothing said to look again.
 #[test]
 fn what_lies_above_a_directory_that_was_moved_is_looked_at_again() {
     const DEPTH: usize = 60;
@@ -403,7 +404,8 @@ fn a_name_that_lies_is_provisional_and_looked_at_again() {
 #[test]
 fn what_cannot_be_read_stays_reported_until_it_is_read() {
     if rustix::process::geteuid().is_root() {
-        // Root reads everything; a directory that vanishes under a bind mount is tested by the scripts as another user.
+        // Root reads everything; a directory that vanishes under a bind mount is tested by the
+        // scripts as another user.
         return;
     }
     let world = World::new();
@@ -446,8 +448,8 @@ fn an_emptied_source_is_refused_unless_allowed() {
     assert_eq!(world.names(&world.run(options).0), ["/"]);
 }
 
-/// A container engine makes an empty directory where the file that it is to mount is missing; a failed copy leaves an empty
-/// file where a directory was.
+/// A container engine makes an empty directory where the file that it is to mount is missing; a
+/// failed copy leaves an empty file where a directory was.
 #[test]
 fn a_source_that_is_an_empty_thing_of_another_kind_is_refused_unless_allowed() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,5 @@
-//! What a backup captures is what is there: names that come and go, files that change while they are read, sizes and
-//! times that do not tell, attributes that cannot be read.
+//! What a backup captures is what is there: names that come and go, files that change while they
+//! are read, sizes and times that do not tell, attributes that cannot be read.
 
 mod hook;
 
@@ -133,8 +133,8 @@ impl World {
     }
 }
 
-/// The repository was known by its path as text: one whose path is not UTF-8, or leads through a link, captured itself,
-/// and grew with each backup.
+/// The repository was known by its path as text: one whose path is not UTF-8, or leads through a
+/// link, captured itself, and grew with each backup.
 #[test]
 fn a_repository_or_cache_inside_its_source_is_never_captured() {
     for (name, opened) in [
@@ -186,7 +186,8 @@ fn command(words: &str) -> SourceSpec {
     SourceSpec::Command(Box::new(CommandSpec::new("db", words)))
 }
 
-/// A dump that failed leaves an empty stream, which was committed as complete, and pushed the good dumps out.
+/// A dump that failed leaves an empty stream, which was committed as complete, and pushed the good
+/// dumps out.
 #[test]
 fn an_empty_stream_is_refused_unless_allowed() {
     let world = World::new();
@@ -308,7 +309,8 @@ fn a_file_that_only_grew_is_whole_and_one_that_changed_is_torn() {
     .expect("written")));
 }
 
-/// A change that came before the second reading, at a place that it had passed, and growth after that.
+/// A change that came before the second reading, at a place that it had passed, and growth after
+/// that.
 #[test]
 fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
     let world = World::new();
@@ -329,7 +331,8 @@ fn a_file_that_grew_and_changed_is_as_it_was_read_last() {
     assert_eq!(world.restored(&report), held(&world.path("")));
 }
 
-/// Any failure that said "not found" took a name for gone, and a source that is one file left an empty snapshot.
+/// Any failure that said "not found" took a name for gone, and a source that is one file left an
+/// empty snapshot.
 #[test]
 fn a_source_that_is_one_file_is_never_captured_as_nothing() {
     let world = World::new();
@@ -545,8 +548,8 @@ fn disturb(dice: &mut Dice, path: &Path) {
     }
 }
 
-/// Files change in every way between the stat and the end of their reading. Once they are at rest, the next snapshot is
-/// the tree, although nothing says so but their stats.
+/// Files change in every way between the stat and the end of their reading. Once they are at rest,
+/// the next snapshot is the tree, although nothing says so but their stats.
 #[test]
 fn after_any_disturbance_the_next_snapshot_is_the_tree() {
     let seed = std::env::var("ICECORE_CAPTURE_SEED")

@@ -1,5 +1,5 @@
-//! Backups that are interrupted, crash and go on: whatever happened before, the next one that comes to its end holds
-//! the tree, and what was captured before is not read again.
+//! Backups that are interrupted, crash and go on: whatever happened before, the next one that comes
+//! to its end holds the tree, and what was captured before is not read again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,8 +58,8 @@ impl World {
         fs::write(path, content).expect("written");
     }
 
-    /// All clients have one cache directory: it is never captured, so the digest of what is captured depends on it, and
-    /// with others nothing would be skipped.
+    /// All clients have one cache directory: it is never captured, so the digest of what is
+    /// captured depends on it, and with others nothing would be skipped.
     fn repo(&self) -> Repository {
         let shared: SharedStore = self.store.clone();
         Repository::open(shared, &Secret::empty(), self.cache.path()).expect("open")
@@ -130,7 +130,8 @@ impl World {
         all
     }
 
-    /// What a snapshot holds of the tree: a file's bytes, none for a directory. Each path's directory must be there.
+    /// What a snapshot holds of the tree: a file's bytes, none for a directory. Each path's
+    /// directory must be there.
     fn state(
         &self,
         repo: &Repository,
@@ -244,7 +245,8 @@ enum What {
 
 type Stop = (What, u64);
 
-/// Asks to stop when so many things were counted, and keeps what a death at that moment would leave.
+/// Asks to stop when so many things were counted, and keeps what a death at that moment would
+/// leave.
 struct Stopper {
     recording: Recording,
     what: What,
@@ -371,8 +373,8 @@ fn checkpoints_leave_no_trace_in_what_is_committed() {
     assert_eq!(latest.snapshot.parents, []);
 }
 
-/// The entry of a directory that came into being covers what older runs hold there. Behind a checkpoint it must not: it
-/// would hide the directory's own files that the checkpoint's run holds.
+/// The entry of a directory that came into being covers what older runs hold there. Behind a
+/// checkpoint it must not: it would hide the directory's own files that the checkpoint's run holds.
 #[test]
 fn a_new_directory_keeps_what_a_checkpoint_took_of_it() {
     let mut world = World::new();
@@ -438,8 +440,9 @@ fn a_killed_backup_leaves_its_last_checkpoint() {
     world.assert_latest_is_the_tree();
 }
 
-/// A checkpoint of a run that goes on can be deleted under the one that began from it. It used to be its parent by name,
-/// and the commit failed; now what it holds is made a checkpoint of one's own first.
+/// A checkpoint of a run that goes on can be deleted under the one that began from it. It used to
+/// be its parent by name, and the commit failed; now what it holds is made a checkpoint of one's
+/// own first.
 #[test]
 fn a_parent_checkpoint_may_go_while_it_is_used() {
     struct Deleter {
@@ -499,8 +502,9 @@ fn a_parent_checkpoint_may_go_while_it_is_used() {
     world.assert_sound();
 }
 
-/// After filters changed nothing is skipped. A checkpoint used to have the new filters' digest although most of its
-/// entries were the parent's: the next run took them for captured by the new rules.
+/// After filters changed nothing is skipped. A checkpoint used to have the new filters' digest
+/// although most of its entries were the parent's: the next run took them for captured by the new
+/// rules.
 #[test]
 fn a_checkpoint_under_new_rules_does_not_hide_what_they_bring_in() {
     let mut world = World::new();
@@ -579,8 +583,8 @@ fn lost_chunks_heal_and_nothing_else_is_read() {
             }
         }
     }
-    // A chunk near the end of the large file, and the small one's. Their pack is condemned, so that they count as gone;
-    // its other chunks do too, but are not said to be lost.
+    // A chunk near the end of the large file, and the small one's. Their pack is condemned, so that
+    // they count as gone; its other chunks do too, but are not said to be lost.
     let mut lost = vec![lost[0], lost[lost.len() - 2], *lost.last().expect("chunks")];
     lost.sort();
     let condemned = repo

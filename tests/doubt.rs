@@ -1,5 +1,5 @@
-//! Captures that are not to be trusted: dumps that end too early or shrink, and keys that change or go. And the order of
-//! sources, and commands around them.
+//! Captures that are not to be trusted: dumps that end too early or shrink, and keys that change or
+//! go. And the order of sources, and commands around them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -242,8 +242,9 @@ fn a_changed_or_missing_key_is_an_alarm_until_it_is_accepted() {
     );
 }
 
-/// A link that is made anew (`ln -sf`, a copy of the directory) has another change time and inode, and was an alarm; so was
-/// a key that could be read at last, and one that went before it ever could.
+/// A link that is made anew (`ln -sf`, a copy of the directory) has another change time and inode,
+/// and was an alarm; so was a key that could be read at last, and one that went before it ever
+/// could.
 #[test]
 fn what_is_the_same_or_was_never_captured_is_no_alarm() {
     let world = World::new();
@@ -270,8 +271,9 @@ fn what_is_the_same_or_was_never_captured_is_no_alarm() {
     assert_eq!(world.run(world.keys(), &[]).2, ["keys:link"]);
 }
 
-/// The run of the last good state was damaged: the keys were captured anew, nothing compared them, and what had been put
-/// in their place was the good state from then on. An unmounted volume passed in the same way.
+/// The run of the last good state was damaged: the keys were captured anew, nothing compared them,
+/// and what had been put in their place was the good state from then on. An unmounted volume passed
+/// in the same way.
 #[test]
 fn a_last_good_state_that_cannot_be_read_is_no_leave_to_change() {
     let world = World::new();
@@ -361,8 +363,8 @@ fn without_the_directory_of_keys_the_last_good_ones_go_on_and_the_rest_is_captur
     );
 }
 
-/// What was asked for by name and is not in the snapshot was passed over: a list of another directory made an empty snapshot
-/// that was complete.
+/// What was asked for by name and is not in the snapshot was passed over: a list of another
+/// directory made an empty snapshot that was complete.
 #[test]
 fn what_is_listed_and_not_there_is_missing() {
     let world = World::new();

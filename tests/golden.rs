@@ -1,7 +1,8 @@
-//! Golden repositories: those of `tests/data`, made once for each version of the format, are read for ever.
+//! Golden repositories: those of `tests/data`, made once for each version of the format, are read
+//! for ever.
 //!
-//! `tests/data/make.sh` made them and wrote beside each what an independent reader found in it. The test runs the binary,
-//! as whoever has an old repository will.
+//! `tests/data/make.sh` made them and wrote beside each what an independent reader found in it. The
+//! test runs the binary, as whoever has an old repository will.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -148,7 +149,8 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// Path in hex → kind, permission bits, time, and content's hash or target: as `tests/data/expect.py` lists them.
+/// Path in hex → kind, permission bits, time, and content's hash or target: as
+/// `tests/data/expect.py` lists them.
 fn list(top: &Path, at: &Path, found: &mut BTreeMap<String, Value>) {
     for entry in fs::read_dir(top.join(at)).expect("listed") {
         let path = at.join(entry.expect("an entry").file_name());

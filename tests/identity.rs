@@ -1,5 +1,6 @@
-//! Every command against every state of a repository's address: the repository that was used before, another one with the
-//! same secret, none, junk; and every state of what is remembered: whole, absent, damaged, impossible to write.
+//! Every command against every state of a repository's address: the repository that was used
+//! before, another one with the same secret, none, junk; and every state of what is remembered:
+//! whole, absent, damaged, impossible to write.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Words of each command that opens a repository; `SPARE` stands for a second repository. The words before a ` # ` are
-/// the name in `icecore --help`.
+/// Words of each command that opens a repository; `SPARE` stands for a second repository. The words
+/// before a ` # ` are the name in `icecore --help`.
 const COMMANDS: &[(&str, &[&str])] = &[
     ("backup", &["t=TREE"]),
     ("backup", &["--init", "t=TREE"]),
@@ -125,7 +126,8 @@ impl Bench {
             .collect()
     }
 
-    /// Puts everything back as it was made, and runs a command there; its exit code, and what it said.
+    /// Puts everything back as it was made, and runs a command there; its exit code, and what it
+    /// said.
     fn run(&self, words: &[String], prepare: impl FnOnce(&mut Command)) -> (i32, String) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut command = self.command(&self.path("repo"), &words);
@@ -141,7 +143,8 @@ impl Bench {
             remove(&self.path(name));
             copy(&self.path(&format!("{name}.kept")), &self.path(name));
         }
-        // What the cache remembers of later snapshots would be missed in the repository that was put back.
+        // What the cache remembers of later snapshots would be missed in the repository that was
+        // put back.
         for name in ["target", "newkey", "cache"] {
             remove(&self.path(name));
         }
@@ -198,7 +201,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.success());
 }
 
-/// Every file of a directory with its bytes, so that a write anywhere shows. The reserve file is of no meaning.
+/// Every file of a directory with its bytes, so that a write anywhere shows. The reserve file is of
+/// no meaning.
 fn bytes_of(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path).expect("list") {
@@ -346,7 +350,8 @@ fn junk_at_the_address_is_damage_and_moves_nothing() {
     }
 }
 
-/// What is remembered is no condition: without it, or where it cannot be kept, each command ends as it does with it.
+/// What is remembered is no condition: without it, or where it cannot be kept, each command ends as
+/// it does with it.
 #[test]
 fn a_state_that_is_absent_or_impossible_changes_no_outcome() {
     let bench = Bench::new();
@@ -569,7 +574,8 @@ fn an_address_is_recognised_in_every_spelling() {
     }
 }
 
-/// A link that is set to another repository is another repository at the same address, whichever link on the way it is.
+/// A link that is set to another repository is another repository at the same address, whichever
+/// link on the way it is.
 #[test]
 fn a_link_that_leads_elsewhere_now_is_noticed() {
     let bench = Bench::new();

@@ -1,5 +1,5 @@
-//! Exclude patterns against git: a directory tree with awkward names, random sets of patterns, and for each set the
-//! paths that `git check-ignore` and [`Filter`] leave out, which must be the same.
+//! Exclude patterns against git: a directory tree with awkward names, random sets of patterns, and
+//! for each set the paths that `git check-ignore` and [`Filter`] leave out, which must be the same.
 //!
 //! `ICECORE_PATTERN_SEED` repeats a run, `ICECORE_PATTERN_SETS` makes it longer.
 
@@ -195,7 +195,8 @@ fn class(random: &mut Random) -> Vec<u8> {
     out
 }
 
-/// A piece of a name, or a name of the tree with some of its bytes escaped or replaced by wildcards.
+/// A piece of a name, or a name of the tree with some of its bytes escaped or replaced by
+/// wildcards.
 fn component(random: &mut Random) -> Vec<u8> {
     if random.one_in(5) {
         return random.pick(COMPONENTS).to_vec();
@@ -238,7 +239,8 @@ fn pattern(random: &mut Random) -> Vec<u8> {
     out
 }
 
-/// Makes the tree and returns its paths, directories before what they hold. A flag says which are directories.
+/// Makes the tree and returns its paths, directories before what they hold. A flag says which are
+/// directories.
 fn make_tree(root: &Path, random: &mut Random) -> Vec<(Vec<u8>, bool)> {
     fn fill(
         root: &Path,

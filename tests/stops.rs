@@ -74,7 +74,8 @@ fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static
         })
 }
 
-/// A reader that failed ended alone: the walk and the other readers went on to the end of the tree, for hours.
+/// A reader that failed ended alone: the walk and the other readers went on to the end of the tree,
+/// for hours.
 #[test]
 fn a_reader_that_failed_ends_the_walk() {
     const EMPTY: u64 = 10_000;
@@ -117,7 +118,8 @@ fn a_reader_that_failed_ends_the_walk() {
     assert!(walked < EMPTY, "the walk went on: {walked}");
 }
 
-/// A command that has closed its output and goes on: nobody looked for a request to stop while its exit was awaited.
+/// A command that has closed its output and goes on: nobody looked for a request to stop while its
+/// exit was awaited.
 #[test]
 fn a_command_that_closed_its_output_and_goes_on_is_stopped() {
     let stopped = ends("the command", || {
@@ -161,7 +163,8 @@ impl std::io::Read for Slow {
     }
 }
 
-/// Standard input on which nothing came was read until something did, whoever asked to stop meanwhile.
+/// Standard input on which nothing came was read until something did, whoever asked to stop
+/// meanwhile.
 #[test]
 fn an_input_that_has_nothing_for_now_is_waited_for_until_asked_to_stop() {
     let world = World::new();

@@ -1,6 +1,7 @@
-//! The house rules that a compiler does not know: which module may use which, where files, the environment and the
-//! terminal may be touched, and how a source file begins. The table is `docs/architecture.md`'s; each rule is tried
-//! on a sample that breaks it, at the end of this file.
+//! The house rules that a compiler does not know: which module may use which, where files, the
+//! environment and the terminal may be touched, and how a source file begins. The table is
+//! `docs/architecture.md`'s; each rule is tried on a sample that breaks it, at the end of this
+//! file.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -93,7 +94,8 @@ struct Token {
     line: usize,
 }
 
-/// Splits Rust into identifiers, `::` and single characters; comments, strings and numbers' insides are dropped.
+/// Splits Rust into identifiers, `::` and single characters; comments, strings and numbers' insides
+/// are dropped.
 fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
@@ -222,8 +224,8 @@ fn closed(tokens: &[Token], open: usize) -> usize {
     tokens.len()
 }
 
-/// Takes test code out: items under `#[cfg(test)]`, `#[cfg(all(test, …))]` and `#[test]`. The second value names
-/// the modules that were declared there and live in files of their own.
+/// Takes test code out: items under `#[cfg(test)]`, `#[cfg(all(test, …))]` and `#[test]`. The
+/// second value names the modules that were declared there and live in files of their own.
 fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     let (mut kept, mut test_modules) = (Vec::new(), Vec::new());
     let mut i = 0;
@@ -269,8 +271,8 @@ struct Named {
     line: usize,
 }
 
-/// All paths that start at `crate`, `self`, `super`, `std`, `core` or `alloc`, with their `{…}` groups spread out
-/// and `self`/`super` resolved against `module`.
+/// All paths that start at `crate`, `self`, `super`, `std`, `core` or `alloc`, with their `{…}`
+/// groups spread out and `self`/`super` resolved against `module`.
 fn paths(tokens: &[Token], module: &[String]) -> Vec<Named> {
     let mut out = Vec::new();
     // Inline modules around us, each with the index at which it closes.
@@ -370,8 +372,8 @@ fn module_of(path: &str) -> Vec<String> {
     parts
 }
 
-/// Checks one file. `crates` are the package's dependencies as Rust names; `test_file` is true for code that only
-/// tests compile.
+/// Checks one file. `crates` are the package's dependencies as Rust names; `test_file` is true for
+/// code that only tests compile.
 fn check(path: &str, text: &str, crates: &BTreeSet<String>, test_file: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut say = |line: usize, message: String| {
@@ -573,7 +575,8 @@ fn rust_files(directory: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-/// The package's own dependencies, with `_` for `-`: lines `name = …` and tables `[dependencies.name]`.
+/// The package's own dependencies, with `_` for `-`: lines `name = …` and tables
+/// `[dependencies.name]`.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let (mut out, mut inside) = (BTreeSet::new(), false);
     for line in manifest.lines().map(str::trim) {

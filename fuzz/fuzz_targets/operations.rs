@@ -1,5 +1,6 @@
-//! Gives arbitrary bytes, as a script of whole operations with mishaps, to the machine of tests/model: what was
-//! committed reads back as its model says, nothing panics, and once all is quiet verify finds nothing.
+//! Gives arbitrary bytes, as a script of whole operations with mishaps, to the machine of
+//! tests/model: what was committed reads back as its model says, nothing panics, and once all is
+//! quiet verify finds nothing.
 #![no_main]
 #![allow(dead_code, reason = "the tests use more of these modules")]
 

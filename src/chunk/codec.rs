@@ -47,15 +47,16 @@ impl std::error::Error for CodecError {
 
 /// How often a frame is compressed both ways to see which suits the data: every 16th.
 const TRY_BOTH_EVERY: u32 = 16;
-/// The fast way: long matches alone. On text full of hex digits (hashes in database dumps) it wins by size too, since
-/// short matches there cost more than the entropy coder needs for the same digits: a dump shrank to 47.3 % at 371 MB/s
-/// where level 3 made 51.1 % at 133 MB/s; on programs and documents level 3 wins by a seventh.
+/// The fast way: long matches alone. On text full of hex digits (hashes in database dumps) it wins
+/// by size too, since short matches there cost more than the entropy coder needs for the same
+/// digits: a dump shrank to 47.3 % at 371 MB/s where level 3 made 51.1 % at 133 MB/s; on programs
+/// and documents level 3 wins by a seventh.
 const FAST_LEVEL: i32 = 1;
 
 /// A zstd compressor, kept by its thread: setting one up costs more than a small frame.
 ///
-/// From time to time a frame is compressed at the chosen level and at the fast one; the smaller result is kept, and
-/// the way that made it is used until the next trial.
+/// From time to time a frame is compressed at the chosen level and at the fast one; the smaller
+/// result is kept, and the way that made it is used until the next trial.
 pub struct Compressor {
     chosen: zstd::bulk::Compressor<'static>,
     fast: Option<zstd::bulk::Compressor<'static>>,
@@ -84,8 +85,8 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into `out`, replacing what it held, and tells how. `extra` bytes of capacity stay free
-    /// behind the result, for the seal's tag.
+    /// Compresses `plain` into `out`, replacing what it held, and tells how. `extra` bytes of
+    /// capacity stay free behind the result, for the seal's tag.
     pub fn compress(
         &mut self,
         plain: &[u8],
@@ -148,7 +149,8 @@ impl Opener {
         })
     }
 
-    /// Opens `packed` to exactly `plain_len` bytes, at most `limit`; takes no more memory than that.
+    /// Opens `packed` to exactly `plain_len` bytes, at most `limit`; takes no more memory than
+    /// that.
     pub fn open(
         &mut self,
         codec: Codec,

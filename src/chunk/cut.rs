@@ -1,4 +1,5 @@
-//! Content-defined cutting: FastCDC (Xia et al., 2016 and 2020) with normalization level 1 and the standard gear.
+//! Content-defined cutting: FastCDC (Xia et al., 2016 and 2020) with normalization level 1 and the
+//! standard gear.
 
 use fastcdc::v2020::{Normalization, cut, select_masks};
 
@@ -9,8 +10,9 @@ pub const CHUNK_BYTES_MAX: usize = 2 << 20;
 
 /// Returns the length of the first chunk of `window`, at least 1 for a window that is not empty.
 ///
-/// The cut is that of the whole source only if the window holds at least `sizes.max()` bytes, or ends where the
-/// source does; the caller sees to that. The last chunk of a source may be shorter than the minimum.
+/// The cut is that of the whole source only if the window holds at least `sizes.max()` bytes, or
+/// ends where the source does; the caller sees to that. The last chunk of a source may be shorter
+/// than the minimum.
 pub fn next_cut(window: &[u8], sizes: ChunkSizes) -> usize {
     let (strict, relaxed) = select_masks(sizes.average() as usize, Normalization::Level1);
     let (_, length) = cut(
@@ -55,8 +57,8 @@ mod tests {
         out
     }
 
-    /// The cutter has moved its cuts between releases without a word; a repository would silently stop to
-    /// deduplicate. These are the cuts of format version 1.
+    /// The cutter has moved its cuts between releases without a word; a repository would silently
+    /// stop to deduplicate. These are the cuts of format version 1.
     #[test]
     fn cuts_are_those_of_format_version_1() {
         let bytes = noise(1 << 20);

@@ -1,4 +1,5 @@
-//! Names of stored objects: the plain BLAKE3 of their bytes, so that anyone can check them with `b3sum`.
+//! Names of stored objects: the plain BLAKE3 of their bytes, so that anyone can check them with
+//! `b3sum`.
 
 use crate::types::ObjectHash;
 

@@ -8,7 +8,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::types::{ChunkId, Class};
 
-// One context a purpose; a context is never used for anything else (BLAKE3 specification, section 2.4).
+// One context a purpose; a context is never used for anything else (BLAKE3 specification, section
+// 2.4).
 const CHUNK_ID_DATA: &str = "icecore 2026-11-22 chunk id of data";
 const CHUNK_ID_METADATA: &str = "icecore 2026-11-22 chunk id of metadata";
 const SEAL_DATA: &str = "icecore 2026-11-22 seal data frames";
@@ -158,8 +159,8 @@ impl Keys {
         blake3::keyed_hash(&self.config_mac, bytes) == blake3::Hash::from_bytes(*mac)
     }
 
-    /// A steady key for `pg_dump --restrict-key`: letters and digits, so that an unchanged database gives an
-    /// unchanged stream.
+    /// A steady key for `pg_dump --restrict-key`: letters and digits, so that an unchanged database
+    /// gives an unchanged stream.
     pub fn restrict_key(&self) -> String {
         blake3::Hash::from_bytes(self.restrict).to_hex().to_string()
     }
@@ -186,7 +187,8 @@ impl Argon2Cost {
         passes: 1,
     };
 
-    /// A reader refuses more than 1 GiB or 100 passes: a hostile repository must not exhaust memory.
+    /// A reader refuses more than 1 GiB or 100 passes: a hostile repository must not exhaust
+    /// memory.
     const MEMORY_KIB_MAX: u32 = 1 << 20;
     const PASSES_MAX: u32 = 100;
 }
@@ -222,7 +224,8 @@ fn wrap_cipher(key: &[u8; 32]) -> LessSafeKey {
 impl MasterKey {
     /// Seals this key with a key from [`wrap_key`], bound to `aad`.
     ///
-    /// The nonce is zero: the wrapping key is drawn from 32 random bytes of salt and used this once.
+    /// The nonce is zero: the wrapping key is drawn from 32 random bytes of salt and used this
+    /// once.
     pub fn wrap(&self, key: &[u8; 32], aad: &[u8]) -> [u8; WRAPPED_BYTES] {
         let mut out = [0; WRAPPED_BYTES];
         out[..32].copy_from_slice(&self.0);

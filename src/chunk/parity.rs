@@ -1,15 +1,17 @@
-//! Recovery data: an object cut into shards of one size, and further shards from which lost ones can be computed.
+//! Recovery data: an object cut into shards of one size, and further shards from which lost ones
+//! can be computed.
 //!
-//! The code is Reed-Solomon over GF(2^16) as the crate `reed-solomon-simd` computes it. It works on each 64-byte column of
-//! the shards by itself, so that shards are taken a slice at a time: with [`SLICE_BYTES`] for all shards together, and
-//! twice that to recover, however large the object.
+//! The code is Reed-Solomon over GF(2^16) as the crate `reed-solomon-simd` computes it. It works on
+//! each 64-byte column of the shards by itself, so that shards are taken a slice at a time: with
+//! [`SLICE_BYTES`] for all shards together, and twice that to recover, however large the object.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
-/// Shards have this size, doubled until an object has at most [`DATA_SHARDS_MAX`] of them: the sector of a disk.
+/// Shards have this size, doubled until an object has at most [`DATA_SHARDS_MAX`] of them: the
+/// sector of a disk.
 const SHARD_BYTES_MIN: u64 = 4 << 10;
 /// Data shards of an object.
 const DATA_SHARDS_MAX: u64 = 4096;
@@ -17,7 +19,8 @@ const DATA_SHARDS_MAX: u64 = 4096;
 const COLUMN_BYTES: usize = 64;
 /// What the slices of all data shards may take together: 16 MiB.
 const SLICE_BYTES: usize = 16 << 20;
-/// Bytes of a shard's hash: enough against accidents; whether the whole is right is told by its own name.
+/// Bytes of a shard's hash: enough against accidents; whether the whole is right is told by its own
+/// name.
 pub const SHARD_HASH_BYTES: usize = 16;
 
 /// A shard's hash: the beginning of its BLAKE3.
@@ -70,8 +73,8 @@ impl<E> From<reed_solomon_simd::Error> for ParityError<E> {
 }
 
 impl Shape {
-    /// How an object of `size` bytes (at least 1) is cut with `percent` (1–100) of recovery data: at least one shard, at
-    /// most as many as there are data shards.
+    /// How an object of `size` bytes (at least 1) is cut with `percent` (1–100) of recovery data:
+    /// at least one shard, at most as many as there are data shards.
     pub fn new(size: u64, percent: u8) -> Self {
         let mut shard = SHARD_BYTES_MIN;
         if size < shard {
@@ -145,7 +148,8 @@ pub fn read_data_shard<E>(
     )
 }
 
-/// Computes all parity shards, one behind the other. `read` fills a buffer from the object's bytes at an offset.
+/// Computes all parity shards, one behind the other. `read` fills a buffer from the object's bytes
+/// at an offset.
 pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, ParityError<E>> {
     let shard = shape.shard as usize;
     let mut out = vec![0; shape.parity_bytes() as usize];
@@ -165,8 +169,9 @@ pub fn encode<E>(shape: &Shape, read: &mut ReadAt<'_, E>) -> Result<Vec<u8>, Par
     Ok(out)
 }
 
-/// Computes the data shards of which `data_is_whole` says no, from all that are whole; their numbers and bytes, filled
-/// up. `read_parity` fills a buffer from the parity shards' bytes at an offset.
+/// Computes the data shards of which `data_is_whole` says no, from all that are whole; their
+/// numbers and bytes, filled up. `read_parity` fills a buffer from the parity shards' bytes at an
+/// offset.
 pub fn recover<E>(
     shape: &Shape,
     data_is_whole: &[bool],
@@ -280,7 +285,8 @@ mod tests {
         assert_eq!(shape(64 << 20, 100), (16384, 4096, 4096));
     }
 
-    /// Shards of which some are lost, whatever the size: as many as there are parity shards come back, one more not.
+    /// Shards of which some are lost, whatever the size: as many as there are parity shards come
+    /// back, one more not.
     #[test]
     fn as_many_shards_come_back_as_were_added() {
         for (size, percent) in [

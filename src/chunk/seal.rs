@@ -1,8 +1,8 @@
 //! Sealing: AES-256-GCM with a key for each object, so that no nonce can repeat.
 //!
-//! The object key comes from the class's sealing key and 32 random bytes in the object's header. A nonce is the
-//! part's kind and number; each number of an object key is sealed once. A builder that fails is thrown away with its
-//! random bytes.
+//! The object key comes from the class's sealing key and 32 random bytes in the object's header. A
+//! nonce is the part's kind and number; each number of an object key is sealed once. A builder that
+//! fails is thrown away with its random bytes.
 
 use std::fmt;
 
@@ -51,7 +51,8 @@ impl fmt::Debug for ObjectSeal {
 }
 
 impl ObjectSeal {
-    /// Binds to an object: `header` is its envelope header as stored, `random` the 32 random bytes in it.
+    /// Binds to an object: `header` is its envelope header as stored, `random` the 32 random bytes
+    /// in it.
     pub fn new(keys: &Keys, class: SealClass, random: &[u8; 32], header: &[u8]) -> Self {
         let key = keys.object_key(class, random);
         let key =
@@ -79,7 +80,8 @@ impl ObjectSeal {
         Aad::from(aad)
     }
 
-    /// Seals `bytes` in place and puts the tag behind them. The caller uses each (part, number) once.
+    /// Seals `bytes` in place and puts the tag behind them. The caller uses each (part, number)
+    /// once.
     pub fn seal(
         &self,
         part: PartKind,

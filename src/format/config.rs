@@ -1,4 +1,5 @@
-//! `config`: the one object in the clear, checked before anything else is read (docs/format.md, "config").
+//! `config`: the one object in the clear, checked before anything else is read (docs/format.md,
+//! "config").
 
 use std::collections::BTreeMap;
 
@@ -33,14 +34,16 @@ pub struct Config {
     #[serde(with = "as_time")]
     pub created: Timestamp,
     pub features: Features,
-    /// Recovery data written beside each pack, in percent of its size, 1 to 100; none: no recovery data.
+    /// Recovery data written beside each pack, in percent of its size, 1 to 100; none: no recovery
+    /// data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parity: Option<u8>,
     /// The cutter's settings, pinned: minimum, average, maximum and the two masks of each profile.
     cutting: BTreeMap<String, Setting>,
 }
 
-/// One of the cutter's settings. Numbers are whole: a fraction would not read back as it was written.
+/// One of the cutter's settings. Numbers are whole: a fraction would not read back as it was
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Setting {
@@ -91,7 +94,8 @@ pub fn encode_config(config: &Config, mac: impl FnOnce(&[u8]) -> [u8; 32]) -> Ve
     out
 }
 
-/// Decodes a config: the value, the bytes under the MAC, and the MAC, to be checked once the key is open.
+/// Decodes a config: the value, the bytes under the MAC, and the MAC, to be checked once the key is
+/// open.
 ///
 /// A newer format decodes as far as its version, so that the caller can refuse it by name.
 pub fn decode_config(bytes: &[u8]) -> Result<(Config, &[u8], [u8; 32]), JsonError> {

@@ -103,7 +103,8 @@ pub(super) fn read_content(reader: &mut Reader<'_>) -> Result<Content, WireError
 
 /// True if a list node ends behind its `count`-th entry, which is `last`.
 ///
-/// Cut by content, so that a change in the middle of a long list leaves the other nodes as they are.
+/// Cut by content, so that a change in the middle of a long list leaves the other nodes as they
+/// are.
 pub fn ends_list_node(count: usize, last: &Extent) -> bool {
     let by_content = match last {
         Extent::Chunk { id, .. } | Extent::List { id, .. } => id.as_bytes()[0] & 0x07 == 0,
@@ -119,8 +120,8 @@ pub fn encode_list_node(extents: &[Extent]) -> Vec<u8> {
     out
 }
 
-/// Decodes the list node behind an extent of this length and depth: depth 1 holds no lists, depth n lists of depth
-/// n − 1 alone.
+/// Decodes the list node behind an extent of this length and depth: depth 1 holds no lists, depth n
+/// lists of depth n − 1 alone.
 pub fn decode_list_node(bytes: &[u8], len: u64, depth: u8) -> Result<Vec<Extent>, WireError> {
     let mut reader = Reader::new(bytes);
     let content = read_extents(&mut reader, LIST_ENTRIES_MAX)?;

@@ -8,7 +8,8 @@ const MAGIC: [u8; 8] = *b"icecore\n";
 /// Last bytes of every pack.
 const TRAILER_MAGIC: [u8; 8] = *b"icepack\n";
 const ENVELOPE_VERSION: u8 = 1;
-/// Object keys are derived from the repository's keys; the other mode (a key wrapped to a public key) is reserved.
+/// Object keys are derived from the repository's keys; the other mode (a key wrapped to a public
+/// key) is reserved.
 const KEY_MODE_DERIVED: u8 = 0;
 
 /// Bytes of the header as this version writes it.
@@ -53,7 +54,8 @@ pub fn encode_header(header: &Header) -> Vec<u8> {
     out
 }
 
-/// Decodes the header at the start of `bytes`, which must be of this kind; returns it and its length.
+/// Decodes the header at the start of `bytes`, which must be of this kind; returns it and its
+/// length.
 pub fn decode_header(bytes: &[u8], kind: ObjectKind) -> Result<(Header, usize), WireError> {
     let mut reader = Reader::new(bytes);
     if reader.take(8)? != MAGIC {
@@ -146,8 +148,8 @@ pub fn encode_trailer(trailer: Trailer) -> [u8; TRAILER_BYTES] {
     out
 }
 
-/// Decodes the last [`TRAILER_BYTES`] bytes of a pack of `pack_size` bytes; the directory must end where the
-/// trailer begins and be at most `directory_max` bytes.
+/// Decodes the last [`TRAILER_BYTES`] bytes of a pack of `pack_size` bytes; the directory must end
+/// where the trailer begins and be at most `directory_max` bytes.
 pub fn decode_trailer(
     bytes: &[u8],
     pack_size: u64,

@@ -1,4 +1,5 @@
-//! Lists of frames and their chunks, as pack directories and segments carry them (docs/format.md, "Pack").
+//! Lists of frames and their chunks, as pack directories and segments carry them (docs/format.md,
+//! "Pack").
 
 use super::envelope::read_codec;
 use super::wire::{Reader, WireError, put_number};
@@ -57,8 +58,8 @@ pub(super) fn read_frames(
             return Err(reader.error("a frame outside its pack"));
         }
         let plain = reader.u32()?;
-        // What zstd cannot shrink is stored plain, so no frame is longer than its plain bytes and the tag; readers
-        // allocate by this.
+        // What zstd cannot shrink is stored plain, so no frame is longer than its plain bytes and
+        // the tag; readers allocate by this.
         let packed = stored
             .checked_sub(TAG_BYTES)
             .ok_or_else(|| reader.error("a frame shorter than its tag"))?;

@@ -1,4 +1,5 @@
-//! The container images that a node's services ran with, in a snapshot (docs/format.md, "Snapshot").
+//! The container images that a node's services ran with, in a snapshot (docs/format.md,
+//! "Snapshot").
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,8 @@ pub struct ServiceImage {
     pub service: String,
     /// As the compose file names it: `postgres:15.1`.
     pub image: String,
-    /// The engine's own name of the image: `sha256:…`. Another engine may give the same image another one.
+    /// The engine's own name of the image: `sha256:…`. Another engine may give the same image
+    /// another one.
     pub id: String,
     /// The image in its registry: `postgres@sha256:…`. None: it was never pulled or pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

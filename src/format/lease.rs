@@ -23,10 +23,12 @@ pub struct LeaseBody {
     pub id: LeaseId,
     pub kind: LeaseKind,
     pub host: String,
-    /// The machine's boot and the process, so that a dead holder on the same machine is known to be dead.
+    /// The machine's boot and the process, so that a dead holder on the same machine is known to be
+    /// dead.
     pub boot: String,
     pub pid: u32,
-    /// The store's time of the first heartbeat; absent in the first itself, whose modification time it is.
+    /// The store's time of the first heartbeat; absent in the first itself, whose modification time
+    /// it is.
     #[serde(with = "as_time_option", default)]
     pub started: Option<Timestamp>,
     /// The snapshots that the holder relies on.

@@ -1,7 +1,8 @@
-//! Bytes to values and back, after `docs/format.md`. No I/O, no keys: what is sealed is opened by `repo`.
+//! Bytes to values and back, after `docs/format.md`. No I/O, no keys: what is sealed is opened by
+//! `repo`.
 //!
-//! Every decoder is bounded: it allocates no more than its input can account for, and refuses what an encoder of
-//! this version would not have written.
+//! Every decoder is bounded: it allocates no more than its input can account for, and refuses what
+//! an encoder of this version would not have written.
 
 mod config;
 mod content;

@@ -17,8 +17,8 @@ const SYMLINK_BYTES_MAX: usize = 4095;
 const REASON_BYTES_MAX: usize = 1024;
 const NAME_MAX: usize = 255;
 const XATTR_INLINE_MAX: usize = 4096;
-/// All paths of a page together, written out: 2 MiB. Shared prefixes cost a byte in the page and up to 64 KiB each in
-/// memory.
+/// All paths of a page together, written out: 2 MiB. Shared prefixes cost a byte in the page and up
+/// to 64 KiB each in memory.
 pub const PAGE_PATHS_MAX: usize = 2 << 20;
 /// Names shorter than this are stored as they are, whatever they look like.
 const PACKED_CHARS_MIN: usize = 8;
@@ -96,8 +96,8 @@ impl PageBuilder {
         self.entries
     }
 
-    /// Ends the page: its first path, its bytes and number of entries; none if it is empty. The builder is empty
-    /// again.
+    /// Ends the page: its first path, its bytes and number of entries; none if it is empty. The
+    /// builder is empty again.
     pub fn finish(&mut self) -> Option<(RelPath, Vec<u8>, u64)> {
         let done = std::mem::take(self);
         let first = done.first?;
@@ -204,7 +204,8 @@ fn block_name(suffix: &[u8]) -> Option<&[u8]> {
         .then_some(block)
 }
 
-/// Turns `key` from the path before into the next one, which must be above it and stored as [`put_path`] does.
+/// Turns `key` from the path before into the next one, which must be above it and stored as
+/// [`put_path`] does.
 fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Result<(), WireError> {
     let shared = reader.number()?;
     if shared > key.len() as u64 {
@@ -237,7 +238,8 @@ fn read_path(reader: &mut Reader<'_>, key: &mut Vec<u8>, is_first: bool) -> Resu
         }
         _ => return Err(reader.error("a name stored in a way that this icecore does not know")),
     }
-    // Above the path before, and what both share is shared: the first byte behind it is a greater one.
+    // Above the path before, and what both share is shared: the first byte behind it is a greater
+    // one.
     if !is_first && key.get(shared).copied() <= replaced {
         return Err(reader.error("paths out of order, or a shared prefix that is too short"));
     }
@@ -436,8 +438,8 @@ fn read_node(
     let flags = bits.and_then(EntryFlags::from_bits);
     let flags = flags.ok_or_else(|| reader.error("flags that this icecore does not know"))?;
     let Some(kind) = known_kind(number) else {
-        // Merges carry the body into other pages as it is: a later kind must refer to nothing else in its page,
-        // neither to the owners' list nor to the time before.
+        // Merges carry the body into other pages as it is: a later kind must refer to nothing else
+        // in its page, neither to the owners' list nor to the time before.
         let left = reader.left();
         let body = reader.take(left)?.to_vec();
         return Ok(Entry {

@@ -1,4 +1,5 @@
-//! The head of recovery data (docs/format.md, "Parity"): how a pack was cut, and the hashes by which damage is located.
+//! The head of recovery data (docs/format.md, "Parity"): how a pack was cut, and the hashes by
+//! which damage is located.
 
 use super::wire::{Reader, WireError};
 use crate::types::PackId;

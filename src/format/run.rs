@@ -5,8 +5,9 @@ use crate::types::{ChunkId, PATH_BYTES_MAX, RelPath};
 
 /// Nodes are closed once they reach this many bytes.
 pub const NODE_BYTES_TARGET: usize = 64 << 10;
-/// … but hold at least this many references, however long their paths: with one or two in each, a tree of pages that
-/// begin with paths of 64 KiB would never come to an end. A root of two such trees still fits a chunk of 2 MiB.
+/// … but hold at least this many references, however long their paths: with one or two in each, a
+/// tree of pages that begin with paths of 64 KiB would never come to an end. A root of two such
+/// trees still fits a chunk of 2 MiB.
 pub const NODE_REFS_MIN: usize = 8;
 /// Levels of nodes above the pages.
 pub const LEVEL_MAX: u8 = 4;

@@ -95,11 +95,13 @@ pub struct SourceCounts {
     pub bytes_read: u64,
     /// Entries in the whole source that are failed, stale or torn; carried ones too.
     pub incomplete: u64,
-    /// Directories in the whole source of which the snapshot lacks names that were there. None: the source was recorded
-    /// before directories were marked, or its capture is not finished: what it lacks proves nothing.
+    /// Directories in the whole source of which the snapshot lacks names that were there. None: the
+    /// source was recorded before directories were marked, or its capture is not finished: what it
+    /// lacks proves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<u64>,
-    /// Of these: directories of which something else than the user's rules kept names. None: not known.
+    /// Of these: directories of which something else than the user's rules kept names. None: not
+    /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen: Option<u64>,
 }
@@ -121,16 +123,17 @@ pub struct SourceRecord {
     #[serde(with = "as_hex")]
     pub digest: [u8; 32],
     pub counts: SourceCounts,
-    /// Why this capture is not to be trusted, where it is not: a dump much smaller than the one before, or a change of
-    /// what never changes. Such a snapshot is incomplete.
+    /// Why this capture is not to be trusted, where it is not: a dump much smaller than the one
+    /// before, or a change of what never changes. Such a snapshot is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<String>,
-    /// Owners are numbers that mean nothing outside of it, as in a container's volume: a restore sets these, whatever
-    /// names they have.
+    /// Owners are numbers that mean nothing outside of it, as in a container's volume: a restore
+    /// sets these, whatever names they have.
     #[serde(default, skip_serializing_if = "is_false")]
     pub numeric_owners: bool,
-    /// Paths that the source was captured at before and was moved away from: its history continues theirs. An empty one
-    /// is that of a stream. Such a path counts for itself again if a later snapshot has the source at it.
+    /// Paths that the source was captured at before and was moved away from: its history continues
+    /// theirs. An empty one is that of a stream. Such a path counts for itself again if a later
+    /// snapshot has the source at it.
     #[serde(with = "as_bytes_list", default, skip_serializing_if = "Vec::is_empty")]
     pub moved_from: Vec<Vec<u8>>,
 }
@@ -196,21 +199,23 @@ pub struct Snapshot {
     #[serde(with = "as_texts")]
     pub parents: Vec<SnapshotId>,
     pub sources: Vec<SourceRecord>,
-    /// The images that the node's services ran with, by service; see [`legal_images`](super::legal_images).
+    /// The images that the node's services ran with, by service; see
+    /// [`legal_images`](super::legal_images).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ServiceImage>,
     /// No policy lets go of it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub protected: bool,
-    /// The snapshot in whose place this one was put, by a new tag or a repair: while both are listed, that one does
-    /// not count.
+    /// The snapshot in whose place this one was put, by a new tag or a repair: while both are
+    /// listed, that one does not count.
     #[serde(
         with = "as_text_option",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub replaces: Option<SnapshotId>,
-    /// The first snapshot of which this one is a copy, a re-tag or a repair, in whatever repository it was made.
+    /// The first snapshot of which this one is a copy, a re-tag or a repair, in whatever repository
+    /// it was made.
     #[serde(
         with = "as_text_option",
         default,

@@ -126,7 +126,8 @@ pub(super) mod as_time_option {
     }
 }
 
-/// Byte strings as text: UTF-8 as it is, but for `%`, control characters and stray bytes, which are `%NN`.
+/// Byte strings as text: UTF-8 as it is, but for `%`, control characters and stray bytes, which are
+/// `%NN`.
 pub(super) mod as_bytes {
     use super::*;
 

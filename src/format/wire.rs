@@ -1,4 +1,5 @@
-//! The alphabet of hand-written records: minimal LEB128, zigzag, length-prefixed bytes (docs/format.md, "Encoding").
+//! The alphabet of hand-written records: minimal LEB128, zigzag, length-prefixed bytes
+//! (docs/format.md, "Encoding").
 
 use std::fmt;
 
@@ -57,8 +58,8 @@ thread_local! {
     static TAIL_FIELDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// How many fields of later versions this thread has skipped: bytes with such fields are the only ones that a
-/// decoder accepts and an encoder would not write again.
+/// How many fields of later versions this thread has skipped: bytes with such fields are the only
+/// ones that a decoder accepts and an encoder would not write again.
 #[cfg(any(test, feature = "testing"))]
 pub fn tail_fields_skipped() -> u64 {
     TAIL_FIELDS.with(std::cell::Cell::get)
@@ -146,8 +147,8 @@ impl<'a> Reader<'a> {
             .map_err(|_| self.error("a number does not fit 32 bits"))
     }
 
-    /// A number of things of at least `least` bytes each that follow: more than the input can hold is refused
-    /// before anything is allocated.
+    /// A number of things of at least `least` bytes each that follow: more than the input can hold
+    /// is refused before anything is allocated.
     pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
         let count = self.number()?;
         if count > (self.left() / least.max(1)) as u64 {
@@ -175,8 +176,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads the rest of a record: fields of later versions, each a tag and a byte string, by ascending tag. An even
-    /// tag may be skipped, an odd one must be understood.
+    /// Reads the rest of a record: fields of later versions, each a tag and a byte string, by
+    /// ascending tag. An even tag may be skipped, an odd one must be understood.
     pub fn tail(mut self) -> Result<(), WireError> {
         let mut last = None;
         while !self.is_empty() {

@@ -1,4 +1,5 @@
-//! Rows of chunks and frames: each carries a mark over its content and its pack's id, checked whenever it is read.
+//! Rows of chunks and frames: each carries a mark over its content and its pack's id, checked
+//! whenever it is read.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -45,8 +46,8 @@ fn chunk_mark(id: &[u8], pack: &PackId, frame: u32, position: u32, offset: u32, 
     u32::from_le_bytes(first)
 }
 
-/// Inserts rows in the order of their ids and returns how many each of the segment's packs got. Of two copies in one
-/// pack the first stays.
+/// Inserts rows in the order of their ids and returns how many each of the segment's packs got. Of
+/// two copies in one pack the first stays.
 pub(super) fn insert_chunks(
     conn: &Connection,
     meta: &mut Meta,

@@ -1,4 +1,5 @@
-//! What can go wrong with the index. Damage is a kind of its own: the answer to it is a new database.
+//! What can go wrong with the index. Damage is a kind of its own: the answer to it is a new
+//! database.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,8 @@ pub enum IndexError {
     /// The index directory could not be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// A segment says what no segment can say: lengths that overflow, more chunks than there are numbers.
+    /// A segment says what no segment can say: lengths that overflow, more chunks than there are
+    /// numbers.
     #[error("segment {segment} cannot be loaded: {what}")]
     Refused { segment: SegmentId, what: String },
     /// Claims were to go over to a segment that is not loaded.
@@ -57,7 +59,8 @@ impl IndexError {
         matches!(self, Self::Damaged { .. })
     }
 
-    /// True if the index cannot be made or written as things are: no permission, a read-only file system.
+    /// True if the index cannot be made or written as things are: no permission, a read-only file
+    /// system.
     pub fn is_read_only(&self) -> bool {
         match self {
             Self::Io(error) => error.is_read_only(),
@@ -102,8 +105,8 @@ impl IndexError {
                     path: path.to_owned(),
                     source,
                 },
-                // Our statements are fixed and right, so a logic error is the database's: a missing table, a schema
-                // that does not parse, "unsupported file format".
+                // Our statements are fixed and right, so a logic error is the database's: a missing
+                // table, a schema that does not parse, "unsupported file format".
                 ErrorCode::Unknown
                     if message
                         .as_deref()

@@ -1,4 +1,5 @@
-//! The index directory: which database file is current, who has it open, and whether it was left in order.
+//! The index directory: which database file is current, who has it open, and whether it was left in
+//! order.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -7,9 +8,9 @@
 //! | `index-<generation>.sqlite`, `-wal`, `-shm` | a database |
 //! | `index-<generation>.open` | held shared (flock) by all who have that database open; its text is the mark |
 //!
-//! A database file is removed only by who holds its `.open` file exclusively while `current` names another: nobody has
-//! it open, and under `lock` nobody can come to open it. No file of SQLite's is opened here, since closing one would
-//! drop the locks that SQLite holds on it in this process.
+//! A database file is removed only by who holds its `.open` file exclusively while `current` names
+//! another: nobody has it open, and under `lock` nobody can come to open it. No file of SQLite's is
+//! opened here, since closing one would drop the locks that SQLite holds on it in this process.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,8 @@ impl IndexDir {
         ))
     }
 
-    /// A generation that no database in this directory has had: the time in microseconds, or the next free number.
+    /// A generation that no database in this directory has had: the time in microseconds, or the
+    /// next free number.
     pub(super) fn new_generation(&self) -> Result<u64, PathError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -104,7 +106,8 @@ impl IndexDir {
         write_file(&path, text.as_bytes(), 0o600, Existing::Replace)
     }
 
-    /// Removes all databases but `current` that nobody has open. What cannot be removed stays for the next time.
+    /// Removes all databases but `current` that nobody has open. What cannot be removed stays for
+    /// the next time.
     pub(super) fn remove_others(&self, current: u64) {
         for generation in self.generations().unwrap_or_default() {
             let mark = mark_path(&self.dir, generation);
@@ -198,7 +201,8 @@ impl Hold {
         ))
     }
 
-    /// To be called before the first write: until all have closed the database, it counts as unclean.
+    /// To be called before the first write: until all have closed the database, it counts as
+    /// unclean.
     pub(super) fn will_write(&mut self) -> Result<(), PathError> {
         if !self.written {
             if !matches!(self.file.state()?, Some(b'd' | b'x')) {

@@ -1,9 +1,10 @@
 //! What must survive a rebuild of the index: when each pack was verified, the last snapshots seen.
 //!
-//! A database of its own, `state.sqlite` in the index directory, whose schema is migrated (`MIGRATIONS` only ever grows).
-//! All in it are hints: a row that is damaged or tells of another repository counts as absent, a damaged database begins anew, and where the directory
-//! cannot be written the memory lasts as long as the process. `state.open` is held shared (flock) by all who have it
-//! open; only who holds it exclusively removes a damaged database.
+//! A database of its own, `state.sqlite` in the index directory, whose schema is migrated
+//! (`MIGRATIONS` only ever grows). All in it are hints: a row that is damaged or tells of another
+//! repository counts as absent, a damaged database begins anew, and where the directory cannot be
+//! written the memory lasts as long as the process. `state.open` is held shared (flock) by all who
+//! have it open; only who holds it exclusively removes a damaged database.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -46,8 +47,8 @@ pub struct LastSnapshot {
     pub time: Timestamp,
 }
 
-/// A small database of hints beside the index. It never fails: what cannot be read is forgotten, what cannot be written
-/// is not remembered, and [`Memory::problem`] tells.
+/// A small database of hints beside the index. It never fails: what cannot be read is forgotten,
+/// what cannot be written is not remembered, and [`Memory::problem`] tells.
 pub struct Memory {
     /// Whose rows count.
     repository: RepoId,
@@ -62,7 +63,8 @@ struct Inner {
 }
 
 impl Memory {
-    /// Opens `state.sqlite` of a repository in `dir`, begins a new one if it is damaged, or keeps all in memory if that fails.
+    /// Opens `state.sqlite` of a repository in `dir`, begins a new one if it is damaged, or keeps
+    /// all in memory if that fails.
     pub fn open(dir: &Path, repository: RepoId) -> Self {
         match open_durable(dir) {
             Ok((conn, hold, problem)) => Self {
@@ -132,7 +134,8 @@ impl Memory {
         .unwrap_or_default()
     }
 
-    /// Remembers when packs were verified, in one transaction. The caller's times count, also earlier ones.
+    /// Remembers when packs were verified, in one transaction. The caller's times count, also
+    /// earlier ones.
     pub fn set_verified(&self, packs: &[(PackId, Timestamp)]) {
         self.with(|conn| {
             let tx = conn.transaction()?;
@@ -185,8 +188,8 @@ impl Memory {
         });
     }
 
-    /// The last snapshot of each host and source that this machine committed, and the newest that it saw listed, sorted by
-    /// host and source: each once, so one or two of a source.
+    /// The last snapshot of each host and source that this machine committed, and the newest that
+    /// it saw listed, sorted by host and source: each once, so one or two of a source.
     pub fn last_snapshots(&self) -> Vec<LastSnapshot> {
         let mut all = self.last_committed();
         all.extend(self.newest_listed());
@@ -326,7 +329,8 @@ impl Memory {
         });
     }
 
-    /// Mark of a row: BLAKE3 over the repository's id and the row's fields, each with its length, cut to 32 bits.
+    /// Mark of a row: BLAKE3 over the repository's id and the row's fields, each with its length,
+    /// cut to 32 bits.
     fn time_mark(&self, key: &[&[u8]], seconds: i64, nanos: u32) -> u32 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.repository.as_bytes());
@@ -533,8 +537,8 @@ mod tests {
         assert_eq!(memory.verified(&pack(1)), Some(Timestamp::from_seconds(1)));
     }
 
-    /// The `state.sqlite` of another repository lay in our cache directory: `verify` reported its last snapshots as
-    /// vanished from ours.
+    /// The `state.sqlite` of another repository lay in our cache directory: `verify` reported its
+    /// last snapshots as vanished from ours.
     #[test]
     fn rows_of_another_repository_count_for_nothing() {
         let dir = tempfile::tempdir().expect("a directory");

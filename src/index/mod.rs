@@ -1,27 +1,31 @@
 //! The index: a SQLite database that answers "where is this chunk?".
 //!
-//! It is a function of the segments that are loaded, holds nothing else, and may be deleted at any time. Callers load
-//! each listed segment, hand over or take away those that are listed no longer, and ask.
+//! It is a function of the segments that are loaded, holds nothing else, and may be deleted at any
+//! time. Callers load each listed segment, hand over or take away those that are listed no longer,
+//! and ask.
 //!
-//! **Locking.** Any number of threads and processes may use one index. Reading never waits for writing (WAL); writers
-//! wait for one another, up to 30 s, and each change is one transaction, so a crash leaves all of it or nothing. Inside
-//! an [`Index`] there is one connection to write and one to read, each behind a mutex. A process that finds the
-//! database unusable puts a new file in its place by switching a pointer; who has the old one open goes on with it.
+//! **Locking.** Any number of threads and processes may use one index. Reading never waits for
+//! writing (WAL); writers wait for one another, up to 30 s, and each change is one transaction, so
+//! a crash leaves all of it or nothing. Inside an [`Index`] there is one connection to write and
+//! one to read, each behind a mutex. A process that finds the database unusable puts a new file in
+//! its place by switching a pointer; who has the old one open goes on with it.
 //!
-//! **Damage.** SQLite has no checksums for its pages. So rows of chunks and frames carry a mark of themselves, checked
-//! whenever one is read; the small tables carry a digest, checked when the database is opened and whenever another
-//! transaction changed them; after an unclean end the structure is checked too. What a look-up finds is right or the
-//! look-up fails with [`IndexError::Damaged`]. A damaged page can hide a chunk, though: a writer then stores it again,
-//! and who is about to report it as lost calls [`Index::check`] first. The answer to damage is [`Index::recreate`].
+//! **Damage.** SQLite has no checksums for its pages. So rows of chunks and frames carry a mark of
+//! themselves, checked whenever one is read; the small tables carry a digest, checked when the
+//! database is opened and whenever another transaction changed them; after an unclean end the
+//! structure is checked too. What a look-up finds is right or the look-up fails with
+//! [`IndexError::Damaged`]. A damaged page can hide a chunk, though: a writer then stores it again,
+//! and who is about to report it as lost calls [`Index::check`] first. The answer to damage is
+//! [`Index::recreate`].
 //!
-//! **Durability.** `synchronous=NORMAL`: a power cut may take the last transactions, whose segments are then loaded
-//! again.
+//! **Durability.** `synchronous=NORMAL`: a power cut may take the last transactions, whose segments
+//! are then loaded again.
 //!
-//! **Compatibility.** A database of an older or newer schema is replaced by an empty one. [`Memory`] holds what cannot
-//! be made again, and is migrated.
+//! **Compatibility.** A database of an older or newer schema is replaced by an empty one.
+//! [`Memory`] holds what cannot be made again, and is migrated.
 //!
-//! **File systems.** WAL needs shared memory and POSIX locks, the directory needs flock: a local file system. The cache
-//! directory is local; the repository, which may not be, holds no database.
+//! **File systems.** WAL needs shared memory and POSIX locks, the directory needs flock: a local
+//! file system. The cache directory is local; the repository, which may not be, holds no database.
 
 mod chunks;
 mod error;
@@ -85,7 +89,8 @@ pub struct Location {
     pub offset: u32,
     /// Plain bytes.
     pub len: u32,
-    /// The pack's base plus the chunk's position in the pack; stable only within one generation of the database.
+    /// The pack's base plus the chunk's position in the pack; stable only within one generation of
+    /// the database.
     pub number: u64,
 }
 
@@ -109,7 +114,8 @@ pub struct FrameRow {
 pub struct PackRow {
     pub id: PackId,
     pub state: PackState,
-    /// True if a loaded segment adds it. Else a segment only condemns or drops it, and all that follows is zero.
+    /// True if a loaded segment adds it. Else a segment only condemns or drops it, and all that
+    /// follows is zero.
     pub added: bool,
     /// Stored bytes.
     pub size: u64,
@@ -145,7 +151,8 @@ const RECENT_FRAMES: usize = 2048;
 
 /// The index of one repository at one address. All methods may be called from many threads.
 ///
-/// Every method can fail with [`IndexError::Damaged`]; after that the next to open the directory gets a new database.
+/// Every method can fail with [`IndexError::Damaged`]; after that the next to open the directory
+/// gets a new database.
 pub struct Index {
     dir: PathBuf,
     generation: AtomicU64,
@@ -168,9 +175,11 @@ struct Reader {
 }
 
 impl Index {
-    /// Opens the index in `dir`, the cache directory of one repository and address, and makes both if need be.
+    /// Opens the index in `dir`, the cache directory of one repository and address, and makes both
+    /// if need be.
     ///
-    /// A database that is damaged, foreign or of another schema gives way to a new, empty one; that is no error.
+    /// A database that is damaged, foreign or of another schema gives way to a new, empty one; that
+    /// is no error.
     pub fn open(dir: &Path) -> Result<(Self, Opened), IndexError> {
         let directory = IndexDir::enter(dir)?;
         let why = match directory.pointer()? {
@@ -193,7 +202,8 @@ impl Index {
         Ok((opening.into_index(dir), opened))
     }
 
-    /// Begins anew in a new, empty database; this `Index` goes on with it, others keep what they have open.
+    /// Begins anew in a new, empty database; this `Index` goes on with it, others keep what they
+    /// have open.
     ///
     /// `why` is kept in the pointer file, for people. On an error the old database stays.
     pub fn recreate(&self, why: &str) -> Result<(), IndexError> {
@@ -224,30 +234,32 @@ impl Index {
 
     /// Loads a segment in one transaction; a segment that is loaded already changes nothing.
     ///
-    /// A pack that several segments add has its rows once, as the first of them told. A segment that cannot be true
-    /// ([`IndexError::Refused`]) changes nothing.
+    /// A pack that several segments add has its rows once, as the first of them told. A segment
+    /// that cannot be true ([`IndexError::Refused`]) changes nothing.
     pub fn load(&self, id: SegmentId, body: &SegmentBody) -> Result<(), IndexError> {
         self.write("load a segment", |change| change.load(id, body))
     }
 
     /// Makes what `old` says a part of what `to` says, and forgets `old` (R3).
     ///
-    /// The result is as if `to` were a merge of both: packs that `to` drops are no longer added on behalf of `old`. If
-    /// `old` is not loaded nothing changes; that `to` is not is [`IndexError::NotLoaded`].
+    /// The result is as if `to` were a merge of both: packs that `to` drops are no longer added on
+    /// behalf of `old`. If `old` is not loaded nothing changes; that `to` is not is
+    /// [`IndexError::NotLoaded`].
     pub fn transfer(&self, old: &SegmentId, to: &SegmentId) -> Result<(), IndexError> {
         self.write("hand a segment over", |change| change.transfer(old, to))
     }
 
-    /// Takes away what a segment says; packs that nobody adds any more lose their rows, marks that nobody else makes
-    /// are lifted. A segment that is not loaded changes nothing.
+    /// Takes away what a segment says; packs that nobody adds any more lose their rows, marks that
+    /// nobody else makes are lifted. A segment that is not loaded changes nothing.
     pub fn unload(&self, id: &SegmentId) -> Result<(), IndexError> {
         self.write("unload a segment", |change| change.unload(id))
     }
 
-    /// Finds the best copy of each chunk: known, then condemned, then dropped, then the lowest pack id.
+    /// Finds the best copy of each chunk: known, then condemned, then dropped, then the lowest pack
+    /// id.
     ///
-    /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered from one moment. Sorted
-    /// ids in large batches are fastest. After an error `out` says nothing.
+    /// `out` is emptied and gets one entry for each id, in the order of `ids`. All are answered
+    /// from one moment. Sorted ids in large batches are fastest. After an error `out` says nothing.
     pub fn lookup(
         &self,
         ids: &[ChunkId],
@@ -280,7 +292,8 @@ impl Index {
         self.read(|now| now.copies(id))
     }
 
-    /// Calls `each` with every copy of each chunk, in no order, and the chunk's place in `ids`; all from one moment.
+    /// Calls `each` with every copy of each chunk, in no order, and the chunk's place in `ids`; all
+    /// from one moment.
     pub fn each_copy(
         &self,
         ids: &[ChunkId],
@@ -295,13 +308,14 @@ impl Index {
         })
     }
 
-    /// What each loaded segment says of packs, sorted by segment. What a segment that is gone said counts as said by
-    /// the one that superseded it.
+    /// What each loaded segment says of packs, sorted by segment. What a segment that is gone said
+    /// counts as said by the one that superseded it.
     pub fn says(&self) -> Result<Vec<Says>, IndexError> {
         self.read(|now| Ok(now.view.says()))
     }
 
-    /// Returns frame number `frame` of a pack, or nothing if no segment adds the pack or it has fewer frames.
+    /// Returns frame number `frame` of a pack, or nothing if no segment adds the pack or it has
+    /// fewer frames.
     pub fn frame(&self, pack: &PackId, frame: u32) -> Result<Option<FrameRow>, IndexError> {
         self.read(|now| {
             let Some((number, found)) = now
@@ -390,10 +404,11 @@ impl Index {
         self.read(|now| Ok(!now.view.named().any(|pack| pack.row.chunks > 0)))
     }
 
-    /// Reads the whole database and compares it with its sums; some seconds for ten million chunks, during which
-    /// look-ups wait.
+    /// Reads the whole database and compares it with its sums; some seconds for ten million chunks,
+    /// during which look-ups wait.
     ///
-    /// To be called before a chunk that a look-up misses is reported as lost: damage can hide a row.
+    /// To be called before a chunk that a look-up misses is reported as lost: damage can hide a
+    /// row.
     pub fn check(&self) -> Result<(), IndexError> {
         self.read(|now| {
             schema::quick_check(now.conn, now.path)?;
@@ -402,7 +417,8 @@ impl Index {
         })
     }
 
-    /// Names this database among all that were in the directory; numbers of chunks hold within one generation.
+    /// Names this database among all that were in the directory; numbers of chunks hold within one
+    /// generation.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -458,7 +474,8 @@ impl Drop for Index {
     }
 }
 
-/// A panic leaves no half-done state behind a mutex: transactions roll back, views are replaced whole.
+/// A panic leaves no half-done state behind a mutex: transactions roll back, views are replaced
+/// whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

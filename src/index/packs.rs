@@ -1,7 +1,9 @@
-//! The small tables as held in memory: packs with their states, segments, what is superseded and lost.
+//! The small tables as held in memory: packs with their states, segments, what is superseded and
+//! lost.
 //!
-//! A view is read whole in one transaction, its sum compared with the digest, and kept until the database's counter of
-//! changes moves, whoever moved it. 100,000 packs take about 18 MB and 0.1 s to read.
+//! A view is read whole in one transaction, its sum compared with the digest, and kept until the
+//! database's counter of changes moves, whoever moved it. 100,000 packs take about 18 MB and 0.1 s
+//! to read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;

@@ -1,11 +1,12 @@
-//! Which held packs a listing of the store has shown: one bit a pack, so that a million packs take 128 KiB.
+//! Which held packs a listing of the store has shown: one bit a pack, so that a million packs take
+//! 128 KiB.
 
 use super::packs::ViewPack;
 use super::{Index, IndexError, PackRow, PackState};
 use crate::types::PackId;
 
-/// A roll that is being called. Its bits are numbers of packs in one generation of the database: one that was begun in
-/// another says nothing.
+/// A roll that is being called. Its bits are numbers of packs in one generation of the database:
+/// one that was begun in another says nothing.
 #[derive(Debug)]
 pub struct PackRoll {
     generation: u64,
@@ -42,7 +43,8 @@ impl Index {
         }
     }
 
-    /// Notes packs that are in the store, with their stored bytes. One of another size counts as not shown.
+    /// Notes packs that are in the store, with their stored bytes. One of another size counts as
+    /// not shown.
     pub fn call_roll(
         &self,
         roll: &mut PackRoll,

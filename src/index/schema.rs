@@ -1,7 +1,7 @@
 //! The database's tables, its settings, and the sums that tell whether its small tables are whole.
 //!
-//! A database of another schema is not migrated but replaced, since all in it comes from segments: to change the
-//! schema, change `TABLES` and raise `SCHEMA_VERSION`.
+//! A database of another schema is not migrated but replaced, since all in it comes from segments:
+//! to change the schema, change `TABLES` and raise `SCHEMA_VERSION`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,8 +18,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Page cache of one connection; there are two.
 const CACHE_KIB: i64 = 8 * 1024;
 
-/// Numbers of packs are never given twice in one database, so rows of a pack that is gone cannot join another's.
-/// `packs.content` is 1 while the pack has rows in `frames` and `chunks`.
+/// Numbers of packs are never given twice in one database, so rows of a pack that is gone cannot
+/// join another's. `packs.content` is 1 while the pack has rows in `frames` and `chunks`.
 const TABLES: &str = "
 create table meta (
     only_row integer primary key check (only_row = 0), changes integer not null, next_pack integer not null,
@@ -106,7 +106,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
         )));
     }
     configure(&conn).map_err(fail)?;
-    // A damaged version in the header makes SQLite open a file for reading only, as does a missing permission.
+    // A damaged version in the header makes SQLite open a file for reading only, as does a missing
+    // permission.
     let writable = is_writable_by_any(path);
     if writable && conn.is_readonly("main").map_err(fail)? {
         return Err(Unusable::Foreign(
@@ -130,7 +131,8 @@ fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_size_limit", 64 << 20)
 }
 
-/// SQLite's own check of the database's structure. It misses wrong values: those have marks and digests.
+/// SQLite's own check of the database's structure. It misses wrong values: those have marks and
+/// digests.
 pub(super) fn quick_check(conn: &Connection, path: &Path) -> Result<(), IndexError> {
     let verdict = conn
         .query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0))
@@ -241,7 +243,8 @@ pub(super) enum Table {
     PackContent = 8,
 }
 
-/// Hash of one row: BLAKE3 over the table and the fields, cut to 64 bits. It stands against accidents, not attackers.
+/// Hash of one row: BLAKE3 over the table and the fields, cut to 64 bits. It stands against
+/// accidents, not attackers.
 pub(super) struct RowHash(blake3::Hasher);
 
 impl RowHash {

@@ -1,10 +1,10 @@
 //! What changes the database: loading a segment, handing its claims over, taking them away.
 //!
-//! Each is one immediate transaction that keeps counters, sums and digest in step with the rows, so that another
-//! process may do the same at any time: the second to load a segment finds it there.
+//! Each is one immediate transaction that keeps counters, sums and digest in step with the rows, so
+//! that another process may do the same at any time: the second to load a segment finds it there.
 //!
-//! Rows of chunks cannot be found by their pack, so those of a pack that nobody adds any more stay at first, are seen
-//! by nobody, and are deleted in one pass when they are a quarter of all.
+//! Rows of chunks cannot be found by their pack, so those of a pack that nobody adds any more stay
+//! at first, are seen by nobody, and are deleted in one pass when they are a quarter of all.
 
 use std::path::Path;
 
@@ -91,7 +91,8 @@ impl<'a> Change<'a> {
                 self.delete_content(&[pack.clone()])?;
                 pack = self.pack(&info.id)?;
             }
-            // The first to tell what is in a pack is believed while it is loaded: ids are hashes of the whole.
+            // The first to tell what is in a pack is believed while it is loaded: ids are hashes of
+            // the whole.
             if !pack.content {
                 let index = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
                 let pack = self
@@ -211,7 +212,8 @@ impl<'a> Change<'a> {
         Ok(pack)
     }
 
-    /// Makes what `old` says a part of what `to` says, as a merge of both would say it, and forgets `old`.
+    /// Makes what `old` says a part of what `to` says, as a merge of both would say it, and forgets
+    /// `old`.
     pub(super) fn transfer(mut self, old: &SegmentId, to: &SegmentId) -> Result<(), IndexError> {
         let Some(into) = self.segment(to)? else {
             return Err(IndexError::NotLoaded { segment: *to });
@@ -256,7 +258,8 @@ impl<'a> Change<'a> {
         self.commit()
     }
 
-    /// Removes packs of which no segment says anything, and content that no segment adds once it is much.
+    /// Removes packs of which no segment says anything, and content that no segment adds once it is
+    /// much.
     fn tidy(&mut self) -> Result<(), IndexError> {
         let mut idle = Vec::new();
         StoredPack::each(

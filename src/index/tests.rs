@@ -1,4 +1,5 @@
-//! The index against a naive model, against damage, and with several processes' worth of openings at once.
+//! The index against a naive model, against damage, and with several processes' worth of openings
+//! at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -512,8 +513,8 @@ fn a_damaged_page_gives_right_answers_or_damage() {
     assert!(noticed > 100, "only {noticed} of 300 damages were noticed");
 }
 
-/// A random byte in the header once gave "unsupported file format", which is no error code of damage, so that opening
-/// failed for good; another made the file read-only.
+/// A random byte in the header once gave "unsupported file format", which is no error code of
+/// damage, so that opening failed for good; another made the file read-only.
 #[test]
 fn a_damaged_header_never_ends_in_an_error() {
     let (home, base) = (

@@ -1,7 +1,7 @@
 //! Programs that answer a question: what they print, within a time that is not endless.
 //!
-//! A server whose disk is gone, or an engine that hangs, takes a connection and never says a word: without a limit one such
-//! question would hold a backup for ever, and all those that follow it.
+//! A server whose disk is gone, or an engine that hangs, takes a connection and never says a word:
+//! without a limit one such question would hold a backup for ever, and all those that follow it.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::ops::Cancel;
 use crate::source::{CommandError, SpawnOptions, StreamCommand, watched};
 
-/// How long an answer is waited for: far longer than the busiest machine takes for what is asked here.
+/// How long an answer is waited for: far longer than the busiest machine takes for what is asked
+/// here.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long an answer is waited for, and who ends the waiting.

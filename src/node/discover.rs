@@ -123,8 +123,8 @@ pub struct FoundFiles {
 
 /// Finds the node's parts in a project.
 ///
-/// `engine`: who is asked for containers and volumes; none, or one that does not answer, leaves the names that compose
-/// would give.
+/// `engine`: who is asked for containers and volumes; none, or one that does not answer, leaves the
+/// names that compose would give.
 pub fn discover(mut project: Project, engine: Option<&dyn Engine>) -> Discovery {
     let mut finder = Finder {
         containers: Vec::new(),
@@ -264,7 +264,8 @@ impl Finder<'_> {
                 .iter()
                 .any(|mount| mount.target.starts_with(DATABASE));
             let image = has_postgres_image(service);
-            // A directory of that name alone is no sign: whoever copies the files away mounts it too.
+            // A directory of that name alone is no sign: whoever copies the files away mounts it
+            // too.
             if image || told {
                 4 * u8::from(image) + 2 * u8::from(told) + u8::from(data)
             } else {
@@ -456,7 +457,8 @@ impl Finder<'_> {
         }
     }
 
-    /// The keys: what is mounted where pyaleph looks for them, a directory of that name, or the one beside the compose file.
+    /// The keys: what is mounted where pyaleph looks for them, a directory of that name, or the one
+    /// beside the compose file.
     fn keys(&mut self, project: &Project) {
         if let Some(found) = self.tree(project, KEYS) {
             self.out.keys = Some(found);
@@ -485,7 +487,8 @@ impl Finder<'_> {
         });
     }
 
-    /// The configuration, and the files beside the compose file without which it does not start again.
+    /// The configuration, and the files beside the compose file without which it does not start
+    /// again.
     fn configuration(&mut self, project: &Project) {
         let named = |path: &Path| {
             path.file_name()

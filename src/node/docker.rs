@@ -1,7 +1,7 @@
 //! The Docker engine, by the `docker` program: containers and volumes looked up, volumes made.
 //!
-//! The program is used rather than the engine's socket because it knows contexts, `DOCKER_HOST` and rootless engines as
-//! the operator has them.
+//! The program is used rather than the engine's socket because it knows contexts, `DOCKER_HOST` and
+//! rootless engines as the operator has them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -156,8 +156,9 @@ impl Volume {
     /// The directory on this machine that holds the volume's files now.
     ///
     /// # Errors
-    /// The engine mounts some volumes (a share, a disk, another driver's) only while a container uses them. Until then
-    /// their directory is an empty one of the disk below, which nobody would ever look into again.
+    /// The engine mounts some volumes (a share, a disk, another driver's) only while a container
+    /// uses them. Until then their directory is an empty one of the disk below, which nobody would
+    /// ever look into again.
     pub fn directory(&self) -> Result<PathBuf, DockerError> {
         let option = |name: &str| {
             self.options
@@ -249,7 +250,8 @@ impl Docker {
         &self.patience
     }
 
-    /// Runs `docker` with these words and returns what it printed. One that hangs is ended after a minute.
+    /// Runs `docker` with these words and returns what it printed. One that hangs is ended after a
+    /// minute.
     ///
     /// # Errors
     /// Anything but exit code 0, with the end of what it said.
@@ -319,8 +321,8 @@ impl Docker {
         Ok(containers(&answer, "inspect")?.pop())
     }
 
-    /// The container of this name, or of the name that another version of compose would have given it:
-    /// `pyaleph_postgres_1` and `pyaleph-postgres-1` are the same one.
+    /// The container of this name, or of the name that another version of compose would have given
+    /// it: `pyaleph_postgres_1` and `pyaleph-postgres-1` are the same one.
     pub fn find_container(&self, name: &str) -> Result<Container, DockerError> {
         if let Some(found) = self.container(name)? {
             return Ok(found);
@@ -361,8 +363,8 @@ impl Docker {
         self.listed(&["ps", "-q", "--no-trunc", "--filter", &filter])
     }
 
-    /// The containers of these names, running or not, in the spelling of either version of compose. Names of which there
-    /// is no container are passed over.
+    /// The containers of these names, running or not, in the spelling of either version of compose.
+    /// Names of which there is no container are passed over.
     pub fn named(&self, names: &[&str]) -> Result<Vec<Container>, DockerError> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -432,7 +434,8 @@ const UNREACHABLE: [&str; 5] = [
     "permission denied while trying",
 ];
 
-/// What they say if what was asked about is not there. Not "no such file": that may be the engine's socket.
+/// What they say if what was asked about is not there. Not "no such file": that may be the engine's
+/// socket.
 const MISSING: [&str; 5] = [
     "no such container",
     "no such volume",
@@ -512,9 +515,9 @@ fn escaped(name: &str) -> String {
         .collect()
 }
 
-/// The name that another version of compose gives the same container: version 1 joins project, service and number by
-/// `_`, version 2 by `-`. Only the two joints are changed where they can be told: before the last number, and before the
-/// service.
+/// The name that another version of compose gives the same container: version 1 joins project,
+/// service and number by `_`, version 2 by `-`. Only the two joints are changed where they can be
+/// told: before the last number, and before the service.
 fn other_spelling(name: &str) -> Option<String> {
     let (from, to) = if name.ends_with(|c: char| c.is_ascii_digit()) {
         let joint = name
@@ -594,8 +597,8 @@ mod tests {
         assert_eq!(err.to_string(), "docker inspect failed: exit code 3");
     }
 
-    /// The engine mounts a share only while a container uses the volume. A restore needs all of them stopped: it wrote
-    /// below the mount point, and the node that was started then was empty.
+    /// The engine mounts a share only while a container uses the volume. A restore needs all of
+    /// them stopped: it wrote below the mount point, and the node that was started then was empty.
     #[test]
     fn a_volume_s_files_are_where_its_driver_puts_them() {
         let directory = tempfile::tempdir().expect("a directory");

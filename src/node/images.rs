@@ -1,7 +1,7 @@
 //! Container images: which one a service runs with, and which one this machine has under a name.
 //!
-//! A name such as `postgres:15` stands for whatever was pulled under it last. What stays the same is an image's digest in
-//! its registry, and within one engine its id.
+//! A name such as `postgres:15` stands for whatever was pulled under it last. What stays the same
+//! is an image's digest in its registry, and within one engine its id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,7 +120,8 @@ fn local_images(answer: &[u8]) -> Result<Vec<LocalImage>, DockerError> {
 }
 
 impl Docker {
-    /// The images of these names or ids, in one question; those that the engine does not have are passed over.
+    /// The images of these names or ids, in one question; those that the engine does not have are
+    /// passed over.
     pub fn images(&self, names: &BTreeSet<&str>) -> Result<Vec<LocalImage>, DockerError> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -146,11 +147,12 @@ fn is_no_name(why: &str) -> bool {
     why.to_lowercase().contains("invalid reference format")
 }
 
-/// The images that the node's services run with: those of its compose project, and of the containers that the profile
-/// names. A container need not run; one that `docker compose run` made does not count.
+/// The images that the node's services run with: those of its compose project, and of the
+/// containers that the profile names. A container need not run; one that `docker compose run` made
+/// does not count.
 ///
-/// Three questions to the engine, whatever the number of services. Where the last one has no answer, what the others told
-/// is returned with the error.
+/// Three questions to the engine, whatever the number of services. Where the last one has no
+/// answer, what the others told is returned with the error.
 ///
 /// # Errors
 /// The engine has no answer at all.

@@ -13,8 +13,8 @@ pub const SPEC: &str = "datastore_spec";
 /// They are longer in no repository.
 pub const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// What a running kubo makes anew, and rewrites all the time: what it still has to announce, what it fetched from the
-/// network, the name under which it reports itself.
+/// What a running kubo makes anew, and rewrites all the time: what it still has to announce, what
+/// it fetched from the network, the name under which it reports itself.
 pub const PASSING: [&str; 3] = ["/provider-keystore/", "/autoconf/", "/telemetry_uuid"];
 
 /// How a repository keeps its blocks.
@@ -87,7 +87,8 @@ impl Blocks {
     }
 }
 
-/// The part of a specification that is about blocks. Measuring and the like stand around another one.
+/// The part of a specification that is about blocks. Measuring and the like stand around another
+/// one.
 fn mount_of_blocks(spec: &Value, depth: u32) -> &Value {
     const DEPTH_MAX: u32 = 8;
     if depth > DEPTH_MAX {

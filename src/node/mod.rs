@@ -1,7 +1,8 @@
-//! What knows of Core Channel Nodes: compose files, Docker, PostgreSQL, and which files a database speaks of.
+//! What knows of Core Channel Nodes: compose files, Docker, PostgreSQL, and which files a database
+//! speaks of.
 //!
-//! Everything here goes through the operations below it and through the `docker` and PostgreSQL programs of the machine,
-//! run without a shell and without a terminal.
+//! Everything here goes through the operations below it and through the `docker` and PostgreSQL
+//! programs of the machine, run without a shell and without a terminal.
 
 mod ask;
 pub mod check;

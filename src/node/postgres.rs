@@ -1,4 +1,5 @@
-//! PostgreSQL's own programs: which words run them, inside a container or here, and what they can do.
+//! PostgreSQL's own programs: which words run them, inside a container or here, and what they can
+//! do.
 
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use super::docker::{Docker, DockerError};
 use super::profile::{Access, Server};
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 
-/// How long a dump waits for the lock of one table: a statement that has it may take its time, one that was forgotten in
-/// somebody's session would hold the backup for ever.
+/// How long a dump waits for the lock of one table: a statement that has it may take its time, one
+/// that was forgotten in somebody's session would hold the backup for ever.
 const LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
-/// Seconds for the programs to connect, of an address each: a server may take a connection and never say a word.
+/// Seconds for the programs to connect, of an address each: a server may take a connection and
+/// never say a word.
 const CONNECT_SECONDS: &str = "15";
 const CONNECT_TIMEOUT: &str = "PGCONNECT_TIMEOUT";
 /// What the programs ask for when they connect: settings of the session.
@@ -71,8 +73,8 @@ impl Version {
         Some(Self { major, minor })
     }
 
-    /// True if the programs of this version write and know `\restrict` and `\unrestrict`, which came with the
-    /// releases of 2025-08-14 (CVE-2025-8714).
+    /// True if the programs of this version write and know `\restrict` and `\unrestrict`, which
+    /// came with the releases of 2025-08-14 (CVE-2025-8714).
     pub fn knows_restrict(self) -> bool {
         let first = match self.major {
             ..13 => return false,
@@ -102,7 +104,8 @@ pub struct Programs<'a> {
 }
 
 impl<'a> Programs<'a> {
-    /// Finds the server's container, which must run. `env_remove`: variables that no program gets to see.
+    /// Finds the server's container, which must run. `env_remove`: variables that no program gets
+    /// to see.
     pub fn find(
         server: &'a Server,
         docker: &Docker,
@@ -139,8 +142,8 @@ impl<'a> Programs<'a> {
         })
     }
 
-    /// The same programs, whose sessions begin with these settings: `options` makes them from what the operator has set,
-    /// in the container, or for the programs of this machine `here`.
+    /// The same programs, whose sessions begin with these settings: `options` makes them from what
+    /// the operator has set, in the container, or for the programs of this machine `here`.
     #[must_use]
     pub fn with_options(
         mut self,
@@ -164,8 +167,8 @@ impl<'a> Programs<'a> {
         &self.spawn
     }
 
-    /// The words that run a program with these arguments; it connects as the server's user and never asks for a
-    /// password.
+    /// The words that run a program with these arguments; it connects as the server's user and
+    /// never asks for a password.
     pub fn words(&self, program: &str, arguments: &[&str]) -> Vec<String> {
         let mut words = self.bare(program);
         if let Access::Direct { address, port, .. } = &self.server.access {
@@ -183,8 +186,8 @@ impl<'a> Programs<'a> {
         words
     }
 
-    /// The words that run a program where the server's programs are; nothing connects. Never with a terminal, which
-    /// would turn every newline into two bytes.
+    /// The words that run a program where the server's programs are; nothing connects. Never with a
+    /// terminal, which would turn every newline into two bytes.
     fn bare(&self, program: &str) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         if let Some(container) = &self.container {
@@ -229,9 +232,9 @@ impl<'a> Programs<'a> {
         })
     }
 
-    /// A dump of the whole cluster: with what drops the old one, and with a steady `\restrict` key where
-    /// the program takes one, so that an unchanged database gives an unchanged stream. A table that somebody keeps locked
-    /// ends it.
+    /// A dump of the whole cluster: with what drops the old one, and with a steady `\restrict` key
+    /// where the program takes one, so that an unchanged database gives an unchanged stream. A
+    /// table that somebody keeps locked ends it.
     pub fn dump_command(&self, restrict_key: &str) -> Result<StreamCommand, PostgresError> {
         let knows_restrict = self.version("pg_dumpall")?.knows_restrict();
         let arguments = dump_arguments(knows_restrict.then_some(restrict_key));

@@ -9,7 +9,8 @@ pub enum Access {
     Docker { container: String },
     /// Directly, with the programs of this machine.
     Direct {
-        /// Host name, address or the directory of the server's socket; none: the programs' own default.
+        /// Host name, address or the directory of the server's socket; none: the programs' own
+        /// default.
         address: Option<String>,
         port: Option<u16>,
         /// A file in the form of `.pgpass`, for servers that want a password.
@@ -49,7 +50,8 @@ pub struct Database {
     pub server: Server,
 }
 
-/// A node: what there is of it in the configuration. Every part may be missing, a bare installation has other ones.
+/// A node: what there is of it in the configuration. Every part may be missing, a bare installation
+/// has other ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
     pub database: Option<Database>,
@@ -61,6 +63,7 @@ pub struct Profile {
     pub config: Option<Part>,
     /// Compose's project name, for the labels of volumes that are made anew.
     pub project: Option<String>,
-    /// Containers that write to the node's data and must not run while it is restored; either spelling.
+    /// Containers that write to the node's data and must not run while it is restored; either
+    /// spelling.
     pub writers: Vec<String>,
 }

@@ -27,7 +27,8 @@ const KEYS: &str = "keys";
 const CONFIG: &str = "config";
 const COMPOSE: &str = "compose";
 
-/// Left out of kubo's repository beside [`PASSING`]: its lock and addresses, and what it is still writing.
+/// Left out of kubo's repository beside [`PASSING`]: its lock and addresses, and what it is still
+/// writing.
 const IPFS_EXCLUDES: [&str; 7] = [
     "/repo.lock",
     "/api",
@@ -176,7 +177,8 @@ fn storage(out: &mut String, node: &Discovery) {
     }
 }
 
-/// Repositories of other kubo services. They are no part of the node to `node restore`: 'icecore restore' brings them back.
+/// Repositories of other kubo services. They are no part of the node to `node restore`: 'icecore
+/// restore' brings them back.
 fn other_ipfs(out: &mut String, node: &Discovery) {
     for (number, found) in node.other_ipfs.iter().enumerate() {
         out.push_str("\n# Another kubo's repository. 'icecore node restore' leaves it in the repository; 'icecore restore' brings it back.\n");

@@ -6,8 +6,8 @@ use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::{Node, RelPath, SnapshotId};
 
-/// The error of a path that the source does not have in this snapshot. It names what stands in its way: a file or a link
-/// among its directories, or the last directory of it that is there.
+/// The error of a path that the source does not have in this snapshot. It names what stands in its
+/// way: a file or a link among its directories, or the last directory of it that is there.
 pub(super) fn no_path(
     reader: &ChunkReader<'_>,
     snapshot: SnapshotId,

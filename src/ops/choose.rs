@@ -1,8 +1,8 @@
 //! Which snapshot is meant by a name, and what is to be known before somebody relies on it.
 //!
-//! `latest` is the newest snapshot, whatever its state, and `latest:SOURCE` the newest that has the source. A capture that
-//! is suspect (docs/decisions/0009-doubtful-captures-do-not-count.md) is not hidden and not passed over in silence: who
-//! asks for it is told, and told the last good one.
+//! `latest` is the newest snapshot, whatever its state, and `latest:SOURCE` the newest that has the
+//! source. A capture that is suspect (docs/decisions/0009-doubtful-captures-do-not-count.md) is not
+//! hidden and not passed over in silence: who asks for it is told, and told the last good one.
 
 use crate::Error;
 use crate::format::{SnapshotState, SourceKind, SourceRecord};
@@ -12,9 +12,10 @@ use crate::types::RelPath;
 
 /// Finds a snapshot by id, prefix or `latest`, to read from it; `source`: what of it is asked for.
 ///
-/// What is worth knowing is reported: that `latest` is of another host, or older than the newest snapshot, in a note; that
-/// what is asked for is suspect as missing where it was asked for as `latest`, which ends the command with exit code 3,
-/// and in a note where the snapshot was named by its id.
+/// What is worth knowing is reported: that `latest` is of another host, or older than the newest
+/// snapshot, in a note; that what is asked for is suspect as missing where it was asked for as
+/// `latest`, which ends the command with exit code 3, and in a note where the snapshot was named by
+/// its id.
 pub fn choose(
     repo: &Repository,
     text: &str,
@@ -35,8 +36,8 @@ pub fn choose(
     Ok(found)
 }
 
-/// The newest snapshot, or the newest with a source, whatever its state; and all committed ones. That it is of another
-/// host, or older than the newest snapshot, is reported in a note.
+/// The newest snapshot, or the newest with a source, whatever its state; and all committed ones.
+/// That it is of another host, or older than the newest snapshot, is reported in a note.
 pub(crate) fn newest(
     repo: &Repository,
     hosts: &HostChoice,
@@ -123,7 +124,8 @@ pub(super) fn last_good<'s>(
     good.max_by_key(|one| one.order())
 }
 
-/// The source of this name. An empty name is that of a path that was written without one: `latest:/srv/app`.
+/// The source of this name. An empty name is that of a path that was written without one:
+/// `latest:/srv/app`.
 ///
 /// # Errors
 /// They say which sources there are.
@@ -159,7 +161,8 @@ pub(super) fn source_of<'a>(
     )))
 }
 
-/// What was probably meant by an absolute path: the one below a source's own path, or one that begins with its name.
+/// What was probably meant by an absolute path: the one below a source's own path, or one that
+/// begins with its name.
 fn suggestion<'a>(sources: &'a [SourceRecord], path: &RelPath) -> Option<(&'a str, RelPath)> {
     let key = path.to_slashed();
     let below = |prefix: &[u8]| -> Option<RelPath> {

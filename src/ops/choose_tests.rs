@@ -126,7 +126,8 @@ fn what_is_suspect_is_handed_out_with_a_warning() {
     );
 }
 
-/// On a new machine with another name nothing of the old one's was found, and nothing said where it was.
+/// On a new machine with another name nothing of the old one's was found, and nothing said where it
+/// was.
 #[test]
 fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
     let lab = Lab::new();
@@ -144,7 +145,8 @@ fn the_only_host_there_is_stands_for_a_host_without_snapshots() {
             .contains("this host, new, has none; it is of old"),
         "{notes:?}"
     );
-    // Whoever names a host means it, and what is forgotten or tagged by 'latest' is never another host's.
+    // Whoever names a host means it, and what is forgotten or tagged by 'latest' is never another
+    // host's.
     assert!(
         ask(&lab, "latest", &HostChoice::Host("new".into()), None)
             .0
@@ -232,7 +234,8 @@ fn a_path_without_a_source_is_answered_with_the_form() {
     ));
 }
 
-/// The store's clock was a year ahead for an hour: what was built on that snapshot is newer all the same.
+/// The store's clock was a year ahead for an hour: what was built on that snapshot is newer all the
+/// same.
 #[test]
 fn what_was_built_on_a_snapshot_is_newer_whatever_the_clock_said() {
     let lab = Lab::new();

@@ -1,4 +1,5 @@
-//! Content in order: extents behind list nodes, and the bytes of a file or stream written to a pipe or the like.
+//! Content in order: extents behind list nodes, and the bytes of a file or stream written to a pipe
+//! or the like.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -16,7 +17,8 @@ use crate::repo::{ChunkReader, RepoError};
 use crate::sys::PathError;
 use crate::types::{Class, Content, Extent, PackId};
 
-/// Walks a content's extents in order, list nodes replaced by what they list; a node is read when it is reached.
+/// Walks a content's extents in order, list nodes replaced by what they list; a node is read when
+/// it is reached.
 #[derive(Debug)]
 pub struct ContentReader<'r, 'a> {
     reader: &'r ChunkReader<'a>,
@@ -75,10 +77,11 @@ impl Default for StreamLimits {
     }
 }
 
-/// Writes a content's bytes to `out`, in order, holes as zeros; every chunk is checked against its name.
+/// Writes a content's bytes to `out`, in order, holes as zeros; every chunk is checked against its
+/// name.
 ///
-/// Frames are opened once a window of 64 MiB of output, on all cores, and stay for the next window if it needs them:
-/// about 100 MiB of memory. What was written before an error stays written.
+/// Frames are opened once a window of 64 MiB of output, on all cores, and stay for the next window
+/// if it needs them: about 100 MiB of memory. What was written before an error stays written.
 pub fn write_content(
     reader: &ChunkReader<'_>,
     content: &Content,

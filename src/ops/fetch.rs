@@ -1,8 +1,10 @@
-//! Reading many chunks at once: sorted by pack and frame, each frame read and opened once, on several threads.
+//! Reading many chunks at once: sorted by pack and frame, each frame read and opened once, on
+//! several threads.
 //!
-//! The caller collects what it wants of one window, [`Fetcher::locate`] finds where it lies, [`Fetcher::each_frame`]
-//! hands out opened frames in the order of packs and frames. A chunk that cannot be had from there is looked for in
-//! its other copies, one at a time; what cannot be had at all is the caller's to report.
+//! The caller collects what it wants of one window, [`Fetcher::locate`] finds where it lies,
+//! [`Fetcher::each_frame`] hands out opened frames in the order of packs and frames. A chunk that
+//! cannot be had from there is looked for in its other copies, one at a time; what cannot be had at
+//! all is the caller's to report.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -84,7 +86,8 @@ pub(super) struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// The bytes of the want of this number, checked against its name; why they cannot be had otherwise.
+    /// The bytes of the want of this number, checked against its name; why they cannot be had
+    /// otherwise.
     pub fn bytes(&self, number: usize) -> Result<&[u8], &str> {
         match self.others.get(&number) {
             Some(Ok(bytes)) => Ok(bytes),
@@ -97,7 +100,8 @@ impl Opened<'_> {
         }
     }
 
-    /// The bytes of adjacent wants as one piece, if the frame gave them and they lie one behind the other.
+    /// The bytes of adjacent wants as one piece, if the frame gave them and they lie one behind the
+    /// other.
     pub fn joined(&self, numbers: Range<usize>) -> Option<&[u8]> {
         let wants = self.wants.get(numbers.clone())?;
         let (first, last) = (wants.first()?, wants.last()?);
@@ -157,8 +161,8 @@ impl<'a> Fetcher<'a> {
         self.reader.repo()
     }
 
-    /// Finds where the wants lie, and sorts them by pack, frame, owner and place. Packs come in the order of the
-    /// first owner that needs them, so that owners are served about one after another.
+    /// Finds where the wants lie, and sorts them by pack, frame, owner and place. Packs come in the
+    /// order of the first owner that needs them, so that owners are served about one after another.
     pub fn locate(&self, wants: &mut [Want]) -> Result<Packs, Error> {
         wants.sort_unstable_by_key(|want| want.id);
         let mut numbers: HashMap<PackId, u32> = HashMap::new();
@@ -200,7 +204,8 @@ impl<'a> Fetcher<'a> {
         ))
     }
 
-    /// A miss is believed only after the segments were listed again and the database was checked, once.
+    /// A miss is believed only after the segments were listed again and the database was checked,
+    /// once.
     fn look_up(&self, ids: &[ChunkId], out: &mut Vec<Option<Location>>) -> Result<(), Error> {
         self.repo().ask_index(|index| index.lookup(ids, out))?;
         if out.iter().any(Option::is_none) && !self.made_sure.swap(true, Ordering::Relaxed) {
@@ -218,9 +223,9 @@ impl<'a> Fetcher<'a> {
             .collect()
     }
 
-    /// Opens each frame of located wants once and calls `act` for it, from several threads, about in order; `keep`
-    /// names the frames that the next window needs. `S` is what a thread keeps from call to call. The first error of
-    /// `act`, or of the store as a whole, ends it.
+    /// Opens each frame of located wants once and calls `act` for it, from several threads, about
+    /// in order; `keep` names the frames that the next window needs. `S` is what a thread keeps
+    /// from call to call. The first error of `act`, or of the store as a whole, ends it.
     pub fn each_frame<S: Default>(
         &self,
         wants: &[Want],
@@ -240,7 +245,8 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Calls `act` for 0 … `count` − 1, given out in order to several threads; the first error ends it.
+    /// Calls `act` for 0 … `count` − 1, given out in order to several threads; the first error ends
+    /// it.
     pub fn on_all_threads<S: Default>(
         &self,
         count: usize,
@@ -349,7 +355,8 @@ impl<'a> Fetcher<'a> {
         Ok(others)
     }
 
-    /// Reads the sealed bytes of several frames in one range, if they lie one behind the other and are not much.
+    /// Reads the sealed bytes of several frames in one range, if they lie one behind the other and
+    /// are not much.
     fn read_range(&self, pack: &PackId, wants: &[Want]) -> Result<SealedFrames, Error> {
         let mut rows: Vec<(u32, FrameRow)> = Vec::new();
         for group in wants.chunk_by(|a, b| a.frame == b.frame) {

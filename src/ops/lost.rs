@@ -4,8 +4,8 @@ use crate::format::Snapshot;
 use crate::observe::{Observer, Problem, Severity, Subject};
 use crate::types::RelPath;
 
-/// Tells what a source of a repaired snapshot lacks at or below a path, as far as the snapshot names it; returns how many
-/// paths that are.
+/// Tells what a source of a repaired snapshot lacks at or below a path, as far as the snapshot
+/// names it; returns how many paths that are.
 pub(super) fn tell_lost(
     snapshot: &Snapshot,
     source: &str,

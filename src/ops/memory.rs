@@ -9,11 +9,11 @@ pub const BUDGET_DEFAULT: ByteSize = ByteSize(256 * MIB);
 /// Less than this cannot work.
 pub const BUDGET_MIN: ByteSize = ByteSize(96 * MIB);
 
-/// Code, stacks, allocator, SQLite's caches, chunks in flight, snapshots, run readers: what every backup takes
-/// whatever its number of workers (PROTOCOL R24).
+/// Code, stacks, allocator, SQLite's caches, chunks in flight, snapshots, run readers: what every
+/// backup takes whatever its number of workers (PROTOCOL R24).
 const FIXED: u64 = 72 * MIB;
-/// What a pair of reading and compressing workers takes: a read window of 4 MiB, a frame being filled, one being
-/// compressed with its worst-case output, two queued before and two behind it.
+/// What a pair of reading and compressing workers takes: a read window of 4 MiB, a frame being
+/// filled, one being compressed with its worst-case output, two queued before and two behind it.
 const PER_WORKER: u64 = 12 * MIB;
 
 /// How an operation may spend its memory.

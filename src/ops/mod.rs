@@ -37,7 +37,8 @@ use crate::Error;
 use crate::observe::{Observer, Problem, Severity};
 use crate::repo::{RepoError, Repository, StoredSnapshot};
 
-/// Asks an operation to stop soon; it then returns [`Error::Interrupted`] and leaves everything in order.
+/// Asks an operation to stop soon; it then returns [`Error::Interrupted`] and leaves everything in
+/// order.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -67,8 +68,8 @@ impl Cancel {
     }
 }
 
-/// Reports the snapshots that this machine remembers and the last listing lacked, each once. To be called after each
-/// listing of snapshots; [`sync`] does so.
+/// Reports the snapshots that this machine remembers and the last listing lacked, each once. To be
+/// called after each listing of snapshots; [`sync`] does so.
 pub fn report_vanished(repo: &Repository, observer: &dyn Observer) {
     for last in repo.newly_vanished() {
         let id = last.snapshot.short();
@@ -122,7 +123,8 @@ pub fn sync_until(
     Ok(())
 }
 
-/// Refuses to go on where `/proc` is not mounted: what cannot be reached without it would be missing.
+/// Refuses to go on where `/proc` is not mounted: what cannot be reached without it would be
+/// missing.
 fn check_proc(action: &str) -> Result<(), crate::Error> {
     crate::sys::check_proc().map_err(|err| crate::Error::Refused {
         why: format!("cannot {action} without /proc/self/fd: {err}"),
@@ -130,8 +132,8 @@ fn check_proc(action: &str) -> Result<(), crate::Error> {
     })
 }
 
-/// Reports in one note how many snapshots have an object whose time is not what is sealed in it. Nothing depends on
-/// these times but the sweep's grace.
+/// Reports in one note how many snapshots have an object whose time is not what is sealed in it.
+/// Nothing depends on these times but the sweep's grace.
 pub(crate) fn tell_times(repo: &Repository, all: &[StoredSnapshot], observer: &dyn Observer) {
     let times = repo.lease_times();
     let what = match all.iter().filter(|one| one.times_differ(&times)).count() {

@@ -45,8 +45,8 @@ impl ListedPacks {
         self.0.remove(id);
     }
 
-    /// Takes a pack off the list: what remains is nobody's. Returns its size in the store, or none if it is surely not
-    /// there; one that the listing lacks is asked for.
+    /// Takes a pack off the list: what remains is nobody's. Returns its size in the store, or none
+    /// if it is surely not there; one that the listing lacks is asked for.
     pub fn take(&mut self, repo: &Repository, id: &PackId) -> Result<Option<u64>, Error> {
         match self.0.remove(id) {
             Some(size) => Ok(Some(size)),
@@ -58,8 +58,9 @@ impl ListedPacks {
 /// Packs whose names are compared with the index at a time.
 const BATCH: usize = 1024;
 
-/// The held packs that are not in the store, or not with their size, sorted by id. One listing; in memory a bit a pack.
-/// One that was dropped since the index was brought up to date is not missing, nor is one that only the listing lacks.
+/// The held packs that are not in the store, or not with their size, sorted by id. One listing; in
+/// memory a bit a pack. One that was dropped since the index was brought up to date is not missing,
+/// nor is one that only the listing lacks.
 pub(crate) fn absent_packs(repo: &Repository, cancel: &Cancel) -> Result<Vec<PackRow>, Error> {
     loop {
         let roll = call_roll(repo, cancel)?;
@@ -116,8 +117,8 @@ fn shown(
     Ok(())
 }
 
-/// What the store says of a pack; none if it is surely not there. For who did not find it in a listing: it may have been
-/// put since, or the listing may lag behind.
+/// What the store says of a pack; none if it is surely not there. For who did not find it in a
+/// listing: it may have been put since, or the listing may lag behind.
 pub(crate) fn stat_pack(repo: &Repository, id: &PackId) -> Result<Option<ObjectMeta>, Error> {
     match repo.store().stat(&ObjectKey::Pack(*id)) {
         Ok(meta) => Ok(Some(meta)),

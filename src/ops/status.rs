@@ -1,4 +1,5 @@
-//! How a repository is doing: the last good backup of each source, and what else a monitor wants to know.
+//! How a repository is doing: the last good backup of each source, and what else a monitor wants to
+//! know.
 
 mod rows;
 
@@ -39,8 +40,8 @@ pub struct Capture {
     pub complete: bool,
 }
 
-/// One source of one host: what has one name and one recorded path, or is a stream of that name. What was captured at a
-/// path that the source was moved away from counts as its own.
+/// One source of one host: what has one name and one recorded path, or is a stream of that name.
+/// What was captured at a path that the source was moved away from counts as its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
     pub host: String,
@@ -91,10 +92,11 @@ pub struct Status {
     pub now: Timestamp,
     /// Sorted by host, source and path.
     pub sources: Vec<SourceStatus>,
-    /// The held pack whose bytes were longest not verified by this machine, and since when: never verified counts from
-    /// when it was stored.
+    /// The held pack whose bytes were longest not verified by this machine, and since when: never
+    /// verified counts from when it was stored.
     pub longest_unverified: Option<(PackId, Timestamp)>,
-    /// When a backup of this machine last listed the packs and compared them with the index; none: never.
+    /// When a backup of this machine last listed the packs and compared them with the index; none:
+    /// never.
     pub packs_listed: Option<Timestamp>,
     /// Snapshots that this machine remembers as the last of their sources and that are gone.
     pub vanished: Vec<LastSnapshot>,
@@ -114,13 +116,15 @@ impl Status {
         self.now.seconds_since(good.committed).max(0.0)
     }
 
-    /// True if the capture is dated later than the store's clock may jump: how old it is is not known.
+    /// True if the capture is dated later than the store's clock may jump: how old it is is not
+    /// known.
     pub fn is_ahead(&self, capture: &Capture) -> bool {
         is_ahead(capture, self.now)
     }
 }
 
-/// Looks at snapshots, segments and leases. No pack is read, but for what is to be listed of sources that lack something.
+/// Looks at snapshots, segments and leases. No pack is read, but for what is to be listed of
+/// sources that lack something.
 ///
 /// What is too old is told to the observer as missing, also if there is no backup at all.
 pub fn status(

@@ -42,9 +42,9 @@ pub struct Retagged {
 
 /// Changes tags and protection of snapshots, one after another.
 ///
-/// The new one is committed under a lease that names the old one as its parent, then the old one is forgotten, so that
-/// a backup that builds on it goes on undisturbed. A crash between leaves both: the old one does not count then, and the
-/// next `forget` by policy tidies it away.
+/// The new one is committed under a lease that names the old one as its parent, then the old one is
+/// forgotten, so that a backup that builds on it goes on undisturbed. A crash between leaves both:
+/// the old one does not count then, and the next `forget` by policy tidies it away.
 ///
 /// # Errors
 /// Those before the failing one are changed.
@@ -124,7 +124,8 @@ fn retag_one(
 /// Metadata frames kept while a snapshot is looked through.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// Refuses what a new object would make look better than it is: one that landed late and lacks something.
+/// Refuses what a new object would make look better than it is: one that landed late and lacks
+/// something.
 fn check(
     repo: &Repository,
     found: &StoredSnapshot,

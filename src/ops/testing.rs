@@ -55,8 +55,8 @@ impl Lab {
         Self::with_store(self.store.fork())
     }
 
-    /// The same objects in a store of its own, put there in another order at times that `shuffle` gives: a copy by a tool
-    /// that keeps no times. The clocks agree afterwards.
+    /// The same objects in a store of its own, put there in another order at times that `shuffle`
+    /// gives: a copy by a tool that keeps no times. The clocks agree afterwards.
     pub fn copied_without_times(&self, mut shuffle: impl FnMut() -> u64) -> Self {
         let copy = Self::with_store(MemoryStore::new());
         let mut objects = self.store.objects();
@@ -100,7 +100,8 @@ impl Lab {
         self.backup_as(repo, TreeSpec::new("tree", self.tree()), stream)
     }
 
-    /// The same by other rules, but for `*.log` and the directory `own`, of which the snapshot says so.
+    /// The same by other rules, but for `*.log` and the directory `own`, of which the snapshot says
+    /// so.
     pub fn backup_in_part(&self, repo: &Repository) -> SnapshotId {
         let mut tree = TreeSpec::new("tree", self.tree());
         tree.filter.excludes = vec!["*.log".into()];
@@ -134,7 +135,8 @@ impl Lab {
     }
 }
 
-/// The directories of the source `tree` of which a snapshot says that it lacks names, and how many it says that these are.
+/// The directories of the source `tree` of which a snapshot says that it lacks names, and how many
+/// it says that these are.
 pub fn marks(repo: &Repository, id: SnapshotId) -> (BTreeMap<String, MissingNames>, Option<u64>) {
     repo.sync().expect("synced");
     let snapshot = repo.read_snapshot(&id).expect("read");

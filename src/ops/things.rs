@@ -1,10 +1,12 @@
-//! What a source's name stands for: the directory whose path is recorded, or the program whose output is captured.
+//! What a source's name stands for: the directory whose path is recorded, or the program whose
+//! output is captured.
 
 use std::fmt;
 
 use crate::format::SourceKind;
 
-/// The thing behind a source's name. Of a stream the program alone: arguments change all the time, and may be secrets.
+/// The thing behind a source's name. Of a stream the program alone: arguments change all the time,
+/// and may be secrets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Thing {
     /// The root's path, as it is recorded.
@@ -30,13 +32,14 @@ impl Thing {
         Self::Stream(program.unwrap_or_default().to_owned())
     }
 
-    /// True for a tree whose path is not absolute: records of earlier versions have the path as it was typed.
+    /// True for a tree whose path is not absolute: records of earlier versions have the path as it
+    /// was typed.
     pub fn is_relative(&self) -> bool {
         matches!(self, Self::Tree(path) if !path.starts_with(b"/"))
     }
 
-    /// True if both may be one thing: they are equal, or the one is a relative path and the other an absolute one that
-    /// ends with it.
+    /// True if both may be one thing: they are equal, or the one is a relative path and the other
+    /// an absolute one that ends with it.
     pub fn fits(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tree(one), Self::Tree(two)) if self.is_relative() != other.is_relative() => {
@@ -62,7 +65,8 @@ impl fmt::Display for Thing {
     }
 }
 
-/// True if the absolute path ends with the components of the relative one. What `.` and `..` stood for is not known.
+/// True if the absolute path ends with the components of the relative one. What `.` and `..` stood
+/// for is not known.
 fn ends_with(absolute: &[u8], relative: &[u8]) -> bool {
     let names = |path: &[u8]| -> Vec<Vec<u8>> {
         let all = path.split(|&byte| byte == b'/');

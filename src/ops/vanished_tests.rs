@@ -1,5 +1,5 @@
-//! A repository that somebody put back to an older state: whoever remembers a later one says so, in every command, until
-//! told that it is right. What was forgotten on purpose is missed by nobody.
+//! A repository that somebody put back to an older state: whoever remembers a later one says so, in
+//! every command, until told that it is right. What was forgotten on purpose is missed by nobody.
 
 use crate::Error;
 use crate::observe::{Recording, Severity};
@@ -219,8 +219,8 @@ fn every_operation_reports_a_vanished_snapshot_until_it_is_acknowledged() {
     .expect_err("it is not there, and nobody misses it");
 }
 
-/// A prune, also one that does not wait, keeps what a vanished snapshot may need, until it is acknowledged: the object
-/// may come back from another copy of the repository.
+/// A prune, also one that does not wait, keeps what a vanished snapshot may need, until it is
+/// acknowledged: the object may come back from another copy of the repository.
 #[test]
 fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
     let lab = Lab::new();
@@ -277,8 +277,8 @@ fn a_prune_keeps_what_a_vanished_snapshot_may_need() {
     );
 }
 
-/// A snapshot of several sources is remembered once for each of them: `icecore forget ID` found its id twice, called it
-/// ambiguous, and ended with "no snapshot has an id that begins with it".
+/// A snapshot of several sources is remembered once for each of them: `icecore forget ID` found its
+/// id twice, called it ambiguous, and ended with "no snapshot has an id that begins with it".
 #[test]
 fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
     let lab = Lab::new();
@@ -305,8 +305,8 @@ fn a_vanished_snapshot_of_two_sources_is_acknowledged() {
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
 
-/// The store's clock is years behind when a snapshot is committed: in each listing an older one seems to be the newest,
-/// and took its place in the memory. Then it is deleted.
+/// The store's clock is years behind when a snapshot is committed: in each listing an older one
+/// seems to be the newest, and took its place in the memory. Then it is deleted.
 #[test]
 fn one_that_was_committed_while_the_clock_was_behind_is_missed() {
     let lab = Lab::new();
@@ -354,8 +354,8 @@ fn one_that_turns_up_again_is_not_missed() {
     assert_eq!(listed_warnings(&lab.open()), Vec::<String>::new());
 }
 
-/// The whole store is replaced by a copy of yesterday's. It is noticed by who made the later snapshots and by who only
-/// listed them, also after the next backup.
+/// The whole store is replaced by a copy of yesterday's. It is noticed by who made the later
+/// snapshots and by who only listed them, also after the next backup.
 #[test]
 fn a_store_put_back_to_an_older_state_is_noticed() {
     let lab = Lab::new();
@@ -387,8 +387,8 @@ fn a_store_put_back_to_an_older_state_is_noticed() {
     );
 }
 
-/// It goes between the listing of a backup and its commit: the new snapshot does not take its place in silence. A stream
-/// has no parent for which the commit looks.
+/// It goes between the listing of a backup and its commit: the new snapshot does not take its place
+/// in silence. A stream has no parent for which the commit looks.
 #[test]
 fn one_that_vanishes_during_a_backup_is_noticed() {
     let lab = Lab::new();
@@ -422,8 +422,8 @@ fn one_that_vanishes_during_a_backup_is_noticed() {
     assert_eq!(listed_warnings(&lab.open()).len(), 1);
 }
 
-/// Forgotten and swept by another machine, the segment that says so merged into another one since, and looked at with an
-/// index that knew it or a new one: no machine misses it.
+/// Forgotten and swept by another machine, the segment that says so merged into another one since,
+/// and looked at with an index that knew it or a new one: no machine misses it.
 #[test]
 fn what_another_machine_forgot_and_swept_is_not_missed() {
     let lab = Lab::new();

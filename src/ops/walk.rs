@@ -1,5 +1,5 @@
-//! Walking a source's state from any path on: ancestors are looked at first, so that what a newer run removed or
-//! replaced above the path hides what older runs hold below it.
+//! Walking a source's state from any path on: ancestors are looked at first, so that what a newer
+//! run removed or replaced above the path hides what older runs hold below it.
 
 use crate::Error;
 use crate::format::{LeaseKind, RunRef};
@@ -81,7 +81,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The entry at `path`. Paths must be asked for in ascending order, none before what was given already.
+    /// The entry at `path`. Paths must be asked for in ascending order, none before what was given
+    /// already.
     pub fn entry_at(&mut self, path: &RelPath) -> Result<Option<Entry>, RepoError> {
         let mut ancestors: Vec<RelPath> =
             std::iter::successors(path.parent(), RelPath::parent).collect();
@@ -113,8 +114,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Takes a lease for an operation that reads packs, where the store lets us write one: no prune deletes a pack under it.
-/// `host`: this machine's name.
+/// Takes a lease for an operation that reads packs, where the store lets us write one: no prune
+/// deletes a pack under it. `host`: this machine's name.
 pub fn reading_lease(
     repo: &Repository,
     kind: LeaseKind,

@@ -1,10 +1,12 @@
-//! What was condemned or dropped when a writer began, so that its commit notices what was dropped under it.
+//! What was condemned or dropped when a writer began, so that its commit notices what was dropped
+//! under it.
 //!
-//! While the store's clock is right within the margin this never happens: a sweep drops only packs whose mark every
-//! living writer saw before it relied on anything, and a writer takes nothing from a pack that it knows condemned. A
-//! clock that jumps ahead and back between two heartbeats breaks the premise: the writer looks dead to a sweep and is
-//! not. So the writer lists `index/` once more after it has put its snapshot. If a pack is dropped that was neither
-//! condemned nor dropped at its first look, the snapshot is withdrawn; the next run stores again what is missing.
+//! While the store's clock is right within the margin this never happens: a sweep drops only packs
+//! whose mark every living writer saw before it relied on anything, and a writer takes nothing from
+//! a pack that it knows condemned. A clock that jumps ahead and back between two heartbeats breaks
+//! the premise: the writer looks dead to a sweep and is not. So the writer lists `index/` once more
+//! after it has put its snapshot. If a pack is dropped that was neither condemned nor dropped at
+//! its first look, the snapshot is withdrawn; the next run stores again what is missing.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,8 +14,8 @@ use super::{Lease, RepoError, Repository};
 use crate::index::{Index, PackState};
 use crate::types::PackId;
 
-/// The packs that were no longer known at the first sync behind the newest lease of this process, sorted. A process
-/// has one writer of a repository at a time.
+/// The packs that were no longer known at the first sync behind the newest lease of this process,
+/// sorted. A process has one writer of a repository at a time.
 #[derive(Debug, Default)]
 pub(super) struct Baseline(Mutex<Option<Vec<PackId>>>);
 
@@ -59,7 +61,8 @@ impl Repository {
         }
     }
 
-    /// Lists the segments once more; an error if a pack was dropped that was known when this writer began.
+    /// Lists the segments once more; an error if a pack was dropped that was known when this writer
+    /// began.
     pub(super) fn check_nothing_dropped(&self, lease: &Lease) -> Result<(), RepoError> {
         self.sync()?;
         let dropped = self.ask_index(|index: &Index| index.packs_from(PackState::Dropped))?;

@@ -1,4 +1,5 @@
-//! Which chunks need not be stored: known to the index, or in flight in this process. One owner of that question.
+//! Which chunks need not be stored: known to the index, or in flight in this process. One owner of
+//! that question.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +23,13 @@ const DRY_RUN_CHUNKS: usize = 7 << 17;
 
 /// The chunks of a writer that are on their way, and the index behind them.
 ///
-/// At most one segment interval of chunks is in flight (256 k published, as many again on their way): about 25 MiB.
+/// At most one segment interval of chunks is in flight (256 k published, as many again on their
+/// way): about 25 MiB.
 pub struct Claims<'a> {
     index: &'a Index,
     in_flight: Mutex<HashSet<ChunkId>>,
-    /// The index held nothing when the writer began, and nothing was published or loaded since: nothing to look up.
+    /// The index held nothing when the writer began, and nothing was published or loaded since:
+    /// nothing to look up.
     index_is_empty: AtomicBool,
     /// The index is not asked: see [`Claims::anew`].
     anew: bool,
@@ -68,8 +71,9 @@ impl<'a> Claims<'a> {
         self
     }
 
-    /// For a dry run, in which nothing is ever published and what is in flight would grow with what is new. Every 900,000
-    /// chunks all are forgotten, and one that comes again is new again: what such a run counts as new is an upper bound.
+    /// For a dry run, in which nothing is ever published and what is in flight would grow with what
+    /// is new. Every 900,000 chunks all are forgotten, and one that comes again is new again: what
+    /// such a run counts as new is an upper bound.
     pub fn of_dry_run(index: &'a Index) -> Result<Self, RepoError> {
         Ok(Self {
             most: DRY_RUN_CHUNKS,
@@ -77,8 +81,8 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of lies in packs that
-    /// are damaged. The caller asks it, and knows better.
+    /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of
+    /// lies in packs that are damaged. The caller asks it, and knows better.
     pub fn anew(index: &'a Index) -> Self {
         let (in_flight, absent) = Default::default();
         let index_is_empty = false.into();
@@ -103,10 +107,11 @@ impl<'a> Claims<'a> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims a chunk. Of two threads that claim the same new chunk at once, one gets [`Claim::New`].
+    /// Claims a chunk. Of two threads that claim the same new chunk at once, one gets
+    /// [`Claim::New`].
     ///
-    /// A chunk in a condemned pack does not count: it is stored anew. A damaged index counts as not having it: a
-    /// duplicate costs room, nothing else.
+    /// A chunk in a condemned pack does not count: it is stored anew. A damaged index counts as not
+    /// having it: a duplicate costs room, nothing else.
     pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
         if self.anew || self.index_is_empty.load(Ordering::Acquire) {
             return Ok(self.take(id));
@@ -150,7 +155,8 @@ impl<'a> Claims<'a> {
         self.index_is_empty.store(false, Ordering::Release);
     }
 
-    /// Lets go of chunks whose segment is published and loaded: from now on the index answers for them.
+    /// Lets go of chunks whose segment is published and loaded: from now on the index answers for
+    /// them.
     pub fn published(&self, ids: impl Iterator<Item = ChunkId>) {
         self.index_grew();
         let mut in_flight = self.lock();

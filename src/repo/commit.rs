@@ -1,4 +1,5 @@
-//! The commit: the snapshot is the only commit point, and it counts only if it landed within its lease.
+//! The commit: the snapshot is the only commit point, and it counts only if it landed within its
+//! lease.
 
 use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::format::{Snapshot, SnapshotState};
@@ -15,12 +16,13 @@ pub struct Committed {
 }
 
 impl Repository {
-    /// Puts the snapshot, checks that it landed within the lease, that its parents are still roots and that no pack in
-    /// use was dropped, and ends the lease. Everything that it refers to is stored, durable and published by then.
+    /// Puts the snapshot, checks that it landed within the lease, that its parents are still roots
+    /// and that no pack in use was dropped, and ends the lease. Everything that it refers to is
+    /// stored, durable and published by then.
     ///
-    /// If one of these does not hold it is withdrawn: nothing was committed, and what was stored serves the next run. A
-    /// crash between put and check leaves a snapshot that may have landed late: verify names it and nobody takes it
-    /// as a parent (PROTOCOL R18).
+    /// If one of these does not hold it is withdrawn: nothing was committed, and what was stored
+    /// serves the next run. A crash between put and check leaves a snapshot that may have landed
+    /// late: verify names it and nobody takes it as a parent (PROTOCOL R18).
     pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
         // The snapshot is in: a lease that cannot be deleted expires by itself.
@@ -28,8 +30,8 @@ impl Repository {
         Ok(committed)
     }
 
-    /// [`Repository::commit`] that also withdraws the snapshot if `check` fails, which is asked last, while the
-    /// snapshot is listed and the lease is held.
+    /// [`Repository::commit`] that also withdraws the snapshot if `check` fails, which is asked
+    /// last, while the snapshot is listed and the lease is held.
     pub fn commit_if(
         &self,
         lease: Lease,
@@ -41,7 +43,8 @@ impl Repository {
         Ok(committed)
     }
 
-    /// [`Repository::commit`], with something to be done between the commit and the end of the lease.
+    /// [`Repository::commit`], with something to be done between the commit and the end of the
+    /// lease.
     pub fn commit_with(
         &self,
         lease: Lease,
@@ -69,7 +72,8 @@ impl Repository {
         Ok((committed, lease))
     }
 
-    /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is a root from then on.
+    /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is
+    /// a root from then on.
     pub fn put_checkpoint(
         &self,
         lease: &Lease,
@@ -79,7 +83,8 @@ impl Repository {
         self.put_judged(lease, &mut snapshot, &mut |_| Ok(()))
     }
 
-    /// Deletes a checkpoint that something newer overtook. One that is not there any more is as good.
+    /// Deletes a checkpoint that something newer overtook. One that is not there any more is as
+    /// good.
     pub fn delete_checkpoint(&self, id: &SnapshotId) -> Result<(), RepoError> {
         match self.store().delete(&ObjectKey::Snapshot(*id)) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
@@ -110,9 +115,11 @@ impl Repository {
         }
     }
 
-    /// Takes back a snapshot that does not count. Where that fails too, the error says that it is still there.
+    /// Takes back a snapshot that does not count. Where that fails too, the error says that it is
+    /// still there.
     ///
-    /// Somebody may have seen it: a segment says that it is not to be missed, as far as one can be put now.
+    /// Somebody may have seen it: a segment says that it is not to be missed, as far as one can be
+    /// put now.
     fn withdraw(&self, lease: &Lease, id: &SnapshotId, why: RepoError) -> RepoError {
         let _ = self.record_let_go(lease.id(), &[*id]);
         match self.store().delete(&ObjectKey::Snapshot(*id)) {
@@ -153,7 +160,8 @@ impl Repository {
     }
 }
 
-/// True if a snapshot landed more than `expiry` seconds after the heartbeat that it records: it is never a parent.
+/// True if a snapshot landed more than `expiry` seconds after the heartbeat that it records: it is
+/// never a parent.
 pub fn landed_late(stored: Timestamp, heartbeat: Timestamp, expiry: f64) -> bool {
     stored.seconds_since(heartbeat) > expiry
 }

@@ -1,5 +1,6 @@
-//! The two copies of `config`. Neither is believed before its MAC was checked, so whatever is wrong with one of them, also
-//! with its repository id or its format, leaves the other to open the repository.
+//! The two copies of `config`. Neither is believed before its MAC was checked, so whatever is wrong
+//! with one of them, also with its repository id or its format, leaves the other to open the
+//! repository.
 
 use super::RepoError;
 use super::keyring::{SMALL_BYTES_MAX, read_slot, slot_names};
@@ -33,8 +34,8 @@ impl Configs {
     /// Reads both copies.
     ///
     /// # Errors
-    /// Where neither decodes: that of a copy that cannot be read now, else that of a damaged one, else
-    /// [`RepoError::NotFound`].
+    /// Where neither decodes: that of a copy that cannot be read now, else that of a damaged one,
+    /// else [`RepoError::NotFound`].
     pub fn read(store: &dyn Store) -> Result<Self, RepoError> {
         let mut configs = Self {
             found: Vec::new(),
@@ -85,8 +86,8 @@ impl Configs {
         }
     }
 
-    /// The repository ids that a copy of a format and features that we know claims, the likely one first: where the
-    /// copies differ, the id that a key slot names too.
+    /// The repository ids that a copy of a format and features that we know claims, the likely one
+    /// first: where the copies differ, the id that a key slot names too.
     ///
     /// # Errors
     /// That no copy has a format or features that we know.
@@ -116,8 +117,9 @@ impl Configs {
         }
     }
 
-    /// The authentic copy that counts, and what is wrong with the other. Of two authentic ones that differ, as a change
-    /// of settings that was cut off leaves them, the first counts, and the features of both must be known.
+    /// The authentic copy that counts, and what is wrong with the other. Of two authentic ones that
+    /// differ, as a change of settings that was cut off leaves them, the first counts, and the
+    /// features of both must be known.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] if no copy is authentic.

@@ -22,8 +22,8 @@ pub enum RepoError {
     AlreadyThere {
         address: String,
     },
-    /// No key slot opens with the given passphrase. `costly`: slots that were not tried because they ask for far more
-    /// memory or time than those that this version makes.
+    /// No key slot opens with the given passphrase. `costly`: slots that were not tried because
+    /// they ask for far more memory or time than those that this version makes.
     WrongKey {
         slots: usize,
         costly: usize,
@@ -43,7 +43,8 @@ pub enum RepoError {
         object: String,
         what: String,
     },
-    /// A snapshot that cannot be read may be the latest; `before` is the latest of those that can be.
+    /// A snapshot that cannot be read may be the latest; `before` is the latest of those that can
+    /// be.
     LatestDamaged {
         damage: Box<RepoError>,
         before: SnapshotId,
@@ -98,8 +99,8 @@ impl RepoError {
         Self::damaged(key, what)
     }
 
-    /// True if it is the cache that cannot be made or written: no permission, a read-only file system, a file in its
-    /// place. For errors of [`super::Unlocked::open_cache`].
+    /// True if it is the cache that cannot be made or written: no permission, a read-only file
+    /// system, a file in its place. For errors of [`super::Unlocked::open_cache`].
     pub fn is_read_only_cache(&self) -> bool {
         match self {
             Self::Path(error) => error.is_read_only(),
@@ -108,8 +109,9 @@ impl RepoError {
         }
     }
 
-    /// True if it tells of damage in the repository: an object is gone, too short, or was read whole and is not what it
-    /// should be. An object that cannot be read at the moment is not damaged.
+    /// True if it tells of damage in the repository: an object is gone, too short, or was read
+    /// whole and is not what it should be. An object that cannot be read at the moment is not
+    /// damaged.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Codec(_) => true,
@@ -123,7 +125,8 @@ impl RepoError {
         }
     }
 
-    /// True if an object could not be read this time, whatever it holds: see [`StoreError::is_unreadable_now`].
+    /// True if an object could not be read this time, whatever it holds: see
+    /// [`StoreError::is_unreadable_now`].
     pub fn is_unreadable_now(&self) -> bool {
         match self {
             Self::Store(err) => err.is_unreadable_now(),
@@ -133,8 +136,9 @@ impl RepoError {
         }
     }
 
-    /// True if one object cannot be had, for now or for good, and others may well be: for who reads on, and for who has
-    /// another copy. Who takes an object for lost asks [`RepoError::is_damage`].
+    /// True if one object cannot be had, for now or for good, and others may well be: for who reads
+    /// on, and for who has another copy. Who takes an object for lost asks
+    /// [`RepoError::is_damage`].
     pub fn is_unavailable(&self) -> bool {
         self.is_damage() || self.is_unreadable_now()
     }

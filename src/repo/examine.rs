@@ -1,4 +1,5 @@
-//! A second look at an object that could not be read: is it damaged, foreign, or only out of reach at the moment?
+//! A second look at an object that could not be read: is it damaged, foreign, or only out of reach
+//! at the moment?
 
 use super::{RepoError, Repository, open_object, stored_limit};
 use crate::chunk::object_hash;
@@ -13,8 +14,9 @@ pub enum Verdict {
     Gone,
     /// It cannot be read to its end now: nothing is known of it.
     UnreadableNow(String),
-    /// It was read to its end, twice with the same bytes, and is not what its name says or was not sealed with this
-    /// repository's key. `hash`: of its bytes; none if it is longer than such an object may be.
+    /// It was read to its end, twice with the same bytes, and is not what its name says or was not
+    /// sealed with this repository's key. `hash`: of its bytes; none if it is longer than such an
+    /// object may be.
     Broken {
         hash: Option<ObjectHash>,
         what: String,
@@ -25,8 +27,8 @@ pub enum Verdict {
 }
 
 impl Repository {
-    /// Looks at an object of one sealed part (segment, snapshot) of at most `limit` plain bytes, in the store and not in
-    /// the cache.
+    /// Looks at an object of one sealed part (segment, snapshot) of at most `limit` plain bytes, in
+    /// the store and not in the cache.
     ///
     /// # Errors
     /// That the store cannot be reached.

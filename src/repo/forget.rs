@@ -1,4 +1,5 @@
-//! Forgetting: a snapshot moves from `snapshots/` to `forgotten/`, where it stays a root until a sweep.
+//! Forgetting: a snapshot moves from `snapshots/` to `forgotten/`, where it stays a root until a
+//! sweep.
 
 use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::chunk::object_hash;
@@ -19,11 +20,13 @@ pub struct ForgottenSnapshot {
 impl Repository {
     /// Moves a snapshot to `forgotten/`.
     ///
-    /// It is copied first and deleted second, and listings read `snapshots/` before `forgotten/`: nobody misses it on
-    /// the way. A crash between leaves it in both, which counts as not forgotten. Two who forget it at once agree.
+    /// It is copied first and deleted second, and listings read `snapshots/` before `forgotten/`:
+    /// nobody misses it on the way. A crash between leaves it in both, which counts as not
+    /// forgotten. Two who forget it at once agree.
     ///
     /// # Errors
-    /// [`RepoError::Damaged`] if its object is not whole: `forgotten/` holds what can be brought back.
+    /// [`RepoError::Damaged`] if its object is not whole: `forgotten/` holds what can be brought
+    /// back.
     pub fn forget_snapshot(&self, lease: &Lease, id: &SnapshotId) -> Result<(), RepoError> {
         let (listed, forgotten) = (ObjectKey::Snapshot(*id), ObjectKey::Forgotten(*id));
         let bytes = match self.store().get(&listed, stored_limit(SNAPSHOT_BYTES_MAX)) {
@@ -54,8 +57,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Removes what an earlier forgetting left, unless it is new or damaged: its age would let the next sweep have the
-    /// snapshot at once. The snapshot is still in `snapshots/`.
+    /// Removes what an earlier forgetting left, unless it is new or damaged: its age would let the
+    /// next sweep have the snapshot at once. The snapshot is still in `snapshots/`.
     fn drop_stale_copy(
         &self,
         lease: &Lease,
@@ -77,7 +80,8 @@ impl Repository {
         {
             return Ok(());
         }
-        // Another process may have forgotten the snapshot while the copy was read: then this name is the new copy's.
+        // Another process may have forgotten the snapshot while the copy was read: then this name
+        // is the new copy's.
         match self.store().stat(key) {
             Ok(meta) if meta.modified != modified => return Ok(()),
             Ok(_) => {}
@@ -105,7 +109,8 @@ impl Repository {
         }
     }
 
-    /// What lies in `forgotten/` alone, in the order in which it was forgotten; `bad` is told of what cannot be read.
+    /// What lies in `forgotten/` alone, in the order in which it was forgotten; `bad` is told of
+    /// what cannot be read.
     pub fn forgotten_snapshots(
         &self,
         bad: &mut dyn FnMut(SnapshotId, RepoError),

@@ -17,7 +17,8 @@ pub(super) const DATA_FRAME_BYTES: usize = 1 << 20;
 /// Metadata is read a page at a time, so its frames are smaller: 256 KiB.
 pub(super) const METADATA_FRAME_BYTES: usize = 256 << 10;
 
-/// … or this many chunks, so that a pack's directory stays within what readers take, however small the chunks.
+/// … or this many chunks, so that a pack's directory stays within what readers take, however small
+/// the chunks.
 pub(super) const FRAME_CHUNKS_FULL: usize = 64 << 10;
 
 /// New chunks of one class, one behind the other.
@@ -37,8 +38,8 @@ pub(super) struct Barrier {
     pub done: Sender<()>,
 }
 
-/// The way into a packer: makes writers, and sees to it that what they were given is published. Clones feed the same
-/// packer, which ends only when all of them are gone.
+/// The way into a packer: makes writers, and sees to it that what they were given is published.
+/// Clones feed the same packer, which ends only when all of them are gone.
 #[derive(Clone)]
 pub struct Feed<'a> {
     pub(super) keys: &'a Keys,
@@ -87,8 +88,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Returns once every chunk that any writer was given before the call is stored, durable and published; chunks
-    /// given meanwhile may be as well. Other threads go on.
+    /// Returns once every chunk that any writer was given before the call is stored, durable and
+    /// published; chunks given meanwhile may be as well. Other threads go on.
     pub fn publish(&self) -> Result<(), RepoError> {
         self.send_open()?;
         let (done, published) = bounded(1);
@@ -104,8 +105,8 @@ impl<'a> Feed<'a> {
 
     /// Sends on their way the frames that are being filled, and those of writers that are gone.
     ///
-    /// A writer holds its frame's lock from the claim of a chunk until the chunk lies in it: a chunk that counts as held
-    /// by now lies in a frame that was sent, or is sent here.
+    /// A writer holds its frame's lock from the claim of a chunk until the chunk lies in it: a
+    /// chunk that counts as held by now lies in a frame that was sent, or is sent here.
     pub(super) fn send_open(&self) -> Result<(), RepoError> {
         let filling = lock(&self.open.filling).clone();
         filling

@@ -12,7 +12,8 @@ use crate::types::RepoId;
 /// Longest `config` or key slot that is read: 64 KiB.
 pub(super) const SMALL_BYTES_MAX: u64 = 64 << 10;
 
-/// What opens a repository: a passphrase, or the bytes of a generated key file. Zeroized when dropped.
+/// What opens a repository: a passphrase, or the bytes of a generated key file. Zeroized when
+/// dropped.
 #[derive(Clone)]
 pub struct Secret {
     bytes: Zeroizing<Vec<u8>>,
@@ -54,8 +55,8 @@ impl Secret {
         }
     }
 
-    /// The same, to be tried also on slots that cost far more than those that this version makes: up to 1 GiB of memory
-    /// and 100 passes each, once all others did not open.
+    /// The same, to be tried also on slots that cost far more than those that this version makes:
+    /// up to 1 GiB of memory and 100 passes each, once all others did not open.
     #[must_use]
     pub fn even_if_costly(self) -> Self {
         Self {
@@ -180,11 +181,12 @@ pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Puts back what is damaged or missing of the two copies of `config` and of each slot; returns what was mended.
-/// `config`: the bytes of an authentic copy. `opened`: the copy of a slot that is known to open.
+/// Puts back what is damaged or missing of the two copies of `config` and of each slot; returns
+/// what was mended. `config`: the bytes of an authentic copy. `opened`: the copy of a slot that is
+/// known to open.
 ///
-/// Of another slot whose copies both read but differ nobody can tell the good one: it is left alone. So is one of which a
-/// copy cannot be read now: that may be the one that opens.
+/// Of another slot whose copies both read but differ nobody can tell the good one: it is left
+/// alone. So is one of which a copy cannot be read now: that may be the one that opens.
 pub(super) fn mend(
     store: &dyn Store,
     config: &[u8],

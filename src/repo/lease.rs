@@ -1,7 +1,7 @@
 //! Leases: a writer's or reader's sign of life, kept by a heartbeat thread (PROTOCOL section 2).
 //!
-//! A lease is judged by the store's clock alone: the modification time of what its holder writes. An expired lease is
-//! never revived.
+//! A lease is judged by the store's clock alone: the modification time of what its holder writes.
+//! An expired lease is never revived.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -66,7 +66,8 @@ struct Shared {
     times: LeaseTimes,
     state: Mutex<State>,
     wake: Condvar,
-    /// False after a heartbeat that failed: the lease's time in the store is not known then. Held by who writes one.
+    /// False after a heartbeat that failed: the lease's time in the store is not known then. Held
+    /// by who writes one.
     is_certain: Mutex<bool>,
     /// On this machine's disk: that the holder lives, and when it last wrote the lease.
     marker: Option<Marker>,
@@ -88,8 +89,8 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Lease {
     /// Puts a lease under a random name and learns its start from the store.
     ///
-    /// On a store that is nearly full a lease of [`LeaseKind::Repair`] gives the reserve back until it ends: its holder
-    /// writes little, and forgetting is how room is made.
+    /// On a store that is nearly full a lease of [`LeaseKind::Repair`] gives the reserve back until
+    /// it ends: its holder writes little, and forgetting is how room is made.
     pub fn take(
         repo: &Repository,
         kind: LeaseKind,
@@ -172,8 +173,8 @@ impl Lease {
         self.shared.times.expiry
     }
 
-    /// Names the snapshots that the holder relies on, from the next heartbeat on: at most 230,000, since others read no
-    /// longer lease.
+    /// Names the snapshots that the holder relies on, from the next heartbeat on: at most 230,000,
+    /// since others read no longer lease.
     pub fn set_parents(&self, parents: &[SnapshotId]) -> Result<(), RepoError> {
         if parents.len() > PARENTS_MAX {
             let why = format!(
@@ -208,9 +209,10 @@ impl Lease {
 
     /// Ends the lease: stops the heartbeat and deletes the object.
     ///
-    /// Where listings are delayed, a lease under which snapshots may have been put is left to expire. A sweep that
-    /// finds it gone takes this for "its snapshot is listed by now", which such a store does not promise; one that
-    /// finds it alive waits, until no listing can lack the snapshot any more (PROTOCOL section 2, why it holds).
+    /// Where listings are delayed, a lease under which snapshots may have been put is left to
+    /// expire. A sweep that finds it gone takes this for "its snapshot is listed by now", which
+    /// such a store does not promise; one that finds it alive waits, until no listing can lack the
+    /// snapshot any more (PROTOCOL section 2, why it holds).
     pub fn release(mut self) -> Result<(), RepoError> {
         self.end()
     }
@@ -253,7 +255,8 @@ impl Shared {
                 return;
             }
             drop(next);
-            // A failed heartbeat is tried again at the next turn; the clocks decide when it is too late.
+            // A failed heartbeat is tried again at the next turn; the clocks decide when it is too
+            // late.
             let _ = self.beat();
             state = lock(&self.state);
         }
@@ -294,9 +297,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Fails if somebody else wrote the lease since our last heartbeat: a clone of this machine goes on with the same
-    /// work, and whoever ends first would delete the lease of the other. A lease that is gone was swept while the
-    /// store's clock was wrong; it is put again.
+    /// Fails if somebody else wrote the lease since our last heartbeat: a clone of this machine
+    /// goes on with the same work, and whoever ends first would delete the lease of the other. A
+    /// lease that is gone was swept while the store's clock was wrong; it is put again.
     fn check_own(&self) -> Result<(), RepoError> {
         let found = match self.store.stat(&ObjectKey::Lease(self.body.id)) {
             Ok(meta) => meta.modified,

@@ -23,10 +23,12 @@ pub struct FoundLease {
 }
 
 impl FoundLease {
-    /// When its holder began, as far as it is known. A lease that cannot be read could be as old as any lease.
+    /// When its holder began, as far as it is known. A lease that cannot be read could be as old as
+    /// any lease.
     ///
-    /// Its holder would have stopped long before a life of twice the longest, whatever the lease says. So one that the store
-    /// dates far in the future began in the future, and what was condemned before does not wait for it.
+    /// Its holder would have stopped long before a life of twice the longest, whatever the lease
+    /// says. So one that the store dates far in the future began in the future, and what was
+    /// condemned before does not wait for it.
     pub fn started(&self, times: &LeaseTimes) -> Timestamp {
         let before = |lives: i64| self.modified.plus_seconds(-lives * seconds(times.longest));
         match &self.body {
@@ -35,15 +37,18 @@ impl FoundLease {
         }
     }
 
-    /// True unless its last heartbeat is so old, at the store's time `now`, that its holder must have stopped.
+    /// True unless its last heartbeat is so old, at the store's time `now`, that its holder must
+    /// have stopped.
     pub fn is_alive(&self, now: Timestamp, times: &LeaseTimes) -> bool {
         now.seconds_since(self.modified) <= (times.expiry + times.margin).as_secs_f64()
     }
 
-    /// True if its holder was a process of this boot of this machine, under this host's name, and is gone.
+    /// True if its holder was a process of this boot of this machine, under this host's name, and
+    /// is gone.
     ///
-    /// That no process has its number is not enough, for a clone of this machine may have one. The file that the holder
-    /// kept must be here too, unlocked, and must tell of the lease's last heartbeat.
+    /// That no process has its number is not enough, for a clone of this machine may have one. The
+    /// file that the holder kept must be here too, unlocked, and must tell of the lease's last
+    /// heartbeat.
     pub fn is_dead_here(&self, host: &str) -> bool {
         let here = boot_id();
         let ours = |body: &&LeaseBody| !here.is_empty() && body.boot == here && body.host == host;

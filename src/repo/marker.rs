@@ -1,10 +1,12 @@
-//! A file beside the cache that proves, on the machine of a lease's holder, whether the holder is gone.
+//! A file beside the cache that proves, on the machine of a lease's holder, whether the holder is
+//! gone.
 //!
-//! A process number proves too little. A virtual machine that was cloned from a memory image has the boot id, the
-//! machine id and the host name of its twin, and a process of one is missing in the other: a prune on the one would
-//! take a living writer of the other for dead. Two clones never share a disk that they write. So a holder keeps a locked
-//! file on its own disk, in which it notes the store time of each of its heartbeats. It is gone for certain if that file
-//! is here, nobody holds its lock, and the lease in the store has the time that the file says: nobody else wrote it
+//! A process number proves too little. A virtual machine that was cloned from a memory image has
+//! the boot id, the machine id and the host name of its twin, and a process of one is missing in
+//! the other: a prune on the one would take a living writer of the other for dead. Two clones never
+//! share a disk that they write. So a holder keeps a locked file on its own disk, in which it notes
+//! the store time of each of its heartbeats. It is gone for certain if that file is here, nobody
+//! holds its lock, and the lease in the store has the time that the file says: nobody else wrote it
 //! since. In any other case the lease counts until it expires.
 
 use std::path::{Path, PathBuf};
@@ -25,7 +27,8 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Creates and locks the file; none where that cannot be done: then the lease counts until it expires.
+    /// Creates and locks the file; none where that cannot be done: then the lease counts until it
+    /// expires.
     pub fn set(repo: &Repository, id: LeaseId) -> Option<Self> {
         let dir = marker_dir(repo);
         private_directory(&dir).ok()?;
@@ -35,7 +38,8 @@ impl Marker {
         lock.try_lock().ok()?.then_some(Self { lock, path })
     }
 
-    /// Notes the store time of a heartbeat. A crash before it leaves an older time: nothing is proved then.
+    /// Notes the store time of a heartbeat. A crash before it leaves an older time: nothing is
+    /// proved then.
     pub fn note(&self, stamp: Timestamp) {
         let _ = self.lock.write(stamp_text(stamp).as_bytes());
     }
@@ -48,8 +52,8 @@ impl Drop for Marker {
 }
 
 impl Repository {
-    /// True if the holder of a lease was a process of this machine that is gone, and nobody wrote the lease since.
-    /// `modified`: the lease's store time.
+    /// True if the holder of a lease was a process of this machine that is gone, and nobody wrote
+    /// the lease since. `modified`: the lease's store time.
     pub(super) fn holder_is_gone(&self, id: LeaseId, modified: Timestamp) -> bool {
         let path = marker_dir(self).join(id.to_string());
         let is_gone = |lock: &LockFile| matches!(lock.try_lock(), Ok(true));

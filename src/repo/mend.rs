@@ -36,10 +36,11 @@ impl Repository {
         Ok(out)
     }
 
-    /// Publishes that packs are condemned because they are damaged or gone, and which chunks are lost with them. All
-    /// that could be saved is stored, durable and published by then.
+    /// Publishes that packs are condemned because they are damaged or gone, and which chunks are
+    /// lost with them. All that could be saved is stored, durable and published by then.
     ///
-    /// States only move forward: a pack that a repair condemned is dropped by a later prune, whatever comes back.
+    /// States only move forward: a pack that a repair condemned is dropped by a later prune,
+    /// whatever comes back.
     pub fn publish_damage(
         &self,
         lease: &Lease,

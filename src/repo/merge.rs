@@ -1,7 +1,8 @@
 //! Reading runs: a k-way merge by path, newest first, under covers (PROTOCOL R8).
 //!
-//! The newest mention of a path wins. A mention that covers hides everything below its path in older runs: their
-//! cursors seek past the subtree at once, so hidden pages are not read and no stack of covers is needed.
+//! The newest mention of a path wins. A mention that covers hides everything below its path in
+//! older runs: their cursors seek past the subtree at once, so hidden pages are not read and no
+//! stack of covers is needed.
 
 use super::run_cursor::{RunCursor, Uncertain};
 use super::{ChunkReader, RepoError};
@@ -123,8 +124,9 @@ impl<'a> MergedRuns<'a> {
             .try_for_each(|stream| stream.cursor.fill(self.reader))
     }
 
-    /// Takes the mentions of all paths above `key` that were not passed yet: a newer run may say of one of them that
-    /// it is no directory any more, and then what older runs hold at `key` is hidden.
+    /// Takes the mentions of all paths above `key` that were not passed yet: a newer run may say of
+    /// one of them that it is no directory any more, and then what older runs hold at `key` is
+    /// hidden.
     fn pass_above(&mut self, key: &[u8]) -> Result<(), RepoError> {
         let ends = key
             .iter()
@@ -179,8 +181,8 @@ impl<'a> MergedRuns<'a> {
             if entry.covers() {
                 cover = Some(cover.map_or(stream.run, |run| run.min(stream.run)));
             }
-            // Streams stand newest first. Within a run a path stands in one stream; should a hostile run have it
-            // in both, what is there goes before its removal.
+            // Streams stand newest first. Within a run a path stands in one stream; should a
+            // hostile run have it in both, what is there goes before its removal.
             let wins = newest.as_ref().is_none_or(|(run, held)| {
                 *run == stream.run && matches!(held.entry.node, Node::Removed)
             });
@@ -221,8 +223,8 @@ impl<'a> MergedRuns<'a> {
         Ok(None)
     }
 
-    /// Moves to the first path whose key is not below `key`; never back. What is skipped is not read, but for what
-    /// the runs say of the paths above `key`.
+    /// Moves to the first path whose key is not below `key`; never back. What is skipped is not
+    /// read, but for what the runs say of the paths above `key`.
     pub fn seek(&mut self, key: &[u8]) {
         if self
             .target

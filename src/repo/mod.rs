@@ -74,8 +74,8 @@ use crate::sys::{PathError, StateDir, now, random_bytes};
 use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
 use configs::Configs;
 
-/// An open repository: its keys are known, its formats understood. The index is brought up to date by
-/// [`Repository::sync`], which every operation calls after taking its lease.
+/// An open repository: its keys are known, its formats understood. The index is brought up to date
+/// by [`Repository::sync`], which every operation calls after taking its lease.
 pub struct Repository {
     store: SharedStore,
     config: Config,
@@ -114,8 +114,8 @@ impl fmt::Debug for Repository {
 }
 
 impl Repository {
-    /// Makes a repository: key slot first, `config` last, create-only. A crash before the end leaves no repository,
-    /// and a second try makes one.
+    /// Makes a repository: key slot first, `config` last, create-only. A crash before the end
+    /// leaves no repository, and a second try makes one.
     pub fn init(store: &SharedStore, secret: &Secret, label: &str) -> Result<RepoId, RepoError> {
         Self::init_as(store, RepoId::new(random()?), secret, label)
     }
@@ -130,7 +130,8 @@ impl Repository {
         Self::init_with(store, id, secret, label, None)
     }
 
-    /// [`Repository::init_as`] of a repository that keeps so many percent (1–100) of recovery data beside each pack.
+    /// [`Repository::init_as`] of a repository that keeps so many percent (1–100) of recovery data
+    /// beside each pack.
     pub fn init_with(
         store: &SharedStore,
         id: RepoId,
@@ -164,8 +165,8 @@ impl Repository {
         Ok(id)
     }
 
-    /// The id in `config`, before any key is known: where its copies differ, the one that a key slot names too. Refuses
-    /// formats and features that we cannot read.
+    /// The id in `config`, before any key is known: where its copies differ, the one that a key
+    /// slot names too. Refuses formats and features that we cannot read.
     pub fn identify(store: &SharedStore) -> Result<RepoId, RepoError> {
         let ids = Configs::read(store.as_ref())?.ids(store.as_ref())?;
         ids.first().copied().ok_or_else(|| RepoError::NotFound {
@@ -173,13 +174,14 @@ impl Repository {
         })
     }
 
-    /// The ids in the readable copies of `config`, before any key is known: one, or two where a copy is damaged, the
-    /// likely one first. Refuses formats and features that we cannot read.
+    /// The ids in the readable copies of `config`, before any key is known: one, or two where a
+    /// copy is damaged, the likely one first. Refuses formats and features that we cannot read.
     pub fn identities(store: &SharedStore) -> Result<Vec<RepoId>, RepoError> {
         Configs::read(store.as_ref())?.ids(store.as_ref())
     }
 
-    /// Opens a repository. `cache_root`: the directory below which this repository's cache lies, made if need be.
+    /// Opens a repository. `cache_root`: the directory below which this repository's cache lies,
+    /// made if need be.
     pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
         let unlocked = Unlocked::unlock_near(store, secret, Some(cache_root))?;
         let cache = unlocked.open_cache(cache_root)?;
@@ -233,8 +235,8 @@ impl Repository {
 
     /// Names the directory where this machine keeps what it must remember across runs.
     ///
-    /// The memory of what was seen last lies there from now on: a cache may be deleted at any time, and with it a machine
-    /// would forget what it misses.
+    /// The memory of what was seen last lies there from now on: a cache may be deleted at any time,
+    /// and with it a machine would forget what it misses.
     #[must_use]
     pub fn with_state(mut self, state: Option<StateDir>) -> Self {
         let name = self
@@ -253,7 +255,8 @@ impl Repository {
         self
     }
 
-    /// The directory where this machine keeps what it must remember across runs; none where it has none.
+    /// The directory where this machine keeps what it must remember across runs; none where it has
+    /// none.
     pub fn state(&self) -> Option<&StateDir> {
         self.state.as_ref()
     }
@@ -394,7 +397,8 @@ impl Repository {
         Ok(slot.name.clone())
     }
 
-    /// Replaces the slot that opened the repository: the new one is stored and read back before the old one goes.
+    /// Replaces the slot that opened the repository: the new one is stored and read back before the
+    /// old one goes.
     pub fn change_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
         let _room = room::SpareRoom::new(&self.store);
         let name = self.add_key(secret, label)?;
@@ -402,8 +406,8 @@ impl Repository {
         Ok(name)
     }
 
-    /// The bytes of a new slot for the master key, to be kept outside the repository: with them and their secret the
-    /// repository opens even if all its slots are lost.
+    /// The bytes of a new slot for the master key, to be kept outside the repository: with them and
+    /// their secret the repository opens even if all its slots are lost.
     pub fn export_key(&self, secret: &Secret, label: &str) -> Result<Vec<u8>, RepoError> {
         let slot = keyring::make_slot(&self.master, self.id(), secret, label)?;
         Ok(encode_key_slot(&slot))
@@ -414,8 +418,9 @@ impl Repository {
         slot.repository == self.id() && slot.check == self.master.check_value()
     }
 
-    /// Deletes a slot, and puts it back if then no whole slot is left: another process may have removed the others since
-    /// they were listed. Of two such processes the one that lists last puts its slot back, so that one stays.
+    /// Deletes a slot, and puts it back if then no whole slot is left: another process may have
+    /// removed the others since they were listed. Of two such processes the one that lists last
+    /// puts its slot back, so that one stays.
     fn delete_slot(&self, name: &str) -> Result<(), RepoError> {
         let copies =
             [Copy::First, Copy::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
@@ -450,7 +455,8 @@ impl Repository {
         Err(RepoError::Refused { why })
     }
 
-    /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns what it mended.
+    /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns
+    /// what it mended.
     pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
         self.check_writable()?;
         let _room = room::SpareRoom::new(&self.store);
@@ -466,7 +472,8 @@ impl Repository {
     }
 }
 
-/// The cache's directory name: two copies of one repository at two addresses have two caches (PROTOCOL section 1).
+/// The cache's directory name: two copies of one repository at two addresses have two caches
+/// (PROTOCOL section 1).
 fn cache_name(id: RepoId, store: &dyn Store) -> String {
     let address = blake3::hash(store.address().as_bytes()).to_hex();
     format!("{id}-{}-v{FORMAT_VERSION}", &address[..16])

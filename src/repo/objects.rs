@@ -41,8 +41,8 @@ pub fn seal_object(
     Ok((out, name))
 }
 
-/// Checks an object's name (where it has one of its content), opens its seal and returns its writer and plain bytes,
-/// at most `limit`.
+/// Checks an object's name (where it has one of its content), opens its seal and returns its writer
+/// and plain bytes, at most `limit`.
 pub fn open_object(
     keys: &Keys,
     kind: ObjectKind,

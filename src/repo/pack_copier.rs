@@ -1,8 +1,9 @@
 //! Packs → packs: what is live of old packs goes into new ones (PROTOCOL R21).
 //!
-//! A frame that is kept whole keeps its compressed bytes and gets a new seal; chunks of other frames are framed anew.
-//! Every byte that is copied was opened and hashes to its chunk's name. Crash points: a new pack that no segment tells
-//! of is an orphan, as a writer's is; nothing is deleted here.
+//! A frame that is kept whole keeps its compressed bytes and gets a new seal; chunks of other
+//! frames are framed anew. Every byte that is copied was opened and hashes to its chunk's name.
+//! Crash points: a new pack that no segment tells of is an orphan, as a writer's is; nothing is
+//! deleted here.
 
 use super::frame_writer::{DATA_FRAME_BYTES, FRAME_CHUNKS_FULL, METADATA_FRAME_BYTES};
 use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame};
@@ -11,7 +12,8 @@ use crate::chunk::Compressor;
 use crate::index::FrameRow;
 use crate::types::{ChunkInfo, Class, FrameInfo, PackId, PackInfo};
 
-/// Copies chunks into new packs. What it was given is durable once [`PackCopier::finish`] has returned.
+/// Copies chunks into new packs. What it was given is durable once [`PackCopier::finish`] has
+/// returned.
 pub struct PackCopier<'a> {
     repo: &'a Repository,
     lease: &'a Lease,
@@ -50,9 +52,9 @@ impl<'a> PackCopier<'a> {
         self.stored_bytes
     }
 
-    /// Copies a frame's chunks for which `live` says so, in their order: the whole frame as it is if at least
-    /// nineteen twentieths of its plain bytes are live. A chunk that its frame does not give is taken from another copy; an error
-    /// that is damage says that there is none.
+    /// Copies a frame's chunks for which `live` says so, in their order: the whole frame as it is
+    /// if at least nineteen twentieths of its plain bytes are live. A chunk that its frame does not
+    /// give is taken from another copy; an error that is damage says that there is none.
     pub fn frame(
         &mut self,
         pack: &PackId,

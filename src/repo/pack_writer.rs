@@ -27,7 +27,8 @@ pub(super) struct PackedFrame {
     pub chunks: Vec<ChunkInfo>,
 }
 
-/// A pack being written. If anything fails it is thrown away with its random bytes: no number is sealed twice.
+/// A pack being written. If anything fails it is thrown away with its random bytes: no number is
+/// sealed twice.
 pub(super) struct PackBuilder {
     spool: Spool,
     hasher: ObjectHasher,

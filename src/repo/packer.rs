@@ -1,15 +1,16 @@
-//! The writing half of a backup as bounded stages: frames are compressed by several threads, sealed and written into
-//! packs by one, stored and published by another.
+//! The writing half of a backup as bounded stages: frames are compressed by several threads, sealed
+//! and written into packs by one, stored and published by another.
 //!
 //! ```text
 //! FrameWriter… ─frames─▶ compress-N ─packed─▶ pack ─sealed─▶ store ─▶ segment ─▶ index
 //! ```
 //!
-//! Every queue is bounded in items of bounded size: `frames` and `packed` hold `2 × workers` frames of at most 4 MiB
-//! (1 MiB as a rule), `sealed` one pack, which lies in a spool file and not in memory. [`Feed::publish`] sends a
-//! barrier through them: once all frames before it are in packs, these are stored and published. The first error ends
-//! all stages; [`Packer::finish`] returns it. Crash points: a pack without a segment is an orphan that a later prune
-//! adopts; a segment without a snapshot names chunks that the next backup deduplicates against.
+//! Every queue is bounded in items of bounded size: `frames` and `packed` hold `2 × workers` frames
+//! of at most 4 MiB (1 MiB as a rule), `sealed` one pack, which lies in a spool file and not in
+//! memory. [`Feed::publish`] sends a barrier through them: once all frames before it are in packs,
+//! these are stored and published. The first error ends all stages; [`Packer::finish`] returns it.
+//! Crash points: a pack without a segment is an orphan that a later prune adopts; a segment without
+//! a snapshot names chunks that the next backup deduplicates against.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -63,8 +64,9 @@ enum Sealed {
     Publish(Sender<()>),
 }
 
-/// Tells all who wait for an answer that a stage has ended, and so that theirs may never come: a bounded channel whose
-/// receiver is gone keeps what lies in it, the asker's end of the answer included, as long as somebody can send.
+/// Tells all who wait for an answer that a stage has ended, and so that theirs may never come: a
+/// bounded channel whose receiver is gone keeps what lies in it, the asker's end of the answer
+/// included, as long as somebody can send.
 struct Ending(Mutex<Option<Sender<Infallible>>>);
 
 /// Held by a stage: tells of its end, however it comes.
@@ -157,7 +159,8 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         self.feed.writer(class)
     }
 
-    /// The way in, for a thread that has no packer. To be dropped before [`Packer::finish`], like the writers.
+    /// The way in, for a thread that has no packer. To be dropped before [`Packer::finish`], like
+    /// the writers.
     pub fn feed(&self) -> Feed<'env> {
         self.feed.clone()
     }
@@ -167,8 +170,8 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         self.hurry.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must be dropped before; what
-    /// one left unflushed is sent, since others took it as held.
+    /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must
+    /// be dropped before; what one left unflushed is sent, since others took it as held.
     pub fn finish(self) -> Result<Packed, RepoError> {
         // That a stage has ended is its own to tell.
         let _ = self.feed.send_open();
@@ -236,8 +239,8 @@ fn compress(
 ) -> Result<(), RepoError> {
     let mut compressor = Compressor::new(level)?;
     let mut is_hurried = level <= HURRIED_LEVEL;
-    // The worst case is larger than what comes out: the result is copied to a buffer of its own size, so that
-    // queued frames take the room they need.
+    // The worst case is larger than what comes out: the result is copied to a buffer of its own
+    // size, so that queued frames take the room they need.
     let mut scratch = Vec::new();
     for frame in plain {
         if !is_hurried && hurry.load(Ordering::Relaxed) {
@@ -261,7 +264,8 @@ fn compress(
     Ok(())
 }
 
-/// Which frames have come: all below `next`, and those in `ahead`, which the compressors sent out of order.
+/// Which frames have come: all below `next`, and those in `ahead`, which the compressors sent out
+/// of order.
 #[derive(Default)]
 struct Arrived {
     next: u64,

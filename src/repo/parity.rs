@@ -1,4 +1,5 @@
-//! Recovery data of packs: written where a pack is put, read where one is damaged (docs/format.md, "Parity").
+//! Recovery data of packs: written where a pack is put, read where one is damaged (docs/format.md,
+//! "Parity").
 
 use std::collections::BTreeMap;
 
@@ -32,9 +33,9 @@ struct Found {
 }
 
 impl Repository {
-    /// Puts a pack and, where the repository has it, its recovery data; returns the bytes of both. When it returns both
-    /// are durable; a crash between them leaves a pack without, which `repair packs` makes up for. Every pack is put
-    /// here.
+    /// Puts a pack and, where the repository has it, its recovery data; returns the bytes of both.
+    /// When it returns both are durable; a crash between them leaves a pack without, which `repair
+    /// packs` makes up for. Every pack is put here.
     pub fn put_pack(&self, id: &PackId, spool: Spool) -> Result<u64, RepoError> {
         let size = spool.len();
         let parity = match self.config().parity {
@@ -60,7 +61,8 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// Writes the recovery data of a whole pack that is in the store, in the place of what is there.
+    /// Writes the recovery data of a whole pack that is in the store, in the place of what is
+    /// there.
     pub fn write_parity(&self, id: &PackId, size: u64, percent: u8) -> Result<(), RepoError> {
         let pack = ObjectKey::Pack(*id);
         let mut hasher = ObjectHasher::default();
@@ -122,8 +124,9 @@ impl Repository {
         })
     }
 
-    /// Puts a pack's bytes together from what of it is whole in any of `copies` (given with their sizes) and from its
-    /// recovery data. An error that is damage if that does not suffice; the bytes hash to the pack's name if it does.
+    /// Puts a pack's bytes together from what of it is whole in any of `copies` (given with their
+    /// sizes) and from its recovery data. An error that is damage if that does not suffice; the
+    /// bytes hash to the pack's name if it does.
     pub fn reconstruct(
         &self,
         id: &PackId,
@@ -222,8 +225,8 @@ impl Repository {
         Ok(out)
     }
 
-    /// Reads the head of a pack's recovery data, the first copy or the second; none if there is no such object. Says
-    /// what is wrong if only one of the copies is whole.
+    /// Reads the head of a pack's recovery data, the first copy or the second; none if there is no
+    /// such object. Says what is wrong if only one of the copies is whole.
     fn find_parity(&self, id: &PackId) -> Result<Option<(Found, Option<String>)>, RepoError> {
         let key = ObjectKey::Parity(*id);
         let size = match self.store().stat(&key) {

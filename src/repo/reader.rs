@@ -48,8 +48,8 @@ impl Repository {
         self.heads().remove(id);
     }
 
-    /// Reads a part of an object. A read that ended early, of an object that is long enough, is an error of this read and
-    /// says nothing about the object.
+    /// Reads a part of an object. A read that ended early, of an object that is long enough, is an
+    /// error of this read and says nothing about the object.
     pub fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         match self.store().read_at(key, offset, buf) {
             Err(StoreError::Short { wanted, .. })
@@ -173,12 +173,14 @@ impl Repository {
         })
     }
 
-    /// Finds a chunk. A miss is believed only after the segments were listed again and the database was checked.
+    /// Finds a chunk. A miss is believed only after the segments were listed again and the database
+    /// was checked.
     pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepoError> {
         self.ask_index(|index| index.lookup_one(id))
     }
 
-    /// Makes sure that a miss is a miss: lists the segments again and reads the whole database once.
+    /// Makes sure that a miss is a miss: lists the segments again and reads the whole database
+    /// once.
     pub fn make_sure_of_misses(&self) -> Result<(), RepoError> {
         self.sync()?;
         self.ask_index(Index::check)
@@ -193,7 +195,8 @@ struct FrameCache {
     bytes: usize,
 }
 
-/// Reads single chunks through a cache of frames; for metadata and small look-ups. Bulk reading plans by frame.
+/// Reads single chunks through a cache of frames; for metadata and small look-ups. Bulk reading
+/// plans by frame.
 #[derive(Debug)]
 pub struct ChunkReader<'a> {
     repo: &'a Repository,
@@ -219,7 +222,8 @@ impl<'a> ChunkReader<'a> {
         self.repo
     }
 
-    /// Reads a chunk and checks it against its name. If the best copy cannot be read, the others are tried.
+    /// Reads a chunk and checks it against its name. If the best copy cannot be read, the others
+    /// are tried.
     pub fn chunk(&self, class: Class, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
         let mut place = self.repo.locate(id)?;
         if place.is_none() {

@@ -75,7 +75,8 @@ impl Repository {
         })
     }
 
-    /// Throws the database away, loads every segment, and publishes new ones for the packs that none tells of.
+    /// Throws the database away, loads every segment, and publishes new ones for the packs that
+    /// none tells of.
     ///
     /// A crash leaves some of the new segments: the next rebuild goes on behind them.
     pub fn rebuild_index(
@@ -88,8 +89,9 @@ impl Repository {
         self.adopt_orphans(lease, go_on)
     }
 
-    /// Loads every segment and publishes new ones for the packs that none tells of: an interrupted writer's, or of a
-    /// writer at work, who will publish them as well. `go_on` is asked before each pack; an error of it ends the work.
+    /// Loads every segment and publishes new ones for the packs that none tells of: an interrupted
+    /// writer's, or of a writer at work, who will publish them as well. `go_on` is asked before
+    /// each pack; an error of it ends the work.
     ///
     /// A crash leaves some of the new segments: the next call goes on behind them.
     pub fn adopt_orphans(

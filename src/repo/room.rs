@@ -2,8 +2,9 @@
 
 use crate::store::SharedStore;
 
-/// The store's reserve, given back where the store is nearly full, for as long as this lives. Afterwards it is held again
-/// as far as there is room; a crash leaves none, and the next prune makes another.
+/// The store's reserve, given back where the store is nearly full, for as long as this lives.
+/// Afterwards it is held again as far as there is room; a crash leaves none, and the next prune
+/// makes another.
 #[derive(Debug)]
 pub(super) struct SpareRoom {
     store: SharedStore,

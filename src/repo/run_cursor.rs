@@ -201,7 +201,8 @@ impl RunCursor {
     }
 }
 
-/// The reference below which the first entry not below `key` may be: the last that begins at or before it.
+/// The reference below which the first entry not below `key` may be: the last that begins at or
+/// before it.
 fn candidate(tree: &RunTree, key: &[u8]) -> usize {
     tree.refs
         .partition_point(|page| page.first.key() <= key)

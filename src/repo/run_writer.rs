@@ -9,10 +9,11 @@ use crate::types::{ChunkId, Entry};
 
 /// A page is closed once it has this many plain bytes: 32 KiB.
 const PAGE_BYTES: usize = 32 << 10;
-/// … or its paths, written out, this many: half of what a reader takes, so that one more always fits.
+/// … or its paths, written out, this many: half of what a reader takes, so that one more always
+/// fits.
 const PAGE_PATHS_FULL: usize = PAGE_PATHS_MAX / 2;
-/// Longest entry, 512 KiB, so that a page that was not full before it stays legal. Only extended attributes and
-/// extents can make an entry long.
+/// Longest entry, 512 KiB, so that a page that was not full before it stays legal. Only extended
+/// attributes and extents can make an entry long.
 const ENTRY_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
 
 /// When pages and nodes are closed.
@@ -64,8 +65,8 @@ impl<'a> RunWriter<'a> {
         }
     }
 
-    /// Adds an entry. `in_directories`: it is a directory, or its path is one in older runs. An entry of more than 512 KiB
-    /// is refused: a page with it could not be read.
+    /// Adds an entry. `in_directories`: it is a directory, or its path is one in older runs. An
+    /// entry of more than 512 KiB is refused: a page with it could not be read.
     pub fn push(&mut self, entry: &Entry, in_directories: bool) -> Result<(), RepoError> {
         let content = entry.content().map_or(0, |content| content.size);
         self.content = self.content.saturating_add(content);

@@ -18,8 +18,8 @@ use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp};
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredSnapshot {
     pub id: SnapshotId,
-    /// Not sealed: a copy of the repository by other tools has other times. It says when this object was put into this
-    /// store, and nothing about the order of snapshots.
+    /// Not sealed: a copy of the repository by other tools has other times. It says when this
+    /// object was put into this store, and nothing about the order of snapshots.
     pub stored: Timestamp,
     pub snapshot: Snapshot,
 }
@@ -37,19 +37,21 @@ pub fn trusted_time(claimed: Timestamp, stored: Timestamp) -> Timestamp {
 }
 
 impl StoredSnapshot {
-    /// The store's time of its commit, as it is sealed in the snapshot: the writer's last heartbeat before it, at most a
-    /// lease's expiry (30 min) earlier. Of a copy, a re-tag or a repair that of the first one's.
+    /// The store's time of its commit, as it is sealed in the snapshot: the writer's last heartbeat
+    /// before it, at most a lease's expiry (30 min) earlier. Of a copy, a re-tag or a repair that
+    /// of the first one's.
     pub fn committed(&self) -> Timestamp {
         self.snapshot.committed.unwrap_or(self.snapshot.heartbeat)
     }
 
-    /// What orders snapshots, the newest last: sealed facts alone. Where two have one time, the host's clock decides.
+    /// What orders snapshots, the newest last: sealed facts alone. Where two have one time, the
+    /// host's clock decides.
     pub fn order(&self) -> (Timestamp, Timestamp, SnapshotId) {
         (self.committed(), self.snapshot.ended, self.id)
     }
 
-    /// True if the object landed more than the lease's expiry after its heartbeat: its writer was too slow, or the
-    /// repository was copied without its files' times.
+    /// True if the object landed more than the lease's expiry after its heartbeat: its writer was
+    /// too slow, or the repository was copied without its files' times.
     pub fn landed_late(&self, times: &LeaseTimes) -> bool {
         landed_late(
             self.stored,
@@ -58,8 +60,8 @@ impl StoredSnapshot {
         )
     }
 
-    /// True if the object's time is not one that its sealed heartbeat allows: later than the lease's expiry after it, or
-    /// earlier by more than the store's clock may jump.
+    /// True if the object's time is not one that its sealed heartbeat allows: later than the
+    /// lease's expiry after it, or earlier by more than the store's clock may jump.
     pub fn times_differ(&self, times: &LeaseTimes) -> bool {
         let early = self.snapshot.heartbeat.seconds_since(self.stored);
         self.landed_late(times) || early > times.margin.as_secs_f64()
@@ -92,7 +94,8 @@ impl StoredSnapshot {
     }
 }
 
-/// Leaves out snapshots in whose place another one of the list was put (PROTOCOL R29). Roots are all of them.
+/// Leaves out snapshots in whose place another one of the list was put (PROTOCOL R29). Roots are
+/// all of them.
 pub fn without_replaced(mut snapshots: Vec<StoredSnapshot>) -> Vec<StoredSnapshot> {
     let replaced: BTreeSet<SnapshotId> = snapshots
         .iter()
@@ -107,7 +110,8 @@ pub fn without_replaced(mut snapshots: Vec<StoredSnapshot>) -> Vec<StoredSnapsho
 pub enum HostChoice {
     /// This one's, since it was named.
     Host(String),
-    /// This machine's, since none was named. Whoever reads takes another host's if it is the only one that has any.
+    /// This machine's, since none was named. Whoever reads takes another host's if it is the only
+    /// one that has any.
     Own(String),
     Any,
 }
@@ -124,11 +128,12 @@ pub struct Latest {
     pub newest: SnapshotId,
 }
 
-/// The last of the snapshots that were built on this one, or on those; itself if none was. `all`: oldest first.
+/// The last of the snapshots that were built on this one, or on those; itself if none was. `all`:
+/// oldest first.
 ///
-/// What names a snapshot as its parent came after it, whatever the store's clock said: one that was a year ahead for an
-/// hour would else make `latest` a snapshot that is never overtaken for a year. Copies and successors of others have
-/// parents of another kind, and are passed over.
+/// What names a snapshot as its parent came after it, whatever the store's clock said: one that was
+/// a year ahead for an hour would else make `latest` a snapshot that is never overtaken for a year.
+/// Copies and successors of others have parents of another kind, and are passed over.
 pub fn last_built_on<'s>(
     first: &'s StoredSnapshot,
     all: impl DoubleEndedIterator<Item = &'s StoredSnapshot> + Clone,
@@ -242,7 +247,8 @@ impl Repository {
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
-    /// A snapshot from this machine's cache, checked by name and seal; none if the cache does not have it whole.
+    /// A snapshot from this machine's cache, checked by name and seal; none if the cache does not
+    /// have it whole.
     pub fn cached_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let limit = stored_limit(SNAPSHOT_BYTES_MAX) as usize;
         let bytes = read_bounded(&self.snapshot_cache_path(id), limit).ok()?;
@@ -280,8 +286,9 @@ impl Repository {
         self.cache_dir().join("snapshots").join(id.to_string())
     }
 
-    /// Names and store times of all snapshots, in the order of these times; nothing is read. Those that this machine
-    /// remembers and that are missing are noted: see [`Repository::newly_vanished`].
+    /// Names and store times of all snapshots, in the order of these times; nothing is read. Those
+    /// that this machine remembers and that are missing are noted: see
+    /// [`Repository::newly_vanished`].
     pub fn listed_snapshots(&self) -> Result<Vec<(SnapshotId, Timestamp)>, RepoError> {
         let mut out: Vec<(SnapshotId, Timestamp)> = list_all(self.store(), ObjectDir::Snapshots)?
             .into_iter()
@@ -295,7 +302,8 @@ impl Repository {
         Ok(out)
     }
 
-    /// All snapshots, oldest first by what is sealed in them; `bad` is told of those that cannot be read.
+    /// All snapshots, oldest first by what is sealed in them; `bad` is told of those that cannot be
+    /// read.
     pub fn snapshots(
         &self,
         bad: &mut dyn FnMut(SnapshotId, RepoError),
@@ -330,9 +338,10 @@ impl Repository {
     /// The newest snapshot of these hosts that was committed; with `source` the newest that has it.
     ///
     /// # Errors
-    /// The damage of one that cannot be read and may be newer: it may be the one that is meant, and an older one shall
-    /// not pass for it. When it was committed is sealed in it, so only its object's time tells, and that tells nothing
-    /// where the other's time was lost by a copy. Of which host it is cannot be told either.
+    /// The damage of one that cannot be read and may be newer: it may be the one that is meant, and
+    /// an older one shall not pass for it. When it was committed is sealed in it, so only its
+    /// object's time tells, and that tells nothing where the other's time was lost by a copy. Of
+    /// which host it is cannot be told either.
     pub fn latest(&self, hosts: &HostChoice, source: Option<&str>) -> Result<Latest, RepoError> {
         let mut damaged: Vec<(Timestamp, SnapshotId, RepoError)> = Vec::new();
         let all = self.read_listed(&mut |id, stored, err| damaged.push((stored, id, err)))?;
@@ -391,7 +400,8 @@ impl Repository {
         })
     }
 
-    /// Finds a snapshot by id, unambiguous prefix (at least 4 hex digits), or `latest`, which is never another host's.
+    /// Finds a snapshot by id, unambiguous prefix (at least 4 hex digits), or `latest`, which is
+    /// never another host's.
     pub fn find_snapshot(
         &self,
         text: &str,
@@ -480,8 +490,8 @@ impl Repository {
             .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
         {
             if !matches!(err, StoreError::Exists { .. }) {
-                // It may have landed all the same. Whoever is told that nothing was committed shall not find it
-                // listed, as far as that can be had.
+                // It may have landed all the same. Whoever is told that nothing was committed shall
+                // not find it listed, as far as that can be had.
                 let _ = self.store().delete(&key);
             }
             return Err(err.into());

@@ -1,4 +1,5 @@
-//! Index segments → index: the SQLite database becomes a function of the segments listed now (PROTOCOL R3).
+//! Index segments → index: the SQLite database becomes a function of the segments listed now
+//! (PROTOCOL R3).
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -19,19 +20,20 @@ pub struct SyncReport {
     pub detached: usize,
     /// Why the database was thrown away and built anew, if it was.
     pub rebuilt: bool,
-    /// Segments that cannot be read, and why. What only they tell of is not known; `repair index` learns it from
-    /// the packs.
+    /// Segments that cannot be read, and why. What only they tell of is not known; `repair index`
+    /// learns it from the packs.
     pub damaged: Vec<(SegmentId, String)>,
 }
 
 impl Repository {
-    /// Brings the index up to date with the segments listed now. Damage in the database is met with a new one.
+    /// Brings the index up to date with the segments listed now. Damage in the database is met with
+    /// a new one.
     pub fn sync(&self) -> Result<SyncReport, RepoError> {
         self.sync_while(&mut || Ok(()))
     }
 
-    /// [`Repository::sync`] that asks `go_on` before it reads each segment; an error of it ends the work, and the next
-    /// sync goes on from there.
+    /// [`Repository::sync`] that asks `go_on` before it reads each segment; an error of it ends the
+    /// work, and the next sync goes on from there.
     pub fn sync_while(
         &self,
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
@@ -50,8 +52,9 @@ impl Repository {
         Ok(report)
     }
 
-    /// Asks the index. Damage that the question meets is met with a new database, and it is asked again: a page can
-    /// prove damaged in the middle of a command, long after the sync that found all in order.
+    /// Asks the index. Damage that the question meets is met with a new database, and it is asked
+    /// again: a page can prove damaged in the middle of a command, long after the sync that found
+    /// all in order.
     pub fn ask_index<T>(
         &self,
         mut ask: impl FnMut(&Index) -> Result<T, IndexError>,
@@ -86,8 +89,9 @@ impl Repository {
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
     ) -> Result<SyncReport, RepoError> {
         let index = self.index();
-        // In this order: what is loaded was put before, and a later listing shows it unless it was deleted. The other way
-        // a segment that somebody else publishes into this index meanwhile would look like a deleted one.
+        // In this order: what is loaded was put before, and a later listing shows it unless it was
+        // deleted. The other way a segment that somebody else publishes into this index meanwhile
+        // would look like a deleted one.
         let loaded = index.loaded()?;
         let mut listed = self.listed_segments()?;
         listed.extend(self.published_lately());
@@ -96,7 +100,8 @@ impl Repository {
             go_on()?;
             match self.read_segment(id) {
                 Ok(body) => match index.load(*id, &body) {
-                    // Sealed and whole, yet it cannot be true: one client's mistake must not stop all others.
+                    // Sealed and whole, yet it cannot be true: one client's mistake must not stop
+                    // all others.
                     Err(err @ IndexError::Refused { .. }) => {
                         report.damaged.push((*id, err.to_string()));
                         continue;
@@ -125,8 +130,8 @@ impl Repository {
         Ok(report)
     }
 
-    /// Segments of our own that a listing that lags behind need not show yet: without them our own chunks would be
-    /// forgotten in the middle of a backup.
+    /// Segments of our own that a listing that lags behind need not show yet: without them our own
+    /// chunks would be forgotten in the middle of a backup.
     fn published_lately(&self) -> Vec<SegmentId> {
         let margin = self.lease_times.margin;
         let mut published = self
@@ -163,8 +168,8 @@ impl Repository {
         decode_segment(&plain).map_err(|err| RepoError::bad_object(&key, err))
     }
 
-    /// Publishes a segment: once this returns, every client that lists `index/` learns of it. The rows enter our own
-    /// index behind the put, never before.
+    /// Publishes a segment: once this returns, every client that lists `index/` learns of it. The
+    /// rows enter our own index behind the put, never before.
     pub fn publish_segment(
         &self,
         writer: LeaseId,

@@ -1,12 +1,14 @@
-//! Merging runs by tiers (PROTOCOL R9): about a dozen runs, each entry rewritten about ten times in its life.
+//! Merging runs by tiers (PROTOCOL R9): about a dozen runs, each entry rewritten about ten times in
+//! its life.
 
 use super::{Mention, MergedRuns, RepoError, RunWriter};
 use crate::format::RunRef;
 use crate::types::{EntryFlags, Node};
 
-/// Tells how many of the newest existing runs join a new one of `new_entries` mentions: while twice the sum is at
-/// least the next run. `runs`: newest first. Each run that stays is thus more than twice the next newer one, and their
-/// number grows with the logarithm of the entries. A backup that adds nothing merges nothing.
+/// Tells how many of the newest existing runs join a new one of `new_entries` mentions: while twice
+/// the sum is at least the next run. `runs`: newest first. Each run that stays is thus more than
+/// twice the next newer one, and their number grows with the logarithm of the entries. A backup
+/// that adds nothing merges nothing.
 pub fn tiers_to_merge(new_entries: u64, runs: &[RunRef]) -> usize {
     if new_entries == 0 {
         return 0;
@@ -22,9 +24,10 @@ pub fn tiers_to_merge(new_entries: u64, runs: &[RunRef]) -> usize {
 
 /// Writes one run that says over older runs what the new mentions say over `old`.
 ///
-/// `new` gives the newest mentions in strictly ascending path order; `old` are the runs to merge with, of both
-/// streams, not yet read from. What a new mention covers is not read. With `includes_oldest` nothing lies below the
-/// result: removals are dropped and cover flags cleared; otherwise both are kept. None if there is nothing to say.
+/// `new` gives the newest mentions in strictly ascending path order; `old` are the runs to merge
+/// with, of both streams, not yet read from. What a new mention covers is not read. With
+/// `includes_oldest` nothing lies below the result: removals are dropped and cover flags cleared;
+/// otherwise both are kept. None if there is nothing to say.
 pub fn merged_into(
     mut new: impl FnMut() -> Result<Option<Mention>, RepoError>,
     mut old: MergedRuns<'_>,
@@ -56,8 +59,8 @@ pub fn merged_into(
     writer.finish()
 }
 
-/// Puts a new mention over the head of the old ones, whose path is not below it in the order; returns it and the
-/// old head that is left.
+/// Puts a new mention over the head of the old ones, whose path is not below it in the order;
+/// returns it and the old head that is left.
 fn over(
     mut newer: Mention,
     older: Option<Mention>,

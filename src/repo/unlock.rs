@@ -1,6 +1,7 @@
-//! Which key slot a secret opens. What a slot asks of us is not authentic before it opens, and whoever can write to the
-//! store can add slots: so the slot that opened last time is tried first, others by their cost, and what costs far more
-//! than a slot of this version only if the user says so.
+//! Which key slot a secret opens. What a slot asks of us is not authentic before it opens, and
+//! whoever can write to the store can add slots: so the slot that opened last time is tried first,
+//! others by their cost, and what costs far more than a slot of this version only if the user says
+//! so.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -58,7 +59,8 @@ impl Candidate {
 #[derive(Default)]
 struct Trouble {
     damage: Option<String>,
-    /// Slots of another repository: an `init` that was cut off leaves one. They are damage only if there are no others.
+    /// Slots of another repository: an `init` that was cut off leaves one. They are damage only if
+    /// there are no others.
     foreign: Option<String>,
     /// A copy that cannot be read at the moment may be the one that opens.
     unreadable: Option<StoreError>,
@@ -68,10 +70,12 @@ struct Trouble {
     costly: BTreeSet<String>,
 }
 
-/// Tries the secret on the slots of this repository. `last`: the slot that opened the last time, which is tried first.
+/// Tries the secret on the slots of this repository. `last`: the slot that opened the last time,
+/// which is tried first.
 ///
 /// # Errors
-/// [`RepoError::WrongKey`] if all is in order and none opens; it says how many slots were too costly to be tried.
+/// [`RepoError::WrongKey`] if all is in order and none opens; it says how many slots were too
+/// costly to be tried.
 pub(super) fn unlock(
     store: &dyn Store,
     repository: RepoId,
@@ -136,8 +140,8 @@ impl Trouble {
     }
 }
 
-/// The copies of a slot that may open: one, unless they differ, since what is sealed in a slot can be damaged without
-/// showing.
+/// The copies of a slot that may open: one, unless they differ, since what is sealed in a slot can
+/// be damaged without showing.
 fn read_slot(
     store: &dyn Store,
     repository: RepoId,

@@ -1,6 +1,7 @@
 //! Opening a repository in two steps: a secret gives its keys, then its cache is opened.
 //!
-//! Between the two the caller knows which repository it is, proven by its keys, and nothing was written anywhere.
+//! Between the two the caller knows which repository it is, proven by its keys, and nothing was
+//! written anywhere.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,8 @@ pub struct Unlocked {
     pub(super) config_damage: Option<String>,
 }
 
-/// What a machine keeps of one repository at one address: its index, its memory, copies of small objects.
+/// What a machine keeps of one repository at one address: its index, its memory, copies of small
+/// objects.
 pub struct Cache {
     pub(super) directory: PathBuf,
     pub(super) index: Index,
@@ -44,7 +46,8 @@ impl Unlocked {
         Self::unlock_near(store, secret, None)
     }
 
-    /// The same; the slot that opened the last time, as the repository's cache below `cache_root` says, is tried first.
+    /// The same; the slot that opened the last time, as the repository's cache below `cache_root`
+    /// says, is tried first.
     pub fn unlock_near(
         store: SharedStore,
         secret: &Secret,

@@ -1,10 +1,12 @@
 //! Snapshots that this machine remembers and the repository lacks.
 //!
-//! Who can write to the store can delete its newest snapshots and so put it back to an older state, without any key.
-//! A client remembers the last snapshot of each source that it committed, and the newest that it saw. Whenever `snapshots/` is listed, one of
-//! these that is not listed is looked for: it may have been forgotten, set aside by a repair, or forgotten and swept by
-//! another machine, which a sealed index segment then says. If it is nowhere, it has vanished. A vanished snapshot
-//! stays remembered, whatever is committed after it, until it turns up or somebody says that it need not be missed.
+//! Who can write to the store can delete its newest snapshots and so put it back to an older state,
+//! without any key. A client remembers the last snapshot of each source that it committed, and the
+//! newest that it saw. Whenever `snapshots/` is listed, one of these that is not listed is looked
+//! for: it may have been forgotten, set aside by a repair, or forgotten and swept by another
+//! machine, which a sealed index segment then says. If it is nowhere, it has vanished. A vanished
+//! snapshot stays remembered, whatever is committed after it, until it turns up or somebody says
+//! that it need not be missed.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -27,7 +29,8 @@ enum Fate {
 }
 
 impl Repository {
-    /// The vanished snapshots that this call is the first to return: each is reported once in a command.
+    /// The vanished snapshots that this call is the first to return: each is reported once in a
+    /// command.
     pub fn newly_vanished(&self) -> Vec<LastSnapshot> {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         self.vanished()
@@ -56,7 +59,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Says in the index that these snapshots were let go on purpose: another machine that remembers one does not miss it.
+    /// Says in the index that these snapshots were let go on purpose: another machine that
+    /// remembers one does not miss it.
     pub fn record_let_go(&self, writer: LeaseId, ids: &[SnapshotId]) -> Result<(), RepoError> {
         let superseded = ids.iter().map(record_of).collect();
         self.publish_segment(
@@ -92,8 +96,8 @@ impl Repository {
         }
         let is_known = self.vanished().iter().any(|one| one.snapshot == id);
         for is_second_look in [false, true] {
-            // Another machine's sweep may have published it since the last sync. A loss that was noticed before is not
-            // looked for again: whoever syncs next finds it.
+            // Another machine's sweep may have published it since the last sync. A loss that was
+            // noticed before is not looked for again: whoever syncs next finds it.
             if is_second_look && (is_known || self.sync().is_err()) {
                 return Ok(if is_known { Fate::Gone } else { Fate::Unknown });
             }
@@ -118,8 +122,9 @@ impl Repository {
 
     /// Remembers the newest committed snapshot of each source, as far as a listing shows it.
     ///
-    /// It takes nothing from what this machine remembers as committed by itself: a snapshot that was committed while the
-    /// store's clock was behind seems older than those before it, and would not be missed.
+    /// It takes nothing from what this machine remembers as committed by itself: a snapshot that
+    /// was committed while the store's clock was behind seems older than those before it, and would
+    /// not be missed.
     pub fn remember_newest(&self, found: &[StoredSnapshot]) {
         let known = self.memory().newest_listed();
         let mut seen = BTreeSet::new();
@@ -150,10 +155,12 @@ impl Repository {
         }
     }
 
-    /// Remembers a snapshot that was just committed as the last of its sources, unless a newer one is remembered.
+    /// Remembers a snapshot that was just committed as the last of its sources, unless a newer one
+    /// is remembered.
     ///
-    /// A copy, a re-tag or a repair has the time of its first: of an old snapshot it is not the last. One that it
-    /// overtakes is looked for first: it may have vanished since the snapshots were listed.
+    /// A copy, a re-tag or a repair has the time of its first: of an old snapshot it is not the
+    /// last. One that it overtakes is looked for first: it may have vanished since the snapshots
+    /// were listed.
     pub(super) fn remember(&self, found: &StoredSnapshot) {
         let snapshot = &found.snapshot;
         if snapshot.state == SnapshotState::Checkpoint {
@@ -189,7 +196,8 @@ impl Repository {
                 .into_iter()
                 .filter(|last| !snapshot.parents.contains(&last.snapshot))
             {
-                // What cannot be looked for now is looked for by nobody later; the snapshot is in all the same.
+                // What cannot be looked for now is looked for by nobody later; the snapshot is in
+                // all the same.
                 let _ = self.look_for(last);
             }
             let (host, name, time) = (&snapshot.host, &source.name, found.committed());
@@ -201,8 +209,8 @@ impl Repository {
     }
 }
 
-/// The name under which a segment's list of superseded objects tells that a snapshot was swept. Segments and snapshots
-/// are named by the hashes of their bytes, so no segment has this name.
+/// The name under which a segment's list of superseded objects tells that a snapshot was swept.
+/// Segments and snapshots are named by the hashes of their bytes, so no segment has this name.
 fn record_of(id: &SnapshotId) -> SegmentId {
     SegmentId::new(*id.as_bytes())
 }

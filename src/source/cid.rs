@@ -45,8 +45,8 @@ impl Cid {
         })
     }
 
-    /// Where kubo's flatfs keeps the root block, from the repository's directory: `blocks/XX/<multihash>.data`. None if the data
-    /// stand in the CID itself.
+    /// Where kubo's flatfs keeps the root block, from the repository's directory:
+    /// `blocks/XX/<multihash>.data`. None if the data stand in the CID itself.
     pub fn block_path(&self, sharding: Sharding) -> Option<RelPath> {
         let key = to_base32(self.multihash.as_ref()?, b'A');
         let directory = sharding.directory(&key);

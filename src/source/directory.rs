@@ -1,5 +1,5 @@
-//! Directories by handle: a tree is walked name by name from its root's handle, so its depth has no limit and nothing is
-//! followed out of it.
+//! Directories by handle: a tree is walked name by name from its root's handle, so its depth has no
+//! limit and nothing is followed out of it.
 
 use std::collections::HashSet;
 use std::io;
@@ -57,11 +57,13 @@ impl SourceDir {
         self.open_directory(check(name)?)
     }
 
-    /// Opens the directory that holds this one, by `..`, so that a walk of any depth needs but a few descriptors.
+    /// Opens the directory that holds this one, by `..`, so that a walk of any depth needs but a
+    /// few descriptors.
     ///
     /// # Errors
-    /// `StaleNetworkFileHandle` if it is not the directory `expect`: something was moved. `PermissionDenied` if this
-    /// directory may be listed but not searched: hold on to the parent's handle in that case.
+    /// `StaleNetworkFileHandle` if it is not the directory `expect`: something was moved.
+    /// `PermissionDenied` if this directory may be listed but not searched: hold on to the parent's
+    /// handle in that case.
     pub fn reopen_parent(&self, expect: DirectoryId) -> io::Result<Self> {
         let parent = self.open_directory(b"..")?;
         if parent.id() == expect {
@@ -96,8 +98,8 @@ impl SourceDir {
         self.inner.id
     }
 
-    /// The mount that holds this directory; 0 before Linux 5.8. With the device it tells where another file system or
-    /// a bind mount begins.
+    /// The mount that holds this directory; 0 before Linux 5.8. With the device it tells where
+    /// another file system or a bind mount begins.
     pub fn mount_id(&self) -> u64 {
         self.inner.mount_id
     }
@@ -107,8 +109,9 @@ impl SourceDir {
         Stat::of(self.inner.fd.as_fd(), b"")
     }
 
-    /// Reads all names, sorted as unsigned bytes. Above 4 MiB of names (or `memory_bytes` if that is less) they are
-    /// sorted outside memory: about `memory_bytes` in memory, the rest in unlinked files in the directory `scratch`.
+    /// Reads all names, sorted as unsigned bytes. Above 4 MiB of names (or `memory_bytes` if that
+    /// is less) they are sorted outside memory: about `memory_bytes` in memory, the rest in
+    /// unlinked files in the directory `scratch`.
     ///
     /// # Errors
     /// A failure of the scratch directory carries a [`PathError`] that names it.
@@ -121,19 +124,21 @@ impl SourceDir {
         Listing::read(self.inner.fd.as_fd(), scratch, memory_bytes)
     }
 
-    /// Looks for a name of a listing. None only if it is gone: `statx` does not find it, and a second listing does not show it
-    /// either. One file system lists names that it cannot find (SMB names that end in a dot), another loses one for a moment.
+    /// Looks for a name of a listing. None only if it is gone: `statx` does not find it, and a
+    /// second listing does not show it either. One file system lists names that it cannot find (SMB
+    /// names that end in a dot), another loses one for a moment.
     ///
     /// # Errors
-    /// Why it cannot be reached; a name that is listed again and again and cannot be found is `Other`.
+    /// Why it cannot be reached; a name that is listed again and again and cannot be found is
+    /// `Other`.
     pub fn look(&self, name: &[u8]) -> io::Result<Option<Stat>> {
         self.confirm(&[name], vec![self.stat(name)])
             .pop()
             .unwrap_or(Ok(None))
     }
 
-    /// True if an error can mean that a name is gone, and calls for a second look. `STALE`: another machine removed what was
-    /// found before.
+    /// True if an error can mean that a name is gone, and calls for a second look. `STALE`: another
+    /// machine removed what was found before.
     pub fn is_missing(err: &io::Error) -> bool {
         matches!(
             err.kind(),
@@ -141,7 +146,8 @@ impl SourceDir {
         )
     }
 
-    /// As [`SourceDir::look`] for many names, on all cores where that pays; what is missing costs one listing in all.
+    /// As [`SourceDir::look`] for many names, on all cores where that pays; what is missing costs
+    /// one listing in all.
     pub fn look_many<N: AsRef<[u8]> + Sync>(&self, names: &[N]) -> Vec<io::Result<Option<Stat>>> {
         self.confirm(names, self.stat_many(names))
     }
@@ -177,8 +183,8 @@ impl SourceDir {
         looked.collect()
     }
 
-    /// Looks for a name that a listing does not show: none if it is gone, or if what it leads to is listed by another name,
-    /// as on a file system without case.
+    /// Looks for a name that a listing does not show: none if it is gone, or if what it leads to is
+    /// listed by another name, as on a file system without case.
     ///
     /// # Errors
     /// Why it cannot be reached.
@@ -228,10 +234,12 @@ impl SourceDir {
         Stat::of(self.inner.fd.as_fd(), check(name)?)
     }
 
-    /// Looks whether there is anything at a path below this directory, without listing what lies on the way.
+    /// Looks whether there is anything at a path below this directory, without listing what lies on
+    /// the way.
     ///
     /// # Errors
-    /// Why it cannot be reached; `FilesystemLoop` where the way leads through a symlink, which a walk does not follow.
+    /// Why it cannot be reached; `FilesystemLoop` where the way leads through a symlink, which a
+    /// walk does not follow.
     pub fn find(&self, path: &RelPath) -> io::Result<()> {
         let mut at: Option<OwnedFd> = None;
         let mut piece: Vec<u8> = Vec::new();
@@ -268,16 +276,16 @@ impl SourceDir {
         Ok(readlinkat(&self.inner.fd, check(name)?, Vec::new())?.into_bytes())
     }
 
-    /// Extended attributes of `name` itself, not of what a symlink points to, with values up to 64 KiB; none where the file
-    /// system has no such thing.
+    /// Extended attributes of `name` itself, not of what a symlink points to, with values up to 64
+    /// KiB; none where the file system has no such thing.
     ///
     /// Goes through `/proc/self/fd`, which must be mounted.
     ///
     /// # Errors
     /// Only for what is no name.
     pub fn xattrs(&self, name: &[u8]) -> io::Result<Attributes> {
-        // User attributes lie on files and directories alone, but security labels and trusted ones on every kind, so the
-        // stat's kind spares no question.
+        // User attributes lie on files and directories alone, but security labels and trusted ones
+        // on every kind, so the stat's kind spares no question.
         let mut path = format!("/proc/self/fd/{}/", self.inner.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(check(name)?);
         Ok(xattr::read_all(&xattr::Of::Path(&path)))
@@ -288,7 +296,8 @@ impl SourceDir {
         xattr::read_all(&xattr::Of::Handle(self.inner.fd.as_fd()))
     }
 
-    /// Opens the regular file `name` for reading; never blocks on a FIFO, leaves the access time alone where it may.
+    /// Opens the regular file `name` for reading; never blocks on a FIFO, leaves the access time
+    /// alone where it may.
     ///
     /// # Errors
     /// A symlink is `FilesystemLoop`; any other kind is `InvalidInput`.
@@ -334,7 +343,8 @@ fn reach(directory: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     Ok(open_beneath(directory, path, flags, ResolveFlags::empty())?)
 }
 
-/// Opens without touching the access time; the kernel allows that to owners and root alone, so others try again.
+/// Opens without touching the access time; the kernel allows that to owners and root alone, so
+/// others try again.
 fn open_noatime(
     flags: OFlags,
     open: impl Fn(OFlags) -> Result<OwnedFd, Errno>,

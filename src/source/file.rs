@@ -15,7 +15,8 @@ use crate::source::xattr::{self, Attributes};
 const ZERO_READ_BYTES: u64 = 1 << 20;
 const ZERO_BLOCK_BYTES: usize = 4 << 10;
 
-/// A regular file opened for reading. Its offset is our own: `read` and `next_data` do not disturb one another.
+/// A regular file opened for reading. Its offset is our own: `read` and `next_data` do not disturb
+/// one another.
 #[derive(Debug)]
 pub struct SourceFile {
     fd: OwnedFd,
@@ -58,7 +59,8 @@ impl SourceFile {
         xattr::read_all(&xattr::Of::Handle(self.fd.as_fd()))
     }
 
-    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file. Returns their number.
+    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file. Returns their
+    /// number.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
@@ -77,8 +79,9 @@ impl SourceFile {
         self.position = position;
     }
 
-    /// Finds the next data at or after `offset`: what lies between is a hole. None if only a hole follows, or
-    /// nothing. A file system that knows no holes gives everything up to the size of now.
+    /// Finds the next data at or after `offset`: what lies between is a hole. None if only a hole
+    /// follows, or nothing. A file system that knows no holes gives everything up to the size of
+    /// now.
     pub fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let start = match seek(&self.fd, SeekFrom::Data(offset)) {
             Ok(start) => start,
@@ -98,8 +101,9 @@ impl SourceFile {
         }
     }
 
-    /// Looks how far from the beginning of `range` the file holds zeros: the offset of the first block of 4 KiB with anything
-    /// else in it, or the end of the range. `stop` is asked before each MiB.
+    /// Looks how far from the beginning of `range` the file holds zeros: the offset of the first
+    /// block of 4 KiB with anything else in it, or the end of the range. `stop` is asked before
+    /// each MiB.
     ///
     /// # Errors
     /// `Interrupted` once `stop` is true.
@@ -130,8 +134,8 @@ impl SourceFile {
         Ok(range.end)
     }
 
-    /// Tells the kernel that the file is read from front to back, so that it reads ahead further. What others have
-    /// in the page cache stays there.
+    /// Tells the kernel that the file is read from front to back, so that it reads ahead further.
+    /// What others have in the page cache stays there.
     pub fn advise_sequential(&self) {
         // Advice: a kernel that does not take it reads the file all the same.
         let _ = fadvise(&self.fd, 0, None, Advice::Sequential);

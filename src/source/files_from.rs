@@ -15,7 +15,8 @@ const LIST_BYTES_MAX: usize = 32 << 20;
 pub enum FilesFromError {
     #[error(transparent)]
     File(#[from] PathError),
-    /// A listed path is not one below the root (it holds `..`, a name too long). `number` counts from 1.
+    /// A listed path is not one below the root (it holds `..`, a name too long). `number` counts
+    /// from 1.
     #[error("path {number} of the list cannot be used: {problem}")]
     Path { number: usize, problem: PathProblem },
     /// The list names nothing: capturing an empty tree is not what anyone meant.
@@ -34,7 +35,8 @@ pub enum Wanted {
     Yes,
 }
 
-/// Paths below the source's root, sorted, each once. A listed directory stands for all that is below it.
+/// Paths below the source's root, sorted, each once. A listed directory stands for all that is
+/// below it.
 #[derive(Debug, Clone)]
 pub struct FilesFrom {
     /// The paths' keys, one after another in order.
@@ -49,8 +51,8 @@ impl FilesFrom {
         Self::parse(&read_bounded(path, LIST_BYTES_MAX)?)
     }
 
-    /// Takes a list of paths relative to the root (a leading `/` or `./` is allowed): NUL-separated if it holds any
-    /// NUL, else one a line, which may end as in Windows.
+    /// Takes a list of paths relative to the root (a leading `/` or `./` is allowed): NUL-separated
+    /// if it holds any NUL, else one a line, which may end as in Windows.
     pub fn parse(list: &[u8]) -> Result<Self, FilesFromError> {
         let separator = if list.contains(&0) { 0 } else { b'\n' };
         // Editors of Windows put a byte order mark in front.
@@ -107,7 +109,8 @@ impl FilesFrom {
         self.ends.is_empty()
     }
 
-    /// The listed paths' keys ([`RelPath::key`]), ascending: also what a digest of the list is made of.
+    /// The listed paths' keys ([`RelPath::key`]), ascending: also what a digest of the list is made
+    /// of.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.key(i))
     }
@@ -157,8 +160,9 @@ impl FilesFrom {
         found.any(|found| !found.is_err_and(|err| is_absence(&err)))
     }
 
-    /// Tells of each listed path that is not there, or cannot be reached without following a symlink, and why. What is
-    /// listed below a listed directory that is there is of the directory's contents, which come and go.
+    /// Tells of each listed path that is not there, or cannot be reached without following a
+    /// symlink, and why. What is listed below a listed directory that is there is of the
+    /// directory's contents, which come and go.
     ///
     /// Looks at the file system path by path, so that nothing is held of millions of them.
     ///

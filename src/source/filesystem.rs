@@ -1,7 +1,7 @@
 //! What kind of file system holds a directory, and what follows from it for a backup.
 
-/// Seconds within which a change of a directory, a link or a device may leave its times as they are: what clocks of file
-/// systems (2 s on FAT) and of the kernel are coarse by.
+/// Seconds within which a change of a directory, a link or a device may leave its times as they
+/// are: what clocks of file systems (2 s on FAT) and of the kernel are coarse by.
 const NAME_SECONDS: i64 = 3;
 /// The same where another machine keeps the clock.
 const NETWORK_SECONDS: i64 = 60;
@@ -12,12 +12,14 @@ pub enum FsKind {
     Local,
     /// Also FUSE: another machine may stand behind it.
     Network,
-    /// Objects of the kernel that look like files, made while they are read: procfs, sysfs, cgroups and the like.
+    /// Objects of the kernel that look like files, made while they are read: procfs, sysfs, cgroups
+    /// and the like.
     Kernel,
 }
 
 impl FsKind {
-    /// How close to now, in seconds, the times of something without content are not to be trusted (PROTOCOL R17).
+    /// How close to now, in seconds, the times of something without content are not to be trusted
+    /// (PROTOCOL R17).
     pub fn name_window_seconds(self) -> i64 {
         match self {
             Self::Local | Self::Kernel => NAME_SECONDS,
@@ -25,8 +27,9 @@ impl FsKind {
         }
     }
 
-    /// The same for a file that holds something. A page of a shared mapping that was written gets no new time for further
-    /// writes until the kernel has stored it, at most `writeback_seconds` later.
+    /// The same for a file that holds something. A page of a shared mapping that was written gets
+    /// no new time for further writes until the kernel has stored it, at most `writeback_seconds`
+    /// later.
     pub fn content_window_seconds(self, writeback_seconds: i64) -> i64 {
         match self {
             Self::Local => writeback_seconds.max(NAME_SECONDS),

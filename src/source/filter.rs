@@ -15,10 +15,12 @@ use crate::source::stat::{DirectoryId, Kind, Stat};
 use crate::sys::{PathError, read_bounded};
 use crate::types::RelPath;
 
-/// The file that marks a cache directory, and what it must begin with (<https://bford.info/cachedir/>).
+/// The file that marks a cache directory, and what it must begin with
+/// (<https://bford.info/cachedir/>).
 pub const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
 const CACHE_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
-/// Raised when the same options come to capture something else, so that nothing is carried over unseen.
+/// Raised when the same options come to capture something else, so that nothing is carried over
+/// unseen.
 const RULES_VERSION: u32 = 2;
 /// A longer file of patterns is refused: all patterns are held in memory.
 const EXCLUDE_FILE_BYTES_MAX: usize = 4 << 20;
@@ -26,9 +28,11 @@ const EXCLUDE_FILE_BYTES_MAX: usize = 4 << 20;
 /// What is left out, as the user gave it.
 #[derive(Debug, Clone, Default)]
 pub struct FilterOptions {
-    /// Patterns by gitignore's rules, from the source's root. They come after those of the files, so they win.
+    /// Patterns by gitignore's rules, from the source's root. They come after those of the files,
+    /// so they win.
     pub excludes: Vec<OsString>,
-    /// Files of patterns, one a line. They are read for each source: none of them may be a pipe where there are several.
+    /// Files of patterns, one a line. They are read for each source: none of them may be a pipe
+    /// where there are several.
     pub exclude_files: Vec<PathBuf>,
     /// Files of patterns that were read, whose patterns come after those of `exclude_files`.
     pub exclude_texts: Vec<PatternText>,
@@ -38,7 +42,8 @@ pub struct FilterOptions {
     pub exclude_larger_than: Option<u64>,
     /// Do not enter other file systems than the root's.
     pub one_file_system: bool,
-    /// Directories that are never captured, whatever their path: the repository and the cache directory.
+    /// Directories that are never captured, whatever their path: the repository and the cache
+    /// directory.
     pub never: Vec<DirectoryId>,
     /// What errors call the patterns of `excludes`.
     pub given_as: GivenAs,
@@ -193,7 +198,8 @@ impl fmt::Display for VainLine {
 #[derive(Debug)]
 pub struct Filter {
     patterns: PatternList,
-    /// The patterns as they were read, comments and blank lines left out: what the digest is made of.
+    /// The patterns as they were read, comments and blank lines left out: what the digest is made
+    /// of.
     given: Vec<GivenPattern>,
     vain_lines: Vec<VainLine>,
     exclude_caches: bool,
@@ -238,11 +244,11 @@ impl Filter {
         &self.vain_lines
     }
 
-    /// Refuses patterns that were written for absolute paths, as other programs take them: below the root they match
-    /// nothing, and what was to be left out would be captured.
+    /// Refuses patterns that were written for absolute paths, as other programs take them: below
+    /// the root they match nothing, and what was to be left out would be captured.
     ///
-    /// `root` is the absolute path of the source. `has_name` returns whether the source's root holds a name; a pattern
-    /// that begins with such a name is taken as it stands.
+    /// `root` is the absolute path of the source. `has_name` returns whether the source's root
+    /// holds a name; a pattern that begins with such a name is taken as it stands.
     pub fn refuse_absolute(
         &self,
         root: &Path,
@@ -278,9 +284,10 @@ impl Filter {
         Ok(())
     }
 
-    /// What to warn of: patterns that are legal, match nothing as things are, and look as if they were written by another
-    /// program's rules, or take back what nothing leaves out. `root` and `has_name` as for
-    /// [`refuse_absolute`](Self::refuse_absolute); `name` is the source's, which listings print in front of its paths.
+    /// What to warn of: patterns that are legal, match nothing as things are, and look as if they
+    /// were written by another program's rules, or take back what nothing leaves out. `root` and
+    /// `has_name` as for [`refuse_absolute`](Self::refuse_absolute); `name` is the source's, which
+    /// listings print in front of its paths.
     pub fn misread(
         &self,
         name: &str,
@@ -312,8 +319,9 @@ impl Filter {
         advised.chain(vain).collect()
     }
 
-    /// True if the patterns leave this path out. A directory left out is not to be entered: what lies in it is not
-    /// looked at, and no negated pattern brings it back (as with gitignore). The root is never left out.
+    /// True if the patterns leave this path out. A directory left out is not to be entered: what
+    /// lies in it is not looked at, and no negated pattern brings it back (as with gitignore). The
+    /// root is never left out.
     pub fn excludes(&self, path: &RelPath, is_directory: bool) -> bool {
         !self.patterns.is_empty()
             && !path.is_root()
@@ -325,9 +333,9 @@ impl Filter {
         self.exclude_larger_than.is_some_and(|max| size > max)
     }
 
-    /// True if this directory lies on another file system than the source's root and is not to be entered; its own
-    /// entry is kept. Told by the device, as `find -xdev` does: Btrfs subvolumes count as other file systems, bind
-    /// mounts of the root's file system do not.
+    /// True if this directory lies on another file system than the source's root and is not to be
+    /// entered; its own entry is kept. Told by the device, as `find -xdev` does: Btrfs subvolumes
+    /// count as other file systems, bind mounts of the root's file system do not.
     pub fn excludes_mount(&self, root: &Stat, directory: &Stat) -> bool {
         self.one_file_system && directory.device != root.device
     }
@@ -337,14 +345,15 @@ impl Filter {
         self.never.binary_search(&id).is_ok()
     }
 
-    /// True if the directory is marked as a cache and caches are left out: its entry and the tag file
-    /// ([`CACHE_TAG_NAME`]) are kept, all else in it is not. A tag that cannot be read marks nothing.
+    /// True if the directory is marked as a cache and caches are left out: its entry and the tag
+    /// file ([`CACHE_TAG_NAME`]) are kept, all else in it is not. A tag that cannot be read marks
+    /// nothing.
     pub fn is_cache_directory(&self, directory: &SourceDir) -> bool {
         self.exclude_caches && has_cache_tag(directory)
     }
 
-    /// A text that is equal for two filters exactly if they leave out the same (R17): the caller hashes it. Device
-    /// numbers, which change across boots, are not part of it.
+    /// A text that is equal for two filters exactly if they leave out the same (R17): the caller
+    /// hashes it. Device numbers, which change across boots, are not part of it.
     pub fn digest_text(&self) -> String {
         let mut text = format!(
             "filter {RULES_VERSION}\ncaches {}\nlarger {:?}\none-file-system {}\n",
@@ -442,8 +451,8 @@ fn components_of(root: &Path) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Compares a pattern that begins with `/` with the components of the source's own path. None if it is about something
-/// else. Otherwise what the pattern has after that path, if it is that long.
+/// Compares a pattern that begins with `/` with the components of the source's own path. None if it
+/// is about something else. Otherwise what the pattern has after that path, if it is that long.
 fn pattern_below<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<Option<&'p [u8]>> {
     let mut rest = pattern.strip_prefix(b"/")?;
     for (i, component) in root.iter().enumerate() {

@@ -1,10 +1,14 @@
-//! Names that are hashes of the content (R19): what an immutable source may skip, and what its first capture checks.
+//! Names that are hashes of the content (R19): what an immutable source may skip, and what its
+//! first capture checks.
 //!
-//! Only canonical spellings count; whatever else looks like a hash is an ordinary name. Recognised are
+//! Only canonical spellings count; whatever else looks like a hash is an ordinary name. Recognised
+//! are
 //! - 64 lower-case hex digits: the SHA-256 of the file;
-//! - `<multihash>.data`, base32 in upper case without padding: a block of kubo's flatfs, with the block's own hash;
-//! - CIDv0 (`Qm…`, base58) and CIDv1 (`b…`, base32 in lower case). Only a CIDv1 of codec *raw* with SHA-256 is the
-//!   hash of the bytes; other CIDs name the root of a tree of blocks and cannot be decided from the file alone.
+//! - `<multihash>.data`, base32 in upper case without padding: a block of kubo's flatfs, with the
+//!   block's own hash;
+//! - CIDv0 (`Qm…`, base58) and CIDv1 (`b…`, base32 in lower case). Only a CIDv1 of codec *raw* with
+//!   SHA-256 is the hash of the bytes; other CIDs name the root of a tree of blocks and cannot be
+//!   decided from the file alone.
 
 use aws_lc_rs::digest;
 
@@ -14,7 +18,8 @@ const SHA2_256: u64 = 0x12;
 pub(super) const IDENTITY: u64 = 0x00;
 /// Multicodec code of raw bytes.
 const RAW: u64 = 0x55;
-/// Digest lengths in bytes that kubo accepts: shorter ones prove little and would catch ordinary names.
+/// Digest lengths in bytes that kubo accepts: shorter ones prove little and would catch ordinary
+/// names.
 const DIGEST_BYTES: std::ops::RangeInclusive<u64> = 20..=128;
 /// Longest name looked at: base32 of a 128-byte digest with its prefixes, and `.data`.
 const NAME_BYTES_MAX: usize = 240;
@@ -78,7 +83,8 @@ impl HashName {
         self.form
     }
 
-    /// The SHA-256 that the file's bytes must have; none if the name cannot be decided from the bytes.
+    /// The SHA-256 that the file's bytes must have; none if the name cannot be decided from the
+    /// bytes.
     pub fn expected_sha256(&self) -> Option<[u8; 32]> {
         self.sha256
     }
@@ -168,8 +174,8 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-/// Decodes base32 (RFC 4648) without padding; `first` is `A` or `a`, the alphabet's case. Left-over bits must be
-/// zero and too few for another byte, so that each value has one spelling.
+/// Decodes base32 (RFC 4648) without padding; `first` is `A` or `a`, the alphabet's case. Left-over
+/// bits must be zero and too few for another byte, so that each value has one spelling.
 pub(super) fn base32(text: &[u8], first: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() * 5 / 8);
     let (mut bits, mut count) = (0u32, 0u32);

@@ -1,4 +1,5 @@
-//! The names of one directory in order, in memory while they are few, sorted outside memory when they are millions.
+//! The names of one directory in order, in memory while they are few, sorted outside memory when
+//! they are millions.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -114,7 +115,8 @@ impl Listing {
         self.total
     }
 
-    /// Puts the next names, at most `max`, in place of what `out` holds; returns their number, 0 at the end.
+    /// Puts the next names, at most `max`, in place of what `out` holds; returns their number, 0 at
+    /// the end.
     pub fn next_batch(&mut self, out: &mut Vec<ListedName>, max: usize) -> io::Result<usize> {
         out.clear();
         while out.len() < max {
@@ -162,7 +164,8 @@ impl Names {
     }
 }
 
-/// Reads all names of a directory from its beginning, `.` and `..` left out, in the order of the file system.
+/// Reads all names of a directory from its beginning, `.` and `..` left out, in the order of the
+/// file system.
 pub(super) fn each_name(
     fd: BorrowedFd<'_>,
     mut each: impl FnMut(&RawDirEntry<'_>) -> io::Result<()>,
@@ -175,7 +178,8 @@ pub(super) fn each_name(
             Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
             Ok(entry) => each(&entry)?,
             Err(Errno::INTR) => {}
-            // Removed while we hold it, and so empty, if it has no link left. Else it is an error like others.
+            // Removed while we hold it, and so empty, if it has no link left. Else it is an error
+            // like others.
             Err(Errno::NOENT) if fstat(fd)?.st_nlink == 0 => return Ok(()),
             Err(error) => return Err(error.into()),
         }

@@ -17,8 +17,8 @@ const DATABASE_BYTES_MAX: usize = 16 << 20;
 
 /// The names of users and groups, read once.
 ///
-/// From `/etc/passwd` and `/etc/group` alone: users known only to a directory service (LDAP, systemd's dynamic
-/// users) have no name here, and their entries carry the numbers.
+/// From `/etc/passwd` and `/etc/group` alone: users known only to a directory service (LDAP,
+/// systemd's dynamic users) have no name here, and their entries carry the numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
     users: HashMap<u32, Vec<u8>>,
@@ -35,8 +35,8 @@ impl Owners {
         Ok(Self::parse(&read("/etc/passwd")?, &read("/etc/group")?))
     }
 
-    /// Takes the contents of a passwd and a group file. Of two lines with one number the first counts; lines that
-    /// make no sense are passed over.
+    /// Takes the contents of a passwd and a group file. Of two lines with one number the first
+    /// counts; lines that make no sense are passed over.
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
         Self {
             users: names(passwd),
@@ -83,15 +83,15 @@ fn names(file: &[u8]) -> HashMap<u32, Vec<u8>> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub meta: Metadata,
-    /// Name and value of the attributes over [`XATTR_INLINE_BYTES_MAX`], sorted by name: the caller stores the
-    /// values as chunks and puts them into `meta.xattrs` in the order of names.
+    /// Name and value of the attributes over [`XATTR_INLINE_BYTES_MAX`], sorted by name: the caller
+    /// stores the values as chunks and puts them into `meta.xattrs` in the order of names.
     pub long_xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Builds an entry's metadata from a stat and the attributes, which are sorted by name.
 ///
-/// The device is kept only where hard links need it (it changes across boots); a directory's link count, which counts
-/// its subdirectories, is kept as 1.
+/// The device is kept only where hard links need it (it changes across boots); a directory's link
+/// count, which counts its subdirectories, is kept as 1.
 pub fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Described {
     let nlink = if stat.kind == Kind::Directory {
         1

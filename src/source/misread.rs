@@ -1,12 +1,13 @@
-//! Exclude patterns that look as if they were written by another program's rules, and then leave out nothing.
+//! Exclude patterns that look as if they were written by another program's rules, and then leave
+//! out nothing.
 //!
-//! They are legal, and may be meant as they stand, so a backup goes ahead and warns. What cannot be meant is refused
-//! elsewhere: see [`Filter::refuse_absolute`](super::Filter::refuse_absolute).
+//! They are legal, and may be meant as they stand, so a backup goes ahead and warns. What cannot be
+//! meant is refused elsewhere: see [`Filter::refuse_absolute`](super::Filter::refuse_absolute).
 
 use super::filter::shown;
 
-/// What to say of a pattern, if it seems to be written by other rules. `root`: the components of the source's absolute
-/// path. `has_name` returns whether the source's root holds a name.
+/// What to say of a pattern, if it seems to be written by other rules. `root`: the components of
+/// the source's absolute path. `has_name` returns whether the source's root holds a name.
 pub(super) fn advice(
     pattern: &[u8],
     root: &[&[u8]],
@@ -40,8 +41,8 @@ pub(super) fn advice(
     ))
 }
 
-/// What a pattern has after its first components, if these are the last ones of `root`. A wildcard in front stands for
-/// the components before these.
+/// What a pattern has after its first components, if these are the last ones of `root`. A wildcard
+/// in front stands for the components before these.
 fn below_end_of<'p>(pattern: &'p [u8], root: &[&[u8]]) -> Option<&'p [u8]> {
     let pattern = [&b"**/"[..], b"*/"]
         .iter()

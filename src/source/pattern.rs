@@ -1,12 +1,13 @@
 //! One exclude pattern, with exactly the meaning that git gives a line of `.gitignore`.
 //!
-//! The rules are those of gitignore(5) and of git's `dir.c` and `wildmatch.c`: what ends a line, when a pattern is
-//! anchored, where `**` crosses directories, what a bracket expression holds. `tests/patterns.rs` compares each of them
-//! with `git check-ignore`. Matching takes at most the product of the lengths of pattern and path and never recurses, so
-//! no pattern and no path can make it hang or overflow the stack.
+//! The rules are those of gitignore(5) and of git's `dir.c` and `wildmatch.c`: what ends a line,
+//! when a pattern is anchored, where `**` crosses directories, what a bracket expression holds.
+//! `tests/patterns.rs` compares each of them with `git check-ignore`. Matching takes at most the
+//! product of the lengths of pattern and path and never recurses, so no pattern and no path can
+//! make it hang or overflow the stack.
 //!
-//! Paths are matched in the form of [`crate::types::RelPath::key`]: components joined by 0x00. A `/` in a pattern
-//! therefore stands for the byte [`SEPARATOR`].
+//! Paths are matched in the form of [`crate::types::RelPath::key`]: components joined by 0x00. A
+//! `/` in a pattern therefore stands for the byte [`SEPARATOR`].
 
 use std::fmt;
 
@@ -124,8 +125,8 @@ pub fn parse(text: &[u8]) -> Line {
     } else {
         Subject::Name
     };
-    // git cuts the literal beginning off before it looks for wildcards, so a `**` right after it counts as one at the
-    // beginning of a component.
+    // git cuts the literal beginning off before it looks for wildcards, so a `**` right after it
+    // counts as one at the beginning of a component.
     let text = text.strip_prefix(b"/").unwrap_or(text);
     let literal = text
         .iter()
@@ -185,7 +186,8 @@ fn trim_trailing_spaces(text: &[u8]) -> &[u8] {
     &text[..end.min(text.len())]
 }
 
-/// Finds a component that no path can have. Only plain text is judged: a class or an escape is left to the matcher.
+/// Finds a component that no path can have. Only plain text is judged: a class or an escape is left
+/// to the matcher.
 fn impossible_component(text: &[u8]) -> Option<PatternProblem> {
     if text.iter().any(|byte| b"[\\".contains(byte)) {
         return None;
@@ -249,7 +251,8 @@ fn tokenize(text: &[u8], subject: Subject) -> Result<Vec<Token>, PatternProblem>
     Ok(tokens)
 }
 
-/// Reads the bracket expression that `text` begins with: the set of bytes it matches, and its length.
+/// Reads the bracket expression that `text` begins with: the set of bytes it matches, and its
+/// length.
 fn read_class(text: &[u8]) -> Result<([u64; 4], usize), PatternProblem> {
     let mut set = [0u64; 4];
     let mut add = |byte: u8| set[usize::from(byte >> 6)] |= 1 << (byte & 63);
@@ -314,8 +317,8 @@ fn read_class(text: &[u8]) -> Result<([u64; 4], usize), PatternProblem> {
 
 type Contains = fn(&u8) -> bool;
 
-/// Reads `[:name:]` at `at`: its members and the place of its `]`. None if it is not closed by `:]`, and thus is a `[`
-/// among other members.
+/// Reads `[:name:]` at `at`: its members and the place of its `]`. None if it is not closed by
+/// `:]`, and thus is a `[` among other members.
 fn named_class(text: &[u8], at: usize) -> Result<Option<(Contains, usize)>, PatternProblem> {
     let start = at + 2;
     let len = text[start..]
@@ -371,8 +374,9 @@ impl Pattern {
 
 /// Matches the whole of `text`.
 ///
-/// After a mismatch the last `*` takes one byte more, up to the end of its component, and then the last `**` one
-/// component more. Earlier wildcards need no second try: whatever they could reach, a later one of their kind reaches.
+/// After a mismatch the last `*` takes one byte more, up to the end of its component, and then the
+/// last `**` one component more. Earlier wildcards need no second try: whatever they could reach, a
+/// later one of their kind reaches.
 fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
     let (mut at_token, mut at_text) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -7,7 +7,8 @@ use super::pattern::{Pattern, Subject};
 /// Patterns in the order in which they were given.
 #[derive(Debug, Default)]
 pub(super) struct PatternList {
-    /// Patterns without wildcards, by the name or path that they match: looked up, however many there are.
+    /// Patterns without wildcards, by the name or path that they match: looked up, however many
+    /// there are.
     names: HashMap<Vec<u8>, Vec<Literal>>,
     paths: HashMap<Vec<u8>, Vec<Literal>>,
     /// All others, the last one first.

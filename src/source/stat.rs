@@ -91,7 +91,8 @@ pub struct Stat {
     pub rdev: DeviceNumber,
     /// Allocated, in units of 512 bytes.
     pub blocks: u64,
-    /// The mount that holds the path; 0 before Linux 5.8. Tells bind mounts apart, which `device` does not.
+    /// The mount that holds the path; 0 before Linux 5.8. Tells bind mounts apart, which `device`
+    /// does not.
     pub mount_id: u64,
 }
 
@@ -104,13 +105,15 @@ impl Stat {
         }
     }
 
-    /// True if less is allocated than the size says: holes are worth asking for (or the file system compresses).
+    /// True if less is allocated than the size says: holes are worth asking for (or the file system
+    /// compresses).
     pub fn may_have_holes(&self) -> bool {
         self.blocks.saturating_mul(512) < self.size
     }
 
-    /// True if a change since this stat could be invisible to the next one: the file was modified or changed within
-    /// `grain_seconds` of `now` (the clock just before the stat), or in the future.
+    /// True if a change since this stat could be invisible to the next one: the file was modified
+    /// or changed within `grain_seconds` of `now` (the clock just before the stat), or in the
+    /// future.
     pub fn is_racy(&self, now: Timestamp, grain_seconds: i64) -> bool {
         self.mtime.max(self.ctime) > now.plus_seconds(-grain_seconds)
     }
@@ -156,7 +159,8 @@ impl Stat {
     }
 }
 
-/// File systems with broken clocks give nanoseconds of a second or more: these are cut off, the same each time.
+/// File systems with broken clocks give nanoseconds of a second or more: these are cut off, the
+/// same each time.
 fn timestamp(time: &StatxTimestamp) -> Timestamp {
     Timestamp::new(time.tv_sec, time.tv_nsec).unwrap_or(Timestamp::from_seconds(time.tv_sec))
 }

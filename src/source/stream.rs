@@ -1,7 +1,7 @@
 //! Streams: what a command writes to its standard output, or what comes on ours.
 //!
-//! A command runs without a shell in a session of its own, so without a terminal, with nothing on its standard
-//! input.
+//! A command runs without a shell in a session of its own, so without a terminal, with nothing on
+//! its standard input.
 
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,7 +30,8 @@ pub struct ExitReport {
 }
 
 impl StreamCommand {
-    /// Splits a text as POSIX shells split words; nothing is expanded, and what only a shell understands is refused.
+    /// Splits a text as POSIX shells split words; nothing is expanded, and what only a shell
+    /// understands is refused.
     pub fn parse(words: &str) -> Result<Self, CommandError> {
         if let Some(syntax) = shell_syntax(words) {
             return Err(CommandError::Shell(syntax));
@@ -56,8 +57,9 @@ impl StreamCommand {
         shown(&self.words)
     }
 
-    /// Runs the command until it exits; what it prints is dropped. A process that it leaves behind (a service that it
-    /// started) is not waited for, and goes on. `stop` is asked again and again: once it is true the command is ended.
+    /// Runs the command until it exits; what it prints is dropped. A process that it leaves behind
+    /// (a service that it started) is not waited for, and goes on. `stop` is asked again and again:
+    /// once it is true the command is ended.
     ///
     /// # Errors
     /// Anything but exit code 0, with the end of standard error.
@@ -79,8 +81,8 @@ impl StreamCommand {
     }
 }
 
-/// A command under way. Reading gives its standard output; the stream is good only once [`RunningCommand::finish`]
-/// has said so. Dropping it kills the command and its process group.
+/// A command under way. Reading gives its standard output; the stream is good only once
+/// [`RunningCommand::finish`] has said so. Dropping it kills the command and its process group.
 #[derive(Debug)]
 pub struct RunningCommand {
     child: ChildProcess,
@@ -98,8 +100,8 @@ impl RunningCommand {
         self.child.canceller().kill_group();
     }
 
-    /// Waits for the command to exit, after its output was read to the end. It may take as long as the command
-    /// likes; cancelling ends the wait. Processes that it left behind are left alone.
+    /// Waits for the command to exit, after its output was read to the end. It may take as long as
+    /// the command likes; cancelling ends the wait. Processes that it left behind are left alone.
     ///
     /// # Errors
     /// Anything but exit code 0, with the end of standard error.
@@ -140,11 +142,12 @@ pub struct StdinStream {
 }
 
 impl StdinStream {
-    /// Takes standard input, which nothing else should read from then on; a pipe is enlarged to 1 MiB if allowed.
+    /// Takes standard input, which nothing else should read from then on; a pipe is enlarged to 1
+    /// MiB if allowed.
     ///
     /// # Errors
-    /// `BADF` if standard input is closed, or is open for writing alone; `InvalidInput` for a terminal and a directory, on
-    /// which no dump comes.
+    /// `BADF` if standard input is closed, or is open for writing alone; `InvalidInput` for a
+    /// terminal and a directory, on which no dump comes.
     pub fn open() -> io::Result<Self> {
         Self::of(io::stdin().as_fd().try_clone_to_owned()?)
     }
@@ -155,7 +158,8 @@ impl StdinStream {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
 
-        // The runtime puts `/dev/null`, open for reading and writing, in the place of a closed descriptor.
+        // The runtime puts `/dev/null`, open for reading and writing, in the place of a closed
+        // descriptor.
         let is_null = kind == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
         if mode == OFlags::WRONLY || is_null && mode == OFlags::RDWR {
             return Err(Errno::BADF.into());

@@ -167,7 +167,8 @@ fn dropping_ends_the_whole_group() {
 
 #[test]
 fn cancelling_wakes_a_reader_whom_an_escaped_grandchild_holds() {
-    // The grandchild leads a session of its own and keeps the output open: the group's death does not close it.
+    // The grandchild leads a session of its own and keeps the output open: the group's death does
+    // not close it.
     let mut running = StreamCommand::parse("sh -c 'setsid sleep 20 & echo $!; wait'")
         .and_then(|command| command.spawn(&SpawnOptions::default()))
         .expect("started");

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use super::pattern::{self, Line, Pattern, Subject};
 use crate::types::RelPath;
 
-/// The patterns that have matched no path so far. Negated patterns are not among them: they select nothing.
+/// The patterns that have matched no path so far. Negated patterns are not among them: they select
+/// nothing.
 #[derive(Debug, Default)]
 pub struct Unmatched {
     given: Vec<OsString>,
@@ -15,7 +16,8 @@ pub struct Unmatched {
     done: Vec<bool>,
     /// How many are not done.
     left: usize,
-    /// Patterns without wildcards by the name or path that they match: looked up, however many there are.
+    /// Patterns without wildcards by the name or path that they match: looked up, however many
+    /// there are.
     names: HashMap<Vec<u8>, Vec<Literal>>,
     paths: HashMap<Vec<u8>, Vec<Literal>>,
     wildcards: Vec<(usize, Pattern)>,
@@ -153,7 +155,8 @@ mod tests {
         assert_eq!(left(&["**"], &[("", true)]), ["**"], "the root is no match");
     }
 
-    /// Random patterns and paths: a pattern is left if and only if a filter of it alone leaves out none of the paths.
+    /// Random patterns and paths: a pattern is left if and only if a filter of it alone leaves out
+    /// none of the paths.
     #[test]
     fn it_agrees_with_the_filter() {
         let mut state = 1_u64;

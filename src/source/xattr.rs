@@ -51,8 +51,8 @@ pub struct Unread {
     pub error: io::Error,
 }
 
-/// Reads all attributes that can be read. A file system without attributes has none; one that vanishes between the list
-/// and the read is left out.
+/// Reads all attributes that can be read. A file system without attributes has none; one that
+/// vanishes between the list and the read is left out.
 pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     let names = match growing(|buffer| of.list(buffer)) {
         Ok(names) => names,
@@ -95,7 +95,8 @@ pub(super) fn read_all(of: &Of<'_>) -> Attributes {
     Attributes { values, unread }
 }
 
-/// Calls `read` with a larger buffer when what it reads does not fit; what grew meanwhile is asked for again.
+/// Calls `read` with a larger buffer when what it reads does not fit; what grew meanwhile is asked
+/// for again.
 fn growing(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut first = [0; FIRST_BYTES];
     match read(&mut first) {

@@ -31,10 +31,11 @@ pub enum Effect {
     ErrorBefore(Trouble),
     /// All is done; the call fails all the same, as after a lost answer. What was read is lost.
     ErrorAfter(Trouble),
-    /// Put: only the first so many bytes are stored, and the call fails. Reads: [`StoreError::Short`].
+    /// Put: only the first so many bytes are stored, and the call fails. Reads:
+    /// [`StoreError::Short`].
     Torn(u64),
-    /// Put: only the first so many bytes are stored, and the call succeeds: a store that lies. `get`: only so many
-    /// are returned. `read_at`: [`StoreError::Short`].
+    /// Put: only the first so many bytes are stored, and the call succeeds: a store that lies.
+    /// `get`: only so many are returned. `read_at`: [`StoreError::Short`].
     Short(u64),
     /// One bit of the byte at this position (modulo the length) is wrong in what is stored or read.
     Corrupt(u64),
@@ -63,7 +64,8 @@ struct Plan {
     unreadable: Vec<(ObjectKey, Trouble)>,
 }
 
-/// Another store, with faults planned by call. A fault fires once; of several that match a call the first planned does.
+/// Another store, with faults planned by call. A fault fires once; of several that match a call the
+/// first planned does.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: SharedStore,
@@ -91,7 +93,8 @@ impl FaultyStore {
         }
     }
 
-    /// Its faults strike only after so long, as those of a disk that tries for a while before it gives up.
+    /// Its faults strike only after so long, as those of a disk that tries for a while before it
+    /// gives up.
     pub fn late(self, late: Duration) -> Self {
         Self { late, ..self }
     }
@@ -101,8 +104,8 @@ impl FaultyStore {
         self.lock().pending.push((fault, fault.nth.max(1)));
     }
 
-    /// From now on `writes` puts and deletes succeed; the next does nothing and fails, and so does every later call
-    /// of any kind: what the wrapped store holds then is what a crash would leave.
+    /// From now on `writes` puts and deletes succeed; the next does nothing and fails, and so does
+    /// every later call of any kind: what the wrapped store holds then is what a crash would leave.
     pub fn die_after_writes(&self, writes: u64) {
         self.lock().writes_left = Some(writes);
     }

@@ -1,4 +1,5 @@
-//! A store that does something of a test's own behind one of its calls: what another host does in the meantime.
+//! A store that does something of a test's own behind one of its calls: what another host does in
+//! the meantime.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +31,8 @@ impl fmt::Debug for HookedStore {
 }
 
 impl HookedStore {
-    /// Calls `hook` once: behind the first put, deletion, listing or stat (`operation`) of objects of this kind.
+    /// Calls `hook` once: behind the first put, deletion, listing or stat (`operation`) of objects
+    /// of this kind.
     pub fn behind(inner: SharedStore, operation: Operation, kind: KeyKind, hook: Hook) -> Self {
         Self::behind_nth(inner, operation, kind, 1, hook)
     }

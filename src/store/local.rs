@@ -1,7 +1,7 @@
 //! A store in a directory of this machine.
 //!
-//! A put writes `.tmp-<random>` in the root, syncs it, renames it to its own name and syncs the directory that holds it.
-//! What is there after a crash or a power cut, by step:
+//! A put writes `.tmp-<random>` in the root, syncs it, renames it to its own name and syncs the
+//! directory that holds it. What is there after a crash or a power cut, by step:
 //!
 //! | after | temporary name | object |
 //! |---|---|---|
@@ -10,22 +10,25 @@
 //! | the rename | whole, or gone | no, or whole: never torn, for the bytes were durable before the name was |
 //! | the sync of the object's directory | gone | whole |
 //!
-//! A file system that can neither rename without replacing nor make hard links (some network mounts) is looked at before
-//! the rename: names of objects hold 32 random bytes or a hash of them, so nobody gives one to other bytes. The name of
-//! `config` is reserved by an empty file, which a crash may leave: `init` writes `config.2` first, and either copy opens.
+//! A file system that can neither rename without replacing nor make hard links (some network
+//! mounts) is looked at before the rename: names of objects hold 32 random bytes or a hash of them,
+//! so nobody gives one to other bytes. The name of `config` is reserved by an empty file, which a
+//! crash may leave: `init` writes `config.2` first, and either copy opens.
 //!
-//! So no other name of an object ever holds less than the object. An error in any step removes the temporary name, so a full
-//! disk gets its room back; an error in the last step may leave the whole object there, not yet durable.
+//! So no other name of an object ever holds less than the object. An error in any step removes the
+//! temporary name, so a full disk gets its room back; an error in the last step may leave the whole
+//! object there, not yet durable.
 //!
-//! **Store time** is the file's modification time. It is not before the moment at which the object became visible under its
-//! name: behind the rename, and before the put returns, the file gets the file system's time of now. Who lists the object
-//! between the two sees it with the time of its last write, which is earlier by the duration of the sync. Nobody relies on
-//! that one: the writer learns its times after the put, and the protocol allows an hour. Where "now" would be this
-//! machine's time instead of the server's (SMB, sshfs) the file keeps the time of its last write, and a put that takes more
-//! than half of that hour fails.
+//! **Store time** is the file's modification time. It is not before the moment at which the object
+//! became visible under its name: behind the rename, and before the put returns, the file gets the
+//! file system's time of now. Who lists the object between the two sees it with the time of its
+//! last write, which is earlier by the duration of the sync. Nobody relies on that one: the writer
+//! learns its times after the put, and the protocol allows an hour. Where "now" would be this
+//! machine's time instead of the server's (SMB, sshfs) the file keeps the time of its last write,
+//! and a put that takes more than half of that hour fails.
 //!
-//! A directory is durable before the first object in it is reported stored, also if another process made it and was
-//! killed before its own sync.
+//! A directory is durable before the first object in it is reported stored, also if another process
+//! made it and was killed before its own sync.
 
 mod names;
 mod reserve;
@@ -54,9 +57,11 @@ const FILE_MODE: u32 = 0o600;
 const OPEN_PACKS_MAX: usize = 16;
 /// A disk's queue is well filled by this many readers.
 const CONNECTIONS: usize = 8;
-/// A put that takes longer fails where the object's time is that of its last write: half of what the protocol allows.
+/// A put that takes longer fails where the object's time is that of its last write: half of what
+/// the protocol allows.
 const LONGEST_PUT: Duration = Duration::from_secs(30 * 60);
-/// The directories that every repository has; those of parity and of quarantine are made when they are needed.
+/// The directories that every repository has; those of parity and of quarantine are made when they
+/// are needed.
 const DIRECTORIES: [ObjectDir; 6] = [
     ObjectDir::Keys,
     ObjectDir::Packs,
@@ -66,8 +71,9 @@ const DIRECTORIES: [ObjectDir; 6] = [
     ObjectDir::Leases,
 ];
 
-/// A store in a directory. Other files that came there later are left alone. Objects are reached from the directory that was opened, one name
-/// at a time, so that no symlink leads out of it and a medium unmounted meanwhile is noticed.
+/// A store in a directory. Other files that came there later are left alone. Objects are reached
+/// from the directory that was opened, one name at a time, so that no symlink leads out of it and a
+/// medium unmounted meanwhile is noticed.
 #[derive(Debug)]
 pub struct LocalStore {
     root: Arc<Dir>,
@@ -75,7 +81,8 @@ pub struct LocalStore {
     properties: Properties,
     /// The file system can date an object by its own clock.
     dates: bool,
-    /// Names in the root, in `packs` and in `parity`, of directories that this process knows to survive a power cut.
+    /// Names in the root, in `packs` and in `parity`, of directories that this process knows to
+    /// survive a power cut.
     durable_top: Mutex<HashSet<String>>,
     durable_packs: Mutex<HashSet<String>>,
     durable_parity: Mutex<HashSet<String>>,
@@ -91,11 +98,12 @@ struct Place {
 }
 
 impl LocalStore {
-    /// Makes the directory, its missing parents and the directories of objects, all durable, and opens it. A directory that holds a
-    /// store already, or part of one, is taken as it is.
+    /// Makes the directory, its missing parents and the directories of objects, all durable, and
+    /// opens it. A directory that holds a store already, or part of one, is taken as it is.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] if the directory holds anything else: a backup of what is above would leave that out.
+    /// [`StoreError::Occupied`] if the directory holds anything else: a backup of what is above
+    /// would leave that out.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let failed = |error| StoreError::from_path(&path.display().to_string(), error);
@@ -115,7 +123,8 @@ impl LocalStore {
         Self::open(path)
     }
 
-    /// Opens a directory that exists; [`StoreError::Unreachable`] if it does not. Nothing is written.
+    /// Opens a directory that exists; [`StoreError::Unreachable`] if it does not. Nothing is
+    /// written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let root = Dir::open_canonical(path).map_err(|error| unreachable_root(path, error))?;
@@ -158,7 +167,8 @@ impl LocalStore {
         }
     }
 
-    /// Fails if the root was removed, unmounted or replaced: an empty mount point must not pass for an empty store.
+    /// Fails if the root was removed, unmounted or replaced: an empty mount point must not pass for
+    /// an empty store.
     fn check_root(&self) -> Result<(), StoreError> {
         let gone = |source| StoreError::Unreachable {
             address: self.address.clone(),
@@ -327,7 +337,8 @@ impl LocalStore {
         })
     }
 
-    /// Lists one directory's objects; what is no regular file, or vanishes meanwhile, is passed over.
+    /// Lists one directory's objects; what is no regular file, or vanishes meanwhile, is passed
+    /// over.
     fn list_dir(
         &self,
         dir: &Dir,
@@ -471,7 +482,8 @@ impl Store for LocalStore {
         let place = self.place(key)?;
         let stat = || self.find_dir(&place)?.stat(&place.name);
         let stat = stat().map_err(|error| self.failed_on(key, error))?;
-        // As in a listing: a directory or a link that somebody put under an object's name is no object.
+        // As in a listing: a directory or a link that somebody put under an object's name is no
+        // object.
         if stat.kind != FileKind::File {
             return Err(StoreError::NotFound { key: key.clone() });
         }
@@ -529,8 +541,8 @@ impl Store for LocalStore {
             return Ok(());
         }
         if let ObjectKey::Pack(id) = key {
-            // A pack that a power cut brings back is garbage that the next prune removes again: no sync, for there
-            // may be thousands. A withdrawn snapshot must not come back.
+            // A pack that a power cut brings back is garbage that the next prune removes again: no
+            // sync, for there may be thousands. A withdrawn snapshot must not come back.
             self.close_pack(*id);
             return Ok(());
         }
@@ -577,8 +589,8 @@ impl Store for LocalStore {
 }
 
 impl LocalStore {
-    /// The error of a read that met the end before the size it had seen. Where the file has that size still, it was
-    /// only this read that ended early.
+    /// The error of a read that met the end before the size it had seen. Where the file has that
+    /// size still, it was only this read that ended early.
     fn short(&self, key: &ObjectKey, wanted: u64, file: &ReadFile, error: PathError) -> StoreError {
         match file.stat() {
             Ok(stat) if error.kind() == io::ErrorKind::UnexpectedEof && stat.size < wanted => {
@@ -593,8 +605,9 @@ impl LocalStore {
     }
 }
 
-/// The directory of this name, made where it is missing. It, and all its siblings of now, are known durable afterwards,
-/// so that the cost is one sync of the parent for a process that finds all directories there.
+/// The directory of this name, made where it is missing. It, and all its siblings of now, are known
+/// durable afterwards, so that the cost is one sync of the parent for a process that finds all
+/// directories there.
 fn ensure_dir(
     parent: &Dir,
     name: &str,
@@ -646,7 +659,8 @@ fn same(a: &Dir, b: &Dir) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind these locks is whole between any two statements: a panic elsewhere spoils nothing.
+    // What is behind these locks is whole between any two statements: a panic elsewhere spoils
+    // nothing.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,5 @@
-//! Where a store is, from what a user wrote: a path, `sftp://user@host/path`, `user@host:/path`, `s3://bucket/prefix`.
+//! Where a store is, from what a user wrote: a path, `sftp://user@host/path`, `user@host:/path`,
+//! `s3://bucket/prefix`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -78,8 +79,9 @@ impl std::error::Error for LocateError {}
 impl Location {
     /// Reads a location.
     ///
-    /// A text that begins with `/` or `.` is a path. Else what stands before `://` is a scheme; else a `:` before the
-    /// first `/` makes it `host:/path`, unless something of that name exists here; all the rest is a path.
+    /// A text that begins with `/` or `.` is a path. Else what stands before `://` is a scheme;
+    /// else a `:` before the first `/` makes it `host:/path`, unless something of that name exists
+    /// here; all the rest is a path.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Self, LocateError> {
         let text = text.as_ref();
         let bytes = text.as_bytes();
@@ -128,7 +130,8 @@ impl Location {
             }
             "s3" => s3(rest),
             "file" => Err(LocateError::FileUrl),
-            // What stands there may be anything, also a secret: only what looks like a scheme is shown.
+            // What stands there may be anything, also a secret: only what looks like a scheme is
+            // shown.
             scheme
                 if scheme.len() <= 16
                     && scheme
@@ -145,7 +148,8 @@ impl Location {
         }
     }
 
-    /// Opens the store; it must exist. Remote stores cannot be opened yet: an error of kind `Unsupported` says so.
+    /// Opens the store; it must exist. Remote stores cannot be opened yet: an error of kind
+    /// `Unsupported` says so.
     pub fn open(&self) -> Result<SharedStore, StoreError> {
         match self {
             Self::Local(path) => Ok(Arc::new(LocalStore::open(path)?)),

@@ -72,7 +72,8 @@ struct Object {
     modified: Timestamp,
 }
 
-/// A store in memory. Stricter than others: `Replace` is refused for all but leases, `config` and key slots.
+/// A store in memory. Stricter than others: `Replace` is refused for all but leases, `config` and
+/// key slots.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     clock: Clock,
@@ -98,7 +99,8 @@ impl MemoryStore {
         &self.clock
     }
 
-    /// A store of its own with the same objects and times, on the same clock: what a crash now would leave.
+    /// A store of its own with the same objects and times, on the same clock: what a crash now
+    /// would leave.
     pub fn fork(&self) -> Self {
         Self {
             clock: self.clock.clone(),

@@ -1,4 +1,5 @@
-//! Stores: whole objects by key. The trait's comments are the contract; `suite` holds every store to it.
+//! Stores: whole objects by key. The trait's comments are the contract; `suite` holds every store
+//! to it.
 
 use std::fmt;
 use std::io;
@@ -71,10 +72,11 @@ pub enum ObjectKey {
     Parity(PackId),
     /// `quarantine/<pack id>.pack`: a damaged pack, set aside by a repair
     QuarantinedPack(PackId),
-    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, or what cannot be read as one, set aside by a
-    /// repair
+    /// `quarantine/<snapshot id>.snapshot`: a snapshot with lost chunks, or what cannot be read as
+    /// one, set aside by a repair
     QuarantinedSnapshot(SnapshotId),
-    /// `quarantine/<segment id>.segment`: what cannot be read as an index segment, set aside by a repair
+    /// `quarantine/<segment id>.segment`: what cannot be read as an index segment, set aside by a
+    /// repair
     QuarantinedSegment(SegmentId),
 }
 
@@ -125,8 +127,8 @@ pub struct ObjectMeta {
     pub key: ObjectKey,
     /// Stored bytes.
     pub size: u64,
-    /// When it was last written, by the store's clock: not before the moment at which these bytes became visible under
-    /// this name. Until `put` returns others may see an earlier time.
+    /// When it was last written, by the store's clock: not before the moment at which these bytes
+    /// became visible under this name. Until `put` returns others may see an earlier time.
     pub modified: Timestamp,
 }
 
@@ -262,14 +264,16 @@ impl StoreError {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// True if the medium cannot read some bytes (`EIO`): a bad sector, or a cable, on a store that is there otherwise.
+    /// True if the medium cannot read some bytes (`EIO`): a bad sector, or a cable, on a store that
+    /// is there otherwise.
     pub fn is_bad_medium(&self) -> bool {
         matches!(self, Self::Io { action: "read", source, .. } if source.raw_os_error() == Some(5))
     }
 
-    /// True for an error of reading one object that says nothing about its bytes: a bad sector or cable, a timeout, a
-    /// stale handle, a permission, a read that ended before the object does. The next try may succeed, so nobody may
-    /// take the object for damaged. A store that is not there at all is [`StoreError::Unreachable`], which ends a command.
+    /// True for an error of reading one object that says nothing about its bytes: a bad sector or
+    /// cable, a timeout, a stale handle, a permission, a read that ended before the object does.
+    /// The next try may succeed, so nobody may take the object for damaged. A store that is not
+    /// there at all is [`StoreError::Unreachable`], which ends a command.
     pub fn is_unreadable_now(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Denied { .. })
     }
@@ -280,8 +284,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The store's address in one canonical spelling, without secrets: what names its cache.
     fn address(&self) -> &str;
 
-    /// Which directory of this machine holds the objects, as told by the open handle, whatever its path is called; `None`
-    /// for a store that is none, or whose handle cannot be asked. What walks a tree leaves this directory alone.
+    /// Which directory of this machine holds the objects, as told by the open handle, whatever its
+    /// path is called; `None` for a store that is none, or whose handle cannot be asked. What walks
+    /// a tree leaves this directory alone.
     fn directory(&self) -> Option<FileId>;
 
     /// How far this store's promises go.
@@ -289,9 +294,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Stores an object whole or not at all.
     ///
-    /// When it returns `Ok`, the object is readable and listed (see [`Properties`]), and durable where the store
-    /// can promise that; after an error or a crash there may be the whole object, or none, and leftovers under
-    /// temporary names that `list` does not show. A failed put may be tried again from fresh bytes.
+    /// When it returns `Ok`, the object is readable and listed (see [`Properties`]), and durable
+    /// where the store can promise that; after an error or a crash there may be the whole object,
+    /// or none, and leftovers under temporary names that `list` does not show. A failed put may be
+    /// tried again from fresh bytes.
     fn put(&self, key: &ObjectKey, body: Body<'_>, mode: PutMode) -> Result<(), StoreError>;
 
     /// Opens a file in which a large object can be written before its name is known.
@@ -306,42 +312,46 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Size and store time of one object.
     fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta, StoreError>;
 
-    /// Calls `each` for every object in the directory, in no order. Names that are no object's are passed over; a
-    /// directory that is not there is empty. An error of `each` ends the listing and is returned.
+    /// Calls `each` for every object in the directory, in no order. Names that are no object's are
+    /// passed over; a directory that is not there is empty. An error of `each` ends the listing and
+    /// is returned.
     fn list(
         &self,
         directory: ObjectDir,
         each: &mut dyn FnMut(ObjectMeta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 
-    /// Gives an object another name without touching its bytes, which need not be readable. For setting objects aside,
-    /// and for taking them back.
+    /// Gives an object another name without touching its bytes, which need not be readable. For
+    /// setting objects aside, and for taking them back.
     ///
-    /// Durable when it returns. A crash leaves the object under one of its names, or under both. An object that comes to
-    /// `quarantine/` gets the time of this call as its store time, where the store can set it; another keeps its time.
+    /// Durable when it returns. A crash leaves the object under one of its names, or under both. An
+    /// object that comes to `quarantine/` gets the time of this call as its store time, where the
+    /// store can set it; another keeps its time.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if the new name is taken by another object, [`StoreError::NotFound`] if the old one is not
-    /// there. Always fails where [`Properties::rename`] is false.
+    /// [`StoreError::Exists`] if the new name is taken by another object, [`StoreError::NotFound`]
+    /// if the old one is not there. Always fails where [`Properties::rename`] is false.
     fn rename(&self, from: &ObjectKey, to: &ObjectKey) -> Result<(), StoreError>;
 
     /// Removes an object; [`StoreError::NotFound`] if there is none.
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
 
-    /// Removes what unfinished writes left under temporary names that were last written before `before`, by the store's
-    /// clock; returns how many there were and their bytes. Most stores leave nothing.
+    /// Removes what unfinished writes left under temporary names that were last written before
+    /// `before`, by the store's clock; returns how many there were and their bytes. Most stores
+    /// leave nothing.
     fn sweep_unfinished(&self, _before: Timestamp) -> Result<(u64, u64), StoreError> {
         Ok((0, 0))
     }
 
-    /// Holds some room back for the day that the store is full, or gives it back, so that a prune can write the little
-    /// that it must before it can free more. Nothing happens where room cannot be held or is (not) held already.
+    /// Holds some room back for the day that the store is full, or gives it back, so that a prune
+    /// can write the little that it must before it can free more. Nothing happens where room cannot
+    /// be held or is (not) held already.
     fn set_reserve(&self, _hold: bool) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// True if the store may have no room for a few small objects, so that its reserve is of use. False where it cannot
-    /// tell.
+    /// True if the store may have no room for a few small objects, so that its reserve is of use.
+    /// False where it cannot tell.
     fn is_nearly_full(&self) -> bool {
         false
     }

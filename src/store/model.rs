@@ -1,8 +1,10 @@
-//! A store with delayed listings, as remote ones have, for tests: several clients of the same objects, each with its
-//! own lagging view of what is listed, on a store's clock that can be made to jump.
+//! A store with delayed listings, as remote ones have, for tests: several clients of the same
+//! objects, each with its own lagging view of what is listed, on a store's clock that can be made
+//! to jump.
 //!
-//! Reads by name (`get`, `read_at`, `stat`) are strong. A put or delete shows in a client's listings after a delay of
-//! its own for each client; a listing may be an old one. Both follow from a seed, so a run can be had again.
+//! Reads by name (`get`, `read_at`, `stat`) are strong. A put or delete shows in a client's
+//! listings after a delay of its own for each client; a listing may be an old one. Both follow from
+//! a seed, so a run can be had again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,7 +135,8 @@ impl ModelWorld {
         self
     }
 
-    /// The same, on a store that says that its listings are strong, as local ones are: without lags, please.
+    /// The same, on a store that says that its listings are strong, as local ones are: without
+    /// lags, please.
     #[must_use]
     pub fn with_strong_listing(mut self) -> Self {
         self.strong = true;
@@ -145,8 +148,8 @@ impl ModelWorld {
         &self.memory
     }
 
-    /// A world of its own with the same objects, and the same still on its way into the listings: a copy of the
-    /// repository. Its store's clock is the same.
+    /// A world of its own with the same objects, and the same still on its way into the listings: a
+    /// copy of the repository. Its store's clock is the same.
     pub fn fork(&self) -> Self {
         let state = self.lock();
         let copy = State {
@@ -300,8 +303,8 @@ impl Store for ModelStore {
             let back = i64::try_from(state.draw() % (stale + 1)).unwrap_or(0);
             let now = state.real;
             let newest_shown = |changes: &Vec<Change>| {
-                // Of an object's changes the last that shows counts, whatever comes to show later. One's own are
-                // not taken back by an old listing.
+                // Of an object's changes the last that shows counts, whatever comes to show later.
+                // One's own are not taken back by an old listing.
                 let shows = |change: &&Change| {
                     let own = change.client == self.client && !change.lag.own;
                     change.shows(self.client, if own { now } else { now - back })

@@ -7,7 +7,8 @@ use crate::store::{
 use crate::sys::FileId;
 use crate::types::Timestamp;
 
-/// Another store, for reading alone: every write fails with [`StoreError::ReadOnly`] before it reaches that store.
+/// Another store, for reading alone: every write fails with [`StoreError::ReadOnly`] before it
+/// reaches that store.
 #[derive(Debug, Clone)]
 pub struct ReadOnlyStore {
     inner: SharedStore,

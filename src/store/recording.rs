@@ -1,4 +1,5 @@
-//! A store that writes down every call, so that tests assert how much work an operation makes, not how long it takes.
+//! A store that writes down every call, so that tests assert how much work an operation makes, not
+//! how long it takes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

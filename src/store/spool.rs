@@ -5,14 +5,15 @@ use std::io::{self, Write};
 use crate::store::StoreError;
 use crate::sys::{PathError, TempFile};
 
-/// After this many bytes the medium is asked to begin writing them, so that the sync in `put` is short: on
-/// ext4, packs of 64 MiB written over 0.2 s, a put takes 6–17 ms so and 39–50 ms without.
+/// After this many bytes the medium is asked to begin writing them, so that the sync in `put` is
+/// short: on ext4, packs of 64 MiB written over 0.2 s, a put takes 6–17 ms so and 39–50 ms without.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
-/// Bytes on their way to becoming an object. Dropped without being put, it leaves nothing behind; after a crash a
-/// temporary file may stay, which no listing shows.
+/// Bytes on their way to becoming an object. Dropped without being put, it leaves nothing behind;
+/// after a crash a temporary file may stay, which no listing shows.
 ///
-/// Not buffered: each write is a system call, right for the pieces of 100 KiB and more that packs are made of.
+/// Not buffered: each write is a system call, right for the pieces of 100 KiB and more that packs
+/// are made of.
 #[derive(Debug)]
 pub struct Spool {
     inner: Inner,
@@ -72,7 +73,8 @@ impl Spool {
         self.len == 0
     }
 
-    /// Adds bytes at the end. After an error the spool is spent: every later write and the put fail.
+    /// Adds bytes at the end. After an error the spool is spent: every later write and the put
+    /// fail.
     ///
     /// [`StoreError::Full`] if there is no room; dropping the spool gives back what it took.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {

@@ -1,4 +1,5 @@
-//! What every store must do: one set of checks, run on each store and decorator. They panic where a store fails.
+//! What every store must do: one set of checks, run on each store and decorator. They panic where a
+//! store fails.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -28,7 +29,8 @@ pub fn run(make: impl Fn() -> SharedStore) {
     run_reading(&*store, &*store);
 }
 
-/// Holds the reading part of a store to the contract: what is put through `fill`, empty so far, is read through `read`.
+/// Holds the reading part of a store to the contract: what is put through `fill`, empty so far, is
+/// read through `read`.
 pub fn run_reading(fill: &dyn Store, read: &dyn Store) {
     let keys = one_key_of_each_kind();
     for (key, number) in keys.iter().zip(1..) {
@@ -206,7 +208,8 @@ fn a_dropped_spool_leaves_nothing(store: &dyn Store) {
     }
 }
 
-/// What is written early and put late has the time of the put: graces and leases are counted from it.
+/// What is written early and put late has the time of the put: graces and leases are counted from
+/// it.
 fn an_objects_time_is_that_at_which_it_became_visible(store: &dyn Store) {
     let time = |key: &ObjectKey| store.stat(key).expect("stat").modified;
     let early = spooled(store, b"written early");

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use crate::sys::{Dir, Existing, PathContext, PathError, TempFile};
 
-/// Writes a file so that, whatever happens, its name holds the old bytes (or nothing) or all of the new ones.
+/// Writes a file so that, whatever happens, its name holds the old bytes (or nothing) or all of the
+/// new ones.
 ///
-/// `mode`: permission bits, whatever the umask; they are set before the first byte is written, so a secret is never
-/// readable by others. A symlink at `path` is replaced, not followed. When it returns `Ok` the file survives a power
-/// cut; after a crash a `.tmp-*` file may stay beside it, after an error nothing.
+/// `mode`: permission bits, whatever the umask; they are set before the first byte is written, so a
+/// secret is never readable by others. A symlink at `path` is replaced, not followed. When it
+/// returns `Ok` the file survives a power cut; after a crash a `.tmp-*` file may stay beside it,
+/// after an error nothing.
 pub fn write_file(
     path: impl AsRef<Path>,
     bytes: &[u8],

@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its error counts.
+/// A rename anywhere on the machine may make `openat2` ask for another try; this often, then its
+/// error counts.
 const TRIES_MAX: usize = 128;
 
-/// Opens what a path below `directory` names, without following a link on the way; `resolve` may ask for more than that.
+/// Opens what a path below `directory` names, without following a link on the way; `resolve` may
+/// ask for more than that.
 ///
 /// # Errors
 /// `LOOP` where the path leads through a link, `XDEV` where it leads out of the directory.

@@ -1,13 +1,15 @@
-//! Child processes: started without a terminal in a session of their own, the end of what they say on standard error
-//! kept, ended with all their group.
+//! Child processes: started without a terminal in a session of their own, the end of what they say
+//! on standard error kept, ended with all their group.
 //!
-//! One thread keeps the end of what comes on standard error; one thread starts the child and then lives as long as it
-//! is needed, since the kernel's "die with your parent" means the *thread* that forked. Waiting for a child's pipes can
-//! be cancelled from any thread, even while a grandchild in another session holds them open.
+//! One thread keeps the end of what comes on standard error; one thread starts the child and then
+//! lives as long as it is needed, since the kernel's "die with your parent" means the *thread* that
+//! forked. Waiting for a child's pipes can be cancelled from any thread, even while a grandchild in
+//! another session holds them open.
 //!
-//! A child without a pipe ([`Pipe::Neither`]) is one that may leave a process behind, such as a service that it started:
-//! it has no pipe of ours at all, standard error included, for whoever holds one would be waited for, or be killed by
-//! SIGPIPE at the next line that it writes once we are gone.
+//! A child without a pipe ([`Pipe::Neither`]) is one that may leave a process behind, such as a
+//! service that it started: it has no pipe of ours at all, standard error included, for whoever
+//! holds one would be waited for, or be killed by SIGPIPE at the next line that it writes once we
+//! are gone.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -33,14 +35,15 @@ use rustix::process::{
 
 use super::shown::{masked_output, shown};
 
-/// Wanted size of the pipe to or from the child: fewer switches between it and us. More than the user's limit is refused
-/// by the kernel, which leaves the default of 64 KiB.
+/// Wanted size of the pipe to or from the child: fewer switches between it and us. More than the
+/// user's limit is refused by the kernel, which leaves the default of 64 KiB.
 pub const PIPE_BYTES: usize = 1 << 20;
 /// How much of the end of standard error is kept.
 pub const STDERR_TAIL_BYTES: usize = 8 << 10;
 /// How long a cancelled command has between SIGTERM and SIGKILL.
 pub const TERM_GRACE: Duration = Duration::from_secs(2);
-/// How long the end of standard error is waited for after the child ended: a grandchild may hold it open.
+/// How long the end of standard error is waited for after the child ended: a grandchild may hold it
+/// open.
 const STDERR_GRACE: Duration = Duration::from_millis(500);
 /// Between two looks whether a signalled child has ended.
 const EXIT_POLL: Duration = Duration::from_millis(10);
@@ -50,7 +53,8 @@ const STOP_POLL: Duration = Duration::from_millis(100);
 /// How a command is run.
 #[derive(Debug, Clone, Default)]
 pub struct SpawnOptions {
-    /// Names of environment variables that the command does not get: those that hold our own secrets.
+    /// Names of environment variables that the command does not get: those that hold our own
+    /// secrets.
     pub env_remove: Vec<String>,
     /// Variables that it gets besides ours.
     pub env: Vec<(String, OsString)>,
@@ -104,7 +108,8 @@ pub enum CommandError {
     /// We killed it.
     #[error("{command} was cancelled")]
     Cancelled { command: String },
-    /// `finish` was called before its output was read to the end: what was read is not the whole stream.
+    /// `finish` was called before its output was read to the end: what was read is not the whole
+    /// stream.
     #[error("the output of {command} was not read to its end")]
     NotDrained { command: String },
     /// It ended well, but before it took all that was written to it.
@@ -124,7 +129,8 @@ fn stderr_text(tail: &str) -> String {
     }
 }
 
-/// Which of a child's ends is a pipe to us. Without it standard input is empty and output goes nowhere.
+/// Which of a child's ends is a pipe to us. Without it standard input is empty and output goes
+/// nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipe {
     /// We read its standard output.
@@ -256,8 +262,9 @@ impl ChildProcess {
         write_unless(stdin, &self.shared.stop_pipe, bytes)?.ok_or_else(cancelled)
     }
 
-    /// Closes the pipe and waits for the child to exit, which may take as long as it likes; cancelling ends the wait.
-    /// Processes that it left behind are left alone. Returns the end of what it said on standard error, secrets masked.
+    /// Closes the pipe and waits for the child to exit, which may take as long as it likes;
+    /// cancelling ends the wait. Processes that it left behind are left alone. Returns the end of
+    /// what it said on standard error, secrets masked.
     ///
     /// # Errors
     /// Anything but exit code 0.
@@ -286,7 +293,8 @@ impl ChildProcess {
         })
     }
 
-    /// Waits without the lock first, so that a canceller can signal meanwhile; the number stays ours until `wait`.
+    /// Waits without the lock first, so that a canceller can signal meanwhile; the number stays
+    /// ours until `wait`.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(
@@ -353,7 +361,8 @@ fn is_piped(pipe: Pipe, stdout: Option<&ChildStdout>, stdin: Option<&ChildStdin>
     }
 }
 
-/// A file without a name, which goes with the last handle on it. In memory where no directory gives one.
+/// A file without a name, which goes with the last handle on it. In memory where no directory gives
+/// one.
 fn unlinked_file() -> io::Result<File> {
     // Appending: what goes on writing begins anew once the file was emptied.
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC;
@@ -367,7 +376,8 @@ fn unlinked_file() -> io::Result<File> {
     }
 }
 
-/// The end of what was written to a file, which is emptied: whoever still writes to it is not read any more.
+/// The end of what was written to a file, which is emptied: whoever still writes to it is not read
+/// any more.
 fn end_of(file: &File) -> io::Result<Vec<u8>> {
     let len = file.metadata()?.len();
     let kept = len.min(STDERR_TAIL_BYTES as u64);
@@ -425,11 +435,12 @@ fn fork(
 )]
 fn lead_own_session(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: the closure runs in the child between fork and exec, where other threads' locks may be held for ever,
-    // so it may do nothing but async-signal-safe work. It makes three system calls (setsid, prctl, getppid) through
-    // rustix, which wraps each in a function that neither allocates nor locks nor touches shared state; the errors
-    // are plain numbers, and turning one into `io::Error` by `from_raw_os_error` does not allocate. It captures one
-    // `Copy` number, borrows nothing, and cannot panic.
+    // SAFETY: the closure runs in the child between fork and exec, where other threads' locks may
+    // be held for ever, so it may do nothing but async-signal-safe work. It makes three system
+    // calls (setsid, prctl, getppid) through rustix, which wraps each in a function that neither
+    // allocates nor locks nor touches shared state; the errors are plain numbers, and turning one
+    // into `io::Error` by `from_raw_os_error` does not allocate. It captures one `Copy` number,
+    // borrows nothing, and cannot panic.
     unsafe {
         command.pre_exec(move || {
             setsid()?;
@@ -453,8 +464,8 @@ struct Shared {
     /// As above, for standard error alone.
     stop_stderr: OwnedFd,
     cancelled: AtomicBool,
-    /// True once the child was waited for: its number may belong to another process now. Signals are sent with
-    /// the lock held.
+    /// True once the child was waited for: its number may belong to another process now. Signals
+    /// are sent with the lock held.
     reaped: Mutex<bool>,
     tail: Mutex<Vec<u8>>,
 }
@@ -473,7 +484,8 @@ impl Shared {
         })
     }
 
-    /// Signals the whole process group, unless the child was waited for already; false in that case.
+    /// Signals the whole process group, unless the child was waited for already; false in that
+    /// case.
     fn signal(&self, signal: Signal) -> bool {
         let reaped = lock(&self.reaped);
         if !*reaped {
@@ -537,7 +549,8 @@ fn read_unless(fd: impl AsFd, stop: &OwnedFd, buf: &mut [u8]) -> io::Result<Opti
     Ok(None)
 }
 
-/// Writes to `fd`, which must not block, as soon as it takes something; none if `stop` becomes readable first.
+/// Writes to `fd`, which must not block, as soon as it takes something; none if `stop` becomes
+/// readable first.
 fn write_unless(fd: impl AsFd, stop: &OwnedFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     while ready_unless(&fd, PollFlags::OUT, stop)? {
         match rustix::io::write(&fd, bytes) {
@@ -566,15 +579,16 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Makes reads and writes of the command's pipe fail at once (`BrokenPipe`), sends SIGTERM to its process group and, 2 s later or
-    /// as soon as the child has ended, SIGKILL to what is left of the group. Takes up to 2 s. A command that has been
-    /// waited for is not signalled.
+    /// Makes reads and writes of the command's pipe fail at once (`BrokenPipe`), sends SIGTERM to
+    /// its process group and, 2 s later or as soon as the child has ended, SIGKILL to what is left
+    /// of the group. Takes up to 2 s. A command that has been waited for is not signalled.
     pub fn kill_group(&self) {
         self.shared.kill_group();
     }
 }
 
-/// Does `work` while a thread beside it looks whether to stop, and then ends the command with all its group.
+/// Does `work` while a thread beside it looks whether to stop, and then ends the command with all
+/// its group.
 pub fn watched<T>(
     canceller: &Canceller,
     stop: &(dyn Fn() -> bool + Sync),

@@ -11,8 +11,8 @@ pub fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// Returns the time since boot, suspended time included (`CLOCK_BOOTTIME`): what intervals that must notice a
-/// sleeping machine are measured by.
+/// Returns the time since boot, suspended time included (`CLOCK_BOOTTIME`): what intervals that
+/// must notice a sleeping machine are measured by.
 pub fn boottime() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(

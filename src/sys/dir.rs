@@ -1,5 +1,6 @@
-//! Open directories: files are reached by one name at a time, so that no symlink can lead anywhere else, and a directory
-//! that is renamed, unmounted or replaced under its path is never mistaken for the one that was opened.
+//! Open directories: files are reached by one name at a time, so that no symlink can lead anywhere
+//! else, and a directory that is renamed, unmounted or replaced under its path is never mistaken
+//! for the one that was opened.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,7 +15,8 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::sys::{FileKind, FileStat, PathContext, PathError};
 
-/// Types of file systems whose listings and times may lag behind what other machines did (`statfs(2)`).
+/// Types of file systems whose listings and times may lag behind what other machines did
+/// (`statfs(2)`).
 const NETWORK_MAGIC: [u64; 9] = [
     0x6969,      // NFS
     0x517b,      // SMB
@@ -36,7 +38,8 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory by its path; symlinks on the way are followed, being the caller's own choice.
+    /// Opens a directory by its path; symlinks on the way are followed, being the caller's own
+    /// choice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -89,7 +92,8 @@ impl Dir {
         Ok(Self { fd, path })
     }
 
-    /// Makes a directory with these permission bits whatever the umask; false if the name was taken already.
+    /// Makes a directory with these permission bits whatever the umask; false if the name was taken
+    /// already.
     ///
     /// It survives a power cut only after [`Dir::sync`].
     pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<bool, PathError> {
@@ -129,7 +133,8 @@ impl Dir {
         Ok(file)
     }
 
-    /// Makes a file that did not exist, open for reading and writing, with these permission bits whatever the umask.
+    /// Makes a file that did not exist, open for reading and writing, with these permission bits
+    /// whatever the umask.
     pub(super) fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, PathError> {
         let (name, path) = self.child(name.as_ref())?;
         let flags =
@@ -154,8 +159,9 @@ impl Dir {
         rustix::fs::renameat(&self.fd, from, &to_dir.fd, to).context("rename to", path)
     }
 
-    /// Gives a file of this directory a new place; `AlreadyExists` if that is taken. True if the old name is gone,
-    /// false if the file has both names now, on file systems that cannot rename without replacing.
+    /// Gives a file of this directory a new place; `AlreadyExists` if that is taken. True if the
+    /// old name is gone, false if the file has both names now, on file systems that cannot rename
+    /// without replacing.
     pub(super) fn rename_new(
         &self,
         from: &str,
@@ -171,7 +177,8 @@ impl Dir {
         Ok(false)
     }
 
-    /// Gives a file of this directory a new place if that looks free; `AlreadyExists` if it does not.
+    /// Gives a file of this directory a new place if that looks free; `AlreadyExists` if it does
+    /// not.
     pub(super) fn rename_if_unseen(
         &self,
         from: &str,
@@ -190,7 +197,8 @@ impl Dir {
 
     fn link_new(&self, from: &str, to_dir: &Self, to: &Path, path: &Path) -> Result<(), PathError> {
         match rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty()) {
-            // NFS sends a request again when its answer was lost: the name may be taken by ourselves.
+            // NFS sends a request again when its answer was lost: the name may be taken by
+            // ourselves.
             Err(Errno::EXIST) if self.stat(from)?.id == to_dir.stat(to)?.id => Ok(()),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
                 let text =
@@ -201,8 +209,8 @@ impl Dir {
         }
     }
 
-    /// Moves a file of this directory to a name that is free, durably; `AlreadyExists` if another file has it. A crash
-    /// leaves one of the names, or both, and to do it again ends the same.
+    /// Moves a file of this directory to a name that is free, durably; `AlreadyExists` if another
+    /// file has it. A crash leaves one of the names, or both, and to do it again ends the same.
     pub fn move_file(&self, from: &str, to_dir: &Self, to: &str) -> Result<(), PathError> {
         let is_moved = match self.rename_new(from, to_dir, Path::new(to)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -259,8 +267,9 @@ impl Dir {
             .context("stat", &self.path)
     }
 
-    /// The names in the directory that are UTF-8, `.` and `..` left out, in no order, as the kernel hands them out:
-    /// memory does not grow with the directory. Names made or removed meanwhile may be missed or met.
+    /// The names in the directory that are UTF-8, `.` and `..` left out, in no order, as the kernel
+    /// hands them out: memory does not grow with the directory. Names made or removed meanwhile may
+    /// be missed or met.
     pub fn names(&self) -> Result<impl Iterator<Item = Result<String, PathError>> + '_, PathError> {
         Ok(self
             .all_names()?
@@ -281,7 +290,8 @@ impl Dir {
         }))
     }
 
-    /// How many bytes an ordinary user may still write to the file system; an error where it does not say.
+    /// How many bytes an ordinary user may still write to the file system; an error where it does
+    /// not say.
     pub fn available_bytes(&self) -> Result<u64, PathError> {
         let system =
             rustix::fs::fstatvfs(&self.fd).context("stat the file system of", &self.path)?;
@@ -295,12 +305,14 @@ impl Dir {
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
-    /// Makes durable which names the directory holds, where the file system can (see [`Dir::try_sync`]).
+    /// Makes durable which names the directory holds, where the file system can (see
+    /// [`Dir::try_sync`]).
     pub fn sync(&self) -> Result<(), PathError> {
         self.try_sync().map(drop)
     }
 
-    /// Like [`Dir::sync`]; false on file systems that know no sync of directories, where nothing better can be done.
+    /// Like [`Dir::sync`]; false on file systems that know no sync of directories, where nothing
+    /// better can be done.
     pub fn try_sync(&self) -> Result<bool, PathError> {
         match retry_on_intr(|| rustix::fs::fsync(&self.fd)) {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
@@ -316,8 +328,8 @@ impl Dir {
             return Ok(true);
         }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
-        // Without flags: those need a system call that is younger than Linux 5.6 and that older sandboxes deny,
-        // which would look like a directory that denies.
+        // Without flags: those need a system call that is younger than Linux 5.6 and that older
+        // sandboxes deny, which would look like a directory that denies.
         match rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::empty()) {
             Ok(()) => Ok(false),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(true),
@@ -325,7 +337,8 @@ impl Dir {
         }
     }
 
-    /// True if other machines may be writing to the file system, so that listings and times may lag.
+    /// True if other machines may be writing to the file system, so that listings and times may
+    /// lag.
     pub fn is_network(&self) -> Result<bool, PathError> {
         let system =
             rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;
@@ -333,8 +346,9 @@ impl Dir {
         Ok(NETWORK_MAGIC.contains(&(system.f_type as u64 & 0xffff_ffff)))
     }
 
-    /// True if a file's time set to "now" comes from the clock that dates what is written: the machine's on a local file
-    /// system, the server's on NFS. SMB, sshfs and the like would take the time of this machine.
+    /// True if a file's time set to "now" comes from the clock that dates what is written: the
+    /// machine's on a local file system, the server's on NFS. SMB, sshfs and the like would take
+    /// the time of this machine.
     pub fn dates_by_its_own_clock(&self) -> Result<bool, PathError> {
         let system =
             rustix::fs::fstatfs(&self.fd).context("stat the file system of", &self.path)?;

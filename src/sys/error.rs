@@ -19,8 +19,8 @@ impl PathError {
         self.source.kind()
     }
 
-    /// True if the path cannot be made or written as things are: no permission, a read-only file system, a file where a
-    /// directory should be.
+    /// True if the path cannot be made or written as things are: no permission, a read-only file
+    /// system, a file where a directory should be.
     pub fn is_read_only(&self) -> bool {
         use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
         matches!(

@@ -7,7 +7,8 @@ use rustix::fs::{FileType, Stat};
 use crate::sys::{PathContext, PathError};
 use crate::types::Timestamp;
 
-/// Which file: the same for every name, link and mount of one inode; may be given to another file after a removal.
+/// Which file: the same for every name, link and mount of one inode; may be given to another file
+/// after a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     pub device: u64,

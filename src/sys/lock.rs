@@ -1,4 +1,5 @@
-//! Files by which processes agree: locks (flock) with a byte of state, and the directory and names around them.
+//! Files by which processes agree: locks (flock) with a byte of state, and the directory and names
+//! around them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
@@ -45,7 +46,8 @@ impl LockFile {
         }
     }
 
-    /// Holds it together with others; a lock that was held alone is let go first, so others may come between.
+    /// Holds it together with others; a lock that was held alone is let go first, so others may
+    /// come between.
     pub fn share(&self) -> Result<(), PathError> {
         self.file
             .unlock()
@@ -130,8 +132,8 @@ pub fn remove_if_there(path: &Path) -> Result<(), PathError> {
     }
 }
 
-/// Removes the files of a directory that nobody holds and that were last written longer ago than `age`. What cannot be
-/// removed stays.
+/// Removes the files of a directory that nobody holds and that were last written longer ago than
+/// `age`. What cannot be removed stays.
 pub fn remove_unlocked(dir: &Path, age: Duration) {
     let Ok(listed) = fs::read_dir(dir) else {
         return;
@@ -167,8 +169,9 @@ pub fn is_mount_point(directory: &Path) -> bool {
         .is_some_and(|parent| device(parent) != device(directory))
 }
 
-/// True if a path leads to what is neither a file nor a directory: a device, a FIFO, a socket. Links are followed; one into
-/// `/proc`, such as `/dev/stdout`, is of this sort too, whatever the descriptor behind it is.
+/// True if a path leads to what is neither a file nor a directory: a device, a FIFO, a socket.
+/// Links are followed; one into `/proc`, such as `/dev/stdout`, is of this sort too, whatever the
+/// descriptor behind it is.
 pub fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
         || fs::read_link(path).is_ok_and(|to| to.starts_with("/proc"))

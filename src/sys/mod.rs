@@ -1,5 +1,5 @@
-//! The machine: files written whole and durably, errors that name their path, sorting outside memory, clocks,
-//! child processes.
+//! The machine: files written whole and durably, errors that name their path, sorting outside
+//! memory, clocks, child processes.
 
 mod atomic;
 mod beneath;

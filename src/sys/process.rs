@@ -9,8 +9,9 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::read_bounded;
 
-/// Names this boot of this machine and the process numbers seen here: the kernel's boot id, and the namespace in which
-/// a process number means something (a container has one of its own). Empty where the system does not tell.
+/// Names this boot of this machine and the process numbers seen here: the kernel's boot id, and the
+/// namespace in which a process number means something (a container has one of its own). Empty
+/// where the system does not tell.
 pub fn boot_id() -> String {
     let boot = read_bounded(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -22,8 +23,9 @@ pub fn boot_id() -> String {
     }
 }
 
-/// Looks whether `/proc/self/fd` leads to open descriptors, which is how attributes of links and devices are reached. In a
-/// rescue system or a chroot it may not be mounted, or something else may lie there.
+/// Looks whether `/proc/self/fd` leads to open descriptors, which is how attributes of links and
+/// devices are reached. In a rescue system or a chroot it may not be mounted, or something else may
+/// lie there.
 ///
 /// # Errors
 /// Why it cannot be used.

@@ -2,8 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// The path by which a tree is recorded: absolute, without `.`, `..` and doubled slashes. A symbolic link on the way keeps
-/// its name, unless `..` follows: what that leads to, the file system alone knows.
+/// The path by which a tree is recorded: absolute, without `.`, `..` and doubled slashes. A
+/// symbolic link on the way keeps its name, unless `..` follows: what that leads to, the file
+/// system alone knows.
 pub fn recorded_path(path: &Path) -> PathBuf {
     let Ok(full) = std::path::absolute(path) else {
         return path.to_owned();

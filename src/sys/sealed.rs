@@ -1,8 +1,10 @@
-//! Files without a name whose bytes nobody can read later: each is sealed under a key that only this process has.
+//! Files without a name whose bytes nobody can read later: each is sealed under a key that only
+//! this process has.
 //!
-//! What is spilled holds names and the contents of small files, keys among them. A file without a name goes with the
-//! process, but its bytes stay on the disk until something else is written there. The key is drawn for each file, never
-//! leaves memory and dies with the reader, so what stays is noise.
+//! What is spilled holds names and the contents of small files, keys among them. A file without a
+//! name goes with the process, but its bytes stay on the disk until something else is written
+//! there. The key is drawn for each file, never leaves memory and dies with the reader, so what
+//! stays is noise.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -139,8 +141,8 @@ impl SealedReader {
         self.at == self.len
     }
 
-    /// Reads on into `buffer` from `filled` on, as many whole blocks as fit, one at least; returns how far it is filled
-    /// now. The buffer grows if need be.
+    /// Reads on into `buffer` from `filled` on, as many whole blocks as fit, one at least; returns
+    /// how far it is filled now. The buffer grows if need be.
     ///
     /// # Errors
     /// `UnexpectedEof` at the end, `InvalidData` if the file is not what was written.
@@ -184,7 +186,8 @@ fn unnamed_file(directory: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     match openat(CWD, directory, flags | OFlags::TMPFILE, mode) {
         Ok(fd) => return Ok(fd.into()),
-        // File systems without O_TMPFILE (network ones, older FUSE): a random name, unlinked at once.
+        // File systems without O_TMPFILE (network ones, older FUSE): a random name, unlinked at
+        // once.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
         Err(error) => return Err(error.into()),
     }

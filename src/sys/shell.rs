@@ -1,10 +1,10 @@
 //! Commands that are written for a shell.
 //!
-//! Commands are split into words and run without a shell. An operator that is left to them as a word makes another
-//! command of it, which may succeed: `echo dump | gzip` prints "dump | gzip".
+//! Commands are split into words and run without a shell. An operator that is left to them as a
+//! word makes another command of it, which may succeed: `echo dump | gzip` prints "dump | gzip".
 
-/// The first thing outside of quotes that only a shell understands: an operator that stands as a word or begins one, a
-/// `;` that ends one, a variable, a command substitution.
+/// The first thing outside of quotes that only a shell understands: an operator that stands as a
+/// word or begins one, a `;` that ends one, a variable, a command substitution.
 pub fn shell_syntax(text: &str) -> Option<String> {
     let mut quote = None;
     let mut is_escaped = false;

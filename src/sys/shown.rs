@@ -1,7 +1,7 @@
 //! A command's words for people and for machines, without the secrets that some of them carry.
 //!
-//! A guess, made to keep the usual secrets out of logs and listings: a command that takes its secrets from a file shows
-//! none. What is masked is in the table of the tests.
+//! A guess, made to keep the usual secrets out of logs and listings: a command that takes its
+//! secrets from a file shows none. What is masked is in the table of the tests.
 
 /// What stands in a secret's place.
 const MASK: &str = "***";
@@ -24,8 +24,8 @@ const SECRET_NAMES: [&str; 14] = [
     "private-key",
     "bearer",
 ];
-/// Names that are secret as a whole, or as the last part of a name (`DB_PASS`, `--account-key`), and mean something else
-/// inside of others.
+/// Names that are secret as a whole, or as the last part of a name (`DB_PASS`, `--account-key`),
+/// and mean something else inside of others.
 const LAST_SECRET_NAMES: [&str; 7] = ["pass", "pw", "pswd", "pin", "auth", "sig", "creds"];
 /// The same as the last part only: `--key` most often names a file.
 const LAST_PART_SECRET_NAMES: [&str; 2] = ["key", "signature"];
@@ -51,7 +51,8 @@ enum Form {
     Cookie,
 }
 
-/// Programs by the beginning of their names, and the options that hold a secret. There `-p` of `psql` is a port.
+/// Programs by the beginning of their names, and the options that hold a secret. There `-p` of
+/// `psql` is a port.
 const OPTIONS: [(&str, &[&str], Form); 44] = [
     ("mysql", &["-p"], Form::Attached),
     ("mariadb", &["-p"], Form::Attached),
@@ -124,15 +125,16 @@ pub fn shown(words: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The words, each with its secrets masked: values of names like `PGPASSWORD`, `--token` or `Authorization:`, passwords in
-/// URLs and secrets in their queries, and the options of [`OPTIONS`], also within a word that is a script.
+/// The words, each with its secrets masked: values of names like `PGPASSWORD`, `--token` or
+/// `Authorization:`, passwords in URLs and secrets in their queries, and the options of
+/// [`OPTIONS`], also within a word that is a script.
 pub fn masked(words: &[String]) -> Vec<String> {
     let mut masker = Masker::default();
     words.iter().map(|word| masker.word(word)).collect()
 }
 
-/// What a command printed, secrets masked: each line as if it were a script, and what is masked in the command's own words
-/// wherever it stands.
+/// What a command printed, secrets masked: each line as if it were a script, and what is masked in
+/// the command's own words wherever it stands.
 pub fn masked_output(text: &str, words: &[String]) -> String {
     let mut text = text.to_owned();
     for secret in secrets_of(words)
@@ -279,7 +281,8 @@ impl Masker {
         })
     }
 
-    /// Masks a secret, and remembers if it goes on beyond a blank because it, or what stands before it, is quoted.
+    /// Masks a secret, and remembers if it goes on beyond a blank because it, or what stands before
+    /// it, is quoted.
     fn secret(&mut self, before: &str, secret: &str) -> String {
         let own = secret.chars().next().filter(|c| matches!(c, '\'' | '"'));
         let rest = if own.is_some() { &secret[1..] } else { secret };
@@ -373,7 +376,8 @@ impl Masker {
             return Some(format!("{}{deeper}", &text[..=at]));
         }
         if value.is_empty() {
-            // Of a connection string; an upper-case one is a variable of a shell that is set to nothing.
+            // Of a connection string; an upper-case one is a variable of a shell that is set to
+            // nothing.
             if text.ends_with('=') && name.chars().all(|c| c.is_ascii_lowercase()) {
                 self.next = Next::SecretInWord;
             }
@@ -403,7 +407,8 @@ fn open_quote(text: &str) -> Option<char> {
     open
 }
 
-/// What is attached to an option, if this is that option: nothing, or a value. A long option's value follows `=`.
+/// What is attached to an option, if this is that option: nothing, or a value. A long option's
+/// value follows `=`.
 fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
     let value = text.strip_prefix(option)?;
     if !option.starts_with("--") || value.is_empty() {
@@ -414,8 +419,8 @@ fn value_of<'t>(text: &'t str, option: &str) -> Option<&'t str> {
     .filter(|_| !option.is_empty() || !text.starts_with('-'))
 }
 
-/// What the next piece is after this one: the value of `--token` or `-password`, in SQL that of `PASSWORD 'x'` and
-/// `IDENTIFIED BY 'x'`, in a connection string that of `password = x`.
+/// What the next piece is after this one: the value of `--token` or `-password`, in SQL that of
+/// `PASSWORD 'x'` and `IDENTIFIED BY 'x'`, in a connection string that of `password = x`.
 fn expected_after(text: &str) -> Next {
     let is_option = text.starts_with('-') && text.len() > 2 && !text.contains('=');
     let or_quoted = ["password", "by"]

@@ -1,10 +1,10 @@
-//! Sorting outside memory: records are collected in one arena, spilled sorted to unlinked files when it is full,
-//! and merged when read.
+//! Sorting outside memory: records are collected in one arena, spilled sorted to unlinked files
+//! when it is full, and merged when read.
 //!
-//! Memory is about `budget_bytes` while pushing (arena and index) and again while merging (one read buffer a
-//! spill), never both. At most [`FAN_IN`] spills are merged at once; more are merged in passes, so that file
-//! descriptors stay bounded too. Spills have no name, and are sealed under a key that only this process has: a crash
-//! leaves nothing behind, and the disk nothing to read.
+//! Memory is about `budget_bytes` while pushing (arena and index) and again while merging (one read
+//! buffer a spill), never both. At most [`FAN_IN`] spills are merged at once; more are merged in
+//! passes, so that file descriptors stay bounded too. Spills have no name, and are sealed under a
+//! key that only this process has: a crash leaves nothing behind, and the disk nothing to read.
 
 use std::cmp::Ordering;
 use std::io;
@@ -15,7 +15,8 @@ use crate::sys::{PathContext, PathError};
 
 /// Spills that one merge reads side by side.
 const FAN_IN: usize = 64;
-/// A spill's read buffer while merging: what the budget gives, within these bounds. It grows for a longer record.
+/// A spill's read buffer while merging: what the budget gives, within these bounds. It grows for a
+/// longer record.
 const READ_BUFFER_BYTES: (usize, usize) = (SEALED_BYTES, 16 * SEALED_BYTES);
 /// Before each record in a spill: key and value length, u32 little-endian each.
 const HEADER_BYTES: usize = 8;
@@ -23,7 +24,8 @@ const HEADER_BYTES: usize = 8;
 /// A record lent to the reader: key and value.
 pub type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// A record's place in the arena. `prefix` holds the key's first bytes, so that most comparisons stay in the index.
+/// A record's place in the arena. `prefix` holds the key's first bytes, so that most comparisons
+/// stay in the index.
 struct Slot {
     prefix: u64,
     offset: usize,
@@ -42,7 +44,8 @@ impl Slot {
     }
 }
 
-/// The key's first eight bytes as a number that orders like them; shorter keys are padded with zeros.
+/// The key's first eight bytes as a number that orders like them; shorter keys are padded with
+/// zeros.
 fn prefix_of(key: &[u8]) -> u64 {
     key.iter()
         .chain(std::iter::repeat(&0))
@@ -50,7 +53,8 @@ fn prefix_of(key: &[u8]) -> u64 {
         .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
-/// Collects records (key and value, any bytes, less than 4 GiB each) and gives them back in key order.
+/// Collects records (key and value, any bytes, less than 4 GiB each) and gives them back in key
+/// order.
 pub struct Sorter {
     scratch: PathBuf,
     budget_bytes: usize,
@@ -67,8 +71,8 @@ struct Spill {
 }
 
 impl Sorter {
-    /// Makes an empty sorter that keeps up to about `budget_bytes` in memory and spills to unlinked files (mode 0600)
-    /// in the directory `scratch`, which must exist once something is spilled.
+    /// Makes an empty sorter that keeps up to about `budget_bytes` in memory and spills to unlinked
+    /// files (mode 0600) in the directory `scratch`, which must exist once something is spilled.
     pub fn new(scratch: &Path, budget_bytes: usize) -> Self {
         Self {
             scratch: scratch.to_owned(),
@@ -138,8 +142,8 @@ impl Sorter {
         self.arena.len() + self.slots.len() * size_of::<Slot>()
     }
 
-    /// Sorts what is in memory. The offset decides between equal keys, which keeps push order without the memory
-    /// that a stable sort takes.
+    /// Sorts what is in memory. The offset decides between equal keys, which keeps push order
+    /// without the memory that a stable sort takes.
     fn sort(&mut self) {
         let arena = &self.arena;
         self.slots.sort_unstable_by(|a, b| {
@@ -175,8 +179,8 @@ impl Sorter {
         out.finish(0)
     }
 
-    /// True if the newest spills of one level are as many as one merge takes: each record is then rewritten once a
-    /// level, and levels grow with the logarithm of the input.
+    /// True if the newest spills of one level are as many as one merge takes: each record is then
+    /// rewritten once a level, and levels grow with the logarithm of the input.
     fn has_full_level(&self) -> bool {
         let Some(last) = self.spills.last() else {
             return false;
@@ -294,8 +298,8 @@ impl Cursor {
         Ok(u32::from_le_bytes(bytes) as usize)
     }
 
-    /// Makes `len` bytes from `at` on present in the buffer, moving them to its front if needed; returns where they
-    /// begin now.
+    /// Makes `len` bytes from `at` on present in the buffer, moving them to its front if needed;
+    /// returns where they begin now.
     fn ensure(&mut self, at: usize, len: usize) -> io::Result<usize> {
         if self.filled - at >= len {
             return Ok(at);
@@ -309,7 +313,8 @@ impl Cursor {
     }
 }
 
-/// A k-way merge. `heap` is a binary min-heap of cursor numbers by (key, number), so equal keys come in push order.
+/// A k-way merge. `heap` is a binary min-heap of cursor numbers by (key, number), so equal keys
+/// come in push order.
 struct Merge {
     cursors: Vec<Cursor>,
     heap: Vec<usize>,
@@ -387,14 +392,16 @@ enum State {
     Merge(Merge),
 }
 
-/// The records in order: keys ascending as unsigned bytes, equal keys in the order they were pushed.
+/// The records in order: keys ascending as unsigned bytes, equal keys in the order they were
+/// pushed.
 pub struct Sorted {
     scratch: PathBuf,
     state: State,
 }
 
 impl Sorted {
-    /// Returns the next record, (key, value), or none at the end. After an error the rest must not be used.
+    /// Returns the next record, (key, value), or none at the end. After an error the rest must not
+    /// be used.
     #[expect(
         clippy::should_implement_trait,
         reason = "the record is lent from a buffer; Iterator cannot say that"
@@ -437,7 +444,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        // Short keys over few bytes give many equal keys and prefixes of one another; zeros test the padded prefix.
+        // Short keys over few bytes give many equal keys and prefixes of one another; zeros test
+        // the padded prefix.
         #[test]
         fn sorts_like_a_stable_sort_at_any_budget(
             keys in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![0u8, 1, 255]), 0..12), 0..400),

@@ -1,7 +1,9 @@
-//! The state directory: small files that this machine must remember across runs, and that no repository holds.
+//! The state directory: small files that this machine must remember across runs, and that no
+//! repository holds.
 //!
-//! What lies here can be lost without losing a backup, but unlike the cache it cannot be derived: which repository
-//! lived at which address. Each file is replaced in one durable step, so a crash leaves the old bytes or the new ones.
+//! What lies here can be lost without losing a backup, but unlike the cache it cannot be derived:
+//! which repository lived at which address. Each file is replaced in one durable step, so a crash
+//! leaves the old bytes or the new ones.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,9 @@ impl StateDir {
     /// Opens the directory, and creates it and its missing parents durably (mode 0700).
     ///
     /// # Errors
-    /// `PermissionDenied` too where others can write to a directory that is there: what it says could be theirs. A
-    /// directory that this process can read and not write opens; [`StateDir::write`] fails then.
+    /// `PermissionDenied` too where others can write to a directory that is there: what it says
+    /// could be theirs. A directory that this process can read and not write opens;
+    /// [`StateDir::write`] fails then.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PathError> {
         let dir = Dir::create_all(path.as_ref(), 0o700)?;
         let found = dir.stat_self()?;
@@ -72,8 +75,8 @@ impl StateDir {
         }
     }
 
-    /// Writes a whole file (mode 0600). When it returns `Ok` the file survives a power cut; otherwise the name holds
-    /// what it held before.
+    /// Writes a whole file (mode 0600). When it returns `Ok` the file survives a power cut;
+    /// otherwise the name holds what it held before.
     pub fn write(&self, name: &str, bytes: &[u8], existing: Existing) -> Result<(), PathError> {
         let mut temp = TempFile::create(&self.dir, 0o600)?;
         temp.write_all(bytes)?;

@@ -1,8 +1,10 @@
-//! Files on their way: written under a temporary name, made durable, then given their own name in one step.
+//! Files on their way: written under a temporary name, made durable, then given their own name in
+//! one step.
 //!
-//! What a crash leaves: before [`TempFile::publish`], the temporary name and nothing else; within it, either name,
-//! whole in both cases, since the bytes are durable before the final name exists; after it and the directory's sync,
-//! the final name alone. Dropping an unpublished file removes it, also after a write that failed for want of room.
+//! What a crash leaves: before [`TempFile::publish`], the temporary name and nothing else; within
+//! it, either name, whole in both cases, since the bytes are durable before the final name exists;
+//! after it and the directory's sync, the final name alone. Dropping an unpublished file removes
+//! it, also after a write that failed for want of room.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -30,11 +32,12 @@ pub enum Existing {
     Refuse,
     /// Take its place in one step.
     Replace,
-    /// As `Refuse`. On a file system that has no such step: look, then rename. Two processes that publish the name at the
-    /// same moment replace one another there, so this is for names that nobody else gives to other bytes.
+    /// As `Refuse`. On a file system that has no such step: look, then rename. Two processes that
+    /// publish the name at the same moment replace one another there, so this is for names that
+    /// nobody else gives to other bytes.
     RefuseSeen,
-    /// As `Refuse`. On a file system that has no such step: make the name with an empty file, which only one process can,
-    /// then take its place. A crash between leaves the empty file.
+    /// As `Refuse`. On a file system that has no such step: make the name with an empty file, which
+    /// only one process can, then take its place. A crash between leaves the empty file.
     Reserve,
 }
 
@@ -74,11 +77,13 @@ impl TempFile {
         self.file.write_all(bytes).context("write", self.path())
     }
 
-    /// Asks the kernel to write this range to the medium soon, so that the final sync finds little to do.
+    /// Asks the kernel to write this range to the medium soon, so that the final sync finds little
+    /// to do.
     pub fn start_writeback(&self, offset: u64, len: u64) {
-        // On Linux this advice starts the writing of dirty pages and lets go only of clean ones, of which a range
-        // just written has none. `sync_file_range` would say it better, but has no safe wrapper. Being advice, it
-        // cannot fail in a way that matters: errors of writing come back from the sync.
+        // On Linux this advice starts the writing of dirty pages and lets go only of clean ones, of
+        // which a range just written has none. `sync_file_range` would say it better, but has no
+        // safe wrapper. Being advice, it cannot fail in a way that matters: errors of writing come
+        // back from the sync.
         if let Some(len) = NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::DontNeed);
         }
@@ -103,8 +108,9 @@ impl TempFile {
 
     /// Makes the bytes durable, then moves the file to `name` in `dir`.
     ///
-    /// The name is durable only after the caller's [`Dir::sync`] of `dir`. On any error the file is removed: after a
-    /// failed sync the kernel may have dropped the very pages it could not write, and a second sync would lie.
+    /// The name is durable only after the caller's [`Dir::sync`] of `dir`. On any error the file is
+    /// removed: after a failed sync the kernel may have dropped the very pages it could not write,
+    /// and a second sync would lie.
     pub fn publish(
         mut self,
         dir: &Dir,
@@ -134,10 +140,11 @@ impl TempFile {
 
     /// [`TempFile::publish`], and sets the file's time to that of its publication.
     ///
-    /// Between the last write and the rename lies the sync, and a process can be frozen there for hours (a stopped
-    /// container, a hung disk). With the time of its last write the file would be that much older than its name when
-    /// it appears. The file system takes the time from its own clock. If the sync took more than a minute the new time
-    /// is made durable too; otherwise a power cut may leave a time that is less than a minute early.
+    /// Between the last write and the rename lies the sync, and a process can be frozen there for
+    /// hours (a stopped container, a hung disk). With the time of its last write the file would be
+    /// that much older than its name when it appears. The file system takes the time from its own
+    /// clock. If the sync took more than a minute the new time is made durable too; otherwise a
+    /// power cut may leave a time that is less than a minute early.
     pub fn publish_dated(
         self,
         dir: &Dir,

@@ -9,7 +9,8 @@ const SECONDS_MIN: i64 = 35;
 /// Longer than this, or never, is taken as this.
 const SECONDS_MAX: i64 = 600;
 
-/// Seconds after which a page that was written is on its way to the disk, by this machine's settings: 35 to 600.
+/// Seconds after which a page that was written is on its way to the disk, by this machine's
+/// settings: 35 to 600.
 pub fn writeback_seconds() -> i64 {
     let read = |name: &str| -> Option<i64> {
         let path = Path::new("/proc/sys/vm").join(name);
@@ -25,7 +26,8 @@ pub fn writeback_seconds() -> i64 {
     )
 }
 
-/// From the age at which a page is stored and the time between two looks, in hundredths; 0 between looks is never.
+/// From the age at which a page is stored and the time between two looks, in hundredths; 0 between
+/// looks is never.
 fn seconds(age: Option<i64>, between: Option<i64>) -> i64 {
     match (age, between) {
         (_, Some(0)) => SECONDS_MAX,

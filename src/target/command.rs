@@ -1,14 +1,14 @@
 //! A command that takes what is restored on its standard input, such as `psql`.
 //!
-//! It runs without a shell in a session of its own, so without a terminal; its output goes nowhere, the end of what it
-//! says on standard error is kept.
+//! It runs without a shell in a session of its own, so without a terminal; its output goes nowhere,
+//! the end of what it says on standard error is kept.
 
 use std::io::{self, Write};
 
 use crate::sys::{Canceller, ChildProcess, CommandError, Pipe, SpawnOptions};
 
-/// A command under way. Writing feeds it; the work is done only once [`FedCommand::finish`] has said so. Dropping it
-/// kills the command and its process group.
+/// A command under way. Writing feeds it; the work is done only once [`FedCommand::finish`] has
+/// said so. Dropping it kills the command and its process group.
 #[derive(Debug)]
 pub struct FedCommand {
     child: ChildProcess,
@@ -25,13 +25,14 @@ impl FedCommand {
         })
     }
 
-    /// A handle to end the command from another thread, also while a write or [`FedCommand::finish`] waits for it.
+    /// A handle to end the command from another thread, also while a write or
+    /// [`FedCommand::finish`] waits for it.
     pub fn canceller(&self) -> Canceller {
         self.child.canceller()
     }
 
-    /// Ends the command's input and waits for it to exit, which may take as long as it likes; cancelling ends the wait.
-    /// Returns the end of what it said on standard error, at most 8 KiB.
+    /// Ends the command's input and waits for it to exit, which may take as long as it likes;
+    /// cancelling ends the wait. Returns the end of what it said on standard error, at most 8 KiB.
     ///
     /// # Errors
     /// Anything but exit code 0, and an end before it had all of its input.
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_blocked_write_ends_when_the_command_is_cancelled() {
-        // Should the test be killed, either ends by itself. What a shell ignores its children ignore too.
+        // Should the test be killed, either ends by itself. What a shell ignores its children
+        // ignore too.
         for script in ["sleep 100", "trap '' TERM; sleep 100; true"] {
             let mut command = spawn(&["sh", "-c", script]).expect("started");
             let canceller = command.canceller();

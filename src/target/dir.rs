@@ -55,9 +55,9 @@ impl Existing {
             .map(|found| Self::from(&found))
     }
 
-    /// True if it has this modification time, or what its file system makes of it: some keep seconds (ext3, HFS+), pairs of
-    /// them (FAT) or parts of a second (SMB, NTFS) alone, and cut off the rest. That this one does is seen by the time that
-    /// it gave the inode itself.
+    /// True if it has this modification time, or what its file system makes of it: some keep
+    /// seconds (ext3, HFS+), pairs of them (FAT) or parts of a second (SMB, NTFS) alone, and cut
+    /// off the rest. That this one does is seen by the time that it gave the inode itself.
     pub fn has_mtime(&self, wanted: Timestamp) -> bool {
         self.mtime == wanted
             || GRAINS.into_iter().any(|(seconds, nanos)| {
@@ -133,8 +133,8 @@ pub(super) struct Shared {
 
 /// An open directory of the target; clones share the handle.
 ///
-/// Names are single components: one that is empty, `.`, `..` or holds a slash is `InvalidInput` everywhere. Errors
-/// are those of the system calls, without a path.
+/// Names are single components: one that is empty, `.`, `..` or holds a slash is `InvalidInput`
+/// everywhere. Errors are those of the system calls, without a path.
 #[derive(Debug, Clone)]
 pub struct Dir {
     inner: Arc<Inner>,
@@ -222,7 +222,8 @@ impl Dir {
         self.inner.way().1
     }
 
-    /// Notes that something in this directory, or the directory itself, has changed. Called after the change.
+    /// Notes that something in this directory, or the directory itself, has changed. Called after
+    /// the change.
     pub(super) fn changed(&self) {
         let (device, way) = self.inner.way();
         match way {
@@ -271,8 +272,8 @@ impl Dir {
         Ok(Existing::of_handle(self.fd())?)
     }
 
-    /// True if something is mounted on this directory: its `..` is on another file system, or the kernel says so (Linux 5.8),
-    /// also of bind mounts.
+    /// True if something is mounted on this directory: its `..` is on another file system, or the
+    /// kernel says so (Linux 5.8), also of bind mounts.
     pub fn is_mount_point(&self) -> io::Result<bool> {
         let stat = |path: &std::ffi::CStr| {
             let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
@@ -311,8 +312,9 @@ impl Dir {
 
     /// Makes a directory, or opens the one that is there; true if it was made.
     ///
-    /// A new one has mode 0700 and no inherited ACL until [`set_directory_meta`](Self::set_directory_meta); one that is
-    /// there and belongs to an ordinary user who restores gets that user's read, write and search bits.
+    /// A new one has mode 0700 and no inherited ACL until
+    /// [`set_directory_meta`](Self::set_directory_meta); one that is there and belongs to an
+    /// ordinary user who restores gets that user's read, write and search bits.
     ///
     /// # Errors
     ///
@@ -359,8 +361,8 @@ impl Dir {
         }
     }
 
-    /// Calls `each` with every name and its kind, in no order, until it fails. Names that come or go meanwhile may
-    /// or may not be told; removing told ones is safe.
+    /// Calls `each` with every name and its kind, in no order, until it fails. Names that come or
+    /// go meanwhile may or may not be told; removing told ones is safe.
     pub fn names(
         &self,
         mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<()>,
@@ -370,7 +372,8 @@ impl Dir {
         list(fd.as_fd(), |name, kind| each(name, kind).map(|()| true))
     }
 
-    /// True if the listing has exactly this name, not only one that the file system takes for the same.
+    /// True if the listing has exactly this name, not only one that the file system takes for the
+    /// same.
     pub fn lists(&self, name: &[u8]) -> io::Result<bool> {
         let fd = rustix::fs::openat(self.fd(), c".", DIRECTORY_FLAGS, Mode::empty())?;
         let mut is_there = false;
@@ -381,8 +384,9 @@ impl Dir {
         Ok(is_there)
     }
 
-    /// The attributes that keep this user from replacing a name, as `chattr` calls them: `i` (immutable) or `a` (append
-    /// only), of the path itself or of this directory; true for the directory.
+    /// The attributes that keep this user from replacing a name, as `chattr` calls them: `i`
+    /// (immutable) or `a` (append only), of the path itself or of this directory; true for the
+    /// directory.
     pub fn locked_by_flag(&self, name: &[u8]) -> Option<(char, bool)> {
         let flags_of = |name: &[u8], is_dir: bool| {
             let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
@@ -410,7 +414,8 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// `EISDIR` or `ENOTDIR` if it is not what `is_directory` says; [`super::InUse`] if it is protected.
+    /// `EISDIR` or `ENOTDIR` if it is not what `is_directory` says; [`super::InUse`] if it is
+    /// protected.
     pub fn remove(&self, name: &[u8], is_directory: bool) -> io::Result<()> {
         let protection = &self.inner.shared.protection;
         if protection.is_any()
@@ -428,8 +433,9 @@ impl Dir {
         Ok(())
     }
 
-    /// Gives this directory its metadata, attributes that the entry lacks removed. To be called when all below it is
-    /// done: making a name in it changes its mtime, and its mode may shut its owner out.
+    /// Gives this directory its metadata, attributes that the entry lacks removed. To be called
+    /// when all below it is done: making a name in it changes its mtime, and its mode may shut its
+    /// owner out.
     pub fn set_directory_meta(&self, to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         let handle = Handle::open(self.fd());
         let report = meta::apply(
@@ -441,8 +447,8 @@ impl Dir {
             Times::Now,
         );
         self.inner.default_acl.store(ACL_UNKNOWN, Ordering::Relaxed);
-        // One that is as it was may hold files that are kept and not durable yet: that costs nothing where all of a
-        // file system is synced together.
+        // One that is as it was may hold files that are kept and not durable yet: that costs
+        // nothing where all of a file system is synced together.
         if self.way() == Way::Together || report.as_ref().is_ok_and(|report| report.is_changed) {
             self.changed();
         }
@@ -509,8 +515,9 @@ pub(super) fn open_path(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::R
     )
 }
 
-/// As [`open_beneath`], but a protected directory is not opened ([`super::InUse`]); a directory that belongs to the ordinary user who restores is made readable and writable for
-/// that user, as its final mode is set at the end.
+/// As [`open_beneath`], but a protected directory is not opened ([`super::InUse`]); a directory
+/// that belongs to the ordinary user who restores is made readable and writable for that user, as
+/// its final mode is set at the end.
 pub(super) fn open_writable(
     shared: &Shared,
     directory: BorrowedFd<'_>,
@@ -553,7 +560,8 @@ fn unlock(shared: &Shared, fd: BorrowedFd<'_>, handle: &Handle<'_>) -> io::Resul
     Ok(())
 }
 
-/// Lists an open directory from where its handle stands, `.` and `..` left out, while `each` returns true.
+/// Lists an open directory from where its handle stands, `.` and `..` left out, while `each`
+/// returns true.
 pub(super) fn list(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&[u8], Option<EntryKind>) -> io::Result<bool>,

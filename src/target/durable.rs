@@ -1,8 +1,9 @@
 //! What was written is made durable before a restore reports success.
 //!
-//! Where `syncfs` writes all of a file system and reports what could not be written, files are written first and synced
-//! together; their times are set only then. Everywhere else (FUSE, network file systems, overlays, Linux before 5.8)
-//! each file is synced before it gets its name, and each directory when the last handle to it is dropped.
+//! Where `syncfs` writes all of a file system and reports what could not be written, files are
+//! written first and synced together; their times are set only then. Everywhere else (FUSE, network
+//! file systems, overlays, Linux before 5.8) each file is synced before it gets its name, and each
+//! directory when the last handle to it is dropped.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-/// File systems with unsynced writes that are known at once, each by an open handle; with more, the oldest is synced.
+/// File systems with unsynced writes that are known at once, each by an open handle; with more, the
+/// oldest is synced.
 const UNSYNCED_MAX: usize = 64;
 /// Devices whose way is remembered.
 const KNOWN_MAX: usize = 4096;
@@ -68,7 +70,8 @@ pub(super) struct Writes {
 #[derive(Debug, Default)]
 struct List {
     known: Vec<(u64, Way)>,
-    /// Device, and a handle that was opened before what was written: errors since then are reported.
+    /// Device, and a handle that was opened before what was written: errors since then are
+    /// reported.
     unsynced: Vec<(u64, OwnedFd)>,
     /// The first sync that failed by the way.
     failure: Option<io::Error>,
@@ -122,8 +125,8 @@ impl Writes {
         way
     }
 
-    /// Notes a directory in which something was written that is to be synced together with its file system. Returns the
-    /// generation in which it is noted.
+    /// Notes a directory in which something was written that is to be synced together with its file
+    /// system. Returns the generation in which it is noted.
     pub fn note(&self, device: u64, dir: BorrowedFd<'_>) -> u64 {
         let mut list = self.list();
         if !list.unsynced.iter().any(|(known, _)| *known == device) {

@@ -13,7 +13,8 @@ use crate::sys::now;
 
 /// Leftovers of one directory that are looked at in one go; the next restore finds the others.
 const NAMES_MAX: usize = 4096;
-/// A living restore leaves a path that it does not lock for less than this under its temporary name.
+/// A living restore leaves a path that it does not lock for less than this under its temporary
+/// name.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What has not changed for so long needs no second look.
 const RECENT_SECONDS: i64 = 10;
@@ -21,11 +22,13 @@ const RECENT_SECONDS: i64 = 10;
 const AGE_SECONDS_MIN: i64 = 3600;
 
 impl Dir {
-    /// Finds what killed restores left in this directory and, with `remove`, removes it; returns its names.
+    /// Finds what killed restores left in this directory and, with `remove`, removes it; returns
+    /// its names.
     ///
-    /// A name is taken for a leftover only if it has exactly the form of a temporary name, is no directory, belongs to
-    /// this user (for root, who gives files away: to anybody, where not everybody may make files), and is not held by a
-    /// restore that is still running: that one has the file locked, or renames it within a moment.
+    /// A name is taken for a leftover only if it has exactly the form of a temporary name, is no
+    /// directory, belongs to this user (for root, who gives files away: to anybody, where not
+    /// everybody may make files), and is not held by a restore that is still running: that one has
+    /// the file locked, or renames it within a moment.
     pub fn leftovers(&self, remove: bool) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         self.names(|name, _| {

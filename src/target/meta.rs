@@ -1,8 +1,9 @@
 //! Setting owner, mode, extended attributes and times, in the order in which none undoes another.
 //!
-//! chown clears setuid bits and capabilities; the mode's group bits are the ACL's mask, and without the ACL they would be
-//! the owning group's rights; and none of these changes the times. So: owner, ACL, mode, other attributes, times. What
-//! cannot be set is reported, never fatal: the content is there by then.
+//! chown clears setuid bits and capabilities; the mode's group bits are the ACL's mask, and without
+//! the ACL they would be the owning group's rights; and none of these changes the times. So: owner,
+//! ACL, mode, other attributes, times. What cannot be set is reported, never fatal: the content is
+//! there by then.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -28,7 +29,8 @@ const XATTR_BYTES_MAX: usize = 64 << 10;
 /// The metadata that a path is to have.
 #[derive(Debug, Clone, Copy)]
 pub struct MetaToSet<'a> {
-    /// Mode, owner and mtime are taken from here; its `xattrs` are not, as their values may lie in chunks.
+    /// Mode, owner and mtime are taken from here; its `xattrs` are not, as their values may lie in
+    /// chunks.
     pub meta: &'a Metadata,
     /// Name and value of each extended attribute.
     pub xattrs: &'a [(&'a [u8], &'a [u8])],
@@ -117,8 +119,8 @@ pub(super) enum Before {
 #[derive(Debug)]
 pub(super) struct Handle<'a> {
     fd: BorrowedFd<'a>,
-    /// For handles opened with `O_PATH`, on which the calls by descriptor fail: the descriptor's name under
-    /// `/proc`, which leads to the inode itself, even a link's.
+    /// For handles opened with `O_PATH`, on which the calls by descriptor fail: the descriptor's
+    /// name under `/proc`, which leads to the inode itself, even a link's.
     proc_path: Option<String>,
 }
 
@@ -222,7 +224,8 @@ pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
     !matches!(result, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
-/// Removes the ACLs that a directory just made has inherited, so that nothing made in it inherits them in turn.
+/// Removes the ACLs that a directory just made has inherited, so that nothing made in it inherits
+/// them in turn.
 pub(super) fn remove_inherited_acls(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let handle = Handle::open(directory);
     handle.remove_xattr(acl::DEFAULT)?;
@@ -275,7 +278,8 @@ pub(super) fn apply(
     Ok(setter.report)
 }
 
-/// Sets the mtime of what has a name in a directory, a link too. Returns why it was refused, if it was.
+/// Sets the mtime of what has a name in a directory, a link too. Returns why it was refused, if it
+/// was.
 pub(super) fn set_mtime_of(
     dir: BorrowedFd<'_>,
     name: &[u8],
@@ -352,8 +356,8 @@ impl Setter<'_> {
             .chown(uid.map(Uid::from_raw), gid.map(Gid::from_raw))
     }
 
-    /// Sets the mode, without setuid and setgid bits if the path belongs to another than the entry's owner, whose rights
-    /// a program would else take.
+    /// Sets the mode, without setuid and setgid bits if the path belongs to another than the
+    /// entry's owner, whose rights a program would else take.
     fn set_mode(&mut self, wanted: u16, uid: u32, gid: u32, is_chowned: bool) {
         let mut mode = wanted;
         if self.kind != EntryKind::Directory {
@@ -383,8 +387,9 @@ impl Setter<'_> {
         self.report.note(MetaPart::Mode, result);
     }
 
-    /// Sets or removes the ACL, before the mode: the mode's group bits may be no more than the ACL's mask. Returns the
-    /// mode bits that may be set: where the ACL is refused, the owning group keeps to what the ACL gives it.
+    /// Sets or removes the ACL, before the mode: the mode's group bits may be no more than the
+    /// ACL's mask. Returns the mode bits that may be set: where the ACL is refused, the owning
+    /// group keeps to what the ACL gives it.
     fn set_acl(&mut self, before: Before, wanted: &[(&[u8], &[u8])]) -> u16 {
         let Some((name, value)) = wanted.iter().find(|(name, _)| *name == acl::ACCESS) else {
             if before
@@ -455,8 +460,8 @@ impl Setter<'_> {
             .is_ok_and(|len| found.get(..len) == Some(value))
     }
 
-    /// Sees to it that the path has another time than the one that it is to get later, by more than a file system's
-    /// grain: the clock may be just there.
+    /// Sees to it that the path has another time than the one that it is to get later, by more than
+    /// a file system's grain: the clock may be just there.
     fn keep_from(&mut self, mtime: Timestamp) {
         if mtime.seconds_since(self.now.mtime).abs() >= GRAIN_SECONDS {
             return;
@@ -488,14 +493,16 @@ impl Setter<'_> {
     }
 }
 
-/// The mode bits left where an ACL is refused: the owning group gets what the ACL gives it, not the mask's rights.
+/// The mode bits left where an ACL is refused: the owning group gets what the ACL gives it, not the
+/// mask's rights.
 fn bits_without_acl(acl_value: &[u8]) -> u16 {
     let rights = acl::owning_group_rights(acl_value).unwrap_or(0);
     0o7707 | rights << 3
 }
 
-/// True for attributes that are part of what a backup holds and are removed where the entry lacks them; labels of
-/// security modules and attributes that a file system makes up are left to the machine.
+/// True for attributes that are part of what a backup holds and are removed where the entry lacks
+/// them; labels of security modules and attributes that a file system makes up are left to the
+/// machine.
 fn is_managed(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name.starts_with(b"trusted.")

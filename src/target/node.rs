@@ -17,8 +17,8 @@ const MODE_UNTIL_SET: Mode = Mode::RUSR.union(Mode::WUSR);
 ///
 /// # Errors
 ///
-/// `EISDIR` for a directory of that name; `AlreadyExists` for something that must not be replaced; `PermissionDenied` for
-/// a device without the right to make one.
+/// `EISDIR` for a directory of that name; `AlreadyExists` for something that must not be replaced;
+/// `PermissionDenied` for a device without the right to make one.
 impl Dir {
     /// Makes a symlink to `target`, 1–4095 bytes, which is not looked at.
     pub fn symlink(
@@ -76,11 +76,13 @@ impl Dir {
         )
     }
 
-    /// Makes `name` another name of `from_name` in `from`, which is not followed if it is a link itself.
+    /// Makes `name` another name of `from_name` in `from`, which is not followed if it is a link
+    /// itself.
     ///
     /// # Errors
     ///
-    /// `EMLINK`, `EXDEV` and `EPERM` tell that this inode takes no (more) names here: write it again instead.
+    /// `EMLINK`, `EXDEV` and `EPERM` tell that this inode takes no (more) names here: write it
+    /// again instead.
     pub fn hard_link(&self, name: &[u8], from: &Self, from_name: &[u8]) -> io::Result<()> {
         let from_name = component(from_name)?;
         component(name)?;

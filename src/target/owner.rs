@@ -12,9 +12,10 @@ const NAMES_FILE_BYTES_MAX: usize = 16 << 20;
 /// What becomes of owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OwnerPolicy {
-    /// The local ids of the entry's user and group names, as `/etc/passwd` and `/etc/group` have them; the entry's
-    /// numbers where a name is empty or unknown here. Number 0 stays 0 whatever it was called. A restore takes
-    /// [`Numeric`](Self::Numeric) for sources that say that their owners are numbers alone.
+    /// The local ids of the entry's user and group names, as `/etc/passwd` and `/etc/group` have
+    /// them; the entry's numbers where a name is empty or unknown here. Number 0 stays 0 whatever
+    /// it was called. A restore takes [`Numeric`](Self::Numeric) for sources that say that their
+    /// owners are numbers alone.
     #[default]
     Names,
     /// The entry's numbers.
@@ -27,8 +28,8 @@ pub enum OwnerPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetaPolicy {
     pub owner: OwnerPolicy,
-    /// True if the effective user is root. An ordinary user's own directories are made writable while they are
-    /// written, and bits that the kernel drops silently are looked for.
+    /// True if the effective user is root. An ordinary user's own directories are made writable
+    /// while they are written, and bits that the kernel drops silently are looked for.
     pub is_root: bool,
 }
 
@@ -78,14 +79,16 @@ impl Owners {
 }
 
 fn local_id(names: &HashMap<Vec<u8>, u32>, number: u32, name: &[u8]) -> u32 {
-    // A file of root's must not become another's because root has another name here, nor the other way round.
+    // A file of root's must not become another's because root has another name here, nor the other
+    // way round.
     match names.get(name) {
         Some(&local) if number != 0 && local != 0 => local,
         _ => number,
     }
 }
 
-/// Names and numbers of a file in the form of `passwd(5)`; none if it cannot be read: numbers are used then.
+/// Names and numbers of a file in the form of `passwd(5)`; none if it cannot be read: numbers are
+/// used then.
 fn read_names(path: &str) -> HashMap<Vec<u8>, u32> {
     let mut text = Vec::new();
     if let Ok(fd) = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {

@@ -1,7 +1,8 @@
-//! What no restore enters, replaces or deletes: the directories and files that the program itself needs.
+//! What no restore enters, replaces or deletes: the directories and files that the program itself
+//! needs.
 //!
-//! They are known by device and inode, so by whatever path they are met: at any depth, below another mount of the same
-//! file system, through a name that is a link to them.
+//! They are known by device and inode, so by whatever path they are met: at any depth, below
+//! another mount of the same file system, through a name that is a link to them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -59,7 +60,8 @@ impl Protection {
         self.hold(path, what, true);
     }
 
-    /// Adds a directory into which a restore may go if it is asked to: it is only not entered from above.
+    /// Adds a directory into which a restore may go if it is asked to: it is only not entered from
+    /// above.
     pub fn add_open(&mut self, path: &Path, what: &'static str) {
         self.hold(path, what, false);
     }
@@ -75,7 +77,8 @@ impl Protection {
     }
 
     fn hold(&mut self, path: &Path, what: &'static str, is_closed: bool) {
-        // What is not there, or not to be reached by this user, is not to be met below a target either.
+        // What is not there, or not to be reached by this user, is not to be met below a target
+        // either.
         let Ok(fd) = open_path(CWD, path.as_os_str().as_bytes(), OFlags::empty()) else {
             return;
         };
@@ -134,7 +137,8 @@ impl Protection {
     /// Fails if a path is one of them, or lies in one, whether it is there or not.
     ///
     /// # Errors
-    /// [`InUse`], in the way that [`InUse::of`] tells; what the system says of the directories above it.
+    /// [`InUse`], in the way that [`InUse::of`] tells; what the system says of the directories
+    /// above it.
     pub fn check_around(&self, path: &Path) -> io::Result<()> {
         if !self.held.iter().any(|held| held.is_closed) {
             return Ok(());

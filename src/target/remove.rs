@@ -12,11 +12,12 @@ use super::durable::{Way, sync_dir};
 use super::protect::InUse;
 use crate::types::EntryKind;
 
-/// Names of directories still to be removed that are held at once, over all depths; each depth holds at least one.
+/// Names of directories still to be removed that are held at once, over all depths; each depth
+/// holds at least one.
 const PENDING_NAMES_MAX: usize = 512;
 
-/// Says of a path whether it stays, with all below it: its components joined by 0x00, from the name that is removed
-/// on, and its kind.
+/// Says of a path whether it stays, with all below it: its components joined by 0x00, from the name
+/// that is removed on, and its kind.
 pub type Stays<'s> = dyn FnMut(&[u8], Option<EntryKind>) -> bool + 's;
 
 /// What became of a tree that was removed.
@@ -24,7 +25,8 @@ pub type Stays<'s> = dyn FnMut(&[u8], Option<EntryKind>) -> bool + 's;
 pub struct Removed {
     /// Names that are gone, directories among them.
     pub names: u64,
-    /// Something that stayed, and so do the directories above it: the path, as [`Stays`] gets it, and why. None: all is gone.
+    /// Something that stayed, and so do the directories above it: the path, as [`Stays`] gets it,
+    /// and why. None: all is gone.
     pub kept: Option<(Vec<u8>, Kept)>,
 }
 
@@ -52,8 +54,8 @@ struct Level {
     has_more: bool,
     /// Something in it stays.
     has_kept: bool,
-    /// Directories up to this name were dealt with. Set once something stays: then listings are taken in order, as what
-    /// stays would be met again and again.
+    /// Directories up to this name were dealt with. Set once something stays: then listings are
+    /// taken in order, as what stays would be met again and again.
     after: Option<Vec<u8>>,
 }
 
@@ -75,13 +77,14 @@ struct Removal<'r> {
 }
 
 impl Dir {
-    /// Removes a directory and all below it, or whatever else has the name, but for what `stays`, what is protected, and
-    /// what is mounted below. Links are removed, never followed. What a crash leaves is a part of the tree.
+    /// Removes a directory and all below it, or whatever else has the name, but for what `stays`,
+    /// what is protected, and what is mounted below. Links are removed, never followed. What a
+    /// crash leaves is a part of the tree.
     ///
     /// # Errors
     ///
-    /// Stops at the first thing that cannot be removed. If another process moves a directory from under the removal, that
-    /// is an error too, and nothing outside is touched.
+    /// Stops at the first thing that cannot be removed. If another process moves a directory from
+    /// under the removal, that is an error too, and nothing outside is touched.
     pub fn remove_tree(&self, name: &[u8], stays: &mut Stays<'_>) -> io::Result<Removed> {
         let name = component(name)?;
         let mut removal = Removal {
@@ -381,8 +384,8 @@ mod tests {
         assert!(!at("a").exists());
     }
 
-    /// What stays must not be met for ever, nor hide what comes after it: there are more directories with something that
-    /// stays than are noted at once.
+    /// What stays must not be met for ever, nor hide what comes after it: there are more
+    /// directories with something that stays than are noted at once.
     #[test]
     fn what_stays_does_not_keep_the_rest() {
         let (directory, tree) = fixture();

@@ -16,7 +16,8 @@ const PREFIX: &[u8] = b".icecore-";
 /// Names that are taken are passed over this often.
 const NAME_TRIES_MAX: usize = 64;
 
-/// True for the names that unfinished paths have: `.icecore-` and 16 hexadecimal digits in lower case.
+/// True for the names that unfinished paths have: `.icecore-` and 16 hexadecimal digits in lower
+/// case.
 pub fn is_temporary_name(name: &[u8]) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|digits| {
         digits.len() == 16
@@ -28,8 +29,9 @@ pub fn is_temporary_name(name: &[u8]) -> bool {
 
 /// What may be replaced by something that gets its name. A directory never is.
 ///
-/// It keeps a file system that takes two names for one (without case, or with names that it normalizes) from replacing
-/// what the same restore has just written: what was looked up under a name is no longer what has it.
+/// It keeps a file system that takes two names for one (without case, or with names that it
+/// normalizes) from replacing what the same restore has just written: what was looked up under a
+/// name is no longer what has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
     Anything,
@@ -52,8 +54,9 @@ impl Replace {
     }
 }
 
-/// A file that has its name and all but its time, which waits until its content is durable: whatever becomes of the
-/// machine, a file with the time that it had when it was backed up is whole.
+/// A file that has its name and all but its time, which waits until its content is durable:
+/// whatever becomes of the machine, a file with the time that it had when it was backed up is
+/// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unsettled {
     pub device: u64,
@@ -165,7 +168,8 @@ impl Drop for TempName {
     }
 }
 
-/// A regular file under way; mode 0600 and the restoring user's until it is whole. Removed when dropped.
+/// A regular file under way; mode 0600 and the restoring user's until it is whole. Removed when
+/// dropped.
 #[derive(Debug)]
 pub struct TempFile {
     fd: OwnedFd,
@@ -183,7 +187,8 @@ impl Dir {
         Ok(TempFile { fd, name })
     }
 
-    /// Writes a whole file that is at hand: seven system calls where neither owner nor attributes are to be set.
+    /// Writes a whole file that is at hand: seven system calls where neither owner nor attributes
+    /// are to be set.
     ///
     /// # Errors
     ///
@@ -208,8 +213,8 @@ impl AsFd for TempFile {
 }
 
 impl TempFile {
-    /// Shows other restores that this file is not a remnant: for files that keep their temporary name longer than a
-    /// moment.
+    /// Shows other restores that this file is not a remnant: for files that keep their temporary
+    /// name longer than a moment.
     pub fn hold(&self) {
         // Not every file system has locks; then its age has to tell.
         let _ = rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive);
@@ -231,7 +236,8 @@ impl TempFile {
         Ok(())
     }
 
-    /// Reads what lies at an offset, to compare it: as many bytes as there are, up to the buffer's length.
+    /// Reads what lies at an offset, to compare it: as many bytes as there are, up to the buffer's
+    /// length.
     pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < bytes.len() {
@@ -250,19 +256,21 @@ impl TempFile {
         Ok(rustix::fs::ftruncate(&self.fd, size)?)
     }
 
-    /// Sets metadata and gives the file its name; what may be replaced is the directory handle's rule. Not synced.
+    /// Sets metadata and gives the file its name; what may be replaced is the directory handle's
+    /// rule. Not synced.
     ///
     /// # Errors
     ///
-    /// `EISDIR` for a directory of that name, `AlreadyExists` for something that must not be replaced. The temporary
-    /// file is removed then, `name` is as it was.
+    /// `EISDIR` for a directory of that name, `AlreadyExists` for something that must not be
+    /// replaced. The temporary file is removed then, `name` is as it was.
     pub fn persist(self, name: &[u8], to_set: &MetaToSet<'_>) -> io::Result<MetaReport> {
         self.put(name, to_set, Times::Now).map(|(report, _)| report)
     }
 
-    /// As [`persist`](Self::persist), but a crash leaves no file of this name that looks finished and is not: where
-    /// files are synced together it gets its time by [`Dir::settle`], after [`Tree::sync`](super::Tree::sync); elsewhere
-    /// it is synced before it gets its name, and nothing is returned to settle.
+    /// As [`persist`](Self::persist), but a crash leaves no file of this name that looks finished
+    /// and is not: where files are synced together it gets its time by [`Dir::settle`], after
+    /// [`Tree::sync`](super::Tree::sync); elsewhere it is synced before it gets its name, and
+    /// nothing is returned to settle.
     pub fn persist_unsettled(
         self,
         name: &[u8],
@@ -275,8 +283,9 @@ impl TempFile {
         self.put(name, to_set, times)
     }
 
-    /// Sets all metadata and leaves the temporary name, until [`Tree::sync_files`](super::Tree::sync_files) has made
-    /// the content durable: for files that count as whole once they have their name, whatever their time.
+    /// Sets all metadata and leaves the temporary name, until
+    /// [`Tree::sync_files`](super::Tree::sync_files) has made the content durable: for files that
+    /// count as whole once they have their name, whatever their time.
     pub fn complete(self, to_set: &MetaToSet<'_>) -> io::Result<(MetaReport, WholeFile)> {
         let before = Before::New {
             inherited_acl: self.name.dir.gives_acl(),
@@ -340,7 +349,8 @@ impl WholeFile {
 }
 
 impl Dir {
-    /// Gives a file the time that waited until its content was durable. Returns why that was refused, if it was.
+    /// Gives a file the time that waited until its content was durable. Returns why that was
+    /// refused, if it was.
     ///
     /// # Errors
     ///

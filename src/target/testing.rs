@@ -98,8 +98,8 @@ pub(super) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<Er
     Errno::from_io_error(&result.expect_err("an error"))
 }
 
-/// Runs `work` as user and group 65534 without any right of root's, in a thread of its own: the calls used change
-/// one thread alone. As an ordinary user it simply runs.
+/// Runs `work` as user and group 65534 without any right of root's, in a thread of its own: the
+/// calls used change one thread alone. As an ordinary user it simply runs.
 pub(super) fn as_ordinary_user(work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {

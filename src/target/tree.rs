@@ -32,13 +32,14 @@ pub struct Tree {
     cached: Mutex<Vec<(Vec<u8>, Dir)>>,
     /// The root was made when the tree was opened.
     is_made: bool,
-    /// Directories outside of the tree in which one on the way to the root was made, until they are synced.
+    /// Directories outside of the tree in which one on the way to the root was made, until they are
+    /// synced.
     above: Mutex<Vec<Dir>>,
 }
 
 impl Tree {
-    /// Opens the directory that all is written below. Links in `root` itself are followed: it is the user's word.
-    /// With `create`, missing directories on the way are made, mode 0700.
+    /// Opens the directory that all is written below. Links in `root` itself are followed: it is
+    /// the user's word. With `create`, missing directories on the way are made, mode 0700.
     ///
     /// # Errors
     ///
@@ -53,9 +54,9 @@ impl Tree {
         )
     }
 
-    /// [`Tree::open`] with a choice of how writes are made durable. Below the root, nothing that is protected is entered,
-    /// replaced or removed ([`super::InUse`]); whether the root itself lies in something protected, the caller asks
-    /// before ([`Protection::check_around`]).
+    /// [`Tree::open`] with a choice of how writes are made durable. Below the root, nothing that is
+    /// protected is entered, replaced or removed ([`super::InUse`]); whether the root itself lies
+    /// in something protected, the caller asks before ([`Protection::check_around`]).
     pub fn open_with(
         root: &Path,
         create: bool,
@@ -113,7 +114,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// `ELOOP` if any component is a link, `ENOTDIR` or `ENOENT` as usual. Never leads outside the root.
+    /// `ELOOP` if any component is a link, `ENOTDIR` or `ENOENT` as usual. Never leads outside the
+    /// root.
     pub fn directory(&self, path: &RelPath) -> io::Result<Dir> {
         let (mut directory, mut done) = self.deepest_cached(path);
         let key = path.key();
@@ -145,8 +147,8 @@ impl Tree {
         Ok(directory)
     }
 
-    /// [`Dir::make_directory`] by path; the directory above must be there. The root is always there, and counts as made if
-    /// opening the tree has made it.
+    /// [`Dir::make_directory`] by path; the directory above must be there. The root is always
+    /// there, and counts as made if opening the tree has made it.
     pub fn make_directory(&self, path: &RelPath) -> io::Result<(Dir, bool)> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Ok((self.root.clone(), self.is_made));
@@ -156,8 +158,8 @@ impl Tree {
         Ok((directory, is_new))
     }
 
-    /// Lets an ordinary user write into his own root, as into every directory below it. Returns its mode where that was
-    /// changed: it is to be set again if nothing else sets it.
+    /// Lets an ordinary user write into his own root, as into every directory below it. Returns its
+    /// mode where that was changed: it is to be set again if nothing else sets it.
     pub fn unlock_root(&self) -> io::Result<Option<u16>> {
         let found = self.root.stat_self()?;
         let shared = self.root.shared();
@@ -180,12 +182,13 @@ impl Tree {
         self.root.rules().policy.is_root
     }
 
-    /// Makes all that was written through this tree durable, on every file system below its root. Handles to
-    /// directories that are still held elsewhere must be dropped first.
+    /// Makes all that was written through this tree durable, on every file system below its root.
+    /// Handles to directories that are still held elsewhere must be dropped first.
     ///
     /// # Errors
     ///
-    /// A write that failed, now or in the background: what was written since the last call may be lost in a crash.
+    /// A write that failed, now or in the background: what was written since the last call may be
+    /// lost in a crash.
     pub fn sync(&self) -> io::Result<()> {
         // Dropped handles sync their directories where that is done one by one.
         self.cached
@@ -200,7 +203,8 @@ impl Tree {
         self.root.shared().writes.sync()
     }
 
-    /// Makes the content of files durable that were written through this tree, their names left out.
+    /// Makes the content of files durable that were written through this tree, their names left
+    /// out.
     ///
     /// # Errors
     ///
@@ -209,14 +213,15 @@ impl Tree {
         self.root.shared().writes.sync()
     }
 
-    /// As [`sync`](Self::sync), and what others wrote on the root's file system with it: a file that was there and is
-    /// kept may not be durable yet.
+    /// As [`sync`](Self::sync), and what others wrote on the root's file system with it: a file
+    /// that was there and is kept may not be durable yet.
     pub fn sync_all(&self) -> io::Result<()> {
         self.root.changed();
         self.sync()
     }
 
-    /// The deepest open directory on the way to `path`, and how many bytes of its key (with the separator) lead there.
+    /// The deepest open directory on the way to `path`, and how many bytes of its key (with the
+    /// separator) lead there.
     fn deepest_cached(&self, path: &RelPath) -> (Dir, usize) {
         let key = path.key();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,7 +239,8 @@ impl Tree {
                 return (self.root.clone(), 0);
             };
             let (known, directory) = cached.remove(at);
-            // A directory that was removed meanwhile has no name left; another may have been made in its place.
+            // A directory that was removed meanwhile has no name left; another may have been made
+            // in its place.
             if directory.stat_self().is_ok_and(|found| found.nlink > 0) {
                 let done = known.len() + 1;
                 cached.push((known, directory.clone()));
@@ -281,7 +287,8 @@ fn make_all(path: &Path) -> Result<Vec<PathBuf>, PathError> {
             match rustix::fs::mkdir(sofar.as_os_str().as_bytes(), Mode::RWXU) {
                 Ok(()) => made.push(sofar.clone()),
                 Err(Errno::EXIST) => {}
-                // Part of a read-only or foreign tree that is there: whether it is all there, opening it tells.
+                // Part of a read-only or foreign tree that is there: whether it is all there,
+                // opening it tells.
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) if sofar != path => {}
                 Err(errno) => return Err(errno).context("create the target directory", &sofar),
             }
@@ -446,7 +453,8 @@ mod tests {
     #[test]
     fn any_depth_is_reached_and_removed() {
         let (_directory, tree) = fixture();
-        // 300 levels of short names; 250 of long ones make 60 KB, fifteen times what one call takes.
+        // 300 levels of short names; 250 of long ones make 60 KB, fifteen times what one call
+        // takes.
         for (levels, name) in [(300, "d".to_owned()), (250, "n".repeat(240))] {
             let mut deep = RelPath::root();
             for _ in 0..levels {

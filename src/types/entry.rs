@@ -27,26 +27,27 @@ pub struct EntryFlags(u16);
 impl EntryFlags {
     /// Hides everything below this path in older runs.
     pub const COVER: Self = Self(1);
-    /// A directory that must be listed next time: its listing was racy or failed, a child needs another look, or one of an
-    /// immutable source is no hash and may change in place.
+    /// A directory that must be listed next time: its listing was racy or failed, a child needs
+    /// another look, or one of an immutable source is no hash and may change in place.
     pub const REVISIT: Self = Self(2);
-    /// Modified so shortly before the stat that its next change may leave the stat as it is, or known to have changed
-    /// since: read again next time.
+    /// Modified so shortly before the stat that its next change may leave the stat as it is, or
+    /// known to have changed since: read again next time.
     pub const RACY: Self = Self(4);
     /// An immutable file whose content does not match its name.
     pub const PROVISIONAL: Self = Self(8);
-    /// The parent's entry, kept because the path could not be read this time; or an entry of now of which extended attributes
-    /// could not be read or had no room. Looked at again next time.
+    /// The parent's entry, kept because the path could not be read this time; or an entry of now of
+    /// which extended attributes could not be read or had no room. Looked at again next time.
     pub const STALE: Self = Self(16);
     /// Changed while it was read, twice, and not by growing alone.
     pub const TORN: Self = Self(32);
     /// An immutable file whose name proves nothing, read twice with the same result.
     pub const SETTLED: Self = Self(64);
-    /// A directory that held names which the snapshot lacks: that a name is not in the snapshot does not say that it was
-    /// not there. Marks the directory that held the name, none above it.
+    /// A directory that held names which the snapshot lacks: that a name is not in the snapshot
+    /// does not say that it was not there. Marks the directory that held the name, none above it.
     pub const PARTIAL: Self = Self(128);
-    /// Only with [`EntryFlags::PARTIAL`]: not all of these names were left out by the user's rules, or nobody knows. An
-    /// error, another file system, a directory of icecore's own, a walk that did not come to its end.
+    /// Only with [`EntryFlags::PARTIAL`]: not all of these names were left out by the user's rules,
+    /// or nobody knows. An error, another file system, a directory of icecore's own, a walk that
+    /// did not come to its end.
     pub const UNSEEN: Self = Self(256);
     /// A directory on which something was mounted below the source's root.
     pub const MOUNT: Self = Self(512);
@@ -85,7 +86,8 @@ impl EntryFlags {
         self.0 & other.0 != 0
     }
 
-    /// Why names of a directory with these flags are not in the snapshot; none if every name that it held is there.
+    /// Why names of a directory with these flags are not in the snapshot; none if every name that
+    /// it held is there.
     pub const fn missing_names(self) -> Option<MissingNames> {
         if self.contains(Self::UNSEEN) {
             Some(MissingNames::Unseen)
@@ -112,7 +114,8 @@ impl EntryFlags {
 /// Why a snapshot lacks names that a directory held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MissingNames {
-    /// The user's rules left them out, and nothing else did: patterns, a list of files, a size, a cache tag.
+    /// The user's rules left them out, and nothing else did: patterns, a list of files, a size, a
+    /// cache tag.
     Excluded,
     /// Some were left out for another reason: see [`EntryFlags::UNSEEN`].
     Unseen,
@@ -165,7 +168,8 @@ pub struct Metadata {
     pub mtime: Timestamp,
     pub ctime: Timestamp,
     pub inode: u64,
-    /// The device that holds the inode; 0 unless `nlink` is above 1 (device numbers change across boots).
+    /// The device that holds the inode; 0 unless `nlink` is above 1 (device numbers change across
+    /// boots).
     pub device: u64,
     /// Number of hard links; 1 for directories.
     pub nlink: u32,
@@ -182,8 +186,8 @@ pub enum Extent {
     Hole { len: u64 },
     /// 1–128 bytes in place.
     Literal(Vec<u8>),
-    /// A list node (a metadata chunk) whose extents add up to `len` bytes. `depth` is 1 for a node without lists
-    /// in it, at most 8.
+    /// A list node (a metadata chunk) whose extents add up to `len` bytes. `depth` is 1 for a node
+    /// without lists in it, at most 8.
     List { id: ChunkId, len: u64, depth: u8 },
 }
 
@@ -321,7 +325,8 @@ impl Entry {
         }
     }
 
-    /// True if the entry is not a full capture of what was there: such entries make a snapshot incomplete.
+    /// True if the entry is not a full capture of what was there: such entries make a snapshot
+    /// incomplete.
     pub fn is_incomplete(&self) -> bool {
         matches!(self.node, Node::Failed { .. })
             || self
@@ -329,7 +334,8 @@ impl Entry {
                 .intersects(EntryFlags::STALE.with(EntryFlags::TORN))
     }
 
-    /// Why names of this directory are not in the snapshot; none if every name that it held is there.
+    /// Why names of this directory are not in the snapshot; none if every name that it held is
+    /// there.
     pub fn missing_names(&self) -> Option<MissingNames> {
         self.flags.missing_names()
     }

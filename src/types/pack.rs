@@ -60,8 +60,8 @@ impl PackInfo {
     }
 }
 
-/// What an index segment says. All lists are sorted by id and hold nothing twice, but for `packs`, which keeps the
-/// order in which the packs were written.
+/// What an index segment says. All lists are sorted by id and hold nothing twice, but for `packs`,
+/// which keeps the order in which the packs were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SegmentBody {
     /// The lease of the writer that published it.

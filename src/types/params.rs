@@ -54,9 +54,11 @@ pub struct ChunkSizes {
 }
 
 impl ChunkSizes {
-    /// Checks the sizes: minimum 64 B – 1 MiB, average 256 B – 2 MiB, maximum 1 KiB – 2 MiB, all even, growing.
+    /// Checks the sizes: minimum 64 B – 1 MiB, average 256 B – 2 MiB, maximum 1 KiB – 2 MiB, all
+    /// even, growing.
     ///
-    /// The cutter only asserts these bounds in debug builds; a chunk is at most 2 MiB by the format.
+    /// The cutter only asserts these bounds in debug builds; a chunk is at most 2 MiB by the
+    /// format.
     pub const fn new(min: u32, average: u32, max: u32) -> Result<Self, ParamsError> {
         const MIB: u32 = 1 << 20;
         let checks = [
@@ -116,8 +118,8 @@ pub enum Profile {
     Tree,
     /// Streams: 2, 8, 32 KiB; from the first cut after 8 GiB as trees.
     Stream,
-    /// Dumps of databases, in which scattered rows change: 512 B, 2, 8 KiB; from the first cut after 1 GiB 1, 4, 16 KiB,
-    /// after 4 GiB as streams.
+    /// Dumps of databases, in which scattered rows change: 512 B, 2, 8 KiB; from the first cut
+    /// after 1 GiB 1, 4, 16 KiB, after 4 GiB as streams.
     Dump,
     /// Immutable sources: a file of up to 1 MiB is one chunk, larger ones 64 KiB, 256 KiB, 1 MiB.
     Immutable,
@@ -125,8 +127,8 @@ pub enum Profile {
 
 /// Offset from whose first cut on a stream is cut like a tree.
 const STREAM_COARSE_FROM: u64 = 8 << 30;
-/// Offsets from whose first cut on a dump is cut coarser, and like a stream: a chunk costs some 100 bytes in index and
-/// lists, of which a long dump shall not have too many.
+/// Offsets from whose first cut on a dump is cut coarser, and like a stream: a chunk costs some 100
+/// bytes in index and lists, of which a long dump shall not have too many.
 const DUMP_COARSER_FROM: u64 = 1 << 30;
 const DUMP_COARSE_FROM: u64 = 4 << 30;
 /// An immutable file of up to this many bytes is one chunk.

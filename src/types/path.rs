@@ -90,8 +90,8 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 
 /// A path from a source's root: components, the root being the empty path.
 ///
-/// Held as the components joined by 0x00, which makes `memcmp` the order of runs: a directory, then all that is below
-/// it, then its next sibling (`a`, `a/b`, `a.b`).
+/// Held as the components joined by 0x00, which makes `memcmp` the order of runs: a directory, then
+/// all that is below it, then its next sibling (`a`, `a/b`, `a.b`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath {
     key: Vec<u8>,
@@ -115,7 +115,8 @@ impl RelPath {
         Ok(Self { key })
     }
 
-    /// Checks a path with slashes; empty components (leading, trailing, doubled slashes) are dropped.
+    /// Checks a path with slashes; empty components (leading, trailing, doubled slashes) are
+    /// dropped.
     pub fn from_slashed(path: &[u8]) -> Result<Self, PathProblem> {
         let mut out = Self::root();
         for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
@@ -191,7 +192,8 @@ impl RelPath {
                 && self.key.starts_with(&directory.key)
     }
 
-    /// A key that sorts after everything below this path and before whatever follows; none for the root.
+    /// A key that sorts after everything below this path and before whatever follows; none for the
+    /// root.
     pub fn after_subtree(&self) -> Option<Vec<u8>> {
         (!self.is_root()).then(|| {
             let mut key = self.key.clone();

@@ -1,6 +1,7 @@
 //! Points in time as file systems and stores give them.
 
-/// Seconds and nanoseconds since 1970-01-01 UTC; seconds may be negative, nanoseconds are 0–999,999,999.
+/// Seconds and nanoseconds since 1970-01-01 UTC; seconds may be negative, nanoseconds are
+/// 0–999,999,999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp {
     seconds: i64,

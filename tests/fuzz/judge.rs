@@ -1,6 +1,6 @@
-//! What must hold of every decoder for any bytes: it does not panic, and what it accepts is the one encoding of a
-//! value. Used by the fuzz targets and by the ordinary test that replays what they found. Each function tells whether
-//! the bytes were accepted.
+//! What must hold of every decoder for any bytes: it does not panic, and what it accepts is the one
+//! encoding of a value. Used by the fuzz targets and by the ordinary test that replays what they
+//! found. Each function tells whether the bytes were accepted.
 #![allow(dead_code, reason = "each fuzz target uses one of these")]
 
 use icecore::chunk::{FRAME_PLAIN_BYTES_MAX, open_bytes, shrink_bytes};
@@ -32,8 +32,8 @@ pub const TARGETS: [(&str, Judge); 15] = [
     ("snapshot", snapshot),
 ];
 
-/// Decodes, encodes and compares. Only bytes with fields of later versions may come out as others, and then as
-/// fewer ones that mean the same.
+/// Decodes, encodes and compares. Only bytes with fields of later versions may come out as others,
+/// and then as fewer ones that mean the same.
 fn one_encoding<T: PartialEq + std::fmt::Debug, E>(
     bytes: &[u8],
     decode: impl Fn(&[u8]) -> Result<T, E>,
@@ -61,7 +61,8 @@ fn one_encoding<T: PartialEq + std::fmt::Debug, E>(
     true
 }
 
-/// For JSON, where white space and unknown fields are free: what was encoded decodes to the same value.
+/// For JSON, where white space and unknown fields are free: what was encoded decodes to the same
+/// value.
 fn stable<T: PartialEq + std::fmt::Debug, E>(
     bytes: &[u8],
     decode: impl Fn(&[u8]) -> Result<T, E>,
@@ -186,7 +187,8 @@ pub fn config(bytes: &[u8]) -> bool {
     true
 }
 
-/// First byte: the size of the pieces in which the dump is fed a second time, which must make no difference.
+/// First byte: the size of the pieces in which the dump is fed a second time, which must make no
+/// difference.
 pub fn dump(bytes: &[u8]) -> bool {
     let [step, bytes @ ..] = bytes else {
         return false;
@@ -241,7 +243,8 @@ fn rows(bytes: &[u8], step: usize) -> (Vec<Row>, Option<String>) {
     (rows, error.map(|error| error.to_string()))
 }
 
-/// A compose file, and the node that is found in it: what is written of it is TOML, and holds no password.
+/// A compose file, and the node that is found in it: what is written of it is TOML, and holds no
+/// password.
 pub fn compose(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;

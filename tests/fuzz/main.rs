@@ -58,7 +58,8 @@ fn what_was_found_stays_mended() {
     }
 }
 
-/// Every seed cut at every place and with every bit flipped: accepted or refused, by the same rules.
+/// Every seed cut at every place and with every bit flipped: accepted or refused, by the same
+/// rules.
 #[test]
 fn cut_and_flipped_seeds_keep_the_rules() {
     let mut refused = 0;

@@ -1,5 +1,5 @@
-//! Arbitrary legal values of every format: what is encoded decodes to the same, and whatever is done to the bytes
-//! keeps the rules of `judge.rs`.
+//! Arbitrary legal values of every format: what is encoded decodes to the same, and whatever is
+//! done to the bytes keeps the rules of `judge.rs`.
 
 use icecore::format::*;
 use icecore::types::*;
@@ -351,8 +351,8 @@ proptest! {
     }
 }
 
-/// Counts that the input cannot hold are refused before anything is allocated for them: 2^62 ids, extents, frames.
-/// An allocation of that size would abort the test.
+/// Counts that the input cannot hold are refused before anything is allocated for them: 2^62 ids,
+/// extents, frames. An allocation of that size would abort the test.
 #[test]
 fn absurd_counts_are_refused() {
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];

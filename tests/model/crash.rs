@@ -1,5 +1,6 @@
-//! Cuts every operation at every write, on a memory store: what is there then must open, verify and read back as the
-//! model says, with the cache as the crash left it and with a new one, and the next backup and prune must succeed.
+//! Cuts every operation at every write, on a memory store: what is there then must open, verify and
+//! read back as the model says, with the cache as the crash left it and with a new one, and the
+//! next backup and prune must succeed.
 //!
 //! `ICECORE_CRASH_BASES=n` tries so many histories; `ICECORE_CRASH_SEED=n` begins with that one.
 
@@ -118,7 +119,8 @@ impl Base {
             .collect()
     }
 
-    /// Cuts an operation at every write, with the last write lost and landed; returns how many cuts there were.
+    /// Cuts an operation at every write, with the last write lost and landed; returns how many cuts
+    /// there were.
     fn cut(&mut self, name: &str, work: &dyn Fn(&Self) -> Work) -> u64 {
         self.time = self.clock().now();
         copy_directory(&self.host.cache(), &self.cache);

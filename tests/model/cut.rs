@@ -1,4 +1,5 @@
-//! A store that stops at a given write or call: dies there, as a crash would have it, or does something first.
+//! A store that stops at a given write or call: dies there, as a crash would have it, or does
+//! something first.
 
 use std::sync::Mutex;
 

@@ -1,5 +1,5 @@
-//! Hourly backups of a changing tree with a weekly forget and prune, for as long as it takes to see whether anything
-//! grows that should not: size, objects, runs, the work of a backup.
+//! Hourly backups of a changing tree with a weekly forget and prune, for as long as it takes to see
+//! whether anything grows that should not: size, objects, runs, the work of a backup.
 //!
 //! `ICECORE_ENDURANCE_HOURS=8760` is a year.
 

@@ -1,6 +1,6 @@
-//! Random histories in which packs go missing, the newest snapshot is rolled back, snapshots are forgotten and swept, and
-//! the store's clock stands years ahead or behind for a while. The model says what must be reported and what must not,
-//! and what must still be there.
+//! Random histories in which packs go missing, the newest snapshot is rolled back, snapshots are
+//! forgotten and swept, and the store's clock stands years ahead or behind for a while. The model
+//! says what must be reported and what must not, and what must still be there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -216,7 +216,8 @@ impl Losses {
             .copied()
             .filter(|id| self.is_listed(id))
             .collect();
-        // A clock that is behind dates a forgetting early, and its grace is over when the clock is right again.
+        // A clock that is behind dates a forgetting early, and its grace is over when the clock is
+        // right again.
         if all.len() < 3 || self.ahead < 0 {
             return;
         }

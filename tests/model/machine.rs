@@ -1,5 +1,5 @@
-//! Runs a script against a repository and a naive model of it: which snapshots were committed, and what each must
-//! hold. Panics, with the steps so far on stderr, where the two differ.
+//! Runs a script against a repository and a naive model of it: which snapshots were committed, and
+//! what each must hold. Panics, with the steps so far on stderr, where the two differ.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,8 +24,8 @@ use crate::world::{
     Held, Host, committed, difference, init, read_back, scratch, shared, verify_all,
 };
 
-/// Longest lag of listings, and farthest that the store's clock is ahead of real time: together they are the
-/// protocol's margin M, one hour.
+/// Longest lag of listings, and farthest that the store's clock is ahead of real time: together
+/// they are the protocol's margin M, one hour.
 const LAG_SECONDS: i64 = 30 * 60;
 
 /// Set while a failing script is shortened: its steps are not shown then.
@@ -298,7 +298,8 @@ impl Machine {
         self.judge(host, about, result, true);
     }
 
-    /// Compares what came of a deed with the model. `faulted`: something was in its way, so it may have failed.
+    /// Compares what came of a deed with the model. `faulted`: something was in its way, so it may
+    /// have failed.
     fn judge(
         &mut self,
         host: usize,
@@ -439,12 +440,14 @@ impl Machine {
         }
     }
 
-    /// Time passes until all listings are true and all that died is known to be dead. Then everything must hold.
+    /// Time passes until all listings are true and all that died is known to be dead. Then
+    /// everything must hold.
     fn settle(&mut self) {
         let _ = writeln!(self.log, "settling");
         self.world.set_lag(Lag::default());
         self.world.advance(3 * 3600);
-        // A snapshot that landed and was not told of counts from now on: nobody is left to withdraw it.
+        // A snapshot that landed and was not told of counts from now on: nobody is left to withdraw
+        // it.
         self.kept
             .values_mut()
             .for_each(|kept| kept.is_tentative = false);

@@ -1,5 +1,5 @@
-//! Whole operations against a naive model: random scripts of edits, backups, prunes and mishaps on two hosts, with
-//! the store's clock moved by hand. See docs/testing.md.
+//! Whole operations against a naive model: random scripts of edits, backups, prunes and mishaps on
+//! two hosts, with the store's clock moved by hand. See docs/testing.md.
 //!
 //! `ICECORE_MODEL_STEPS=100000` runs more, `ICECORE_MODEL_SEED=n` runs one case alone.
 

@@ -55,8 +55,8 @@ impl Paused {
 }
 
 impl Scene {
-    /// Listings lag by up to half an hour, drawn from the seed; the store's clock jumps by as much, to and fro, at each
-    /// [`Scene::pass`].
+    /// Listings lag by up to half an hour, drawn from the seed; the store's clock jumps by as much,
+    /// to and fro, at each [`Scene::pass`].
     pub fn new(seed: u64) -> Self {
         let scene = Self::without_lag(seed);
         scene.world.set_lag(Lag::up_to(LAG));
@@ -71,7 +71,8 @@ impl Scene {
         ))
     }
 
-    /// On a store that promises true listings, as a local one does: packs are listed by every backup.
+    /// On a store that promises true listings, as a local one does: packs are listed by every
+    /// backup.
     pub fn with_strong_listing(seed: u64) -> Self {
         let world = ModelWorld::new(&Clock::stepping(icecore::sys::now(), 1_000_000), seed);
         Self::on(world.with_strong_listing())

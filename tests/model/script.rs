@@ -1,4 +1,5 @@
-//! What is done to a repository, as a list of steps that any bytes can be read as: four bytes a step.
+//! What is done to a repository, as a list of steps that any bytes can be read as: four bytes a
+//! step.
 
 use icecore::store::{Effect, KeyKind, Operation, Trouble};
 

@@ -68,8 +68,8 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// A directory and what the model says of it.
 ///
-/// Each edit gives what it touched a modification time that was never there before, so that a scan can tell without
-/// waiting for the clock's grain.
+/// Each edit gives what it touched a modification time that was never there before, so that a scan
+/// can tell without waiting for the clock's grain.
 pub struct Tree {
     root: PathBuf,
     pub things: Things,

@@ -1,4 +1,5 @@
-//! Ends the process when a case does not come to its end: a test that hangs tells nothing, not even its seed.
+//! Ends the process when a case does not come to its end: a test that hangs tells nothing, not even
+//! its seed.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -197,7 +197,8 @@ pub fn difference(wanted: &Held, found: &Held) -> Option<String> {
         })
 }
 
-/// Checks structure and all data, with a cache of its own; late snapshots aside, which say nothing of damage.
+/// Checks structure and all data, with a cache of its own; late snapshots aside, which say nothing
+/// of damage.
 pub fn verify_all(store: &SharedStore) -> Result<VerifyReport, String> {
     let dir = scratch();
     let repo = Repository::open(SharedStore::clone(store), &Secret::empty(), dir.path());

@@ -102,7 +102,8 @@ fn marks_that_did_not_change_cost_nothing() {
             })
         };
         let first = world.backup(spec()).snapshot.expect("committed");
-        // What is racy is looked at again, and loses that flag: the third has nothing left to mention.
+        // What is racy is looked at again, and loses that flag: the third has nothing left to
+        // mention.
         std::thread::sleep(std::time::Duration::from_millis(2100));
         let _ = world.backup(spec());
         let last = world.backup(spec()).snapshot.expect("committed");

@@ -1,6 +1,7 @@
-//! Random trees, rules, unreadable directories, file systems mounted in the tree and interrupted backups; then the tree
-//! changes, and is restored over with `--delete`. What goes and what stays is worked out again from the true state of the tree at the backup and from the
-//! names that the snapshot has, never from its marks.
+//! Random trees, rules, unreadable directories, file systems mounted in the tree and interrupted
+//! backups; then the tree changes, and is restored over with `--delete`. What goes and what stays
+//! is worked out again from the true state of the tree at the backup and from the names that the
+//! snapshot has, never from its marks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -203,8 +204,8 @@ fn run(program: &str, args: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs this test in a process with a mount namespace of its own, which ends with it. None if that is not allowed, or is
-/// this process.
+/// Runs this test in a process with a mount namespace of its own, which ends with it. None if that
+/// is not allowed, or is this process.
 fn in_own_mounts(test: &str) -> Option<bool> {
     let unshare = ["--mount", "--propagation", "private"];
     if std::env::var_os(OWN_MOUNTS).is_some()
@@ -226,7 +227,8 @@ fn in_own_mounts(test: &str) -> Option<bool> {
     )
 }
 
-/// Things come, go, become other things, and are renamed over one another. What is mounted stays mounted.
+/// Things come, go, become other things, and are renamed over one another. What is mounted stays
+/// mounted.
 fn change(rng: &mut Rng, root: &Path, mounts: &Mounts) {
     for _ in 0..2 + rng.below(8) {
         let all: Vec<(String, bool)> = paths(root).into_iter().collect();
@@ -352,7 +354,8 @@ fn random_spec(rng: &mut Rng, world: &World, all: &[(String, bool)]) -> (TreeSpe
         .map(|path| SourceDir::open_root(&world.path(path)).expect("opens").id())
         .collect();
     if never.is_some() {
-        // What the user's rules leave out as well counts as left out by them: the judge could not tell.
+        // What the user's rules leave out as well counts as left out by them: the judge could not
+        // tell.
         (filter.excludes, filter.exclude_caches) = (Vec::new(), false);
     } else if rng.chance(25) {
         let list: Vec<String> = (0..1 + rng.below(4))

@@ -1,4 +1,5 @@
-//! A tree on a real file system, a repository in memory, and what a snapshot says of the tree's directories.
+//! A tree on a real file system, a repository in memory, and what a snapshot says of the tree's
+//! directories.
 
 use std::collections::BTreeMap;
 use std::fs;

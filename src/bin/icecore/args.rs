@@ -64,13 +64,16 @@ pub struct Global {
     /// The repository has no passphrase: anyone who has its files can read them
     #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
     pub no_passphrase: bool,
-    /// Take the repository with this id for the one that is meant, whichever was used at this address before
+    /// Take the repository with this id for the one that is meant, whichever was used at this
+    /// address before
     #[arg(long, global = true, value_name = "ID", value_parser = parse::repository_id)]
     pub accept_repository: Option<RepoId>,
-    /// Try the passphrase also on key slots that ask for unusually much memory or time (up to 1 GiB, minutes each)
+    /// Try the passphrase also on key slots that ask for unusually much memory or time (up to 1
+    /// GiB, minutes each)
     #[arg(long, global = true)]
     pub costly_key: bool,
-    /// Configuration file (default: /etc/icecore/icecore.toml for root, else ~/.config/icecore/icecore.toml)
+    /// Configuration file (default: /etc/icecore/icecore.toml for root, else
+    /// ~/.config/icecore/icecore.toml)
     #[arg(long, global = true, value_name = "FILE", value_parser = parse::paths())]
     pub config: Option<PathBuf>,
     /// Print one JSON object a line on standard output
@@ -89,7 +92,8 @@ pub fn parse() -> Result<Cli, CliError> {
     parse_from(std::env::args_os()).map_err(CliError::Clap)
 }
 
-/// True if the process's command line asks for JSON. It is known of words too that do not parse as a whole.
+/// True if the process's command line asks for JSON. It is known of words too that do not parse as
+/// a whole.
 pub fn asks_for_json() -> bool {
     is_json_among(std::env::args_os().skip(1))
 }
@@ -107,8 +111,8 @@ fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Er
     Cli::from_arg_matches_mut(&mut matches).map_err(|err| err.format(&mut command))
 }
 
-/// Lets options that take a quantity have a value such as `-1h`, so that the error is about the value; an unknown option
-/// `-1` would be reported, with the advice to write `-- -1`.
+/// Lets options that take a quantity have a value such as `-1h`, so that the error is about the
+/// value; an unknown option `-1` would be reported, with the advice to write `-- -1`.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     const QUANTITIES: [&str; 5] = ["N", "PERCENT", "SHARE", "SIZE", "SPAN"];
     let command = command.mut_args(|arg| {

@@ -30,7 +30,8 @@ pub struct Context<'a> {
     pub(crate) key_file: OnceCell<PathBuf>,
     /// Stands in for the cache that cannot be written; removed at the end.
     pub(crate) temporary_cache: OnceCell<TemporaryCache>,
-    /// What options of this repository begin with: `--`, or `--to-` for the other one of a command that has two.
+    /// What options of this repository begin with: `--`, or `--to-` for the other one of a command
+    /// that has two.
     pub(crate) option_prefix: &'static str,
 }
 
@@ -49,7 +50,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The surroundings of the other repository of a command that has two: the configuration is not about it.
+    /// The surroundings of the other repository of a command that has two: the configuration is not
+    /// about it.
     pub fn other<'b>(&self, global: &'b Global, ui: Ui) -> Context<'b> {
         Context {
             global,
@@ -63,8 +65,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The configuration: that of the file that was named, which must be there, or of the usual one. Empty if there is
-    /// none.
+    /// The configuration: that of the file that was named, which must be there, or of the usual
+    /// one. Empty if there is none.
     pub fn config(&self) -> Result<&Config, CliError> {
         if let Some(config) = self.config.get() {
             return Ok(config);
@@ -81,8 +83,8 @@ impl<'a> Context<'a> {
         Ok(self.config.get_or_init(|| loaded.unwrap_or_default()))
     }
 
-    /// Looks at what is named for a command that may not need it: a file that is not there is a mistake in any case, and
-    /// so is a variable that cannot be meant.
+    /// Looks at what is named for a command that may not need it: a file that is not there is a
+    /// mistake in any case, and so is a variable that cannot be meant.
     pub fn check(&self) -> Result<(), CliError> {
         self.env.check()?;
         match self.global.config.as_ref().or(self.env.config.as_ref()) {
@@ -91,8 +93,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The host name of new snapshots, and whose snapshots `latest` chooses from: the configuration's, else this
-    /// machine's.
+    /// The host name of new snapshots, and whose snapshots `latest` chooses from: the
+    /// configuration's, else this machine's.
     pub fn host(&self) -> Result<String, CliError> {
         match &self.config()?.host {
             Some(host) => Ok(host.clone()),
@@ -135,7 +137,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// The directory of what this machine must remember across runs. None, after a warning, where there is none.
+    /// The directory of what this machine must remember across runs. None, after a warning, where
+    /// there is none.
     pub fn state(&self) -> Option<&StateDir> {
         let open = || {
             let opened = match self.env.state_root() {
@@ -160,7 +163,8 @@ impl<'a> Context<'a> {
         self.state.get_or_init(open).as_ref()
     }
 
-    /// What a restore must leave alone so that this program works on: settings, keys, the files that it was told to use.
+    /// What a restore must leave alone so that this program works on: settings, keys, the files
+    /// that it was told to use.
     pub fn protection(&self) -> Result<Protection, CliError> {
         let config = self.config()?;
         let mut held = Protection::default();
@@ -212,7 +216,8 @@ impl<'a> Context<'a> {
 /// Whose snapshots `latest` chooses from.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub struct HostArgs {
-    /// Host whose newest snapshot 'latest' means (default: this one; where it has none, the only one that has)
+    /// Host whose newest snapshot 'latest' means (default: this one; where it has none, the only
+    /// one that has)
     #[arg(long, value_name = "HOST", value_parser = parse::host, conflicts_with = "any_host")]
     pub host: Option<String>,
     /// Let 'latest' mean the newest snapshot of any host

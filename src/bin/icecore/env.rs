@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use crate::exit::CliError;
 use crate::parse;
 
-/// What the environment says that matters to a command. Empty variables count as unset, but for the passphrase.
+/// What the environment says that matters to a command. Empty variables count as unset, but for the
+/// passphrase.
 #[derive(Default)]
 pub struct Env {
     /// `ICECORE_REPO`
@@ -63,7 +64,8 @@ impl Env {
         Self::read_secrets([passphrase, file, command], "ICECORE_NO_PASSPHRASE")
     }
 
-    /// The same for the other repository of a command that has two: `ICECORE_TO_PASSPHRASE` and so on.
+    /// The same for the other repository of a command that has two: `ICECORE_TO_PASSPHRASE` and so
+    /// on.
     pub fn read_other() -> Self {
         let [.., passphrase, file, command] = SECRET_VARIABLES;
         let secrets = Self::read_secrets([passphrase, file, command], "ICECORE_TO_NO_PASSPHRASE");
@@ -73,7 +75,8 @@ impl Env {
         }
     }
 
-    /// Everything in the environment that is text, our own secrets left out: for files that name variables.
+    /// Everything in the environment that is text, our own secrets left out: for files that name
+    /// variables.
     pub fn variables() -> BTreeMap<String, String> {
         let text = env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -137,8 +140,9 @@ impl Env {
         }
     }
 
-    /// The directory under which each repository has its index: `ICECORE_CACHE_DIR`, for root `/var/cache/icecore`,
-    /// else `$XDG_CACHE_HOME/icecore` or `~/.cache/icecore`. None if nothing says where.
+    /// The directory under which each repository has its index: `ICECORE_CACHE_DIR`, for root
+    /// `/var/cache/icecore`, else `$XDG_CACHE_HOME/icecore` or `~/.cache/icecore`. None if nothing
+    /// says where.
     pub fn cache_root(&self) -> Option<PathBuf> {
         if let Some(dir) = &self.cache_dir {
             return Some(dir.clone());
@@ -153,8 +157,9 @@ impl Env {
         Some(base.join("icecore"))
     }
 
-    /// The directory of what must be remembered across runs: `ICECORE_STATE_DIR`, for root `/var/lib/icecore`, else
-    /// `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. None if nothing says where.
+    /// The directory of what must be remembered across runs: `ICECORE_STATE_DIR`, for root
+    /// `/var/lib/icecore`, else `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. None if
+    /// nothing says where.
     pub fn state_root(&self) -> Option<PathBuf> {
         if let Some(dir) = &self.state_dir {
             return Some(dir.clone());
@@ -169,20 +174,20 @@ impl Env {
         Some(base.join("icecore"))
     }
 
-    /// The directory of generated key files: for root `/etc/icecore/keys`, else `$XDG_CONFIG_HOME/icecore/keys` or
-    /// `~/.config/icecore/keys`. None if nothing says where.
+    /// The directory of generated key files: for root `/etc/icecore/keys`, else
+    /// `$XDG_CONFIG_HOME/icecore/keys` or `~/.config/icecore/keys`. None if nothing says where.
     pub fn keys_dir(&self) -> Option<PathBuf> {
         Some(self.config_dir()?.join("keys"))
     }
 
-    /// The configuration file that is read if none is named: for root `/etc/icecore/icecore.toml`, else
-    /// `$XDG_CONFIG_HOME/icecore/icecore.toml` or `~/.config/icecore/icecore.toml`.
+    /// The configuration file that is read if none is named: for root `/etc/icecore/icecore.toml`,
+    /// else `$XDG_CONFIG_HOME/icecore/icecore.toml` or `~/.config/icecore/icecore.toml`.
     pub fn config_file(&self) -> Option<PathBuf> {
         Some(self.config_dir()?.join("icecore.toml"))
     }
 
-    /// The directory of settings and keys: for root `/etc/icecore`, else `$XDG_CONFIG_HOME/icecore` or
-    /// `~/.config/icecore`. None if nothing says where.
+    /// The directory of settings and keys: for root `/etc/icecore`, else `$XDG_CONFIG_HOME/icecore`
+    /// or `~/.config/icecore`. None if nothing says where.
     pub fn config_dir(&self) -> Option<PathBuf> {
         if self.root {
             return Some(PathBuf::from("/etc/icecore"));

@@ -55,7 +55,8 @@ impl Outcome {
 /// Why a command did not run to its end.
 #[derive(Debug)]
 pub enum CliError {
-    /// The words of the command line do not fit; also `--help` and `--version`, which are no errors.
+    /// The words of the command line do not fit; also `--help` and `--version`, which are no
+    /// errors.
     Clap(clap::Error),
     /// They fit, but make no sense together.
     Usage {
@@ -249,7 +250,8 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-/// A message and its sources on one line; a source that only repeats what stands there already is left out.
+/// A message and its sources on one line; a source that only repeats what stands there already is
+/// left out.
 fn chain(message: &str, mut source: Option<&(dyn StdError + 'static)>) -> String {
     let mut line = message.trim().to_owned();
     while let Some(error) = source {
@@ -291,7 +293,8 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
         if json && error.use_stderr() {
             json::emit(&json::ErrorEvent::new(&told_usage(error)));
         }
-        // A usage error is 2, help and version are 0; a reader of the help who left is no error either.
+        // A usage error is 2, help and version are 0; a reader of the help who left is no error
+        // either.
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
     }
@@ -307,8 +310,8 @@ pub fn finish(result: Result<Outcome, CliError>, json: bool) -> ExitCode {
     ExitCode::from(told.code)
 }
 
-/// What the parser of the command line says, as an error of ours: its first paragraph is the message, its tips are the
-/// hint. The usage and the advice to try `--help` are left out.
+/// What the parser of the command line says, as an error of ours: its first paragraph is the
+/// message, its tips are the hint. The usage and the advice to try `--help` are left out.
 fn told_usage(error: &clap::Error) -> Told {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);

@@ -2,13 +2,14 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files that are enough for a backup with 64 workers, which are the most: each has up to 24 directories waiting for it.
+/// Open files that are enough for a backup with 64 workers, which are the most: each has up to 24
+/// directories waiting for it.
 const OPEN_FILES: u64 = 4096;
 
 /// Forbids core files of this process and its children, as far as the system lets us.
 ///
-/// A limit of 0 does not hold where cores are piped to a program; an empty dump filter does. PR_SET_DUMPABLE is not
-/// used: it would take /proc/self/fd away from ordinary users.
+/// A limit of 0 does not hold where cores are piped to a program; an empty dump filter does.
+/// PR_SET_DUMPABLE is not used: it would take /proc/self/fd away from ordinary users.
 pub fn forbid_core_files() {
     // Neither can fail in a way that should keep anyone from a backup.
     let _ = setrlimit(
@@ -23,8 +24,8 @@ pub fn forbid_core_files() {
 
 /// Raises the limit of open files, 1,024 as a rule, as far as is of use and allowed.
 ///
-/// Not as far as allowed: commands inherit it, and some of them close every number up to it before they begin, of which
-/// there are a thousand million in many a container.
+/// Not as far as allowed: commands inherit it, and some of them close every number up to it before
+/// they begin, of which there are a thousand million in many a container.
 pub fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit

@@ -12,7 +12,8 @@ use crate::context::Context;
 use crate::env::SECRET_VARIABLES;
 use crate::exit::{CliError, Outcome, tell};
 
-/// Runs `before`. The first that fails ends the backup before anything is stored, and so does who asks to stop.
+/// Runs `before`. The first that fails ends the backup before anything is stored, and so does who
+/// asks to stop.
 pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
     for command in &hooks.before {
         let ran = once(command, &[], &|| cancel.is_cancelled());
@@ -22,8 +23,9 @@ pub fn before(hooks: &Hooks, cancel: &Cancel) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Runs `after` when it goes, whatever becomes of the backup, a panic included: what `before` stopped is not left so.
-/// One that fails is told; the snapshot, if there is one, is there all the same.
+/// Runs `after` when it goes, whatever becomes of the backup, a panic included: what `before`
+/// stopped is not left so. One that fails is told; the snapshot, if there is one, is there all the
+/// same.
 pub struct After<'a> {
     hooks: &'a Hooks,
     observer: &'a dyn Observer,
@@ -45,7 +47,8 @@ impl<'a> After<'a> {
         }
     }
 
-    /// What the backup came to, as `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if nothing was committed) will tell.
+    /// What the backup came to, as `ICECORE_EXIT_CODE` and `ICECORE_SNAPSHOT` (empty if nothing was
+    /// committed) will tell.
     pub fn tell(&mut self, code: u8, snapshot: Option<SnapshotId>) {
         (self.code, self.snapshot) = (code, snapshot);
     }
@@ -67,8 +70,9 @@ impl Drop for After<'_> {
     }
 }
 
-/// Runs `on_failure`, after `after`, when the command is going to end with any code but 0. `ICECORE_EXIT_CODE` is the
-/// code; `ICECORE_ERROR` the error if nothing was committed, else `reported`: the lines of warnings, damage and alarms.
+/// Runs `on_failure`, after `after`, when the command is going to end with any code but 0.
+/// `ICECORE_EXIT_CODE` is the code; `ICECORE_ERROR` the error if nothing was committed, else
+/// `reported`: the lines of warnings, damage and alarms.
 pub fn on_failure(
     context: &Context<'_>,
     hooks: &Hooks,

@@ -50,7 +50,8 @@ pub struct Begin {
     pub dry_run: bool,
 }
 
-/// Opens the repository, runs the hooks and the backup that `options` describes, and tells what came of it.
+/// Opens the repository, runs the hooks and the backup that `options` describes, and tells what
+/// came of it.
 pub fn run(
     context: &Context<'_>,
     begin: Begin,
@@ -105,8 +106,8 @@ fn backed_up(
     Ok(backup(repository, options, meter, cancel)?)
 }
 
-/// Refuses to accept a source that is not captured: most often its name is mistyped, and the one that was meant would
-/// stay suspect.
+/// Refuses to accept a source that is not captured: most often its name is mistyped, and the one
+/// that was meant would stay suspect.
 fn check_accepted(options: &BackupOptions) -> Result<(), CliError> {
     let names: Vec<&str> = options.sources.iter().map(SourceSpec::name).collect();
     match options
@@ -182,7 +183,8 @@ fn lines(report: &BackupReport, counts: &json::Counts, elapsed: &str) -> Vec<Str
     lines
 }
 
-/// Options as the configuration gives them, sources included; `only`: of these the ones named, all if none is.
+/// Options as the configuration gives them, sources included; `only`: of these the ones named, all
+/// if none is.
 pub fn configured(
     context: &Context<'_>,
     repository: &Repository,
@@ -218,7 +220,8 @@ pub fn configured(
     Ok(options)
 }
 
-/// Refuses file storage that would be captured before the database: no restore takes the two together.
+/// Refuses file storage that would be captured before the database: no restore takes the two
+/// together.
 fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
     let place = |part: NodePart| {
         let source = part.source(&config.node)?;
@@ -251,8 +254,8 @@ fn in_order(config: &Config, only: &[String]) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The images that the node's services run with, if anything of the node is captured. They are for the record alone: an
-/// engine without an answer costs no backup.
+/// The images that the node's services run with, if anything of the node is captured. They are for
+/// the record alone: an engine without an answer costs no backup.
 fn images(
     config: &Config,
     options: &BackupOptions,
@@ -271,7 +274,8 @@ fn images(
         Ok((images, err)) => (images, err),
         Err(err) => (Vec::new(), Some(err)),
     };
-    // Where there is no Docker there are no images; whoever asked to stop is answered by the backup.
+    // Where there is no Docker there are no images; whoever asked to stop is answered by the
+    // backup.
     let err = err.filter(|err| {
         !matches!(
             err,
@@ -286,7 +290,8 @@ fn images(
     images
 }
 
-/// kubo's blocks in a database are no files that never change: what is copied while kubo writes is not whole.
+/// kubo's blocks in a database are no files that never change: what is copied while kubo writes is
+/// not whole.
 fn tell_of_blocks(context: &Context<'_>, config: &Config, sources: &[SourceSpec]) {
     let Some(part) = &config.node.ipfs else {
         return;
@@ -320,8 +325,8 @@ pub fn apply(config: &Config, options: &mut BackupOptions) {
     options.checkpoint_every = said.checkpoint_every.unwrap_or(options.checkpoint_every);
 }
 
-/// What dumps a server: container and programs are looked up, behind the source's `before` if it has one, for that may
-/// start them.
+/// What dumps a server: container and programs are looked up, behind the source's `before` if it
+/// has one, for that may start them.
 fn dump_of(
     source: &Source,
     server: &Server,
@@ -350,7 +355,8 @@ fn dump_of(
     })))
 }
 
-/// A configured source as the library takes it: volumes become directories, servers the words of a dump.
+/// A configured source as the library takes it: volumes become directories, servers the words of a
+/// dump.
 fn spec(source: &Source, repository: &Repository, docker: &Docker) -> Result<SourceSpec, CliError> {
     let name = &source.name;
     let around = Around {

@@ -1,4 +1,5 @@
-//! Words of the command line as values: sources, snapshots and paths in them, percentages, durations.
+//! Words of the command line as values: sources, snapshots and paths in them, percentages,
+//! durations.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -56,8 +57,8 @@ impl fmt::Display for SnapPath {
 /// Least memory that may be asked for.
 const MEMORY_MIN: ByteSize = ByteSize(64 << 20);
 
-/// Reads a path that no shell may have read: a leading `~/` is the home directory. What only a shell could know is
-/// refused: another user's home, a variable.
+/// Reads a path that no shell may have read: a leading `~/` is the home directory. What only a
+/// shell could know is refused: another user's home, a variable.
 pub fn path(text: &OsStr) -> Result<PathBuf, String> {
     let bytes = text.as_bytes();
     match bytes {
@@ -113,8 +114,8 @@ pub fn host(text: &str) -> Result<String, String> {
     name(text, "host")
 }
 
-/// Reads a tag to be given to snapshots, or to select them: as a host's name, and without commas, which other programs
-/// put between tags.
+/// Reads a tag to be given to snapshots, or to select them: as a host's name, and without commas,
+/// which other programs put between tags.
 pub fn tag(text: &str) -> Result<String, String> {
     if text.contains(',') {
         return Err(format!(
@@ -259,7 +260,8 @@ fn default_name(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Reads `NAME=WORDS`; the words are split as a POSIX shell splits them, and nothing else is done to them.
+/// Reads `NAME=WORDS`; the words are split as a POSIX shell splits them, and nothing else is done
+/// to them.
 pub fn named_command(text: &str) -> Result<NamedCommand, String> {
     let (name, words) = text
         .split_once('=')
@@ -271,7 +273,8 @@ pub fn named_command(text: &str) -> Result<NamedCommand, String> {
     })
 }
 
-/// Checks that a word is `latest` or the beginning of a snapshot's id (4 digits at least), which is made lower-case.
+/// Checks that a word is `latest` or the beginning of a snapshot's id (4 digits at least), which is
+/// made lower-case.
 pub fn snap(text: &str) -> Result<String, String> {
     if text == "latest" {
         return Ok(text.to_owned());
@@ -336,7 +339,8 @@ pub fn snap_path(arg: &OsStr) -> Result<SnapPath, String> {
     })
 }
 
-/// Reads a path below a source's root. `.` names nothing and is dropped, as `/` is; `..` is not looked up.
+/// Reads a path below a source's root. `.` names nothing and is dropped, as `/` is; `..` is not
+/// looked up.
 fn below_source(path: &[u8]) -> Result<RelPath, String> {
     let mut below = RelPath::root();
     for name in path
@@ -367,8 +371,8 @@ pub fn snap_source(text: &str) -> Result<(String, String), String> {
     Ok((snap(name)?, source_name(source)?))
 }
 
-/// Reads a share such as `5%` or `0.5%` as a fraction, above 0 and at most 1. Without the `%` it is refused: `0.05` can
-/// mean either.
+/// Reads a share such as `5%` or `0.5%` as a fraction, above 0 and at most 1. Without the `%` it is
+/// refused: `0.05` can mean either.
 pub fn percentage(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
@@ -400,8 +404,8 @@ pub fn whole_percent(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Reads a span of time: `90s`, `10min` or `10m`, `2h`, `30d`, `1w`, `1mo` (30 days), `1y` (365 days), or several of
-/// them as in `1h30min`. `H` is an hour as well.
+/// Reads a span of time: `90s`, `10min` or `10m`, `2h`, `30d`, `1w`, `1mo` (30 days), `1y` (365
+/// days), or several of them as in `1h30min`. `H` is an hour as well.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let example = "90s, 10min, 2h, 30d or 1h30min";
     span(text, example, |unit| {
@@ -413,8 +417,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Reads a span of a retention rule, as [`duration`] does. A bare `m` is refused: it is a month in restic and borg, and a
-/// minute elsewhere.
+/// Reads a span of a retention rule, as [`duration`] does. A bare `m` is refused: it is a month in
+/// restic and borg, and a minute elsewhere.
 pub fn retention_span(text: &str) -> Result<Duration, String> {
     span(text, "36h, 30d, 8w, 6mo or 1y", unit_seconds)
 }
@@ -470,7 +474,8 @@ fn span(
     Ok(Duration::from_secs(total))
 }
 
-/// Reads a number of slots; 0 is no rule. `all` is restic's `unlimited`, and `-1` there and in borg.
+/// Reads a number of slots; 0 is no rule. `all` is restic's `unlimited`, and `-1` there and in
+/// borg.
 pub fn slots(text: &str) -> Result<Slots, String> {
     match text {
         "all" | "unlimited" | "-1" => Ok(Slots::All),

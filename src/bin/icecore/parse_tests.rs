@@ -258,7 +258,8 @@ fn shares_and_spans() {
     }
 }
 
-/// What restic and borg take for a span of a retention rule, in seconds; none: two tools differ, or it is nothing.
+/// What restic and borg take for a span of a retention rule, in seconds; none: two tools differ, or
+/// it is nothing.
 #[test]
 fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
     const HOUR: u64 = 3600;
@@ -296,8 +297,8 @@ fn spans_of_retention_rules_mean_what_they_mean_in_restic_and_borg() {
     );
 }
 
-/// Whatever is composed of units that mean one thing is their sum, in either parser; with a bare `m` anywhere in it a
-/// retention rule refuses it.
+/// Whatever is composed of units that mean one thing is their sum, in either parser; with a bare
+/// `m` anywhere in it a retention rule refuses it.
 #[test]
 fn composed_spans_are_sums() {
     let units = [

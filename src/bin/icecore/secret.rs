@@ -1,9 +1,10 @@
 //! Where the passphrase comes from, and the key files that icecore makes itself.
 //!
-//! In this order: `--passphrase-file`, `--passphrase-command`, the environment (`ICECORE_PASSPHRASE`, `…_FILE`,
-//! `…_COMMAND`), the repository's key file, the terminal. That a repository has no passphrase is never concluded from
-//! its opening without one: an option, the environment, the configuration or what is remembered of it says so. Whatever
-//! holds a secret is wiped when dropped.
+//! In this order: `--passphrase-file`, `--passphrase-command`, the environment
+//! (`ICECORE_PASSPHRASE`, `…_FILE`, `…_COMMAND`), the repository's key file, the terminal. That a
+//! repository has no passphrase is never concluded from its opening without one: an option, the
+//! environment, the configuration or what is remembered of it says so. Whatever holds a secret is
+//! wiped when dropped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -55,7 +56,8 @@ impl Given {
         })
     }
 
-    /// What the passphrase holds that its author may not see, in words. All of it counts as part of the passphrase.
+    /// What the passphrase holds that its author may not see, in words. All of it counts as part of
+    /// the passphrase.
     pub fn oddity(&self) -> Option<String> {
         let bytes = self.bytes.as_slice();
         let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -127,7 +129,8 @@ fn given(global: &Global, env: &Env) -> Result<Option<Given>, CliError> {
         .transpose()
 }
 
-/// Reads a passphrase from a file, less one trailing newline. A file that others may read gets a warning.
+/// Reads a passphrase from a file, less one trailing newline. A file that others may read gets a
+/// warning.
 pub fn from_file(path: &Path) -> Result<Given, CliError> {
     let shown = path.display();
     let file = File::open(path)
@@ -149,8 +152,9 @@ pub fn from_file(path: &Path) -> Result<Given, CliError> {
     Ok(given)
 }
 
-/// Reads a passphrase from the first line that a command prints. The command is split as POSIX words and run
-/// without a shell; it does not see our own passphrase variables, and must exit with 0.
+/// Reads a passphrase from the first line that a command prints. The command is split as POSIX
+/// words and run without a shell; it does not see our own passphrase variables, and must exit with
+/// 0.
 pub fn from_command(command: &str) -> Result<Given, CliError> {
     if let Some(syntax) = shell_syntax(command) {
         return Err(CliError::usage(format!(
@@ -204,8 +208,8 @@ pub fn key_file_path(keys_dir: &Path, id: RepoId) -> PathBuf {
     keys_dir.join(id.to_string())
 }
 
-/// The key that icecore made for this repository; none if it made none here. A key file that others may read is
-/// refused.
+/// The key that icecore made for this repository; none if it made none here. A key file that others
+/// may read is refused.
 pub fn from_key_file(keys_dir: &Path, id: RepoId) -> Result<Option<Bytes>, CliError> {
     let path = key_file_path(keys_dir, id);
     let shown = path.display();
@@ -257,9 +261,9 @@ pub fn write_key(path: &Path, key: &[u8]) -> Result<(), CliError> {
     write_new_file(path, &line)
 }
 
-/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its directory. Missing
-/// directories are made (mode 0700), each synced into its parent: after a power cut the key is there if the repository
-/// is.
+/// Writes secret bytes to a file that must not exist yet (mode 0600), and syncs it and its
+/// directory. Missing directories are made (mode 0700), each synced into its parent: after a power
+/// cut the key is there if the repository is.
 pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
     let directory = path
         .parent()
@@ -284,7 +288,8 @@ pub fn write_new_file(path: &Path, secret: &[u8]) -> Result<(), CliError> {
         .map_err(|e| CliError::failed(format!("cannot write the key file {}", path.display()), e))
 }
 
-/// Renames a key file that opens nothing any more to a free name beside it, durably, and returns that.
+/// Renames a key file that opens nothing any more to a free name beside it, durably, and returns
+/// that.
 pub fn retire_key_file(path: &Path) -> Result<PathBuf, CliError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".old");
@@ -343,7 +348,8 @@ fn read_terminal(prompt: &str) -> Result<Bytes, CliError> {
     not_empty(Bytes::new(text.into_bytes()), "the passphrase")
 }
 
-/// Refuses a secret of no length: it would open, or make, a repository without secrecy that someone believes sealed.
+/// Refuses a secret of no length: it would open, or make, a repository without secrecy that someone
+/// believes sealed.
 fn not_empty(secret: Bytes, what: &str) -> Result<Bytes, CliError> {
     if !secret.is_empty() {
         return Ok(secret);

@@ -13,7 +13,8 @@ use crate::repo::{ChunkReader, MergedRuns, Streams};
 use crate::types::{Node, RelPath};
 
 impl Surroundings<'_> {
-    /// Reads it from the snapshot or from the live directory; a part that is not there keeps them as usual.
+    /// Reads it from the snapshot or from the live directory; a part that is not there keeps them
+    /// as usual.
     pub(super) fn blocks(&self, part: Option<&Part>) -> Result<Blocks, NodeError> {
         let Some(part) = part else {
             return Ok(Blocks::default());

@@ -1,4 +1,5 @@
-//! Directories of this machine as sides of the join: names in order, stats, and contents read and hashed on all cores.
+//! Directories of this machine as sides of the join: names in order, stats, and contents read and
+//! hashed on all cores.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -24,8 +25,8 @@ const BATCH_NAMES: usize = 256;
 const READ_BYTES: usize = 256 << 10;
 /// Memory for sorting a directory's names.
 const LIST_BYTES: usize = 16 << 20;
-/// The node writes files under their final names: one that is younger than this, in seconds, may be half written, and
-/// is read again after a pause, so many times.
+/// The node writes files under their final names: one that is younger than this, in seconds, may be
+/// half written, and is read again after a pause, so many times.
 const YOUNG_SECONDS: i64 = 10;
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -266,7 +267,8 @@ impl Looking<'_> {
         }
     }
 
-    /// The bytes read, whether they have the name's hash, and whether somebody may be writing still.
+    /// The bytes read, whether they have the name's hash, and whether somebody may be writing
+    /// still.
     fn read_once(
         &self,
         directory: &SourceDir,

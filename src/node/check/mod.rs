@@ -1,7 +1,9 @@
-//! Which files a node's database speaks of, and whether they are there: in a snapshot, or in the live directories.
+//! Which files a node's database speaks of, and whether they are there: in a snapshot, or in the
+//! live directories.
 //!
-//! The rows of the dump are sorted outside memory by hash, which is the order of names in local storage, and joined
-//! with what is stored there; what lies in kubo's blocks is sorted once more, by the blocks' paths.
+//! The rows of the dump are sorted outside memory by hash, which is the order of names in local
+//! storage, and joined with what is stored there; what lies in kubo's blocks is sorted once more,
+//! by the blocks' paths.
 
 mod blocks;
 mod live;
@@ -79,15 +81,17 @@ impl LiveDirectories {
 /// Takes what is found, in order of place and path. An error of it ends the check.
 pub type EachFinding<'a> = dyn FnMut(&Finding<'_>) -> Result<(), Error> + 'a;
 
-/// Looks for the files that the snapshot's dump speaks of, and at every stored file whether it is what its name says.
+/// Looks for the files that the snapshot's dump speaks of, and at every stored file whether it is
+/// what its name says.
 ///
-/// A file must be there if anything but a grace period pins it. One that vanishes while live directories are read is no
-/// error. The caller holds a lease and has brought the index up to date. The report's `missing` is what the network
-/// must refill after a restore.
+/// A file must be there if anything but a grace period pins it. One that vanishes while live
+/// directories are read is no error. The caller holds a lease and has brought the index up to date.
+/// The report's `missing` is what the network must refill after a restore.
 ///
 /// # Errors
-/// [`Error::NotThere`] if the snapshot has no dump; [`NodeError::Dump`] if it is not one of pyaleph's database. A part
-/// of the file storage that the profile or the snapshot lacks is told as a problem.
+/// [`Error::NotThere`] if the snapshot has no dump; [`NodeError::Dump`] if it is not one of
+/// pyaleph's database. A part of the file storage that the profile or the snapshot lacks is told as
+/// a problem.
 pub fn check(
     repo: &Repository,
     found: &StoredSnapshot,
@@ -166,8 +170,8 @@ pub struct PinnedNames {
     files: Files,
 }
 
-/// Reads from a snapshot's dump which files of local storage are pinned by more than a grace period. The caller holds a
-/// lease and has brought the index up to date.
+/// Reads from a snapshot's dump which files of local storage are pinned by more than a grace
+/// period. The caller holds a lease and has brought the index up to date.
 ///
 /// # Errors
 /// As [`check`].
@@ -185,7 +189,8 @@ pub fn pinned_local_names(
 }
 
 impl PinnedNames {
-    /// The next name, in the order of paths, each once; none at the end. A file of that name need not be there.
+    /// The next name, in the order of paths, each once; none at the end. A file of that name need
+    /// not be there.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends it; Iterator would go on"

@@ -42,7 +42,8 @@ pub struct PlaceReport {
     pub wanted: u64,
     /// Those that do not.
     pub missing: u64,
-    /// The same by kind of pin, in the order of [`PinKind::ALL`]; a file with several kinds counts for each.
+    /// The same by kind of pin, in the order of [`PinKind::ALL`]; a file with several kinds counts
+    /// for each.
     pub missing_by_kind: [u64; PinKind::ALL.len()],
     /// Files whose content is not what their name says.
     pub wrong_name: u64,

@@ -1,4 +1,5 @@
-//! What is stored, in the order of paths: one side of the join, whether it is a snapshot or a directory.
+//! What is stored, in the order of paths: one side of the join, whether it is a snapshot or a
+//! directory.
 
 use super::report::{Blamed, Tally};
 use crate::node::NodeError;
@@ -68,8 +69,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What lies at `key`. Keys are asked for in ascending order, the same one more than once if need be. What lies
-    /// before it and was not asked for is passed, and told if it is faulty.
+    /// What lies at `key`. Keys are asked for in ascending order, the same one more than once if
+    /// need be. What lies before it and was not asked for is passed, and told if it is faulty.
     pub fn at(
         &mut self,
         key: &[u8],

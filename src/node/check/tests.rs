@@ -283,7 +283,8 @@ fn what_is_pinned_and_gone_is_told_by_kind_and_place() {
     for hash in &gone {
         fs::remove_file(node.path(&format!("local/{hash}"))).expect("removed");
     }
-    // A second CID of the same block, a sync archive of which nothing is there, one without a local copy.
+    // A second CID of the same block, a sync archive of which nothing is there, one without a local
+    // copy.
     fs::remove_file(node.path(&format!("ipfs/{BLOCK}"))).expect("removed");
     fs::remove_file(node.path(&format!("local/{RAW}"))).expect("removed");
     node.row(OTHER, 3, "file", &["tx"]);
@@ -566,7 +567,8 @@ fn blocks_are_looked_for_where_the_repository_keeps_them() {
     }
 }
 
-/// A kubo that keeps its blocks in a database has no file for any of them: each one was told as missing.
+/// A kubo that keeps its blocks in a database has no file for any of them: each one was told as
+/// missing.
 #[test]
 fn a_database_of_blocks_is_told_once_and_no_block_is_missed() {
     let node = whole_node();

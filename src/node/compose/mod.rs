@@ -1,7 +1,7 @@
 //! Compose files: the services of a project, what they mount and how their containers are called.
 //!
-//! What matters for a node is read, strictly; the rest of a file is passed over. Reading is bounded, for a compose file
-//! may come from anywhere.
+//! What matters for a node is read, strictly; the rest of a file is passed over. Reading is
+//! bounded, for a compose file may come from anywhere.
 
 mod config;
 mod read;
@@ -87,8 +87,8 @@ pub struct Request<'a> {
     pub project: Option<&'a str>,
 }
 
-/// Files that a project is read from as if they were there already, before those that are: what a restore is about to
-/// write.
+/// Files that a project is read from as if they were there already, before those that are: what a
+/// restore is about to write.
 #[derive(Clone, Copy, Default)]
 pub struct Files<'a>(Option<&'a ReadFile<'a>>);
 

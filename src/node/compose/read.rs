@@ -60,7 +60,8 @@ pub fn load_with(request: Request<'_>, files: Files<'_>) -> Result<Project, Comp
     reader.finish(request.project)
 }
 
-/// Reads one compose file from memory, as if it were `docker-compose.yml` in that directory. Files that it names are read.
+/// Reads one compose file from memory, as if it were `docker-compose.yml` in that directory. Files
+/// that it names are read.
 pub fn read_text(
     text: &str,
     directory: &Path,
@@ -686,7 +687,8 @@ fn is_secret(name: &str) -> bool {
     name.contains("PASSWORD") && !name.ends_with("_FILE")
 }
 
-/// Takes `.`, `..` and doubled slashes out of an absolute path, as compose does: by its words alone.
+/// Takes `.`, `..` and doubled slashes out of an absolute path, as compose does: by its words
+/// alone.
 pub(in super::super) fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {

@@ -238,7 +238,8 @@ impl<'a> Variables<'a> {
         Ok((self.fill_leniently(value)?, behind))
     }
 
-    /// Versions of compose differ in what they take for a variable here: what is none stays as it is.
+    /// Versions of compose differ in what they take for a variable here: what is none stays as it
+    /// is.
     fn fill_leniently(&mut self, value: &str) -> Result<String, String> {
         let filled = self.fill(value).unwrap_or_else(|_| value.to_owned());
         self.bytes += filled.len();

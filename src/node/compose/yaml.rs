@@ -1,5 +1,5 @@
-//! YAML as a tree of text with line numbers, bounded in every direction: a hostile file costs no more than an honest
-//! one of the same size.
+//! YAML as a tree of text with line numbers, bounded in every direction: a hostile file costs no
+//! more than an honest one of the same size.
 
 use std::collections::{BTreeMap, BTreeSet};
 

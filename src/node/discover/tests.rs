@@ -385,7 +385,8 @@ fn what_is_not_there_is_not_found() {
     assert!(found.keys.is_none() && found.config.is_none() && found.writers.is_empty());
     assert_eq!(found.compose.expect("the file").names, ["compose.yml"]);
 
-    // Beside the compose file they are found without a mount; a service may be known by its variables alone.
+    // Beside the compose file they are found without a mount; a service may be known by its
+    // variables alone.
     let node = Fixture::new(&[
         (
             "compose.yml",
@@ -482,7 +483,8 @@ fn images_of_postgresql_are_known() {
     }
 }
 
-/// Storage goes to the daemon that config.yml names, and the first of two services was taken without a word.
+/// Storage goes to the daemon that config.yml names, and the first of two services was taken
+/// without a word.
 #[test]
 fn the_kubo_that_files_are_added_to_is_the_node_s_and_the_other_one_is_captured_too() {
     let node = NODE.replace(

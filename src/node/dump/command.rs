@@ -1,5 +1,6 @@
-//! The commands of `psql` that a cluster's dump holds. `psql` runs programs by others of them (`\!`, `\copy`, `\g |…`,
-//! and what stands in backticks in any): a line that is none of these is not what `pg_dumpall` wrote (CVE-2025-8714).
+//! The commands of `psql` that a cluster's dump holds. `psql` runs programs by others of them
+//! (`\!`, `\copy`, `\g |…`, and what stands in backticks in any): a line that is none of these is
+//! not what `pg_dumpall` wrote (CVE-2025-8714).
 
 use super::filter::Name;
 
@@ -16,7 +17,8 @@ pub(super) enum PsqlCommand<'a> {
 }
 
 impl<'a> PsqlCommand<'a> {
-    /// Reads a line with or without its end; none if it is anything but what `pg_dump` and `pg_dumpall` write.
+    /// Reads a line with or without its end; none if it is anything but what `pg_dump` and
+    /// `pg_dumpall` write.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -30,7 +32,8 @@ impl<'a> PsqlCommand<'a> {
             return (!name.is_empty() && is_plain_name(name)).then_some(Self::Encoding);
         }
         let database = line.strip_prefix(b"\\connect ")?;
-        // `-reuse-previous=on` with a connection string where the name is more than letters, digits, '_' and '.'.
+        // `-reuse-previous=on` with a connection string where the name is more than letters,
+        // digits, '_' and '.'.
         let is_database = match database.strip_prefix(b"-reuse-previous=on ") {
             Some(quoted) => {
                 quoted.starts_with(b"\"") && is_connection_string(&Name::parse(quoted)?.plain())

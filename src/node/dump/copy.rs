@@ -1,7 +1,7 @@
 //! Reading rows of a few tables out of a PostgreSQL dump, while it streams by.
 //!
-//! What `pg_dump` and `pg_dumpall` write in text form: rows in COPY's text format. Memory is bounded by the longest
-//! row of a wanted table; other lines of any length pass unkept.
+//! What `pg_dump` and `pg_dumpall` write in text form: rows in COPY's text format. Memory is
+//! bounded by the longest row of a wanted table; other lines of any length pass unkept.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -75,7 +75,8 @@ impl std::error::Error for DumpError {
     }
 }
 
-/// Takes the rows: the wanted table's place in the list, and its fields. The text tells what is wrong with a row.
+/// Takes the rows: the wanted table's place in the list, and its fields. The text tells what is
+/// wrong with a row.
 pub type EachRow<'a> = dyn FnMut(usize, &[Option<Vec<u8>>]) -> Result<(), RowError> + 'a;
 
 /// What a taker of rows objects to.
@@ -98,7 +99,8 @@ pub struct CopyReader<'a> {
     row: Vec<u8>,
     fields: Vec<Option<Vec<u8>>>,
     seen: Vec<bool>,
-    /// Columns that a table of a wanted name lacks: it is another application's, in a database beside.
+    /// Columns that a table of a wanted name lacks: it is another application's, in a database
+    /// beside.
     lacking: Vec<Option<&'static str>>,
     /// The first error: nothing is read behind it.
     error: Option<DumpError>,

@@ -1,4 +1,5 @@
-//! Tests of the reader: what is written in COPY's text format comes back, whatever stands around it.
+//! Tests of the reader: what is written in COPY's text format comes back, whatever stands around
+//! it.
 
 use proptest::prelude::*;
 
@@ -185,7 +186,8 @@ fn what_is_not_such_a_dump_says_why() {
     );
 }
 
-/// A cluster may hold another application's table of the same name: the check of a node ended there.
+/// A cluster may hold another application's table of the same name: the check of a node ended
+/// there.
 #[test]
 fn tables_of_other_databases_with_other_columns_are_passed_over() {
     let others = "COPY public.files (id, name) FROM stdin;\n7\tx\n\\.\nCOPY public.files (id) FROM stdin CSV;\n7\n\\.\n";

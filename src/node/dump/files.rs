@@ -1,4 +1,5 @@
-//! What pyaleph's database says of stored files: the rows of `files` and of `file_pins`, brought together by hash.
+//! What pyaleph's database says of stored files: the rows of `files` and of `file_pins`, brought
+//! together by hash.
 
 use std::fmt;
 use std::path::Path;
@@ -152,8 +153,9 @@ pub struct FileRow {
 }
 
 impl FileRow {
-    /// Where the node keeps it, and its root block in kubo if it has one: SHA-256 names and CIDs of at most 1 MiB lie
-    /// in local storage, longer ones and every directory in kubo alone, sync archives in both.
+    /// Where the node keeps it, and its root block in kubo if it has one: SHA-256 names and CIDs of
+    /// at most 1 MiB lie in local storage, longer ones and every directory in kubo alone, sync
+    /// archives in both.
     pub fn home(&self, sharding: Sharding) -> (Home, Option<RelPath>) {
         // What is no CID can lie nowhere else; the root of an inline CID is in its name.
         let Some(block) = Cid::parse(&self.hash).and_then(|cid| cid.block_path(sharding)) else {
@@ -177,8 +179,8 @@ impl FileRow {
         }
     }
 
-    /// True if the node needs it in local storage: it must be there, and lies there or may (a message's content is
-    /// read from there whatever its length).
+    /// True if the node needs it in local storage: it must be there, and lies there or may (a
+    /// message's content is read from there whatever its length).
     pub fn is_wanted_locally(&self) -> bool {
         self.pins.must_be_there()
             && (self.home(Sharding::default()).0 != Home::Ipfs || self.pins.has(PinKind::Content))
@@ -234,7 +236,8 @@ impl Row {
 }
 
 impl Files {
-    /// Reads a captured dump. `source`: its name, for errors; `scratch`: where rows beyond the memory budget go.
+    /// Reads a captured dump. `source`: its name, for errors; `scratch`: where rows beyond the
+    /// memory budget go.
     ///
     /// # Errors
     /// [`NodeError::Dump`] if it is not a dump of pyaleph's database.

@@ -1,7 +1,7 @@
 //! Makes a dump of a whole cluster fit for `psql` with `ON_ERROR_STOP`.
 //!
-//! `pg_dumpall --clean` drops databases and roles that a fresh cluster does not have, and the very role that connects,
-//! so some of its statements must fail. These alone are replaced:
+//! `pg_dumpall --clean` drops databases and roles that a fresh cluster does not have, and the very
+//! role that connects, so some of its statements must fail. These alone are replaced:
 //!
 //! | statement | becomes |
 //! |---|---|
@@ -16,9 +16,9 @@
 //! | `CREATE EVENT TRIGGER` | the same, after a setting by which it does not fire in this session: `pg_dump` refreshes materialized views after it |
 //! | `SET transaction_timeout = 0`, which `pg_dump` writes from version 17 on | left out for an older server |
 //!
-//! Commands of `psql` pass only if they are among the few that a dump holds, and a `psql` that does not know `\restrict`
-//! gets none: the pair of lines around a section is left out. Rows of tables, literals and bodies of functions pass
-//! untouched, whatever they look like.
+//! Commands of `psql` pass only if they are among the few that a dump holds, and a `psql` that does
+//! not know `\restrict` gets none: the pair of lines around a section is left out. Rows of tables,
+//! literals and bodies of functions pass untouched, whatever they look like.
 
 use std::io::{self, Write};
 
@@ -43,13 +43,15 @@ pub struct FilterRules {
     pub role: String,
     /// `psql` knows `\restrict`.
     pub knows_restrict: bool,
-    /// The server that takes the dump has the setting `transaction_timeout`: PostgreSQL 17 and later.
+    /// The server that takes the dump has the setting `transaction_timeout`: PostgreSQL 17 and
+    /// later.
     pub knows_transaction_timeout: bool,
-    /// A database to which `psql` goes before the part of each database: the part sets its encoding before it connects, and
-    /// the one before may have no conversion to it.
+    /// A database to which `psql` goes before the part of each database: the part sets its encoding
+    /// before it connects, and the one before may have no conversion to it.
     pub neutral: Option<String>,
-    /// What `psql` is to say on standard error once it came to the end; letters and digits. Its exit code does not tell:
-    /// who loses the connection to it in the middle gives it the end of its input, which is success.
+    /// What `psql` is to say on standard error once it came to the end; letters and digits. Its
+    /// exit code does not tell: who loses the connection to it in the middle gives it the end of
+    /// its input, which is success.
     pub last_word: Option<String>,
 }
 
@@ -292,7 +294,8 @@ impl<W: Write> Write for RestoreFilter<W> {
     }
 }
 
-/// The name in a statement that drops something, which may say `IF EXISTS` already (`pg_dumpall --if-exists`).
+/// The name in a statement that drops something, which may say `IF EXISTS` already (`pg_dumpall
+/// --if-exists`).
 fn dropped<'a>(statement: &'a [u8], verb: &[u8]) -> Option<Name<'a>> {
     let name = statement.strip_prefix(verb)?;
     Name::parse(name.strip_prefix(b"IF EXISTS ").unwrap_or(name))
@@ -305,7 +308,8 @@ fn unexpected_command() -> io::Error {
     )
 }
 
-/// As `pg_dump --clean --create` does it; `pg_dumpall` does not for the databases that it drops at its beginning.
+/// As `pg_dump --clean --create` does it; `pg_dumpall` does not for the databases that it drops at
+/// its beginning.
 fn drop_database(name: Name<'_>) -> Vec<u8> {
     // In a literal quotes alone are special: dumps set standard_conforming_strings.
     let literal: Vec<u8> = name
@@ -347,8 +351,8 @@ fn attempt(statement: &[u8], or: &[u8]) -> Option<Vec<u8>> {
     )
 }
 
-/// Refreshes a view, or says on standard error that it stays empty; none if its name cannot be quoted so. `name`: as it is
-/// spelled, in one line.
+/// Refreshes a view, or says on standard error that it stays empty; none if its name cannot be
+/// quoted so. `name`: as it is spelled, in one line.
 fn refresh(name: &[u8]) -> Option<Vec<u8>> {
     let literal: Vec<u8> = name
         .iter()

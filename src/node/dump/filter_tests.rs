@@ -151,8 +151,9 @@ fn the_pair_goes_where_psql_does_not_know_it() {
     }
 }
 
-/// A dump whose server was somebody else's may hold commands of psql that run programs here. Programs older than
-/// `\restrict` wrote it without, and whoever sees the key can end what it protects.
+/// A dump whose server was somebody else's may hold commands of psql that run programs here.
+/// Programs older than `\restrict` wrote it without, and whoever sees the key can end what it
+/// protects.
 #[test]
 fn no_command_of_psql_passes_but_a_dump_s_own() {
     for knows_restrict in [true, false] {

@@ -1,4 +1,5 @@
-//! What the first part of a cluster's dump tells: which databases it brings, and what it was made from.
+//! What the first part of a cluster's dump tells: which databases it brings, and what it was made
+//! from.
 
 use std::io::{self, Write};
 

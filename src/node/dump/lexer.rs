@@ -1,11 +1,13 @@
 //! Where a line of a PostgreSQL dump stands: between statements, in one, or in COPY data.
 //!
-//! The rules are those by which `psql` finds the end of a statement: quotes, dollar quotes, comments, parentheses and
-//! `BEGIN ATOMIC` bodies. A line that only looks like COPY, in a function's body or a literal, begins no data.
+//! The rules are those by which `psql` finds the end of a statement: quotes, dollar quotes,
+//! comments, parentheses and `BEGIN ATOMIC` bodies. A line that only looks like COPY, in a
+//! function's body or a literal, begins no data.
 
 use std::io::BufRead;
 
-/// Longest head of a COPY statement that is kept: 1,600 columns with the longest names take a quarter of it.
+/// Longest head of a COPY statement that is kept: 1,600 columns with the longest names take a
+/// quarter of it.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 /// Words and dollar tags are remembered up to here: PostgreSQL's names are no longer.
 const WORD_BYTES_MAX: usize = 64;
@@ -13,7 +15,8 @@ const WORD_BYTES_MAX: usize = 64;
 /// Where a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Between statements: a comment, a blank line, a command of psql (`\connect`), or a statement's first line.
+    /// Between statements: a comment, a blank line, a command of psql (`\connect`), or a
+    /// statement's first line.
     Between,
     /// Inside a statement, or in a comment that began on an earlier line.
     Statement,
@@ -87,7 +90,8 @@ pub struct DumpLexer {
     /// Something of a statement was met.
     in_statement: bool,
     parens: u32,
-    /// Open `BEGIN ATOMIC` and `CASE`, and the first letters of the statement's first words: what psql goes by.
+    /// Open `BEGIN ATOMIC` and `CASE`, and the first letters of the statement's first words: what
+    /// psql goes by.
     begins: u32,
     initials: [u8; 4],
     words: usize,
@@ -139,7 +143,8 @@ impl DumpLexer {
         if input.is_empty() {
             return None;
         }
-        // The standard library looks at many bytes at once; one at a time took longer than all else that is done to rows.
+        // The standard library looks at many bytes at once; one at a time took longer than all else
+        // that is done to rows.
         let (all, mut rest) = (*input, *input);
         let length = rest.skip_until(b'\n').unwrap_or(all.len());
         let (bytes, rest) = all.split_at(length);
@@ -184,7 +189,8 @@ impl DumpLexer {
         self.copy.as_ref()
     }
 
-    /// How many commands of psql were met so far: backslashes outside of literals, names, comments and COPY data.
+    /// How many commands of psql were met so far: backslashes outside of literals, names, comments
+    /// and COPY data.
     pub fn commands(&self) -> u64 {
         self.commands
     }
@@ -332,7 +338,8 @@ impl DumpLexer {
         };
     }
 
-    /// In `$tag`, before its second `$`. What proves to be no tag is an ordinary part of the statement.
+    /// In `$tag`, before its second `$`. What proves to be no tag is an ordinary part of the
+    /// statement.
     fn in_tag(&mut self, byte: u8) {
         if byte == b'$' {
             self.tag.push(byte);

@@ -1,4 +1,5 @@
-//! Reading a PostgreSQL dump as it streams by: statements, rows, and what pyaleph's tables say of stored files.
+//! Reading a PostgreSQL dump as it streams by: statements, rows, and what pyaleph's tables say of
+//! stored files.
 
 mod command;
 mod copy;

@@ -1,7 +1,8 @@
-//! What a cluster's dump needs of the server that takes it: extensions, locales, directories, libraries …
+//! What a cluster's dump needs of the server that takes it: extensions, locales, directories,
+//! libraries …
 //!
-//! The statements outside of rows are read as the dump streams by. Text inside of rows, literals, dollar quotes and
-//! comments is none of them, whatever it looks like.
+//! The statements outside of rows are read as the dump streams by. Text inside of rows, literals,
+//! dollar quotes and comments is none of them, whatever it looks like.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -11,12 +12,14 @@ use super::lexer::{DumpLexer, Piece, Place};
 use super::shape::{Misshapen, Shape};
 use super::sql::{Token, tokens};
 
-/// How much of a statement is kept: what it needs stands at its beginning, before a function's body.
+/// How much of a statement is kept: what it needs stands at its beginning, before a function's
+/// body.
 const STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// How many different things of a kind are kept. What is beyond is not compared.
 const NAMES_MAX: usize = 100_000;
 
-/// A name that is needed, and the database that needs it first; empty for what belongs to the whole cluster.
+/// A name that is needed, and the database that needs it first; empty for what belongs to the whole
+/// cluster.
 pub type Named = BTreeMap<String, String>;
 
 /// What a dump needs. Names are as the server has them, without quotes.
@@ -214,7 +217,8 @@ impl NeedsReader {
         }
     }
 
-    /// Before the first part it is that of roles and tablespaces, and in a part's head it comes before its connection.
+    /// Before the first part it is that of roles and tablespaces, and in a part's head it comes
+    /// before its connection.
     fn set_encoding(&mut self, value: &Token) {
         let Some(encoding) = value.value().map(str::to_uppercase) else {
             return;
@@ -331,7 +335,8 @@ impl NeedsReader {
         }
     }
 
-    /// What is said of it outside of its arguments: `LANGUAGE c`, `SET name TO`, `AS 'library', 'symbol'`.
+    /// What is said of it outside of its arguments: `LANGUAGE c`, `SET name TO`, `AS 'library',
+    /// 'symbol'`.
     fn create_function(&mut self, rest: &[Token]) {
         let mut depth = 0_u32;
         let (mut is_in_c, mut library) = (false, None);
@@ -467,7 +472,8 @@ impl NeedsReader {
         }
     }
 
-    /// `… TO role, … [WITH …] [GRANTED BY role]`; of a membership the roles before `TO` are roles too.
+    /// `… TO role, … [WITH …] [GRANTED BY role]`; of a membership the roles before `TO` are roles
+    /// too.
     fn grant(&mut self, rest: &[Token]) {
         self.roles_after(rest, "to");
         if let Some(at) = rest
@@ -492,7 +498,8 @@ impl NeedsReader {
         }
     }
 
-    /// The names behind a keyword outside of parentheses, up to whatever is no further name of the list.
+    /// The names behind a keyword outside of parentheses, up to whatever is no further name of the
+    /// list.
     fn roles_after(&mut self, rest: &[Token], keyword: &str) {
         let mut depth = 0_u32;
         let found = rest.iter().position(|token| {

@@ -1,7 +1,9 @@
-//! Whether a dump is whole, and of a kind that brings a cluster back: found while its statements are read.
+//! Whether a dump is whole, and of a kind that brings a cluster back: found while its statements
+//! are read.
 //!
-//! A dump that came through a pipe may have lost its end, hold the warnings of the program that wrote it, or have been
-//! changed on its way. The server would object to most of that, but only after the databases were dropped.
+//! A dump that came through a pipe may have lost its end, hold the warnings of the program that
+//! wrote it, or have been changed on its way. The server would object to most of that, but only
+//! after the databases were dropped.
 
 use super::lexer::CopyHeader;
 use super::sql::Token;
@@ -11,7 +13,8 @@ const CLUSTER_COMPLETE: &[u8] = CLUSTER_DUMP_COMPLETE.as_bytes();
 const PART_COMPLETE: &[u8] = DATABASE_DUMP_COMPLETE.as_bytes();
 /// How much of an unexpected line is quoted.
 const QUOTED_BYTES_MAX: usize = 60;
-/// The first words of statements. A dump has a few of these; one that was changed by hand may have others.
+/// The first words of statements. A dump has a few of these; one that was changed by hand may have
+/// others.
 const STATEMENTS: [&str; 41] = [
     "abort",
     "alter",

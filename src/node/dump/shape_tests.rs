@@ -1,4 +1,5 @@
-//! Tests of a dump's shape: a whole one passes, and what a pipe, a terminal or an option does to one is found.
+//! Tests of a dump's shape: a whole one passes, and what a pipe, a terminal or an option does to
+//! one is found.
 
 use std::io::Write;
 

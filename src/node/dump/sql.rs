@@ -1,7 +1,7 @@
 //! The tokens of one SQL statement, as far as it takes to tell what the statement names.
 //!
-//! Comments, literals and dollar quotes are told apart by the server's rules, so that text inside of them is never taken
-//! for a word of the statement.
+//! Comments, literals and dollar quotes are told apart by the server's rules, so that text inside
+//! of them is never taken for a word of the statement.
 
 /// A token of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]

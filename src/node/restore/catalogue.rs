@@ -129,8 +129,9 @@ impl Catalogue for Asked<'_> {
 }
 
 impl Asked<'_> {
-    /// False if the directory belongs to another user than the server's, who could not make a tablespace of it. No function
-    /// of the server tells an owner; a shell does, where the path has nothing in it that one could mistake.
+    /// False if the directory belongs to another user than the server's, who could not make a
+    /// tablespace of it. No function of the server tells an owner; a shell does, where the path has
+    /// nothing in it that one could mistake.
     fn is_owner(&self, path: &str) -> Result<bool, NodeError> {
         let is_plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-');

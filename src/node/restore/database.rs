@@ -24,7 +24,8 @@ use crate::types::Content;
 
 /// Between two tries to reach the server, and two looks whether to stop.
 const POLL: Duration = Duration::from_millis(250);
-/// How long a server that takes no connections but its container's own is believed to be one that is still being set up.
+/// How long a server that takes no connections but its container's own is believed to be one that
+/// is still being set up.
 const SETUP_GRACE: Duration = Duration::from_secs(15);
 
 /// A database that takes any encoding, made where the dump needs one and dropped at the end.
@@ -105,10 +106,11 @@ impl Database<'_> {
         })
     }
 
-    /// Reads the whole dump and compares what it needs with what the server has. A superuser must connect.
+    /// Reads the whole dump and compares what it needs with what the server has. A superuser must
+    /// connect.
     ///
-    /// The dump is read once more than the restore itself does: what cannot be read of it, and what `psql` must not get, is
-    /// found before anything is dropped for it.
+    /// The dump is read once more than the restore itself does: what cannot be read of it, and what
+    /// `psql` must not get, is found before anything is dropped for it.
     pub fn compare(&self, preview: &Preview) -> Result<Compared, NodeError> {
         let needs = self.needs(preview)?;
         let programs = self.asking()?;
@@ -214,7 +216,8 @@ impl Database<'_> {
         }
     }
 
-    /// A name that neither the dump nor the server has, unless it is left from a restore that was cut short.
+    /// A name that neither the dump nor the server has, unless it is left from a restore that was
+    /// cut short.
     fn neutral(&self, programs: &Programs<'_>, preview: &Preview) -> Result<String, NodeError> {
         let mut name = NEUTRAL.to_owned();
         loop {
@@ -277,7 +280,8 @@ impl Database<'_> {
                 .output(query(&programs, base, ABOUT))
                 .map(|said| (said, base))
         };
-        // A restore that was cut short may have left the server without `postgres`, or with half of it.
+        // A restore that was cut short may have left the server without `postgres`, or with half of
+        // it.
         let (said, base) = ask("postgres").or_else(|err| ask("template1").map_err(|_| err))?;
         let about = serde_json::from_str(said.trim()).map_err(|err| NodeError::Refused {
             why: format!("what the database server says of itself cannot be read: {err}"),

@@ -20,8 +20,8 @@ use crate::repo::{ChunkReader, HostChoice, MergedRuns, Streams};
 use crate::target::OwnerPolicy;
 use crate::types::RelPath;
 
-/// kubo's data bases: files of one belong together, so what is there is replaced as a whole. A later version of kubo may
-/// have others, which their files give away.
+/// kubo's data bases: files of one belong together, so what is there is replaced as a whole. A
+/// later version of kubo may have others, which their files give away.
 const KUBO_DATABASES: [&str; 3] = ["/datastore/", "/badgerds/", "/pebbleds/"];
 /// kubo's blocks, and the directories that they lie in.
 const KUBO_BLOCKS: &str = "/blocks/";
@@ -48,7 +48,8 @@ impl Pass {
     }
 }
 
-/// The walks of a part. `databases`: directories of kubo's repository that are replaced as a whole, as patterns.
+/// The walks of a part. `databases`: directories of kubo's repository that are replaced as a whole,
+/// as patterns.
 fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     let overwrite = match scope {
         Scope::Files => Overwrite::IfSizeDiffers,
@@ -72,7 +73,8 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
                 include: databases,
                 // Not even looked at.
                 exclude: vec![KUBO_BLOCKS.to_owned()],
-                // A mixture would be no database, so it does not matter what the snapshot accounts for.
+                // A mixture would be no database, so it does not matter what the snapshot accounts
+                // for.
                 replace_whole: true,
                 ..Pass::all(overwrite)
             };
@@ -88,8 +90,9 @@ fn passes(part: NodePart, scope: Scope, databases: Vec<String>) -> Vec<Pass> {
     }
 }
 
-/// Directories at the top of a captured kubo repository that hold a database, as patterns: those that are known, and those
-/// with the files by which LevelDB, Pebble and Badger find their own. What kubo makes anew is none.
+/// Directories at the top of a captured kubo repository that hold a database, as patterns: those
+/// that are known, and those with the files by which LevelDB, Pebble and Badger find their own.
+/// What kubo makes anew is none.
 fn databases(
     reader: &ChunkReader<'_>,
     runs: &[RunRef],
@@ -141,8 +144,8 @@ impl Prepared<'_> {
     /// Does it. Paths that cannot be restored are problems, not errors; see [`NodeRestoreReport`].
     ///
     /// # Errors
-    /// The first obstacle, and what ends a restore: then parts after the one under way are untouched. The node must not
-    /// be started before a restore came to its end.
+    /// The first obstacle, and what ends a restore: then parts after the one under way are
+    /// untouched. The node must not be started before a restore came to its end.
     pub fn execute(
         mut self,
         observer: &dyn Observer,
@@ -152,7 +155,8 @@ impl Prepared<'_> {
             return Err(self.obstacles.swap_remove(0));
         }
         let mut report = NodeRestoreReport::default();
-        // A dump that does not tell which files are pinned ends it here, before anything is written.
+        // A dump that does not tell which files are pinned ends it here, before anything is
+        // written.
         let choosers: Vec<_> = self
             .steps
             .iter()

@@ -20,7 +20,8 @@ const WARN_SINCE: u32 = 13;
 const LOCALE_PROVIDER_SINCE: u32 = 15;
 
 impl Database<'_> {
-    /// Feeds the dump to psql. Returns what is said of materialized views that stay empty; of very many the last ones.
+    /// Feeds the dump to psql. Returns what is said of materialized views that stay empty; of very
+    /// many the last ones.
     pub fn restore(&self, preview: &Preview) -> Result<Vec<String>, NodeError> {
         self.observer.phase(&Phase::Restore {
             name: self.source.to_owned(),
@@ -136,8 +137,8 @@ fn dropped(database: &str) -> String {
     format!("drop database if exists {database}")
 }
 
-/// Every encoding can be set while one is connected to a database of `SQL_ASCII`, and names and comments that belong to the
-/// whole cluster go in byte for byte.
+/// Every encoding can be set while one is connected to a database of `SQL_ASCII`, and names and
+/// comments that belong to the whole cluster go in byte for byte.
 fn created(database: &str, server_major: u32) -> String {
     let provider = if server_major >= LOCALE_PROVIDER_SINCE {
         " locale_provider libc"
@@ -149,8 +150,8 @@ fn created(database: &str, server_major: u32) -> String {
     )
 }
 
-/// What to do about a database that is half restored: never what has just failed, as long as its cause is there. `name`: the
-/// dump on the command line.
+/// What to do about a database that is half restored: never what has just failed, as long as its
+/// cause is there. `name`: the dump on the command line.
 fn advice(err: &Error, name: &str) -> String {
     let again = "then restore it again with --replace: what is there is replaced by the whole";
     match err {

@@ -1,5 +1,6 @@
-//! Secrets that a restore would overwrite: keys, and the identity in kubo's `config`, which holds its private key. Those
-//! that are there may be nowhere else. The rest of `config` is none: kubo and its init scripts rewrite it.
+//! Secrets that a restore would overwrite: keys, and the identity in kubo's `config`, which holds
+//! its private key. Those that are there may be nowhere else. The rest of `config` is none: kubo
+//! and its init scripts rewrite it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -77,7 +78,8 @@ pub(super) fn obstacle(
     }))
 }
 
-/// Paths of files that are there with another content than the snapshot's; `only`: no other path is looked at.
+/// Paths of files that are there with another content than the snapshot's; `only`: no other path is
+/// looked at.
 fn others(
     repo: &Repository,
     step: &Step,

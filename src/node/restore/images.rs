@@ -1,8 +1,9 @@
-//! Which images the snapshot's services ran with, and which ones they will run with once the node is restored.
+//! Which images the snapshot's services ran with, and which ones they will run with once the node
+//! is restored.
 //!
-//! A newer pyaleph migrates the database, a newer kubo refuses old settings: a restored node may not start, or not be what
-//! was backed up, though every byte of it came back. Nothing is refused for it; the operator is warned, and told how to
-//! pin the image that the snapshot ran with.
+//! A newer pyaleph migrates the database, a newer kubo refuses old settings: a restored node may
+//! not start, or not be what was backed up, though every byte of it came back. Nothing is refused
+//! for it; the operator is warned, and told how to pin the image that the snapshot ran with.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -45,8 +46,8 @@ pub struct ImageCheck {
     /// The image that this machine has under that name.
     pub local: Option<LocalImage>,
     pub verdict: Verdict,
-    /// The line of the compose file that pins the image of the snapshot; none: this machine does not have it, and no
-    /// registry is known that does.
+    /// The line of the compose file that pins the image of the snapshot; none: this machine does
+    /// not have it, and no registry is known that does.
     pub pin: Option<String>,
 }
 
@@ -55,15 +56,16 @@ pub struct ImageCheck {
 pub enum Verdict {
     Same,
     Other,
-    /// The name is the same, and this machine has nothing under it yet: what will be pulled may be another image.
+    /// The name is the same, and this machine has nothing under it yet: what will be pulled may be
+    /// another image.
     NotHere,
     /// It cannot be known, for this reason.
     Unknown(String),
 }
 
 impl ImageCheck {
-    /// Compares. `now`: the name in the compose file, or why there is none; `images`: those that the engine has of all
-    /// that could be meant, or why it does not say.
+    /// Compares. `now`: the name in the compose file, or why there is none; `images`: those that
+    /// the engine has of all that could be meant, or why it does not say.
     fn new(
         snapshot: SnapshotId,
         was: ServiceImage,
@@ -104,7 +106,8 @@ impl ImageCheck {
         Some(digest_of(name, &local.digests).unwrap_or(&local.id))
     }
 
-    /// What to tell the operator before the first write. `answered`: the engine said which images it has.
+    /// What to tell the operator before the first write. `answered`: the engine said which images
+    /// it has.
     fn problem(&self, profile: &Profile, answered: bool) -> Option<Problem> {
         let ran = format!(
             "the snapshot ran with {} ({})",
@@ -202,8 +205,8 @@ fn role(image: &ServiceImage, profile: &Profile) -> Role {
     }
 }
 
-/// The recorded images that matter: those of the snapshot whose database comes back, since its rows are of the version
-/// that ran then, but kubo's image from the snapshot whose kubo comes back.
+/// The recorded images that matter: those of the snapshot whose database comes back, since its rows
+/// are of the version that ran then, but kubo's image from the snapshot whose kubo comes back.
 fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s ServiceImage)> {
     let step = |part: NodePart| {
         steps
@@ -231,8 +234,8 @@ fn recorded<'s>(steps: &'s [Placed], profile: &Profile) -> Vec<(SnapshotId, &'s 
 }
 
 impl Prepared<'_> {
-    /// Compares the images that the snapshot ran with and those that there are. Whatever cannot be found out is part of
-    /// the answer.
+    /// Compares the images that the snapshot ran with and those that there are. Whatever cannot be
+    /// found out is part of the answer.
     pub(super) fn look_at_images(&mut self, cancel: &Cancel) -> Result<(), Error> {
         // With --files the node is at work already.
         if self.options.scope == Scope::Files {
@@ -275,8 +278,8 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// The compose project as it will be after the restore, or why it is not known: beside the configuration, else where
-    /// the containers that are there come from.
+    /// The compose project as it will be after the restore, or why it is not known: beside the
+    /// configuration, else where the containers that are there come from.
     fn project(&self, cancel: &Cancel) -> Result<Project, String> {
         let reader = ChunkReader::new(self.repo, CACHE_BYTES);
         let restored = self

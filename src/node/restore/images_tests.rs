@@ -72,7 +72,8 @@ fn the_same_image_is_known_whatever_it_is_called() {
     let pinned = format!("ipfs/kubo@{}", hash(1));
     let other = format!("ipfs/kubo:stable@{}", hash(2));
     let cases = [
-        // Its id, its digest where another engine or another architecture gives another id, another name for it.
+        // Its id, its digest where another engine or another architecture gives another id, another
+        // name for it.
         (true, stable, vec![local(0, stable, None)], Verdict::Same),
         (true, stable, vec![local(2, stable, Some(1))], Verdict::Same),
         (
@@ -206,7 +207,8 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
             "{hint}"
         );
     }
-    // What is in no registry is pinned by its id where it is here, and cannot be pulled where it is not.
+    // What is in no registry is pinned by its id where it is here, and cannot be pulled where it is
+    // not.
     let hint = |images: &[LocalImage]| told(&["ipfs"], false, images).hint.unwrap_or_default();
     let both = [pulled[0].clone(), local(0, "<none>:<none>", None)];
     assert!(
@@ -226,7 +228,8 @@ fn a_warning_says_what_another_version_may_do_and_how_to_pin_the_one_that_ran() 
 }
 
 proptest::proptest! {
-    /// Whatever the names: an image is the same only if its id or its digest is, and no text makes a comparison fail.
+    /// Whatever the names: an image is the same only if its id or its digest is, and no text makes
+    /// a comparison fail.
     #[test]
     fn no_name_makes_another_image_the_same(
         before in "\\PC{0,20}", now in "\\PC{0,20}|[a-c/:@.]{1,9}", tag in "[a-c/:@.]{0,9}", id in 0..3usize, digest in 0..3usize,

@@ -1,5 +1,5 @@
-//! What the dump needs, compared with what the server has: before the first write, so that nothing is dropped for a
-//! dump that cannot go in.
+//! What the dump needs, compared with what the server has: before the first write, so that nothing
+//! is dropped for a dump that cannot go in.
 
 use std::collections::BTreeSet;
 
@@ -97,7 +97,8 @@ pub struct Lack {
     pub remedy: String,
 }
 
-/// Everything that would end the restore half-way. `replaced`: the databases that are dropped for the dump.
+/// Everything that would end the restore half-way. `replaced`: the databases that are dropped for
+/// the dump.
 pub(super) fn lacks(
     needs: &Needs,
     facts: &Facts,
@@ -123,7 +124,8 @@ pub(super) fn lacks(
     Ok(found.out)
 }
 
-/// What stays though the dump makes it: `pg_dumpall` without `--clean` drops nothing. `holding`: databases that hold tables.
+/// What stays though the dump makes it: `pg_dumpall` without `--clean` drops nothing. `holding`:
+/// databases that hold tables.
 pub(super) fn kept(needs: &Needs, facts: &Facts, holding: &BTreeSet<&str>) -> Vec<Lack> {
     let mut out = Vec::new();
     let there: BTreeSet<&str> = facts.held.iter().map(|one| one.database.as_str()).collect();
@@ -524,7 +526,8 @@ fn listed(names: &Named) -> String {
     }
 }
 
-/// True if some part of the dump sets an encoding while it is connected to a database that has no conversion to it.
+/// True if some part of the dump sets an encoding while it is connected to a database that has no
+/// conversion to it.
 pub(super) fn needs_neutral(needs: &Needs, base_encoding: &str) -> bool {
     let mut connected = base_encoding;
     if !converts(&needs.globals_encoding, connected) {
@@ -541,8 +544,8 @@ pub(super) fn needs_neutral(needs: &Needs, base_encoding: &str) -> bool {
     false
 }
 
-/// True if every PostgreSQL converts between a client's encoding and a database's. Some pairs that it knows beside are
-/// not counted.
+/// True if every PostgreSQL converts between a client's encoding and a database's. Some pairs that
+/// it knows beside are not counted.
 fn converts(client: &str, database: &str) -> bool {
     let is_any = |encoding: &str| matches!(encoding, "SQL_ASCII" | "");
     let is_unicode = |encoding: &str| matches!(encoding, "UTF8" | "UNICODE");

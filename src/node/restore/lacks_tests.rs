@@ -139,8 +139,8 @@ proptest! {
         }
     }
 
-    /// Whoever follows the hops of a dump that is said to need no neutral database meets no two encodings without a
-    /// conversion.
+    /// Whoever follows the hops of a dump that is said to need no neutral database meets no two
+    /// encodings without a conversion.
     #[test]
     fn encodings_that_do_not_convert_need_a_neutral_database(
         encodings in prop::collection::vec(prop::sample::select(vec!["UTF8", "LATIN1", "EUC_JP", "SQL_ASCII", "MULE_INTERNAL"]), 1..6),

@@ -4,8 +4,8 @@
 //! plan (pure) ─▶ places, containers, server looked at ─▶ nothing in the way? ─▶ files ─▶ psql
 //! ```
 //!
-//! Everything that can be refused is refused before anything is written: parts that do not fit together, writers at
-//! work, a server out of reach or that holds other data.
+//! Everything that can be refused is refused before anything is written: parts that do not fit
+//! together, writers at work, a server out of reach or that holds other data.
 
 mod catalogue;
 mod database;
@@ -68,9 +68,11 @@ pub struct NodeRestoreOptions {
     pub env_remove: Vec<String>,
     /// The environment that compose would have, for variables in the compose file.
     pub environment: BTreeMap<String, String>,
-    /// What the operator wants PostgreSQL's programs of this machine to set when they connect: `PGOPTIONS`.
+    /// What the operator wants PostgreSQL's programs of this machine to set when they connect:
+    /// `PGOPTIONS`.
     pub pgoptions: Option<String>,
-    /// What is never entered, replaced or deleted; see [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
+    /// What is never entered, replaced or deleted; see
+    /// [`RestoreOptions::protect`](crate::ops::restore::RestoreOptions).
     pub protect: Protection,
     pub memory: ByteSize,
     /// Where it is remembered which database was restored; none: it is not.
@@ -95,9 +97,11 @@ pub struct Prepared<'a> {
     pub steps: Vec<Placed>,
     /// Containers that must not run meanwhile; none where the node may run.
     pub writers: Vec<Writer>,
-    /// What the database server said; none where the database is not restored, or the server is out of reach.
+    /// What the database server said; none where the database is not restored, or the server is out
+    /// of reach.
     pub database: Option<Preview>,
-    /// The images that the services ran with, and those that there are; none where none was recorded.
+    /// The images that the services ran with, and those that there are; none where none was
+    /// recorded.
     pub images: Vec<ImageCheck>,
     pub warnings: Vec<Problem>,
     /// Why it is not done as it stands, the first to be told first.
@@ -154,8 +158,8 @@ pub type Asked<'a> = [(&'a str, Option<&'a str>)];
 /// Decides what goes where, and looks at everything that it depends on; nothing is written.
 ///
 /// # Errors
-/// Parts that do not fit together, or a machine that cannot be looked at. What merely stands in the way is in the
-/// result's [`Prepared::obstacles`].
+/// Parts that do not fit together, or a machine that cannot be looked at. What merely stands in the
+/// way is in the result's [`Prepared::obstacles`].
 pub fn prepare<'a>(
     repo: &'a Repository,
     profile: &'a Profile,
@@ -295,7 +299,8 @@ fn writers_of(profile: &Profile, plan: &Plan, docker: &Docker) -> Result<Vec<Wri
     if !needs_volume && !is_inside && profile.writers.is_empty() {
         return Ok(Vec::new());
     }
-    // Keys and configuration alone can be written beside anything: nothing of it is read before the next start.
+    // Keys and configuration alone can be written beside anything: nothing of it is read before the
+    // next start.
     let is_harmless = plan
         .steps
         .iter()

@@ -106,8 +106,8 @@ fn is_at_work(state: &str) -> bool {
     !matches!(state, "created" | "exited" | "dead")
 }
 
-/// The profile's writers, and whatever else uses the volumes that are restored; not the database's container, which
-/// must run.
+/// The profile's writers, and whatever else uses the volumes that are restored; not the database's
+/// container, which must run.
 pub fn writers(
     profile: &Profile,
     plan: &Plan,

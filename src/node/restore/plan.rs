@@ -1,8 +1,10 @@
-//! What goes where, decided before anything is touched: which capture of each part, and whether they fit together.
+//! What goes where, decided before anything is touched: which capture of each part, and whether
+//! they fit together.
 //!
-//! The node writes a file before the row that names it and deletes it before the row is gone, so file storage that was
-//! captured after the database has all that the database speaks of. Older file storage is refused. An incomplete
-//! database or set of keys is refused too; what the file storage lacks, the network brings back.
+//! The node writes a file before the row that names it and deletes it before the row is gone, so
+//! file storage that was captured after the database has all that the database speaks of. Older
+//! file storage is refused. An incomplete database or set of keys is refused too; what the file
+//! storage lacks, the network brings back.
 
 use super::super::NodeError;
 use super::super::profile::{Place, Profile};
@@ -78,10 +80,11 @@ impl NodePart {
 pub enum Scope {
     #[default]
     All,
-    /// What the node needs to start: keys, configuration, database, the pinned files of local storage, and of kubo's
-    /// repository all but the blocks.
+    /// What the node needs to start: keys, configuration, database, the pinned files of local
+    /// storage, and of kubo's repository all but the blocks.
     Minimal,
-    /// The rest of the file storage, while the node runs: what is there is never overwritten unless it is cut short.
+    /// The rest of the file storage, while the node runs: what is there is never overwritten unless
+    /// it is cut short.
     Files,
 }
 
@@ -174,8 +177,8 @@ impl Plan {
 /// Decides which capture each part comes from. `all`: the repository's snapshots, for advice.
 ///
 /// # Errors
-/// [`NodeError::Refused`] where the parts do not fit together or one that must be whole is not, and says which capture
-/// to take instead.
+/// [`NodeError::Refused`] where the parts do not fit together or one that must be whole is not, and
+/// says which capture to take instead.
 pub fn plan(
     profile: &Profile,
     picks: &[Pick],
@@ -317,8 +320,8 @@ fn fits_its_kind(step: &Step) -> Result<(), NodeError> {
     .into())
 }
 
-/// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely suspect is taken if
-/// it was named by itself, by its id.
+/// Refuses a part that must be whole and is not; tells of one that need not be. One that is merely
+/// suspect is taken if it was named by itself, by its id.
 fn is_whole(
     step: &Step,
     is_named: bool,
@@ -396,7 +399,8 @@ fn fault(snapshot: &StoredSnapshot, record: &SourceRecord) -> Option<String> {
     is_hit.then(|| "some of it was lost before a repair".to_owned())
 }
 
-/// Which capture of a source to take instead: the newest good one of the same host, best one no younger than the rest.
+/// Which capture of a source to take instead: the newest good one of the same host, best one no
+/// younger than the rest.
 fn instead(source: &str, snapshot: &StoredSnapshot, all: &[StoredSnapshot]) -> String {
     let is_good = |one: &&StoredSnapshot| {
         let record = one.snapshot.source(source);
@@ -447,8 +451,8 @@ fn others(profile: &Profile, snapshot: &StoredSnapshot, plan: &mut Plan) {
     }
 }
 
-/// Reports where the compose file, pyaleph's configuration and the script that sets kubo up are of another snapshot than what
-/// they are for.
+/// Reports where the compose file, pyaleph's configuration and the script that sets kubo up are of
+/// another snapshot than what they are for.
 fn settings(plan: &mut Plan) {
     let Some(config) = plan.step(NodePart::Config) else {
         return;
@@ -529,7 +533,8 @@ fn older_database(files: &Step, database: &str, all: &[StoredSnapshot]) -> Strin
     }
 }
 
-/// True if a snapshot of the same host holds a database for which these files were captured too early.
+/// True if a snapshot of the same host holds a database for which these files were captured too
+/// early.
 pub(super) fn is_older_than_any(files: &Step, database: &str, all: &[StoredSnapshot]) -> bool {
     let databases = all
         .iter()

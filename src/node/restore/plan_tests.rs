@@ -31,7 +31,8 @@ fn profile() -> Profile {
     }
 }
 
-/// A snapshot committed at this second; sources captured from 100 s before on, 10 s each, in this order.
+/// A snapshot committed at this second; sources captured from 100 s before on, 10 s each, in this
+/// order.
 fn snapshot(number: u8, second: i64, sources: &[&str]) -> StoredSnapshot {
     let at = Timestamp::from_seconds;
     let record = |(place, name): (usize, &&str)| {
@@ -336,7 +337,8 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
             };
             let younger = good(5, 5000);
             let all = [old.clone(), bad.clone(), other, younger];
-            // Where not every loss is named, no part of that snapshot is relied on: the first one is told.
+            // Where not every loss is named, no part of that snapshot is relied on: the first one
+            // is told.
             let is_unnamed = bad
                 .snapshot
                 .lost
@@ -362,8 +364,8 @@ fn a_database_or_keys_that_are_not_whole_are_refused_with_advice() {
     }
 }
 
-/// The compose file, the configuration and the script that sets kubo up lie in one source, so they are always of one
-/// snapshot; kubo's repository may be of another one.
+/// The compose file, the configuration and the script that sets kubo up lie in one source, so they
+/// are always of one snapshot; kubo's repository may be of another one.
 #[test]
 fn settings_of_another_snapshot_than_kubo_and_the_database_are_reported() {
     let (old, new) = (good(1, 1000), good(2, 2000));
@@ -433,7 +435,8 @@ fn file_storage_that_is_not_whole_is_told_and_taken() {
     );
 }
 
-/// `node restore NEW:db`, then `node restore OLD --files`: each command alone saw nothing to compare.
+/// `node restore NEW:db`, then `node restore OLD --files`: each command alone saw nothing to
+/// compare.
 #[test]
 fn files_are_compared_with_the_database_that_was_restored_before() {
     use super::super::restored::{compare, remember};
@@ -517,7 +520,8 @@ fn files_are_compared_with_the_database_that_was_restored_before() {
     );
 }
 
-/// `node restore OLD --files`, then `node restore NEW:db`: the node may have run in between, so it is a warning.
+/// `node restore OLD --files`, then `node restore NEW:db`: the node may have run in between, so it
+/// is a warning.
 #[test]
 fn a_database_is_compared_with_the_files_that_were_restored_before() {
     use super::super::restored::{compare, remember};

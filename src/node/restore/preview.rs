@@ -48,7 +48,8 @@ pub(super) struct About {
 pub struct There {
     pub name: String,
     pub(super) can_connect: bool,
-    /// A server that went down while it dropped it left it so: nobody can use it, it can only be dropped.
+    /// A server that went down while it dropped it left it so: nobody can use it, it can only be
+    /// dropped.
     is_invalid: bool,
     pub bytes: u64,
     /// Who else is connected to it.
@@ -119,7 +120,8 @@ impl Preview {
         }
     }
 
-    /// Why the dump cannot go in, as far as it was compared with the server. `name`: the dump on the command line.
+    /// Why the dump cannot go in, as far as it was compared with the server. `name`: the dump on
+    /// the command line.
     pub(super) fn misfits(&self, name: &str) -> Vec<NodeError> {
         let mix = self.compared.cannot_mix.as_ref().map(|database| NodeError::Refused {
             why: format!("its databases have encodings between which the server does not convert, and the part of '{database}' cannot be fed apart"),

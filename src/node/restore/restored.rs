@@ -1,8 +1,8 @@
-//! Which captures of the database and of the file storage were restored here before: files must not be older than the
-//! database, also where two commands restore them.
+//! Which captures of the database and of the file storage were restored here before: files must not
+//! be older than the database, also where two commands restore them.
 //!
-//! The state directory holds a file for each part of each node: another server and other places are another node. What came
-//! from elsewhere is not known.
+//! The state directory holds a file for each part of each node: another server and other places are
+//! another node. What came from elsewhere is not known.
 
 use std::path::PathBuf;
 
@@ -47,8 +47,8 @@ fn file_name(profile: &Profile, part: NodePart) -> Option<String> {
     Some(format!("restored-{}{suffix}", &hash[..32]))
 }
 
-/// Remembers that the database or file storage is put in its place now; before that, so that a part that is half restored
-/// counts.
+/// Remembers that the database or file storage is put in its place now; before that, so that a part
+/// that is half restored counts.
 pub(super) fn remember(
     state: Option<&StateDir>,
     profile: &Profile,
@@ -67,9 +67,9 @@ pub(super) fn remember(
     state.write(&name, &bytes, Existing::Replace)
 }
 
-/// Refuses files that are older than the database that was restored here; where none was, warns if they may be older than
-/// the one that is there. A database that is younger than the files that were restored here is no more than a warning: the
-/// node may have run since.
+/// Refuses files that are older than the database that was restored here; where none was, warns if
+/// they may be older than the one that is there. A database that is younger than the files that
+/// were restored here is no more than a warning: the node may have run since.
 pub(super) fn compare(
     state: Option<&StateDir>,
     profile: &Profile,
@@ -106,7 +106,8 @@ pub(super) fn compare(
     Ok(Some(Problem::new(Severity::Warning, files.name(), what)))
 }
 
-/// Warns of files that were restored here, are not restored again with the database, and are older than it.
+/// Warns of files that were restored here, are not restored again with the database, and are older
+/// than it.
 fn older_files(
     state: Option<&StateDir>,
     profile: &Profile,

@@ -1,4 +1,5 @@
-//! Which files of the storage come back: none that is not what its name says, and at first only pinned ones.
+//! Which files of the storage come back: none that is not what its name says, and at first only
+//! pinned ones.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,8 @@ struct State {
     left_out: LeftOut,
 }
 
-/// Files whose content is not what their name says: the node tests for names alone and would never fetch them again.
+/// Files whose content is not what their name says: the node tests for names alone and would never
+/// fetch them again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct LeftOut {
     pub count: u64,

@@ -1,9 +1,10 @@
 //! The settings with which the sessions of a restore begin.
 //!
-//! A database, a role or the server's configuration may have settings of its own: transactions that only read, a time
-//! limit for statements, another role. They are meant for the application, and would end a restore half-way or, as
-//! `array_nulls = off`, change what comes back. What the client asks for when it connects comes before all of them, and
-//! holds for each connection that `psql` makes.
+//! A database, a role or the server's configuration may have settings of its own: transactions that
+//! only read, a time limit for statements, another role. They are meant for the application, and
+//! would end a restore half-way or, as `array_nulls = off`, change what comes back. What the client
+//! asks for when it connects comes before all of them, and holds for each connection that `psql`
+//! makes.
 
 /// Of every session, also one that only asks. Any role may set these, in every version.
 const ALWAYS: [(&str, &str); 8] = [
@@ -17,8 +18,8 @@ const ALWAYS: [(&str, &str); 8] = [
     ("standard_conforming_strings", "on"),
 ];
 
-/// Of the session that takes the dump: each with the major version since which the server knows it. A superuser may set
-/// them.
+/// Of the session that takes the dump: each with the major version since which the server knows it.
+/// A superuser may set them.
 const WRITING: [(&str, &str, u32); 12] = [
     ("idle_session_timeout", "0", 14),
     ("transaction_timeout", "0", 17),

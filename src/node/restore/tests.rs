@@ -211,7 +211,8 @@ fn parts_come_back_with_modes_and_without_torn_files() {
     );
 }
 
-/// A key that is there may be nowhere else: the one of a node that was started anew, or was given another since.
+/// A key that is there may be nowhere else: the one of a node that was started anew, or was given
+/// another since.
 #[test]
 fn other_keys_and_another_identity_are_not_overwritten_unasked() {
     let node = Node::new();
@@ -326,8 +327,8 @@ fn beside_the_node_only_what_is_missing_or_cut_short_is_written() {
     );
 }
 
-/// Newer versions of kubo have databases of their own: what they make anew stays away, and one that nobody knows is replaced
-/// as a whole, since files of two times are no database.
+/// Newer versions of kubo have databases of their own: what they make anew stays away, and one that
+/// nobody knows is replaced as a whole, since files of two times are no database.
 #[test]
 fn kubo_s_newer_directories_are_left_out_or_replaced_as_a_whole() {
     let node = Node::new();
@@ -383,8 +384,8 @@ fn blocks_in_a_database_are_not_promised_by_files_alone() {
     );
 }
 
-/// What counts is the compose file that will be there: the snapshot's if the restore brings it, with the variables of the
-/// snapshot's `.env` file; else the one that is there.
+/// What counts is the compose file that will be there: the snapshot's if the restore brings it,
+/// with the variables of the snapshot's `.env` file; else the one that is there.
 #[test]
 fn images_are_compared_with_the_compose_file_as_it_will_be() {
     let node = Node::new();

@@ -1,4 +1,5 @@
-//! Commands around the capture of a source: what stops a service before it and starts it again behind it.
+//! Commands around the capture of a source: what stops a service before it and starts it again
+//! behind it.
 
 use super::options::Around;
 use super::tree::Capture;
@@ -8,10 +9,10 @@ use crate::repo::Repository;
 use crate::source::{CommandError, SpawnOptions, StreamCommand};
 use crate::sys::{LockFile, private_directory};
 
-/// Runs `capture` between its commands. Those that are to run after it do so in any case: a service that was stopped is
-/// not left so because something failed. One of them that fails is told, and makes the backup one that did not do all. A
-/// dry run stops nobody: it runs neither. Two backups at once do not share a service: the first to be done would start it
-/// again under the other.
+/// Runs `capture` between its commands. Those that are to run after it do so in any case: a service
+/// that was stopped is not left so because something failed. One of them that fails is told, and
+/// makes the backup one that did not do all. A dry run stops nobody: it runs neither. Two backups
+/// at once do not share a service: the first to be done would start it again under the other.
 pub(super) fn run<T>(
     backup: &Capture<'_>,
     source: &str,
@@ -43,9 +44,9 @@ pub(super) fn run<T>(
     captured
 }
 
-/// Holds the lock of what is stopped and started, if anything is. It lies beside the caches of all repositories, for a
-/// backup into another one stops the same service, and is named by the commands, for another source of this name may have
-/// another service.
+/// Holds the lock of what is stopped and started, if anything is. It lies beside the caches of all
+/// repositories, for a backup into another one stops the same service, and is named by the
+/// commands, for another source of this name may have another service.
 fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<LockFile>, Error> {
     if around.before.is_empty() && around.after.is_empty() {
         return Ok(None);
@@ -81,7 +82,8 @@ fn alone(repo: &Repository, source: &str, around: &Around) -> Result<Option<Lock
     Ok(Some(lock))
 }
 
-/// Runs the commands when it goes, a panic on the way out included. Who asks to stop waits for them.
+/// Runs the commands when it goes, a panic on the way out included. Who asks to stop waits for
+/// them.
 struct After<'a> {
     backup: &'a Capture<'a>,
     source: &'a str,

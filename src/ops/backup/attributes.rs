@@ -1,5 +1,5 @@
-//! From a stat and extended attributes to an entry's metadata. An attribute that cannot be read, or has no room, costs the
-//! entry that attribute and nothing else.
+//! From a stat and extended attributes to an entry's metadata. An attribute that cannot be read, or
+//! has no room, costs the entry that attribute and nothing else.
 
 use super::content::Writers;
 use super::reason::reason;
@@ -18,8 +18,8 @@ pub(super) struct Described {
     pub lacks: Option<String>,
 }
 
-/// Builds metadata; attribute values that are too long for the entry become chunks. `old`: what the parent has at the path,
-/// whose attributes stand in for those that cannot be read.
+/// Builds metadata; attribute values that are too long for the entry become chunks. `old`: what the
+/// parent has at the path, whose attributes stand in for those that cannot be read.
 pub(super) fn describe(
     stat: &Stat,
     owners: &Owners,
@@ -53,7 +53,8 @@ pub(super) fn describe(
     Ok(Described { meta, lacks })
 }
 
-/// Takes over the parent's values of attributes that cannot be read now. Its chunks are left alone: they may be lost.
+/// Takes over the parent's values of attributes that cannot be read now. Its chunks are left alone:
+/// they may be lost.
 fn stand_in(meta: &mut Metadata, unread: &Unread, old: Option<&Metadata>) {
     let old = old
         .filter(|old| old.inode == meta.inode)

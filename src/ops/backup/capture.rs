@@ -38,7 +38,8 @@ pub(super) struct FileJob {
 }
 
 impl Drop for FileJob {
-    /// A file that is given up unread is not in its directory's state: whoever settles that must not call it whole.
+    /// A file that is given up unread is not in its directory's state: whoever settles that must
+    /// not call it whole.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             node.give_up();
@@ -129,7 +130,8 @@ pub(super) struct TreeCounts {
     /// Unfinished files of a restore, left out.
     pub leftovers: AtomicU64,
     pub bytes_read: AtomicU64,
-    /// Bytes of content of the parent's entries that went or changed, since they were last told to a run.
+    /// Bytes of content of the parent's entries that went or changed, since they were last told to
+    /// a run.
     pub hidden: AtomicU64,
 }
 
@@ -185,8 +187,8 @@ impl<'a> TreeShared<'a> {
         Ok(())
     }
 
-    /// A file that was listed cannot be found. True if it is there after all, another one of the same name, and is to be
-    /// tried again; else it is dealt with.
+    /// A file that was listed cannot be found. True if it is there after all, another one of the
+    /// same name, and is to be tried again; else it is dealt with.
     fn look_again(&self, job: &mut FileJob, err: io::Error, may_try: bool) -> Result<bool, Error> {
         let clock = now();
         match job.directory.look(&job.name) {
@@ -236,7 +238,8 @@ impl<'a> TreeShared<'a> {
             flags = flags.with(EntryFlags::STALE);
             self.lacks_attributes(&job.path, &why);
         }
-        // A name that proves nothing is read once more, also if its directory keeps its times (PROTOCOL R19).
+        // A name that proves nothing is read once more, also if its directory keeps its times
+        // (PROTOCOL R19).
         let is_unsettled =
             hash.is_some() && reading.name_agrees.is_none() && !flags.contains(EntryFlags::SETTLED);
         let again = EntryFlags::RACY
@@ -327,8 +330,8 @@ impl<'a> TreeShared<'a> {
         flags
     }
 
-    /// The file was listed and is gone, as a second look confirmed: no error, and not in this snapshot. But a source that
-    /// is one file has nothing left then.
+    /// The file was listed and is gone, as a second look confirmed: no error, and not in this
+    /// snapshot. But a source that is one file has nothing left then.
     fn vanished(&self, job: &FileJob) -> Result<(), Error> {
         if job.path.is_root() {
             self.refuse_emptiness("it was there, and is gone")?;
@@ -394,7 +397,8 @@ impl<'a> TreeShared<'a> {
             .push(path);
     }
 
-    /// What guards each root against sudden emptiness. Where nothing may go, an alarm tells what went.
+    /// What guards each root against sudden emptiness. Where nothing may go, an alarm tells what
+    /// went.
     pub fn refuse_emptiness(&self, why: &str) -> Result<(), Error> {
         if self.allow_empty || self.watch.is_some() {
             return Ok(());
@@ -405,8 +409,8 @@ impl<'a> TreeShared<'a> {
         })
     }
 
-    /// Refuses a source of which nothing but directories was captured, and of which the parent has more: rules that leave out
-    /// everything, or directories of which each lost what it had.
+    /// Refuses a source of which nothing but directories was captured, and of which the parent has
+    /// more: rules that leave out everything, or directories of which each lost what it had.
     pub fn refuse_nothing_left(&self) -> Result<(), Error> {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
@@ -434,7 +438,8 @@ impl<'a> TreeShared<'a> {
         ))
     }
 
-    /// Tells of an entry that is captured but for attributes; it has the flag *stale*, so that it is looked at again.
+    /// Tells of an entry that is captured but for attributes; it has the flag *stale*, so that it
+    /// is looked at again.
     pub fn lacks_attributes(&self, path: &RelPath, why: &str) {
         self.observer.add(Counter::Failed, 1);
         self.sink.count_incomplete();
@@ -448,8 +453,9 @@ impl<'a> TreeShared<'a> {
         self.fail(&job.path, job.parent.as_deref(), why)
     }
 
-    /// Makes a failure visible in this snapshot and in all that follow until the path is read (PROTOCOL R7): the
-    /// parent's entry goes on as stale, or there is an entry that says why there is none.
+    /// Makes a failure visible in this snapshot and in all that follow until the path is read
+    /// (PROTOCOL R7): the parent's entry goes on as stale, or there is an entry that says why there
+    /// is none.
     pub fn fail(&self, path: &RelPath, parent: Option<&Entry>, why: &str) -> Result<(), Error> {
         self.check()?;
         self.observer.add(Counter::Failed, 1);

@@ -1,20 +1,21 @@
-//! Checkpoints: what a backup under way has captured becomes a snapshot of its own, so that an interrupted backup goes
-//! on from there (PROTOCOL section 2).
+//! Checkpoints: what a backup under way has captured becomes a snapshot of its own, so that an
+//! interrupted backup goes on from there (PROTOCOL section 2).
 //!
-//! Every few minutes: cut the entries that are there → write them as a run in front of the others → all that was given
-//! to the packer stored, durable and published → snapshot of state `checkpoint` → did it land within the lease? → the
-//! one before is deleted. The scan goes on meanwhile. A crash before the snapshot leaves the last checkpoint, one
-//! behind it two, of which the newer counts.
+//! Every few minutes: cut the entries that are there → write them as a run in front of the others →
+//! all that was given to the packer stored, durable and published → snapshot of state `checkpoint`
+//! → did it land within the lease? → the one before is deleted. The scan goes on meanwhile. A crash
+//! before the snapshot leaves the last checkpoint, one behind it two, of which the newer counts.
 //!
-//! **A checkpoint of another run as parent.** That run may be alive, and replace or delete its checkpoint at any time.
-//! So the first thing is to put a checkpoint of our own with the same runs, and then to look whether the other is still
-//! there. If so, there was a root for these runs at all times, and ours is one from then on: the other may go. If not,
-//! ours is withdrawn and the parents are chosen anew. The same argument lets each checkpoint of ours replace the one
-//! before, which it names as a parent.
+//! **A checkpoint of another run as parent.** That run may be alive, and replace or delete its
+//! checkpoint at any time. So the first thing is to put a checkpoint of our own with the same runs,
+//! and then to look whether the other is still there. If so, there was a root for these runs at all
+//! times, and ours is one from then on: the other may go. If not, ours is withdrawn and the parents
+//! are chosen anew. The same argument lets each checkpoint of ours replace the one before, which it
+//! names as a parent.
 //!
-//! **Which are deleted at the commit.** Our own. Then those of this host whose lease has ended, and of which each source
-//! is in our snapshot with a scan that started later: nobody would choose them any more, and who chose one already is
-//! covered by the argument above.
+//! **Which are deleted at the commit.** Our own. Then those of this host whose lease has ended, and
+//! of which each source is in our snapshot with a scan that started later: nobody would choose them
+//! any more, and who chose one already is covered by the argument above.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -104,8 +105,8 @@ impl<'e> Checkpoints<'e> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes what the parents hold that are checkpoints our own. False if one of them was deleted meanwhile: then
-    /// nothing is changed, and the parents are to be chosen anew.
+    /// Makes what the parents hold that are checkpoints our own. False if one of them was deleted
+    /// meanwhile: then nothing is changed, and the parents are to be chosen anew.
     pub fn inherit(&self, parents: &BTreeMap<String, ParentSource>) -> Result<bool, RepoError> {
         let mut state = self.lock();
         let (passing, lasting): (Vec<_>, Vec<_>) =
@@ -159,7 +160,8 @@ impl<'e> Checkpoints<'e> {
         state.under_way = None;
     }
 
-    /// Completes the runs of the tree under way. On an error what the last checkpoint had of it stays.
+    /// Completes the runs of the tree under way. On an error what the last checkpoint had of it
+    /// stays.
     pub fn complete(
         &self,
         feed: &Feed<'_>,
@@ -180,7 +182,8 @@ impl<'e> Checkpoints<'e> {
         let mut state = self.lock();
         state.under_way = None;
         state.inherited.remove(&record.name);
-        // A stream alone is not worth a checkpoint: its chunks are known already, and it is captured again anyway.
+        // A stream alone is not worth a checkpoint: its chunks are known already, and it is
+        // captured again anyway.
         state.is_behind |= matches!(record.kind, SourceKind::Tree { .. });
         state.finished.push(record);
     }
@@ -197,7 +200,8 @@ impl<'e> Checkpoints<'e> {
     }
 
     fn tick(&self, feed: &Feed<'_>) -> Result<(), RepoError> {
-        // What others published meanwhile need not be stored again. Not to learn of it costs room, nothing else.
+        // What others published meanwhile need not be stored again. Not to learn of it costs room,
+        // nothing else.
         if self.repo.sync().is_ok() {
             feed.index_grew();
         }
@@ -214,8 +218,8 @@ impl<'e> Checkpoints<'e> {
         let _ = self.make(feed, MERGED_ENTRIES_LAST);
     }
 
-    /// Makes a checkpoint if there is anything to tell. The outer error ends the backup: entries are lost for it. The
-    /// inner one only means that there is no new checkpoint.
+    /// Makes a checkpoint if there is anything to tell. The outer error ends the backup: entries
+    /// are lost for it. The inner one only means that there is no new checkpoint.
     fn make(&self, feed: &Feed<'_>, limit: u64) -> Result<Result<(), RepoError>, RepoError> {
         let Some(lease) = self.lease else {
             return Ok(Ok(()));
@@ -245,7 +249,8 @@ impl<'e> Checkpoints<'e> {
         }))
     }
 
-    /// Behind the commit, before the lease ends: deletes our own checkpoint and those that ours have overtaken.
+    /// Behind the commit, before the lease ends: deletes our own checkpoint and those that ours
+    /// have overtaken.
     pub fn clear(
         repo: &Repository,
         own: Option<SnapshotId>,

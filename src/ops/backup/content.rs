@@ -1,4 +1,5 @@
-//! Bytes → chunks → extents: cutting through a window of bounded size, and lists of extents that stay short.
+//! Bytes → chunks → extents: cutting through a window of bounded size, and lists of extents that
+//! stay short.
 
 use std::io;
 
@@ -162,8 +163,8 @@ impl CutError {
 }
 
 impl Window {
-    /// Cuts what `read` gives into chunks and adds them to `content`; `seen` is shown every byte once. Returns how
-    /// many bytes there were.
+    /// Cuts what `read` gives into chunks and adds them to `content`; `seen` is shown every byte
+    /// once. Returns how many bytes there were.
     pub fn cut(
         &mut self,
         read: &mut ReadBytes<'_>,

@@ -1,7 +1,8 @@
 //! Streams that hold nothing though they have bytes.
 //!
-//! A dump that fails in front of a compressor leaves the compressor's output for no input at all; the shell reports the
-//! exit code of the compressor alone. An archiver that finds nothing writes an archive without members.
+//! A dump that fails in front of a compressor leaves the compressor's output for no input at all;
+//! the shell reports the exit code of the compressor alone. An archiver that finds nothing writes
+//! an archive without members.
 
 /// What was looked at of a stream: if it is short, all of it.
 #[derive(Debug)]
@@ -16,7 +17,8 @@ pub(super) struct Sample<'a> {
 /// An empty tar archive: two blocks of zeros, filled up to a record of up to 128 blocks.
 const TAR_BYTES: std::ops::RangeInclusive<u64> = 1024..=64 * 1024;
 
-/// The kind of file that a stream is an empty one of; none if it holds something, or if that cannot be said.
+/// The kind of file that a stream is an empty one of; none if it holds something, or if that cannot
+/// be said.
 pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
     if sample.is_zeros && TAR_BYTES.contains(&sample.size) && sample.size.is_multiple_of(512) {
         return Some("tar archive");
@@ -50,7 +52,8 @@ pub(super) fn empty_file(sample: &Sample<'_>) -> Option<&'static str> {
     }
 }
 
-/// <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>: after the header comes the end mark at once.
+/// <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>: after the header comes the end
+/// mark at once.
 fn is_empty_lz4(flags: u8, bytes: &[u8]) -> bool {
     let size_bytes = if flags & 8 != 0 { 8 } else { 0 };
     let dictionary_bytes = if flags & 1 != 0 { 4 } else { 0 };
@@ -58,7 +61,8 @@ fn is_empty_lz4(flags: u8, bytes: &[u8]) -> bool {
     bytes.get(header..header + 4) == Some(&[0; 4])
 }
 
-/// RFC 8878, section 3.1: frames that are skipped, then one whose first block is the last, raw, and of no bytes.
+/// RFC 8878, section 3.1: frames that are skipped, then one whose first block is the last, raw, and
+/// of no bytes.
 fn is_empty_zstd(mut bytes: &[u8]) -> bool {
     while let [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, rest @ ..] = bytes {
         let len = u32::from_le_bytes([*a, *b, *c, *d]) as usize;

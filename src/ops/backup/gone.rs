@@ -1,5 +1,5 @@
-//! Names that the parent has and the source does not show. A name is removed from the snapshot only if it is gone: neither
-//! the listing shows it nor a look finds it.
+//! Names that the parent has and the source does not show. A name is removed from the snapshot only
+//! if it is gone: neither the listing shows it nor a look finds it.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub(super) struct Listed<'l> {
 }
 
 impl Walk<'_, '_> {
-    /// Takes the parent's next entry if it lies in the directory and before `until`, or anywhere in it for none: the listing
-    /// does not show it.
+    /// Takes the parent's next entry if it lies in the directory and before `until`, or anywhere in
+    /// it for none: the listing does not show it.
     pub(super) fn take_unlisted(
         &mut self,
         directory: &RelPath,
@@ -39,7 +39,8 @@ impl Walk<'_, '_> {
         if is_unlisted { cursor.take() } else { Ok(None) }
     }
 
-    /// Looks for what the listing did not show: a name may be missing from one listing and be there all the same.
+    /// Looks for what the listing did not show: a name may be missing from one listing and be there
+    /// all the same.
     pub(super) fn visit_unlisted(
         &mut self,
         listed: &Listed<'_>,

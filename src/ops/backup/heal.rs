@@ -8,8 +8,9 @@ use crate::index::{Location, PackState};
 use crate::repo::{ChunkReader, RepoError};
 use crate::types::{ChunkId, Class, Entry, Extent, PackId, XattrValue};
 
-/// The chunks that no known pack holds although a snapshot needs them. Each takes 32 bytes: a lost pack of 64 MiB is
-/// 256 k of them at worst. Chunks in packs that are missing are not listed here but looked up one by one.
+/// The chunks that no known pack holds although a snapshot needs them. Each takes 32 bytes: a lost
+/// pack of 64 MiB is 256 k of them at worst. Chunks in packs that are missing are not listed here
+/// but looked up one by one.
 pub(super) struct Lost<'a> {
     pub ids: BTreeSet<ChunkId>,
     /// Held packs that the store does not have.
@@ -34,8 +35,9 @@ impl Lost<'_> {
         Ok(!copies.iter().any(is_there))
     }
 
-    /// True if an entry names a lost chunk, in its content or its attributes: it counts as changed, and what is still
-    /// there is stored again. Its list nodes are read; one that cannot be read counts as lost.
+    /// True if an entry names a lost chunk, in its content or its attributes: it counts as changed,
+    /// and what is still there is stored again. Its list nodes are read; one that cannot be read
+    /// counts as lost.
     pub fn is_named_by(&self, entry: &Entry) -> Result<bool, Error> {
         if self.is_empty() {
             return Ok(false);

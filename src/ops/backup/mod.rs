@@ -1,9 +1,10 @@
 //! Backing up: sources in their order, one after another, into one snapshot.
 //!
-//! Lease → snapshots listed → index in step → for each source: scan ⋈ parent → read, cut, hash → known? → frame →
-//! compress, seal → pack → store → new run. Then the commit: packs durable → segment → snapshot → did it land within
-//! the lease? → the lease ends (PROTOCOL section 2). A crash before the snapshot leaves packs and segments that the
-//! next backup deduplicates against; it changes nothing that was committed.
+//! Lease → snapshots listed → index in step → for each source: scan ⋈ parent → read, cut, hash →
+//! known? → frame → compress, seal → pack → store → new run. Then the commit: packs durable →
+//! segment → snapshot → did it land within the lease? → the lease ends (PROTOCOL section 2). A
+//! crash before the snapshot leaves packs and segments that the next backup deduplicates against;
+//! it changes nothing that was committed.
 
 mod around;
 mod attributes;
@@ -73,8 +74,8 @@ use crate::types::{SnapshotId, Timestamp};
 /// Backs up all sources into one snapshot.
 ///
 /// # Errors
-/// Nothing is committed then. Paths that could not be captured are no error: they are told to the observer, and the
-/// snapshot is incomplete.
+/// Nothing is committed then. Paths that could not be captured are no error: they are told to the
+/// observer, and the snapshot is incomplete.
 pub fn backup(
     repo: &Repository,
     options: BackupOptions,
@@ -154,8 +155,8 @@ pub fn backup(
         if checkpoints.inherit(&parents)? {
             break parents;
         }
-        // Its run went on and replaced it, or came to its end. A listing that lags shows it all the same, and goes on
-        // to do so: it is not asked twice.
+        // Its run went on and replaced it, or came to its end. A listing that lags shows it all the
+        // same, and goes on to do so: it is not asked twice.
         cancel.check()?;
         passed_over.extend(
             parents
@@ -248,7 +249,8 @@ pub fn backup(
 
 /// What is captured, and what it is measured by.
 struct Given<'p> {
-    /// In the order in which they are captured: a database dump must not be newer than the files that it speaks of.
+    /// In the order in which they are captured: a database dump must not be newer than the files
+    /// that it speaks of.
     sources: Vec<SourceSpec>,
     /// Sizes of the last good streams.
     baselines: BTreeMap<String, u64>,
@@ -256,9 +258,10 @@ struct Given<'p> {
     parents: &'p BTreeMap<String, ParentSource>,
 }
 
-/// Opens each tree's root for a look. A root that is missing or cannot be listed ends the backup before anything is
-/// stored, but where nothing may change: that one is an alarm, and what the last snapshot has of it goes on. Where
-/// something is to run before, such as what mounts it, there is nothing to see yet.
+/// Opens each tree's root for a look. A root that is missing or cannot be listed ends the backup
+/// before anything is stored, but where nothing may change: that one is an alarm, and what the last
+/// snapshot has of it goes on. Where something is to run before, such as what mounts it, there is
+/// nothing to see yet.
 fn look_at_trees(
     repo: &Repository,
     options: &BackupOptions,
@@ -311,8 +314,9 @@ fn baselines(
         .collect()
 }
 
-/// Why sources are suspect whatever is captured: their last capture was, nobody has accepted it, and no good one is left
-/// to compare with. Were the next one good, a change that nobody has seen would be what all later ones are measured by.
+/// Why sources are suspect whatever is captured: their last capture was, nobody has accepted it,
+/// and no good one is left to compare with. Were the next one good, a change that nobody has seen
+/// would be what all later ones are measured by.
 fn doubts(
     snapshots: &[StoredSnapshot],
     options: &BackupOptions,
@@ -447,7 +451,8 @@ fn capture_all<'e>(
             Ok(_) => capture.sources(&packer, given),
             Err(_) => Err(RepoError::Stopped.into()),
         };
-        // Who asks to stop now gets a checkpoint of all there is; later it is a matter of one small object.
+        // Who asks to stop now gets a checkpoint of all there is; later it is a matter of one small
+        // object.
         let captured = captured.and_then(|captured| cancel.check().map(|()| captured));
         drop(going_on);
         if captured.is_err() {
@@ -540,7 +545,8 @@ impl<'e> Capture<'e> {
         Ok((records, reports))
     }
 
-    /// A tree of which nothing may change is not there: what the last good snapshot has of it is in this one too.
+    /// A tree of which nothing may change is not there: what the last good snapshot has of it is in
+    /// this one too.
     fn carried(&self, parent: &ParentSource, why: &str) -> (SourceRecord, SourceReport) {
         let reason = format!("{why}; what the last good snapshot has of it is kept");
         self.observer

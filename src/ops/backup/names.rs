@@ -13,8 +13,9 @@ use crate::repo::StoredSnapshot;
 /// Paths that a source was moved away from and that its record holds; the newest.
 const MOVED_FROM_MAX: usize = 100;
 
-/// Compares what each name stands for with what it stood for in the newest snapshot that has it. A name that was derived
-/// from a path is that path's; one that was given may be moved, which is reported.
+/// Compares what each name stands for with what it stood for in the newest snapshot that has it. A
+/// name that was derived from a path is that path's; one that was given may be moved, which is
+/// reported.
 pub(super) fn look(
     chooser: &Chooser<'_>,
     options: &BackupOptions,
@@ -56,9 +57,10 @@ pub(super) fn look(
 
 /// By the name of a source: the paths whose history it continues, as its record will have them.
 ///
-/// A source that is captured at a path for the first time continues what its name stood for before. One that was captured
-/// there before keeps what its last record has, but for paths at which somebody has captured it since: two jobs that use
-/// one name in turn are two sources. `is_moved`: the user says that it continues all paths of its name.
+/// A source that is captured at a path for the first time continues what its name stood for before.
+/// One that was captured there before keeps what its last record has, but for paths at which
+/// somebody has captured it since: two jobs that use one name in turn are two sources. `is_moved`:
+/// the user says that it continues all paths of its name.
 pub(super) fn moved_from(
     chooser: &Chooser<'_>,
     is_moved: bool,

@@ -10,8 +10,8 @@ use crate::ops::Cancel;
 use crate::ops::testing::{Lab, write};
 use crate::store::{ObjectDir, list_all};
 
-/// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, had one history: each looked to the other
-/// like a directory that had changed altogether.
+/// Two jobs of one host, `backup /home/alice/data` and `backup /home/bob/data`, had one history:
+/// each looked to the other like a directory that had changed altogether.
 #[test]
 fn a_name_that_nobody_gave_stands_for_one_path() {
     let lab = Lab::new();

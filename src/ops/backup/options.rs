@@ -20,7 +20,8 @@ pub enum SourceSpec {
     Tree(Box<TreeSpec>),
     /// A command's standard output; counts only if it exits with 0.
     Command(Box<CommandSpec>),
-    /// Whatever comes: standard input. A read that fails with `WouldBlock` is tried again, after a look at whether to stop.
+    /// Whatever comes: standard input. A read that fails with `WouldBlock` is tried again, after a
+    /// look at whether to stop.
     Stream {
         name: String,
         input: Box<dyn Read + Send>,
@@ -59,7 +60,8 @@ impl SourceSpec {
     }
 }
 
-/// Commands that run before and after a source is captured, such as what stops and starts the service that writes to it.
+/// Commands that run before and after a source is captured, such as what stops and starts the
+/// service that writes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Around {
     /// In order; the first that fails ends the backup.
@@ -75,8 +77,8 @@ pub type CommandAndEnv = (StreamCommand, Vec<(String, OsString)>);
 pub enum Run {
     /// This.
     Known(CommandAndEnv),
-    /// What this finds out once what is to run before it has run: a dump by a program in a container that `before` starts
-    /// cannot be spelled earlier.
+    /// What this finds out once what is to run before it has run: a dump by a program in a
+    /// container that `before` starts cannot be spelled earlier.
     Late(Box<dyn FnOnce() -> Result<CommandAndEnv, Error> + Send>),
 }
 
@@ -93,10 +95,11 @@ impl Run {
 pub struct CommandSpec {
     pub name: String,
     pub run: Run,
-    /// A line that must stand within the last 4 KiB of the output: without it the stream is not whole.
+    /// A line that must stand within the last 4 KiB of the output: without it the stream is not
+    /// whole.
     pub ends_with: Option<String>,
-    /// Share of the last good one's size below which the stream is doubtful; 0: never. None: a tenth, if the last good one
-    /// had 64 KiB or more.
+    /// Share of the last good one's size below which the stream is doubtful; 0: never. None: a
+    /// tenth, if the last good one had 64 KiB or more.
     pub smallest: Option<f64>,
     /// How it is cut: [`Profile::Stream`] or [`Profile::Dump`].
     pub profile: Profile,
@@ -127,20 +130,24 @@ impl std::fmt::Debug for SourceSpec {
 #[derive(Debug)]
 pub struct TreeSpec {
     pub name: String,
-    /// Nobody gave the name, it is the path's last component: then it stands for one path, and another one is refused.
+    /// Nobody gave the name, it is the path's last component: then it stands for one path, and
+    /// another one is refused.
     pub is_name_derived: bool,
     pub path: PathBuf,
     pub filter: FilterOptions,
     /// Only these paths and what leads to them.
     pub files_from: Option<FilesFrom>,
-    /// Files never change once written, names are hashes of contents: known names are not looked at again.
+    /// Files never change once written, names are hashes of contents: known names are not looked at
+    /// again.
     pub immutable: bool,
     /// Take this snapshot's source as parent instead of the latest of this host and name.
     pub parent: Option<(SnapshotId, String)>,
-    /// Nothing in it is ever to change or go: if it does, that is an alarm, and the snapshot does not count as good.
+    /// Nothing in it is ever to change or go: if it does, that is an alarm, and the snapshot does
+    /// not count as good.
     pub unchanged: bool,
-    /// Owners are numbers that mean nothing on this host, as in a container's volume: a restore does not map their names.
-    /// Paths in which container engines keep files are taken for such in any case.
+    /// Owners are numbers that mean nothing on this host, as in a container's volume: a restore
+    /// does not map their names. Paths in which container engines keep files are taken for such in
+    /// any case.
     pub numeric_owners: bool,
     pub around: Around,
 }
@@ -181,26 +188,29 @@ pub struct BackupOptions {
     pub force: bool,
     pub ignore_ctime: bool,
     pub ignore_inode: bool,
-    /// What was modified within so many seconds of its scan is read again next time; none: as the kind of file system
-    /// asks for.
+    /// What was modified within so many seconds of its scan is read again next time; none: as the
+    /// kind of file system asks for.
     pub grain_seconds: Option<i64>,
     /// Accept that a name which nobody gave stands for another path than before.
     pub moved: bool,
     /// Accept that a source which had entries has none now.
     pub allow_empty: bool,
-    /// Sources of which what would be doubtful or an alarm is accepted, as what is good from now on.
+    /// Sources of which what would be doubtful or an alarm is accepted, as what is good from now
+    /// on.
     pub accept: BTreeSet<String>,
     pub memory: ByteSize,
     /// Reading and compressing threads; none: as many as cores and memory allow.
     pub threads: Option<usize>,
-    /// Scan, read and compress, store nothing. What is counted as new is an upper bound where that is more than 900,000
-    /// chunks: a chunk that comes again much later may be counted again.
+    /// Scan, read and compress, store nothing. What is counted as new is an upper bound where that
+    /// is more than 900,000 chunks: a chunk that comes again much later may be counted again.
     pub dry_run: bool,
-    /// How often what was captured so far is made a checkpoint, from which an interrupted backup goes on.
+    /// How often what was captured so far is made a checkpoint, from which an interrupted backup
+    /// goes on.
     pub checkpoint_every: Duration,
     /// Environment variables that commands do not get.
     pub env_remove: Vec<String>,
-    /// The images of the containers whose data is captured, for the record; those that are not legal are left out.
+    /// The images of the containers whose data is captured, for the record; those that are not
+    /// legal are left out.
     pub images: Vec<ServiceImage>,
 }
 
@@ -230,8 +240,8 @@ impl BackupOptions {
 }
 
 impl BackupOptions {
-    /// True if what the last good snapshot has of a tree is to go on should the tree not be there: nothing of it may go,
-    /// and nobody says that it should.
+    /// True if what the last good snapshot has of a tree is to go on should the tree not be there:
+    /// nothing of it may go, and nobody says that it should.
     pub(super) fn keeps(&self, tree: &TreeSpec) -> bool {
         tree.unchanged && !self.accept.contains(&tree.name)
     }

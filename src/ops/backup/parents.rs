@@ -45,7 +45,8 @@ pub(super) struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    /// The snapshot of this host that holds the source of this name and whose scan of it started last, and its record.
+    /// The snapshot of this host that holds the source of this name and whose scan of it started
+    /// last, and its record.
     pub fn newest(&self, name: &str) -> Option<(&StoredSnapshot, &SourceRecord)> {
         self.by_scan(name).pop()
     }
@@ -72,8 +73,8 @@ impl<'a> Chooser<'a> {
         sources
     }
 
-    /// What a source builds on: the snapshot of this host and name, best of the same path, whose scan started last; with
-    /// `good_only` of the committed ones whose capture of it is good.
+    /// What a source builds on: the snapshot of this host and name, best of the same path, whose
+    /// scan started last; with `good_only` of the committed ones whose capture of it is good.
     pub fn latest(
         &mut self,
         name: &str,
@@ -91,9 +92,10 @@ impl<'a> Chooser<'a> {
         Ok(None)
     }
 
-    /// False for a snapshot that landed after its lease had ended and lacks something. One that is whole is as good as
-    /// any: all that it names lies in packs that were known after our lease began, as if each chunk had been found there
-    /// by itself. One is looked through per backup; where that fails, the others that landed late are passed over.
+    /// False for a snapshot that landed after its lease had ended and lacks something. One that is
+    /// whole is as good as any: all that it names lies in packs that were known after our lease
+    /// began, as if each chunk had been found there by itself. One is looked through per backup;
+    /// where that fails, the others that landed late are passed over.
     fn is_usable(&mut self, one: &StoredSnapshot) -> Result<bool, Error> {
         if !one.landed_late(&self.repo.lease_times()) {
             return Ok(true);

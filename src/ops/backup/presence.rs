@@ -1,10 +1,11 @@
 //! Whether the packs that a backup, or a copy, is about to rely on are there.
 //!
-//! The index says what writers published, not what the store still has: a file system check, a sync tool or a disk that
-//! lied about a write can take a pack away. A backup that relied on it would succeed and could not be restored. So the
-//! packs are listed and compared with what the segments say of them. A pack that is missing or has another size does
-//! not count as known in this run: what it held is stored again as far as a source still has it, and who can read
-//! nothing else learns of the damage.
+//! The index says what writers published, not what the store still has: a file system check, a sync
+//! tool or a disk that lied about a write can take a pack away. A backup that relied on it would
+//! succeed and could not be restored. So the packs are listed and compared with what the segments
+//! say of them. A pack that is missing or has another size does not count as known in this run:
+//! what it held is stored again as far as a source still has it, and who can read nothing else
+//! learns of the damage.
 
 use std::collections::HashSet;
 
@@ -23,8 +24,8 @@ const LISTED_EVERY_SECONDS: f64 = 24.0 * 3600.0;
 /// So many missing packs are named; the rest are counted.
 const NAMED_MAX: usize = 10;
 
-/// Lists the packs, if that is due, and reports those that are missing; returns their ids. On a store whose listings are
-/// true that is each time, elsewhere once a day. The index is in step.
+/// Lists the packs, if that is due, and reports those that are missing; returns their ids. On a
+/// store whose listings are true that is each time, elsewhere once a day. The index is in step.
 pub(in crate::ops) fn look(
     repo: &Repository,
     lease: Option<&Lease>,
@@ -44,7 +45,8 @@ pub(in crate::ops) fn look(
     Ok(absent.into_iter().map(|row| row.id).collect())
 }
 
-/// True if a look at `last` is too long ago at `time`, or lies ahead of it: then one of the two clocks was wrong.
+/// True if a look at `last` is too long ago at `time`, or lies ahead of it: then one of the two
+/// clocks was wrong.
 pub(super) fn is_due_after(last: Option<Timestamp>, time: Timestamp) -> bool {
     last.is_none_or(|last| !(0.0..LISTED_EVERY_SECONDS).contains(&time.seconds_since(last)))
 }
@@ -74,7 +76,8 @@ fn report(absent: &[PackRow], observer: &dyn Observer) {
     }
 }
 
-/// Where a put need not be durable, makes sure before the commit that the packs of this run are there.
+/// Where a put need not be durable, makes sure before the commit that the packs of this run are
+/// there.
 pub(super) fn check_own(repo: &Repository, packed: &Packed) -> Result<(), Error> {
     if repo.store().properties().durable_put {
         Ok(())

@@ -1,4 +1,5 @@
-//! Packs that went missing: a backup reports them, relies on nothing in them, and stores again what its sources have.
+//! Packs that went missing: a backup reports them, relies on nothing in them, and stores again what
+//! its sources have.
 
 use super::presence::{check_stored, is_due_after};
 use crate::observe::Recording;
@@ -96,7 +97,8 @@ fn assert_whole(lab: &Lab, repo: &Repository, id: SnapshotId) {
     }
 }
 
-/// A tree whose names are no hashes, and one whose names are: the last one is what an immutable source skips.
+/// A tree whose names are no hashes, and one whose names are: the last one is what an immutable
+/// source skips.
 fn fill(lab: &Lab) {
     for n in 0..4 {
         write(
@@ -115,8 +117,8 @@ fn hash_name(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// Two backups, of which the second adds a little; then the pack of this number goes, or is cut short. False if there are
-/// fewer packs.
+/// Two backups, of which the second adds a little; then the pack of this number goes, or is cut
+/// short. False if there are fewer packs.
 fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     let lab = Lab::new();
     let repo = lab.open();
@@ -137,7 +139,8 @@ fn lose_one(number: usize, immutable: bool, force: bool, is_cut: bool) -> bool {
     assert!(done.problems.iter().any(is_named), "{:?}", done.problems);
     assert!(done.packs > 0);
     assert_whole(&lab, &repo, done.id);
-    // The segments still say that it is there, so it is still reported; nothing more is to be stored.
+    // The segments still say that it is there, so it is still reported; nothing more is to be
+    // stored.
     let again = run(&lab, &repo, immutable, false);
     assert!(again.problems.iter().any(is_named), "{:?}", again.problems);
     assert_eq!(again.packs, 0);
@@ -206,7 +209,8 @@ fn a_pack_that_a_prune_dropped_meanwhile_is_not_missing() {
     assert_eq!(absent, vec![]);
 }
 
-/// Where a put need not be durable, a backup whose own pack is gone, or cut short, by the commit commits nothing.
+/// Where a put need not be durable, a backup whose own pack is gone, or cut short, by the commit
+/// commits nothing.
 #[test]
 fn what_a_put_did_not_keep_is_noticed() {
     let lab = Lab::new();
@@ -222,7 +226,8 @@ fn what_a_put_did_not_keep_is_noticed() {
     }
 }
 
-/// Where listings lag the packs are listed once a day; a clock that was ahead once does not put that off.
+/// Where listings lag the packs are listed once a day; a clock that was ahead once does not put
+/// that off.
 #[test]
 fn the_age_of_the_last_look_is_remembered() {
     let lab = Lab::new();

@@ -1,7 +1,9 @@
-//! Reading a file's content, in the face of a file that changes meanwhile and of sizes and holes that do not tell.
+//! Reading a file's content, in the face of a file that changes meanwhile and of sizes and holes
+//! that do not tell.
 //!
-//! The stat that an entry carries is the one that was judged: taken before the content was read, with a clock read before
-//! it. A size is where the reading is expected to end; one read behind it tells whether it does.
+//! The stat that an entry carries is the one that was judged: taken before the content was read,
+//! with a clock read before it. A size is where the reading is expected to end; one read behind it
+//! tells whether it does.
 
 use std::io;
 use std::ops::Range;
@@ -63,8 +65,8 @@ struct Pen<'p, 'a> {
 impl TreeShared<'_> {
     /// Reads the content (PROTOCOL R17). A file that changes meanwhile is read again:
     ///
-    /// - One that grew and has the same beginning the second time, byte for byte, is whole: between the two readings it
-    ///   began with these bytes. That is a log.
+    /// - One that grew and has the same beginning the second time, byte for byte, is whole: between
+    ///   the two readings it began with these bytes. That is a log.
     /// - Any other is kept as it was read last, and torn if it changed during that reading too.
     pub(super) fn read(
         &self,
@@ -144,7 +146,8 @@ impl TreeShared<'_> {
         })
     }
 
-    /// A pass during which the file kept its stat. If there was more than its size says, the size says nothing: all is read.
+    /// A pass during which the file kept its stat. If there was more than its size says, the size
+    /// says nothing: all is read.
     fn steady(
         &self,
         pen: &mut Pen<'_, '_>,
@@ -252,8 +255,9 @@ impl TreeShared<'_> {
         })
     }
 
-    /// The next data at or behind `at`; what lies between is a hole. Of a file that is still being written the file system
-    /// may tell holes where data waits to be written, so there the bytes of a hole are looked at.
+    /// The next data at or behind `at`; what lies between is a hole. Of a file that is still being
+    /// written the file system may tell holes where data waits to be written, so there the bytes of
+    /// a hole are looked at.
     fn data_at(
         &self,
         file: &SourceFile,

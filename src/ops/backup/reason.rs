@@ -31,7 +31,8 @@ fn about_error(err: &(dyn Error + 'static)) -> Option<&'static str> {
     err.downcast_ref::<io::Error>().and_then(about_mount)
 }
 
-/// What to do about an error that a mount gives whose server or process is gone; to be appended to the error's text.
+/// What to do about an error that a mount gives whose server or process is gone; to be appended to
+/// the error's text.
 pub(super) fn about_mount(err: &io::Error) -> Option<&'static str> {
     match Errno::from_io_error(err)? {
         Errno::STALE | Errno::NOTCONN | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::TIMEDOUT => {

@@ -30,14 +30,15 @@ pub(super) struct WalkRules<'a> {
 /// How many names of the repository's directory are held at once.
 const NAMES_AT_ONCE: usize = 1024;
 
-/// True for what a restore has under way in this directory, or a killed one has left: never part of a backup.
+/// True for what a restore has under way in this directory, or a killed one has left: never part of
+/// a backup.
 pub(super) fn is_leftover(name: &ListedName) -> bool {
     is_temporary_name(&name.name) && name.kind_hint != Some(Kind::Directory)
 }
 
 impl WalkRules<'_> {
-    /// The names in a directory that were left out with the repository though they are not its own: how many there are,
-    /// and the first. None if this is not the repository's directory.
+    /// The names in a directory that were left out with the repository though they are not its own:
+    /// how many there are, and the first. None if this is not the repository's directory.
     ///
     /// # Errors
     /// The directory cannot be opened or listed.

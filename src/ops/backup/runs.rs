@@ -1,4 +1,5 @@
-//! Writing a source's new run, or a part of it for a checkpoint, merged with runs that are there already.
+//! Writing a source's new run, or a part of it for a checkpoint, merged with runs that are there
+//! already.
 
 use super::sink::Batch;
 use crate::format::RunRef;
@@ -8,8 +9,9 @@ use crate::repo::{
 };
 use crate::types::Class;
 
-/// All runs become one when what newer ones hide of older ones is more than a twentieth of all content, and more than the
-/// runs themselves take: a prune keeps what any run names, shown or hidden.
+/// All runs become one when what newer ones hide of older ones is more than a twentieth of all
+/// content, and more than the runs themselves take: a prune keeps what any run names, shown or
+/// hidden.
 const HIDDEN_PARTS: u64 = 20;
 
 /// A source's runs while it is captured.
@@ -30,8 +32,9 @@ impl Runs {
         }
     }
 
-    /// Adds a part of the new run, merged with the newest of our own by tiers (PROTOCOL R9), but with no more than
-    /// `limit` entries: a checkpoint must not take long. The parent's runs are left as they are until the end.
+    /// Adds a part of the new run, merged with the newest of our own by tiers (PROTOCOL R9), but
+    /// with no more than `limit` entries: a checkpoint must not take long. The parent's runs are
+    /// left as they are until the end.
     pub fn add_part(
         &mut self,
         feed: &Feed<'_>,
@@ -53,8 +56,8 @@ impl Runs {
         Ok(())
     }
 
-    /// Adds the last part. All of our own become one run, and that is merged with the parent's by tiers: the runs are
-    /// those of a backup without checkpoints.
+    /// Adds the last part. All of our own become one run, and that is merged with the parent's by
+    /// tiers: the runs are those of a backup without checkpoints.
     pub fn complete(
         &mut self,
         feed: &Feed<'_>,

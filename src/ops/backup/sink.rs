@@ -13,10 +13,11 @@ use crate::types::{Entry, EntryFlags, Metadata, MissingNames, Node, RelPath};
 
 /// The entries of one source's new run.
 ///
-/// While they gather, [`EntrySink::cut`] takes what there is, for a checkpoint; the rest gathers on. Each cut holds all
-/// that was put before it and nothing else, and is by itself a true part of the new state: of a directory that came into
-/// being and is not finished it holds a provisional entry, so that no child stands without its directory, and the directory is
-/// walked again by who begins from there.
+/// While they gather, [`EntrySink::cut`] takes what there is, for a checkpoint; the rest gathers
+/// on. Each cut holds all that was put before it and nothing else, and is by itself a true part of
+/// the new state: of a directory that came into being and is not finished it holds a provisional
+/// entry, so that no child stands without its directory, and the directory is walked again by who
+/// begins from there.
 pub(in crate::ops) struct EntrySink {
     scratch: PathBuf,
     bytes: usize,
@@ -112,7 +113,8 @@ impl EntrySink {
         self.incomplete.load(Ordering::Relaxed)
     }
 
-    /// Counts a directory of which names are missing, whether its entry was added now or is carried over.
+    /// Counts a directory of which names are missing, whether its entry was added now or is carried
+    /// over.
     pub fn count_partial(&self, why: MissingNames) {
         self.partial.fetch_add(1, Ordering::Relaxed);
         if why == MissingNames::Unseen {
@@ -174,8 +176,8 @@ impl Gathered {
         pushed
     }
 
-    /// Adds provisional entries of the directories under way. Their own entry, later, must not cover again: it would hide
-    /// what the cut holds below them.
+    /// Adds provisional entries of the directories under way. Their own entry, later, must not
+    /// cover again: it would hide what the cut holds below them.
     fn give_open(&mut self) -> Result<(), PathError> {
         let mut open = std::mem::take(&mut self.open);
         for directory in open.values_mut().filter(|directory| !directory.is_given) {
@@ -213,8 +215,8 @@ impl SortedEntries {
     }
 }
 
-/// A directory whose entry waits until all its children are done: it must be revisited if one of them was racy, failed
-/// or the like.
+/// A directory whose entry waits until all its children are done: it must be revisited if one of
+/// them was racy, failed or the like.
 pub(super) struct DirectoryNode {
     pub path: RelPath,
     pub meta: Metadata,

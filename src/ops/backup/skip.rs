@@ -1,4 +1,5 @@
-//! Directories of an immutable source that did not change: they are not listed, and their subdirectories come from the parent.
+//! Directories of an immutable source that did not change: they are not listed, and their
+//! subdirectories come from the parent.
 
 use super::reason::reason;
 use super::visit::{Seen, open_listed};
@@ -106,9 +107,9 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// A subdirectory of a skipped directory is gone, or something else: the directory did change since we looked. What is
-    /// gone is removed (`why` is none), what came is seen next time: the directory's times differ then, and it has the mark
-    /// as well.
+    /// A subdirectory of a skipped directory is gone, or something else: the directory did change
+    /// since we looked. What is gone is removed (`why` is none), what came is seen next time: the
+    /// directory's times differ then, and it has the mark as well.
     fn changed_under_skip(
         &mut self,
         level: &mut Level,

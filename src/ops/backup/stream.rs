@@ -1,4 +1,5 @@
-//! Capturing a stream: a command's output or standard input, cut and hashed on this thread, compressed on all.
+//! Capturing a stream: a command's output or standard input, cut and hashed on this thread,
+//! compressed on all.
 
 use std::io::{ErrorKind, Read};
 
@@ -15,7 +16,8 @@ use crate::source::{CommandError, Ending, RunningCommand, SpawnOptions, watched}
 use crate::sys::{masked_output, now};
 use crate::types::{ByteSize, Class, Content, Profile};
 
-/// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily last.
+/// Where a stream's last line is looked for (PROTOCOL R29): it stands near the end, not necessarily
+/// last.
 const TAIL_BYTES: usize = 4096;
 /// How much of the output is quoted where it explains a failure.
 const EXPLANATION_BYTES: usize = 512;
@@ -52,7 +54,8 @@ impl Tail {
         self.bytes.extend_from_slice(new);
     }
 
-    /// Programs that start others, `docker exec` among them, say on standard *output* why they could not.
+    /// Programs that start others, `docker exec` among them, say on standard *output* why they
+    /// could not.
     fn explain(&self, err: CommandError, words: &[String]) -> CommandError {
         match err {
             CommandError::Failed {
@@ -103,7 +106,8 @@ impl<R: Read + ?Sized> Read for Tapped<'_, R> {
     }
 }
 
-/// Why a stream of this size is doubtful after one of `last` bytes, if it is. `smallest`: see [`CommandSpec::smallest`].
+/// Why a stream of this size is doubtful after one of `last` bytes, if it is. `smallest`: see
+/// [`CommandSpec::smallest`].
 fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
     let smallest = match smallest {
         None if last < MEASURED_BYTES_MIN => return None,
@@ -119,9 +123,10 @@ fn shrunk(size: u64, last: u64, smallest: Option<f64>) -> Option<String> {
 }
 
 impl<'e> Capture<'e> {
-    /// Captures a stream. A command that does not exit with 0, or whose output lacks its last line, ends the backup:
-    /// nothing is committed. So does a stream of no bytes, or an empty file of a compressor, which is what a dump that failed
-    /// leaves in a pipe, unless it is allowed. `baseline`: the size of the last good one, unless any size is accepted.
+    /// Captures a stream. A command that does not exit with 0, or whose output lacks its last line,
+    /// ends the backup: nothing is committed. So does a stream of no bytes, or an empty file of a
+    /// compressor, which is what a dump that failed leaves in a pipe, unless it is allowed.
+    /// `baseline`: the size of the last good one, unless any size is accepted.
     pub fn stream(
         &self,
         packer: &Packer<'_, 'e>,
@@ -251,7 +256,8 @@ impl<'e> Capture<'e> {
         })
     }
 
-    /// Reads a command's output and waits for its exit while a watcher ends it should we be asked to stop.
+    /// Reads a command's output and waits for its exit while a watcher ends it should we be asked
+    /// to stop.
     fn command(
         &self,
         packer: &Packer<'_, 'e>,

@@ -57,9 +57,10 @@ fn job(directory: &Path, node: Option<Arc<DirectoryNode>>) -> FileJob {
     }
 }
 
-/// Of two files of a directory, one was given up unread since the backup was asked to stop, and then the other was done: the
-/// last hold on the directory, whose entry went into the last checkpoint as if all of it were there. The next backup of an
-/// immutable source passed the directory over, and the file was in no snapshot, ever.
+/// Of two files of a directory, one was given up unread since the backup was asked to stop, and
+/// then the other was done: the last hold on the directory, whose entry went into the last
+/// checkpoint as if all of it were there. The next backup of an immutable source passed the
+/// directory over, and the file was in no snapshot, ever.
 #[test]
 fn a_directory_of_which_a_file_was_given_up_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -77,7 +78,8 @@ fn a_directory_of_which_a_file_was_given_up_is_listed_again() {
     );
 }
 
-/// 64 workers with batches of 32 directories each, and two more waiting for each of them, wanted 6,000 descriptors.
+/// 64 workers with batches of 32 directories each, and two more waiting for each of them, wanted
+/// 6,000 descriptors.
 #[test]
 fn a_batch_of_files_holds_few_directories_open() {
     let directories: Vec<_> = (0..40)
@@ -94,8 +96,8 @@ fn a_batch_of_files_holds_few_directories_open() {
     assert_eq!([1, 3, 8, 40].map(fill), [8, 22, 32, 32].map(Some));
 }
 
-/// At the end of a source runs of millions of entries may be merged behind the last new one, and only the new ones had
-/// been counted on to look for a request to stop.
+/// At the end of a source runs of millions of entries may be merged behind the last new one, and
+/// only the new ones had been counted on to look for a request to stop.
 #[test]
 fn a_merge_that_has_only_old_entries_left_is_stopped() {
     let lab = Lab::new();

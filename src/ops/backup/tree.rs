@@ -65,8 +65,8 @@ pub(super) struct Capture<'e> {
     pub checkpoints: &'e Checkpoints<'e>,
 }
 
-/// True for paths in which containers keep their files: below the engines' usual directories, and volumes wherever those
-/// were moved to. Their owners are numbers of the containers' own users.
+/// True for paths in which containers keep their files: below the engines' usual directories, and
+/// volumes wherever those were moved to. Their owners are numbers of the containers' own users.
 fn is_of_containers(path: &Path) -> bool {
     let parts: Vec<&std::ffi::OsStr> = path.iter().collect();
     let is_volume = |window: &[&std::ffi::OsStr]| window[0] == "volumes" && window[2] == "_data";
@@ -76,8 +76,8 @@ fn is_of_containers(path: &Path) -> bool {
         || parts.windows(3).any(is_volume)
 }
 
-/// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the backup before
-/// anything is stored.
+/// Opens a tree's root and compiles its filter. A root that is missing or cannot be listed ends the
+/// backup before anything is stored.
 pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree<'o>, Error> {
     let refused = |err: &dyn std::fmt::Display| Error::Source {
         name: spec.name.clone(),
@@ -158,8 +158,9 @@ pub(super) fn open<'o>(repo: &Repository, spec: &'o TreeSpec) -> Result<OpenTree
     })
 }
 
-/// Refuses a list of absolute paths, as other programs take them: below the root they name nothing, and what was to be
-/// captured would not be. A list is taken as it stands where the root holds the first component of its own path.
+/// Refuses a list of absolute paths, as other programs take them: below the root they name nothing,
+/// and what was to be captured would not be. A list is taken as it stands where the root holds the
+/// first component of its own path.
 fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &SourceDir) -> Result<(), Error> {
     let Ok(own) = RelPath::from_slashed(path.as_os_str().as_bytes()) else {
         return Ok(());
@@ -180,8 +181,8 @@ fn refuse_absolute_list(list: &FilesFrom, path: &Path, root: &SourceDir) -> Resu
     )))
 }
 
-/// The directories of the repository, the cache and the state, which are never captured: known by what they are, not by
-/// what their paths are called.
+/// The directories of the repository, the cache and the state, which are never captured: known by
+/// what they are, not by what their paths are called.
 fn own_directories(repo: &Repository) -> Vec<DirectoryId> {
     let cache_root = repo.cache_dir().parent().unwrap_or(repo.cache_dir());
     let others = [
@@ -262,7 +263,8 @@ impl<'e> Capture<'e> {
         }
     }
 
-    /// Captures a tree whose parent cannot be read. Where nothing may change, nobody can tell whether anything did.
+    /// Captures a tree whose parent cannot be read. Where nothing may change, nobody can tell
+    /// whether anything did.
     fn tree_anew(
         &self,
         packer: &Packer<'_, 'e>,
@@ -360,7 +362,8 @@ impl<'e> Capture<'e> {
             profile: profile.name().to_owned(),
             started,
             ended: started,
-            // What the walk has not come to yet was captured by the parent's rules: a mixture is like none.
+            // What the walk has not come to yet was captured by the parent's rules: a mixture is
+            // like none.
             digest: if same_digest || old_runs.is_empty() {
                 digest
             } else {
@@ -434,7 +437,8 @@ impl<'e> Capture<'e> {
         if shared.watch.is_none() || !has_parent && !rules.parent_unreadable {
             self.refuse_vain_list(tree)?;
         }
-        // Each batch holds at most 8 open directories: 24 descriptors for each worker, with the batch that it reads.
+        // Each batch holds at most 8 open directories: 24 descriptors for each worker, with the
+        // batch that it reads.
         let (jobs, queue) = bounded::<Vec<FileJob>>(2 * self.plan.workers);
         let walked = std::thread::scope(|scope| {
             for n in 0..self.plan.workers {
@@ -474,7 +478,8 @@ impl<'e> Capture<'e> {
         }
     }
 
-    /// A list of which nothing is there is more likely one of another directory, or of an unmounted volume.
+    /// A list of which nothing is there is more likely one of another directory, or of an unmounted
+    /// volume.
     fn refuse_vain_list(&self, tree: &OpenTree<'_>) -> Result<(), WalkError> {
         let (Root::Directory(root), Some(list), false) =
             (&tree.root, &tree.spec.files_from, self.options.allow_empty)
@@ -494,7 +499,8 @@ impl<'e> Capture<'e> {
         }))
     }
 
-    /// Names what is listed and was not there to be captured: the snapshot lacks what somebody asked for by name.
+    /// Names what is listed and was not there to be captured: the snapshot lacks what somebody
+    /// asked for by name.
     fn tell_leftovers(&self, shared: &TreeShared<'_>) {
         let what = match shared
             .counts

@@ -16,8 +16,8 @@ use crate::source::{FsKind, HashName, Kind, ListedName, SourceDir, Stat};
 use crate::sys::now;
 use crate::types::{Entry, EntryFlags, MissingNames, Node, RelPath, Timestamp};
 
-/// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many directories, each of
-/// which is held open.
+/// A batch of files for a reader thread: at most this many, or this many bytes, or out of this many
+/// directories, each of which is held open.
 const BATCH_FILES: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_DIRECTORIES: usize = 8;
@@ -54,7 +54,8 @@ pub(super) fn see_many(directory: &SourceDir, names: &[ListedName]) -> Vec<Seen>
         .collect()
 }
 
-/// Opens a subdirectory; none if it is gone, as a second look confirmed. One that is replaced at that moment is tried again.
+/// Opens a subdirectory; none if it is gone, as a second look confirmed. One that is replaced at
+/// that moment is tried again.
 pub(super) fn open_listed(
     directory: &SourceDir,
     name: &[u8],
@@ -84,7 +85,8 @@ impl JobBatch {
     /// Adds a file; true if the batch is to be sent.
     pub fn push(&mut self, job: FileJob) -> bool {
         self.bytes = self.bytes.saturating_add(job.stat.size);
-        // Files come directory by directory, so a change is another one, or one more handle of the same.
+        // Files come directory by directory, so a change is another one, or one more handle of the
+        // same.
         let is_same = self
             .jobs
             .last()
@@ -127,7 +129,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Handles one path that is there: a directory to be entered is returned, anything else is dealt with.
+    /// Handles one path that is there: a directory to be entered is returned, anything else is
+    /// dealt with.
     pub(super) fn visit(
         &mut self,
         directory: &SourceDir,
@@ -160,7 +163,8 @@ impl Walk<'_, '_> {
         }
         self.observe_entry();
         let is_racy = stat.is_racy(clock, self.windows.seconds(&stat));
-        // An ordinary name may change in place, which its directory's times do not tell (PROTOCOL R19).
+        // An ordinary name may change in place, which its directory's times do not tell (PROTOCOL
+        // R19).
         if is_racy || self.shared.immutable && HashName::parse(name).is_none() {
             node.inspect(|node| node.revisit());
         }
@@ -462,8 +466,8 @@ impl Walk<'_, '_> {
         Ok((made, lacks))
     }
 
-    /// A name that was listed is gone, as a second look confirmed. It may have been renamed to one that the listing did not
-    /// show, so its directory no longer accounts for what it lacks.
+    /// A name that was listed is gone, as a second look confirmed. It may have been renamed to one
+    /// that the listing did not show, so its directory no longer accounts for what it lacks.
     fn vanished(
         &mut self,
         parent: Option<&Entry>,

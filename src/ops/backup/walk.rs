@@ -1,8 +1,10 @@
-//! Scan ⋈ parent: the file system and the parent's runs are walked in the same order, and no table of files is held.
+//! Scan ⋈ parent: the file system and the parent's runs are walked in the same order, and no table
+//! of files is held.
 //!
-//! Directories are walked depth first, names as unsigned bytes, which is the order of runs. What is unchanged is not
-//! mentioned; files to be read go to the reader threads in batches; all else gets its entry here. A directory of an
-//! immutable source that did not change is not listed: its subdirectories are known from the parent's directory pages.
+//! Directories are walked depth first, names as unsigned bytes, which is the order of runs. What is
+//! unchanged is not mentioned; files to be read go to the reader threads in batches; all else gets
+//! its entry here. A directory of an immutable source that did not change is not listed: its
+//! subdirectories are known from the parent's directory pages.
 
 use std::sync::Arc;
 
@@ -85,8 +87,8 @@ pub(super) struct Level {
 }
 
 impl Drop for Level {
-    /// A directory that was not left in order was not seen to its end: a file of it that is read meanwhile must not make it
-    /// whole.
+    /// A directory that was not left in order was not seen to its end: a file of it that is read
+    /// meanwhile must not make it whole.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             node.give_up();
@@ -225,7 +227,8 @@ impl Walk<'_, '_> {
                 .intersects(EntryFlags::REVISIT.with(EntryFlags::STALE))
         };
         let attributes = match old {
-            // The times and the inode are those of the parent, and were not young then: so are the attributes.
+            // The times and the inode are those of the parent, and were not young then: so are the
+            // attributes.
             Some(meta)
                 if (meta.ctime, meta.inode) == (stat.ctime, stat.inode)
                     && !self.rules.no_skip
@@ -279,8 +282,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// A mounted file system of the kernel is not entered: what looks like files there is made while it is read, some of it
-    /// without end.
+    /// A mounted file system of the kernel is not entered: what looks like files there is made
+    /// while it is read, some of it without end.
     fn leave_kernels(&self, path: &RelPath, node: &DirectoryNode) -> Mode {
         node.lacks(MissingNames::Unseen);
         self.shared.leave_kernels(path);
@@ -318,7 +321,8 @@ impl Walk<'_, '_> {
                 ))
             }
             Err(err) => {
-                // What the parent has below it is carried over, and the directory says that it is not the truth.
+                // What the parent has below it is carried over, and the directory says that it is
+                // not the truth.
                 self.shared
                     .problem(path, &reason("list the directory", &err));
                 self.shared.observer.add(Counter::Failed, 1);
@@ -340,8 +344,8 @@ impl Walk<'_, '_> {
         Ok(cursor.peek()?.is_some_and(|next| next.path.is_below(path)))
     }
 
-    /// What the last snapshot has below an empty mount point stays: more likely nothing is mounted there than that all was
-    /// deleted.
+    /// What the last snapshot has below an empty mount point stays: more likely nothing is mounted
+    /// there than that all was deleted.
     fn keep_unmounted(&mut self, path: &RelPath, node: &DirectoryNode) -> Result<Mode, WalkError> {
         let why = "it is empty, and nothing is mounted on it as at the last backup; what was captured then is kept: mount \
                    it, or say --allow-empty";
@@ -354,7 +358,8 @@ impl Walk<'_, '_> {
         Ok(Mode::listed(None, false, false))
     }
 
-    /// A source that had entries and has none now is more likely an unmounted volume than an empty one.
+    /// A source that had entries and has none now is more likely an unmounted volume than an empty
+    /// one.
     fn refuse_empty_root(&mut self) -> Result<(), WalkError> {
         let had_names = match &mut self.parent {
             Some(cursor) => cursor.peek()?.is_some(),
@@ -395,8 +400,9 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The level above was closed on the way down: back by `..`, if it is still the same directory. If not, there is no way
-    /// to those above it either, up to the first that stayed open: each says that it was not seen to its end.
+    /// The level above was closed on the way down: back by `..`, if it is still the same directory.
+    /// If not, there is no way to those above it either, up to the first that stayed open: each
+    /// says that it was not seen to its end.
     fn go_back(&mut self, done: &Level, above: &mut Level) -> Result<(), WalkError> {
         let way = done.directory.as_ref().map_or_else(
             || {
@@ -573,7 +579,8 @@ impl Walk<'_, '_> {
             };
             let parent = self.parent_at(&path)?;
             let Some(seen) = seen else {
-                // Immutable: a known name is not looked at, a new one waits to be stat'ed with others.
+                // Immutable: a known name is not looked at, a new one waits to be stat'ed with
+                // others.
                 if parent
                     .as_ref()
                     .is_some_and(|parent| is_settled(parent, &name))
@@ -604,7 +611,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The next names that are to be captured, with their stats where these are wanted now; empty at the end.
+    /// The next names that are to be captured, with their stats where these are wanted now; empty
+    /// at the end.
     fn next_batch(
         &self,
         node: &DirectoryNode,
@@ -656,8 +664,8 @@ pub(super) enum Step {
     Leave,
 }
 
-/// True if a name of an immutable source need not be looked at: a hash that was checked, or settled, and still the
-/// same inode of the same type (PROTOCOL R19).
+/// True if a name of an immutable source need not be looked at: a hash that was checked, or
+/// settled, and still the same inode of the same type (PROTOCOL R19).
 fn is_settled(parent: &Entry, name: &ListedName) -> bool {
     let open = EntryFlags::RACY
         .with(EntryFlags::STALE)

@@ -3,8 +3,8 @@
 use super::super::tests::{flags_after, node};
 use super::*;
 
-/// As with a file that was given up: a reader had the last file that the walk had come to when it was stopped in the
-/// middle of the directory.
+/// As with a file that was given up: a reader had the last file that the walk had come to when it
+/// was stopped in the middle of the directory.
 #[test]
 fn a_directory_that_the_walk_did_not_come_to_the_end_of_is_listed_again() {
     let dir = tempfile::tempdir().expect("a directory");

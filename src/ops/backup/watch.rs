@@ -13,8 +13,9 @@ pub(super) fn was_captured(parent: &Entry) -> bool {
     !matches!(parent.node, Node::Failed { .. } | Node::Unknown { .. })
 }
 
-/// True if an entry that nothing may happen to is another thing now: its kind, content, target or device numbers. That
-/// times, owners or inodes differ is none: a restore, a copy to another disk, a `chmod` change no key.
+/// True if an entry that nothing may happen to is another thing now: its kind, content, target or
+/// device numbers. That times, owners or inodes differ is none: a restore, a copy to another disk,
+/// a `chmod` change no key.
 pub(super) fn is_other(parent: &Entry, now: &Entry) -> bool {
     match (&parent.node, &now.node) {
         _ if !was_captured(parent) => false,

@@ -1,5 +1,5 @@
-//! How lately something may have changed for its next change to leave no trace: by the file system that holds it, not by
-//! the one that holds the root.
+//! How lately something may have changed for its next change to leave no trace: by the file system
+//! that holds it, not by the one that holds the root.
 
 use std::collections::HashMap;
 
@@ -23,13 +23,15 @@ impl Windows {
         }
     }
 
-    /// The kind of the file system that holds an open directory. One that cannot be asked may be anything.
+    /// The kind of the file system that holds an open directory. One that cannot be asked may be
+    /// anything.
     pub fn learn(&mut self, directory: &SourceDir) -> FsKind {
         let ask = || directory.fs_kind().unwrap_or(FsKind::Network);
         *self.kinds.entry(directory.id().device).or_insert_with(ask)
     }
 
-    /// The kind of the file system that holds what was stat'ed; a file that is mounted on its own may be on any.
+    /// The kind of the file system that holds what was stat'ed; a file that is mounted on its own
+    /// may be on any.
     pub fn kind(&self, stat: &Stat) -> FsKind {
         self.kinds
             .get(&stat.device)

@@ -1,15 +1,18 @@
 //! Copying snapshots from one repository to another.
 //!
-//! Chunks are named by a key of their repository, so what is copied is read, named anew, deduplicated against what the
-//! destination has, and packed there. Runs keep their order and their mentions, so that a run which two snapshots share
-//! is copied once; their pages and the lists of long contents hold names and are written anew.
+//! Chunks are named by a key of their repository, so what is copied is read, named anew,
+//! deduplicated against what the destination has, and packed there. Runs keep their order and their
+//! mentions, so that a run which two snapshots share is copied once; their pages and the lists of
+//! long contents hold names and are written anew.
 //!
-//! What was copied before is not read again: runs of copied snapshots are known by their roots; for a run that is new,
-//! contents are compared with those of an earlier copied snapshot of the same source, path by path, and within a content
-//! chunk by chunk. A destination that has lost chunks or packs is trusted in nothing: all is read, which heals it.
+//! What was copied before is not read again: runs of copied snapshots are known by their roots; for
+//! a run that is new, contents are compared with those of an earlier copied snapshot of the same
+//! source, path by path, and within a content chunk by chunk. A destination that has lost chunks or
+//! packs is trusted in nothing: all is read, which heals it.
 //!
-//! Each snapshot is committed by itself, under a lease of its own, with the snapshots that it builds on as parents. A
-//! crash leaves those that were committed, and chunks that the next copy finds there.
+//! Each snapshot is committed by itself, under a lease of its own, with the snapshots that it
+//! builds on as parents. A crash leaves those that were committed, and chunks that the next copy
+//! finds there.
 
 mod pairs;
 #[cfg(test)]
@@ -123,7 +126,8 @@ impl Base {
 
 /// Copies snapshots, oldest first. Those that are there already are left out; so are checkpoints.
 ///
-/// A snapshot that cannot be read whole is told to the observer as damage and is not copied; the others are.
+/// A snapshot that cannot be read whole is told to the observer as damage and is not copied; the
+/// others are.
 ///
 /// # Errors
 /// What was committed before an error stays.
@@ -153,8 +157,8 @@ pub fn copy(
     };
     let plan = memory::plan(options.memory, threads);
     let mut copier = Copier {
-        // Contents are read in the order of paths, frames were packed by several threads: a frame is left and come
-        // back to.
+        // Contents are read in the order of paths, frames were packed by several threads: a frame
+        // is left and come back to.
         from: ChunkReader::new(from, 2 * plan.frame_cache_bytes),
         to: ChunkReader::new(to, plan.frame_cache_bytes),
         options,
@@ -224,9 +228,11 @@ struct Copier<'a> {
     cancel: &'a Cancel,
     /// Packs that the destination's index names and that are not in its store.
     absent: HashSet<PackId>,
-    /// What became of the source's runs, by their roots, and a snapshot of the destination that holds each.
+    /// What became of the source's runs, by their roots, and a snapshot of the destination that
+    /// holds each.
     runs: HashMap<ChunkId, (RunRef, SnapshotId)>,
-    /// The destination's snapshots that were looked at, and of these by their first ones those that count.
+    /// The destination's snapshots that were looked at, and of these by their first ones those that
+    /// count.
     seen: BTreeSet<SnapshotId>,
     there: BTreeMap<SnapshotId, StoredSnapshot>,
     /// By host and source.
@@ -257,7 +263,8 @@ impl Copier<'_> {
             .into_iter()
             .map(|found| (found.first(), found))
             .collect();
-        // Newest first, so that a source's base is an old one until the turn of a newer one has come.
+        // Newest first, so that a source's base is an old one until the turn of a newer one has
+        // come.
         for found in all.iter().rev() {
             if let Some(twin) = self.there.get(&found.first()).cloned() {
                 self.learn(found, &twin);
@@ -326,13 +333,15 @@ impl Copier<'_> {
         }
     }
 
-    /// Takes in what others have committed to the destination since we looked. Two copies that begin with a snapshot at
-    /// the same moment both copy it: one snapshot too many, and its chunks once.
+    /// Takes in what others have committed to the destination since we looked. Two copies that
+    /// begin with a snapshot at the same moment both copy it: one snapshot too many, and its chunks
+    /// once.
     fn look_again(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
         for &id in listed.difference(&self.seen) {
             match self.to.repo().read_snapshot(&id) {
                 Ok(snapshot) => {
-                    // Its store time was not asked for; what is that new has not landed late, or is withdrawn.
+                    // Its store time was not asked for; what is that new has not landed late, or is
+                    // withdrawn.
                     let twin = StoredSnapshot {
                         id,
                         stored: snapshot.heartbeat,
@@ -455,7 +464,8 @@ impl Copier<'_> {
     }
 }
 
-/// True if what is there lacks what the source has: it was copied from a repaired snapshot that was healed since.
+/// True if what is there lacks what the source has: it was copied from a repaired snapshot that was
+/// healed since.
 fn is_less(there: &StoredSnapshot, found: &StoredSnapshot) -> bool {
     there.snapshot.lost.is_some() && found.snapshot.lost.is_none()
 }

@@ -1,5 +1,5 @@
-//! What is known of chunks that were copied before: two contents that are one and the same in two repositories, walked
-//! side by side.
+//! What is known of chunks that were copied before: two contents that are one and the same in two
+//! repositories, walked side by side.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,7 +7,8 @@ use crate::ops::content::ContentReader;
 use crate::repo::{ChunkReader, RepoError};
 use crate::types::{ChunkId, Content, Extent};
 
-/// Chunks that are read ahead of the one that is asked for; as many behind it are kept. About 20 MiB in all.
+/// Chunks that are read ahead of the one that is asked for; as many behind it are kept. About 20
+/// MiB in all.
 const AHEAD: usize = 64 << 10;
 
 /// The names of chunks in the other repository, around a position that moves on with each question.
@@ -40,7 +41,8 @@ impl<'r, 'a> Pairs<'r, 'a> {
         }
     }
 
-    /// The chunk's name in the destination, if it is near. Where the old contents cannot be read nothing more is known.
+    /// The chunk's name in the destination, if it is near. Where the old contents cannot be read
+    /// nothing more is known.
     pub fn find(&mut self, id: &ChunkId, len: u32) -> Result<Option<ChunkId>, RepoError> {
         self.asked += 1;
         while !self.ended && self.read < self.asked + AHEAD {

@@ -40,7 +40,8 @@ fn copied(report: &CopyReport) -> Vec<SnapshotId> {
     report.items.iter().map(id).collect()
 }
 
-/// Files of all sizes: within the entry, of one chunk, of a list of them, sparse, empty; and a stream of many chunks.
+/// Files of all sizes: within the entry, of one chunk, of a list of them, sparse, empty; and a
+/// stream of many chunks.
 fn fill(lab: &Lab, seed: u64) {
     let tree = lab.tree();
     write(&tree.join("tiny"), b"tiny");
@@ -210,7 +211,8 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
     ));
 }
 
-/// All was read again for each snapshot whose runs had been merged, and each dump from its beginning to its end.
+/// All was read again for each snapshot whose runs had been merged, and each dump from its
+/// beginning to its end.
 #[test]
 fn a_newer_snapshot_costs_what_is_new() {
     let (from, to, ids) = sample();
@@ -236,7 +238,8 @@ fn a_newer_snapshot_costs_what_is_new() {
         },
     );
     let read = observer.get(Counter::BytesRead);
-    // One file, one small file, what was changed in a large one and in the stream, with the chunks around it.
+    // One file, one small file, what was changed in a large one and in the stream, with the chunks
+    // around it.
     assert!(read < 700_000, "{read} of {all} bytes were read again");
     assert!(
         second.stored_bytes * 4 < first.stored_bytes,
@@ -505,7 +508,8 @@ fn names_and_filters_choose() {
     );
 }
 
-/// A tree of which `backup_in_part` leaves something out in two directories, and what it says of it.
+/// A tree of which `backup_in_part` leaves something out in two directories, and what it says of
+/// it.
 fn in_part(lab: &Lab) -> (BTreeMap<String, MissingNames>, Option<u64>) {
     for file in ["a/keep", "a/x.log", "b/keep", "own/file"] {
         write(&lab.tree().join(file), b"1");

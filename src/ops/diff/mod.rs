@@ -1,8 +1,9 @@
 //! What differs between two snapshots.
 //!
-//! Only the runs that the two do not share are read whole; every path that they mention is looked up in both states
-//! (PROTOCOL R29). That is all that can differ: a path that none of them mentions, below nothing that one of them
-//! covers, is what the shared runs say, on both sides. Where nothing is shared, both states are walked in step.
+//! Only the runs that the two do not share are read whole; every path that they mention is looked
+//! up in both states (PROTOCOL R29). That is all that can differ: a path that none of them
+//! mentions, below nothing that one of them covers, is what the shared runs say, on both sides.
+//! Where nothing is shared, both states are walked in step.
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,8 @@ const CACHE_BYTES: usize = 24 << 20;
 pub enum Changed {
     /// It is something else: a directory where a file was.
     Kind,
-    /// The bytes of a file or stream, a symlink's target, a device's numbers. The metadata may differ too.
+    /// The bytes of a file or stream, a symlink's target, a device's numbers. The metadata may
+    /// differ too.
     Content,
     /// Mode, owner, modification time or attributes alone.
     Metadata,
@@ -56,8 +58,8 @@ pub struct DiffItem<'a> {
 /// Takes what differs, source by source, in path order. An error of it ends the operation.
 pub type EachDiff<'a> = dyn FnMut(DiffItem<'_>) -> Result<(), Error> + 'a;
 
-/// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are not compared: they
-/// tell of no difference that a restore would show.
+/// Compares two snapshots, each given as an id, a prefix or `latest`. Change times and inodes are
+/// not compared: they tell of no difference that a restore would show.
 pub fn diff(
     repo: &Repository,
     old: &str,
@@ -180,7 +182,8 @@ impl Differ<'_, '_> {
         self.tell(&RelPath::root(), change, size(old), size(new))
     }
 
-    /// Compares all entries of both sides, those below `directory` if one is given, beginning with these two.
+    /// Compares all entries of both sides, those below `directory` if one is given, beginning with
+    /// these two.
     fn in_step(
         &mut self,
         before: &mut Walk<'_>,

@@ -38,7 +38,8 @@ fn real(path: &[u8]) -> RelPath {
     })
 }
 
-/// Does a step, as a file system would: a file takes a directory's contents away, what has no parent directory does not come.
+/// Does a step, as a file system would: a file takes a directory's contents away, what has no
+/// parent directory does not come.
 fn apply(state: &mut State, op: &Op) {
     let (path, node) = match op {
         Op::File(path, content) => {

@@ -1,4 +1,5 @@
-//! A repository that was copied without its objects' times decides as the original does: order, `latest`, status, policies.
+//! A repository that was copied without its objects' times decides as the original does: order,
+//! `latest`, status, policies.
 
 use std::time::Duration;
 
@@ -189,7 +190,8 @@ fn said(lab: &Lab, policies: &[(Policy, bool)]) -> Vec<String> {
     out
 }
 
-/// Any permutation of the store's times: whoever copies a repository, or touches an object, changes nothing.
+/// Any permutation of the store's times: whoever copies a repository, or touches an object, changes
+/// nothing.
 #[test]
 fn a_copy_without_times_decides_as_the_original() {
     let seed = 20;
@@ -205,7 +207,8 @@ fn a_copy_without_times_decides_as_the_original() {
     }
 }
 
-/// After a copy all snapshots look late. The next backup builds on the newest, and reads nothing again.
+/// After a copy all snapshots look late. The next backup builds on the newest, and reads nothing
+/// again.
 #[test]
 fn a_backup_into_a_copy_builds_on_the_newest() {
     let run = |lab: &Lab, tree: &Lab| {
@@ -254,7 +257,8 @@ fn a_backup_into_a_copy_builds_on_the_newest() {
     );
 }
 
-/// A writer that is still there may take its late snapshot back: what it replaces is not dropped for it.
+/// A writer that is still there may take its late snapshot back: what it replaces is not dropped
+/// for it.
 #[test]
 fn a_late_snapshot_counts_once_its_writer_is_gone() {
     let lab = Lab::new();

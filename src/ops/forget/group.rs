@@ -1,8 +1,8 @@
 //! Which snapshots are judged together.
 //!
-//! One name can stand for two things: `/home/alice/data` and `/home/bob/data`, backed up by two jobs, are both `data`.
-//! Judged together, the one's snapshots would be dropped as older states of the other. So what a name stands for counts as
-//! well: a tree's recorded path, a stream's program.
+//! One name can stand for two things: `/home/alice/data` and `/home/bob/data`, backed up by two
+//! jobs, are both `data`. Judged together, the one's snapshots would be dropped as older states of
+//! the other. So what a name stands for counts as well: a tree's recorded path, a stream's program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -129,8 +129,8 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// What a record is of; none where its name alone counts. A relative path, which earlier versions recorded, is the
-    /// one absolute path of the same name that ends with it.
+    /// What a record is of; none where its name alone counts. A relative path, which earlier
+    /// versions recorded, is the one absolute path of the same name that ends with it.
     pub fn thing(&self, host: &str, record: &SourceRecord) -> Option<Thing> {
         if self.by_name.contains(&record.name) {
             return None;

@@ -1,4 +1,5 @@
-//! What is judged together: one name can stand for two things, and one thing can have several names in records.
+//! What is judged together: one name can stand for two things, and one thing can have several names
+//! in records.
 
 use super::tests::{DAY, add, ids, last, options, run};
 use super::*;
@@ -39,7 +40,8 @@ fn dump(words: &[&str]) -> SourceKind {
     }
 }
 
-/// A snapshot of each kind in turn, six hours apart; what `last 1` leaves of them, by their numbers.
+/// A snapshot of each kind in turn, six hours apart; what `last 1` leaves of them, by their
+/// numbers.
 fn left(kinds: &[SourceKind], change: impl Fn(&mut ForgetOptions)) -> Vec<usize> {
     let lab = Lab::new();
     let repo = lab.open();
@@ -164,8 +166,8 @@ fn a_moved_source_of_the_configuration_is_named() {
     );
 }
 
-/// What a name stood for last month was captured well, and what it stands for now is suspect: the one's last good capture
-/// is not the other's.
+/// What a name stood for last month was captured well, and what it stands for now is suspect: the
+/// one's last good capture is not the other's.
 #[test]
 fn the_last_good_capture_is_of_the_same_thing() {
     let lab = Lab::new();

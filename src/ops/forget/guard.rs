@@ -1,7 +1,9 @@
-//! What forgetting by policy refuses without being forced (docs/decisions/0012-most-of-the-time-covered.md).
+//! What forgetting by policy refuses without being forced
+//! (docs/decisions/0012-most-of-the-time-covered.md).
 //!
-//! Guarded against is a policy or a clock that is wrong. Both show in the time that the kept snapshots reach back over;
-//! the number that goes says little, since thinning out is what policies are for.
+//! Guarded against is a policy or a clock that is wrong. Both show in the time that the kept
+//! snapshots reach back over; the number that goes says little, since thinning out is what policies
+//! are for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,8 +31,8 @@ pub struct Refusal {
     /// From the oldest to the newest of those that would stay, and of all.
     pub kept_seconds: f64,
     pub seconds: f64,
-    /// Two snapshots whose sealed times contradict what the later one names as its parent: it and the parent. Then no
-    /// time of the group says how old anything is.
+    /// Two snapshots whose sealed times contradict what the later one names as its parent: it and
+    /// the parent. Then no time of the group says how old anything is.
     pub disorder: Option<(SnapshotId, SnapshotId)>,
 }
 
@@ -62,12 +64,13 @@ impl fmt::Display for Refusal {
 }
 
 impl Group {
-    /// Why nothing of this group should be forgotten unasked, if so: more than half of it would go and what stays
-    /// covers less than a third of its time, which is at least a day; or nothing at all would stay; or the times that
-    /// are sealed in its snapshots cannot be right, since one is dated before the one that it was built on.
+    /// Why nothing of this group should be forgotten unasked, if so: more than half of it would go
+    /// and what stays covers less than a third of its time, which is at least a day; or nothing at
+    /// all would stay; or the times that are sealed in its snapshots cannot be right, since one is
+    /// dated before the one that it was built on.
     ///
-    /// What the policy does not judge counts for nothing here either: one protected snapshot of last year would else
-    /// stand for the whole year.
+    /// What the policy does not judge counts for nothing here either: one protected snapshot of
+    /// last year would else stand for the whole year.
     pub fn refusal(&self) -> Option<Refusal> {
         let judged: Vec<&Decision> = self.decisions.iter().filter(|one| is_judged(one)).collect();
         let kept = || {
@@ -96,7 +99,8 @@ impl Group {
     }
 }
 
-/// True unless it is of no count at all: of a backup under way, left by a re-tag, or from the future.
+/// True unless it is of no count at all: of a backup under way, left by a re-tag, or from the
+/// future.
 fn counts(one: &Decision) -> bool {
     one.found.snapshot.state != SnapshotState::Checkpoint
         && !one
@@ -109,8 +113,9 @@ fn is_judged(one: &Decision) -> bool {
     counts(one) && !one.found.snapshot.protected
 }
 
-/// A snapshot that is dated before its own parent by more than a store's clock may jump, and that parent. What is copied
-/// or put in another's place has the time of its first and parents of another kind, and tells nothing.
+/// A snapshot that is dated before its own parent by more than a store's clock may jump, and that
+/// parent. What is copied or put in another's place has the time of its first and parents of
+/// another kind, and tells nothing.
 fn disorder(judged: &[&Decision]) -> Option<(SnapshotId, SnapshotId)> {
     let times: BTreeMap<SnapshotId, Timestamp> = judged
         .iter()

@@ -27,8 +27,8 @@ fn daily(n: u32) -> Policy {
     }
 }
 
-/// Seven days of hourly backups drop 23 of 30 snapshots each day. That was taken for most of the group and refused, the
-/// prune behind it left out, every day again.
+/// Seven days of hourly backups drop 23 of 30 snapshots each day. That was taken for most of the
+/// group and refused, the prune behind it left out, every day again.
 #[test]
 fn a_daily_forget_over_hourly_backups_is_never_refused() {
     let lab = Lab::new();
@@ -68,7 +68,8 @@ fn a_policy_that_leaves_a_few_hours_of_a_month_is_refused() {
     );
 }
 
-/// The refused group is left alone; those of other hosts had to wait for it, and their space with them.
+/// The refused group is left alone; those of other hosts had to wait for it, and their space with
+/// them.
 #[test]
 fn a_refused_group_holds_up_no_other() {
     let lab = Lab::new();
@@ -91,7 +92,8 @@ fn a_refused_group_holds_up_no_other() {
     );
 }
 
-/// The store's clock stood a year ahead for some backups: counted back from these, all others are too old.
+/// The store's clock stood a year ahead for some backups: counted back from these, all others are
+/// too old.
 #[test]
 fn a_clock_that_was_ahead_is_refused() {
     let lab = Lab::new();
@@ -107,8 +109,8 @@ fn a_clock_that_was_ahead_is_refused() {
     assert_eq!((report.dropped, report.refused.len()), (0, 1));
 }
 
-/// One protected snapshot of long ago is not what the policy keeps of all that time: neither does it let most of it go,
-/// nor does it make an ordinary policy look as if it kept little.
+/// One protected snapshot of long ago is not what the policy keeps of all that time: neither does
+/// it let most of it go, nor does it make an ordinary policy look as if it kept little.
 #[test]
 fn protected_ones_stand_for_no_time() {
     let lab = Lab::new();
@@ -161,8 +163,8 @@ fn no_policy_takes_the_last_of_a_group_unasked() {
     );
 }
 
-/// The store's clock went back by a month (a dead battery): what was backed up since is dated before what it was built on,
-/// and a policy would drop the newest as the oldest.
+/// The store's clock went back by a month (a dead battery): what was backed up since is dated
+/// before what it was built on, and a policy would drop the newest as the oldest.
 #[test]
 fn a_group_whose_sealed_times_contradict_its_parents_is_refused() {
     let lab = Lab::new();

@@ -1,7 +1,8 @@
 //! The last good capture of a source that is suspect since: kept whatever the policy says.
 //!
-//! It is what a doubtful capture is measured by, and what is restored if the doubt was right. Ranks alone do not keep
-//! it: of two sources each may be good where the other is suspect, so that all snapshots are doubtful.
+//! It is what a doubtful capture is measured by, and what is restored if the doubt was right. Ranks
+//! alone do not keep it: of two sources each may be good where the other is suspect, so that all
+//! snapshots are doubtful.
 
 use std::collections::BTreeMap;
 
@@ -96,8 +97,9 @@ mod tests {
         }
     }
 
-    /// First the keys changed, then the database shrank as well: whatever is kept of the doubtful snapshots, each
-    /// source's last good capture went with the days, and with it what `node restore` names as the newest good one.
+    /// First the keys changed, then the database shrank as well: whatever is kept of the doubtful
+    /// snapshots, each source's last good capture went with the days, and with it what `node
+    /// restore` names as the newest good one.
     #[test]
     fn the_last_good_capture_of_each_source_is_kept() {
         let lab = Lab::new();
@@ -162,7 +164,8 @@ mod tests {
         assert_eq!(ids(repo.store(), ObjectDir::Snapshots), [good].into());
     }
 
-    /// The database alone is backed up by a second job: what it has seen counts, whatever the group.
+    /// The database alone is backed up by a second job: what it has seen counts, whatever the
+    /// group.
     #[test]
     fn a_source_goes_on_in_another_set_of_sources() {
         let lab = Lab::new();

@@ -1,7 +1,7 @@
 //! Forgetting snapshots, by name or by policy, and bringing them back.
 //!
-//! What is forgotten moves to `forgotten/` and frees nothing by itself: `prune` does that, after its grace. Until then
-//! it can be brought back.
+//! What is forgotten moves to `forgotten/` and frees nothing by itself: `prune` does that, after
+//! its grace. Until then it can be brought back.
 
 #[cfg(test)]
 mod copied_tests;
@@ -50,8 +50,8 @@ pub struct ForgetOptions {
     /// Snapshots that it does not accept are neither counted nor touched.
     pub filter: SnapshotFilter,
     pub group_by: GroupBy,
-    /// Sources whose names were given for good, in a configuration: what they stand for is not compared, so that their
-    /// history continues at another path.
+    /// Sources whose names were given for good, in a configuration: what they stand for is not
+    /// compared, so that their history continues at another path.
     pub by_name: BTreeSet<String>,
     /// Whose calendar counts.
     pub zone: TimeZone,
@@ -99,8 +99,9 @@ impl ForgetReport {
 
 /// Forgets what a policy does not keep.
 ///
-/// A group that would lose too much ([`Group::refusal`]) is left as it is unless that is forced, also in a dry run; the
-/// report names it in `refused`, and the other groups are carried out. A crash on the way leaves some of them forgotten.
+/// A group that would lose too much ([`Group::refusal`]) is left as it is unless that is forced,
+/// also in a dry run; the report names it in `refused`, and the other groups are carried out. A
+/// crash on the way leaves some of them forgotten.
 ///
 /// # Errors
 /// [`Error::Usage`] for an empty policy: it would keep nothing.
@@ -137,7 +138,8 @@ pub fn forget_by_policy(
     })?;
     crate::ops::report_vanished(repo, observer);
     crate::ops::tell_times(repo, &all, observer);
-    // The store's time. Without write access it is this machine's, or the newest that the store is known to have given.
+    // The store's time. Without write access it is this machine's, or the newest that the store is
+    // known to have given.
     let newest = all.iter().map(|one| one.snapshot.heartbeat).max();
     let now = || newest.map_or_else(sys::now, |newest| newest.max(sys::now()));
     let now = lease.as_ref().map_or_else(now, Lease::last_heartbeat);
@@ -230,8 +232,9 @@ fn to_forget(report: &ForgetReport) -> impl Iterator<Item = &Decision> {
         .filter(|one| !one.keep)
 }
 
-/// Snapshots that their writers may withdraw at any moment: those that landed after the lease had ended, while the lease
-/// is listed. A copy without its files' times looks late too, but its writers are gone, and so are their leases.
+/// Snapshots that their writers may withdraw at any moment: those that landed after the lease had
+/// ended, while the lease is listed. A copy without its files' times looks late too, but its
+/// writers are gone, and so are their leases.
 #[derive(Debug, Default)]
 struct Unsettled(BTreeSet<SnapshotId>);
 
@@ -254,8 +257,8 @@ impl Unsettled {
     }
 }
 
-/// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get to its end. A successor
-/// that may be withdrawn counts for nothing here.
+/// Snapshots whose successor is listed beside them: left by a re-tag or a repair that did not get
+/// to its end. A successor that may be withdrawn counts for nothing here.
 fn replaced(all: &[StoredSnapshot], unsettled: &Unsettled) -> BTreeMap<SnapshotId, SnapshotId> {
     let first: BTreeMap<SnapshotId, SnapshotId> =
         all.iter().map(|one| (one.id, one.first())).collect();
@@ -333,8 +336,8 @@ fn carry_out(
     Ok(())
 }
 
-/// Forgets snapshots given by id, prefix or `latest`; returns them in that order. In a dry run nothing is touched. One that
-/// vanished is no longer missed afterwards; it is not returned.
+/// Forgets snapshots given by id, prefix or `latest`; returns them in that order. In a dry run
+/// nothing is touched. One that vanished is no longer missed afterwards; it is not returned.
 ///
 /// # Errors
 /// [`Error::Refused`] if one of them is protected: nothing is forgotten then.

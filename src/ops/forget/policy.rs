@@ -1,16 +1,17 @@
 //! Which snapshots of a group a policy keeps, and why. Pure: times and states in, reasons out.
 //!
-//! The rules are restic's: the newest snapshot of each period is kept, periods without one are not counted, and the
-//! oldest snapshot fills a slot that is left over. Beyond them:
+//! The rules are restic's: the newest snapshot of each period is kept, periods without one are not
+//! counted, and the oldest snapshot fills a slot that is left over. Beyond them:
 //!
 //! - Checkpoints, and snapshots that claim a time of the future, are kept and count for nothing.
 //! - Protected snapshots are kept and take no slot.
-//! - There are three ranks: complete; incomplete; doubtful, with a source that is suspect (decision 9). Complete snapshots
-//!   are judged as if there were no others, incomplete ones as if there were no doubtful ones. One of a lower rank is
-//!   kept where nothing of a higher rank is newer, where it fills a period of a rule that has none of a higher rank
-//!   (newest first, as many of each rank as the rule has slots), or where it is itself among the last ones or within the
-//!   time. So it never takes a better one's place, and a source of which something can never be read keeps a history
-//!   all the same, which damage that comes later does not push out.
+//! - There are three ranks: complete; incomplete; doubtful, with a source that is suspect (decision
+//!   9). Complete snapshots are judged as if there were no others, incomplete ones as if there were
+//!   no doubtful ones. One of a lower rank is kept where nothing of a higher rank is newer, where
+//!   it fills a period of a rule that has none of a higher rank (newest first, as many of each rank
+//!   as the rule has slots), or where it is itself among the last ones or within the time. So it
+//!   never takes a better one's place, and a source of which something can never be read keeps a
+//!   history all the same, which damage that comes later does not push out.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -38,8 +39,8 @@ impl Slots {
     }
 }
 
-/// A span of the calendar, in the zone that is asked for. Weeks are ISO weeks; an hour that the clock goes through twice
-/// is two.
+/// A span of the calendar, in the zone that is asked for. Weeks are ISO weeks; an hour that the
+/// clock goes through twice is two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     Hour,
@@ -161,7 +162,8 @@ impl fmt::Display for Rank {
 pub enum Reason {
     /// The n-th of the last ones.
     Last(u32),
-    /// The n-th slot of a period's rule; `oldest`: a slot that was left over, filled with the oldest one.
+    /// The n-th slot of a period's rule; `oldest`: a slot that was left over, filled with the
+    /// oldest one.
     Slot {
         period: Period,
         number: u32,
@@ -243,7 +245,8 @@ impl fmt::Display for Span {
     }
 }
 
-/// Judges the snapshots of one group, oldest first by time. Those for which no reason comes back are dropped.
+/// Judges the snapshots of one group, oldest first by time. Those for which no reason comes back
+/// are dropped.
 ///
 /// `horizon`: what is later than this is of the future.
 pub fn judge(
@@ -333,8 +336,8 @@ impl Rows {
         all.filter(move |one| one.0 < rank).map(|one| &one.1)
     }
 
-    /// From when on the rules count back: the newest of the best rank that there is, by its place, which orders equal
-    /// times too. Protected ones count where they are complete.
+    /// From when on the rules count back: the newest of the best rank that there is, by its place,
+    /// which orders equal times too. Protected ones count where they are complete.
     fn anchor(&self) -> Option<Timestamp> {
         let complete = self.better(Rank::Incomplete).max_by_key(|row| row.at);
         let newest = |rank| self.of(rank).first().copied();

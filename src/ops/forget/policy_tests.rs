@@ -142,7 +142,8 @@ fn the_newest_of_each_period_is_kept_and_the_oldest_fills_what_is_left() {
 
 #[test]
 fn weeks_are_those_of_iso_8601() {
-    // 2026-01-04 is a Sunday, 2025-12-29 the Monday of the same week; 2027-01-01 lies in 2026's week 53.
+    // 2026-01-04 is a Sunday, 2025-12-29 the Monday of the same week; 2027-01-01 lies in 2026's
+    // week 53.
     let ones = [
         -4 * DAY,
         -3 * DAY,
@@ -297,8 +298,8 @@ fn incomplete_ones_stand_beside_complete_ones() {
     );
 }
 
-/// A file that can never be read makes every snapshot incomplete: the policy works among them then, and does not keep
-/// them all.
+/// A file that can never be read makes every snapshot incomplete: the policy works among them then,
+/// and does not keep them all.
 #[test]
 fn a_source_that_is_never_complete_has_a_history_all_the_same() {
     let ones: Vec<One> = (0..100).map(|day| incomplete(day * DAY)).collect();
@@ -307,8 +308,9 @@ fn a_source_that_is_never_complete_has_a_history_all_the_same() {
     assert!(kept[93..].iter().all(|&kept| kept));
 }
 
-/// A file that can never be read makes every snapshot incomplete; then the database is damaged, and each hourly dump is
-/// suspect. The doubtful ones took the slots of the incomplete ones, which were as good as such a source ever is.
+/// A file that can never be read makes every snapshot incomplete; then the database is damaged, and
+/// each hourly dump is suspect. The doubtful ones took the slots of the incomplete ones, which were
+/// as good as such a source ever is.
 #[test]
 fn doubtful_ones_push_no_incomplete_one_out() {
     let good = (0..10).map(|day| incomplete(day * DAY));
@@ -333,7 +335,8 @@ fn doubtful_ones_push_no_incomplete_one_out() {
     );
     assert_eq!(told[10..].iter().filter(|why| !why.is_empty()).count(), 7);
 
-    // Among the last ones they count behind all that is better and newer; a period with a better one is taken.
+    // Among the last ones they count behind all that is better and newer; a period with a better
+    // one is taken.
     let ones = [incomplete(0), doubtful(1), incomplete(2), doubtful(3)];
     let last = Policy {
         last: Some(Slots::Some(2)),
@@ -506,8 +509,8 @@ proptest! {
         }
     }
 
-    /// Incomplete snapshots and checkpoints change nothing for complete ones, doubtful ones nothing for all others: not
-    /// what is kept, nor why.
+    /// Incomplete snapshots and checkpoints change nothing for complete ones, doubtful ones nothing
+    /// for all others: not what is kept, nor why.
     #[test]
     fn what_is_worse_never_pushes_a_better_one_out(
         ones in arb_ones(), policy in arb_policy(), zone_at in 0..ZONES.len(),
@@ -526,7 +529,8 @@ proptest! {
         }
     }
 
-    /// They do not pile up either: each rule keeps as many of a rank as it has slots, and the newest is kept.
+    /// They do not pile up either: each rule keeps as many of a rank as it has slots, and the
+    /// newest is kept.
     #[test]
     fn worse_ones_are_bounded(ones in arb_ones(), slots in 1..6u32, n in 0..Period::ALL.len()) {
         let all = run(&period(Period::ALL[n], slots), &TimeZone::UTC, &ones);

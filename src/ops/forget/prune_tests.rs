@@ -21,7 +21,8 @@ fn run_prune(repo: &Repository) -> PruneReport {
     prune(repo, &options, &Counters::default(), &Cancel::new()).expect("pruned")
 }
 
-/// A snapshot that is alone with its data, and a later one. Both are old enough for a prune to look at their packs.
+/// A snapshot that is alone with its data, and a later one. Both are old enough for a prune to look
+/// at their packs.
 fn sample() -> (Lab, SnapshotId, Vec<u8>) {
     let lab = Lab::new();
     let stream = noise(1, 600_000);
@@ -34,7 +35,8 @@ fn sample() -> (Lab, SnapshotId, Vec<u8>) {
     (lab, id, stream)
 }
 
-/// A mark that did not count it as a root has condemned all of its packs, and died before it deleted its object.
+/// A mark that did not count it as a root has condemned all of its packs, and died before it
+/// deleted its object.
 #[test]
 fn what_came_back_from_condemned_packs_is_kept() {
     let (lab, id, stream) = sample();

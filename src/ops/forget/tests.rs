@@ -280,7 +280,8 @@ fn groups_are_judged_by_themselves_and_filters_leave_the_rest_alone() {
     assert_eq!((report.groups.len(), report.dropped), (1, 1));
 }
 
-/// A client whose clock is wrong by years: the store's time counts, and what is of the store's future is kept.
+/// A client whose clock is wrong by years: the store's time counts, and what is of the store's
+/// future is kept.
 #[test]
 fn the_store_s_time_overrules_a_lying_clock() {
     let lab = Lab::new();
@@ -351,7 +352,8 @@ fn protected_ones_are_not_forgotten_by_name() {
     );
 }
 
-/// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and looks at what is left.
+/// Runs `act` on a copy of the repository that dies at its n-th write, for every n, and looks at
+/// what is left.
 pub(super) fn at_every_write(
     lab: &Lab,
     act: impl Fn(&Repository) -> Result<(), Error>,
@@ -414,8 +416,8 @@ fn a_crash_while_forgetting_loses_nothing_and_a_second_try_ends_it() {
     );
 }
 
-/// The bytes of a forgotten snapshot under their old name would have the store's time of now: a snapshot of last month
-/// became `latest`, and verify took it for one that had landed too late.
+/// The bytes of a forgotten snapshot under their old name would have the store's time of now: a
+/// snapshot of last month became `latest`, and verify took it for one that had landed too late.
 #[test]
 fn what_is_brought_back_is_as_old_as_it_was() {
     let lab = Lab::new();
@@ -563,8 +565,8 @@ fn what_has_lost_its_data_stays_forgotten() {
     bring_back(&repo, id).expect("the original is whole");
 }
 
-/// A sweep that listed `snapshots/` just before the snapshot came back, and has ended just after: its lease is gone when
-/// the leases are listed, its packs are dropped.
+/// A sweep that listed `snapshots/` just before the snapshot came back, and has ended just after:
+/// its lease is gone when the leases are listed, its packs are dropped.
 #[test]
 fn a_sweep_that_ends_while_a_snapshot_comes_back_is_noticed() {
     let lab = Lab::new();
@@ -653,7 +655,8 @@ fn a_re_tag_keeps_content_and_time_and_takes_the_old_one_s_place() {
             .iter()
             .all(|one| one.found.id != next)
     );
-    // The next backup builds on the newest, and nothing is missed when a sweep has deleted the old objects.
+    // The next backup builds on the newest, and nothing is missed when a sweep has deleted the old
+    // objects.
     for id in ids(repo.store(), ObjectDir::Forgotten) {
         lab.store
             .delete(&ObjectKey::Forgotten(id))
@@ -686,7 +689,8 @@ fn a_crash_while_tagging_leaves_one_that_counts() {
     );
 }
 
-/// A new object would not look late any more. One that is whole may be tagged: after a copy without times all look late.
+/// A new object would not look late any more. One that is whole may be tagged: after a copy without
+/// times all look late.
 #[test]
 fn a_snapshot_that_landed_late_and_lacks_something_is_not_tagged_into_a_good_one() {
     let lab = Lab::new();
@@ -734,7 +738,8 @@ fn a_parent_may_be_tagged_and_forgotten_under_a_backup() {
     repo.commit(lease, snapshot).expect("committed");
 }
 
-/// Its last snapshot was forgotten and swept: that is no loss to report, on whichever machine knew of it.
+/// Its last snapshot was forgotten and swept: that is no loss to report, on whichever machine knew
+/// of it.
 #[test]
 fn a_forgotten_snapshot_is_not_missed() {
     let lab = Lab::new();

@@ -1,9 +1,11 @@
 //! Bringing a forgotten snapshot back, as long as its data is there.
 //!
-//! What comes back is a new snapshot object of the same content and time. The old bytes under the old name would have a
-//! new store time: they would be the newest snapshot of all, and look like one that landed outside its lease.
+//! What comes back is a new snapshot object of the same content and time. The old bytes under the
+//! old name would have a new store time: they would be the newest snapshot of all, and look like
+//! one that landed outside its lease.
 //!
-//! A forgotten snapshot is a root only while it is young, so a sweep may be dropping its packs this moment. Order:
+//! A forgotten snapshot is a root only while it is young, so a sweep may be dropping its packs this
+//! moment. Order:
 //!
 //! 1. Lease, which names the snapshot as parent.
 //! 2. Everything that it needs resolves in held packs that are there. If not: nothing is put.
@@ -11,12 +13,14 @@
 //! 4. The leases are listed: if a prune is alive, the new one is withdrawn.
 //! 5. The segments are listed again, and everything resolves still. If not: it is withdrawn.
 //!
-//! A sweep takes its lease, lists `snapshots/`, publishes what it drops, deletes, and lets go of its lease. If its lease
-//! was put before (4) and is there still, we withdraw; if it is gone by then, all that it dropped was published before
-//! (5), which sees it. If its lease was put after (4), it lists `snapshots/` after (3) and finds the new one there: its
-//! packs stay. What a mark has condemned is still held, and the sweep that follows finds the new one too. This needs
-//! listings that show what was put before they began; elsewhere it is refused. A crash between (3) and (5) leaves a
-//! snapshot that is whole unless a sweep ran just then; verify tells, and it can be forgotten again.
+//! A sweep takes its lease, lists `snapshots/`, publishes what it drops, deletes, and lets go of
+//! its lease. If its lease was put before (4) and is there still, we withdraw; if it is gone by
+//! then, all that it dropped was published before (5), which sees it. If its lease was put after
+//! (4), it lists `snapshots/` after (3) and finds the new one there: its packs stay. What a mark
+//! has condemned is still held, and the sweep that follows finds the new one too. This needs
+//! listings that show what was put before they began; elsewhere it is refused. A crash between (3)
+//! and (5) leaves a snapshot that is whole unless a sweep ran just then; verify tells, and it can
+//! be forgotten again.
 
 use crate::Error;
 use crate::format::{LeaseKind, SnapshotState};
@@ -36,8 +40,9 @@ pub struct Undeleted {
     pub from: SnapshotId,
 }
 
-/// The forgotten snapshots that can be asked back, in the order in which they were forgotten: neither checkpoints nor
-/// those of which a listed snapshot took the place. Whether a sweep has begun on their data is not looked at.
+/// The forgotten snapshots that can be asked back, in the order in which they were forgotten:
+/// neither checkpoints nor those of which a listed snapshot took the place. Whether a sweep has
+/// begun on their data is not looked at.
 pub fn restorable(
     repo: &Repository,
     observer: &dyn Observer,
@@ -61,8 +66,8 @@ pub fn restorable(
 /// Brings back a forgotten snapshot, given by its id or a prefix of it.
 ///
 /// # Errors
-/// [`Error::Refused`] or [`RepoError::Refused`] if its data is gone, if a prune is at work, or if it is not forgotten:
-/// nothing has changed then.
+/// [`Error::Refused`] or [`RepoError::Refused`] if its data is gone, if a prune is at work, or if
+/// it is not forgotten: nothing has changed then.
 pub fn undelete(
     repo: &Repository,
     name: &str,

@@ -18,13 +18,15 @@ use crate::types::Node;
 
 /// Writes a stream or file to `out` as it was captured, or a directory as a tar archive.
 ///
-/// Names in the archive are relative to the directory, which is its first entry, `./`. Names of any bytes and length, sizes
-/// above 8 GiB, times to the nanosecond and extended attributes (`SCHILY.xattr`) are in the forms that GNU tar and
-/// bsdtar read. Sockets, and paths that were not captured, cannot be in it and are told as missing. Holes are zeros.
-/// Further names of a file are hard links to the first. `host`: this machine's name, for the lease.
+/// Names in the archive are relative to the directory, which is its first entry, `./`. Names of any
+/// bytes and length, sizes above 8 GiB, times to the nanosecond and extended attributes
+/// (`SCHILY.xattr`) are in the forms that GNU tar and bsdtar read. Sockets, and paths that were not
+/// captured, cannot be in it and are told as missing. Holes are zeros. Further names of a file are
+/// hard links to the first. `host`: this machine's name, for the lease.
 ///
 /// # Errors
-/// Damage ends it: an archive or file that goes on behind a gap would pass as whole. What was written stays written.
+/// Damage ends it: an archive or file that goes on behind a gap would pass as whole. What was
+/// written stays written.
 pub fn cat(
     repo: &Repository,
     what: &What,

@@ -1,8 +1,8 @@
 //! Finding paths by pattern in all snapshots.
 //!
-//! Each run is read once, whatever number of snapshots share it, to learn which paths in it match; each snapshot is then
-//! asked for these paths alone. Only a pattern that matches more than [`PATHS_MAX`] paths of a run makes the snapshots
-//! be walked whole.
+//! Each run is read once, whatever number of snapshots share it, to learn which paths in it match;
+//! each snapshot is then asked for these paths alone. Only a pattern that matches more than
+//! [`PATHS_MAX`] paths of a run makes the snapshots be walked whole.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -40,16 +40,18 @@ pub struct FindReport {
     pub found: u64,
     /// Snapshots that were searched.
     pub snapshots: usize,
-    /// Where nothing was found: the pattern as it would have to be, if it begins with the path or name of a source.
+    /// Where nothing was found: the pattern as it would have to be, if it begins with the path or
+    /// name of a source.
     pub meant: Option<OsString>,
 }
 
 /// Takes what is found. An error of it ends the operation.
 pub type EachFind<'a> = dyn FnMut(FindItem<'_>) -> Result<(), Error> + 'a;
 
-/// Finds the paths that match a pattern of gitignore's rules, seen from each source's root: one without `/` matches at
-/// any depth, one that ends in `/` directories alone. Newest snapshot first, each source in path order; a path is told for
-/// each snapshot that holds it. Roots and what lies below a match are no matches.
+/// Finds the paths that match a pattern of gitignore's rules, seen from each source's root: one
+/// without `/` matches at any depth, one that ends in `/` directories alone. Newest snapshot first,
+/// each source in path order; a path is told for each snapshot that holds it. Roots and what lies
+/// below a match are no matches.
 pub fn find(
     repo: &Repository,
     glob: &OsStr,

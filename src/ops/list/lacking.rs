@@ -1,4 +1,5 @@
-//! How much a snapshot lacks of each source, and the first paths of it, for reports that list many snapshots.
+//! How much a snapshot lacks of each source, and the first paths of it, for reports that list many
+//! snapshots.
 
 use super::CACHE_BYTES;
 use crate::format::{SourceKind, SourceRecord};
@@ -15,11 +16,13 @@ pub struct Lacks {
     pub incomplete: u64,
     /// Directories of which the snapshot lacks names. None: not known.
     pub partial: Option<u64>,
-    /// Of these: directories of which something else than the user's rules kept names. None: not known.
+    /// Of these: directories of which something else than the user's rules kept names. None: not
+    /// known.
     pub unseen: Option<u64>,
     /// Paths that lack something since a repair, as far as the snapshot names them.
     pub lost: u64,
-    /// A repair named only the first paths of the snapshot that lack something: this source may have more of them.
+    /// A repair named only the first paths of the snapshot that lack something: this source may
+    /// have more of them.
     pub is_lost_cut: bool,
 }
 
@@ -113,9 +116,10 @@ impl<'a> MissingLister<'a> {
         }
     }
 
-    /// The first paths of what a snapshot lacks of a source; none if its counts say that it lacks nothing. The list of
-    /// files is read as far as the counts say that there is more, and only that of directories where only these lack
-    /// something. What cannot be read is left out, and the list counts as cut.
+    /// The first paths of what a snapshot lacks of a source; none if its counts say that it lacks
+    /// nothing. The list of files is read as far as the counts say that there is more, and only
+    /// that of directories where only these lack something. What cannot be read is left out, and
+    /// the list counts as cut.
     pub fn list(&self, found: &StoredSnapshot, source: &SourceRecord) -> Option<Lacking> {
         let lacks = Lacks::of(found, source);
         if lacks.is_nothing() {
@@ -143,7 +147,8 @@ impl<'a> MissingLister<'a> {
         Some(out)
     }
 
-    /// Adds entries until there are as many as the counts say; false if there are fewer, or no room for them.
+    /// Adds entries until there are as many as the counts say; false if there are fewer, or no room
+    /// for them.
     fn add_entries(
         &self,
         source: &SourceRecord,

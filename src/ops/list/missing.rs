@@ -9,9 +9,10 @@ use crate::ops::walk::Walk;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{Entry, RelPath};
 
-/// Lists, in path order and at any depth, the entries of a snapshot that are no full capture (failed, stale, torn), and
-/// the directories that held names which it lacks ([`Entry::missing_names`]); with a source and a path, those at and
-/// below it. Sources are not listed themselves.
+/// Lists, in path order and at any depth, the entries of a snapshot that are no full capture
+/// (failed, stale, torn), and the directories that held names which it lacks
+/// ([`Entry::missing_names`]); with a source and a path, those at and below it. Sources are not
+/// listed themselves.
 ///
 /// # Errors
 /// [`Error::NotThere`] if there is no such source or path.

@@ -1,7 +1,8 @@
-//! Looking into a repository: its snapshots, what they hold, where a path is, a stream's or file's bytes, sums.
+//! Looking into a repository: its snapshots, what they hold, where a path is, a stream's or file's
+//! bytes, sums.
 //!
-//! Listings are tolerant: where a page of a run cannot be read, the range of paths that is uncertain is told to the
-//! observer as damage and the rest is listed.
+//! Listings are tolerant: where a page of a run cannot be read, the range of paths that is
+//! uncertain is told to the observer as damage and the rest is listed.
 
 mod cat;
 mod find;
@@ -79,8 +80,9 @@ impl SnapshotFilter {
     }
 }
 
-/// The snapshots, oldest first by what is sealed in them, checkpoints among them, without those that another one
-/// replaces. Those that cannot be read are reported as damage, and times that a copy has lost in a note.
+/// The snapshots, oldest first by what is sealed in them, checkpoints among them, without those
+/// that another one replaces. Those that cannot be read are reported as damage, and times that a
+/// copy has lost in a note.
 pub fn snapshots(
     repo: &Repository,
     filter: &SnapshotFilter,
@@ -117,9 +119,9 @@ pub type EachLs<'a> = dyn FnMut(LsItem<'_>) -> Result<(), Error> + 'a;
 
 /// Lists what is in a snapshot, in path order.
 ///
-/// A snapshot alone gives its sources, and with `recursive` everything in each; a source or directory what is right in it,
-/// and with `recursive` everything below it (itself is left out); anything else itself. Only the pages that lead there
-/// are read.
+/// A snapshot alone gives its sources, and with `recursive` everything in each; a source or
+/// directory what is right in it, and with `recursive` everything below it (itself is left out);
+/// anything else itself. Only the pages that lead there are read.
 ///
 /// # Errors
 /// [`Error::NotThere`] if there is no such source or path.

@@ -27,8 +27,8 @@ pub struct Stats {
     /// Plain bytes in held packs, each chunk once unless two packs hold it.
     pub data_bytes: u64,
     pub metadata_bytes: u64,
-    /// The newest snapshot of each host and source: sources, files in them (a stream is one), and plain bytes as a
-    /// restore would write them.
+    /// The newest snapshot of each host and source: sources, files in them (a stream is one), and
+    /// plain bytes as a restore would write them.
     pub latest_sources: u64,
     pub latest_files: u64,
     pub latest_bytes: u64,

@@ -15,8 +15,8 @@ use crate::repo::ChunkReader;
 use crate::sys::PathError;
 use crate::types::{Class, Content, Entry, Extent, Metadata, Node, RelPath, XattrValue};
 
-/// Files up to this size are read through the reader's cache of frames, since their neighbours lie in the same frames;
-/// larger ones by windows on all cores. 2 MiB.
+/// Files up to this size are read through the reader's cache of frames, since their neighbours lie
+/// in the same frames; larger ones by windows on all cores. 2 MiB.
 const SMALL_BYTES: u64 = 2 << 20;
 const BLOCK: u64 = 512;
 /// What a header has room for, of a name and of a target.
@@ -24,7 +24,8 @@ const NAME_BYTES: usize = 100;
 /// The name of an entry that holds the next entry's name or target.
 const LONG_NAME: &[u8] = b"././@LongLink";
 
-/// Writes a directory and everything below it. `walk` stands right behind the directory's own entry, `top`.
+/// Writes a directory and everything below it. `walk` stands right behind the directory's own
+/// entry, `top`.
 pub(super) fn write_tar(
     reader: &ChunkReader<'_>,
     walk: &mut Walk<'_>,
@@ -130,9 +131,9 @@ impl Archive<'_, '_> {
         self.content(content)
     }
 
-    /// Puts the name and a link's target into the header byte for byte. The library's own way drops what a path does
-    /// not need, such as the second slash of `a//b`, makes `//` of a link to `/`, and refuses a long name that is not
-    /// UTF-8.
+    /// Puts the name and a link's target into the header byte for byte. The library's own way drops
+    /// what a path does not need, such as the second slash of `a//b`, makes `//` of a link to `/`,
+    /// and refuses a long name that is not UTF-8.
     fn name(&mut self, header: &mut Header, name: &[u8], target: &[u8]) -> Result<(), Error> {
         for (kind, bytes) in [
             (EntryType::GNULongLink, target),
@@ -259,7 +260,8 @@ impl Archive<'_, '_> {
             write_content(self.reader, content, &mut out, self.cancel, self.observer)?;
         }
         if out.written != content.size {
-            // The size stands in the header: an archive with another would be read wrongly from here on.
+            // The size stands in the header: an archive with another would be read wrongly from
+            // here on.
             let what = format!(
                 "a file has {} bytes, its entry says {}",
                 out.written, content.size

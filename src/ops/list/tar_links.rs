@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::ops::restore::link_digest;
 use crate::types::Node;
 
-/// Files of several names that are remembered at once, and bytes of their names. What comes after is written in full, as
-/// a file of its own.
+/// Files of several names that are remembered at once, and bytes of their names. What comes after
+/// is written in full, as a file of its own.
 const FILES_MAX: usize = 64 << 10;
 const NAME_BYTES_MAX: usize = 8 << 20;
 
@@ -28,8 +28,8 @@ struct Written {
 }
 
 impl TarLinks {
-    /// The name under which the archive holds the file already; none for the first of a file's names, which is
-    /// remembered as `name`.
+    /// The name under which the archive holds the file already; none for the first of a file's
+    /// names, which is remembered as `name`.
     pub fn first_name(&mut self, node: &Node, name: &[u8]) -> Option<Vec<u8>> {
         let (meta, digest) = link_digest(node)?;
         let key = (meta.device, meta.inode);

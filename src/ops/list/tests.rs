@@ -92,7 +92,8 @@ fn ls_lists_sources_directories_and_files() {
     }
 }
 
-/// An error of a path says what stands in its way, whichever command asks; the listing that it advises is there.
+/// An error of a path says what stands in its way, whichever command asks; the listing that it
+/// advises is there.
 #[test]
 fn a_path_that_is_not_there_is_told_why() {
     let (lab, repo) = sample();
@@ -377,8 +378,8 @@ fn tar_holds_what_is_hard_to_hold() {
     assert_eq!(seen[3].3, records);
 }
 
-/// Names of one file are links in the archive, to the first of them that it holds; one whose other names are elsewhere is
-/// a file.
+/// Names of one file are links in the archive, to the first of them that it holds; one whose other
+/// names are elsewhere is a file.
 #[test]
 fn tar_holds_hard_links() {
     let lab = Lab::new();
@@ -432,7 +433,8 @@ fn tar_holds_hard_links() {
     );
 }
 
-/// A library that takes names for paths drops what a path does not need, and refuses what is not text.
+/// A library that takes names for paths drops what a path does not need, and refuses what is not
+/// text.
 #[test]
 fn tar_holds_names_and_targets_byte_for_byte() {
     let lab = Lab::new();
@@ -586,8 +588,8 @@ fn spoil(lab: &Lab, id: SnapshotId) {
     lab.store.clock().advance(back);
 }
 
-/// The newest one's object was damaged, and `restore latest` brought the state of an hour before without a word; so
-/// would `forget latest` have forgotten the last good one.
+/// The newest one's object was damaged, and `restore latest` brought the state of an hour before
+/// without a word; so would `forget latest` have forgotten the last good one.
 #[test]
 fn an_older_snapshot_does_not_pass_for_a_damaged_latest() {
     let lab = Lab::new();

@@ -1,10 +1,11 @@
 //! How old something is, by a clock that may have been wrong for a while.
 //!
-//! All times are the store's. On a local store that is the machine's clock, and a dead battery or a bad time server can
-//! set it years ahead for an hour: every grace period would be over at once. So a long silence does not count. If
-//! nothing was written to the repository for more than 30 days between two times, either nobody used it or the clock
-//! jumped, and nothing tells which. The longest silence since a thing was written is taken off its age. A real pause
-//! costs one more grace period; a jump of the clock deletes nothing.
+//! All times are the store's. On a local store that is the machine's clock, and a dead battery or a
+//! bad time server can set it years ahead for an hour: every grace period would be over at once. So
+//! a long silence does not count. If nothing was written to the repository for more than 30 days
+//! between two times, either nobody used it or the clock jumped, and nothing tells which. The
+//! longest silence since a thing was written is taken off its age. A real pause costs one more
+//! grace period; a jump of the clock deletes nothing.
 
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use crate::types::Timestamp;
 /// A pause in writing that is longer than this may be a jump of the clock: 30 days.
 const SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Judges ages by the store's time at the start of a survey and the times of the objects that it listed.
+/// Judges ages by the store's time at the start of a survey and the times of the objects that it
+/// listed.
 #[derive(Debug, Default)]
 pub(super) struct Ages {
     now: Timestamp,
-    /// Pauses longer than [`SILENCE`]: from one object's time to the next one's, in ascending order.
+    /// Pauses longer than [`SILENCE`]: from one object's time to the next one's, in ascending
+    /// order.
     silences: Vec<(Timestamp, Timestamp)>,
 }
 
@@ -27,7 +30,8 @@ pub(super) fn is_older(time: Timestamp, now: Timestamp, span: Duration) -> bool 
 }
 
 impl Ages {
-    /// `times`: those of all snapshots, forgotten snapshots and segments. Times after `now` say nothing.
+    /// `times`: those of all snapshots, forgotten snapshots and segments. Times after `now` say
+    /// nothing.
     pub fn new(now: Timestamp, mut times: Vec<Timestamp>) -> Self {
         times.retain(|time| *time <= now);
         times.push(now);
@@ -49,7 +53,8 @@ impl Ages {
         is_older(time, self.now, span) && !self.is_older(time, span)
     }
 
-    /// True if the last silence lasts until now: no object tells that the clock has been right since.
+    /// True if the last silence lasts until now: no object tells that the clock has been right
+    /// since.
     pub fn is_silent(&self) -> bool {
         self.silences.last().is_some_and(|&(_, to)| to == self.now)
     }

@@ -1,4 +1,5 @@
-//! Interleavings that only a clock outside the protocol's margin, or a deletion by name, makes dangerous.
+//! Interleavings that only a clock outside the protocol's margin, or a deletion by name, makes
+//! dangerous.
 
 use std::sync::Arc;
 
@@ -52,8 +53,8 @@ fn leave_a_copy(lab: &Lab, id: SnapshotId) {
         .expect("put");
 }
 
-/// A forget that was cut off long ago left a copy. After a sweep has listed it, and before it deletes, somebody forgets
-/// the snapshot for good: the copy under that name is a new one.
+/// A forget that was cut off long ago left a copy. After a sweep has listed it, and before it
+/// deletes, somebody forgets the snapshot for good: the copy under that name is a new one.
 #[test]
 fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
     // Before the walk through the snapshots, and before each of the sweep's own looks.
@@ -86,7 +87,8 @@ fn a_sweep_does_not_delete_a_copy_that_was_made_since_its_listing() {
     }
 }
 
-/// A forget that took the old copy for a stale one deletes it and puts its own, while a sweep is about to delete the old.
+/// A forget that took the old copy for a stale one deletes it and puts its own, while a sweep is
+/// about to delete the old.
 #[test]
 fn a_sweep_deletes_only_the_copy_that_it_judged() {
     let lab = Lab::new();
@@ -116,7 +118,8 @@ fn a_sweep_deletes_only_the_copy_that_it_judged() {
     undelete_now(&lab, first).expect("brought back");
 }
 
-/// What stands in `snapshots/` too was not forgotten, however old its copy is: no sweep touches that copy.
+/// What stands in `snapshots/` too was not forgotten, however old its copy is: no sweep touches
+/// that copy.
 #[test]
 fn a_copy_of_a_listed_snapshot_is_never_spent() {
     let lab = Lab::new();
@@ -132,8 +135,9 @@ fn a_copy_of_a_listed_snapshot_is_never_spent() {
     );
 }
 
-/// The store's clock is a day ahead for a minute, between two heartbeats of a writer, and a prune runs just then: the
-/// writer looks dead to it. The writer's commit notices that what it relied on was dropped.
+/// The store's clock is a day ahead for a minute, between two heartbeats of a writer, and a prune
+/// runs just then: the writer looks dead to it. The writer's commit notices that what it relied on
+/// was dropped.
 #[test]
 fn a_clock_that_jumps_ahead_and_back_between_two_heartbeats() {
     let lab = Lab::new();
@@ -166,8 +170,8 @@ fn a_clock_that_jumps_ahead_and_back_between_two_heartbeats() {
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
 }
 
-/// The same jump, and the writer's snapshot lands while the sweep makes up its mind: the sweep looks again, and keeps
-/// what that snapshot needs.
+/// The same jump, and the writer's snapshot lands while the sweep makes up its mind: the sweep
+/// looks again, and keeps what that snapshot needs.
 #[test]
 fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     let lab = Lab::new();
@@ -214,8 +218,8 @@ fn a_sweep_sees_the_snapshot_of_a_writer_that_it_took_for_dead() {
     assert!(files(&lab.open(), revived.0).contains_key("old"));
 }
 
-/// The store's clock stands ten years ahead for a while (a machine without a clock battery). No grace ends by that, also
-/// not that of a pack which a mark condemned.
+/// The store's clock stands ten years ahead for a while (a machine without a clock battery). No
+/// grace ends by that, also not that of a pack which a mark condemned.
 #[test]
 fn a_clock_far_ahead_ends_no_grace() {
     for is_marked in [false, true] {
@@ -262,7 +266,8 @@ fn a_clock_far_ahead_ends_no_grace() {
     }
 }
 
-/// A repository that nobody touched for months is swept one grace after somebody prunes it again, with nothing else done.
+/// A repository that nobody touched for months is swept one grace after somebody prunes it again,
+/// with nothing else done.
 #[test]
 fn after_a_long_rest_one_more_grace_passes() {
     let lab = Lab::new();

@@ -1,8 +1,10 @@
-//! The mark: live chunks of packs that are not worth keeping are copied, then one segment condemns the packs.
+//! The mark: live chunks of packs that are not worth keeping are copied, then one segment condemns
+//! the packs.
 //!
-//! Crash points: a copy without a segment is an orphan; copies that a segment adds while their originals are not yet
-//! condemned are duplicates, of which the next mark keeps the better pack. A pack is condemned only when all that is live
-//! in it was read, hashed to its name, and is durable and published elsewhere.
+//! Crash points: a copy without a segment is an orphan; copies that a segment adds while their
+//! originals are not yet condemned are duplicates, of which the next mark keeps the better pack. A
+//! pack is condemned only when all that is live in it was read, hashed to its name, and is durable
+//! and published elsewhere.
 
 use std::time::Instant;
 
@@ -87,7 +89,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Copies as much as there is room and time for; returns the new packs that no segment adds yet.
+    /// Copies as much as there is room and time for; returns the new packs that no segment adds
+    /// yet.
     fn copy(
         &mut self,
         copier: &mut PackCopier<'_>,
@@ -200,7 +203,8 @@ impl Run<'_> {
             found += lens.map(|(chunk, _)| u64::from(chunk.len)).sum::<u64>();
             copier.frame(&id, number, frame, &is_live)?;
         }
-        // The directory is the pack's own word, the index that of the segments: what they disagree on is not let go.
+        // The directory is the pack's own word, the index that of the segments: what they disagree
+        // on is not let go.
         if found != pack.live {
             let what = "its directory lacks chunks that the index segments tell of";
             return Err(RepoError::damaged(ObjectKey::Pack(id), what).into());

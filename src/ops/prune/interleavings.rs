@@ -59,8 +59,8 @@ fn prune_daily(lab: &Lab, repo: &Repository, days: usize) {
     }
 }
 
-/// I1, I13: a year's worth of segments is merged by two clients at once. Neither undoes the other, what a merge stands for
-/// goes only a grace later, and the number of segments stays small.
+/// I1, I13: a year's worth of segments is merged by two clients at once. Neither undoes the other,
+/// what a merge stands for goes only a grace later, and the number of segments stays small.
 #[test]
 fn i1_two_prunes_merge_the_same_segments() {
     let lab = Lab::new();
@@ -131,7 +131,8 @@ fn i14_an_empty_segment_supersedes_all() {
     assert_eq!(files(&lab.open(), second), read_files(&lab.tree()));
 }
 
-/// I2: a client sleeps through mark and sweep inside its backup. What it relied on is gone; it cannot commit.
+/// I2: a client sleeps through mark and sweep inside its backup. What it relied on is gone; it
+/// cannot commit.
 #[test]
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let lab = Lab::new();
@@ -152,7 +153,8 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
     assert_sound(&awake);
 }
 
-/// I5: killed between pack and segment. The orphan is adopted by a mark, judged by a later one, and swept.
+/// I5: killed between pack and segment. The orphan is adopted by a mark, judged by a later one, and
+/// swept.
 #[test]
 fn i5_an_orphan_is_adopted_and_swept() {
     let lab = Lab::new();
@@ -178,8 +180,9 @@ fn i5_an_orphan_is_adopted_and_swept() {
     assert_eq!(files(&repo, second), read_files(&lab.tree()));
 }
 
-/// I7, I12: a backup of three days under daily prunes. Its packs are condemned by none that it outlives: they are younger
-/// than its lease, and what it deduplicated against stays while its lease does.
+/// I7, I12: a backup of three days under daily prunes. Its packs are condemned by none that it
+/// outlives: they are younger than its lease, and what it deduplicated against stays while its
+/// lease does.
 #[test]
 fn i12_a_long_backup_under_daily_prunes() {
     let lab = Lab::new();
@@ -216,8 +219,8 @@ fn i12_a_long_backup_under_daily_prunes() {
     assert_sound(&pruner);
 }
 
-/// I8: a chunk in two packs, and two prunes side by side that each condemn another of the two. Neither copy goes while
-/// the other is condemned: the next mark copies the chunk first.
+/// I8: a chunk in two packs, and two prunes side by side that each condemn another of the two.
+/// Neither copy goes while the other is condemned: the next mark copies the chunk first.
 #[test]
 fn i8_each_of_two_prunes_condemns_another_copy() {
     let lab = Lab::new();
@@ -266,7 +269,8 @@ fn i8_each_of_two_prunes_condemns_another_copy() {
     assert!(b.read_snapshot(&id).is_ok());
 }
 
-/// I9: repack, then sweep, then a look-up by a client that has not synced since: it syncs once and finds the copy.
+/// I9: repack, then sweep, then a look-up by a client that has not synced since: it syncs once and
+/// finds the copy.
 #[test]
 fn i9_a_reader_finds_what_was_copied_away() {
     let lab = Lab::new();
@@ -298,8 +302,8 @@ fn i9_a_reader_finds_what_was_copied_away() {
     assert_eq!(files(&reader, second), read_files(&lab.tree()));
 }
 
-/// I10: the parent is forgotten after the writer listed it and marked before the writer's lease names it: the snapshot is
-/// a root for the grace, and the sweep waits for the lease.
+/// I10: the parent is forgotten after the writer listed it and marked before the writer's lease
+/// names it: the snapshot is a root for the grace, and the sweep waits for the lease.
 #[test]
 fn i10_a_parent_is_forgotten_under_a_backup() {
     let lab = Lab::new();
@@ -311,7 +315,8 @@ fn i10_a_parent_is_forgotten_under_a_backup() {
     writer.sync().expect("syncs");
     lease.set_parents(&[first]).expect("few");
     forget(&*lab.store, first);
-    // Nobody else's lease would let it go at once; this one is alive, and after a heartbeat names its parent.
+    // Nobody else's lease would let it go at once; this one is alive, and after a heartbeat names
+    // its parent.
     let now = PruneOptions {
         now: true,
         ..options()
@@ -337,7 +342,8 @@ fn i10_a_parent_is_forgotten_under_a_backup() {
     assert_eq!(files(&pruner, second), read_files(&lab.tree()));
 }
 
-/// A client that has the key condemns and drops every pack. A prune deletes nothing on its word, and restores still work.
+/// A client that has the key condemns and drops every pack. A prune deletes nothing on its word,
+/// and restores still work.
 #[test]
 fn a_rogue_condemns_and_drops_everything() {
     let lab = Lab::new();

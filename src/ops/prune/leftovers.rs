@@ -1,10 +1,11 @@
-//! Dropped packs that are still in the store: a prune was cut off between the drop and the deletion, or they came back, from
-//! another copy of the repository or from a backup of it.
+//! Dropped packs that are still in the store: a prune was cut off between the drop and the
+//! deletion, or they came back, from another copy of the repository or from a backup of it.
 //!
-//! The first kind is of no use. The second may hold what a snapshot needs. A prune refuses while a listed or forgotten
-//! snapshot lacks anything, so what is left are snapshots that a repair set aside, and those of which nobody can tell what
-//! they need. For these, dropped packs stay under the rules that hold for packs in quarantine and for packs without a live
-//! chunk. `repair packs` stores again what is needed of them; then they go.
+//! The first kind is of no use. The second may hold what a snapshot needs. A prune refuses while a
+//! listed or forgotten snapshot lacks anything, so what is left are snapshots that a repair set
+//! aside, and those of which nobody can tell what they need. For these, dropped packs stay under
+//! the rules that hold for packs in quarantine and for packs without a live chunk. `repair packs`
+//! stores again what is needed of them; then they go.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +16,8 @@ use crate::observe::{Problem, Severity};
 use crate::store::{ObjectKey, ObjectMeta};
 
 impl Run<'_> {
-    /// Takes the dropped packs out of a survey and returns those that may be deleted. They are opened only if a snapshot in
-    /// quarantine lacks something.
+    /// Takes the dropped packs out of a survey and returns those that may be deleted. They are
+    /// opened only if a snapshot in quarantine lacks something.
     pub(super) fn spent_leftovers(&self, survey: &mut Survey) -> Result<Vec<ObjectMeta>, Error> {
         let mut leftovers = std::mem::take(&mut survey.leftovers);
         if let Some(needs) = survey.until.unknown_needs {

@@ -1,8 +1,8 @@
 //! Which copies of chunks the roots need: a bit a chunk, sums a pack.
 //!
-//! Of several copies in packs that are not condemned one counts: that in the pack of which most is live, then that in
-//! the pack of the lowest id, so that two prunes that see the same choose the same. Only a held pack that is listed
-//! with its size holds anything.
+//! Of several copies in packs that are not condemned one counts: that in the pack of which most is
+//! live, then that in the pack of the lowest id, so that two prunes that see the same choose the
+//! same. Only a held pack that is listed with its size holds anything.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,8 @@ use crate::types::{ChunkId, PackId, Timestamp};
 const TOLD_MAX: usize = 20;
 /// Missing chunks of snapshots in quarantine that are remembered: 12 MiB.
 const MISSING_MAX: usize = 256 << 10;
-/// Chunks with several copies that are weighed against one another; of more the copy in the lowest pack counts: 9 MiB.
+/// Chunks with several copies that are weighed against one another; of more the copy in the lowest
+/// pack counts: 9 MiB.
 const SEVERAL_MAX: usize = 256 << 10;
 
 /// A pack, and how much of it is needed.
@@ -72,7 +73,8 @@ pub(super) struct Live {
     pub told: Vec<(String, String)>,
     /// Chunks that snapshots in quarantine need and that no pack has.
     pub missing: HashSet<ChunkId>,
-    /// There are more of them than are known: what hangs below metadata that is missing, or too many.
+    /// There are more of them than are known: what hangs below metadata that is missing, or too
+    /// many.
     pub is_blind: bool,
 }
 
@@ -131,7 +133,8 @@ struct Marker<'a> {
 }
 
 impl Marker<'_> {
-    /// All copies of these chunks in packs that hold them: per chunk the one that counts first is first.
+    /// All copies of these chunks in packs that hold them: per chunk the one that counts first is
+    /// first.
     fn look_up(&mut self, batch: &[(ChunkId, u32)]) -> Result<(), Error> {
         self.ids.clear();
         self.ids.extend(batch.iter().map(|&(id, _)| id));

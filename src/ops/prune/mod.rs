@@ -1,4 +1,5 @@
-//! Pruning: finding out what no snapshot needs, and letting it go, beside backups and restores at work.
+//! Pruning: finding out what no snapshot needs, and letting it go, beside backups and restores at
+//! work.
 //!
 //! ```text
 //! lease ─▶ survey: leases, snapshots, segments, packs, what is live
@@ -7,12 +8,13 @@
 //!   ─▶ small segments are merged
 //! ```
 //!
-//! Nobody waits for a prune and none fails by it. Its safety rests on PROTOCOL section 2: a pack goes only when it has
-//! been condemned for the grace, everyone at work began after that, and the snapshots listed now do not need it. With
-//! `now`, the leases are listed again behind the mark; if nobody else is at work, the grace is none.
+//! Nobody waits for a prune and none fails by it. Its safety rests on PROTOCOL section 2: a pack
+//! goes only when it has been condemned for the grace, everyone at work began after that, and the
+//! snapshots listed now do not need it. With `now`, the leases are listed again behind the mark; if
+//! nobody else is at work, the grace is none.
 //!
-//! Memory: two bits a chunk, 250 bytes a pack, the snapshots, a batch of look-ups, 9 MiB for chunks with several copies,
-//! and one frame in three forms while packs are copied.
+//! Memory: two bits a chunk, 250 bytes a pack, the snapshots, a batch of look-ups, 9 MiB for chunks
+//! with several copies, and one frame in three forms while packs are copied.
 
 mod age;
 #[cfg(test)]
@@ -50,12 +52,13 @@ use survey::Survey;
 
 /// Lets go of what no snapshot needs.
 ///
-/// Another prune at work is no error: the report says so, and nothing is done. A crash at any point leaves too much, never
-/// too little; the next prune goes on.
+/// Another prune at work is no error: the report says so, and nothing is done. A crash at any point
+/// leaves too much, never too little; the next prune goes on.
 ///
 /// # Errors
-/// [`Error::Unresolved`] if a snapshot needs what cannot be had: nothing is condemned or dropped then.
-/// [`Error::Usage`] for a grace that is too short, or `now` on a store whose listings lag behind.
+/// [`Error::Unresolved`] if a snapshot needs what cannot be had: nothing is condemned or dropped
+/// then. [`Error::Usage`] for a grace that is too short, or `now` on a store whose listings lag
+/// behind.
 pub fn prune(
     repo: &Repository,
     options: &PruneOptions,
@@ -102,7 +105,8 @@ pub fn prune(
         }
         .into());
     }
-    // On a full disk even a lease would not fit (R28). What cannot be given back or held is no reason to stop.
+    // On a full disk even a lease would not fit (R28). What cannot be given back or held is no
+    // reason to stop.
     let _ = repo.store().set_reserve(false);
     let report = with_lease(run);
     let _ = repo.store().set_reserve(true);
@@ -179,7 +183,8 @@ impl Run<'_> {
         Ok(survey)
     }
 
-    /// The store's time now, told by our own lease. Without one only an estimate is at hand: this machine's.
+    /// The store's time now, told by our own lease. Without one only an estimate is at hand: this
+    /// machine's.
     fn store_time(&self) -> Result<Timestamp, Error> {
         match self.lease {
             Some(lease) => {
@@ -195,7 +200,8 @@ impl Run<'_> {
         self.options.grace.max(shortest_grace(&self.times))
     }
 
-    /// Leases of others that count. With `now`, one of a process of this machine that is gone does not.
+    /// Leases of others that count. With `now`, one of a process of this machine that is gone does
+    /// not.
     fn leases_of_others(&self, now: Timestamp) -> Result<Vec<FoundLease>, Error> {
         let own = self.lease.map(Lease::id);
         let mut leases = self.repo.leases()?;

@@ -10,8 +10,9 @@ use crate::types::{PackId, Timestamp};
 const SMALL_BYTES: u64 = 16 << 20;
 /// A pack is copied in any case when so many hundredths of its plain bytes are dead.
 const DEAD_HUNDREDTHS: u64 = 30;
-/// … and the worst of the others, until no more than so many hundredths of all are dead. Frames are kept whole with up to
-/// a twentieth dead ([`crate::repo::PackCopier`]): this must be more, or packs would be copied again and again.
+/// … and the worst of the others, until no more than so many hundredths of all are dead. Frames are
+/// kept whole with up to a twentieth dead ([`crate::repo::PackCopier`]): this must be more, or
+/// packs would be copied again and again.
 const DEAD_HUNDREDTHS_OF_ALL: u64 = 8;
 
 /// From when on packs are left alone, by the store's clock: writers may still need them.
@@ -21,7 +22,8 @@ pub(super) struct Until {
     pub grace: Option<Timestamp>,
     /// When the oldest lease of others began.
     pub oldest_lease: Option<Timestamp>,
-    /// Packs stored until then may be needed by a snapshot in quarantine that cannot be read, or by one that has vanished.
+    /// Packs stored until then may be needed by a snapshot in quarantine that cannot be read, or by
+    /// one that has vanished.
     pub unknown_needs: Option<Timestamp>,
 }
 
@@ -38,7 +40,8 @@ impl Until {
 pub(super) struct Plan {
     /// Known packs without a live chunk.
     pub dead: Vec<PackId>,
-    /// Packs whose live chunks are to be copied: condemned ones first, then those of which most is dead, then small ones.
+    /// Packs whose live chunks are to be copied: condemned ones first, then those of which most is
+    /// dead, then small ones.
     pub copy: Vec<PackId>,
 }
 
@@ -124,9 +127,9 @@ impl Dead {
     }
 }
 
-/// Of packs by their sizes, those that are joined into one: as many of the smallest as there can be while the greatest of
-/// them is at most twice all others together, and the bytes that are copied anyway. So a byte is copied a few times in
-/// its life, and few small packs stay.
+/// Of packs by their sizes, those that are joined into one: as many of the smallest as there can be
+/// while the greatest of them is at most twice all others together, and the bytes that are copied
+/// anyway. So a byte is copied a few times in its life, and few small packs stay.
 fn worth_joining(mut small: Vec<(u64, PackId)>, copied: u64) -> Vec<PackId> {
     small.sort_unstable();
     let (mut sum, mut take) = (copied, 0);

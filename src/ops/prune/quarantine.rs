@@ -1,16 +1,19 @@
 //! What lies in quarantine: how long it holds other things back, and when it goes itself.
 //!
-//! A snapshot that cannot be read may need any pack that was there when it was set aside. None of these is let go for
-//! [`QUARANTINE_LIFE`]: time to put the object back from a copy, or to read it from a better medium. Then it is given up,
-//! and goes, and what only it needed goes as anything that nobody needs. The same holds for an original that a repair set
-//! aside because lists of its entries are lost: the lost lists may come back, and what they named is not known.
+//! A snapshot that cannot be read may need any pack that was there when it was set aside. None of
+//! these is let go for [`QUARANTINE_LIFE`]: time to put the object back from a copy, or to read it
+//! from a better medium. Then it is given up, and goes, and what only it needed goes as anything
+//! that nobody needs. The same holds for an original that a repair set aside because lists of its
+//! entries are lost: the lost lists may come back, and what they named is not known.
 //!
-//! A snapshot that this machine remembers and that is gone without having been forgotten (see `repo::vanished`) may come
-//! back as well. What may be needed by it stays until somebody acknowledges that it is gone.
+//! A snapshot that this machine remembers and that is gone without having been forgotten (see
+//! `repo::vanished`) may come back as well. What may be needed by it stays until somebody
+//! acknowledges that it is gone.
 //!
-//! A damaged pack stays as long as it could give a chunk that a snapshot needs and no other pack has: snapshots that a
-//! repair set aside are the only ones that can need such chunks, since a prune refuses to work for any other. A repair
-//! that is under way may be reading from quarantine: nothing goes then.
+//! A damaged pack stays as long as it could give a chunk that a snapshot needs and no other pack
+//! has: snapshots that a repair set aside are the only ones that can need such chunks, since a
+//! prune refuses to work for any other. A repair that is under way may be reading from quarantine:
+//! nothing goes then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,9 +35,11 @@ pub(super) const QUARANTINE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600)
 /// Snapshots of which nobody can tell all that they need.
 #[derive(Debug, Default)]
 pub(super) struct UnknownNeeds {
-    /// Packs stored until this time may be needed by one of them; none if there is no such snapshot.
+    /// Packs stored until this time may be needed by one of them; none if there is no such
+    /// snapshot.
     pub until: Option<Timestamp>,
-    /// Those in quarantine that cannot be read to their ends, set aside less than [`QUARANTINE_LIFE`] ago.
+    /// Those in quarantine that cannot be read to their ends, set aside less than
+    /// [`QUARANTINE_LIFE`] ago.
     pub aside: u64,
     /// When the last of these was set aside.
     pub aside_since: Option<Timestamp>,
@@ -47,7 +52,8 @@ impl UnknownNeeds {
     pub fn find(roots: &Roots, live: &Live, vanished: &[LastSnapshot], margin: Duration) -> Self {
         let margin = i64::try_from(margin.as_secs()).unwrap_or(i64::MAX);
 
-        // An original whose lists of entries are lost in part may need anything, as one that cannot be read at all.
+        // An original whose lists of entries are lost in part may need anything, as one that cannot
+        // be read at all.
         let blind = roots
             .aside
             .iter()
@@ -134,7 +140,8 @@ impl Run<'_> {
             .iter()
             .filter(|(meta, now)| !now && is_given_up(meta));
         spent.extend(broken.map(|(meta, _)| meta.key.clone()));
-        // The snapshot that stands for it was let go by a policy or by name, and its original is not to come back.
+        // The snapshot that stands for it was let go by a policy or by name, and its original is
+        // not to come back.
         let orphaned = roots.aside.iter().filter(|(meta, first)| {
             is_given_up(meta) && !roots.snapshots.iter().any(|one| one.first() == *first)
         });
@@ -151,7 +158,8 @@ impl Run<'_> {
         Ok(spent)
     }
 
-    /// Those of these packs, in quarantine or dropped, that could give no chunk that a snapshot lacks.
+    /// Those of these packs, in quarantine or dropped, that could give no chunk that a snapshot
+    /// lacks.
     pub(super) fn spent_packs(
         &self,
         objects: &[ObjectMeta],
@@ -186,7 +194,8 @@ impl Run<'_> {
         Ok(spent)
     }
 
-    /// What a pack says that it holds, whatever its name; none if it cannot be read now. Damage leaves what segments say.
+    /// What a pack says that it holds, whatever its name; none if it cannot be read now. Damage
+    /// leaves what segments say.
     fn own_directory(
         &self,
         id: &PackId,

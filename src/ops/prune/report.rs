@@ -13,9 +13,11 @@ pub struct PruneOptions {
     pub host: String,
     /// Do not wait for the grace where nobody else is at work.
     pub now: bool,
-    /// How long a condemned pack and a forgotten snapshot stay: 24 h. Less than 2 h 30 min only with `now`.
+    /// How long a condemned pack and a forgotten snapshot stay: 24 h. Less than 2 h 30 min only
+    /// with `now`.
     pub grace: Duration,
-    /// Copy at most so many bytes out of packs that are mostly dead, by their share of the stored bytes.
+    /// Copy at most so many bytes out of packs that are mostly dead, by their share of the stored
+    /// bytes.
     pub max_repack: Option<ByteSize>,
     /// Begin to copy no further pack after this time.
     pub max_time: Option<Duration>,
@@ -77,11 +79,13 @@ pub enum Waiting {
     },
     /// Chunks that lie nowhere else are needed; the next prune copies them.
     Needed,
-    /// Nothing was written for more than 30 days, or the store's clock jumped: that time does not count as grace.
+    /// Nothing was written for more than 30 days, or the store's clock jumped: that time does not
+    /// count as grace.
     Silence,
     /// Snapshots came while others were judged, each time anew; the next prune tries again.
     Changed,
-    /// A snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may need it.
+    /// A snapshot in quarantine that cannot be read, or one that is gone and was not forgotten, may
+    /// need it.
     Unknown,
 }
 
@@ -102,7 +106,8 @@ pub struct PruneReport {
     pub dry_run: bool,
     /// Another prune is at work: nothing was done.
     pub other_prune: bool,
-    /// Snapshots that keep chunks alive: checkpoints, forgotten ones and those set aside among them.
+    /// Snapshots that keep chunks alive: checkpoints, forgotten ones and those set aside among
+    /// them.
     pub roots: u64,
     /// Chunks that they need, each counted once.
     pub chunks: u64,
@@ -128,14 +133,15 @@ pub struct PruneReport {
     pub pending_until: Option<Timestamp>,
     /// Why they wait.
     pub kept_waiting: Vec<Waiting>,
-    /// Packs that no readable snapshot needs and that are kept for snapshots whose needs are not known.
+    /// Packs that no readable snapshot needs and that are kept for snapshots whose needs are not
+    /// known.
     pub held: Amount,
     /// Those of these snapshots that lie in quarantine and cannot be read to their ends.
     pub unreadable_aside: u64,
     /// Until when packs are kept for them.
     pub held_until: Option<Timestamp>,
-    /// Those that this machine remembers, that are gone, and that were not forgotten: packs are kept until
-    /// `forget ID` acknowledges that they are gone.
+    /// Those that this machine remembers, that are gone, and that were not forgotten: packs are
+    /// kept until `forget ID` acknowledges that they are gone.
     pub vanished: u64,
     /// Objects that were deleted from quarantine, and those that are left there.
     pub quarantine_deleted: Amount,

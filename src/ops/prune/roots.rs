@@ -23,7 +23,8 @@ pub(super) struct Roots {
     pub quarantined: Vec<Snapshot>,
     /// The objects of these, and the first snapshot of which each is one.
     pub aside: Vec<(ObjectMeta, SnapshotId)>,
-    /// What lies in quarantine as a snapshot and cannot be read; true: not now. What they need is not known.
+    /// What lies in quarantine as a snapshot and cannot be read; true: not now. What they need is
+    /// not known.
     pub unknown: Vec<(ObjectMeta, bool)>,
     /// Snapshots that cannot be read: what they need is not known.
     pub unreadable: Vec<(String, String)>,
@@ -40,8 +41,9 @@ pub(super) struct Roots {
 }
 
 impl Roots {
-    /// Lists and reads them. `leases`: the living of others, listed before. A forgotten snapshot is a root for `grace`, and
-    /// while a lease names it, and while it stands in `snapshots/` too: somebody is about to forget it once more.
+    /// Lists and reads them. `leases`: the living of others, listed before. A forgotten snapshot is
+    /// a root for `grace`, and while a lease names it, and while it stands in `snapshots/` too:
+    /// somebody is about to forget it once more.
     pub fn list(
         repo: &Repository,
         leases: &[FoundLease],
@@ -83,7 +85,8 @@ impl Roots {
                 continue;
             };
             cancel.check()?;
-            // One that was forgotten since the leases were listed may have been chosen by someone who began since.
+            // One that was forgotten since the leases were listed may have been chosen by someone
+            // who began since.
             let may_go =
                 meta.modified <= now && !named.contains(&id) && !roots.listed.contains(&id);
             roots.is_held_by_silence |= may_go

@@ -1,11 +1,13 @@
-//! Small segments become one; those that it stands for are deleted when nobody can be about to read them.
+//! Small segments become one; those that it stands for are deleted when nobody can be about to read
+//! them.
 //!
-//! A merge is the union of what its segments say, less the rows of packs that are dropped, whose ids it says are dropped.
-//! So merges by anyone, in any order, twice, agree. A segment is merged only when every pack that it condemns is dropped:
-//! the store time of a mark is that of the segment that made it, and merging must not put it off.
+//! A merge is the union of what its segments say, less the rows of packs that are dropped, whose
+//! ids it says are dropped. So merges by anyone, in any order, twice, agree. A segment is merged
+//! only when every pack that it condemns is dropped: the store time of a mark is that of the
+//! segment that made it, and merging must not put it off.
 //!
-//! Crash points: the merged segment is published before anything goes, and a superseded segment goes only if one that
-//! stays says all that it said, whoever claims to supersede it.
+//! Crash points: the merged segment is published before anything goes, and a superseded segment
+//! goes only if one that stays says all that it said, whoever claims to supersede it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -169,7 +171,8 @@ impl Run<'_> {
     }
 }
 
-/// Which segments are merged into one: small ones once they are many, and those that tell mostly of dropped packs.
+/// Which segments are merged into one: small ones once they are many, and those that tell mostly of
+/// dropped packs.
 fn choose(
     says: &[&Says],
     size: impl Fn(&SegmentId) -> u64,

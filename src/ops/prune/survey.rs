@@ -1,4 +1,5 @@
-//! What is there, in the order that the protocol asks for: leases, snapshots, segments, packs; then what is live.
+//! What is there, in the order that the protocol asks for: leases, snapshots, segments, packs; then
+//! what is live.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,7 +35,8 @@ pub(super) struct Survey {
     /// Snapshots of which nobody can tell what they need.
     pub unknown: UnknownNeeds,
     pub roots: Roots,
-    /// When each condemned pack was condemned: the store time of the oldest listed segment that says so.
+    /// When each condemned pack was condemned: the store time of the oldest listed segment that
+    /// says so.
     pub marks: BTreeMap<PackId, Timestamp>,
     /// Packs listed that were dropped before.
     pub leftovers: Vec<ObjectMeta>,
@@ -65,7 +67,8 @@ impl Run<'_> {
         let (live, leftovers) = self.walk(&roots, &listed, &adopted)?;
         let mut marks = BTreeMap::new();
         for says in self.repo.ask_index(Index::says)? {
-            // A segment that is gone since it was loaded: nothing older than now is known of its marks.
+            // A segment that is gone since it was loaded: nothing older than now is known of its
+            // marks.
             let time = segments.get(&says.segment).copied().unwrap_or(now);
             for pack in says.condemned {
                 let mark = marks.entry(pack).or_insert(time);
@@ -91,8 +94,8 @@ impl Run<'_> {
         })
     }
 
-    /// Finds out what is live. Done again if the index was found wanting on the way: chunk numbers, and what did not
-    /// resolve, are then others.
+    /// Finds out what is live. Done again if the index was found wanting on the way: chunk numbers,
+    /// and what did not resolve, are then others.
     fn walk(
         &mut self,
         roots: &Roots,
@@ -126,7 +129,8 @@ impl Run<'_> {
         }
     }
 
-    /// The packs that segments tell of, with what the store says of them; and those that were dropped and are there.
+    /// The packs that segments tell of, with what the store says of them; and those that were
+    /// dropped and are there.
     fn packs(&self, listed: &[ObjectMeta]) -> Result<(Packs, Vec<ObjectMeta>), Error> {
         let mut there: BTreeMap<PackId, &ObjectMeta> = BTreeMap::new();
         for meta in listed {
@@ -153,7 +157,8 @@ impl Run<'_> {
         Ok((packs, leftovers))
     }
 
-    /// Publishes what orphaned packs hold; returns their names. One that cannot be read is told and left alone.
+    /// Publishes what orphaned packs hold; returns their names. One that cannot be read is told and
+    /// left alone.
     fn adopt(&mut self, listed: &[ObjectMeta]) -> Result<BTreeSet<PackId>, Error> {
         let known = self.repo.ask_index(Index::packs)?;
         let told: BTreeSet<PackId> = known

@@ -1,14 +1,16 @@
-//! The sweep: packs condemned long enough ago, and that no root needs, are dropped, then deleted; then the rest of what
-//! nobody needs.
+//! The sweep: packs condemned long enough ago, and that no root needs, are dropped, then deleted;
+//! then the rest of what nobody needs.
 //!
-//! **Looking again.** What is deleted was judged by a listing, and between the two a walk through all snapshots took
-//! minutes or hours. So the sweep looks again before the first deletion: a snapshot that came since, from a writer that
-//! was not counted among the living, makes it take stock anew. And it deletes nothing by its name alone: it stats the
-//! object first and deletes it only if it is the one that was judged. Packs need no such look, since their names are the
-//! hashes of their contents and are never used twice.
+//! **Looking again.** What is deleted was judged by a listing, and between the two a walk through
+//! all snapshots took minutes or hours. So the sweep looks again before the first deletion: a
+//! snapshot that came since, from a writer that was not counted among the living, makes it take
+//! stock anew. And it deletes nothing by its name alone: it stats the object first and deletes it
+//! only if it is the one that was judged. Packs need no such look, since their names are the hashes
+//! of their contents and are never used twice.
 //!
-//! Crash points: one segment names the spent forgotten snapshots, so that nobody misses them; they go first, so that none is left whose chunks are gone; then one segment says
-//! *dropped*, durable; then the objects go. What is left of those is deleted by the next prune.
+//! Crash points: one segment names the spent forgotten snapshots, so that nobody misses them; they
+//! go first, so that none is left whose chunks are gone; then one segment says *dropped*, durable;
+//! then the objects go. What is left of those is deleted by the next prune.
 
 use std::collections::BTreeSet;
 
@@ -86,11 +88,11 @@ impl Run<'_> {
         Ok(Vec::new())
     }
 
-    /// False if something came since the survey that it does not account for: a snapshot of a writer that was not among
-    /// the living, or another client's mark or drop.
+    /// False if something came since the survey that it does not account for: a snapshot of a
+    /// writer that was not among the living, or another client's mark or drop.
     ///
-    /// A snapshot of a living writer is accounted for: either the packs wait for that lease, or the writer saw them
-    /// condemned and does not rely on them.
+    /// A snapshot of a living writer is accounted for: either the packs wait for that lease, or the
+    /// writer saw them condemned and does not rely on them.
     fn still_stands(&self, survey: &Survey) -> Result<bool, Error> {
         for (id, _) in self.repo.listed_snapshots()? {
             if survey.roots.listed.contains(&id) {
@@ -112,8 +114,9 @@ impl Run<'_> {
             .all(|row| known(row).is_none_or(|state| state == row.state)))
     }
 
-    /// Says in the index which forgotten snapshots are about to be deleted: whoever remembers one as the last of its
-    /// source must not take it for a loss. It comes first, so a crash leaves a record of what is still there.
+    /// Says in the index which forgotten snapshots are about to be deleted: whoever remembers one
+    /// as the last of its source must not take it for a loss. It comes first, so a crash leaves a
+    /// record of what is still there.
     fn record_spent(&self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         let spent = survey.roots.spent.iter().filter_map(|meta| match meta.key {
             ObjectKey::Forgotten(id) => Some(id),
@@ -126,8 +129,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Where something stays because of a silence that lasts until now, publishes a segment that says nothing: from its
-    /// store time on the next prune can tell how far the clock has come.
+    /// Where something stays because of a silence that lasts until now, publishes a segment that
+    /// says nothing: from its store time on the next prune can tell how far the clock has come.
     fn witness(&mut self, lease: &Lease, survey: &Survey) -> Result<(), Error> {
         if survey.roots.is_held_by_silence {
             self.report.wait(Waiting::Silence);
@@ -140,8 +143,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Those of these packs whose mark everybody can read: a segment that was loaded long ago may have become damaged since,
-    /// and a writer with a new cache would rely on what it condemns.
+    /// Those of these packs whose mark everybody can read: a segment that was loaded long ago may
+    /// have become damaged since, and a writer with a new cache would rely on what it condemns.
     fn marked_for_all(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
         if packs.is_empty() {
             return Ok(packs);
@@ -186,7 +189,8 @@ impl Run<'_> {
                 .get(&pack.row.id)
                 .copied()
                 .unwrap_or(survey.now);
-            // At once only behind a look at the leases: a mark that is younger than that look is another's.
+            // At once only behind a look at the leases: a mark that is younger than that look is
+            // another's.
             let ages = &survey.roots.ages;
             let may_go = if survey.immediate {
                 marked <= survey.now
@@ -260,7 +264,8 @@ impl Run<'_> {
                 self.report.leases_swept += u64::from(self.delete_judged(&meta)?);
             }
         }
-        // A write that goes on touches its file all the time; the grace of those at work is kept whatever was asked for.
+        // A write that goes on touches its file all the time; the grace of those at work is kept
+        // whatever was asked for.
         let (count, bytes) = self
             .repo
             .store()
@@ -291,11 +296,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Deletes a forgotten snapshot that is spent; false if it is not the one that was judged, or is listed again.
+    /// Deletes a forgotten snapshot that is spent; false if it is not the one that was judged, or
+    /// is listed again.
     ///
-    /// `snapshots/` is asked first. A snapshot that is no longer there never comes back under its name, and who moved it
-    /// put a new copy into `forgotten/` before. So if the copy found after that is the old one, nobody is about to rely
-    /// on it.
+    /// `snapshots/` is asked first. A snapshot that is no longer there never comes back under its
+    /// name, and who moved it put a new copy into `forgotten/` before. So if the copy found after
+    /// that is the old one, nobody is about to rely on it.
     fn delete_spent(&mut self, meta: &ObjectMeta) -> Result<bool, Error> {
         let ObjectKey::Forgotten(id) = meta.key else {
             return Ok(false);

@@ -442,8 +442,8 @@ fn leases_of_the_dead_and_checkpoints_given_up_are_swept() {
     assert_sound(&repo);
 }
 
-/// Among the leases lie some that nobody holds: what is no lease, another repository's, and ones that the store dates years
-/// ahead, since its clock was wrong when they were written.
+/// Among the leases lie some that nobody holds: what is no lease, another repository's, and ones
+/// that the store dates years ahead, since its clock was wrong when they were written.
 #[test]
 fn junk_among_the_leases_does_not_stop_it_for_ever() {
     let lab = Lab::new();
@@ -486,7 +486,8 @@ fn junk_among_the_leases_does_not_stop_it_for_ever() {
         let report = run(&repo, &options());
         assert!(!report.other_prune, "day {day}");
         dropped += report.dropped.packs;
-        // Nobody knows when the holder of the one that is three days ahead began, until it is too old itself.
+        // Nobody knows when the holder of the one that is three days ahead began, until it is too
+        // old itself.
         assert!(day > 3 || dropped == 0, "day {day}");
     }
     assert!(
@@ -578,8 +579,9 @@ impl Dice {
     }
 }
 
-/// Backups, forgetting and prunes in any order, by two clients: every snapshot that is listed can be restored as it was,
-/// an unchanged tree stores nothing again, and in the end nothing is left that nobody needs.
+/// Backups, forgetting and prunes in any order, by two clients: every snapshot that is listed can
+/// be restored as it was, an unchanged tree stores nothing again, and in the end nothing is left
+/// that nobody needs.
 #[test]
 fn any_order_of_backups_forgetting_and_prunes_loses_nothing() {
     let seed = u64::from(std::process::id());
@@ -678,9 +680,9 @@ fn a_source_that_was_forgotten_whole_does_not_seem_to_have_vanished() {
     assert_eq!(list_all(&*lab.store, ObjectDir::Packs).expect("listed"), []);
 }
 
-/// A file was deleted from a large tree, and all snapshots that showed it were forgotten; yet its chunks stayed, since the
-/// old run that named it was still read below the new one that hid it. A backup now makes one run of all when too much
-/// is hidden.
+/// A file was deleted from a large tree, and all snapshots that showed it were forgotten; yet its
+/// chunks stayed, since the old run that named it was still read below the new one that hid it. A
+/// backup now makes one run of all when too much is hidden.
 #[test]
 fn what_newer_runs_hide_is_freed_once_it_is_much() {
     let lab = Lab::new();
@@ -720,8 +722,8 @@ fn what_newer_runs_hide_is_freed_once_it_is_much() {
     assert!(runs[1].content == 400_000 && runs[1].hides == 0, "{runs:?}");
 }
 
-/// A segment was loaded, then its object became damaged: who has a new cache does not learn what it condemns and goes on
-/// to rely on these packs, so they stay.
+/// A segment was loaded, then its object became damaged: who has a new cache does not learn what it
+/// condemns and goes on to rely on these packs, so they stay.
 #[test]
 fn what_a_damaged_segment_condemns_stays() {
     let lab = Lab::new();

@@ -1,5 +1,6 @@
-//! From the snapshots to the chunks: every run and list node is read once, and what they name is handed in sorted batches
-//! to a judge, who looks the chunks up. A verify judges whether they can be had, a prune what they keep alive.
+//! From the snapshots to the chunks: every run and list node is read once, and what they name is
+//! handed in sorted batches to a judge, who looks the chunks up. A verify judges whether they can
+//! be had, a prune what they keep alive.
 
 mod bits;
 
@@ -44,14 +45,16 @@ pub(super) trait Judge {
     /// Where the copy of a piece of metadata lies that counts; the same at each call for one id.
     fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error>;
 
-    /// Chunks that were come to, with their lengths, sorted, none twice in one batch. False if one cannot be had.
+    /// Chunks that were come to, with their lengths, sorted, none twice in one batch. False if one
+    /// cannot be had.
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error>;
 
     /// A piece cannot be read, or is not what names it.
     fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String);
 }
 
-/// Walks sources. Chunk numbers hold within one generation of the index: who sees a new one begins with a new walker.
+/// Walks sources. Chunk numbers hold within one generation of the index: who sees a new one begins
+/// with a new walker.
 pub(super) struct Walker<'a, J> {
     reader: &'a ChunkReader<'a>,
     cancel: &'a Cancel,
@@ -243,7 +246,8 @@ impl<'a, J: Judge> Walker<'a, J> {
         Ok(())
     }
 
-    /// Reads a piece of a run or list; none if it was read before or cannot be read, which is then told.
+    /// Reads a piece of a run or list; none if it was read before or cannot be read, which is then
+    /// told.
     fn metadata(&mut self, piece: Piece, id: &ChunkId) -> Result<Option<Vec<u8>>, Error> {
         let place = self.judge.place(id)?;
         if place.is_some_and(|place| self.visited.contains(place.number)) {
@@ -253,7 +257,8 @@ impl<'a, J: Judge> Walker<'a, J> {
         }
         match self.reader.chunk(Class::Metadata, id) {
             Ok(bytes) => {
-                // A reader that began a new index on the way has other numbers: the caller notices and walks again.
+                // A reader that began a new index on the way has other numbers: the caller notices
+                // and walks again.
                 if let Some(place) = place {
                     self.visited.insert(place.number);
                 }

@@ -1,9 +1,10 @@
 //! Packs that segments call dropped and that are in the store all the same.
 //!
-//! One copy of a repository may have dropped and deleted packs that snapshots of another copy need. When the two are
-//! merged, or when a backup of the repository puts old objects back, the snapshots, the packs and the segments that drop
-//! them come together. A dropped pack counts for nobody and its name is never used again, so what snapshots need of it is
-//! stored again, in packs of new names. What is needed and nowhere to be had is reported as lost.
+//! One copy of a repository may have dropped and deleted packs that snapshots of another copy need.
+//! When the two are merged, or when a backup of the repository puts old objects back, the
+//! snapshots, the packs and the segments that drop them come together. A dropped pack counts for
+//! nobody and its name is never used again, so what snapshots need of it is stored again, in packs
+//! of new names. What is needed and nowhere to be had is reported as lost.
 //!
 //! The snapshots are walked only if such packs are there: after a prune that ended there are none.
 
@@ -30,7 +31,8 @@ const FRAME_CACHE_BYTES: usize = 16 << 20;
 /// A snapshot that is walked.
 pub(super) struct Root {
     pub snapshot: Snapshot,
-    /// What it needs and nobody has is reported as lost. That is not done for a snapshot that was forgotten, or set aside.
+    /// What it needs and nobody has is reported as lost. That is not done for a snapshot that was
+    /// forgotten, or set aside.
     pub is_listed: bool,
 }
 
@@ -40,8 +42,9 @@ pub(super) type Missing = BTreeMap<ChunkId, bool>;
 impl Repair<'_> {
     /// Stores again what snapshots need and only dropped packs have.
     ///
-    /// Where a dropped pack held pages of a run, and no segment says any more what is in the pack, the pages must be stored
-    /// again before anybody can tell what they name. So the snapshots are walked until nothing more is found missing.
+    /// Where a dropped pack held pages of a run, and no segment says any more what is in the pack,
+    /// the pages must be stored again before anybody can tell what they name. So the snapshots are
+    /// walked until nothing more is found missing.
     pub(super) fn store_dropped_again(&mut self) -> Result<(), Error> {
         if self.packs.dropped.is_empty() {
             return Ok(());
@@ -168,8 +171,9 @@ pub(super) fn dropped_and_there(
     Ok(there)
 }
 
-/// Walks snapshots, listed ones first, and returns the chunks of which there is no good copy, but for those in `settled`:
-/// at most [`MISSING_MAX`]. What hangs below metadata that cannot be read is not found.
+/// Walks snapshots, listed ones first, and returns the chunks of which there is no good copy, but
+/// for those in `settled`: at most [`MISSING_MAX`]. What hangs below metadata that cannot be read
+/// is not found.
 pub(super) fn missing(
     repo: &Repository,
     roots: &[Root],

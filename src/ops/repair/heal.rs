@@ -1,8 +1,10 @@
-//! Recovery data at work: damaged packs put together again, and recovery data written where it is lacking.
+//! Recovery data at work: damaged packs put together again, and recovery data written where it is
+//! lacking.
 //!
-//! Damaged object set aside → whole bytes put under its name → the one in quarantine deleted. Where the store cannot rename:
-//! whole bytes put into quarantine → damaged object deleted → whole bytes put under its name → the copy deleted. What lies
-//! in quarantine counts as a source all the time, so a repair that was cut off is ended by the next.
+//! Damaged object set aside → whole bytes put under its name → the one in quarantine deleted. Where
+//! the store cannot rename: whole bytes put into quarantine → damaged object deleted → whole bytes
+//! put under its name → the copy deleted. What lies in quarantine counts as a source all the time,
+//! so a repair that was cut off is ended by the next.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +19,8 @@ use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_
 use crate::types::PackId;
 
 impl Repair<'_> {
-    /// Makes whole again what recovery data, or a whole copy in quarantine, allows; returns the rest.
+    /// Makes whole again what recovery data, or a whole copy in quarantine, allows; returns the
+    /// rest.
     pub(super) fn heal(&mut self, bad: Vec<Bad>) -> Result<Vec<Bad>, Error> {
         let mut rest = Vec::new();
         for bad in bad {
@@ -110,8 +113,9 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Puts the whole bytes of a pack in the place of what is there. They lie under one of its names at every step, so the
-    /// object that they replace holds nothing that they do not, whether it can be read or not.
+    /// Puts the whole bytes of a pack in the place of what is there. They lie under one of its
+    /// names at every step, so the object that they replace holds nothing that they do not, whether
+    /// it can be read or not.
     fn put_in_place(&self, bad: &Bad, spool: Spool) -> Result<(), Error> {
         let (repo, store) = (self.repo, self.repo.store());
         let (place, aside) = (
@@ -135,7 +139,8 @@ impl Repair<'_> {
         }
         if store.properties().rename {
             if set_aside(repo, &place, &aside, self.cancel)? != SetAside::Done {
-                // Another damaged copy lies there; one of them is enough beside the whole bytes in our hands.
+                // Another damaged copy lies there; one of them is enough beside the whole bytes in
+                // our hands.
                 remove(repo, &aside)?;
                 set_aside(repo, &place, &aside, self.cancel)?;
             }

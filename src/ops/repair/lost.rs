@@ -29,8 +29,8 @@ impl LostList {
         list
     }
 
-    /// Adds a path. `bytes`: how many bytes of its content are lost; none if the entry itself is, or a part of its
-    /// metadata.
+    /// Adds a path. `bytes`: how many bytes of its content are lost; none if the entry itself is,
+    /// or a part of its metadata.
     pub fn add(&mut self, source: &str, path: &RelPath, bytes: Option<u64>) {
         self.push(LostPath {
             source: source.to_owned(),

@@ -1,7 +1,7 @@
 //! Putting back what can be derived from the rest, and living with what cannot.
 //!
-//! Nothing is deleted here that does not lie in quarantine, and every order of steps is such that a repair that was cut
-//! off is ended by the next one.
+//! Nothing is deleted here that does not lie in quarantine, and every order of steps is such that a
+//! repair that was cut off is ended by the next one.
 
 mod dropped;
 mod heal;
@@ -27,10 +27,13 @@ use crate::store::ObjectKey;
 use crate::types::SegmentId;
 use quarantine::{SetAside, set_aside};
 
-/// Throws the local index away, loads every segment, and publishes new segments for the packs that none tells of.
+/// Throws the local index away, loads every segment, and publishes new segments for the packs that
+/// none tells of.
 ///
-/// Nothing is deleted. Packs whose directory cannot be read, and segments that cannot be read, are reported to the observer
-/// as damage; segments that are damaged or foreign are set aside in quarantine afterwards. A crash leaves some of the new segments; the next repair goes on behind them.
+/// Nothing is deleted. Packs whose directory cannot be read, and segments that cannot be read, are
+/// reported to the observer as damage; segments that are damaged or foreign are set aside in
+/// quarantine afterwards. A crash leaves some of the new segments; the next repair goes on behind
+/// them.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled.
@@ -61,8 +64,9 @@ pub fn repair_index(
     Ok(rebuilt)
 }
 
-/// Sets aside damaged and foreign segments. What the packs tell of them is published again by then; that such a segment
-/// condemned a pack is not known to anybody who did not load it before, so nobody relies on it.
+/// Sets aside damaged and foreign segments. What the packs tell of them is published again by then;
+/// that such a segment condemned a pack is not known to anybody who did not load it before, so
+/// nobody relies on it.
 fn set_segments_aside(
     repo: &Repository,
     lease: &Lease,
@@ -107,7 +111,8 @@ fn tell(rebuilt: &Rebuilt, observer: &dyn Observer) {
     }
 }
 
-/// Puts back damaged or missing copies of `config` and of key slots from their twins; returns the objects written.
+/// Puts back damaged or missing copies of `config` and of key slots from their twins; returns the
+/// objects written.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled before anything was written; it takes a moment.

@@ -1,14 +1,17 @@
-//! Repairing packs: what is damaged or gone is saved as far as it opens, told as condemned and lost, and set aside.
+//! Repairing packs: what is damaged or gone is saved as far as it opens, told as condemned and
+//! lost, and set aside.
 //!
-//! Saved chunks durable in new packs → segment: condemned, lost → damaged object set aside in quarantine. States only move
-//! forward, so a repair that was cut off at any step is ended by the next one, and two at once do no harm: both save, both
-//! condemn. A condemned pack is dropped by a later prune. What was lost is looked for again each time: in packs that came
-//! back, in quarantine. So are chunks that snapshots need and that only dropped packs have (`dropped`).
+//! Saved chunks durable in new packs → segment: condemned, lost → damaged object set aside in
+//! quarantine. States only move forward, so a repair that was cut off at any step is ended by the
+//! next one, and two at once do no harm: both save, both condemn. A condemned pack is dropped by a
+//! later prune. What was lost is looked for again each time: in packs that came back, in
+//! quarantine. So are chunks that snapshots need and that only dropped packs have (`dropped`).
 //!
-//! A pack that cannot be read now is not damaged. It is condemned as well, so that nobody builds on it and backups store
-//! anew what they meet of it, but stays where it is: whoever reads finds its chunks there once it can be read, a prune keeps
-//! it as long as a snapshot needs it, and a repair that can read it stores anew what it holds. Where many packs cannot be
-//! read it is the medium, and not even that is done.
+//! A pack that cannot be read now is not damaged. It is condemned as well, so that nobody builds on
+//! it and backups store anew what they meet of it, but stays where it is: whoever reads finds its
+//! chunks there once it can be read, a prune keeps it as long as a snapshot needs it, and a repair
+//! that can read it stores anew what it holds. Where many packs cannot be read it is the medium,
+//! and not even that is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,7 +30,8 @@ use crate::repo::{Lease, Rebuilt, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 
-/// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory and a segment.
+/// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory
+/// and a segment.
 const BATCH_CHUNKS: usize = 256 << 10;
 
 /// Packs that cannot be read now, which count as packs in trouble however many there are in all.
@@ -42,7 +46,8 @@ pub struct RepairPacksOptions {
     pub packs: Vec<String>,
     /// Read none: only packs that are gone or have another size than they should.
     pub quick: bool,
-    /// Set packs aside too that cannot be read now, as if they were damaged: for when they will not be readable again.
+    /// Set packs aside too that cannot be read now, as if they were damaged: for when they will not
+    /// be readable again.
     pub set_aside_unreadable: bool,
     /// Look and tell, change nothing.
     pub dry_run: bool,
@@ -75,7 +80,8 @@ pub enum Fate {
     Saved,
     /// Some of what it held is lost; it was set aside.
     Lost,
-    /// It cannot be read now, and some of what it holds is nowhere else: lost for now. It stays where it is, condemned.
+    /// It cannot be read now, and some of what it holds is nowhere else: lost for now. It stays
+    /// where it is, condemned.
     LostForNow,
     /// It cannot be read now. Nothing was done with it.
     Unreadable,
@@ -131,7 +137,8 @@ pub(super) struct Packs {
     /// Those that are damaged or gone.
     pub bad: BTreeSet<PackId>,
     pub quarantined: Vec<Holder>,
-    /// Those in `packs/` that are dropped: they count for nobody and may hold what nothing else has.
+    /// Those in `packs/` that are dropped: they count for nobody and may hold what nothing else
+    /// has.
     pub dropped: Vec<Holder>,
     /// Whole packs whose recovery data is damaged.
     pub bad_parity: BTreeSet<PackId>,
@@ -156,8 +163,8 @@ pub(super) struct Bad {
 
 /// Finds damaged packs, saves what can be read of them, and sets them aside.
 ///
-/// Chunks that can be read nowhere are told in a segment as lost: the next backup of a source that still has them
-/// stores them anew. Nothing is deleted that does not lie in quarantine.
+/// Chunks that can be read nowhere are told in a segment as lost: the next backup of a source that
+/// still has them stores them anew. Nothing is deleted that does not lie in quarantine.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled; the next repair goes on from there.
@@ -286,8 +293,9 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Takes out packs that cannot be read now, where there are so many that the medium or the connection is in trouble and
-    /// not the packs: to condemn them all would have all their data stored once more. They are told and left alone.
+    /// Takes out packs that cannot be read now, where there are so many that the medium or the
+    /// connection is in trouble and not the packs: to condemn them all would have all their data
+    /// stored once more. They are told and left alone.
     fn leave_to_the_medium(&mut self, bad: Vec<Bad>) -> Vec<Bad> {
         let unreadable = bad.iter().filter(|bad| bad.now).count() as u64;
         self.report.unreadable_now += unreadable;
@@ -364,8 +372,8 @@ impl Repair<'_> {
         for row in held {
             self.cancel.check()?;
             let Some(size) = self.size_of(&row)? else {
-                // A condemned pack that is gone was dealt with by an earlier repair, unless it holds more than that
-                // one knew of.
+                // A condemned pack that is gone was dealt with by an earlier repair, unless it
+                // holds more than that one knew of.
                 bad.push(Bad {
                     row,
                     size: 0,

@@ -1,10 +1,12 @@
-//! What is left of a source: lost pieces of files become holes, runs are written anew without what they cannot say.
+//! What is left of a source: lost pieces of files become holes, runs are written anew without what
+//! they cannot say.
 //!
-//! Each run that names something lost is replaced by one that does not, once for all snapshots that share it, hidden
-//! entries included: a prune refuses to work while any run names what is not there. In front of them a snapshot gets a
-//! run of its own that makes the next backup look again: directories above what is lost are marked *revisit*, directories
-//! of which a lost page may have held names are marked *partial* and *unseen* as well, and entries that older runs show
-//! where a page is lost are marked *stale*.
+//! Each run that names something lost is replaced by one that does not, once for all snapshots that
+//! share it, hidden entries included: a prune refuses to work while any run names what is not
+//! there. In front of them a snapshot gets a run of its own that makes the next backup look again:
+//! directories above what is lost are marked *revisit*, directories of which a lost page may have
+//! held names are marked *partial* and *unseen* as well, and entries that older runs show where a
+//! page is lost are marked *stale*.
 
 use std::collections::HashMap;
 
@@ -108,7 +110,8 @@ impl Mender<'_, '_> {
         }
     }
 
-    /// Fails if a known pack is to have a chunk that cannot be read: nobody has tried yet to heal or save that pack.
+    /// Fails if a known pack is to have a chunk that cannot be read: nobody has tried yet to heal
+    /// or save that pack.
     fn make_sure_it_is_lost(&self, id: &ChunkId) -> Result<(), Error> {
         let place = self.reader.repo().locate(id)?;
         match place.filter(|place| place.state == PackState::Known) {
@@ -162,7 +165,8 @@ impl Mender<'_, '_> {
             }
             meta.xattrs = kept;
         }
-        // Either flag makes the next backup read the path again, and the snapshot incomplete until then.
+        // Either flag makes the next backup read the path again, and the snapshot incomplete until
+        // then.
         let flag = if entry.is_file() {
             EntryFlags::TORN
         } else {
@@ -265,8 +269,8 @@ impl Mender<'_, '_> {
         Ok(writer.finish()?)
     }
 
-    /// Walks what the snapshot shows: tells what is lost of it, and puts into `sink` what the next backup has to look
-    /// at again. Returns how many entries are incomplete then.
+    /// Walks what the snapshot shows: tells what is lost of it, and puts into `sink` what the next
+    /// backup has to look at again. Returns how many entries are incomplete then.
     fn marks(&mut self, source: &str, runs: &[RunRef], sink: &EntrySink) -> Result<u64, Error> {
         let reader = self.reader;
         let mut walk = Walk::open(reader, runs, true)?;
@@ -315,7 +319,8 @@ impl Mender<'_, '_> {
             }
             incomplete += u64::from(entry.is_incomplete());
             if entry.is_directory() {
-                // A page of one tree of a run may be read, and be lost, before the other tree shows the directory.
+                // A page of one tree of a run may be read, and be lost, before the other tree shows
+                // the directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
                 above.push(Above {
                     is_changed: is_doubtful,
@@ -330,7 +335,8 @@ impl Mender<'_, '_> {
         Ok(incomplete)
     }
 
-    /// Directories above a path whose own entries are lost: made up, so that what is below them can be restored.
+    /// Directories above a path whose own entries are lost: made up, so that what is below them can
+    /// be restored.
     fn fill_in(&mut self, source: &str, path: &RelPath, above: &mut Vec<Above>) -> u64 {
         let mut missing: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent)
             .take_while(|parent| above.last().is_none_or(|above| above.entry.path != *parent))
@@ -366,7 +372,8 @@ fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Re
     {
         if last.is_changed || last.lacks_names {
             let mut entry = last.entry;
-            // What it covers is covered by the runs behind; here it would hide what they hold in front of that.
+            // What it covers is covered by the runs behind; here it would hide what they hold in
+            // front of that.
             entry.flags = entry
                 .flags
                 .with(EntryFlags::REVISIT)
@@ -384,8 +391,8 @@ fn is_in(range: &Uncertain, path: &RelPath) -> bool {
     *path >= range.from && range.until.as_ref().is_none_or(|until| path < until)
 }
 
-/// True if names of a directory, or of one below it, may lie in the range. Only directories above the range's first
-/// path and those in the range itself can have lost names.
+/// True if names of a directory, or of one below it, may lie in the range. Only directories above
+/// the range's first path and those in the range itself can have lost names.
 fn touches(range: &Uncertain, directory: &RelPath) -> bool {
     let reaches_it = range.from <= *directory || range.from.is_below(directory);
     reaches_it && range.until.as_ref().is_none_or(|until| directory < until)

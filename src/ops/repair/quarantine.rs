@@ -1,5 +1,6 @@
-//! Setting damaged objects aside, in `quarantine/`: by another name where the store can rename, so that their bytes stay
-//! where they are and need not be readable; else by a copy, made only of what was read to its end.
+//! Setting damaged objects aside, in `quarantine/`: by another name where the store can rename, so
+//! that their bytes stay where they are and need not be readable; else by a copy, made only of what
+//! was read to its end.
 
 use crate::Error;
 use crate::chunk::ObjectHasher;
@@ -53,8 +54,8 @@ pub(super) fn set_aside(
     }
 }
 
-/// Moves what lies under a pack's name and is none to quarantine: under that name, or under the hash of its bytes if
-/// other bytes came under that name before.
+/// Moves what lies under a pack's name and is none to quarantine: under that name, or under the
+/// hash of its bytes if other bytes came under that name before.
 pub(super) fn set_foreign_aside(
     repo: &Repository,
     id: PackId,

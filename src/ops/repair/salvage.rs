@@ -1,4 +1,5 @@
-//! Saving what still opens: chunks that no whole, known pack holds are read from wherever they can be and stored anew.
+//! Saving what still opens: chunks that no whole, known pack holds are read from wherever they can
+//! be and stored anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +36,8 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// What it holds: by its own directory, and by the segments where that cannot be read. None if its head is gone:
-    /// without that no frame opens.
+    /// What it holds: by its own directory, and by the segments where that cannot be read. None if
+    /// its head is gone: without that no frame opens.
     fn contents(&self, repo: &Repository) -> Result<Option<(PackHead, Vec<FrameInfo>)>, Error> {
         let head = match repo.head_of(&self.key) {
             Ok(head) => head,
@@ -73,8 +74,9 @@ impl Holder {
     }
 }
 
-/// Stores anew what of `wanted` can be read: from `damaged` packs, from other copies in packs that are there,
-/// dropped ones too, from quarantine. With no lease nothing is stored, and the result says what would be.
+/// Stores anew what of `wanted` can be read: from `damaged` packs, from other copies in packs that
+/// are there, dropped ones too, from quarantine. With no lease nothing is stored, and the result
+/// says what would be.
 pub(super) fn salvage(
     repo: &Repository,
     lease: Option<&Lease>,

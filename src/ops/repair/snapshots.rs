@@ -1,10 +1,10 @@
-//! Repairing snapshots: one that names what is lost gives way to a partial one that says so; one that was set aside comes
-//! back when all that it names is there again.
+//! Repairing snapshots: one that names what is lost gives way to a partial one that says so; one
+//! that was set aside comes back when all that it names is there again.
 //!
-//! Chunks durable, segment → the new snapshot, which names the one that it replaces → the old one is
-//! set aside. Of two that are listed the replaced one does not count, so a crash between the steps shows
-//! nobody both, and the next repair ends it. Originals lie in `quarantine/`; a partial one whose original came back goes
-//! the way of a forgotten one.
+//! Chunks durable, segment → the new snapshot, which names the one that it replaces → the old one
+//! is set aside. Of two that are listed the replaced one does not count, so a crash between the
+//! steps shows nobody both, and the next repair ends it. Originals lie in `quarantine/`; a partial
+//! one whose original came back goes the way of a forgotten one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,8 @@ pub struct RepairSnapshotsOptions {
     pub host: String,
     /// These alone, given by id or unambiguous prefix; none: all.
     pub snapshots: Vec<String>,
-    /// Set snapshots aside too that cannot be read now, as if they were damaged: for when they will not be readable again.
+    /// Set snapshots aside too that cannot be read now, as if they were damaged: for when they will
+    /// not be readable again.
     pub set_aside_unreadable: bool,
     /// Look and tell, change nothing.
     pub dry_run: bool,
@@ -75,11 +76,13 @@ pub struct SnapshotsReport {
     pub partial: Vec<Replaced>,
     /// Partial snapshots that gave way to their originals, or to ones that lack less.
     pub healed: Vec<Replaced>,
-    /// What cannot be read as a snapshot and was set aside, and why: damaged, or put there by somebody without the key.
+    /// What cannot be read as a snapshot and was set aside, and why: damaged, or put there by
+    /// somebody without the key.
     pub set_aside: Vec<(ObjectKey, String)>,
     /// Snapshots that cannot be read themselves and stay where they are.
     pub unreadable: u64,
-    /// Snapshots that cannot be read now, or need what cannot be read now: nothing was done with them.
+    /// Snapshots that cannot be read now, or need what cannot be read now: nothing was done with
+    /// them.
     pub unreadable_now: u64,
 }
 
@@ -93,13 +96,14 @@ impl SnapshotsReport {
     }
 }
 
-/// Puts partial snapshots in the place of those that name what is lost, and originals back where nothing is lost any
-/// more. What lies in packs that are damaged and were not repaired is not noticed: `repair packs` comes first.
+/// Puts partial snapshots in the place of those that name what is lost, and originals back where
+/// nothing is lost any more. What lies in packs that are damaged and were not repaired is not
+/// noticed: `repair packs` comes first.
 ///
 /// # Errors
-/// [`RepoError::Refused`] if packs are missing that `repair packs` was not told of, or if what snapshots lack may be in
-/// dropped packs that are there. [`Error::Interrupted`] if cancelled;
-/// what was put in place until then stays.
+/// [`RepoError::Refused`] if packs are missing that `repair packs` was not told of, or if what
+/// snapshots lack may be in dropped packs that are there. [`Error::Interrupted`] if cancelled; what
+/// was put in place until then stays.
 pub fn repair_snapshots(
     repo: &Repository,
     options: &RepairSnapshotsOptions,
@@ -181,8 +185,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Fails if what these snapshots lack may be in a dropped pack that is there: `repair packs` stores it again from there,
-    /// or reports it as lost.
+    /// Fails if what these snapshots lack may be in a dropped pack that is there: `repair packs`
+    /// stores it again from there, or reports it as lost.
     fn refuse_for_dropped_packs<'s>(
         &self,
         suspects: impl Iterator<Item = &'s StoredSnapshot>,
@@ -233,7 +237,8 @@ impl Repair<'_> {
                 continue;
             };
             match by_id.get(&old) {
-                // A partial one in the place of a better one; or a better one in the place of a partial one.
+                // A partial one in the place of a better one; or a better one in the place of a
+                // partial one.
                 Some(_)
                     if found.snapshot.lost.is_some()
                         && is_more(&found.snapshot, by_id.get(&old)) =>
@@ -302,7 +307,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Lets go of what lies in quarantine although the original is listed again: nothing in it is not there too.
+    /// Lets go of what lies in quarantine although the original is listed again: nothing in it is
+    /// not there too.
     fn clear(
         &self,
         aside: &mut Vec<StoredSnapshot>,

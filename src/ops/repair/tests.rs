@@ -1,4 +1,5 @@
-//! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is cut off.
+//! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is
+//! cut off.
 
 mod dropped;
 mod faults;

@@ -1,10 +1,11 @@
-//! What lies under the name of a snapshot and cannot be read as one: set aside in quarantine, so that it does not stand in
-//! the way of prunes and backups.
+//! What lies under the name of a snapshot and cannot be read as one: set aside in quarantine, so
+//! that it does not stand in the way of prunes and backups.
 //!
-//! A snapshot of which whole bytes are found elsewhere, in this machine's cache or under another name, is put again first,
-//! as a new object that replaces the broken one. What is set aside is named by the hash of its bytes, so that another
-//! object that comes under the same name later finds its place free. Of what only it may need a prune knows nothing:
-//! it keeps all packs that were there for a while (`ops::prune`), and tells.
+//! A snapshot of which whole bytes are found elsewhere, in this machine's cache or under another
+//! name, is put again first, as a new object that replaces the broken one. What is set aside is
+//! named by the hash of its bytes, so that another object that comes under the same name later
+//! finds its place free. Of what only it may need a prune knows nothing: it keeps all packs that
+//! were there for a while (`ops::prune`), and tells.
 
 use std::collections::BTreeMap;
 
@@ -160,7 +161,8 @@ impl Repair<'_> {
         }
     }
 
-    /// Commits a snapshot again of which the object is broken. The old name stays a root until then.
+    /// Commits a snapshot again of which the object is broken. The old name stays a root until
+    /// then.
     fn put_again(&mut self, one: &Broken, snapshot: Snapshot) -> Result<Option<SnapshotId>, Error> {
         let found = StoredSnapshot {
             id: one.id,

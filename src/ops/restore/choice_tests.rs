@@ -116,7 +116,8 @@ fn only_what_is_newer_in_the_snapshot_is_written() {
     assert!(world.to("link").is_dir() && read("blocked/in") == "snapshot");
 }
 
-/// What --exclude was to leave out would be restored, where it is written as listings and other programs write paths.
+/// What --exclude was to leave out would be restored, where it is written as listings and other
+/// programs write paths.
 #[test]
 fn exclude_patterns_that_begin_with_the_path_or_name_of_a_source_are_refused() {
     let world = World::new();

@@ -1,8 +1,9 @@
 //! Which names of directories that were there before belong to this restore.
 //!
-//! A file system without case, or one that normalizes names, takes two names of a snapshot for one. In a directory that
-//! the restore made, nothing may be replaced, which is enough. In one that was there, what has a name may be replaced,
-//! unless another path of this restore has found or written it before.
+//! A file system without case, or one that normalizes names, takes two names of a snapshot for one.
+//! In a directory that the restore made, nothing may be replaced, which is enough. In one that was
+//! there, what has a name may be replaced, unless another path of this restore has found or written
+//! it before.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::target::{Dir, Existing};
 use crate::types::{EntryKind, RelPath};
 
-/// Bits of the filter: 8 MiB, used only where directories were there before. Two million names make one of a million
-/// ask for a listing in vain.
+/// Bits of the filter: 8 MiB, used only where directories were there before. Two million names make
+/// one of a million ask for a listing in vain.
 const FILTER_BITS: u64 = 1 << 26;
 const PROBES: u64 = 6;
 /// Listings that may be read to tell hard links from one name in two spellings.
@@ -38,13 +39,15 @@ impl Claimed {
         }
     }
 
-    /// Notes what has a name in a directory; true if it was noted before, or, rarely, if it seems so.
+    /// Notes what has a name in a directory; true if it was noted before, or, rarely, if it seems
+    /// so.
     pub fn add(&self, parent: &RelPath, identity: (u64, u64)) -> bool {
         self.note(self.hasher.hash_one((parent.key(), identity)))
     }
 
-    /// Notes a name, whatever its case and its Unicode form: some file systems number their inodes by path, so that one file
-    /// has as many as it has spellings. True if one that may be another spelling of it was noted before.
+    /// Notes a name, whatever its case and its Unicode form: some file systems number their inodes
+    /// by path, so that one file has as many as it has spellings. True if one that may be another
+    /// spelling of it was noted before.
     pub fn add_name(&self, parent: &RelPath, name: &[u8]) -> bool {
         self.note(self.hasher.hash_one((parent.key(), "name", folded(name))))
     }
@@ -74,7 +77,8 @@ impl Claimed {
         self.add(parent, (found.device, found.inode))
     }
 
-    /// Notes what was found under a name; `is_twice` is what [`add_name`](Self::add_name) said of that.
+    /// Notes what was found under a name; `is_twice` is what [`add_name`](Self::add_name) said of
+    /// that.
     ///
     /// # Errors
     /// `AlreadyExists` if it is what another path of this restore stands for.
@@ -98,8 +102,8 @@ impl Claimed {
         Err(io::Error::new(io::ErrorKind::AlreadyExists, NAME_TAKEN))
     }
 
-    /// True if the directory has no such name, though something is found by it. Hard links are names of their own.
-    /// `is_known`: what was found was found or put there before.
+    /// True if the directory has no such name, though something is found by it. Hard links are
+    /// names of their own. `is_known`: what was found was found or put there before.
     fn is_alias(
         &self,
         dir: &Dir,
@@ -121,15 +125,16 @@ impl Claimed {
     }
 }
 
-/// True if a name is listed in a directory that finds it in another case too: it is the one spelling that the directory
-/// has of both, whichever was asked for first.
+/// True if a name is listed in a directory that finds it in another case too: it is the one
+/// spelling that the directory has of both, whichever was asked for first.
 fn ignores_case(dir: &Dir, name: &[u8]) -> io::Result<bool> {
     let swapped: Vec<u8> = name.iter().map(|&byte| swap_case(byte)).collect();
     Ok(swapped != name && dir.stat(&swapped)?.is_some() && !dir.lists(&swapped)?)
 }
 
-/// A name in lower case, with one mark for each letter that has a combining mark or may be written with one (Unicode
-/// Standard Annex 15). Equal for all spellings of a name; now and then also for different names.
+/// A name in lower case, with one mark for each letter that has a combining mark or may be written
+/// with one (Unicode Standard Annex 15). Equal for all spellings of a name; now and then also for
+/// different names.
 fn folded(name: &[u8]) -> String {
     const MARKED: char = '\u{fffc}';
     let mut out = String::with_capacity(name.len());
@@ -154,8 +159,8 @@ fn folded(name: &[u8]) -> String {
     out
 }
 
-/// True for letters in lower case that may be written as another letter and a combining mark; for a few others of their
-/// blocks too.
+/// True for letters in lower case that may be written as another letter and a combining mark; for a
+/// few others of their blocks too.
 fn is_composed(c: char) -> bool {
     match c {
         // Latin, Greek, Arabic, Devanagari, Bengali, Latin and Greek extended, Hangul, Hebrew.

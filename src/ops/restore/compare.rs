@@ -1,5 +1,5 @@
-//! Comparing a file that is there with what the snapshot holds, byte for byte: chunks by their ids, which needs no chunk
-//! of the repository.
+//! Comparing a file that is there with what the snapshot holds, byte for byte: chunks by their ids,
+//! which needs no chunk of the repository.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,8 +23,8 @@ const ZEROS: usize = 64 << 10;
 const HASH_BYTES: usize = 256 << 10;
 
 impl Walk<'_> {
-    /// Decides about a file that is left as it is, whatever the snapshot holds: true if its content is to be compared;
-    /// else it is counted, and reported where it is known to differ.
+    /// Decides about a file that is left as it is, whatever the snapshot holds: true if its content
+    /// is to be compared; else it is counted, and reported where it is known to differ.
     pub(super) fn looks(&self, path: &RelPath, found: &Existing, node: &Node) -> bool {
         let Node::File { content, .. } = node else {
             self.job.tally.unchanged();

@@ -1,11 +1,11 @@
 //! `--delete`: what restored directories hold and the snapshot accounts for as absent.
 //!
-//! That a snapshot lacks a name does not say that it was not there: a rule, another file system, an error or a walk
-//! that did not end may have kept it out. What is doubtful is left alone and told of; docs/format.md, "What a snapshot
-//! lacks", has the conditions.
+//! That a snapshot lacks a name does not say that it was not there: a rule, another file system, an
+//! error or a walk that did not end may have kept it out. What is doubtful is left alone and told
+//! of; docs/format.md, "What a snapshot lacks", has the conditions.
 //!
-//! The names found in directories that were there before come out of the sorter in the order of the runs, which are
-//! walked a second time beside them; so no directory's names are held in memory.
+//! The names found in directories that were there before come out of the sorter in the order of the
+//! runs, which are walked a second time beside them; so no directory's names are held in memory.
 
 use std::io;
 
@@ -18,7 +18,8 @@ use crate::sys::Sorter;
 use crate::target::{InUse, Kept, Removed};
 use crate::types::{EntryFlags, EntryKind, RelPath};
 
-/// Why a source as a whole accounts for nothing that it lacks; none if its directories say so one by one.
+/// Why a source as a whole accounts for nothing that it lacks; none if its directories say so one
+/// by one.
 pub(super) fn blindness(
     is_checkpoint: bool,
     is_repaired: bool,
@@ -58,8 +59,8 @@ impl Walk<'_> {
         self.job.options.replace_whole || self.blind.is_none() && !self.is_stale(path, flags)
     }
 
-    /// True if what the snapshot shows at a path is not certain to be what was there: an older state of it, or of a
-    /// directory above it.
+    /// True if what the snapshot shows at a path is not certain to be what was there: an older
+    /// state of it, or of a directory above it.
     pub(super) fn is_stale(&self, path: &RelPath, flags: EntryFlags) -> bool {
         flags.contains(EntryFlags::STALE)
             || self
@@ -88,7 +89,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Removes what was found and the runs do not name. Where the runs cannot be read in full, nothing is removed.
+    /// Removes what was found and the runs do not name. Where the runs cannot be read in full,
+    /// nothing is removed.
     pub(super) fn delete(&mut self, is_certain: bool) -> Result<(), Error> {
         let found = std::mem::replace(
             &mut self.found,
@@ -102,7 +104,8 @@ impl Walk<'_> {
         let mut left = Left::new(job.tally, job.observer, &self.source.name, self.blind);
         while let Some((key, value)) = found.next()? {
             self.job.cancel.check()?;
-            // Names are what the file system gave: one that the format cannot hold is not in the snapshot.
+            // Names are what the file system gave: one that the format cannot hold is not in the
+            // snapshot.
             let Ok(path) = RelPath::from_key(key) else {
                 continue;
             };

@@ -93,7 +93,8 @@ fn why_a_source_accounts_for_nothing() {
     );
 }
 
-/// The repository's own directory, or what the program needs, is inside the target, or the target inside of it.
+/// The repository's own directory, or what the program needs, is inside the target, or the target
+/// inside of it.
 #[test]
 fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     let world = World::new();
@@ -130,8 +131,8 @@ fn what_is_in_use_is_neither_deleted_nor_restored_into() {
     );
 }
 
-/// Renames a directory while the walk is in the one before it: what was listed is gone when its turn comes, and what it is
-/// now was never listed.
+/// Renames a directory while the walk is in the one before it: what was listed is gone when its
+/// turn comes, and what it is now was never listed.
 struct Renames {
     from: std::path::PathBuf,
     to: std::path::PathBuf,

@@ -53,7 +53,8 @@ impl Walk<'_> {
         meta: &Metadata,
         flags: EntryFlags,
     ) -> Result<(), Error> {
-        // Where an older state is shown, something else may have been there, and never been captured.
+        // Where an older state is shown, something else may have been there, and never been
+        // captured.
         let may_replace = self.job.options.replace_whole || !self.is_stale(path, flags);
         let made = self
             .reach_parent(path)
@@ -141,8 +142,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes a directory; true if it was not there. `meta`: as the snapshot has it. `is_above_fresh`: the one above was made by this restore, so whatever
-    /// has the name is another path of it.
+    /// Makes a directory; true if it was not there. `meta`: as the snapshot has it.
+    /// `is_above_fresh`: the one above was made by this restore, so whatever has the name is
+    /// another path of it.
     fn make(
         &self,
         path: &RelPath,
@@ -218,7 +220,8 @@ impl Walk<'_> {
         Ok(is_new)
     }
 
-    /// Removes what restores that were killed left in a directory that was there; a dry run names it.
+    /// Removes what restores that were killed left in a directory that was there; a dry run names
+    /// it.
     pub(super) fn clear_leftovers(&mut self, path: &RelPath) -> Result<(), Error> {
         let Some(tree) = &self.place.tree else {
             return Ok(());
@@ -297,7 +300,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Gives directories their metadata, the deepest first: what is set on one is not undone by what is done below it.
+    /// Gives directories their metadata, the deepest first: what is set on one is not undone by
+    /// what is done below it.
     pub(super) fn finish_directories(&mut self) -> Result<(), Error> {
         let Some(execution) = &self.execution else {
             return Ok(());
@@ -332,8 +336,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// True if something is mounted on a directory of the target, and was not when the snapshot was made: what is there
-    /// now was never seen. The directory that the user named is taken as it is.
+    /// True if something is mounted on a directory of the target, and was not when the snapshot was
+    /// made: what is there now was never seen. The directory that the user named is taken as it is.
     fn is_mounted_since(&self, path: &RelPath, flags: EntryFlags) -> bool {
         let Some(tree) = &self.place.tree else {
             return false;

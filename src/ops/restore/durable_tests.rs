@@ -1,5 +1,5 @@
-//! What a restore reports is true and lasts: nothing that is cut off looks finished, what is kept is compared when asked,
-//! leftovers go, a dry run says what would happen.
+//! What a restore reports is true and lasts: nothing that is cut off looks finished, what is kept
+//! is compared when asked, leftovers go, a dry run says what would happen.
 
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,7 +11,8 @@ use super::*;
 use crate::observe::{Counter, Problem, Recording};
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
 
-/// Stops the restore when it begins to sync, as a crash would: what it has written is there, and nothing is settled.
+/// Stops the restore when it begins to sync, as a crash would: what it has written is there, and
+/// nothing is settled.
 struct StopsAtSync<'a>(&'a Cancel);
 
 impl Observer for StopsAtSync<'_> {

@@ -1,4 +1,5 @@
-//! Executing a window: frames are opened once and their pieces written, files finished when their last piece is.
+//! Executing a window: frames are opened once and their pieces written, files finished when their
+//! last piece is.
 
 use std::collections::HashSet;
 use std::io;
@@ -31,7 +32,8 @@ pub(super) struct Execution<'a> {
     pub job: &'a Job<'a>,
     pub tree: &'a Tree,
     pub fetcher: Fetcher<'a>,
-    /// The source's name, and where its root and the target's lie, to tell paths as people know them.
+    /// The source's name, and where its root and the target's lie, to tell paths as people know
+    /// them.
     pub source: &'a str,
     pub place: &'a Place,
     pub sub: RelPath,
@@ -96,7 +98,8 @@ impl Execution<'_> {
         self.links(std::mem::take(&mut window.links))
     }
 
-    /// Takes out the wants of files that would be open beside too many others; they come in a pass of their own.
+    /// Takes out the wants of files that would be open beside too many others; they come in a pass
+    /// of their own.
     fn put_off(&self, wants: &mut Vec<Want>, items: &[Item], frames: &[u32]) -> Vec<Want> {
         let threads = self.job.pool.current_num_threads().max(1);
         let open_max = (self.job.limits.open_files / threads).max(1);
@@ -186,7 +189,8 @@ impl Execution<'_> {
         }
     }
 
-    /// What is there and may stay: it is compared if that was asked for, and its metadata corrected.
+    /// What is there and may stay: it is compared if that was asked for, and its metadata
+    /// corrected.
     fn kept(&self, item: &Item, dir: &Dir, name: &[u8]) -> Result<(), Trouble> {
         if self.job.options.verify
             && let Node::File { content, .. } = &item.node
@@ -445,7 +449,8 @@ impl Execution<'_> {
         }
     }
 
-    /// Makes other names of files that are written; those that cannot be are returned, as files of their own.
+    /// Makes other names of files that are written; those that cannot be are returned, as files of
+    /// their own.
     fn links(&self, links: Vec<Link>) -> Result<Left, Error> {
         let items = std::mem::take(
             &mut *self

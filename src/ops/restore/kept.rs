@@ -32,7 +32,8 @@ impl From<MissingNames> for Doubt {
     }
 }
 
-/// A name that was found in a restored directory, as the sorter holds it: may it go, and what is it?
+/// A name that was found in a restored directory, as the sorter holds it: may it go, and what is
+/// it?
 pub(super) fn found_value(doubt: Option<Doubt>, kind: Option<EntryKind>) -> [u8; 2] {
     [
         doubt.map_or(0, |doubt| doubt as u8),

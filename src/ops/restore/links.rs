@@ -24,7 +24,8 @@ pub(super) enum Membership {
 }
 
 impl Walk<'_> {
-    /// Which group of hard links an entry belongs to: names of one inode with equal size, mtime and content.
+    /// Which group of hard links an entry belongs to: names of one inode with equal size, mtime and
+    /// content.
     pub(super) fn group(&mut self, target: &RelPath, node: &Node) -> Membership {
         let Some((meta, digest)) = link_digest(node) else {
             return Membership::Alone;

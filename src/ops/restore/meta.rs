@@ -9,8 +9,8 @@ use crate::target::{MetaPart, MetaReport, MetaToSet};
 use crate::types::{Class, Metadata, RelPath, XattrValue};
 
 impl Execution<'_> {
-    /// Calls `act` with what a path's metadata is to be and reports what was refused; returns the path's device and
-    /// inode. The outer error ends the restore, the inner one is the path's.
+    /// Calls `act` with what a path's metadata is to be and reports what was refused; returns the
+    /// path's device and inode. The outer error ends the restore, the inner one is the path's.
     pub fn with_meta(
         &self,
         path: &RelPath,

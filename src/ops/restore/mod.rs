@@ -7,10 +7,11 @@
 //!     ─▶ synced
 //! ```
 //!
-//! Memory: a window of at most 40 MiB, a frame and its stored bytes for each thread, what is known of 64 k groups of
-//! hard links; directories' metadata and the names for `--delete` are sorted outside memory. A crash leaves some paths
-//! restored, some not, and at worst temporary names, which the next restore removes; no path that has the size and time
-//! of the snapshot's has another content. What cannot be restored is reported by path and the rest goes on.
+//! Memory: a window of at most 40 MiB, a frame and its stored bytes for each thread, what is known
+//! of 64 k groups of hard links; directories' metadata and the names for `--delete` are sorted
+//! outside memory. A crash leaves some paths restored, some not, and at worst temporary names,
+//! which the next restore removes; no path that has the size and time of the snapshot's has another
+//! content. What cannot be restored is reported by path and the rest goes on.
 
 #[cfg(test)]
 mod choice_tests;
@@ -80,15 +81,17 @@ use window::Limits;
 pub enum Overwrite {
     /// Everything is written again.
     Always,
-    /// A regular file of equal size and mtime is left (as are equal links and special files), its metadata
-    /// corrected; all else is replaced.
+    /// A regular file of equal size and mtime is left (as are equal links and special files), its
+    /// metadata corrected; all else is replaced.
     #[default]
     IfChanged,
-    /// As [`IfChanged`](Self::IfChanged), but what is there is replaced only if the snapshot's modification time is newer;
-    /// that goes for whatever is there, of whatever kind. Directories are entered, and their metadata is set.
+    /// As [`IfChanged`](Self::IfChanged), but what is there is replaced only if the snapshot's
+    /// modification time is newer; that goes for whatever is there, of whatever kind. Directories
+    /// are entered, and their metadata is set.
     IfNewer,
-    /// A regular file of another size is replaced, whatever else exists is left as it is; directories are entered. For files
-    /// whose names tell their content, put beside a program at work.
+    /// A regular file of another size is replaced, whatever else exists is left as it is;
+    /// directories are entered. For files whose names tell their content, put beside a program at
+    /// work.
     IfSizeDiffers,
     /// Whatever exists is left as it is; directories are entered.
     Never,
@@ -100,8 +103,8 @@ impl Overwrite {
         matches!(self, Self::IfSizeDiffers | Self::Never)
     }
 
-    /// True if a file that a crash leaves with another time than the snapshot's would not be written again: then each file
-    /// gets its name only once it is durable.
+    /// True if a file that a crash leaves with another time than the snapshot's would not be
+    /// written again: then each file gets its name only once it is durable.
     fn trusts_names(self) -> bool {
         self.leaves_most() || self == Self::IfNewer
     }
@@ -109,34 +112,38 @@ impl Overwrite {
 
 /// Chooses single entries, beside the patterns.
 pub trait Select: fmt::Debug + Send + Sync {
-    /// True if the entry is to be restored. Asked in the order of paths, by one thread, of everything but directories that
-    /// the patterns let through; an error ends the restore.
+    /// True if the entry is to be restored. Asked in the order of paths, by one thread, of
+    /// everything but directories that the patterns let through; an error ends the restore.
     fn wants(&self, entry: &Entry) -> Result<bool, Error>;
 }
 
 /// How to restore.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// Restore only what these patterns match, with all below it; gitignore's rules, from the source's root. None:
-    /// everything.
+    /// Restore only what these patterns match, with all below it; gitignore's rules, from the
+    /// source's root. None: everything.
     pub include: Vec<OsString>,
     /// Leave out what these match; they win over `include`.
     pub exclude: Vec<OsString>,
-    /// Restore only what this chooses of it. With `delete`, what it does not choose stays where it is there.
+    /// Restore only what this chooses of it. With `delete`, what it does not choose stays where it
+    /// is there.
     pub select: Option<Arc<dyn Select>>,
     pub overwrite: Overwrite,
-    /// Delete below restored directories what the snapshot accounts for as absent; see `docs/format.md`, "What a snapshot
-    /// lacks". What `exclude` matches stays.
+    /// Delete below restored directories what the snapshot accounts for as absent; see
+    /// `docs/format.md`, "What a snapshot lacks". What `exclude` matches stays.
     pub delete: bool,
-    /// The same also in directories from which the rules of the backup kept names, and nothing else did.
+    /// The same also in directories from which the rules of the backup kept names, and nothing else
+    /// did.
     pub delete_excluded: bool,
-    /// The same whatever the snapshot accounts for: for directories whose files make no sense beside those of another
-    /// time.
+    /// The same whatever the snapshot accounts for: for directories whose files make no sense
+    /// beside those of another time.
     pub replace_whole: bool,
-    /// What is never entered, replaced or deleted, beside the repository, its cache and the state directory.
+    /// What is never entered, replaced or deleted, beside the repository, its cache and the state
+    /// directory.
     pub protect: Protection,
     pub owner: OwnerPolicy,
-    /// Read back what was written, and what is kept because size and time are equal; what differs is written again.
+    /// Read back what was written, and what is kept because size and time are equal; what differs
+    /// is written again.
     pub verify: bool,
     /// Count and report, change nothing.
     pub dry_run: bool,
@@ -183,8 +190,8 @@ impl RestoreOptions {
 pub struct What {
     /// An id, its unambiguous prefix, or `latest`.
     pub snapshot: String,
-    /// None: all sources, each into a directory of its name. An empty name is that of a path without one, which is refused
-    /// with the form that is right.
+    /// None: all sources, each into a directory of its name. An empty name is that of a path
+    /// without one, which is refused with the form that is right.
     pub source: Option<String>,
     /// The root: the whole source.
     pub path: RelPath,
@@ -198,7 +205,8 @@ pub enum Target<'a> {
     Stdout(&'a mut dyn Write),
 }
 
-/// Restores what was asked for. Paths that cannot be restored are problems, not errors; see [`RestoreReport`].
+/// Restores what was asked for. Paths that cannot be restored are problems, not errors; see
+/// [`RestoreReport`].
 pub fn restore(
     repo: &Repository,
     what: &What,
@@ -297,8 +305,8 @@ fn restore_with(
     Ok(tally.into_report(unmatched))
 }
 
-/// What a restore from this repository must not touch: a store in a directory of this machine, its cache, what it
-/// remembers, and what the caller says.
+/// What a restore from this repository must not touch: a store in a directory of this machine, its
+/// cache, what it remembers, and what the caller says.
 fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
     let mut held = options.protect.clone();
     let what = "the repository in use";
@@ -334,7 +342,8 @@ fn protection(repo: &Repository, options: &RestoreOptions) -> Protection {
     held
 }
 
-/// A lease, so that no prune takes packs away while they are read; none where the store takes no writes.
+/// A lease, so that no prune takes packs away while they are read; none where the store takes no
+/// writes.
 fn take_lease(repo: &Repository) -> Result<Option<Lease>, Error> {
     if repo.store().properties().read_only {
         return Ok(None);
@@ -393,7 +402,8 @@ struct Job<'a> {
     /// The snapshot is that of a backup under way.
     is_checkpoint: bool,
     protection: Protection,
-    /// The include patterns that have matched nothing. The walk of a source holds them while it runs.
+    /// The include patterns that have matched nothing. The walk of a source holds them while it
+    /// runs.
     unmatched: Mutex<Unmatched>,
 }
 

@@ -25,7 +25,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// For a directory: its contents go right into `target` if it is asked for `alone`, else into a directory of its name.
+    /// For a directory: its contents go right into `target` if it is asked for `alone`, else into a
+    /// directory of its name.
     pub fn for_tree(
         target: &Path,
         name: &[u8],
@@ -45,11 +46,12 @@ impl Place {
         })
     }
 
-    /// For a single file: into `target` if that is a directory, or if other sources go there too; else to that name.
+    /// For a single file: into `target` if that is a directory, or if other sources go there too;
+    /// else to that name.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is a device, a FIFO or the like: who names one means to write into it, and it would be
-    /// replaced by a file.
+    /// [`Error::Usage`] if there is a device, a FIFO or the like: who names one means to write into
+    /// it, and it would be replaced by a file.
     pub fn for_one(
         target: &Path,
         name: &[u8],
@@ -176,8 +178,8 @@ fn check_around(target: &Path, job: &Job<'_>) -> Result<(), Error> {
     }
 }
 
-/// Refuses to delete in a directory above the one that the snapshot shows: the user meant that one, and all beside it
-/// would go. `sub`: what is restored of the source.
+/// Refuses to delete in a directory above the one that the snapshot shows: the user meant that one,
+/// and all beside it would go. `sub`: what is restored of the source.
 pub(super) fn refuse_above(
     target: &Path,
     source: &SourceRecord,

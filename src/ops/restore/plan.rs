@@ -1,4 +1,5 @@
-//! Walking what the snapshot holds of one source, in path order: directories are made, all else fills windows.
+//! Walking what the snapshot holds of one source, in path order: directories are made, all else
+//! fills windows.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -72,7 +73,8 @@ pub(super) struct Walk<'w> {
     pub(super) groups: HashMap<(u64, u64), Group>,
     shared_inodes: SharedInodes,
     pub(super) group_bytes: usize,
-    /// The mode that the target's root had, where it was changed to write into it and no entry sets it.
+    /// The mode that the target's root had, where it was changed to write into it and no entry sets
+    /// it.
     pub(super) root_mode: Option<u16>,
     /// Depth (complement) and path in the target → the directory's entry.
     pub(super) directories: Sorter,
@@ -438,8 +440,9 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Removes a directory that stands where something else goes: an empty one, or with `--delete` all below it, unless
-    /// patterns say that some of it is to stay, or the snapshot shows an older state and does not know of it.
+    /// Removes a directory that stands where something else goes: an empty one, or with `--delete`
+    /// all below it, unless patterns say that some of it is to stay, or the snapshot shows an older
+    /// state and does not know of it.
     fn clear_directory(
         &mut self,
         path: &RelPath,

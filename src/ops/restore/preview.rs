@@ -1,5 +1,5 @@
-//! What a dry run says of each path: that it would be written, overwritten or deleted. Nothing is held; each is said as
-//! soon as it is known.
+//! What a dry run says of each path: that it would be written, overwritten or deleted. Nothing is
+//! held; each is said as soon as it is known.
 
 use super::compare::Compared;
 use super::execute::kind_and_meta;
@@ -43,7 +43,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Says what would be done to a path. `here` is what is there, `theirs` the time of the snapshot's.
+    /// Says what would be done to a path. `here` is what is there, `theirs` the time of the
+    /// snapshot's.
     pub(super) fn would(
         &self,
         verb: PlannedVerb,

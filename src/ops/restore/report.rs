@@ -37,13 +37,13 @@ pub struct RestoreReport {
     pub bytes_written: u64,
     /// Things deleted because the snapshot lacks them; a directory with all below it is one.
     pub deleted: u64,
-    /// Names that the snapshot lacks and that were not deleted, as it does not say that they were not there, or as the
-    /// program needs them.
+    /// Names that the snapshot lacks and that were not deleted, as it does not say that they were
+    /// not there, or as the program needs them.
     pub not_deleted: u64,
     /// Paths that could not be restored; each was reported.
     pub failed: u64,
-    /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version does not know; paths that
-    /// lack something since a repair.
+    /// Entries that the snapshot holds as failed, stale or torn, or of a kind that this version
+    /// does not know; paths that lack something since a repair.
     pub incomplete: u64,
     /// Parts of metadata that could not be set, or not be read.
     pub refused_meta: u64,
@@ -55,8 +55,9 @@ pub struct RestoreReport {
     pub different: u64,
     /// Unfinished files of restores that were killed, removed (in a dry run: that would be).
     pub leftovers: u64,
-    /// With `include`: the patterns that matched nothing of what `exclude` leaves, in the order in which they were given.
-    /// Such a pattern does not make the restore incomplete; what it means, the caller knows.
+    /// With `include`: the patterns that matched nothing of what `exclude` leaves, in the order in
+    /// which they were given. Such a pattern does not make the restore incomplete; what it means,
+    /// the caller knows.
     pub unmatched: Vec<UnmatchedInclude>,
     pub uncertain: Vec<UncertainRange>,
 }

@@ -1,13 +1,13 @@
-//! Durability: files get their times only once their content is on the disk, so that one that looks finished is whole
-//! after any crash, and a restore that reported success survives one.
+//! Durability: files get their times only once their content is on the disk, so that one that looks
+//! finished is whole after any crash, and a restore that reported success survives one.
 //!
 //! ```text
 //! files written, renamed, with the time of now ─▶ sync ─▶ files' times ─▶ directories' metadata ─▶ sync ─▶ success
 //! ```
 //!
-//! The first two steps are repeated when enough files wait, so that a restore that is interrupted keeps most of what it
-//! wrote. What waits is sorted outside memory. Where a file that is there counts as whole by its name or size alone,
-//! files get their names only after the sync.
+//! The first two steps are repeated when enough files wait, so that a restore that is interrupted
+//! keeps most of what it wrote. What waits is sorted outside memory. Where a file that is there
+//! counts as whole by its name or size alone, files get their names only after the sync.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -139,7 +139,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The last step: times and directories' metadata are durable too, and so is what was found equal and kept.
+    /// The last step: times and directories' metadata are durable too, and so is what was found
+    /// equal and kept.
     pub(super) fn finish_durably(&self) -> Result<(), Error> {
         let Some(execution) = &self.execution else {
             return Ok(());

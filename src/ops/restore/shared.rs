@@ -1,4 +1,5 @@
-//! Files that have several names in the target: what is set, or later written, under one name is so under all of them.
+//! Files that have several names in the target: what is set, or later written, under one name is so
+//! under all of them.
 
 use std::collections::HashMap;
 
@@ -23,9 +24,9 @@ struct Held {
 }
 
 impl SharedInodes {
-    /// True if what is there may be kept for this entry. Two files of the snapshot may be one file in the target, for
-    /// example after a program has linked files of equal content: it is kept for the first of them alone. Called once for
-    /// each path.
+    /// True if what is there may be kept for this entry. Two files of the snapshot may be one file
+    /// in the target, for example after a program has linked files of equal content: it is kept for
+    /// the first of them alone. Called once for each path.
     pub fn may_keep(&mut self, found: &Existing, node: &Node) -> bool {
         if found.nlink < 2 {
             return true;
@@ -58,8 +59,8 @@ impl SharedInodes {
 }
 
 impl Walk<'_> {
-    /// True if what is there has names beyond those of the snapshot's file, and extended attributes may be set on it or taken
-    /// from it: that would change these names too.
+    /// True if what is there has names beyond those of the snapshot's file, and extended attributes
+    /// may be set on it or taken from it: that would change these names too.
     pub(super) fn shares_attributes(
         &mut self,
         found: &Existing,
@@ -79,8 +80,9 @@ impl Walk<'_> {
     }
 }
 
-/// True if what is there has names beyond those of the snapshot's file, and setting the mode or owner would change these
-/// too: they may be files of their own in the snapshot, or lie outside of the target.
+/// True if what is there has names beyond those of the snapshot's file, and setting the mode or
+/// owner would change these too: they may be files of their own in the snapshot, or lie outside of
+/// the target.
 pub(super) fn shares_metadata(found: &Existing, meta: &Metadata) -> bool {
     has_other_names(found, meta) && !has_metadata(found, meta)
 }

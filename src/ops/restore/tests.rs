@@ -1,4 +1,5 @@
-//! Round trips through backup and restore, overwriting, deleting, damage, hostile snapshots, small windows.
+//! Round trips through backup and restore, overwriting, deleting, damage, hostile snapshots, small
+//! windows.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -10,8 +10,9 @@ use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::RelPath;
 
-/// Refuses exclude patterns that begin with the path or the name of a source, as other programs and listings write
-/// paths, where no source has such a name at its root: what they were to leave out would be restored.
+/// Refuses exclude patterns that begin with the path or the name of a source, as other programs and
+/// listings write paths, where no source has such a name at its root: what they were to leave out
+/// would be restored.
 pub(super) fn refuse_misread(
     excludes: &[OsString],
     sources: &[&SourceRecord],
@@ -58,8 +59,9 @@ pub(super) fn explained(
     }
 }
 
-/// What a pattern would have to be where it is written as other programs take it: from `/`, from the name of
-/// the source, or from the path that is restored. `sub`: the path in the source that is restored.
+/// What a pattern would have to be where it is written as other programs take it: from `/`, from
+/// the name of the source, or from the path that is restored. `sub`: the path in the source that is
+/// restored.
 pub(in crate::ops) fn meant(
     pattern: &OsStr,
     sources: &[&SourceRecord],

@@ -20,7 +20,8 @@ pub(super) struct Limits {
     /// Groups of hard links that are remembered, and the bytes of their paths.
     pub link_groups: usize,
     pub link_bytes: usize,
-    /// With so many files, or bytes of files, without their times, what was written is synced in between.
+    /// With so many files, or bytes of files, without their times, what was written is synced in
+    /// between.
     pub unsettled_files: u64,
     pub unsettled_bytes: u64,
 }
@@ -48,7 +49,8 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Write,
-    /// Its content is there: only its metadata is corrected, and its content compared if that was asked for.
+    /// Its content is there: only its metadata is corrected, and its content compared if that was
+    /// asked for.
     Keep,
     /// It is compared, and left as it is.
     Look,

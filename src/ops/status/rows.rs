@@ -50,8 +50,8 @@ fn key(names: &Names<'_>, one: &StoredSnapshot, source: &SourceRecord) -> Key {
     (host.clone(), source.name.clone(), path)
 }
 
-/// The paths that a later capture of their name was moved away from, and to where. One that was captured again since is
-/// not among them.
+/// The paths that a later capture of their name was moved away from, and to where. One that was
+/// captured again since is not among them.
 fn moved(captures: &[(&StoredSnapshot, &SourceRecord, Key)]) -> BTreeMap<Key, Key> {
     let mut last: BTreeMap<&Key, usize> = BTreeMap::new();
     for (number, (_, _, key)) in captures.iter().enumerate() {

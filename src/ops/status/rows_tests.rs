@@ -154,8 +154,9 @@ fn a_path_that_was_left_for_another_is_no_source_any_more() {
     assert_eq!(world.rows(), (vec![row("a", 14)], 0), "and back");
 }
 
-/// Random histories of jobs that share a name. A path whose own job ran within the limit is never late; one that was
-/// captured again after another path came up and is overdue since is always named.
+/// Random histories of jobs that share a name. A path whose own job ran within the limit is never
+/// late; one that was captured again after another path came up and is overdue since is always
+/// named.
 #[test]
 fn no_job_that_stopped_is_hidden_by_the_others() {
     let mut state = 7_u64;

@@ -1,4 +1,5 @@
-//! Which paths are hit: the suspect sources' merged runs are walked, so that only what a snapshot shows is named.
+//! Which paths are hit: the suspect sources' merged runs are walked, so that only what a snapshot
+//! shows is named.
 
 use std::collections::HashSet;
 

@@ -70,8 +70,8 @@ pub(super) fn read_packs(
     Ok(())
 }
 
-/// Reads these packs (given with their sizes) whole, until `max_time` is over but always one; what came of them stands
-/// in their order. What was found whole is remembered as verified.
+/// Reads these packs (given with their sizes) whole, until `max_time` is over but always one; what
+/// came of them stands in their order. What was found whole is remembered as verified.
 pub(in crate::ops) fn check_all(
     repo: &Repository,
     plan: &[(PackRow, u64)],
@@ -141,8 +141,8 @@ fn note(
     done.checks.push((n, check));
 }
 
-/// The packs of this run with their sizes: never read ones first, then by the time of reading, then by id, until the
-/// sample or the budget is reached.
+/// The packs of this run with their sizes: never read ones first, then by the time of reading, then
+/// by id, until the sample or the budget is reached.
 fn choose(
     repo: &Repository,
     options: &VerifyOptions,

@@ -1,17 +1,19 @@
 //! Verifying: can every snapshot be restored?
 //!
-//! Two levels. *Structure*: both copies of `config` and of each key slot, every segment and snapshot opens; every held
-//! pack is there with its size; every root, node and page of a run and every list node is read; every chunk that a
-//! snapshot needs lies in a held pack. *Data* (`read_data`): packs are read whole, those longest unread first; all bytes
-//! hash to the pack's name, every frame opens, every chunk hashes to its name, the pack's own directory is what the
+//! Two levels. *Structure*: both copies of `config` and of each key slot, every segment and
+//! snapshot opens; every held pack is there with its size; every root, node and page of a run and
+//! every list node is read; every chunk that a snapshot needs lies in a held pack. *Data*
+//! (`read_data`): packs are read whole, those longest unread first; all bytes hash to the pack's
+//! name, every frame opens, every chunk hashes to its name, the pack's own directory is what the
 //! segments say.
 //!
 //! ```text
 //! objects ─▶ packs listed ─▶ runs and chunks resolve ─▶ packs read ─▶ paths hit (only if something is wrong)
 //! ```
 //!
-//! Nothing is repaired and nothing but a lease is written. A run that many snapshots share is read once. Memory: two
-//! bits a chunk, 60 bytes a pack, the snapshots, one batch of look-ups, and about 12 MiB a worker while packs are read.
+//! Nothing is repaired and nothing but a lease is written. A run that many snapshots share is read
+//! once. Memory: two bits a chunk, 60 bytes a pack, the snapshots, one batch of look-ups, and about
+//! 12 MiB a worker while packs are read.
 
 mod affected;
 mod damage;
@@ -52,8 +54,8 @@ pub struct VerifyOptions {
     pub host: String,
     /// Read packs whole and check every chunk.
     pub read_data: bool,
-    /// Read this share of the held packs' stored bytes, above 0 and at most 1, those longest unread first: twenty runs
-    /// of 0.05 read all.
+    /// Read this share of the held packs' stored bytes, above 0 and at most 1, those longest unread
+    /// first: twenty runs of 0.05 read all.
     pub sample: Option<f64>,
     /// Begin with no further pack after this time.
     pub max_time: Option<Duration>,
@@ -79,7 +81,8 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Checks a repository. What is wrong stands in the report; an error is a mishap that ended the check.
+/// Checks a repository. What is wrong stands in the report; an error is a mishap that ended the
+/// check.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled; what was read until then is remembered as verified.
@@ -152,9 +155,10 @@ pub fn verify(
     Ok(report)
 }
 
-/// The sources of these snapshots that need what is not there, each by its snapshot and place in it, and the damage by
-/// which they were judged: packs that are not there as they should be. Some of the sources may prove whole when they are
-/// looked at alone. `known_only`: chunks in condemned packs do not count.
+/// The sources of these snapshots that need what is not there, each by its snapshot and place in
+/// it, and the damage by which they were judged: packs that are not there as they should be. Some
+/// of the sources may prove whole when they are looked at alone. `known_only`: chunks in condemned
+/// packs do not count.
 pub(in crate::ops) fn suspects(
     reader: &ChunkReader<'_>,
     snapshots: Vec<StoredSnapshot>,
@@ -192,8 +196,9 @@ pub(in crate::ops) fn suspects(
     ))
 }
 
-/// True if all that a snapshot needs lies in known packs that are there with their size. The index is in step with a
-/// listing made after the caller's lease began: then the caller may rely on these chunks as on any that it finds there.
+/// True if all that a snapshot needs lies in known packs that are there with their size. The index
+/// is in step with a listing made after the caller's lease began: then the caller may rely on these
+/// chunks as on any that it finds there.
 pub(in crate::ops) fn resolves(
     reader: &ChunkReader<'_>,
     found: &StoredSnapshot,
@@ -204,8 +209,8 @@ pub(in crate::ops) fn resolves(
         .is_empty())
 }
 
-/// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on the way: chunk
-/// numbers, and what did not resolve, are then others.
+/// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on
+/// the way: chunk numbers, and what did not resolve, are then others.
 fn structure(
     reader: &ChunkReader<'_>,
     objects: &mut Objects,

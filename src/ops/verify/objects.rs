@@ -1,4 +1,5 @@
-//! The objects by themselves: config, key slots, snapshots, segments, and whether the held packs are there.
+//! The objects by themselves: config, key slots, snapshots, segments, and whether the held packs
+//! are there.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -47,7 +48,8 @@ impl Objects {
         }
     }
 
-    /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot needs is known.
+    /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot
+    /// needs is known.
     pub fn check(
         repo: &Repository,
         observer: &dyn Observer,
@@ -89,8 +91,8 @@ impl Objects {
         Ok(())
     }
 
-    /// A copy that is missing while its twin is whole is a note: a key command that was cut off leaves one, and either
-    /// copy opens.
+    /// A copy that is missing while its twin is whole is a note: a key command that was cut off
+    /// leaves one, and either copy opens.
     fn check_slots(&mut self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         let mut names = BTreeSet::new();
         for meta in list_all(repo.store(), ObjectDir::Keys)? {
@@ -133,7 +135,8 @@ impl Objects {
                     self.report.find(kind_of(&what, kind), &key, what);
                 }
             }
-            // What is sealed in a slot cannot be checked without its passphrase; that both copies agree can.
+            // What is sealed in a slot cannot be checked without its passphrase; that both copies
+            // agree can.
             if let [first, second] = whole.as_slice()
                 && first != second
             {
@@ -163,8 +166,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Names snapshots that landed after their lease had ended and need what is not there; a late one that is whole is
-    /// as good as any. `suspects`: the sources that need what is not there.
+    /// Names snapshots that landed after their lease had ended and need what is not there; a late
+    /// one that is whole is as good as any. `suspects`: the sources that need what is not there.
     pub fn tell_late(
         &mut self,
         repo: &Repository,
@@ -301,7 +304,8 @@ impl Objects {
         }
     }
 
-    /// Reads an object named by its content; none if it is gone since the listing or its bytes are others.
+    /// Reads an object named by its content; none if it is gone since the listing or its bytes are
+    /// others.
     fn fetch(
         &mut self,
         repo: &Repository,
@@ -339,8 +343,8 @@ impl Objects {
         }
     }
 
-    /// Lists the packs and compares with what is held. A pack that seems to be missing is looked for once more after
-    /// another sync: a prune may have let it go.
+    /// Lists the packs and compares with what is held. A pack that seems to be missing is looked
+    /// for once more after another sync: a prune may have let it go.
     pub fn check_packs(
         &mut self,
         repo: &Repository,

@@ -214,7 +214,8 @@ impl Pass<'_> {
         })
     }
 
-    /// The pack's frames by its own directory, compared with the segments; by the index if it cannot be read.
+    /// The pack's frames by its own directory, compared with the segments; by the index if it
+    /// cannot be read.
     fn frames(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<Vec<Frame>, Error> {
         match self.repo.read_directory(&self.check.id, self.size) {
             Ok(info) => {
@@ -223,7 +224,8 @@ impl Pass<'_> {
                 if !agrees {
                     let what = "its directory tells otherwise of it than the index segments";
                     self.find(FindingKind::DirectoryMismatch, what.into());
-                    // Whatever opens by its own directory: chunks are looked for where the segments say.
+                    // Whatever opens by its own directory: chunks are looked for where the segments
+                    // say.
                     self.check.damage.frames.extend(0..pack.frames);
                 }
                 Ok(from_directory(info))
@@ -250,7 +252,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Reads, hashes and opens a frame and checks its chunks; the inner error is what is wrong with it.
+    /// Reads, hashes and opens a frame and checks its chunks; the inner error is what is wrong with
+    /// it.
     fn frame(
         &mut self,
         head: &Result<PackHead, String>,

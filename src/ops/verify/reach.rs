@@ -8,7 +8,8 @@ use crate::ops::reach::{Bits, Judge, Piece, Walker};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{ChunkId, SnapshotId};
 
-/// Metadata that cannot be read and is told; one page hit by damage to a frame brings its neighbours with it.
+/// Metadata that cannot be read and is told; one page hit by damage to a frame brings its
+/// neighbours with it.
 const UNREADABLE_MAX: usize = 1000;
 
 /// Sources that need something that cannot be read: snapshot, and the source's place in it.

@@ -12,7 +12,8 @@ pub const LISTED_MAX: usize = 10_000;
 pub enum FindingKind {
     /// It is there and cannot be opened.
     ObjectUnreadable,
-    /// It could not be read this time: its medium, the connection or a permission is in the way. It may be whole.
+    /// It could not be read this time: its medium, the connection or a permission is in the way. It
+    /// may be whole.
     UnreadableNow,
     /// It should be there and is not.
     ObjectMissing,
@@ -147,7 +148,8 @@ pub struct VerifyReport {
     pub affected_count: u64,
     /// Held packs that this machine has never read whole.
     pub never_verified: u64,
-    /// When the pack that was read longest ago was read; none if some never were, or there are none.
+    /// When the pack that was read longest ago was read; none if some never were, or there are
+    /// none.
     pub oldest_unverified: Option<Timestamp>,
 }
 

@@ -11,8 +11,8 @@ use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 /// Metadata frames kept while walking.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// What of a snapshot does not resolve in packs that are held and there with their size; none if all does. The index
-/// is in step with what was published before the call.
+/// What of a snapshot does not resolve in packs that are held and there with their size; none if
+/// all does. The index is in step with what was published before the call.
 pub(crate) fn missing(
     repo: &Repository,
     found: &StoredSnapshot,

@@ -78,8 +78,8 @@ fn flipped(lab: &Lab, key: &ObjectKey, at: usize) -> Lab {
     fork
 }
 
-/// Another process with the same cache stores a pack between the listing of packs and the look into the index that they
-/// share: the index knows what the listing cannot have. It was told as damage.
+/// Another process with the same cache stores a pack between the listing of packs and the look into
+/// the index that they share: the index knows what the listing cannot have. It was told as damage.
 #[test]
 fn what_is_stored_meanwhile_is_not_missing() {
     let (lab, stream) = sample();
@@ -138,7 +138,8 @@ fn a_whole_repository_is_clean() {
     assert!(shallow.is_clean() && shallow.packs_read == 0 && shallow.oldest_unverified.is_some());
 }
 
-/// Issue 2, point 6: every flipped byte gives a finding that names the object, or the repository is refused.
+/// Issue 2, point 6: every flipped byte gives a finding that names the object, or the repository is
+/// refused.
 #[test]
 fn every_flipped_byte_is_found() {
     let (lab, _) = sample();
@@ -495,7 +496,8 @@ fn late_and_vanished_snapshots_are_told() {
     assert_eq!(late.count(), 1, "{report:#?}");
 }
 
-/// The oldest snapshot was remembered as the last: the newest could vanish unseen by who had not made it.
+/// The oldest snapshot was remembered as the last: the newest could vanish unseen by who had not
+/// made it.
 #[test]
 fn the_newest_snapshot_is_the_one_that_is_remembered() {
     let (lab, _) = sample();

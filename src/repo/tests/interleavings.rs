@@ -54,8 +54,8 @@ fn read(repo: &Repository, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
     ChunkReader::new(repo, 0).chunk(Class::Data, id)
 }
 
-/// A chunk in a condemned pack is stored anew, and read from the new pack, from the condemned one as long as there
-/// is no other, and as a last resort from a dropped one while the object is there.
+/// A chunk in a condemned pack is stored anew, and read from the new pack, from the condemned one
+/// as long as there is no other, and as a last resort from a dropped one while the object is there.
 #[test]
 fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     let fixture = Fixture::new();
@@ -86,8 +86,9 @@ fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     assert_eq!(read(&repo, &id).expect("from the new pack"), b"chunk");
 }
 
-/// I1: two clients merge the same small segments while a prune condemns and drops a pack. Whatever order they are
-/// seen in, all clients agree, and the dropped pack does not come back by a merge that did not know of it.
+/// I1: two clients merge the same small segments while a prune condemns and drops a pack. Whatever
+/// order they are seen in, all clients agree, and the dropped pack does not come back by a merge
+/// that did not know of it.
 #[test]
 fn i1_two_mergers_race_a_prune() {
     let fixture = Fixture::new();
@@ -149,8 +150,9 @@ fn i1_two_mergers_race_a_prune() {
     }
 }
 
-/// I2: a client sleeps through mark and sweep with rows of the swept pack in its index. Its next backup syncs first
-/// and stores the chunk anew; even the backup that it was in the middle of cannot commit.
+/// I2: a client sleeps through mark and sweep with rows of the swept pack in its index. Its next
+/// backup syncs first and stores the chunk anew; even the backup that it was in the middle of
+/// cannot commit.
 #[test]
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let fixture = Fixture::new();
@@ -165,7 +167,8 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
     publish(&repo, &says(|body| body.condemned = vec![pack]));
     publish(&repo, &says(|body| body.dropped = vec![pack]));
     repo.store().delete(&ObjectKey::Pack(pack)).expect("sweeps");
-    // It wakes inside its backup: its index still says that the chunk is there, so it stores nothing.
+    // It wakes inside its backup: its index still says that the chunk is there, so it stores
+    // nothing.
     store_chunks(&sleeper, &old_lease, &[b"chunk"]).expect("deduplicates");
     assert_eq!(packs_stored(sleeper.store()), 0);
     let err = sleeper
@@ -194,8 +197,9 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// I3: the cache directory is put back from a backup of its own: the database of before the sweep claims packs that are
-/// gone, and lacks new ones. A sync makes it a function of what is listed now.
+/// I3: the cache directory is put back from a backup of its own: the database of before the sweep
+/// claims packs that are gone, and lacks new ones. A sync makes it a function of what is listed
+/// now.
 #[test]
 fn i3_an_old_index_database_is_put_back() {
     let fixture = Fixture::new();
@@ -245,8 +249,8 @@ fn i3_an_old_index_database_is_put_back() {
     assert_eq!(read(&repo, &old).expect("reads"), b"old");
 }
 
-/// I4: two copies of one repository (the same id) used in turn, first at one path, then at two. What the other copy
-/// holds is never taken for being here.
+/// I4: two copies of one repository (the same id) used in turn, first at one path, then at two.
+/// What the other copy holds is never taken for being here.
 #[test]
 fn i4_two_copies_of_one_repository_in_turn() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -300,8 +304,8 @@ fn i4_two_copies_of_one_repository_in_turn() {
     }
 }
 
-/// I5: killed between pack and segment. The orphan counts for nothing: the next backup stores its chunks anew, and
-/// goes on when a prune sweeps the orphan.
+/// I5: killed between pack and segment. The orphan counts for nothing: the next backup stores its
+/// chunks anew, and goes on when a prune sweeps the orphan.
 #[test]
 fn i5_an_orphaned_pack_counts_for_nothing() {
     let fixture = Fixture::new();
@@ -361,8 +365,8 @@ fn i5_an_orphan_is_adopted_by_a_rebuild() {
     assert_eq!(read(&repo, &id).expect("reads"), b"chunk");
 }
 
-/// I6: a writer is paused between its last heartbeat and the snapshot for longer than a lease lives. The snapshot
-/// lands, is found late by the store's clock, and is withdrawn.
+/// I6: a writer is paused between its last heartbeat and the snapshot for longer than a lease
+/// lives. The snapshot lands, is found late by the store's clock, and is withdrawn.
 #[test]
 fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
     let fixture = Fixture::new();
@@ -391,8 +395,9 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
     );
 }
 
-/// I7: a lease is lost between two heartbeats (the store's clock says so) and the client takes another: the first
-/// stays lost, whatever its heartbeats write, and what was stored under it serves the second.
+/// I7: a lease is lost between two heartbeats (the store's clock says so) and the client takes
+/// another: the first stays lost, whatever its heartbeats write, and what was stored under it
+/// serves the second.
 #[test]
 fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
     let fixture = Fixture::new();
@@ -471,9 +476,9 @@ fn a_lost_or_damaged_index_is_made_anew() {
     }
 }
 
-/// Two processes share a cache; one publishes a segment just after the other has listed them. It is loaded and not in
-/// the listing, as one that was deleted would be: it was unloaded, and what it told of counted as unknown until the next
-/// sync. Verify called that damage.
+/// Two processes share a cache; one publishes a segment just after the other has listed them. It is
+/// loaded and not in the listing, as one that was deleted would be: it was unloaded, and what it
+/// told of counted as unknown until the next sync. Verify called that damage.
 #[test]
 fn a_segment_published_behind_the_listing_stays_loaded() {
     let fixture = Fixture::new();

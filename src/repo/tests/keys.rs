@@ -1,5 +1,5 @@
-//! Key slots and `config` as a command that was cut off leaves them, as a medium damages them, and as somebody plants
-//! them who has no key.
+//! Key slots and `config` as a command that was cut off leaves them, as a medium damages them, and
+//! as somebody plants them who has no key.
 
 use zeroize::Zeroizing;
 
@@ -29,7 +29,8 @@ fn wrong(fixture: &Fixture) -> RepoError {
 
 #[test]
 fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
-    // A power cut between a slot's two copies, and then a mistyped passphrase: it was told as damage to the key store.
+    // A power cut between a slot's two copies, and then a mistyped passphrase: it was told as
+    // damage to the key store.
     let fixture = Fixture::new();
     for copy in [Copy::First, Copy::Second] {
         let keys = slot_keys(&*fixture.memory);
@@ -62,7 +63,8 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
 
 #[test]
 fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
-    // An `init` dies between its slots and its config, the next one makes the repository: the first one's slot stays.
+    // An `init` dies between its slots and its config, the next one makes the repository: the first
+    // one's slot stays.
     let (fixture, dead) = (Fixture::new(), Fixture::new());
     for key in slot_keys(&*dead.memory) {
         let bytes = dead.memory.get(&key, 1 << 16).expect("read");
@@ -196,7 +198,8 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
             }
         }
     }
-    // Where no copy can be read, that is said, and not that the passphrase is wrong or nothing is there.
+    // Where no copy can be read, that is said, and not that the passphrase is wrong or nothing is
+    // there.
     for (kind, gets) in [(KeyKind::Config, 2), (KeyKind::KeySlot, 2)] {
         let faulty = FaultyStore::new(fixture.store());
         for nth in 1..=gets {
@@ -331,7 +334,8 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
         "{err}"
     );
     for _ in 0..2 {
-        // With a cache that knows the slot as well: what opened last time is no reason to try it unasked.
+        // With a cache that knows the slot as well: what opened last time is no reason to try it
+        // unasked.
         let repo = open(other().even_if_costly(), "a").expect("opens");
         let current = repo
             .key_slots()
@@ -342,7 +346,8 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
         open(other(), "a").expect_err("not tried");
     }
 
-    // The secret of a cheap slot is found before any costly one is tried; these would take a minute each.
+    // The secret of a cheap slot is found before any costly one is tried; these would take a minute
+    // each.
     for n in 0..20 {
         plant(&fixture, &format!("{n:016}"), |slot| {
             (slot.memory_kib, slot.passes) = (1 << 20, 100);

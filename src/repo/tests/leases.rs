@@ -52,7 +52,8 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
     assert_eq!(times.margin, Duration::from_secs(3600));
 }
 
-/// The store's clock may jump: half an hour back costs nothing, forward as long as no heartbeat seems too old.
+/// The store's clock may jump: half an hour back costs nothing, forward as long as no heartbeat
+/// seems too old.
 #[test]
 fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
     for (jump, is_committed) in [(-1800, true), (1790, true), (1810, false)] {
@@ -71,7 +72,8 @@ fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
     }
 }
 
-/// A machine that slept: no heartbeat came for longer than the expiry, by our own clock that runs on meanwhile.
+/// A machine that slept: no heartbeat came for longer than the expiry, by our own clock that runs
+/// on meanwhile.
 #[test]
 fn a_writer_that_slept_too_long_commits_nothing_and_makes_no_checkpoint() {
     let fixture = Fixture::new();
@@ -135,9 +137,9 @@ fn a_checkpoint_leaves_the_lease_and_is_replaced() {
     assert_eq!(repo.leases().expect("lists"), []);
 }
 
-/// A sweep takes "no lease" for "its snapshot is listed". Where listings are delayed that is no promise, and the sweep
-/// let go of packs that a backup needed which had committed a moment before it. There the lease stays until it
-/// expires, by when the snapshot is listed.
+/// A sweep takes "no lease" for "its snapshot is listed". Where listings are delayed that is no
+/// promise, and the sweep let go of packs that a backup needed which had committed a moment before
+/// it. There the lease stays until it expires, by when the snapshot is listed.
 #[test]
 fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
     let left = |world: ModelWorld| {
@@ -161,8 +163,9 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
     );
 }
 
-/// `prune --now` does not wait for a process that is gone; but it must have been one of this boot, of these process
-/// numbers and under this name, and its file must lie here, or it may live on elsewhere.
+/// `prune --now` does not wait for a process that is gone; but it must have been one of this boot,
+/// of these process numbers and under this name, and its file must lie here, or it may live on
+/// elsewhere.
 #[test]
 fn a_holder_is_dead_here_only_if_it_was_here() {
     let mut child = std::process::Command::new("true").spawn().expect("runs");
@@ -213,8 +216,8 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
     }));
 }
 
-/// Two clones of one machine: the same boot id, host name and process numbers, each with a disk of its own. What runs in one
-/// is missing in the other, and is not taken for dead there.
+/// Two clones of one machine: the same boot id, host name and process numbers, each with a disk of
+/// its own. What runs in one is missing in the other, and is not taken for dead there.
 #[test]
 fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
     let fixture = Fixture::new();
@@ -295,7 +298,8 @@ fn a_lease_that_somebody_else_writes_is_lost() {
     held.check().expect_err("it stays lost");
 }
 
-/// `copy` onto a repository of years of hourly backups names all of its snapshots: others read them, so they stay roots.
+/// `copy` onto a repository of years of hourly backups names all of its snapshots: others read
+/// them, so they stay roots.
 #[test]
 fn a_lease_of_many_parents_is_read() {
     let fixture = Fixture::new();
@@ -312,7 +316,8 @@ fn a_lease_of_many_parents_is_read() {
         .expect_err("nobody would read it");
 }
 
-/// A quota can be used up on a disk with room: the reserve is given back when the lease itself does not fit.
+/// A quota can be used up on a disk with room: the reserve is given back when the lease itself does
+/// not fit.
 #[test]
 fn a_lease_to_forget_under_uses_the_reserve_where_it_does_not_fit() {
     let full = Fault {

@@ -1,4 +1,5 @@
-//! Sequences of runs against a map: whatever is written, merged and sought, the runs say what the map says.
+//! Sequences of runs against a map: whatever is written, merged and sought, the runs say what the
+//! map says.
 
 use std::collections::BTreeMap;
 
@@ -116,8 +117,8 @@ fn apply(model: &mut Model, edit: &Edit) {
     }
 }
 
-/// What a backup writes that found `now` where `before` was: R8 to the letter. `again` are mentioned though they
-/// are as they were.
+/// What a backup writes that found `now` where `before` was: R8 to the letter. `again` are
+/// mentioned though they are as they were.
 fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
     let mut out = Vec::new();
     let is_directory =
@@ -264,7 +265,8 @@ impl World {
         }
     }
 
-    /// From the start, after `steps` entries and after each seek: what follows a seek is what skipping would show.
+    /// From the start, after `steps` entries and after each seek: what follows a seek is what
+    /// skipping would show.
     fn check_seeks(&self, which: Streams, steps: usize, keys: &[Vec<u8>]) {
         let all = self.read(which).expect("reads");
         let reader = ChunkReader::new(&self.repo, 1 << 20);
@@ -294,7 +296,8 @@ fn uncovered(mut entry: Entry) -> Entry {
     entry
 }
 
-/// Few names, so that paths meet; prefixes and extensions of one another, so that the order by component matters.
+/// Few names, so that paths meet; prefixes and extensions of one another, so that the order by
+/// component matters.
 fn any_path() -> impl Strategy<Value = RelPath> {
     let name = prop::sample::select(vec!["a", "a.b", "a\x01", "ab", "b", "0123456789abcdef"]);
     prop::collection::vec(name, 1..=4).prop_map(|names| path(&names.join("/")))
@@ -405,8 +408,8 @@ fn no_more(_: &RelPath) -> bool {
     false
 }
 
-/// I15: what lay in a directory must not show through the file that took its place, nor through the directory that took
-/// the file's, in whatever way the runs are merged.
+/// I15: what lay in a directory must not show through the file that took its place, nor through the
+/// directory that took the file's, in whatever way the runs are merged.
 #[test]
 fn i15_a_directory_becomes_a_file_and_a_directory_again() {
     for join in [0, 1, 2] {
@@ -429,8 +432,8 @@ fn i15_a_directory_becomes_a_file_and_a_directory_again() {
     }
 }
 
-/// I16: two newer runs are merged, one with a removal in it; the oldest, which has the path, stays below. A merge
-/// that dropped the removal would bring the path back.
+/// I16: two newer runs are merged, one with a removal in it; the oldest, which has the path, stays
+/// below. A merge that dropped the removal would bring the path back.
 #[test]
 fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
     let mut world = World::new();
@@ -450,8 +453,9 @@ fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
     assert_eq!((runs, entries), (1, 2), "the root and c alone");
 }
 
-/// I17: a directory is removed and made again with one child; when these two runs are merged, the new directory's entry
-/// is the newest mention and the removal is gone, so the cover must have gone over to it.
+/// I17: a directory is removed and made again with one child; when these two runs are merged, the
+/// new directory's entry is the newest mention and the removal is gone, so the cover must have gone
+/// over to it.
 #[test]
 fn i17_a_directory_made_again_still_hides_what_it_held() {
     for (join_2, join_3) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
@@ -470,8 +474,9 @@ fn i17_a_directory_made_again_still_hides_what_it_held() {
     }
 }
 
-/// A seek below a path that a newer run made a file found what the directory before it held: the seek passed over the
-/// newer mention, and so over its cover. Found by the property test; `ls SNAP:source/a/b` would have listed it.
+/// A seek below a path that a newer run made a file found what the directory before it held: the
+/// seek passed over the newer mention, and so over its cover. Found by the property test; `ls
+/// SNAP:source/a/b` would have listed it.
 #[test]
 fn a_seek_below_a_file_does_not_find_what_the_directory_before_it_held() {
     let mut world = World::new();
@@ -526,9 +531,9 @@ fn pages(world: &World, directories: bool) -> Vec<PageRef> {
     out
 }
 
-/// I18: a page of the parent's newest run cannot be read. A backup reads strictly and must be told; restore and
-/// `ls` go on and name the range in which nothing is certain: up to the next page, also where that is in another
-/// node (it was said to reach to the run's end).
+/// I18: a page of the parent's newest run cannot be read. A backup reads strictly and must be told;
+/// restore and `ls` go on and name the range in which nothing is certain: up to the next page, also
+/// where that is in another node (it was said to reach to the run's end).
 #[test]
 fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     let mut world = World::new();
@@ -541,8 +546,8 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     assert!(all.len() > 20);
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     for lost in [0, 5, 11, all.len() - 1] {
-        // The page is stored anew under a name that nobody has, in a root of its own: what is left is a run whose
-        // page cannot be found.
+        // The page is stored anew under a name that nobody has, in a root of its own: what is left
+        // is a run whose page cannot be found.
         let missing = ChunkId::new([lost as u8; 32]);
         let runs = [with_page_lost(&world, &all[lost].id, &missing)];
         let mut strict =
@@ -651,8 +656,9 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
     run
 }
 
-/// Pages that begin with paths of tens of KiB once gave nodes of one reference each: every page added a level, and
-/// the run came out deeper than its format allows, so that nobody could read it. With the format's own shape.
+/// Pages that begin with paths of tens of KiB once gave nodes of one reference each: every page
+/// added a level, and the run came out deeper than its format allows, so that nobody could read it.
+/// With the format's own shape.
 #[test]
 fn runs_of_very_long_paths_can_be_read_again() {
     let world = World::new();
@@ -687,7 +693,8 @@ fn runs_of_very_long_paths_can_be_read_again() {
     assert_eq!(merged.next_entry().expect("reads"), None);
 }
 
-/// An entry with megabytes of attributes made a page that no reader takes; now it is refused by its name.
+/// An entry with megabytes of attributes made a page that no reader takes; now it is refused by its
+/// name.
 #[test]
 fn an_entry_too_long_for_a_page_is_refused() {
     let mut long = entry(&path("a/long"), Thing::File(1));

@@ -1,4 +1,5 @@
-//! Packer, claims, lease and commit: the order of puts, deduplication, and what a failure at any step leaves.
+//! Packer, claims, lease and commit: the order of puts, deduplication, and what a failure at any
+//! step leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,8 +86,8 @@ fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
     assert_eq!(recording.count(Operation::Put, KeyKind::Snapshot), 1);
 }
 
-/// The index knows nothing of a pack whose segment could not be put: it would be deduplicated against, and nobody
-/// else could find it.
+/// The index knows nothing of a pack whose segment could not be put: it would be deduplicated
+/// against, and nobody else could find it.
 #[test]
 fn no_row_enters_the_index_before_its_segment_is_put() {
     let fixture = Fixture::new();
@@ -200,8 +201,8 @@ fn death_at_any_write_leaves_a_sound_repository() {
     assert!(survived);
 }
 
-/// Each put fails in each way that a store knows; what is left is sound, and who was told of a failure finds no
-/// snapshot of it.
+/// Each put fails in each way that a store knows; what is left is sound, and who was told of a
+/// failure finds no snapshot of it.
 #[test]
 fn a_failed_put_of_any_kind_leaves_a_sound_repository() {
     for kind in [
@@ -340,8 +341,9 @@ fn a_dry_run_stores_nothing_and_counts() {
     assert!(repo.index().is_empty().expect("reads"));
 }
 
-/// Segments that are sealed and whole and yet say odd things (a chunk twice in one pack, a pack twice, a pack that
-/// other segments tell otherwise) stop nobody: not this client, not the others, not the next backup.
+/// Segments that are sealed and whole and yet say odd things (a chunk twice in one pack, a pack
+/// twice, a pack that other segments tell otherwise) stop nobody: not this client, not the others,
+/// not the next backup.
 #[test]
 fn segments_that_say_odd_things_stop_nobody() {
     let fixture = Fixture::new();
@@ -373,7 +375,8 @@ fn segments_that_say_odd_things_stop_nobody() {
     }
 }
 
-/// The heartbeat's own clock: with no heartbeat for longer than the lease lives, nothing is stored any more.
+/// The heartbeat's own clock: with no heartbeat for longer than the lease lives, nothing is stored
+/// any more.
 #[test]
 fn a_writer_without_a_heartbeat_stores_no_more() {
     let fixture = Fixture::new();
@@ -395,9 +398,10 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
     assert_sound(&fixture);
 }
 
-/// A page of the index proved damaged when a backup looked up the frame of its parent's list of files: the sync before
-/// had found all in order, and the backup failed, telling people to delete the cache directory. The index is rebuilt
-/// under the question instead, once, however many threads meet the damage.
+/// A page of the index proved damaged when a backup looked up the frame of its parent's list of
+/// files: the sync before had found all in order, and the backup failed, telling people to delete
+/// the cache directory. The index is rebuilt under the question instead, once, however many threads
+/// meet the damage.
 #[test]
 fn damage_that_a_question_meets_is_mended_under_it() {
     let fixture = Fixture::new();
@@ -443,8 +447,8 @@ fn damage_that_a_question_meets_is_mended_under_it() {
     assert_eq!(chunk.expect("reads"), b"chunk");
 }
 
-/// What counts as held must be in the store once the barrier is through, also if another thread claimed it and its
-/// frame is not full yet.
+/// What counts as held must be in the store once the barrier is through, also if another thread
+/// claimed it and its frame is not full yet.
 #[test]
 fn what_was_given_is_published_while_others_go_on() {
     let fixture = Fixture::new();
@@ -487,9 +491,9 @@ fn what_was_given_is_published_while_others_go_on() {
     assert_sound(&fixture);
 }
 
-/// A walk met damage in its parent and left its writer unflushed; the backup went on without the parent, came by the same
-/// chunk, which counted as held, and committed a snapshot that named it. It lay in the frame that was left behind, and
-/// went with it: the chunk was in no pack.
+/// A walk met damage in its parent and left its writer unflushed; the backup went on without the
+/// parent, came by the same chunk, which counted as held, and committed a snapshot that named it.
+/// It lay in the frame that was left behind, and went with it: the chunk was in no pack.
 #[test]
 fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
     let fixture = Fixture::new();
@@ -553,14 +557,16 @@ fn a_barrier_behind_a_failure_tells_of_it() {
     publish_to_a_failing_store(Duration::ZERO);
 }
 
-/// The question reaches the stage that is about to fail, and lies in its queue when it does: who asks is told by the
-/// end of the stage, not by the queue. A checkpoint on a disk that was full waited for an answer for ever.
+/// The question reaches the stage that is about to fail, and lies in its queue when it does: who
+/// asks is told by the end of the stage, not by the queue. A checkpoint on a disk that was full
+/// waited for an answer for ever.
 #[test]
 fn a_question_that_lies_before_a_stage_that_fails_is_answered() {
     publish_to_a_failing_store(Duration::from_millis(300));
 }
 
-/// The first sync of a large repository takes minutes, under the lease of who waits for it: it could not be stopped.
+/// The first sync of a large repository takes minutes, under the lease of who waits for it: it
+/// could not be stopped.
 #[test]
 fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
     let fixture = Fixture::new();
@@ -583,7 +589,8 @@ fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
     assert_eq!(repo.sync().expect("syncs").loaded, 1);
 }
 
-/// Nothing that a dry run claims is ever published: what it remembered grew by 33 bytes and more with each new chunk.
+/// Nothing that a dry run claims is ever published: what it remembered grew by 33 bytes and more
+/// with each new chunk.
 #[test]
 fn a_dry_run_does_not_remember_all_that_is_new() {
     let fixture = Fixture::new();

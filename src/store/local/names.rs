@@ -6,7 +6,8 @@ use super::{DIRECTORIES, reserve};
 use crate::store::{Copy, ObjectDir, ObjectKey};
 use crate::sys::{Dir, FileKind, PathError, TEMP_PREFIX};
 
-/// What operating systems, file servers and file managers put into the root of a disk or a share by themselves.
+/// What operating systems, file servers and file managers put into the root of a disk or a share by
+/// themselves.
 const OF_THE_SYSTEM: [&str; 18] = [
     "lost+found",
     "System Volume Information",
@@ -28,13 +29,14 @@ const OF_THE_SYSTEM: [&str; 18] = [
     "#recycle",
 ];
 
-/// The same, where a number or a name follows: a desktop's trash, NFS's files that were removed while they were open,
-/// macOS's second halves of files.
+/// The same, where a number or a name follows: a desktop's trash, NFS's files that were removed
+/// while they were open, macOS's second halves of files.
 const BEGINNINGS_OF_THE_SYSTEM: [&str; 4] = [".Trash", ".nfs", ".fuse_hidden", "._"];
 
-/// The first name in a directory, in byte order, that stands against making a repository there; none if the directory is
-/// empty, holds only what the system puts there, or what an interrupted `init` left. Where a `config` says that there is
-/// a repository nothing is looked at: whoever reads that knows better.
+/// The first name in a directory, in byte order, that stands against making a repository there;
+/// none if the directory is empty, holds only what the system puts there, or what an interrupted
+/// `init` left. Where a `config` says that there is a repository nothing is looked at: whoever
+/// reads that knows better.
 pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
     let has = |name: &str| {
         root.stat(name)
@@ -62,7 +64,8 @@ pub(super) fn first_foreign(root: &Dir) -> Result<Option<String>, PathError> {
     Ok(foreign)
 }
 
-/// True for what an `init` makes before its `config`: empty directories, key slots, unfinished writes.
+/// True for what an `init` makes before its `config`: empty directories, key slots, unfinished
+/// writes.
 fn is_remains(root: &Dir, name: &str) -> Result<bool, PathError> {
     if is_temporary(name) || name == reserve::NAME {
         return Ok(root

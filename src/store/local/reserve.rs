@@ -1,4 +1,5 @@
-//! The reserve of a local store: a file of no meaning in the root, whose room a command uses on a full disk.
+//! The reserve of a local store: a file of no meaning in the root, whose room a command uses on a
+//! full disk.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use super::FILE_MODE;
 use crate::sys::{Dir, Existing, PathContext, PathError, TempFile, random_bytes};
 
 pub(super) const NAME: &str = ".reserve";
-/// The sizes that are tried, in bytes: on a disk that is nearly full a smaller reserve is better than none.
+/// The sizes that are tried, in bytes: on a disk that is nearly full a smaller reserve is better
+/// than none.
 const SIZES: [usize; 3] = [4 << 20, 2 << 20, 1 << 20];
 const BLOCK_BYTES: usize = 64 << 10;
 /// With more room than this the reserve is not needed.

@@ -287,7 +287,8 @@ fn directories_that_were_removed_are_made_again() {
     assert_eq!(store.get(&pack(1), 9).expect("get"), b"bytes");
 }
 
-/// On a tmpfs of 8 MiB, mounted for a process of its own where root (or a user namespace) may do that.
+/// On a tmpfs of 8 MiB, mounted for a process of its own where root (or a user namespace) may do
+/// that.
 #[test]
 fn a_full_disk_gets_its_room_back() {
     const CHILD: &str = "ICECORE_TEST_SMALL_FS";
@@ -308,7 +309,8 @@ fn a_full_disk_gets_its_room_back() {
             .output()
             .expect("run");
         let said = String::from_utf8_lossy(&child.stdout);
-        // An ordinary user may not be allowed to mount; tests/scripts/refusals.sh says so where it is left out.
+        // An ordinary user may not be allowed to mount; tests/scripts/refusals.sh says so where it
+        // is left out.
         let is_left_out = !is_root && !said.contains("running 1 test");
         assert!(
             is_left_out || child.status.success() && said.contains("1 passed"),
@@ -337,7 +339,8 @@ fn a_full_disk_gets_its_room_back() {
         .expect("there is room again");
 }
 
-/// A umask that takes everything away must not lock the owner out. In a process of its own: the umask is shared.
+/// A umask that takes everything away must not lock the owner out. In a process of its own: the
+/// umask is shared.
 #[test]
 fn modes_do_not_depend_on_the_umask() {
     const CHILD: &str = "ICECORE_TEST_UMASK_ROOT";

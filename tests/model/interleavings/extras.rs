@@ -14,8 +14,8 @@ use crate::deeds::{Outcome, Work};
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
 use crate::tree::{Thing, Things, noise};
 
-/// A file that cannot be read in run 1 stays reported in run 2, though its directory is unchanged and the source is
-/// immutable, and is captured once it can be read.
+/// A file that cannot be read in run 1 stays reported in run 2, though its directory is unchanged
+/// and the source is immutable, and is captured once it can be read.
 #[test]
 fn a_file_unreadable_in_run_1_stays_reported_in_run_2() {
     let mut scene = Scene::new(1);
@@ -100,8 +100,9 @@ fn an_exclude_is_lifted() {
     scene.check();
 }
 
-/// The pack with the chunks of a file is lost, and a repair has told so. The next backup of a source that still has
-/// the file stores them anew, though the file did not change, and the snapshots that share them are whole again.
+/// The pack with the chunks of a file is lost, and a repair has told so. The next backup of a
+/// source that still has the file stores them anew, though the file did not change, and the
+/// snapshots that share them are whole again.
 #[test]
 fn a_chunk_is_lost_and_healed() {
     for seed in seeds() {
@@ -158,8 +159,8 @@ fn a_chunk_is_lost_and_healed() {
     }
 }
 
-/// A client that keeps to no rule condemns and drops every pack. Restores still work: what is there is read. The next
-/// backup trusts nothing of it, and a prune deletes nothing that is needed.
+/// A client that keeps to no rule condemns and drops every pack. Restores still work: what is there
+/// is read. The next backup trusts nothing of it, and a prune deletes nothing that is needed.
 #[test]
 fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
     for seed in seeds() {
@@ -196,9 +197,10 @@ fn a_rogue_client_condemns_and_drops_everything_and_restores_still_work() {
     }
 }
 
-/// A backup began before a mark was listed, deduplicated against a pack that the mark condemns, and commits just
-/// before the sweep. Its lease was deleted at once and its snapshot was not listed yet: the sweep took "no lease" for
-/// "its snapshot is listed", and let the pack go. Where listings are delayed, the lease is left to expire.
+/// A backup began before a mark was listed, deduplicated against a pack that the mark condemns, and
+/// commits just before the sweep. Its lease was deleted at once and its snapshot was not listed
+/// yet: the sweep took "no lease" for "its snapshot is listed", and let the pack go. Where listings
+/// are delayed, the lease is left to expire.
 #[test]
 fn a_commit_just_before_a_sweep_is_waited_for_until_it_is_listed() {
     for seed in seeds() {

@@ -1,5 +1,6 @@
-//! The interleavings of PROTOCOL section 4, each under its number, on a store whose listings lag and are stale and
-//! whose clock jumps. docs/testing.md lists them with those that show the same without lags.
+//! The interleavings of PROTOCOL section 4, each under its number, on a store whose listings lag
+//! and are stale and whose clock jumps. docs/testing.md lists them with those that show the same
+//! without lags.
 
 mod extras;
 mod segments;

@@ -10,7 +10,8 @@ use crate::machine::copy_directory;
 use crate::scene::{DAY, HOUR, LAG, ONE, Scene, TWO};
 use crate::tree::{Rng, Thing, noise};
 
-/// A scene with some backups behind it, a few of them forgotten, and enough dead packs for a prune to work on.
+/// A scene with some backups behind it, a few of them forgotten, and enough dead packs for a prune
+/// to work on.
 pub fn with_history(seed: u64) -> Scene {
     let mut scene = Scene::new(seed);
     let mut rng = Rng(seed);
@@ -47,8 +48,9 @@ fn states(scene: &Scene, cache: &str) -> Vec<(PackId, PackState)> {
     packs
 }
 
-/// I1: two prunes that do not see each other's leases merge segments, condemn and sweep side by side. Whatever order
-/// the segments are seen in, all clients agree, and nothing that is needed goes.
+/// I1: two prunes that do not see each other's leases merge segments, condemn and sweep side by
+/// side. Whatever order the segments are seen in, all clients agree, and nothing that is needed
+/// goes.
 #[test]
 fn i01_two_mergers_race_a_prune() {
     for seed in seeds() {
@@ -102,8 +104,8 @@ fn i03_an_old_index_database_is_put_back() {
     }
 }
 
-/// I4: two copies of one repository, used in turn at one path with one cache. What the other copy holds is never
-/// taken for being here.
+/// I4: two copies of one repository, used in turn at one path with one cache. What the other copy
+/// holds is never taken for being here.
 #[test]
 fn i04_two_copies_of_one_repository_in_turn() {
     for seed in seeds() {
@@ -136,8 +138,8 @@ fn i04_two_copies_of_one_repository_in_turn() {
     }
 }
 
-/// I8: hosts that did not see each other's segments stored the same chunks twice; two prunes side by side judge
-/// which copy counts. They must not let go of one each.
+/// I8: hosts that did not see each other's segments stored the same chunks twice; two prunes side
+/// by side judge which copy counts. They must not let go of one each.
 #[test]
 fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
     for seed in seeds() {
@@ -180,8 +182,8 @@ fn i08_a_chunk_in_two_packs_and_two_prunes_side_by_side() {
     }
 }
 
-/// I9: what a repack moved is looked up by a client that has not listed the segments since: it finds the pack swept,
-/// lists once, and finds the copy.
+/// I9: what a repack moved is looked up by a client that has not listed the segments since: it
+/// finds the pack swept, lists once, and finds the copy.
 #[test]
 fn i09_repack_then_sweep_then_lookup() {
     for seed in seeds() {
@@ -213,8 +215,9 @@ fn i09_repack_then_sweep_then_lookup() {
     }
 }
 
-/// I13: a listing hides the merged segment while those that it took the place of are gone from it already. The
-/// client's claims go with them, so it stores again what it cannot see; nothing is lost.
+/// I13: a listing hides the merged segment while those that it took the place of are gone from it
+/// already. The client's claims go with them, so it stores again what it cannot see; nothing is
+/// lost.
 #[test]
 fn i13_a_listing_hides_the_merged_segment() {
     for seed in seeds() {
@@ -258,8 +261,8 @@ fn i13_a_listing_hides_the_merged_segment() {
     }
 }
 
-/// I14: an empty segment says that it takes the place of all others. New clients then know of no pack; what is there
-/// stays there, and a prune takes the packs up again.
+/// I14: an empty segment says that it takes the place of all others. New clients then know of no
+/// pack; what is there stays there, and a prune takes the packs up again.
 #[test]
 fn i14_an_empty_segment_that_supersedes_all() {
     for seed in seeds() {

@@ -84,8 +84,8 @@ fn i17_a_directory_removed_and_made_again_with_one_child() {
     }
 }
 
-/// I18: the pack with the parent's newest run is gone. The backup uses no run of that source: it writes a complete
-/// new one and its snapshot holds all.
+/// I18: the pack with the parent's newest run is gone. The backup uses no run of that source: it
+/// writes a complete new one and its snapshot holds all.
 #[test]
 fn i18_an_unreadable_page_in_the_parents_newest_run() {
     for seed in seeds() {
@@ -117,8 +117,8 @@ fn i18_an_unreadable_page_in_the_parents_newest_run() {
         let id = scene.backup(ONE);
         let repo = scene.open_true("fresh");
         repo.sync().expect("syncs");
-        // The chunks that only the spoilt pack holds count as known: a repair tells that they are lost. All else,
-        // the run with its pages included, must be there.
+        // The chunks that only the spoilt pack holds count as known: a repair tells that they are
+        // lost. All else, the run with its pages included, must be there.
         match crate::world::read_back(&repo, &id) {
             Ok(found) => assert_eq!(crate::world::difference(&scene.kept[&id], &found), None),
             Err(err) => {

@@ -23,8 +23,9 @@ fn is_lost<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Repo(RepoError::LostLease { .. })))
 }
 
-/// I2: a client sleeps in the middle of a backup, through mark and sweep. It wakes with rows of swept packs in its
-/// index; what it was at cannot commit, and its next backup stores anew what is gone.
+/// I2: a client sleeps in the middle of a backup, through mark and sweep. It wakes with rows of
+/// swept packs in its index; what it was at cannot commit, and its next backup stores anew what is
+/// gone.
 #[test]
 fn i02_a_client_asleep_during_mark_and_sweep() {
     for seed in seeds() {
@@ -43,8 +44,8 @@ fn i02_a_client_asleep_during_mark_and_sweep() {
     }
 }
 
-/// I5: killed between pack and segment. The pack is adopted, judged and swept like any other, and each backup on the
-/// way is whole.
+/// I5: killed between pack and segment. The pack is adopted, judged and swept like any other, and
+/// each backup on the way is whole.
 #[test]
 fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
     for seed in seeds() {
@@ -83,8 +84,9 @@ fn i05_killed_between_pack_and_segment_and_swept_as_an_orphan() {
     }
 }
 
-/// I6: a writer is paused between its heartbeat and its snapshot for longer than a lease lives: it withdraws. Where
-/// the store's clock jumped back meanwhile and says that it was in time, it counts, and a prune has waited for it.
+/// I6: a writer is paused between its heartbeat and its snapshot for longer than a lease lives: it
+/// withdraws. Where the store's clock jumped back meanwhile and says that it was in time, it
+/// counts, and a prune has waited for it.
 #[test]
 fn i06_a_writer_paused_between_heartbeat_and_snapshot() {
     for seed in seeds() {
@@ -127,8 +129,8 @@ fn i07_a_lease_lost_and_taken_anew() {
     }
 }
 
-/// I10: the parent is forgotten and the packs that only it needs are marked before the child's lease; the child's
-/// stale listing still shows it.
+/// I10: the parent is forgotten and the packs that only it needs are marked before the child's
+/// lease; the child's stale listing still shows it.
 #[test]
 fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
     for seed in seeds() {
@@ -141,8 +143,9 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
         scene.pass_lag();
         scene.open(TWO).sync().expect("syncs");
         scene.forget(ONE, parent);
-        // Old enough to be marked. The listing of the child's host is hours old: far beyond what the protocol allows,
-        // so it may have to give up; it must not commit what a sweep takes away.
+        // Old enough to be marked. The listing of the child's host is hours old: far beyond what
+        // the protocol allows, so it may have to give up; it must not commit what a sweep takes
+        // away.
         scene.world.advance(25 * HOUR);
         scene.prune(ONE);
         scene
@@ -164,8 +167,8 @@ fn i10_the_parent_is_forgotten_and_marked_before_the_lease() {
     }
 }
 
-/// I12: a first backup goes on for three days under daily prunes, its lease kept by heartbeats. It took its chunks
-/// from nobody and nobody takes them away.
+/// I12: a first backup goes on for three days under daily prunes, its lease kept by heartbeats. It
+/// took its chunks from nobody and nobody takes them away.
 #[test]
 fn i12_a_three_day_first_backup_under_daily_prunes() {
     for seed in seeds() {
@@ -193,7 +196,8 @@ pub struct SlowBackup {
 }
 
 impl SlowBackup {
-    /// Runs until all is captured and the lease is about to be refreshed for the commit, or a pack to be put.
+    /// Runs until all is captured and the lease is about to be refreshed for the commit, or a pack
+    /// to be put.
     pub fn begin(scene: &Scene, host: usize) -> Self {
         let (paused, is_paused) = std::sync::mpsc::channel::<()>();
         let (resume, resumed) = std::sync::mpsc::channel::<()>();
@@ -261,8 +265,8 @@ fn wait_for_heartbeat(scene: &Scene) {
     }
 }
 
-/// I11: an interrupted backup leaves a checkpoint, which is the next one's parent and then overtaken; prunes run on
-/// all sides of it.
+/// I11: an interrupted backup leaves a checkpoint, which is the next one's parent and then
+/// overtaken; prunes run on all sides of it.
 #[test]
 fn i11_a_checkpoint_as_parent() {
     for seed in seeds() {
@@ -295,8 +299,8 @@ fn i11_a_checkpoint_as_parent() {
     }
 }
 
-/// The checkpoint that a backup would go on from is gone, and the listing shows it still: it was listed again and again,
-/// for as long as the listing lagged. The backup passes it over.
+/// The checkpoint that a backup would go on from is gone, and the listing shows it still: it was
+/// listed again and again, for as long as the listing lagged. The backup passes it over.
 #[test]
 fn a_checkpoint_that_is_gone_and_still_listed_is_passed_over() {
     let mut scene = with_history(1);

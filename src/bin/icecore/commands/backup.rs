@@ -18,16 +18,17 @@ use crate::parse::{self, NamedCommand, NamedPath};
 
 /// Capture file trees and streams as one snapshot
 ///
-/// Streams are captured first, then trees, in the order given. A source's name is its path's last component unless
-/// one is given as NAME=PATH (only if no '/' stands before the first '='). Two directories whose paths end alike need
-/// names; under a name that was not given, another path than last time is refused. If a command fails, or a path is missing or
-/// cannot be listed, nothing is committed. Single files that cannot be read are named and counted (exit code 3).
+/// Streams are captured first, then trees, in the order given. A source's name is its path's last
+/// component unless one is given as NAME=PATH (only if no '/' stands before the first '='). Two
+/// directories whose paths end alike need names; under a name that was not given, another path than
+/// last time is refused. If a command fails, or a path is missing or cannot be listed, nothing is
+/// committed. Single files that cannot be read are named and counted (exit code 3).
 ///
 /// Without any source the sources of icecore.toml are captured, in their order there.
 ///
-/// A backup that is interrupted, by a signal, a crash or a lost connection, goes on when the same command is run again:
-/// what it had captured of trees by its last checkpoint is not read again. Ctrl-C makes a last checkpoint and stops;
-/// once more stops at once.
+/// A backup that is interrupted, by a signal, a crash or a lost connection, goes on when the same
+/// command is run again: what it had captured of trees by its last checkpoint is not read again.
+/// Ctrl-C makes a last checkpoint and stops; once more stops at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore backup --init -r /mnt/backup/repo /etc home=/home
@@ -48,8 +49,8 @@ pub struct Args {
     /// Capture standard input under this name
     #[arg(long, value_name = "NAME", value_parser = parse::source_name)]
     stdin: Option<String>,
-    /// Capture what a command prints; split as POSIX words and run without a shell, so operators and variables outside of
-    /// quotes are refused: write sh -c 'COMMAND'
+    /// Capture what a command prints; split as POSIX words and run without a shell, so operators
+    /// and variables outside of quotes are refused: write sh -c 'COMMAND'
     #[arg(long, value_name = "NAME=WORDS", value_parser = parse::named_command)]
     command: Vec<NamedCommand>,
     /// Of the sources of icecore.toml, which are captured if none is named here, only this one
@@ -74,8 +75,9 @@ pub struct Args {
     /// Leave out files larger than this
     #[arg(long, value_name = "SIZE", help_heading = "What to leave out", value_parser = parse::some_size)]
     exclude_larger_than: Option<ByteSize>,
-    /// Capture only what is listed in this file, one path a line (or NUL-separated) from the source's root; what is
-    /// listed and not there is named, and makes the snapshot incomplete; '-' is standard input
+    /// Capture only what is listed in this file, one path a line (or NUL-separated) from the
+    /// source's root; what is listed and not there is named, and makes the snapshot incomplete; '-'
+    /// is standard input
     #[arg(long, value_name = "FILE", help_heading = "What to leave out", value_parser = parse::list_files())]
     files_from: Option<PathBuf>,
     /// Do not enter other file systems
@@ -97,14 +99,16 @@ pub struct Args {
     /// Compare with this source of this snapshot (default: the last of the same host and name)
     #[arg(long, value_name = "SNAP:SOURCE", value_parser = parse::snap_source, help_heading = "What counts as changed")]
     parent: Option<(String, String)>,
-    /// The directory was moved: continue the history of its name at this path; the paths that it had before are no sources
-    /// of their own any more (see status)
+    /// The directory was moved: continue the history of its name at this path; the paths that it
+    /// had before are no sources of their own any more (see status)
     #[arg(long, help_heading = "What counts as changed")]
     moved: bool,
-    /// Take a much smaller stream, or a change of what must never change, in this source as good from now on
+    /// Take a much smaller stream, or a change of what must never change, in this source as good
+    /// from now on
     #[arg(long, value_name = "SOURCE", help_heading = "What counts as changed")]
     accept: Vec<String>,
-    /// Accept a source that had content and has none now, a stream of no bytes, or that nothing of what is listed is there
+    /// Accept a source that had content and has none now, a stream of no bytes, or that nothing of
+    /// what is listed is there
     #[arg(long, help_heading = "What counts as changed")]
     allow_empty: bool,
 
@@ -169,8 +173,8 @@ impl Args {
         Ok(())
     }
 
-    /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of sources must
-    /// differ: each is a directory of its own in a restore.
+    /// Refuses what makes no sense together, before anybody is asked for a passphrase. The names of
+    /// sources must differ: each is a directory of its own in a restore.
     fn check(&self, from_config: bool) -> Result<(), CliError> {
         if from_config {
             return self.check_for_config();

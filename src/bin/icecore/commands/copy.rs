@@ -19,9 +19,10 @@ use crate::ui::{Ui, text};
 
 /// Copy snapshots to another repository
 ///
-/// Without SNAP: all of them. What the other repository has is not copied again, though its keys differ: copy often, each
-/// time costs what is new. Hosts, times and tags stay; a protected snapshot's copy is not protected. A snapshot that
-/// cannot be read whole is named and left out (exit code 4). The other repository must exist: 'init' makes it.
+/// Without SNAP: all of them. What the other repository has is not copied again, though its keys
+/// differ: copy often, each time costs what is new. Hosts, times and tags stay; a protected
+/// snapshot's copy is not protected. A snapshot that cannot be read whole is named and left out
+/// (exit code 4). The other repository must exist: 'init' makes it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore -r /mnt/backup/repo copy --to /mnt/usb/repo
@@ -190,7 +191,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.finish("copy", Outcome::Done, &summary, || vec![summary.line()]))
 }
 
-/// Advice of the other repository, where there is none: that of a missing repository is about `--repo`.
+/// Advice of the other repository, where there is none: that of a missing repository is about
+/// `--repo`.
 fn no_other(error: CliError) -> CliError {
     match error {
         CliError::Engine(error) if error.kind() == ErrorKind::NoRepository => {

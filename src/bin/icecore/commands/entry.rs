@@ -35,7 +35,8 @@ pub struct Record {
     /// `stale`, `torn`, `provisional`; most entries have none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flags: Vec<&'static str>,
-    /// A directory held names that the snapshot lacks: `excluded`, by the rules of the backup alone, or `unseen`.
+    /// A directory held names that the snapshot lacks: `excluded`, by the rules of the backup
+    /// alone, or `unseen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,8 +13,8 @@ use crate::parse;
 
 /// Find paths in all snapshots, newest first
 ///
-/// The pattern follows gitignore's rules from each source's root: one without '/' matches names at any depth, one that
-/// ends in '/' directories alone.
+/// The pattern follows gitignore's rules from each source's root: one without '/' matches names at
+/// any depth, one that ends in '/' directories alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore find '*.pem'

@@ -25,18 +25,21 @@ use crate::ui::{Meter, json, text};
 
 /// Forget snapshots, by name or by a policy
 ///
-/// Snapshots that no rule keeps are forgotten. They are judged by host, set of sources and their paths, in the local
-/// time zone; the newest one of each period is kept, and periods without one do not count. What is forgotten frees
-/// nothing before 'prune' lets go of it, and 'undelete' brings it back until then, but not over a network mount.
+/// Snapshots that no rule keeps are forgotten. They are judged by host, set of sources and their
+/// paths, in the local time zone; the newest one of each period is kept, and periods without one do
+/// not count. What is forgotten frees nothing before 'prune' lets go of it, and 'undelete' brings
+/// it back until then, but not over a network mount.
 ///
-/// Incomplete snapshots never take the place of a complete one, and doubtful ones (with a suspect source) of neither:
-/// they are kept beside these, where a period has no better one, or where nothing is newer. The last good capture of a
-/// source that is suspect since is kept in any case. Protected snapshots are always kept and take no slot. Checkpoints and
-/// snapshots from the future are kept and count for nothing.
+/// Incomplete snapshots never take the place of a complete one, and doubtful ones (with a suspect
+/// source) of neither: they are kept beside these, where a period has no better one, or where
+/// nothing is newer. The last good capture of a source that is suspect since is kept in any case.
+/// Protected snapshots are always kept and take no slot. Checkpoints and snapshots from the future
+/// are kept and count for nothing.
 ///
-/// A group that would lose more than half of its snapshots, and of its days more than two thirds, is left as it is
-/// without --force, for the policy or a clock may be wrong; so is one of which nothing would stay, and one whose times
-/// contradict each other. All else is done, and the exit code is 1, with --dry-run too.
+/// A group that would lose more than half of its snapshots, and of its days more than two thirds,
+/// is left as it is without --force, for the policy or a clock may be wrong; so is one of which
+/// nothing would stay, and one whose times contradict each other. All else is done, and the exit
+/// code is 1, with --dry-run too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore forget --keep-hourly 48 --keep-daily 14 --keep-weekly 8 --keep-monthly all --dry-run
@@ -51,11 +54,12 @@ pub struct Args {
     #[command(flatten)]
     keep: Keep,
 
-    /// Judge only snapshots of this host (default: of all, but with [retention] of icecore.toml those of its host alone);
-    /// with SNAP: whose 'latest' is meant
+    /// Judge only snapshots of this host (default: of all, but with [retention] of icecore.toml
+    /// those of its host alone); with SNAP: whose 'latest' is meant
     #[arg(long, value_name = "HOST", help_heading = "What is judged", conflicts_with = "any_host", value_parser = parse::host)]
     host: Option<String>,
-    /// Judge snapshots of all hosts by [retention] too; with SNAP: let 'latest' mean the newest of any host
+    /// Judge snapshots of all hosts by [retention] too; with SNAP: let 'latest' mean the newest of
+    /// any host
     #[arg(long, help_heading = "What is judged")]
     any_host: bool,
     /// Judge only snapshots with this tag; may be given more than once
@@ -64,9 +68,9 @@ pub struct Args {
     /// Judge only snapshots with a source of this name
     #[arg(long, value_name = "NAME", help_heading = "What is judged")]
     source: Option<String>,
-    /// What snapshots judged together have in common: host, sources (the set of names), paths (the names, and each
-    /// tree's path and stream's program), tags, or none (default: host,paths; by [retention] the sources of icecore.toml
-    /// by their names alone)
+    /// What snapshots judged together have in common: host, sources (the set of names), paths (the
+    /// names, and each tree's path and stream's program), tags, or none (default: host,paths; by
+    /// [retention] the sources of icecore.toml by their names alone)
     #[arg(long, value_name = "WHAT", value_parser = group_by, help_heading = "What is judged")]
     group_by: Option<GroupBy>,
 
@@ -197,8 +201,8 @@ impl Keep {
 }
 
 impl Args {
-    /// Runs a prune if that was asked for, what was forgotten being done. A dry run has forgotten nothing, so that a
-    /// prune has nothing to tell of it.
+    /// Runs a prune if that was asked for, what was forgotten being done. A dry run has forgotten
+    /// nothing, so that a prune has nothing to tell of it.
     fn prune_now(
         &self,
         context: &Context<'_>,
@@ -291,8 +295,9 @@ impl Summary {
 
 pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     let given = args.keep.policy();
-    // Rules on the command line take the place of the configuration's, all of them. Those speak of the file's own host:
-    // another one that shares the repository has a file of its own, and perhaps other rules.
+    // Rules on the command line take the place of the configuration's, all of them. Those speak of
+    // the file's own host: another one that shares the repository has a file of its own, and
+    // perhaps other rules.
     let (policy, host, by_name) = match given.is_empty() {
         true => {
             let config = context.config()?;

@@ -8,10 +8,10 @@ use crate::parse;
 
 /// Make a new repository
 ///
-/// The passphrase comes from --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; else it is asked for on
-/// the terminal. Where there is no terminal, a random key is written to a file that later commands find by
-/// themselves (mode 0600; for root in /etc/icecore/keys, else in ~/.config/icecore/keys). Keep a copy of that file
-/// elsewhere: without it the backup is lost.
+/// The passphrase comes from --passphrase-file, --passphrase-command or ICECORE_PASSPHRASE; else it
+/// is asked for on the terminal. Where there is no terminal, a random key is written to a file that
+/// later commands find by themselves (mode 0600; for root in /etc/icecore/keys, else in
+/// ~/.config/icecore/keys). Keep a copy of that file elsewhere: without it the backup is lost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore init -r /mnt/backup/repo
@@ -19,7 +19,8 @@ use crate::parse;
   icecore init -r /mnt/backup/repo --parity 5
   icecore init -r /srv/public --no-passphrase")]
 pub struct Args {
-    /// Keep so much recovery data beside each pack (1 to 100 percent of it), from which 'repair packs' heals bit rot
+    /// Keep so much recovery data beside each pack (1 to 100 percent of it), from which 'repair
+    /// packs' heals bit rot
     #[arg(long, value_name = "PERCENT", value_parser = parse::whole_percent)]
     parity: Option<u8>,
 }

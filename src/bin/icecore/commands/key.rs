@@ -17,8 +17,8 @@ const GIVE_NEW: &str = "use --new-passphrase-file, --new-passphrase-command or -
 
 /// Manage the passphrases of the repository
 ///
-/// Each passphrase has a slot that holds the one master key, sealed. Changing or removing a passphrase does not
-/// change the master key: who had it once and kept it can still read the data.
+/// Each passphrase has a slot that holds the one master key, sealed. Changing or removing a
+/// passphrase does not change the master key: who had it once and kept it can still read the data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore key list
@@ -46,8 +46,8 @@ enum Action {
     Change(New),
     /// Write a new slot to a file, to be kept apart from the repository
     ///
-    /// Put back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if all slots there are
-    /// lost.
+    /// Put back as keys/<any 16 hex digits>, it opens the repository with its passphrase even if
+    /// all slots there are lost.
     Export {
         /// A file that does not exist yet; '-' is standard output
         #[arg(value_parser = parse::paths())]
@@ -151,7 +151,8 @@ impl New {
     }
 }
 
-/// Names the options of a new passphrase where one was refused. Those of the present one are for another thing.
+/// Names the options of a new passphrase where one was refused. Those of the present one are for
+/// another thing.
 fn about_new(error: CliError) -> CliError {
     match error {
         CliError::Locked { message, .. } => CliError::Locked {
@@ -177,7 +178,8 @@ fn write_slot(
     Ok(meter.finish(command, Outcome::Done, &Summary { slot: &slot }, line))
 }
 
-/// Renames the key file that opened the repository, whose slot is gone: it would stand in the way of the passphrase.
+/// Renames the key file that opened the repository, whose slot is gone: it would stand in the way
+/// of the passphrase.
 fn retire_key_file(context: &Context<'_>) {
     let Some(path) = context.key_file.get() else {
         return;

@@ -30,7 +30,8 @@ pub struct Args {
     /// List directories in directories too
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// List only what the snapshot lacks: what could not be read, and directories from which something kept names
+    /// List only what the snapshot lacks: what could not be read, and directories from which
+    /// something kept names
     #[arg(long, conflicts_with = "recursive")]
     missing: bool,
     #[command(flatten)]
@@ -51,7 +52,8 @@ struct Source<'a> {
     time: Option<String>,
     /// By the host's own clock.
     started: Option<String>,
-    /// How many of a tree's directories held names that the snapshot lacks; absent where that is not known.
+    /// How many of a tree's directories held names that the snapshot lacks; absent where that is
+    /// not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<u64>,
 }

@@ -1,4 +1,5 @@
-//! What to say where options select none of the snapshots that there are: most often a name is mistyped.
+//! What to say where options select none of the snapshots that there are: most often a name is
+//! mistyped.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,8 @@ use crate::exit::CliError;
 /// Names that are listed at most.
 const NAMED_MAX: usize = 8;
 
-/// Reports that the filter selects no snapshot of those that there are. Nothing is reported of a filter that selects
-/// all, and of an empty repository.
+/// Reports that the filter selects no snapshot of those that there are. Nothing is reported of a
+/// filter that selects all, and of an empty repository.
 pub fn tell_nothing(
     repository: &Repository,
     filter: &SnapshotFilter,

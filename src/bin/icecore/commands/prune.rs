@@ -14,9 +14,10 @@ use crate::ui::{json, text};
 
 /// Free the space of what no snapshot needs
 ///
-/// Backups and restores may go on meanwhile: what is found unneeded is marked first, and deleted by a later prune, when
-/// everybody who was at work at the time of the mark is done and a day has passed. With --now it is deleted at once if
-/// nobody else is at work, forgotten snapshots included.
+/// Backups and restores may go on meanwhile: what is found unneeded is marked first, and deleted by
+/// a later prune, when everybody who was at work at the time of the mark is done and a day has
+/// passed. With --now it is deleted at once if nobody else is at work, forgotten snapshots
+/// included.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore prune
@@ -27,7 +28,8 @@ pub struct Args {
     /// Delete at once if nobody else is at work
     #[arg(long)]
     now: bool,
-    /// How long marked packs and forgotten snapshots stay (default: 24h); below 2h30m only with --now
+    /// How long marked packs and forgotten snapshots stay (default: 24h); below 2h30m only with
+    /// --now
     #[arg(long, value_name = "SPAN", value_parser = parse::duration)]
     grace: Option<Duration>,
     /// Copy at most so much out of packs that are mostly unneeded
@@ -83,7 +85,8 @@ pub struct Summary {
     pending_until: Option<String>,
     /// Why they wait.
     waiting: Vec<String>,
-    /// Kept for snapshots in quarantine that cannot be read, and for those that are gone and were not forgotten.
+    /// Kept for snapshots in quarantine that cannot be read, and for those that are gone and were
+    /// not forgotten.
     held: Packs,
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<String>,

@@ -33,17 +33,19 @@ enum What {
     Config,
     /// Find damaged packs, heal them or save what they hold, and set them aside
     Packs(PacksArgs),
-    /// Put partial snapshots in the place of those that lost something, and originals back that are whole again
+    /// Put partial snapshots in the place of those that lost something, and originals back that are
+    /// whole again
     Snapshots(SnapshotsArgs),
 }
 
 /// Find damaged packs, heal them or save what they hold, and set them aside
 ///
-/// Every pack is read, unless some are named. A damaged one is put back whole from its recovery data if the repository
-/// has any (init --parity). Else what still opens is stored anew, and the pack goes into quarantine; what is lost is
-/// noted, and the next backup that comes across it stores it again. What snapshots need of packs that were dropped and
-/// are there again, as after a merge of two copies of the repository, is stored again too. Nothing is deleted. Exit code
-/// 0: nothing was damaged, or nothing is lost by it; 4: something is lost.
+/// Every pack is read, unless some are named. A damaged one is put back whole from its recovery
+/// data if the repository has any (init --parity). Else what still opens is stored anew, and the
+/// pack goes into quarantine; what is lost is noted, and the next backup that comes across it
+/// stores it again. What snapshots need of packs that were dropped and are there again, as after a
+/// merge of two copies of the repository, is stored again too. Nothing is deleted. Exit code 0:
+/// nothing was damaged, or nothing is lost by it; 4: something is lost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore repair packs
@@ -56,8 +58,9 @@ struct PacksArgs {
     /// Read none: look only for packs that are gone or have another size than they should
     #[arg(long, conflicts_with = "packs")]
     quick: bool,
-    /// Set packs aside too that cannot be read now, and note as lost what only they hold. They keep their bytes in
-    /// quarantine; once they can be read there, this command takes from them what is lost
+    /// Set packs aside too that cannot be read now, and note as lost what only they hold. They keep
+    /// their bytes in quarantine; once they can be read there, this command takes from them what is
+    /// lost
     #[arg(long)]
     set_aside_unreadable: bool,
     /// Look and tell, change nothing
@@ -65,13 +68,15 @@ struct PacksArgs {
     dry_run: bool,
 }
 
-/// Put partial snapshots in the place of those that lost something, and originals back that are whole again
+/// Put partial snapshots in the place of those that lost something, and originals back that are
+/// whole again
 ///
-/// Run 'icecore repair packs' first: it notes what is lost. This command refuses while packs are missing, or were dropped
-/// and are there, that it was not told of. A snapshot that names something lost is set aside in
-/// quarantine, and one takes its place that holds all the rest: lost pieces of files read as zeros, and the snapshot says
-/// which paths lack something. The next backup reads these files again. Once everything that an original names is there
-/// again, this command puts it back. Exit code 0: nothing was found that lacks something; 4: something was.
+/// Run 'icecore repair packs' first: it notes what is lost. This command refuses while packs are
+/// missing, or were dropped and are there, that it was not told of. A snapshot that names something
+/// lost is set aside in quarantine, and one takes its place that holds all the rest: lost pieces of
+/// files read as zeros, and the snapshot says which paths lack something. The next backup reads
+/// these files again. Once everything that an original names is there again, this command puts it
+/// back. Exit code 0: nothing was found that lacks something; 4: something was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore repair snapshots

@@ -20,9 +20,10 @@ use crate::ui::{Meter, json, text};
 
 /// Put a snapshot, a source or a path of it back
 ///
-/// A whole snapshot goes to TARGET/<source>, one directory for each of its sources. SNAP:SOURCE goes right into TARGET,
-/// which may exist: what is there and equal is left alone. A single file goes into TARGET if that is a directory, else to
-/// that name; a stream becomes a file. TARGET '-' is standard output.
+/// A whole snapshot goes to TARGET/<source>, one directory for each of its sources. SNAP:SOURCE
+/// goes right into TARGET, which may exist: what is there and equal is left alone. A single file
+/// goes into TARGET if that is a directory, else to that name; a stream becomes a file. TARGET '-'
+/// is standard output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore restore latest /tmp/restored
@@ -37,7 +38,8 @@ pub struct Args {
     /// Where to put it; '-' is standard output
     #[arg(value_parser = parse::paths())]
     target: PathBuf,
-    /// Only what matches, by gitignore's rules from the source's root; one that matches nothing is named (exit code 3)
+    /// Only what matches, by gitignore's rules from the source's root; one that matches nothing is
+    /// named (exit code 3)
     #[arg(long, value_name = "GLOB")]
     include: Vec<OsString>,
     /// All but what matches
@@ -48,13 +50,14 @@ pub struct Args {
     overwrite: When,
     /// Delete what was not there when it was backed up, below restored directories only
     ///
-    /// Names that a rule, an error or another file system kept out of the backup are left alone, and so are the
-    /// repository, its cache and the settings directory, wherever they lie.
+    /// Names that a rule, an error or another file system kept out of the backup are left alone,
+    /// and so are the repository, its cache and the settings directory, wherever they lie.
     #[arg(long)]
     delete: bool,
     /// As --delete, but also in directories from which the rules of the backup left out names
     ///
-    /// The rules are those of the backup: patterns, lists of files, sizes, cache tags. What --exclude matches here stays.
+    /// The rules are those of the backup: patterns, lists of files, sizes, cache tags. What
+    /// --exclude matches here stays.
     #[arg(long)]
     delete_excluded: bool,
     /// Set owners by number, not by name
@@ -77,9 +80,11 @@ pub struct Args {
 enum When {
     /// Write every file anew
     Always,
-    /// Write files whose size or modification time differs (contents are not compared; --verify does)
+    /// Write files whose size or modification time differs (contents are not compared; --verify
+    /// does)
     IfChanged,
-    /// As if-changed, but only where the snapshot's modification time is newer than that of what is there
+    /// As if-changed, but only where the snapshot's modification time is newer than that of what is
+    /// there
     IfNewer,
     /// Leave every file that is there
     Never,
@@ -97,7 +102,8 @@ struct Summary {
     hard_links: u64,
     bytes_written: u64,
     deleted: u64,
-    /// Names that the snapshot lacks and that were left, as it does not say that they were not there.
+    /// Names that the snapshot lacks and that were left, as it does not say that they were not
+    /// there.
     not_deleted: u64,
     /// Paths that could not be restored.
     failed: u64,
@@ -107,7 +113,8 @@ struct Summary {
     refused_metadata: u64,
     /// Owners that only root may set.
     owners_not_set: u64,
-    /// With --verify: files whose content was compared and is the snapshot's, and files that differed.
+    /// With --verify: files whose content was compared and is the snapshot's, and files that
+    /// differed.
     verified: u64,
     different: u64,
     /// Unfinished files of restores that were killed.
@@ -191,8 +198,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.finish("restore", outcome, &summary, || summary.lines(&elapsed)))
 }
 
-/// Names the include patterns that matched nothing, or says that together they selected nothing; true if there is
-/// anything to say.
+/// Names the include patterns that matched nothing, or says that together they selected nothing;
+/// true if there is anything to say.
 fn tell_unmatched(args: &Args, report: &RestoreReport, meter: &Meter) -> bool {
     let tell = |message: String, hint: String| {
         meter.problem(&Problem::new(Severity::Missing, &args.what, message).with_hint(hint));

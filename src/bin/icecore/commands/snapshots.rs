@@ -18,11 +18,12 @@ use crate::ui::{Meter, json, text};
 
 /// List the snapshots
 ///
-/// Oldest first, by the time that counts: when a backup was begun, and where the host's clock was more than a day off when
-/// it was committed by the store's. An incomplete snapshot holds entries that could not be read; a checkpoint is what an interrupted
-/// backup left to go on from. With --json, each source has what the snapshot lacks of it; its paths are listed for the
-/// 20 newest of the snapshots that lack something. With --forgotten: what 'forget' has let go of and 'undelete' brings back, until a prune has
-/// its data.
+/// Oldest first, by the time that counts: when a backup was begun, and where the host's clock was
+/// more than a day off when it was committed by the store's. An incomplete snapshot holds entries
+/// that could not be read; a checkpoint is what an interrupted backup left to go on from. With
+/// --json, each source has what the snapshot lacks of it; its paths are listed for the 20 newest of
+/// the snapshots that lack something. With --forgotten: what 'forget' has let go of and 'undelete'
+/// brings back, until a prune has its data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore snapshots
@@ -50,7 +51,8 @@ pub struct Args {
 struct Record<'a> {
     id: String,
     host: &'a str,
-    /// The time that counts: when it was begun, by the store's clock where that is more than a day off.
+    /// The time that counts: when it was begun, by the store's clock where that is more than a day
+    /// off.
     time: Option<String>,
     /// By the host's clock.
     started: Option<String>,
@@ -218,7 +220,8 @@ pub fn run(context: &Context<'_>, args: &Args) -> Result<Outcome, CliError> {
     Ok(meter.outcome())
 }
 
-/// What the newest of the snapshots that lack something lack of each of their sources; none for the others.
+/// What the newest of the snapshots that lack something lack of each of their sources; none for the
+/// others.
 fn list_missing(
     repository: &Repository,
     list: &[Row],
@@ -242,7 +245,8 @@ fn list_missing(
         return Ok(out);
     }
 
-    // Nothing was read from packs before: neither a lease nor the index is needed where nothing is missing.
+    // Nothing was read from packs before: neither a lease nor the index is needed where nothing is
+    // missing.
     let lease = reading_lease(repository, LeaseKind::Restore, &host_name())?;
     sync_until(repository, meter, cancel)?;
     let lister = MissingLister::new(repository);

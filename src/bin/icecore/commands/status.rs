@@ -18,12 +18,13 @@ use crate::ui::{json, text};
 
 /// Tell how old the last good backup of each source is
 ///
-/// A backup of a source is good if all of the source was captured; that another source of the same snapshot was not does
-/// not matter. A source is what has one name and one path on one host; what was captured before it was moved counts as
-/// its own. Ages are by the store's clock. With --max-age, a source whose last good backup is older, or that has
-/// none, or whose newest is suspect, is named and the exit code is 3; also if there is no backup at all, or if a snapshot is
-/// gone that nobody forgot. While the newest
-/// backup of what must never change (unchanged = "alarm") is suspect, the exit code is 5.
+/// A backup of a source is good if all of the source was captured; that another source of the same
+/// snapshot was not does not matter. A source is what has one name and one path on one host; what
+/// was captured before it was moved counts as its own. Ages are by the store's clock. With
+/// --max-age, a source whose last good backup is older, or that has none, or whose newest is
+/// suspect, is named and the exit code is 3; also if there is no backup at all, or if a snapshot is
+/// gone that nobody forgot. While the newest backup of what must never change (unchanged = "alarm")
+/// is suspect, the exit code is 5.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore status
@@ -109,7 +110,8 @@ struct Summary {
     live_leases: u64,
     /// Since when the pack that was longest not verified by this machine is unverified.
     longest_unverified: Option<String>,
-    /// When a backup of this machine last found all packs in the store, or named those that were missing.
+    /// When a backup of this machine last found all packs in the store, or named those that were
+    /// missing.
     packs_listed: Option<String>,
     /// Snapshots that this machine saw, that are gone, and that nobody forgot.
     vanished: Vec<String>,

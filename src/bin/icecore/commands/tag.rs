@@ -10,8 +10,8 @@ use crate::ui::text;
 
 /// Change the tags of snapshots, or protect them
 ///
-/// A snapshot with other tags is a new one in the place of the old: its content and time stay, its id changes. No policy
-/// forgets a protected snapshot, and 'forget' refuses to.
+/// A snapshot with other tags is a new one in the place of the old: its content and time stay, its
+/// id changes. No policy forgets a protected snapshot, and 'forget' refuses to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore tag latest --add before-upgrade --protect

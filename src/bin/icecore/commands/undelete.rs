@@ -9,7 +9,8 @@ use crate::parse;
 
 /// Bring a forgotten snapshot back
 ///
-/// That works until a prune lets go of its data. It comes back with its content, time and tags, under a new id.
+/// That works until a prune lets go of its data. It comes back with its content, time and tags,
+/// under a new id.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore snapshots --forgotten

@@ -13,9 +13,9 @@ use crate::ui::{json, text};
 
 /// Check that every snapshot can be restored
 ///
-/// Without options: every object is there with its size, and everything that the snapshots name resolves. With
-/// --read-data, every byte is read and checked too; the limits take what was longest unverified first, so that twenty
-/// runs of 5% cover all.
+/// Without options: every object is there with its size, and everything that the snapshots name
+/// resolves. With --read-data, every byte is read and checked too; the limits take what was longest
+/// unverified first, so that twenty runs of 5% cover all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore verify

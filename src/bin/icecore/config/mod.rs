@@ -1,4 +1,5 @@
-//! `icecore.toml`: what the command line need not say each time. Read strictly: an unknown key is a mistake.
+//! `icecore.toml`: what the command line need not say each time. Read strictly: an unknown key is a
+//! mistake.
 
 mod section;
 mod sources;

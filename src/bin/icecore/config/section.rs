@@ -1,5 +1,5 @@
-//! A table of a TOML file, read key by key: every mistake is told with its line and key, and what nobody asked for is a
-//! mistake too.
+//! A table of a TOML file, read key by key: every mistake is told with its line and key, and what
+//! nobody asked for is a mistake too.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -94,7 +94,8 @@ fn tree(section: &Section<'_>, earlier: &[Source]) -> Result<Capture, ConfigErro
         _ => return Err(section.error("path", "a tree needs a 'path' or a 'volume'")),
     };
     if let Some(database) = section.text("not_older_than")? {
-        // The order of capture is what makes it true: a scan behind the dump's end sees every file of its rows.
+        // The order of capture is what makes it true: a scan behind the dump's end sees every file
+        // of its rows.
         if !earlier.iter().any(|source| source.name == database) {
             let why = format!(
                 "no source '{database}' stands before this one, and sources are captured in order"

@@ -1,8 +1,10 @@
-//! Opening or making a command's repository: which one is meant, with which secret, and what is remembered of it.
+//! Opening or making a command's repository: which one is meant, with which secret, and what is
+//! remembered of it.
 //!
-//! The order matters. First the id that the store shows is compared with what icecore.toml names and with the pin, so
-//! that no secret is tried on, and nothing is sent to, another repository. Then a secret unlocks it, which proves the id.
-//! Then the pin is written, and only after that the cache is opened and the operation begins.
+//! The order matters. First the id that the store shows is compared with what icecore.toml names
+//! and with the pin, so that no secret is tried on, and nothing is sent to, another repository.
+//! Then a secret unlocks it, which proves the id. Then the pin is written, and only after that the
+//! cache is opened and the operation begins.
 
 mod cache;
 mod pins;
@@ -38,8 +40,8 @@ enum NewSecret {
 #[derive(Clone)]
 struct Place {
     location: Location,
-    /// Its addresses, as typed first, and what is remembered of each. Empty where it cannot be resolved; nothing is
-    /// remembered then.
+    /// Its addresses, as typed first, and what is remembered of each. Empty where it cannot be
+    /// resolved; nothing is remembered then.
     remembered: Vec<Remembered>,
     /// The repositories that icecore.toml names for this address; empty: any.
     named: Vec<RepoId>,
@@ -71,7 +73,8 @@ impl Place {
             .or_else(|| self.pins().next().map(|pin| pin.repository))
     }
 
-    /// The error of a store that cannot be opened, or holds no repository: told otherwise where one should be.
+    /// The error of a store that cannot be opened, or holds no repository: told otherwise where one
+    /// should be.
     fn absent(&self, error: impl Into<Error>) -> CliError {
         let error = error.into();
         match self.expected() {
@@ -91,7 +94,8 @@ impl Place {
 }
 
 impl Context<'_> {
-    /// Opens the repository, with the passphrase from wherever it comes. Damage of its configuration is reported.
+    /// Opens the repository, with the passphrase from wherever it comes. Damage of its
+    /// configuration is reported.
     pub fn open(&self, observer: &dyn Observer) -> Result<(Repository, Cancel), CliError> {
         self.open_with(CacheNeed::Lasting, observer)
     }
@@ -107,8 +111,8 @@ impl Context<'_> {
         self.open_at(&place, store, need, observer)
     }
 
-    /// Opens the repository, or makes it if there is none and none was there before, with so many percent of recovery
-    /// data.
+    /// Opens the repository, or makes it if there is none and none was there before, with so many
+    /// percent of recovery data.
     pub fn open_or_init(
         &self,
         parity: Option<u8>,
@@ -125,7 +129,8 @@ impl Context<'_> {
             });
         match found {
             Ok(store) => self.open_at(&place, store, CacheNeed::Lasting, observer),
-            // A disk that is not mounted looks like this too: only where nothing was before is a new one meant.
+            // A disk that is not mounted looks like this too: only where nothing was before is a
+            // new one meant.
             Err(e) if e.kind() == ErrorKind::NoRepository && place.expected().is_none() => {
                 let (store, id) = self.init_at(&place, NewSecret::KeyFile, parity)?;
                 self.ui.note(format_args!("repository {id} made"));
@@ -193,7 +198,8 @@ impl Context<'_> {
             }
         }
         let config = self.config()?;
-        // What the file says is about the file's repository, not about any that is named on the command line.
+        // What the file says is about the file's repository, not about any that is named on the
+        // command line.
         let own = match &config.repository {
             None => true,
             Some(own) => {
@@ -254,7 +260,8 @@ impl Context<'_> {
                 format!("give {}accept-repository the right id", self.option_prefix),
             );
         }
-        // A link, or a place that a link leads to, may have been replaced: each address must have led to this one.
+        // A link, or a place that a link leads to, may have been replaced: each address must have
+        // led to this one.
         if let Some(pin) = place.pins().find(|pin| !ids.contains(&pin.repository)) {
             let message = format!(
                 "cannot open {}: it is another repository ({shown}) than the one used before ({})",
@@ -269,7 +276,8 @@ impl Context<'_> {
         match place.pins().next() {
             Some(pin) => Ok(pin.repository),
             None => {
-                // Of two copies of the configuration one may be damaged: the one that there is a key for is right.
+                // Of two copies of the configuration one may be damaged: the one that there is a
+                // key for is right.
                 let keys = self.env.keys_dir();
                 let has_key = |id: &&RepoId| {
                     keys.as_ref()
@@ -437,8 +445,8 @@ impl Context<'_> {
     }
 }
 
-/// Removes the key file of a repository that was not made. Kept where it may have been: an `init` whose last answer was
-/// lost has made it.
+/// Removes the key file of a repository that was not made. Kept where it may have been: an `init`
+/// whose last answer was lost has made it.
 fn drop_unused_key(store: &SharedStore, id: RepoId, path: &Path) {
     let unused = match Repository::identify(store) {
         Ok(found) => found != id,

@@ -1,8 +1,10 @@
-//! Which repository lives at which address: remembered at first use, one file an address in the state directory.
+//! Which repository lives at which address: remembered at first use, one file an address in the
+//! state directory.
 //!
-//! A store says which repository it holds in a file that anybody who can write to the store can replace. So the id that
-//! was there at first use is kept here, and another one at the same address is refused until somebody says that it is
-//! meant. Pins are not secret, and losing them loses no data: the next use pins anew.
+//! A store says which repository it holds in a file that anybody who can write to the store can
+//! replace. So the id that was there at first use is kept here, and another one at the same address
+//! is refused until somebody says that it is meant. Pins are not secret, and losing them loses no
+//! data: the next use pins anew.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -47,7 +49,8 @@ pub struct Pin {
 pub enum Known {
     Nothing,
     Pinned(Pin),
-    /// There is a file that says nothing of use, and why. It is kept aside before another takes its place.
+    /// There is a file that says nothing of use, and why. It is kept aside before another takes its
+    /// place.
     Damaged(String),
     /// The file cannot be read now, and why. Nothing takes its place.
     Unreadable(String),
@@ -69,8 +72,9 @@ struct Record {
 }
 
 impl Address {
-    /// The address of a location. A local path is resolved: links are followed, also where what they lead to is not
-    /// there now, so a disk that is not mounted has the address that it has when it is mounted.
+    /// The address of a location. A local path is resolved: links are followed, also where what
+    /// they lead to is not there now, so a disk that is not mounted has the address that it has
+    /// when it is mounted.
     pub fn of(location: &Location) -> io::Result<Self> {
         match location {
             Location::Local(path) => Ok(Self::of_path(resolved(path)?)),
@@ -78,8 +82,9 @@ impl Address {
         }
     }
 
-    /// Every address that leads to a location: as it was typed, with each link on the way replaced in turn, and last
-    /// the one of [`Address::of`]. A link can be set to another place, so the place alone does not say what was meant.
+    /// Every address that leads to a location: as it was typed, with each link on the way replaced
+    /// in turn, and last the one of [`Address::of`]. A link can be set to another place, so the
+    /// place alone does not say what was meant.
     pub fn all_of(location: &Location) -> io::Result<Vec<Self>> {
         match location {
             Location::Local(path) => Ok(spellings(path)?.into_iter().map(Self::of_path).collect()),
@@ -143,7 +148,8 @@ impl Pin {
         }
     }
 
-    /// Remembers this of an address, durably. `before` is what [`Pin::load`] returned: a damaged file is kept aside.
+    /// Remembers this of an address, durably. `before` is what [`Pin::load`] returned: a damaged
+    /// file is kept aside.
     ///
     /// # Errors
     /// `AlreadyExists` where nothing was known and another process has pinned the address since.
@@ -197,7 +203,8 @@ impl Pin {
             repository,
             sealed: record.passphrase,
         };
-        // Without it a flipped bit of the id would mean another repository, and every command would refuse this one.
+        // Without it a flipped bit of the id would mean another repository, and every command would
+        // refuse this one.
         if record
             .check
             .is_some_and(|check| check != pin.check(address))
@@ -207,7 +214,8 @@ impl Pin {
         Ok(pin)
     }
 
-    /// A hash of what a pin says, so that a damaged one is noticed. No protection against who can write to the file.
+    /// A hash of what a pin says, so that a damaged one is noticed. No protection against who can
+    /// write to the file.
     fn check(self, address: &Address) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.repository.to_string().as_bytes());
@@ -236,9 +244,10 @@ pub fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(spellings.pop().unwrap_or_default())
 }
 
-/// The absolute spellings of a path, one before each link that is followed; the last one is [`resolved`]. A `..` after a
-/// link stays in a spelling, for what is above depends on the link. Links of `/proc` name what a process holds and not
-/// a place, so a path through one has the resolved spelling alone.
+/// The absolute spellings of a path, one before each link that is followed; the last one is
+/// [`resolved`]. A `..` after a link stays in a spelling, for what is above depends on the link.
+/// Links of `/proc` name what a process holds and not a place, so a path through one has the
+/// resolved spelling alone.
 fn spellings(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut left = Vec::new();
     push_components(&mut left, &std::path::absolute(path)?);
@@ -398,7 +407,8 @@ mod tests {
         }
     }
 
-    /// One flipped bit of the id named another repository, which every command refused to take for this one.
+    /// One flipped bit of the id named another repository, which every command refused to take for
+    /// this one.
     #[test]
     fn no_flipped_bit_of_a_pin_means_another_repository() {
         let root = tempfile::tempdir().expect("a directory");
@@ -510,8 +520,8 @@ mod tests {
     }
 
     proptest! {
-        /// A random tree of directories and links: what is there resolves as the kernel resolves it, and what is not
-        /// resolves to one address however it is spelled.
+        /// A random tree of directories and links: what is there resolves as the kernel resolves
+        /// it, and what is not resolves to one address however it is spelled.
         #[test]
         fn resolving_agrees_with_the_kernel(
             links in proptest::collection::vec((0_usize..6, "(\\.\\./|[a-c]/){0,3}[a-c]"), 0..8),

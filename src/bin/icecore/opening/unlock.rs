@@ -14,7 +14,8 @@ use crate::signals::Interrupts;
 use crate::ui::text;
 
 impl Context<'_> {
-    /// The secret of a passphrase that was given for a slot to be made; what is odd about it is reported.
+    /// The secret of a passphrase that was given for a slot to be made; what is odd about it is
+    /// reported.
     pub fn new_secret(&self, given: Given) -> Secret {
         self.warn_of(&given);
         if let Some(oddity) = given.oddity() {
@@ -161,7 +162,8 @@ impl Context<'_> {
         }
     }
 
-    /// The error of a repository that opens without a passphrase, though nobody says that this is right.
+    /// The error of a repository that opens without a passphrase, though nobody says that this is
+    /// right.
     fn unexpectedly_open(&self, place: &Place, id: RepoId) -> CliError {
         let prefix = self.option_prefix;
         let was_sealed = place.was_sealed(id);
@@ -213,7 +215,8 @@ impl Context<'_> {
         Ok((self.try_secret(store, secret)?, true, interrupts))
     }
 
-    /// Tries a secret on the key slots; the one that opened the last time, as the cache says, is tried first.
+    /// Tries a secret on the key slots; the one that opened the last time, as the cache says, is
+    /// tried first.
     fn try_secret(&self, store: SharedStore, secret: Secret) -> Result<Unlocked, RepoError> {
         let secret = if self.global.costly_key {
             secret.even_if_costly()

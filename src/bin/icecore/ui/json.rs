@@ -1,10 +1,12 @@
-//! `--json`: one object a line on standard output. Each has a field `type`; a program must pass over types and
-//! fields that it does not know. Names of fields do not change and do not go away.
+//! `--json`: one object a line on standard output. Each has a field `type`; a program must pass
+//! over types and fields that it does not know. Names of fields do not change and do not go away.
 //!
-//! `progress` (at most one a second), `problem`, `detail` (with `-v`), `planned` (a dry run of `restore`), `summary` (once, at the end) and `error` (in
-//! place of a summary) tell how an operation goes. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`,
-//! `file`, `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path that is not
-//! UTF-8 has its bytes in `path_hex`, a `subject` in `subject_hex`. Both are exact: nothing in them is escaped but by JSON.
+//! `progress` (at most one a second), `problem`, `detail` (with `-v`), `planned` (a dry run of
+//! `restore`), `summary` (once, at the end) and `error` (in place of a summary) tell how an
+//! operation goes. `snapshot`, `source`, `entry`, `difference`, `finding`, `affected`, `file`,
+//! `key` and `stats` are data. Sizes are in bytes, spans in seconds, times RFC 3339 in UTC. A path
+//! that is not UTF-8 has its bytes in `path_hex`, a `subject` in `subject_hex`. Both are exact:
+//! nothing in them is escaped but by JSON.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -215,8 +217,8 @@ pub fn write_line<T: Serialize>(out: &mut impl Write, object: &T) -> io::Result<
 /// The first error of an event that could not be written, unless its reader had left.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// Writes one event to standard output, at once. A failure does not end an operation that is under way: see
-/// [`lost_events`].
+/// Writes one event to standard output, at once. A failure does not end an operation that is under
+/// way: see [`lost_events`].
 pub fn emit<T: Serialize>(event: &T) {
     let mut out = io::stdout().lock();
     match write_line(&mut out, event).and_then(|()| out.flush()) {
@@ -225,7 +227,8 @@ pub fn emit<T: Serialize>(event: &T) {
     }
 }
 
-/// Why events are missing in the output, if any are: the disk that it goes to is full, for instance.
+/// Why events are missing in the output, if any are: the disk that it goes to is full, for
+/// instance.
 pub fn lost_events() -> Option<&'static io::Error> {
     LOST.get()
 }

@@ -13,8 +13,8 @@ pub struct Missing<'a> {
     /// Directories of which names are missing; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<u64>,
-    /// Of these: directories of which something else than the rules of the backup kept names; absent where that is not
-    /// known.
+    /// Of these: directories of which something else than the rules of the backup kept names;
+    /// absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     unseen: Option<u64>,
     /// Paths that a repair could not save.

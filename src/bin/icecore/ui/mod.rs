@@ -1,4 +1,5 @@
-//! What people and programs see: data and JSON lines on standard output, all else on standard error.
+//! What people and programs see: data and JSON lines on standard output, all else on standard
+//! error.
 
 pub mod json;
 pub mod lacking;
@@ -68,10 +69,11 @@ impl Ui {
     }
 }
 
-/// Buffered standard output. Whole records are written at once, so that events of other threads stand between lines
-/// and never in them. A reader who leaves early ends a listing quietly.
+/// Buffered standard output. Whole records are written at once, so that events of other threads
+/// stand between lines and never in them. A reader who leaves early ends a listing quietly.
 pub struct Data {
-    /// A handle of its own: the shared one is taken line by line, which is slow for contents of files.
+    /// A handle of its own: the shared one is taken line by line, which is slow for contents of
+    /// files.
     out: File,
     buffer: Vec<u8>,
     json: bool,

@@ -1,4 +1,5 @@
-//! An operation's counters as a bar on the terminal, or as JSON events: a thread that looks at them now and then.
+//! An operation's counters as a bar on the terminal, or as JSON events: a thread that looks at them
+//! now and then.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -144,7 +145,8 @@ impl Meter {
         }
     }
 
-    /// The lines of warnings, damage and alarms so far, as people read them; no more than 16 KiB of them.
+    /// The lines of warnings, damage and alarms so far, as people read them; no more than 16 KiB of
+    /// them.
     pub fn reported(&self) -> String {
         self.state
             .reported
@@ -153,7 +155,8 @@ impl Meter {
             .clone()
     }
 
-    /// Ends the drawing and tells the end: with `--json` a `summary` of `body`, else `lines` on standard error.
+    /// Ends the drawing and tells the end: with `--json` a `summary` of `body`, else `lines` on
+    /// standard error.
     pub fn finish<T: Serialize>(
         mut self,
         command: &'static str,

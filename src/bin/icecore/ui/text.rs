@@ -19,7 +19,8 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Bytes that are most often UTF-8, without control characters; stray bytes as `\xNN`, so that no two texts look alike.
+/// Bytes that are most often UTF-8, without control characters; stray bytes as `\xNN`, so that no
+/// two texts look alike.
 pub fn bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for part in bytes.utf8_chunks() {

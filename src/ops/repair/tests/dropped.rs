@@ -1,5 +1,6 @@
-//! Two copies of a repository that were used apart and are merged, and packs that come back after they were deleted: one
-//! copy says that packs are dropped which the other needs. They lie whole in the store, so nothing may be lost.
+//! Two copies of a repository that were used apart and are merged, and packs that come back after
+//! they were deleted: one copy says that packs are dropped which the other needs. They lie whole in
+//! the store, so nothing may be lost.
 
 use super::*;
 use crate::ErrorKind;
@@ -47,8 +48,8 @@ fn let_go(lab: &Lab, id: SnapshotId) {
     assert!(report.dropped.packs > 0, "{report:?}");
 }
 
-/// Three snapshots, each with files of its own and all with some in common; and the second copy, which has let go of the
-/// first of them since.
+/// Three snapshots, each with files of its own and all with some in common; and the second copy,
+/// which has let go of the first of them since.
 fn diverged() -> (Lab, Lab) {
     let (lab, stream) = sample();
     for n in 0..2 {
@@ -127,8 +128,8 @@ fn what_another_copy_dropped_is_stored_again() {
     );
 }
 
-/// Nobody but the packs themselves says any more what they hold: runs must be stored again before anybody can tell what
-/// they name.
+/// Nobody but the packs themselves says any more what they hold: runs must be stored again before
+/// anybody can tell what they name.
 #[test]
 fn what_no_segment_tells_of_is_stored_again_too() {
     let (lab, other) = diverged();
@@ -147,7 +148,8 @@ fn what_no_segment_tells_of_is_stored_again_too() {
     put_right(&merged, &before);
 }
 
-/// A merge after which no segment adds the dropped packs: all that did were merged by a prune, and deleted.
+/// A merge after which no segment adds the dropped packs: all that did were merged by a prune, and
+/// deleted.
 fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
     merge_into(lab, other);
     let repo = lab.open();
@@ -210,7 +212,8 @@ fn nothing_is_given_up_before_the_dropped_packs_were_looked_at() {
     put_right(&lab, &before);
 }
 
-/// The packs were away while snapshots were repaired, so partial ones stand in their place. Then they come back.
+/// The packs were away while snapshots were repaired, so partial ones stand in their place. Then
+/// they come back.
 #[test]
 fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
     let (lab, other) = diverged();
@@ -273,7 +276,8 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
     }
 }
 
-/// What the dropped packs cannot give is reported as lost: after that the repair of snapshots does its work.
+/// What the dropped packs cannot give is reported as lost: after that the repair of snapshots does
+/// its work.
 #[test]
 fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
     let (lab, other) = diverged();
@@ -339,7 +343,8 @@ fn a_repair_that_is_cut_off_is_ended_by_the_next() {
     }
 }
 
-/// After a prune that was cut off between the drop and the deletions: dropped packs that nobody needs.
+/// After a prune that was cut off between the drop and the deletions: dropped packs that nobody
+/// needs.
 #[test]
 fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     let (_, copy) = diverged();
@@ -381,8 +386,9 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     assert_clean(&copy);
 }
 
-/// Both copies back up, forget and prune at random, and are merged in either direction, now and then without a part of the
-/// index. Whatever came of it: what was whole before the merge is whole after the repairs.
+/// Both copies back up, forget and prune at random, and are merged in either direction, now and
+/// then without a part of the index. Whatever came of it: what was whole before the merge is whole
+/// after the repairs.
 #[test]
 fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
     let mut seed = u64::from(std::process::id());

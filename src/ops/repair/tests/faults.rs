@@ -1,4 +1,5 @@
-//! A fault at each call of the repairs, one after the other: with the medium healthy again everything restores.
+//! A fault at each call of the repairs, one after the other: with the medium healthy again
+//! everything restores.
 
 use super::unreadable::contents_by_first;
 use super::*;
@@ -57,7 +58,8 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     faulty.all_fired()
 }
 
-/// Sweeps over all calls; `heal` makes of a repaired repository one that holds all that `before` holds.
+/// Sweeps over all calls; `heal` makes of a repaired repository one that holds all that `before`
+/// holds.
 fn sweep(
     lab: &Lab,
     before: &BTreeMap<SnapshotId, Content>,
@@ -122,8 +124,9 @@ fn a_fault_at_each_call_of_a_repair_of_a_whole_repository_costs_nothing() {
 
 #[test]
 fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
-    // A damaged pack, whose content the source still has: it is set aside, the snapshot gives way to a partial one, the
-    // next backup heals it. And a damaged object in `snapshots/`, which is set aside too.
+    // A damaged pack, whose content the source still has: it is set aside, the snapshot gives way
+    // to a partial one, the next backup heals it. And a damaged object in `snapshots/`, which is
+    // set aside too.
     let (lab, stream) = small();
     let before = contents_by_first(&lab);
     let (id, _) = packs(&lab)

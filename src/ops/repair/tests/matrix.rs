@@ -1,6 +1,6 @@
-//! The damage matrix: what is done to an object × which object and where × what comes after, a prune among it. For each cell: nothing
-//! panics, no wrong bytes are ever given, verify finds what matters, what was not hit stays whole, and the repair ends as
-//! the table says.
+//! The damage matrix: what is done to an object × which object and where × what comes after, a
+//! prune among it. For each cell: nothing panics, no wrong bytes are ever given, verify finds what
+//! matters, what was not hit stays whole, and the repair ends as the table says.
 
 use std::collections::BTreeSet;
 
@@ -111,8 +111,8 @@ impl Kind {
 fn expected(kind: Kind, action: Action, parity: bool) -> (bool, bool) {
     use Action::{Delete, Duplicate};
     match (kind, action) {
-        // Of two copies one is left; a lease and recovery data cover nothing that is lost with them.
-        // Half a key slot is what a key change that was cut off leaves.
+        // Of two copies one is left; a lease and recovery data cover nothing that is lost with
+        // them. Half a key slot is what a key change that was cut off leaves.
         (Kind::KeySlot, Delete) => (false, true),
         (Kind::Config | Kind::KeySlot, _) => (true, true),
         (Kind::Lease, _) => (false, true),
@@ -124,7 +124,8 @@ fn expected(kind: Kind, action: Action, parity: bool) -> (bool, bool) {
         // What a segment told is learnt from the packs; the object itself stays and is told of.
         (Kind::Segment, Delete) => (true, true),
         (Kind::Segment, _) => (true, false),
-        // This machine has not seen it before: nobody misses it. One that cannot be read is told of, and set aside.
+        // This machine has not seen it before: nobody misses it. One that cannot be read is told
+        // of, and set aside.
         (Kind::Snapshot | Kind::Forgotten, Delete) => (false, true),
         (Kind::Snapshot | Kind::Forgotten, _) => (true, true),
     }
@@ -202,7 +203,8 @@ fn harm(lab: &Lab, kind: Kind, key: &ObjectKey, action: Action) -> bool {
     true
 }
 
-/// Every snapshot that can be read holds what it held, or says what it lacks; errors are no wrong bytes.
+/// Every snapshot that can be read holds what it held, or says what it lacks; errors are no wrong
+/// bytes.
 fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str) {
     let repo = lab.open();
     for found in listed(&repo) {
@@ -345,7 +347,8 @@ fn run(kind: Kind, parity: bool) -> usize {
                         assert_eq!(report.is_clean(), whole, "{cell}: {report:#?}");
                         assert!(report.affected.is_empty(), "{cell}: {report:#?}");
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
-                        // A repaired repository gives space back again, unless something cannot be read at all.
+                        // A repaired repository gives space back again, unless something cannot be
+                        // read at all.
                         assert!(prunes(&fork, &cell) || !whole, "{cell}: pruned");
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
                         backs_up(&lab, &fork, &stream, &on_disk, &cell);

@@ -10,8 +10,8 @@ fn quarantined(lab: &Lab) -> Vec<ObjectKey> {
         .collect()
 }
 
-/// After a repair: nothing is wrong but what is lost; the pack lies in quarantine as it was; once the sources are
-/// backed up again nothing is lost of what they hold.
+/// After a repair: nothing is wrong but what is lost; the pack lies in quarantine as it was; once
+/// the sources are backed up again nothing is lost of what they hold.
 fn afterwards(lab: &Lab, stream: &[u8], report: &PacksReport) {
     let found = check(lab);
     assert_eq!(found.is_clean(), report.is_whole(), "{report:?} {found:#?}");
@@ -189,7 +189,8 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
     assert!(matches!(err, crate::Error::NotThere(_)), "{err}");
 }
 
-/// Cut off after every write, in the middle of what two damaged packs need; the next repair ends it.
+/// Cut off after every write, in the middle of what two damaged packs need; the next repair ends
+/// it.
 #[test]
 fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
     let (lab, stream) = sample();
@@ -230,11 +231,13 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
         let reference = repair(&whole.open()).expect("repaired").lost_chunks;
         assert_eq!(lost, reference, "cut after {writes} writes");
     }
-    // New packs, their segment, the segment that condemns, two packs moved, and the lease around them.
+    // New packs, their segment, the segment that condemns, two packs moved, and the lease around
+    // them.
     assert!(cuts >= 7, "{cuts} cuts");
 }
 
-/// Many times, since the two meet at another step each time: once one deleted what the other was copying away.
+/// Many times, since the two meet at another step each time: once one deleted what the other was
+/// copying away.
 #[test]
 fn two_repairs_at_once_do_no_harm() {
     let (lab, stream) = sample();
@@ -258,8 +261,8 @@ fn two_repairs_at_once_do_no_harm() {
     }
 }
 
-/// Two packs of the same shape under each other's names: every frame opens by the directory that is there, and nothing lies
-/// where the index says. Verify told of the packs and named no path.
+/// Two packs of the same shape under each other's names: every frame opens by the directory that is
+/// there, and nothing lies where the index says. Verify told of the packs and named no path.
 #[test]
 fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
     use crate::ops::testing::{commit, lease, write_runs};

@@ -1,5 +1,5 @@
-//! A page of a run is lost, whichever of a directory's pages it is: nothing is deleted for that, and nothing that it named
-//! is missing from the next backup.
+//! A page of a run is lost, whichever of a directory's pages it is: nothing is deleted for that,
+//! and nothing that it named is missing from the next backup.
 
 use super::*;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
@@ -19,7 +19,8 @@ struct Paged {
     chunks: Vec<ChunkId>,
 }
 
-/// Captures the tree as one of which unchanged directories are not listed; nothing in it counts as racy.
+/// Captures the tree as one of which unchanged directories are not listed; nothing in it counts as
+/// racy.
 fn capture(lab: &Lab, repo: &Repository) -> SnapshotId {
     let tree = TreeSpec {
         immutable: true,
@@ -75,8 +76,8 @@ fn store<T>(
     })
 }
 
-/// Three directories, the last of a single file. `runs`: the files are dealt to so many runs, each of which has all
-/// directories.
+/// Three directories, the last of a single file. `runs`: the files are dealt to so many runs, each
+/// of which has all directories.
 fn paged(runs: u64) -> Paged {
     let lab = Lab::new();
     for n in 0..FILES {
@@ -165,15 +166,16 @@ fn silent(had: &[Entry], has: &[Entry]) -> Vec<String> {
     silent.map(|dir| dir.path.to_string()).collect()
 }
 
-/// Loses one chunk after the other. `comes_back`: it is stored again before the next backup, as by the backup of another
-/// host that has the same files, so that nothing is listed as lost any more.
+/// Loses one chunk after the other. `comes_back`: it is stored again before the next backup, as by
+/// the backup of another host that has the same files, so that nothing is listed as lost any more.
 fn lose_each(paged: &Paged, comes_back: bool) {
     let Paged { lab, chunks } = paged;
     let on_disk = files_on_disk(lab);
     let mut last = None;
     for (n, chunk) in chunks.iter().enumerate() {
         let fork = lab.fork();
-        // The cache's directory is never captured, so it is one of the rules: with another one nothing is skipped.
+        // The cache's directory is never captured, so it is one of the rules: with another one
+        // nothing is skipped.
         let repo = lab.try_open_on(fork.store.clone()).expect("opens");
         repo.sync().expect("synced");
         let had = entries(&repo, listed(&repo)[0].id);

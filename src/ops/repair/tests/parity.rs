@@ -140,7 +140,8 @@ fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
     }
 }
 
-/// A torn sector in the recovery data must not make it useless: its head stands twice, each shard is checked alone.
+/// A torn sector in the recovery data must not make it useless: its head stands twice, each shard
+/// is checked alone.
 #[test]
 fn both_may_be_hit_as_long_as_enough_is_left() {
     let (lab, _) = with_parity();
@@ -204,7 +205,8 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
         cuts += 1;
         repair(&fork.open()).expect("repaired");
         let mut now = objects(&fork);
-        // The lease of who was cut off expires by itself; a copy that was left aside is whole elsewhere.
+        // The lease of who was cut off expires by itself; a copy that was left aside is whole
+        // elsewhere.
         now.retain(|key, _| !matches!(key, ObjectKey::Lease(_) | ObjectKey::QuarantinedPack(_)));
         assert!(now == before, "cut after {writes} writes");
         assert_clean(&fork);

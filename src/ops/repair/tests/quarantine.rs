@@ -11,7 +11,8 @@ use crate::types::SegmentId;
 
 const DAY: i64 = 24 * 3600;
 
-/// A prune so much later. Something is written on the way, as time counts only where the store's clock is witnessed.
+/// A prune so much later. Something is written on the way, as time counts only where the store's
+/// clock is witnessed.
 fn prune_later(lab: &Lab, seconds: i64) -> Result<PruneReport, crate::Error> {
     let mut left = seconds;
     while left > 0 {
@@ -241,9 +242,9 @@ fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
     assert_clean(&lab);
 }
 
-/// The pack with a snapshot's lists of entries is gone, the snapshot gives way to a partial one, and a prune follows at
-/// once. Nobody can tell what the lost lists named, so all of it stays for 30 days, and the pack that comes back heals the
-/// snapshot.
+/// The pack with a snapshot's lists of entries is gone, the snapshot gives way to a partial one,
+/// and a prune follows at once. Nobody can tell what the lost lists named, so all of it stays for
+/// 30 days, and the pack that comes back heals the snapshot.
 #[test]
 fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
     for days in [0, 29, 31] {

@@ -378,7 +378,8 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
     assert!(cuts >= 15, "{cuts} cuts");
 }
 
-/// Directories that were marked stay so, those above what is lost as well; how many there are nobody says any more.
+/// Directories that were marked stay so, those above what is lost as well; how many there are
+/// nobody says any more.
 #[test]
 fn a_repaired_snapshot_says_what_the_original_lacks() {
     let lab = Lab::new();

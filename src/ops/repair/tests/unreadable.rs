@@ -72,8 +72,8 @@ fn prunes(lab: &Lab, what: &str) {
     }
 }
 
-/// Makes an object unreadable, lets all repairs run, twice, and makes it readable again: each snapshot restores at once,
-/// after further repairs, and after prunes.
+/// Makes an object unreadable, lets all repairs run, twice, and makes it readable again: each
+/// snapshot restores at once, after further repairs, and after prunes.
 fn comes_back(
     lab: &Lab,
     key: &ObjectKey,

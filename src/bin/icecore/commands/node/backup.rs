@@ -6,9 +6,10 @@ use crate::job::{self, Begin};
 
 /// Capture the node as one snapshot: database first, then files, then keys
 ///
-/// The sources of icecore.toml, in their order, so that file storage is never older than the database. The dump counts
-/// only if it ends as it must; one much smaller than the last good one is a warning, a key file that changed or is missing
-/// an alarm (exit code 5): such a snapshot does not push good ones out of retention. Runs at low priority.
+/// The sources of icecore.toml, in their order, so that file storage is never older than the
+/// database. The dump counts only if it ends as it must; one much smaller than the last good one is
+/// a warning, a key file that changed or is missing an alarm (exit code 5): such a snapshot does
+/// not push good ones out of retention. Runs at low priority.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node backup --init

@@ -21,12 +21,13 @@ use crate::ui::{Data, text};
 
 /// Check that the files which a node's database speaks of are there
 ///
-/// Reads the rows of 'files' and 'file_pins' in the snapshot's dump and looks for every pinned file: in the snapshot,
-/// or with --live in the directories of this machine. Files that nothing but a grace period pins may be missing. Every
-/// stored file, pinned or not, is compared with its name and with its row's size; with --live that reads them all.
+/// Reads the rows of 'files' and 'file_pins' in the snapshot's dump and looks for every pinned
+/// file: in the snapshot, or with --live in the directories of this machine. Files that nothing but
+/// a grace period pins may be missing. Every stored file, pinned or not, is compared with its name
+/// and with its row's size; with --live that reads them all.
 ///
-/// Exit code 3: pinned files are missing, and the network must bring them back. 4: a stored file is not what its name
-/// or its row says; the node would never fetch it again by itself.
+/// Exit code 3: pinned files are missing, and the network must bring them back. 4: a stored file is
+/// not what its name or its row says; the node would never fetch it again by itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node check
@@ -43,7 +44,8 @@ pub struct Args {
     /// Compare names and sizes alone, read no file
     #[arg(long, requires = "live")]
     quick: bool,
-    /// Write all findings to this file, one a line: kind, hash, pins and place, between tabs; '-' is standard output
+    /// Write all findings to this file, one a line: kind, hash, pins and place, between tabs; '-'
+    /// is standard output
     #[arg(long, value_name = "FILE", value_parser = parse::paths())]
     list: Option<PathBuf>,
     /// Show at most so many findings

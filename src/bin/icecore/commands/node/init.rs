@@ -19,11 +19,12 @@ use crate::ui::text;
 
 /// Find the node and write its icecore.toml
 ///
-/// Reads the compose file (by default that of the current directory) with its .env file and its override, finds the
-/// database, pyaleph's and kubo's files, the keys and the configuration, and asks the Docker engine how the containers
-/// and volumes are called there; without an engine the names are those that compose would give. What was found and what
-/// was not is listed; the file has a comment wherever something is to be filled in (exit code 3). Passwords are neither
-/// printed nor written.
+/// Reads the compose file (by default that of the current directory) with its .env file and its
+/// override, finds the database, pyaleph's and kubo's files, the keys and the configuration, and
+/// asks the Docker engine how the containers and volumes are called there; without an engine the
+/// names are those that compose would give. What was found and what was not is listed; the file has
+/// a comment wherever something is to be filled in (exit code 3). Passwords are neither printed nor
+/// written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node init
@@ -158,7 +159,8 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
         .map_err(|e| CliError::failed(format!("cannot resolve {}", path.display()), e))
 }
 
-/// What the command line and the environment say that belongs into the file. Never a passphrase itself.
+/// What the command line and the environment say that belongs into the file. Never a passphrase
+/// itself.
 fn settings(context: &Context<'_>) -> Result<Settings, CliError> {
     let text = |path: PathBuf| {
         let path = path.into_os_string().into_string();

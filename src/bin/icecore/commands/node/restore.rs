@@ -22,16 +22,19 @@ const WAIT: Duration = Duration::from_secs(60);
 
 /// Bring a Core Channel Node back
 ///
-/// Puts keys, configuration and file storage where icecore.toml says they live, then feeds the dump to the database
-/// server, which must run. Containers that write to the node's data must be stopped; volumes that are missing are made.
-/// Nothing is written if anything stands in the way. A snapshot names all of the node's sources; SNAP:SOURCE takes one
-/// from another snapshot. File storage older than the database is refused. Where another image would run than the one that
-/// the snapshot ran with, that is told first, with the line that pins the image.
+/// Puts keys, configuration and file storage where icecore.toml says they live, then feeds the dump
+/// to the database server, which must run. Containers that write to the node's data must be
+/// stopped; volumes that are missing are made. Nothing is written if anything stands in the way. A
+/// snapshot names all of the node's sources; SNAP:SOURCE takes one from another snapshot. File
+/// storage older than the database is refused. Where another image would run than the one that the
+/// snapshot ran with, that is told first, with the line that pins the image.
 ///
-/// After a total loss of the machine: bring back the configuration and keys alone first (latest:config latest:keys),
-/// start the database (docker compose up -d postgres), then run it for all.
+/// After a total loss of the machine: bring back the configuration and keys alone first
+/// (latest:config latest:keys), start the database (docker compose up -d postgres), then run it for
+/// all.
 ///
-/// Exit code 3: done, but files are missing that the network must bring back, or some metadata could not be set.
+/// Exit code 3: done, but files are missing that the network must bring back, or some metadata
+/// could not be set.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   icecore node restore latest --dry-run
@@ -43,8 +46,8 @@ pub struct Args {
     /// Snapshot, or one source of a snapshot
     #[arg(value_name = "SNAP[:SOURCE]", required = true, value_parser = asked)]
     what: Vec<Asked>,
-    /// Only what the node needs to start: keys, configuration, database, pinned files of local storage, and kubo's
-    /// repository without its blocks
+    /// Only what the node needs to start: keys, configuration, database, pinned files of local
+    /// storage, and kubo's repository without its blocks
     #[arg(long, conflicts_with = "files")]
     minimal: bool,
     /// Only file storage, while the node runs: what is there is left, unless it is cut short
