@@ -1,4 +1,4 @@
-//! The library's public error: what failed, of which kind, and what to do about it.
+//! The library's public error: its kind, its message and a hint.
 
 use std::fmt;
 
@@ -8,56 +8,56 @@ use crate::source::{CommandError, FilterError};
 use crate::store::{ObjectDir, StoreError};
 use crate::sys::PathError;
 
-/// What callers act on; the binary's exit codes follow from it.
+/// The kind of an error, for callers to act on. It determines the binary's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Failed, nothing was committed: exit code 1.
+    /// The operation failed and nothing was committed: exit code 1.
     Failed,
-    /// What was asked for makes no sense: 2.
+    /// The request is invalid: 2.
     Usage,
     /// The repository is damaged: 4.
     Damage,
-    /// There is no repository there: 10.
+    /// There is no repository at the address: 10.
     NoRepository,
     /// The passphrase opens no key slot: 11.
     WrongKey,
     /// The repository needs a newer icecore: 12.
     NeedsNewer,
-    /// Stopped by a signal, nothing lost: 130.
+    /// Stopped by a signal, and nothing was lost: 130.
     Interrupted,
 }
 
-/// Why an operation failed.
+/// The reason why an operation failed.
 #[derive(Debug)]
 pub enum Error {
     Repo(RepoError),
     Path(PathError),
-    /// What was written may not survive a crash: a sync failed.
+    /// A sync failed, so written data may not survive a crash.
     NotDurable(PathError),
     Command(CommandError),
     Filter(FilterError),
-    /// What was asked for makes no sense.
+    /// The request is invalid.
     Usage(String),
-    /// A snapshot does not hold what was asked for.
+    /// The snapshot does not contain the requested item.
     NotThere(String),
-    /// A source is not as it must be for a backup; nothing was stored.
+    /// A source is not in a state that can be backed up; nothing was stored.
     Source {
         name: String,
         why: String,
     },
-    /// A source holds nothing: more likely a dump that failed, or a volume that is not mounted,
-    /// than what anybody wants to keep; nothing was stored.
+    /// A source is empty; nothing was stored. This is more likely a failed dump or an unmounted
+    /// volume than data to be kept.
     Empty {
         name: String,
         why: String,
     },
-    /// It makes sense, but is not done for safety's sake.
+    /// The request is valid, but refused for safety.
     Refused {
         why: String,
         hint: &'static str,
     },
-    /// Snapshots need what cannot be had, so nothing may be let go: `count` things, and one of
-    /// them.
+    /// Snapshots need unavailable data, so nothing may be deleted. `count` is the number of
+    /// unavailable items, `example` one of them.
     Unresolved {
         count: u64,
         example: String,
@@ -67,7 +67,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What callers act on.
+    /// Returns the kind of the error, for callers to act on.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Usage(_) | Self::Filter(_) => ErrorKind::Usage,
@@ -91,7 +91,7 @@ impl Error {
                 RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
                     ErrorKind::NeedsNewer
                 }
-                // What cannot be read now may be whole.
+                // Data that cannot be read now may be intact.
                 RepoError::ChunkUnreadable { now: true, .. } => ErrorKind::Failed,
                 RepoError::ChunkUnreadable { .. } | RepoError::LatestDamaged { .. } => {
                     ErrorKind::Damage
@@ -103,7 +103,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where that can be said.
+    /// Returns advice for the user, if there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Repo(err) => match err {
@@ -170,7 +170,7 @@ impl Error {
                 err if err.is_damage() => {
                     Some("run 'icecore verify --read-data' to learn what is affected")
                 }
-                // The error says what to use in its place.
+                // The error itself names the alternative.
                 RepoError::Store(StoreError::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::Unsupported =>
                 {

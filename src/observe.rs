@@ -1,5 +1,5 @@
-//! How an operation tells what it is doing: counters, phases, problems. Text, progress bars and
-//! JSON are printers of the same events; nothing below the binary prints.
+//! Events that an operation reports: counters, phases, problems. Text, progress bars and JSON are
+//! printers of the same events. Nothing below the binary prints.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -7,46 +7,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::types::{RelPath, Timestamp};
 
-/// What is counted. Each thing is counted in one place.
+/// A kind of thing that is counted. Each thing is counted in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum Counter {
-    /// Paths looked at (backup), put back (restore) or checked (verify).
+    /// Paths scanned (backup), restored (restore) or checked (verify).
     Entries,
-    /// Regular files among them that were new, or changed.
+    /// Regular files among them that were new, changed or unchanged.
     FilesNew,
     FilesChanged,
     FilesUnchanged,
-    /// Paths gone since the parent.
+    /// Paths removed since the parent.
     Removed,
-    /// Paths that vanished between listing and reading: no error.
+    /// Paths that vanished between listing and reading, which is not an error.
     Vanished,
     /// Paths that could not be captured or restored.
     Failed,
-    /// Plain bytes read from the source (backup), or produced (restore, verify).
+    /// Plain bytes read from the source (backup) or produced (restore, verify).
     BytesRead,
     /// Plain bytes of chunks that the repository did not have.
     BytesNew,
-    /// Bytes put into the store.
+    /// Bytes written to the store.
     BytesStored,
-    /// Bytes fetched from the store.
+    /// Bytes read from the store.
     BytesFetched,
     /// Data chunks that were new.
     ChunksNew,
     /// Metadata chunks that were new.
     MetadataChunksNew,
-    /// Packs stored, or checked.
+    /// Packs stored or checked.
     Packs,
-    /// What the phase's end is counted in, if known: see [`Observer::expect`].
+    /// The progress of the phase towards its total, if that is known: see [`Observer::expect`].
     Done,
 }
 
 impl Counter {
-    /// How many counters there are.
+    /// The number of counters.
     pub const COUNT: usize = Self::Done as usize + 1;
 }
 
-/// What an operation is busy with.
+/// A phase of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Bringing the index up to date with the repository.
@@ -59,7 +59,7 @@ pub enum Phase {
     Plan,
     /// Writing files.
     Restore { name: String },
-    /// Waiting until what was restored is on the disk.
+    /// Waiting until the restored data is on the disk.
     Sync { name: String },
     /// Checking that everything listed resolves.
     Structure,
@@ -67,19 +67,19 @@ pub enum Phase {
     Data,
     /// Copying a snapshot to another repository.
     Copy { name: String },
-    /// Moving snapshots to the forgotten ones.
+    /// Moving snapshots to `forgotten/`.
     Forget,
     /// Finding out which packs are needed.
     Mark,
-    /// Copying what is needed out of packs that are mostly not.
+    /// Copying the needed chunks out of packs that are mostly unneeded.
     Repack,
-    /// Deleting what nobody needs.
+    /// Deleting unneeded objects.
     Sweep,
     /// Reading the rows of a database dump.
     Dump { name: String },
     /// Looking for a node's files.
     Check { name: String },
-    /// Done; counters are final.
+    /// Finished: the counters are final.
     End,
 }
 
@@ -106,22 +106,22 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How much a problem matters.
+/// The weight of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Worth knowing; changes no exit code.
+    /// For information; does not change the exit code.
     Note,
-    /// To be acted on, though this operation is none the worse for it; changes no exit code.
+    /// Needs action, but did not affect this operation; does not change the exit code.
     Warning,
     /// Something was left out or is incomplete: exit code 3.
     Missing,
     /// The repository is damaged: exit code 4.
     Damage,
-    /// What must never change has changed or is gone: exit code 5.
+    /// Something that must never change has changed or is missing: exit code 5.
     Alarm,
 }
 
-/// What an event is about: a path, an object or a source.
+/// The subject of an event: a path, an object or a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     text: String,
@@ -129,17 +129,17 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A path below a source's root.
+    /// Creates the subject of a path below a source's root.
     pub fn path(path: &RelPath) -> Self {
         Self::joined("", path)
     }
 
-    /// A path of a source that is captured: `SOURCE:PATH`.
+    /// Creates the subject of a path in a source that is being captured: `SOURCE:PATH`.
     pub fn captured(source: &str, path: &RelPath) -> Self {
         Self::joined(&format!("{source}:"), path)
     }
 
-    /// A path of a snapshot's source, as commands take it: `SOURCE/PATH`.
+    /// Creates the subject of a path in a snapshot's source, as commands accept it: `SOURCE/PATH`.
     pub fn within(source: &str, path: &RelPath) -> Self {
         if path.is_root() {
             Self::from(source)
@@ -156,20 +156,20 @@ impl Subject {
         }
     }
 
-    /// As people read it: bytes that are not UTF-8, control characters and backslashes of a path
-    /// are escaped.
+    /// Returns the readable text: bytes of a path that are not UTF-8, control characters and
+    /// backslashes are escaped.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Every byte of it; of a path as it is, with slashes between its names.
+    /// Returns the unescaped bytes; those of a path have slashes between its names.
     pub fn bytes(&self) -> &[u8] {
         self.path.as_deref().unwrap_or(self.text.as_bytes())
     }
 }
 
 impl<T: fmt::Display> From<T> for Subject {
-    /// Anything that is not a path.
+    /// Creates a subject that is not a path.
     fn from(thing: T) -> Self {
         Self {
             text: thing.to_string(),
@@ -178,22 +178,22 @@ impl<T: fmt::Display> From<T> for Subject {
     }
 }
 
-/// One thing that went wrong without ending the operation.
+/// A problem that did not end the operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub severity: Severity,
-    /// The path, object or source it is about, as people read it.
+    /// The path, object or source, as readable text.
     pub subject: String,
-    /// The same with every byte of a path ([`Subject::bytes`]).
+    /// The subject with every byte of a path ([`Subject::bytes`]).
     pub subject_bytes: Vec<u8>,
-    /// What happened and what follows from it.
+    /// What happened, and the consequence.
     pub message: String,
-    /// What to do about it, where that can be said.
+    /// Advice for the user, if there is any.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem of this weight.
+    /// Creates a problem of this severity, without a hint.
     pub fn new(
         severity: Severity,
         subject: impl Into<Subject>,
@@ -210,7 +210,7 @@ impl Problem {
         }
     }
 
-    /// The same with advice.
+    /// Adds advice.
     pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
         self.hint = Some(advice.into());
         self
@@ -223,56 +223,58 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What a dry run says would be done to a path.
+/// The action that a dry run would take for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlannedVerb {
-    /// Nothing is there.
+    /// The path does not exist.
     Write,
-    /// Something else is there.
+    /// The path exists with other content.
     Overwrite,
     Delete,
 }
 
-/// One thing that a dry run would do.
+/// An action that a dry run would take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planned<'a> {
     pub verb: PlannedVerb,
     pub source: &'a str,
-    /// Below the source's root.
+    /// The path below the source's root.
     pub path: &'a RelPath,
-    /// The modification time of the file that is there.
+    /// The modification time of the existing file.
     pub here: Option<Timestamp>,
-    /// It is younger than the one that would replace it.
+    /// True if the existing file is newer than its replacement.
     pub is_newer: bool,
 }
 
-/// Receives an operation's events, from several threads at once; must not block for long.
+/// Receives an operation's events, from several threads at once. Implementations must not block for
+/// long.
 pub trait Observer: Send + Sync {
-    /// Adds to a counter.
+    /// Adds `amount` to a counter.
     fn add(&self, counter: Counter, amount: u64);
-    /// A new phase begins.
+    /// Begins a phase.
     fn phase(&self, phase: &Phase);
-    /// How far [`Counter::Done`] will count in this phase, where that is known. `bytes` tells the
-    /// unit: bytes or things.
+    /// Sets the total that [`Counter::Done`] will reach in this phase, if it is known. `bytes` is
+    /// true if the unit is bytes, false if items are counted.
     fn expect(&self, total: u64, bytes: bool);
-    /// Something went wrong without ending the operation.
+    /// Reports a problem that does not end the operation.
     fn problem(&self, problem: &Problem);
-    /// A line of detail for who asked for it (`-v`): the path just handled.
+    /// Reports the path that was just handled, for verbose output (`-v`).
     fn detail(&self, verb: &'static str, subject: &Subject);
-    /// Something that a dry run would do.
+    /// Reports an action that a dry run would take.
     fn planned(&self, _: &Planned<'_>) {}
-    /// True if [`Observer::detail`] is wanted; asked before the text is made.
+    /// Returns true if the observer uses [`Observer::detail`]. Callers ask before they format the
+    /// text.
     fn wants_detail(&self) -> bool {
         false
     }
 }
 
-/// An observer that keeps counters alone and drops the rest.
+/// An observer that keeps only the counters.
 #[derive(Debug, Default)]
 pub struct Counters([AtomicU64; Counter::COUNT]);
 
 impl Counters {
-    /// The counter's value now.
+    /// Returns the current value of the counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter as usize].load(Ordering::Relaxed)
     }
@@ -288,7 +290,7 @@ impl Observer for Counters {
     fn detail(&self, _: &'static str, _: &Subject) {}
 }
 
-/// An observer that remembers counters, phases and problems, for tests and reports.
+/// An observer that records counters, phases and problems, for tests and reports.
 #[derive(Debug, Default)]
 pub struct Recording {
     counters: Counters,
@@ -297,17 +299,18 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// The counter's value now.
+    /// Returns the current value of the counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters.get(counter)
     }
 
-    /// The problems so far, in the order they came.
+    /// Returns the problems so far, in order of arrival.
     pub fn problems(&self) -> Vec<Problem> {
         self.lock().1.clone()
     }
 
-    /// What would be done, in the order it came: verb, path, and whether a newer file is there.
+    /// Returns the planned actions so far, in order of arrival: verb, path, and whether a newer
+    /// file is there.
     pub fn planned_so_far(&self) -> Vec<String> {
         self.planned
             .lock()
@@ -315,7 +318,7 @@ impl Recording {
             .clone()
     }
 
-    /// The phases so far.
+    /// Returns the phases so far.
     pub fn phases(&self) -> Vec<Phase> {
         self.lock().0.clone()
     }

@@ -1,12 +1,13 @@
-//! What was condemned or dropped when a writer began, so that its commit notices what was dropped
-//! under it.
+//! The packs that were condemned or dropped when a writer began. With them a commit notices packs
+//! that were dropped while the writer relied on them.
 //!
-//! While the store's clock is right within the margin this never happens: a sweep drops only packs
+//! While the store's clock is right within the margin this never happens. A sweep drops only packs
 //! whose mark every living writer saw before it relied on anything, and a writer takes nothing from
-//! a pack that it knows condemned. A clock that jumps ahead and back between two heartbeats breaks
-//! the premise: the writer looks dead to a sweep and is not. So the writer lists `index/` once more
-//! after it has put its snapshot. If a pack is dropped that was neither condemned nor dropped at
-//! its first look, the snapshot is withdrawn; the next run stores again what is missing.
+//! a pack that it knows to be condemned. A clock that jumps ahead and back between two heartbeats
+//! breaks this premise: a sweep takes a living writer for dead. So the writer lists `index/` once
+//! more after it has put its snapshot. If a pack is now dropped that was neither condemned nor
+//! dropped when the writer first listed, the writer withdraws the snapshot. The next run stores the
+//! missing chunks again.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,13 +15,13 @@ use super::{Lease, RepoError, Repository};
 use crate::index::{Index, PackState};
 use crate::types::PackId;
 
-/// The packs that were no longer known at the first sync behind the newest lease of this process,
-/// sorted. A process has one writer of a repository at a time.
+/// The packs that were condemned or dropped at the first sync after this process took its newest
+/// lease, sorted. A process has one writer per repository at a time.
 #[derive(Debug, Default)]
 pub(super) struct Baseline(Mutex<Option<Vec<PackId>>>);
 
 impl Baseline {
-    /// A writer begins: the next sync is its first look.
+    /// Starts a new writer: the next sync sets the baseline.
     pub fn begin(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -39,7 +40,7 @@ impl Baseline {
             .get_or_insert(gone);
     }
 
-    /// The first of these sorted packs that was known then.
+    /// Returns the first of these sorted packs that was known at the baseline.
     fn first_known(&self, packs: &[PackId]) -> Option<PackId> {
         let gone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = gone.as_deref().unwrap_or_default();
@@ -51,9 +52,9 @@ impl Baseline {
 }
 
 impl Repository {
-    /// Takes note of the first look; to be called after each sync.
+    /// Sets the baseline if it is not set yet. Called after each sync.
     pub(super) fn note_baseline(&self) {
-        // An index that cannot be read says so to whoever asks it next.
+        // If the index cannot be read, its next user gets the error.
         if !self.baseline.is_set()
             && let Ok(gone) = self.index().packs_from(PackState::Condemned)
         {
@@ -61,8 +62,8 @@ impl Repository {
         }
     }
 
-    /// Lists the segments once more; an error if a pack was dropped that was known when this writer
-    /// began.
+    /// Lists the segments once more. Returns an error if a pack was dropped that was known when
+    /// this writer began.
     pub(super) fn check_nothing_dropped(&self, lease: &Lease) -> Result<(), RepoError> {
         self.sync()?;
         let dropped = self.ask_index(|index: &Index| index.packs_from(PackState::Dropped))?;

@@ -1,5 +1,5 @@
-//! Which chunks need not be stored: known to the index, or in flight in this process. One owner of
-//! that question.
+//! Decides which chunks need not be stored because the index knows them or they are in flight in
+//! this process.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,33 +9,33 @@ use super::RepoError;
 use crate::index::{Index, IndexError, Location, PackState};
 use crate::types::{ChunkId, PackId};
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// Nobody has it: the claimer stores it.
+    /// The chunk is not stored yet: the claimer stores it.
     New,
-    /// A known pack holds it, or it is on its way into one.
+    /// A known pack holds the chunk, or it is on its way into a pack.
     Held,
 }
 
-/// So many chunks are remembered in a dry run: what a table of 2^20 places holds, 34 MiB.
+/// The most chunks that a dry run remembers: the capacity of a table of 2^20 slots, 34 MiB.
 const DRY_RUN_CHUNKS: usize = 7 << 17;
 
-/// The chunks of a writer that are on their way, and the index behind them.
+/// A writer's chunks in flight, and the index of stored chunks.
 ///
 /// At most one segment interval of chunks is in flight (256 k published, as many again on their
 /// way): about 25 MiB.
 pub struct Claims<'a> {
     index: &'a Index,
     in_flight: Mutex<HashSet<ChunkId>>,
-    /// The index held nothing when the writer began, and nothing was published or loaded since:
-    /// nothing to look up.
+    /// True if the index was empty when the writer began and nothing was published or loaded since.
+    /// There is nothing to look up then.
     index_is_empty: AtomicBool,
-    /// The index is not asked: see [`Claims::anew`].
+    /// If set, the index is not used: see [`Claims::anew`].
     anew: bool,
-    /// With so many in flight all are forgotten: see [`Claims::of_dry_run`].
+    /// At this number in flight, all are forgotten: see [`Claims::of_dry_run`].
     most: usize,
-    /// Packs that the store does not have: see [`Claims::without`].
+    /// Packs that are missing from the store: see [`Claims::without`].
     absent: HashSet<PackId>,
 }
 
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Claims<'_> {
 }
 
 impl<'a> Claims<'a> {
-    /// Begins with nothing in flight.
+    /// Creates claims with nothing in flight.
     pub fn new(index: &'a Index) -> Result<Self, RepoError> {
         let empty = match index.is_empty() {
             Err(err) if err.is_damage() => false,
@@ -64,16 +64,18 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Relies on nothing in these packs, whatever the index says of them.
+    /// Relies on nothing in these packs, even if the index lists them.
     #[must_use]
     pub fn without(mut self, absent: HashSet<PackId>) -> Self {
         self.absent = absent;
         self
     }
 
-    /// For a dry run, in which nothing is ever published and what is in flight would grow with what
-    /// is new. Every 900,000 chunks all are forgotten, and one that comes again is new again: what
-    /// such a run counts as new is an upper bound.
+    /// Creates claims for a dry run.
+    ///
+    /// A dry run publishes nothing, so the set in flight would grow with all new data. All chunks
+    /// are forgotten whenever 900,000 are in flight. A forgotten chunk that appears again counts as
+    /// new again, so the new chunks that a dry run counts are an upper bound.
     pub fn of_dry_run(index: &'a Index) -> Result<Self, RepoError> {
         Ok(Self {
             most: DRY_RUN_CHUNKS,
@@ -81,8 +83,9 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Begins with nothing in flight, for a repair: the index is not asked, since what it tells of
-    /// lies in packs that are damaged. The caller asks it, and knows better.
+    /// Creates claims for a repair, with nothing in flight. They ignore the index, because the
+    /// chunks it lists may be in damaged packs. The caller uses the index itself, and knows which
+    /// packs are damaged.
     pub fn anew(index: &'a Index) -> Self {
         let (in_flight, absent) = Default::default();
         let index_is_empty = false.into();
@@ -96,7 +99,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// How many chunks are on their way.
+    /// Returns the number of chunks in flight.
     pub fn in_flight(&self) -> usize {
         self.lock().len()
     }
@@ -107,11 +110,11 @@ impl<'a> Claims<'a> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims a chunk. Of two threads that claim the same new chunk at once, one gets
+    /// Claims a chunk. If two threads claim the same new chunk at once, one of them gets
     /// [`Claim::New`].
     ///
-    /// A chunk in a condemned pack does not count: it is stored anew. A damaged index counts as not
-    /// having it: a duplicate costs room, nothing else.
+    /// A chunk in a condemned pack does not count and is stored again. If the index is damaged, the
+    /// chunk counts as missing: a duplicate costs space, nothing else.
     pub fn claim(&self, id: &ChunkId) -> Result<Claim, RepoError> {
         if self.anew || self.index_is_empty.load(Ordering::Acquire) {
             return Ok(self.take(id));
@@ -128,13 +131,14 @@ impl<'a> Claims<'a> {
         Ok(self.take(id))
     }
 
-    /// True if a known pack that the store has holds it.
+    /// Returns true if a known pack that is in the store holds the chunk.
     fn is_known(&self, id: &ChunkId) -> Result<bool, IndexError> {
         let is_good =
             |copy: &Location| copy.state == PackState::Known && !self.absent.contains(&copy.pack);
-        match self.absent.is_empty() {
-            true => Ok(self.index.lookup_one(id)?.as_ref().is_some_and(is_good)),
-            false => Ok(self.index.copies(id)?.iter().any(is_good)),
+        if self.absent.is_empty() {
+            Ok(self.index.lookup_one(id)?.as_ref().is_some_and(is_good))
+        } else {
+            Ok(self.index.copies(id)?.iter().any(is_good))
         }
     }
 
@@ -150,13 +154,13 @@ impl<'a> Claims<'a> {
         Claim::New
     }
 
-    /// To be called when the index was brought up to date: it may know chunks of other writers now.
+    /// Must be called after the index was brought up to date: it may now know chunks of other
+    /// writers.
     pub fn index_grew(&self) {
         self.index_is_empty.store(false, Ordering::Release);
     }
 
-    /// Lets go of chunks whose segment is published and loaded: from now on the index answers for
-    /// them.
+    /// Releases chunks whose segment is published and loaded. From now on the index knows them.
     pub fn published(&self, ids: impl Iterator<Item = ChunkId>) {
         self.index_grew();
         let mut in_flight = self.lock();

@@ -1,5 +1,5 @@
-//! The commit: the snapshot is the only commit point, and it counts only if it landed within its
-//! lease.
+//! The commit. The snapshot's put is the only commit point, and it counts only if the snapshot
+//! landed within its lease.
 
 use super::{Lease, RepoError, Repository, StoredSnapshot};
 use crate::format::{Snapshot, SnapshotState};
@@ -16,22 +16,23 @@ pub struct Committed {
 }
 
 impl Repository {
-    /// Puts the snapshot, checks that it landed within the lease, that its parents are still roots
-    /// and that no pack in use was dropped, and ends the lease. Everything that it refers to is
-    /// stored, durable and published by then.
+    /// Puts the snapshot, checks it and ends the lease. By then everything that the snapshot refers
+    /// to is stored, durable and published.
     ///
-    /// If one of these does not hold it is withdrawn: nothing was committed, and what was stored
-    /// serves the next run. A crash between put and check leaves a snapshot that may have landed
-    /// late: verify names it and nobody takes it as a parent (PROTOCOL R18).
+    /// The snapshot must have landed within the lease, its parents must still be roots, and no pack
+    /// in use may have been dropped. Otherwise the snapshot is withdrawn: nothing is committed, and
+    /// the next run reuses the stored data. A crash between the put and the checks may leave a
+    /// snapshot that landed late. Verify reports it, and no backup takes it as a parent
+    /// ([R18](docs/protocol.md#r18)).
     pub fn commit(&self, lease: Lease, snapshot: Snapshot) -> Result<Committed, RepoError> {
         let (committed, lease) = self.commit_held(lease, snapshot, &mut |_| Ok(()))?;
-        // The snapshot is in: a lease that cannot be deleted expires by itself.
+        // The snapshot is committed: a lease that cannot be deleted expires by itself.
         let _ = lease.release();
         Ok(committed)
     }
 
-    /// [`Repository::commit`] that also withdraws the snapshot if `check` fails, which is asked
-    /// last, while the snapshot is listed and the lease is held.
+    /// Like [`Repository::commit`], but also withdraws the snapshot if `check` fails. `check` runs
+    /// while the snapshot is listed and the lease is held.
     pub fn commit_if(
         &self,
         lease: Lease,
@@ -43,8 +44,7 @@ impl Repository {
         Ok(committed)
     }
 
-    /// [`Repository::commit`], with something to be done between the commit and the end of the
-    /// lease.
+    /// Like [`Repository::commit`], but calls `then` between the commit and the end of the lease.
     pub fn commit_with(
         &self,
         lease: Lease,
@@ -72,8 +72,8 @@ impl Repository {
         Ok((committed, lease))
     }
 
-    /// Puts a checkpoint of a backup under way, by the rules of a commit; the lease goes on. It is
-    /// a root from then on.
+    /// Puts a checkpoint of a running backup, by the rules of a commit. The checkpoint is a root
+    /// from then on, and the lease continues.
     pub fn put_checkpoint(
         &self,
         lease: &Lease,
@@ -83,8 +83,8 @@ impl Repository {
         self.put_judged(lease, &mut snapshot, &mut |_| Ok(()))
     }
 
-    /// Deletes a checkpoint that something newer overtook. One that is not there any more is as
-    /// good.
+    /// Deletes a checkpoint that was replaced by something newer. A missing checkpoint is not an
+    /// error.
     pub fn delete_checkpoint(&self, id: &SnapshotId) -> Result<(), RepoError> {
         match self.store().delete(&ObjectKey::Snapshot(*id)) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
@@ -102,10 +102,12 @@ impl Repository {
         snapshot.lease = lease.id();
         snapshot.heartbeat = lease.last_heartbeat();
         let (id, bytes) = self.put_snapshot(lease.id(), snapshot)?;
+
         let stored = match self.store().stat(&ObjectKey::Snapshot(id)) {
             Ok(meta) => meta.modified,
             Err(err) => return Err(self.withdraw(lease, &id, err.into())),
         };
+
         let judged = self
             .judge(lease, snapshot, stored)
             .and_then(|()| check(lease));
@@ -115,11 +117,11 @@ impl Repository {
         }
     }
 
-    /// Takes back a snapshot that does not count. Where that fails too, the error says that it is
-    /// still there.
+    /// Withdraws a snapshot that failed its checks, and returns the error to report. If deleting it
+    /// fails too, the error says that it is still listed.
     ///
-    /// Somebody may have seen it: a segment says that it is not to be missed, as far as one can be
-    /// put now.
+    /// Another client may have seen the snapshot. So a segment, if one can still be put, records
+    /// that it was deleted on purpose.
     fn withdraw(&self, lease: &Lease, id: &SnapshotId, why: RepoError) -> RepoError {
         let _ = self.record_let_go(lease.id(), &[*id]);
         match self.store().delete(&ObjectKey::Snapshot(*id)) {
@@ -160,8 +162,8 @@ impl Repository {
     }
 }
 
-/// True if a snapshot landed more than `expiry` seconds after the heartbeat that it records: it is
-/// never a parent.
+/// Returns true if a snapshot landed more than `expiry` seconds after the heartbeat that it
+/// records. Such a snapshot is never a parent.
 pub fn landed_late(stored: Timestamp, heartbeat: Timestamp, expiry: f64) -> bool {
     stored.seconds_since(heartbeat) > expiry
 }

@@ -1,6 +1,5 @@
-//! The two copies of `config`. Neither is believed before its MAC was checked, so whatever is wrong
-//! with one of them, also with its repository id or its format, leaves the other to open the
-//! repository.
+//! The two copies of `config`. Neither is trusted before its MAC is checked. If one copy is damaged
+//! in any way, its repository id or format included, the other still opens the repository.
 
 use super::RepoError;
 use super::keyring::{SMALL_BYTES_MAX, read_slot, slot_names};
@@ -9,7 +8,7 @@ use crate::format::{Config, FORMAT_VERSION, decode_config, encode_config};
 use crate::store::{Body, Copy, ObjectKey, PutMode, Store, StoreError};
 use crate::types::RepoId;
 
-/// A copy of `config` as it lies in the store.
+/// A stored copy of `config`.
 pub(super) struct StoredConfig {
     pub config: Config,
     pub bytes: Vec<u8>,
@@ -17,13 +16,13 @@ pub(super) struct StoredConfig {
 }
 
 impl StoredConfig {
-    /// True if its MAC is right.
+    /// Returns true if its MAC is right.
     pub fn is_authentic(&self, keys: &Keys) -> bool {
         decode_config(&self.bytes).is_ok_and(|(_, under, mac)| keys.config_mac_agrees(under, &mac))
     }
 }
 
-/// The copies of `config` that decode, and what is wrong with the others.
+/// The copies of `config` that decode, and the damage of the others.
 pub(super) struct Configs {
     /// At least one; the first copy first.
     pub found: Vec<StoredConfig>,
@@ -34,14 +33,15 @@ impl Configs {
     /// Reads both copies.
     ///
     /// # Errors
-    /// Where neither decodes: that of a copy that cannot be read now, else that of a damaged one,
-    /// else [`RepoError::NotFound`].
+    /// If neither copy decodes: the error of a copy that cannot be read now, else that of a damaged
+    /// copy, else [`RepoError::NotFound`].
     pub fn read(store: &dyn Store) -> Result<Self, RepoError> {
         let mut configs = Self {
             found: Vec::new(),
             trouble: Vec::new(),
         };
-        let (mut damage, mut unreadable) = (None, None);
+        let mut damage = None;
+        let mut unreadable = None;
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::Config(copy);
             match store.get(&key, SMALL_BYTES_MAX) {
@@ -76,6 +76,7 @@ impl Configs {
                 Err(err) => return Err(err.into()),
             }
         }
+
         match (configs.found.is_empty(), unreadable, damage) {
             (false, ..) => Ok(configs),
             (true, Some(err), _) => Err(err.into()),
@@ -86,11 +87,11 @@ impl Configs {
         }
     }
 
-    /// The repository ids that a copy of a format and features that we know claims, the likely one
-    /// first: where the copies differ, the id that a key slot names too.
+    /// Returns the repository ids in the copies whose format and features this version knows. If
+    /// the copies differ, the id that a key slot also names comes first.
     ///
     /// # Errors
-    /// That no copy has a format or features that we know.
+    /// If no copy has a known format and known features.
     pub fn ids(&self, store: &dyn Store) -> Result<Vec<RepoId>, RepoError> {
         let mut ids: Vec<RepoId> = Vec::new();
         let mut refused = None;
@@ -103,6 +104,7 @@ impl Configs {
                 Err(err) => refused = refused.or(Some(err)),
             }
         }
+
         if ids.len() > 1 {
             let named = slot_names(store)?;
             let named: Vec<RepoId> = named
@@ -111,15 +113,17 @@ impl Configs {
                 .collect();
             ids.sort_by_key(|id| !named.contains(id));
         }
+
         match refused {
             Some(err) if ids.is_empty() => Err(err),
             _ => Ok(ids),
         }
     }
 
-    /// The authentic copy that counts, and what is wrong with the other. Of two authentic ones that
-    /// differ, as a change of settings that was cut off leaves them, the first counts, and the
-    /// features of both must be known.
+    /// Returns the authentic copy to use, and the damage of the other.
+    ///
+    /// Two authentic copies differ after a change of settings that was cut off. Then the first copy
+    /// is used, and the features of both must be known.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] if no copy is authentic.
@@ -137,9 +141,11 @@ impl Configs {
                 RepoError::damaged("config", what)
             }));
         }
+
         for stored in &good {
             check_version(&stored.config)?;
         }
+
         for stored in bad {
             let what = format!(
                 "{} is damaged: its MAC is wrong",
@@ -147,11 +153,13 @@ impl Configs {
             );
             self.trouble.push((stored.copy, what));
         }
+
         let first = good.remove(0);
         if good.iter().any(|second| second.bytes != first.bytes) {
             let what = "config and config.2 differ, both with a right MAC, and config counts";
             self.trouble.push((Copy::Second, what.into()));
         }
+
         let trouble = self.trouble.into_iter().next();
         Ok((
             first,
@@ -160,7 +168,7 @@ impl Configs {
     }
 }
 
-/// Refuses formats and features that this code does not know.
+/// Returns an error for a format or a feature that this version does not know.
 fn check_version(config: &Config) -> Result<(), RepoError> {
     if config.format > FORMAT_VERSION {
         return Err(RepoError::NewerFormat {
@@ -177,7 +185,7 @@ fn check_version(config: &Config) -> Result<(), RepoError> {
     }
 }
 
-/// Writes `config`, second copy first: the first makes the repository.
+/// Writes `config`, the second copy first: the repository exists once the first copy does.
 pub(super) fn store_config(
     store: &dyn Store,
     config: &Config,

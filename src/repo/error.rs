@@ -1,4 +1,4 @@
-//! What can go wrong with a repository.
+//! Errors of a repository.
 
 use std::fmt;
 
@@ -8,85 +8,86 @@ use crate::store::{ObjectKey, StoreError};
 use crate::sys::PathError;
 use crate::types::{ChunkId, LeaseId, SnapshotId};
 
-/// Why a repository did not do as asked.
+/// The reason why a repository operation failed.
 #[derive(Debug)]
 pub enum RepoError {
     Store(StoreError),
     Index(IndexError),
     Path(PathError),
-    /// There is no `config` at this address.
+    /// This address has no `config`.
     NotFound {
         address: String,
     },
-    /// `init` found a repository there already.
+    /// `init` found an existing repository.
     AlreadyThere {
         address: String,
     },
-    /// No key slot opens with the given passphrase. `costly`: slots that were not tried because
-    /// they ask for far more memory or time than those that this version makes.
+    /// No key slot opens with the given passphrase. `costly` counts the slots that were not tried,
+    /// because they ask for far more memory or time than the slots that this version makes.
     WrongKey {
         slots: usize,
         costly: usize,
     },
-    /// The repository has a format version above ours.
+    /// The repository has a newer format than this version knows.
     NewerFormat {
         found: u32,
         known: u32,
     },
-    /// The repository needs a feature that we do not know for this kind of operation.
+    /// This kind of operation needs a feature that this version does not know.
     UnknownFeature {
         operation: &'static str,
         feature: String,
     },
-    /// An object is not what it should be.
+    /// An object exists, but its content is wrong.
     Damaged {
         object: String,
         what: String,
     },
-    /// A snapshot that cannot be read may be the latest; `before` is the latest of those that can
-    /// be.
+    /// An unreadable snapshot may be the latest. `before` is the latest of the readable ones.
     LatestDamaged {
         damage: Box<RepoError>,
         before: SnapshotId,
     },
-    /// No copy of a chunk can be read. `now`: a copy could not be read this time, and may be whole.
+    /// No copy of a chunk can be read. If `now` is set, a copy could not be read this time, but may
+    /// be intact.
     ChunkUnreadable {
         id: ChunkId,
         why: String,
         now: bool,
     },
-    /// Our lease ended while we worked: what was written is kept, but not committed.
+    /// The lease ended while its holder worked: the data it stored is kept, but not committed.
     LostLease {
         id: LeaseId,
         why: String,
     },
-    /// A snapshot that ours builds on was removed while we worked: ours was not committed.
+    /// A snapshot that the new one builds on was removed in the meantime: the new one was not
+    /// committed.
     ParentGone {
         id: LeaseId,
         parent: SnapshotId,
     },
-    /// A snapshot does not count, and could not be taken back: it is still listed.
+    /// A snapshot failed its commit and could not be deleted: it is still listed.
     NotWithdrawn {
         id: SnapshotId,
         why: Box<RepoError>,
         failure: StoreError,
     },
-    /// No snapshot of this name, or several.
+    /// No snapshot matches this text, or several do.
     NoSuchSnapshot {
         text: String,
         why: String,
     },
-    /// The last key slot cannot be removed, and the like.
+    /// The operation is refused for safety, such as removing the last key slot.
     Refused {
         why: String,
     },
     Codec(CodecError),
-    /// Another thread failed first; its error is the one to report.
+    /// Another thread failed first. Report its error instead.
     Stopped,
 }
 
 impl RepoError {
-    /// An object that is not what it should be.
+    /// Returns an error about an object with wrong content.
     pub fn damaged(object: impl fmt::Display, what: impl fmt::Display) -> Self {
         Self::Damaged {
             object: object.to_string(),
@@ -94,13 +95,13 @@ impl RepoError {
         }
     }
 
-    /// The same for an object of the store.
+    /// Like [`RepoError::damaged`], for an object of the store.
     pub(super) fn bad_object(key: &ObjectKey, what: impl fmt::Display) -> Self {
         Self::damaged(key, what)
     }
 
-    /// True if it is the cache that cannot be made or written: no permission, a read-only file
-    /// system, a file in its place. For errors of [`super::Unlocked::open_cache`].
+    /// Returns true if the cache cannot be created or written: no permission, a read-only file
+    /// system, or a file in its place. For errors of [`super::Unlocked::open_cache`].
     pub fn is_read_only_cache(&self) -> bool {
         match self {
             Self::Path(error) => error.is_read_only(),
@@ -109,9 +110,9 @@ impl RepoError {
         }
     }
 
-    /// True if it tells of damage in the repository: an object is gone, too short, or was read
-    /// whole and is not what it should be. An object that cannot be read at the moment is not
-    /// damaged.
+    /// Returns true if the error shows damage in the repository: an object is missing or too short,
+    /// or was read to its end and has wrong content. An object that cannot be read at the moment
+    /// does not count as damaged.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Codec(_) => true,
@@ -125,8 +126,8 @@ impl RepoError {
         }
     }
 
-    /// True if an object could not be read this time, whatever it holds: see
-    /// [`StoreError::is_unreadable_now`].
+    /// Returns true if an object could not be read this time, which shows nothing about its
+    /// content: see [`StoreError::is_unreadable_now`].
     pub fn is_unreadable_now(&self) -> bool {
         match self {
             Self::Store(err) => err.is_unreadable_now(),
@@ -136,9 +137,9 @@ impl RepoError {
         }
     }
 
-    /// True if one object cannot be had, for now or for good, and others may well be: for who reads
-    /// on, and for who has another copy. Who takes an object for lost asks
-    /// [`RepoError::is_damage`].
+    /// Returns true if one object is unavailable, for now or for good, while others may be
+    /// readable. Callers that read on, or that have another copy, use this. A caller that treats
+    /// the object as lost must use [`RepoError::is_damage`].
     pub fn is_unavailable(&self) -> bool {
         self.is_damage() || self.is_unreadable_now()
     }

@@ -1,5 +1,5 @@
-//! A second look at an object that could not be read: is it damaged, foreign, or only out of reach
-//! at the moment?
+//! Examines an object that could not be read: it is damaged, foreign, or only unreachable at the
+//! moment.
 
 use super::{RepoError, Repository, open_object, stored_limit};
 use crate::chunk::object_hash;
@@ -7,16 +7,16 @@ use crate::format::ObjectKind;
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ObjectHash, Timestamp};
 
-/// What a second look shows.
+/// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is not there any more.
+    /// It no longer exists.
     Gone,
-    /// It cannot be read to its end now: nothing is known of it.
+    /// It cannot be read to its end now, so nothing is known about its content.
     UnreadableNow(String),
-    /// It was read to its end, twice with the same bytes, and is not what its name says or was not
-    /// sealed with this repository's key. `hash`: of its bytes; none if it is longer than such an
-    /// object may be.
+    /// It was read to its end twice with the same bytes, and either its hash is not its name or it
+    /// was not sealed with this repository's key. `hash` is the hash of its bytes, or `None` if it
+    /// is longer than such an object may be.
     Broken {
         hash: Option<ObjectHash>,
         what: String,
@@ -27,11 +27,11 @@ pub enum Verdict {
 }
 
 impl Repository {
-    /// Looks at an object of one sealed part (segment, snapshot) of at most `limit` plain bytes, in
-    /// the store and not in the cache.
+    /// Examines an object of one sealed part (a segment or snapshot) of at most `limit` plain
+    /// bytes. Reads the store, not the cache.
     ///
     /// # Errors
-    /// That the store cannot be reached.
+    /// If the store cannot be reached.
     pub fn examine(
         &self,
         key: &ObjectKey,
@@ -46,6 +46,7 @@ impl Repository {
             }
             Err(err) => return Err(err.into()),
         };
+
         let stored = meta.modified;
         if meta.size > stored_limit(limit) {
             let what = format!(
@@ -58,6 +59,8 @@ impl Repository {
                 stored,
             });
         }
+
+        // Two reads that differ show a bad connection or medium, not a damaged object.
         let mut first: Option<Vec<u8>> = None;
         for _ in 0..2 {
             let bytes = match self.store().get(key, stored_limit(limit)) {
@@ -80,6 +83,7 @@ impl Repository {
             }
             first = Some(bytes);
         }
+
         let bytes = first.unwrap_or_default();
         Ok(match open_object(self.keys(), kind, key, &bytes, limit) {
             Ok(_) => Verdict::Authentic,

@@ -8,10 +8,10 @@ use crate::repo::objects::stored_limit;
 use crate::store::{Body, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
 use crate::types::{SnapshotId, Timestamp};
 
-/// A snapshot in `forgotten/`, which no sweep has deleted yet.
+/// A snapshot in `forgotten/` that no sweep has deleted yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForgottenSnapshot {
-    /// The object's time in `snapshots/` was lost when it was moved: `stored` is its heartbeat.
+    /// Its `stored` is the heartbeat, because the move lost the object's time in `snapshots/`.
     pub found: StoredSnapshot,
     /// When it was forgotten, by the store's clock.
     pub forgotten: Timestamp,
@@ -20,18 +20,19 @@ pub struct ForgottenSnapshot {
 impl Repository {
     /// Moves a snapshot to `forgotten/`.
     ///
-    /// It is copied first and deleted second, and listings read `snapshots/` before `forgotten/`:
-    /// nobody misses it on the way. A crash between leaves it in both, which counts as not
-    /// forgotten. Two who forget it at once agree.
+    /// It is copied first and deleted second, and listings read `snapshots/` before `forgotten/`,
+    /// so every listing finds it. A crash between these steps leaves it in both directories, which
+    /// counts as not forgotten. Two processes may forget the same snapshot at once.
     ///
     /// # Errors
-    /// [`RepoError::Damaged`] if its object is not whole: `forgotten/` holds what can be brought
-    /// back.
+    /// [`RepoError::Damaged`] if its object is damaged: `forgotten/` holds only snapshots that can
+    /// be restored.
     pub fn forget_snapshot(&self, lease: &Lease, id: &SnapshotId) -> Result<(), RepoError> {
-        let (listed, forgotten) = (ObjectKey::Snapshot(*id), ObjectKey::Forgotten(*id));
+        let listed = ObjectKey::Snapshot(*id);
+        let forgotten = ObjectKey::Forgotten(*id);
         let bytes = match self.store().get(&listed, stored_limit(SNAPSHOT_BYTES_MAX)) {
             Ok(bytes) => bytes,
-            // Somebody else has forgotten it since it was listed.
+            // Another process has forgotten it since it was listed.
             Err(StoreError::NotFound { .. }) if self.is_root(id)? => return Ok(()),
             Err(err) => return Err(err.into()),
         };
@@ -41,24 +42,30 @@ impl Repository {
                 "its bytes do not hash to its name",
             ));
         }
+
         self.drop_stale_copy(lease, &forgotten, &bytes)?;
         self.put_forgotten(&forgotten, &bytes)?;
-        // Who slept in between would delete it beside a copy that is about to be swept, or was.
+        // A process that was suspended until now might delete the snapshot although its copy is
+        // about to be swept, or already was.
         lease.check()?;
+
         match self.store().delete(&listed) {
             Ok(()) | Err(StoreError::NotFound { .. }) => {}
             Err(err) => return Err(err.into()),
         }
-        // Another who forgets it took our copy for a stale one, and did not live to put its own.
+        // Another process that was forgetting the same snapshot may have deleted this copy as
+        // stale, and stopped before it put its own.
         if !self.is_root(id)? {
             self.put_forgotten(&forgotten, &bytes)?;
         }
+
         self.memory().forget_snapshot(id);
         Ok(())
     }
 
-    /// Removes what an earlier forgetting left, unless it is new or damaged: its age would let the
-    /// next sweep have the snapshot at once. The snapshot is still in `snapshots/`.
+    /// Removes the copy that an earlier forgetting left, unless it is new and intact: a sweep
+    /// judges a copy by its age, and would delete an old one at once. The snapshot is still in
+    /// `snapshots/`.
     fn drop_stale_copy(
         &self,
         lease: &Lease,
@@ -72,6 +79,7 @@ impl Repository {
         };
         let age = lease.started().seconds_since(modified);
         let is_new = age.abs() <= self.lease_times().margin.as_secs_f64();
+
         if is_new
             && self
                 .store()
@@ -80,14 +88,15 @@ impl Repository {
         {
             return Ok(());
         }
-        // Another process may have forgotten the snapshot while the copy was read: then this name
-        // is the new copy's.
+        // Another process may have forgotten the snapshot while the copy was read. Then this name
+        // is its new copy.
         match self.store().stat(key) {
             Ok(meta) if meta.modified != modified => return Ok(()),
             Ok(_) => {}
             Err(StoreError::NotFound { .. }) => return Ok(()),
             Err(err) => return Err(err.into()),
         }
+
         match self.store().delete(key) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(err) => Err(err.into()),
@@ -109,8 +118,8 @@ impl Repository {
         }
     }
 
-    /// What lies in `forgotten/` alone, in the order in which it was forgotten; `bad` is told of
-    /// what cannot be read.
+    /// Returns the snapshots that are only in `forgotten/`, in the order in which they were
+    /// forgotten. Calls `bad` for each one that cannot be read.
     pub fn forgotten_snapshots(
         &self,
         bad: &mut dyn FnMut(SnapshotId, RepoError),
@@ -118,6 +127,7 @@ impl Repository {
         let mut forgotten = list_all(self.store(), ObjectDir::Forgotten)?;
         let listed = list_all(self.store(), ObjectDir::Snapshots)?;
         forgotten.sort_by(|a, b| (a.modified, &a.key).cmp(&(b.modified, &b.key)));
+
         let mut out = Vec::new();
         for meta in forgotten {
             let ObjectKey::Forgotten(id) = meta.key else {
@@ -147,6 +157,7 @@ impl Repository {
                 Err(err) => return Err(err),
             }
         }
+
         Ok(out)
     }
 }

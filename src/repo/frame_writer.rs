@@ -1,4 +1,4 @@
-//! Chunks → frames: new chunks of one source fill a frame, full frames go to the compressors.
+//! Chunks → frames. New chunks of one source fill a frame; full frames go to the compressors.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,34 +12,36 @@ use crate::chunk::{CHUNK_BYTES_MAX, FRAME_PLAIN_BYTES_MAX, Keys};
 use crate::observe::{Counter, Observer};
 use crate::types::{ChunkId, ChunkInfo, Class};
 
-/// A data frame is full at this many plain bytes: 1 MiB.
+/// Plain bytes at which a data frame is full: 1 MiB.
 pub(super) const DATA_FRAME_BYTES: usize = 1 << 20;
-/// Metadata is read a page at a time, so its frames are smaller: 256 KiB.
+/// Plain bytes at which a metadata frame is full: 256 KiB. Metadata is read one page at a time, so
+/// its frames are smaller.
 pub(super) const METADATA_FRAME_BYTES: usize = 256 << 10;
 
-/// … or this many chunks, so that a pack's directory stays within what readers take, however small
-/// the chunks.
+/// Chunks at which any frame is full. This keeps a pack's directory within the size that readers
+/// accept, even if the chunks are tiny.
 pub(super) const FRAME_CHUNKS_FULL: usize = 64 << 10;
 
-/// New chunks of one class, one behind the other.
+/// New chunks of one class, concatenated.
 #[derive(Debug)]
 pub(super) struct PlainFrame {
-    /// Frames are numbered as they are sent.
+    /// The number of the frame, in the order of sending.
     pub number: u64,
     pub class: Class,
     pub bytes: Vec<u8>,
     pub chunks: Vec<ChunkInfo>,
 }
 
-/// Asks for everything below a frame's number to be stored and published, then for an answer.
+/// Requests that all frames below a number are stored and published, and then an answer.
 #[derive(Debug)]
 pub(super) struct Barrier {
     pub below: u64,
     pub done: Sender<()>,
 }
 
-/// The way into a packer: makes writers, and sees to it that what they were given is published.
-/// Clones feed the same packer, which ends only when all of them are gone.
+/// The input of a packer: creates writers, and waits until their chunks are published.
+///
+/// Clones feed the same packer, which ends only when all of them are dropped.
 #[derive(Clone)]
 pub struct Feed<'a> {
     pub(super) keys: &'a Keys,
@@ -47,15 +49,16 @@ pub struct Feed<'a> {
     pub(super) observer: &'a dyn Observer,
     pub(super) frames: Sender<PlainFrame>,
     pub(super) barriers: Sender<Barrier>,
-    /// Disconnected once a stage has ended: what lies in its queue then is not answered any more.
+    /// Disconnected once a stage has ended. Requests that are still in its queue are no longer
+    /// answered.
     pub(super) ended: Receiver<Infallible>,
     pub(super) open: Arc<OpenFrames>,
 }
 
-/// The frames that are being filled, of all writers, and how many were sent.
+/// The frames that all writers are filling, and the number of frames sent.
 #[derive(Debug, Default)]
 pub(super) struct OpenFrames {
-    /// A writer that is gone leaves its frame here until it is sent.
+    /// The frame of a dropped writer stays here until it is sent.
     filling: Mutex<Vec<Arc<Mutex<PlainFrame>>>>,
     sent: AtomicU64,
 }
@@ -75,7 +78,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Feed<'a> {
-    /// A writer of one class for one thread and source.
+    /// Creates a writer of one class, for one thread and source.
     pub fn writer(&self, class: Class) -> FrameWriter<'a> {
         let current = Arc::new(Mutex::new(PlainFrame::empty(class)));
         let mut filling = lock(&self.open.filling);
@@ -88,8 +91,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Returns once every chunk that any writer was given before the call is stored, durable and
-    /// published; chunks given meanwhile may be as well. Other threads go on.
+    /// Waits until all chunks that any writer was given before the call are stored, durable and
+    /// published. Chunks given during the call may be published too. Other threads are not blocked.
     pub fn publish(&self) -> Result<(), RepoError> {
         self.send_open()?;
         let (done, published) = bounded(1);
@@ -103,10 +106,10 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Sends on their way the frames that are being filled, and those of writers that are gone.
+    /// Sends the frames that are being filled, those of dropped writers included.
     ///
-    /// A writer holds its frame's lock from the claim of a chunk until the chunk lies in it: a
-    /// chunk that counts as held by now lies in a frame that was sent, or is sent here.
+    /// A writer holds its frame's lock from the claim of a chunk until the chunk is in the frame.
+    /// So a chunk that already counts as held is in a frame that was sent, or is sent here.
     pub(super) fn send_open(&self) -> Result<(), RepoError> {
         let filling = lock(&self.open.filling).clone();
         filling
@@ -125,12 +128,12 @@ impl<'a> Feed<'a> {
         }
         let mut frame = std::mem::replace(current, PlainFrame::empty(current.class));
         frame.number = self.open.sent.fetch_add(1, Ordering::AcqRel);
-        // The receivers are gone only if one of them failed; its error is the one to report.
+        // The receivers are gone only if one of them failed. Its error is the one to report.
         self.frames.send(frame).map_err(|_| RepoError::Stopped)
     }
 }
 
-/// Takes chunks of one class and source; used by one thread.
+/// Adds chunks of one class and source to frames. Used by one thread.
 pub struct FrameWriter<'a> {
     class: Class,
     feed: Feed<'a>,
@@ -155,17 +158,20 @@ impl PlainFrame {
 }
 
 impl FrameWriter<'_> {
-    /// Names a chunk (1 B – 2 MiB) and stores it if nobody has it.
+    /// Returns the id of a chunk (1 B to 2 MiB), and stores the chunk if it is new.
     pub fn add(&mut self, bytes: &[u8]) -> Result<ChunkId, RepoError> {
         debug_assert!(
             !bytes.is_empty() && bytes.len() <= CHUNK_BYTES_MAX,
             "a chunk is 1 B to 2 MiB"
         );
+
+        // The lock is held from the claim until the chunk is in the frame: see `Feed::send_open`.
         let id = self.feed.keys.chunk_id(self.class, bytes);
         let mut current = lock(&self.current);
         if self.feed.claims.claim(&id)? == Claim::Held {
             return Ok(id);
         }
+
         let target = match self.class {
             Class::Data => DATA_FRAME_BYTES,
             Class::Metadata => METADATA_FRAME_BYTES,
@@ -173,15 +179,18 @@ impl FrameWriter<'_> {
         if current.bytes.len() + bytes.len() > FRAME_PLAIN_BYTES_MAX {
             self.feed.send(&mut current)?;
         }
+
         if current.bytes.capacity() == 0 {
-            // Room for the chunk that fills it, so that a frame is seldom moved.
+            // Leaves room for the chunk that fills the frame, so that the buffer seldom moves.
             current.bytes.reserve(bytes.len().max(64 << 10));
         }
+
         current.bytes.extend_from_slice(bytes);
         current.chunks.push(ChunkInfo {
             id,
             len: bytes.len() as u32,
         });
+
         let chunks = if self.class == Class::Data {
             Counter::ChunksNew
         } else {
@@ -191,13 +200,15 @@ impl FrameWriter<'_> {
         self.feed
             .observer
             .add(Counter::BytesNew, bytes.len() as u64);
+
         if current.bytes.len() >= target || current.chunks.len() >= FRAME_CHUNKS_FULL {
             self.feed.send(&mut current)?;
         }
+
         Ok(id)
     }
 
-    /// Sends what is there on its way: at the end of a source, since a frame never mixes sources.
+    /// Sends the current frame. Called at the end of a source, because a frame never mixes sources.
     pub fn flush(&mut self) -> Result<(), RepoError> {
         self.feed.send(&mut lock(&self.current))
     }

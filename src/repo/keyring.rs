@@ -1,4 +1,4 @@
-//! Key slots: two copies of each, stored before `config`.
+//! Key slots. Each has two copies, stored before `config`.
 
 use zeroize::Zeroizing;
 
@@ -9,11 +9,11 @@ use crate::store::{Body, Copy, ObjectDir, ObjectKey, PutMode, Store, StoreError,
 use crate::sys::now;
 use crate::types::RepoId;
 
-/// Longest `config` or key slot that is read: 64 KiB.
+/// The largest `config` or key slot that is read: 64 KiB.
 pub(super) const SMALL_BYTES_MAX: u64 = 64 << 10;
 
-/// What opens a repository: a passphrase, or the bytes of a generated key file. Zeroized when
-/// dropped.
+/// A secret that opens a repository: a passphrase, or the bytes of a generated key file. Zeroized
+/// on drop.
 #[derive(Clone)]
 pub struct Secret {
     bytes: Zeroizing<Vec<u8>>,
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// A passphrase that a person chose; its slot is costly to guess at.
+    /// Creates a secret from a passphrase chosen by a person. Its slot is expensive to guess.
     pub fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Self {
         Self {
             bytes,
@@ -37,7 +37,8 @@ impl Secret {
         }
     }
 
-    /// A generated key of at least 32 random bytes (or their hex); its slot is cheap to open.
+    /// Creates a secret from a generated key of at least 32 random bytes (or their hex). Its slot
+    /// is cheap to open.
     pub fn generated(bytes: Zeroizing<Vec<u8>>) -> Self {
         Self {
             bytes,
@@ -46,7 +47,7 @@ impl Secret {
         }
     }
 
-    /// No secret: `init --no-passphrase`.
+    /// Creates the empty secret of `init --no-passphrase`.
     pub fn empty() -> Self {
         Self {
             bytes: Zeroizing::new(Vec::new()),
@@ -55,8 +56,8 @@ impl Secret {
         }
     }
 
-    /// The same, to be tried also on slots that cost far more than those that this version makes:
-    /// up to 1 GiB of memory and 100 passes each, once all others did not open.
+    /// Allows trying this secret on slots that cost far more than those that this version makes: up
+    /// to 1 GiB of memory and 100 passes each. These are tried only after all others have failed.
     #[must_use]
     pub fn even_if_costly(self) -> Self {
         Self {
@@ -73,7 +74,7 @@ impl Secret {
         &self.bytes
     }
 
-    /// True for [`Secret::empty`].
+    /// Returns true for [`Secret::empty`].
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -87,15 +88,15 @@ impl Secret {
     }
 }
 
-/// A key slot as `key list` shows it.
+/// A key slot as shown by `key list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotInfo {
     pub name: String,
     pub label: String,
     pub created: crate::types::Timestamp,
-    /// True if it is this slot that opened the repository in this process.
+    /// True if this slot opened the repository in this process.
     pub current: bool,
-    /// What is wrong with a copy of it, if anything.
+    /// The damage of one of its copies, if there is any.
     pub damage: Option<String>,
 }
 
@@ -127,7 +128,7 @@ fn refuse(err: KeyError) -> RepoError {
     }
 }
 
-/// Stores a slot under a new random name, both copies, and reads them back.
+/// Stores both copies of a slot under a new random name and reads them back. Returns the name.
 pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, RepoError> {
     let name: String = super::random::<8>()?
         .iter()
@@ -147,7 +148,7 @@ pub(super) fn store_slot(store: &dyn Store, slot: &KeySlot) -> Result<String, Re
     Ok(name)
 }
 
-/// The slot's first readable copy, and what is wrong with the others.
+/// Returns the slot's first readable copy and the first error of a copy.
 pub(super) fn read_slot(store: &dyn Store, name: &str) -> (Option<KeySlot>, Option<String>) {
     let mut found = None;
     let mut damage = None;
@@ -167,7 +168,7 @@ pub(super) fn read_slot(store: &dyn Store, name: &str) -> (Option<KeySlot>, Opti
     (found, damage)
 }
 
-/// The names of all slots, whole or not.
+/// Returns the names of all slots, damaged ones included.
 pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     let mut names: Vec<String> = list_all(store, ObjectDir::Keys)?
         .into_iter()
@@ -181,12 +182,14 @@ pub(super) fn slot_names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Puts back what is damaged or missing of the two copies of `config` and of each slot; returns
-/// what was mended. `config`: the bytes of an authentic copy. `opened`: the copy of a slot that is
-/// known to open.
+/// Restores damaged or missing copies of `config` and of each slot. Returns the names of the
+/// objects that it wrote.
 ///
-/// Of another slot whose copies both read but differ nobody can tell the good one: it is left
-/// alone. So is one of which a copy cannot be read now: that may be the one that opens.
+/// `config` is the bytes of an authentic copy, `opened` the copy of a slot that is known to open.
+///
+/// A slot other than the opened one is left alone in two cases. If both copies decode but differ,
+/// there is no way to know which is right. If a copy cannot be read now, that copy may be the one
+/// that opens.
 pub(super) fn mend(
     store: &dyn Store,
     config: &[u8],
@@ -203,6 +206,7 @@ pub(super) fn mend(
             mended.push(key.to_string());
         }
     }
+
     for name in slot_names(store)? {
         let is_opened = opened.0 == name;
         let mut is_unreadable = false;
@@ -211,6 +215,8 @@ pub(super) fn mend(
             is_unreadable |= bytes.as_ref().is_err_and(StoreError::is_unreadable_now);
             decode_key_slot(&bytes.ok()?).ok()
         };
+
+        // Choose the good copy.
         let slot = match (read(Copy::First), read(Copy::Second)) {
             (Some(first), Some(second)) if first != second => match opened {
                 (_, Copy::First) if is_opened => first,
@@ -223,6 +229,7 @@ pub(super) fn mend(
         if is_unreadable && !is_opened {
             continue;
         }
+
         let bytes = encode_key_slot(&slot);
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::KeySlot(name.clone(), copy);
@@ -232,7 +239,8 @@ pub(super) fn mend(
             {
                 continue;
             }
-            // Slots are never replaced in place: the damaged copy goes first, its twin is whole.
+            // Slots are never replaced in place. The damaged copy is deleted first; its twin is
+            // intact.
             match store.delete(&key) {
                 Err(err) if !err.is_not_found() => return Err(err.into()),
                 _ => {}
@@ -241,5 +249,6 @@ pub(super) fn mend(
             mended.push(key.to_string());
         }
     }
+
     Ok(mended)
 }

@@ -1,7 +1,8 @@
-//! Leases: a writer's or reader's sign of life, kept by a heartbeat thread (PROTOCOL section 2).
+//! Leases: a writer's or reader's sign of life, kept by a heartbeat thread (docs/protocol.md, "The
+//! writer").
 //!
-//! A lease is judged by the store's clock alone: the modification time of what its holder writes.
-//! An expired lease is never revived.
+//! A lease is judged only by the store's clock, that is, by the modification time of the object
+//! that its holder writes. An expired lease is never revived.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,19 +18,19 @@ use crate::store::{Body, ObjectKey, PutMode, SharedStore, StoreError};
 use crate::sys::{boot_id, boottime};
 use crate::types::{LeaseId, SnapshotId, Timestamp};
 
-/// Parents that a lease names at most: 67 bytes each, within what is read of a lease.
+/// The most parents that a lease names. Each takes 67 bytes, and readers limit a lease's size.
 const PARENTS_MAX: usize = 230_000;
 
-/// How the protocol's times are set; tests shorten them.
+/// The protocol's times. Tests shorten them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTimes {
     /// From one heartbeat to the next: 5 min.
     pub heartbeat: Duration,
     /// A lease ends this long after its last heartbeat: 30 min (E).
     pub expiry: Duration,
-    /// A writer stops after this long; the next run goes on: 14 days.
+    /// A writer stops after this long, and the next run continues its work: 14 days.
     pub longest: Duration,
-    /// How far listings may lag behind and the store's clock may jump: 1 h (M).
+    /// The most that listings may lag and the store's clock may jump: 1 h (M).
     pub margin: Duration,
 }
 
@@ -44,13 +45,14 @@ impl Default for LeaseTimes {
     }
 }
 
-/// What the holder and its heartbeat share.
+/// State shared by the holder and its heartbeat thread.
 #[derive(Debug)]
 struct State {
     /// Store time of the first and of the last heartbeat.
     started: Timestamp,
     last: Timestamp,
-    /// CLOCK_BOOTTIME at the first and at the last heartbeat: runs on while the machine sleeps.
+    /// CLOCK_BOOTTIME at the first and at the last heartbeat. It continues while the machine
+    /// sleeps.
     boot_started: Duration,
     boot_last: Duration,
     parents: Vec<SnapshotId>,
@@ -66,19 +68,20 @@ struct Shared {
     times: LeaseTimes,
     state: Mutex<State>,
     wake: Condvar,
-    /// False after a heartbeat that failed: the lease's time in the store is not known then. Held
-    /// by who writes one.
+    /// False after a failed heartbeat, when the lease's time in the store is unknown. Locked while
+    /// a heartbeat is written.
     is_certain: Mutex<bool>,
-    /// On this machine's disk: that the holder lives, and when it last wrote the lease.
+    /// The file on this machine's disk that shows that the holder lives, and when it last wrote the
+    /// lease.
     marker: Option<Marker>,
 }
 
-/// A lease held. Dropped without [`Lease::release`], it is removed too, as far as that goes.
+/// A held lease. If it is dropped without [`Lease::release`], it is deleted if possible.
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// Dropped last: what is left of the room is held back again once the lease is gone.
+    /// Dropped last, so that the remaining space is reserved again once the lease is gone.
     _room: Option<SpareRoom>,
 }
 
@@ -87,10 +90,10 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lease {
-    /// Puts a lease under a random name and learns its start from the store.
+    /// Puts a lease under a random name and reads its start time from the store.
     ///
-    /// On a store that is nearly full a lease of [`LeaseKind::Repair`] gives the reserve back until
-    /// it ends: its holder writes little, and forgetting is how room is made.
+    /// On a store that is nearly full, a lease of [`LeaseKind::Repair`] releases the reserve until
+    /// it ends. Its holder writes little, and forgetting is the way to make space.
     pub fn take(
         repo: &Repository,
         kind: LeaseKind,
@@ -110,10 +113,11 @@ impl Lease {
         let store = repo.shared_store();
         repo.baseline.begin();
         let marker = Marker::set(repo, body.id);
+
         let mut room = (kind == LeaseKind::Repair).then(|| SpareRoom::new(&store));
         let put_new = || put(&store, repo.keys(), &body, PutMode::CreateOnly);
         let stamp = match (put_new(), &mut room) {
-            // A quota, which the store does not count as its own room.
+            // A quota, which the store does not see as lack of space.
             (Err(RepoError::Store(StoreError::Full { .. })), Some(room)) => {
                 room.give_back();
                 put_new()?
@@ -121,6 +125,7 @@ impl Lease {
             (done, _) => done?,
         };
         marker.iter().for_each(|marker| marker.note(stamp));
+
         let state = State {
             started: stamp,
             last: stamp,
@@ -140,12 +145,14 @@ impl Lease {
             is_certain: Mutex::new(true),
             marker,
         });
+
         let beating = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("heartbeat".into())
             .spawn(move || beating.run());
         let thread =
             thread.map_err(|source| super::io_error("start", "the heartbeat thread", source))?;
+
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -153,28 +160,28 @@ impl Lease {
         })
     }
 
-    /// The lease's name, which packs, segments and snapshots carry as their writer.
+    /// Returns the lease's id, which packs, segments and snapshots carry as their writer.
     pub fn id(&self) -> LeaseId {
         self.shared.body.id
     }
 
-    /// Store time of the first heartbeat.
+    /// Returns the store time of the first heartbeat.
     pub fn started(&self) -> Timestamp {
         lock(&self.shared.state).started
     }
 
-    /// Store time of the last heartbeat.
+    /// Returns the store time of the last heartbeat.
     pub fn last_heartbeat(&self) -> Timestamp {
         lock(&self.shared.state).last
     }
 
-    /// How long the lease lives after its last heartbeat.
+    /// Returns how long the lease lives after its last heartbeat.
     pub fn expiry(&self) -> Duration {
         self.shared.times.expiry
     }
 
-    /// Names the snapshots that the holder relies on, from the next heartbeat on: at most 230,000,
-    /// since others read no longer lease.
+    /// Sets the snapshots that the holder relies on, from the next heartbeat on. At most 230,000,
+    /// because readers reject a longer lease.
     pub fn set_parents(&self, parents: &[SnapshotId]) -> Result<(), RepoError> {
         if parents.len() > PARENTS_MAX {
             let why = format!(
@@ -187,14 +194,14 @@ impl Lease {
         Ok(())
     }
 
-    /// Fails if the lease is lost: its holder must stop and commit nothing.
+    /// Returns an error if the lease is lost. Its holder must then stop and commit nothing.
     pub fn check(&self) -> Result<(), RepoError> {
         let mut state = lock(&self.shared.state);
         self.shared.judge_clock(&mut state);
         self.shared.verdict(&state)
     }
 
-    /// Writes a heartbeat now if the last one is older than `age`.
+    /// Writes a heartbeat now if the last one is older than `age`. Otherwise only checks the lease.
     pub fn refresh(&self, age: Duration) -> Result<(), RepoError> {
         let old = {
             let state = lock(&self.shared.state);
@@ -209,10 +216,10 @@ impl Lease {
 
     /// Ends the lease: stops the heartbeat and deletes the object.
     ///
-    /// Where listings are delayed, a lease under which snapshots may have been put is left to
-    /// expire. A sweep that finds it gone takes this for "its snapshot is listed by now", which
-    /// such a store does not promise; one that finds it alive waits, until no listing can lack the
-    /// snapshot any more (PROTOCOL section 2, why it holds).
+    /// On a store with delayed listings, a lease that may have put snapshots is left to expire. A
+    /// sweep concludes from a missing lease that the lease's snapshot is already listed, which such
+    /// a store does not promise. A sweep that finds the lease alive waits until every listing must
+    /// show the snapshot (docs/protocol.md, "Why it holds").
     pub fn release(mut self) -> Result<(), RepoError> {
         self.end()
     }
@@ -223,12 +230,14 @@ impl Lease {
         };
         lock(&self.shared.state).stop = true;
         self.shared.wake.notify_all();
-        // The thread catches its own errors; a panic in it leaves a lease that expires.
+        // The thread handles its own errors. A panic in it leaves a lease that expires.
         let _ = thread.join();
+
         let puts_snapshots = matches!(self.shared.body.kind, LeaseKind::Backup | LeaseKind::Repair);
         if puts_snapshots && !self.shared.store.properties().strong_listing {
             return Ok(());
         }
+
         match self.shared.store.delete(&ObjectKey::Lease(self.id())) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(err) => Err(err.into()),
@@ -255,16 +264,18 @@ impl Shared {
                 return;
             }
             drop(next);
-            // A failed heartbeat is tried again at the next turn; the clocks decide when it is too
-            // late.
+            // A failed heartbeat is tried again after the next wait. The clocks decide when it is
+            // too late.
             let _ = self.beat();
             state = lock(&self.state);
         }
     }
 
-    /// Writes a heartbeat and judges the gap since the last by the store's clock and by our own.
+    /// Writes a heartbeat, and judges the gap since the last one by the store's clock and by our
+    /// own.
     fn beat(&self) -> Result<(), RepoError> {
-        // One at a time: each compares what it finds with what the last one wrote.
+        // One at a time: each heartbeat compares the lease's time in the store with the time of the
+        // one before.
         let mut is_certain = lock(&self.is_certain);
         let body = {
             let mut state = lock(&self.state);
@@ -276,6 +287,7 @@ impl Shared {
                 ..self.body.clone()
             }
         };
+
         let boot = boottime();
         if *is_certain {
             self.check_own()?;
@@ -285,6 +297,7 @@ impl Shared {
         let stamp = put(&self.store, &self.keys, &body, PutMode::Replace)?;
         *is_certain = true;
         self.marker.iter().for_each(|marker| marker.note(stamp));
+
         let mut state = lock(&self.state);
         if stamp.seconds_since(state.last) > self.times.expiry.as_secs_f64() {
             state.lost =
@@ -292,14 +305,15 @@ impl Shared {
         }
         self.judge_clock(&mut state);
         self.verdict(&state)?;
+
         state.last = stamp;
         state.boot_last = boot;
         Ok(())
     }
 
-    /// Fails if somebody else wrote the lease since our last heartbeat: a clone of this machine
-    /// goes on with the same work, and whoever ends first would delete the lease of the other. A
-    /// lease that is gone was swept while the store's clock was wrong; it is put again.
+    /// Returns an error if another process wrote the lease since our last heartbeat. A clone of
+    /// this machine then does the same work, and the first of the two to end would delete the lease
+    /// of the other. A missing lease was swept while the store's clock was wrong; it is put again.
     fn check_own(&self) -> Result<(), RepoError> {
         let found = match self.store.stat(&ObjectKey::Lease(self.body.id)) {
             Ok(meta) => meta.modified,
@@ -336,7 +350,7 @@ impl Shared {
     }
 }
 
-/// Writes the lease and returns the store's time of it.
+/// Writes the lease and returns its store time.
 fn put(
     store: &SharedStore,
     keys: &Keys,

@@ -1,4 +1,4 @@
-//! The leases of everybody: who is alive, and since when. Judged by the store's clock.
+//! The leases of all clients: which holders are alive, and since when. Judged by the store's clock.
 
 use super::objects::{open_object, stored_limit};
 use super::{LeaseTimes, RepoError, Repository};
@@ -7,28 +7,29 @@ use crate::store::{ObjectDir, ObjectKey, StoreError, list_all};
 use crate::sys::{boot_id, is_dead};
 use crate::types::{LeaseId, Timestamp};
 
-/// Longest plain lease that is read and written: 16 MiB, some 250,000 parents.
+/// The largest plain lease that is read and written: 16 MiB, about 250,000 parents.
 pub(super) const LEASE_BYTES_MAX: usize = 16 << 20;
 
-/// A lease as it was found in the store.
+/// A lease that is listed in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundLease {
     pub id: LeaseId,
-    /// The store's time of its last heartbeat.
+    /// The store time of its last heartbeat.
     pub modified: Timestamp,
-    /// What it says; none if it cannot be read. It counts all the same.
+    /// Its content, or `None` if it cannot be read. It counts as a lease in both cases.
     pub body: Option<LeaseBody>,
-    /// This machine can prove that its holder is gone: see [`FoundLease::is_dead_here`].
+    /// True if this machine can prove that its holder is gone: see [`FoundLease::is_dead_here`].
     pub is_orphan: bool,
 }
 
 impl FoundLease {
-    /// When its holder began, as far as it is known. A lease that cannot be read could be as old as
-    /// any lease.
+    /// Returns when its holder began, as far as is known. A lease that cannot be read may be as old
+    /// as any lease can be.
     ///
-    /// Its holder would have stopped long before a life of twice the longest, whatever the lease
-    /// says. So one that the store dates far in the future began in the future, and what was
-    /// condemned before does not wait for it.
+    /// A start that the lease records as earlier than twice the longest life before its last
+    /// heartbeat is not believed, because the holder would have stopped long before. So a lease
+    /// that the store dates far in the future began in the future, and packs that were condemned
+    /// before then do not wait for it.
     pub fn started(&self, times: &LeaseTimes) -> Timestamp {
         let before = |lives: i64| self.modified.plus_seconds(-lives * seconds(times.longest));
         match &self.body {
@@ -37,18 +38,18 @@ impl FoundLease {
         }
     }
 
-    /// True unless its last heartbeat is so old, at the store's time `now`, that its holder must
-    /// have stopped.
+    /// Returns false if, at the store's time `now`, its last heartbeat is so old that its holder
+    /// must have stopped.
     pub fn is_alive(&self, now: Timestamp, times: &LeaseTimes) -> bool {
         now.seconds_since(self.modified) <= (times.expiry + times.margin).as_secs_f64()
     }
 
-    /// True if its holder was a process of this boot of this machine, under this host's name, and
-    /// is gone.
+    /// Returns true if its holder was a process of this boot of this machine, under this host name,
+    /// and is gone.
     ///
-    /// That no process has its number is not enough, for a clone of this machine may have one. The
-    /// file that the holder kept must be here too, unlocked, and must tell of the lease's last
-    /// heartbeat.
+    /// A missing process number is not enough, because the holder may run in a clone of this
+    /// machine. The file that the holder kept must also be here, unlocked, and must contain the
+    /// store time of the lease's last heartbeat.
     pub fn is_dead_here(&self, host: &str) -> bool {
         let here = boot_id();
         let ours = |body: &&LeaseBody| !here.is_empty() && body.boot == here && body.host == host;
@@ -62,7 +63,8 @@ impl FoundLease {
 }
 
 impl Repository {
-    /// All leases in the store, dead ones too. One that vanishes meanwhile was released.
+    /// Returns all leases in the store, dead ones included. A lease that vanishes during the
+    /// listing was released.
     pub fn leases(&self) -> Result<Vec<FoundLease>, RepoError> {
         let mut out = Vec::new();
         for meta in list_all(self.store(), ObjectDir::Leases)? {

@@ -1,13 +1,15 @@
-//! A file beside the cache that proves, on the machine of a lease's holder, whether the holder is
+//! A file beside the cache with which the machine of a lease's holder can prove that the holder is
 //! gone.
 //!
-//! A process number proves too little. A virtual machine that was cloned from a memory image has
-//! the boot id, the machine id and the host name of its twin, and a process of one is missing in
-//! the other: a prune on the one would take a living writer of the other for dead. Two clones never
-//! share a disk that they write. So a holder keeps a locked file on its own disk, in which it notes
-//! the store time of each of its heartbeats. It is gone for certain if that file is here, nobody
-//! holds its lock, and the lease in the store has the time that the file says: nobody else wrote it
-//! since. In any other case the lease counts until it expires.
+//! A process number is not proof. A virtual machine that was cloned from a memory image has the
+//! boot id, the machine id and the host name of its twin, but not its processes. A prune in one
+//! would take a living writer in the other for dead. But two clones never write to the same disk.
+//! So a holder keeps a locked file on its own disk and writes the store time of each of its
+//! heartbeats to it.
+//!
+//! The holder is certainly gone if that file is here, its lock is free, and the lease in the store
+//! has the time in the file, so no other process has written the lease since. In any other case the
+//! lease counts until it expires.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,10 +18,10 @@ use super::Repository;
 use crate::sys::{LockFile, is_regular_file, private_directory, remove_if_there, remove_unlocked};
 use crate::types::{LeaseId, Timestamp};
 
-/// A file that a killed process left is removed after this long: no lease lives longer.
+/// The age at which the file of a killed process is removed. No lease lives longer.
 const KEPT: Duration = Duration::from_secs(15 * 24 * 3600);
 
-/// The file of a lease that is held; removed when dropped.
+/// The file of a held lease. Removed on drop.
 #[derive(Debug)]
 pub(super) struct Marker {
     lock: LockFile,
@@ -27,7 +29,7 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Creates and locks the file; none where that cannot be done: then the lease counts until it
+    /// Creates and locks the file. Returns `None` if that fails; the lease then counts until it
     /// expires.
     pub fn set(repo: &Repository, id: LeaseId) -> Option<Self> {
         let dir = marker_dir(repo);
@@ -38,8 +40,8 @@ impl Marker {
         lock.try_lock().ok()?.then_some(Self { lock, path })
     }
 
-    /// Notes the store time of a heartbeat. A crash before it leaves an older time: nothing is
-    /// proved then.
+    /// Writes the store time of a heartbeat to the file. A crash before this leaves an older time,
+    /// and nothing is proved then.
     pub fn note(&self, stamp: Timestamp) {
         let _ = self.lock.write(stamp_text(stamp).as_bytes());
     }
@@ -52,8 +54,8 @@ impl Drop for Marker {
 }
 
 impl Repository {
-    /// True if the holder of a lease was a process of this machine that is gone, and nobody wrote
-    /// the lease since. `modified`: the lease's store time.
+    /// Returns true if the holder of a lease was a process of this machine that is gone, and no
+    /// process wrote the lease since. `modified` is the lease's store time.
     pub(super) fn holder_is_gone(&self, id: LeaseId, modified: Timestamp) -> bool {
         let path = marker_dir(self).join(id.to_string());
         let is_gone = |lock: &LockFile| matches!(lock.try_lock(), Ok(true));

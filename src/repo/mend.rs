@@ -1,4 +1,4 @@
-//! What a repair tells everybody: which packs are damaged, which chunks are lost.
+//! Publishes the result of a repair: damaged packs and lost chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,8 @@ use super::{Lease, RepoError, Repository};
 use crate::types::{ChunkId, PackId, PackInfo, SegmentBody, SegmentId};
 
 impl Repository {
-    /// What the listed segments say of these packs. Of two that differ both are given.
+    /// Returns the records of these packs in the listed segments. If two records of a pack differ,
+    /// both are returned.
     pub fn told_of(
         &self,
         packs: &BTreeSet<PackId>,
@@ -36,11 +37,12 @@ impl Repository {
         Ok(out)
     }
 
-    /// Publishes that packs are condemned because they are damaged or gone, and which chunks are
-    /// lost with them. All that could be saved is stored, durable and published by then.
+    /// Publishes that these packs are condemned because they are damaged or missing, and that these
+    /// chunks are lost with them. All data that could be saved is stored, durable and published by
+    /// then.
     ///
-    /// States only move forward: a pack that a repair condemned is dropped by a later prune,
-    /// whatever comes back.
+    /// States only move forward: a later prune drops the condemned packs, even if they become
+    /// readable again.
     pub fn publish_damage(
         &self,
         lease: &Lease,

@@ -1,7 +1,7 @@
-//! Reading runs: a k-way merge by path, newest first, under covers (PROTOCOL R8).
+//! Reading runs: a k-way merge by path, newest first, under covers ([R8](docs/protocol.md#r8)).
 //!
 //! The newest mention of a path wins. A mention that covers hides everything below its path in
-//! older runs: their cursors seek past the subtree at once, so hidden pages are not read and no
+//! older runs. Their cursors seek past the subtree at once, so hidden pages are not read and no
 //! stack of covers is needed.
 
 use super::run_cursor::{RunCursor, Uncertain};
@@ -9,21 +9,22 @@ use super::{ChunkReader, RepoError};
 use crate::format::{RunRef, RunRoot, decode_root};
 use crate::types::{Class, Entry, EntryFlags, Node, RelPath};
 
-/// Which pages of a run are read.
+/// The pages of a run to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
     /// All entries.
     All,
-    /// Directory pages: directories, and what took a directory's place.
+    /// Directory pages: directories, and entries that replaced a directory.
     Directories,
 }
 
-/// What the merged runs say of a path; removals too.
+/// The merged record of a path; it may be a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mention {
     /// The newest mention, with the cover flag if any mention of the path covers.
     pub entry: Entry,
-    /// It belongs into directory pages: it is a directory, or a run that was read has it there.
+    /// True if the path belongs in directory pages: it is a directory, or a run that was read has
+    /// it there.
     pub in_directories: bool,
 }
 
@@ -34,20 +35,20 @@ struct Stream {
     cursor: RunCursor,
 }
 
-/// The merged runs of a source, walked forward.
+/// The merged runs of a source, read forward.
 #[derive(Debug)]
 pub struct MergedRuns<'a> {
     reader: &'a ChunkReader<'a>,
     streams: Vec<Stream>,
-    /// The key of the last path that was taken.
+    /// The key of the last path that was returned or passed.
     taken: Option<Vec<u8>>,
-    /// A seek that is still to be done, when something is read again.
+    /// A pending seek, done by the next read.
     target: Option<Vec<u8>>,
 }
 
 impl<'a> MergedRuns<'a> {
-    /// Opens runs, newest first. `tolerant`: unreadable pages are passed over and told by
-    /// [`MergedRuns::take_uncertain`]; else they are errors.
+    /// Opens runs, newest first. If `tolerant` is set, unreadable pages are skipped and returned by
+    /// [`MergedRuns::take_uncertain`]; otherwise they are errors.
     pub fn open(
         reader: &'a ChunkReader<'a>,
         runs: &[RunRef],
@@ -59,8 +60,9 @@ impl<'a> MergedRuns<'a> {
             let root = match read_root(reader, at) {
                 Err(err) if tolerant && err.is_unavailable() => {
                     let mut cursor = RunCursor::new(Default::default(), true);
-                    let (from, why, now) =
-                        (RelPath::root(), err.to_string(), err.is_unreadable_now());
+                    let from = RelPath::root();
+                    let why = err.to_string();
+                    let now = err.is_unreadable_now();
                     let lost = Uncertain {
                         from,
                         until: None,
@@ -78,6 +80,7 @@ impl<'a> MergedRuns<'a> {
                 }
                 root => root?,
             };
+
             streams.push(Stream {
                 run,
                 in_directories: true,
@@ -91,6 +94,7 @@ impl<'a> MergedRuns<'a> {
                 });
             }
         }
+
         Ok(Self {
             reader,
             streams,
@@ -99,7 +103,7 @@ impl<'a> MergedRuns<'a> {
         })
     }
 
-    /// The next path that any run mentions, removals included.
+    /// Returns the next path that any run mentions, removals included.
     pub fn next_mention(&mut self) -> Result<Option<Mention>, RepoError> {
         if let Some(key) = self.target.take() {
             self.pass_above(&key)?;
@@ -124,9 +128,8 @@ impl<'a> MergedRuns<'a> {
             .try_for_each(|stream| stream.cursor.fill(self.reader))
     }
 
-    /// Takes the mentions of all paths above `key` that were not passed yet: a newer run may say of
-    /// one of them that it is no directory any more, and then what older runs hold at `key` is
-    /// hidden.
+    /// Takes the mentions of all paths above `key` that were not passed yet. A newer run may record
+    /// that one of them is no longer a directory, which hides the entries of older runs at `key`.
     fn pass_above(&mut self, key: &[u8]) -> Result<(), RepoError> {
         let ends = key
             .iter()
@@ -143,6 +146,7 @@ impl<'a> MergedRuns<'a> {
             {
                 continue;
             }
+
             self.streams
                 .iter_mut()
                 .for_each(|stream| stream.cursor.seek(above));
@@ -162,11 +166,12 @@ impl<'a> MergedRuns<'a> {
         Ok(())
     }
 
-    /// Takes every mention of `path`, the lowest of all heads, and skips what they cover.
+    /// Takes every mention of `path`, the lowest of all heads, and skips the paths that they cover.
     fn take_path(&mut self, path: &RelPath) -> Option<Mention> {
         let taken = self.taken.get_or_insert_default();
         taken.clear();
         taken.extend_from_slice(path.key());
+
         let mut newest: Option<(usize, Mention)> = None;
         let mut in_directories = false;
         let mut cover: Option<usize> = None;
@@ -178,11 +183,12 @@ impl<'a> MergedRuns<'a> {
                 continue;
             };
             in_directories |= stream.in_directories;
+
             if entry.covers() {
                 cover = Some(cover.map_or(stream.run, |run| run.min(stream.run)));
             }
-            // Streams stand newest first. Within a run a path stands in one stream; should a
-            // hostile run have it in both, what is there goes before its removal.
+            // Streams are sorted newest first. A valid run has a path in one stream only. If a
+            // hostile run has it in both, an entry wins over its removal.
             let wins = newest.as_ref().is_none_or(|(run, held)| {
                 *run == stream.run && matches!(held.entry.node, Node::Removed)
             });
@@ -196,6 +202,7 @@ impl<'a> MergedRuns<'a> {
                 ));
             }
         }
+
         if let Some(cover) = cover {
             let after = path.after_subtree();
             for stream in self.streams.iter_mut().filter(|stream| stream.run > cover) {
@@ -205,6 +212,7 @@ impl<'a> MergedRuns<'a> {
                 }
             }
         }
+
         let (_, mut mention) = newest?;
         if cover.is_some() && mention.entry.is_directory() {
             mention.entry.flags = mention.entry.flags.with(EntryFlags::COVER);
@@ -213,7 +221,7 @@ impl<'a> MergedRuns<'a> {
         Some(mention)
     }
 
-    /// The next entry of the state that the runs describe: no removals.
+    /// Returns the next entry of the state that the runs describe, without removals.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, RepoError> {
         while let Some(mention) = self.next_mention()? {
             if !matches!(mention.entry.node, Node::Removed) {
@@ -223,8 +231,8 @@ impl<'a> MergedRuns<'a> {
         Ok(None)
     }
 
-    /// Moves to the first path whose key is not below `key`; never back. What is skipped is not
-    /// read, but for what the runs say of the paths above `key`.
+    /// Moves forward to the first path whose key is not below `key`; never moves back. Skipped
+    /// pages are not read, except for the mentions of paths above `key`.
     pub fn seek(&mut self, key: &[u8]) {
         if self
             .target
@@ -243,7 +251,7 @@ impl<'a> MergedRuns<'a> {
             .for_each(|stream| stream.cursor.exhaust());
     }
 
-    /// Takes what is known to be uncertain so far.
+    /// Removes and returns the uncertain ranges noted so far.
     pub fn take_uncertain(&mut self) -> Vec<Uncertain> {
         let noted = self
             .streams

@@ -74,23 +74,25 @@ use crate::sys::{PathError, StateDir, now, random_bytes};
 use crate::types::{PackId, RepoId, SegmentId, SnapshotId};
 use configs::Configs;
 
-/// An open repository: its keys are known, its formats understood. The index is brought up to date
-/// by [`Repository::sync`], which every operation calls after taking its lease.
+/// An open repository, with known keys and a format that this version understands.
+///
+/// [`Repository::sync`] brings the index up to date. Every operation calls it after taking its
+/// lease.
 pub struct Repository {
     store: SharedStore,
     config: Config,
     keys: Keys,
     master: MasterKey,
     slot: String,
-    /// The copy of the slot that opened.
+    /// The copy of that slot that was used.
     slot_copy: Copy,
     index: Index,
-    /// Held while a damaged index is thrown away and filled again.
+    /// Held while a damaged index is deleted and filled again.
     mending: Mutex<()>,
-    /// Segments that we published, and when; only where listings lag behind.
+    /// Segments that this process published, and when; only for stores whose listings lag.
     published: Mutex<Vec<(SegmentId, Instant)>>,
     baseline: baseline::Baseline,
-    /// Vanished snapshots that were reported already.
+    /// Vanished snapshots that were already reported.
     reported: Mutex<BTreeSet<SnapshotId>>,
     memory: Memory,
     cache: PathBuf,
@@ -98,7 +100,7 @@ pub struct Repository {
     heads: Mutex<HashMap<PackId, PackHead>>,
     lease_times: LeaseTimes,
     config_damage: Option<String>,
-    /// The bytes of the copy of `config` that counts.
+    /// The bytes of the copy of `config` in use.
     config_bytes: Vec<u8>,
 }
 
@@ -114,13 +116,13 @@ impl fmt::Debug for Repository {
 }
 
 impl Repository {
-    /// Makes a repository: key slot first, `config` last, create-only. A crash before the end
-    /// leaves no repository, and a second try makes one.
+    /// Creates a repository: the key slot first, `config` last, with create-only puts. After a
+    /// crash before the end there is no repository, and a second `init` succeeds.
     pub fn init(store: &SharedStore, secret: &Secret, label: &str) -> Result<RepoId, RepoError> {
         Self::init_as(store, RepoId::new(random()?), secret, label)
     }
 
-    /// [`Repository::init`] with an id drawn by the caller, who keeps the key under it.
+    /// Like [`Repository::init`], with an id that the caller chooses, to store the key under it.
     pub fn init_as(
         store: &SharedStore,
         id: RepoId,
@@ -130,8 +132,8 @@ impl Repository {
         Self::init_with(store, id, secret, label, None)
     }
 
-    /// [`Repository::init_as`] of a repository that keeps so many percent (1–100) of recovery data
-    /// beside each pack.
+    /// Like [`Repository::init_as`], with `parity` percent (1–100) of recovery data beside each
+    /// pack.
     pub fn init_with(
         store: &SharedStore,
         id: RepoId,
@@ -153,6 +155,8 @@ impl Repository {
             }
             Err(err) => return Err(err),
         }
+
+        // The slot goes first: a repository exists once its `config` does.
         let master = MasterKey::new(random()?);
         let keys = Keys::derive(&master);
         let slot = keyring::make_slot(&master, id, secret, label)?;
@@ -160,13 +164,14 @@ impl Repository {
         let mut config = Config::new(id, now());
         config.parity = parity;
         configs::store_config(store.as_ref(), &config, &keys)?;
-        // A repository without it is as good; the first prune tries again.
+        // Not fatal: the next prune tries again to reserve space.
         let _ = store.set_reserve(true);
+
         Ok(id)
     }
 
-    /// The id in `config`, before any key is known: where its copies differ, the one that a key
-    /// slot names too. Refuses formats and features that we cannot read.
+    /// Returns the id in `config`, before any key is known. If its copies differ, returns the id
+    /// that a key slot also names. Refuses formats and features that this version cannot read.
     pub fn identify(store: &SharedStore) -> Result<RepoId, RepoError> {
         let ids = Configs::read(store.as_ref())?.ids(store.as_ref())?;
         ids.first().copied().ok_or_else(|| RepoError::NotFound {
@@ -174,14 +179,14 @@ impl Repository {
         })
     }
 
-    /// The ids in the readable copies of `config`, before any key is known: one, or two where a
-    /// copy is damaged, the likely one first. Refuses formats and features that we cannot read.
+    /// Returns the ids in the readable copies of `config`, before any key is known: one, or two if
+    /// a copy is damaged, the more likely one first. Refuses formats and features that this version
+    /// cannot read.
     pub fn identities(store: &SharedStore) -> Result<Vec<RepoId>, RepoError> {
         Configs::read(store.as_ref())?.ids(store.as_ref())
     }
 
-    /// Opens a repository. `cache_root`: the directory below which this repository's cache lies,
-    /// made if need be.
+    /// Opens a repository. Its cache is a directory below `cache_root`, created if missing.
     pub fn open(store: SharedStore, secret: &Secret, cache_root: &Path) -> Result<Self, RepoError> {
         let unlocked = Unlocked::unlock_near(store, secret, Some(cache_root))?;
         let cache = unlocked.open_cache(cache_root)?;
@@ -226,17 +231,17 @@ impl Repository {
         }
     }
 
-    /// Sets other times than the protocol's, for tests.
+    /// Replaces the protocol's lease times, for tests.
     #[must_use]
     pub fn with_lease_times(mut self, times: LeaseTimes) -> Self {
         self.lease_times = times;
         self
     }
 
-    /// Names the directory where this machine keeps what it must remember across runs.
+    /// Sets the directory for the state that this machine keeps across runs.
     ///
-    /// The memory of what was seen last lies there from now on: a cache may be deleted at any time,
-    /// and with it a machine would forget what it misses.
+    /// From now on it also holds the memory of the last snapshots seen. A cache may be deleted at
+    /// any time, and the machine would then no longer notice that a snapshot is missing.
     #[must_use]
     pub fn with_state(mut self, state: Option<StateDir>) -> Self {
         let name = self
@@ -255,68 +260,67 @@ impl Repository {
         self
     }
 
-    /// The directory where this machine keeps what it must remember across runs; none where it has
-    /// none.
+    /// Returns the directory for the state that this machine keeps across runs, if there is one.
     pub fn state(&self) -> Option<&StateDir> {
         self.state.as_ref()
     }
 
-    /// The times that leases of this process keep.
+    /// Returns the times of this process's leases.
     pub fn lease_times(&self) -> LeaseTimes {
         self.lease_times
     }
 
-    /// The repository's identity.
+    /// Returns the repository's id.
     pub fn id(&self) -> RepoId {
         self.config.repository
     }
 
-    /// The repository's settings.
+    /// Returns the repository's settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What is wrong with one of the two copies of `config`, if anything.
+    /// Returns the damage of one of the two copies of `config`, if there is any.
     pub fn config_damage(&self) -> Option<&str> {
         self.config_damage.as_deref()
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &dyn Store {
         self.store.as_ref()
     }
 
-    /// The store, to be shared with threads that outlive a borrow.
+    /// Returns the store for threads that outlive a borrow.
     pub fn shared_store(&self) -> SharedStore {
         SharedStore::clone(&self.store)
     }
 
-    /// The derived keys.
+    /// Returns the derived keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// The index.
+    /// Returns the index.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// What is remembered beside the index and outlives it.
+    /// Returns the memory, which is stored beside the index and outlives it.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// This repository's cache directory.
+    /// Returns this repository's cache directory.
     pub fn cache_dir(&self) -> &Path {
         &self.cache
     }
 
-    /// Where operations spill what does not fit memory.
+    /// Returns the directory for data that operations spill from memory.
     pub fn scratch_dir(&self) -> PathBuf {
         self.cache.join("scratch")
     }
 
-    /// Refuses to write where a feature is needed that we do not know.
+    /// Returns an error if writing needs a feature that this version does not know.
     pub fn check_writable(&self) -> Result<(), RepoError> {
         match self.config.features.write.first() {
             Some(feature) => Err(RepoError::UnknownFeature {
@@ -327,7 +331,7 @@ impl Repository {
         }
     }
 
-    /// Refuses to delete where a feature is needed that we do not know.
+    /// Returns an error if deleting needs a feature that this version does not know.
     pub fn check_prunable(&self) -> Result<(), RepoError> {
         self.check_writable()?;
         match self.config.features.prune.first() {
@@ -339,15 +343,16 @@ impl Repository {
         }
     }
 
-    /// All key slots, sorted by name.
+    /// Returns all key slots, sorted by name.
     pub fn key_slots(&self) -> Result<Vec<SlotInfo>, RepoError> {
         let mut out = Vec::new();
         for name in keyring::slot_names(self.store())? {
             let (slot, mut damage) = keyring::read_slot(self.store(), &name);
             if let Some(slot) = slot.as_ref().filter(|slot| !self.is_ours(slot)) {
-                let what = match slot.repository == self.id() {
-                    true => "it holds the key of another repository".to_owned(),
-                    false => format!("it belongs to repository {}", slot.repository),
+                let what = if slot.repository == self.id() {
+                    "it holds the key of another repository".to_owned()
+                } else {
+                    format!("it belongs to repository {}", slot.repository)
                 };
                 damage = damage.or(Some(what));
             }
@@ -374,7 +379,8 @@ impl Repository {
         )
     }
 
-    /// Removes a key slot given by an unambiguous prefix of its name; never the last that is whole.
+    /// Removes the key slot with this unambiguous prefix of a name, but never the last undamaged
+    /// one. Returns its name.
     pub fn remove_key(&self, prefix: &str) -> Result<String, RepoError> {
         self.check_writable()?;
         let _room = room::SpareRoom::new(&self.store);
@@ -397,8 +403,8 @@ impl Repository {
         Ok(slot.name.clone())
     }
 
-    /// Replaces the slot that opened the repository: the new one is stored and read back before the
-    /// old one goes.
+    /// Replaces the slot that opened the repository. The new slot is stored and read back before
+    /// the old one is deleted. Returns the new slot's name.
     pub fn change_key(&self, secret: &Secret, label: &str) -> Result<String, RepoError> {
         let _room = room::SpareRoom::new(&self.store);
         let name = self.add_key(secret, label)?;
@@ -406,39 +412,42 @@ impl Repository {
         Ok(name)
     }
 
-    /// The bytes of a new slot for the master key, to be kept outside the repository: with them and
-    /// their secret the repository opens even if all its slots are lost.
+    /// Returns the bytes of a new slot for the master key, to be kept outside the repository. With
+    /// these bytes and their secret the repository opens even if all its slots are lost.
     pub fn export_key(&self, secret: &Secret, label: &str) -> Result<Vec<u8>, RepoError> {
         let slot = keyring::make_slot(&self.master, self.id(), secret, label)?;
         Ok(encode_key_slot(&slot))
     }
 
-    /// True if the slot says that it holds this repository's key.
+    /// Returns true if the slot claims to hold this repository's key.
     fn is_ours(&self, slot: &KeySlot) -> bool {
         slot.repository == self.id() && slot.check == self.master.check_value()
     }
 
-    /// Deletes a slot, and puts it back if then no whole slot is left: another process may have
-    /// removed the others since they were listed. Of two such processes the one that lists last
-    /// puts its slot back, so that one stays.
+    /// Deletes a slot, but puts it back if no undamaged slot is left, because another process may
+    /// have removed the others since they were listed. Of two such processes, the one that lists
+    /// last puts its slot back, so at least one slot remains.
     fn delete_slot(&self, name: &str) -> Result<(), RepoError> {
         let copies =
             [Copy::First, Copy::Second].map(|copy| ObjectKey::KeySlot(name.to_owned(), copy));
         let slot = keyring::read_slot(self.store(), name)
             .0
             .filter(|slot| self.is_ours(slot));
+
         for key in &copies {
             match self.store.delete(key) {
                 Err(err) if !err.is_not_found() => return Err(err.into()),
                 _ => {}
             }
         }
+
         let left = self
             .key_slots()
             .map(|slots| slots.iter().any(|slot| slot.damage.is_none()));
         let (Ok(false) | Err(_), Some(slot)) = (&left, slot) else {
             return left.map(drop);
         };
+
         let bytes = encode_key_slot(&slot);
         for key in copies.iter().rev() {
             match self
@@ -449,14 +458,15 @@ impl Repository {
                 Err(err) => return Err(err.into()),
             }
         }
+
         left?;
         let why =
             format!("the other key slots were removed at the same time: slot {name} was put back");
         Err(RepoError::Refused { why })
     }
 
-    /// Puts back damaged or missing copies of `config` and of key slots from their twins; returns
-    /// what it mended.
+    /// Restores damaged or missing copies of `config` and of key slots from their twins. Returns
+    /// the names of the objects that it wrote.
     pub fn repair_config(&self) -> Result<Vec<String>, RepoError> {
         self.check_writable()?;
         let _room = room::SpareRoom::new(&self.store);
@@ -472,14 +482,14 @@ impl Repository {
     }
 }
 
-/// The cache's directory name: two copies of one repository at two addresses have two caches
-/// (PROTOCOL section 1).
+/// Returns the name of the cache directory. Two copies of one repository at two addresses get two
+/// caches.
 fn cache_name(id: RepoId, store: &dyn Store) -> String {
     let address = blake3::hash(store.address().as_bytes()).to_hex();
     format!("{id}-{}-v{FORMAT_VERSION}", &address[..16])
 }
 
-/// Random bytes from the system.
+/// Returns random bytes from the system.
 fn random<const N: usize>() -> Result<[u8; N], RepoError> {
     random_bytes().map_err(|source| io_error("read", "the system's random source", source))
 }

@@ -18,7 +18,7 @@ fn class_of(kind: ObjectKind) -> SealClass {
     }
 }
 
-/// Compresses and seals an object of one part; returns its bytes and its name.
+/// Compresses and seals an object of one part. Returns its bytes and its name.
 pub fn seal_object(
     keys: &Keys,
     kind: ObjectKind,
@@ -31,18 +31,22 @@ pub fn seal_object(
         writer,
     };
     let mut out = encode_header(&header);
+
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &out);
     let (codec, mut body) = shrink_bytes(plain)?;
     seal.seal(PartKind::Body, 0, codec, plain.len() as u64, &mut body);
     out.reserve(body.len() + 16);
     out.extend_from_slice(&encode_body_prefix(codec, plain.len() as u64));
     out.extend_from_slice(&body);
+
     let name = object_hash(&out);
     Ok((out, name))
 }
 
-/// Checks an object's name (where it has one of its content), opens its seal and returns its writer
-/// and plain bytes, at most `limit`.
+/// Opens an object. Returns its header, which names the writer, and its plain bytes, at most
+/// `limit`.
+///
+/// If the object is named by its content, the name is checked first.
 pub fn open_object(
     keys: &Keys,
     kind: ObjectKind,
@@ -63,20 +67,24 @@ pub fn open_object(
             "its bytes do not hash to its name",
         ));
     }
+
     let bad = |what: &dyn std::fmt::Display| RepoError::bad_object(key, what);
     let (header, header_len) = decode_header(bytes, kind).map_err(|err| bad(&err))?;
     let body = decode_body(&bytes[header_len..], limit).map_err(|err| bad(&err))?;
+
     let seal = ObjectSeal::new(keys, class_of(kind), &header.random, &bytes[..header_len]);
     let mut plain = body.sealed.to_vec();
     seal.open(PartKind::Body, 0, body.codec, body.plain_len, &mut plain)
         .map_err(|err| bad(&err))?;
     let plain =
         open_bytes(body.codec, plain, body.plain_len as usize, limit).map_err(|err| bad(&err))?;
+
     Ok((header, plain))
 }
 
-/// The most stored bytes that an object of this many plain bytes can have.
+/// Returns the most stored bytes that an object of this many plain bytes can have.
 pub const fn stored_limit(plain_limit: usize) -> u64 {
-    // Header (which may grow to 4 KiB), prefix and tag; what does not shrink is stored plain.
+    // A header (which may grow to 4 KiB), prefix and tag. Data that does not shrink is stored
+    // plain.
     (plain_limit + 4096 + 16 + TAG_BYTES) as u64
 }

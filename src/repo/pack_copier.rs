@@ -1,9 +1,11 @@
-//! Packs → packs: what is live of old packs goes into new ones (PROTOCOL R21).
+//! Packs → packs: copies the live chunks of old packs into new ones ([R21](docs/protocol.md#r21)).
 //!
-//! A frame that is kept whole keeps its compressed bytes and gets a new seal; chunks of other
-//! frames are framed anew. Every byte that is copied was opened and hashes to its chunk's name.
-//! Crash points: a new pack that no segment tells of is an orphan, as a writer's is; nothing is
-//! deleted here.
+//! A frame that is kept whole keeps its compressed bytes and gets a new seal. The live chunks of
+//! other frames are put into new frames. Every copied byte was opened and hashes to its chunk's
+//! name.
+//!
+//! Crash points: a new pack without a segment is an orphan, like a writer's. Nothing is deleted
+//! here.
 
 use super::frame_writer::{DATA_FRAME_BYTES, FRAME_CHUNKS_FULL, METADATA_FRAME_BYTES};
 use super::pack_writer::{FRAME_SLACK, PackBuilder, PackedFrame};
@@ -12,15 +14,14 @@ use crate::chunk::Compressor;
 use crate::index::FrameRow;
 use crate::types::{ChunkInfo, Class, FrameInfo, PackId, PackInfo};
 
-/// Copies chunks into new packs. What it was given is durable once [`PackCopier::finish`] has
-/// returned.
+/// Copies chunks into new packs. The copies are durable once [`PackCopier::finish`] has returned.
 pub struct PackCopier<'a> {
     repo: &'a Repository,
     lease: &'a Lease,
     reader: ChunkReader<'a>,
     compressor: Compressor,
     builder: Option<PackBuilder>,
-    /// Live chunks of frames that are not kept whole, one frame of each class being filled.
+    /// Live chunks of frames that are not kept whole: one open frame of each class.
     loose: [(Class, Vec<u8>, Vec<ChunkInfo>); 2],
     stored: Vec<PackInfo>,
     stored_bytes: u64,
@@ -33,7 +34,7 @@ impl std::fmt::Debug for PackCopier<'_> {
 }
 
 impl<'a> PackCopier<'a> {
-    /// `level`: of zstd, for frames that are made anew.
+    /// Creates a copier. `level` is the zstd level of new frames.
     pub fn new(repo: &'a Repository, lease: &'a Lease, level: i32) -> Result<Self, RepoError> {
         Ok(Self {
             repo,
@@ -47,14 +48,16 @@ impl<'a> PackCopier<'a> {
         })
     }
 
-    /// Stored bytes of the packs put so far.
+    /// Returns the stored bytes of the packs put so far.
     pub fn stored_bytes(&self) -> u64 {
         self.stored_bytes
     }
 
-    /// Copies a frame's chunks for which `live` says so, in their order: the whole frame as it is
-    /// if at least nineteen twentieths of its plain bytes are live. A chunk that its frame does not
-    /// give is taken from another copy; an error that is damage says that there is none.
+    /// Copies the chunks of a frame whose `live` flag is set, in their order.
+    ///
+    /// If at least 19/20 of the frame's plain bytes are live, the whole frame is copied as it is. A
+    /// chunk that cannot be read from this frame is taken from another copy. If there is no other
+    /// copy, the error is one of damage.
     pub fn frame(
         &mut self,
         pack: &PackId,
@@ -70,10 +73,12 @@ impl<'a> PackCopier<'a> {
                 .filter(|(_, is_live)| keep(**is_live));
             chosen.map(|(chunk, _)| u64::from(chunk.len)).sum()
         };
-        let (kept, all) = (bytes(&|is_live| is_live), bytes(&|_| true));
+        let kept = bytes(&|is_live| is_live);
+        let all = bytes(&|_| true);
         if kept == 0 {
             return Ok(());
         }
+
         let row = FrameRow {
             class: info.class,
             codec: info.codec,
@@ -87,6 +92,7 @@ impl<'a> PackCopier<'a> {
             Err(err) if err.is_unavailable() => (Vec::new(), Vec::new()),
             Err(err) => return Err(err),
         };
+
         let pieces = self.pieces(info, &plain);
         let is_good = pieces.iter().all(Option::is_some);
         if is_good && kept * 20 >= all * 19 {
@@ -102,6 +108,7 @@ impl<'a> PackCopier<'a> {
                 chunks,
             });
         }
+
         for ((chunk, piece), _) in info
             .chunks
             .iter()
@@ -117,10 +124,12 @@ impl<'a> PackCopier<'a> {
                 }
             }
         }
+
         Ok(())
     }
 
-    /// The bytes of each chunk of an opened frame that are what its name says.
+    /// Returns the bytes of each chunk of an opened frame, or `None` for a chunk whose bytes do not
+    /// hash to its name.
     fn pieces<'b>(&self, info: &FrameInfo, plain: &'b [u8]) -> Vec<Option<&'b [u8]>> {
         let mut at = 0_usize;
         let piece = |chunk: &ChunkInfo| {
@@ -147,14 +156,15 @@ impl<'a> PackCopier<'a> {
         }
     }
 
-    /// Frames what is loose.
+    /// Compresses the open frame of a class and adds it to a pack.
     fn flush(&mut self, n: usize) -> Result<(), RepoError> {
         let (class, bytes, chunks) = &mut self.loose[n];
         if chunks.is_empty() {
             return Ok(());
         }
         let class = *class;
-        let (plain, chunks) = (std::mem::take(bytes), std::mem::take(chunks));
+        let plain = std::mem::take(bytes);
+        let chunks = std::mem::take(chunks);
         let mut bytes = Vec::new();
         let codec = self.compressor.compress(&plain, &mut bytes, FRAME_SLACK)?;
         let plain_len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
@@ -190,7 +200,8 @@ impl<'a> PackCopier<'a> {
         Ok(())
     }
 
-    /// Puts what is open; hands out the packs stored since the last time, all durable.
+    /// Puts the open frames and the open pack. Returns the packs stored since the last call, all
+    /// durable.
     pub fn finish(&mut self) -> Result<Vec<PackInfo>, RepoError> {
         self.flush(0)?;
         self.flush(1)?;
@@ -200,12 +211,13 @@ impl<'a> PackCopier<'a> {
         Ok(std::mem::take(&mut self.stored))
     }
 
-    /// Gives up: throws away what is open; returns the packs that are in the store since the last
-    /// [`PackCopier::finish`] and that nobody needs.
+    /// Discards the open frames and the open pack. Returns the packs stored since the last
+    /// [`PackCopier::finish`], which nothing refers to.
     pub fn abandon(&mut self) -> Vec<PackInfo> {
         self.builder = None;
         for (_, bytes, chunks) in &mut self.loose {
-            (*bytes, *chunks) = (Vec::new(), Vec::new());
+            *bytes = Vec::new();
+            *chunks = Vec::new();
         }
         let given_up = std::mem::take(&mut self.stored);
         self.stored_bytes -= given_up.iter().map(|pack| pack.size).sum::<u64>();

@@ -1,4 +1,4 @@
-//! Frames → packs: one pack at a time, sealed and hashed as it is written.
+//! Frames → packs: one pack at a time, sealed and hashed while it is written.
 
 use super::RepoError;
 use crate::chunk::{Keys, ObjectHasher, ObjectSeal, PartKind, SealClass, TAG_BYTES, shrink_bytes};
@@ -9,14 +9,14 @@ use crate::format::{
 use crate::store::{Spool, Store};
 use crate::types::{ChunkInfo, Class, Codec, FrameInfo, LeaseId, PackId, PackInfo};
 
-/// A pack is full at this many stored bytes: 64 MiB.
+/// Stored bytes at which a pack is full: 64 MiB.
 pub const PACK_BYTES_FULL: u64 = 64 << 20;
-/// A pack is full at this many chunks.
+/// Chunks at which a pack is full.
 pub const PACK_CHUNKS_FULL: usize = 256 << 10;
-/// Longest plain directory that is read: 16 MiB.
+/// The largest plain directory that is read: 16 MiB.
 pub const DIRECTORY_BYTES_MAX: usize = 16 << 20;
 
-/// A compressed frame on its way into a pack; `bytes` has room for the tag.
+/// A compressed frame on its way into a pack. `bytes` has capacity for the tag.
 #[derive(Debug)]
 pub(super) struct PackedFrame {
     pub number: u64,
@@ -27,8 +27,8 @@ pub(super) struct PackedFrame {
     pub chunks: Vec<ChunkInfo>,
 }
 
-/// A pack being written. If anything fails it is thrown away with its random bytes: no number is
-/// sealed twice.
+/// A pack being written. After any failure it is discarded together with its random bytes, so no
+/// number is sealed twice.
 pub(super) struct PackBuilder {
     spool: Spool,
     hasher: ObjectHasher,
@@ -40,7 +40,7 @@ pub(super) struct PackBuilder {
     offset: u64,
 }
 
-/// A pack with its directory and trailer, named, not yet in the store.
+/// A pack with its directory, trailer and name, not yet in the store.
 #[derive(Debug)]
 pub(super) struct SealedPack {
     pub info: PackInfo,
@@ -107,7 +107,7 @@ impl PackBuilder {
         self.offset >= PACK_BYTES_FULL || self.chunks >= PACK_CHUNKS_FULL
     }
 
-    /// Writes directory and trailer and names the pack.
+    /// Writes the directory and the trailer, and names the pack.
     pub fn finish(mut self) -> Result<SealedPack, RepoError> {
         let plain = encode_directory(&self.frames);
         let plain_len = plain.len() as u64;
@@ -135,5 +135,5 @@ impl PackBuilder {
     }
 }
 
-/// Room that a compressed frame's buffer leaves for the tag.
+/// Capacity that a compressed frame's buffer leaves for the tag.
 pub(super) const FRAME_SLACK: usize = TAG_BYTES;

@@ -1,15 +1,17 @@
-//! The writing half of a backup as bounded stages: frames are compressed by several threads, sealed
-//! and written into packs by one, stored and published by another.
+//! The writing half of a backup, as bounded stages. Several threads compress frames, one seals them
+//! and writes them into packs, and another stores and publishes the packs.
 //!
 //! ```text
 //! FrameWriter… ─frames─▶ compress-N ─packed─▶ pack ─sealed─▶ store ─▶ segment ─▶ index
 //! ```
 //!
 //! Every queue is bounded in items of bounded size: `frames` and `packed` hold `2 × workers` frames
-//! of at most 4 MiB (1 MiB as a rule), `sealed` one pack, which lies in a spool file and not in
-//! memory. [`Feed::publish`] sends a barrier through them: once all frames before it are in packs,
-//! these are stored and published. The first error ends all stages; [`Packer::finish`] returns it.
-//! Crash points: a pack without a segment is an orphan that a later prune adopts; a segment without
+//! of at most 4 MiB (usually 1 MiB); `sealed` holds one pack, in a spool file and not in memory.
+//! [`Feed::publish`] sends a barrier through the stages. Once all frames before the barrier are in
+//! packs, these packs are stored and published. The first error ends all stages, and
+//! [`Packer::finish`] returns it.
+//!
+//! Crash points: a pack without a segment is an orphan that a later prune adopts. A segment without
 //! a snapshot names chunks that the next backup deduplicates against.
 
 use std::collections::BTreeSet;
@@ -29,25 +31,25 @@ use crate::chunk::Compressor;
 use crate::observe::{Counter, Observer};
 use crate::types::{Class, PackId, PackInfo, SegmentBody, SegmentId};
 
-/// A segment is published at least this often while there is something to publish.
+/// The longest time between segments while there is something to publish.
 const SEGMENT_EVERY: Duration = Duration::from_secs(5 * 60);
-/// … or after this many stored bytes,
+/// Stored bytes after which a segment is published earlier.
 const SEGMENT_BYTES: u64 = 1 << 30;
-/// … or this many chunks.
+/// Chunks after which a segment is published earlier.
 const SEGMENT_CHUNKS: usize = 256 << 10;
 
-/// How a packer works.
+/// Options of a packer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackerOptions {
     /// Number of compressing threads, at least 1.
     pub workers: usize,
     /// zstd level, 1–19.
     pub level: i32,
-    /// Compress and count, store nothing.
+    /// If set, frames are compressed and counted, but not stored.
     pub dry_run: bool,
 }
 
-/// What was stored.
+/// The stored objects of a packer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Packed {
     pub packs: u64,
@@ -57,19 +59,20 @@ pub struct Packed {
     pub segments: Vec<SegmentId>,
 }
 
-/// What goes to the store stage, in this order.
+/// An item for the store stage. Items are handled in order.
 enum Sealed {
     Pack(SealedPack),
-    /// Publish what was stored, then answer.
+    /// Publish the packs stored so far, then answer.
     Publish(Sender<()>),
 }
 
-/// Tells all who wait for an answer that a stage has ended, and so that theirs may never come: a
-/// bounded channel whose receiver is gone keeps what lies in it, the asker's end of the answer
-/// included, as long as somebody can send.
+/// Signals that a stage has ended, so that a caller that waits for an answer stops waiting.
+///
+/// [`Feed::publish`] needs this: a bounded channel keeps queued messages, and with them the
+/// caller's reply sender, after its receiver is gone, as long as any sender is left.
 struct Ending(Mutex<Option<Sender<Infallible>>>);
 
-/// Held by a stage: tells of its end, however it comes.
+/// Held by a stage. Signals its end on drop, and so after an error or a panic too.
 struct TellsEnd(Arc<Ending>);
 
 impl Drop for TellsEnd {
@@ -84,7 +87,7 @@ impl Drop for TellsEnd {
     }
 }
 
-/// The stages of one writer; lives within a thread scope.
+/// The stages of one writer. Lives within a thread scope.
 pub struct Packer<'scope, 'env> {
     feed: Feed<'env>,
     hurry: Arc<AtomicBool>,
@@ -111,11 +114,14 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         let (frames, plain) = bounded::<PlainFrame>(2 * options.workers);
         let (packed_in, packed) = bounded::<PackedFrame>(2 * options.workers);
         let (sealed_in, sealed) = bounded::<Sealed>(1);
-        // One for each caller of `publish`, which waits for its answer.
+        // Unbounded, but holds at most one barrier per caller of `publish`, which waits for its
+        // answer.
         let (barriers, barriers_out) = unbounded::<Barrier>();
+
         let hurry = Arc::new(AtomicBool::new(false));
         let (ends, ended) = bounded::<Infallible>(0);
         let ending = Arc::new(Ending(Mutex::new(Some(ends))));
+
         let mut threads = Vec::new();
         for n in 0..options.workers {
             let (plain, packed_in, hurry) = (plain.clone(), packed_in.clone(), Arc::clone(&hurry));
@@ -123,6 +129,7 @@ impl<'scope, 'env> Packer<'scope, 'env> {
                 compress(options.level, &hurry, &plain, &packed_in)
             })?);
         }
+
         let lease = if options.dry_run { None } else { lease };
         threads.push(spawn(scope, "pack".into(), &ending, move || match lease {
             Some(lease) => Packs::new(repo, lease, &sealed_in).run(&packed, barriers_out),
@@ -133,10 +140,12 @@ impl<'scope, 'env> Packer<'scope, 'env> {
                 Ok(())
             }
         })?);
+
         let store_thread = spawn(scope, "store".into(), &ending, move || match lease {
             Some(lease) => Publisher::new(repo, lease, claims, observer).run(&sealed),
             None => Ok(Packed::default()),
         })?;
+
         let feed = Feed {
             keys: repo.keys(),
             claims,
@@ -154,26 +163,27 @@ impl<'scope, 'env> Packer<'scope, 'env> {
         })
     }
 
-    /// A writer of one class for one thread and source.
+    /// Creates a writer of one class, for one thread and source.
     pub fn writer(&self, class: Class) -> FrameWriter<'env> {
         self.feed.writer(class)
     }
 
-    /// The way in, for a thread that has no packer. To be dropped before [`Packer::finish`], like
-    /// the writers.
+    /// Returns the input, for threads that do not have the packer. It must be dropped before
+    /// [`Packer::finish`], like the writers.
     pub fn feed(&self) -> Feed<'env> {
         self.feed.clone()
     }
 
-    /// What is compressed from now on is compressed as fast as can be: somebody waits for the end.
+    /// Compresses as fast as possible from now on, because a caller waits for the end.
     pub fn hurry(&self) {
         self.hurry.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until all that was given is stored, durable and published. All [`FrameWriter`]s must
-    /// be dropped before; what one left unflushed is sent, since others took it as held.
+    /// Waits until all chunks are stored, durable and published. All [`FrameWriter`]s must be
+    /// dropped first. Chunks that they left unflushed are sent, because other writers count them as
+    /// held.
     pub fn finish(self) -> Result<Packed, RepoError> {
-        // That a stage has ended is its own to tell.
+        // If this fails because a stage has ended, that stage returns the error.
         let _ = self.feed.send_open();
         drop(self.feed);
         let mut failure = None;
@@ -212,7 +222,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, Result<T, RepoError>>) -> Result<T, Repo
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Keeps the first real error; [`RepoError::Stopped`] only tells that there is another.
+/// Keeps the first real error. [`RepoError::Stopped`] only means that another thread failed.
 fn keep_first<T>(failure: &mut Option<RepoError>, result: Result<T, RepoError>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -228,7 +238,7 @@ fn keep_first<T>(failure: &mut Option<RepoError>, result: Result<T, RepoError>) 
     }
 }
 
-/// The level for who waits to stop.
+/// The zstd level after [`Packer::hurry`].
 const HURRIED_LEVEL: i32 = 1;
 
 fn compress(
@@ -239,18 +249,20 @@ fn compress(
 ) -> Result<(), RepoError> {
     let mut compressor = Compressor::new(level)?;
     let mut is_hurried = level <= HURRIED_LEVEL;
-    // The worst case is larger than what comes out: the result is copied to a buffer of its own
-    // size, so that queued frames take the room they need.
+    // The scratch buffer has the size of the worst case. The result is copied to a buffer of its
+    // real size, so that queued frames take no more memory than they need.
     let mut scratch = Vec::new();
     for frame in plain {
         if !is_hurried && hurry.load(Ordering::Relaxed) {
             compressor = Compressor::new(HURRIED_LEVEL)?;
             is_hurried = true;
         }
+
         let codec = compressor.compress(&frame.bytes, &mut scratch, FRAME_SLACK)?;
         let mut bytes = Vec::with_capacity(scratch.len() + FRAME_SLACK);
         bytes.extend_from_slice(&scratch);
-        let (number, plain_len) = (frame.number, frame.bytes.len() as u32);
+        let number = frame.number;
+        let plain_len = frame.bytes.len() as u32;
         let packed = PackedFrame {
             number,
             class: frame.class,
@@ -264,8 +276,8 @@ fn compress(
     Ok(())
 }
 
-/// Which frames have come: all below `next`, and those in `ahead`, which the compressors sent out
-/// of order.
+/// The numbers of the frames that have arrived: all below `next`, and those in `ahead`, which the
+/// compressors sent out of order.
 #[derive(Default)]
 struct Arrived {
     next: u64,
@@ -309,7 +321,7 @@ impl<'a> Packs<'a> {
         mut barriers: Receiver<Barrier>,
     ) -> Result<(), RepoError> {
         loop {
-            // A pack does not wait longer than a segment for more frames.
+            // A pack waits for more frames for as long as a segment may wait.
             let left = self.current.as_ref().map_or(SEGMENT_EVERY, |(_, since)| {
                 SEGMENT_EVERY.saturating_sub(since.elapsed())
             });
@@ -353,7 +365,7 @@ impl<'a> Packs<'a> {
         }
     }
 
-    /// Passes on the barriers before which no frame is missing.
+    /// Forwards the barriers for which all earlier frames have arrived.
     fn let_through(&mut self) -> Result<(), RepoError> {
         let next = self.arrived.next;
         if !self.waiting.iter().any(|barrier| barrier.below <= next) {
@@ -375,7 +387,7 @@ impl<'a> Packs<'a> {
     }
 }
 
-/// Stores packs and publishes them: packs durable → segment → rows into the index.
+/// Stores packs and publishes them: packs durable → segment → rows in the index.
 struct Publisher<'a> {
     repo: &'a Repository,
     lease: &'a Lease,
@@ -414,7 +426,7 @@ impl<'a> Publisher<'a> {
             match sealed.recv_timeout(left) {
                 Ok(Sealed::Publish(done)) => {
                     self.publish()?;
-                    // Who asked may have given up waiting.
+                    // The caller may have stopped waiting.
                     let _ = done.send(());
                 }
                 Ok(Sealed::Pack(pack)) => {
@@ -436,7 +448,7 @@ impl<'a> Publisher<'a> {
     }
 
     fn store(&mut self, pack: SealedPack) -> Result<(), RepoError> {
-        // A writer whose lease is lost stores no more: what it stored lies there for the next one.
+        // A writer that lost its lease stores no more. Its stored packs remain for the next writer.
         self.lease.check()?;
         let bytes = self.repo.put_pack(&pack.info.id, pack.spool)?;
         self.observer.add(Counter::BytesStored, bytes);
@@ -456,6 +468,7 @@ impl<'a> Publisher<'a> {
         }
         self.lease.check()?;
         let writer = self.lease.id();
+
         let packs = std::mem::take(&mut self.pending);
         let body = SegmentBody {
             packs,
@@ -465,12 +478,14 @@ impl<'a> Publisher<'a> {
         self.observer.add(Counter::BytesStored, bytes);
         self.done.segments.push(id);
         self.done.stored_bytes += bytes;
+
         let chunks = body
             .packs
             .iter()
             .flat_map(|pack| &pack.frames)
             .flat_map(|frame| &frame.chunks);
         self.claims.published(chunks.map(|chunk| chunk.id));
+
         self.pending_bytes = 0;
         self.pending_chunks = 0;
         self.since = Instant::now();
@@ -478,7 +493,7 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// A cell for the first error of several threads that have no channel to return it through.
+/// A cell for the first error of several threads that have no channel for it.
 #[derive(Debug)]
 pub struct FirstError<E>(Mutex<Option<E>>);
 
@@ -489,7 +504,7 @@ impl<E> Default for FirstError<E> {
 }
 
 impl<E> FirstError<E> {
-    /// Keeps the error if it is the first.
+    /// Stores the error if it is the first.
     pub fn set(&self, err: E) {
         self.0
             .lock()
@@ -497,7 +512,7 @@ impl<E> FirstError<E> {
             .get_or_insert(err);
     }
 
-    /// True if there is one.
+    /// Returns true if there is an error.
     pub fn is_set(&self) -> bool {
         self.0
             .lock()
@@ -505,7 +520,7 @@ impl<E> FirstError<E> {
             .is_some()
     }
 
-    /// Takes the error out.
+    /// Removes and returns the error.
     pub fn take(&self) -> Option<E> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

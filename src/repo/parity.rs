@@ -1,4 +1,4 @@
-//! Recovery data of packs: written where a pack is put, read where one is damaged (docs/format.md,
+//! Recovery data of packs: written when a pack is put, read when a pack is damaged (docs/format.md,
 //! "Parity").
 
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use crate::format::{
 use crate::store::{Body, ObjectKey, PutMode, Spool, StoreError};
 use crate::types::PackId;
 
-/// What a look at recovery data found.
+/// The state of a pack's recovery data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParityState {
     Whole,
     Missing,
-    /// It is there, and this is wrong with it.
+    /// It exists, but is damaged as described.
     Damaged(String),
 }
 
-/// Where recovery data was found, and what it says.
+/// The recovery data of a pack.
 #[derive(Debug)]
 struct Found {
     head: ParityHead,
@@ -33,9 +33,11 @@ struct Found {
 }
 
 impl Repository {
-    /// Puts a pack and, where the repository has it, its recovery data; returns the bytes of both.
-    /// When it returns both are durable; a crash between them leaves a pack without, which `repair
-    /// packs` makes up for. Every pack is put here.
+    /// Puts a pack and, if the repository has recovery data, that of the pack. Every pack is put
+    /// here. Returns the bytes of both.
+    ///
+    /// Both are durable when it returns. A crash between them leaves a pack without recovery data,
+    /// which `repair packs` adds.
     pub fn put_pack(&self, id: &PackId, spool: Spool) -> Result<u64, RepoError> {
         let size = spool.len();
         let parity = match self.config().parity {
@@ -61,8 +63,7 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// Writes the recovery data of a whole pack that is in the store, in the place of what is
-    /// there.
+    /// Writes the recovery data of an undamaged pack in the store, and replaces any that exists.
     pub fn write_parity(&self, id: &PackId, size: u64, percent: u8) -> Result<(), RepoError> {
         let pack = ObjectKey::Pack(*id);
         let mut hasher = ObjectHasher::default();
@@ -74,6 +75,7 @@ impl Repository {
             hasher.update(&piece);
             at += piece.len() as u64;
         }
+
         if size == 0 || PackId::from(hasher.finish()) != *id {
             return Err(RepoError::bad_object(
                 &pack,
@@ -83,19 +85,21 @@ impl Repository {
         let parity = parity_of(id, size, percent, &mut |at, buf| {
             self.read_at(&pack, at, buf)
         })?;
+
         let key = ObjectKey::Parity(*id);
         match store.delete(&key) {
             Ok(()) | Err(StoreError::NotFound { .. }) => {}
             Err(err) => return Err(err.into()),
         }
+
         match store.put(&key, Body::Bytes(&parity), PutMode::CreateOnly) {
-            // Another repair was faster.
+            // Another repair wrote it first.
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(err) => Err(err.into()),
         }
     }
 
-    /// Reads a pack's recovery data whole and checks it.
+    /// Reads all recovery data of a pack and checks it.
     pub fn check_parity(&self, id: &PackId, size: u64) -> Result<ParityState, RepoError> {
         let found = match self.find_parity(id) {
             Ok(Some((found, None))) => found,
@@ -104,17 +108,20 @@ impl Repository {
             Err(err) if err.is_unavailable() => return Ok(ParityState::Damaged(err.to_string())),
             Err(err) => return Err(err),
         };
+
         if found.shape.size != size {
             return Ok(ParityState::Damaged(format!(
                 "it is of a pack of {} bytes",
                 found.shape.size
             )));
         }
+
         let bad = self
             .whole_parity(id, &found)?
             .iter()
             .filter(|whole| !**whole)
             .count();
+
         Ok(match bad {
             0 => ParityState::Whole,
             bad => ParityState::Damaged(format!(
@@ -124,9 +131,9 @@ impl Repository {
         })
     }
 
-    /// Puts a pack's bytes together from what of it is whole in any of `copies` (given with their
-    /// sizes) and from its recovery data. An error that is damage if that does not suffice; the
-    /// bytes hash to the pack's name if it does.
+    /// Reconstructs a pack's bytes from the undamaged parts of `copies` (given with their sizes)
+    /// and the pack's recovery data. The result hashes to the pack's name. If the parts do not
+    /// suffice, the error is one of damage.
     pub fn reconstruct(
         &self,
         id: &PackId,
@@ -136,6 +143,7 @@ impl Repository {
         let missing = || RepoError::bad_object(&key, "there is no recovery data");
         let (found, _) = self.find_parity(id)?.ok_or_else(missing)?;
         let Found { head, shape, .. } = &found;
+
         // For each data shard, the copy in which it is whole.
         let mut from: Vec<Option<&ObjectKey>> = vec![None; shape.data as usize];
         let mut buf = Vec::new();
@@ -156,17 +164,21 @@ impl Repository {
                 }
             }
         }
+
         let is_whole: Vec<bool> = from.iter().map(Option::is_some).collect();
-        let parity_is_whole = match is_whole.iter().all(|whole| *whole) {
-            true => Vec::new(),
-            false => self.whole_parity(id, &found)?,
+        let parity_is_whole = if is_whole.iter().all(|whole| *whole) {
+            Vec::new()
+        } else {
+            self.whole_parity(id, &found)?
         };
+
         let mut read = |at: u64, part: &mut [u8]| {
             let copy = from[(at / u64::from(shape.shard)) as usize];
             copy.map_or(Ok(()), |copy| self.read_at(copy, at, part))
         };
         let mut read_parity =
             |at: u64, part: &mut [u8]| self.read_at(&key, found.shards_at + at, part);
+
         let lost = recover(
             shape,
             &is_whole,
@@ -175,6 +187,7 @@ impl Repository {
             &mut read_parity,
         )
         .map_err(|err| parity_error(&key, err))?;
+
         self.assemble(id, shape, &lost, &mut read)
     }
 
@@ -207,7 +220,7 @@ impl Repository {
         Ok(spool)
     }
 
-    /// Which parity shards are whole.
+    /// Returns for each parity shard whether it is undamaged.
     fn whole_parity(&self, id: &PackId, found: &Found) -> Result<Vec<bool>, RepoError> {
         let key = ObjectKey::Parity(*id);
         let mut shard = vec![0; found.shape.shard as usize];
@@ -225,8 +238,8 @@ impl Repository {
         Ok(out)
     }
 
-    /// Reads the head of a pack's recovery data, the first copy or the second; none if there is no
-    /// such object. Says what is wrong if only one of the copies is whole.
+    /// Reads the head of a pack's recovery data, from the first copy or the second. Returns `None`
+    /// if there is no such object. The text describes the damage of the other copy or of the size.
     fn find_parity(&self, id: &PackId) -> Result<Option<(Found, Option<String>)>, RepoError> {
         let key = ObjectKey::Parity(*id);
         let size = match self.store().stat(&key) {
@@ -234,6 +247,7 @@ impl Repository {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(err) => return Err(err.into()),
         };
+
         let first = self.first_head(&key);
         let second = self.second_head(&key, size);
         let (head, what) = match (first, second) {
@@ -247,6 +261,7 @@ impl Repository {
             }
             (Err(err), _) | (_, Err(err)) => return Err(err),
         };
+
         let shape = Shape {
             size: head.pack_size,
             shard: head.shard,
@@ -256,11 +271,13 @@ impl Repository {
         if head.pack != *id || !shape.is_legal() {
             return Err(RepoError::bad_object(&key, "it is of another pack"));
         }
+
         let shards_at = head.encoded_len() as u64;
         let expected = 2 * shards_at + shape.parity_bytes() + PARITY_END_BYTES as u64;
         let what = what.or_else(|| {
             (size != expected).then(|| format!("it has {size} bytes and should have {expected}"))
         });
+
         Ok(Some((
             Found {
                 head,
@@ -298,12 +315,12 @@ impl Repository {
     }
 }
 
-/// Where data shard `n` ends in the pack.
+/// Returns the end of data shard `n` in the pack.
 fn shard_end(shape: &Shape, n: u32) -> u64 {
     u64::from(n) * u64::from(shape.shard) + shape.data_len(n) as u64
 }
 
-/// The bytes of a parity object.
+/// Returns the bytes of a parity object.
 fn parity_of(
     id: &PackId,
     size: u64,
@@ -318,11 +335,13 @@ fn parity_of(
         read_data_shard(&shape, n, &mut buf, read)?;
         data.push(shard_hash(&buf));
     }
+
     let shards = encode_parity(&shape, read).map_err(|err| parity_error(&key, err))?;
     let parity = shards
         .chunks(shape.shard as usize)
         .map(shard_hash)
         .collect();
+
     let head = encode_parity_head(&ParityHead {
         pack: *id,
         pack_size: size,
@@ -330,6 +349,7 @@ fn parity_of(
         data,
         parity,
     });
+
     let mut out = Vec::with_capacity(2 * head.len() + shards.len() + PARITY_END_BYTES);
     out.extend_from_slice(&head);
     out.extend_from_slice(&shards);

@@ -1,4 +1,5 @@
-//! Reading chunks: ranged read, open, verify. One frame is read once while it stays in the cache.
+//! Reading chunks: ranged read, open, verify. A frame is read only once while it stays in the
+//! cache.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -12,7 +13,7 @@ use crate::index::{FrameRow, Index, Location};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkId, Class, PackId};
 
-/// The beginning of a pack: what is needed to open its frames.
+/// The header of a pack, needed to open its frames.
 #[derive(Debug, Clone)]
 pub struct PackHead {
     /// The envelope header as stored.
@@ -20,16 +21,16 @@ pub struct PackHead {
     pub random: [u8; 32],
 }
 
-/// Pack heads kept in memory: 64 k of about 120 bytes.
+/// Pack heads kept in memory: 64 k of about 120 bytes each.
 const HEADS_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// Setting up zstd costs as much as opening a small frame.
+    /// One opener per thread, because setting up zstd costs as much as opening a small frame.
     static OPENER: RefCell<Option<Opener>> = const { RefCell::new(None) };
 }
 
 impl Repository {
-    /// The head of a pack, read once.
+    /// Returns the head of a pack. It is read once and then kept in memory.
     pub fn pack_head(&self, id: &PackId) -> Result<PackHead, RepoError> {
         if let Some(head) = self.heads().get(id) {
             return Ok(head.clone());
@@ -43,13 +44,13 @@ impl Repository {
         Ok(head)
     }
 
-    /// Forgets what was read of a pack's head: it may be another now.
+    /// Drops the cached head of a pack, which may have changed.
     pub fn forget_head(&self, id: &PackId) {
         self.heads().remove(id);
     }
 
-    /// Reads a part of an object. A read that ended early, of an object that is long enough, is an
-    /// error of this read and says nothing about the object.
+    /// Reads a part of an object. If a read ends early although the object is long enough, the
+    /// error is one of this read and says nothing about the object.
     pub fn read_at(&self, key: &ObjectKey, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         match self.store().read_at(key, offset, buf) {
             Err(StoreError::Short { wanted, .. })
@@ -66,11 +67,11 @@ impl Repository {
         }
     }
 
-    /// Reads the head of a pack that lies under any name, as it is in the store now.
+    /// Reads the head of a pack stored under any name, from the store and not from memory.
     pub fn head_of(&self, key: &ObjectKey) -> Result<PackHead, RepoError> {
         let mut bytes = vec![0; HEADER_BYTES];
         self.read_at(key, 0, &mut bytes)?;
-        // A header that has grown: its length is in its first 12 bytes.
+        // A later version may have a longer header. Its length is in the first 12 bytes.
         let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
         if len > HEADER_BYTES && len <= 4096 {
             bytes.resize(len, 0);
@@ -85,7 +86,8 @@ impl Repository {
         })
     }
 
-    /// Reads and opens a frame: its plain bytes, authentic as the pack's writer sealed them.
+    /// Reads and opens a frame. Returns its plain bytes, authentic as the pack's writer sealed
+    /// them.
     pub fn read_frame(
         &self,
         pack: &PackId,
@@ -112,7 +114,7 @@ impl Repository {
         self.unpack(key, number, row, sealed)
     }
 
-    /// Reads and opens a frame: its bytes as they were before sealing, and its plain bytes.
+    /// Reads and opens a frame. Returns its bytes from before sealing, and its plain bytes.
     pub(super) fn read_frame_twice(
         &self,
         pack: &PackId,
@@ -173,21 +175,20 @@ impl Repository {
         })
     }
 
-    /// Finds a chunk. A miss is believed only after the segments were listed again and the database
-    /// was checked.
+    /// Finds a chunk. Before it reports a miss, the segments must be listed again and the database
+    /// checked: see [`Repository::make_sure_of_misses`].
     pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepoError> {
         self.ask_index(|index| index.lookup_one(id))
     }
 
-    /// Makes sure that a miss is a miss: lists the segments again and reads the whole database
-    /// once.
+    /// Makes sure that a miss is real: lists the segments again and reads the whole database once.
     pub fn make_sure_of_misses(&self) -> Result<(), RepoError> {
         self.sync()?;
         self.ask_index(Index::check)
     }
 }
 
-/// Frames opened lately, oldest out first.
+/// Recently opened frames; the oldest is evicted first.
 #[derive(Debug, Default)]
 struct FrameCache {
     frames: HashMap<(PackId, u32), Arc<Vec<u8>>>,
@@ -195,19 +196,21 @@ struct FrameCache {
     bytes: usize,
 }
 
-/// Reads single chunks through a cache of frames; for metadata and small look-ups. Bulk reading
-/// plans by frame.
+/// Reads single chunks through a cache of frames, for metadata and small look-ups. Bulk readers
+/// plan by frame instead.
 #[derive(Debug)]
 pub struct ChunkReader<'a> {
     repo: &'a Repository,
     cache: Mutex<FrameCache>,
     cache_bytes: usize,
-    /// Whether misses were made sure of; locked meanwhile, so that no thread reports one too early.
+    /// True once misses were made sure of. Locked while that runs, so that no thread reports a miss
+    /// too early.
     made_sure: Mutex<bool>,
 }
 
 impl<'a> ChunkReader<'a> {
-    /// A reader whose cache holds up to `cache_bytes` of plain frames, and always the last one.
+    /// Creates a reader whose cache holds up to `cache_bytes` of plain frames, and always the last
+    /// frame.
     pub fn new(repo: &'a Repository, cache_bytes: usize) -> Self {
         Self {
             repo,
@@ -217,13 +220,13 @@ impl<'a> ChunkReader<'a> {
         }
     }
 
-    /// The repository behind it.
+    /// Returns the repository.
     pub fn repo(&self) -> &'a Repository {
         self.repo
     }
 
-    /// Reads a chunk and checks it against its name. If the best copy cannot be read, the others
-    /// are tried.
+    /// Reads a chunk and checks it against its name. If the best copy cannot be read, tries the
+    /// others.
     pub fn chunk(&self, class: Class, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
         let mut place = self.repo.locate(id)?;
         if place.is_none() {
@@ -244,7 +247,7 @@ impl<'a> ChunkReader<'a> {
         }
     }
 
-    /// Once in this reader's life: lists the segments again and checks the database.
+    /// Lists the segments again and checks the database, once in this reader's life.
     fn make_sure(&self) -> Result<(), RepoError> {
         let mut made_sure = self
             .made_sure
@@ -298,7 +301,7 @@ impl<'a> ChunkReader<'a> {
         Ok(bytes.to_vec())
     }
 
-    /// A frame's plain bytes, from the cache or the store.
+    /// Returns a frame's plain bytes, from the cache or the store.
     pub fn frame(&self, pack: &PackId, number: u32) -> Result<Arc<Vec<u8>>, RepoError> {
         let at = (*pack, number);
         if let Some(frame) = self.lock().frames.get(&at) {

@@ -1,4 +1,4 @@
-//! The index from packs: for when segments are lost.
+//! Builds the index from packs if segments are lost.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use crate::format::{TRAILER_BYTES, decode_body, decode_directory, decode_trailer
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{PackId, PackInfo, SegmentBody, SegmentId};
 
-/// What a rebuild found.
+/// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rebuilt {
-    /// Packs that no segment told of, and that are published now.
+    /// Packs that no segment listed, and that are published now.
     pub packs: u64,
     pub chunks: u64,
     pub segments: Vec<SegmentId>,
-    /// Packs that no segment tells of and whose directory is damaged: nothing can be made of them.
+    /// Packs that no segment lists and whose directory is damaged. Their content is lost.
     pub unreadable: Vec<(PackId, String)>,
-    /// Packs that no segment tells of and that cannot be read now.
+    /// Packs that no segment lists and that cannot be read now.
     pub unreadable_now: Vec<(PackId, String)>,
     /// Segments that cannot be read.
     pub damaged_segments: Vec<(SegmentId, String)>,
@@ -31,7 +31,7 @@ impl Repository {
         self.directory_of(&ObjectKey::Pack(*id), id, size, &self.pack_head(id)?)
     }
 
-    /// Reads the directory of a pack that lies under any name, given its head.
+    /// Reads the directory of a pack stored under any name, given its head.
     pub fn directory_of(
         &self,
         key: &ObjectKey,
@@ -47,6 +47,7 @@ impl Repository {
         self.read_at(key, at, &mut trailer)?;
         let trailer = decode_trailer(&trailer, size, stored_limit(DIRECTORY_BYTES_MAX))
             .map_err(|err| bad(&err))?;
+
         let mut bytes = vec![0; trailer.directory_len as usize];
         self.read_at(key, trailer.directory_offset, &mut bytes)?;
         let body = decode_body(&bytes, DIRECTORY_BYTES_MAX).map_err(|err| bad(&err))?;
@@ -60,6 +61,7 @@ impl Repository {
             &mut plain,
         )
         .map_err(|err| bad(&err))?;
+
         let plain = open_bytes(
             body.codec,
             plain,
@@ -67,6 +69,7 @@ impl Repository {
             DIRECTORY_BYTES_MAX,
         )
         .map_err(|err| bad(&err))?;
+
         let frames = decode_directory(&plain, trailer.directory_offset).map_err(|err| bad(&err))?;
         Ok(PackInfo {
             id: *id,
@@ -75,10 +78,11 @@ impl Repository {
         })
     }
 
-    /// Throws the database away, loads every segment, and publishes new ones for the packs that
-    /// none tells of.
+    /// Deletes the database, loads every segment, and publishes new segments for the packs that no
+    /// segment lists.
     ///
-    /// A crash leaves some of the new segments: the next rebuild goes on behind them.
+    /// A crash leaves some of the new segments. The next rebuild continues with the remaining
+    /// packs.
     pub fn rebuild_index(
         &self,
         lease: &Lease,
@@ -89,11 +93,11 @@ impl Repository {
         self.adopt_orphans(lease, go_on)
     }
 
-    /// Loads every segment and publishes new ones for the packs that none tells of: an interrupted
-    /// writer's, or of a writer at work, who will publish them as well. `go_on` is asked before
-    /// each pack; an error of it ends the work.
+    /// Loads every segment and publishes new ones for the packs that no segment lists. These packs
+    /// are from an interrupted writer, or from a running writer that will publish them as well. An
+    /// error of `go_on`, which is called before each pack, ends the work.
     ///
-    /// A crash leaves some of the new segments: the next call goes on behind them.
+    /// A crash leaves some of the new segments. The next call continues with the remaining packs.
     pub fn adopt_orphans(
         &self,
         lease: &Lease,
@@ -111,6 +115,7 @@ impl Repository {
             .filter(|pack| pack.added)
             .map(|pack| pack.id)
             .collect();
+
         let mut body = SegmentBody::empty(lease.id());
         let mut chunks = 0;
         for meta in list_all(self.store(), ObjectDir::Packs)? {
@@ -121,6 +126,7 @@ impl Repository {
                 continue;
             }
             go_on()?;
+
             match self.read_directory(&id, meta.size) {
                 Ok(info) => {
                     chunks += info.chunk_count();
@@ -135,11 +141,13 @@ impl Repository {
                 }
                 Err(err) => return Err(err),
             }
+
             if chunks >= PACK_CHUNKS_FULL {
                 self.publish_rebuilt(lease, &mut body, &mut out)?;
                 chunks = 0;
             }
         }
+
         self.publish_rebuilt(lease, &mut body, &mut out)?;
         Ok(out)
     }

@@ -1,10 +1,10 @@
-//! Room on a full disk for commands that write little, most of which come to free some.
+//! Space on a full disk for commands that write little, most of which free space.
 
 use crate::store::SharedStore;
 
-/// The store's reserve, given back where the store is nearly full, for as long as this lives.
-/// Afterwards it is held again as far as there is room; a crash leaves none, and the next prune
-/// makes another.
+/// Releases the store's reserve for as long as this value lives, if the store is nearly full. On
+/// drop the reserve is taken again as far as space allows. A crash leaves no reserve, and the next
+/// prune creates one.
 #[derive(Debug)]
 pub(super) struct SpareRoom {
     store: SharedStore,
@@ -12,7 +12,7 @@ pub(super) struct SpareRoom {
 }
 
 impl SpareRoom {
-    /// Gives the reserve back if the store is nearly full.
+    /// Releases the reserve if the store is nearly full.
     pub fn new(store: &SharedStore) -> Self {
         let mut room = Self {
             store: SharedStore::clone(store),
@@ -24,9 +24,9 @@ impl SpareRoom {
         room
     }
 
-    /// Gives the reserve back, whatever the store says of its room: a write has failed.
+    /// Releases the reserve even if the store reports free space, because a write has failed.
     pub fn give_back(&mut self) {
-        // What cannot be given back is no reason to stop: the write that needs it says so.
+        // Not fatal: if the space is still missing, the next write fails with its own error.
         let _ = self.store.set_reserve(false);
         self.is_given_back = true;
     }

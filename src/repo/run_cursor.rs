@@ -1,38 +1,38 @@
-//! Walking one tree of a run: pages in path order, with seeks that skip pages unread.
+//! Reading one tree of a run: pages in path order, with seeks that skip pages unread.
 
 use super::{ChunkReader, RepoError};
 use crate::format::{PageRef, RunTree, decode_node, decode_page};
 use crate::types::{ChunkId, Class, Entry, RelPath};
 
-/// A range of paths about which nothing is known because a page cannot be read.
+/// A range of paths whose entries are unknown because a page cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uncertain {
-    /// The first path in it.
+    /// The first path of the range.
     pub from: RelPath,
-    /// The first path behind it; none: to the end.
+    /// The first path after the range, or `None` if it extends to the end.
     pub until: Option<RelPath>,
     /// The root, node or page that cannot be read.
     pub chunk: ChunkId,
     pub why: String,
-    /// It cannot be read now, and may be whole.
+    /// True if it cannot be read now, but may be intact.
     pub now: bool,
 }
 
 #[derive(Debug)]
 struct Level {
     tree: RunTree,
-    /// The next reference to follow; the one before it is open.
+    /// The next reference to follow. The one before it is open.
     next: usize,
 }
 
-/// A position in one tree of a run; moves forward only.
+/// A position in one tree of a run. It only moves forward.
 #[derive(Debug)]
 pub(super) struct RunCursor {
     levels: Vec<Level>,
     page: std::vec::IntoIter<Entry>,
-    /// A seek that no page was read for yet.
+    /// A pending seek for which no page was read yet.
     target: Option<Vec<u8>>,
-    /// Unreadable pages are noted here and passed over; without it they are errors.
+    /// If set, unreadable pages are noted here and skipped. Otherwise they are errors.
     pub uncertain: Option<Vec<Uncertain>>,
 }
 
@@ -46,7 +46,7 @@ impl RunCursor {
         }
     }
 
-    /// Makes sure that [`RunCursor::peek`] tells the next entry, if there is one.
+    /// Makes sure that [`RunCursor::peek`] returns the next entry, if there is one.
     pub fn fill(&mut self, reader: &ChunkReader<'_>) -> Result<(), RepoError> {
         while self.page.as_slice().is_empty() {
             let Some(level) = self.levels.last_mut() else {
@@ -58,7 +58,8 @@ impl RunCursor {
             };
             level.next += 1;
             let depth = level.tree.level;
-            // Behind a node's last reference lies what its parent's next one begins with.
+            // The range after a node's last reference ends where the next reference of its parent
+            // begins.
             let following = |level: &Level| {
                 level
                     .tree
@@ -67,15 +68,18 @@ impl RunCursor {
                     .map(|next| next.first.clone())
             };
             let until = self.levels.iter().rev().find_map(following);
+
             let opened = if depth == 0 {
                 self.open_page(reader, &page, until.as_ref())
             } else {
                 self.open_node(reader, &page, until.as_ref(), depth - 1)
             };
+
             match (opened, &mut self.uncertain) {
                 (Err(err), Some(noted)) if err.is_unavailable() => {
                     let now = err.is_unreadable_now();
-                    let (chunk, why) = (page.id, err.to_string());
+                    let chunk = page.id;
+                    let why = err.to_string();
                     noted.push(Uncertain {
                         from: page.first,
                         until,
@@ -152,17 +156,17 @@ impl RunCursor {
         Ok(())
     }
 
-    /// The next entry, if [`RunCursor::fill`] was called.
+    /// Returns the next entry. [`RunCursor::fill`] must have been called.
     pub fn peek(&self) -> Option<&Entry> {
         self.page.as_slice().first()
     }
 
-    /// Takes the entry that [`RunCursor::peek`] told.
+    /// Removes and returns the entry that [`RunCursor::peek`] returns.
     pub fn take(&mut self) -> Option<Entry> {
         self.page.next()
     }
 
-    /// Moves to the first entry whose key is not below `key`; what is skipped is not read.
+    /// Moves to the first entry whose key is not below `key`. Skipped pages are not read.
     pub fn seek(&mut self, key: &[u8]) {
         let held = self.page.as_slice();
         if held.last().is_some_and(|last| last.path.key() >= key) {
@@ -172,6 +176,7 @@ impl RunCursor {
             }
             return;
         }
+
         self.page = Vec::new().into_iter();
         if self
             .target
@@ -180,6 +185,7 @@ impl RunCursor {
         {
             self.target = Some(key.to_vec());
         }
+
         for depth in 0..self.levels.len() {
             let is_deepest = depth + 1 == self.levels.len();
             let level = &mut self.levels[depth];
@@ -201,8 +207,8 @@ impl RunCursor {
     }
 }
 
-/// The reference below which the first entry not below `key` may be: the last that begins at or
-/// before it.
+/// Returns the reference below which the first entry not below `key` may be: the last reference
+/// that begins at or before `key`.
 fn candidate(tree: &RunTree, key: &[u8]) -> usize {
     tree.refs
         .partition_point(|page| page.first.key() <= key)
