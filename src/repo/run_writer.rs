@@ -1,4 +1,4 @@
-//! Writing one run: entries in path order become pages, nodes and a root.
+//! Writes one run: entries in path order become pages, nodes and a root.
 
 use super::RepoError;
 use crate::format::{
@@ -7,16 +7,16 @@ use crate::format::{
 };
 use crate::types::{ChunkId, Entry};
 
-/// A page is closed once it has this many plain bytes: 32 KiB.
+/// Plain bytes at which a page is closed: 32 KiB.
 const PAGE_BYTES: usize = 32 << 10;
-/// … or its paths, written out, this many: half of what a reader takes, so that one more always
-/// fits.
+/// Bytes of written-out paths at which a page is closed. This is half of what readers accept, so
+/// that one more entry always fits.
 const PAGE_PATHS_FULL: usize = PAGE_PATHS_MAX / 2;
-/// Longest entry, 512 KiB, so that a page that was not full before it stays legal. Only extended
-/// attributes and extents can make an entry long.
+/// The longest entry, 512 KiB, so that a page that was not full before it stays legal. Only
+/// extended attributes and extents can make an entry long.
 const ENTRY_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
 
-/// When pages and nodes are closed.
+/// The sizes at which pages and nodes are closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunShape {
     pub page_bytes: usize,
@@ -32,10 +32,10 @@ impl RunShape {
     };
 }
 
-/// Stores a metadata chunk and returns its name.
+/// Stores a metadata chunk and returns its id.
 pub type PutChunk<'a> = dyn FnMut(&[u8]) -> Result<ChunkId, RepoError> + 'a;
 
-/// Takes entries in strictly ascending path order and writes a run.
+/// Writes a run from entries in strictly ascending path order.
 pub struct RunWriter<'a> {
     put: &'a mut PutChunk<'a>,
     directories: TreeWriter,
@@ -50,12 +50,12 @@ impl std::fmt::Debug for RunWriter<'_> {
 }
 
 impl<'a> RunWriter<'a> {
-    /// A run whose chunks `put` stores.
+    /// Creates a writer of a run whose chunks `put` stores.
     pub fn new(put: &'a mut PutChunk<'a>) -> Self {
         Self::with_shape(put, RunShape::FORMAT)
     }
 
-    /// A run of other than the format's page and node sizes, for tests.
+    /// Creates a writer with other page and node sizes than the format's, for tests.
     pub(super) fn with_shape(put: &'a mut PutChunk<'a>, shape: RunShape) -> Self {
         Self {
             put,
@@ -65,8 +65,8 @@ impl<'a> RunWriter<'a> {
         }
     }
 
-    /// Adds an entry. `in_directories`: it is a directory, or its path is one in older runs. An
-    /// entry of more than 512 KiB is refused: a page with it could not be read.
+    /// Adds an entry. `in_directories` is true if it is a directory, or if its path is a directory
+    /// in older runs. An entry of more than 512 KiB is refused, because its page could not be read.
     pub fn push(&mut self, entry: &Entry, in_directories: bool) -> Result<(), RepoError> {
         let content = entry.content().map_or(0, |content| content.size);
         self.content = self.content.saturating_add(content);
@@ -78,18 +78,17 @@ impl<'a> RunWriter<'a> {
         tree.push(entry, self.put)
     }
 
-    /// Ends the run; none if it holds nothing.
+    /// Ends the run. Returns `None` if the run is empty.
     pub fn finish(mut self) -> Result<Option<RunRef>, RepoError> {
         let directories = self.directories.finish(self.put)?;
         let others = self.others.finish(self.put)?;
         let all = || directories.refs.iter().chain(&others.refs);
-        let (entries, bytes) = (
-            all().map(|page| page.entries).sum(),
-            all().map(|page| page.bytes).sum(),
-        );
+        let entries = all().map(|page| page.entries).sum();
+        let bytes = all().map(|page| page.bytes).sum();
         if entries == 0 {
             return Ok(None);
         }
+
         let root = (self.put)(&encode_root(&RunRoot {
             directories,
             others,
@@ -104,7 +103,7 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// The references of one level that wait to become a node.
+/// References of one level that are not in a node yet.
 #[derive(Default)]
 struct Pending {
     refs: Vec<PageRef>,

@@ -1,4 +1,4 @@
-//! Snapshots: listed, read (through a cache of their sealed bytes), found by name.
+//! Snapshots: listing, reading (through a cache of their sealed bytes) and finding by name.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,20 +14,21 @@ use crate::store::{Body, ObjectDir, ObjectKey, PutMode, StoreError, list_all};
 use crate::sys::{Existing, read_bounded, write_file};
 use crate::types::{LeaseId, ObjectHash, PrefixMatch, SnapshotId, Timestamp};
 
-/// A snapshot with its name and the store's time of its object.
+/// A snapshot with its name and its object's store time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredSnapshot {
     pub id: SnapshotId,
-    /// Not sealed: a copy of the repository by other tools has other times. It says when this
-    /// object was put into this store, and nothing about the order of snapshots.
+    /// Not sealed: a copy of the repository made by other tools has other times. This is the time
+    /// at which the object was put into this store, and it does not order snapshots.
     pub stored: Timestamp,
     pub snapshot: Snapshot,
 }
 
-/// Claimed times that differ from the store's by more than this are overruled by it: a day.
+/// Claimed times that differ from the store's time by more than this are not trusted: one day.
 const CLOCK_SLACK_SECONDS: f64 = 24.0 * 3600.0;
 
-/// A claimed time, or the store's where they are more than a day apart (PROTOCOL R26).
+/// Returns a claimed time, or the store's time if they differ by more than a day
+/// ([R26](docs/protocol.md#r26)).
 pub fn trusted_time(claimed: Timestamp, stored: Timestamp) -> Timestamp {
     if claimed.seconds_since(stored).abs() > CLOCK_SLACK_SECONDS {
         stored
@@ -37,21 +38,21 @@ pub fn trusted_time(claimed: Timestamp, stored: Timestamp) -> Timestamp {
 }
 
 impl StoredSnapshot {
-    /// The store's time of its commit, as it is sealed in the snapshot: the writer's last heartbeat
-    /// before it, at most a lease's expiry (30 min) earlier. Of a copy, a re-tag or a repair that
-    /// of the first one's.
+    /// Returns the store time of its commit, as sealed in the snapshot: the writer's last heartbeat
+    /// before it, at most a lease's expiry (30 min) earlier. A copy, a re-tag or a repair keeps the
+    /// time of the first snapshot.
     pub fn committed(&self) -> Timestamp {
         self.snapshot.committed.unwrap_or(self.snapshot.heartbeat)
     }
 
-    /// What orders snapshots, the newest last: sealed facts alone. Where two have one time, the
-    /// host's clock decides.
+    /// Returns the sort key of snapshots, newest last. It uses sealed facts only. Between equal
+    /// times the host's clock decides.
     pub fn order(&self) -> (Timestamp, Timestamp, SnapshotId) {
         (self.committed(), self.snapshot.ended, self.id)
     }
 
-    /// True if the object landed more than the lease's expiry after its heartbeat: its writer was
-    /// too slow, or the repository was copied without its files' times.
+    /// Returns true if the object landed more than the lease's expiry after its heartbeat. Either
+    /// its writer was too slow, or the repository was copied without its files' times.
     pub fn landed_late(&self, times: &LeaseTimes) -> bool {
         landed_late(
             self.stored,
@@ -60,24 +61,26 @@ impl StoredSnapshot {
         )
     }
 
-    /// True if the object's time is not one that its sealed heartbeat allows: later than the
-    /// lease's expiry after it, or earlier by more than the store's clock may jump.
+    /// Returns true if its sealed heartbeat does not allow the object's time: it is later than the
+    /// heartbeat by more than the lease's expiry, or earlier by more than the store's clock may
+    /// jump.
     pub fn times_differ(&self, times: &LeaseTimes) -> bool {
         let early = self.snapshot.heartbeat.seconds_since(self.stored);
         self.landed_late(times) || early > times.margin.as_secs_f64()
     }
 
-    /// The time by which it is sorted and kept: when it was begun.
+    /// Returns the time by which it is sorted and kept: when it was begun.
     pub fn time(&self) -> Timestamp {
         trusted_time(self.snapshot.started, self.committed())
     }
 
-    /// When the capture of one of its sources began, by the clock that its own time is taken from.
+    /// Returns when the capture of one of its sources began, by the same clock as
+    /// [`StoredSnapshot::time`].
     pub fn time_of(&self, source: &SourceRecord) -> Timestamp {
         trusted_time(source.started, self.committed())
     }
 
-    /// A snapshot of the same content and time that is to take this one's place.
+    /// Returns a snapshot of the same content and time, to replace this one.
     pub fn successor(&self) -> Snapshot {
         Snapshot {
             parents: vec![self.id],
@@ -88,14 +91,14 @@ impl StoredSnapshot {
         }
     }
 
-    /// The first snapshot of which this one is a copy, a re-tag or a repair; itself if it is none.
+    /// Returns the first snapshot of which this one is a copy, a re-tag or a repair, or its own id.
     pub fn first(&self) -> SnapshotId {
         self.snapshot.original.unwrap_or(self.id)
     }
 }
 
-/// Leaves out snapshots in whose place another one of the list was put (PROTOCOL R29). Roots are
-/// all of them.
+/// Removes snapshots that another snapshot of the list replaces ([R29](docs/protocol.md#r29)).
+/// Replaced snapshots are still roots.
 pub fn without_replaced(mut snapshots: Vec<StoredSnapshot>) -> Vec<StoredSnapshot> {
     let replaced: BTreeSet<SnapshotId> = snapshots
         .iter()
@@ -105,35 +108,35 @@ pub fn without_replaced(mut snapshots: Vec<StoredSnapshot>) -> Vec<StoredSnapsho
     snapshots
 }
 
-/// Which hosts' snapshots count as `latest`.
+/// The hosts whose snapshots count as `latest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostChoice {
-    /// This one's, since it was named.
+    /// This host, named by the user.
     Host(String),
-    /// This machine's, since none was named. Whoever reads takes another host's if it is the only
-    /// one that has any.
+    /// This machine, because no host was named. If it has no snapshots and only one other host has
+    /// any, readers use that host's.
     Own(String),
     Any,
 }
 
-/// The newest snapshot, and what it was chosen from.
+/// The newest snapshot, and the snapshots it was chosen from.
 #[derive(Debug, Clone)]
 pub struct Latest {
     pub found: StoredSnapshot,
-    /// All committed ones of the repository that can be read, oldest first.
+    /// All readable committed snapshots of the repository, oldest first.
     pub all: Vec<StoredSnapshot>,
-    /// This machine's own was meant, which has none, and only one other host has any.
+    /// True if this machine has no snapshots, none was named, and the only other host's are used.
     pub is_other_host: bool,
-    /// The newest of the host or hosts, which need not have the source that was asked for.
+    /// The newest snapshot of the host or hosts, which may lack the requested source.
     pub newest: SnapshotId,
 }
 
-/// The last of the snapshots that were built on this one, or on those; itself if none was. `all`:
-/// oldest first.
+/// Returns the last snapshot in the chain of snapshots built on this one, or this one if there is
+/// none. `all` is sorted oldest first.
 ///
-/// What names a snapshot as its parent came after it, whatever the store's clock said: one that was
-/// a year ahead for an hour would else make `latest` a snapshot that is never overtaken for a year.
-/// Copies and successors of others have parents of another kind, and are passed over.
+/// A snapshot was made after its parent, even if the store's clock says otherwise. If that clock is
+/// a year ahead for an hour, a snapshot of that hour would otherwise be `latest` for a year. Copies
+/// and successors are skipped, because their parents mean something else.
 pub fn last_built_on<'s>(
     first: &'s StoredSnapshot,
     all: impl DoubleEndedIterator<Item = &'s StoredSnapshot> + Clone,
@@ -150,16 +153,18 @@ pub fn last_built_on<'s>(
     last
 }
 
-/// Things that an error names before it says that there are more.
+/// The most items that an error lists. Further ones are shown as "…".
 const NAMED_MAX: usize = 8;
 
-/// Why there is no latest snapshot of a host, or of all, that has a source; and what there is.
+/// Explains why a host, or the repository, has no latest snapshot with a source, and lists
+/// alternatives.
 fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> String {
     let listed = |names: BTreeSet<&str>| {
         let more = if names.len() > NAMED_MAX { ", …" } else { "" };
         let shown: Vec<&str> = names.into_iter().take(NAMED_MAX).collect();
         format!("{}{more}", shown.join(", "))
     };
+
     if all.is_empty() {
         return "the repository has no snapshots".to_owned();
     }
@@ -173,10 +178,12 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
         .filter(has)
         .map(|one| one.snapshot.host.as_str())
         .collect();
+
     let who = host.map_or_else(
         || "the repository".to_owned(),
         |host| format!("host {host}"),
     );
+
     match source {
         Some(source) if of_host().next().is_some() => {
             let sources = of_host()
@@ -200,12 +207,12 @@ fn none_of(all: &[StoredSnapshot], host: Option<&str>, source: Option<&str>) -> 
 }
 
 impl Repository {
-    /// Reads one snapshot, checked by name and seal.
+    /// Reads one snapshot and checks its name and seal.
     pub fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
         self.read_snapshot_cached(&ObjectKey::Snapshot(*id), id)
     }
 
-    /// Reads the snapshot of this name from the cache, or from where it lies.
+    /// Reads the snapshot of this name from the cache, or else from `key`.
     pub(super) fn read_snapshot_cached(
         &self,
         key: &ObjectKey,
@@ -218,7 +225,7 @@ impl Repository {
             _ => {
                 let bytes = self.store().get(key, limit)?;
                 if SnapshotId::from(object_hash(&bytes)) == *id {
-                    // A cache that cannot be written costs a request next time, nothing else.
+                    // If the cache cannot be written, the next read needs another request.
                     let _ = write_file(&cached, &bytes, 0o600, Existing::Replace);
                 }
                 bytes
@@ -234,7 +241,7 @@ impl Repository {
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
-    /// Reads a snapshot that was forgotten or set aside, checked by name and seal.
+    /// Reads a forgotten or quarantined snapshot and checks its name and seal.
     pub fn read_snapshot_at(&self, key: &ObjectKey) -> Result<Snapshot, RepoError> {
         let bytes = self.store().get(key, stored_limit(SNAPSHOT_BYTES_MAX))?;
         let (_, plain) = open_object(
@@ -247,8 +254,8 @@ impl Repository {
         decode_snapshot(&plain).map_err(|err| RepoError::bad_object(key, err))
     }
 
-    /// A snapshot from this machine's cache, checked by name and seal; none if the cache does not
-    /// have it whole.
+    /// Returns a snapshot from this machine's cache, checked by name and seal, or `None` if the
+    /// cache does not have it intact.
     pub fn cached_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let limit = stored_limit(SNAPSHOT_BYTES_MAX) as usize;
         let bytes = read_bounded(&self.snapshot_cache_path(id), limit).ok()?;
@@ -264,7 +271,7 @@ impl Repository {
         decode_snapshot(&plain).ok()
     }
 
-    /// Reads the snapshot whose bytes have this hash and lie under another name.
+    /// Reads a snapshot that is stored under the wrong name. `hash` is the hash of its bytes.
     pub fn read_misnamed_snapshot(
         &self,
         key: &ObjectKey,
@@ -286,9 +293,8 @@ impl Repository {
         self.cache_dir().join("snapshots").join(id.to_string())
     }
 
-    /// Names and store times of all snapshots, in the order of these times; nothing is read. Those
-    /// that this machine remembers and that are missing are noted: see
-    /// [`Repository::newly_vanished`].
+    /// Returns the names and store times of all snapshots, sorted by these times. No snapshot is
+    /// read. Remembered snapshots that are missing are noted: see [`Repository::newly_vanished`].
     pub fn listed_snapshots(&self) -> Result<Vec<(SnapshotId, Timestamp)>, RepoError> {
         let mut out: Vec<(SnapshotId, Timestamp)> = list_all(self.store(), ObjectDir::Snapshots)?
             .into_iter()
@@ -302,8 +308,8 @@ impl Repository {
         Ok(out)
     }
 
-    /// All snapshots, oldest first by what is sealed in them; `bad` is told of those that cannot be
-    /// read.
+    /// Returns all snapshots, oldest first by their sealed times. Calls `bad` for each one that
+    /// cannot be read.
     pub fn snapshots(
         &self,
         bad: &mut dyn FnMut(SnapshotId, RepoError),
@@ -311,7 +317,7 @@ impl Repository {
         self.read_listed(&mut |id, _, err| bad(id, err))
     }
 
-    /// The same; `bad` is told their store time as well.
+    /// Like [`Repository::snapshots`], but also passes the store time to `bad`.
     fn read_listed(
         &self,
         bad: &mut dyn FnMut(SnapshotId, Timestamp, RepoError),
@@ -335,13 +341,13 @@ impl Repository {
         Ok(out)
     }
 
-    /// The newest snapshot of these hosts that was committed; with `source` the newest that has it.
+    /// Returns the newest committed snapshot of these hosts; with `source`, the newest that has it.
     ///
     /// # Errors
-    /// The damage of one that cannot be read and may be newer: it may be the one that is meant, and
-    /// an older one shall not pass for it. When it was committed is sealed in it, so only its
-    /// object's time tells, and that tells nothing where the other's time was lost by a copy. Of
-    /// which host it is cannot be told either.
+    /// The damage of an unreadable snapshot that may be newer, because an older one must not pass
+    /// for the requested one. Its commit time and its host are sealed, so only its object's time is
+    /// compared, and it counts for every host. If a copy lost the readable snapshot's object time,
+    /// the comparison proves nothing, and the damage is returned too.
     pub fn latest(&self, hosts: &HostChoice, source: Option<&str>) -> Result<Latest, RepoError> {
         let mut damaged: Vec<(Timestamp, SnapshotId, RepoError)> = Vec::new();
         let all = self.read_listed(&mut |id, stored, err| damaged.push((stored, id, err)))?;
@@ -371,6 +377,7 @@ impl Repository {
             .rfind(has)
             .map(|one| last_built_on(one, of_host().filter(has)));
         let newest = newest.map(|one| last_built_on(one, of_host()));
+
         let times = self.lease_times();
         let (found, newest) = match (found, newest, newest_damage) {
             (Some(found), _, Some((stored, _, damage)))
@@ -392,6 +399,7 @@ impl Repository {
                 });
             }
         };
+
         Ok(Latest {
             found,
             all,
@@ -400,8 +408,8 @@ impl Repository {
         })
     }
 
-    /// Finds a snapshot by id, unambiguous prefix (at least 4 hex digits), or `latest`, which is
-    /// never another host's.
+    /// Finds a snapshot by id, by unambiguous prefix (at least 4 hex digits), or by `latest`, which
+    /// never selects another host's.
     pub fn find_snapshot(
         &self,
         text: &str,
@@ -423,6 +431,7 @@ impl Repository {
                 "a snapshot is an id of at least 4 hex digits, or 'latest'".into(),
             ));
         }
+
         let listed = self.listed_snapshots()?;
         let prefix = text.to_ascii_lowercase();
         match PrefixMatch::find(&prefix, listed.iter().map(|&(id, _)| id)) {
@@ -451,7 +460,7 @@ impl Repository {
         }
     }
 
-    /// Why a prefix names no snapshot: perhaps it was forgotten.
+    /// Explains why a prefix matches no listed snapshot; the snapshot may be forgotten.
     fn not_listed(&self, prefix: &str, listed: usize) -> Result<String, RepoError> {
         let forgotten = list_all(self.store(), ObjectDir::Forgotten)?;
         let is_forgotten = forgotten.iter().any(|meta| match &meta.key {
@@ -470,7 +479,7 @@ impl Repository {
         })
     }
 
-    /// Puts a snapshot: the commit point. Returns its name and stored size.
+    /// Puts a snapshot, which is the commit point. Returns its name and stored size.
     pub(super) fn put_snapshot(
         &self,
         writer: LeaseId,
@@ -490,8 +499,8 @@ impl Repository {
             .put(&key, Body::Bytes(&bytes), PutMode::CreateOnly)
         {
             if !matches!(err, StoreError::Exists { .. }) {
-                // It may have landed all the same. Whoever is told that nothing was committed shall
-                // not find it listed, as far as that can be had.
+                // The snapshot may have landed. The caller reports that nothing was committed, so
+                // try to make sure that it is not listed.
                 let _ = self.store().delete(&key);
             }
             return Err(err.into());
@@ -499,7 +508,7 @@ impl Repository {
         Ok((id, bytes.len() as u64))
     }
 
-    /// True if there is an object of this name in `snapshots/`.
+    /// Returns true if `snapshots/` contains this snapshot.
     pub fn is_listed(&self, id: &SnapshotId) -> Result<bool, RepoError> {
         self.is_there(&ObjectKey::Snapshot(*id))
     }
@@ -512,7 +521,7 @@ impl Repository {
         }
     }
 
-    /// True if the snapshot is still a root: in `snapshots/` or in `forgotten/`.
+    /// Returns true if the snapshot is still a root: in `snapshots/` or in `forgotten/`.
     pub(super) fn is_root(&self, id: &SnapshotId) -> Result<bool, RepoError> {
         Ok(self.is_listed(id)? || self.is_there(&ObjectKey::Forgotten(*id))?)
     }

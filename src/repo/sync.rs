@@ -1,5 +1,5 @@
-//! Index segments → index: the SQLite database becomes a function of the segments listed now
-//! (PROTOCOL R3).
+//! Index segments → index. The SQLite database becomes a function of the segments that are listed
+//! now ([R3](docs/protocol.md#r3)).
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -12,28 +12,28 @@ use crate::index::{FrameRow, Index, IndexError};
 use crate::store::{Body, ObjectDir, ObjectKey, PutMode, list_all};
 use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 
-/// What a sync did.
+/// The result of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SyncReport {
     pub loaded: usize,
-    /// Loaded segments that were gone and whose claims went with them.
+    /// Loaded segments that are no longer listed. Their records were removed from the index.
     pub detached: usize,
-    /// Why the database was thrown away and built anew, if it was.
+    /// True if the database was damaged and was built again.
     pub rebuilt: bool,
-    /// Segments that cannot be read, and why. What only they tell of is not known; `repair index`
-    /// learns it from the packs.
+    /// Segments that cannot be read, with the reason. Content listed only in them is unknown until
+    /// `repair index` reads it from the packs.
     pub damaged: Vec<(SegmentId, String)>,
 }
 
 impl Repository {
-    /// Brings the index up to date with the segments listed now. Damage in the database is met with
-    /// a new one.
+    /// Brings the index up to date with the segments that are listed now. A damaged database is
+    /// replaced by a new one.
     pub fn sync(&self) -> Result<SyncReport, RepoError> {
         self.sync_while(&mut || Ok(()))
     }
 
-    /// [`Repository::sync`] that asks `go_on` before it reads each segment; an error of it ends the
-    /// work, and the next sync goes on from there.
+    /// Like [`Repository::sync`], but calls `go_on` before it reads each segment. An error of
+    /// `go_on` ends the sync, and the next sync continues from there.
     pub fn sync_while(
         &self,
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
@@ -52,9 +52,9 @@ impl Repository {
         Ok(report)
     }
 
-    /// Asks the index. Damage that the question meets is met with a new database, and it is asked
-    /// again: a page can prove damaged in the middle of a command, long after the sync that found
-    /// all in order.
+    /// Queries the index. If the query finds the database damaged, the database is built again and
+    /// the query repeated. A page may turn out to be damaged in the middle of a command, long after
+    /// a sync found no damage.
     pub fn ask_index<T>(
         &self,
         mut ask: impl FnMut(&Index) -> Result<T, IndexError>,
@@ -63,7 +63,8 @@ impl Repository {
         match ask(self.index()) {
             Err(err) if err.is_damage() => {
                 let _mending = self.mending.lock().unwrap_or_else(PoisonError::into_inner);
-                // Another thread may have met it first: its new database is full by now.
+                // Another thread may have seen the damage first. Its new database is already
+                // filled.
                 if self.index().generation() == generation {
                     self.index().recreate(&err.to_string())?;
                     self.sync()?;
@@ -74,7 +75,8 @@ impl Repository {
         }
     }
 
-    /// Where a frame lies. That the index lacks it is believed only after the database was checked.
+    /// Returns the location of a frame. If the index lacks it, the database is checked before
+    /// `None` is returned.
     pub fn frame_row(&self, pack: &PackId, number: u32) -> Result<Option<FrameRow>, RepoError> {
         let row = self.ask_index(|index| index.frame(pack, number))?;
         if row.is_some() {
@@ -89,26 +91,27 @@ impl Repository {
         go_on: &mut dyn FnMut() -> Result<(), RepoError>,
     ) -> Result<SyncReport, RepoError> {
         let index = self.index();
-        // In this order: what is loaded was put before, and a later listing shows it unless it was
-        // deleted. The other way a segment that somebody else publishes into this index meanwhile
-        // would look like a deleted one.
+        // The order matters. Loaded segments were put before the listing starts, so the listing
+        // shows them unless they were deleted. In the other order, a segment that another process
+        // publishes into this index in between would look deleted.
         let loaded = index.loaded()?;
         let mut listed = self.listed_segments()?;
         listed.extend(self.published_lately());
+
         let mut report = SyncReport::default();
         for id in listed.difference(&loaded) {
             go_on()?;
             match self.read_segment(id) {
                 Ok(body) => match index.load(*id, &body) {
-                    // Sealed and whole, yet it cannot be true: one client's mistake must not stop
-                    // all others.
+                    // It is authentic and complete, but its content cannot be true. One client's
+                    // mistake must not stop all the others.
                     Err(err @ IndexError::Refused { .. }) => {
                         report.damaged.push((*id, err.to_string()));
                         continue;
                     }
                     other => other?,
                 },
-                // Deleted since the listing: whoever superseded it is listed next time.
+                // Deleted since the listing. The segment that superseded it is listed next time.
                 Err(RepoError::Store(err)) if err.is_not_found() => continue,
                 Err(err) if err.is_unavailable() => {
                     report.damaged.push((*id, err.to_string()));
@@ -118,6 +121,7 @@ impl Repository {
             }
             report.loaded += 1;
         }
+
         for id in loaded.difference(&listed) {
             match index.superseder(id)? {
                 Some(by) if listed.contains(&by) => index.transfer(id, &by)?,
@@ -127,11 +131,12 @@ impl Repository {
                 }
             }
         }
+
         Ok(report)
     }
 
-    /// Segments of our own that a listing that lags behind need not show yet: without them our own
-    /// chunks would be forgotten in the middle of a backup.
+    /// Returns this process's recent segments, which a listing that lags may not show yet. Without
+    /// them, a backup would lose its own chunks from the index while it runs.
     fn published_lately(&self) -> Vec<SegmentId> {
         let margin = self.lease_times.margin;
         let mut published = self
@@ -142,7 +147,7 @@ impl Repository {
         published.iter().map(|(id, _)| *id).collect()
     }
 
-    /// The names of all segments in the store.
+    /// Returns the names of all segments in the store.
     pub fn listed_segments(&self) -> Result<BTreeSet<SegmentId>, RepoError> {
         let listed = list_all(self.store(), ObjectDir::Index)?;
         Ok(listed
@@ -154,7 +159,7 @@ impl Repository {
             .collect())
     }
 
-    /// Reads a segment, checked by name and seal.
+    /// Reads a segment and checks its name and seal.
     pub fn read_segment(&self, id: &SegmentId) -> Result<SegmentBody, RepoError> {
         let key = ObjectKey::Segment(*id);
         let bytes = self.store().get(&key, stored_limit(SEGMENT_BYTES_MAX))?;
@@ -168,8 +173,9 @@ impl Repository {
         decode_segment(&plain).map_err(|err| RepoError::bad_object(&key, err))
     }
 
-    /// Publishes a segment: once this returns, every client that lists `index/` learns of it. The
-    /// rows enter our own index behind the put, never before.
+    /// Publishes a segment. Once this returns, every client that lists `index/` sees it. The rows
+    /// are added to the local index after the put, never before. Returns the segment's name and
+    /// stored size.
     pub fn publish_segment(
         &self,
         writer: LeaseId,
@@ -187,6 +193,7 @@ impl Repository {
             Body::Bytes(&bytes),
             PutMode::CreateOnly,
         )?;
+
         if !self.store().properties().strong_listing {
             let mut published = self
                 .published
@@ -194,13 +201,15 @@ impl Repository {
                 .unwrap_or_else(PoisonError::into_inner);
             published.push((id, Instant::now()));
         }
+
         match self.index().load(id, body) {
-            // The segment is published; a broken cache is mended, or mended by the next command.
+            // The segment is published. A damaged index is rebuilt now or by the next command.
             Err(err) if err.is_damage() => {
                 self.sync()?;
             }
             other => other?,
         }
+
         Ok((id, bytes.len() as u64))
     }
 }

@@ -1,14 +1,16 @@
-//! Merging runs by tiers (PROTOCOL R9): about a dozen runs, each entry rewritten about ten times in
-//! its life.
+//! Merging runs by tiers ([R9](docs/protocol.md#r9)). A source has about a dozen runs, and each
+//! entry is rewritten about ten times in its life.
 
 use super::{Mention, MergedRuns, RepoError, RunWriter};
 use crate::format::RunRef;
 use crate::types::{EntryFlags, Node};
 
-/// Tells how many of the newest existing runs join a new one of `new_entries` mentions: while twice
-/// the sum is at least the next run. `runs`: newest first. Each run that stays is thus more than
-/// twice the next newer one, and their number grows with the logarithm of the entries. A backup
-/// that adds nothing merges nothing.
+/// Returns how many of the newest existing runs join a new run of `new_entries` mentions. `runs` is
+/// sorted newest first.
+///
+/// A run joins if twice the sum of all newer mentions is at least its size. So each remaining run
+/// is more than twice as large as the next newer one, and the number of runs grows with the
+/// logarithm of the entries. A backup that adds nothing merges nothing.
 pub fn tiers_to_merge(new_entries: u64, runs: &[RunRef]) -> usize {
     if new_entries == 0 {
         return 0;
@@ -22,12 +24,12 @@ pub fn tiers_to_merge(new_entries: u64, runs: &[RunRef]) -> usize {
     runs.iter().take_while(joins).count()
 }
 
-/// Writes one run that says over older runs what the new mentions say over `old`.
+/// Writes one run whose effect on older runs equals that of the new mentions over `old`.
 ///
-/// `new` gives the newest mentions in strictly ascending path order; `old` are the runs to merge
-/// with, of both streams, not yet read from. What a new mention covers is not read. With
-/// `includes_oldest` nothing lies below the result: removals are dropped and cover flags cleared;
-/// otherwise both are kept. None if there is nothing to say.
+/// `new` returns the newest mentions in strictly ascending path order. `old` is the runs to merge
+/// with, both streams, not yet read from. Entries that a new mention covers are not read. With
+/// `includes_oldest` there are no runs below the result, so removals are dropped and cover flags
+/// cleared; otherwise both are kept. Returns `None` if the result is empty.
 pub fn merged_into(
     mut new: impl FnMut() -> Result<Option<Mention>, RepoError>,
     mut old: MergedRuns<'_>,
@@ -36,6 +38,7 @@ pub fn merged_into(
 ) -> Result<Option<RunRef>, RepoError> {
     let mut new_head = new()?;
     let mut old_head = old.next_mention()?;
+
     loop {
         let mention = match (new_head.take(), old_head.take()) {
             (None, None) => break,
@@ -50,17 +53,19 @@ pub fn merged_into(
             }
             (Some(newer), older) => {
                 let (newer, rest) = over(newer, older, &mut old)?;
-                (new_head, old_head) = (new()?, rest);
+                new_head = new()?;
+                old_head = rest;
                 newer
             }
         };
         push(mention, includes_oldest, &mut writer)?;
     }
+
     writer.finish()
 }
 
-/// Puts a new mention over the head of the old ones, whose path is not below it in the order;
-/// returns it and the old head that is left.
+/// Puts a new mention over the head of the old ones. The head's path must not sort before the new
+/// one's. Returns the merged mention and the remaining old head.
 fn over(
     mut newer: Mention,
     older: Option<Mention>,
@@ -76,7 +81,7 @@ fn over(
     let rest = match older {
         Some(older) if older.entry.path == newer.entry.path => {
             newer.in_directories |= older.in_directories;
-            // What the old mention of this path hid stays hidden.
+            // Entries that the old mention of this path hid stay hidden.
             if older.entry.covers() && newer.entry.is_directory() {
                 newer.entry.flags = newer.entry.flags.with(EntryFlags::COVER);
             }
@@ -100,7 +105,7 @@ fn push(
             return Ok(());
         }
         mention.entry.flags = mention.entry.flags.without(EntryFlags::COVER);
-        // Nothing lies below whose directory this path could have been.
+        // There are no older runs in which this path could be a directory.
         mention.in_directories = mention.entry.is_directory();
     }
     writer.push(&mention.entry, mention.in_directories)

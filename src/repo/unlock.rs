@@ -1,7 +1,9 @@
-//! Which key slot a secret opens. What a slot asks of us is not authentic before it opens, and
-//! whoever can write to the store can add slots: so the slot that opened last time is tried first,
-//! others by their cost, and what costs far more than a slot of this version only if the user says
-//! so.
+//! Finds the key slot that a secret opens.
+//!
+//! A slot's cost parameters are not authentic before the slot opens, and anyone who can write to
+//! the store can add slots. So the slot that opened last time is tried first, and the others in
+//! order of cost. A slot that costs far more than those of this version is tried only if the user
+//! allows it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,27 +16,28 @@ use crate::store::{Copy, ObjectDir, ObjectKey, Store, StoreError};
 use crate::sys::{Existing, read_bounded, write_file};
 use crate::types::RepoId;
 
-/// Memory times passes of a slot for a passphrase, as this version makes it.
+/// Memory times passes of a passphrase slot as this version makes it.
 const USUAL: u64 = cost_of(
     Argon2Cost::PASSPHRASE.memory_kib,
     Argon2Cost::PASSPHRASE.passes,
 );
-/// A slot that costs more than this is costly: four times the usual, about a second …
+/// A slot that costs more than this is costly: four times the usual, about a second.
 const COSTLY: u64 = 4 * USUAL;
-/// … or that takes more memory: 256 MiB.
+/// A slot that takes more memory than this is costly too: 256 MiB.
 const COSTLY_KIB: u32 = 4 * Argon2Cost::PASSPHRASE.memory_kib;
-/// All slots that are tried unasked cost no more than this together: some ten seconds.
+/// The most that all slots tried without the user's permission may cost together: about ten
+/// seconds.
 const COSTLY_TOGETHER: u64 = 48 * USUAL;
 
 const fn cost_of(memory_kib: u32, passes: u32) -> u64 {
     memory_kib as u64 * passes as u64
 }
 
-/// What a secret opened.
+/// The key and slot that a secret opened.
 pub(super) struct OpenedSlot {
     pub master: MasterKey,
     pub slot: String,
-    /// Which copy of the slot opened.
+    /// The copy of the slot that opened.
     pub copy: Copy,
 }
 
@@ -55,14 +58,14 @@ impl Candidate {
     }
 }
 
-/// Why slots were not tried, or did not open.
+/// The reasons why no slot opened.
 #[derive(Default)]
 struct Trouble {
     damage: Option<String>,
-    /// Slots of another repository: an `init` that was cut off leaves one. They are damage only if
-    /// there are no others.
+    /// A slot of another repository, as left by an `init` that was cut off. It counts as damage
+    /// only if there are no others.
     foreign: Option<String>,
-    /// A copy that cannot be read at the moment may be the one that opens.
+    /// A copy that cannot be read at the moment. It may be the one that opens.
     unreadable: Option<StoreError>,
     /// Slots of this repository that the secret does not open.
     closed: BTreeSet<String>,
@@ -70,12 +73,12 @@ struct Trouble {
     costly: BTreeSet<String>,
 }
 
-/// Tries the secret on the slots of this repository. `last`: the slot that opened the last time,
-/// which is tried first.
+/// Tries the secret on the slots of this repository. `last` is the slot that opened the last time,
+/// and is tried first.
 ///
 /// # Errors
-/// [`RepoError::WrongKey`] if all is in order and none opens; it says how many slots were too
-/// costly to be tried.
+/// [`RepoError::WrongKey`] if nothing is damaged and no slot opens. It contains the number of slots
+/// that were too costly to try.
 pub(super) fn unlock(
     store: &dyn Store,
     repository: RepoId,
@@ -83,6 +86,8 @@ pub(super) fn unlock(
     last: Option<&str>,
 ) -> Result<OpenedSlot, RepoError> {
     let mut trouble = Trouble::default();
+
+    // Errors do not count here, because all slots are read again below.
     if let Some(last) = last {
         for candidate in read_slot(store, repository, last, &mut Trouble::default())? {
             if !candidate.is_costly()
@@ -92,12 +97,14 @@ pub(super) fn unlock(
             }
         }
     }
+
     let mut candidates = Vec::new();
     for name in slot_names(store)? {
         candidates.extend(read_slot(store, repository, &name, &mut trouble)?);
     }
     candidates.sort_by_key(Candidate::cost);
 
+    // Cheap slots first, up to a total cost. Costly ones only if the user allows it.
     let mut spent = 0;
     let mut costly = Vec::new();
     for candidate in candidates {
@@ -110,6 +117,7 @@ pub(super) fn unlock(
             return Ok(unlocked);
         }
     }
+
     for candidate in &costly {
         if !secret.tries_costly_slots() {
             trouble.costly.insert(candidate.name.clone());
@@ -117,6 +125,7 @@ pub(super) fn unlock(
             return Ok(unlocked);
         }
     }
+
     Err(trouble.into_error())
 }
 
@@ -140,8 +149,8 @@ impl Trouble {
     }
 }
 
-/// The copies of a slot that may open: one, unless they differ, since what is sealed in a slot can
-/// be damaged without showing.
+/// Returns the copies of a slot that may open. Two are returned only if they differ, because the
+/// sealed part of a slot can be damaged without a sign.
 fn read_slot(
     store: &dyn Store,
     repository: RepoId,
@@ -149,7 +158,8 @@ fn read_slot(
     trouble: &mut Trouble,
 ) -> Result<Vec<Candidate>, RepoError> {
     let mut found: Vec<Candidate> = Vec::new();
-    let (mut missing, mut is_there) = (None, false);
+    let mut missing = None;
+    let mut is_there = false;
     for copy in [Copy::First, Copy::Second] {
         let key = ObjectKey::KeySlot(name.to_owned(), copy);
         let bytes = match store.get(&key, SMALL_BYTES_MAX) {
@@ -168,6 +178,7 @@ fn read_slot(
             }
             Err(err) => return Err(err.into()),
         };
+
         match decode_key_slot(&bytes) {
             Ok(slot) if slot.repository != repository => {
                 trouble.foreign = Some(format!("{key} belongs to repository {}", slot.repository));
@@ -186,10 +197,11 @@ fn read_slot(
             Err(err) => trouble.damage = Some(format!("{key} is damaged: {err}")),
         }
     }
-    // One copy alone is what a key command leaves that was cut off.
+    // A key command that was cut off leaves one copy alone, which is not damage.
     if !is_there && trouble.damage.is_none() {
         trouble.damage = missing;
     }
+
     Ok(found)
 }
 
@@ -200,6 +212,7 @@ fn try_slot(candidate: &Candidate, secret: &Secret, trouble: &mut Trouble) -> Op
         memory_kib: slot.memory_kib,
         passes: slot.passes,
     };
+
     let wrapping = match wrap_key(secret.bytes(), &slot.salt, cost) {
         Ok(wrapping) => wrapping,
         Err(err) => {
@@ -211,12 +224,14 @@ fn try_slot(candidate: &Candidate, secret: &Secret, trouble: &mut Trouble) -> Op
         trouble.closed.insert(name.clone());
         return None;
     };
+
     if blake3::Hash::from_bytes(master.check_value()) != blake3::Hash::from_bytes(slot.check) {
         trouble.damage = Some(format!(
             "{key} is damaged: its check value is that of another key"
         ));
         return None;
     }
+
     Some(OpenedSlot {
         master,
         slot: name.clone(),
@@ -224,10 +239,10 @@ fn try_slot(candidate: &Candidate, secret: &Secret, trouble: &mut Trouble) -> Op
     })
 }
 
-/// Names the slot that opened the repository last. Losing it costs time, nothing else.
+/// The file that names the slot that opened the repository last. Losing it costs only time.
 const LAST_SLOT: &str = "slot";
 
-/// The slot that opened the repository of this cache last.
+/// Returns the slot that last opened the repository of this cache.
 pub(super) fn last_slot(cache: &Path) -> Option<String> {
     let name = String::from_utf8(read_bounded(&cache.join(LAST_SLOT), 64).ok()?).ok()?;
     matches!(
@@ -237,7 +252,7 @@ pub(super) fn last_slot(cache: &Path) -> Option<String> {
     .then_some(name)
 }
 
-/// Remembers a slot that opened. A cache that cannot be written costs time, nothing else.
+/// Remembers a slot that opened. If the cache cannot be written, that costs only time.
 pub(super) fn remember_slot(cache: &Path, slot: &str) {
     if last_slot(cache).as_deref() != Some(slot) {
         let _ = write_file(

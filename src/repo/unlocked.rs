@@ -1,7 +1,7 @@
-//! Opening a repository in two steps: a secret gives its keys, then its cache is opened.
+//! Opens a repository in two steps: a secret unlocks its keys, then its cache is opened.
 //!
-//! Between the two the caller knows which repository it is, proven by its keys, and nothing was
-//! written anywhere.
+//! Between the two steps the caller knows which repository it is, proven by its keys, and nothing
+//! has been written yet.
 
 use std::path::{Path, PathBuf};
 
@@ -19,18 +19,18 @@ use crate::types::RepoId;
 pub struct Unlocked {
     pub(super) store: SharedStore,
     pub(super) config: Config,
-    /// The bytes of the copy of `config` that counts.
+    /// The bytes of the copy of `config` in use.
     pub(super) config_bytes: Vec<u8>,
     pub(super) keys: Keys,
     pub(super) master: MasterKey,
     pub(super) slot: String,
-    /// The copy of the slot that opened.
+    /// The copy of that slot that was used.
     pub(super) slot_copy: Copy,
     pub(super) config_damage: Option<String>,
 }
 
-/// What a machine keeps of one repository at one address: its index, its memory, copies of small
-/// objects.
+/// A machine's local state for one repository at one address: its index, its memory, and copies of
+/// small objects.
 pub struct Cache {
     pub(super) directory: PathBuf,
     pub(super) index: Index,
@@ -46,8 +46,8 @@ impl Unlocked {
         Self::unlock_near(store, secret, None)
     }
 
-    /// The same; the slot that opened the last time, as the repository's cache below `cache_root`
-    /// says, is tried first.
+    /// Like [`Unlocked::unlock`], but first tries the slot that opened the last time, as recorded
+    /// in the repository's cache below `cache_root`.
     pub fn unlock_near(
         store: SharedStore,
         secret: &Secret,
@@ -99,12 +99,12 @@ impl Unlocked {
         })
     }
 
-    /// The repository's identity, authenticated.
+    /// Returns the repository's id, authenticated.
     pub fn id(&self) -> RepoId {
         self.config.repository
     }
 
-    /// Opens this repository's cache below `cache_root`, and makes it if need be.
+    /// Opens this repository's cache below `cache_root`, and creates it if missing.
     pub fn open_cache(&self, cache_root: &Path) -> Result<Cache, RepoError> {
         let directory = cache_root.join(cache_name(self.id(), self.store.as_ref()));
         for part in [
@@ -125,7 +125,7 @@ impl Unlocked {
         })
     }
 
-    /// The open repository.
+    /// Returns the open repository.
     pub fn with_cache(self, cache: Cache) -> Repository {
         Repository::opened(self, cache)
     }

@@ -1,12 +1,14 @@
 //! Snapshots that this machine remembers and the repository lacks.
 //!
-//! Who can write to the store can delete its newest snapshots and so put it back to an older state,
-//! without any key. A client remembers the last snapshot of each source that it committed, and the
-//! newest that it saw. Whenever `snapshots/` is listed, one of these that is not listed is looked
-//! for: it may have been forgotten, set aside by a repair, or forgotten and swept by another
-//! machine, which a sealed index segment then says. If it is nowhere, it has vanished. A vanished
-//! snapshot stays remembered, whatever is committed after it, until it turns up or somebody says
-//! that it need not be missed.
+//! An attacker with write access to the store can delete its newest snapshots, and so put it back
+//! to an older state, without any key. So a client remembers the last snapshot of each source that
+//! it committed, and the newest that it saw.
+//!
+//! Whenever `snapshots/` is listed, the client looks for each remembered snapshot that is not
+//! listed. It may have been forgotten, set aside by a repair, or forgotten and swept by another
+//! machine, which a sealed index segment then records. If it is found nowhere, it has vanished. A
+//! vanished snapshot stays remembered, even after later commits, until it turns up or the user
+//! acknowledges the loss.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -17,20 +19,20 @@ use crate::index::LastSnapshot;
 use crate::store::ObjectKey;
 use crate::types::{LeaseId, PrefixMatch, SegmentBody, SegmentId, SnapshotId, Timestamp};
 
-/// Where a remembered snapshot is that `snapshots/` does not list.
+/// The state of a remembered snapshot that a listing of `snapshots/` lacks.
 enum Fate {
-    /// A listing that lags does not show it yet.
+    /// It exists, but a listing that lags does not show it yet.
     Listed,
-    /// Somebody let go of it on purpose.
+    /// It was deleted on purpose.
     LetGo,
     Gone,
-    /// The segments cannot be read now.
+    /// Not known, because the segments cannot be read now.
     Unknown,
 }
 
 impl Repository {
-    /// The vanished snapshots that this call is the first to return: each is reported once in a
-    /// command.
+    /// Returns the vanished snapshots that no earlier call has returned, so that each is reported
+    /// once per command.
     pub fn newly_vanished(&self) -> Vec<LastSnapshot> {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         self.vanished()
@@ -39,12 +41,12 @@ impl Repository {
             .collect()
     }
 
-    /// The snapshots that were missing when `snapshots/` was last listed.
+    /// Returns the snapshots that were missing when `snapshots/` was last listed.
     pub fn vanished(&self) -> Vec<LastSnapshot> {
         self.memory().vanished_snapshots()
     }
 
-    /// Compares a listing of `snapshots/` with what is remembered.
+    /// Compares a listing of `snapshots/` with the remembered snapshots.
     pub fn compare_with_memory(&self, listed: &[(SnapshotId, Timestamp)]) -> Result<(), RepoError> {
         let ids: BTreeSet<SnapshotId> = listed.iter().map(|&(id, _)| id).collect();
         let vanished = self.vanished();
@@ -59,8 +61,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Says in the index that these snapshots were let go on purpose: another machine that
-    /// remembers one does not miss it.
+    /// Records in the index that these snapshots were deleted on purpose, so that another machine
+    /// that remembers one does not report it as vanished.
     pub fn record_let_go(&self, writer: LeaseId, ids: &[SnapshotId]) -> Result<(), RepoError> {
         let superseded = ids.iter().map(record_of).collect();
         self.publish_segment(
@@ -73,7 +75,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Looks for a remembered snapshot that is not listed, and notes what became of it.
+    /// Looks for a remembered snapshot that is not listed, and records its state.
     fn look_for(&self, last: &LastSnapshot) -> Result<(), RepoError> {
         match self.fate(last)? {
             Fate::LetGo => self.memory().forget_snapshot(&last.snapshot),
@@ -96,8 +98,8 @@ impl Repository {
         }
         let is_known = self.vanished().iter().any(|one| one.snapshot == id);
         for is_second_look in [false, true] {
-            // Another machine's sweep may have published it since the last sync. A loss that was
-            // noticed before is not looked for again: whoever syncs next finds it.
+            // Another machine's sweep may have published the record since the last sync. For a loss
+            // that is already known there is no extra sync; the next regular sync finds the record.
             if is_second_look && (is_known || self.sync().is_err()) {
                 return Ok(if is_known { Fate::Gone } else { Fate::Unknown });
             }
@@ -111,7 +113,7 @@ impl Repository {
         Ok(Fate::Gone)
     }
 
-    /// A vanished snapshot whose id begins with `text`, if it is one.
+    /// Returns the vanished snapshot whose id begins with `text`, if there is exactly one.
     pub fn vanished_named(&self, text: &str) -> Option<SnapshotId> {
         let text = text.to_ascii_lowercase();
         match PrefixMatch::find(&text, self.vanished().into_iter().map(|one| one.snapshot)) {
@@ -120,16 +122,17 @@ impl Repository {
         }
     }
 
-    /// Remembers the newest committed snapshot of each source, as far as a listing shows it.
+    /// Remembers the newest committed snapshot of each source that a listing shows.
     ///
-    /// It takes nothing from what this machine remembers as committed by itself: a snapshot that
-    /// was committed while the store's clock was behind seems older than those before it, and would
-    /// not be missed.
+    /// This does not change the memory of this machine's own commits. A snapshot that was committed
+    /// while the store's clock was behind seems older than earlier ones, and its loss would not be
+    /// noticed.
     pub fn remember_newest(&self, found: &[StoredSnapshot]) {
         let known = self.memory().newest_listed();
         let mut seen = BTreeSet::new();
         let mut newest: Vec<&StoredSnapshot> = found.iter().collect();
         newest.sort_by_key(|one| std::cmp::Reverse(one.order()));
+
         for one in newest
             .into_iter()
             .filter(|one| one.snapshot.state != SnapshotState::Checkpoint)
@@ -138,11 +141,13 @@ impl Repository {
                 if !seen.insert((one.snapshot.host.as_str(), source.name.as_str())) {
                     continue;
                 }
+
                 let is_known = known.iter().any(|last| {
                     last.host == one.snapshot.host
                         && last.source == source.name
                         && (last.snapshot == one.id || last.time > one.committed())
                 });
+
                 if !is_known {
                     self.memory().set_newest_listed(
                         &one.snapshot.host,
@@ -158,18 +163,17 @@ impl Repository {
     /// Remembers a snapshot that was just committed as the last of its sources, unless a newer one
     /// is remembered.
     ///
-    /// A copy, a re-tag or a repair has the time of its first: of an old snapshot it is not the
-    /// last. One that it overtakes is looked for first: it may have vanished since the snapshots
-    /// were listed.
+    /// A copy, a re-tag or a repair has the time of its first snapshot, so that of an old snapshot
+    /// does not become the last. A remembered snapshot that is overtaken is looked for first,
+    /// because it may have vanished since the snapshots were listed.
     pub(super) fn remember(&self, found: &StoredSnapshot) {
         let snapshot = &found.snapshot;
         if snapshot.state == SnapshotState::Checkpoint {
             return;
         }
-        let (committed, listed) = (
-            self.memory().last_committed(),
-            self.memory().newest_listed(),
-        );
+        let committed = self.memory().last_committed();
+        let listed = self.memory().newest_listed();
+
         for source in &snapshot.sources {
             let of_source =
                 |last: &&LastSnapshot| last.host == snapshot.host && last.source == source.name;
@@ -179,11 +183,12 @@ impl Repository {
                         .committed
                         .is_none_or(|committed| committed > last.time)
             };
+
             let last = committed.iter().find(of_source);
             if !last.is_none_or(overtakes) {
                 continue;
             }
-            // In the next listing too, unless the store's clock is behind.
+            // It will be the newest in the next listing too, unless the store's clock is behind.
             let newest = listed.iter().find(of_source);
             let is_newest = newest.is_none_or(|newest| newest.time <= found.committed());
 
@@ -191,16 +196,19 @@ impl Repository {
                 .into_iter()
                 .chain(newest.filter(|_| is_newest))
                 .collect();
-            // The commit has looked for its parents already.
+            // The commit has already looked for its own parents.
             for last in overtaken
                 .into_iter()
                 .filter(|last| !snapshot.parents.contains(&last.snapshot))
             {
-                // What cannot be looked for now is looked for by nobody later; the snapshot is in
-                // all the same.
+                // A failure is ignored, because the snapshot is already committed. The overtaken
+                // one is not looked for again.
                 let _ = self.look_for(last);
             }
-            let (host, name, time) = (&snapshot.host, &source.name, found.committed());
+
+            let host = &snapshot.host;
+            let name = &source.name;
+            let time = found.committed();
             self.memory().set_last_committed(host, name, found.id, time);
             if is_newest {
                 self.memory().set_newest_listed(host, name, found.id, time);
@@ -209,8 +217,9 @@ impl Repository {
     }
 }
 
-/// The name under which a segment's list of superseded objects tells that a snapshot was swept.
-/// Segments and snapshots are named by the hashes of their bytes, so no segment has this name.
+/// Returns the name by which a segment's list of superseded objects records that a snapshot was
+/// swept. Segments and snapshots are named by the hashes of their bytes, so no segment has this
+/// name.
 fn record_of(id: &SnapshotId) -> SegmentId {
     SegmentId::new(*id.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! The interleavings of PROTOCOL section 4 that the engine alone can show.
+//! The interleavings of the protocol (docs/protocol.md) that the engine alone can show.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::store::{
 };
 use crate::types::{ChunkId, Class, LeaseId, PackId, SegmentBody, SegmentId};
 
-/// Puts a segment as another client would; our own index learns of it by a sync.
+/// Puts a segment as another client would. Our own index loads it with the next sync.
 pub fn publish(repo: &Repository, body: &SegmentBody) -> SegmentId {
     let (bytes, name) = seal_object(
         repo.keys(),
@@ -54,8 +54,8 @@ fn read(repo: &Repository, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
     ChunkReader::new(repo, 0).chunk(Class::Data, id)
 }
 
-/// A chunk in a condemned pack is stored anew, and read from the new pack, from the condemned one
-/// as long as there is no other, and as a last resort from a dropped one while the object is there.
+/// A chunk in a condemned pack is stored again. It is read from the new pack; from the condemned
+/// pack as long as there is no other; and as a last resort from a dropped pack that still exists.
 #[test]
 fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     let fixture = Fixture::new();
@@ -63,9 +63,11 @@ fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     let lease = lease(&repo);
     let id = store_chunks(&repo, &lease, &[b"chunk"]).expect("stores")[0];
     let first = only_pack(&repo);
+
     publish(&repo, &says(|body| body.condemned = vec![first]));
     repo.sync().expect("syncs");
     assert_eq!(read(&repo, &id).expect("condemned, readable"), b"chunk");
+
     publish(&repo, &says(|body| body.dropped = vec![first]));
     repo.sync().expect("syncs");
     assert_eq!(
@@ -76,19 +78,21 @@ fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
         Some(PackState::Dropped)
     );
     assert_eq!(read(&repo, &id).expect("dropped, readable"), b"chunk");
+
     store_chunks(&repo, &lease, &[b"chunk"]).expect("stores anew");
     assert_eq!(packs_stored(repo.store()), 2);
     let best = repo.index().lookup_one(&id).expect("asks").expect("known");
     assert_eq!(best.state, PackState::Known);
+
     repo.store()
         .delete(&ObjectKey::Pack(first))
         .expect("sweeps");
     assert_eq!(read(&repo, &id).expect("from the new pack"), b"chunk");
 }
 
-/// I1: two clients merge the same small segments while a prune condemns and drops a pack. Whatever
-/// order they are seen in, all clients agree, and the dropped pack does not come back by a merge
-/// that did not know of it.
+/// I1: two clients merge the same small segments while a prune condemns and drops a pack. In
+/// whatever order clients see the segments, all agree, and a merge that did not know of the drop
+/// does not bring the pack back.
 #[test]
 fn i1_two_mergers_race_a_prune() {
     let fixture = Fixture::new();
@@ -98,6 +102,7 @@ fn i1_two_mergers_race_a_prune() {
     let gone = store_chunks(&repo, &lease, &[b"gone"]).expect("stores")[0];
     let small: Vec<SegmentId> = repo.listed_segments().expect("lists").into_iter().collect();
     assert_eq!(small.len(), 2);
+
     let place = repo
         .index()
         .lookup_one(&gone)
@@ -107,6 +112,7 @@ fn i1_two_mergers_race_a_prune() {
         .iter()
         .map(|id| repo.read_segment(id).expect("reads"))
         .collect();
+
     let union = |writer| {
         says(|body| {
             body.writer = LeaseId::new([writer; 16]);
@@ -114,9 +120,11 @@ fn i1_two_mergers_race_a_prune() {
             body.superseded = small.clone();
         })
     };
+
     let watcher = fixture.open("watcher");
     watcher.sync().expect("syncs");
-    // Merger 1 and 2 publish; between them the prune drops.
+
+    // Mergers 1 and 2 publish. Between them, the prune drops the pack.
     publish(&repo, &union(1));
     watcher.sync().expect("syncs");
     publish(&repo, &says(|body| body.dropped = vec![place.pack]));
@@ -130,6 +138,7 @@ fn i1_two_mergers_race_a_prune() {
     repo.store()
         .delete(&ObjectKey::Pack(place.pack))
         .expect("sweeps");
+
     for client in [&watcher, &repo, &fixture.open("new")] {
         client.sync().expect("syncs");
         let state = |id| {
@@ -150,24 +159,27 @@ fn i1_two_mergers_race_a_prune() {
     }
 }
 
-/// I2: a client sleeps through mark and sweep with rows of the swept pack in its index. Its next
-/// backup syncs first and stores the chunk anew; even the backup that it was in the middle of
-/// cannot commit.
+/// I2: a client is suspended through mark and sweep, with rows of the swept pack in its index. Its
+/// next backup syncs first and stores the chunk again. The backup that was interrupted cannot
+/// commit.
 #[test]
 fn i2_a_client_asleep_during_mark_and_sweep() {
     let fixture = Fixture::new();
     let repo = fixture.open("a");
     let id = store_chunks(&repo, &lease(&repo), &[b"chunk"]).expect("stores")[0];
     let pack = only_pack(&repo);
-    let (sleeper, times) = (fixture.open("sleeper"), LeaseTimes::default());
+    let sleeper = fixture.open("sleeper");
+    let times = LeaseTimes::default();
     let old_lease = take_lease(&sleeper, times).expect("a lease");
     sleeper.sync().expect("syncs");
-    // Asleep for two days; meanwhile the other condemns, drops, deletes.
+
+    // It is suspended for two days, while another client condemns, drops and deletes the pack.
     fixture.memory.clock().advance(2 * 24 * 3600);
     publish(&repo, &says(|body| body.condemned = vec![pack]));
     publish(&repo, &says(|body| body.dropped = vec![pack]));
     repo.store().delete(&ObjectKey::Pack(pack)).expect("sweeps");
-    // It wakes inside its backup: its index still says that the chunk is there, so it stores
+
+    // It resumes in the middle of its backup. Its index still lists the chunk, so it stores
     // nothing.
     store_chunks(&sleeper, &old_lease, &[b"chunk"]).expect("deduplicates");
     assert_eq!(packs_stored(sleeper.store()), 0);
@@ -176,6 +188,7 @@ fn i2_a_client_asleep_during_mark_and_sweep() {
         .expect_err("two days late");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
     assert_eq!(sleeper.listed_snapshots().expect("lists"), []);
+
     // Its next backup.
     let new_lease = lease(&sleeper);
     sleeper.sync().expect("syncs");
@@ -197,8 +210,8 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// I3: the cache directory is put back from a backup of its own: the database of before the sweep
-/// claims packs that are gone, and lacks new ones. A sync makes it a function of what is listed
+/// I3: the cache directory is restored from a backup. Its database is older than the sweep: it
+/// lists packs that are gone, and lacks new ones. A sync makes it a function of the segments listed
 /// now.
 #[test]
 fn i3_an_old_index_database_is_put_back() {
@@ -208,13 +221,15 @@ fn i3_an_old_index_database_is_put_back() {
         let repo = fixture.open("a");
         store_chunks(&repo, &lease(&repo), &[b"old"]).expect("stores")[0]
     };
+
     copy_directory(&caches.join("a"), &caches.join("saved"));
+
     let new = {
         let repo = fixture.open("a");
         repo.sync().expect("syncs");
         let pack = only_pack(&repo);
         let new = store_chunks(&repo, &lease(&repo), &[b"new"]).expect("stores")[0];
-        // The old segment is superseded by one that drops its pack, and both are deleted.
+        // The old segment is superseded by a segment that drops its pack, and both are deleted.
         let segments = repo.listed_segments().expect("lists");
         let loaded = |id: &&SegmentId| repo.read_segment(id).expect("reads").packs[0].id == pack;
         let superseded = vec![*segments.iter().find(loaded).expect("the old one")];
@@ -230,6 +245,7 @@ fn i3_an_old_index_database_is_put_back() {
             .expect("deletes");
         new
     };
+
     std::fs::remove_dir_all(caches.join("a")).expect("removes");
     copy_directory(&caches.join("saved"), &caches.join("a"));
     let repo = fixture.open("a");
@@ -237,6 +253,7 @@ fn i3_an_old_index_database_is_put_back() {
         repo.index().lookup_one(&old).expect("asks").is_some(),
         "it is the old one"
     );
+
     repo.sync().expect("syncs");
     let known = repo
         .index()
@@ -245,16 +262,18 @@ fn i3_an_old_index_database_is_put_back() {
         .is_some_and(|at| at.state == PackState::Known);
     assert!(!known, "a swept pack is not known");
     assert_eq!(read(&repo, &new).expect("reads"), b"new");
+
     store_chunks(&repo, &lease(&repo), &[b"old"]).expect("stores anew");
     assert_eq!(read(&repo, &old).expect("reads"), b"old");
 }
 
-/// I4: two copies of one repository (the same id) used in turn, first at one path, then at two.
-/// What the other copy holds is never taken for being here.
+/// I4: two copies of one repository (with the same id) are used in turn, first at two paths, then
+/// at one. Content of the other copy never counts as present here.
 #[test]
 fn i4_two_copies_of_one_repository_in_turn() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (here, copy) = (directory.path().join("here"), directory.path().join("copy"));
+    let here = directory.path().join("here");
+    let copy = directory.path().join("copy");
     let open = |at: &Path| {
         let store: SharedStore = std::sync::Arc::new(LocalStore::open(at).expect("opens"));
         let caches = directory.path().join("caches");
@@ -268,18 +287,21 @@ fn i4_two_copies_of_one_repository_in_turn() {
         repo.commit(lease, snapshot(&[])).expect("commits");
         id
     };
+
     let store: SharedStore = std::sync::Arc::new(LocalStore::create(&here).expect("makes"));
     Repository::init(&store, &super::Secret::empty(), "test").expect("init");
     back_up(&here, b"both");
     copy_directory(&here, &copy);
-    // At two paths: two caches.
+
+    // At two paths, there are two caches.
     let only_here = back_up(&here, b"here");
     back_up(&copy, b"here");
     assert_eq!(
         read(&open(&copy), &only_here).expect("stored in the copy too"),
         b"here"
     );
-    // At one path, as two disks mounted in turn: the cache is of the other copy.
+
+    // At one path, like two disks that are mounted in turn, the cache is that of the other copy.
     let swap = || {
         let aside = directory.path().join("aside");
         std::fs::rename(&here, &aside).expect("renames");
@@ -292,7 +314,8 @@ fn i4_two_copies_of_one_repository_in_turn() {
         let id = back_up(&here, text);
         assert_eq!(read(&open(&here), &id).expect("stored here too"), text);
     }
-    // And each copy is whole by itself, without any cache.
+
+    // Each copy is complete by itself, without any cache.
     std::fs::remove_dir_all(directory.path().join("caches")).expect("removes");
     for at in [&here, &copy] {
         let repo = open(at);
@@ -304,8 +327,8 @@ fn i4_two_copies_of_one_repository_in_turn() {
     }
 }
 
-/// I5: killed between pack and segment. The orphan counts for nothing: the next backup stores its
-/// chunks anew, and goes on when a prune sweeps the orphan.
+/// I5: a writer is killed between pack and segment. The orphan counts for nothing: the next backup
+/// stores its chunks again, and is not affected when a prune sweeps the orphan.
 #[test]
 fn i5_an_orphaned_pack_counts_for_nothing() {
     let fixture = Fixture::new();
@@ -316,6 +339,7 @@ fn i5_an_orphaned_pack_counts_for_nothing() {
         faulty.die_after_writes(1);
         store_chunks(&repo, &lease, &[b"chunk"]).expect_err("dies before the segment");
     }
+
     let orphans = list_all(&*fixture.memory, ObjectDir::Packs).expect("lists");
     assert_eq!(
         (
@@ -326,6 +350,7 @@ fn i5_an_orphaned_pack_counts_for_nothing() {
         ),
         (1, 0)
     );
+
     let repo = fixture.open("a");
     let lease = lease(&repo);
     repo.sync().expect("syncs");
@@ -336,7 +361,7 @@ fn i5_an_orphaned_pack_counts_for_nothing() {
     assert_eq!(read(&fixture.open("other"), &id).expect("reads"), b"chunk");
 }
 
-/// The same, but the index is rebuilt from the packs before anybody sweeps: the orphan is adopted.
+/// I5: the index is rebuilt from the packs before a sweep, and the orphan is adopted.
 #[test]
 fn i5_an_orphan_is_adopted_by_a_rebuild() {
     let fixture = Fixture::new();
@@ -365,8 +390,8 @@ fn i5_an_orphan_is_adopted_by_a_rebuild() {
     assert_eq!(read(&repo, &id).expect("reads"), b"chunk");
 }
 
-/// I6: a writer is paused between its last heartbeat and the snapshot for longer than a lease
-/// lives. The snapshot lands, is found late by the store's clock, and is withdrawn.
+/// I6: a writer is suspended between its last heartbeat and the snapshot for longer than a lease
+/// lives. The snapshot lands late by the store's clock, and is withdrawn.
 #[test]
 fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
     let fixture = Fixture::new();
@@ -384,6 +409,7 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
         list_all(repo.store(), ObjectDir::Leases).expect("lists"),
         []
     );
+
     // Just in time is in time.
     let lease_ = lease(&repo);
     fixture.memory.clock().advance(29 * 60);
@@ -395,8 +421,8 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
     );
 }
 
-/// I7: a lease is lost between two heartbeats (the store's clock says so) and the client takes
-/// another: the first stays lost, whatever its heartbeats write, and what was stored under it
+/// I7: a lease is lost between two heartbeats by the store's clock, and the client takes another.
+/// The first lease stays lost whatever its heartbeats write, and data that was stored under it
 /// serves the second.
 #[test]
 fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
@@ -404,11 +430,13 @@ fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
     let repo = fixture.open("a");
     let first = lease(&repo);
     let id = store_chunks(&repo, &first, &[b"chunk"]).expect("stores")[0];
+
     fixture.memory.clock().advance(31 * 60);
     let err = first
         .refresh(Duration::ZERO)
         .expect_err("the gap is too long");
     assert!(matches!(err, RepoError::LostLease { .. }), "{err}");
+
     let second = lease(&repo);
     first.refresh(Duration::ZERO).expect_err("still lost");
     first.check().expect_err("still lost");
@@ -418,13 +446,15 @@ fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
         Err(RepoError::LostLease { .. })
     ));
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
+
     store_chunks(&repo, &second, &[b"chunk"]).expect("deduplicates");
     assert_eq!(packs_stored(repo.store()), 1);
     repo.commit(second, snapshot(&[])).expect("commits");
     assert_eq!(read(&repo, &id).expect("reads"), b"chunk");
 }
 
-/// The index is deleted, or damaged in the middle, between two steps of a client: it is made anew.
+/// The index is deleted, or damaged in the middle, between two steps of a client, and is built
+/// again.
 #[test]
 fn a_lost_or_damaged_index_is_made_anew() {
     let fixture = Fixture::new();
@@ -434,6 +464,7 @@ fn a_lost_or_damaged_index_is_made_anew() {
         let repo = fixture.open("a");
         store_chunks(&repo, &lease(&repo), &slices).expect("stores")
     };
+
     let index = std::fs::read_dir(fixture.caches.path().join("a"))
         .expect("lists")
         .next()
@@ -446,6 +477,7 @@ fn a_lost_or_damaged_index_is_made_anew() {
             .map(|file| file.expect("lists").path());
         listed.filter(|path| path.is_file()).collect::<Vec<_>>()
     };
+
     for damage in 0..3 {
         for file in files() {
             let mut bytes = std::fs::read(&file).expect("reads");
@@ -461,6 +493,7 @@ fn a_lost_or_damaged_index_is_made_anew() {
             }
             std::fs::write(&file, bytes).expect("writes");
         }
+
         let repo = fixture.open("a");
         let lease = lease(&repo);
         repo.sync().expect("syncs");
@@ -476,9 +509,9 @@ fn a_lost_or_damaged_index_is_made_anew() {
     }
 }
 
-/// Two processes share a cache; one publishes a segment just after the other has listed them. It is
-/// loaded and not in the listing, as one that was deleted would be: it was unloaded, and what it
-/// told of counted as unknown until the next sync. Verify called that damage.
+/// Two processes share a cache, and one publishes a segment just after the other has listed them.
+/// The segment is loaded but not in the listing, like a deleted one. It used to be unloaded, and
+/// its chunks were unknown until the next sync. Verify reported that as damage.
 #[test]
 fn a_segment_published_behind_the_listing_stays_loaded() {
     let fixture = Fixture::new();
@@ -489,6 +522,7 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
         tell.send(store_chunks(&other, &held, &[b"chunk"]).expect("stores")[0])
             .expect("told");
     };
+
     let store = HookedStore::behind(
         fixture.store(),
         Operation::List,
@@ -496,6 +530,7 @@ fn a_segment_published_behind_the_listing_stays_loaded() {
         Box::new(act),
     );
     let repo = fixture.open_on(Arc::new(store), "shared").expect("opens");
+
     let report = repo.sync().expect("syncs");
     let id = told.try_recv().expect("published meanwhile");
     assert_eq!(report.detached, 0);

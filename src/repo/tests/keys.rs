@@ -1,5 +1,5 @@
-//! Key slots and `config` as a command that was cut off leaves them, as a medium damages them, and
-//! as somebody plants them who has no key.
+//! Key slots and `config` after a command that was cut off, after damage by the medium, and as
+//! planted by an attacker without a key.
 
 use zeroize::Zeroizing;
 
@@ -29,8 +29,8 @@ fn wrong(fixture: &Fixture) -> RepoError {
 
 #[test]
 fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
-    // A power cut between a slot's two copies, and then a mistyped passphrase: it was told as
-    // damage to the key store.
+    // A power cut between a slot's two copies, and then a mistyped passphrase: this used to be
+    // reported as damage to the key store.
     let fixture = Fixture::new();
     for copy in [Copy::First, Copy::Second] {
         let keys = slot_keys(&*fixture.memory);
@@ -63,8 +63,8 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
 
 #[test]
 fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
-    // An `init` dies between its slots and its config, the next one makes the repository: the first
-    // one's slot stays.
+    // An `init` dies between its slots and its config, and the next one creates the repository. The
+    // first one's slot stays.
     let (fixture, dead) = (Fixture::new(), Fixture::new());
     for key in slot_keys(&*dead.memory) {
         let bytes = dead.memory.get(&key, 1 << 16).expect("read");
@@ -79,7 +79,8 @@ fn a_slot_of_an_init_that_was_cut_off_is_no_damage() {
         "{}",
         wrong(&fixture)
     );
-    // Nothing but another repository's slots is another matter.
+
+    // If all slots belong to another repository, that is damage.
     for key in slot_keys(&*fixture.memory) {
         fixture.memory.delete(&key).expect("deleted");
     }
@@ -100,7 +101,7 @@ fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
     for copy in [Copy::First, Copy::Second] {
         let key = ObjectKey::Config(copy);
         let good = fixture.memory.get(&key, 1 << 16).expect("read");
-        // Each byte of the first copy; of the second, which is read in the same way, some.
+        // Every byte of the first copy, but only some of the second, which is read in the same way.
         let step = if copy == Copy::First { 1 } else { 13 };
         for at in (0..good.len()).step_by(step) {
             let bit = 1 << (at % 7);
@@ -109,6 +110,7 @@ fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
                 .damage(&key, |bytes| bytes[at] ^= bit)
                 .then_some(())
                 .expect("damaged");
+
             let id = Repository::identify(&fixture.store());
             assert_eq!(
                 id.unwrap_or_else(|err| panic!("byte {at} of {key}: {err}")),
@@ -123,6 +125,7 @@ fn a_flipped_bit_in_either_copy_of_config_is_read_over_and_healed() {
                     .is_some_and(|what| what.contains("repair config")),
                 "byte {at}"
             );
+
             assert_eq!(
                 opened.repair_config().expect("mended"),
                 [key.to_string()],
@@ -159,7 +162,8 @@ fn of_two_authentic_copies_of_config_the_first_counts() {
     );
     repo.repair_config().expect("mended");
     assert!(fixture.open("a").config_damage().is_none());
-    // A feature that either of them asks for is respected.
+
+    // A feature that either copy needs is respected.
     config.features.read.push("unheard-of".into());
     let other = crate::format::encode_config(&config, |under| keys.config_mac(under));
     fixture
@@ -198,8 +202,9 @@ fn one_copy_of_config_or_slot_that_cannot_be_read_now_is_read_over() {
             }
         }
     }
-    // Where no copy can be read, that is said, and not that the passphrase is wrong or nothing is
-    // there.
+
+    // If no copy can be read, the error says so, and not that the passphrase is wrong or that no
+    // repository exists.
     for (kind, gets) in [(KeyKind::Config, 2), (KeyKind::KeySlot, 2)] {
         let faulty = FaultyStore::new(fixture.store());
         for nth in 1..=gets {
@@ -254,7 +259,8 @@ fn a_slot_that_costs_too_much_is_not_tried_unasked() {
             (slot.memory_kib, slot.passes) = (memory_kib, passes)
         });
     }
-    // Behind these, ours opens all the same.
+
+    // Despite these slots, ours still opens.
     fixture.open("a");
     let err = wrong(&fixture);
     assert!(
@@ -274,7 +280,7 @@ fn a_slot_that_costs_too_much_is_not_tried_unasked() {
     );
 }
 
-/// Puts a slot that opens with another secret, at such a cost.
+/// Puts a slot of this cost that opens with another secret.
 fn plant_costly(fixture: &Fixture, name: &str, secret: &[u8], cost: Argon2Cost) {
     let id = fixture.open("planter").id();
     let master = unlock(&*fixture.memory, id, &Secret::empty(), None)
@@ -312,16 +318,18 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
         .expect("listed")
         .remove(0)
         .name;
-    // The least that is costly.
+    // The least cost that is costly.
     let least = Argon2Cost {
         memory_kib: (256 << 10) + 8,
         passes: 1,
     };
     plant_costly(&fixture, "costly", b"other", least);
+
     let open = |secret: Secret, cache: &str| {
         Repository::open(fixture.store(), &secret, &fixture.caches.path().join(cache))
     };
     let other = || Secret::passphrase(Zeroizing::new(b"other".to_vec()));
+
     let err = open(other(), "a").expect_err("not tried");
     assert!(
         matches!(
@@ -334,8 +342,8 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
         "{err}"
     );
     for _ in 0..2 {
-        // With a cache that knows the slot as well: what opened last time is no reason to try it
-        // unasked.
+        // Also with a cache that names this slot: having opened last time is no reason to try a
+        // costly slot without permission.
         let repo = open(other().even_if_costly(), "a").expect("opens");
         let current = repo
             .key_slots()
@@ -346,8 +354,8 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
         open(other(), "a").expect_err("not tried");
     }
 
-    // The secret of a cheap slot is found before any costly one is tried; these would take a minute
-    // each.
+    // The secret of a cheap slot is found before any costly slot is tried. Each of these would take
+    // a minute.
     for n in 0..20 {
         plant(&fixture, &format!("{n:016}"), |slot| {
             (slot.memory_kib, slot.passes) = (1 << 20, 100);
@@ -365,7 +373,7 @@ fn a_costly_slot_is_opened_if_that_is_asked_for_and_after_all_others() {
 
 #[test]
 fn many_slots_of_moderate_cost_are_bounded_together() {
-    // 300 slots that ask for just less than what is tried unasked would take minutes.
+    // 300 slots that cost just less than the limit for one slot would take minutes.
     let fixture = Fixture::new();
     for n in 0..300 {
         plant(&fixture, &format!("{n:016}"), |slot| {
@@ -374,7 +382,7 @@ fn many_slots_of_moderate_cost_are_bounded_together() {
         });
     }
     fixture.open("a");
-    // Opened with the cheapest first: none of them was tried.
+    // The cheapest slot opened first, and no other slot was tried.
     let store = Arc::new(RecordingStore::new(fixture.store()));
     fixture.open_on(store.clone(), "a").expect("opens");
     assert_eq!(
@@ -400,7 +408,8 @@ fn the_slot_that_opened_last_may_be_gone_or_another() {
             .iter()
             .all(|slot| slot.name == new && slot.current)
     );
-    // What the cache says is no more than a guess.
+
+    // The cached name is only a guess.
     for entry in walkdir::WalkDir::new(fixture.caches.path()) {
         let entry = entry.expect("listed");
         if entry.file_name() == "slot" {
@@ -424,6 +433,7 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
     let repo = fixture.open("a");
     let first = repo.key_slots().expect("listed").remove(0).name;
     let second = repo.add_key(&Secret::empty(), "second").expect("added");
+
     // Another process removes the other slot while this one deletes its own.
     let gone = second.clone();
     let hook = move |store: &dyn Store| {
@@ -440,6 +450,7 @@ fn two_that_remove_a_slot_each_at_once_leave_one() {
         Box::new(hook),
     );
     let other = fixture.open_on(Arc::new(hooked), "b").expect("opens");
+
     let err = other.remove_key(&first).expect_err("it would be the last");
     assert!(
         matches!(err, RepoError::Refused { .. }) && err.to_string().contains("put back"),

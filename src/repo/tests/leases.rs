@@ -1,4 +1,4 @@
-//! Who is alive, by the store's clock.
+//! Which holders are alive, by the store's clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
         .memory
         .put(&other, Body::Bytes(b"no lease"), PutMode::CreateOnly)
         .expect("put");
+
     let found = repo.leases().expect("lists");
     assert_eq!(found.len(), 2);
     let ours = found
@@ -33,17 +34,19 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
         .iter()
         .find(|found| found.id != held.id())
         .expect("is listed");
+
     assert_eq!(
         (ours.started(&times), ours.modified),
         (held.started(), held.last_heartbeat())
     );
     assert!(damaged.body.is_none());
     assert!(damaged.started(&times).seconds_since(held.started()) <= -13.0 * 86400.0);
+
     let now = held.last_heartbeat();
     let later = |seconds| now.plus_seconds(seconds);
     for lease in [ours, damaged] {
         assert!(lease.is_alive(now, &times));
-        // A clock that jumped back does not bury anyone.
+        // A clock that jumped back does not make a holder dead.
         assert!(lease.is_alive(later(-86400), &times));
         assert!(lease.is_alive(later(80 * 60), &times));
         assert!(!lease.is_alive(later(95 * 60), &times));
@@ -52,8 +55,8 @@ fn leases_are_told_by_their_age_and_damaged_ones_count_as_old_and_alive() {
     assert_eq!(times.margin, Duration::from_secs(3600));
 }
 
-/// The store's clock may jump: half an hour back costs nothing, forward as long as no heartbeat
-/// seems too old.
+/// The store's clock may jump: back by half an hour, and forward as long as no heartbeat seems too
+/// old.
 #[test]
 fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
     for (jump, is_committed) in [(-1800, true), (1790, true), (1810, false)] {
@@ -72,8 +75,8 @@ fn a_clock_that_jumps_by_less_than_the_expiry_costs_no_commit() {
     }
 }
 
-/// A machine that slept: no heartbeat came for longer than the expiry, by our own clock that runs
-/// on meanwhile.
+/// A machine was suspended: no heartbeat came for longer than the expiry, by our own clock, which
+/// continues during the suspension.
 #[test]
 fn a_writer_that_slept_too_long_commits_nothing_and_makes_no_checkpoint() {
     let fixture = Fixture::new();
@@ -113,12 +116,14 @@ fn a_checkpoint_leaves_the_lease_and_is_replaced() {
         (SnapshotState::Checkpoint, lease.id())
     );
     assert_eq!(found.heartbeat, lease.last_heartbeat());
+
     let second = repo
         .put_checkpoint(&lease, super::snapshot(&[first]))
         .expect("the first is a root")
         .id;
     repo.delete_checkpoint(&first).expect("deleted");
     repo.delete_checkpoint(&first).expect("as good");
+
     let committed = repo.commit_with(lease, super::snapshot(&[second]), |lease, _| {
         assert!(
             repo.leases()
@@ -129,6 +134,7 @@ fn a_checkpoint_leaves_the_lease_and_is_replaced() {
         );
         repo.delete_checkpoint(&second).expect("deleted");
     });
+
     let listed = repo.listed_snapshots().expect("lists");
     assert_eq!(
         listed.iter().map(|one| one.0).collect::<Vec<_>>(),
@@ -137,9 +143,9 @@ fn a_checkpoint_leaves_the_lease_and_is_replaced() {
     assert_eq!(repo.leases().expect("lists"), []);
 }
 
-/// A sweep takes "no lease" for "its snapshot is listed". Where listings are delayed that is no
-/// promise, and the sweep let go of packs that a backup needed which had committed a moment before
-/// it. There the lease stays until it expires, by when the snapshot is listed.
+/// A sweep concludes from a missing lease that its snapshot is listed. With delayed listings that
+/// is wrong: the sweep dropped packs that a backup needed which had committed a moment before. On
+/// such a store the lease stays until it expires, and by then the snapshot is listed.
 #[test]
 fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
     let left = |world: ModelWorld| {
@@ -163,9 +169,9 @@ fn where_listings_are_delayed_a_writers_lease_outlives_its_commit() {
     );
 }
 
-/// `prune --now` does not wait for a process that is gone; but it must have been one of this boot,
-/// of these process numbers and under this name, and its file must lie here, or it may live on
-/// elsewhere.
+/// `prune --now` does not wait for a process that is gone. But the process must have been one of
+/// this boot, these process numbers and this host name, and its file must be here. Otherwise it may
+/// still run elsewhere.
 #[test]
 fn a_holder_is_dead_here_only_if_it_was_here() {
     let mut child = std::process::Command::new("true").spawn().expect("runs");
@@ -191,6 +197,7 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
         .is_dead_here("host")
     };
     assert!(dead(&body));
+
     let modified = Timestamp::from_seconds(1);
     let unproved = FoundLease {
         id: body.id,
@@ -202,6 +209,7 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
         !unproved.is_dead_here("host"),
         "a clone of this machine may run it"
     );
+
     assert!(!dead(&LeaseBody {
         host: "other".into(),
         ..body.clone()
@@ -216,8 +224,8 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
     }));
 }
 
-/// Two clones of one machine: the same boot id, host name and process numbers, each with a disk of
-/// its own. What runs in one is missing in the other, and is not taken for dead there.
+/// Two clones of one machine have the same boot id, host name and process numbers, but each has its
+/// own disk. A process of one is missing in the other, and must not count as dead there.
 #[test]
 fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
     let fixture = Fixture::new();
@@ -229,6 +237,7 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
             .map(|lease| lease.is_orphan)
             .collect::<Vec<_>>()
     };
+
     let held = lease(&one);
     held.refresh(Duration::ZERO).expect("beats");
     assert_eq!(
@@ -236,6 +245,7 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
         (vec![false], vec![false]),
         "it lives"
     );
+
     let id = held.id();
     let marker = one.cache_dir().join("leases").join(id.to_string());
     let text = std::fs::read(&marker).expect("there");
@@ -250,7 +260,8 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
         .modified;
     held.release().expect("released");
     assert!(!marker.exists(), "it went with the lease");
-    // What a killed process leaves, at the same store time.
+
+    // The lease and the file as a killed process leaves them, at the same store time.
     let clock = fixture.memory.clock();
     let later = clock.now();
     clock.set(stamp);
@@ -269,7 +280,9 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
         (vec![true], vec![false]),
         "killed here, unknown there"
     );
-    // The clone's process goes on with the lease: whoever died here was not the only one.
+
+    // The clone's process continues to write the lease, so the holder that died here was not the
+    // only one.
     fixture
         .memory
         .put(&ObjectKey::Lease(id), Body::Bytes(&bytes), PutMode::Replace)
@@ -277,7 +290,7 @@ fn only_the_disk_of_the_holder_proves_that_it_is_gone() {
     assert_eq!(orphans(&one), [false]);
 }
 
-/// Two clones that go on with one backup write one lease. The first to see that stops.
+/// Two clones that continue one backup write one lease. The first to notice stops.
 #[test]
 fn a_lease_that_somebody_else_writes_is_lost() {
     let fixture = Fixture::new();
@@ -298,8 +311,8 @@ fn a_lease_that_somebody_else_writes_is_lost() {
     held.check().expect_err("it stays lost");
 }
 
-/// `copy` onto a repository of years of hourly backups names all of its snapshots: others read
-/// them, so they stay roots.
+/// A `copy` to a repository with years of hourly backups names all its snapshots in its lease.
+/// Other clients must be able to read that lease, so that the snapshots stay roots.
 #[test]
 fn a_lease_of_many_parents_is_read() {
     let fixture = Fixture::new();
@@ -316,8 +329,8 @@ fn a_lease_of_many_parents_is_read() {
         .expect_err("nobody would read it");
 }
 
-/// A quota can be used up on a disk with room: the reserve is given back when the lease itself does
-/// not fit.
+/// A quota may be exhausted on a disk with free space. The reserve is released if the lease itself
+/// does not fit.
 #[test]
 fn a_lease_to_forget_under_uses_the_reserve_where_it_does_not_fit() {
     let full = Fault {

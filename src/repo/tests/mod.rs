@@ -1,4 +1,4 @@
-//! Tests of the repository's rules on stores in memory.
+//! Tests of the repository's rules on in-memory stores.
 
 mod interleavings;
 mod keys;
@@ -17,7 +17,7 @@ use crate::observe::Recording;
 use crate::store::{MemoryStore, SharedStore};
 use crate::types::{ChunkId, Class, LeaseId, SnapshotId, Timestamp};
 
-/// A repository in memory and the directory of its caches.
+/// An in-memory repository and the directory of its caches.
 struct Fixture {
     memory: Arc<MemoryStore>,
     caches: tempfile::TempDir,
@@ -38,7 +38,7 @@ impl Fixture {
         self.memory.clone()
     }
 
-    /// A client of the repository: `cache` names its cache.
+    /// Opens a client of the repository with the cache directory `cache`.
     fn open(&self, cache: &str) -> Repository {
         self.open_on(self.store(), cache).expect("opens")
     }
@@ -73,7 +73,8 @@ fn pack<T>(
     let observer = Recording::default();
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, options, &observer)?;
-        let (mut data, mut metadata) = (packer.writer(Class::Data), packer.writer(Class::Metadata));
+        let mut data = packer.writer(Class::Data);
+        let mut metadata = packer.writer(Class::Metadata);
         let run = || {
             let out = work(&mut data, &mut metadata)?;
             data.flush()?;
@@ -91,7 +92,7 @@ fn pack<T>(
     })
 }
 
-/// Stores data chunks; returns their ids.
+/// Stores data chunks and returns their ids.
 fn store_chunks(
     repo: &Repository,
     lease: &Lease,

@@ -1,5 +1,5 @@
-//! Sequences of runs against a map: whatever is written, merged and sought, the runs say what the
-//! map says.
+//! Sequences of runs against a map: after any writes, merges and seeks, the runs describe the same
+//! entries as the map.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use crate::types::{
     ChunkId, Class, Content, Entry, EntryFlags, Extent, Metadata, Node, PackId, RelPath, Timestamp,
 };
 
-/// A few entries a page and a few pages a node, so that small trees have many of both.
+/// A few entries per page and a few pages per node, so that small trees have many of both.
 const SHAPE: RunShape = RunShape {
     page_bytes: 120,
     node_bytes: 260,
     node_refs_min: 2,
 };
 
-/// What lies at a path; the number stands for all that can change.
+/// An entry's content. The number stands for everything that can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Thing {
     Directory(u8),
@@ -78,7 +78,7 @@ fn entry(path: &RelPath, thing: Thing) -> Entry {
 /// One change of the tree.
 #[derive(Debug, Clone)]
 enum Edit {
-    /// Puts a thing there; directories above it are made, what is no directory there gives way.
+    /// Puts an entry. Missing directories above it are made, and replace other entries.
     Put(RelPath, Thing),
     Remove(RelPath),
     /// Many files in a directory.
@@ -117,8 +117,8 @@ fn apply(model: &mut Model, edit: &Edit) {
     }
 }
 
-/// What a backup writes that found `now` where `before` was: R8 to the letter. `again` are
-/// mentioned though they are as they were.
+/// Returns the mentions that a backup writes for the change from `before` to `now`, exactly as R8
+/// requires. Paths for which `again` is true are mentioned even if unchanged.
 fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
     let mut out = Vec::new();
     let is_directory =
@@ -138,7 +138,7 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
                     in_directories: new.is_directory() || was_directory,
                 });
             }
-            // What lay in a directory that is no more went with it.
+            // Entries of a directory that no longer exists need no removal.
             (_, None)
                 if path
                     .parent()
@@ -159,7 +159,7 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
     out
 }
 
-/// A repository with one source, and the map of what it should hold.
+/// A repository with one source, and the map of its expected content.
 struct World {
     fixture: Fixture,
     repo: Repository,
@@ -182,7 +182,8 @@ impl World {
         }
     }
 
-    /// A backup after these edits. `join`: how many runs to merge with; none: as the tiers say.
+    /// Makes a backup after these edits. `join` is the number of runs to merge with; `None` leaves
+    /// it to the tiers.
     fn backup(&mut self, edits: &[Edit], join: Option<usize>, again: &dyn Fn(&RelPath) -> bool) {
         let mut now = self.model.clone();
         now.entry(RelPath::root()).or_insert(Thing::Directory(1));
@@ -265,8 +266,8 @@ impl World {
         }
     }
 
-    /// From the start, after `steps` entries and after each seek: what follows a seek is what
-    /// skipping would show.
+    /// Seeks from the start, after `steps` entries and after each other seek. The entries after a
+    /// seek must be those that skipping would show.
     fn check_seeks(&self, which: Streams, steps: usize, keys: &[Vec<u8>]) {
         let all = self.read(which).expect("reads");
         let reader = ChunkReader::new(&self.repo, 1 << 20);
@@ -296,8 +297,8 @@ fn uncovered(mut entry: Entry) -> Entry {
     entry
 }
 
-/// Few names, so that paths meet; prefixes and extensions of one another, so that the order by
-/// component matters.
+/// Few names, so that paths collide, and prefixes and extensions of one another, so that the order
+/// by component matters.
 fn any_path() -> impl Strategy<Value = RelPath> {
     let name = prop::sample::select(vec!["a", "a.b", "a\x01", "ab", "b", "0123456789abcdef"]);
     prop::collection::vec(name, 1..=4).prop_map(|names| path(&names.join("/")))
@@ -359,7 +360,7 @@ proptest! {
     }
 }
 
-/// R9: each run is more than twice the next newer one.
+/// R9: each run is more than twice as large as the next newer one.
 #[test]
 fn the_number_of_runs_grows_with_the_logarithm() {
     let run = |entries| RunRef {
@@ -386,6 +387,7 @@ fn the_number_of_runs_grows_with_the_logarithm() {
         // 500,000 entries are 2^19.
         most = most.max(runs.len());
     }
+
     assert!(most <= 19, "{most} runs");
     assert!(
         rewritten < 12 * total,
@@ -408,8 +410,8 @@ fn no_more(_: &RelPath) -> bool {
     false
 }
 
-/// I15: what lay in a directory must not show through the file that took its place, nor through the
-/// directory that took the file's, in whatever way the runs are merged.
+/// I15: the entries of a directory must not show through the file that replaced it, nor through the
+/// directory that replaced the file, however the runs are merged.
 #[test]
 fn i15_a_directory_becomes_a_file_and_a_directory_again() {
     for join in [0, 1, 2] {
@@ -432,8 +434,8 @@ fn i15_a_directory_becomes_a_file_and_a_directory_again() {
     }
 }
 
-/// I16: two newer runs are merged, one with a removal in it; the oldest, which has the path, stays
-/// below. A merge that dropped the removal would bring the path back.
+/// I16: two newer runs are merged, one of them with a removal. The oldest run, which has the path,
+/// is not merged. If the merge dropped the removal, the path would come back.
 #[test]
 fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
     let mut world = World::new();
@@ -446,16 +448,16 @@ fn i16_a_removal_survives_the_merge_of_the_newest_runs() {
     world.backup(&[put("c", Thing::File(2))], Some(1), &no_more);
     assert_eq!(world.runs.len(), 2);
     world.check();
-    // Once the oldest is merged too, nothing is left of the removal.
+    // Once the oldest run is merged too, the removal is dropped.
     world.backup(&[put("c", Thing::File(3))], Some(2), &no_more);
     world.check();
     let (runs, entries) = (world.runs.len(), world.runs[0].entries);
     assert_eq!((runs, entries), (1, 2), "the root and c alone");
 }
 
-/// I17: a directory is removed and made again with one child; when these two runs are merged, the
-/// new directory's entry is the newest mention and the removal is gone, so the cover must have gone
-/// over to it.
+/// I17: a directory is removed and made again with one child. When these two runs are merged, the
+/// new directory's entry is the newest mention and the removal is dropped, so the merged entry must
+/// have the removal's cover.
 #[test]
 fn i17_a_directory_made_again_still_hides_what_it_held() {
     for (join_2, join_3) in [(0, 0), (0, 1), (1, 1), (0, 2)] {
@@ -474,9 +476,9 @@ fn i17_a_directory_made_again_still_hides_what_it_held() {
     }
 }
 
-/// A seek below a path that a newer run made a file found what the directory before it held: the
-/// seek passed over the newer mention, and so over its cover. Found by the property test; `ls
-/// SNAP:source/a/b` would have listed it.
+/// A seek below a path that a newer run made a file found the old directory's entries, because it
+/// skipped the newer mention and its cover. Found by the property test; `ls SNAP:source/a/b` would
+/// have listed them.
 #[test]
 fn a_seek_below_a_file_does_not_find_what_the_directory_before_it_held() {
     let mut world = World::new();
@@ -496,7 +498,7 @@ fn a_seek_below_a_file_does_not_find_what_the_directory_before_it_held() {
     }
 }
 
-/// All page references below a tree of the newest run, left to right.
+/// Returns all page references below a tree of the newest run, left to right.
 fn pages(world: &World, directories: bool) -> Vec<PageRef> {
     fn below(reader: &ChunkReader<'_>, level: u8, refs: Vec<PageRef>, out: &mut Vec<PageRef>) {
         for page in refs {
@@ -531,9 +533,9 @@ fn pages(world: &World, directories: bool) -> Vec<PageRef> {
     out
 }
 
-/// I18: a page of the parent's newest run cannot be read. A backup reads strictly and must be told;
-/// restore and `ls` go on and name the range in which nothing is certain: up to the next page, also
-/// where that is in another node (it was said to reach to the run's end).
+/// I18: a page of the parent's newest run cannot be read. A backup reads strictly and must get an
+/// error. Restore and `ls` continue, and report the range whose entries are uncertain. It ends at
+/// the next page, even if that is in another node (it used to extend to the run's end).
 #[test]
 fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     let mut world = World::new();
@@ -546,8 +548,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     assert!(all.len() > 20);
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     for lost in [0, 5, 11, all.len() - 1] {
-        // The page is stored anew under a name that nobody has, in a root of its own: what is left
-        // is a run whose page cannot be found.
+        // Make a run with one unreadable page: its reference names a chunk that does not exist.
         let missing = ChunkId::new([lost as u8; 32]);
         let runs = [with_page_lost(&world, &all[lost].id, &missing)];
         let mut strict =
@@ -590,7 +591,8 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         assert_eq!(shown, certain);
         assert_eq!(tolerant.take_uncertain(), []);
     }
-    // A whole run lost: everything is uncertain.
+
+    // With a whole run lost, everything is uncertain.
     let gone = RunRef {
         root: ChunkId::new([77; 32]),
         entries: 1,
@@ -613,7 +615,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
     );
 }
 
-/// The world's run with one page's name replaced in its nodes and root.
+/// Stores the world's run with one page's name replaced in its nodes and root.
 fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
     use crate::format::{RunTree, encode_node, encode_root};
     fn replaced(
@@ -656,9 +658,9 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
     run
 }
 
-/// Pages that begin with paths of tens of KiB once gave nodes of one reference each: every page
-/// added a level, and the run came out deeper than its format allows, so that nobody could read it.
-/// With the format's own shape.
+/// Pages that begin with paths of tens of KiB used to give nodes of one reference each. Every page
+/// added a level, and the run was deeper than its format allows, so it could not be read. This test
+/// uses the format's own shape.
 #[test]
 fn runs_of_very_long_paths_can_be_read_again() {
     let world = World::new();
@@ -675,6 +677,7 @@ fn runs_of_very_long_paths_can_be_read_again() {
         })
         .collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
+
     let (run, _) = pack(&world.repo, Some(&world.lease), OPTIONS, |_, metadata| {
         let mut put = |bytes: &[u8]| metadata.add(bytes);
         let mut writer = RunWriter::new(&mut put);
@@ -693,8 +696,8 @@ fn runs_of_very_long_paths_can_be_read_again() {
     assert_eq!(merged.next_entry().expect("reads"), None);
 }
 
-/// An entry with megabytes of attributes made a page that no reader takes; now it is refused by its
-/// name.
+/// An entry with megabytes of attributes made a page that no reader accepts. Now it is refused,
+/// with its path in the error.
 #[test]
 fn an_entry_too_long_for_a_page_is_refused() {
     let mut long = entry(&path("a/long"), Thing::File(1));
@@ -714,7 +717,7 @@ fn an_entry_too_long_for_a_page_is_refused() {
     assert!(refused.to_string().contains("a/long"), "{refused}");
 }
 
-/// Damage of the pack itself: a strict read fails, and with what the store says.
+/// Damage of the pack itself makes a strict read fail with the store's error.
 #[test]
 fn a_damaged_pack_under_a_run_is_damage() {
     let mut world = World::new();

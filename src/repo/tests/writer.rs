@@ -1,5 +1,5 @@
-//! Packer, claims, lease and commit: the order of puts, deduplication, and what a failure at any
-//! step leaves.
+//! Packer, claims, lease and commit: the order of puts, deduplication, and the state that a failure
+//! at any step leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::{
 };
 use crate::types::{Class, SnapshotId};
 
-/// A small backup in full: a lease, three chunks, a commit.
+/// Makes a small but complete backup: a lease, three chunks, a commit.
 fn back_up(repo: &Repository, text: &str) -> Result<SnapshotId, RepoError> {
     let lease = take_lease(repo, LeaseTimes::default())?;
     repo.sync()?;
@@ -24,7 +24,7 @@ fn back_up(repo: &Repository, text: &str) -> Result<SnapshotId, RepoError> {
     Ok(repo.commit(lease, snapshot(&[]))?.id)
 }
 
-/// Everything listed resolves, and another backup goes through.
+/// Asserts that everything listed resolves and that another backup succeeds.
 fn assert_sound(fixture: &Fixture) {
     let repo = fixture.open("judge");
     assert_eq!(repo.sync().expect("syncs").damaged, []);
@@ -40,6 +40,7 @@ fn assert_sound(fixture: &Fixture) {
             .size;
         assert_eq!(size, pack.size);
     }
+
     back_up(&repo, "after").expect("the next backup");
     let reader = ChunkReader::new(&repo, 0);
     for text in ["shared by all", "after"] {
@@ -58,6 +59,7 @@ fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
     let repo = fixture.open_on(recording.clone(), "a").expect("opens");
     recording.take();
     back_up(&repo, "one").expect("a backup");
+
     let calls: Vec<(Operation, Option<KeyKind>)> = recording
         .take()
         .into_iter()
@@ -79,15 +81,16 @@ fn a_small_backup_puts_lease_pack_segment_snapshot_in_this_order() {
             (Operation::Delete, Some(KeyKind::Lease)),
         ]
     );
-    // The same again stores no chunk: no pack, no segment.
+
+    // The same backup again stores no chunk: no pack, no segment.
     back_up(&repo, "one").expect("a backup");
     assert_eq!(recording.count(Operation::Put, KeyKind::Pack), 0);
     assert_eq!(recording.count(Operation::Put, KeyKind::Segment), 0);
     assert_eq!(recording.count(Operation::Put, KeyKind::Snapshot), 1);
 }
 
-/// The index knows nothing of a pack whose segment could not be put: it would be deduplicated
-/// against, and nobody else could find it.
+/// A pack whose segment could not be put must not be in the index. It would be deduplicated
+/// against, and no other client could find it.
 #[test]
 fn no_row_enters_the_index_before_its_segment_is_put() {
     let fixture = Fixture::new();
@@ -100,6 +103,7 @@ fn no_row_enters_the_index_before_its_segment_is_put() {
         nth: 1,
         effect,
     });
+
     back_up(&repo, "one").expect_err("the segment fails");
     faulty.assert_all_fired();
     assert!(repo.index().is_empty().expect("reads"));
@@ -110,6 +114,7 @@ fn no_row_enters_the_index_before_its_segment_is_put() {
         1,
         "an orphan"
     );
+
     back_up(&repo, "one").expect("stores it anew");
     assert_eq!(
         list_all(&*fixture.memory, ObjectDir::Packs)
@@ -125,6 +130,7 @@ fn chunks_are_stored_once_within_a_writer_and_across_writers_once_published() {
     let fixture = Fixture::new();
     let (a, b) = (fixture.open("a"), fixture.open("b"));
     let lease_a = lease(&a);
+
     // Across frames of one writer, and threads.
     let (_, packed) = pack(&a, Some(&lease_a), OPTIONS, |data, _| {
         for _ in 0..2 {
@@ -137,6 +143,7 @@ fn chunks_are_stored_once_within_a_writer_and_across_writers_once_published() {
     .expect("packs");
     assert_eq!((packed.packs, packed.segments.len()), (1, 1));
     assert_eq!(a.index().totals().expect("totals").chunks, 2);
+
     // Equal bytes of the other class are another chunk.
     let before = a.index().totals().expect("totals").chunks;
     pack(&a, Some(&lease_a), OPTIONS, |_, metadata| {
@@ -144,7 +151,8 @@ fn chunks_are_stored_once_within_a_writer_and_across_writers_once_published() {
     })
     .expect("packs");
     assert_eq!(a.index().totals().expect("totals").chunks, before + 1);
-    // Another client sees it after a sync.
+
+    // Another client sees the chunk after a sync.
     let lease_b = lease(&b);
     b.sync().expect("syncs");
     let (_, packed) =
@@ -175,7 +183,8 @@ fn of_many_threads_one_claims_a_chunk() {
     assert_eq!(new, ids.len());
 }
 
-/// The store dies at each write of a backup in turn: what is left opens, and takes the next backup.
+/// The store dies at each write of a backup in turn. The repository still opens, and the next
+/// backup succeeds.
 #[test]
 fn death_at_any_write_leaves_a_sound_repository() {
     let mut survived = false;
@@ -187,7 +196,7 @@ fn death_at_any_write_leaves_a_sound_repository() {
         faulty.die_after_writes(writes);
         let outcome = back_up(&repo, "dying");
         survived = !faulty.is_dead();
-        // The last write deletes the lease: whether that works no longer matters.
+        // The last write deletes the lease, so its failure does not matter.
         assert!(
             outcome.is_err() || survived || writes == 4,
             "after {writes} writes"
@@ -201,8 +210,8 @@ fn death_at_any_write_leaves_a_sound_repository() {
     assert!(survived);
 }
 
-/// Each put fails in each way that a store knows; what is left is sound, and who was told of a
-/// failure finds no snapshot of it.
+/// Each put fails in each way that a store can fail. The repository stays sound, and a backup that
+/// reported failure leaves no listed snapshot.
 #[test]
 fn a_failed_put_of_any_kind_leaves_a_sound_repository() {
     for kind in [
@@ -236,7 +245,8 @@ fn a_failed_put_of_any_kind_leaves_a_sound_repository() {
     }
 }
 
-/// The snapshot landed, but the store would not say when: it cannot be judged, so it is taken back.
+/// The snapshot landed, but the store would not return its time. It cannot be judged, so it is
+/// withdrawn.
 #[test]
 fn a_snapshot_that_cannot_be_judged_is_withdrawn() {
     let fixture = Fixture::new();
@@ -252,7 +262,8 @@ fn a_snapshot_that_cannot_be_judged_is_withdrawn() {
     back_up(&repo, "one").expect_err("the stat fails");
     faulty.assert_all_fired();
     assert_eq!(repo.listed_snapshots().expect("lists"), []);
-    // Where the withdrawal fails too, the error says that the snapshot is still there.
+
+    // If the withdrawal fails too, the error says that the snapshot is still listed.
     faulty.plan(Fault {
         operation: Operation::Stat,
         kind: Some(KeyKind::Snapshot),
@@ -281,6 +292,7 @@ fn parents_that_vanished_withdraw_the_snapshot_and_forgotten_ones_do_not() {
         .expect("reads");
     let commit = || repo.commit(lease(&repo), snapshot(&[parent]));
     let first = commit().expect("the parent is there").id;
+
     let store: SharedStore = fixture.store();
     let body = crate::store::Body::Bytes(&bytes);
     store
@@ -294,12 +306,14 @@ fn parents_that_vanished_withdraw_the_snapshot_and_forgotten_ones_do_not() {
     let second = commit()
         .expect("the parent is forgotten, and a root all the same")
         .id;
+
     store.delete(&ObjectKey::Forgotten(parent)).expect("sweeps");
     let err = commit().expect_err("the parent is gone");
     assert!(
         matches!(&err, RepoError::ParentGone { parent: gone, .. } if *gone == parent),
         "{err}"
     );
+
     let mut left: Vec<SnapshotId> = repo
         .listed_snapshots()
         .expect("lists")
@@ -341,9 +355,9 @@ fn a_dry_run_stores_nothing_and_counts() {
     assert!(repo.index().is_empty().expect("reads"));
 }
 
-/// Segments that are sealed and whole and yet say odd things (a chunk twice in one pack, a pack
-/// twice, a pack that other segments tell otherwise) stop nobody: not this client, not the others,
-/// not the next backup.
+/// Segments may be authentic and complete and still have impossible content: a chunk twice in one
+/// pack, a pack twice, a pack that other segments describe differently. They must not stop this
+/// client, other clients or the next backup.
 #[test]
 fn segments_that_say_odd_things_stop_nobody() {
     let fixture = Fixture::new();
@@ -375,8 +389,8 @@ fn segments_that_say_odd_things_stop_nobody() {
     }
 }
 
-/// The heartbeat's own clock: with no heartbeat for longer than the lease lives, nothing is stored
-/// any more.
+/// By the heartbeat's own clock: after a time without a heartbeat that is longer than a lease
+/// lives, the writer stores nothing more.
 #[test]
 fn a_writer_without_a_heartbeat_stores_no_more() {
     let fixture = Fixture::new();
@@ -398,10 +412,10 @@ fn a_writer_without_a_heartbeat_stores_no_more() {
     assert_sound(&fixture);
 }
 
-/// A page of the index proved damaged when a backup looked up the frame of its parent's list of
-/// files: the sync before had found all in order, and the backup failed, telling people to delete
-/// the cache directory. The index is rebuilt under the question instead, once, however many threads
-/// meet the damage.
+/// A page of the index turned out to be damaged when a backup looked up the frame of its parent's
+/// list of files. The sync before it had found no damage. The backup failed, and the user was
+/// advised to delete the cache directory. Now the index is rebuilt during the query, once, even if
+/// several threads meet the damage.
 #[test]
 fn damage_that_a_question_meets_is_mended_under_it() {
     let fixture = Fixture::new();
@@ -413,6 +427,7 @@ fn damage_that_a_question_meets_is_mended_under_it() {
         .lookup_one(&id)
         .expect("asks")
         .expect("is there");
+
     let before = repo.index().generation();
     let met = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
@@ -434,6 +449,7 @@ fn damage_that_a_question_meets_is_mended_under_it() {
             });
         }
     });
+
     assert_ne!(repo.index().generation(), before);
     assert_eq!(
         repo.index().loaded().expect("asks"),
@@ -447,8 +463,8 @@ fn damage_that_a_question_meets_is_mended_under_it() {
     assert_eq!(chunk.expect("reads"), b"chunk");
 }
 
-/// What counts as held must be in the store once the barrier is through, also if another thread
-/// claimed it and its frame is not full yet.
+/// A chunk that counts as held must be in the store once the barrier is through, even if another
+/// thread claimed it and its frame is not full yet.
 #[test]
 fn what_was_given_is_published_while_others_go_on() {
     let fixture = Fixture::new();
@@ -462,7 +478,7 @@ fn what_was_given_is_published_while_others_go_on() {
             .expect("started");
         let mut writing = Vec::new();
         for thread in 0..4 {
-            // Two threads each give the same chunks.
+            // Two threads each add the same chunks.
             let (feed, repo) = (packer.feed(), &repo);
             writing.push(scope.spawn(move || {
                 let mut writer = feed.writer(Class::Data);
@@ -477,9 +493,10 @@ fn what_was_given_is_published_while_others_go_on() {
                         );
                     }
                 }
-                // Left behind unflushed, as by a thread that was asked to stop.
+                // The writer is dropped unflushed, as by a cancelled thread.
             }));
         }
+
         writing
             .into_iter()
             .for_each(|thread| thread.join().expect("no panic"));
@@ -491,9 +508,9 @@ fn what_was_given_is_published_while_others_go_on() {
     assert_sound(&fixture);
 }
 
-/// A walk met damage in its parent and left its writer unflushed; the backup went on without the
-/// parent, came by the same chunk, which counted as held, and committed a snapshot that named it.
-/// It lay in the frame that was left behind, and went with it: the chunk was in no pack.
+/// A walk met damage in its parent and dropped its writer unflushed. The backup continued without
+/// the parent and met the same chunk, which counted as held. It committed a snapshot that named the
+/// chunk, but the chunk was in the dropped frame and so in no pack.
 #[test]
 fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
     let fixture = Fixture::new();
@@ -507,6 +524,7 @@ fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
         let mut left = packer.writer(Class::Metadata);
         let id = left.add(b"a page").expect("added");
         drop(left);
+
         let mut again = packer.writer(Class::Metadata);
         assert_eq!(again.add(b"a page").expect("added"), id);
         again.flush().expect("flushed");
@@ -518,7 +536,8 @@ fn what_a_writer_left_behind_is_stored_for_who_took_it_as_held() {
     assert_sound(&fixture);
 }
 
-/// Publishes through a store whose next put of a pack fails `late`, while a writer waits with more.
+/// Publishes through a store whose next put of a pack fails after `late`, while a writer holds
+/// more.
 fn publish_to_a_failing_store(late: Duration) {
     let fixture = Fixture::new();
     let faulty = Arc::new(FaultyStore::new(fixture.store()).late(late));
@@ -531,6 +550,7 @@ fn publish_to_a_failing_store(late: Duration) {
         effect: Effect::ErrorBefore(Trouble::Unreachable),
     };
     faulty.plan(fault);
+
     let claims = Claims::new(repo.index()).expect("claims");
     let observer = crate::observe::Recording::default();
     std::thread::scope(|scope| {
@@ -542,7 +562,7 @@ fn publish_to_a_failing_store(late: Duration) {
         let feed = packer.feed();
         scope.spawn(move || tell.send(feed.publish()));
         let Ok(answer) = told.recv_timeout(Duration::from_secs(120)) else {
-            // The scope would wait for the thread that waits.
+            // The scope would wait for the blocked thread for ever.
             eprintln!("publish gets no answer");
             std::process::abort();
         };
@@ -557,15 +577,15 @@ fn a_barrier_behind_a_failure_tells_of_it() {
     publish_to_a_failing_store(Duration::ZERO);
 }
 
-/// The question reaches the stage that is about to fail, and lies in its queue when it does: who
-/// asks is told by the end of the stage, not by the queue. A checkpoint on a disk that was full
-/// waited for an answer for ever.
+/// The request reaches the stage that is about to fail, and is still in its queue when it fails.
+/// The end of the stage must wake the caller, since the queue does not. A checkpoint on a full disk
+/// used to wait for ever.
 #[test]
 fn a_question_that_lies_before_a_stage_that_fails_is_answered() {
     publish_to_a_failing_store(Duration::from_millis(300));
 }
 
-/// The first sync of a large repository takes minutes, under the lease of who waits for it: it
+/// The first sync of a large repository takes minutes, under the lease of the waiting caller. It
 /// could not be stopped.
 #[test]
 fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
@@ -589,8 +609,8 @@ fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
     assert_eq!(repo.sync().expect("syncs").loaded, 1);
 }
 
-/// Nothing that a dry run claims is ever published: what it remembered grew by 33 bytes and more
-/// with each new chunk.
+/// A dry run publishes none of its claims. Its memory used to grow by 33 bytes and more with each
+/// new chunk.
 #[test]
 fn a_dry_run_does_not_remember_all_that_is_new() {
     let fixture = Fixture::new();
