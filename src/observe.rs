@@ -228,7 +228,7 @@ impl fmt::Display for Problem {
 pub enum PlannedVerb {
     /// The path does not exist.
     Write,
-    /// The path exists with other content.
+    /// Something else exists at the path.
     Overwrite,
     Delete,
 }

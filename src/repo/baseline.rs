@@ -4,10 +4,11 @@
 //! While the store's clock is right within the margin this never happens. A sweep drops only packs
 //! whose mark every living writer saw before it relied on anything, and a writer takes nothing from
 //! a pack that it knows to be condemned. A clock that jumps ahead and back between two heartbeats
-//! breaks this premise: a sweep takes a living writer for dead. So the writer lists `index/` once
-//! more after it has put its snapshot. If a pack is now dropped that was neither condemned nor
-//! dropped when the writer first listed, the writer withdraws the snapshot. The next run stores the
-//! missing chunks again.
+//! breaks this premise, because a sweep takes a living writer for dead.
+//!
+//! So the writer lists `index/` once more after it has put its snapshot. If a pack is now dropped
+//! that was neither condemned nor dropped at the first listing, the writer withdraws the snapshot.
+//! The next run stores the missing chunks again.
 
 use std::sync::{Mutex, PoisonError};
 

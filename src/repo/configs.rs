@@ -42,6 +42,7 @@ impl Configs {
         };
         let mut damage = None;
         let mut unreadable = None;
+
         for copy in [Copy::First, Copy::Second] {
             let key = ObjectKey::Config(copy);
             match store.get(&key, SMALL_BYTES_MAX) {
@@ -185,7 +186,7 @@ fn check_version(config: &Config) -> Result<(), RepoError> {
     }
 }
 
-/// Writes `config`, the second copy first: the repository exists once the first copy does.
+/// Writes both copies of `config` and reads them back, the second copy first.
 pub(super) fn store_config(
     store: &dyn Store,
     config: &Config,

@@ -210,7 +210,8 @@ impl fmt::Display for RepoError {
                 )
             }
             Self::ParentGone { id, parent } => {
-                let (id, parent) = (id.short(), parent.short());
+                let id = id.short();
+                let parent = parent.short();
                 write!(
                     f,
                     "lost lease {id} (its parent {parent} was removed meanwhile), nothing was committed"

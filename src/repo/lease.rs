@@ -216,7 +216,7 @@ impl Lease {
 
     /// Ends the lease: stops the heartbeat and deletes the object.
     ///
-    /// On a store with delayed listings, a lease that may have put snapshots is left to expire. A
+    /// On a store with delayed listings, a lease of a kind that puts snapshots is left to expire. A
     /// sweep concludes from a missing lease that the lease's snapshot is already listed, which such
     /// a store does not promise. A sweep that finds the lease alive waits until every listing must
     /// show the snapshot (docs/protocol.md, "Why it holds").

@@ -71,6 +71,7 @@ impl Repository {
             let ObjectKey::Lease(id) = meta.key else {
                 continue;
             };
+
             let body = match self.store().get(&meta.key, stored_limit(LEASE_BYTES_MAX)) {
                 Ok(bytes) => open_object(
                     self.keys(),
@@ -86,6 +87,7 @@ impl Repository {
                 Err(StoreError::Short { .. } | StoreError::TooLong { .. }) => None,
                 Err(err) => return Err(err.into()),
             };
+
             let is_orphan = self.holder_is_gone(id, meta.modified);
             out.push(FoundLease {
                 id,

@@ -116,8 +116,9 @@ impl fmt::Debug for Repository {
 }
 
 impl Repository {
-    /// Creates a repository: the key slot first, `config` last, with create-only puts. After a
-    /// crash before the end there is no repository, and a second `init` succeeds.
+    /// Creates a repository: the key slot first, `config` last, with create-only puts. The
+    /// repository exists once a copy of `config` is stored. After a crash before that, a second
+    /// `init` succeeds; after a crash between the copies, `repair config` adds the missing one.
     pub fn init(store: &SharedStore, secret: &Secret, label: &str) -> Result<RepoId, RepoError> {
         Self::init_as(store, RepoId::new(random()?), secret, label)
     }
@@ -209,6 +210,7 @@ impl Repository {
             index,
             memory,
         } = cache;
+
         Self {
             store,
             config,

@@ -57,7 +57,7 @@ impl<'a> PackCopier<'a> {
     ///
     /// If at least 19/20 of the frame's plain bytes are live, the whole frame is copied as it is. A
     /// chunk that cannot be read from this frame is taken from another copy. If there is no other
-    /// copy, the error is one of damage.
+    /// copy, the error counts as damage ([`RepoError::is_damage`]).
     pub fn frame(
         &mut self,
         pack: &PackId,
@@ -97,7 +97,9 @@ impl<'a> PackCopier<'a> {
         let is_good = pieces.iter().all(Option::is_some);
         if is_good && kept * 20 >= all * 19 {
             packed.reserve_exact(FRAME_SLACK);
-            let (class, codec, plain_len) = (info.class, info.codec, info.plain);
+            let class = info.class;
+            let codec = info.codec;
+            let plain_len = info.plain;
             let chunks = info.chunks.clone();
             return self.add(PackedFrame {
                 number: 0,

@@ -124,7 +124,9 @@ impl<'scope, 'env> Packer<'scope, 'env> {
 
         let mut threads = Vec::new();
         for n in 0..options.workers {
-            let (plain, packed_in, hurry) = (plain.clone(), packed_in.clone(), Arc::clone(&hurry));
+            let plain = plain.clone();
+            let packed_in = packed_in.clone();
+            let hurry = Arc::clone(&hurry);
             threads.push(spawn(scope, format!("compress-{n}"), &ending, move || {
                 compress(options.level, &hurry, &plain, &packed_in)
             })?);

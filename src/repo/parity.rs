@@ -133,7 +133,7 @@ impl Repository {
 
     /// Reconstructs a pack's bytes from the undamaged parts of `copies` (given with their sizes)
     /// and the pack's recovery data. The result hashes to the pack's name. If the parts do not
-    /// suffice, the error is one of damage.
+    /// suffice, the error counts as damage ([`RepoError::is_damage`]).
     pub fn reconstruct(
         &self,
         id: &PackId,
@@ -144,7 +144,7 @@ impl Repository {
         let (found, _) = self.find_parity(id)?.ok_or_else(missing)?;
         let Found { head, shape, .. } = &found;
 
-        // For each data shard, the copy in which it is whole.
+        // For each data shard, find a copy in which it is undamaged.
         let mut from: Vec<Option<&ObjectKey>> = vec![None; shape.data as usize];
         let mut buf = Vec::new();
         for (n, from) in (0..shape.data).zip(&mut from) {

@@ -175,8 +175,8 @@ impl Repository {
         })
     }
 
-    /// Finds a chunk. Before it reports a miss, the segments must be listed again and the database
-    /// checked: see [`Repository::make_sure_of_misses`].
+    /// Finds a chunk. The index may be outdated or damaged, so a miss counts only after
+    /// [`Repository::make_sure_of_misses`].
     pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepoError> {
         self.ask_index(|index| index.lookup_one(id))
     }

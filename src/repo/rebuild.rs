@@ -17,7 +17,7 @@ pub struct Rebuilt {
     pub packs: u64,
     pub chunks: u64,
     pub segments: Vec<SegmentId>,
-    /// Packs that no segment lists and whose directory is damaged. Their content is lost.
+    /// Packs that no segment lists and whose directory is damaged. They cannot be indexed.
     pub unreadable: Vec<(PackId, String)>,
     /// Packs that no segment lists and that cannot be read now.
     pub unreadable_now: Vec<(PackId, String)>,

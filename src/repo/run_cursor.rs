@@ -132,6 +132,7 @@ impl RunCursor {
         let bytes = reader.chunk(Class::Metadata, &page.id)?;
         let tree = decode_node(&bytes, level)
             .map_err(|err| RepoError::damaged(format!("run node {}", page.id.short()), err))?;
+
         let entries = tree
             .refs
             .iter()
@@ -148,6 +149,7 @@ impl RunCursor {
                 "it holds other paths than its run says",
             ));
         }
+
         let next = self
             .target
             .as_ref()

@@ -134,9 +134,9 @@ pub struct Latest {
 /// Returns the last snapshot in the chain of snapshots built on this one, or this one if there is
 /// none. `all` is sorted oldest first.
 ///
-/// A snapshot was made after its parent, even if the store's clock says otherwise. If that clock is
-/// a year ahead for an hour, a snapshot of that hour would otherwise be `latest` for a year. Copies
-/// and successors are skipped, because their parents mean something else.
+/// A snapshot was made after its parent, even if the store's clock says otherwise. Without this
+/// rule, a snapshot made while that clock was a year ahead for an hour would be `latest` for a
+/// year. Copies and successors are skipped, because their parents mean something else.
 pub fn last_built_on<'s>(
     first: &'s StoredSnapshot,
     all: impl DoubleEndedIterator<Item = &'s StoredSnapshot> + Clone,

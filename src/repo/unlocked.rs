@@ -78,6 +78,7 @@ impl Unlocked {
             slot,
             copy: slot_copy,
         } = opened;
+
         let keys = Keys::derive(&master);
         let (
             StoredConfig {
@@ -87,6 +88,7 @@ impl Unlocked {
             },
             config_damage,
         ) = configs.choose(&keys)?;
+
         Ok(Self {
             store,
             config,

@@ -90,9 +90,9 @@ fn condemned_and_dropped_packs_are_read_and_never_deduplicated_against() {
     assert_eq!(read(&repo, &id).expect("from the new pack"), b"chunk");
 }
 
-/// I1: two clients merge the same small segments while a prune condemns and drops a pack. In
-/// whatever order clients see the segments, all agree, and a merge that did not know of the drop
-/// does not bring the pack back.
+/// I1: two clients merge the same small segments while a prune condemns and drops a pack. All
+/// clients agree in any order of loading, and a merge that did not know of the drop does not bring
+/// the pack back.
 #[test]
 fn i1_two_mergers_race_a_prune() {
     let fixture = Fixture::new();
@@ -422,8 +422,8 @@ fn i6_a_writer_paused_before_its_snapshot_withdraws_it() {
 }
 
 /// I7: a lease is lost between two heartbeats by the store's clock, and the client takes another.
-/// The first lease stays lost whatever its heartbeats write, and data that was stored under it
-/// serves the second.
+/// The first lease stays lost even after later heartbeats, and data that was stored under it serves
+/// the second.
 #[test]
 fn i7_a_lost_lease_is_not_revived_by_a_new_one() {
     let fixture = Fixture::new();

@@ -40,6 +40,7 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
             .expect("a copy");
         let bytes = fixture.memory.get(key, 1 << 16).expect("read");
         fixture.memory.delete(key).expect("deleted");
+
         assert!(
             matches!(wrong(&fixture), RepoError::WrongKey { slots: 1, .. }),
             "{}",
@@ -51,6 +52,7 @@ fn one_copy_of_a_slot_is_no_damage_to_who_has_another_passphrase() {
             .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
+
     slot_keys(&*fixture.memory).iter().for_each(|key| {
         fixture
             .memory

@@ -187,7 +187,8 @@ fn a_holder_is_dead_here_only_if_it_was_here() {
         parents: Vec::new(),
     };
     let dead = |body: &LeaseBody| {
-        let (id, modified) = (body.id, Timestamp::from_seconds(1));
+        let id = body.id;
+        let modified = Timestamp::from_seconds(1);
         FoundLease {
             id,
             modified,

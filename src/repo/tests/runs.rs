@@ -124,6 +124,7 @@ fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Ve
     let is_directory =
         |model: &Model, path: &RelPath| model.get(path).is_some_and(|thing| thing.is_directory());
     let paths: std::collections::BTreeSet<&RelPath> = before.keys().chain(now.keys()).collect();
+
     for path in paths {
         let was_directory = is_directory(before, path);
         match (before.get(path), now.get(path)) {
@@ -360,7 +361,7 @@ proptest! {
     }
 }
 
-/// R9: each run is more than twice as large as the next newer one.
+/// [R9](docs/protocol.md#r9): each run is more than twice as large as the next newer one.
 #[test]
 fn the_number_of_runs_grows_with_the_logarithm() {
     let run = |entries| RunRef {
@@ -515,6 +516,7 @@ fn pages(world: &World, directories: bool) -> Vec<PageRef> {
             );
         }
     }
+
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     let root = decode_root(
         &reader
@@ -528,6 +530,7 @@ fn pages(world: &World, directories: bool) -> Vec<PageRef> {
         root.others
     };
     assert!(tree.level > 0, "the test wants nodes");
+
     let mut out = Vec::new();
     below(&reader, tree.level, tree.refs, &mut out);
     out
@@ -551,6 +554,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         // Make a run with one unreadable page: its reference names a chunk that does not exist.
         let missing = ChunkId::new([lost as u8; 32]);
         let runs = [with_page_lost(&world, &all[lost].id, &missing)];
+
         let mut strict =
             MergedRuns::open(&reader, &runs, Streams::All, false).expect("the root is whole");
         let failure = loop {
@@ -567,6 +571,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
         while let Some(entry) = tolerant.next_entry().expect("goes on") {
             shown.push(uncovered(entry));
         }
+
         let uncertain = tolerant.take_uncertain();
         assert_eq!(uncertain.len(), 1, "{uncertain:?}");
         assert_eq!(uncertain[0].from, all[lost].first);
@@ -575,6 +580,7 @@ fn i18_an_unreadable_page_is_an_error_or_an_uncertain_range() {
             all.get(lost + 1).map(|page| &page.first),
             "page {lost}"
         );
+
         let within = |entry: &Entry| {
             entry.is_file()
                 && entry.path >= uncertain[0].from
@@ -639,6 +645,7 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
         }
         tree
     }
+
     let reader = ChunkReader::new(&world.repo, 1 << 20);
     let mut root = decode_root(
         &reader
@@ -646,6 +653,7 @@ fn with_page_lost(world: &World, page: &ChunkId, by: &ChunkId) -> RunRef {
             .expect("reads"),
     )
     .expect("decodes");
+
     let (run, _) = pack(&world.repo, Some(&world.lease), OPTIONS, |_, metadata| {
         let mut put = |bytes: &[u8]| metadata.add(bytes);
         root.others = replaced(&reader, &mut put, root.others, page, by);

@@ -609,7 +609,7 @@ fn a_sync_that_is_stopped_is_gone_on_with_by_the_next() {
     assert_eq!(repo.sync().expect("syncs").loaded, 1);
 }
 
-/// A dry run publishes none of its claims. Its memory used to grow by 33 bytes and more with each
+/// A dry run publishes nothing. The set of its claims used to grow by at least 33 bytes with each
 /// new chunk.
 #[test]
 fn a_dry_run_does_not_remember_all_that_is_new() {
