@@ -16,7 +16,8 @@ use crate::types::{LeaseId, PackId, SegmentBody, SegmentId};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SyncReport {
     pub loaded: usize,
-    /// Loaded segments that are no longer listed. Their records were removed from the index.
+    /// Loaded segments that are no longer listed and that no listed segment supersedes. Their
+    /// records were removed from the index.
     pub detached: usize,
     /// True if the database was damaged and was built again.
     pub rebuilt: bool,

@@ -117,8 +117,9 @@ fn apply(model: &mut Model, edit: &Edit) {
     }
 }
 
-/// Returns the mentions that a backup writes for the change from `before` to `now`, exactly as R8
-/// requires. Paths for which `again` is true are mentioned even if unchanged.
+/// Returns the mentions that a backup writes for the change from `before` to `now`, exactly as
+/// [R8](docs/protocol.md#r8) requires. Paths for which `again` is true are mentioned even if
+/// unchanged.
 fn mentions(before: &Model, now: &Model, again: &dyn Fn(&RelPath) -> bool) -> Vec<Mention> {
     let mut out = Vec::new();
     let is_directory =
