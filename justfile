@@ -1,0 +1,37 @@
+# Shorter names for what CONTRIBUTING.md describes. `just` lists them.
+
+_default:
+    @just --list
+
+# Types, lints and format
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets --features testing -- -D warnings
+
+# cargo test, as any user
+test *ARGS:
+    cargo test --locked --features testing {{ARGS}}
+
+# Everything: cargo test and the script tests (root, Docker)
+test-all *ARGS:
+    tests/run {{ARGS}}
+
+# One script test, for example `just script refusals`
+script NAME:
+    tests/run --only {{NAME}}
+
+# Each fuzz target for some seconds
+fuzz SECONDS="60":
+    SECONDS_EACH={{SECONDS}} fuzz/run
+
+# The parts' speed
+bench *ARGS:
+    cargo bench --features testing {{ARGS}}
+
+# What must pass before a change lands
+ci:
+    .ci/run
+
+# The crate's documentation
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
