@@ -1,10 +1,10 @@
-//! Recovery data at work: damaged packs put together again, and recovery data written where it is
-//! lacking.
+//! Use of recovery data: damaged packs are reconstructed, and missing or damaged recovery data is
+//! written.
 //!
-//! Damaged object set aside → whole bytes put under its name → the one in quarantine deleted. Where
-//! the store cannot rename: whole bytes put into quarantine → damaged object deleted → whole bytes
-//! put under its name → the copy deleted. What lies in quarantine counts as a source all the time,
-//! so a repair that was cut off is ended by the next.
+//! Damaged object moved to quarantine → whole bytes put under its name → the damaged object in
+//! quarantine deleted. If the store cannot rename: whole bytes put into quarantine → damaged object
+//! deleted → whole bytes put under its name → the copy in quarantine deleted. Repairs read objects
+//! in quarantine at any time, so the next repair completes one that was interrupted.
 
 use std::collections::BTreeSet;
 
@@ -19,13 +19,13 @@ use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_
 use crate::types::PackId;
 
 impl Repair<'_> {
-    /// Makes whole again what recovery data, or a whole copy in quarantine, allows; returns the
-    /// rest.
+    /// Restores packs from recovery data or from a whole copy in quarantine. Returns the packs that
+    /// could not be restored.
     pub(super) fn heal(&mut self, bad: Vec<Bad>) -> Result<Vec<Bad>, Error> {
         let mut rest = Vec::new();
         for bad in bad {
             self.cancel.check()?;
-            // What an earlier repair condemned stays so: states only move forward.
+            // A pack that an earlier repair condemned stays condemned: states only move forward.
             let is_settled = bad.row.state == PackState::Condemned && bad.size == 0;
             match if is_settled {
                 None
@@ -39,13 +39,14 @@ impl Repair<'_> {
         Ok(rest)
     }
 
-    /// The bytes of a damaged pack, whole again; none if they cannot be had.
+    /// Returns the whole bytes of a damaged pack, or `None` if they cannot be reconstructed.
     fn whole_bytes(&self, bad: &Bad) -> Result<Option<Spool>, Error> {
         let id = bad.row.id;
         let mut copies = Vec::new();
         if bad.size > 0 {
             copies.push((ObjectKey::Pack(id), bad.size));
         }
+
         let aside = self.packs.quarantined.iter().find(|holder| holder.id == id);
         if let Some(aside) = aside {
             if let Some(spool) = self.copy_if_whole(&aside.key, aside.size, &id)? {
@@ -53,6 +54,7 @@ impl Repair<'_> {
             }
             copies.push((aside.key.clone(), aside.size));
         }
+
         match self.repo.reconstruct(&id, &copies) {
             Ok(spool) => Ok(Some(spool)),
             Err(err) if err.is_unavailable() => {
@@ -113,15 +115,16 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Puts the whole bytes of a pack in the place of what is there. They lie under one of its
-    /// names at every step, so the object that they replace holds nothing that they do not, whether
-    /// it can be read or not.
+    /// Puts the whole bytes of a pack in the place of the damaged or missing object.
+    ///
+    /// Until they are under the pack's name, quarantine holds the damaged object or, if the store
+    /// cannot rename, the whole bytes. The replaced object holds nothing that the whole bytes lack,
+    /// whether it can be read or not.
     fn put_in_place(&self, bad: &Bad, spool: Spool) -> Result<(), Error> {
-        let (repo, store) = (self.repo, self.repo.store());
-        let (place, aside) = (
-            ObjectKey::Pack(bad.row.id),
-            ObjectKey::QuarantinedPack(bad.row.id),
-        );
+        let repo = self.repo;
+        let store = repo.store();
+        let place = ObjectKey::Pack(bad.row.id);
+        let aside = ObjectKey::QuarantinedPack(bad.row.id);
         let put = |key: &ObjectKey, spool| match store.put(
             key,
             Body::Spooled(spool),
@@ -131,22 +134,26 @@ impl Repair<'_> {
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(err) => Err(err),
         };
+
         if bad.size == 0 {
-            // An object of no bytes has nothing to set aside.
+            // An empty or missing object need not be kept in quarantine.
             remove(repo, &place)?;
             put(&place, spool)?;
             return remove(repo, &aside);
         }
+
         if store.properties().rename {
             if set_aside(repo, &place, &aside, self.cancel)? != SetAside::Done {
-                // Another damaged copy lies there; one of them is enough beside the whole bytes in
-                // our hands.
+                // Quarantine has another damaged copy. One copy is enough, since the whole bytes
+                // are in the spool.
                 remove(repo, &aside)?;
                 set_aside(repo, &place, &aside, self.cancel)?;
             }
             put(&place, spool)?;
             return remove(repo, &aside);
         }
+
+        // Without rename: the whole bytes go to quarantine first and are read back from there.
         let size = spool.len();
         remove(repo, &aside)?;
         put(&aside, spool)?;
@@ -154,22 +161,25 @@ impl Repair<'_> {
             let what = "the whole bytes that were put there do not read back";
             return Err(RepoError::damaged(&aside, what).into());
         };
+
         remove(repo, &place)?;
         put(&place, again)?;
         remove(repo, &aside)
     }
 
-    /// Writes recovery data for known packs that lack it, or whose own is damaged.
+    /// Writes recovery data for known packs whose recovery data is missing or damaged.
     pub(super) fn renew_parity(&mut self) -> Result<(), Error> {
         let Some(percent) = self.repo.config().parity else {
             return Ok(());
         };
+
         let mut there = BTreeSet::new();
         for meta in list_all(self.repo.store(), ObjectDir::Parity)? {
             if let ObjectKey::Parity(id) = meta.key {
                 there.insert(id);
             }
         }
+
         for row in self.repo.ask_index(Index::packs)? {
             let lacks = !there.contains(&row.id) || self.packs.bad_parity.contains(&row.id);
             if !lacks
@@ -184,7 +194,8 @@ impl Repair<'_> {
                 lease.check()?;
                 match self.repo.write_parity(&row.id, row.size, percent) {
                     Ok(()) => {}
-                    // Read by nobody yet, and damaged: a repair that reads it comes to it.
+                    // This repair has not read the pack, and the pack is damaged. A repair that
+                    // reads it repairs it.
                     Err(err) if err.is_unavailable() => {
                         self.observer.problem(&Problem::new(
                             Severity::Damage,

@@ -1,14 +1,14 @@
-//! What a repaired snapshot tells of what it lacks.
+//! The list of paths that a repaired snapshot carries of what it lost.
 
 use crate::format::{Lost, LostPath};
 use crate::types::RelPath;
 
-/// Paths that a snapshot names; it counts the rest.
+/// Paths that a snapshot lists; further paths are only counted.
 const PATHS_MAX: usize = 10_000;
-/// … and bytes of these paths, so that the snapshot stays small: 1 MiB.
+/// Total bytes of these paths and of their sources' names, so that the snapshot stays small: 1 MiB.
 const PATH_BYTES_MAX: usize = 1 << 20;
 
-/// The list while it grows.
+/// Builder of the list.
 #[derive(Debug, Default)]
 pub(super) struct LostList {
     lost: Lost,
@@ -16,7 +16,7 @@ pub(super) struct LostList {
 }
 
 impl LostList {
-    /// Begins with what an earlier repair of the snapshot told.
+    /// Starts with the list of an earlier repair of the snapshot.
     pub fn after(earlier: Option<&Lost>) -> Self {
         let mut list = Self::default();
         if let Some(earlier) = earlier {
@@ -29,8 +29,10 @@ impl LostList {
         list
     }
 
-    /// Adds a path. `bytes`: how many bytes of its content are lost; none if the entry itself is,
-    /// or a part of its metadata.
+    /// Adds a path.
+    ///
+    /// `bytes`: number of lost bytes of its content; `None` if the entry itself or a part of its
+    /// metadata is lost.
     pub fn add(&mut self, source: &str, path: &RelPath, bytes: Option<u64>) {
         self.push(LostPath {
             source: source.to_owned(),
@@ -47,12 +49,12 @@ impl LostList {
         }
     }
 
-    /// Number of paths.
+    /// Returns the number of lost paths, listed or not.
     pub fn count(&self) -> u64 {
         self.lost.count
     }
 
-    /// The list as the snapshot carries it.
+    /// Returns the list in the form that the snapshot stores.
     pub fn into_lost(self) -> Lost {
         self.lost
     }

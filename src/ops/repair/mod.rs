@@ -1,7 +1,7 @@
-//! Putting back what can be derived from the rest, and living with what cannot.
+//! Repairs of the index, the configuration, packs and snapshots.
 //!
-//! Nothing is deleted here that does not lie in quarantine, and every order of steps is such that a
-//! repair that was cut off is ended by the next one.
+//! Nothing is deleted that is not in quarantine. The steps of each repair are ordered so that the
+//! next repair completes one that was interrupted.
 
 mod dropped;
 mod heal;
@@ -27,13 +27,12 @@ use crate::store::ObjectKey;
 use crate::types::SegmentId;
 use quarantine::{SetAside, set_aside};
 
-/// Throws the local index away, loads every segment, and publishes new segments for the packs that
-/// none tells of.
+/// Deletes the local index, loads every segment, and publishes new segments for packs that no
+/// segment lists.
 ///
-/// Nothing is deleted. Packs whose directory cannot be read, and segments that cannot be read, are
-/// reported to the observer as damage; segments that are damaged or foreign are set aside in
-/// quarantine afterwards. A crash leaves some of the new segments; the next repair goes on behind
-/// them.
+/// No object is deleted. Packs whose directory cannot be read, and segments that cannot be read,
+/// are reported to the observer as damage. Damaged and foreign segments are moved to quarantine
+/// afterwards. A crash leaves some of the new segments; the next repair continues after them.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if cancelled.
@@ -45,6 +44,7 @@ pub fn repair_index(
 ) -> Result<Rebuilt, Error> {
     repo.check_writable()?;
     let lease = Lease::take(repo, LeaseKind::Repair, host, repo.lease_times())?;
+
     observer.phase(&Phase::Index);
     let mut go_on = || {
         if cancel.is_cancelled() {
@@ -64,9 +64,10 @@ pub fn repair_index(
     Ok(rebuilt)
 }
 
-/// Sets aside damaged and foreign segments. What the packs tell of them is published again by then;
-/// that such a segment condemned a pack is not known to anybody who did not load it before, so
-/// nobody relies on it.
+/// Moves damaged and foreign segments to quarantine.
+///
+/// The new segments list the packs by then. Only clients that loaded such a segment earlier know
+/// that it condemned a pack, so no other client relies on it.
 fn set_segments_aside(
     repo: &Repository,
     lease: &Lease,
@@ -111,11 +112,11 @@ fn tell(rebuilt: &Rebuilt, observer: &dyn Observer) {
     }
 }
 
-/// Puts back damaged or missing copies of `config` and of key slots from their twins; returns the
-/// objects written.
+/// Restores damaged or missing copies of `config` and of key slots from their second copies.
+/// Returns the objects written.
 ///
 /// # Errors
-/// [`Error::Interrupted`] if cancelled before anything was written; it takes a moment.
+/// [`Error::Interrupted`] if cancelled before the first write. The whole repair is short.
 pub fn repair_config(repo: &Repository, cancel: &Cancel) -> Result<Vec<String>, Error> {
     cancel.check()?;
     Ok(repo.repair_config()?)

@@ -1,17 +1,19 @@
-//! Repairing packs: what is damaged or gone is saved as far as it opens, told as condemned and
-//! lost, and set aside.
+//! Repair of packs that are damaged or missing: chunks that can still be read are stored again, the
+//! packs are condemned, chunks that cannot be read are recorded as lost, and damaged objects are
+//! moved to quarantine.
 //!
-//! Saved chunks durable in new packs → segment: condemned, lost → damaged object set aside in
-//! quarantine. States only move forward, so a repair that was cut off at any step is ended by the
-//! next one, and two at once do no harm: both save, both condemn. A condemned pack is dropped by a
-//! later prune. What was lost is looked for again each time: in packs that came back, in
-//! quarantine. So are chunks that snapshots need and that only dropped packs have (`dropped`).
+//! Saved chunks durable in new packs → segment with condemned packs and lost chunks → damaged
+//! object moved to quarantine. States only move forward, so the next repair completes one that was
+//! interrupted. Two concurrent repairs do no harm: both save, both condemn. A later prune drops
+//! condemned packs. Each repair searches again for lost chunks, in packs that came back and in
+//! quarantine. It also searches for chunks that snapshots need and that only dropped packs hold
+//! (`dropped`).
 //!
-//! A pack that cannot be read now is not damaged. It is condemned as well, so that nobody builds on
-//! it and backups store anew what they meet of it, but stays where it is: whoever reads finds its
-//! chunks there once it can be read, a prune keeps it as long as a snapshot needs it, and a repair
-//! that can read it stores anew what it holds. Where many packs cannot be read it is the medium,
-//! and not even that is done.
+//! A pack that cannot be read now is not damaged. It is condemned too, so that backups do not refer
+//! to it and store its chunks again when they read them, but it stays in `packs/`. Readers find its
+//! chunks there once it can be read, a prune keeps it while a snapshot needs it, and a repair that
+//! can read it stores its contents again. If many packs cannot be read, the medium is at fault and
+//! such packs are not condemned either.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -30,30 +32,31 @@ use crate::repo::{Lease, Rebuilt, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 
-/// Damaged packs are dealt with in batches of at most so many chunks, so that their ids fit memory
-/// and a segment.
+/// Damaged packs are processed in batches of about this many chunks, so that their ids fit in
+/// memory and in a segment.
 const BATCH_CHUNKS: usize = 256 << 10;
 
-/// Packs that cannot be read now, which count as packs in trouble however many there are in all.
+/// Up to this many packs that cannot be read now count as individual bad packs, whatever their
+/// share of all packs is.
 const UNREADABLE_FEW: u64 = 8;
 
-/// Which packs are looked at, and how.
+/// Options of [`repair_packs`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RepairPacksOptions {
     /// This machine's name, for the lease.
     pub host: String,
-    /// Read these alone, given by id or unambiguous prefix; none: every pack is read.
+    /// Ids or unambiguous prefixes of the packs to read; empty: read every pack.
     pub packs: Vec<String>,
-    /// Read none: only packs that are gone or have another size than they should.
+    /// Read no packs; find only packs that are missing or have the wrong size.
     pub quick: bool,
-    /// Set packs aside too that cannot be read now, as if they were damaged: for when they will not
-    /// be readable again.
+    /// Treat packs that cannot be read now as damaged and move them to quarantine. For packs that
+    /// will not become readable again.
     pub set_aside_unreadable: bool,
-    /// Look and tell, change nothing.
+    /// Report what the repair would do, change nothing.
     pub dry_run: bool,
-    /// Packs read at a time; 0: as many as there are cores.
+    /// Number of packs read in parallel; 0: the number of cores.
     pub threads: usize,
-    /// Memory to keep within.
+    /// Memory budget.
     pub memory: ByteSize,
 }
 
@@ -71,124 +74,124 @@ impl Default for RepairPacksOptions {
     }
 }
 
-/// What became of a damaged pack.
+/// Result of the repair for one damaged pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fate {
-    /// Whole again, from its recovery data.
+    /// Reconstructed from its recovery data.
     Healed,
-    /// Everything that it held is stored elsewhere; it was set aside.
+    /// All its chunks are stored elsewhere; the pack was moved to quarantine.
     Saved,
-    /// Some of what it held is lost; it was set aside.
+    /// Some of its chunks are lost; the pack was moved to quarantine.
     Lost,
-    /// It cannot be read now, and some of what it holds is nowhere else: lost for now. It stays
-    /// where it is, condemned.
+    /// It cannot be read now, and no other pack holds some of its chunks: they are lost for now.
+    /// The pack stays in `packs/`, condemned.
     LostForNow,
-    /// It cannot be read now. Nothing was done with it.
+    /// It cannot be read now. The repair did nothing with it.
     Unreadable,
-    /// No segment tells of it and it is no pack: it was set aside.
+    /// No segment lists it and it is not a pack; it was moved to quarantine.
     Foreign,
 }
 
-/// A pack that was found damaged.
+/// A damaged pack and the result of its repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedPack {
     pub id: PackId,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub what: String,
     pub fate: Fate,
 }
 
-/// What a repair of packs found and did; in a dry run, what it would do.
+/// Results of a repair of packs; after a dry run, the results that a repair would have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PacksReport {
-    /// Held packs, and those of them that were read whole.
+    /// Held packs, and how many of them were read to the end.
     pub packs: u64,
     pub packs_read: u64,
     pub damaged: Vec<DamagedPack>,
-    /// Chunks stored anew, and their plain bytes.
+    /// Chunks stored again, and their plain bytes.
     pub saved_chunks: u64,
     pub saved_bytes: u64,
-    /// Chunks that this repair could read nowhere, and that were not known as lost before.
+    /// Chunks that this repair could not read anywhere and that were not known as lost before.
     pub lost_chunks: u64,
-    /// The same, of packs that cannot be read now: they may come back.
+    /// Such chunks in packs that cannot be read now: they may come back.
     pub lost_for_now: u64,
     /// Packs that cannot be read now.
     pub unreadable_now: u64,
-    /// Chunks that earlier repairs told as lost and that are still nowhere.
+    /// Chunks that earlier repairs recorded as lost and that are still missing.
     pub still_lost: u64,
-    /// Orphan packs that were taken into the index.
+    /// Orphan packs added to the index.
     pub adopted_packs: u64,
-    /// Packs whose recovery data was missing or damaged and was written.
+    /// Packs for which missing or damaged recovery data was written.
     pub parity_written: u64,
 }
 
 impl PacksReport {
-    /// True if nothing was found damaged, or all of it was put right.
+    /// Returns true if no damage was found, or all of it was repaired.
     pub fn is_whole(&self) -> bool {
         self.lost_chunks == 0 && self.unreadable_now == 0
     }
 }
 
-/// What is known of the packs in the store.
+/// State of the packs in the store, as far as this repair knows it.
 #[derive(Debug, Default)]
 pub(super) struct Packs {
-    /// Those in `packs/` and their sizes.
+    /// Packs in `packs/` and their sizes.
     pub listed: BTreeMap<PackId, u64>,
-    /// Those that are damaged or gone.
+    /// Packs that are damaged or missing.
     pub bad: BTreeSet<PackId>,
     pub quarantined: Vec<Holder>,
-    /// Those in `packs/` that are dropped: they count for nobody and may hold what nothing else
-    /// has.
+    /// Dropped packs in `packs/`. No reference to them is valid, but they may hold the only copy of
+    /// a chunk.
     pub dropped: Vec<Holder>,
-    /// Whole packs whose recovery data is damaged.
+    /// Undamaged packs with damaged recovery data.
     pub bad_parity: BTreeSet<PackId>,
 }
 
 impl Packs {
-    /// True if the pack is there and nothing is known against it.
+    /// Returns true if the pack is in `packs/` and not known to be damaged.
     pub fn is_whole(&self, id: &PackId) -> bool {
         self.listed.contains_key(id) && !self.bad.contains(id)
     }
 }
 
-/// A held pack that is damaged or gone.
+/// A held pack that is damaged or missing.
 pub(super) struct Bad {
     pub row: PackRow,
-    /// Its size in the store; 0 if it is not there.
+    /// Its size in the store; 0 if it is missing.
     pub size: u64,
     pub what: String,
-    /// It could not be read this time; nothing is known against it.
+    /// It could not be read this time; no damage is known.
     pub now: bool,
 }
 
-/// Finds damaged packs, saves what can be read of them, and sets them aside.
+/// Finds damaged packs, stores their readable chunks again, and moves the packs to quarantine.
 ///
-/// Chunks that can be read nowhere are told in a segment as lost: the next backup of a source that
-/// still has them stores them anew. Nothing is deleted that does not lie in quarantine.
+/// Chunks that cannot be read anywhere are recorded as lost in a segment. The next backup of a
+/// source that still has them stores them again. Nothing is deleted that is not in quarantine.
 ///
 /// # Errors
-/// [`Error::Interrupted`] if cancelled; the next repair goes on from there.
+/// [`Error::Interrupted`] if cancelled; the next repair continues from there.
 pub fn repair_packs(
     repo: &Repository,
     options: &RepairPacksOptions,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<PacksReport, Error> {
-    let lease = match options.dry_run {
-        true => None,
-        false => {
-            repo.check_writable()?;
-            Some(Lease::take(
-                repo,
-                LeaseKind::Repair,
-                &options.host,
-                repo.lease_times(),
-            )?)
-        }
+    let lease = if options.dry_run {
+        None
+    } else {
+        repo.check_writable()?;
+        Some(Lease::take(
+            repo,
+            LeaseKind::Repair,
+            &options.host,
+            repo.lease_times(),
+        )?)
     };
-    let reading = match options.dry_run {
-        true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
-        false => None,
+    let reading = if options.dry_run {
+        reading_lease(repo, LeaseKind::Repair, &options.host)?
+    } else {
+        None
     };
     let mut repair = Repair {
         repo,
@@ -201,6 +204,7 @@ pub fn repair_packs(
         cancel,
     };
     repair.run(options)?;
+
     let report = repair.report;
     for lease in lease.into_iter().chain(reading) {
         // A lease that cannot be deleted expires by itself.
@@ -211,11 +215,11 @@ pub fn repair_packs(
 
 pub(super) struct Repair<'a> {
     pub repo: &'a Repository,
-    /// None in a dry run.
+    /// `None` in a dry run.
     pub lease: Option<&'a Lease>,
     pub set_aside_unreadable: bool,
     pub packs: Packs,
-    /// `packs/` was listed once more since a pack was missed in it.
+    /// True after `packs/` was listed again because a pack was missing from the first listing.
     listed_again: bool,
     pub report: PacksReport,
     pub observer: &'a dyn Observer,
@@ -228,11 +232,14 @@ impl Repair<'_> {
         self.adopt()?;
         self.observer.phase(&Phase::Structure);
         self.list()?;
+
         let bad = self.find(options)?;
         let bad = self.heal(bad)?;
         self.packs.bad = bad.iter().map(|bad| bad.row.id).collect();
         let bad = self.leave_to_the_medium(bad);
         self.search_for_lost()?;
+
+        // Batches bound the ids that are in memory at once.
         let mut batch = Vec::new();
         let mut chunks = 0;
         for one in bad {
@@ -244,8 +251,10 @@ impl Repair<'_> {
             }
         }
         self.deal_with(batch)?;
+
         self.store_dropped_again()?;
         self.renew_parity()?;
+
         self.report.still_lost = self.repo.ask_index(Index::lost)?.len() as u64;
         if self.lease.is_some() {
             let new = self.report.lost_chunks + self.report.lost_for_now;
@@ -254,7 +263,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Brings the index up to date, orphan packs included.
+    /// Updates the index, orphan packs included.
     fn adopt(&mut self) -> Result<(), Error> {
         let Some(lease) = self.lease else {
             return crate::ops::sync(self.repo, self.observer);
@@ -266,10 +275,12 @@ impl Repair<'_> {
                 Ok(())
             }
         };
+
         let adopted = match self.repo.adopt_orphans(lease, &mut || go_on()) {
             Err(RepoError::Stopped) => return Err(Error::Interrupted),
             other => other?,
         };
+
         super::tell(&adopted, self.observer);
         let Rebuilt {
             packs,
@@ -279,9 +290,11 @@ impl Repair<'_> {
         } = adopted;
         self.report.adopted_packs = packs;
         self.report.unreadable_now += unreadable_now.len() as u64;
+
         for (id, what) in unreadable {
             lease.check()?;
-            // Packs are put whole, and their directories with them: it is not the beginning of one.
+            // A pack is written atomically and with its directory, so this object is not the
+            // beginning of a pack.
             if set_foreign_aside(self.repo, id, self.cancel)? == SetAside::Done {
                 self.report.damaged.push(DamagedPack {
                     id,
@@ -293,9 +306,11 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Takes out packs that cannot be read now, where there are so many that the medium or the
-    /// connection is in trouble and not the packs: to condemn them all would have all their data
-    /// stored once more. They are told and left alone.
+    /// Removes packs that cannot be read now from `bad`, if so many fail that the cause is the
+    /// medium or the connection.
+    ///
+    /// Condemning all of them would make backups store all their data again. These packs are
+    /// reported and left alone.
     fn leave_to_the_medium(&mut self, bad: Vec<Bad>) -> Vec<Bad> {
         let unreadable = bad.iter().filter(|bad| bad.now).count() as u64;
         self.report.unreadable_now += unreadable;
@@ -303,6 +318,7 @@ impl Repair<'_> {
         if !is_medium || self.set_aside_unreadable {
             return bad;
         }
+
         let (unreadable, bad): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(|bad| bad.now);
         for Bad { row, what, .. } in unreadable {
             let message =
@@ -327,13 +343,16 @@ impl Repair<'_> {
                 self.packs.listed.insert(id, meta.size);
             }
         }
+
         let mut found = Vec::new();
         for meta in list_all(self.repo.store(), ObjectDir::Quarantine)? {
             if let ObjectKey::QuarantinedPack(id) = meta.key {
                 found.push((id, meta.size));
             }
         }
+
         let dropped = dropped_and_there(self.repo, |id| self.packs.listed.contains_key(id))?;
+
         let told = self.repo.told_of(
             &found
                 .iter()
@@ -347,6 +366,7 @@ impl Repair<'_> {
             size,
             told: told.get(&id).cloned().unwrap_or_default(),
         };
+
         self.packs.quarantined = found
             .into_iter()
             .map(|(id, size)| holder(ObjectKey::QuarantinedPack(id), id, size))
@@ -358,7 +378,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Finds the held packs that are damaged or gone.
+    /// Returns the held packs that are damaged or missing.
     fn find(&mut self, options: &RepairPacksOptions) -> Result<Vec<Bad>, Error> {
         let held: Vec<PackRow> = self
             .repo
@@ -368,12 +388,13 @@ impl Repair<'_> {
             .collect();
         self.report.packs = held.len() as u64;
         let chosen = choose(&options.packs, &held)?;
-        let (mut bad, mut plan) = (Vec::new(), Vec::new());
+        let mut bad = Vec::new();
+        let mut plan = Vec::new();
         for row in held {
             self.cancel.check()?;
             let Some(size) = self.size_of(&row)? else {
-                // A condemned pack that is gone was dealt with by an earlier repair, unless it
-                // holds more than that one knew of.
+                // An earlier repair has processed a missing pack that is condemned. Segments may
+                // list chunks of it that the earlier repair did not know, so it is included.
                 bad.push(Bad {
                     row,
                     size: 0,
@@ -401,6 +422,7 @@ impl Repair<'_> {
                 plan.push((row, size));
             }
         }
+
         if !plan.is_empty() {
             self.observer.phase(&Phase::Data);
             bad.extend(self.read(plan, options)?);
@@ -409,12 +431,12 @@ impl Repair<'_> {
         Ok(bad)
     }
 
-    /// The pack's size in the store; none if it is surely not there.
+    /// Returns the pack's size in the store, or `None` if it is certainly missing.
     fn size_of(&mut self, row: &PackRow) -> Result<Option<u64>, Error> {
         if let Some(&size) = self.packs.listed.get(&row.id) {
             return Ok(Some(size));
         }
-        // What one listing lacks, another and a look at the name must lack as well.
+        // A single listing can be incomplete: list once more, then look up the name.
         if !self.listed_again {
             self.listed_again = true;
             self.relist(1)?;
@@ -439,6 +461,7 @@ impl Repair<'_> {
             threads => threads,
         };
         let workers = memory::plan(options.memory, threads).workers;
+
         let told = self.digests()?;
         let checks = check_all(
             self.repo,
@@ -450,6 +473,7 @@ impl Repair<'_> {
             self.cancel,
         )?;
         self.report.packs_read = checks.len() as u64;
+
         let rows: HashMap<PackId, (PackRow, u64)> =
             plan.into_iter().map(|one| (one.0.id, one)).collect();
         let bad_parity = checks
@@ -457,6 +481,7 @@ impl Repair<'_> {
             .filter(|check| check.parity.is_some())
             .map(|check| check.id);
         self.packs.bad_parity = bad_parity.collect();
+
         let damaged = checks.into_iter().filter_map(|check| {
             let what = check.findings.into_iter().map(|(_, what)| what).next()?;
             let (row, size) = *rows.get(&check.id)?;
@@ -470,7 +495,7 @@ impl Repair<'_> {
         Ok(damaged.collect())
     }
 
-    /// A hash of what the segments say of each pack.
+    /// Returns a hash of each pack's frames and chunks as the segments list them.
     fn digests(&self) -> Result<HashMap<PackId, [u8; 32]>, Error> {
         let mut told = HashMap::new();
         for id in self.repo.listed_segments()? {
@@ -486,7 +511,7 @@ impl Repair<'_> {
         Ok(told)
     }
 
-    /// Looks for what earlier repairs told as lost: it may have come back.
+    /// Searches for chunks that earlier repairs recorded as lost: they may have come back.
     fn search_for_lost(&mut self) -> Result<(), Error> {
         let lost = self.repo.ask_index(Index::lost)?;
         let found = salvage(
@@ -503,7 +528,7 @@ impl Repair<'_> {
         self.relist(found.packed.packs)
     }
 
-    /// Learns of the packs that a salvage stored.
+    /// Adds the packs that a salvage stored to `listed`.
     pub(super) fn relist(&mut self, stored: u64) -> Result<(), Error> {
         if stored > 0 {
             for meta in list_all(self.repo.store(), ObjectDir::Packs)? {
@@ -516,11 +541,11 @@ impl Repair<'_> {
     }
 
     fn deal_with(&mut self, mut batch: Vec<Bad>) -> Result<(), Error> {
-        // A prune may have let go of them meanwhile.
+        // A prune may have dropped some of them in the meantime.
         self.repo.sync()?;
         let mut held = Vec::new();
         for bad in batch.drain(..) {
-            // Another repair may be about to put it back whole.
+            // Another repair may have put the whole pack back since the listing.
             let now = self.repo.store().stat(&ObjectKey::Pack(bad.row.id));
             if bad.size == 0 && now.is_ok_and(|now| now.size == bad.row.size) {
                 continue;
@@ -533,6 +558,7 @@ impl Repair<'_> {
         if held.is_empty() {
             return Ok(());
         }
+
         let told = self
             .repo
             .told_of(&held.iter().map(|bad| bad.row.id).collect())?;
@@ -549,12 +575,15 @@ impl Repair<'_> {
         for holder in &holders {
             ids.insert(holder.id, holder.ids(self.repo)?);
         }
+
         let wanted = without_good_copy(
             self.repo,
             &self.packs,
             ids.values().flatten().copied().collect(),
         )?;
-        let (repo, lease) = (self.repo, self.lease);
+
+        let repo = self.repo;
+        let lease = self.lease;
         let saved = salvage(
             repo,
             lease,
@@ -567,6 +596,8 @@ impl Repair<'_> {
         self.relist(saved.packed.packs)?;
         self.report.saved_chunks += saved.chunks;
         self.report.saved_bytes += saved.bytes;
+
+        // Chunks that are recorded as lost already are not counted again.
         let known = self.repo.ask_index(Index::lost)?;
         let lost: Vec<ChunkId> = saved.lost.difference(&known).copied().collect();
         let unreadable: BTreeSet<PackId> = held
@@ -581,9 +612,13 @@ impl Repair<'_> {
         let for_now = lost.iter().filter(|id| in_unreadable(id)).count() as u64;
         self.report.lost_for_now += for_now;
         self.report.lost_chunks += lost.len() as u64 - for_now;
+
         for bad in &held {
             self.note(bad, ids.get(&bad.row.id), &saved.lost, &lost);
         }
+
+        // The segment is published before any pack is moved. After a crash between the two, the
+        // next repair moves the packs.
         self.publish(&held, lost)?;
         let all = self.set_aside_unreadable;
         for bad in held.iter().filter(|bad| bad.size > 0 && (!bad.now || all)) {
@@ -603,15 +638,17 @@ impl Repair<'_> {
         let gone = ids.map_or(0, hit);
         let is_new = ids.is_some_and(|ids| newly.iter().any(|id| ids.contains(id)));
         if bad.size == 0 && bad.row.state == PackState::Condemned && !is_new {
-            // An earlier repair told of it.
+            // An earlier repair reported it.
             return;
         }
+
         let fate = match gone {
             0 => Fate::Saved,
             _ if bad.now && !self.set_aside_unreadable => Fate::LostForNow,
             _ => Fate::Lost,
         };
         let all = ids.map_or(0, BTreeSet::len);
+
         let (severity, rest) = match fate {
             Fate::Lost => (Severity::Damage, format!("{gone} of {all} chunks are lost")),
             Fate::LostForNow => (
@@ -623,6 +660,7 @@ impl Repair<'_> {
                 "nothing is lost: all that it held is stored elsewhere".to_owned(),
             ),
         };
+
         let now = if bad.now {
             "it cannot be read now: "
         } else {
@@ -641,7 +679,7 @@ impl Repair<'_> {
         });
     }
 
-    /// Tells everybody, if there is anything to tell.
+    /// Publishes a segment with condemned packs and lost chunks, if there are any.
     pub(super) fn publish(&self, held: &[Bad], lost: Vec<ChunkId>) -> Result<(), Error> {
         let Some(lease) = self.lease else {
             return Ok(());
@@ -659,10 +697,9 @@ impl Repair<'_> {
             return Ok(());
         };
         lease.check()?;
-        let (from, to) = (
-            ObjectKey::Pack(bad.row.id),
-            ObjectKey::QuarantinedPack(bad.row.id),
-        );
+
+        let from = ObjectKey::Pack(bad.row.id);
+        let to = ObjectKey::QuarantinedPack(bad.row.id);
         let what = match set_aside(self.repo, &from, &to, self.cancel)? {
             SetAside::Done => None,
             SetAside::Taken => Some(format!("{to} is there already, with other bytes")),
@@ -670,18 +707,20 @@ impl Repair<'_> {
                 Some("the store cannot rename it and it cannot be read".to_owned())
             }
         };
+
         if let Some(what) = what {
             let what = format!("it was left where it is: {what}");
             self.observer
                 .problem(&Problem::new(Severity::Note, from, what));
         }
+
         self.repo.forget_head(&bad.row.id);
         self.packs.listed.remove(&bad.row.id);
         Ok(())
     }
 }
 
-/// The packs that were named; none if none were.
+/// Returns the named packs, or `None` if `names` is empty.
 fn choose(names: &[String], held: &[PackRow]) -> Result<Option<BTreeSet<PackId>>, Error> {
     if names.is_empty() {
         return Ok(None);

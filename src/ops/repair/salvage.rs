@@ -1,5 +1,5 @@
-//! Saving what still opens: chunks that no whole, known pack holds are read from wherever they can
-//! be and stored anew.
+//! Salvage: chunks that no undamaged known pack holds are read from any other place and stored
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::repo::{
 use crate::store::ObjectKey;
 use crate::types::{ChunkId, Class, FrameInfo, PackId, PackInfo};
 
-/// What came of one salvage.
+/// Results of one salvage.
 #[derive(Debug, Default)]
 pub(super) struct Salvaged {
     pub chunks: u64,
-    /// Plain bytes of them.
+    /// Plain bytes of these chunks.
     pub bytes: u64,
     pub packed: Packed,
-    /// What could be read nowhere.
+    /// Chunks that could not be read anywhere.
     pub lost: BTreeSet<ChunkId>,
 }
 
@@ -31,13 +31,14 @@ pub(super) struct Holder {
     pub key: ObjectKey,
     pub id: PackId,
     pub size: u64,
-    /// What segments say of it.
+    /// Its frames and chunks as segments list them; segments may differ.
     pub told: Vec<PackInfo>,
 }
 
 impl Holder {
-    /// What it holds: by its own directory, and by the segments where that cannot be read. None if
-    /// its head is gone: without that no frame opens.
+    /// Returns its head and frames. The frames come from its own directory or, if that cannot be
+    /// read, from the segments. Returns `None` if its head cannot be read: no frame opens without
+    /// it.
     fn contents(&self, repo: &Repository) -> Result<Option<(PackHead, Vec<FrameInfo>)>, Error> {
         let head = match repo.head_of(&self.key) {
             Ok(head) => head,
@@ -54,7 +55,7 @@ impl Holder {
         }
     }
 
-    /// The ids of all chunks that it is to hold, whoever says so.
+    /// Returns the ids of all chunks that its directory or any segment lists.
     pub fn ids(&self, repo: &Repository) -> Result<BTreeSet<ChunkId>, Error> {
         let mut frames: Vec<FrameInfo> = self
             .told
@@ -74,9 +75,11 @@ impl Holder {
     }
 }
 
-/// Stores anew what of `wanted` can be read: from `damaged` packs, from other copies in packs that
-/// are there, dropped ones too, from quarantine. With no lease nothing is stored, and the result
-/// says what would be.
+/// Reads as many chunks of `wanted` as possible and stores them again.
+///
+/// Sources in this order: the `damaged` packs, other copies in packs in the store, dropped packs,
+/// packs in quarantine. Without a lease nothing is stored, and the result describes what would be
+/// stored.
 pub(super) fn salvage(
     repo: &Repository,
     lease: Option<&Lease>,
@@ -89,12 +92,14 @@ pub(super) fn salvage(
     if wanted.is_empty() {
         return Ok(Salvaged::default());
     }
+
     let claims = Claims::anew(repo.index());
     let options = PackerOptions {
         workers: 1,
         level: 3,
         dry_run: lease.is_none(),
     };
+
     std::thread::scope(|scope| {
         let packer = Packer::start(scope, repo, lease, &claims, options, observer)?;
         let writers = [packer.writer(Class::Data), packer.writer(Class::Metadata)];
@@ -102,6 +107,7 @@ pub(super) fn salvage(
             lost: wanted,
             ..Salvaged::default()
         };
+
         let mut work = Work {
             repo,
             packs,
@@ -115,6 +121,8 @@ pub(super) fn salvage(
         let Work {
             writers, mut out, ..
         } = work;
+
+        // The packer ends when all writers are dropped.
         drop(writers);
         let packed = packer.finish();
         match (read, packed) {
@@ -131,9 +139,9 @@ pub(super) fn salvage(
 struct Work<'a> {
     repo: &'a Repository,
     packs: &'a Packs,
-    /// Of data, of metadata.
+    /// Writers of data frames and of metadata frames.
     writers: [FrameWriter<'a>; 2],
-    /// Its `lost` is what is still wanted.
+    /// Results so far. `lost` holds the chunks that are still wanted.
     out: Salvaged,
     cancel: &'a Cancel,
 }
@@ -169,6 +177,7 @@ impl Work<'_> {
             if frame.offset + u64::from(frame.stored) > holder.size {
                 continue;
             }
+
             let row = row_of(frame);
             let mut sealed = vec![0; row.stored as usize];
             let plain = match self.repo.read_at(&holder.key, row.offset, &mut sealed) {
@@ -182,6 +191,7 @@ impl Work<'_> {
                 Err(err) if err.is_unavailable() => continue,
                 Err(err) => return Err(err.into()),
             };
+
             let mut offset = 0;
             for chunk in &frame.chunks {
                 let end = offset + chunk.len as usize;
@@ -196,7 +206,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Other copies in packs that are there: condemned and dropped ones count for reading.
+    /// Reads other copies in packs in the store. Condemned and dropped packs are valid sources for
+    /// reading.
     fn look_at_copies(&mut self) -> Result<(), Error> {
         let mut by_frame: BTreeMap<(PackId, u32), Vec<(ChunkId, Location)>> = BTreeMap::new();
         for id in &self.out.lost {
@@ -209,6 +220,7 @@ impl Work<'_> {
                 }
             }
         }
+
         for ((pack, number), chunks) in by_frame {
             self.cancel.check()?;
             if !chunks.iter().any(|(id, _)| self.out.lost.contains(id)) {
@@ -217,11 +229,13 @@ impl Work<'_> {
             let Some(row) = self.repo.frame_row(&pack, number)? else {
                 continue;
             };
+
             let plain = match self.repo.read_frame(&pack, number, &row) {
                 Ok(plain) => plain,
                 Err(err) if err.is_unavailable() => continue,
                 Err(err) => return Err(err.into()),
             };
+
             for (id, copy) in chunks {
                 let at = copy.offset as usize;
                 self.keep(
@@ -264,7 +278,7 @@ fn row_of(frame: &FrameInfo) -> FrameRow {
     }
 }
 
-/// Those of `ids` of which no known pack that is there and whole has a copy.
+/// Returns those of `ids` that no undamaged known pack in the store holds.
 pub(super) fn without_good_copy(
     repo: &Repository,
     packs: &Packs,

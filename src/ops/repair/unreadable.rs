@@ -1,11 +1,11 @@
-//! What lies under the name of a snapshot and cannot be read as one: set aside in quarantine, so
-//! that it does not stand in the way of prunes and backups.
+//! Moves objects under snapshot names that cannot be read as snapshots to quarantine, so that they
+//! do not block prunes and backups.
 //!
-//! A snapshot of which whole bytes are found elsewhere, in this machine's cache or under another
-//! name, is put again first, as a new object that replaces the broken one. What is set aside is
-//! named by the hash of its bytes, so that another object that comes under the same name later
-//! finds its place free. Of what only it may need a prune knows nothing: it keeps all packs that
-//! were there for a while (`ops::prune`), and tells.
+//! If whole bytes of such a snapshot exist elsewhere, in this machine's cache or under another
+//! name, the snapshot is first committed again as a new object that replaces the broken one. An
+//! object in quarantine is named by the hash of its bytes, so that a later object under the same
+//! snapshot name can be moved too. A prune cannot know which packs only this snapshot needs. For a
+//! while it keeps all packs that were in the store at that time (`ops::prune`), and reports this.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::repo::{RepoError, StoredSnapshot, Verdict};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ObjectHash, SnapshotId, Timestamp};
 
-/// An object that is no snapshot, under the name of one.
+/// An object under the name of a snapshot that is not a snapshot.
 struct Broken {
     key: ObjectKey,
     id: SnapshotId,
@@ -28,7 +28,8 @@ struct Broken {
 }
 
 impl Repair<'_> {
-    /// Sets aside what cannot be read as a snapshot, in `snapshots/` and in `forgotten/`.
+    /// Moves objects in `snapshots/` and in `forgotten/` that cannot be read as snapshots to
+    /// quarantine.
     pub(super) fn set_unreadable_aside(&mut self) -> Result<(), Error> {
         let mut broken = Vec::new();
         for directory in [ObjectDir::Snapshots, ObjectDir::Forgotten] {
@@ -37,6 +38,7 @@ impl Repair<'_> {
                 broken.extend(self.look_at(&meta.key)?);
             }
         }
+
         let misnamed = self.misnamed(&broken)?;
         for one in broken {
             self.cancel.check()?;
@@ -45,7 +47,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// The object, if it is to be set aside.
+    /// Returns the object if it must be moved to quarantine.
     fn look_at(&mut self, key: &ObjectKey) -> Result<Option<Broken>, Error> {
         let (ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id)) = *key else {
             return Ok(None);
@@ -55,6 +57,7 @@ impl Repair<'_> {
             Err(err) if err.is_unavailable() => err,
             Err(err) => return Err(err.into()),
         };
+
         let (hash, what, stored) =
             match self
                 .repo
@@ -63,7 +66,7 @@ impl Repair<'_> {
                 Verdict::Gone => return Ok(None),
                 Verdict::Broken { hash, what, stored } => (hash, what, stored),
                 Verdict::Authentic => {
-                    // Whoever has the key made it, perhaps a newer icecore: not ours to move.
+                    // A client with the key wrote it, perhaps a newer icecore. It must stay.
                     self.report.unreadable += 1;
                     self.observer
                         .problem(&Problem::new(Severity::Damage, key, first));
@@ -91,7 +94,7 @@ impl Repair<'_> {
         }))
     }
 
-    /// Snapshots that lie whole under the names of others.
+    /// Returns whole snapshots that are stored under the names of others.
     fn misnamed(&self, broken: &[Broken]) -> Result<BTreeMap<SnapshotId, Snapshot>, Error> {
         let mut found = BTreeMap::new();
         for one in broken {
@@ -121,6 +124,7 @@ impl Repair<'_> {
         let whole = whole.filter(|whole| {
             matches!(one.key, ObjectKey::Snapshot(_)) && whole.state != SnapshotState::Checkpoint
         });
+
         let mut known = self.what_is_known(&one.id);
         if let Some(snapshot) = whole {
             let id = self.put_again(&one, snapshot)?;
@@ -132,9 +136,11 @@ impl Repair<'_> {
                 None => "a whole copy of it was found".into(),
             };
         }
+
         if !self.options.dry_run && !self.move_aside(&one)? {
             return Ok(());
         }
+
         let message = format!(
             "{}; it was set aside{}{known}",
             one.what,
@@ -146,7 +152,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// What this machine remembers of a snapshot.
+    /// Returns the local record of a snapshot, as a clause for messages; empty if there is none.
     fn what_is_known(&self, id: &SnapshotId) -> String {
         let last = self.repo.memory().last_snapshots();
         let of: Vec<String> = last
@@ -161,8 +167,7 @@ impl Repair<'_> {
         }
     }
 
-    /// Commits a snapshot again of which the object is broken. The old name stays a root until
-    /// then.
+    /// Commits a snapshot whose object is broken again. The old name stays a root until the commit.
     fn put_again(&mut self, one: &Broken, snapshot: Snapshot) -> Result<Option<SnapshotId>, Error> {
         let found = StoredSnapshot {
             id: one.id,
@@ -183,7 +188,7 @@ impl Repair<'_> {
         Ok(new)
     }
 
-    /// True if it lies in quarantine now.
+    /// Moves an object to quarantine; returns true if it is in quarantine now.
     fn move_aside(&mut self, one: &Broken) -> Result<bool, Error> {
         let Some(lease) = self.lease else {
             return Ok(false);
@@ -196,13 +201,15 @@ impl Repair<'_> {
                 return Ok(true);
             }
             SetAside::Done => {
-                // From its time a prune reckons how long it keeps what only this snapshot may need.
+                // A prune uses the object's store time to decide how long it keeps packs that only
+                // this snapshot may need.
                 self.repo.store().rename(&to, &one.key)?;
                 "its time cannot be set: run this as the user to whom it belongs".to_owned()
             }
             SetAside::Taken => format!("{to} is there already, with other bytes"),
             SetAside::Unreadable => "the store cannot rename it and it cannot be read".to_owned(),
         };
+
         self.report.unreadable += 1;
         let what = format!("{}; it was left where it is: {what}", one.what);
         self.observer
@@ -210,7 +217,7 @@ impl Repair<'_> {
         Ok(false)
     }
 
-    /// True if the store time of what was just set aside is not long ago.
+    /// Returns true if the store time of an object that was just moved to quarantine is recent.
     fn is_of_now(&self, key: &ObjectKey) -> Result<bool, Error> {
         let Some(lease) = self.lease.filter(|_| self.repo.store().properties().rename) else {
             return Ok(true);
@@ -220,7 +227,7 @@ impl Repair<'_> {
                 let margin = self.repo.lease_times().margin.as_secs_f64();
                 Ok(lease.started().seconds_since(meta.modified) <= margin)
             }
-            // Another repair has dealt with it.
+            // Another repair has already processed it.
             Err(err) if err.is_not_found() => Ok(true),
             Err(err) => Err(RepoError::from(err).into()),
         }
