@@ -1,18 +1,18 @@
-//! Copying snapshots from one repository to another.
+//! Copying of snapshots from one repository to another.
 //!
-//! Chunks are named by a key of their repository, so what is copied is read, named anew,
-//! deduplicated against what the destination has, and packed there. Runs keep their order and their
-//! mentions, so that a run which two snapshots share is copied once; their pages and the lists of
-//! long contents hold names and are written anew.
+//! Chunk names depend on a key of the repository. So a copy reads each chunk, gives it a new name,
+//! deduplicates it against the destination and packs it there. Runs keep their order and their
+//! mentions, so that a run that two snapshots share is copied once. Their pages, and the lists of
+//! long contents, contain chunk names and are rewritten.
 //!
-//! What was copied before is not read again: runs of copied snapshots are known by their roots; for
-//! a run that is new, contents are compared with those of an earlier copied snapshot of the same
-//! source, path by path, and within a content chunk by chunk. A destination that has lost chunks or
-//! packs is trusted in nothing: all is read, which heals it.
+//! Data that was copied before is not read again. Runs of copied snapshots are recognized by their
+//! roots. For a new run, contents are compared with those of an earlier copied snapshot of the same
+//! source, path by path, and within a content chunk by chunk. If the destination has lost chunks or
+//! packs, nothing in it counts as copied: all data is read again, which heals the destination.
 //!
-//! Each snapshot is committed by itself, under a lease of its own, with the snapshots that it
-//! builds on as parents. A crash leaves those that were committed, and chunks that the next copy
-//! finds there.
+//! Each snapshot is committed separately, under its own lease, with the snapshots that it builds on
+//! as parents. After a crash the committed snapshots stay, and the next copy finds chunks that were
+//! stored.
 
 mod pairs;
 #[cfg(test)]
@@ -38,46 +38,46 @@ use crate::repo::{
 use crate::store::ObjectKey;
 use crate::types::{ByteSize, ChunkId, Content, PackId, SnapshotId};
 
-/// How snapshots are copied.
+/// Options of [`copy`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyOptions {
     /// This machine's name, for the leases.
     pub host: String,
-    /// Ids, prefixes or `latest`; none: all that the filter accepts.
+    /// Ids, prefixes or `latest`; empty: all that the filter accepts.
     pub names: Vec<String>,
-    /// Whose snapshots count as `latest`.
+    /// The hosts whose snapshots count for `latest`.
     pub hosts: HostChoice,
     pub filter: SnapshotFilter,
     /// zstd level, 1–19.
     pub level: i32,
-    /// Threads that compress; 0: as many as there are cores.
+    /// Number of threads that compress; 0: the number of cores.
     pub threads: usize,
     pub memory: ByteSize,
-    /// Tell what would be copied.
+    /// Report the snapshots that would be copied, change nothing.
     pub dry_run: bool,
 }
 
-/// What became of a snapshot.
+/// Result for one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyOutcome {
-    /// It is there now, under this name.
+    /// It was copied and has this id in the destination.
     Copied(SnapshotId),
-    /// It was there already.
+    /// The destination already had it, with this id.
     There(SnapshotId),
-    /// A dry run would copy it.
+    /// Dry run: it would be copied.
     Wanted,
-    /// It cannot be copied whole, so it was not.
+    /// It cannot be copied completely, so it was not copied.
     Failed(String),
 }
 
-/// A snapshot of the source.
+/// A snapshot of the source repository and its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyItem {
     pub found: StoredSnapshot,
     pub outcome: CopyOutcome,
 }
 
-/// What was copied.
+/// Results of a copy.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CopyReport {
     /// Oldest first.
@@ -86,19 +86,19 @@ pub struct CopyReport {
     pub stored_bytes: u64,
 }
 
-/// Why a snapshot was not copied.
+/// Reason why a snapshot was not copied.
 enum Trouble {
     /// The source could not be read.
     Source(RepoError),
-    /// It cannot be copied by this icecore.
+    /// This icecore cannot copy it.
     Skip(String),
-    /// Anything that ends the whole operation.
+    /// An error that ends the whole operation.
     Other(Error),
 }
 
-/// A source of a snapshot in both repositories.
+/// One source of a snapshot, as both repositories have it.
 struct Base {
-    /// The destination's snapshot.
+    /// The destination's snapshot that has it.
     owner: SnapshotId,
     from: SourceKind,
     to: SourceKind,
@@ -124,13 +124,14 @@ impl Base {
     }
 }
 
-/// Copies snapshots, oldest first. Those that are there already are left out; so are checkpoints.
+/// Copies snapshots, oldest first. Checkpoints and snapshots that the destination already has are
+/// skipped.
 ///
-/// A snapshot that cannot be read whole is told to the observer as damage and is not copied; the
-/// others are.
+/// A snapshot that cannot be read completely is reported to the observer as damage and is not
+/// copied; the others are.
 ///
 /// # Errors
-/// What was committed before an error stays.
+/// Snapshots that were committed before the error stay.
 pub fn copy(
     from: &Repository,
     to: &Repository,
@@ -144,11 +145,14 @@ pub fn copy(
     to.check_writable()?;
     observer.phase(&Phase::Index);
     let reading = reading_lease(from, LeaseKind::Restore, &options.host)?;
+
     let all = snapshots(from, &SnapshotFilter::default(), observer)?;
     let wanted = wanted(from, &all, options, observer)?;
+
     crate::ops::sync_until(from, observer, cancel)?;
     crate::ops::sync_until(to, observer, cancel)?;
     let absent = presence::look(to, None, observer, cancel)?;
+
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 {
         cores
@@ -156,9 +160,10 @@ pub fn copy(
         options.threads.min(64)
     };
     let plan = memory::plan(options.memory, threads);
+
     let mut copier = Copier {
-        // Contents are read in the order of paths, frames were packed by several threads: a frame
-        // is left and come back to.
+        // Contents are read in path order, but several threads packed their frames. So the reader
+        // leaves a frame and returns to it later.
         from: ChunkReader::new(from, 2 * plan.frame_cache_bytes),
         to: ChunkReader::new(to, plan.frame_cache_bytes),
         options,
@@ -176,6 +181,7 @@ pub fn copy(
         bases: BTreeMap::new(),
         report: CopyReport::default(),
     };
+
     copier.run(all, &wanted)?;
     if let Some(reading) = reading {
         // A lease that cannot be deleted expires by itself.
@@ -198,6 +204,7 @@ fn wanted(
             .map(|found| found.id)
             .collect());
     }
+
     let mut wanted = BTreeSet::new();
     for name in &options.names {
         let found = choose(from, name, &options.hosts, None, observer)?;
@@ -226,13 +233,13 @@ struct Copier<'a> {
     packing: PackerOptions,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
-    /// Packs that the destination's index names and that are not in its store.
+    /// Packs that the destination's index lists and its store does not have.
     absent: HashSet<PackId>,
-    /// What became of the source's runs, by their roots, and a snapshot of the destination that
-    /// holds each.
+    /// The destination's runs by the roots of the source's runs, each with a snapshot of the
+    /// destination that has it.
     runs: HashMap<ChunkId, (RunRef, SnapshotId)>,
-    /// The destination's snapshots that were looked at, and of these by their first ones those that
-    /// count.
+    /// The destination's snapshots that were examined; and those of them that count, by the id of
+    /// their original.
     seen: BTreeSet<SnapshotId>,
     there: BTreeMap<SnapshotId, StoredSnapshot>,
     /// By host and source.
@@ -258,18 +265,20 @@ impl Copier<'_> {
                 err,
             ));
         })?;
+
         self.seen = there.iter().map(|found| found.id).collect();
         self.there = without_replaced(there)
             .into_iter()
             .map(|found| (found.first(), found))
             .collect();
-        // Newest first, so that a source's base is an old one until the turn of a newer one has
-        // come.
+        // Newest first, so that the base of a source is an old snapshot until the loop below
+        // reaches a newer one.
         for found in all.iter().rev() {
             if let Some(twin) = self.there.get(&found.first()).cloned() {
                 self.learn(found, &twin);
             }
         }
+
         for found in all {
             if found.snapshot.state == SnapshotState::Checkpoint {
                 continue;
@@ -282,11 +291,13 @@ impl Copier<'_> {
             if !wanted.contains(&found.id) {
                 continue;
             }
+
             let outcome = match twin.as_ref().filter(|twin| !is_less(twin, &found)) {
                 Some(twin) => CopyOutcome::There(twin.id),
                 None if self.options.dry_run => CopyOutcome::Wanted,
                 None => self.one(&found, twin.as_ref().map(|twin| twin.id))?,
             };
+
             if let CopyOutcome::Copied(id) = outcome {
                 let snapshot = self.to.repo().read_snapshot(&id)?;
                 let twin = StoredSnapshot {
@@ -302,13 +313,15 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Takes in what a copied snapshot tells, if both are of one shape.
+    /// Records the runs and sources of a copied snapshot for reuse, if both snapshots have the same
+    /// structure.
     fn learn(&mut self, found: &StoredSnapshot, twin: &StoredSnapshot) {
         let expiry = self.to.repo().lease_times().expiry.as_secs_f64();
         if landed_late(twin.stored, twin.snapshot.heartbeat, expiry) || twin.snapshot.lost.is_some()
         {
             return;
         }
+
         for source in &found.snapshot.sources {
             let Some(to) = twin.snapshot.source(&source.name) else {
                 continue;
@@ -333,15 +346,16 @@ impl Copier<'_> {
         }
     }
 
-    /// Takes in what others have committed to the destination since we looked. Two copies that
-    /// begin with a snapshot at the same moment both copy it: one snapshot too many, and its chunks
-    /// once.
+    /// Records snapshots that other clients committed to the destination since it was last listed.
+    ///
+    /// Two copies that begin with a snapshot at the same moment both copy it: the destination gets
+    /// two snapshots, and the chunks once.
     fn look_again(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
         for &id in listed.difference(&self.seen) {
             match self.to.repo().read_snapshot(&id) {
                 Ok(snapshot) => {
-                    // Its store time was not asked for; what is that new has not landed late, or is
-                    // withdrawn.
+                    // The store time was not queried: a snapshot this new has not landed late, or
+                    // its writer withdraws it.
                     let twin = StoredSnapshot {
                         id,
                         stored: snapshot.heartbeat,
@@ -349,7 +363,7 @@ impl Copier<'_> {
                     };
                     self.there.insert(twin.first(), twin);
                 }
-                // Gone again, or damaged: the listing of all tells of such, when it is made.
+                // Deleted again, or damaged. The next full listing reports damaged snapshots.
                 Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
             }
@@ -358,7 +372,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Lets go of what the destination does not hold any more, now that our lease has begun.
+    /// Forgets runs and bases that the destination does not have any more. Called after the lease
+    /// began.
     fn check_known(&mut self, listed: &BTreeSet<SnapshotId>) -> Result<(), Error> {
         if !self.absent.is_empty() || !self.to.repo().ask_index(Index::lost)?.is_empty() {
             self.runs.clear();
@@ -369,7 +384,7 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies one snapshot. `replaces`: a lesser one that is there.
+    /// Copies one snapshot. `replaces`: a snapshot in the destination that lacks data of it.
     fn one(
         &mut self,
         found: &StoredSnapshot,
@@ -380,12 +395,14 @@ impl Copier<'_> {
             name: found.id.short(),
         });
         let lease = Lease::take(to, LeaseKind::Backup, &self.options.host, to.lease_times())?;
+
         let listed: BTreeSet<SnapshotId> = to
             .listed_snapshots()?
             .into_iter()
             .map(|(id, _)| id)
             .collect();
         self.look_again(&listed)?;
+
         if let Some(twin) = self
             .there
             .get(&found.first())
@@ -393,13 +410,16 @@ impl Copier<'_> {
         {
             return Ok(CopyOutcome::There(twin.id));
         }
+
         to.sync()?;
         self.check_known(&listed)?;
+
         let mut parents: Vec<SnapshotId> = self.runs.values().map(|known| known.1).collect();
         parents.extend(self.bases.values().map(|base| base.owner));
         parents.sort_unstable();
         parents.dedup();
         lease.set_parents(&parents)?;
+
         let (translated, packed) = match self.pack(&lease, found) {
             Ok(done) => done,
             Err(Trouble::Other(err)) => return Err(err),
@@ -422,12 +442,15 @@ impl Copier<'_> {
                 return Ok(CopyOutcome::Failed(what));
             }
         };
+
         self.report.packs += packed.packs;
         self.report.stored_bytes += packed.stored_bytes;
+
         let mut snapshot = describe(found, translated.kinds, replaces);
         snapshot.parents = translated.parents.into_iter().collect();
         let committed = to.commit(lease, snapshot)?;
         self.report.stored_bytes += committed.bytes;
+
         if let Some(old) = replaces {
             forget_replaced(to, &old, &self.options.host)?;
         }
@@ -450,7 +473,8 @@ impl Copier<'_> {
                 self.observer,
             )?;
             let translated = self.translate(&packer, found);
-            // Also on failure: what is on its way is published and serves the next copy.
+            // Also after a failure: frames that are under way are published and serve the next
+            // copy.
             let packed = packer.finish();
             match (translated, packed) {
                 (Err(Trouble::Other(Error::Repo(RepoError::Stopped))), Err(first)) => {
@@ -464,8 +488,8 @@ impl Copier<'_> {
     }
 }
 
-/// True if what is there lacks what the source has: it was copied from a repaired snapshot that was
-/// healed since.
+/// Returns true if the destination's snapshot lacks data that the source's has: it was copied from
+/// a repaired snapshot that was healed since.
 fn is_less(there: &StoredSnapshot, found: &StoredSnapshot) -> bool {
     there.snapshot.lost.is_some() && found.snapshot.lost.is_none()
 }

@@ -1,5 +1,5 @@
-//! What is known of chunks that were copied before: two contents that are one and the same in two
-//! repositories, walked side by side.
+//! Chunks that were copied before: finds the destination's name of a chunk by walking the same
+//! content in both repositories side by side.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,25 +7,25 @@ use crate::ops::content::ContentReader;
 use crate::repo::{ChunkReader, RepoError};
 use crate::types::{ChunkId, Content, Extent};
 
-/// Chunks that are read ahead of the one that is asked for; as many behind it are kept. About 20
-/// MiB in all.
+/// Number of chunks that are read ahead of the chunk that is asked for. As many are kept before it.
+/// About 20 MiB in all.
 const AHEAD: usize = 64 << 10;
 
-/// The names of chunks in the other repository, around a position that moves on with each question.
+/// The names of chunks in the other repository, around a position that advances with each query.
 pub(super) struct Pairs<'r, 'a> {
     from: ContentReader<'r, 'a>,
     to: ContentReader<'r, 'a>,
-    /// In their order in the content, oldest first.
+    /// The keys of `known` in content order, oldest first.
     order: VecDeque<ChunkId>,
     known: HashMap<ChunkId, (ChunkId, u32)>,
-    /// Asked for, and read.
+    /// Number of queries, and of chunks read.
     asked: usize,
     read: usize,
     ended: bool,
 }
 
 impl<'r, 'a> Pairs<'r, 'a> {
-    /// `from` in the source, `to` what was made of it in the destination.
+    /// Creates the pairs from a content in the source and its copy in the destination.
     pub fn new(
         (from_reader, from): (&'r ChunkReader<'a>, &Content),
         (to_reader, to): (&'r ChunkReader<'a>, &Content),
@@ -41,8 +41,8 @@ impl<'r, 'a> Pairs<'r, 'a> {
         }
     }
 
-    /// The chunk's name in the destination, if it is near. Where the old contents cannot be read
-    /// nothing more is known.
+    /// Returns the chunk's name in the destination if the chunk is near the current position. If
+    /// one of the old contents cannot be read, the pairs end there.
     pub fn find(&mut self, id: &ChunkId, len: u32) -> Result<Option<ChunkId>, RepoError> {
         self.asked += 1;
         while !self.ended && self.read < self.asked + AHEAD {
@@ -77,7 +77,7 @@ impl<'r, 'a> Pairs<'r, 'a> {
                 }
             }
             (Some(from), Some(to)) if from == to => {}
-            // The end, or not the same content after all.
+            // The end, or the contents differ after all.
             _ => self.ended = true,
         }
         Ok(())

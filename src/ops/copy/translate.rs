@@ -1,4 +1,4 @@
-//! One snapshot's runs and contents, with the names that they have in the destination.
+//! Translation of one snapshot's runs and contents to the destination's names.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,17 @@ use crate::ops::walk::Walk;
 use crate::repo::{FrameWriter, MergedRuns, Packer, RepoError, RunWriter, StoredSnapshot, Streams};
 use crate::types::{Class, Content, Entry, Extent, Metadata, Node, SnapshotId, Xattr, XattrValue};
 
-/// The sources of a snapshot, translated, and the snapshots of the destination that they build on.
+/// The translated sources of a snapshot, and the destination's snapshots that they build on.
 pub(super) struct Translated {
     pub kinds: Vec<SourceKind>,
     pub parents: BTreeSet<SnapshotId>,
 }
 
-/// Contents of the same path in the base, of the source and of the destination.
+/// Contents of the same path in the base: in the source repository and in the destination.
 type Known<'k> = Option<(&'k Content, &'k Content)>;
 
 impl Copier<'_> {
-    /// Writes what the destination lacks of a snapshot.
+    /// Writes the parts of a snapshot that the destination lacks.
     pub fn translate(
         &self,
         packer: &Packer<'_, '_>,
@@ -38,6 +38,7 @@ impl Copier<'_> {
             data: packer.writer(Class::Data),
             metadata: packer.writer(Class::Metadata),
         };
+
         for source in &found.snapshot.sources {
             let base = self.base(&found.snapshot.host, &source.name);
             let kind = match &source.kind {
@@ -74,7 +75,7 @@ impl Copier<'_> {
                     }
                 }
             };
-            // A frame never mixes sources.
+            // A frame has data of one source only.
             pages.flush()?;
             writers.flush()?;
             out.kinds.push(kind);
@@ -82,7 +83,7 @@ impl Copier<'_> {
         Ok(out)
     }
 
-    /// Writes a run anew: the same mentions, in pages of the destination.
+    /// Rewrites a run: the same mentions, in pages of the destination.
     fn rewrite(
         &self,
         run: &RunRef,
@@ -96,12 +97,14 @@ impl Copier<'_> {
         let mut join = base.and_then(|base| Join::open(self, base));
         let mut put = |bytes: &[u8]| pages.add(bytes);
         let mut writer = RunWriter::new(&mut put);
+
         while let Some(mention) = mentions.next_mention().map_err(Trouble::Source)? {
             self.cancel.check()?;
             let entry = self.entry(mention.entry, &mut join, writers)?;
             writer.push(&entry, mention.in_directories)?;
             self.observer.add(Counter::Entries, 1);
         }
+
         let empty = || {
             Trouble::Source(RepoError::damaged(
                 format!("run {}", run.root.short()),
@@ -131,16 +134,18 @@ impl Copier<'_> {
         if !names_chunks(&entry) {
             return Ok(entry);
         }
+
         let (old, new) = match join.as_mut().map(|join| join.at(&entry)) {
             Some(Ok(pair)) => pair,
             None => (None, None),
-            // What was copied before cannot be read here or there: it is no help any more.
+            // The earlier snapshot cannot be read here or there: continue without it.
             Some(Err(err)) if err.is_unavailable() => {
                 *join = None;
                 (None, None)
             }
             Some(Err(err)) => return Err(err.into()),
         };
+
         if let Node::File { content, .. } = &mut entry.node {
             let known = || Some((old.as_ref()?.content()?, new.as_ref()?.content()?));
             *content = self.content(content, known(), writers)?;
@@ -183,7 +188,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Reads what is not known to be there, and builds the list anew: its nodes are cut by names.
+    /// Copies a content. Reads only chunks that are not known to be in the destination. The extent
+    /// list is rebuilt, because list nodes are cut by chunk names.
     fn content(
         &self,
         content: &Content,
@@ -196,9 +202,11 @@ impl Copier<'_> {
         {
             return Ok(new.clone());
         }
+
         let mut pairs = known.map(|(old, new)| Pairs::new((&self.from, old), (&self.to, new)));
         let mut extents = ContentReader::new(&self.from, content);
         let mut builder = ContentBuilder::default();
+
         while let Some(extent) = extents.next_extent().map_err(Trouble::Source)? {
             self.cancel.check()?;
             let extent = match extent {
@@ -218,10 +226,12 @@ impl Copier<'_> {
             };
             builder.push(extent, writers)?;
         }
+
         let out = builder.finish(writers)?;
         if out.size == content.size {
             return Ok(out);
         }
+
         let what = format!("{} bytes were found, {} are stated", out.size, content.size);
         Err(Trouble::Source(RepoError::damaged(
             "a list of extents",
@@ -248,7 +258,7 @@ impl Copier<'_> {
     }
 }
 
-/// True if anything of the entry lies in chunks.
+/// Returns true if any data of the entry is stored in chunks.
 fn names_chunks(entry: &Entry) -> bool {
     let is_chunk = |xattr: &Xattr| matches!(xattr.value, XattrValue::Chunk { .. });
     entry
@@ -275,14 +285,14 @@ fn meta_mut(node: &mut Node) -> Option<&mut Metadata> {
     }
 }
 
-/// An earlier snapshot of the same source, here and there, walked by path.
+/// The entries of an earlier snapshot of the same source, in both repositories, walked by path.
 struct Join<'a> {
     old: Walk<'a>,
     new: Walk<'a>,
 }
 
 impl<'a> Join<'a> {
-    /// None if it is no tree, or cannot be read.
+    /// Returns `None` if the base is not a tree or cannot be read.
     fn open(copier: &'a Copier<'_>, base: &Base) -> Option<Self> {
         let (old, new) = base.runs()?;
         let old = Walk::open(&copier.from, old, false).ok()?;
@@ -292,7 +302,8 @@ impl<'a> Join<'a> {
         })
     }
 
-    /// What both say of a path, if it was there. Paths come in ascending order.
+    /// Returns both entries of a path, if the earlier snapshot has it. Paths must be given in
+    /// ascending order.
     fn at(&mut self, entry: &Entry) -> Result<(Option<Entry>, Option<Entry>), RepoError> {
         match self.old.entry_at(&entry.path)? {
             None => Ok((None, None)),

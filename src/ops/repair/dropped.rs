@@ -1,12 +1,13 @@
-//! Packs that segments call dropped and that are in the store all the same.
+//! Packs that segments list as dropped and that are still in the store.
 //!
 //! One copy of a repository may have dropped and deleted packs that snapshots of another copy need.
-//! When the two are merged, or when a backup of the repository puts old objects back, the
-//! snapshots, the packs and the segments that drop them come together. A dropped pack counts for
-//! nobody and its name is never used again, so what snapshots need of it is stored again, in packs
-//! of new names. What is needed and nowhere to be had is reported as lost.
+//! When the copies are merged, or when a backup of the repository restores old objects, the store
+//! has the snapshots, the packs and the segments that drop them. References to a dropped pack are
+//! not valid, and its name is never used again. So chunks of it that snapshots need are stored
+//! again in packs with new names. Chunks that are needed and cannot be read anywhere are reported
+//! as lost.
 //!
-//! The snapshots are walked only if such packs are there: after a prune that ended there are none.
+//! The snapshots are walked only if the store has such packs. After a complete prune it has none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,28 +24,28 @@ use crate::repo::{ChunkReader, RepoError, Repository};
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ChunkId, PackId};
 
-/// Missing chunks that one walk collects: 12 MiB. What is beyond is found by the next walk.
+/// Missing chunks that one walk collects: 12 MiB. The next walk finds the rest.
 const MISSING_MAX: usize = 256 << 10;
-/// Frames of metadata kept while snapshots are walked: 16 MiB.
+/// Size of the frame cache for metadata while snapshots are walked: 16 MiB.
 const FRAME_CACHE_BYTES: usize = 16 << 20;
 
-/// A snapshot that is walked.
+/// A snapshot to walk.
 pub(super) struct Root {
     pub snapshot: Snapshot,
-    /// What it needs and nobody has is reported as lost. That is not done for a snapshot that was
-    /// forgotten, or set aside.
+    /// True for a listed snapshot: missing chunks that it needs are reported as lost. For forgotten
+    /// snapshots and those in quarantine they are not.
     pub is_listed: bool,
 }
 
-/// Chunks that no held pack has, and whether a listed snapshot needs them.
+/// Chunks that no held pack has, with true if a listed snapshot needs them.
 pub(super) type Missing = BTreeMap<ChunkId, bool>;
 
 impl Repair<'_> {
-    /// Stores again what snapshots need and only dropped packs have.
+    /// Stores chunks again that snapshots need and only dropped packs have.
     ///
-    /// Where a dropped pack held pages of a run, and no segment says any more what is in the pack,
-    /// the pages must be stored again before anybody can tell what they name. So the snapshots are
-    /// walked until nothing more is found missing.
+    /// If a dropped pack holds pages of a run, and no segment lists its contents any more, the
+    /// pages must be stored again before a walk can see which chunks they reference. So the
+    /// snapshots are walked until no more chunks are found missing.
     pub(super) fn store_dropped_again(&mut self) -> Result<(), Error> {
         if self.packs.dropped.is_empty() {
             return Ok(());
@@ -54,6 +55,7 @@ impl Repair<'_> {
         let roots = roots(self.repo, self.cancel)?;
         let mut settled = self.repo.ask_index(Index::lost)?;
         let mut stored = 0;
+
         loop {
             self.relist(1)?;
             let missing = self.missing_of(&roots, &settled)?;
@@ -89,6 +91,7 @@ impl Repair<'_> {
             self.report.lost_chunks += lost.len() as u64;
             self.publish(&[], lost)?;
         }
+
         if stored > 0 {
             let what = format!(
                 "chunks that snapshots need were only in packs that were dropped, as after a merge of two copies of the \
@@ -100,16 +103,18 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Walks snapshots: what no held pack has.
+    /// Walks the snapshots and returns the chunks that no held pack has.
     fn missing_of(&self, roots: &[Root], settled: &BTreeSet<ChunkId>) -> Result<Missing, Error> {
-        // Packs that other writers stored since the listing.
+        // Packs that are not in the listing and whether they are in the store: other writers may
+        // have stored them since.
         let mut newer: HashMap<PackId, bool> = HashMap::new();
         let mut is_good = |copy: &Location| -> Result<bool, Error> {
             let id = &copy.pack;
             if copy.state == PackState::Dropped {
                 return Ok(false);
             }
-            // What a damaged pack holds was saved or reported before, or is left to the medium.
+            // Chunks of a damaged pack were saved or reported before, or the pack was left alone
+            // because the medium fails.
             if self.packs.bad.contains(id) || self.packs.listed.contains_key(id) {
                 return Ok(true);
             }
@@ -124,7 +129,7 @@ impl Repair<'_> {
     }
 }
 
-/// All snapshots that can be read: listed ones, forgotten ones, and those that a repair set aside.
+/// Returns all readable snapshots: listed ones, forgotten ones, and those in quarantine.
 fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
     let mut roots = Vec::new();
     for directory in [
@@ -148,7 +153,7 @@ fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
                     is_listed: directory == ObjectDir::Snapshots,
                 }),
                 Err(RepoError::Store(err)) if err.is_not_found() => {}
-                // The repair of snapshots reports it.
+                // The repair of snapshots reports this error.
                 Err(err) if err.is_unavailable() => {}
                 Err(err) => return Err(err.into()),
             }
@@ -157,7 +162,7 @@ fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
     Ok(roots)
 }
 
-/// The packs that are dropped and in this listing of `packs/`, sorted.
+/// Returns the packs that are dropped and in this listing of `packs/`, sorted by id.
 pub(super) fn dropped_and_there(
     repo: &Repository,
     is_listed: impl Fn(&PackId) -> bool,
@@ -171,9 +176,10 @@ pub(super) fn dropped_and_there(
     Ok(there)
 }
 
-/// Walks snapshots, listed ones first, and returns the chunks of which there is no good copy, but
-/// for those in `settled`: at most [`MISSING_MAX`]. What hangs below metadata that cannot be read
-/// is not found.
+/// Walks `roots` in order and returns at most [`MISSING_MAX`] chunks that have no good copy and are
+/// not in `settled`. Listed snapshots must come first, because the first snapshot that needs a
+/// chunk decides whether it counts as needed by a listed one. Chunks referenced by unreadable
+/// metadata are not found.
 pub(super) fn missing(
     repo: &Repository,
     roots: &[Root],
@@ -193,6 +199,7 @@ pub(super) fn missing(
             missing: Missing::new(),
             unread: Vec::new(),
         };
+
         let mut walker = Walker::new(&reader, cancel, needs)?;
         for root in roots {
             walker.judge.is_listed = root.is_listed;
@@ -200,29 +207,31 @@ pub(super) fn missing(
                 walker.source(&source.kind)?;
             }
         }
+
         let missing = walker.judge.missing;
-        // A new index has other chunk numbers, by which the walk knows what it has read.
+        // The walk records visited chunks by their numbers in the index. A new index has other
+        // numbers: walk again.
         if repo.index().generation() == generation {
             return Ok(missing);
         }
     }
 }
 
-/// Collects what is missing.
+/// Collects missing chunks during a walk.
 struct Needs<'a> {
     repo: &'a Repository,
-    /// What is known to be lost.
+    /// Chunks to ignore: known as lost, or processed before.
     settled: &'a BTreeSet<ChunkId>,
     is_good: &'a mut dyn FnMut(&Location) -> Result<bool, Error>,
-    /// The snapshot at hand is in `snapshots/`.
+    /// True if the current snapshot is in `snapshots/`.
     is_listed: bool,
     missing: Missing,
-    /// Pieces that could not be read: they are looked up with the next batch.
+    /// Metadata chunks that could not be read; looked up with the next batch.
     unread: Vec<ChunkId>,
 }
 
 impl Needs<'_> {
-    /// Looks chunks up and notes what is missing; true if nothing is.
+    /// Looks up chunks and records the missing ones. Returns true if none is missing.
     fn look_up(&mut self, ids: &[ChunkId]) -> Result<bool, Error> {
         let repo = self.repo;
         let mut copies = Vec::new();
@@ -245,7 +254,7 @@ impl Needs<'_> {
 }
 
 impl Judge for Needs<'_> {
-    /// Metadata that was read from a dropped pack need not be read twice either.
+    /// Accepts any copy: metadata that was read from a dropped pack need not be read twice either.
     fn place(&mut self, id: &ChunkId) -> Result<Option<Location>, Error> {
         Ok(self.repo.locate(id)?)
     }
@@ -256,7 +265,8 @@ impl Judge for Needs<'_> {
         self.look_up(&ids)
     }
 
-    /// A piece that cannot be read although a held pack has it is for the repair of that pack.
+    /// Records the chunk for the next look-up. If a held pack has it, the repair of that pack deals
+    /// with it.
     fn unreadable(&mut self, _: Piece, id: &ChunkId, _: String) {
         self.unread.push(*id);
     }

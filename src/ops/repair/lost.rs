@@ -1,4 +1,4 @@
-//! The list of paths that a repaired snapshot carries of what it lost.
+//! List of lost paths in a repaired snapshot.
 
 use crate::format::{Lost, LostPath};
 use crate::types::RelPath;

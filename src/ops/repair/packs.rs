@@ -36,8 +36,8 @@ use crate::types::{ByteSize, ChunkId, PackId, PrefixMatch};
 /// memory and in a segment.
 const BATCH_CHUNKS: usize = 256 << 10;
 
-/// Up to this many packs that cannot be read now count as individual bad packs, whatever their
-/// share of all packs is.
+/// Up to this many packs that cannot be read now count as individual bad packs, even if that is a
+/// large share of all packs.
 const UNREADABLE_FEW: u64 = 8;
 
 /// Options of [`repair_packs`].
@@ -52,7 +52,7 @@ pub struct RepairPacksOptions {
     /// Treat packs that cannot be read now as damaged and move them to quarantine. For packs that
     /// will not become readable again.
     pub set_aside_unreadable: bool,
-    /// Report what the repair would do, change nothing.
+    /// Report the results that the repair would have, change nothing.
     pub dry_run: bool,
     /// Number of packs read in parallel; 0: the number of cores.
     pub threads: usize,
@@ -306,8 +306,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Removes packs that cannot be read now from `bad`, if so many fail that the cause is the
-    /// medium or the connection.
+    /// Removes packs that cannot be read now from `bad` if their number shows that the medium or
+    /// the connection fails.
     ///
     /// Condemning all of them would make backups store all their data again. These packs are
     /// reported and left alone.

@@ -1,12 +1,12 @@
-//! What is left of a source: lost pieces of files become holes, runs are written anew without what
-//! they cannot say.
+//! The rest of a source without lost data: lost pieces of files become holes, and runs are
+//! rewritten without lost entries.
 //!
-//! Each run that names something lost is replaced by one that does not, once for all snapshots that
-//! share it, hidden entries included: a prune refuses to work while any run names what is not
-//! there. In front of them a snapshot gets a run of its own that makes the next backup look again:
-//! directories above what is lost are marked *revisit*, directories of which a lost page may have
-//! held names are marked *partial* and *unseen* as well, and entries that older runs show where a
-//! page is lost are marked *stale*.
+//! Each run that references lost data is replaced by one that does not, once for all snapshots that
+//! share it. This includes hidden entries: a prune refuses to run while any run references missing
+//! data. A snapshot also gets an additional newest run that makes the next backup look again. It
+//! marks directories above lost data *revisit*; directories that may have had names on a lost page
+//! also *partial* and *unseen*; and entries that older runs show in the range of a lost page
+//! *stale*.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use crate::types::{
     XattrValue,
 };
 
-/// Mended runs by the root of the run that they replace; none: nothing of it can be read.
+/// Mended runs by the root of the run that they replace; `None`: nothing of the run can be read.
 pub(super) type MendedRuns = HashMap<ChunkId, Option<RunRef>>;
 
 /// Mends the sources of one snapshot.
@@ -40,23 +40,23 @@ pub(super) struct Mender<'m, 'a> {
     pub cancel: &'m Cancel,
 }
 
-/// An entry without what is lost of it.
+/// An entry without its lost parts.
 struct Mended {
     entry: Entry,
-    /// Bytes of its content that became holes; none if only a part of its metadata is lost.
+    /// Bytes of its content that became holes; `None` if only a part of its metadata is lost.
     bytes: Option<u64>,
 }
 
-/// A directory on the way to the path at hand.
+/// A directory above the current path.
 struct Above {
     entry: Entry,
-    /// Its entry goes into the front run.
+    /// True if its entry goes into the newest run.
     is_changed: bool,
-    /// A lost page may have held names of it.
+    /// True if a lost page may have held names of it.
     lacks_names: bool,
 }
 
-/// What a mended tree is.
+/// The runs of a mended tree.
 pub(super) struct MendedTree {
     pub runs: Vec<RunRef>,
     /// Entries that are failed, stale or torn.
@@ -64,7 +64,8 @@ pub(super) struct MendedTree {
 }
 
 impl Mender<'_, '_> {
-    /// What is left of a content and how many bytes of it are holes now; none if nothing is lost.
+    /// Returns the content without its lost pieces and the number of bytes that are holes now, or
+    /// `None` if nothing is lost.
     pub fn content(&mut self, content: &Content) -> Result<Option<(Content, u64)>, Error> {
         if self.judge.content(&content.extents)?.is_none() {
             return Ok(None);
@@ -110,8 +111,8 @@ impl Mender<'_, '_> {
         }
     }
 
-    /// Fails if a known pack is to have a chunk that cannot be read: nobody has tried yet to heal
-    /// or save that pack.
+    /// Returns an error if a known pack should hold a chunk that cannot be read: no repair has
+    /// tried to heal or save that pack.
     fn make_sure_it_is_lost(&self, id: &ChunkId) -> Result<(), Error> {
         let place = self.reader.repo().locate(id)?;
         match place.filter(|place| place.state == PackState::Known) {
@@ -125,7 +126,8 @@ impl Mender<'_, '_> {
         }
     }
 
-    /// The same for a range of paths; fails too if it only cannot be read now.
+    /// Does the same for a range of paths. Also returns an error if the range only cannot be read
+    /// now.
     fn make_sure_of(&self, range: &Uncertain) -> Result<(), Error> {
         if range.now {
             let why = range.why.clone();
@@ -139,7 +141,7 @@ impl Mender<'_, '_> {
         self.make_sure_it_is_lost(&range.chunk)
     }
 
-    /// What is left of an entry; none if nothing is lost.
+    /// Returns the entry without its lost parts, or `None` if nothing is lost.
     fn entry(&mut self, entry: &Entry) -> Result<Option<Mended>, Error> {
         if self.judge.entry(entry)?.is_none() {
             return Ok(None);
@@ -148,6 +150,7 @@ impl Mender<'_, '_> {
             entry: entry.clone(),
             bytes: None,
         };
+
         if let Some(content) = entry.content()
             && let Some((left, lost)) = self.content(content)?
             && let Node::File { content, .. } = &mut mended.entry.node
@@ -155,6 +158,7 @@ impl Mender<'_, '_> {
             *content = left;
             mended.bytes = Some(lost);
         }
+
         if let Some(meta) = meta_of(&mut mended.entry.node) {
             let mut kept = Vec::with_capacity(meta.xattrs.len());
             for xattr in std::mem::take(&mut meta.xattrs) {
@@ -165,7 +169,7 @@ impl Mender<'_, '_> {
             }
             meta.xattrs = kept;
         }
-        // Either flag makes the next backup read the path again, and the snapshot incomplete until
+        // Either flag makes the next backup read the path again. The snapshot is incomplete until
         // then.
         let flag = if entry.is_file() {
             EntryFlags::TORN
@@ -176,7 +180,8 @@ impl Mender<'_, '_> {
         Ok(Some(mended))
     }
 
-    /// What is left of a tree; none if nothing that its runs name is lost.
+    /// Returns the tree without its lost parts, or `None` if its runs reference nothing that is
+    /// lost.
     pub fn tree(&mut self, source: &str, runs: &[RunRef]) -> Result<Option<MendedTree>, Error> {
         let mut out = Vec::new();
         let mut is_changed = false;
@@ -200,13 +205,15 @@ impl Mender<'_, '_> {
         }))
     }
 
-    /// A run without what is lost; the same if nothing is, none if nothing is left.
+    /// Returns a run without its lost parts: the same run if nothing is lost, `None` if nothing is
+    /// left.
     fn run(&mut self, run: &RunRef) -> Result<Option<RunRef>, Error> {
         if let Some(known) = self.runs.get(&run.root) {
             return Ok(known.clone());
         }
         let reader = self.reader;
         let mut mentions = MergedRuns::open(reader, std::slice::from_ref(run), Streams::All, true)?;
+
         let mut is_whole = true;
         while let Some(mention) = mentions.next_mention()? {
             self.cancel.check()?;
@@ -219,6 +226,7 @@ impl Mender<'_, '_> {
             self.make_sure_of(&range)?;
             is_whole = false;
         }
+
         let left = if is_whole {
             Some(run.clone())
         } else {
@@ -243,6 +251,7 @@ impl Mender<'_, '_> {
             .take_uncertain()
             .iter()
             .try_for_each(|range| self.make_sure_of(range))?;
+
         match sink.cut()? {
             Some(mut left) => {
                 let left = self.write(|| left.sorted.next())?;
@@ -269,8 +278,9 @@ impl Mender<'_, '_> {
         Ok(writer.finish()?)
     }
 
-    /// Walks what the snapshot shows: tells what is lost of it, and puts into `sink` what the next
-    /// backup has to look at again. Returns how many entries are incomplete then.
+    /// Walks the entries that the snapshot shows. Adds lost paths to the list and puts into `sink`
+    /// the entries that the next backup must look at again. Returns the number of entries that are
+    /// incomplete then.
     fn marks(&mut self, source: &str, runs: &[RunRef], sink: &EntrySink) -> Result<u64, Error> {
         let reader = self.reader;
         let mut walk = Walk::open(reader, runs, true)?;
@@ -289,6 +299,7 @@ impl Mender<'_, '_> {
                 touched.for_each(|above| above.lacks_names = true);
                 ranges.push(range);
             }
+
             let Some(Mention {
                 mut entry,
                 in_directories,
@@ -303,13 +314,14 @@ impl Mender<'_, '_> {
             if !ranges.is_empty() {
                 incomplete += self.fill_in(source, &entry.path, &mut above);
             }
-            // What the mended runs themselves hold of it by now.
+            // The mended runs hold this version of the entry.
             let mended = self.entry(&entry)?;
             let is_mended = mended.is_some();
             if let Some(mended) = mended {
                 self.lost.add(source, &entry.path, mended.bytes);
                 entry = mended.entry;
             }
+
             let is_doubtful = ranges.iter().any(|range| is_in(range, &entry.path));
             if is_doubtful {
                 entry.flags = entry.flags.with(EntryFlags::STALE);
@@ -317,10 +329,11 @@ impl Mender<'_, '_> {
             if is_mended || is_doubtful {
                 above.iter_mut().for_each(|above| above.is_changed = true);
             }
+
             incomplete += u64::from(entry.is_incomplete());
             if entry.is_directory() {
-                // A page of one tree of a run may be read, and be lost, before the other tree shows
-                // the directory.
+                // A run has two trees. A lost page of one may be met before the other shows the
+                // directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
                 above.push(Above {
                     is_changed: is_doubtful,
@@ -335,8 +348,8 @@ impl Mender<'_, '_> {
         Ok(incomplete)
     }
 
-    /// Directories above a path whose own entries are lost: made up, so that what is below them can
-    /// be restored.
+    /// Adds stand-in entries for directories above `path` whose own entries are lost, so that paths
+    /// below them can be restored. Returns their number.
     fn fill_in(&mut self, source: &str, path: &RelPath, above: &mut Vec<Above>) -> u64 {
         let mut missing: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent)
             .take_while(|parent| above.last().is_none_or(|above| above.entry.path != *parent))
@@ -365,15 +378,15 @@ impl Mender<'_, '_> {
     }
 }
 
-/// Leaves the directories that `next` is not below.
+/// Leaves the directories that do not contain `next`, and puts changed ones into `sink`.
 fn leave(above: &mut Vec<Above>, next: Option<&RelPath>, sink: &EntrySink) -> Result<(), Error> {
     while let Some(last) =
         above.pop_if(|last| next.is_none_or(|next| !next.is_below(&last.entry.path)))
     {
         if last.is_changed || last.lacks_names {
             let mut entry = last.entry;
-            // What it covers is covered by the runs behind; here it would hide what they hold in
-            // front of that.
+            // The mended runs keep *cover* where it belongs. In the newest run it would also hide
+            // entries of runs newer than that one.
             entry.flags = entry
                 .flags
                 .with(EntryFlags::REVISIT)
@@ -391,8 +404,8 @@ fn is_in(range: &Uncertain, path: &RelPath) -> bool {
     *path >= range.from && range.until.as_ref().is_none_or(|until| path < until)
 }
 
-/// True if names of a directory, or of one below it, may lie in the range. Only directories above
-/// the range's first path and those in the range itself can have lost names.
+/// Returns true if names of a directory, or of a directory below it, may be in the range. Only
+/// directories above the range's first path and those in the range can have lost names.
 fn touches(range: &Uncertain, directory: &RelPath) -> bool {
     let reaches_it = range.from <= *directory || range.from.is_below(directory);
     reaches_it && range.until.as_ref().is_none_or(|until| directory < until)
@@ -411,10 +424,10 @@ fn meta_of(node: &mut Node) -> Option<&mut Metadata> {
     }
 }
 
-/// Extents in order, what is lost among them as holes; neighbouring holes are one.
+/// Builds a list of extents in order, with holes for lost pieces. Adjacent holes are joined.
 struct Holes {
     content: ContentBuilder,
-    /// Bytes of the hole at hand.
+    /// Bytes of the current hole, not yet written.
     hole: u64,
     lost: u64,
 }

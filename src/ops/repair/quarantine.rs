@@ -1,6 +1,6 @@
-//! Setting damaged objects aside, in `quarantine/`: by another name where the store can rename, so
-//! that their bytes stay where they are and need not be readable; else by a copy, made only of what
-//! was read to its end.
+//! Moves damaged objects to `quarantine/`. If the store can rename, the object is renamed: its
+//! bytes are not read and need not be readable. Otherwise it is copied, and only an object that was
+//! read to its end is deleted.
 
 use crate::Error;
 use crate::chunk::ObjectHasher;
@@ -9,23 +9,23 @@ use crate::repo::{RepoError, Repository};
 use crate::store::{Body, ObjectKey, PutMode, StoreError};
 use crate::types::{ObjectHash, PackId};
 
-/// Objects are copied in pieces of this size: 1 MiB.
+/// Size of the pieces in which objects are copied: 1 MiB.
 const PIECE: usize = 1 << 20;
 
-/// What came of setting an object aside.
+/// Result of moving an object to quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SetAside {
-    /// It is in quarantine now, or another repair was faster.
+    /// The object is in quarantine now, or another repair was faster.
     Done,
-    /// Another object has its name in quarantine: both stay where they are.
+    /// Another object has its name in quarantine; both stay in place.
     Taken,
-    /// It cannot be read now and the store cannot rename: it stays where it is.
+    /// The object cannot be read now and the store cannot rename; it stays in place.
     Unreadable,
 }
 
 /// Moves an object to its place in quarantine.
 ///
-/// A crash leaves it in one of the places, or in both: to do it again ends the same.
+/// A crash leaves it in one of the places, or in both. Repeating the call completes the move.
 pub(super) fn set_aside(
     repo: &Repository,
     from: &ObjectKey,
@@ -40,7 +40,7 @@ pub(super) fn set_aside(
         Ok(()) | Err(StoreError::NotFound { .. }) => Ok(SetAside::Done),
         Err(StoreError::Exists { .. }) => {
             let one = match hash_of(repo, from, cancel) {
-                // Another repair moved it since.
+                // Another repair has moved it since.
                 Err(err) if is_gone(&err) => return Ok(SetAside::Done),
                 hash => hash?,
             };
@@ -54,8 +54,8 @@ pub(super) fn set_aside(
     }
 }
 
-/// Moves what lies under a pack's name and is none to quarantine: under that name, or under the
-/// hash of its bytes if other bytes came under that name before.
+/// Moves an object under a pack's name that is not a pack to quarantine: under that name, or under
+/// the hash of its bytes if quarantine has other bytes under that name.
 pub(super) fn set_foreign_aside(
     repo: &Repository,
     id: PackId,
@@ -76,7 +76,8 @@ pub(super) fn set_foreign_aside(
     }
 }
 
-/// For stores that cannot rename: what is deleted was read to its end, and its copy was read back.
+/// Copies an object to quarantine and deletes it, for stores that cannot rename. The object is
+/// deleted only after it was read to its end and its copy was read back.
 fn copy_aside(
     repo: &Repository,
     from: &ObjectKey,
@@ -85,12 +86,14 @@ fn copy_aside(
 ) -> Result<SetAside, Error> {
     let mut spool = repo.store().spool()?;
     let read = each_piece(repo, from, cancel, &mut |bytes| Ok(spool.append(bytes)?));
+
     let hash = match read {
         Ok(Some(hash)) => hash,
         Ok(None) => return Ok(SetAside::Unreadable),
         Err(err) if is_gone(&err) => return Ok(SetAside::Done),
         Err(err) => return Err(err),
     };
+
     match repo
         .store()
         .put(to, Body::Spooled(spool), PutMode::CreateOnly)
@@ -98,10 +101,11 @@ fn copy_aside(
         Ok(()) | Err(StoreError::Exists { .. }) => {}
         Err(err) => return Err(err.into()),
     }
+
     drop_twin(repo, from, hash_of(repo, to, cancel)? == Some(hash))
 }
 
-/// Deletes an object of which an equal one lies in quarantine.
+/// Deletes an object if quarantine has an equal one.
 fn drop_twin(repo: &Repository, from: &ObjectKey, is_equal: bool) -> Result<SetAside, Error> {
     if !is_equal {
         return Ok(SetAside::Taken);
@@ -117,7 +121,7 @@ fn is_gone(err: &Error) -> bool {
     )
 }
 
-/// Deletes an object that may be gone already.
+/// Deletes an object; a missing object is not an error.
 pub(super) fn remove(repo: &Repository, key: &ObjectKey) -> Result<(), Error> {
     match repo.store().delete(key) {
         Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
@@ -125,7 +129,7 @@ pub(super) fn remove(repo: &Repository, key: &ObjectKey) -> Result<(), Error> {
     }
 }
 
-/// The hash of an object's bytes; none if it cannot be read to its end now.
+/// Returns the hash of an object's bytes, or `None` if it cannot be read to its end now.
 fn hash_of(
     repo: &Repository,
     key: &ObjectKey,
@@ -134,7 +138,8 @@ fn hash_of(
     each_piece(repo, key, cancel, &mut |_| Ok(()))
 }
 
-/// Reads an object to its end; returns the hash of its bytes, or none if it cannot be read now.
+/// Reads an object to its end and returns the hash of its bytes, or `None` if it cannot be read
+/// now. `each` gets the pieces in order.
 fn each_piece(
     repo: &Repository,
     key: &ObjectKey,
@@ -146,6 +151,7 @@ fn each_piece(
         Err(err) if err.is_unreadable_now() => return Ok(None),
         Err(err) => return Err(err.into()),
     };
+
     let mut hasher = ObjectHasher::default();
     let mut at = 0;
     while at < size {

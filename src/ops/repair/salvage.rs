@@ -75,11 +75,11 @@ impl Holder {
     }
 }
 
-/// Reads as many chunks of `wanted` as possible and stores them again.
+/// Reads all chunks of `wanted` that are readable anywhere and stores them again.
 ///
 /// Sources in this order: the `damaged` packs, other copies in packs in the store, dropped packs,
-/// packs in quarantine. Without a lease nothing is stored, and the result describes what would be
-/// stored.
+/// packs in quarantine. Without a lease nothing is stored, and the result lists the chunks that
+/// would be.
 pub(super) fn salvage(
     repo: &Repository,
     lease: Option<&Lease>,

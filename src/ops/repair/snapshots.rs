@@ -1,10 +1,11 @@
-//! Repairing snapshots: one that names what is lost gives way to a partial one that says so; one
-//! that was set aside comes back when all that it names is there again.
+//! Repair of snapshots. A snapshot that references lost data is replaced by a partial one that
+//! lists the losses. An original in quarantine is restored when all its data is available again.
 //!
-//! Chunks durable, segment → the new snapshot, which names the one that it replaces → the old one
-//! is set aside. Of two that are listed the replaced one does not count, so a crash between the
-//! steps shows nobody both, and the next repair ends it. Originals lie in `quarantine/`; a partial
-//! one whose original came back goes the way of a forgotten one.
+//! Chunks durable, segment → the new snapshot, which names the one that it replaces → the old
+//! snapshot moved to quarantine. If both are listed, the replaced one does not count. So after a
+//! crash between the steps no reader sees both, and the next repair completes the replacement.
+//! Originals are kept in `quarantine/`. A partial snapshot whose original came back is forgotten
+//! like any other snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,19 +31,19 @@ use crate::repo::{
 use crate::store::{ObjectDir, ObjectKey, list_all};
 use crate::types::{ByteSize, Class, PrefixMatch, RelPath, SnapshotId};
 
-/// Which snapshots are repaired.
+/// Options of [`repair_snapshots`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RepairSnapshotsOptions {
     /// This machine's name, for the lease.
     pub host: String,
-    /// These alone, given by id or unambiguous prefix; none: all.
+    /// Ids or unambiguous prefixes of the snapshots to repair; empty: all.
     pub snapshots: Vec<String>,
-    /// Set snapshots aside too that cannot be read now, as if they were damaged: for when they will
-    /// not be readable again.
+    /// Treat snapshots that cannot be read now as damaged and move them to quarantine. For
+    /// snapshots that will not become readable again.
     pub set_aside_unreadable: bool,
-    /// Look and tell, change nothing.
+    /// Report the results that the repair would have, change nothing.
     pub dry_run: bool,
-    /// Memory to keep within.
+    /// Memory budget.
     pub memory: ByteSize,
 }
 
@@ -58,36 +59,36 @@ impl Default for RepairSnapshotsOptions {
     }
 }
 
-/// A snapshot in whose place another was put.
+/// A snapshot that was replaced by another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
     pub old: SnapshotId,
-    /// None in a dry run.
+    /// `None` in a dry run.
     pub new: Option<SnapshotId>,
-    /// Paths that the new one lacks something of; none are lacking in an original that came back.
+    /// Number of paths of which the new snapshot lacks something; 0 for a complete original.
     pub lost: u64,
 }
 
-/// What a repair of snapshots found and did; in a dry run, what it would do.
+/// Results of a repair of snapshots; after a dry run, the results that a repair would have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotsReport {
     pub looked_at: u64,
-    /// Snapshots that gave way to partial ones.
+    /// Snapshots that were replaced by partial ones.
     pub partial: Vec<Replaced>,
-    /// Partial snapshots that gave way to their originals, or to ones that lack less.
+    /// Partial snapshots that were replaced by their originals, or by snapshots that lack less.
     pub healed: Vec<Replaced>,
-    /// What cannot be read as a snapshot and was set aside, and why: damaged, or put there by
-    /// somebody without the key.
+    /// Objects that cannot be read as snapshots and were moved to quarantine, with the reason. They
+    /// are damaged, or a writer without the key put them there.
     pub set_aside: Vec<(ObjectKey, String)>,
-    /// Snapshots that cannot be read themselves and stay where they are.
+    /// Snapshots whose objects cannot be read and were left in place.
     pub unreadable: u64,
-    /// Snapshots that cannot be read now, or need what cannot be read now: nothing was done with
-    /// them.
+    /// Snapshots that cannot be read now, or that need data that cannot be read now. The repair did
+    /// nothing with them.
     pub unreadable_now: u64,
 }
 
 impl SnapshotsReport {
-    /// True if nothing was found that lacks something, or cannot be read.
+    /// Returns true if every snapshot can be read and lacks nothing.
     pub fn is_whole(&self) -> bool {
         self.partial.is_empty()
             && self.set_aside.is_empty()
@@ -96,31 +97,31 @@ impl SnapshotsReport {
     }
 }
 
-/// Puts partial snapshots in the place of those that name what is lost, and originals back where
-/// nothing is lost any more. What lies in packs that are damaged and were not repaired is not
-/// noticed: `repair packs` comes first.
+/// Replaces snapshots that reference lost data by partial ones, and restores originals whose data
+/// is available again.
+///
+/// Damage in packs that were not repaired is not noticed: run `repair packs` first.
 ///
 /// # Errors
-/// [`RepoError::Refused`] if packs are missing that `repair packs` was not told of, or if what
-/// snapshots lack may be in dropped packs that are there. [`Error::Interrupted`] if cancelled; what
-/// was put in place until then stays.
+/// [`RepoError::Refused`] if packs are missing that `repair packs` has not processed, or if dropped
+/// packs in the store may hold what snapshots lack. [`Error::Interrupted`] if cancelled;
+/// replacements made until then stay.
 pub fn repair_snapshots(
     repo: &Repository,
     options: &RepairSnapshotsOptions,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<SnapshotsReport, Error> {
-    let lease = match options.dry_run {
-        true => reading_lease(repo, LeaseKind::Repair, &options.host)?,
-        false => {
-            repo.check_writable()?;
-            Some(Lease::take(
-                repo,
-                LeaseKind::Repair,
-                &options.host,
-                repo.lease_times(),
-            )?)
-        }
+    let lease = if options.dry_run {
+        reading_lease(repo, LeaseKind::Repair, &options.host)?
+    } else {
+        repo.check_writable()?;
+        Some(Lease::take(
+            repo,
+            LeaseKind::Repair,
+            &options.host,
+            repo.lease_times(),
+        )?)
     };
     observer.phase(&Phase::Index);
     let plan = memory::plan(options.memory, 1);
@@ -136,7 +137,9 @@ pub fn repair_snapshots(
         cancel,
         report,
     };
+
     repair.run()?;
+
     let report = repair.report;
     if let Some(lease) = lease {
         // A lease that cannot be deleted expires by itself.
@@ -160,15 +163,18 @@ impl Repair<'_> {
     fn run(&mut self) -> Result<(), Error> {
         self.set_unreadable_aside()?;
         let mut listed = self.list()?;
+
         crate::ops::sync_until(self.repo, self.observer, self.cancel)?;
         self.observer.phase(&Phase::Structure);
         self.end_what_was_begun(&mut listed)?;
         self.heal(&mut listed)?;
+
         listed.retain(|found| found.snapshot.state != SnapshotState::Checkpoint);
         if let Some(chosen) = choose(&self.options.snapshots, &listed)? {
             listed.retain(|found| chosen.contains(&found.id));
         }
         self.report.looked_at = listed.len() as u64;
+
         let (suspects, damage) = suspects(self.reader, listed.clone(), false, self.cancel)?;
         if damage.any_missing() {
             let why =
@@ -177,6 +183,7 @@ impl Repair<'_> {
         }
         let ids: BTreeSet<SnapshotId> = suspects.iter().map(|&(id, _)| id).collect();
         self.refuse_for_dropped_packs(listed.iter().filter(|found| ids.contains(&found.id)))?;
+
         let mut runs = MendedRuns::new();
         for found in listed.iter().filter(|found| ids.contains(&found.id)) {
             self.cancel.check()?;
@@ -185,8 +192,9 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Fails if what these snapshots lack may be in a dropped pack that is there: `repair packs`
-    /// stores it again from there, or reports it as lost.
+    /// Returns an error if a dropped pack in the store may hold chunks that these snapshots lack.
+    ///
+    /// `repair packs` stores such chunks again or reports them as lost.
     fn refuse_for_dropped_packs<'s>(
         &self,
         suspects: impl Iterator<Item = &'s StoredSnapshot>,
@@ -220,12 +228,13 @@ impl Repair<'_> {
         Err(RepoError::Refused { why }.into())
     }
 
-    /// The snapshots that can be read; the others were told of.
+    /// Returns the snapshots that can be read. The others were reported before.
     fn list(&self) -> Result<Vec<StoredSnapshot>, Error> {
         Ok(self.repo.snapshots(&mut |_, _| {})?)
     }
 
-    /// Ends repairs that were cut off between the new snapshot and the old one's way out.
+    /// Completes repairs that were interrupted after the new snapshot was committed and before the
+    /// old one was moved or forgotten.
     fn end_what_was_begun(&mut self, listed: &mut Vec<StoredSnapshot>) -> Result<(), Error> {
         let by_id: BTreeMap<SnapshotId, Snapshot> = listed
             .iter()
@@ -237,8 +246,8 @@ impl Repair<'_> {
                 continue;
             };
             match by_id.get(&old) {
-                // A partial one in the place of a better one; or a better one in the place of a
-                // partial one.
+                // The new snapshot is partial and replaces a better one, or it is better and
+                // replaces a partial one.
                 Some(_)
                     if found.snapshot.lost.is_some()
                         && is_more(&found.snapshot, by_id.get(&old)) =>
@@ -276,18 +285,20 @@ impl Repair<'_> {
         }
     }
 
-    /// Puts originals back whose chunks all lie in known packs again.
+    /// Restores originals all of whose chunks are in known packs again.
     fn heal(&mut self, listed: &mut Vec<StoredSnapshot>) -> Result<(), Error> {
         let mut aside = self.quarantined()?;
         self.clear(&mut aside, listed)?;
         if aside.is_empty() {
             return Ok(());
         }
+
         let (bad, _) = suspects(self.reader, aside.clone(), true, self.cancel)?;
         let bad: BTreeSet<SnapshotId> = bad.into_iter().map(|(id, _)| id).collect();
         aside.retain(|found| !bad.contains(&found.id));
-        // The best first.
+        // The snapshot that lacks least comes first.
         aside.sort_by_key(|found| lacks(&found.snapshot));
+
         let partials: Vec<StoredSnapshot> = listed
             .iter()
             .filter(|found| found.snapshot.lost.is_some())
@@ -307,8 +318,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Lets go of what lies in quarantine although the original is listed again: nothing in it is
-    /// not there too.
+    /// Deletes snapshots in quarantine whose original is listed again: it has everything that they
+    /// have.
     fn clear(
         &self,
         aside: &mut Vec<StoredSnapshot>,
@@ -322,6 +333,7 @@ impl Repair<'_> {
             let mut sources = whole.map(|one| &one.snapshot.sources);
             sources.any(|whole| found.snapshot.lost.is_some() || *whole == found.snapshot.sources)
         };
+
         let (back, rest): (Vec<_>, Vec<_>) = aside.drain(..).partition(is_back);
         *aside = rest;
         for found in back.iter().filter(|_| !self.options.dry_run) {
@@ -330,7 +342,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// The snapshots in quarantine that can be read.
+    /// Returns the snapshots in quarantine that can be read.
     fn quarantined(&self) -> Result<Vec<StoredSnapshot>, Error> {
         let mut out = Vec::new();
         for meta in list_all(self.repo.store(), ObjectDir::Quarantine)? {
@@ -341,6 +353,7 @@ impl Repair<'_> {
                 .repo
                 .store()
                 .get(&meta.key, stored_limit(SNAPSHOT_BYTES_MAX));
+
             let opened = read.map_err(RepoError::from).and_then(|bytes| {
                 let keys = self.repo.keys();
                 open_object(
@@ -351,6 +364,7 @@ impl Repair<'_> {
                     SNAPSHOT_BYTES_MAX,
                 )
             });
+
             match opened.map(|(_, plain)| decode_snapshot(&plain)) {
                 Ok(Ok(snapshot)) => out.push(StoredSnapshot {
                     id,
@@ -380,7 +394,7 @@ impl Repair<'_> {
             let lease = self.lease(partial)?;
             let snapshot = Snapshot {
                 parents: vec![partial.id],
-                // What was said of it meanwhile stays said.
+                // Keep tags and protection that users set on the partial snapshot.
                 tags: partial.snapshot.tags.clone(),
                 protected: partial.snapshot.protected,
                 replaces: Some(partial.id),
@@ -392,6 +406,7 @@ impl Repair<'_> {
             self.forget(&partial.id)?;
             remove(self.repo, &ObjectKey::QuarantinedSnapshot(better.id))?;
         }
+
         let what = match replaced.lost {
             0 => "all that it holds is there again".to_owned(),
             lost => format!("{lost} of its paths lack something, fewer than before"),
@@ -416,7 +431,7 @@ impl Repair<'_> {
         Ok(lease)
     }
 
-    /// Puts a partial snapshot in the place of one that names what is lost.
+    /// Replaces a snapshot that references lost data by a partial one.
     fn replace(
         &mut self,
         found: &StoredSnapshot,
@@ -428,18 +443,21 @@ impl Repair<'_> {
         } else {
             Some(self.lease(found)?)
         };
-        // A prune that came before the lease is known from here on.
+        // Now the lease exists: this sync shows what earlier prunes did.
         self.repo.sync()?;
+
+        // A dry run stores no runs, so it must not add to `runs`.
         let mut nothing_kept = MendedRuns::new();
         let runs = if lease.is_some() {
             runs
         } else {
             &mut nothing_kept
         };
+
         let (mut snapshot, lost) = match self.mend(found, damage, runs, lease.as_ref()) {
             Ok(Some(mended)) => mended,
             Ok(None) => return Ok(()),
-            // What it misses may come back: it stays as it is.
+            // The missing data may come back: leave the snapshot as it is.
             Err(Error::Repo(err @ RepoError::ChunkUnreadable { now: true, .. })) => {
                 self.report.unreadable_now += 1;
                 let what = format!(
@@ -454,6 +472,7 @@ impl Repair<'_> {
             }
             Err(err) => return Err(err),
         };
+
         let count = lost.count();
         snapshot.state = SnapshotState::Incomplete;
         snapshot.parents = vec![found.id];
@@ -461,6 +480,7 @@ impl Repair<'_> {
         snapshot.original = Some(found.snapshot.original.unwrap_or(found.id));
         snapshot.committed = Some(found.committed());
         snapshot.lost = Some(lost.into_lost());
+
         let new = match lease {
             Some(lease) => {
                 let committed = self.repo.commit(lease, snapshot)?;
@@ -469,6 +489,7 @@ impl Repair<'_> {
             }
             None => None,
         };
+
         let what = format!("{count} of its paths lack something; the original is in quarantine");
         self.observer.problem(&Problem::new(
             Severity::Damage,
@@ -483,7 +504,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// What is left of a snapshot; none if it proves whole.
+    /// Returns the rest of a snapshot without its lost data, or `None` if nothing is lost.
     fn mend(
         &self,
         found: &StoredSnapshot,
@@ -497,6 +518,7 @@ impl Repair<'_> {
             level: 3,
             dry_run: lease.is_none(),
         };
+
         std::thread::scope(|scope| {
             let packer = Packer::start(scope, self.repo, lease, &claims, options, self.observer)?;
             let mut mender = Mender {
@@ -512,10 +534,12 @@ impl Repair<'_> {
                 sorter_bytes: self.sorter_bytes,
                 cancel: self.cancel,
             };
+
             let mended = mend_sources(&mut mender, &found.snapshot);
             let mended = mended.and_then(|mended| Ok(mender.writers.flush().map(|()| mended)?));
             let Mender { lost, writers, .. } = mender;
             drop(writers);
+
             match (mended, packer.finish()) {
                 (Err(Error::Repo(RepoError::Stopped)), Err(err)) => Err(err.into()),
                 (Err(err), _) => Err(err),
@@ -543,7 +567,8 @@ fn mend_sources(mender: &mut Mender<'_, '_>, old: &Snapshot) -> Result<Option<Sn
                 if let Some(left) = mender.tree(&source.name, runs)? {
                     *runs = left.runs;
                     source.counts.incomplete = left.incomplete;
-                    // What is gone from its runs was there.
+                    // A name that the new runs lack may have existed: `None` says that its absence
+                    // proves nothing.
                     source.counts.partial = None;
                     is_changed = true;
                 }
@@ -553,17 +578,17 @@ fn mend_sources(mender: &mut Mender<'_, '_>, old: &Snapshot) -> Result<Option<Sn
     Ok(is_changed.then_some(snapshot))
 }
 
-/// How many paths a snapshot lacks something of.
+/// Returns the number of paths of which a snapshot lacks something.
 pub(super) fn lacks(snapshot: &Snapshot) -> u64 {
     snapshot.lost.as_ref().map_or(0, |lost| lost.count)
 }
 
-/// True if the first lacks more than the second.
+/// Returns true if `snapshot` lacks more than `other`, or `other` lacks nothing.
 fn is_more(snapshot: &Snapshot, other: Option<&Snapshot>) -> bool {
     other.is_some_and(|other| lacks(snapshot) > lacks(other) || other.lost.is_none())
 }
 
-/// The snapshots that were named; none if none were.
+/// Returns the named snapshots, or `None` if `names` is empty.
 fn choose(
     names: &[String],
     listed: &[StoredSnapshot],

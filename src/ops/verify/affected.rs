@@ -1,5 +1,5 @@
-//! Which paths are hit: the suspect sources' merged runs are walked, so that only what a snapshot
-//! shows is named.
+//! Names of the affected paths. The suspect sources' merged runs are walked, so that only paths
+//! visible in a snapshot are named.
 
 use std::collections::HashSet;
 
@@ -15,17 +15,17 @@ use crate::ops::walk::Walk;
 use crate::repo::ChunkReader;
 use crate::types::{ChunkId, Class, Entry, Extent, RelPath, XattrValue};
 
-/// Why a piece of content cannot be had.
+/// Reason why a piece of content cannot be read.
 pub(in crate::ops) enum Why {
-    /// No held pack has this chunk, or only one of another length.
+    /// No held pack has this chunk, or none has it with the right length.
     Unresolved(ChunkId),
     /// This list node cannot be read.
     List(ChunkId, String),
-    /// It lies in a pack or frame that was told of already.
+    /// It is in a pack or frame that was reported already.
     Damaged,
 }
 
-/// Names the paths that need what cannot be read, newest snapshot first, and what they miss.
+/// Reports the paths that need unreadable data, newest snapshot first, and the missing chunks.
 pub(super) fn name(
     reader: &ChunkReader<'_>,
     objects: &mut Objects,
@@ -40,6 +40,7 @@ pub(super) fn name(
         let Some(source) = found.and_then(|found| found.snapshot.sources.get(*n)) else {
             return Ok(());
         };
+
         let hit = |objects: &mut Objects, path: RelPath, hit| {
             objects.report.hit(AffectedPath {
                 snapshot: *id,
@@ -48,6 +49,7 @@ pub(super) fn name(
                 hit,
             });
         };
+
         match &source.kind {
             SourceKind::Stream { content, .. } => {
                 if let Some(why) = judge.content(&content.extents)? {
@@ -75,24 +77,25 @@ pub(super) fn name(
         }
         Ok(())
     });
+
     objects.snapshots = snapshots;
     result
 }
 
-/// Tells whether all that an entry or content names can be had.
+/// Checks whether all data that an entry or content references can be read.
 pub(in crate::ops) struct Judge<'a> {
     reader: &'a ChunkReader<'a>,
     damage: &'a Damage,
-    /// List nodes below which all is well, by chunk number.
+    /// List nodes with no damage below them, by chunk number.
     good_lists: Bits,
-    /// Of the index to which the numbers belong.
+    /// Generation of the index that has these numbers.
     generation: u64,
-    /// Chunks that a finding names, at most [`LISTED_MAX`].
+    /// Chunks with a finding, at most [`LISTED_MAX`].
     told: HashSet<ChunkId>,
 }
 
 impl<'a> Judge<'a> {
-    /// Judges by the index and by what is known to be damaged.
+    /// Creates a judge that uses the index and the known damage.
     pub fn new(reader: &'a ChunkReader<'a>, damage: &'a Damage) -> Self {
         Self {
             reader,
@@ -103,7 +106,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What is wrong with an entry, if anything.
+    /// Returns the first problem of an entry, if any.
     pub fn entry(&mut self, entry: &Entry) -> Result<Option<(Why, Hit)>, Error> {
         if let Some(content) = entry.content()
             && let Some(why) = self.content(&content.extents)?
@@ -120,7 +123,7 @@ impl<'a> Judge<'a> {
         Ok(None)
     }
 
-    /// The first thing that is wrong with a list of extents.
+    /// Returns the first problem in a list of extents, if any.
     pub fn content(&mut self, extents: &[Extent]) -> Result<Option<Why>, Error> {
         for extent in extents {
             let why = match extent {
@@ -135,7 +138,7 @@ impl<'a> Judge<'a> {
         Ok(None)
     }
 
-    /// What is wrong with a chunk of this length, if anything.
+    /// Returns the problem with a chunk of this length, if any.
     pub fn chunk(&self, id: &ChunkId, len: u32) -> Result<Option<Why>, Error> {
         let repo = self.reader.repo();
         let best = repo.locate(id)?;

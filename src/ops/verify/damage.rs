@@ -7,19 +7,20 @@ use crate::index::{Location, PackState};
 use crate::repo::Repository;
 use crate::types::{ChunkId, PackId};
 
-/// What of one pack cannot be read.
+/// Unreadable parts of one pack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::ops) struct PackDamage {
-    /// The pack is not there.
+    /// The pack is missing.
     pub missing: bool,
-    /// It is not there and need not be: it is condemned. What still needs it is told by itself.
+    /// The pack is missing and need not exist, since it is condemned. Paths that still need it are
+    /// reported separately.
     pub gone: bool,
     pub frames: BTreeSet<u32>,
-    /// Chunks that are not what their names say: frame, and offset in it.
+    /// Chunks that do not hash to their names: frame, and offset in it.
     pub chunks: BTreeSet<(u32, u32)>,
 }
 
-/// The damage found so far.
+/// All damage found so far, by pack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::ops) struct Damage(BTreeMap<PackId, PackDamage>);
 
@@ -35,7 +36,7 @@ impl Damage {
         held.chunks.extend(damage.chunks);
     }
 
-    /// True if a pack is missing that should be there.
+    /// Returns true if a pack is missing that should exist.
     pub fn any_missing(&self) -> bool {
         self.0.values().any(|damage| damage.missing)
     }
@@ -44,14 +45,15 @@ impl Damage {
         self.0.get(pack).is_some_and(|damage| damage.missing)
     }
 
-    /// True if this copy can be relied on as far as is known.
+    /// Returns true if this copy is usable as far as is known.
     pub fn spares(&self, place: &Location) -> bool {
         place.state != PackState::Dropped
             && self.spares_pack(place)
             && !self.0.get(&place.pack).is_some_and(|damage| damage.gone)
     }
 
-    /// True if no finding tells of this copy. One in a condemned pack that is gone has none.
+    /// Returns true if no finding covers this copy. A copy in a missing condemned pack has no
+    /// finding.
     pub fn spares_pack(&self, place: &Location) -> bool {
         self.0.get(&place.pack).is_none_or(|damage| {
             !damage.missing
@@ -60,7 +62,7 @@ impl Damage {
         })
     }
 
-    /// Looks for a copy that can be relied on, given the best one that the index tells.
+    /// Returns a usable copy, given the best one in the index.
     pub fn good_copy(
         &self,
         repo: &Repository,

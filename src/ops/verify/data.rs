@@ -19,18 +19,18 @@ use crate::store::ObjectKey;
 use crate::sys::now;
 use crate::types::{PackId, Timestamp};
 
-/// Packs that passed are remembered this many at a time: a crash forgets no more.
+/// Number of passed packs that are recorded together. A crash loses fewer than this many records.
 const REMEMBER_EVERY: usize = 16;
 
-/// What the workers have done together.
+/// Combined results of the workers.
 #[derive(Default)]
 struct Done {
-    /// In the order of the plan once sorted, whatever worker was first.
+    /// With the index in the plan, for sorting: workers finish in any order.
     checks: Vec<(usize, PackCheck)>,
     passed: Vec<(PackId, Timestamp)>,
 }
 
-/// Reads the packs whose turn it is, and adds what is wrong to the report and to `damage`.
+/// Reads the packs that are due and adds their damage to the report and to `damage`.
 pub(super) fn read_packs(
     repo: &Repository,
     options: &VerifyOptions,
@@ -70,8 +70,10 @@ pub(super) fn read_packs(
     Ok(())
 }
 
-/// Reads these packs (given with their sizes) whole, until `max_time` is over but always one; what
-/// came of them stands in their order. What was found whole is remembered as verified.
+/// Reads these packs (given with their sizes) to the end and returns their results in the same
+/// order. Packs without damage are remembered as verified.
+///
+/// Starts no further pack after `max_time`, but always reads one.
 pub(in crate::ops) fn check_all(
     repo: &Repository,
     plan: &[(PackRow, u64)],
@@ -83,6 +85,7 @@ pub(in crate::ops) fn check_all(
 ) -> Result<Vec<PackCheck>, Error> {
     let began = Instant::now();
     observer.expect(plan.iter().map(|&(_, size)| size).sum(), true);
+
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Done::default());
     let failed = FirstError::default();
@@ -102,18 +105,21 @@ pub(in crate::ops) fn check_all(
             }
         }
     };
+
     std::thread::scope(|scope| {
         let threads = workers.min(plan.len());
         for n in 1..threads {
-            // A thread that cannot be had is one worker less.
+            // If a thread cannot be started, there is one worker fewer.
             let _ = std::thread::Builder::new()
                 .name(format!("verify-{n}"))
                 .spawn_scoped(scope, work);
         }
         work();
     });
+
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     repo.memory().set_verified(&done.passed);
+
     if let Some(err) = failed.take() {
         return Err(err);
     }
@@ -141,8 +147,8 @@ fn note(
     done.checks.push((n, check));
 }
 
-/// The packs of this run with their sizes: never read ones first, then by the time of reading, then
-/// by id, until the sample or the budget is reached.
+/// Returns the packs to read in this run with their sizes, until the sample or the budget is
+/// reached. Packs that were never read come first, then by the time of reading, then by id.
 fn choose(
     repo: &Repository,
     options: &VerifyOptions,
@@ -151,11 +157,13 @@ fn choose(
     let verified = repo.memory().verified_all();
     let mut plan = packs.to_vec();
     plan.sort_by_key(|(pack, _)| (verified.get(&pack.id).copied(), pack.id));
+
     let total: u64 = plan.iter().map(|&(_, size)| size).sum();
-    // Rounded up, so that twenty twentieths are no less than the whole.
+    // Rounded up, so that twenty runs of a twentieth cover everything.
     let sample = options
         .sample
         .map(|share| (total as f64 * share).ceil() as u64);
+
     let mut taken = 0;
     let end = plan.iter().position(|&(_, size)| {
         let is_full = sample.is_some_and(|sample| taken >= sample)
@@ -163,11 +171,12 @@ fn choose(
         taken += size;
         is_full
     });
+
     plan.truncate(end.unwrap_or(plan.len()));
     plan
 }
 
-/// Tells how long ago the packs were read, and forgets those that are gone.
+/// Adds the age of the packs' last reading to the report, and forgets packs that no longer exist.
 pub(super) fn tell_age(repo: &Repository, objects: &mut Objects) {
     let mut verified = repo.memory().verified_all();
     let mut oldest: Option<Timestamp> = None;

@@ -1,19 +1,21 @@
-//! Verifying: can every snapshot be restored?
+//! Verify: checks that every snapshot can be restored.
 //!
-//! Two levels. *Structure*: both copies of `config` and of each key slot, every segment and
-//! snapshot opens; every held pack is there with its size; every root, node and page of a run and
-//! every list node is read; every chunk that a snapshot needs lies in a held pack. *Data*
-//! (`read_data`): packs are read whole, those longest unread first; all bytes hash to the pack's
-//! name, every frame opens, every chunk hashes to its name, the pack's own directory is what the
-//! segments say.
+//! There are two levels:
+//!
+//! - *Structure*: both copies of `config` and of each key slot, every segment and every snapshot
+//!   opens. Every held pack is in the store with the right size. Every root, node and page of a run
+//!   and every list node is read. Every chunk that a snapshot needs is in a held pack.
+//! - *Data* (`read_data`): packs are read to the end, least recently read first. All bytes hash to
+//!   the pack's name, every frame opens, every chunk hashes to its name, and the pack's own
+//!   directory agrees with the segments.
 //!
 //! ```text
 //! objects ─▶ packs listed ─▶ runs and chunks resolve ─▶ packs read ─▶ paths hit (only if something is wrong)
 //! ```
 //!
-//! Nothing is repaired and nothing but a lease is written. A run that many snapshots share is read
-//! once. Memory: two bits a chunk, 60 bytes a pack, the snapshots, one batch of look-ups, and about
-//! 12 MiB a worker while packs are read.
+//! Verify repairs nothing and writes only a lease. A run that several snapshots share is read once.
+//! Memory: two bits per chunk, 60 bytes per pack, the snapshots, one batch of look-ups, and about
+//! 12 MiB per worker while packs are read.
 
 mod affected;
 mod damage;
@@ -47,23 +49,23 @@ use damage::PackDamage;
 use objects::Objects;
 use reach::Reach;
 
-/// What is verified, and within which limits.
+/// Scope and limits of a verify.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifyOptions {
     /// This machine's name, for the lease.
     pub host: String,
-    /// Read packs whole and check every chunk.
+    /// Read packs to the end and check every chunk.
     pub read_data: bool,
-    /// Read this share of the held packs' stored bytes, above 0 and at most 1, those longest unread
-    /// first: twenty runs of 0.05 read all.
+    /// Read this share of the held packs' stored bytes, above 0 and at most 1, least recently read
+    /// packs first: twenty runs of 0.05 read all.
     pub sample: Option<f64>,
-    /// Begin with no further pack after this time.
+    /// Start reading no further pack after this time.
     pub max_time: Option<Duration>,
-    /// Read at most so many stored bytes, but always one pack.
+    /// Read at most this many stored bytes, but always one pack.
     pub max_bytes: Option<u64>,
-    /// Packs read at a time; 0: as many as there are cores.
+    /// Number of packs read in parallel; 0: the number of cores.
     pub threads: usize,
-    /// Memory to keep within.
+    /// Memory budget.
     pub memory: ByteSize,
 }
 
@@ -81,11 +83,11 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Checks a repository. What is wrong stands in the report; an error is a mishap that ended the
-/// check.
+/// Checks a repository. Damage is listed in the report; an error means that the check could not be
+/// completed.
 ///
 /// # Errors
-/// [`Error::Interrupted`] if cancelled; what was read until then is remembered as verified.
+/// [`Error::Interrupted`] if cancelled; packs read until then are remembered as verified.
 pub fn verify(
     repo: &Repository,
     options: &VerifyOptions,
@@ -100,6 +102,7 @@ pub fn verify(
             "a sample is more than 0 % and at most 100 %".into(),
         ));
     }
+
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -131,20 +134,25 @@ pub fn verify(
             suspects = Reach::run(&reader, &objects.snapshots, &damage, cancel)?.suspects;
         }
     }
+
     if !suspects.is_empty() {
         observer.phase(&Phase::Plan);
         affected::name(&reader, &mut objects, &suspects, &damage, cancel)?;
         objects.report_dropped(observer);
     }
+
     objects.tell_repairs(repo, observer)?;
     data::tell_age(repo, &mut objects);
     repo.remember_newest(&objects.snapshots);
+
     if let Some(lease) = lease {
         // A lease that cannot be deleted expires by itself.
         let _ = lease.release();
     }
+
     let mut report = objects.report;
     report.chunks_checked = reach.chunks;
+
     if reach.unresolved > 0 && report.affected_count == 0 {
         let what = format!(
             "{} chunks of entries that no snapshot shows are not there",
@@ -155,10 +163,12 @@ pub fn verify(
     Ok(report)
 }
 
-/// The sources of these snapshots that need what is not there, each by its snapshot and place in
-/// it, and the damage by which they were judged: packs that are not there as they should be. Some
-/// of the sources may prove whole when they are looked at alone. `known_only`: chunks in condemned
-/// packs do not count.
+/// Returns the sources of these snapshots that need missing data, each as its snapshot and its
+/// index in it, and the damage used for the decision: packs that are missing or have the wrong
+/// size.
+///
+/// Some of the sources may prove undamaged when they are checked alone. `known_only`: chunks in
+/// condemned packs count as missing.
 pub(in crate::ops) fn suspects(
     reader: &ChunkReader<'_>,
     snapshots: Vec<StoredSnapshot>,
@@ -174,9 +184,11 @@ pub(in crate::ops) fn suspects(
         &Counters::default(),
         cancel,
     )?;
+
     if !known_only {
         return Ok((reach.suspects, damage));
     }
+
     for (pack, _) in objects
         .packs
         .iter()
@@ -190,15 +202,18 @@ pub(in crate::ops) fn suspects(
             },
         );
     }
+
     Ok((
         Reach::run(reader, &objects.snapshots, &damage, cancel)?.suspects,
         damage,
     ))
 }
 
-/// True if all that a snapshot needs lies in known packs that are there with their size. The index
-/// is in step with a listing made after the caller's lease began: then the caller may rely on these
-/// chunks as on any that it finds there.
+/// Returns true if every chunk that a snapshot needs is in a known pack that is in the store with
+/// the right size.
+///
+/// The index must include a listing made after the caller's lease began. The caller may then rely
+/// on these chunks as on any other chunk in the index.
 pub(in crate::ops) fn resolves(
     reader: &ChunkReader<'_>,
     found: &StoredSnapshot,
@@ -209,8 +224,10 @@ pub(in crate::ops) fn resolves(
         .is_empty())
 }
 
-/// Lists the packs and walks all runs. Done again if the index was found wanting and made anew on
-/// the way: chunk numbers, and what did not resolve, are then others.
+/// Lists the packs and walks all runs.
+///
+/// Repeats this if the index was recreated on the way, because chunk numbers and unresolved chunks
+/// change then, and once after misses were confirmed.
 fn structure(
     reader: &ChunkReader<'_>,
     objects: &mut Objects,
@@ -226,15 +243,18 @@ fn structure(
         objects.report = so_far.clone();
         *damage = Damage::default();
         objects.check_packs(repo, damage, cancel)?;
+
         let reach = Reach::run(reader, &objects.snapshots, damage, cancel)?;
         if (reach.unresolved > 0 || !reach.unreadable.is_empty()) && !made_sure {
             made_sure = true;
             repo.make_sure_of_misses()?;
             continue;
         }
+
         if repo.index().generation() != generation {
             continue;
         }
+
         for (object, what) in &reach.unreadable {
             objects
                 .report

@@ -1,5 +1,5 @@
-//! The objects by themselves: config, key slots, snapshots, segments, and whether the held packs
-//! are there.
+//! Checks of single objects: config, key slots, snapshots, segments, and whether the held packs are
+//! in the store.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,22 +22,22 @@ use crate::types::{ByteSize, PackId, PackInfo, SnapshotId, Timestamp};
 
 const SMALL_BYTES_MAX: u64 = 64 << 10;
 
-/// What is known of the repository's objects.
+/// State of the repository's objects.
 #[derive(Debug)]
 pub(super) struct Objects {
     pub report: VerifyReport,
-    /// Those that open, newest first.
+    /// Snapshots that open, newest first.
     pub snapshots: Vec<StoredSnapshot>,
-    /// What the segments say of each pack: a hash of its frames and chunks.
+    /// A hash of each pack's frames and chunks as the segments list them.
     pub told: HashMap<PackId, [u8; 32]>,
-    /// Held packs that are there, and their size in the store.
+    /// Held packs in the store, and their sizes there.
     pub packs: Vec<(PackRow, u64)>,
-    /// Packs that are dropped and in the store.
+    /// Number of dropped packs in the store.
     dropped_and_there: u64,
 }
 
 impl Objects {
-    /// Of these snapshots, nothing else known yet.
+    /// Starts with these snapshots and no other information.
     pub fn of(snapshots: Vec<StoredSnapshot>) -> Self {
         Self {
             report: VerifyReport::default(),
@@ -48,8 +48,8 @@ impl Objects {
         }
     }
 
-    /// Checks all but packs. Snapshots are listed before segments, so that whatever a snapshot
-    /// needs is known.
+    /// Checks all objects except packs. Snapshots are listed before segments, so that the segments
+    /// include everything that a listed snapshot needs.
     pub fn check(
         repo: &Repository,
         observer: &dyn Observer,
@@ -91,8 +91,10 @@ impl Objects {
         Ok(())
     }
 
-    /// A copy that is missing while its twin is whole is a note: a key command that was cut off
-    /// leaves one, and either copy opens.
+    /// Checks both copies of each key slot.
+    ///
+    /// A missing copy is only a note while the other one is undamaged: an interrupted key command
+    /// leaves this state, and either copy opens.
     fn check_slots(&mut self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         let mut names = BTreeSet::new();
         for meta in list_all(repo.store(), ObjectDir::Keys)? {
@@ -115,19 +117,21 @@ impl Objects {
                     Err(what) => missing.push((key, what)),
                 }
             }
+
             for (key, what) in missing {
                 let only_missing = what == MISSING && !whole.is_empty();
-                let (kind, what) = match whole.is_empty() {
-                    true => (
+                let (kind, what) = if whole.is_empty() {
+                    (
                         FindingKind::KeySlotLost,
                         format!(
                             "{what}; neither copy is whole: 'icecore key remove {name}' removes the slot"
                         ),
-                    ),
-                    false => (
+                    )
+                } else {
+                    (
                         FindingKind::KeySlotDamaged,
                         format!("{what}; 'repair config' puts it back from its twin"),
-                    ),
+                    )
                 };
                 if only_missing {
                     observer.problem(&Problem::new(Severity::Note, key, what));
@@ -135,8 +139,8 @@ impl Objects {
                     self.report.find(kind_of(&what, kind), &key, what);
                 }
             }
-            // What is sealed in a slot cannot be checked without its passphrase; that both copies
-            // agree can.
+            // The sealed content of a slot cannot be checked without its passphrase, but the two
+            // copies can be compared.
             if let [first, second] = whole.as_slice()
                 && first != second
             {
@@ -166,8 +170,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Names snapshots that landed after their lease had ended and need what is not there; a late
-    /// one that is whole is as good as any. `suspects`: the sources that need what is not there.
+    /// Reports snapshots that landed after their lease had ended and that need missing data; a late
+    /// snapshot that lacks nothing is not reported. `suspects`: the sources that need missing data.
     pub fn tell_late(
         &mut self,
         repo: &Repository,
@@ -193,7 +197,7 @@ impl Objects {
         }
     }
 
-    /// Read from the store, whatever the cache holds.
+    /// Checks a snapshot as the store has it, never a cached copy.
     fn check_snapshot(
         &mut self,
         repo: &Repository,
@@ -204,6 +208,7 @@ impl Objects {
         let Some(bytes) = self.fetch(repo, &key, limit)? else {
             return Ok(());
         };
+
         let opened = open_object(
             repo.keys(),
             ObjectKind::Snapshot,
@@ -217,6 +222,7 @@ impl Objects {
                 decode_snapshot(&plain)
                     .map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
             });
+
         match (snapshot, listed) {
             (Ok(snapshot), Some((id, stored))) => {
                 self.snapshots.push(StoredSnapshot {
@@ -238,7 +244,7 @@ impl Objects {
     }
 
     fn report_vanished(&mut self, repo: &Repository) {
-        // Each is a finding, so that no warning repeats it.
+        // Each is a finding here, so clear the list to avoid a repeated warning.
         let _ = repo.newly_vanished();
         for last in repo.vanished() {
             let what = format!(
@@ -264,6 +270,7 @@ impl Objects {
                 continue;
             };
             self.report.segments += 1;
+
             let opened = open_object(
                 repo.keys(),
                 ObjectKind::Segment,
@@ -277,6 +284,7 @@ impl Objects {
                     decode_segment(&plain)
                         .map_err(|err| (FindingKind::ObjectUnreadable, err.to_string()))
                 });
+
             match body {
                 Ok(body) => body
                     .packs
@@ -304,8 +312,10 @@ impl Objects {
         }
     }
 
-    /// Reads an object named by its content; none if it is gone since the listing or its bytes are
-    /// others.
+    /// Reads an object that is named by its content.
+    ///
+    /// Returns `None` if it was deleted since the listing. Also returns `None`, and adds a finding,
+    /// if its size is wrong, its bytes do not hash to its name, or it cannot be read now.
     fn fetch(
         &mut self,
         repo: &Repository,
@@ -343,8 +353,8 @@ impl Objects {
         }
     }
 
-    /// Lists the packs and compares with what is held. A pack that seems to be missing is looked
-    /// for once more after another sync: a prune may have let it go.
+    /// Lists the packs and compares them with the held packs. A pack that seems to be missing is
+    /// looked up again after another sync: a prune may have dropped it.
     pub fn check_packs(
         &mut self,
         repo: &Repository,
@@ -354,6 +364,7 @@ impl Objects {
         cancel.check()?;
         let mut listed = ListedPacks::list(repo)?;
         self.report.packs_listed = listed.len() as u64;
+
         let is_held = |pack: &PackRow| pack.added && pack.state != PackState::Dropped;
         let mut packs = repo.ask_index(Index::packs)?;
         if packs
@@ -363,6 +374,7 @@ impl Objects {
             repo.sync()?;
             packs = repo.ask_index(Index::packs)?;
         }
+
         self.packs.clear();
         self.dropped_and_there = 0;
         for pack in packs {
@@ -377,7 +389,7 @@ impl Objects {
                     self.check_size(repo, damage, &pack, size)?;
                     self.packs.push((pack, size));
                 }
-                // A repair found it damaged or gone, saved what it could and condemned it.
+                // A repair found it damaged or missing, saved all readable chunks and condemned it.
                 None if pack.state == PackState::Condemned => {
                     damage.add(
                         pack.id,
@@ -403,6 +415,7 @@ impl Objects {
                 }
             }
         }
+
         self.report.orphan_packs = listed.len() as u64;
         Ok(())
     }
@@ -417,6 +430,7 @@ impl Objects {
         if size == pack.size {
             return Ok(());
         }
+
         let mut cut = PackDamage::default();
         for number in 0..pack.frames {
             let frame = repo.ask_index(|index| index.frame(&pack.id, number))?;
@@ -424,6 +438,7 @@ impl Objects {
                 cut.frames.insert(number);
             }
         }
+
         let what = format!(
             "it has {size} bytes in the store, {} by the index; {} of {} frames lie behind its end",
             pack.size,
@@ -436,7 +451,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Where snapshots lack something, reports dropped packs that are there: they may have it.
+    /// Reports dropped packs in the store, for the case that snapshots lack data: these packs may
+    /// have it.
     pub fn report_dropped(&self, observer: &dyn Observer) {
         if self.dropped_and_there > 0 {
             let what = format!(
@@ -448,7 +464,8 @@ impl Objects {
         }
     }
 
-    /// Tells of what earlier repairs left behind.
+    /// Reports the traces of earlier repairs: repaired snapshots, packs without recovery data,
+    /// objects in quarantine.
     pub fn tell_repairs(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         for found in &self.snapshots {
             if let Some(lost) = &found.snapshot.lost {
@@ -463,7 +480,9 @@ impl Objects {
                 ));
             }
         }
+
         self.tell_parity(repo, observer)?;
+
         let aside = list_all(repo.store(), ObjectDir::Quarantine)?;
         if !aside.is_empty() {
             let bytes = ByteSize(aside.iter().map(|meta| meta.size).sum());
@@ -484,7 +503,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Tells how many packs lack recovery data, where the repository is to have any.
+    /// Reports how many packs lack recovery data, if the repository is configured to have it.
     fn tell_parity(&self, repo: &Repository, observer: &dyn Observer) -> Result<(), Error> {
         if repo.config().parity.is_none() {
             return Ok(());
@@ -522,7 +541,7 @@ impl Objects {
     }
 }
 
-/// A hash of what a segment or a directory tells of a pack.
+/// Returns a hash of a pack's frames and chunks as a segment or a directory lists them.
 pub(in crate::ops) fn digest(pack: &PackInfo) -> [u8; 32] {
     *object_hash(&encode_directory(&pack.frames)).as_bytes()
 }
@@ -538,7 +557,7 @@ fn kind_of(what: &str, otherwise: FindingKind) -> FindingKind {
     }
 }
 
-/// A small object's bytes, or what is wrong with it.
+/// Returns the bytes of a small object, or a description of the problem with it.
 fn small(repo: &Repository, key: &ObjectKey) -> Result<Result<Vec<u8>, String>, Error> {
     match repo.store().get(key, SMALL_BYTES_MAX) {
         Ok(bytes) => Ok(Ok(bytes)),

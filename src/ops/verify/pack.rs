@@ -1,4 +1,4 @@
-//! One pack, read once from its first byte to its last.
+//! Check of one pack, read once from its first byte to its last.
 
 use super::damage::PackDamage;
 use super::objects::digest;
@@ -14,30 +14,31 @@ use crate::repo::{PackHead, ParityState, RepoError, Repository};
 use crate::store::{ObjectKey, StoreError};
 use crate::types::{ChunkInfo, PackId, PackInfo};
 
-/// What is not a frame is read in pieces of this size: 1 MiB.
+/// Bytes outside of frames are read in pieces of this size: 1 MiB.
 const PIECE: u64 = 1 << 20;
-/// A frame is stored plain rather than longer, so it is never longer than this.
+/// The maximum stored size of a frame: data that does not compress is stored plain.
 const FRAME_STORED_MAX: u64 = (FRAME_PLAIN_BYTES_MAX + TAG_BYTES) as u64;
-/// Frames and chunks that a finding names; it counts the rest.
+/// Number of frames and chunks that a finding lists; further ones are counted.
 const NAMED_MAX: usize = 12;
 
-/// What came of reading one pack.
+/// Result of reading one pack.
 #[derive(Debug)]
 pub(in crate::ops) struct PackCheck {
     pub id: PackId,
     /// Stored bytes read.
     pub bytes: u64,
-    /// Plain bytes opened and checked.
+    /// Plain bytes decrypted and checked.
     pub plain: u64,
     pub findings: Vec<(FindingKind, String)>,
     pub damage: PackDamage,
-    /// What is wrong with its recovery data.
+    /// Description of the damage to its recovery data.
     pub parity: Option<String>,
-    /// It could not be read to its end this time: nothing is known of what it holds.
+    /// It could not be read to its end this time; its contents are unknown.
     pub unreadable_now: bool,
 }
 
-/// Reads a pack whole. `told`: the hash of what the segments say of it.
+/// Reads and checks a whole pack. `told`: the hash of its frames and chunks as the segments list
+/// them.
 pub(super) fn check_pack(
     repo: &Repository,
     pack: &PackRow,
@@ -56,6 +57,7 @@ pub(super) fn check_pack(
         unreadable_now: false,
     };
     let key = ObjectKey::Pack(pack.id);
+
     let mut pass = Pass {
         repo,
         key,
@@ -66,18 +68,22 @@ pub(super) fn check_pack(
         cancel,
         check,
     };
+
     let result = pass.run(pack, told);
     let mut check = pass.check;
+
     if repo.config().parity.is_some() {
-        // That there is none is told in one line for all packs.
+        // Missing recovery data is reported once for all packs.
         if let ParityState::Damaged(what) = repo.check_parity(&pack.id, pack.size)? {
             check.parity = Some(what);
         }
     }
+
     match result {
         Ok(()) => Ok(check),
         Err(Error::Repo(RepoError::Store(StoreError::NotFound { .. }))) => {
-            // Deleted since the listing. If a prune or a repair did it, the index knows by now.
+            // Deleted since the listing. After a sync the index shows whether a prune or a repair
+            // did it.
             repo.sync()?;
             match repo
                 .index()
@@ -92,7 +98,7 @@ pub(super) fn check_pack(
                     ));
                     check.damage.missing = true;
                 }
-                // A repair set it aside.
+                // A repair moved it to quarantine.
                 Some(PackState::Condemned) => check.damage.gone = true,
                 Some(PackState::Dropped) | None => {}
             }
@@ -123,14 +129,14 @@ struct Pass<'a> {
     key: ObjectKey,
     size: u64,
     hasher: ObjectHasher,
-    /// Everything before this offset is hashed.
+    /// All bytes before this offset are hashed.
     at: u64,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
     check: PackCheck,
 }
 
-/// A frame to be opened, and its chunks where the directory can be read.
+/// A frame to open, and its chunks if the directory can be read.
 struct Frame {
     row: FrameRow,
     chunks: Vec<ChunkInfo>,
@@ -149,6 +155,8 @@ impl Pass<'_> {
                 broken.push((number, what));
             }
         }
+
+        // Hash the bytes after the last frame.
         self.hash_until(self.size)?;
         if PackId::from(self.hasher.finish()) != self.check.id {
             let rest = if broken.is_empty() && wrong.is_empty() {
@@ -161,6 +169,7 @@ impl Pass<'_> {
                 format!("its bytes do not hash to its name{rest}"),
             );
         }
+
         if let Some((_, first)) = broken.first() {
             let named: Vec<String> = broken
                 .iter()
@@ -173,6 +182,7 @@ impl Pass<'_> {
             );
             self.find(FindingKind::FrameDamaged, what);
         }
+
         if !wrong.is_empty() {
             let what = format!("chunk {} is not what its name says", enumerate(&wrong));
             self.find(FindingKind::ChunkMismatch, what);
@@ -184,7 +194,7 @@ impl Pass<'_> {
         self.check.findings.push((kind, what));
     }
 
-    /// The header as it is in the store now, whatever is remembered of it.
+    /// Reads the header from the store, never from the cache. The inner error describes the damage.
     fn head(&mut self) -> Result<Result<PackHead, String>, Error> {
         let mut bytes = vec![0; HEADER_BYTES];
         if self.size < HEADER_BYTES as u64 {
@@ -214,8 +224,8 @@ impl Pass<'_> {
         })
     }
 
-    /// The pack's frames by its own directory, compared with the segments; by the index if it
-    /// cannot be read.
+    /// Returns the pack's frames from its own directory, after comparing it with the segments. If
+    /// the directory cannot be read, the frames come from the index.
     fn frames(&mut self, pack: &PackRow, told: Option<&[u8; 32]>) -> Result<Vec<Frame>, Error> {
         match self.repo.read_directory(&self.check.id, self.size) {
             Ok(info) => {
@@ -224,8 +234,8 @@ impl Pass<'_> {
                 if !agrees {
                     let what = "its directory tells otherwise of it than the index segments";
                     self.find(FindingKind::DirectoryMismatch, what.into());
-                    // Whatever opens by its own directory: chunks are looked for where the segments
-                    // say.
+                    // Even if the frames open by the pack's own directory, readers use the
+                    // positions in the segments.
                     self.check.damage.frames.extend(0..pack.frames);
                 }
                 Ok(from_directory(info))
@@ -252,8 +262,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Reads, hashes and opens a frame and checks its chunks; the inner error is what is wrong with
-    /// it.
+    /// Reads, hashes and opens a frame and checks its chunks. The inner error describes the damage.
     fn frame(
         &mut self,
         head: &Result<PackHead, String>,
@@ -268,8 +277,10 @@ impl Pass<'_> {
         if u64::from(row.stored) > FRAME_STORED_MAX {
             return Ok(Err("it is longer than is legal".into()));
         }
+
         self.hash_until(row.offset)?;
         let sealed = self.read(row.stored as usize)?;
+
         let head = match head {
             Ok(head) => head,
             Err(what) => return Ok(Err(what.clone())),
@@ -280,8 +291,10 @@ impl Pass<'_> {
             Err(err) if err.is_damage() => return Ok(Err(err.to_string())),
             Err(err) => return Err(err.into()),
         };
+
         self.check.plain += plain.len() as u64;
         self.observer.add(Counter::BytesRead, plain.len() as u64);
+
         let mut offset = 0;
         for chunk in &frame.chunks {
             let bytes = plain
@@ -331,7 +344,7 @@ fn from_directory(info: PackInfo) -> Vec<Frame> {
     info.frames.into_iter().map(frame).collect()
 }
 
-/// `1, 2, 3 and 40 more`
+/// Returns names as a list, for example `1, 2, 3 and 40 more`.
 fn enumerate(names: &[String]) -> String {
     let shown = names[..names.len().min(NAMED_MAX)].join(", ");
     match names.len().saturating_sub(NAMED_MAX) {

@@ -1,4 +1,4 @@
-//! What the snapshots need, judged: every chunk must lie in a held pack that is there.
+//! Walk over all chunks that snapshots need. Each must be in a held pack that is in the store.
 
 use super::damage::Damage;
 use crate::Error;
@@ -8,21 +8,20 @@ use crate::ops::reach::{Bits, Judge, Piece, Walker};
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 use crate::types::{ChunkId, SnapshotId};
 
-/// Metadata that cannot be read and is told; one page hit by damage to a frame brings its
-/// neighbours with it.
+/// Reported pieces of unreadable metadata. One damaged frame makes all pages in it unreadable.
 const UNREADABLE_MAX: usize = 1000;
 
-/// Sources that need something that cannot be read: snapshot, and the source's place in it.
+/// Sources that need unreadable data: the snapshot, and the index of the source in it.
 pub(super) type Suspects = Vec<(SnapshotId, usize)>;
 
-/// What a walk over everything found.
+/// Results of a walk over all snapshots.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// Chunks that the walk came to, each counted once.
+    /// Chunks that resolved, each counted once.
     pub chunks: u64,
-    /// Mentions of chunks that no held pack has. What hidden entries name counts too.
+    /// References to chunks that no held pack has, those of hidden entries included.
     pub unresolved: u64,
-    /// Roots, nodes and pages that cannot be read, and why.
+    /// Roots, nodes and pages that cannot be read, with the error.
     pub unreadable: Vec<(String, String)>,
     /// Newest first.
     pub suspects: Suspects,
@@ -76,9 +75,10 @@ impl Judge for Resolver<'_> {
     fn chunks(&mut self, batch: &[(ChunkId, u32)]) -> Result<bool, Error> {
         self.ids.clear();
         self.ids.extend(batch.iter().map(|&(id, _)| id));
-        // Where this begins a new index, the caller notices the new generation and walks again.
+        // If this query recreates the index, the caller sees the new generation and walks again.
         self.repo
             .ask_index(|index| index.lookup(&self.ids, &mut self.places))?;
+
         let mut all_good = true;
         for (n, &(id, len)) in batch.iter().enumerate() {
             let best = self.places[n];
@@ -96,10 +96,11 @@ impl Judge for Resolver<'_> {
                 self.out.unresolved += u64::from(!in_pack_at_hand);
             }
         }
+
         Ok(all_good)
     }
 
-    /// A list node that cannot be read is no finding by itself: the paths that need it are.
+    /// Records unreadable metadata. A list node is not a finding; the paths that need it are.
     fn unreadable(&mut self, piece: Piece, id: &ChunkId, why: String) {
         if piece == Piece::List {
             self.out.unresolved += 1;

@@ -1,49 +1,50 @@
-//! What a verify tells: findings, and the paths that they hit.
+//! Report of a verify: findings, and the paths that they affect.
 
 use std::fmt;
 
 use crate::types::{RelPath, SnapshotId, Timestamp};
 
-/// Findings and affected paths beyond this many are counted, not kept.
+/// Findings and affected paths kept in a report; further ones are only counted.
 pub const LISTED_MAX: usize = 10_000;
 
-/// What is wrong with an object.
+/// Kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FindingKind {
-    /// It is there and cannot be opened.
+    /// The object exists and cannot be opened.
     ObjectUnreadable,
-    /// It could not be read this time: its medium, the connection or a permission is in the way. It
-    /// may be whole.
+    /// The object could not be read this time because of its medium, the connection or a
+    /// permission. It may be undamaged.
     UnreadableNow,
-    /// It should be there and is not.
+    /// The object is missing.
     ObjectMissing,
-    /// The store tells another size than the index.
+    /// The store reports another size than the index.
     WrongSize,
-    /// Its bytes do not hash to its name.
+    /// The object's bytes do not hash to its name.
     HashMismatch,
-    /// A part of it was changed, or sealed by another.
+    /// A part of the object was changed, or sealed with another key.
     SealBroken,
     /// Frames of a pack cannot be opened.
     FrameDamaged,
-    /// Chunks are not what their names say.
+    /// Chunks do not hash to their names.
     ChunkMismatch,
     /// A pack's own directory and the index segments disagree, or the directory cannot be read.
     DirectoryMismatch,
-    /// Recovery data is damaged; what it is for may be whole.
+    /// Recovery data is damaged; its pack may be undamaged.
     ParityDamaged,
     /// A path needs a chunk that no held pack has.
     ChunkUnresolved,
-    /// A root, node or page of a run, a list node, cannot be read.
+    /// A root, node or page of a run, or a list node, cannot be read.
     RunUnreadable,
     /// A copy of `config` is missing or damaged.
     ConfigDamaged,
     /// A copy of a key slot is missing or damaged.
     KeySlotDamaged,
-    /// Neither copy of a key slot is whole.
+    /// Both copies of a key slot are missing or damaged.
     KeySlotLost,
     /// A snapshot landed after its lease had expired (PROTOCOL R18).
     LateSnapshot,
-    /// A snapshot that this machine saw is gone without having been forgotten (PROTOCOL R26).
+    /// A snapshot that this machine saw is missing and was not forgotten
+    /// (PROTOCOL R26).
     SnapshotVanished,
 }
 
@@ -71,13 +72,13 @@ impl fmt::Display for FindingKind {
     }
 }
 
-/// One thing that is wrong.
+/// One problem in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The object, by its name in the store where it has one.
+    /// The object's name in the store, or a description if it has none.
     pub object: String,
     pub kind: FindingKind,
-    /// What is wrong and what follows from it, for people.
+    /// The problem and its consequence, for people.
     pub what: String,
 }
 
@@ -87,18 +88,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How a path is hit.
+/// The kind of loss at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hit {
     /// A part of its content, or of a stream, is lost.
     Content,
     /// An extended attribute is lost.
     Attribute,
-    /// Nothing is known of the paths from here to `until` (none: to the end).
+    /// The paths from here to `until` are unknown (`None`: to the end).
     Range { until: Option<RelPath> },
 }
 
-/// A path of a snapshot that cannot be restored whole.
+/// A path of a snapshot that cannot be restored completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AffectedPath {
     pub snapshot: SnapshotId,
@@ -123,38 +124,38 @@ impl fmt::Display for AffectedPath {
     }
 }
 
-/// What a verify did and found.
+/// Results of a verify.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerifyReport {
-    /// Snapshots that were checked, checkpoints among them.
+    /// Checked snapshots, including checkpoints.
     pub snapshots: u64,
     pub segments: u64,
     /// Packs in the store.
     pub packs_listed: u64,
-    /// Packs read whole, and their stored bytes.
+    /// Packs read to the end, and their stored bytes.
     pub packs_read: u64,
     pub bytes_read: u64,
-    /// Plain bytes that were opened and checked.
+    /// Plain bytes that were decrypted and checked.
     pub plain_bytes: u64,
-    /// Chunks that snapshots need and that were looked up, each once.
+    /// Chunks that snapshots need and that were looked up, each counted once.
     pub chunks_checked: u64,
-    /// Packs that no segment tells of: left by an interrupted writer, adopted by a later prune.
+    /// Packs that no segment lists: an interrupted writer left them, and a later prune adopts them.
     pub orphan_packs: u64,
     /// The first [`LISTED_MAX`] findings.
     pub findings: Vec<Finding>,
     pub findings_count: u64,
-    /// The first [`LISTED_MAX`] paths hit, newest snapshot first.
+    /// The first [`LISTED_MAX`] affected paths, newest snapshot first.
     pub affected: Vec<AffectedPath>,
     pub affected_count: u64,
-    /// Held packs that this machine has never read whole.
+    /// Held packs that this machine has never read to the end.
     pub never_verified: u64,
-    /// When the pack that was read longest ago was read; none if some never were, or there are
-    /// none.
+    /// The time at which the least recently read pack was read; `None` if some packs were never
+    /// read, or there are no packs.
     pub oldest_unverified: Option<Timestamp>,
 }
 
 impl VerifyReport {
-    /// True if nothing is wrong.
+    /// Returns true if there are no findings.
     pub fn is_clean(&self) -> bool {
         self.findings_count == 0
     }

@@ -1,4 +1,5 @@
-//! Whether one snapshot could be restored, by structure alone: for who is about to rely on it.
+//! Check by structure alone whether one snapshot can be restored. For callers about to rely on that
+//! snapshot.
 
 use super::damage::{Damage, PackDamage};
 use super::reach::Reach;
@@ -8,11 +9,13 @@ use crate::ops::Cancel;
 use crate::ops::packs::ListedPacks;
 use crate::repo::{ChunkReader, Repository, StoredSnapshot};
 
-/// Metadata frames kept while walking.
+/// Size of the cache of metadata frames while walking.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// What of a snapshot does not resolve in packs that are held and there with their size; none if
-/// all does. The index is in step with what was published before the call.
+/// Describes the sources of a snapshot that need chunks outside of the held packs that are in the
+/// store with the right size. Returns `None` if all chunks resolve.
+///
+/// The index must include everything published before the call.
 pub(crate) fn missing(
     repo: &Repository,
     found: &StoredSnapshot,
@@ -21,12 +24,14 @@ pub(crate) fn missing(
     let mut made_sure = false;
     loop {
         let generation = repo.index().generation();
+
         let damage = absent_packs(repo)?;
         let reader = ChunkReader::new(repo, CACHE_BYTES);
         let reach = Reach::run(&reader, std::slice::from_ref(found), &damage, cancel)?;
         if repo.index().generation() != generation {
             continue;
         }
+
         if reach.suspects.is_empty() {
             return Ok(None);
         }
@@ -52,7 +57,7 @@ pub(crate) fn missing(
     }
 }
 
-/// The held packs that are not in the store, or not with their size.
+/// Returns the held packs that are missing from the store or have the wrong size there.
 fn absent_packs(repo: &Repository) -> Result<Damage, Error> {
     let mut listed = ListedPacks::list(repo)?;
     let mut damage = Damage::default();
