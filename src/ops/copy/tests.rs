@@ -1,4 +1,4 @@
-//! Copying between repositories in memory.
+//! Tests of copies between repositories in memory.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -40,8 +40,7 @@ fn copied(report: &CopyReport) -> Vec<SnapshotId> {
     report.items.iter().map(id).collect()
 }
 
-/// Files of all sizes: within the entry, of one chunk, of a list of them, sparse, empty; and a
-/// stream of many chunks.
+/// Writes files of all sizes: empty, stored in the entry, as one chunk, and as a list of chunks.
 fn fill(lab: &Lab, seed: u64) {
     let tree = lab.tree();
     write(&tree.join("tiny"), b"tiny");
@@ -67,7 +66,7 @@ fn stream(seed: u64) -> Vec<u8> {
     [noise(7, 300_000), noise(seed, 10_000), noise(8, 600_000)].concat()
 }
 
-/// Everything that a snapshot holds: names and bytes of the stream and of all files.
+/// Returns all content of a snapshot: the tree as tar, and the bytes of the stream.
 fn contents(lab: &Lab, id: SnapshotId) -> Vec<(String, Vec<u8>)> {
     let repo = lab.open();
     let read = |source: &str, path: RelPath| {
@@ -110,9 +109,11 @@ fn assert_clean(lab: &Lab) {
     );
 }
 
-/// A repository that opens with another secret would have other keys; so has any other repository.
+/// Returns a source with three snapshots and an empty destination. Any two repositories have
+/// different keys, even with the same secret.
 fn sample() -> (Lab, Lab, Vec<SnapshotId>) {
-    let (from, to) = (Lab::new(), Lab::new());
+    let from = Lab::new();
+    let to = Lab::new();
     let repo = from.open();
     let mut ids = Vec::new();
     for seed in 1..4 {
@@ -150,7 +151,9 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
             .collect::<Vec<_>>(),
         ids
     );
-    let (source, target) = (from.open(), to.open());
+
+    let source = from.open();
+    let target = to.open();
     for (old, new) in ids.iter().zip(&copies) {
         assert_eq!(contents(&from, *old), contents(&to, *new));
         let find = |repo: &Repository, id: &SnapshotId| {
@@ -177,6 +180,7 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
         copies[2]
     );
     assert_clean(&to);
+
     let before = to.store.objects();
     let (report, observer) = run(&from, &to, &options());
     let there: Vec<CopyOutcome> = report.items.into_iter().map(|item| item.outcome).collect();
@@ -191,7 +195,7 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
         (to.store.objects(), observer.get(Counter::BytesRead)),
         (before, 0)
     );
-    // Back again: they are known by their first.
+    // Copied back: the source knows them by the ids of their originals.
     let (report, _) = run(&to, &from, &options());
     assert!(
         report
@@ -199,6 +203,7 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
             .iter()
             .all(|item| matches!(item.outcome, CopyOutcome::There(_)))
     );
+
     assert!(matches!(
         copy(
             &source,
@@ -211,8 +216,8 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
     ));
 }
 
-/// All was read again for each snapshot whose runs had been merged, and each dump from its
-/// beginning to its end.
+/// Once, all data was read again for each snapshot whose runs had been merged, and each dump was
+/// read from beginning to end.
 #[test]
 fn a_newer_snapshot_costs_what_is_new() {
     let (from, to, ids) = sample();
@@ -224,11 +229,14 @@ fn a_newer_snapshot_costs_what_is_new() {
             ..options()
         },
     );
+
     let all = observer.get(Counter::BytesRead);
     assert!(all > 3_000_000, "{all}");
+
     write(&from.tree().join("new"), &noise(77, 20_000));
     let repo = from.open();
     let last = from.backup(&repo, &stream(9));
+
     let (second, observer) = run(
         &from,
         &to,
@@ -237,9 +245,10 @@ fn a_newer_snapshot_costs_what_is_new() {
             ..options()
         },
     );
+
     let read = observer.get(Counter::BytesRead);
-    // One file, one small file, what was changed in a large one and in the stream, with the chunks
-    // around it.
+    // One new file, one small file, and the changed parts of a large file and of the stream, with
+    // the chunks around them.
     assert!(read < 700_000, "{read} of {all} bytes were read again");
     assert!(
         second.stored_bytes * 4 < first.stored_bytes,
@@ -248,7 +257,8 @@ fn a_newer_snapshot_costs_what_is_new() {
         first.stored_bytes
     );
     assert_eq!(contents(&from, last), contents(&to, copied(&second)[0]));
-    // An older one than those that are there.
+
+    // A snapshot older than those in the destination.
     let (third, observer) = run(
         &from,
         &to,
@@ -272,6 +282,7 @@ fn an_interrupted_copy_goes_on() {
         let store: SharedStore = faulty.clone();
         let cache = tempfile::tempdir().expect("a directory");
         let target = Repository::open(store, &Secret::empty(), cache.path()).expect("opens");
+
         faulty.die_after_writes(writes);
         let done = copy(
             &from.open(),
@@ -280,10 +291,12 @@ fn an_interrupted_copy_goes_on() {
             &Counters::default(),
             &Cancel::new(),
         );
+
         drop(target);
         ended = !faulty.is_dead();
         assert_eq!(ended, done.is_ok(), "{writes}");
         assert_clean(&fork);
+
         run(&from, &fork, &options());
         let repo = fork.open();
         let all =
@@ -293,6 +306,7 @@ fn an_interrupted_copy_goes_on() {
             ids,
             "{writes}"
         );
+
         if writes % 7 == 0 {
             assert_eq!(contents(&from, ids[2]), contents(&fork, all[2].id));
         }
@@ -304,7 +318,7 @@ fn an_interrupted_copy_goes_on() {
     assert!(ended, "it ends");
 }
 
-/// Another process that copies the same snapshots comes to an end while ours is at its first.
+/// Another process that copies the same snapshots finishes while ours copies its first.
 #[test]
 fn two_copies_at_once_do_not_copy_all_twice() {
     struct Other<'a> {
@@ -326,6 +340,7 @@ fn two_copies_at_once_do_not_copy_all_twice() {
         }
         fn detail(&self, _: &'static str, _: &crate::observe::Subject) {}
     }
+
     let (from, to, ids) = sample();
     let observer = Other {
         labs: (&from, &to),
@@ -333,8 +348,10 @@ fn two_copies_at_once_do_not_copy_all_twice() {
     };
     let cache = tempfile::tempdir().expect("a directory");
     let target = Repository::open(to.store.clone(), &Secret::empty(), cache.path()).expect("opens");
+
     let report =
         copy(&from.open(), &target, &options(), &observer, &Cancel::new()).expect("copied");
+
     let there = report
         .items
         .iter()
@@ -370,8 +387,10 @@ fn what_cannot_be_read_whole_is_named_and_left_out() {
     for id in new {
         from.store.delete(&ObjectKey::Pack(id)).expect("deleted");
     }
+
     from.store.clock().advance(60);
     let (report, observer) = run(&from, &to, &options());
+
     let (failed, whole): (Vec<_>, Vec<_>) = report
         .items
         .iter()
@@ -381,6 +400,7 @@ fn what_cannot_be_read_whole_is_named_and_left_out() {
         [hit]
     );
     assert_eq!(whole.len(), ids.len());
+
     let problems = observer.problems();
     assert_eq!(
         (problems.len(), problems[0].severity),
@@ -391,7 +411,7 @@ fn what_cannot_be_read_whole_is_named_and_left_out() {
     assert_clean(&to);
 }
 
-/// A copy relied on what was copied before though the destination had lost some of it.
+/// A copy once relied on data copied earlier although the destination had lost some of it.
 #[test]
 fn a_destination_that_has_lost_chunks_is_healed() {
     let (from, to, ids) = sample();
@@ -403,8 +423,10 @@ fn a_destination_that_has_lost_chunks_is_healed() {
             ..options()
         },
     );
+
     let first = copied(&report)[0];
     let target = to.open();
+
     let data: Vec<ChunkId> = {
         target.sync().expect("synced");
         let snapshot = target.read_snapshot(&first).expect("there");
@@ -424,7 +446,8 @@ fn a_destination_that_has_lost_chunks_is_healed() {
         ids.dedup();
         ids
     };
-    // As a repair would: the packs are condemned, and what they held is told to be lost.
+
+    // Like a repair: condemn the packs and record their chunks as lost.
     let mut body = crate::types::SegmentBody::empty(crate::types::LeaseId::new([9; 16]));
     body.condemned = packs(&to.store);
     body.lost = data;
@@ -440,9 +463,11 @@ fn a_destination_that_has_lost_chunks_is_healed() {
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");
+
     for id in packs(&to.store) {
         to.store.delete(&ObjectKey::Pack(id)).expect("deleted");
     }
+
     let (report, _) = run(
         &from,
         &to,
@@ -473,6 +498,7 @@ fn names_and_filters_choose() {
             .all(|item| item.outcome == CopyOutcome::Wanted)
     );
     assert!(packs(&to.store).is_empty());
+
     let filter = SnapshotFilter {
         host: Some("other".into()),
         ..SnapshotFilter::default()
@@ -490,6 +516,7 @@ fn names_and_filters_choose() {
         .items
         .is_empty()
     );
+
     let (report, _) = run(
         &from,
         &to,
@@ -508,8 +535,8 @@ fn names_and_filters_choose() {
     );
 }
 
-/// A tree of which `backup_in_part` leaves something out in two directories, and what it says of
-/// it.
+/// Writes a tree of which `backup_in_part` leaves something out in two directories. Returns the
+/// marks that its snapshot must have.
 fn in_part(lab: &Lab) -> (BTreeMap<String, MissingNames>, Option<u64>) {
     for file in ["a/keep", "a/x.log", "b/keep", "own/file"] {
         write(&lab.tree().join(file), b"1");
@@ -523,11 +550,12 @@ fn in_part(lab: &Lab) -> (BTreeMap<String, MissingNames>, Option<u64>) {
 
 #[test]
 fn a_copy_says_what_its_original_lacks() {
-    let (from, to) = (Lab::new(), Lab::new());
+    let from = Lab::new();
+    let to = Lab::new();
     let expected = in_part(&from);
     let repo = from.open();
     from.backup_in_part(&repo);
-    // Runs that were copied before, and one more.
+    // Runs that were copied before, and one new run.
     for turn in 0..2 {
         let id = from.backup_in_part(&repo);
         assert_eq!(marks(&repo, id), expected, "{turn}");

@@ -1,4 +1,4 @@
-//! Damage of every kind to every object, and what is said of it.
+//! Damages each object in each way and checks the findings.
 
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ fn clean(lab: &Lab) {
     );
 }
 
-/// Two small files, one of several frames, a stream with list nodes; two snapshots.
+/// A repository with two snapshots of two small files, a file of several frames and a stream with
+/// list nodes.
 fn sample() -> (Lab, Vec<u8>) {
     let lab = Lab::new();
     let tree = lab.tree();
@@ -78,13 +79,15 @@ fn flipped(lab: &Lab, key: &ObjectKey, at: usize) -> Lab {
     fork
 }
 
-/// Another process with the same cache stores a pack between the listing of packs and the look into
-/// the index that they share: the index knows what the listing cannot have. It was told as damage.
+/// Another process with the same cache stores a pack after the listing of packs and before the
+/// query of the shared index. The index has a pack that the listing cannot have. This was once
+/// reported as damage.
 #[test]
 fn what_is_stored_meanwhile_is_not_missing() {
     let (lab, stream) = sample();
     let lab = Arc::new(lab);
-    let (other, repo) = (Arc::clone(&lab), lab.open());
+    let other = Arc::clone(&lab);
+    let repo = lab.open();
     let hook = move |_: &dyn Store| {
         write(&other.tree().join("d/meanwhile"), &noise(4, 90_000));
         other.backup(&repo, &stream);
@@ -95,6 +98,7 @@ fn what_is_stored_meanwhile_is_not_missing() {
         KeyKind::Pack,
         Box::new(hook),
     ));
+
     let repo = lab.try_open_on(store.clone()).expect("opens");
     let report = verify(
         &repo,
@@ -102,6 +106,7 @@ fn what_is_stored_meanwhile_is_not_missing() {
         &Recording::default(),
         &Cancel::new(),
     );
+
     let report = report.expect("verified");
     assert!(store.was_called() && report.is_clean(), "{report:#?}");
 }
@@ -114,6 +119,7 @@ fn a_whole_repository_is_clean() {
         report.is_clean() && report.affected_count == 0,
         "{report:#?}"
     );
+
     assert_eq!(report.snapshots, 2);
     assert_eq!(report.packs_read, report.packs_listed);
     assert_eq!(
@@ -123,6 +129,7 @@ fn a_whole_repository_is_clean() {
             .map(|id| lab.store.stat(&ObjectKey::Pack(*id)).expect("there").size)
             .sum::<u64>()
     );
+
     assert_eq!(report.never_verified, 0);
     assert!(
         report.oldest_unverified.is_some() && report.chunks_checked > 40,
@@ -134,12 +141,13 @@ fn a_whole_repository_is_clean() {
             .any(|(key, _)| matches!(key, ObjectKey::Lease(_))),
         "the lease is gone"
     );
+
     let shallow = run(&lab, &VerifyOptions::default()).expect("verified");
     assert!(shallow.is_clean() && shallow.packs_read == 0 && shallow.oldest_unverified.is_some());
 }
 
-/// Issue 2, point 6: every flipped byte gives a finding that names the object, or the repository is
-/// refused.
+/// Issue 2, point 6: for every flipped byte there is a finding that names the object, or the
+/// repository is refused.
 #[test]
 fn every_flipped_byte_is_found() {
     let (lab, _) = sample();
@@ -147,9 +155,10 @@ fn every_flipped_byte_is_found() {
         let step = (size / 7).max(1);
         let mut spread: Vec<usize> = (0..size).step_by(step).chain([size - 1]).collect();
         if matches!(key, ObjectKey::Pack(_)) {
-            // The envelope's header, the trailer; frames and directory have tests of their own.
+            // The envelope's header and the trailer. Frames and the directory have separate tests.
             spread.extend([9, 11, 12, 13, 44, 45, 60, size - 24, size - 16, size - 8]);
         }
+
         for at in spread {
             let bad = flipped(&lab, &key, at);
             match run(&bad, &all_data()) {
@@ -186,6 +195,7 @@ fn a_flip_in_a_frame_names_frame_and_paths_and_one_in_the_directory_none() {
             .last()
             .map(|frame| frame.offset as usize + frame.stored as usize)
             .expect("frames");
+
         for (number, frame) in info.frames.iter().enumerate() {
             for at in [0, frame.stored / 2, frame.stored - 1] {
                 let bad = flipped(&lab, &key, frame.offset as usize + at as usize);
@@ -201,6 +211,7 @@ fn a_flip_in_a_frame_names_frame_and_paths_and_one_in_the_directory_none() {
                 assert_eq!(report.never_verified, 1, "a damaged pack has not passed");
             }
         }
+
         for at in [directory, directory + 1, directory + 9, size as usize - 30] {
             let report = run(&flipped(&lab, &key, at), &all_data()).expect("verified");
             let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
@@ -221,12 +232,14 @@ fn what_is_gone_is_missed_by_name() {
         let fork = lab.fork();
         fork.store.delete(&key).expect("deleted");
         let report = run(&fork, &VerifyOptions::default()).expect("verified");
+
         let find = |kind| {
             report
                 .findings
                 .iter()
                 .any(|found| found.kind == kind && found.object == key.to_string())
         };
+
         match &key {
             ObjectKey::Pack(_) => {
                 assert!(
@@ -235,7 +248,7 @@ fn what_is_gone_is_missed_by_name() {
                 );
             }
             ObjectKey::Config(_) => assert!(find(FindingKind::ConfigDamaged), "{report:#?}"),
-            // A key command that was cut off leaves one copy: told, but no damage.
+            // An interrupted key command leaves one copy: reported, but not as damage.
             ObjectKey::KeySlot(..) => {
                 let observer = Recording::default();
                 let repo = fork.open();
@@ -261,9 +274,10 @@ fn what_is_gone_is_missed_by_name() {
                 drop(repo);
                 clean(&fork);
             }
-            // A machine that never saw it cannot miss it.
+            // A machine that never saw the snapshot cannot report it as vanished.
             _ => assert!(report.is_clean() && report.snapshots == 1, "{report:#?}"),
         }
+
         if matches!(key, ObjectKey::Config(_) | ObjectKey::KeySlot(..)) {
             assert_eq!(
                 repair_config(&fork.open(), &Cancel::new()).expect("repaired"),
@@ -272,6 +286,8 @@ fn what_is_gone_is_missed_by_name() {
             clean(&fork);
         }
     }
+
+    // A repository without any segment: the index is rebuilt from the packs.
     let fork = lab.fork();
     let segments: Vec<ObjectKey> = keys(&lab)
         .into_iter()
@@ -283,6 +299,7 @@ fn what_is_gone_is_missed_by_name() {
         .for_each(|key| fork.store.delete(key).expect("deleted"));
     let repo = fork.open();
     repair_index(&repo, "host", &Recording::default(), &Cancel::new()).expect("repaired");
+
     let mut out = Vec::new();
     let what = What {
         snapshot: "latest".into(),
@@ -300,6 +317,7 @@ fn what_is_gone_is_missed_by_name() {
     )
     .expect("read");
     assert!(out == stream);
+
     drop(repo);
     clean(&fork);
 }
@@ -319,10 +337,13 @@ fn objects_that_changed_places_are_found() {
         }
         let fork = lab.fork();
         let get = |key| fork.store.get(key, 1 << 30).expect("there");
-        let (one, two) = (get(first), get(second));
+        let one = get(first);
+        let two = get(second);
         fork.store.damage(first, |bytes| *bytes = two);
         fork.store.damage(second, |bytes| *bytes = one);
+
         let report = run(&fork, &all_data()).expect("verified");
+
         for key in [first, second] {
             assert!(
                 report
@@ -342,11 +363,13 @@ fn affected_paths_are_those_of_the_frame() {
     write(&tree.join("good"), &noise(1, 3000));
     let repo = lab.open();
     lab.backup(&repo, b"");
+
     let before = packs(&lab);
     write(&tree.join("deep/bad"), &noise(2, 3000));
     lab.backup(&repo, b"");
     std::fs::remove_file(tree.join("deep/bad")).expect("removed");
     let last = lab.backup(&repo, b"");
+
     let pack = packs(&lab)
         .into_iter()
         .filter(|id| !before.contains(id))
@@ -361,15 +384,18 @@ fn affected_paths_are_those_of_the_frame() {
     let pack = pack.expect("a pack with data");
     let size = lab.store.stat(&ObjectKey::Pack(pack)).expect("there").size;
     let frames = repo.read_directory(&pack, size).expect("opens").frames;
+
     let data = frames
         .iter()
         .find(|frame| frame.class == crate::types::Class::Data)
         .expect("data");
+
     let report = run(
         &flipped(&lab, &ObjectKey::Pack(pack), data.offset as usize),
         &all_data(),
     )
     .expect("verified");
+
     let paths: Vec<String> = report
         .affected
         .iter()
@@ -394,6 +420,7 @@ fn twenty_samples_of_a_twentieth_cover_all() {
         );
         lab.backup(&repo, b"");
     }
+
     let sample = VerifyOptions {
         sample: Some(0.05),
         ..all_data()
@@ -411,6 +438,7 @@ fn twenty_samples_of_a_twentieth_cover_all() {
             assert_eq!(report.never_verified, 0);
         }
     }
+
     let tiny = VerifyOptions {
         max_bytes: Some(1),
         max_time: Some(Duration::ZERO),
@@ -418,6 +446,7 @@ fn twenty_samples_of_a_twentieth_cover_all() {
     };
     let report = verify(&repo, &tiny, &Recording::default(), &Cancel::new()).expect("verified");
     assert_eq!(report.packs_read, 1, "at least one a run");
+
     assert!(
         verify(
             &repo,
@@ -442,6 +471,7 @@ fn late_and_vanished_snapshots_are_told() {
             .expect("verified")
             .is_clean()
     );
+
     let (last, _) = *repo
         .listed_snapshots()
         .expect("listed")
@@ -450,6 +480,7 @@ fn late_and_vanished_snapshots_are_told() {
     let key = ObjectKey::Snapshot(last);
     let bytes = lab.store.get(&key, 1 << 20).expect("there");
     lab.store.delete(&key).expect("deleted");
+
     for _ in 0..2 {
         let report =
             verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
@@ -460,6 +491,7 @@ fn late_and_vanished_snapshots_are_told() {
             "one a source: {report:#?}"
         );
     }
+
     lab.store.clock().advance(3600);
     lab.store
         .put(
@@ -468,10 +500,12 @@ fn late_and_vanished_snapshots_are_told() {
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");
-    // It is whole: that its time is odd is worth a note.
+
+    // It has all its data: its odd time only adds a note.
     let observer = Recording::default();
     let report = verify(&repo, &options, &observer, &Cancel::new()).expect("verified");
     assert!(report.is_clean(), "{report:#?}");
+
     let notes: Vec<String> = observer
         .problems()
         .iter()
@@ -483,12 +517,14 @@ fn late_and_vanished_snapshots_are_told() {
             .any(|note| note.contains("sealed time of 1 snapshot differ")),
         "{notes:?}"
     );
-    // It is not: a prune may have deleted what it needs.
+
+    // Without its packs, as after a prune, it is a finding.
     let packs = packs(&lab);
     packs
         .iter()
         .for_each(|pack| lab.store.delete(&ObjectKey::Pack(*pack)).expect("deleted"));
     let report = verify(&repo, &options, &Recording::default(), &Cancel::new()).expect("verified");
+
     let late = report
         .findings
         .iter()
@@ -496,8 +532,8 @@ fn late_and_vanished_snapshots_are_told() {
     assert_eq!(late.count(), 1, "{report:#?}");
 }
 
-/// The oldest snapshot was remembered as the last: the newest could vanish unseen by who had not
-/// made it.
+/// The oldest snapshot was once remembered as the last one, so that the loss of the newest was
+/// noticed only on the machine that made it.
 #[test]
 fn the_newest_snapshot_is_the_one_that_is_remembered() {
     let (lab, _) = sample();
@@ -509,6 +545,7 @@ fn the_newest_snapshot_is_the_one_that_is_remembered() {
         cache.path(),
     )
     .expect("opens");
+
     let check = || {
         verify(
             &other,
@@ -518,6 +555,7 @@ fn the_newest_snapshot_is_the_one_that_is_remembered() {
         )
     };
     assert!(check().expect("verified").is_clean());
+
     let (last, _) = *repo
         .listed_snapshots()
         .expect("listed")
@@ -526,6 +564,7 @@ fn the_newest_snapshot_is_the_one_that_is_remembered() {
     lab.store
         .delete(&ObjectKey::Snapshot(last))
         .expect("deleted");
+
     let report = check().expect("verified");
     let kinds: Vec<FindingKind> = report.findings.iter().map(|found| found.kind).collect();
     assert_eq!(
@@ -543,9 +582,10 @@ fn a_slots_good_copy_opens_and_mends_the_bad_one() {
             continue;
         };
         let fork = lab.fork();
-        // A digit of the wrapped key: the copy still reads.
+        // Changes a digit of the wrapped key: the copy still decodes.
         assert!(fork.store.damage(&key, |bytes| bytes[size - 10] =
             if bytes[size - 10] == b'0' { b'1' } else { b'0' }));
+
         let report = run(&fork, &VerifyOptions::default()).expect("verified");
         assert!(
             report
@@ -558,6 +598,7 @@ fn a_slots_good_copy_opens_and_mends_the_bad_one() {
             repair_config(&fork.open(), &Cancel::new()).expect("repaired"),
             [key.to_string()]
         );
+
         let twin = if *copy == Copy::First {
             Copy::Second
         } else {
