@@ -1,5 +1,4 @@
-//! Repairs: what is damaged is saved or told as lost, whatever the moment at which the repair is
-//! cut off.
+//! Tests of repairs: damaged data is saved or reported as lost, wherever the repair is interrupted.
 
 mod dropped;
 mod faults;
@@ -29,7 +28,7 @@ use crate::repo::{ChunkReader, MergedRuns, Repository, Secret, StoredSnapshot, S
 use crate::store::{FaultyStore, ObjectKey, SharedStore};
 use crate::types::{ByteSize, PackId, SnapshotId};
 
-/// Small and large files, a stream with list nodes.
+/// A repository with a snapshot of small and large files and of a stream with list nodes.
 fn sample() -> (Lab, Vec<u8>) {
     sample_in(Lab::new())
 }
@@ -87,7 +86,7 @@ fn repair(repo: &Repository) -> Result<PacksReport, crate::Error> {
     )
 }
 
-/// The repository behind a store that can die, with a cache of its own.
+/// Opens the repository on a store that can die, with a separate cache.
 fn on_faulty(lab: &Lab, faulty: &Arc<FaultyStore>, cache: &tempfile::TempDir) -> Repository {
     let store: SharedStore = faulty.clone();
     assert_eq!(
@@ -101,7 +100,7 @@ fn listed(repo: &Repository) -> Vec<StoredSnapshot> {
     snapshots(repo, &SnapshotFilter::default(), &Recording::default()).expect("listed")
 }
 
-/// Every file of the tree of a snapshot with its bytes.
+/// Returns every file of a snapshot's tree with its bytes.
 fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u8>> {
     repo.sync().expect("synced");
     let source = found.snapshot.source("tree").expect("the tree");
@@ -122,7 +121,7 @@ fn files_of(repo: &Repository, found: &StoredSnapshot) -> BTreeMap<String, Vec<u
     out
 }
 
-/// Every file of the directory that is backed up.
+/// Returns every file of the directory that is backed up, with its bytes.
 fn files_on_disk(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
     let root = lab.tree();
     let files = walkdir::WalkDir::new(&root)
@@ -142,7 +141,7 @@ fn files_on_disk(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// The bytes of the stream `db` of a snapshot.
+/// Returns the bytes of the stream `db` of a snapshot.
 fn stream_of(repo: &Repository, found: &StoredSnapshot) -> Result<Vec<u8>, crate::Error> {
     repo.sync()?;
     let source = found.snapshot.source("db").expect("the stream");
@@ -164,7 +163,7 @@ fn stream_of(repo: &Repository, found: &StoredSnapshot) -> Result<Vec<u8>, crate
 /// The files and the stream of a snapshot.
 type Content = (BTreeMap<String, Vec<u8>>, Vec<u8>);
 
-/// What each snapshot held before the damage, by its first id.
+/// Returns the contents of each snapshot before the damage, by the snapshot's id.
 fn contents(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
     let repo = lab.open();
     let held = listed(&repo).into_iter();
@@ -180,9 +179,10 @@ fn contents(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
     .collect()
 }
 
-/// All repairs, in the order in which they are advised.
+/// Runs all repairs in the recommended order.
 fn run_repairs(repo: &Repository) -> Result<(), crate::Error> {
-    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let observer = Recording::default();
+    let cancel = Cancel::new();
     repair_config(repo, &cancel)?;
     repair(repo)?;
     repair_snapshots(repo, &RepairSnapshotsOptions::default(), &observer, &cancel)?;

@@ -1,6 +1,6 @@
-//! Two copies of a repository that were used apart and are merged, and packs that come back after
-//! they were deleted: one copy says that packs are dropped which the other needs. They lie whole in
-//! the store, so nothing may be lost.
+//! Tests of merging two copies of a repository that were used separately, and of packs that come
+//! back after they were deleted. One copy lists packs as dropped that the other needs. The packs
+//! are undamaged in the store, so nothing may be lost.
 
 use super::*;
 use crate::ErrorKind;
@@ -10,7 +10,7 @@ use crate::ops::repair::SnapshotsReport;
 use crate::repo::Lease;
 use crate::store::{Body, KeyKind, Operation, PutMode, RecordingStore, Store};
 
-/// As `rsync -r`: what is in one store and not in the other is put there.
+/// Copies objects that `to` does not have, like `rsync -r`.
 fn merge_into(to: &Lab, from: &Lab) {
     for meta in from.store.objects() {
         let bytes = from.store.get(&meta.key, 1 << 30).expect("there");
@@ -37,7 +37,7 @@ fn mend(lab: &Lab) -> Result<SnapshotsReport, crate::Error> {
     repair_snapshots(&lab.open(), &options, &Recording::default(), &Cancel::new())
 }
 
-/// Forgets a snapshot and deletes at once what only it needed.
+/// Forgets a snapshot and immediately deletes the data that only it needed.
 fn let_go(lab: &Lab, id: SnapshotId) {
     let repo = lab.open();
     repo.sync().expect("synced");
@@ -48,8 +48,9 @@ fn let_go(lab: &Lab, id: SnapshotId) {
     assert!(report.dropped.packs > 0, "{report:?}");
 }
 
-/// Three snapshots, each with files of its own and all with some in common; and the second copy,
-/// which has let go of the first of them since.
+/// Returns two copies of a repository with three snapshots. Each snapshot has some files that the
+/// others lack and some in common with them. The second copy has forgotten the first snapshot
+/// since.
 fn diverged() -> (Lab, Lab) {
     let (lab, stream) = sample();
     for n in 0..2 {
@@ -64,14 +65,14 @@ fn diverged() -> (Lab, Lab) {
     let other = lab.fork();
     let first = listed(&other.open())[0].id;
     let_go(&other, first);
-    // The first copy is used as well.
+    // The first copy is also used.
     lab.store.clock().advance(3600);
     write(&lab.tree().join("late"), &noise(200, 200_000));
     lab.backup(&lab.open(), &stream[7..]);
     (lab, other)
 }
 
-/// Every snapshot can be read, and is what it was.
+/// Checks that every snapshot can be read and has its old contents.
 fn assert_all_there(lab: &Lab, before: &BTreeMap<SnapshotId, Content>) {
     let now = contents(lab);
     assert_eq!(
@@ -128,8 +129,8 @@ fn what_another_copy_dropped_is_stored_again() {
     );
 }
 
-/// Nobody but the packs themselves says any more what they hold: runs must be stored again before
-/// anybody can tell what they name.
+/// No segment lists the contents of the dropped packs. Runs must be stored again before a walk can
+/// see which chunks they reference.
 #[test]
 fn what_no_segment_tells_of_is_stored_again_too() {
     let (lab, other) = diverged();
@@ -148,13 +149,14 @@ fn what_no_segment_tells_of_is_stored_again_too() {
     put_right(&merged, &before);
 }
 
-/// A merge after which no segment adds the dropped packs: all that did were merged by a prune, and
-/// deleted.
+/// Merges so that no segment adds the dropped packs: a prune has merged the segments that did, and
+/// deleted them.
 fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
     merge_into(lab, other);
     let repo = lab.open();
     repo.sync().expect("synced");
     let dropped = dropped_and_there(lab);
+
     let lease = Lease::take(&repo, LeaseKind::Prune, "host", repo.lease_times()).expect("a lease");
     let mut body = crate::types::SegmentBody::empty(lease.id());
     let segments = repo.listed_segments().expect("listed");
@@ -172,18 +174,21 @@ fn merge_into_as_superseded(lab: &Lab, other: &Lab) -> Lab {
         );
         body.dropped.extend(told.dropped);
     }
+
     body.packs.sort_by_key(|pack| pack.id);
     body.packs.dedup_by_key(|pack| pack.id);
     for ids in [&mut body.condemned, &mut body.dropped] {
         ids.sort_unstable();
         ids.dedup();
     }
+
     repo.publish_segment(lease.id(), &body).expect("published");
     lease.release().expect("released");
+
     for id in segments {
         lab.store.delete(&ObjectKey::Segment(id)).expect("deleted");
     }
-    // Another cache: nobody remembers what the deleted segments said.
+    // A fork has a new cache, without the contents of the deleted segments.
     lab.fork()
 }
 
@@ -212,13 +217,14 @@ fn nothing_is_given_up_before_the_dropped_packs_were_looked_at() {
     put_right(&lab, &before);
 }
 
-/// The packs were away while snapshots were repaired, so partial ones stand in their place. Then
-/// they come back.
+/// The packs were missing while snapshots were repaired, so partial snapshots replaced the
+/// originals. Then the packs come back.
 #[test]
 fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
     let (lab, other) = diverged();
     let before = contents(&lab);
     merge_into(&lab, &other);
+
     let away: Vec<(ObjectKey, Vec<u8>)> = dropped_and_there(&lab)
         .into_iter()
         .map(|id| {
@@ -228,10 +234,12 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
             )
         })
         .collect();
+
     away.iter()
         .for_each(|(key, _)| lab.store.delete(key).expect("deleted"));
     assert!(!mend(&lab).expect("mended").partial.is_empty());
     assert_clean(&lab);
+
     for (key, bytes) in &away {
         lab.store
             .put(key, Body::Bytes(bytes), PutMode::CreateOnly)
@@ -251,6 +259,7 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
         );
     }
     repair(&lab.open()).expect("repaired");
+
     let healed = mend(&lab).expect("mended");
     assert!(
         !healed.healed.is_empty() && healed.partial.is_empty(),
@@ -276,8 +285,8 @@ fn what_comes_back_after_partial_snapshots_were_made_is_kept_and_heals_them() {
     }
 }
 
-/// What the dropped packs cannot give is reported as lost: after that the repair of snapshots does
-/// its work.
+/// Chunks that the dropped packs cannot provide are reported as lost. After that the repair of
+/// snapshots can run.
 #[test]
 fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
     let (lab, other) = diverged();
@@ -291,6 +300,7 @@ fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     });
+
     let dry = RepairPacksOptions {
         dry_run: true,
         ..packs_options()
@@ -306,19 +316,21 @@ fn what_a_dropped_pack_cannot_give_is_lost_and_the_rest_is_not() {
         report.lost_chunks > 0 && report.saved_chunks > 0,
         "{report:?}"
     );
+
     let again = repair(&lab.open()).expect("again");
     assert_eq!(
         (again.saved_chunks, again.lost_chunks, again.still_lost),
         (0, 0, report.lost_chunks),
         "{again:?}"
     );
+
     assert!(!mend(&lab).expect("mended").partial.is_empty());
     assert_clean(&lab);
     try_prune(&lab).expect("pruned");
     assert_clean(&lab);
 }
 
-/// Cut off after every write.
+/// Interrupts a repair after each write.
 #[test]
 fn a_repair_that_is_cut_off_is_ended_by_the_next() {
     let (lab, other) = diverged();
@@ -343,8 +355,8 @@ fn a_repair_that_is_cut_off_is_ended_by_the_next() {
     }
 }
 
-/// After a prune that was cut off between the drop and the deletions: dropped packs that nobody
-/// needs.
+/// State after a prune that was interrupted between the drop and the deletions: dropped packs that
+/// no snapshot needs.
 #[test]
 fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     let (_, copy) = diverged();
@@ -360,20 +372,24 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
             )
         })
         .collect();
+
     let_go(&copy, ids[0]);
     for (key, bytes) in &all {
         let _ = copy.store.put(key, Body::Bytes(bytes), PutMode::CreateOnly);
     }
     let dropped = dropped_and_there(&copy);
     assert!(!dropped.is_empty());
+
     let recording = Arc::new(RecordingStore::new(copy.store.clone()));
     let repo = copy.try_open_on(recording.clone()).expect("opens");
     repair(&repo).expect("repaired");
+
     let options = PruneOptions {
         now: true,
         ..PruneOptions::new("host")
     };
     prune(&repo, &options, &Recording::default(), &Cancel::new()).expect("pruned");
+
     let is_read = |key: &ObjectKey| {
         recording.calls().iter().any(|call| {
             call.kind == Some(KeyKind::Pack)
@@ -386,9 +402,9 @@ fn dropped_packs_that_nobody_needs_are_deleted_unread() {
     assert_clean(&copy);
 }
 
-/// Both copies back up, forget and prune at random, and are merged in either direction, now and
-/// then without a part of the index. Whatever came of it: what was whole before the merge is whole
-/// after the repairs.
+/// Both copies back up, forget and prune at random. They are merged in either direction, sometimes
+/// followed by a repair or prune that must refuse. Snapshots that were complete before the merge
+/// must be complete after the repairs.
 #[test]
 fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
     let mut seed = u64::from(std::process::id());
@@ -399,6 +415,7 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
             .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
+
     for _ in 0..6 {
         let (one, stream) = sample();
         let two = one.fork();
@@ -424,8 +441,10 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
                 write(&tree.join(format!("g{step}")), &noise(random(50), 2_000));
                 lab.backup(&lab.open(), &stream[random(9) as usize..]);
             }
+
             before.extend(contents(lab));
         }
+
         let (to, from) = if random(2) == 0 {
             (&one, &two)
         } else {
@@ -434,6 +453,7 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
         merge_into(to, from);
         let held: Vec<SnapshotId> = listed(&to.open()).iter().map(|found| found.id).collect();
         before.retain(|id, _| held.contains(id));
+
         match random(3) {
             0 => assert!(
                 mend(to).is_err_and(|err| err.kind() == ErrorKind::Failed) || check(to).is_clean()
@@ -444,6 +464,7 @@ fn copies_that_were_used_apart_at_random_merge_without_a_loss() {
             ),
             _ => {}
         }
+
         let report = repair(&to.open()).expect("repaired");
         assert!(report.is_whole(), "{report:?}");
         assert_clean(to);

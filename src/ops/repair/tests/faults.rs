@@ -1,11 +1,10 @@
-//! A fault at each call of the repairs, one after the other: with the medium healthy again
-//! everything restores.
+//! A fault at each call of the repairs in turn. With a healthy medium again, everything restores.
 
 use super::unreadable::contents_by_first;
 use super::*;
 use crate::store::{Effect, Fault, Operation, Store, Trouble};
 
-/// What a call may meet, by operation.
+/// Possible faults of a call, by operation.
 fn effects(operation: Operation) -> &'static [Effect] {
     match operation {
         Operation::Get | Operation::ReadAt => &[
@@ -33,7 +32,7 @@ const OPERATIONS: [Operation; 8] = [
     Operation::Spool,
 ];
 
-/// Repairs a fork of `lab` with one fault; true if there were calls enough for it to strike.
+/// Repairs a fork of `lab` with one fault. Returns true if there were enough calls to trigger it.
 fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     let faulty = FaultyStore::new(fork.store.clone());
     let faulty = Arc::new(if renames {
@@ -45,8 +44,9 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(fork, &faulty, &cache);
     faulty.plan(fault);
-    // Each for itself, as somebody runs one after the other whatever came of the first.
-    let (observer, cancel) = (Recording::default(), Cancel::new());
+    // Ignore errors, like a user who runs one repair after the other.
+    let observer = Recording::default();
+    let cancel = Cancel::new();
     let _ = repair_config(&repo, &cancel);
     let _ = repair(&repo);
     let _ = repair_snapshots(
@@ -58,8 +58,7 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     faulty.all_fired()
 }
 
-/// Sweeps over all calls; `heal` makes of a repaired repository one that holds all that `before`
-/// holds.
+/// Sweeps over all calls. `heal` restores the contents of `before` in a repaired repository.
 fn sweep(
     lab: &Lab,
     before: &BTreeMap<SnapshotId, Content>,
@@ -98,7 +97,7 @@ fn sweep(
     positions
 }
 
-/// Every how manieth call is tried: `ICECORE_FAULT_STEP`, 1 for each of them.
+/// Step between the calls that are tried: `ICECORE_FAULT_STEP`; 1 tries every call.
 fn step() -> usize {
     std::env::var("ICECORE_FAULT_STEP")
         .ok()
@@ -124,9 +123,9 @@ fn a_fault_at_each_call_of_a_repair_of_a_whole_repository_costs_nothing() {
 
 #[test]
 fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
-    // A damaged pack, whose content the source still has: it is set aside, the snapshot gives way
-    // to a partial one, the next backup heals it. And a damaged object in `snapshots/`, which is
-    // set aside too.
+    // A damaged pack whose content the source still has: the pack is moved to quarantine, the
+    // snapshot is replaced by a partial one, and the next backup heals it. And a damaged object in
+    // `snapshots/`, which is moved to quarantine too.
     let (lab, stream) = small();
     let before = contents_by_first(&lab);
     let (id, _) = packs(&lab)
@@ -143,8 +142,9 @@ fn a_fault_at_each_call_of_a_repair_of_damage_costs_no_more_than_the_damage() {
             crate::store::PutMode::CreateOnly,
         )
         .expect("put");
+
     let heal = |fork: &Lab| {
-        // The same directory is the source.
+        // The source is the same directory.
         let repo = fork.open();
         let healer = lab.backup(&repo, &stream);
         run_repairs(&repo).expect("repaired");

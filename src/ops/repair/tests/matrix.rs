@@ -1,6 +1,7 @@
-//! The damage matrix: what is done to an object × which object and where × what comes after, a
-//! prune among it. For each cell: nothing panics, no wrong bytes are ever given, verify finds what
-//! matters, what was not hit stays whole, and the repair ends as the table says.
+//! The damage matrix: kind of damage × object and position × next operation, including a prune.
+//!
+//! For each cell: no panic, no wrong bytes, verify finds the damage that matters, other data stays
+//! intact, and the repair ends as the table says.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +11,16 @@ use crate::repo::{Lease, RepoError};
 use crate::store::{Body, Copy, PutMode, Store};
 use crate::types::{LeaseId, SegmentId};
 
-/// What is done to the object.
+/// A kind of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Delete,
     Truncate(Place),
     Flip(Place),
     Zero(Place),
-    /// With another object of its kind.
+    /// Swap the bytes with another object of its kind.
     Swap,
-    /// Under another name.
+    /// Store a copy under another name.
     Duplicate,
 }
 
@@ -31,7 +32,7 @@ enum Place {
 }
 
 impl Place {
-    /// A position in so many bytes.
+    /// Returns a position in an object of `len` bytes.
     fn at(self, len: usize) -> usize {
         match self {
             Self::Head => 9.min(len - 1),
@@ -56,7 +57,7 @@ const ACTIONS: [Action; 12] = [
     Action::Duplicate,
 ];
 
-/// What comes after the damage.
+/// The operation after the damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Nothing,
@@ -93,7 +94,7 @@ impl Kind {
         })
     }
 
-    /// Another name for an object of this kind; none where a kind has no free names.
+    /// Returns another name for an object of this kind, or `None` if the kind has no free names.
     fn other_name(self) -> Option<ObjectKey> {
         Some(match self {
             Self::Config | Self::KeySlot => return None,
@@ -107,31 +108,34 @@ impl Kind {
     }
 }
 
-/// The table: does verify find it, and is it gone after a repair?
+/// The table: whether verify finds the damage, and whether the repository is clean after a repair.
 fn expected(kind: Kind, action: Action, parity: bool) -> (bool, bool) {
     use Action::{Delete, Duplicate};
     match (kind, action) {
-        // Of two copies one is left; a lease and recovery data cover nothing that is lost with
-        // them. Half a key slot is what a key change that was cut off leaves.
+        // One of two copies is left. Nothing else is lost with a lease or recovery data. Half a key
+        // slot is the state after an interrupted key change.
         (Kind::KeySlot, Delete) => (false, true),
         (Kind::Config | Kind::KeySlot, _) => (true, true),
         (Kind::Lease, _) => (false, true),
         (Kind::Parity, Delete | Duplicate) => (false, true),
         (Kind::Parity, _) => (parity, true),
-        // One pack too many is told as a note and adopted, found out and set aside by a repair.
+        // An additional pack is reported as a note and adopted; a repair detects it and moves it to
+        // quarantine.
         (Kind::Pack, Duplicate) => (false, true),
         (Kind::Pack, _) => (true, true),
-        // What a segment told is learnt from the packs; the object itself stays and is told of.
+        // The segment's contents are recovered from the packs. A damaged segment stays in the store
+        // and is reported again.
         (Kind::Segment, Delete) => (true, true),
         (Kind::Segment, _) => (true, false),
-        // This machine has not seen it before: nobody misses it. One that cannot be read is told
-        // of, and set aside.
+        // This machine has not seen the snapshot before, so its absence is not noticed. An
+        // unreadable one is reported, and a repair moves it to quarantine.
         (Kind::Snapshot | Kind::Forgotten, Delete) => (false, true),
         (Kind::Snapshot | Kind::Forgotten, _) => (true, true),
     }
 }
 
-/// Two snapshots that count, two forgotten ones, leases of others, several packs and segments.
+/// A repository with two listed snapshots, two forgotten ones, leases of other clients, and several
+/// packs and segments.
 fn base(parity: bool) -> (Lab, Vec<u8>) {
     let lab = if parity {
         Lab::with_parity(20)
@@ -161,10 +165,12 @@ fn base(parity: bool) -> (Lab, Vec<u8>) {
     (lab, stream)
 }
 
-/// Does it; false if there is nothing to do it with.
+/// Damages the object. Returns false if the action does not apply, for example without another
+/// object to swap with.
 fn harm(lab: &Lab, kind: Kind, key: &ObjectKey, action: Action) -> bool {
     let bytes = lab.store.get(key, 1 << 30).expect("there");
     let change = |change: &dyn Fn(&mut Vec<u8>)| lab.store.damage(key, change);
+
     match action {
         Action::Delete => lab.store.delete(key).expect("deleted"),
         Action::Truncate(place) => return change(&|bytes| bytes.truncate(place.at(bytes.len()))),
@@ -203,8 +209,8 @@ fn harm(lab: &Lab, kind: Kind, key: &ObjectKey, action: Action) -> bool {
     true
 }
 
-/// Every snapshot that can be read holds what it held, or says what it lacks; errors are no wrong
-/// bytes.
+/// Checks that every readable snapshot has its old contents or lists its losses. Errors are not
+/// wrong bytes.
 fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str) {
     let repo = lab.open();
     for found in listed(&repo) {
@@ -219,12 +225,14 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
                     .iter()
                     .any(|one| one.source == source && one.path == path)
         };
+
         if let Ok(bytes) = stream_of(&repo, &found) {
             assert!(
                 bytes == *stream || is_told("db", b"") && bytes.len() == stream.len(),
                 "{cell}: the stream"
             );
         }
+
         let SourceKind::Tree { runs, .. } = &found.snapshot.source("tree").expect("it").kind else {
             panic!()
         };
@@ -252,7 +260,8 @@ fn no_wrong_bytes(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, cell: &str)
     }
 }
 
-/// Snapshots that are not among `hit`, and lack nothing, read as they did.
+/// Checks that complete snapshots that are not in `hit` have their old contents. Returns their
+/// number.
 fn the_rest_is_equal(
     lab: &Lab,
     before: &BTreeMap<SnapshotId, Content>,
@@ -283,7 +292,7 @@ fn the_rest_is_equal(
     equal
 }
 
-/// Runs all cells of a kind; returns how many there were.
+/// Runs all cells of a kind; returns their number.
 fn run(kind: Kind, parity: bool) -> usize {
     let (lab, stream) = base(parity);
     assert_clean(&lab);
@@ -296,14 +305,17 @@ fn run(kind: Kind, parity: bool) -> usize {
         .map(|meta| meta.key)
         .filter(|key| Kind::of(key) == Some(kind))
         .collect();
-    // The first and the last, of packs the largest too: data and metadata, old and new.
+    // Damage the first object and the largest one: of packs, these have data and metadata, old and
+    // new.
     let largest = lab
         .store
         .objects()
         .into_iter()
         .filter(|meta| Kind::of(&meta.key) == Some(kind));
     let largest = largest.max_by_key(|meta| meta.size).expect("one").key;
-    let (mut cells, mut equal) = (0, 0);
+
+    let mut cells = 0;
+    let mut equal = 0;
     for key in [&keys[0], &largest] {
         for action in ACTIONS {
             let hurt = lab.fork();
@@ -311,12 +323,14 @@ fn run(kind: Kind, parity: bool) -> usize {
                 continue;
             }
             let cell = format!("{action:?} × {key}, parity {parity}");
+
             let (found, whole) = expected(kind, action, parity);
             let report = check(&hurt);
             assert_eq!(!report.is_clean(), found, "{cell}: what verify says");
             no_wrong_bytes(&hurt, &before, &cell);
             let hit = report.affected.iter().map(|one| one.snapshot).collect();
             equal += the_rest_is_equal(&hurt, &before, &hit, &cell);
+
             for after in [After::Nothing, After::Backup, After::Prune, After::Repair] {
                 let cell = format!("{cell} × {after:?}");
                 let fork = hurt.fork();
@@ -332,7 +346,7 @@ fn run(kind: Kind, parity: bool) -> usize {
                             now.collect::<BTreeSet<_>>().is_subset(&hit),
                             "{cell}: a prune makes nothing worse"
                         );
-                        // What was there to repair it with is there still.
+                        // The data needed for a repair still exists.
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
                         assert!(
                             check(&fork).affected.is_empty(),
@@ -347,13 +361,13 @@ fn run(kind: Kind, parity: bool) -> usize {
                         assert_eq!(report.is_clean(), whole, "{cell}: {report:#?}");
                         assert!(report.affected.is_empty(), "{cell}: {report:#?}");
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
-                        // A repaired repository gives space back again, unless something cannot be
-                        // read at all.
+                        // A repaired repository frees space again, unless an object cannot be read
+                        // at all.
                         assert!(prunes(&fork, &cell) || !whole, "{cell}: pruned");
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
                         backs_up(&lab, &fork, &stream, &on_disk, &cell);
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
-                        // A forgotten one that cannot be read goes with the sweep.
+                        // The sweep deletes an unreadable forgotten snapshot.
                         let is_clean = whole || kind == Kind::Forgotten;
                         assert_eq!(check(&fork).is_clean(), is_clean, "{cell}: after healing");
                     }
@@ -368,7 +382,8 @@ fn run(kind: Kind, parity: bool) -> usize {
     cells
 }
 
-/// Prunes twice, with time between; true if it went through. It may refuse, and then does nothing.
+/// Prunes twice, with time in between. Returns true if both succeeded; a prune may refuse and must
+/// then change nothing.
 fn prunes(fork: &Lab, cell: &str) -> bool {
     let repo = fork.open();
     let mut through = true;
@@ -389,7 +404,7 @@ fn prunes(fork: &Lab, cell: &str) -> bool {
     through
 }
 
-/// A backup goes through and its snapshot holds what is on disk.
+/// Checks that a backup succeeds and that its snapshot has the files on disk.
 fn backs_up(lab: &Lab, fork: &Lab, stream: &[u8], on_disk: &BTreeMap<String, Vec<u8>>, cell: &str) {
     let repo = fork.open();
     let id = lab.backup(&repo, stream);
@@ -401,7 +416,7 @@ fn backs_up(lab: &Lab, fork: &Lab, stream: &[u8], on_disk: &BTreeMap<String, Vec
     };
     match stream_of(&repo, &found) {
         Ok(bytes) => assert!(bytes == stream, "{cell}: the new stream"),
-        // Damage that nobody has found yet may be in what it was deduplicated against.
+        // The new stream may share chunks with damage that was not detected yet.
         Err(err) => assert!(
             matches!(&err, crate::Error::Repo(err) if is_unfound(err)),
             "{cell}: {err}"

@@ -1,4 +1,4 @@
-//! Damaged packs without recovery data.
+//! Tests of damaged packs without recovery data.
 
 use super::*;
 use crate::ops::repair::Fate;
@@ -10,8 +10,8 @@ fn quarantined(lab: &Lab) -> Vec<ObjectKey> {
         .collect()
 }
 
-/// After a repair: nothing is wrong but what is lost; the pack lies in quarantine as it was; once
-/// the sources are backed up again nothing is lost of what they hold.
+/// Checks the state after a repair: verify finds only the losses, and a second repair finds nothing
+/// to do. After another backup the stream is complete again.
 fn afterwards(lab: &Lab, stream: &[u8], report: &PacksReport) {
     let found = check(lab);
     assert_eq!(found.is_clean(), report.is_whole(), "{report:?} {found:#?}");
@@ -35,7 +35,7 @@ fn every_region_of_a_pack_can_be_hit() {
     let mut fates = std::collections::BTreeMap::new();
     for (id, size) in &all {
         let key = ObjectKey::Pack(*id);
-        // The head, the trailer, and places all over.
+        // The head, the trailer, and positions in between.
         let places =
             (0..24)
                 .map(|n| n * size / 24)
@@ -122,16 +122,18 @@ fn a_pack_that_comes_back_gives_back_what_was_lost() {
     let (id, _) = packs(&lab)[0];
     let key = ObjectKey::Pack(id);
     let bytes = lab.store.get(&key, 1 << 30).expect("there");
-    // The operator finds a good copy, and puts it under either name.
+    // The operator finds an undamaged copy and puts it under either name.
     for back in [key.clone(), ObjectKey::QuarantinedPack(id)] {
         let fork = lab.fork();
         fork.store.delete(&key).expect("deleted");
+
         let report = repair(&fork.open()).expect("repaired");
         assert!(report.lost_chunks > 0 && !check(&fork).is_clean());
         let body = crate::store::Body::Bytes(&bytes);
         fork.store
             .put(&back, body, crate::store::PutMode::CreateOnly)
             .expect("put back");
+
         let second = repair(&fork.open()).expect("repaired");
         assert_eq!(
             (second.saved_chunks, second.still_lost),
@@ -149,11 +151,13 @@ fn a_dry_run_tells_the_same_and_writes_nothing() {
     let (id, size) = packs(&lab)[0];
     lab.store
         .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+
     let before = lab.store.objects();
     let dry = RepairPacksOptions {
         dry_run: true,
         ..packs_options()
     };
+
     let told =
         repair_packs(&lab.open(), &dry, &Recording::default(), &Cancel::new()).expect("told");
     assert_eq!(lab.store.objects(), before);
@@ -169,6 +173,7 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
             lab.store.delete(&meta.key).expect("deleted");
         }
     }
+
     let one = RepairPacksOptions {
         packs: vec![whole.to_string()[..12].to_owned()],
         ..packs_options()
@@ -180,6 +185,7 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
         (packs(&lab).len(), 1)
     );
     assert_clean(&lab);
+
     let none = RepairPacksOptions {
         packs: vec!["00ffff00".into()],
         ..packs_options()
@@ -189,8 +195,7 @@ fn an_orphan_is_adopted_and_named_packs_alone_are_read() {
     assert!(matches!(err, crate::Error::NotThere(_)), "{err}");
 }
 
-/// Cut off after every write, in the middle of what two damaged packs need; the next repair ends
-/// it.
+/// Interrupts a repair after each write while two packs are damaged. The next repair completes it.
 #[test]
 fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
     let (lab, stream) = sample();
@@ -201,6 +206,7 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
             bytes[size as usize / (2 + n)] ^= 1
         });
     }
+
     let mut cuts = 0;
     for writes in 0.. {
         let fork = lab.fork();
@@ -215,6 +221,7 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
             assert_eq!(report.damaged.len(), 2);
             break;
         }
+
         cuts += 1;
         let repo = fork.open();
         repair(&repo).expect("repaired");
@@ -226,18 +233,19 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
             (0, lost),
             "cut after {writes} writes"
         );
+
         drop(repo);
         let whole = lab.fork();
         let reference = repair(&whole.open()).expect("repaired").lost_chunks;
         assert_eq!(lost, reference, "cut after {writes} writes");
     }
-    // New packs, their segment, the segment that condemns, two packs moved, and the lease around
-    // them.
+    // New packs, their segment, the segment that condemns, two moved packs, and the start and end
+    // of the lease.
     assert!(cuts >= 7, "{cuts} cuts");
 }
 
-/// Many times, since the two meet at another step each time: once one deleted what the other was
-/// copying away.
+/// Runs many times, since the two repairs meet at a different step each time. Once, one of them
+/// deleted an object that the other was copying to quarantine.
 #[test]
 fn two_repairs_at_once_do_no_harm() {
     let (lab, stream) = sample();
@@ -261,8 +269,8 @@ fn two_repairs_at_once_do_no_harm() {
     }
 }
 
-/// Two packs of the same shape under each other's names: every frame opens by the directory that is
-/// there, and nothing lies where the index says. Verify told of the packs and named no path.
+/// Two packs of the same shape are swapped: every frame opens by the pack's own directory, and no
+/// chunk is at the position in the index. Once, verify reported the packs but no path.
 #[test]
 fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
     use crate::ops::testing::{commit, lease, write_runs};
@@ -273,6 +281,7 @@ fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
     for seed in [1, 2] {
         contents.extend(write_runs(&repo, &held, &[], &[&noise(seed, 5000)]).1);
     }
+
     let stream = |content: &crate::types::Content| SourceKind::Stream {
         command: Vec::new(),
         content: content.clone(),
@@ -285,6 +294,7 @@ fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
             ("other", stream(&contents[1])),
         ],
     );
+
     let all = packs(&lab);
     assert_eq!(
         (all.len(), all[0].1),
@@ -299,12 +309,14 @@ fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
                 .expect("there")
         })
         .collect();
+
     lab.store.damage(&ObjectKey::Pack(all[0].0), |held| {
         held.clone_from(&bytes[1])
     });
     lab.store.damage(&ObjectKey::Pack(all[1].0), |held| {
         held.clone_from(&bytes[0])
     });
+
     assert_eq!(check(&lab).affected.len(), 2);
     let report = repair(&repo).expect("repaired");
     assert_eq!(
@@ -316,6 +328,7 @@ fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
         (2, 2, 0),
         "{report:?}"
     );
+
     assert_clean(&lab);
     assert_eq!(
         stream_of(&repo, &listed(&repo)[0]).expect("read"),

@@ -1,5 +1,5 @@
-//! A page of a run is lost, whichever of a directory's pages it is: nothing is deleted for that,
-//! and nothing that it named is missing from the next backup.
+//! Any one page of a run is lost. No file is deleted for that reason, and the next backup has every
+//! name of the page.
 
 use super::*;
 use crate::ops::backup::{BackupOptions, SourceSpec, TreeSpec, backup};
@@ -12,14 +12,14 @@ use crate::types::{ChunkId, Class, Entry, EntryFlags, MissingNames, RelPath};
 
 const FILES: u64 = 1400;
 
-/// A tree in a repository, with a frame for each chunk of its runs.
+/// A tree in a repository with each chunk of its runs in a separate frame.
 struct Paged {
     lab: Lab,
     /// Pages and roots.
     chunks: Vec<ChunkId>,
 }
 
-/// Captures the tree as one of which unchanged directories are not listed; nothing in it counts as
+/// Captures the tree as immutable, so that unchanged directories are not listed. No entry counts as
 /// racy.
 fn capture(lab: &Lab, repo: &Repository) -> SnapshotId {
     let tree = TreeSpec {
@@ -48,7 +48,7 @@ fn entries(repo: &Repository, id: SnapshotId) -> Vec<Entry> {
     std::iter::from_fn(|| merged.next_entry().expect("read")).collect()
 }
 
-/// Stores metadata chunks, each in a frame of its own.
+/// Stores metadata chunks, each in a separate frame.
 fn store<T>(
     repo: &Repository,
     held: &Lease,
@@ -62,8 +62,10 @@ fn store<T>(
             level: 1,
             dry_run: false,
         };
+
         let packer =
             Packer::start(scope, repo, Some(held), &claims, options, &observer).expect("started");
+
         let mut writer = packer.writer(Class::Metadata);
         let done = work(&mut |bytes| {
             let id = writer.add(bytes)?;
@@ -76,8 +78,8 @@ fn store<T>(
     })
 }
 
-/// Three directories, the last of a single file. `runs`: the files are dealt to so many runs, each
-/// of which has all directories.
+/// Creates three directories, the last with a single file. `runs`: the files are spread over this
+/// many runs, each of which has all directories.
 fn paged(runs: u64) -> Paged {
     let lab = Lab::new();
     for n in 0..FILES {
@@ -88,6 +90,7 @@ fn paged(runs: u64) -> Paged {
             &n.to_le_bytes(),
         );
     }
+
     write(&lab.tree().join("third/only"), b"1");
     let repo = lab.open();
     let id = capture(&lab, &repo);
@@ -96,7 +99,7 @@ fn paged(runs: u64) -> Paged {
     all.iter_mut()
         .for_each(|entry| entry.flags = EntryFlags::empty());
 
-    // Equal pages would be found where they lie now, many in one frame.
+    // Existing equal pages would be reused, with many in one frame, so delete them.
     for meta in lab.store.objects() {
         if matches!(
             meta.key,
@@ -106,6 +109,7 @@ fn paged(runs: u64) -> Paged {
         }
     }
     repo.sync().expect("synced");
+
     let held = lease(&repo);
     let mut chunks = Vec::new();
     let refs = store(&repo, &held, |put| {
@@ -121,6 +125,7 @@ fn paged(runs: u64) -> Paged {
         };
         (0..runs).map(one).collect::<Vec<_>>()
     });
+
     let SourceKind::Tree { runs, .. } = &mut snapshot.sources[0].kind else {
         panic!("a tree")
     };
@@ -129,7 +134,7 @@ fn paged(runs: u64) -> Paged {
     Paged { lab, chunks }
 }
 
-/// How many names `restore --delete` would delete of the tree, or does.
+/// Returns the number of names that `restore --delete` deletes from the tree, or would delete.
 fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
     let what = What {
         snapshot: id.to_string(),
@@ -152,7 +157,7 @@ fn deleted(lab: &Lab, repo: &Repository, id: SnapshotId, dry_run: bool) -> u64 {
     }
 }
 
-/// Directories of which the snapshot lacks names that it had, and which do not say so.
+/// Returns directories of which the snapshot lacks names that it had, and that are not marked so.
 fn silent(had: &[Entry], has: &[Entry]) -> Vec<String> {
     let shown = |path: &RelPath| has.iter().find(|entry| entry.path == *path);
     let lost = had.iter().filter(|entry| shown(&entry.path).is_none());
@@ -166,19 +171,22 @@ fn silent(had: &[Entry], has: &[Entry]) -> Vec<String> {
     silent.map(|dir| dir.path.to_string()).collect()
 }
 
-/// Loses one chunk after the other. `comes_back`: it is stored again before the next backup, as by
-/// the backup of another host that has the same files, so that nothing is listed as lost any more.
+/// Loses each chunk in turn.
+///
+/// `comes_back`: the chunk is stored again before the next backup, as by the backup of another host
+/// that has the same files, so that nothing is listed as lost any more.
 fn lose_each(paged: &Paged, comes_back: bool) {
     let Paged { lab, chunks } = paged;
     let on_disk = files_on_disk(lab);
     let mut last = None;
     for (n, chunk) in chunks.iter().enumerate() {
         let fork = lab.fork();
-        // The cache's directory is never captured, so it is one of the rules: with another one
-        // nothing is skipped.
+        // The cache directory is never captured, so it is one of the rules. A different one would
+        // make the backup skip nothing.
         let repo = lab.try_open_on(fork.store.clone()).expect("opens");
         repo.sync().expect("synced");
         let had = entries(&repo, listed(&repo)[0].id);
+
         let bytes = ChunkReader::new(&repo, 1 << 20)
             .chunk(Class::Metadata, chunk)
             .expect("read");
@@ -193,7 +201,8 @@ fn lose_each(paged: &Paged, comes_back: bool) {
         });
         assert_eq!(repair(&repo).expect("repaired").lost_chunks, 1, "chunk {n}");
 
-        let (observer, cancel) = (Recording::default(), Cancel::new());
+        let observer = Recording::default();
+        let cancel = Cancel::new();
         let report = repair_snapshots(
             &repo,
             &RepairSnapshotsOptions::default(),
@@ -214,11 +223,13 @@ fn lose_each(paged: &Paged, comes_back: bool) {
             repo.sync().expect("synced");
             assert!(repo.index().lost().expect("asked").is_empty());
         }
+
         let next = capture(lab, &repo);
         let found = listed(&repo)
             .into_iter()
             .find(|found| found.id == next)
             .expect("listed");
+
         assert_eq!(files_of(&repo, &found).len(), on_disk.len(), "chunk {n}");
         assert!(files_of(&repo, &found) == on_disk, "chunk {n}");
         assert_eq!(
@@ -233,8 +244,10 @@ fn lose_each(paged: &Paged, comes_back: bool) {
             "chunk {n}"
         );
         assert_eq!(deleted(lab, &repo, next, true), 0, "chunk {n}");
+
         last = Some((repo, partial));
     }
+
     let (repo, partial) = last.expect("one");
     deleted(lab, &repo, partial, false);
     assert!(files_on_disk(lab) == on_disk);

@@ -1,4 +1,4 @@
-//! Packs with recovery data.
+//! Tests of packs with recovery data.
 
 use super::*;
 use crate::ops::repair::Fate;
@@ -17,7 +17,7 @@ fn objects(lab: &Lab) -> BTreeMap<ObjectKey, Vec<u8>> {
         .collect()
 }
 
-/// Repairs, and expects every object to be as it was before the damage.
+/// Runs a repair and checks that every object is as it was before the damage.
 fn healed(lab: &Lab, before: &BTreeMap<ObjectKey, Vec<u8>>, what: &str) {
     let report = repair(&lab.open()).expect("repaired");
     let fates: Vec<Fate> = report.damaged.iter().map(|one| one.fate).collect();
@@ -51,7 +51,7 @@ fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
         .into_iter()
         .max_by_key(|pack| pack.1)
         .expect("one");
-    // Every shard is a sector here; a tenth of them, rounded up.
+    // A shard is a sector here. Damage a tenth of them, rounded up.
     let shards = size.div_ceil(4096).div_ceil(10) as usize;
     assert!(shards >= 10, "{size}");
     type Damage<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
@@ -74,6 +74,7 @@ fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
         ),
         ("longer", Box::new(|bytes| bytes.extend([7; 5000]))),
     ];
+
     for (what, change) in &damages {
         let fork = lab.fork();
         fork.store
@@ -96,7 +97,7 @@ fn beyond_the_percentage_what_opens_is_saved() {
     let report = repair(&lab.open()).expect("repaired");
     assert!(matches!(report.damaged[0].fate, Fate::Lost), "{report:?}");
     assert!(report.saved_chunks > 0);
-    // The new packs have recovery data of their own.
+    // The new packs have recovery data too.
     for (id, _) in packs(&lab) {
         assert!(lab.store.stat(&ObjectKey::Parity(id)).is_ok());
     }
@@ -127,6 +128,7 @@ fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
         );
         assert!(objects(&fork) == before, "byte {at}");
     }
+
     for change in ["gone", "cut", "empty"] {
         let fork = lab.fork();
         match change {
@@ -140,8 +142,8 @@ fn recovery_data_that_is_hit_costs_nothing_and_is_written_anew() {
     }
 }
 
-/// A torn sector in the recovery data must not make it useless: its head stands twice, each shard
-/// is checked alone.
+/// A torn sector must not make recovery data useless: it has two copies of its head, and each shard
+/// is checked separately.
 #[test]
 fn both_may_be_hit_as_long_as_enough_is_left() {
     let (lab, _) = with_parity();
@@ -181,7 +183,8 @@ fn another_packs_recovery_data_and_made_up_ones_heal_nothing() {
     assert_ne!(report.damaged[0].fate, Fate::Healed, "{report:?}");
 }
 
-/// The pack is gone, but its damaged copy was set aside: what a heal that was cut off leaves.
+/// Interrupts a heal after each write, for example when the pack is missing and its damaged copy is
+/// in quarantine.
 #[test]
 fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
     let (lab, _) = with_parity();
@@ -205,8 +208,8 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
         cuts += 1;
         repair(&fork.open()).expect("repaired");
         let mut now = objects(&fork);
-        // The lease of who was cut off expires by itself; a copy that was left aside is whole
-        // elsewhere.
+        // The lease of the interrupted repair expires by itself. A copy that is left in quarantine
+        // is also stored undamaged.
         now.retain(|key, _| !matches!(key, ObjectKey::Lease(_) | ObjectKey::QuarantinedPack(_)));
         assert!(now == before, "cut after {writes} writes");
         assert_clean(&fork);

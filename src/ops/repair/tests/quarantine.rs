@@ -1,4 +1,5 @@
-//! What is set aside, how long it holds other things back, and when it goes.
+//! Tests of quarantine: which objects go there, how long they hold back other deletions, and when
+//! they are deleted.
 
 use super::unreadable::contents_by_first;
 use super::*;
@@ -11,8 +12,8 @@ use crate::types::SegmentId;
 
 const DAY: i64 = 24 * 3600;
 
-/// A prune so much later. Something is written on the way, as time counts only where the store's
-/// clock is witnessed.
+/// Advances the clock by `seconds` and prunes. Writes objects on the way, since time counts only
+/// where the store's clock is witnessed.
 fn prune_later(lab: &Lab, seconds: i64) -> Result<PruneReport, crate::Error> {
     let mut left = seconds;
     while left > 0 {
@@ -43,7 +44,7 @@ fn aside(lab: &Lab) -> Vec<ObjectKey> {
     listed.into_iter().map(|meta| meta.key).collect()
 }
 
-/// Two snapshots that share nothing; returns them.
+/// Creates two snapshots without common data; returns both ids.
 fn two() -> (Lab, SnapshotId, SnapshotId) {
     let lab = Lab::new();
     let repo = lab.open();
@@ -54,7 +55,7 @@ fn two() -> (Lab, SnapshotId, SnapshotId) {
     lab.store.clock().advance(DAY);
     let second = lab.backup(&repo, &noise(6, 5000));
     drop(repo);
-    // Another machine, whose cache has none of it.
+    // As another machine, with an empty cache.
     (lab.fork(), first, second)
 }
 
@@ -67,6 +68,7 @@ fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
         prune_later(&lab, 2 * DAY),
         Err(crate::Error::Unresolved { .. })
     ));
+
     let report = repair_all_snapshots(&lab.open());
     assert!(
         report.set_aside.len() == 1 && !report.is_whole(),
@@ -75,6 +77,7 @@ fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
     assert_eq!(aside(&lab).len(), 1);
     assert!(lab.store.stat(&ObjectKey::Snapshot(first)).is_err());
     assert!(repair_all_snapshots(&lab.open()).is_whole());
+
     let bytes = lab.store.total_bytes();
     let report = prune_later(&lab, 2 * DAY).expect("it is in nobody's way");
     assert!(
@@ -85,11 +88,13 @@ fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
         report.dropped.packs == 0 && report.condemned.packs == 0,
         "{report:?}"
     );
+
     prune_later(&lab, 26 * DAY).expect("pruned");
     assert!(
         lab.store.total_bytes() + 2000 > bytes,
         "nothing went so far"
     );
+
     let report = prune_later(&lab, 3 * DAY).expect("pruned");
     assert!(
         report.held_until.is_none() && report.condemned.packs > 0,
@@ -99,11 +104,13 @@ fn what_a_damaged_snapshot_may_need_is_kept_for_thirty_days() {
         report.quarantine_deleted.packs == 1 && aside(&lab).is_empty(),
         "{report:?}"
     );
+
     prune_later(&lab, 2 * DAY).expect("pruned");
     assert!(
         lab.store.total_bytes() + 250_000 < bytes,
         "what only that one needed is gone"
     );
+
     let left = contents_by_first(&lab);
     assert!(left.keys().eq([&second]) && left[&second].0["second"] == noise(2, 300_000));
     assert_clean(&lab);
@@ -154,6 +161,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
     let (lab, ..) = two();
     let before = contents_by_first(&lab);
     let lab = lab.fork();
+
     let junk = [
         ObjectKey::Snapshot(SnapshotId::new([1; 32])),
         ObjectKey::Forgotten(SnapshotId::new([2; 32])),
@@ -161,9 +169,10 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
         ObjectKey::Pack(PackId::new([4; 32])),
         ObjectKey::Snapshot(SnapshotId::new([5; 32])),
     ];
+
     let ours = contents_of_any(&lab);
     for (n, key) in (0..).zip(&junk) {
-        // Empty, short, and with the beginning of one of ours.
+        // Empty, short, and with the first bytes of a real object.
         let mut bytes = noise(n, [0, 7, 100, 300, 4000][n as usize]);
         if n == 4 {
             bytes[..61].copy_from_slice(&ours[..61]);
@@ -172,6 +181,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
             .put(key, Body::Bytes(&bytes), PutMode::CreateOnly)
             .expect("put");
     }
+
     for round in 0..2 {
         repair_index(&lab.open(), "host", &Recording::default(), &Cancel::new()).expect("repaired");
         run_repairs(&lab.open()).expect("repaired");
@@ -180,7 +190,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
         }
         assert_clean(&lab);
         prune_later(&lab, 2 * DAY).expect("pruned");
-        // The same comes once more under the same name, with other bytes.
+        // The same names appear once more, with other bytes.
         if round == 0 {
             for key in &junk {
                 lab.store
@@ -189,6 +199,7 @@ fn junk_under_any_name_is_in_nobodys_way_for_long() {
             }
         }
     }
+
     assert!(contents_by_first(&lab) == before);
     for _ in 0..3 {
         prune_later(&lab, 32 * DAY).expect("pruned");
@@ -213,19 +224,21 @@ fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
         .into_iter()
         .max_by_key(|pack| pack.1)
         .expect("one");
+
     lab.store.damage(&ObjectKey::Pack(id), |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     });
     run_repairs(&lab.open()).expect("repaired");
     assert!(aside(&lab).contains(&ObjectKey::QuarantinedPack(id)));
+
     let report = prune_later(&lab, 2 * DAY).expect("pruned");
     assert!(report.quarantined.packs > 0, "{report:?}");
     assert!(
         aside(&lab).contains(&ObjectKey::QuarantinedPack(id)),
         "the original may still gain from it"
     );
-    // The source still has what is lost.
+    // The source still has the lost data.
     lab.backup(&lab.open(), &stream);
     run_repairs(&lab.open()).expect("repaired");
     let report = prune_later(&lab, DAY).expect("pruned");
@@ -237,14 +250,15 @@ fn a_damaged_pack_leaves_quarantine_once_it_could_save_nothing() {
         report.freed_bytes >= report.quarantine_deleted.bytes,
         "its bytes are counted"
     );
+
     let after = contents_by_first(&lab);
     assert!(before.iter().all(|(id, content)| after[id] == *content));
     assert_clean(&lab);
 }
 
-/// The pack with a snapshot's lists of entries is gone, the snapshot gives way to a partial one,
-/// and a prune follows at once. Nobody can tell what the lost lists named, so all of it stays for
-/// 30 days, and the pack that comes back heals the snapshot.
+/// The pack with a snapshot's lists of entries is missing, a partial snapshot replaces the
+/// snapshot, and a prune follows at once. The contents of the lost lists are unknown, so all data
+/// is kept for 30 days. If the pack comes back in that time, the snapshot is healed.
 #[test]
 fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
     for days in [0, 29, 31] {
@@ -284,6 +298,7 @@ fn what_lost_lists_may_have_named_is_kept_for_thirty_days() {
             repair_all_snapshots(&lab.open());
             report.expect("repaired")
         };
+
         assert!(repair(&lab).lost_chunks > 0);
         prune_later(&lab, days * DAY).expect("pruned");
         let options = PruneOptions {

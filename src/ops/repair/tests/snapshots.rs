@@ -1,4 +1,4 @@
-//! Snapshots that lost something, and how they come back.
+//! Tests of snapshots with losses, and of their recovery.
 
 use super::*;
 use crate::format::SnapshotState;
@@ -22,7 +22,7 @@ fn aside(lab: &Lab) -> Vec<ObjectKey> {
         .collect()
 }
 
-/// All frames of all packs: pack, offset, class.
+/// Returns all frames of all packs: pack, offset, class.
 fn frames(lab: &Lab) -> Vec<(PackId, u64, Class)> {
     let repo = lab.open();
     repo.sync().expect("synced");
@@ -40,7 +40,8 @@ fn frames(lab: &Lab) -> Vec<(PackId, u64, Class)> {
     out
 }
 
-/// Three backups, so that the tree has several runs: of much, of a little more, of less.
+/// Makes three backups, so that the tree has several runs: of many entries, of a few more, of
+/// fewer.
 fn history() -> (Lab, Vec<u8>) {
     let (lab, stream) = sample();
     for n in 0..300u64 {
@@ -56,7 +57,7 @@ fn history() -> (Lab, Vec<u8>) {
     (lab, stream)
 }
 
-/// What reads as it was, but for holes of zeros.
+/// Returns true if `bytes` equals `whole` except for holes of zeros.
 fn is_holed(bytes: &[u8], whole: &[u8]) -> bool {
     bytes.len() == whole.len()
         && bytes
@@ -75,7 +76,9 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
             .map(|found| (found.clone(), files_of(&repo, found)))
             .collect()
     };
-    let (mut partials, mut back) = (0, 0);
+
+    let mut partials = 0;
+    let mut back = 0;
     for (pack, offset, class) in frames(&lab) {
         let fork = lab.fork();
         fork.store.damage(&ObjectKey::Pack(pack), |bytes| {
@@ -83,6 +86,7 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
         });
         let repo = fork.open();
         assert!(repair(&repo).expect("repaired").lost_chunks > 0);
+
         let report = mend(&repo).expect("mended");
         assert!(
             !report.partial.is_empty() && report.healed.is_empty(),
@@ -91,6 +95,7 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
         assert_eq!(aside(&fork).len(), report.partial.len());
         assert_clean(&fork);
         partials += report.partial.len();
+
         let now = listed(&repo);
         assert_eq!(now.len(), before.len());
         for (old, old_files) in &before {
@@ -99,12 +104,14 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
             let new = now.iter().find(is_it).expect("one in its place");
             assert_eq!(new.committed(), old.committed());
             assert_eq!(new.time(), old.time());
+
             let files = files_of(&repo, new);
             assert!(is_holed(&stream_of(&repo, new).expect("read"), &stream));
             let Some(lost) = &new.snapshot.lost else {
                 assert_eq!((new.id, &files), (old.id, old_files));
                 continue;
             };
+
             assert_eq!(new.snapshot.state, SnapshotState::Incomplete);
             assert!(lost.count > 0 && lost.paths.len() as u64 == lost.count);
             if class == Class::Data {
@@ -116,15 +123,17 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
                 }
             }
         }
-        // Nothing changed on disk: only the marks make the backup look again.
+        // Nothing changed on disk. Only the marks make the backup look again.
         let newest = lab_backup(&lab, &repo, &stream);
         assert_eq!(newest.snapshot.state, SnapshotState::Complete, "{class:?}");
         assert_eq!(files_of(&repo, &newest), files_on_disk(&lab), "{class:?}");
         assert_eq!(stream_of(&repo, &newest).expect("read"), stream);
+
         let second = mend(&repo).expect("mended");
         assert_eq!(second.partial, []);
         back += second.healed.len();
         assert_clean(&fork);
+
         for healed in &second.healed {
             let found = listed(&repo)
                 .into_iter()
@@ -134,6 +143,7 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
                 .iter()
                 .find(|(old, _)| Some(old.id) == found.snapshot.original)
                 .expect("it");
+
             assert_eq!(
                 (&found.snapshot.sources, found.committed()),
                 (&old.0.snapshot.sources, old.0.committed())
@@ -146,11 +156,11 @@ fn whatever_frame_is_lost_the_rest_can_be_had_and_the_next_backup_heals_it() {
             report.partial.len() - second.healed.len()
         );
     }
-    // Old metadata does not come back by itself; data does.
+    // A new backup stores lost data again, but not old metadata.
     assert!(partials >= 8 && back >= 3, "{partials} {back}");
 }
 
-/// A backup of the directory of `lab` into the repository of a fork of it.
+/// Backs up the directory of `lab` into the repository of its fork.
 fn lab_backup(lab: &Lab, repo: &Repository, stream: &[u8]) -> StoredSnapshot {
     let id = lab.backup(repo, stream);
     listed(repo)
@@ -159,7 +169,7 @@ fn lab_backup(lab: &Lab, repo: &Repository, stream: &[u8]) -> StoredSnapshot {
         .expect("listed")
 }
 
-/// Entries written by hand: real ones, just made, would all be racy and have the marks anyway.
+/// Uses hand-made entries: real ones, just created, would all be racy and be marked anyway.
 #[test]
 fn directories_above_what_is_lost_are_looked_at_again() {
     let lab = Lab::new();
@@ -173,7 +183,9 @@ fn directories_above_what_is_lost_are_looked_at_again() {
         };
         entry(name, Node::File { meta, content })
     };
-    let (hit, spared) = (noise(1, 70_000), noise(2, 1_200_000));
+
+    let hit = noise(1, 70_000);
+    let spared = noise(2, 1_200_000);
     let (_, contents) = write_runs(&repo, &held, &[], &[&spared, &hit]);
     let directory = |name: &str| {
         entry(
@@ -190,10 +202,11 @@ fn directories_above_what_is_lost_are_looked_at_again() {
         file("a/b/f", contents[1].clone()),
         directory("c"),
     ];
-    // The newer run says of the directory what the older one does not; the mark must win over both.
+    // The newer run has the directory too; the mark must take precedence over both entries.
     let new = vec![directory("a"), file("c/g", contents[0].clone())];
     let (runs, _) = write_runs(&repo, &held, &[new, old], &[]);
     commit(&repo, held, vec![("tree", tree_kind(&runs))]);
+
     let place = repo
         .locate(&chunk_of(&contents[1]))
         .expect("asked")
@@ -206,6 +219,7 @@ fn directories_above_what_is_lost_are_looked_at_again() {
     lab.store.damage(&ObjectKey::Pack(place.pack), |bytes| {
         bytes[frame.offset as usize + 3] ^= 1
     });
+
     repair(&repo).expect("repaired");
     mend(&repo).expect("mended");
     let found = listed(&repo).pop().expect("one");
@@ -218,6 +232,7 @@ fn directories_above_what_is_lost_are_looked_at_again() {
         ),
         (1, b"a/b/f".as_slice(), Some(70_000))
     );
+
     let SourceKind::Tree { runs, .. } = &found.snapshot.source("tree").expect("it").kind else {
         panic!()
     };
@@ -227,7 +242,9 @@ fn directories_above_what_is_lost_are_looked_at_again() {
     while let Some(entry) = merged.next_entry().expect("read") {
         marks.push((entry.path.to_string(), entry.flags));
     }
-    let (none, revisit) = (EntryFlags::empty(), EntryFlags::REVISIT);
+
+    let none = EntryFlags::empty();
+    let revisit = EntryFlags::REVISIT;
     let expected = [
         ("/", revisit),
         ("a", revisit),
@@ -273,7 +290,7 @@ fn packs_that_are_missing_are_for_the_other_repair() {
     );
 }
 
-/// What recovery data could heal must not be given up.
+/// A chunk that recovery data could restore must not be given up.
 #[test]
 fn metadata_that_nobody_tried_to_save_is_not_given_up() {
     let (lab, _) = sample();
@@ -311,7 +328,7 @@ fn a_dry_run_of_snapshots_writes_nothing() {
     assert_eq!(told, done);
 }
 
-/// Cut off after every write of a repair and of the healing behind it.
+/// Interrupts a repair, and then a healing repair, after each write.
 #[test]
 fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
     let (lab, stream) = sample();
@@ -325,6 +342,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
         bytes[offset as usize + 3] ^= 1
     });
     repair(&lab.open()).expect("repaired");
+
     let mut cuts = 0;
     for heals in [false, true] {
         if heals {
@@ -332,6 +350,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
             mend(&repo).expect("mended");
             lab.backup(&repo, &stream);
         }
+
         let reference = lab.fork();
         let expected = mend(&reference.open()).expect("mended");
         for writes in 0.. {
@@ -346,10 +365,12 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
                 first.expect("went through");
                 break;
             }
+
             cuts += 1;
             let repo = fork.open();
             mend(&repo).expect("mended");
             assert_clean(&fork);
+
             let names = |repo: &Repository| -> Vec<_> {
                 let one = |found: StoredSnapshot| {
                     (
@@ -365,7 +386,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
                 names(&reference.open()),
                 "heals {heals}, cut after {writes} writes"
             );
-            // What was left over in quarantine goes at the next turn at the latest.
+            // Leftovers in quarantine are deleted by the next repair at the latest.
             mend(&repo).expect("again");
             assert_eq!(
                 aside(&fork),
@@ -378,8 +399,7 @@ fn a_repair_of_snapshots_cut_off_anywhere_is_ended_by_the_next() {
     assert!(cuts >= 15, "{cuts} cuts");
 }
 
-/// Directories that were marked stay so, those above what is lost as well; how many there are
-/// nobody says any more.
+/// Marked directories stay marked, also those above lost data. Their number is not known any more.
 #[test]
 fn a_repaired_snapshot_says_what_the_original_lacks() {
     let lab = Lab::new();
@@ -391,6 +411,7 @@ fn a_repaired_snapshot_says_what_the_original_lacks() {
     let old = lab.backup_in_part(&repo);
     let before = marks(&repo, old);
     assert_eq!((before.0.len(), before.1), (3, Some(3)), "{before:?}");
+
     let (pack, offset, _) = frames(&lab)
         .into_iter()
         .find(|frame| frame.2 == Class::Data)
@@ -398,6 +419,7 @@ fn a_repaired_snapshot_says_what_the_original_lacks() {
     lab.store.damage(&ObjectKey::Pack(pack), |bytes| {
         bytes[offset as usize + 3] ^= 1
     });
+
     repair(&repo).expect("repaired");
     let partial = mend(&repo).expect("mended").partial[0]
         .new

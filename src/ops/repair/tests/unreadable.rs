@@ -1,4 +1,4 @@
-//! Objects that cannot be read for a while: nothing is lost by any repair that meets them.
+//! Tests of objects that cannot be read for a while: no repair loses anything because of them.
 
 use super::*;
 use crate::ops::prune::{PruneOptions, prune};
@@ -8,7 +8,7 @@ use crate::store::{Copy, ObjectDir, Store, Trouble, list_all};
 
 const TROUBLES: [Trouble; 3] = [Trouble::Medium, Trouble::TimedOut, Trouble::Denied];
 
-/// Restores every snapshot, and compares with what it held.
+/// Reads every snapshot and compares it with its contents before.
 fn all_equal(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, what: &str) {
     let now = contents_by_first(lab);
     assert_eq!(
@@ -21,7 +21,7 @@ fn all_equal(lab: &Lab, before: &BTreeMap<SnapshotId, Content>, what: &str) {
     }
 }
 
-/// Contents by the first snapshot of which each is one.
+/// Returns the contents of each snapshot by the id of its original.
 pub(super) fn contents_by_first(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
     let repo = lab.open();
     let held = listed(&repo).into_iter();
@@ -33,9 +33,11 @@ pub(super) fn contents_by_first(lab: &Lab) -> BTreeMap<SnapshotId, Content> {
     .collect()
 }
 
-/// Everything that somebody may run who is told of trouble; errors are those of reading alone.
+/// Runs every repair that a user may try after an error. Only read errors and refusals are
+/// accepted.
 fn all_repairs(repo: &Repository, what: &str) {
-    let (observer, cancel) = (Recording::default(), Cancel::new());
+    let observer = Recording::default();
+    let cancel = Cancel::new();
     let results = [
         ("config", repair_config(repo, &cancel).map(drop)),
         (
@@ -72,8 +74,8 @@ fn prunes(lab: &Lab, what: &str) {
     }
 }
 
-/// Makes an object unreadable, lets all repairs run, twice, and makes it readable again: each
-/// snapshot restores at once, after further repairs, and after prunes.
+/// Makes an object unreadable, runs all repairs twice, and makes the object readable again. Each
+/// snapshot must restore at once, after further repairs, and after prunes.
 fn comes_back(
     lab: &Lab,
     key: &ObjectKey,
@@ -92,16 +94,20 @@ fn comes_back(
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&fork, &faulty, &cache);
     faulty.make_unreadable(key, trouble);
+
     for _ in 0..2 {
         all_repairs(&repo, &what);
     }
     drop(repo);
     assert!(fork.store.stat(key).is_ok(), "{what}: it is still there");
+
     faulty.make_readable();
     all_equal(&fork, before, &format!("{what}: readable again"));
+
     run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{what}: {err}"));
     all_equal(&fork, before, &format!("{what}: repaired"));
     assert_clean(&fork);
+
     prunes(&fork, &what);
     all_equal(&fork, before, &format!("{what}: pruned"));
     assert_clean(&fork);
@@ -129,7 +135,7 @@ fn whatever_object_cannot_be_read_for_a_while_nothing_is_lost_by_it() {
             .filter(|key| !matches!(key, ObjectKey::Config(Copy::Second)))
             .enumerate()
         {
-            // A copy of a slot that cannot be read is put again from the one that opened.
+            // Skip key slots: an unreadable copy is written again from the copy that opened.
             if matches!(key, ObjectKey::KeySlot(..)) {
                 continue;
             }
@@ -152,6 +158,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&lab, &faulty, &cache);
     faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
+
     let options = VerifyOptions {
         read_data: true,
         ..VerifyOptions::default()
@@ -164,6 +171,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
             .any(|found| found.kind == FindingKind::UnreadableNow),
         "{report:#?}"
     );
+
     let report = repair(&repo).expect("repaired");
     assert_eq!(
         report
@@ -179,7 +187,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
         "{report:?}"
     );
     assert!(lab.store.stat(&ObjectKey::Pack(id)).is_ok());
-    // Nothing is given up by a repair of snapshots either.
+    // A repair of snapshots gives up nothing either.
     let none = RepairSnapshotsOptions::default();
     repair_snapshots(&repo, &none, &Recording::default(), &Cancel::new()).expect("looked at");
     assert!(
@@ -187,7 +195,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
             .iter()
             .all(|found| found.snapshot.lost.is_none())
     );
-    // The next backup does not build on it: what it meets is stored anew.
+    // The next backup does not refer to the pack: it stores the chunks again.
     let new = lab.backup(&repo, &stream);
     let found = listed(&repo)
         .into_iter()
@@ -207,10 +215,12 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
         .into_iter()
         .max_by_key(|pack| pack.1)
         .expect("one");
+
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(&lab, &faulty, &cache);
     faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
+
     let options = RepairPacksOptions {
         set_aside_unreadable: true,
         ..packs_options()
@@ -230,6 +240,7 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
         lab.store.stat(&ObjectKey::QuarantinedPack(id)).is_ok(),
         "renamed, not read"
     );
+
     let options = RepairSnapshotsOptions::default();
     repair_snapshots(&repo, &options, &Recording::default(), &Cancel::new()).expect("partial ones");
     assert!(
@@ -237,10 +248,11 @@ fn what_stays_unreadable_can_be_set_aside_and_comes_back_from_there() {
             .iter()
             .any(|found| found.snapshot.lost.is_some())
     );
-    // The disk was copied with ddrescue.
+    // As if the disk had been copied with ddrescue.
     faulty.make_readable();
     run_repairs(&lab.open()).expect("repaired");
     all_equal(&lab, &before, "healed");
+
     prunes(&lab, "healed");
     assert!(
         list_all(&*lab.store, ObjectDir::Quarantine)
@@ -259,6 +271,7 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
         write(&lab.tree().join(format!("f{n}")), &noise(n, 20_000));
         lab.backup(&repo, b"");
     }
+
     let faulty = Arc::new(FaultyStore::new(lab.store.clone()));
     let cache = tempfile::tempdir().expect("a directory");
     let broken = on_faulty(&lab, &faulty, &cache);
@@ -266,6 +279,7 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
     for (id, _) in packs(&lab) {
         faulty.make_unreadable(&ObjectKey::Pack(id), Trouble::Medium);
     }
+
     let before = lab.store.objects().len();
     let report = repair(&broken).expect("looked at");
     assert!(
@@ -280,6 +294,7 @@ fn where_the_whole_medium_fails_no_pack_is_condemned() {
         "{report:?}"
     );
     assert_eq!(lab.store.objects().len(), before, "nothing was written");
+
     faulty.make_readable();
     assert_clean(&lab);
 }
