@@ -159,10 +159,8 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
         let find = |repo: &Repository, id: &SnapshotId| {
             repo.find_snapshot(&id.to_string(), &HostChoice::Any)
         };
-        let (old, new) = (
-            find(&source, old).expect("there"),
-            find(&target, new).expect("there"),
-        );
+        let old = find(&source, old).expect("there");
+        let new = find(&target, new).expect("there");
         assert_eq!(
             (new.first(), new.committed(), new.time()),
             (old.id, old.committed(), old.time())

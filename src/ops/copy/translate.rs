@@ -41,6 +41,7 @@ impl Copier<'_> {
 
         for source in &found.snapshot.sources {
             let base = self.base(&found.snapshot.host, &source.name);
+
             let kind = match &source.kind {
                 SourceKind::Stream { command, content } => {
                     let known = base.and_then(Base::contents);
@@ -60,6 +61,7 @@ impl Copier<'_> {
                 } => {
                     let mut to = Vec::new();
                     for run in runs {
+                        // A run that was copied before is referenced and not read.
                         if let Some((known, owner)) = self.runs.get(&run.root) {
                             to.push(known.clone());
                             out.parents.insert(*owner);
@@ -169,6 +171,7 @@ impl Copier<'_> {
             xattrs.clone_from(&new.xattrs);
             return Ok(());
         }
+
         for xattr in xattrs {
             if let XattrValue::Chunk { id, len } = &mut xattr.value {
                 let bytes = self

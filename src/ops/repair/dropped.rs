@@ -147,6 +147,7 @@ fn roots(repo: &Repository, cancel: &Cancel) -> Result<Vec<Root>, Error> {
             ) {
                 continue;
             }
+
             match repo.read_snapshot_at(&meta.key) {
                 Ok(snapshot) => roots.push(Root {
                     snapshot,

@@ -1,10 +1,10 @@
 //! Use of recovery data: damaged packs are reconstructed, and missing or damaged recovery data is
 //! written.
 //!
-//! Damaged object moved to quarantine → whole bytes put under its name → the damaged object in
-//! quarantine deleted. If the store cannot rename: whole bytes put into quarantine → damaged object
-//! deleted → whole bytes put under its name → the copy in quarantine deleted. Repairs read objects
-//! in quarantine at any time, so the next repair completes one that was interrupted.
+//! Damaged object moved to quarantine → intact bytes put under its name → the damaged object in
+//! quarantine deleted. If the store cannot rename: intact bytes put into quarantine → damaged
+//! object deleted → intact bytes put under its name → the copy in quarantine deleted. Every repair
+//! also reads the objects in quarantine, so the next repair completes one that was interrupted.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ use crate::store::{Body, ObjectDir, ObjectKey, PutMode, Spool, StoreError, list_
 use crate::types::PackId;
 
 impl Repair<'_> {
-    /// Restores packs from recovery data or from a whole copy in quarantine. Returns the packs that
-    /// could not be restored.
+    /// Restores packs from recovery data or from an intact copy in quarantine. Returns the packs
+    /// that could not be restored.
     pub(super) fn heal(&mut self, bad: Vec<Bad>) -> Result<Vec<Bad>, Error> {
         let mut rest = Vec::new();
         for bad in bad {
@@ -39,7 +39,7 @@ impl Repair<'_> {
         Ok(rest)
     }
 
-    /// Returns the whole bytes of a damaged pack, or `None` if they cannot be reconstructed.
+    /// Returns the intact bytes of a damaged pack, or `None` if they cannot be reconstructed.
     fn whole_bytes(&self, bad: &Bad) -> Result<Option<Spool>, Error> {
         let id = bad.row.id;
         let mut copies = Vec::new();
@@ -115,11 +115,11 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Puts the whole bytes of a pack in the place of the damaged or missing object.
+    /// Puts the intact bytes of a pack in the place of the damaged or missing object.
     ///
     /// Until they are under the pack's name, quarantine holds the damaged object or, if the store
-    /// cannot rename, the whole bytes. The replaced object holds nothing that the whole bytes lack,
-    /// whether it can be read or not.
+    /// cannot rename, the intact bytes. The replaced object holds nothing that the intact bytes
+    /// lack, whether it can be read or not.
     fn put_in_place(&self, bad: &Bad, spool: Spool) -> Result<(), Error> {
         let repo = self.repo;
         let store = repo.store();
@@ -144,8 +144,8 @@ impl Repair<'_> {
 
         if store.properties().rename {
             if set_aside(repo, &place, &aside, self.cancel)? != SetAside::Done {
-                // Quarantine has another damaged copy. One copy is enough, since the whole bytes
-                // are in the spool.
+                // Quarantine has another damaged copy. One copy is enough, since the spool has the
+                // intact bytes.
                 remove(repo, &aside)?;
                 set_aside(repo, &place, &aside, self.cancel)?;
             }
@@ -153,7 +153,7 @@ impl Repair<'_> {
             return remove(repo, &aside);
         }
 
-        // Without rename: the whole bytes go to quarantine first and are read back from there.
+        // Without rename: the intact bytes go to quarantine first and are read back from there.
         let size = spool.len();
         remove(repo, &aside)?;
         put(&aside, spool)?;
@@ -189,6 +189,7 @@ impl Repair<'_> {
             {
                 continue;
             }
+
             self.cancel.check()?;
             if let Some(lease) = self.lease {
                 lease.check()?;
@@ -207,6 +208,7 @@ impl Repair<'_> {
                     Err(err) => return Err(err.into()),
                 }
             }
+
             self.report.parity_written += 1;
         }
         Ok(())

@@ -193,6 +193,7 @@ pub fn repair_packs(
     } else {
         None
     };
+
     let mut repair = Repair {
         repo,
         lease: lease.as_ref(),
@@ -390,11 +391,12 @@ impl Repair<'_> {
         let chosen = choose(&options.packs, &held)?;
         let mut bad = Vec::new();
         let mut plan = Vec::new();
+
         for row in held {
             self.cancel.check()?;
             let Some(size) = self.size_of(&row)? else {
-                // An earlier repair has processed a missing pack that is condemned. Segments may
-                // list chunks of it that the earlier repair did not know, so it is included.
+                // A missing condemned pack was processed by an earlier repair. It is included
+                // because segments may list chunks of it that the earlier repair did not know.
                 bad.push(Bad {
                     row,
                     size: 0,
@@ -403,6 +405,7 @@ impl Repair<'_> {
                 });
                 continue;
             };
+
             if size != row.size {
                 let what = format!(
                     "it has {size} bytes in the store, {} by the index",
@@ -545,7 +548,7 @@ impl Repair<'_> {
         self.repo.sync()?;
         let mut held = Vec::new();
         for bad in batch.drain(..) {
-            // Another repair may have put the whole pack back since the listing.
+            // Another repair may have put the intact pack back since the listing.
             let now = self.repo.store().stat(&ObjectKey::Pack(bad.row.id));
             if bad.size == 0 && now.is_ok_and(|now| now.size == bad.row.size) {
                 continue;

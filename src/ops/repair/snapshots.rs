@@ -124,9 +124,11 @@ pub fn repair_snapshots(
         )?)
     };
     observer.phase(&Phase::Index);
+
     let plan = memory::plan(options.memory, 1);
     let reader = ChunkReader::new(repo, plan.frame_cache_bytes);
     let report = SnapshotsReport::default();
+
     let mut repair = Repair {
         repo,
         options,
@@ -240,6 +242,7 @@ impl Repair<'_> {
             .iter()
             .map(|found| (found.id, found.snapshot.clone()))
             .collect();
+
         let mut done = BTreeSet::new();
         for found in listed.iter() {
             let Some(old) = found.snapshot.replaces else {
@@ -262,15 +265,14 @@ impl Repair<'_> {
                 _ => {}
             }
         }
+
         listed.retain(|found| !done.contains(&found.id));
         Ok(())
     }
 
     fn quarantine(&self, id: &SnapshotId) -> Result<(), Error> {
-        let (from, to) = (
-            ObjectKey::Snapshot(*id),
-            ObjectKey::QuarantinedSnapshot(*id),
-        );
+        let from = ObjectKey::Snapshot(*id);
+        let to = ObjectKey::QuarantinedSnapshot(*id);
         if !self.options.dry_run && set_aside(self.repo, &from, &to, self.cancel)? != SetAside::Done
         {
             return Err(RepoError::damaged(to, "it is there already, with other bytes").into());

@@ -1,11 +1,11 @@
 //! Moves objects under snapshot names that cannot be read as snapshots to quarantine, so that they
 //! do not block prunes and backups.
 //!
-//! If whole bytes of such a snapshot exist elsewhere, in this machine's cache or under another
-//! name, the snapshot is first committed again as a new object that replaces the broken one. An
-//! object in quarantine is named by the hash of its bytes, so that a later object under the same
-//! snapshot name can be moved too. A prune cannot know which packs only this snapshot needs. For a
-//! while it keeps all packs that were in the store at that time (`ops::prune`), and reports this.
+//! If an intact copy of such a snapshot exists, in this machine's cache or under another name, the
+//! snapshot is first committed again as a new object that replaces the broken one. An object in
+//! quarantine is named by the hash of its bytes, so that a later object under the same snapshot
+//! name can be moved too. A prune cannot know which packs only this snapshot needs. For a while it
+//! keeps all packs that were in the store at that time (`ops::prune`), and reports this.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +52,7 @@ impl Repair<'_> {
         let (ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id)) = *key else {
             return Ok(None);
         };
+
         let first = match self.repo.read_snapshot_at(key) {
             Ok(_) => return Ok(None),
             Err(err) if err.is_unavailable() => err,
@@ -94,7 +95,7 @@ impl Repair<'_> {
         }))
     }
 
-    /// Returns whole snapshots that are stored under the names of others.
+    /// Returns intact snapshots that are stored under the names of others.
     fn misnamed(&self, broken: &[Broken]) -> Result<BTreeMap<SnapshotId, Snapshot>, Error> {
         let mut found = BTreeMap::new();
         for one in broken {

@@ -50,6 +50,7 @@ pub(super) fn read_packs(
         observer,
         cancel,
     )?;
+
     for check in checks {
         objects.report.packs_read += 1;
         objects.report.bytes_read += check.bytes;
@@ -57,6 +58,7 @@ pub(super) fn read_packs(
         for (kind, what) in check.findings {
             objects.report.find(kind, ObjectKey::Pack(check.id), what);
         }
+
         if let Some(what) = check.parity {
             let what = format!("{what}; 'repair packs' writes it anew");
             objects.report.find(

@@ -10,7 +10,8 @@
 //!   directory agrees with the segments.
 //!
 //! ```text
-//! objects ─▶ packs listed ─▶ runs and chunks resolve ─▶ packs read ─▶ paths hit (only if something is wrong)
+//! objects ─▶ packs listed ─▶ runs and chunks resolve ─▶ packs read
+//!         ─▶ affected paths (only if there is damage)
 //! ```
 //!
 //! Verify repairs nothing and writes only a lease. A run that several snapshots share is read once.

@@ -102,6 +102,7 @@ impl Objects {
                 names.insert(name);
             }
         }
+
         for name in names {
             let mut whole = Vec::new();
             let mut missing = Vec::new();
@@ -133,6 +134,7 @@ impl Objects {
                         format!("{what}; 'repair config' puts it back from its twin"),
                     )
                 };
+
                 if only_missing {
                     observer.problem(&Problem::new(Severity::Note, key, what));
                 } else {
@@ -327,6 +329,7 @@ impl Objects {
             ObjectKey::Snapshot(id) | ObjectKey::Forgotten(id) => id.as_bytes(),
             _ => return Ok(None),
         };
+
         match repo.store().get(key, limit) {
             Ok(bytes) if object_hash(&bytes).as_bytes() == name => Ok(Some(bytes)),
             Ok(_) => {
@@ -384,6 +387,7 @@ impl Objects {
                 listed.forget(&pack.id);
                 continue;
             }
+
             match listed.take(repo, &pack.id)? {
                 Some(size) => {
                     self.check_size(repo, damage, &pack, size)?;

@@ -37,8 +37,8 @@ pub(in crate::ops) struct PackCheck {
     pub unreadable_now: bool,
 }
 
-/// Reads and checks a whole pack. `told`: the hash of its frames and chunks as the segments list
-/// them.
+/// Reads and checks a whole pack. The argument `told` is the hash of its frames and chunks as the
+/// segments list them.
 pub(super) fn check_pack(
     repo: &Repository,
     pack: &PackRow,
@@ -248,6 +248,7 @@ impl Pass<'_> {
                     FindingKind::SealBroken,
                     format!("its directory cannot be read: {err}"),
                 );
+
                 let mut frames = Vec::with_capacity(pack.frames as usize);
                 for number in 0..pack.frames {
                     let row = self.repo.frame_row(&pack.id, number)?;

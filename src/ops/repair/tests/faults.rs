@@ -44,7 +44,7 @@ fn struck(lab: &Lab, fork: &Lab, fault: Fault, renames: bool) -> bool {
     let cache = tempfile::tempdir().expect("a directory");
     let repo = on_faulty(fork, &faulty, &cache);
     faulty.plan(fault);
-    // Ignore errors, like a user who runs one repair after the other.
+    // Errors are ignored: a user also runs the next repair after one fails.
     let observer = Recording::default();
     let cancel = Cancel::new();
     let _ = repair_config(&repo, &cancel);
@@ -80,8 +80,10 @@ fn sweep(
                     break;
                 }
                 positions += 1;
+
                 run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{fault:?}: {err}"));
                 heal(&fork);
+
                 let now = contents_by_first(&fork);
                 assert!(now.keys().eq(before.keys()), "{fault:?}: the snapshots");
                 for (id, content) in before {

@@ -328,6 +328,7 @@ fn run(kind: Kind, parity: bool) -> usize {
             let report = check(&hurt);
             assert_eq!(!report.is_clean(), found, "{cell}: what verify says");
             no_wrong_bytes(&hurt, &before, &cell);
+
             let hit = report.affected.iter().map(|one| one.snapshot).collect();
             equal += the_rest_is_equal(&hurt, &before, &hit, &cell);
 
@@ -335,6 +336,7 @@ fn run(kind: Kind, parity: bool) -> usize {
                 let cell = format!("{cell} × {after:?}");
                 let fork = hurt.fork();
                 cells += 1;
+
                 match after {
                     After::Nothing => {}
                     After::Prune => {
@@ -360,11 +362,13 @@ fn run(kind: Kind, parity: bool) -> usize {
                         let report = check(&fork);
                         assert_eq!(report.is_clean(), whole, "{cell}: {report:#?}");
                         assert!(report.affected.is_empty(), "{cell}: {report:#?}");
+
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
                         // A repaired repository frees space again, unless an object cannot be read
                         // at all.
                         assert!(prunes(&fork, &cell) || !whole, "{cell}: pruned");
                         the_rest_is_equal(&fork, &before, &BTreeSet::new(), &cell);
+
                         backs_up(&lab, &fork, &stream, &on_disk, &cell);
                         run_repairs(&fork.open()).unwrap_or_else(|err| panic!("{cell}: {err}"));
                         // The sweep deletes an unreadable forgotten snapshot.

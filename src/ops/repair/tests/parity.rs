@@ -54,6 +54,7 @@ fn a_run_of_bad_sectors_a_cut_end_and_appended_bytes_are_healed() {
     // A shard is a sector here. Damage a tenth of them, rounded up.
     let shards = size.div_ceil(4096).div_ceil(10) as usize;
     assert!(shards >= 10, "{size}");
+
     type Damage<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
     let damages: [(&str, Damage<'_>); 5] = [
         (
@@ -169,7 +170,8 @@ fn another_packs_recovery_data_and_made_up_ones_heal_nothing() {
     write(&lab.tree().join("z/late"), &noise(9, 200_000));
     lab.backup(&lab.open(), &[]);
     let all = packs(&lab);
-    let (first, second) = (all[0].0, all[1].0);
+    let first = all[0].0;
+    let second = all[1].0;
     let other = lab
         .store
         .get(&ObjectKey::Parity(second), 1 << 30)
@@ -192,6 +194,7 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
     let (id, size) = packs(&lab)[0];
     lab.store
         .damage(&ObjectKey::Pack(id), |bytes| bytes[size as usize / 2] ^= 1);
+
     let mut cuts = 0;
     for writes in 0.. {
         let fork = lab.fork();
@@ -199,14 +202,17 @@ fn a_heal_cut_off_anywhere_is_ended_by_the_next() {
         let cache = tempfile::tempdir().expect("a directory");
         let repo = on_faulty(&fork, &faulty, &cache);
         faulty.die_after_writes(writes);
+
         let first = repair(&repo);
         drop(repo);
         if !faulty.is_dead() {
             first.expect("went through");
             break;
         }
+
         cuts += 1;
         repair(&fork.open()).expect("repaired");
+
         let mut now = objects(&fork);
         // The lease of the interrupted repair expires by itself. A copy that is left in quarantine
         // is also stored undamaged.

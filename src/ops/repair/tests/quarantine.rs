@@ -140,11 +140,10 @@ fn snapshots_that_changed_places_are_found_again() {
     let (lab, first, second) = two();
     let before = contents_by_first(&lab);
     let lab = lab.fork();
-    let (one, other) = (ObjectKey::Snapshot(first), ObjectKey::Snapshot(second));
-    let (a, b) = (
-        lab.store.get(&one, 1 << 20).expect("read"),
-        lab.store.get(&other, 1 << 20).expect("read"),
-    );
+    let one = ObjectKey::Snapshot(first);
+    let other = ObjectKey::Snapshot(second);
+    let a = lab.store.get(&one, 1 << 20).expect("read");
+    let b = lab.store.get(&other, 1 << 20).expect("read");
     lab.store.damage(&one, |bytes| bytes.clone_from(&b));
     lab.store.damage(&other, |bytes| bytes.clone_from(&a));
     assert_eq!(repair_all_snapshots(&lab.open()).healed.len(), 2);

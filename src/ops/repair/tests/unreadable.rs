@@ -186,6 +186,7 @@ fn a_pack_that_cannot_be_read_is_lost_for_now_and_stays_where_it_is() {
         report.lost_for_now > 0 && report.lost_chunks == 0 && !report.is_whole(),
         "{report:?}"
     );
+
     assert!(lab.store.stat(&ObjectKey::Pack(id)).is_ok());
     // A repair of snapshots gives up nothing either.
     let none = RepairSnapshotsOptions::default();
