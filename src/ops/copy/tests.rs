@@ -214,8 +214,8 @@ fn a_copy_holds_what_its_original_does_and_a_second_one_stores_nothing() {
     ));
 }
 
-/// Once, all data was read again for each snapshot whose runs had been merged, and each dump was
-/// read from beginning to end.
+/// Regression: all data was read again for each snapshot whose runs had been merged, and each dump
+/// from beginning to end.
 #[test]
 fn a_newer_snapshot_costs_what_is_new() {
     let (from, to, ids) = sample();

@@ -332,7 +332,7 @@ impl Mender<'_, '_> {
 
             incomplete += u64::from(entry.is_incomplete());
             if entry.is_directory() {
-                // A run has two trees. A lost page of one may be met before the other shows the
+                // A run has two trees. A lost page of one may be found before the other shows the
                 // directory.
                 let lacks_names = ranges.iter().any(|range| touches(range, &entry.path));
                 above.push(Above {

@@ -88,7 +88,7 @@ pub struct SnapshotsReport {
 }
 
 impl SnapshotsReport {
-    /// Returns true if every snapshot can be read and lacks nothing.
+    /// Returns true if this repair found no new losses and no unreadable snapshot.
     pub fn is_whole(&self) -> bool {
         self.partial.is_empty()
             && self.set_aside.is_empty()

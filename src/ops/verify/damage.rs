@@ -1,4 +1,4 @@
-//! Which copies of chunks are known to be unreadable, by pack and frame.
+//! Copies of chunks that are known to be unreadable, by pack and frame.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -43,8 +43,7 @@ pub enum FindingKind {
     KeySlotLost,
     /// A snapshot landed after its lease had expired (PROTOCOL R18).
     LateSnapshot,
-    /// A snapshot that this machine saw is missing and was not forgotten
-    /// (PROTOCOL R26).
+    /// A snapshot that this machine saw is missing and was not forgotten (PROTOCOL R26).
     SnapshotVanished,
 }
 

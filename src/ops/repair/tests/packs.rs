@@ -244,7 +244,7 @@ fn a_repair_cut_off_anywhere_is_ended_by_the_next() {
     assert!(cuts >= 7, "{cuts} cuts");
 }
 
-/// Runs many times, since the two repairs meet at a different step each time. Once, one of them
+/// Runs many times, since the two repairs interact at a different step each time. Regression: one
 /// deleted an object that the other was copying to quarantine.
 #[test]
 fn two_repairs_at_once_do_no_harm() {
@@ -270,7 +270,7 @@ fn two_repairs_at_once_do_no_harm() {
 }
 
 /// Two packs of the same shape are swapped: every frame opens by the pack's own directory, and no
-/// chunk is at the position in the index. Once, verify reported the packs but no path.
+/// chunk is at the position in the index. Regression: verify reported the packs but no path.
 #[test]
 fn packs_of_one_shape_that_were_swapped_hit_what_needs_them() {
     use crate::ops::testing::{commit, lease, write_runs};
