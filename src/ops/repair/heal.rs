@@ -144,8 +144,8 @@ impl Repair<'_> {
 
         if store.properties().rename {
             if set_aside(repo, &place, &aside, self.cancel)? != SetAside::Done {
-                // Quarantine has another damaged copy. One copy is enough, since the spool has the
-                // intact bytes.
+                // Quarantine has another object under this name. It is not needed, since the spool
+                // has the intact bytes.
                 remove(repo, &aside)?;
                 set_aside(repo, &place, &aside, self.cancel)?;
             }
